@@ -1,0 +1,206 @@
+//! The unit of a space's log.
+
+use minicbor::{Decode, Encode};
+
+use crate::ids::{DeviceId, DocumentId, EntryId, SpaceId};
+use crate::limits;
+
+/// Hash of an Automerge change: SHA-256, 32 bytes. To the relay it is just bytes in a snapshot header.
+pub type ChangeHash = [u8; 32];
+
+/// What an entry carries.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Kind {
+    /// Concatenated Automerge change chunks of one document.
+    #[n(0)]
+    Changes,
+    /// A whole saved document.
+    #[n(1)]
+    #[cbor(map)]
+    Snapshot {
+        /// Heads of the saved document, sorted. A reader that has them need not fetch the body.
+        #[cbor(n(0), with = "crate::entry::hashes")]
+        heads: Vec<ChangeHash>,
+        /// The exact entries whose changes the snapshot contains; never a range. A first push supersedes nothing.
+        #[n(1)]
+        supersedes: Vec<EntryId>,
+    },
+}
+
+/// One entry of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Entry {
+    /// Hash over space, document, kind, suite and payload; see [`Entry::compute_id`].
+    #[n(0)]
+    pub id: EntryId,
+    /// The document that the entry belongs to.
+    #[n(1)]
+    pub document: DocumentId,
+    /// The device that sent the entry.
+    #[n(2)]
+    pub device: DeviceId,
+    /// What the payload is.
+    #[n(3)]
+    pub kind: Kind,
+    /// How the payload is sealed; see [`envelope`](crate::envelope).
+    #[n(4)]
+    pub suite: u8,
+    /// The sealed bytes, at most [`limits::ENTRY_PAYLOAD_BYTES`].
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub payload: Vec<u8>,
+}
+
+/// Why an entry is not accepted, by either side.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// The id is not the hash of the content: damaged on the way, or meant for another space.
+    #[error("the entry's id does not match its content")]
+    WrongId,
+    /// The payload is larger than [`limits::ENTRY_PAYLOAD_BYTES`].
+    #[error(
+        "the entry's payload has {bytes} bytes, the limit is {}",
+        limits::ENTRY_PAYLOAD_BYTES
+    )]
+    TooLarge {
+        /// Size of the payload.
+        bytes: usize,
+    },
+    /// A snapshot header names more heads or superseded entries than the protocol allows.
+    #[error("the snapshot header names too many heads or entries")]
+    HeaderTooLarge,
+}
+
+impl Entry {
+    /// Makes an entry of sealed bytes and computes its id.
+    pub fn new(
+        space: SpaceId,
+        document: DocumentId,
+        device: DeviceId,
+        kind: Kind,
+        suite: u8,
+        payload: Vec<u8>,
+    ) -> Self {
+        let mut entry = Self {
+            id: EntryId([0; 32]),
+            document,
+            device,
+            kind,
+            suite,
+            payload,
+        };
+        entry.id = entry.compute_id(space);
+        entry
+    }
+
+    /// The id that this content has in `space`. The device is not part of it: the same content sent by two devices
+    /// is the same entry.
+    pub fn compute_id(&self, space: SpaceId) -> EntryId {
+        let mut hash = blake3::Hasher::new_derive_key("motet 2026 entry id v1");
+        hash.update(&space.0);
+        hash.update(&self.document.0);
+        hash.update(&[self.suite]);
+        match &self.kind {
+            Kind::Changes => {
+                hash.update(&[0]);
+            }
+            Kind::Snapshot { heads, supersedes } => {
+                hash.update(&[1]);
+                hash.update(&(heads.len() as u64).to_le_bytes());
+                heads.iter().for_each(|head| _ = hash.update(head));
+                hash.update(&(supersedes.len() as u64).to_le_bytes());
+                supersedes.iter().for_each(|id| _ = hash.update(&id.0));
+            }
+        }
+        hash.update(&self.payload);
+        EntryId(*hash.finalize().as_bytes())
+    }
+
+    /// Checks sizes and id, as the remote does before it stores an entry and a device before it opens one.
+    ///
+    /// # Errors
+    /// The first rule that the entry breaks.
+    pub fn check(&self, space: SpaceId) -> Result<(), EntryError> {
+        if self.payload.len() > limits::ENTRY_PAYLOAD_BYTES {
+            return Err(EntryError::TooLarge {
+                bytes: self.payload.len(),
+            });
+        }
+        if let Kind::Snapshot { heads, supersedes } = &self.kind
+            && (heads.len() > limits::SNAPSHOT_HEADS || supersedes.len() > limits::SNAPSHOT_SUPERSEDES)
+        {
+            return Err(EntryError::HeaderTooLarge);
+        }
+        if self.compute_id(space) != self.id {
+            Err(EntryError::WrongId)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Change hashes as CBOR byte strings.
+pub(crate) mod hashes {
+    use super::ChangeHash;
+    use minicbor::decode::{Decoder, Error as DecodeError};
+    use minicbor::encode::{Encoder, Error as EncodeError, Write};
+
+    pub(crate) fn encode<C, W: Write>(
+        hashes: &[ChangeHash],
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        e.bytes(hashes.as_flattened())?.ok()
+    }
+
+    pub(crate) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Vec<ChangeHash>, DecodeError> {
+        let (hashes, rest) = d.bytes()?.as_chunks::<32>();
+        if rest.is_empty() {
+            Ok(hashes.to_vec())
+        } else {
+            Err(DecodeError::message("heads are 32 bytes each"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: Kind) -> Entry {
+        Entry::new(
+            SpaceId::DEFAULT,
+            DocumentId([1; 16]),
+            DeviceId([2; 16]),
+            kind,
+            0,
+            b"payload".to_vec(),
+        )
+    }
+
+    #[test]
+    fn golden_ids() {
+        let changes = entry(Kind::Changes);
+        let snapshot = entry(Kind::Snapshot {
+            heads: vec![[3; 32]],
+            supersedes: vec![EntryId([4; 32])],
+        });
+        assert_eq!(
+            changes.id.to_string(),
+            "5ce5fac45702533336214848750c6f9bba22127372a6ea1e9ccb35438cff209f"
+        );
+        assert_eq!(
+            snapshot.id.to_string(),
+            "eb0971e544c999544e7677e4bc904fd63d32096f19965b41bf4ad8ea860b4de5"
+        );
+    }
+
+    #[test]
+    fn a_changed_bit_is_noticed() {
+        let mut entry = entry(Kind::Changes);
+        assert_eq!(entry.check(SpaceId::DEFAULT), Ok(()));
+        assert_eq!(entry.check(SpaceId([9; 16])), Err(EntryError::WrongId));
+        entry.payload[0] ^= 1;
+        assert_eq!(entry.check(SpaceId::DEFAULT), Err(EntryError::WrongId));
+    }
+}

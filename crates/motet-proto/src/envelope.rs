@@ -1,0 +1,106 @@
+//! The envelope around a payload: a suite id, and bytes that only the devices of a space can open.
+//!
+//! Suite 0 is plain. The field is on the wire from the first version on, so that encryption is one more suite and no
+//! new format. The relay treats all suites alike.
+
+use crate::limits;
+
+/// Suite 0: the payload is readable by whoever holds the log. Compressed from
+/// [`limits::COMPRESS_FROM_BYTES`] on.
+pub const SUITE_PLAIN: u8 = 0;
+
+const RAW: u8 = 0;
+const ZSTD: u8 = 1;
+
+/// Why a payload does not open.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Sealed by a suite that this build does not know: written by a newer app.
+    #[error("the payload is sealed with suite {0}, which this version does not know; update the app")]
+    UnknownSuite(u8),
+    /// No bytes, or a form byte that suite 0 does not have.
+    #[error("the payload is damaged: {0}")]
+    Damaged(&'static str),
+    /// Opened it would be larger than [`limits::PAYLOAD_INFLATED_BYTES`].
+    #[error(
+        "the payload would open to more than {} bytes",
+        limits::PAYLOAD_INFLATED_BYTES
+    )]
+    TooLarge,
+}
+
+/// Seals `plain` with suite 0.
+pub fn seal_plain(plain: &[u8]) -> Vec<u8> {
+    if plain.len() >= limits::COMPRESS_FROM_BYTES
+        && let Ok(packed) = zstd::bulk::compress(plain, limits::COMPRESS_LEVEL)
+        && packed.len() < plain.len()
+    {
+        return prefixed(ZSTD, &packed);
+    }
+    prefixed(RAW, plain)
+}
+
+/// Opens what a device of this space sealed.
+///
+/// # Errors
+/// [`OpenError`]; the entry is then kept aside by the caller, never dropped.
+pub fn open(suite: u8, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+    if suite != SUITE_PLAIN {
+        return Err(OpenError::UnknownSuite(suite));
+    }
+    match sealed.split_first() {
+        Some((&RAW, plain)) => Ok(plain.to_vec()),
+        Some((&ZSTD, packed)) => inflate(packed, limits::PAYLOAD_INFLATED_BYTES),
+        Some(_) => Err(OpenError::Damaged("unknown form")),
+        None => Err(OpenError::Damaged("empty")),
+    }
+}
+
+/// Inflates zstd data of at most `cap` bytes. The size that the data claims is checked before anything is allocated.
+pub(crate) fn inflate(packed: &[u8], cap: usize) -> Result<Vec<u8>, OpenError> {
+    let claimed = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
+    match claimed {
+        Some(size) if size > cap as u64 => Err(OpenError::TooLarge),
+        Some(size) => {
+            zstd::bulk::decompress(packed, size as usize).map_err(|_| OpenError::Damaged("not zstd"))
+        }
+        None => Err(OpenError::Damaged("zstd frame without a size")),
+    }
+}
+
+fn prefixed(form: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut sealed = Vec::with_capacity(bytes.len() + 1);
+    sealed.push(form);
+    sealed.extend_from_slice(bytes);
+    sealed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_small_and_large() {
+        for plain in ["", "kō", &"E hoʻi ke aloha i ke kai. ".repeat(100)] {
+            let sealed = seal_plain(plain.as_bytes());
+            assert_eq!(open(SUITE_PLAIN, &sealed).unwrap(), plain.as_bytes());
+        }
+        assert!(seal_plain("E hoʻi ke aloha i ke kai. ".repeat(100).as_bytes()).len() < 200);
+    }
+
+    #[test]
+    fn bombs_and_garbage_are_refused() {
+        let bomb = zstd::bulk::compress(&vec![0; limits::PAYLOAD_INFLATED_BYTES + 1], 1).unwrap();
+        assert_eq!(
+            open(SUITE_PLAIN, &prefixed(ZSTD, &bomb)),
+            Err(OpenError::TooLarge)
+        );
+        assert_eq!(open(SUITE_PLAIN, b""), Err(OpenError::Damaged("empty")));
+        assert!(matches!(
+            open(SUITE_PLAIN, &[ZSTD, 1, 2, 3]),
+            Err(OpenError::Damaged(_))
+        ));
+        assert!(matches!(open(SUITE_PLAIN, &[7, 1]), Err(OpenError::Damaged(_))));
+        assert_eq!(open(9, b"x"), Err(OpenError::UnknownSuite(9)));
+    }
+}

@@ -1,0 +1,147 @@
+//! Messages as bytes.
+//!
+//! ```text
+//! frame   = type:u8 form:u8 body
+//! form 0  = body is CBOR
+//! form 1  = body is CBOR compressed with zstd (the zstd frame states its content size)
+//! ```
+//!
+//! A WebSocket binary message is one frame. A `POST` body is a sequence of frames, each after its length as four
+//! big-endian bytes.
+
+use minicbor::{Decode, Encode};
+
+use crate::envelope::inflate;
+use crate::limits;
+use crate::message::Message;
+
+const PLAIN: u8 = 0;
+const ZSTD: u8 = 1;
+
+/// Why bytes are not a frame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Larger than [`limits::FRAME_BYTES`], as received or inflated.
+    #[error("a frame of more than {} bytes", limits::FRAME_BYTES)]
+    TooLarge,
+    /// Fewer bytes than the frame needs.
+    #[error("a frame that is cut off")]
+    Truncated,
+    /// A message type that this version does not know.
+    #[error("unknown message type {0}")]
+    UnknownType(u8),
+    /// A form byte that this version does not know, or damaged compression.
+    #[error("a frame whose body cannot be unpacked")]
+    BadForm,
+    /// The body is not the CBOR of its message.
+    #[error("the body of message type {kind} cannot be decoded: {reason}")]
+    BadBody {
+        /// Message type.
+        kind: u8,
+        /// What the decoder said.
+        reason: String,
+    },
+}
+
+/// Encodes a message as one frame.
+pub fn encode(message: &Message) -> Vec<u8> {
+    match message {
+        Message::Hello(m) => body(1, m),
+        Message::Welcome(m) => body(2, m),
+        Message::Push(m) => body(3, m),
+        Message::Receipt(m) => body(4, m),
+        Message::Pull(m) => body(5, m),
+        Message::Page(m) => body(6, m),
+        Message::Refused(m) => body(7, m),
+        Message::Ping(m) => body(8, m),
+        Message::Pong(m) => body(9, m),
+        Message::Error(m) => body(10, m),
+    }
+}
+
+/// Decodes one frame.
+///
+/// # Errors
+/// [`FrameError`] names what was wrong. Nothing larger than [`limits::FRAME_BYTES`] is allocated.
+pub fn decode(frame: &[u8]) -> Result<Message, FrameError> {
+    if frame.len() > limits::FRAME_BYTES {
+        return Err(FrameError::TooLarge);
+    }
+    let [kind, form, body @ ..] = frame else {
+        return Err(FrameError::Truncated);
+    };
+    match *form {
+        PLAIN => decode_body(*kind, body),
+        ZSTD => {
+            let plain = inflate(body, limits::FRAME_BYTES).map_err(|_| FrameError::BadForm)?;
+            decode_body(*kind, &plain)
+        }
+        _ => Err(FrameError::BadForm),
+    }
+}
+
+/// Appends a frame with its length, as in a `POST` body.
+pub fn write_delimited(message: &Message, out: &mut Vec<u8>) {
+    let frame = encode(message);
+    out.extend_from_slice(&(frame.len() as u32).to_be_bytes());
+    out.extend_from_slice(&frame);
+}
+
+/// Splits the first frame off a `POST` body; `None` at its end.
+///
+/// # Errors
+/// [`FrameError::Truncated`] or [`FrameError::TooLarge`] if the body does not hold a whole frame.
+pub fn split_delimited<'a>(body: &mut &'a [u8]) -> Result<Option<&'a [u8]>, FrameError> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    let (len, rest) = body.split_first_chunk::<4>().ok_or(FrameError::Truncated)?;
+    let len = u32::from_be_bytes(*len) as usize;
+    if len > limits::FRAME_BYTES {
+        return Err(FrameError::TooLarge);
+    }
+    let (frame, rest) = rest.split_at_checked(len).ok_or(FrameError::Truncated)?;
+    *body = rest;
+    Ok(Some(frame))
+}
+
+fn body<T: Encode<()>>(kind: u8, message: &T) -> Vec<u8> {
+    let mut frame = vec![kind, PLAIN];
+    // Encoding into a Vec has no failing path.
+    _ = minicbor::encode(message, &mut frame);
+    if frame.len() >= limits::COMPRESS_FROM_BYTES
+        && let Ok(packed) = zstd::bulk::compress(&frame[2..], 1)
+        // Payloads are compressed already: keep the packed form only where it saves a noticeable part.
+        && packed.len() < frame.len() - frame.len() / 16
+    {
+        frame.truncate(2);
+        frame[1] = ZSTD;
+        frame.extend_from_slice(&packed);
+    }
+    frame
+}
+
+fn decode_body(kind: u8, body: &[u8]) -> Result<Message, FrameError> {
+    fn read<'b, T: Decode<'b, ()>>(kind: u8, body: &'b [u8]) -> Result<T, FrameError> {
+        minicbor::decode(body).map_err(|e| FrameError::BadBody {
+            kind,
+            reason: e.to_string(),
+        })
+    }
+    Ok(match kind {
+        1 => Message::Hello(read(kind, body)?),
+        2 => Message::Welcome(read(kind, body)?),
+        3 => Message::Push(read(kind, body)?),
+        4 => Message::Receipt(read(kind, body)?),
+        5 => Message::Pull(read(kind, body)?),
+        6 => Message::Page(read(kind, body)?),
+        7 => Message::Refused(read(kind, body)?),
+        8 => Message::Ping(read(kind, body)?),
+        9 => Message::Pong(read(kind, body)?),
+        10 => Message::Error(read(kind, body)?),
+        _ => return Err(FrameError::UnknownType(kind)),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+use super::*;
+use crate::entry::{Entry, Kind};
+use crate::ids::{DeviceId, DocumentId, EntryId, SpaceId};
+use crate::message::*;
+use crate::position::Position;
+use proptest::prelude::*;
+
+fn entry(payload: Vec<u8>) -> Entry {
+    Entry::new(
+        SpaceId::DEFAULT,
+        DocumentId([1; 16]),
+        DeviceId([2; 16]),
+        Kind::Changes,
+        0,
+        payload,
+    )
+}
+
+fn samples() -> Vec<Message> {
+    let position = Position { seq: 7, tag: [9; 16] };
+    let snapshot = Entry::new(
+        SpaceId::DEFAULT,
+        DocumentId([1; 16]),
+        DeviceId([2; 16]),
+        Kind::Snapshot {
+            heads: vec![[3; 32]],
+            supersedes: vec![EntryId([4; 32])],
+        },
+        0,
+        vec![5],
+    );
+    vec![
+        Message::Hello(Hello {
+            version_min: 1,
+            version_max: 1,
+            device: DeviceId([2; 16]),
+            space: SpaceId::DEFAULT,
+            agent: "motet".into(),
+        }),
+        Message::Welcome(Welcome {
+            version: 1,
+            head: 3,
+            agent: "relay".into(),
+        }),
+        Message::Push(Push {
+            id: 1,
+            entries: vec![entry(vec![1, 2]), snapshot],
+        }),
+        Message::Receipt(Receipt {
+            id: 1,
+            outcomes: vec![
+                Outcome::Stored(4),
+                Outcome::Rejected(Rejection::Quota, "full".into()),
+            ],
+            position: Some(position),
+        }),
+        Message::Pull(Pull {
+            id: 2,
+            after: None,
+            live: true,
+        }),
+        Message::Page(Page {
+            id: Some(2),
+            entries: vec![],
+            position,
+            more: false,
+            head: 7,
+        }),
+        Message::Refused(Refused { id: 2 }),
+        Message::Ping(Ping { nonce: 5 }),
+        Message::Pong(Ping { nonce: 5 }),
+        Message::Error(ErrorMessage {
+            code: ErrorCode::Busy,
+            message: "later".into(),
+        }),
+    ]
+}
+
+/// The wire format of version 1. A difference here breaks devices in the field.
+#[test]
+fn golden_frames() {
+    let golden = include_str!("golden.txt");
+    let actual: String = samples()
+        .iter()
+        .map(|message| hex(&encode(message)) + "\n")
+        .collect();
+    if std::env::var_os("MOTET_BLESS").is_some() {
+        std::fs::write(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/src/frame/golden.txt"),
+            &actual,
+        )
+        .unwrap();
+    }
+    assert_eq!(actual, golden);
+    for (message, line) in samples().into_iter().zip(golden.lines()) {
+        assert_eq!(decode(&unhex(line)).unwrap(), message);
+    }
+}
+
+#[test]
+fn unknown_keys_are_ignored() {
+    // Ping { 0: 5, 17: "new" }
+    let frame = [8, 0, 0xa2, 0x00, 0x05, 0x11, 0x63, b'n', b'e', b'w'];
+    assert_eq!(decode(&frame), Ok(Message::Ping(Ping { nonce: 5 })));
+}
+
+#[test]
+fn large_repetitive_frames_are_compressed() {
+    let message = Message::Push(Push {
+        id: 1,
+        entries: vec![entry(vec![7; 100_000])],
+    });
+    let frame = encode(&message);
+    assert!(frame.len() < 1_000);
+    assert_eq!(decode(&frame), Ok(message));
+}
+
+#[test]
+fn bad_frames_are_named() {
+    assert_eq!(decode(&[]), Err(FrameError::Truncated));
+    assert_eq!(decode(&[99, 0]), Err(FrameError::UnknownType(99)));
+    assert_eq!(decode(&[8, 3, 1]), Err(FrameError::BadForm));
+    assert!(matches!(
+        decode(&[8, 0, 0xff]),
+        Err(FrameError::BadBody { kind: 8, .. })
+    ));
+    assert_eq!(
+        decode(&vec![0; limits::FRAME_BYTES + 1]),
+        Err(FrameError::TooLarge)
+    );
+    let bomb = zstd::bulk::compress(&vec![0; limits::FRAME_BYTES + 1], 1).unwrap();
+    assert_eq!(decode(&[&[8, 1], &bomb[..]].concat()), Err(FrameError::BadForm));
+}
+
+#[test]
+fn delimited_bodies_split_again() {
+    let mut body = Vec::new();
+    samples()
+        .iter()
+        .for_each(|message| write_delimited(message, &mut body));
+    let mut rest = &body[..];
+    let mut decoded = Vec::new();
+    while let Some(frame) = split_delimited(&mut rest).unwrap() {
+        decoded.push(decode(frame).unwrap());
+    }
+    assert_eq!(decoded, samples());
+    assert_eq!(
+        split_delimited(&mut &body[..body.len().min(3)]),
+        Err(FrameError::Truncated)
+    );
+    assert_eq!(split_delimited(&mut &[0xff; 8][..]), Err(FrameError::TooLarge));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..12) {
+        _ = decode(&bytes);
+        _ = decode(&[&[kind, 0], &bytes[..]].concat());
+        _ = decode(&[&[kind, 1], &bytes[..]].concat());
+    }
+
+    #[test]
+    fn damaged_frames_never_panic(at in 0usize..400, flip in 1u8..) {
+        for message in samples() {
+            let mut frame = encode(&message);
+            let at = at % frame.len();
+            frame[at] ^= flip;
+            _ = decode(&frame);
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len() / 2)
+        .map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
+        .collect()
+}

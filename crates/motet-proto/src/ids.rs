@@ -1,0 +1,148 @@
+//! Ids: fixed-size bytes, shown as lower-case hex.
+
+use std::fmt;
+use std::str::FromStr;
+
+use minicbor::decode::{Decoder, Error as DecodeError};
+use minicbor::encode::{Encoder, Error as EncodeError, Write};
+
+/// The text given was not an id: wrong length, or a character that is no hex digit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} is {expected} hex digits, got {got:?}")]
+pub struct ParseIdError {
+    kind: &'static str,
+    expected: usize,
+    got: String,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $len:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub [u8; $len]);
+
+        impl $name {
+            /// Length in bytes.
+            pub const LEN: usize = $len;
+
+            /// The bytes, as stored and sent.
+            pub fn as_bytes(&self) -> &[u8] {
+                &self.0
+            }
+
+            /// Reads an id back from bytes; `None` if the length is wrong.
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                bytes.try_into().ok().map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let error = || ParseIdError { kind: stringify!($name), expected: 2 * $len, got: text.to_owned() };
+                if text.len() != 2 * $len || !text.is_ascii() {
+                    return Err(error());
+                }
+                let mut bytes = [0; $len];
+                for (i, byte) in bytes.iter_mut().enumerate() {
+                    *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| error())?;
+                }
+                Ok(Self(bytes))
+            }
+        }
+
+        impl<C> minicbor::Encode<C> for $name {
+            fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), EncodeError<W::Error>> {
+                e.bytes(&self.0)?.ok()
+            }
+        }
+
+        impl<'b, C> minicbor::Decode<'b, C> for $name {
+            fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, DecodeError> {
+                let at = d.position();
+                Self::from_slice(d.bytes()?)
+                    .ok_or_else(|| DecodeError::message(concat!("wrong length of ", stringify!($name))).at(at))
+            }
+        }
+    };
+}
+
+id!(
+    /// A space: documents that share members, keys and one log on the remote.
+    SpaceId, 16
+);
+id!(
+    /// A document as the remote knows it: derived from space, collection and the app's own id, which stay sealed.
+    DocumentId, 16
+);
+id!(
+    /// A device: a durable identity (a UUID made on first open), never derived from hardware.
+    DeviceId, 16
+);
+id!(
+    /// An entry: a hash over what the entry says, so that it can be checked and recognised again.
+    EntryId, 32
+);
+
+impl SpaceId {
+    /// The one space that every account has; all devices of the account join it. It is the same constant
+    /// everywhere, because a device writes documents before it has ever met a relay.
+    pub const DEFAULT: SpaceId = SpaceId([0; 16]);
+}
+
+impl DocumentId {
+    /// The id of the document `name` in `collection`. Two devices that make the same collection and name make the
+    /// same document.
+    ///
+    /// ```
+    /// use motet_proto::{DocumentId, SpaceId};
+    /// let a = DocumentId::derive(SpaceId::DEFAULT, "pieces", "aloha-oe");
+    /// assert_eq!(a, DocumentId::derive(SpaceId::DEFAULT, "pieces", "aloha-oe"));
+    /// assert_ne!(a, DocumentId::derive(SpaceId::DEFAULT, "piece", "saloha-oe"));
+    /// ```
+    pub fn derive(space: SpaceId, collection: &str, name: &str) -> Self {
+        let mut hash = blake3::Hasher::new_derive_key("motet 2026 document id v1");
+        hash.update(&space.0);
+        hash.update(&(collection.len() as u64).to_le_bytes());
+        hash.update(collection.as_bytes());
+        hash.update(name.as_bytes());
+        Self(truncate(hash.finalize()))
+    }
+}
+
+/// The first `N` bytes of a hash.
+pub(crate) fn truncate<const N: usize>(hash: blake3::Hash) -> [u8; N] {
+    std::array::from_fn(|i| hash.as_bytes()[i])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_round_trip_and_errors() {
+        let id = DocumentId::derive(SpaceId::DEFAULT, "pieces", "Ka ʻŌʻō");
+        assert_eq!(id.to_string().parse::<DocumentId>().unwrap(), id);
+        assert_eq!(
+            id.to_string(),
+            "ba528dbe80c98bd99b72a68e392d91c4",
+            "golden: derivation of document ids"
+        );
+        for bad in ["", "00", "zz528dbe80c98bd99b72a68e392d91c4", "ʻʻʻʻʻʻʻʻʻʻʻʻʻʻʻʻ"] {
+            let message = bad.parse::<DocumentId>().unwrap_err().to_string();
+            assert!(message.contains("32 hex digits"), "{message}");
+        }
+    }
+}

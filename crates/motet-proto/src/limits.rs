@@ -1,0 +1,70 @@
+//! Every size, count and time that the protocol fixes. Both sides know these numbers, so a device checks its content
+//! before the local commit and never finds out from the relay that a document cannot be sent.
+
+use std::time::Duration;
+
+/// Oldest protocol version this build speaks.
+pub const VERSION_MIN: u16 = 1;
+
+/// Newest protocol version this build speaks.
+pub const VERSION_MAX: u16 = 1;
+
+/// Largest sealed payload of one entry, in bytes. 8 MiB: about a hundred times a long song with its history; what is
+/// larger belongs into blobs.
+pub const ENTRY_PAYLOAD_BYTES: usize = 8 << 20;
+
+/// Largest opened (decompressed) payload, in bytes. 64 MiB: caps what a hostile entry can make a device allocate.
+pub const PAYLOAD_INFLATED_BYTES: usize = 64 << 20;
+
+/// Payloads from this size on are compressed, in bytes. Below it the zstd header eats the gain.
+pub const COMPRESS_FROM_BYTES: usize = 256;
+
+/// zstd level of payloads. 3 is zstd's own default: level 1 costs 8 % more bytes on song texts, 9 takes 5x the time.
+pub const COMPRESS_LEVEL: i32 = 3;
+
+/// Longest name of a collection or document, in bytes of UTF-8. Keys must fit into an index row.
+pub const NAME_BYTES: usize = 512;
+
+/// Longest device name, in bytes of UTF-8. It travels with every entry.
+pub const DEVICE_NAME_BYTES: usize = 128;
+
+/// Largest frame, in bytes as received, and also after inflation. One entry of the largest size and its headers fit.
+pub const FRAME_BYTES: usize = ENTRY_PAYLOAD_BYTES + (1 << 20);
+
+/// Most entries in one push batch. Small entries fill a batch by count, so that progress moves.
+pub const PUSH_BATCH_ENTRIES: usize = 1_024;
+
+/// A push batch closes at this size, in bytes of payload. Large enough that the relay's one fsync per batch is
+/// cheap, small enough that a broken connection repeats little.
+pub const PUSH_BATCH_BYTES: usize = 512 << 10;
+
+/// Push batches sent and not yet acknowledged. Keeps the relay's disk busy while the next batch is sealed.
+pub const PUSH_WINDOW_BATCHES: usize = 4;
+
+/// Most entries in one page.
+pub const PAGE_ENTRIES: usize = 1_024;
+
+/// A page closes at this size, in bytes of payload.
+pub const PAGE_BYTES: usize = 512 << 10;
+
+/// Pages that a device holds and has not applied; beyond it, it stops reading from its connection.
+pub const UNAPPLIED_PAGES: usize = 4;
+
+/// Heads in a snapshot header. A document with more concurrent heads is sent as changes.
+pub const SNAPSHOT_HEADS: usize = 1_024;
+
+/// Entries that one snapshot may supersede.
+pub const SNAPSHOT_SUPERSEDES: usize = 65_536;
+
+/// Ranges of own entries that a relay session remembers in order not to send them back. Beyond it the oldest is
+/// forgotten, which costs bytes and nothing else.
+pub const OWN_RANGES: usize = 1_024;
+
+/// Pushes that a relay session accepts before it has answered the first.
+pub const PUSHES_IN_FLIGHT: usize = 16;
+
+/// An idle connection is probed after this time. Below the 60 s at which common proxies cut idle connections.
+pub const PING_AFTER: Duration = Duration::from_secs(25);
+
+/// A connection on which nothing was heard for this long although something was due is given up.
+pub const SILENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,214 @@
+//! What the two sides of a session say.
+//!
+//! Bodies are CBOR maps with integer keys; a reader ignores keys that it does not know, so a later version may add
+//! fields. [`frame`](crate::frame) turns messages into bytes.
+
+use minicbor::{Decode, Encode};
+
+use crate::entry::Entry;
+use crate::ids::{DeviceId, SpaceId};
+use crate::position::Position;
+
+/// Any message, of either side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Device to relay, first: who speaks, and which versions.
+    Hello(Hello),
+    /// Relay to device: the version agreed on.
+    Welcome(Welcome),
+    /// Device to relay: entries to append.
+    Push(Push),
+    /// Relay to device: what became of a push. Sent only when it is durable.
+    Receipt(Receipt),
+    /// Device to relay: what lies after a position?
+    Pull(Pull),
+    /// Relay to device: entries, as the answer to a pull or as they commit.
+    Page(Page),
+    /// Relay to device: the position of a pull is not of this log.
+    Refused(Refused),
+    /// Either side: are you there?
+    Ping(Ping),
+    /// The answer to a ping.
+    Pong(Ping),
+    /// Either side, last: why the session ends.
+    Error(ErrorMessage),
+}
+
+/// First message of a device. Who the account is comes from the transport (`Authorization` header).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Hello {
+    /// Oldest protocol version that the device speaks.
+    #[n(0)]
+    pub version_min: u16,
+    /// Newest protocol version that the device speaks.
+    #[n(1)]
+    pub version_max: u16,
+    /// The device.
+    #[n(2)]
+    pub device: DeviceId,
+    /// The space that this session is about.
+    #[n(3)]
+    pub space: SpaceId,
+    /// Software and version, for the relay's log.
+    #[n(4)]
+    pub agent: String,
+}
+
+/// Answer to [`Hello`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Welcome {
+    /// The version that both sides now speak: the newest in both ranges.
+    #[n(0)]
+    pub version: u16,
+    /// Sequence number of the last entry of the log.
+    #[n(1)]
+    pub head: u64,
+    /// Software and version of the relay.
+    #[n(2)]
+    pub agent: String,
+}
+
+/// Entries to append, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Push {
+    /// Chosen by the device; comes back in the receipt.
+    #[n(0)]
+    pub id: u32,
+    /// At most [`PUSH_BATCH_ENTRIES`](crate::limits::PUSH_BATCH_ENTRIES).
+    #[n(1)]
+    pub entries: Vec<Entry>,
+}
+
+/// The durable answer to a push.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Receipt {
+    /// Id of the push.
+    #[n(0)]
+    pub id: u32,
+    /// One outcome for each entry of the push, in its order.
+    #[n(1)]
+    pub outcomes: Vec<Outcome>,
+    /// The device's new position, if it held everything before the entries of this push.
+    #[n(2)]
+    pub position: Option<Position>,
+}
+
+/// What became of one entry.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Outcome {
+    /// Durable under this sequence number; also for an entry that the log already held.
+    #[n(0)]
+    Stored(#[n(0)] u64),
+    /// Never to be accepted as it is.
+    #[n(1)]
+    Rejected(#[n(0)] Rejection, #[n(1)] String),
+}
+
+/// Why an entry is rejected for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Rejection {
+    /// The id does not match the content.
+    #[n(0)]
+    WrongId,
+    /// Larger than the protocol or the relay's configuration allows.
+    #[n(1)]
+    TooLarge,
+    /// The account's storage is used up.
+    #[n(2)]
+    Quota,
+    /// The account may not write to this space.
+    #[n(3)]
+    Forbidden,
+}
+
+/// A question for entries.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Pull {
+    /// Chosen by the device; comes back in the page.
+    #[n(0)]
+    pub id: u32,
+    /// Everything after this; `None` from the start.
+    #[n(1)]
+    pub after: Option<Position>,
+    /// Once the end is reached, keep sending entries as they commit.
+    #[n(2)]
+    pub live: bool,
+}
+
+/// Entries in log order.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Page {
+    /// Id of the pull that this answers; `None` for entries sent as they committed.
+    #[n(0)]
+    pub id: Option<u32>,
+    /// The entries. Those that this very session pushed are left out.
+    #[n(1)]
+    pub entries: Vec<Entry>,
+    /// The position after this page.
+    #[n(2)]
+    pub position: Position,
+    /// There is more: pull again after `position`.
+    #[n(3)]
+    pub more: bool,
+    /// Sequence number of the last entry of the log, for progress.
+    #[n(4)]
+    pub head: u64,
+}
+
+/// A pull's position is not a place of this log: restored from a backup, wiped, or another log.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Refused {
+    /// Id of the pull.
+    #[n(0)]
+    pub id: u32,
+}
+
+/// A probe and its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Ping {
+    /// Comes back unchanged.
+    #[n(0)]
+    pub nonce: u64,
+}
+
+/// Why a session ends.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ErrorMessage {
+    /// Machine-readable reason.
+    #[n(0)]
+    pub code: ErrorCode,
+    /// The reason for a person.
+    #[n(1)]
+    pub message: String,
+}
+
+/// Machine-readable reasons to end a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ErrorCode {
+    /// Bytes or messages that the protocol does not have.
+    #[n(0)]
+    Protocol,
+    /// No version in both ranges.
+    #[n(1)]
+    Version,
+    /// The relay failed; try again later.
+    #[n(2)]
+    Internal,
+    /// The relay is stopping; connect again.
+    #[n(3)]
+    ShuttingDown,
+    /// The relay has too much to do; try again later.
+    #[n(4)]
+    Busy,
+}

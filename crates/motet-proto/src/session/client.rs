@@ -1,0 +1,543 @@
+//! The device's side of a session.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::entry::Entry;
+use crate::ids::{DeviceId, SpaceId};
+use crate::limits;
+use crate::message::{ErrorCode, Hello, Message, Outcome, Page, Ping, Pull, Push, Receipt, Rejection};
+use crate::position::Position;
+
+/// What the driver must do, in the order handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientEffect {
+    /// Send a message.
+    Send(Message),
+    /// Read the outbox and answer with [`ClientSession::handle_outbox`]. Rows are frozen before they are returned.
+    LoadOutbox {
+        /// Only rows after this one.
+        after_row: i64,
+    },
+    /// In one transaction: merge the entries, settle the receipts, and only then keep the position. Answer with
+    /// [`ClientSession::handle_applied`]. At most one is under way.
+    Apply {
+        /// Entries in log order.
+        entries: Vec<Entry>,
+        /// Outbox rows that the remote has decided on.
+        receipts: Vec<StoredReceipt>,
+        /// Where the log has been read to, if it moved.
+        position: Option<Position>,
+        /// Last sequence number of the log as far as known, for progress.
+        head: u64,
+    },
+    /// The position is of another log: forget it, and remember that this log may lack entries which had been
+    /// acknowledged. Answer with [`ClientSession::handle_position_reset`].
+    ResetPosition,
+    /// Everything that the log held when the pull began is applied.
+    CaughtUp,
+    /// The round is complete: what was in the outbox when it began is settled, what was in the log is applied.
+    RoundDone {
+        /// As given to [`ClientSession::request_round`].
+        round: u64,
+    },
+    /// The session is over; close the connection.
+    End(EndReason),
+}
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndReason {
+    /// No protocol version in both ranges.
+    #[error("the relay speaks another protocol version: {0}")]
+    Version(String),
+    /// The relay ended the session and said why.
+    #[error("the relay ended the session: {message}")]
+    Relay {
+        /// Machine-readable reason.
+        code: ErrorCode,
+        /// The relay's words.
+        message: String,
+    },
+    /// The relay said something that the protocol does not have at this place.
+    #[error("the relay broke the protocol: {0}")]
+    Protocol(&'static str),
+    /// Nothing was heard for [`limits::SILENCE`] although something was due.
+    #[error("the relay stopped answering")]
+    Silence,
+}
+
+/// One frozen row of the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxItem {
+    /// Row number; grows with every row.
+    pub row: i64,
+    /// What is sent.
+    pub entry: Entry,
+}
+
+/// Answer to [`ClientEffect::LoadOutbox`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutboxBatch {
+    /// Rows in order, within the batch limits.
+    pub items: Vec<OutboxItem>,
+    /// There are more rows.
+    pub more: bool,
+}
+
+/// What the remote decided about an outbox row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredReceipt {
+    /// The row.
+    pub row: i64,
+    /// `Ok`: durable there. `Err`: never accepted as it is; the row is parked with this reason.
+    pub result: Result<(), (Rejection, String)>,
+}
+
+/// The device's side of one connection to one space. See the [module](super) for the conversation.
+#[derive(Debug)]
+pub struct ClientSession {
+    state: State,
+    live: bool,
+    /// Read up to here, though perhaps not applied yet.
+    position: Option<Position>,
+    resetting: bool,
+
+    pull: Option<u32>,
+    want_pull: bool,
+    next_id: u32,
+    /// Pulls from a known position to the end, begun and applied.
+    pulls_begun: u64,
+    pulls_applied: u64,
+
+    last_row: i64,
+    loading: bool,
+    want_load: bool,
+    loads_begun: u64,
+    in_flight: VecDeque<(u32, Vec<i64>)>,
+
+    inbox: VecDeque<Inbound>,
+    applying: Option<Applying>,
+
+    rounds: Vec<Round>,
+    effects: VecDeque<ClientEffect>,
+
+    last_heard: Duration,
+    awaiting_since: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Greeting,
+    Ready,
+    Ended,
+}
+
+#[derive(Debug)]
+enum Inbound {
+    /// `finishes_pull`: which pull this page brought to the end of the log.
+    Page { page: Page, finishes_pull: Option<u64> },
+    Receipt {
+        push: u32,
+        receipts: Vec<StoredReceipt>,
+        position: Option<Position>,
+    },
+}
+
+/// What the running apply settles once it is done.
+#[derive(Debug, Default)]
+struct Applying {
+    pull_finished: Option<u64>,
+    last_push: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Round {
+    id: u64,
+    needs_pull: u64,
+    needs_load: u64,
+    /// Set once the outbox has been read to its end: pushes before this id must be settled.
+    push_barrier: Option<u32>,
+    pushes_settled: bool,
+}
+
+impl ClientSession {
+    /// Starts a session on an open connection and sends the greeting. `position` is what the device has applied;
+    /// `live` asks for entries as they commit.
+    pub fn new(
+        device: DeviceId,
+        space: SpaceId,
+        agent: String,
+        position: Option<Position>,
+        live: bool,
+        now: Duration,
+    ) -> Self {
+        let hello = Hello {
+            version_min: limits::VERSION_MIN,
+            version_max: limits::VERSION_MAX,
+            device,
+            space,
+            agent,
+        };
+        Self {
+            state: State::Greeting,
+            live,
+            position,
+            resetting: false,
+            pull: None,
+            want_pull: true,
+            next_id: 1,
+            pulls_begun: 0,
+            pulls_applied: 0,
+            last_row: 0,
+            loading: false,
+            want_load: true,
+            loads_begun: 0,
+            in_flight: VecDeque::new(),
+            inbox: VecDeque::new(),
+            applying: None,
+            rounds: Vec::new(),
+            effects: VecDeque::from([ClientEffect::Send(Message::Hello(hello))]),
+            last_heard: now,
+            awaiting_since: Some(now),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<ClientEffect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        match self.state {
+            State::Ended => None,
+            _ => Some(match self.awaiting_since {
+                Some(since) => since.max(self.last_heard) + limits::SILENCE,
+                None => self.last_heard + limits::PING_AFTER,
+            }),
+        }
+    }
+
+    /// True while more input would only pile up: the driver then leaves it in the socket.
+    pub fn is_saturated(&self) -> bool {
+        self.inbox.len() >= limits::UNAPPLIED_PAGES
+    }
+
+    /// True when nothing is under way: everything known is pulled, pushed and applied.
+    pub fn is_idle(&self) -> bool {
+        self.state == State::Ready
+            && self.pull.is_none()
+            && !self.want_pull
+            && !self.want_load
+            && !self.loading
+            && self.in_flight.is_empty()
+            && self.inbox.is_empty()
+            && self.applying.is_none()
+    }
+
+    /// Asks for a full round; answered by [`ClientEffect::RoundDone`] unless the session ends first.
+    pub fn request_round(&mut self, round: u64, now: Duration) {
+        self.rounds.push(Round {
+            id: round,
+            needs_pull: self.pulls_begun + 1,
+            needs_load: self.loads_begun + 1,
+            push_barrier: None,
+            pushes_settled: false,
+        });
+        self.want_pull = true;
+        self.want_load = true;
+        self.pump(now);
+    }
+
+    /// The outbox has a new row.
+    pub fn handle_outbox_changed(&mut self, now: Duration) {
+        self.want_load = true;
+        self.pump(now);
+    }
+
+    /// Answer to [`ClientEffect::LoadOutbox`].
+    pub fn handle_outbox(&mut self, batch: OutboxBatch, now: Duration) {
+        self.loading = false;
+        if let Some(last) = batch.items.last() {
+            self.last_row = last.row;
+            let id = self.take_id();
+            let (rows, entries) = batch.items.into_iter().map(|item| (item.row, item.entry)).unzip();
+            self.in_flight.push_back((id, rows));
+            self.send(Message::Push(Push { id, entries }), now);
+        }
+        if batch.more {
+            self.want_load = true;
+        } else {
+            let (barrier, begun) = (self.next_id, self.loads_begun);
+            for round in self
+                .rounds
+                .iter_mut()
+                .filter(|r| r.push_barrier.is_none() && r.needs_load <= begun)
+            {
+                round.push_barrier = Some(barrier);
+            }
+        }
+        self.settle_rounds();
+        self.pump(now);
+    }
+
+    /// A message arrived.
+    pub fn handle_message(&mut self, message: Message, now: Duration) {
+        if self.state == State::Ended {
+            return;
+        }
+        self.last_heard = now;
+        match message {
+            Message::Welcome(welcome) if self.state == State::Greeting => {
+                if (limits::VERSION_MIN..=limits::VERSION_MAX).contains(&welcome.version) {
+                    self.state = State::Ready;
+                } else {
+                    self.end(EndReason::Version(format!(
+                        "it chose version {}",
+                        welcome.version
+                    )));
+                }
+            }
+            Message::Ping(ping) => self.effects.push_back(ClientEffect::Send(Message::Pong(ping))),
+            Message::Pong(_) => {}
+            Message::Error(error) if error.code == ErrorCode::Version => {
+                self.end(EndReason::Version(error.message))
+            }
+            Message::Error(error) => self.end(EndReason::Relay {
+                code: error.code,
+                message: error.message,
+            }),
+            _ if self.state == State::Greeting => self.end(EndReason::Protocol("no welcome")),
+            Message::Page(page) => self.handle_page(page),
+            Message::Receipt(receipt) => self.handle_receipt(receipt),
+            Message::Refused(refused) if self.pull == Some(refused.id) && self.position.is_some() => {
+                self.pull = None;
+                self.resetting = true;
+                self.effects.push_back(ClientEffect::ResetPosition);
+            }
+            Message::Refused(_) => self.end(EndReason::Protocol("refused what was not asked")),
+            Message::Hello(_) | Message::Welcome(_) | Message::Push(_) | Message::Pull(_) => {
+                self.end(EndReason::Protocol(
+                    "a message that only a device sends, or a second welcome",
+                ));
+            }
+        }
+        self.pump(now);
+    }
+
+    /// The position was forgotten on disk; reading starts over.
+    pub fn handle_position_reset(&mut self, now: Duration) {
+        self.resetting = false;
+        self.position = None;
+        // Everything was queued anew; rows in flight settle as before, and may be sent twice.
+        self.last_row = 0;
+        self.want_pull = true;
+        self.want_load = true;
+        self.pump(now);
+    }
+
+    /// The apply is durable.
+    pub fn handle_applied(&mut self, now: Duration) {
+        let Some(done) = self.applying.take() else { return };
+        if let Some(pull) = done.pull_finished {
+            self.pulls_applied = pull;
+            self.effects.push_back(ClientEffect::CaughtUp);
+        }
+        if let Some(last) = done.last_push {
+            self.in_flight.retain(|(push, _)| *push > last);
+        }
+        self.settle_rounds();
+        self.pump(now);
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.poll_timeout().is_none_or(|due| now < due) {
+            return;
+        }
+        match self.awaiting_since {
+            Some(_) => self.end(EndReason::Silence),
+            None => self.send(
+                Message::Ping(Ping {
+                    nonce: now.as_millis() as u64,
+                }),
+                now,
+            ),
+        }
+    }
+
+    fn handle_page(&mut self, page: Page) {
+        let finishes_pull = match page.id {
+            None => None,
+            id if id == self.pull => {
+                self.pull = None;
+                if page.more {
+                    self.want_pull = true;
+                }
+                (!page.more).then_some(self.pulls_begun)
+            }
+            Some(_) => return self.end(EndReason::Protocol("a page for no pull")),
+        };
+        self.position = Some(page.position);
+        self.inbox.push_back(Inbound::Page { page, finishes_pull });
+    }
+
+    fn handle_receipt(&mut self, receipt: Receipt) {
+        let Some((push, rows)) = self.in_flight.iter().find(|(push, _)| *push == receipt.id) else {
+            return self.end(EndReason::Protocol("a receipt for no push"));
+        };
+        if rows.len() != receipt.outcomes.len() || self.is_answered(*push) {
+            return self.end(EndReason::Protocol("a receipt that does not fit its push"));
+        }
+        let receipts = rows
+            .iter()
+            .zip(receipt.outcomes)
+            .map(|(row, outcome)| StoredReceipt {
+                row: *row,
+                result: match outcome {
+                    Outcome::Stored(_) => Ok(()),
+                    Outcome::Rejected(why, message) => Err((why, message)),
+                },
+            })
+            .collect();
+        // A reset is under way: the receipt speaks of the new log, the position of the old one is gone.
+        let position = receipt.position.filter(|_| !self.resetting);
+        if position.is_some() {
+            self.position = position;
+        }
+        let push = *push;
+        self.inbox.push_back(Inbound::Receipt {
+            push,
+            receipts,
+            position,
+        });
+    }
+
+    /// Starts whatever can be started.
+    fn pump(&mut self, now: Duration) {
+        if self.state != State::Ready {
+            return;
+        }
+        if self.want_pull && self.pull.is_none() && !self.resetting && !self.is_saturated() {
+            self.begin_pull(now);
+        }
+        if self.want_load
+            && !self.loading
+            && !self.resetting
+            && self.in_flight.len() < limits::PUSH_WINDOW_BATCHES
+        {
+            self.want_load = false;
+            self.loading = true;
+            self.loads_begun += 1;
+            self.effects.push_back(ClientEffect::LoadOutbox {
+                after_row: self.last_row,
+            });
+        }
+        if self.applying.is_none() && !self.inbox.is_empty() {
+            self.begin_apply();
+        }
+        let due = self.pull.is_some() || self.in_flight.iter().any(|(push, _)| !self.is_answered(*push));
+        self.awaiting_since = if due {
+            self.awaiting_since.or(Some(now))
+        } else {
+            None
+        };
+    }
+
+    fn begin_pull(&mut self, now: Duration) {
+        self.want_pull = false;
+        self.pulls_begun += 1;
+        let id = self.take_id();
+        self.pull = Some(id);
+        self.send(
+            Message::Pull(Pull {
+                id,
+                after: self.position,
+                live: self.live,
+            }),
+            now,
+        );
+    }
+
+    /// Takes everything that has arrived into one transaction, in order: a position is never kept before the
+    /// entries that lie ahead of it.
+    fn begin_apply(&mut self) {
+        let mut applying = Applying::default();
+        let (mut entries, mut receipts, mut position, mut head) = (Vec::new(), Vec::new(), None, 0);
+        for inbound in self.inbox.drain(..) {
+            match inbound {
+                Inbound::Page {
+                    mut page,
+                    finishes_pull,
+                } => {
+                    entries.append(&mut page.entries);
+                    position = Some(page.position);
+                    head = page.head.max(page.position.seq);
+                    applying.pull_finished = finishes_pull.or(applying.pull_finished);
+                }
+                Inbound::Receipt {
+                    push,
+                    receipts: mut settled,
+                    position: at,
+                } => {
+                    receipts.append(&mut settled);
+                    position = at.or(position);
+                    applying.last_push = Some(push);
+                }
+            }
+        }
+        self.applying = Some(applying);
+        self.effects.push_back(ClientEffect::Apply {
+            entries,
+            receipts,
+            position,
+            head,
+        });
+    }
+
+    fn settle_rounds(&mut self) {
+        let oldest = self.in_flight.front().map(|(push, _)| *push);
+        let applied = self.pulls_applied;
+        for round in &mut self.rounds {
+            round.pushes_settled |= round
+                .push_barrier
+                .is_some_and(|barrier| oldest.is_none_or(|oldest| oldest >= barrier));
+        }
+        for round in self
+            .rounds
+            .extract_if(.., |r| r.pushes_settled && applied >= r.needs_pull)
+        {
+            self.effects
+                .push_back(ClientEffect::RoundDone { round: round.id });
+        }
+    }
+
+    fn is_answered(&self, push: u32) -> bool {
+        self.applying
+            .as_ref()
+            .is_some_and(|a| a.last_push.is_some_and(|last| last >= push))
+            || self
+                .inbox
+                .iter()
+                .any(|i| matches!(i, Inbound::Receipt { push: p, .. } if *p == push))
+    }
+
+    fn send(&mut self, message: Message, now: Duration) {
+        self.awaiting_since.get_or_insert(now);
+        self.effects.push_back(ClientEffect::Send(message));
+    }
+
+    fn take_id(&mut self) -> u32 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    fn end(&mut self, reason: EndReason) {
+        if self.state != State::Ended {
+            self.state = State::Ended;
+            self.effects.push_back(ClientEffect::End(reason));
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The relay's side of a session.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::entry::Entry;
+use crate::ids::SpaceId;
+use crate::limits;
+use crate::message::{
+    ErrorCode, ErrorMessage, Message, Outcome, Page, Pull, Push, Receipt, Refused, Welcome,
+};
+use crate::position::Position;
+
+/// What the driver must do, in the order handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RelayEffect {
+    /// Send a message.
+    Send(Message),
+    /// The device has introduced itself: look up the log and answer with [`RelaySession::handle_opened`].
+    Open {
+        /// The space of the session.
+        space: SpaceId,
+    },
+    /// Append, make durable, and answer with [`RelaySession::handle_appended`].
+    Append {
+        /// Id of the push.
+        push: u32,
+        /// Entries in order, not yet checked.
+        entries: Vec<Entry>,
+    },
+    /// Read a page and answer with [`RelaySession::handle_read`]. At most one is under way.
+    Read {
+        /// After this place; `None` from the start.
+        after: Option<Position>,
+    },
+    /// Send what is queued and close the connection.
+    Close,
+}
+
+/// Answer to [`RelayEffect::Append`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppendOutcome {
+    /// One outcome for each entry.
+    pub outcomes: Vec<Outcome>,
+    /// Sequence numbers newly given out, first and last; `None` if every entry was known or rejected.
+    pub appended: Option<(u64, Position)>,
+}
+
+/// Answer to [`RelayEffect::Read`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// A page of the log.
+    Page {
+        /// Sequence numbers and entries.
+        entries: Vec<(u64, Entry)>,
+        /// The place after the page.
+        position: Position,
+        /// Last sequence number of the log.
+        head: u64,
+    },
+    /// The position is not a place of this log.
+    Refused,
+}
+
+/// Entries that were committed together by some session, as the hub hands them round.
+#[derive(Clone, Debug)]
+pub struct CommittedRun {
+    /// The session that pushed the run; it learns of it from its receipt instead.
+    pub origin: u64,
+    /// First sequence number of the run.
+    pub first: u64,
+    /// The place after the run.
+    pub position: Position,
+    /// The entries, if the run is small enough to be handed round; otherwise sessions read it from the log.
+    pub entries: Option<Arc<Vec<Entry>>>,
+}
+
+/// The relay's side of one connection. See the [module](super) for the conversation.
+#[derive(Debug)]
+pub struct RelaySession {
+    id: u64,
+    agent: String,
+    state: State,
+    /// The device holds everything up to here, or has been sent it; `None` before the first pull.
+    cursor: Option<Position>,
+    live: bool,
+    /// Last sequence number of the log as far as this session knows.
+    head: u64,
+    /// Sequence numbers of entries that this session pushed and that lie after the cursor, as ranges.
+    own: VecDeque<(u64, u64)>,
+    reading: Option<Reading>,
+    waiting_pull: Option<Pull>,
+    pushes: usize,
+    effects: VecDeque<RelayEffect>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Greeting,
+    Opening,
+    Ready,
+    Ended,
+}
+
+#[derive(Debug)]
+struct Reading {
+    /// The pull that is answered; `None` for a live reader that had fallen behind.
+    pull: Option<Pull>,
+}
+
+impl RelaySession {
+    /// Starts a session on an open, authenticated connection. `id` tells the sessions of one relay apart, `agent`
+    /// names the relay's software.
+    pub fn new(id: u64, agent: String) -> Self {
+        Self {
+            id,
+            agent,
+            state: State::Greeting,
+            cursor: None,
+            live: false,
+            head: 0,
+            own: VecDeque::new(),
+            reading: None,
+            waiting_pull: None,
+            pushes: 0,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<RelayEffect> {
+        self.effects.pop_front()
+    }
+
+    /// True while the session has enough to do: the driver then leaves input in the socket.
+    pub fn is_saturated(&self) -> bool {
+        self.pushes >= limits::PUSHES_IN_FLIGHT || self.waiting_pull.is_some()
+    }
+
+    /// A message arrived.
+    pub fn handle_message(&mut self, message: Message) {
+        match (self.state, message) {
+            (State::Ended, _) | (_, Message::Pong(_)) => {}
+            (_, Message::Ping(ping)) => self.send(Message::Pong(ping)),
+            (State::Greeting, Message::Hello(hello)) => {
+                let newest = hello.version_max.min(limits::VERSION_MAX);
+                if newest < hello.version_min.max(limits::VERSION_MIN) {
+                    let message = format!(
+                        "this relay speaks versions {} to {}, the device {} to {}; update the older one",
+                        limits::VERSION_MIN,
+                        limits::VERSION_MAX,
+                        hello.version_min,
+                        hello.version_max
+                    );
+                    return self.fail(ErrorCode::Version, message);
+                }
+                self.state = State::Opening;
+                self.effects.push_back(RelayEffect::Open { space: hello.space });
+            }
+            (State::Ready, Message::Push(push)) => self.handle_push(push),
+            (State::Ready, Message::Pull(pull)) => {
+                if self.waiting_pull.is_some() {
+                    return self.fail(
+                        ErrorCode::Protocol,
+                        "a second pull before the first was answered".into(),
+                    );
+                }
+                self.waiting_pull = Some(pull);
+                self.pump();
+            }
+            // The peer's last words; there is nobody left to answer.
+            (_, Message::Error(_)) => {
+                self.state = State::Ended;
+                self.effects.push_back(RelayEffect::Close);
+            }
+            _ => self.fail(ErrorCode::Protocol, "a message that is not expected here".into()),
+        }
+    }
+
+    /// Bytes arrived that are no message.
+    pub fn handle_bad_frame(&mut self, reason: String) {
+        self.fail(ErrorCode::Protocol, reason);
+    }
+
+    /// Answer to [`RelayEffect::Open`]: the log exists and ends at `head`.
+    pub fn handle_opened(&mut self, head: u64) {
+        if self.state == State::Opening {
+            self.state = State::Ready;
+            self.head = self.head.max(head);
+            self.send(Message::Welcome(Welcome {
+                version: limits::VERSION_MAX,
+                head,
+                agent: self.agent.clone(),
+            }));
+        }
+    }
+
+    /// Answer to [`RelayEffect::Append`].
+    pub fn handle_appended(&mut self, push: u32, outcome: AppendOutcome) {
+        self.pushes = self.pushes.saturating_sub(1);
+        let mut position = None;
+        if let Some((first, last)) = outcome.appended {
+            self.head = self.head.max(last.seq);
+            let contiguous =
+                self.reading.is_none() && self.cursor.is_some_and(|cursor| cursor.seq + 1 == first);
+            if contiguous {
+                self.cursor = Some(last);
+                position = Some(last);
+            } else {
+                self.remember_own(first, last.seq);
+            }
+        }
+        self.send(Message::Receipt(Receipt {
+            id: push,
+            outcomes: outcome.outcomes,
+            position,
+        }));
+        self.pump();
+    }
+
+    /// Answer to [`RelayEffect::Read`].
+    pub fn handle_read(&mut self, outcome: ReadOutcome) {
+        let Some(reading) = self.reading.take() else {
+            return;
+        };
+        match outcome {
+            ReadOutcome::Page {
+                entries,
+                position,
+                head,
+            } => {
+                self.head = self.head.max(head);
+                self.cursor = Some(position);
+                let more = position.seq < head;
+                if let Some(pull) = &reading.pull {
+                    self.live = pull.live && !more;
+                }
+                let own = &self.own;
+                let foreign = |seq: u64| !own.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+                let entries = entries
+                    .into_iter()
+                    .filter(|(seq, _)| foreign(*seq))
+                    .map(|(_, entry)| entry)
+                    .collect();
+                self.forget_own(position.seq);
+                let id = reading.pull.map(|pull| pull.id);
+                let head = self.head;
+                self.send(Message::Page(Page {
+                    id,
+                    entries,
+                    position,
+                    more,
+                    head,
+                }));
+            }
+            ReadOutcome::Refused => match reading.pull {
+                Some(pull) => self.send(Message::Refused(Refused { id: pull.id })),
+                // The log was replaced under a live reader: the next session sorts it out.
+                None => self.fail(ErrorCode::Internal, "the log has changed; connect again".into()),
+            },
+        }
+        self.pump();
+    }
+
+    /// Some session committed entries to this log.
+    pub fn handle_committed(&mut self, run: &CommittedRun) {
+        if run.origin == self.id {
+            return;
+        }
+        self.head = self.head.max(run.position.seq);
+        let next = self.cursor.is_some_and(|cursor| cursor.seq + 1 == run.first);
+        let idle = self.live && self.reading.is_none() && self.waiting_pull.is_none();
+        if let Some(entries) = &run.entries
+            && next
+            && idle
+        {
+            self.cursor = Some(run.position);
+            let page = Page {
+                id: None,
+                entries: entries.to_vec(),
+                position: run.position,
+                more: false,
+                head: self.head,
+            };
+            return self.send(Message::Page(page));
+        }
+        self.pump();
+    }
+
+    /// The hub dropped runs that this session was too slow for; the log ends at `head` or later.
+    pub fn handle_lagged(&mut self, head: u64) {
+        self.head = self.head.max(head);
+        self.pump();
+    }
+
+    /// The store failed, or the relay is stopping.
+    pub fn handle_failure(&mut self, code: ErrorCode, message: &str) {
+        self.fail(code, message.to_owned());
+    }
+
+    fn handle_push(&mut self, push: Push) {
+        if push.entries.len() > limits::PUSH_BATCH_ENTRIES {
+            return self.fail(
+                ErrorCode::Protocol,
+                format!("a push of {} entries", push.entries.len()),
+            );
+        }
+        self.pushes += 1;
+        self.effects.push_back(RelayEffect::Append {
+            push: push.id,
+            entries: push.entries,
+        });
+    }
+
+    fn pump(&mut self) {
+        if self.state != State::Ready || self.reading.is_some() {
+            return;
+        }
+        let behind = self.live && self.cursor.is_some_and(|cursor| cursor.seq < self.head);
+        let (after, pull) = match self.waiting_pull.take() {
+            Some(pull) => (pull.after, Some(pull)),
+            None if behind => (self.cursor, None),
+            None => return,
+        };
+        self.reading = Some(Reading { pull });
+        self.effects.push_back(RelayEffect::Read { after });
+    }
+
+    fn remember_own(&mut self, first: u64, last: u64) {
+        match self.own.back_mut() {
+            Some(range) if range.1 + 1 == first => range.1 = last,
+            _ => self.own.push_back((first, last)),
+        }
+        if self.own.len() > limits::OWN_RANGES {
+            self.own.pop_front();
+        }
+    }
+
+    fn forget_own(&mut self, upto: u64) {
+        while self.own.front().is_some_and(|(_, last)| *last <= upto) {
+            self.own.pop_front();
+        }
+    }
+
+    fn send(&mut self, message: Message) {
+        self.effects.push_back(RelayEffect::Send(message));
+    }
+
+    fn fail(&mut self, code: ErrorCode, message: String) {
+        if self.state != State::Ended {
+            self.state = State::Ended;
+            self.send(Message::Error(ErrorMessage { code, message }));
+            self.effects.push_back(RelayEffect::Close);
+        }
+    }
+}

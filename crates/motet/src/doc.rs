@@ -1,0 +1,127 @@
+//! One document: the only room that knows Automerge.
+//!
+//! ```text
+//! genesis   containers that come out equal on every device
+//! edit      new values -> the fewest ops
+//! text      whole texts -> splices, and the union of two texts
+//! read      ops -> JSON, through one resolver
+//! chunk     headers of foreign bytes, checked before Automerge sees them
+//! merge     foreign changes, on a clone, with panics caught
+//! ```
+
+mod chunk;
+mod edit;
+mod genesis;
+mod merge;
+mod read;
+mod text;
+
+use automerge::{ActorId, Author, Automerge, SaveOptions};
+use motet_proto::{DeviceId, DocumentId, SpaceId};
+
+pub(crate) use automerge::{Change, ChangeHash};
+pub(crate) use chunk::{ChunkError, check_snapshot, split_changes};
+pub(crate) use edit::{Edit, EditError};
+pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};
+pub(crate) use read::{FieldConflict, Fields};
+
+/// Message of a tombstone: a change without ops that deletes the document it stands at the head of.
+const TOMBSTONE: &str = "motet:delete";
+
+/// A loaded document.
+#[derive(Clone)]
+pub(crate) struct Document {
+    am: Automerge,
+    identity: Identity,
+    /// False until this process has drawn an actor of its own for the document.
+    has_actor: bool,
+}
+
+/// What deterministic changes are derived from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub(crate) space: SpaceId,
+    pub(crate) document: DocumentId,
+}
+
+/// The stored bytes of a document do not make a document.
+#[derive(Debug, thiserror::Error)]
+#[error("a stored document cannot be loaded: {0}")]
+pub(crate) struct LoadError(String);
+
+impl Document {
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self {
+            am: Automerge::new(),
+            identity,
+            has_actor: false,
+        }
+    }
+
+    /// Puts a document together from what the store holds. Everything stored was applied once, so a failure means
+    /// that the file is damaged.
+    pub(crate) fn load(
+        identity: Identity,
+        snapshot: Option<&[u8]>,
+        changes: Vec<Change>,
+    ) -> Result<Self, LoadError> {
+        let mut am = match snapshot {
+            Some(bytes) => Automerge::load(bytes).map_err(|e| LoadError(e.to_string()))?,
+            None => Automerge::new(),
+        };
+        am.apply_changes(changes).map_err(|e| LoadError(e.to_string()))?;
+        Ok(Self {
+            am,
+            identity,
+            has_actor: false,
+        })
+    }
+
+    pub(crate) fn heads(&self) -> Vec<ChangeHash> {
+        self.am.get_heads()
+    }
+
+    pub(crate) fn has_change(&self, hash: &ChangeHash) -> bool {
+        self.am.get_change_meta_by_hash(hash).is_some()
+    }
+
+    /// A document is deleted when all its heads are tombstones: a delete loses to an edit it had not seen.
+    pub(crate) fn is_deleted(&self) -> bool {
+        let heads = self.am.get_heads();
+        !heads.is_empty() && heads.iter().all(|head| self.message_is_tombstone(head))
+    }
+
+    /// The whole document in Automerge's compact form, without changes that wait for others.
+    pub(crate) fn save(&self) -> Vec<u8> {
+        self.am.save_with_options(SaveOptions {
+            deflate: false,
+            retain_orphans: false,
+        })
+    }
+
+    /// Device and time (seconds since 1970) of the change `hash`.
+    pub(crate) fn author_of(&self, hash: &ChangeHash) -> Option<(Option<DeviceId>, i64)> {
+        let meta = self.am.get_change_meta_by_hash(hash)?;
+        let author = meta.author.or_else(|| self.am.get_author_for_actor(&meta.actor));
+        Some((
+            author.and_then(|a| DeviceId::from_slice(a.as_bytes())),
+            meta.timestamp,
+        ))
+    }
+
+    /// Draws the actor under which this process writes. Fresh for every loaded document, so that a copied or
+    /// restored database file never makes two changes with one (actor, seq).
+    fn ensure_actor(&mut self, device: DeviceId) {
+        if !self.has_actor {
+            self.am.set_actor(ActorId::random());
+            self.am.set_author(Some(Author::from(device.as_bytes().to_vec())));
+            self.has_actor = true;
+        }
+    }
+
+    fn message_is_tombstone(&self, hash: &ChangeHash) -> bool {
+        self.am
+            .get_change_meta_by_hash(hash)
+            .is_some_and(|meta| meta.message.as_deref() == Some(TOMBSTONE))
+    }
+}

@@ -1,0 +1,176 @@
+//! Foreign changes, applied so that none of them can do harm.
+//!
+//! Crafted changes can make Automerge panic, some after the document has moved. Everything here therefore works on a
+//! clone and catches panics; what fails is named and set aside, the rest goes on.
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use automerge::{Automerge, Change, ChangeHash};
+
+use super::{ChunkError, Document, Identity, check_snapshot};
+use crate::limits;
+
+/// What became of a batch of changes.
+#[derive(Debug, Default)]
+pub(crate) struct MergeOutcome {
+    /// Changes that the document did not hold before, in the order given.
+    pub(crate) applied: Vec<Change>,
+    /// Changes that cannot be applied now.
+    pub(crate) rejected: Vec<Rejected>,
+}
+
+/// A change that was set aside, and why.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    pub(crate) change: Change,
+    pub(crate) reason: String,
+    /// It may apply later, when what it depends on has arrived.
+    pub(crate) waits: bool,
+}
+
+impl Document {
+    /// Applies changes in one call if all goes well. `self` holds exactly the changes reported as applied
+    /// afterwards, whatever happens.
+    pub(crate) fn merge(&mut self, changes: Vec<Change>) -> MergeOutcome {
+        let mut outcome = MergeOutcome::default();
+        let (ready, waiting) = self.sort_by_dependencies(changes);
+        outcome.rejected = waiting
+            .into_iter()
+            .map(|change| Rejected {
+                change,
+                reason: "what it depends on has not arrived".into(),
+                waits: true,
+            })
+            .collect();
+        let mut failures = 0;
+        self.apply(ready, &mut outcome, &mut failures);
+        outcome
+    }
+
+    /// The changes of a loaded snapshot that this document lacks.
+    pub(crate) fn lacking(&self, other: &Document) -> Result<Vec<Change>, String> {
+        catch_unwind(AssertUnwindSafe(|| self.am.get_changes_added(&other.am)))
+            .map_err(|_| "its changes cannot be read".into())
+    }
+
+    /// Splits off what cannot apply because something it depends on is neither here nor in the batch.
+    fn sort_by_dependencies(&self, changes: Vec<Change>) -> (Vec<Change>, Vec<Change>) {
+        let mut seen = HashSet::new();
+        let mut pending: Vec<_> = changes
+            .into_iter()
+            .filter(|change| seen.insert(change.hash()) && !self.has_change(&change.hash()))
+            .collect();
+        let mut ready: Vec<Change> = Vec::with_capacity(pending.len());
+        let mut known: HashSet<ChangeHash> = HashSet::new();
+        loop {
+            let before = ready.len();
+            let mut rest = Vec::new();
+            for change in pending {
+                if change
+                    .deps()
+                    .iter()
+                    .all(|dep| known.contains(dep) || self.has_change(dep))
+                {
+                    known.insert(change.hash());
+                    ready.push(change);
+                } else {
+                    rest.push(change);
+                }
+            }
+            if rest.is_empty() || ready.len() == before {
+                return (ready, rest);
+            }
+            pending = rest;
+        }
+    }
+
+    /// Applies all, or halves the batch until the culprits stand alone.
+    fn apply(&mut self, changes: Vec<Change>, outcome: &mut MergeOutcome, failures: &mut usize) {
+        if changes.is_empty() {
+            return;
+        }
+        if *failures >= limits::APPLY_FAILURES {
+            let reason = "too many changes of this batch failed before it";
+            outcome
+                .rejected
+                .extend(changes.into_iter().map(|change| Rejected {
+                    change,
+                    reason: reason.into(),
+                    waits: true,
+                }));
+            return;
+        }
+        match self.try_apply(&changes) {
+            Ok(am) => {
+                self.am = am;
+                outcome.applied.extend(changes);
+            }
+            Err(reason) if changes.len() == 1 => {
+                *failures += 1;
+                let waits = false;
+                outcome
+                    .rejected
+                    .extend(changes.into_iter().map(|change| Rejected {
+                        change,
+                        reason: reason.clone(),
+                        waits,
+                    }));
+            }
+            Err(_) => {
+                let mut first = changes;
+                let second = first.split_off(first.len() / 2);
+                self.apply(first, outcome, failures);
+                // What the first half lost may be what the second needs.
+                let (ready, waiting) = self.sort_by_dependencies(second);
+                outcome
+                    .rejected
+                    .extend(waiting.into_iter().map(|change| Rejected {
+                        change,
+                        reason: "what it depends on was set aside".into(),
+                        waits: true,
+                    }));
+                self.apply(ready, outcome, failures);
+            }
+        }
+    }
+
+    fn try_apply(&self, changes: &[Change]) -> Result<Automerge, String> {
+        catch_unwind(AssertUnwindSafe(|| {
+            let mut am = self.am.clone();
+            am.apply_changes(changes.iter().cloned())
+                .map_err(|e| e.to_string())?;
+            let missing = changes
+                .iter()
+                .any(|change| am.get_change_meta_by_hash(&change.hash()).is_none());
+            if missing {
+                Err("it was not taken up".to_owned())
+            } else {
+                Ok(am)
+            }
+        }))
+        .unwrap_or_else(|_| Err("it makes the merge fail".into()))
+    }
+}
+
+/// Loads a foreign snapshot, and checks that it is what its header says and can be read.
+pub(crate) fn load_snapshot(
+    identity: Identity,
+    bytes: &[u8],
+    heads: &[[u8; 32]],
+) -> Result<Document, String> {
+    check_snapshot(bytes).map_err(|e: ChunkError| e.to_string())?;
+    let am = catch_unwind(|| Automerge::load(bytes))
+        .map_err(|_| "it makes the load fail".to_owned())?
+        .map_err(|e| e.to_string())?;
+    let document = Document {
+        am,
+        identity,
+        has_actor: false,
+    };
+    let found: HashSet<[u8; 32]> = document.heads().iter().map(|head| head.0).collect();
+    if found.len() != heads.len() || !heads.iter().all(|head| found.contains(head)) {
+        return Err("its heads are not those that its header names".into());
+    }
+    Ok(document)
+}

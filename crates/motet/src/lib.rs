@@ -1,0 +1,3 @@
+//! temporary
+mod doc;
+mod limits;

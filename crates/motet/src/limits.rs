@@ -1,0 +1,68 @@
+//! Every size, count and time of the library. What both sides of the wire must agree on stands in
+//! [`motet_proto::limits`].
+
+use std::time::Duration;
+
+/// Documents kept loaded. A small document takes about 50 kB in memory, so the cache stays near 13 MB.
+pub const CACHED_DOCUMENTS: usize = 256;
+
+/// Writes that one transaction takes in, at most. More would make the first of them wait too long for its fsync.
+pub const GROUP_WRITES: usize = 256;
+
+/// Writes handed to the writer and not yet taken up; a further one waits. Keeps bulk work from filling the memory.
+pub const QUEUED_WRITES: usize = 1_024;
+
+/// Changes after the snapshot from which a load writes a new snapshot. Loading changes costs about 10 us each.
+pub const SNAPSHOT_AFTER_CHANGES: usize = 256;
+
+/// How long a statement waits for another process that holds the database.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reader connections kept open. More readers than cores only add memory.
+pub const IDLE_READERS: usize = 4;
+
+/// Page cache of each connection in KiB.
+pub const PAGE_CACHE_KIB: i64 = 4_096;
+
+/// Write-ahead log size in pages at which SQLite checkpoints. 4,000 pages are 16 MB.
+pub const CHECKPOINT_PAGES: i64 = 4_000;
+
+/// Nesting of values inside a document. Deeper JSON is refused on write.
+pub const VALUE_DEPTH: usize = 64;
+
+/// Failed attempts to apply parts of one batch to one document before the rest is set aside. Bounds the work that
+/// hostile changes can cause.
+pub const APPLY_FAILURES: usize = 16;
+
+/// Changes kept in quarantine for one document while what they depend on is missing.
+pub const WAITING_CHANGES: usize = 4_096;
+
+/// A sync round that was asked for gives up after this time.
+pub const ROUND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Opening a connection to a relay gives up after this time.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One exchange over `POST` gives up after this time. A full page over 8 kB/s takes 64 s.
+pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Waits between connection attempts: 2, 4, 8 s, then the last value for good. Each is lengthened by up to a quarter
+/// at random so that devices do not come back in step.
+pub const RETRY_DELAYS: [Duration; 4] = [
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(60),
+];
+
+/// How often a connected replica looks whether another process has written to the database.
+pub const FOREIGN_WRITE_POLL: Duration = Duration::from_millis(500);
+
+/// Events that a slow listener may fall behind before it is told that it missed some.
+pub const EVENT_BACKLOG: usize = 1_024;
+
+/// Rows of the sync history that are kept.
+pub const HISTORY_ROWS: i64 = 1_000;
+
+/// Document size from which parallel work is worth a thread, counted in documents of a batch.
+pub const PARALLEL_FROM_DOCUMENTS: usize = 8;
