@@ -27,6 +27,19 @@ pub enum Kind {
     },
 }
 
+impl Kind {
+    /// The kind as it is kept beside a payload.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Encoding into a Vec has no failing path.
+        minicbor::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` if it is something else.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        minicbor::decode(bytes).ok()
+    }
+}
+
 /// One entry of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -58,10 +71,7 @@ pub enum EntryError {
     #[error("the entry's id does not match its content")]
     WrongId,
     /// The payload is larger than [`limits::ENTRY_PAYLOAD_BYTES`].
-    #[error(
-        "the entry's payload has {bytes} bytes, the limit is {}",
-        limits::ENTRY_PAYLOAD_BYTES
-    )]
+    #[error("the entry's payload has {bytes} bytes, the limit is {}", limits::ENTRY_PAYLOAD_BYTES)]
     TooLarge {
         /// Size of the payload.
         bytes: usize,
@@ -81,14 +91,7 @@ impl Entry {
         suite: u8,
         payload: Vec<u8>,
     ) -> Self {
-        let mut entry = Self {
-            id: EntryId([0; 32]),
-            document,
-            device,
-            kind,
-            suite,
-            payload,
-        };
+        let mut entry = Self { id: EntryId([0; 32]), document, device, kind, suite, payload };
         entry.id = entry.compute_id(space);
         entry
     }
@@ -122,20 +125,14 @@ impl Entry {
     /// The first rule that the entry breaks.
     pub fn check(&self, space: SpaceId) -> Result<(), EntryError> {
         if self.payload.len() > limits::ENTRY_PAYLOAD_BYTES {
-            return Err(EntryError::TooLarge {
-                bytes: self.payload.len(),
-            });
+            return Err(EntryError::TooLarge { bytes: self.payload.len() });
         }
         if let Kind::Snapshot { heads, supersedes } = &self.kind
             && (heads.len() > limits::SNAPSHOT_HEADS || supersedes.len() > limits::SNAPSHOT_SUPERSEDES)
         {
             return Err(EntryError::HeaderTooLarge);
         }
-        if self.compute_id(space) != self.id {
-            Err(EntryError::WrongId)
-        } else {
-            Ok(())
-        }
+        if self.compute_id(space) != self.id { Err(EntryError::WrongId) } else { Ok(()) }
     }
 }
 
@@ -168,23 +165,13 @@ mod tests {
     use super::*;
 
     fn entry(kind: Kind) -> Entry {
-        Entry::new(
-            SpaceId::DEFAULT,
-            DocumentId([1; 16]),
-            DeviceId([2; 16]),
-            kind,
-            0,
-            b"payload".to_vec(),
-        )
+        Entry::new(SpaceId::DEFAULT, DocumentId([1; 16]), DeviceId([2; 16]), kind, 0, b"payload".to_vec())
     }
 
     #[test]
     fn golden_ids() {
         let changes = entry(Kind::Changes);
-        let snapshot = entry(Kind::Snapshot {
-            heads: vec![[3; 32]],
-            supersedes: vec![EntryId([4; 32])],
-        });
+        let snapshot = entry(Kind::Snapshot { heads: vec![[3; 32]], supersedes: vec![EntryId([4; 32])] });
         assert_eq!(
             changes.id.to_string(),
             "5ce5fac45702533336214848750c6f9bba22127372a6ea1e9ccb35438cff209f"

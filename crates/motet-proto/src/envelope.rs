@@ -22,10 +22,7 @@ pub enum OpenError {
     #[error("the payload is damaged: {0}")]
     Damaged(&'static str),
     /// Opened it would be larger than [`limits::PAYLOAD_INFLATED_BYTES`].
-    #[error(
-        "the payload would open to more than {} bytes",
-        limits::PAYLOAD_INFLATED_BYTES
-    )]
+    #[error("the payload would open to more than {} bytes", limits::PAYLOAD_INFLATED_BYTES)]
     TooLarge,
 }
 
@@ -91,15 +88,9 @@ mod tests {
     #[test]
     fn bombs_and_garbage_are_refused() {
         let bomb = zstd::bulk::compress(&vec![0; limits::PAYLOAD_INFLATED_BYTES + 1], 1).unwrap();
-        assert_eq!(
-            open(SUITE_PLAIN, &prefixed(ZSTD, &bomb)),
-            Err(OpenError::TooLarge)
-        );
+        assert_eq!(open(SUITE_PLAIN, &prefixed(ZSTD, &bomb)), Err(OpenError::TooLarge));
         assert_eq!(open(SUITE_PLAIN, b""), Err(OpenError::Damaged("empty")));
-        assert!(matches!(
-            open(SUITE_PLAIN, &[ZSTD, 1, 2, 3]),
-            Err(OpenError::Damaged(_))
-        ));
+        assert!(matches!(open(SUITE_PLAIN, &[ZSTD, 1, 2, 3]), Err(OpenError::Damaged(_))));
         assert!(matches!(open(SUITE_PLAIN, &[7, 1]), Err(OpenError::Damaged(_))));
         assert_eq!(open(9, b"x"), Err(OpenError::UnknownSuite(9)));
     }

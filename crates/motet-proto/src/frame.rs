@@ -123,10 +123,7 @@ fn body<T: Encode<()>>(kind: u8, message: &T) -> Vec<u8> {
 
 fn decode_body(kind: u8, body: &[u8]) -> Result<Message, FrameError> {
     fn read<'b, T: Decode<'b, ()>>(kind: u8, body: &'b [u8]) -> Result<T, FrameError> {
-        minicbor::decode(body).map_err(|e| FrameError::BadBody {
-            kind,
-            reason: e.to_string(),
-        })
+        minicbor::decode(body).map_err(|e| FrameError::BadBody { kind, reason: e.to_string() })
     }
     Ok(match kind {
         1 => Message::Hello(read(kind, body)?),

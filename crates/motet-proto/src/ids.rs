@@ -135,11 +135,7 @@ mod tests {
     fn text_round_trip_and_errors() {
         let id = DocumentId::derive(SpaceId::DEFAULT, "pieces", "Ka ʻŌʻō");
         assert_eq!(id.to_string().parse::<DocumentId>().unwrap(), id);
-        assert_eq!(
-            id.to_string(),
-            "ba528dbe80c98bd99b72a68e392d91c4",
-            "golden: derivation of document ids"
-        );
+        assert_eq!(id.to_string(), "ba528dbe80c98bd99b72a68e392d91c4", "golden: derivation of document ids");
         for bad in ["", "00", "zz528dbe80c98bd99b72a68e392d91c4", "ʻʻʻʻʻʻʻʻʻʻʻʻʻʻʻʻ"] {
             let message = bad.parse::<DocumentId>().unwrap_err().to_string();
             assert!(message.contains("32 hex digits"), "{message}");

@@ -60,8 +60,8 @@ pub const SNAPSHOT_SUPERSEDES: usize = 65_536;
 /// forgotten, which costs bytes and nothing else.
 pub const OWN_RANGES: usize = 1_024;
 
-/// Pushes that a relay session accepts before it has answered the first.
-pub const PUSHES_IN_FLIGHT: usize = 16;
+/// Pushes that a relay session takes in before it has answered the first: a device's window.
+pub const PUSHES_IN_FLIGHT: usize = PUSH_WINDOW_BATCHES;
 
 /// An idle connection is probed after this time. Below the 60 s at which common proxies cut idle connections.
 pub const PING_AFTER: Duration = Duration::from_secs(25);

@@ -22,10 +22,7 @@ impl Position {
     /// The start of the log of `space`.
     pub fn start(space: SpaceId) -> Self {
         let hash = blake3::derive_key("motet 2026 position v1", &space.0);
-        Self {
-            seq: 0,
-            tag: std::array::from_fn(|i| hash[i]),
-        }
+        Self { seq: 0, tag: std::array::from_fn(|i| hash[i]) }
     }
 
     /// The place after the next entry, `id`.
@@ -34,10 +31,7 @@ impl Position {
         let mut hash = blake3::Hasher::new();
         hash.update(&self.tag);
         hash.update(&id.0);
-        Self {
-            seq: self.seq + 1,
-            tag: truncate(hash.finalize()),
-        }
+        Self { seq: self.seq + 1, tag: truncate(hash.finalize()) }
     }
 
     /// The opaque bytes that a device keeps.
@@ -51,10 +45,7 @@ impl Position {
     /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` if the length is wrong.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (seq, tag) = bytes.split_first_chunk::<8>()?;
-        Some(Self {
-            seq: u64::from_be_bytes(*seq),
-            tag: tag.try_into().ok()?,
-        })
+        Some(Self { seq: u64::from_be_bytes(*seq), tag: tag.try_into().ok()? })
     }
 }
 
@@ -81,9 +72,7 @@ mod tests {
 
     #[test]
     fn golden_chain() {
-        let position = Position::start(SpaceId::DEFAULT)
-            .next(EntryId([1; 32]))
-            .next(EntryId([2; 32]));
+        let position = Position::start(SpaceId::DEFAULT).next(EntryId([1; 32])).next(EntryId([2; 32]));
         assert_eq!(position.seq, 2);
         assert_eq!(Position::from_bytes(&position.to_bytes()), Some(position));
         assert_eq!(

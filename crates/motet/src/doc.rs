@@ -51,11 +51,7 @@ pub(crate) struct LoadError(String);
 
 impl Document {
     pub(crate) fn new(identity: Identity) -> Self {
-        Self {
-            am: Automerge::new(),
-            identity,
-            has_actor: false,
-        }
+        Self { am: Automerge::new(), identity, has_actor: false }
     }
 
     /// Puts a document together from what the store holds. Everything stored was applied once, so a failure means
@@ -70,11 +66,7 @@ impl Document {
             None => Automerge::new(),
         };
         am.apply_changes(changes).map_err(|e| LoadError(e.to_string()))?;
-        Ok(Self {
-            am,
-            identity,
-            has_actor: false,
-        })
+        Ok(Self { am, identity, has_actor: false })
     }
 
     pub(crate) fn heads(&self) -> Vec<ChangeHash> {
@@ -93,20 +85,14 @@ impl Document {
 
     /// The whole document in Automerge's compact form, without changes that wait for others.
     pub(crate) fn save(&self) -> Vec<u8> {
-        self.am.save_with_options(SaveOptions {
-            deflate: false,
-            retain_orphans: false,
-        })
+        self.am.save_with_options(SaveOptions { deflate: false, retain_orphans: false })
     }
 
     /// Device and time (seconds since 1970) of the change `hash`.
     pub(crate) fn author_of(&self, hash: &ChangeHash) -> Option<(Option<DeviceId>, i64)> {
         let meta = self.am.get_change_meta_by_hash(hash)?;
         let author = meta.author.or_else(|| self.am.get_author_for_actor(&meta.actor));
-        Some((
-            author.and_then(|a| DeviceId::from_slice(a.as_bytes())),
-            meta.timestamp,
-        ))
+        Some((author.and_then(|a| DeviceId::from_slice(a.as_bytes())), meta.timestamp))
     }
 
     /// Draws the actor under which this process writes. Fresh for every loaded document, so that a copied or
@@ -120,8 +106,6 @@ impl Document {
     }
 
     fn message_is_tombstone(&self, hash: &ChangeHash) -> bool {
-        self.am
-            .get_change_meta_by_hash(hash)
-            .is_some_and(|meta| meta.message.as_deref() == Some(TOMBSTONE))
+        self.am.get_change_meta_by_hash(hash).is_some_and(|meta| meta.message.as_deref() == Some(TOMBSTONE))
     }
 }

@@ -1,3 +1,69 @@
-//! temporary
+//! Motet: local-first replication for apps.
+//!
+//! Each piece, task, meal or song is one Automerge document in an SQLite file on the device; a small relay passes
+//! changes between devices; concurrent edits merge without loss; and the app can always say what is saved here, what
+//! is safe on the relay, and since when.
+//!
+//! Begin with [`Replica`]. Reading and writing goes through [`Collection`] (the app's own types, or JSON) and
+//! [`Transaction`] (several documents at once); [`Replica::connect`] syncs with a relay, [`Replica::status`] and
+//! [`Replica::document_status`] say how that stands.
+//!
+//! ```no_run
+//! use motet::{Relay, Replica, Schema, json};
+//!
+//! let replica = Replica::builder("songs.db").device_name("Keola's phone").open()?;
+//! replica.apply_schema(&Schema::new().text("pieces", "lyrics"))?;
+//! let pieces = replica.documents("pieces");
+//! pieces.insert(&json!({ "title": "Aloha ʻOe", "lyrics": "Haʻaheo ka ua i nā pali\n" }))?;
+//!
+//! replica.connect(Relay::new("https://relay.example.org").token("secret"))?;
+//! println!("{}", replica.sync_now()?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How the crate is built
+//!
+//! ```text
+//! replica, collection, transaction      what an app calls
+//!     │                     │
+//!     │ reads               │ writes               sync (driver, connections)
+//!     ▼                     ▼                        │ received entries, outbox
+//!   store::readers        engine  ◀──────────────────┘
+//!     │                  ╱      ╲
+//!     ▼                 ▼        ▼
+//!   SQLite ◀──────── store      doc ──▶ Automerge
+//! ```
+//!
+//! **Architecture invariants:** only `store` knows SQLite and only `doc` knows Automerge; reads never load a
+//! document; memory never holds a change that disk lacks; nothing is sent before it is on disk here.
+
+mod collection;
+mod conflicts;
 mod doc;
-mod limits;
+mod engine;
+mod error;
+mod events;
+pub mod limits;
+mod replica;
+mod schema;
+mod status;
+mod store;
+mod sync;
+mod time;
+mod transaction;
+
+pub use collection::{Collection, Record};
+pub use conflicts::Conflict;
+pub use engine::CollectionCounts;
+pub use error::{OpenError, ReadError, SyncError, WriteError};
+pub use events::{ChangeKind, Event};
+pub use motet_proto::DeviceId;
+pub use replica::{Counts, Replica, ReplicaBuilder};
+pub use schema::{CollectionSchema, FieldKind, Schema, SchemaError};
+pub use serde_json::json;
+pub use status::{
+    DocumentState, DocumentStatus, LastError, ParseVersionError, PendingDocument, Status, SyncState, Version,
+};
+pub use store::StorageError;
+pub use sync::{Relay, SyncSummary, TokenRequest, Transport};
+pub use transaction::{PendingWrite, Transaction};

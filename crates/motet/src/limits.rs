@@ -15,6 +15,10 @@ pub const QUEUED_WRITES: usize = 1_024;
 /// Changes after the snapshot from which a load writes a new snapshot. Loading changes costs about 10 us each.
 pub const SNAPSHOT_AFTER_CHANGES: usize = 256;
 
+/// First pushes of documents with more changes than this go out as a snapshot. With few changes their original bytes
+/// are as small, and cost neither a load nor a save (200 us for a song).
+pub const FIRST_PUSH_CHANGES: usize = 32;
+
 /// How long a statement waits for another process that holds the database.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -48,12 +52,8 @@ pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Waits between connection attempts: 2, 4, 8 s, then the last value for good. Each is lengthened by up to a quarter
 /// at random so that devices do not come back in step.
-pub const RETRY_DELAYS: [Duration; 4] = [
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-    Duration::from_secs(60),
-];
+pub const RETRY_DELAYS: [Duration; 4] =
+    [Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8), Duration::from_secs(60)];
 
 /// How often a connected replica looks whether another process has written to the database.
 pub const FOREIGN_WRITE_POLL: Duration = Duration::from_millis(500);
@@ -66,3 +66,18 @@ pub const HISTORY_ROWS: i64 = 1_000;
 
 /// Document size from which parallel work is worth a thread, counted in documents of a batch.
 pub const PARALLEL_FROM_DOCUMENTS: usize = 8;
+
+/// Frames queued between a session and its socket. The protocol's own windows keep the queue shorter.
+pub const QUEUED_FRAMES: usize = 16;
+
+/// Answer to one `POST`, in bytes: a few pages and receipts.
+pub const EXCHANGE_BYTES: usize = 4 * motet_proto::limits::FRAME_BYTES;
+
+/// Over `POST`, how often a connected replica asks for what other devices have sent.
+pub const POST_POLL: Duration = Duration::from_secs(10);
+
+/// Sessions that one round may use up when connections break, before it fails.
+pub const ROUND_ATTEMPTS: usize = 4;
+
+/// How often the time of the last sync is written down while a connection stays open.
+pub const SYNCED_AT_KEPT_EVERY: Duration = Duration::from_secs(5);

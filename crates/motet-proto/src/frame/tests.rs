@@ -6,14 +6,7 @@ use crate::position::Position;
 use proptest::prelude::*;
 
 fn entry(payload: Vec<u8>) -> Entry {
-    Entry::new(
-        SpaceId::DEFAULT,
-        DocumentId([1; 16]),
-        DeviceId([2; 16]),
-        Kind::Changes,
-        0,
-        payload,
-    )
+    Entry::new(SpaceId::DEFAULT, DocumentId([1; 16]), DeviceId([2; 16]), Kind::Changes, 0, payload)
 }
 
 fn samples() -> Vec<Message> {
@@ -22,10 +15,7 @@ fn samples() -> Vec<Message> {
         SpaceId::DEFAULT,
         DocumentId([1; 16]),
         DeviceId([2; 16]),
-        Kind::Snapshot {
-            heads: vec![[3; 32]],
-            supersedes: vec![EntryId([4; 32])],
-        },
+        Kind::Snapshot { heads: vec![[3; 32]], supersedes: vec![EntryId([4; 32])] },
         0,
         vec![5],
     );
@@ -37,42 +27,19 @@ fn samples() -> Vec<Message> {
             space: SpaceId::DEFAULT,
             agent: "motet".into(),
         }),
-        Message::Welcome(Welcome {
-            version: 1,
-            head: 3,
-            agent: "relay".into(),
-        }),
-        Message::Push(Push {
-            id: 1,
-            entries: vec![entry(vec![1, 2]), snapshot],
-        }),
+        Message::Welcome(Welcome { version: 1, head: 3, agent: "relay".into() }),
+        Message::Push(Push { id: 1, entries: vec![entry(vec![1, 2]), snapshot] }),
         Message::Receipt(Receipt {
             id: 1,
-            outcomes: vec![
-                Outcome::Stored(4),
-                Outcome::Rejected(Rejection::Quota, "full".into()),
-            ],
+            outcomes: vec![Outcome::Stored(4), Outcome::Rejected(Rejection::Quota, "full".into())],
             position: Some(position),
         }),
-        Message::Pull(Pull {
-            id: 2,
-            after: None,
-            live: true,
-        }),
-        Message::Page(Page {
-            id: Some(2),
-            entries: vec![],
-            position,
-            more: false,
-            head: 7,
-        }),
+        Message::Pull(Pull { id: 2, after: None, live: true }),
+        Message::Page(Page { id: Some(2), entries: vec![], position, more: false, head: 7 }),
         Message::Refused(Refused { id: 2 }),
         Message::Ping(Ping { nonce: 5 }),
         Message::Pong(Ping { nonce: 5 }),
-        Message::Error(ErrorMessage {
-            code: ErrorCode::Busy,
-            message: "later".into(),
-        }),
+        Message::Error(ErrorMessage { code: ErrorCode::Busy, message: "later".into() }),
     ]
 }
 
@@ -80,16 +47,9 @@ fn samples() -> Vec<Message> {
 #[test]
 fn golden_frames() {
     let golden = include_str!("golden.txt");
-    let actual: String = samples()
-        .iter()
-        .map(|message| hex(&encode(message)) + "\n")
-        .collect();
+    let actual: String = samples().iter().map(|message| hex(&encode(message)) + "\n").collect();
     if std::env::var_os("MOTET_BLESS").is_some() {
-        std::fs::write(
-            concat!(env!("CARGO_MANIFEST_DIR"), "/src/frame/golden.txt"),
-            &actual,
-        )
-        .unwrap();
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/frame/golden.txt"), &actual).unwrap();
     }
     assert_eq!(actual, golden);
     for (message, line) in samples().into_iter().zip(golden.lines()) {
@@ -106,10 +66,7 @@ fn unknown_keys_are_ignored() {
 
 #[test]
 fn large_repetitive_frames_are_compressed() {
-    let message = Message::Push(Push {
-        id: 1,
-        entries: vec![entry(vec![7; 100_000])],
-    });
+    let message = Message::Push(Push { id: 1, entries: vec![entry(vec![7; 100_000])] });
     let frame = encode(&message);
     assert!(frame.len() < 1_000);
     assert_eq!(decode(&frame), Ok(message));
@@ -120,14 +77,8 @@ fn bad_frames_are_named() {
     assert_eq!(decode(&[]), Err(FrameError::Truncated));
     assert_eq!(decode(&[99, 0]), Err(FrameError::UnknownType(99)));
     assert_eq!(decode(&[8, 3, 1]), Err(FrameError::BadForm));
-    assert!(matches!(
-        decode(&[8, 0, 0xff]),
-        Err(FrameError::BadBody { kind: 8, .. })
-    ));
-    assert_eq!(
-        decode(&vec![0; limits::FRAME_BYTES + 1]),
-        Err(FrameError::TooLarge)
-    );
+    assert!(matches!(decode(&[8, 0, 0xff]), Err(FrameError::BadBody { kind: 8, .. })));
+    assert_eq!(decode(&vec![0; limits::FRAME_BYTES + 1]), Err(FrameError::TooLarge));
     let bomb = zstd::bulk::compress(&vec![0; limits::FRAME_BYTES + 1], 1).unwrap();
     assert_eq!(decode(&[&[8, 1], &bomb[..]].concat()), Err(FrameError::BadForm));
 }
@@ -135,19 +86,14 @@ fn bad_frames_are_named() {
 #[test]
 fn delimited_bodies_split_again() {
     let mut body = Vec::new();
-    samples()
-        .iter()
-        .for_each(|message| write_delimited(message, &mut body));
+    samples().iter().for_each(|message| write_delimited(message, &mut body));
     let mut rest = &body[..];
     let mut decoded = Vec::new();
     while let Some(frame) = split_delimited(&mut rest).unwrap() {
         decoded.push(decode(frame).unwrap());
     }
     assert_eq!(decoded, samples());
-    assert_eq!(
-        split_delimited(&mut &body[..body.len().min(3)]),
-        Err(FrameError::Truncated)
-    );
+    assert_eq!(split_delimited(&mut &body[..body.len().min(3)]), Err(FrameError::Truncated));
     assert_eq!(split_delimited(&mut &[0xff; 8][..]), Err(FrameError::TooLarge));
 }
 
@@ -175,7 +121,5 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    (0..text.len() / 2)
-        .map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
-        .collect()
+    (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
 }

@@ -136,7 +136,10 @@ enum State {
 #[derive(Debug)]
 enum Inbound {
     /// `finishes_pull`: which pull this page brought to the end of the log.
-    Page { page: Page, finishes_pull: Option<u64> },
+    Page {
+        page: Page,
+        finishes_pull: Option<u64>,
+    },
     Receipt {
         push: u32,
         receipts: Vec<StoredReceipt>,
@@ -270,10 +273,7 @@ impl ClientSession {
             self.want_load = true;
         } else {
             let (barrier, begun) = (self.next_id, self.loads_begun);
-            for round in self
-                .rounds
-                .iter_mut()
-                .filter(|r| r.push_barrier.is_none() && r.needs_load <= begun)
+            for round in self.rounds.iter_mut().filter(|r| r.push_barrier.is_none() && r.needs_load <= begun)
             {
                 round.push_barrier = Some(barrier);
             }
@@ -293,10 +293,7 @@ impl ClientSession {
                 if (limits::VERSION_MIN..=limits::VERSION_MAX).contains(&welcome.version) {
                     self.state = State::Ready;
                 } else {
-                    self.end(EndReason::Version(format!(
-                        "it chose version {}",
-                        welcome.version
-                    )));
+                    self.end(EndReason::Version(format!("it chose version {}", welcome.version)));
                 }
             }
             Message::Ping(ping) => self.effects.push_back(ClientEffect::Send(Message::Pong(ping))),
@@ -304,10 +301,7 @@ impl ClientSession {
             Message::Error(error) if error.code == ErrorCode::Version => {
                 self.end(EndReason::Version(error.message))
             }
-            Message::Error(error) => self.end(EndReason::Relay {
-                code: error.code,
-                message: error.message,
-            }),
+            Message::Error(error) => self.end(EndReason::Relay { code: error.code, message: error.message }),
             _ if self.state == State::Greeting => self.end(EndReason::Protocol("no welcome")),
             Message::Page(page) => self.handle_page(page),
             Message::Receipt(receipt) => self.handle_receipt(receipt),
@@ -318,9 +312,7 @@ impl ClientSession {
             }
             Message::Refused(_) => self.end(EndReason::Protocol("refused what was not asked")),
             Message::Hello(_) | Message::Welcome(_) | Message::Push(_) | Message::Pull(_) => {
-                self.end(EndReason::Protocol(
-                    "a message that only a device sends, or a second welcome",
-                ));
+                self.end(EndReason::Protocol("a message that only a device sends, or a second welcome"));
             }
         }
         self.pump(now);
@@ -358,12 +350,7 @@ impl ClientSession {
         }
         match self.awaiting_since {
             Some(_) => self.end(EndReason::Silence),
-            None => self.send(
-                Message::Ping(Ping {
-                    nonce: now.as_millis() as u64,
-                }),
-                now,
-            ),
+            None => self.send(Message::Ping(Ping { nonce: now.as_millis() as u64 }), now),
         }
     }
 
@@ -407,11 +394,7 @@ impl ClientSession {
             self.position = position;
         }
         let push = *push;
-        self.inbox.push_back(Inbound::Receipt {
-            push,
-            receipts,
-            position,
-        });
+        self.inbox.push_back(Inbound::Receipt { push, receipts, position });
     }
 
     /// Starts whatever can be started.
@@ -430,19 +413,13 @@ impl ClientSession {
             self.want_load = false;
             self.loading = true;
             self.loads_begun += 1;
-            self.effects.push_back(ClientEffect::LoadOutbox {
-                after_row: self.last_row,
-            });
+            self.effects.push_back(ClientEffect::LoadOutbox { after_row: self.last_row });
         }
         if self.applying.is_none() && !self.inbox.is_empty() {
             self.begin_apply();
         }
         let due = self.pull.is_some() || self.in_flight.iter().any(|(push, _)| !self.is_answered(*push));
-        self.awaiting_since = if due {
-            self.awaiting_since.or(Some(now))
-        } else {
-            None
-        };
+        self.awaiting_since = if due { self.awaiting_since.or(Some(now)) } else { None };
     }
 
     fn begin_pull(&mut self, now: Duration) {
@@ -450,14 +427,7 @@ impl ClientSession {
         self.pulls_begun += 1;
         let id = self.take_id();
         self.pull = Some(id);
-        self.send(
-            Message::Pull(Pull {
-                id,
-                after: self.position,
-                live: self.live,
-            }),
-            now,
-        );
+        self.send(Message::Pull(Pull { id, after: self.position, live: self.live }), now);
     }
 
     /// Takes everything that has arrived into one transaction, in order: a position is never kept before the
@@ -467,20 +437,13 @@ impl ClientSession {
         let (mut entries, mut receipts, mut position, mut head) = (Vec::new(), Vec::new(), None, 0);
         for inbound in self.inbox.drain(..) {
             match inbound {
-                Inbound::Page {
-                    mut page,
-                    finishes_pull,
-                } => {
+                Inbound::Page { mut page, finishes_pull } => {
                     entries.append(&mut page.entries);
                     position = Some(page.position);
                     head = page.head.max(page.position.seq);
                     applying.pull_finished = finishes_pull.or(applying.pull_finished);
                 }
-                Inbound::Receipt {
-                    push,
-                    receipts: mut settled,
-                    position: at,
-                } => {
+                Inbound::Receipt { push, receipts: mut settled, position: at } => {
                     receipts.append(&mut settled);
                     position = at.or(position);
                     applying.last_push = Some(push);
@@ -488,39 +451,24 @@ impl ClientSession {
             }
         }
         self.applying = Some(applying);
-        self.effects.push_back(ClientEffect::Apply {
-            entries,
-            receipts,
-            position,
-            head,
-        });
+        self.effects.push_back(ClientEffect::Apply { entries, receipts, position, head });
     }
 
     fn settle_rounds(&mut self) {
         let oldest = self.in_flight.front().map(|(push, _)| *push);
         let applied = self.pulls_applied;
         for round in &mut self.rounds {
-            round.pushes_settled |= round
-                .push_barrier
-                .is_some_and(|barrier| oldest.is_none_or(|oldest| oldest >= barrier));
+            round.pushes_settled |=
+                round.push_barrier.is_some_and(|barrier| oldest.is_none_or(|oldest| oldest >= barrier));
         }
-        for round in self
-            .rounds
-            .extract_if(.., |r| r.pushes_settled && applied >= r.needs_pull)
-        {
-            self.effects
-                .push_back(ClientEffect::RoundDone { round: round.id });
+        for round in self.rounds.extract_if(.., |r| r.pushes_settled && applied >= r.needs_pull) {
+            self.effects.push_back(ClientEffect::RoundDone { round: round.id });
         }
     }
 
     fn is_answered(&self, push: u32) -> bool {
-        self.applying
-            .as_ref()
-            .is_some_and(|a| a.last_push.is_some_and(|last| last >= push))
-            || self
-                .inbox
-                .iter()
-                .any(|i| matches!(i, Inbound::Receipt { push: p, .. } if *p == push))
+        self.applying.as_ref().is_some_and(|a| a.last_push.is_some_and(|last| last >= push))
+            || self.inbox.iter().any(|i| matches!(i, Inbound::Receipt { push: p, .. } if *p == push))
     }
 
     fn send(&mut self, message: Message, now: Duration) {

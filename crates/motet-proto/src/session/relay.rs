@@ -160,10 +160,8 @@ impl RelaySession {
             (State::Ready, Message::Push(push)) => self.handle_push(push),
             (State::Ready, Message::Pull(pull)) => {
                 if self.waiting_pull.is_some() {
-                    return self.fail(
-                        ErrorCode::Protocol,
-                        "a second pull before the first was answered".into(),
-                    );
+                    return self
+                        .fail(ErrorCode::Protocol, "a second pull before the first was answered".into());
                 }
                 self.waiting_pull = Some(pull);
                 self.pump();
@@ -210,11 +208,7 @@ impl RelaySession {
                 self.remember_own(first, last.seq);
             }
         }
-        self.send(Message::Receipt(Receipt {
-            id: push,
-            outcomes: outcome.outcomes,
-            position,
-        }));
+        self.send(Message::Receipt(Receipt { id: push, outcomes: outcome.outcomes, position }));
         self.pump();
     }
 
@@ -224,11 +218,7 @@ impl RelaySession {
             return;
         };
         match outcome {
-            ReadOutcome::Page {
-                entries,
-                position,
-                head,
-            } => {
+            ReadOutcome::Page { entries, position, head } => {
                 self.head = self.head.max(head);
                 self.cursor = Some(position);
                 let more = position.seq < head;
@@ -237,21 +227,12 @@ impl RelaySession {
                 }
                 let own = &self.own;
                 let foreign = |seq: u64| !own.iter().any(|(first, last)| (*first..=*last).contains(&seq));
-                let entries = entries
-                    .into_iter()
-                    .filter(|(seq, _)| foreign(*seq))
-                    .map(|(_, entry)| entry)
-                    .collect();
+                let entries =
+                    entries.into_iter().filter(|(seq, _)| foreign(*seq)).map(|(_, entry)| entry).collect();
                 self.forget_own(position.seq);
                 let id = reading.pull.map(|pull| pull.id);
                 let head = self.head;
-                self.send(Message::Page(Page {
-                    id,
-                    entries,
-                    position,
-                    more,
-                    head,
-                }));
+                self.send(Message::Page(Page { id, entries, position, more, head }));
             }
             ReadOutcome::Refused => match reading.pull {
                 Some(pull) => self.send(Message::Refused(Refused { id: pull.id })),
@@ -287,9 +268,10 @@ impl RelaySession {
         self.pump();
     }
 
-    /// The hub dropped runs that this session was too slow for; the log ends at `head` or later.
-    pub fn handle_lagged(&mut self, head: u64) {
-        self.head = self.head.max(head);
+    /// The hub dropped runs that this session was too slow for: there is more in the log than it has heard of.
+    pub fn handle_lagged(&mut self) {
+        let beyond = self.cursor.map_or(0, |cursor| cursor.seq + 1);
+        self.head = self.head.max(beyond);
         self.pump();
     }
 
@@ -300,16 +282,10 @@ impl RelaySession {
 
     fn handle_push(&mut self, push: Push) {
         if push.entries.len() > limits::PUSH_BATCH_ENTRIES {
-            return self.fail(
-                ErrorCode::Protocol,
-                format!("a push of {} entries", push.entries.len()),
-            );
+            return self.fail(ErrorCode::Protocol, format!("a push of {} entries", push.entries.len()));
         }
         self.pushes += 1;
-        self.effects.push_back(RelayEffect::Append {
-            push: push.id,
-            entries: push.entries,
-        });
+        self.effects.push_back(RelayEffect::Append { push: push.id, entries: push.entries });
     }
 
     fn pump(&mut self) {

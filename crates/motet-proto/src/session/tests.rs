@@ -20,9 +20,7 @@ struct Log {
 
 impl Log {
     fn head(&self) -> Position {
-        self.entries
-            .last()
-            .map_or(Position::start(SpaceId::DEFAULT), |(position, _)| *position)
+        self.entries.last().map_or(Position::start(SpaceId::DEFAULT), |(position, _)| *position)
     }
 
     fn append(&mut self, entries: Vec<Entry>) -> (AppendOutcome, Vec<Entry>) {
@@ -44,11 +42,8 @@ impl Log {
 
     fn read(&self, after: Option<Position>, page: usize) -> ReadOutcome {
         let after = after.unwrap_or(Position::start(SpaceId::DEFAULT));
-        let known = after.seq == 0
-            || self
-                .entries
-                .get(after.seq as usize - 1)
-                .is_some_and(|(p, _)| *p == after);
+        let known =
+            after.seq == 0 || self.entries.get(after.seq as usize - 1).is_some_and(|(p, _)| *p == after);
         if !known {
             return ReadOutcome::Refused;
         }
@@ -99,10 +94,7 @@ impl Device {
             text.into(),
         );
         self.held.push(entry.clone());
-        self.outbox.push_back(OutboxItem {
-            row: self.next_row,
-            entry,
-        });
+        self.outbox.push_back(OutboxItem { row: self.next_row, entry });
         self.next_row += 1;
         self.session.handle_outbox_changed(NOW);
     }
@@ -116,15 +108,9 @@ struct World {
 
 impl World {
     fn new(devices: Vec<Device>) -> Self {
-        let devices = devices
-            .into_iter()
-            .enumerate()
-            .map(|(i, d)| (d, RelaySession::new(i as u64, "relay".into())));
-        Self {
-            log: Log::default(),
-            page: 2,
-            devices: devices.collect(),
-        }
+        let devices =
+            devices.into_iter().enumerate().map(|(i, d)| (d, RelaySession::new(i as u64, "relay".into())));
+        Self { log: Log::default(), page: 2, devices: devices.collect() }
     }
 
     /// Runs until nobody has anything to do.
@@ -149,32 +135,20 @@ impl World {
         match effect {
             ClientEffect::Send(message) => relay.handle_message(message),
             ClientEffect::LoadOutbox { after_row } => {
-                let items: Vec<_> = device
-                    .outbox
-                    .iter()
-                    .filter(|i| i.row > after_row)
-                    .take(2)
-                    .cloned()
-                    .collect();
+                let items: Vec<_> =
+                    device.outbox.iter().filter(|i| i.row > after_row).take(2).cloned().collect();
                 let last = items.last().map_or(after_row, |i| i.row);
                 let more = device.outbox.iter().any(|i| i.row > last);
                 device.session.handle_outbox(OutboxBatch { items, more }, NOW);
             }
-            ClientEffect::Apply {
-                entries,
-                receipts,
-                position,
-                ..
-            } => {
+            ClientEffect::Apply { entries, receipts, position, .. } => {
                 device.received += entries.len();
                 entries.into_iter().for_each(|e| {
                     if !device.held.contains(&e) {
                         device.held.push(e)
                     }
                 });
-                device
-                    .outbox
-                    .retain(|item| !receipts.iter().any(|r| r.row == item.row && r.result.is_ok()));
+                device.outbox.retain(|item| !receipts.iter().any(|r| r.row == item.row && r.result.is_ok()));
                 device.position = position.or(device.position);
                 device.session.handle_applied(NOW);
             }
@@ -182,10 +156,7 @@ impl World {
                 device.resets += 1;
                 device.outbox.clear();
                 for entry in &device.held {
-                    device.outbox.push_back(OutboxItem {
-                        row: device.next_row,
-                        entry: entry.clone(),
-                    });
+                    device.outbox.push_back(OutboxItem { row: device.next_row, entry: entry.clone() });
                     device.next_row += 1;
                 }
                 device.session.handle_position_reset(NOW);
@@ -207,15 +178,9 @@ impl World {
             RelayEffect::Append { push, entries } => {
                 let (outcome, fresh) = self.log.append(entries);
                 if let Some((first, position)) = outcome.appended {
-                    let run = CommittedRun {
-                        origin: i as u64,
-                        first,
-                        position,
-                        entries: Some(Arc::new(fresh)),
-                    };
-                    self.devices
-                        .iter_mut()
-                        .for_each(|(_, relay)| relay.handle_committed(&run));
+                    let run =
+                        CommittedRun { origin: i as u64, first, position, entries: Some(Arc::new(fresh)) };
+                    self.devices.iter_mut().for_each(|(_, relay)| relay.handle_committed(&run));
                 }
                 self.devices[i].1.handle_appended(push, outcome);
             }
@@ -306,23 +271,12 @@ fn versions_without_overlap_are_refused_clearly() {
         space: SpaceId::DEFAULT,
         agent: String::new(),
     }));
-    let Some(RelayEffect::Send(message)) = relay.poll_effect() else {
-        panic!("no answer")
-    };
+    let Some(RelayEffect::Send(message)) = relay.poll_effect() else { panic!("no answer") };
     assert_eq!(relay.poll_effect(), Some(RelayEffect::Close));
-    let mut client = ClientSession::new(
-        DeviceId([1; 16]),
-        SpaceId::DEFAULT,
-        String::new(),
-        None,
-        true,
-        NOW,
-    );
+    let mut client = ClientSession::new(DeviceId([1; 16]), SpaceId::DEFAULT, String::new(), None, true, NOW);
     client.handle_message(message, NOW);
     let end = std::iter::from_fn(|| client.poll_effect()).last();
-    let Some(ClientEffect::End(reason @ EndReason::Version(_))) = end else {
-        panic!("{end:?}")
-    };
+    let Some(ClientEffect::End(reason @ EndReason::Version(_))) = end else { panic!("{end:?}") };
     assert!(reason.to_string().contains("update the older one"), "{reason}");
 }
 
@@ -334,10 +288,7 @@ fn silence_is_probed_and_then_given_up() {
     let due = session.poll_timeout().unwrap();
     assert_eq!(due, NOW + limits::PING_AFTER);
     session.handle_timeout(due);
-    assert!(matches!(
-        session.poll_effect(),
-        Some(ClientEffect::Send(Message::Ping(Ping { .. })))
-    ));
+    assert!(matches!(session.poll_effect(), Some(ClientEffect::Send(Message::Ping(Ping { .. })))));
     let due = session.poll_timeout().unwrap();
     session.handle_timeout(due);
     assert_eq!(session.poll_effect(), Some(ClientEffect::End(EndReason::Silence)));
@@ -347,13 +298,7 @@ fn silence_is_probed_and_then_given_up() {
 #[test]
 fn unexpected_messages_end_the_session_and_say_so() {
     let mut relay = RelaySession::new(0, "relay".into());
-    relay.handle_message(Message::Push(crate::message::Push {
-        id: 1,
-        entries: vec![],
-    }));
-    assert!(matches!(
-        relay.poll_effect(),
-        Some(RelayEffect::Send(Message::Error(_)))
-    ));
+    relay.handle_message(Message::Push(crate::message::Push { id: 1, entries: vec![] }));
+    assert!(matches!(relay.poll_effect(), Some(RelayEffect::Send(Message::Error(_)))));
     assert_eq!(relay.poll_effect(), Some(RelayEffect::Close));
 }

@@ -54,11 +54,7 @@ pub(crate) fn split_changes(mut bytes: &[u8]) -> Result<Vec<Change>, ChunkError>
         changes.push(change);
         bytes = rest;
     }
-    if changes.is_empty() {
-        Err(ChunkError::Empty)
-    } else {
-        Ok(changes)
-    }
+    if changes.is_empty() { Err(ChunkError::Empty) } else { Ok(changes) }
 }
 
 /// Checks that bytes are exactly one uncompressed document chunk. Automerge checks its checksum and heads itself.
@@ -105,16 +101,8 @@ impl Header {
         let (kind, mut rest) = rest.split_first().ok_or(ChunkError::Truncated)?;
         let len = usize::try_from(uleb(&mut rest)?).map_err(|_| ChunkError::Truncated)?;
         let start = bytes.len() - rest.len();
-        let end = start
-            .checked_add(len)
-            .filter(|end| *end <= bytes.len())
-            .ok_or(ChunkError::Truncated)?;
-        Ok(Self {
-            checksum: *checksum,
-            kind: *kind,
-            start,
-            end,
-        })
+        let end = start.checked_add(len).filter(|end| *end <= bytes.len()).ok_or(ChunkError::Truncated)?;
+        Ok(Self { checksum: *checksum, kind: *kind, start, end })
     }
 }
 
@@ -171,10 +159,7 @@ mod tests {
         let mut lying = bytes.clone();
         lying[4] ^= 1;
         assert_eq!(split_changes(&lying).unwrap_err(), ChunkError::Checksum);
-        assert_eq!(
-            split_changes(&bytes[..bytes.len() - 1]).unwrap_err(),
-            ChunkError::Truncated
-        );
+        assert_eq!(split_changes(&bytes[..bytes.len() - 1]).unwrap_err(), ChunkError::Truncated);
         assert_eq!(split_changes(b"").unwrap_err(), ChunkError::Empty);
         let compressed = am.get_changes(&[])[0].clone().bytes().into_owned();
         assert_eq!(split_changes(&compressed).unwrap_err(), ChunkError::WrongType(2));

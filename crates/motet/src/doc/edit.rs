@@ -39,12 +39,7 @@ pub(crate) enum EditError {
     #[error("field {0:?} is not a text")]
     NotText(String),
     #[error("position {at} and length {delete} lie outside field {field:?}, which has {len} characters")]
-    OutOfRange {
-        field: String,
-        at: usize,
-        delete: usize,
-        len: usize,
-    },
+    OutOfRange { field: String, at: usize, delete: usize, len: usize },
     #[error(transparent)]
     Automerge(#[from] AutomergeError),
 }
@@ -60,28 +55,22 @@ enum Op {
 type At = Option<Vec<ChangeHash>>;
 
 impl Document {
-    /// Sets the named fields and removes others. `create` makes a change even if no value differs, so that a new or
+    /// Sets the named fields and removes those at the given paths. `create` makes a change even if no value differs, so that a new or
     /// revived document has an author and a time. Returns the changes in the order made.
     pub(crate) fn write(
         &mut self,
         edit: &Edit<'_>,
         set: &Fields,
-        remove: &[String],
+        remove: &[Vec<String>],
         create: bool,
     ) -> Result<Vec<Change>, EditError> {
         let mut at = self.base_of(edit)?;
         let mut changes = Vec::new();
         self.prepare(&ROOT, "", set, edit.text_fields, &mut at, &mut changes)?;
         let mut ops = Vec::new();
-        Reader {
-            am: &self.am,
-            heads: at.as_deref(),
-        }
-        .plan(&ROOT, set, &mut ops);
-        ops.extend(remove.iter().map(|key| Op::Delete {
-            map: ROOT,
-            key: key.clone(),
-        }));
+        let reader = Reader { am: &self.am, heads: at.as_deref() };
+        reader.plan(&ROOT, set, &mut ops);
+        remove.iter().for_each(|path| reader.plan_removal(&ROOT, path, &mut ops));
         if !ops.is_empty() {
             changes.extend(self.commit(edit, at.as_deref(), ops)?);
         } else if create {
@@ -101,11 +90,7 @@ impl Document {
     ) -> Result<Vec<Change>, EditError> {
         let mut at = self.base_of(edit)?;
         let mut changes = Vec::new();
-        let current = Reader {
-            am: &self.am,
-            heads: at.as_deref(),
-        }
-        .resolve(&ROOT, field);
+        let current = Reader { am: &self.am, heads: at.as_deref() }.resolve(&ROOT, field);
         let as_text = match current {
             Some(Json::String(text)) => Json::String(text),
             None if edit.text_fields.contains(field) => Json::String(String::new()),
@@ -113,27 +98,15 @@ impl Document {
         };
         let fields = Fields::from_iter([(field.to_owned(), as_text)]);
         self.prepare(&ROOT, "", &fields, edit.text_fields, &mut at, &mut changes)?;
-        let reader = Reader {
-            am: &self.am,
-            heads: at.as_deref(),
-        };
+        let reader = Reader { am: &self.am, heads: at.as_deref() };
         let Some(text) = reader.texts(&ROOT, field).into_iter().next() else {
             return Err(EditError::NotText(field.to_owned()));
         };
         let len = reader.text(&text).chars().count();
         if position.checked_add(delete).is_none_or(|end| end > len) {
-            return Err(EditError::OutOfRange {
-                field: field.to_owned(),
-                at: position,
-                delete,
-                len,
-            });
+            return Err(EditError::OutOfRange { field: field.to_owned(), at: position, delete, len });
         }
-        let splices = vec![text::Splice {
-            at: position,
-            delete,
-            insert: insert.to_owned(),
-        }];
+        let splices = vec![text::Splice { at: position, delete, insert: insert.to_owned() }];
         changes.extend(self.commit(edit, at.as_deref(), vec![Op::Splice { text, splices }])?);
         Ok(changes)
     }
@@ -172,10 +145,7 @@ impl Document {
                 return Err(EditError::EmptyName);
             }
             let path = format!("{path}/{key}");
-            let reader = Reader {
-                am: &self.am,
-                heads: at.as_deref(),
-            };
+            let reader = Reader { am: &self.am, heads: at.as_deref() };
             match value {
                 Json::String(content) => {
                     let texts = reader.texts(map, key);
@@ -190,10 +160,7 @@ impl Document {
                     if reader.maps(map, key).is_empty() {
                         self.make(map, key, &path, Container::Map, at, changes)?;
                     }
-                    let reader = Reader {
-                        am: &self.am,
-                        heads: at.as_deref(),
-                    };
+                    let reader = Reader { am: &self.am, heads: at.as_deref() };
                     if let Some(inner) = reader.maps(map, key).into_iter().next() {
                         self.prepare(&inner, &path, fields, text_fields, at, changes)?;
                     }
@@ -216,14 +183,7 @@ impl Document {
         at: &mut At,
         changes: &mut Vec<Change>,
     ) -> Result<(), EditError> {
-        if *map == ROOT
-            && (Reader {
-                am: &self.am,
-                heads: at.as_deref(),
-            })
-            .values(map, key)
-            .is_empty()
-        {
+        if *map == ROOT && (Reader { am: &self.am, heads: at.as_deref() }).values(map, key).is_empty() {
             let genesis = genesis::change(self.identity, key, container)?;
             let hash = genesis.hash();
             if !self.has_change(&hash) {
@@ -253,10 +213,7 @@ impl Document {
         at: &mut At,
         changes: &mut Vec<Change>,
     ) -> Result<(), EditError> {
-        let reader = Reader {
-            am: &self.am,
-            heads: at.as_deref(),
-        };
+        let reader = Reader { am: &self.am, heads: at.as_deref() };
         let union = reader.union(texts);
         let olds: Vec<_> = texts.iter().map(|text| reader.text(text)).collect();
         if olds[1..].iter().all(String::is_empty) {
@@ -335,21 +292,26 @@ impl Reader<'_> {
                 Json::String(new) if let Some(text) = self.texts(map, key).first() => {
                     let splices = text::diff(&self.text(text), new);
                     if !splices.is_empty() {
-                        ops.push(Op::Splice {
-                            text: text.clone(),
-                            splices,
-                        });
+                        ops.push(Op::Splice { text: text.clone(), splices });
                     }
                 }
                 Json::Object(fields) if let Some(inner) = self.maps(map, key).first() => {
                     self.plan(inner, fields, ops);
                 }
                 _ if self.resolve(map, key).as_ref() == Some(value) => {}
-                _ => ops.push(Op::Put {
-                    map: map.clone(),
-                    key: key.clone(),
-                    value: value.clone(),
-                }),
+                _ => ops.push(Op::Put { map: map.clone(), key: key.clone(), value: value.clone() }),
+            }
+        }
+    }
+
+    /// Removes the field at `path` from every object that shows there.
+    fn plan_removal(&self, map: &ObjId, path: &[String], ops: &mut Vec<Op>) {
+        match path {
+            [] => {}
+            [key] if self.values(map, key).is_empty() => {}
+            [key] => ops.push(Op::Delete { map: map.clone(), key: key.clone() }),
+            [key, rest @ ..] => {
+                self.maps(map, key).iter().for_each(|inner| self.plan_removal(inner, rest, ops))
             }
         }
     }
@@ -361,9 +323,7 @@ fn begin<'a>(
 ) -> Result<Transaction<'a>, AutomergeError> {
     match at {
         None => Ok(am.transaction()),
-        Some(heads) => am
-            .transaction_at(PatchLog::inactive(), heads)
-            .map_err(|_| AutomergeError::Fail),
+        Some(heads) => am.transaction_at(PatchLog::inactive(), heads).map_err(|_| AutomergeError::Fail),
     }
 }
 
@@ -372,9 +332,7 @@ fn splice_all(
     text: &ObjId,
     splices: &[text::Splice],
 ) -> Result<(), AutomergeError> {
-    splices
-        .iter()
-        .try_for_each(|s| tx.splice_text(text, s.at, s.delete as isize, &s.insert))
+    splices.iter().try_for_each(|s| tx.splice_text(text, s.at, s.delete as isize, &s.insert))
 }
 
 fn put(tx: &mut Transaction<'_>, map: &ObjId, key: &str, value: &Json) -> Result<(), AutomergeError> {
@@ -385,9 +343,7 @@ fn put(tx: &mut Transaction<'_>, map: &ObjId, key: &str, value: &Json) -> Result
         }
         Json::Object(fields) => {
             let inner = tx.put_object(map, key, ObjType::Map)?;
-            fields
-                .iter()
-                .try_for_each(|(key, value)| put(tx, &inner, key, value))
+            fields.iter().try_for_each(|(key, value)| put(tx, &inner, key, value))
         }
         scalar => tx.put(map, key, scalar_of(scalar)),
     }
@@ -402,9 +358,7 @@ fn fill_list(tx: &mut Transaction<'_>, list: &ObjId, items: &[Json]) -> Result<(
             }
             Json::Object(fields) => {
                 let inner = tx.insert_object(list, i, ObjType::Map)?;
-                fields
-                    .iter()
-                    .try_for_each(|(key, value)| put(tx, &inner, key, value))?;
+                fields.iter().try_for_each(|(key, value)| put(tx, &inner, key, value))?;
             }
             scalar => tx.insert(list, i, scalar_of(scalar))?,
         }
@@ -430,16 +384,12 @@ fn check_depth(value: &Json, path: &str, depth: usize) -> Result<(), EditError> 
         return Err(EditError::TooDeep(path.to_owned()));
     }
     match value {
-        Json::Array(items) => items
-            .iter()
-            .try_for_each(|item| check_depth(item, path, depth + 1)),
+        Json::Array(items) => items.iter().try_for_each(|item| check_depth(item, path, depth + 1)),
         Json::Object(fields) => {
             if fields.contains_key("") {
                 return Err(EditError::EmptyName);
             }
-            fields
-                .values()
-                .try_for_each(|value| check_depth(value, path, depth + 1))
+            fields.values().try_for_each(|value| check_depth(value, path, depth + 1))
         }
         _ => Ok(()),
     }

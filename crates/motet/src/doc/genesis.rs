@@ -42,8 +42,7 @@ pub(super) fn change(
         tx.splice_text(&object, 0, 0, content)?;
     }
     let (hash, _) = tx.commit_with(CommitOptions::default().with_time(0));
-    hash.and_then(|hash| am.get_change_by_hash(&hash))
-        .ok_or(AutomergeError::Fail)
+    hash.and_then(|hash| am.get_change_by_hash(&hash)).ok_or(AutomergeError::Fail)
 }
 
 /// The actor of a deterministic change. `at` are the heads it is made at, if it is not a genesis: the same content
@@ -77,10 +76,7 @@ mod tests {
     #[test]
     fn golden_genesis() {
         let document = DocumentId::derive(SpaceId::DEFAULT, "pieces", "aloha-oe");
-        let identity = Identity {
-            space: SpaceId::DEFAULT,
-            document,
-        };
+        let identity = Identity { space: SpaceId::DEFAULT, document };
         let text = change(identity, "lyrics", Container::Text("Aloha ʻoe\n")).unwrap();
         let map = change(identity, "meta", Container::Map).unwrap();
         assert_eq!(

@@ -67,11 +67,7 @@ impl Document {
             let before = ready.len();
             let mut rest = Vec::new();
             for change in pending {
-                if change
-                    .deps()
-                    .iter()
-                    .all(|dep| known.contains(dep) || self.has_change(dep))
-                {
+                if change.deps().iter().all(|dep| known.contains(dep) || self.has_change(dep)) {
                     known.insert(change.hash());
                     ready.push(change);
                 } else {
@@ -92,13 +88,11 @@ impl Document {
         }
         if *failures >= limits::APPLY_FAILURES {
             let reason = "too many changes of this batch failed before it";
-            outcome
-                .rejected
-                .extend(changes.into_iter().map(|change| Rejected {
-                    change,
-                    reason: reason.into(),
-                    waits: true,
-                }));
+            outcome.rejected.extend(changes.into_iter().map(|change| Rejected {
+                change,
+                reason: reason.into(),
+                waits: true,
+            }));
             return;
         }
         match self.try_apply(&changes) {
@@ -109,13 +103,11 @@ impl Document {
             Err(reason) if changes.len() == 1 => {
                 *failures += 1;
                 let waits = false;
-                outcome
-                    .rejected
-                    .extend(changes.into_iter().map(|change| Rejected {
-                        change,
-                        reason: reason.clone(),
-                        waits,
-                    }));
+                outcome.rejected.extend(changes.into_iter().map(|change| Rejected {
+                    change,
+                    reason: reason.clone(),
+                    waits,
+                }));
             }
             Err(_) => {
                 let mut first = changes;
@@ -123,13 +115,11 @@ impl Document {
                 self.apply(first, outcome, failures);
                 // What the first half lost may be what the second needs.
                 let (ready, waiting) = self.sort_by_dependencies(second);
-                outcome
-                    .rejected
-                    .extend(waiting.into_iter().map(|change| Rejected {
-                        change,
-                        reason: "what it depends on was set aside".into(),
-                        waits: true,
-                    }));
+                outcome.rejected.extend(waiting.into_iter().map(|change| Rejected {
+                    change,
+                    reason: "what it depends on was set aside".into(),
+                    waits: true,
+                }));
                 self.apply(ready, outcome, failures);
             }
         }
@@ -138,16 +128,9 @@ impl Document {
     fn try_apply(&self, changes: &[Change]) -> Result<Automerge, String> {
         catch_unwind(AssertUnwindSafe(|| {
             let mut am = self.am.clone();
-            am.apply_changes(changes.iter().cloned())
-                .map_err(|e| e.to_string())?;
-            let missing = changes
-                .iter()
-                .any(|change| am.get_change_meta_by_hash(&change.hash()).is_none());
-            if missing {
-                Err("it was not taken up".to_owned())
-            } else {
-                Ok(am)
-            }
+            am.apply_changes(changes.iter().cloned()).map_err(|e| e.to_string())?;
+            let missing = changes.iter().any(|change| am.get_change_meta_by_hash(&change.hash()).is_none());
+            if missing { Err("it was not taken up".to_owned()) } else { Ok(am) }
         }))
         .unwrap_or_else(|_| Err("it makes the merge fail".into()))
     }
@@ -163,11 +146,7 @@ pub(crate) fn load_snapshot(
     let am = catch_unwind(|| Automerge::load(bytes))
         .map_err(|_| "it makes the load fail".to_owned())?
         .map_err(|e| e.to_string())?;
-    let document = Document {
-        am,
-        identity,
-        has_actor: false,
-    };
+    let document = Document { am, identity, has_actor: false };
     let found: HashSet<[u8; 32]> = document.heads().iter().map(|head| head.0).collect();
     if found.len() != heads.len() || !heads.iter().all(|head| found.contains(head)) {
         return Err("its heads are not those that its header names".into());

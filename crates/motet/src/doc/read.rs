@@ -26,20 +26,12 @@ pub(crate) struct FieldConflict {
 impl Document {
     /// All fields as they are now.
     pub(crate) fn fields(&self) -> Fields {
-        Reader {
-            am: &self.am,
-            heads: None,
-        }
-        .map(&ROOT)
+        Reader { am: &self.am, heads: None }.map(&ROOT)
     }
 
-    /// All fields as they were at `heads`, which the document must hold.
-    pub(crate) fn fields_at(&self, heads: &[ChangeHash]) -> Fields {
-        Reader {
-            am: &self.am,
-            heads: Some(heads),
-        }
-        .map(&ROOT)
+    /// One top-level field as it is now.
+    pub(crate) fn field(&self, key: &str) -> Option<Json> {
+        Reader { am: &self.am, heads: None }.resolve(&ROOT, key)
     }
 
     /// The losers of all concurrent writes that no later write has settled.
@@ -50,10 +42,7 @@ impl Document {
     }
 
     fn collect_conflicts(&self, map: &ObjId, path: &str, conflicts: &mut Vec<FieldConflict>) {
-        let reader = Reader {
-            am: &self.am,
-            heads: None,
-        };
+        let reader = Reader { am: &self.am, heads: None };
         for item in self.am.map_range(map, ..) {
             let path = format!("{path}/{}", item.key.replace('~', "~0").replace('/', "~1"));
             if let automerge::ValueRef::Object(ObjType::Map) = item.value {
@@ -134,9 +123,7 @@ impl Reader<'_> {
             Value::Object(ObjType::Map) => {
                 let mut fields = self.map(id);
                 for other in &self.maps(map, key)[1..] {
-                    self.map(other)
-                        .into_iter()
-                        .for_each(|(k, v)| _ = fields.entry(k).or_insert(v));
+                    self.map(other).into_iter().for_each(|(k, v)| _ = fields.entry(k).or_insert(v));
                 }
                 Json::Object(fields)
             }
@@ -163,11 +150,7 @@ impl Reader<'_> {
 
     /// The words of all texts, the winner's order first.
     pub(super) fn union(&self, texts: &[ObjId]) -> String {
-        texts
-            .iter()
-            .map(|id| self.text(id))
-            .reduce(|all, next| text::union(&all, &next))
-            .unwrap_or_default()
+        texts.iter().map(|id| self.text(id)).reduce(|all, next| text::union(&all, &next)).unwrap_or_default()
     }
 
     fn json(&self, value: &Value<'_>, id: &ObjId) -> Json {
@@ -179,9 +162,7 @@ impl Reader<'_> {
                     Some(heads) => self.am.list_range_at(id, .., heads),
                     None => self.am.list_range(id, ..),
                 };
-                items
-                    .map(|item| self.json(&item.value.clone().into_value(), &item.id()))
-                    .collect()
+                items.map(|item| self.json(&item.value.clone().into_value(), &item.id())).collect()
             }
             Value::Scalar(scalar) => scalar_json(scalar),
         }
@@ -189,17 +170,10 @@ impl Reader<'_> {
 
     fn objects(&self, map: &ObjId, key: &str, kind: ObjType) -> Vec<ObjId> {
         let values = self.values(map, key);
-        if values
-            .first()
-            .is_none_or(|(winner, _)| *winner != Value::Object(kind))
-        {
+        if values.first().is_none_or(|(winner, _)| *winner != Value::Object(kind)) {
             return Vec::new();
         }
-        values
-            .into_iter()
-            .filter(|(value, _)| *value == Value::Object(kind))
-            .map(|(_, id)| id)
-            .collect()
+        values.into_iter().filter(|(value, _)| *value == Value::Object(kind)).map(|(_, id)| id).collect()
     }
 }
 

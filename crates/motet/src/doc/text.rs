@@ -71,11 +71,7 @@ fn refine(old: &str, new: &str, offset: usize, level: Level, splices: &mut Vec<S
         match (op, level.finer()) {
             (DiffTag::Equal, _) => {}
             (DiffTag::Replace, Some(finer)) => refine(&removed, &inserted, at, finer, splices),
-            _ => splices.push(Splice {
-                at,
-                delete: len,
-                insert: inserted,
-            }),
+            _ => splices.push(Splice { at, delete: len, insert: inserted }),
         }
         at += len;
     }
@@ -88,13 +84,11 @@ fn walk<'a, 'b, 's>(
     b: &'b [&'s str],
 ) -> impl Iterator<Item = (DiffTag, &'a [&'s str], &'b [&'s str])> {
     let (mut i, mut j) = (0, 0);
-    capture_diff_slices(Algorithm::Myers, a, b)
-        .into_iter()
-        .map(move |op| {
-            let (old, new) = (i..i + op.old_range().len(), j..j + op.new_range().len());
-            (i, j) = (old.end, new.end);
-            (op.tag(), &a[old], &b[new])
-        })
+    capture_diff_slices(Algorithm::Myers, a, b).into_iter().map(move |op| {
+        let (old, new) = (i..i + op.old_range().len(), j..j + op.new_range().len());
+        (i, j) = (old.end, new.end);
+        (op.tag(), &a[old], &b[new])
+    })
 }
 
 /// Appends a line; the last line of the other text may lack its line break.
@@ -122,27 +116,13 @@ mod tests {
     fn a_changed_vowel_touches_one_grapheme() {
         let old = "E hoʻi ke aloha\nI ka pō laʻi\n";
         let new = "E hoʻi ke alohā\nI ka pō laʻi\n";
-        assert_eq!(
-            diff(old, new),
-            [Splice {
-                at: 14,
-                delete: 1,
-                insert: "ā".into()
-            }]
-        );
+        assert_eq!(diff(old, new), [Splice { at: 14, delete: 1, insert: "ā".into() }]);
     }
 
     #[test]
     fn a_new_line_is_one_insertion() {
         let splices = diff("ʻekahi\nʻekolu\n", "ʻekahi\nʻelua\nʻekolu\n");
-        assert_eq!(
-            splices,
-            [Splice {
-                at: 7,
-                delete: 0,
-                insert: "ʻelua\n".into()
-            }]
-        );
+        assert_eq!(splices, [Splice { at: 7, delete: 0, insert: "ʻelua\n".into() }]);
     }
 
     #[test]

@@ -1,0 +1,43 @@
+//! One file per group of commands.
+
+pub(crate) mod demo;
+pub(crate) mod documents;
+pub(crate) mod setup;
+pub(crate) mod sync;
+pub(crate) mod transfer;
+
+use std::path::Path;
+
+use motet::{Relay, Replica};
+
+use crate::error::CliError;
+
+/// Names of the settings that `init` keeps.
+pub(crate) const RELAY_URL: &str = "relay.url";
+pub(crate) const RELAY_TOKEN: &str = "relay.token";
+
+/// The database file that a command works on.
+pub(crate) fn path(db: Option<&Path>) -> Result<&Path, CliError> {
+    db.ok_or_else(|| CliError::Usage("which replica? Give --db FILE, or set MOTET_DB".into()))
+}
+
+/// Opens a replica that `init` has made. Never makes one: a mistyped name would look like lost data.
+pub(crate) fn open(db: Option<&Path>) -> Result<Replica, CliError> {
+    let path = path(db)?;
+    if !path.exists() {
+        let message =
+            format!("there is no replica at {}; make one with: motet init --device NAME", path.display());
+        return Err(CliError::Other(message));
+    }
+    Ok(Replica::open(path)?)
+}
+
+/// The relay that `init` was told, if any.
+pub(crate) fn relay(replica: &Replica) -> Result<Option<Relay>, CliError> {
+    let Some(url) = replica.setting(RELAY_URL)? else { return Ok(None) };
+    let relay = Relay::new(&url);
+    Ok(Some(match replica.setting(RELAY_TOKEN)? {
+        Some(token) => relay.token(&token),
+        None => relay,
+    }))
+}

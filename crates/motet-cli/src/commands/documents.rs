@@ -1,0 +1,145 @@
+//! `put`, `set`, `get`, `list` and `delete`.
+
+use std::io::Read;
+use std::path::Path;
+
+use motet::{Record, Version};
+use serde_json::{Map, Value};
+
+use super::open;
+use crate::error::{CliError, file_error};
+use crate::output::{BOLD, CYAN, GREY, Output};
+
+pub(crate) fn put(
+    db: Option<&Path>,
+    collection: &str,
+    id: Option<String>,
+    base: Option<&str>,
+    file: &Path,
+    output: &Output,
+) -> Result<(), CliError> {
+    let replica = open(db)?;
+    let text = read_input(file)?;
+    let value: Value =
+        serde_json::from_str(&text).map_err(|e| CliError::Other(format!("not valid JSON: {e}")))?;
+    let base: Option<Version> = base
+        .map(str::parse)
+        .transpose()
+        .map_err(|e: motet::ParseVersionError| CliError::Usage(e.to_string()))?;
+    let own = document_id(&value)?;
+    if let (Some(given), Some(own)) = (&id, &own)
+        && given != own
+    {
+        return Err(CliError::Usage(format!("--id is {given:?}, the object's id is {own:?}")));
+    }
+    let collection = collection.to_owned();
+    let id = replica.transaction(move |tx| match (id.or(own), base) {
+        (None, None) => tx.insert(&collection, &value),
+        (Some(id), None) => tx.put(&collection, &id, &value).map(|_| id),
+        (Some(id), Some(base)) => tx.put_at(&collection, &id, &value, &base).map(|_| id),
+        (None, Some(_)) => Err(motet::WriteError::Rejected("--base needs an id".into())),
+    })?;
+    output.line(&id);
+    Ok(())
+}
+
+pub(crate) fn set(
+    db: Option<&Path>,
+    collection: &str,
+    id: &str,
+    fields: &[String],
+    output: &Output,
+) -> Result<(), CliError> {
+    let mut object = Map::new();
+    for field in fields {
+        let (name, value) = field
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| CliError::Usage(format!("{field:?} is not FIELD=VALUE")))?;
+        if name == "id" {
+            return Err(CliError::Usage("an id cannot be changed".into()));
+        }
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+        object.insert(name.to_owned(), value);
+    }
+    open(db)?.documents(collection).set(id, &object)?;
+    output.line(id);
+    Ok(())
+}
+
+pub(crate) fn get(db: Option<&Path>, collection: &str, id: &str, output: &Output) -> Result<(), CliError> {
+    let record = open(db)?.documents(collection).get(id)?;
+    let record = record.ok_or_else(|| CliError::NotFound(collection.to_owned(), id.to_owned()))?;
+    if output.json {
+        return output.json_line(&record.value);
+    }
+    output.line(&output.paint(BOLD, &record.id));
+    for (name, value) in record.value.as_object().into_iter().flatten().filter(|(name, _)| *name != "id") {
+        let name = output.paint(CYAN, name);
+        match value.as_str() {
+            Some(text) if text.contains('\n') => {
+                output.line(&format!("{name}:"));
+                text.lines().for_each(|line| output.line(&format!("    {line}")));
+            }
+            Some(text) => output.line(&format!("{name}: {text}")),
+            None => output.line(&format!("{name}: {value}")),
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn list(db: Option<&Path>, collection: &str, output: &Output) -> Result<(), CliError> {
+    let replica = open(db)?;
+    if output.json {
+        let records = replica.documents(collection).list()?;
+        let values: Vec<Value> = records.into_iter().map(|record| record.value).collect();
+        return output.json_line(&values);
+    }
+    let mut count = 0;
+    replica.documents(collection).for_each(|record| {
+        count += 1;
+        output.line(&format!("{}  {}", output.paint(GREY, &record.id), headline(&record)));
+    })?;
+    if output.is_colour() {
+        output.line(&output.paint(GREY, &format!("{count} in {collection}")));
+    }
+    Ok(())
+}
+
+pub(crate) fn delete(db: Option<&Path>, collection: &str, id: &str) -> Result<(), CliError> {
+    Ok(open(db)?.documents(collection).delete(id)?)
+}
+
+/// The id that an object carries; it names the document and is no field.
+pub(crate) fn document_id(value: &Value) -> Result<Option<String>, CliError> {
+    match value.get("id") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(id)) if id.is_empty() => Ok(None),
+        Some(Value::String(id)) => Ok(Some(id.clone())),
+        Some(Value::Number(id)) => Ok(Some(id.to_string())),
+        Some(other) => Err(CliError::Other(format!("an id is a string, not {other}"))),
+    }
+}
+
+fn read_input(file: &Path) -> Result<String, CliError> {
+    let mut text = String::new();
+    if file.as_os_str() == "-" {
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|e| CliError::Other(format!("standard input: {e}")))?;
+    } else {
+        text = std::fs::read_to_string(file).map_err(|e| file_error(file, &e))?;
+    }
+    Ok(text)
+}
+
+/// What a person knows a document by.
+fn headline(record: &Record<Value>) -> String {
+    let named = ["title", "name"].iter().find_map(|key| record.value.get(key).and_then(Value::as_str));
+    let first = || {
+        let fields = record.value.as_object().into_iter().flatten();
+        fields.filter(|(name, _)| *name != "id").find_map(|(_, value)| value.as_str())
+    };
+    let line = named.or_else(first).and_then(|text| text.lines().next()).unwrap_or_default();
+    line.chars().take(100).collect()
+}

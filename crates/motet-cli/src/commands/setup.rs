@@ -1,0 +1,74 @@
+//! `init` and `schema`.
+
+use std::path::Path;
+
+use motet::{Relay, Replica, Schema};
+
+use super::{RELAY_TOKEN, RELAY_URL, open, path};
+use crate::args::SchemaCommand;
+use crate::error::{CliError, file_error};
+use crate::output::{GREEN, Output};
+
+pub(crate) fn init(
+    db: Option<&Path>,
+    device: &str,
+    relay: Option<String>,
+    token: Option<String>,
+    output: &Output,
+) -> Result<(), CliError> {
+    let path = path(db)?;
+    if let Some(url) = &relay {
+        Relay::new(url).check().map_err(|e| CliError::Usage(e.to_string()))?;
+    }
+    if token.is_some() && relay.is_none() {
+        return Err(CliError::Usage("a --token needs a --relay".into()));
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|e| file_error(folder, &e))?;
+    }
+    let replica = Replica::builder(path).device_name(device).open()?;
+    keep_private(path)?;
+    if let Some(url) = &relay {
+        replica.set_setting(RELAY_URL, Some(url))?;
+        replica.set_setting(RELAY_TOKEN, token.as_deref())?;
+    }
+    if output.json {
+        let device_id = replica.device_id().to_string();
+        return output
+            .json_line(&serde_json::json!({ "device": device, "device_id": device_id, "relay": relay }));
+    }
+    let relay = relay.map_or_else(|| "no relay".into(), |url| format!("relay {url}"));
+    output.line(&format!(
+        "{} {} is ready: device {device}, {relay}",
+        output.paint(GREEN, "✓"),
+        path.display()
+    ));
+    Ok(())
+}
+
+pub(crate) fn schema(db: Option<&Path>, command: &SchemaCommand, output: &Output) -> Result<(), CliError> {
+    let SchemaCommand::Apply { file } = command;
+    let replica = open(db)?;
+    let text = std::fs::read_to_string(file).map_err(|e| file_error(file, &e))?;
+    let schema = Schema::from_toml(&text)?;
+    replica.apply_schema(&schema)?;
+    if output.json {
+        return output.json_line(&schema);
+    }
+    for (name, collection) in &schema.collections {
+        let fields: Vec<_> = collection.fields.keys().map(String::as_str).collect();
+        output.line(&format!("{} {name}: {}", output.paint(GREEN, "✓"), fields.join(", ")));
+    }
+    Ok(())
+}
+
+/// The file may hold a token and holds people's words: nobody else on this machine reads it.
+fn keep_private(path: &Path) -> Result<(), CliError> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+            .map_err(|e| file_error(path, &e))?;
+    }
+    Ok(())
+}

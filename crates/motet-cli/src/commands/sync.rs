@@ -1,0 +1,181 @@
+//! `sync`, `status` and `watch`.
+
+use std::path::Path;
+
+use motet::{Conflict, Counts, DocumentStatus, Event, Replica, Status, SyncError};
+use serde::Serialize;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{RELAY_URL, open, relay};
+use crate::error::CliError;
+use crate::output::{GREEN, GREY, Output, document_state, last_synced, local_time, sync_state};
+
+pub(crate) fn sync(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
+    let replica = open(db)?;
+    connect(&replica)?;
+    let summary = replica.sync_now();
+    replica.disconnect();
+    let summary = summary?;
+    if output.json {
+        return output.json_line(&summary);
+    }
+    output.line(&format!("{} {summary}", output.paint(GREEN, "✓")));
+    let traffic = format!(
+        "  {:.1} kB up, {:.1} kB down, {} ms",
+        summary.bytes_up as f64 / 1e3,
+        summary.bytes_down as f64 / 1e3,
+        summary.duration_ms
+    );
+    output.line(&output.paint(GREY, &traffic));
+    Ok(())
+}
+
+pub(crate) fn status(db: Option<&Path>, document: &[String], output: &Output) -> Result<(), CliError> {
+    let replica = open(db)?;
+    match document {
+        [collection, id] => document_status(&replica, collection, id, output),
+        _ => space_status(&replica, output),
+    }
+}
+
+#[derive(Serialize)]
+struct SpaceReport {
+    device: String,
+    device_id: String,
+    relay: Option<String>,
+    #[serde(flatten)]
+    status: Status,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
+#[derive(Serialize)]
+struct DocumentReport {
+    collection: String,
+    id: String,
+    #[serde(flatten)]
+    status: DocumentStatus,
+    conflict_journal: Vec<Conflict>,
+}
+
+fn space_status(replica: &Replica, output: &Output) -> Result<(), CliError> {
+    let report = SpaceReport {
+        device: replica.device_name().to_owned(),
+        device_id: replica.device_id().to_string(),
+        relay: replica.setting(RELAY_URL)?,
+        status: replica.status(),
+        counts: replica.counts()?,
+    };
+    if output.json {
+        return output.json_line(&report);
+    }
+    let SpaceReport { device, relay, status, counts, .. } = report;
+    let (glyph, style, word) = sync_state(status.state);
+    output.line(&format!("{}  device {device}", output.paint(style, &format!("{glyph} {word}"))));
+    output.line(&format!("relay          {}", relay.as_deref().unwrap_or("none")));
+    output.line(&format!("last synced    {}", last_synced(status.last_synced_at)));
+    output.line(&format!("documents      {}", counts.documents));
+    output.line(&format!("pending        {}", status.pending));
+    if counts.conflicts > 0 {
+        output.line(&format!("conflicts      {}", counts.conflicts));
+    }
+    if counts.quarantined > 0 {
+        output.line(&format!("set aside      {}", counts.quarantined));
+    }
+    if let Some(error) = status.last_error {
+        output.line(&format!("last error     {} ({})", error.message, local_time(error.at)));
+    }
+    Ok(())
+}
+
+fn document_status(replica: &Replica, collection: &str, id: &str, output: &Output) -> Result<(), CliError> {
+    let status = replica.document_status(collection, id)?;
+    let status = status.ok_or_else(|| CliError::NotFound(collection.to_owned(), id.to_owned()))?;
+    let conflict_journal = replica.conflicts(collection, id)?;
+    let report =
+        DocumentReport { collection: collection.to_owned(), id: id.to_owned(), status, conflict_journal };
+    if output.json {
+        return output.json_line(&report);
+    }
+    let DocumentReport { status, conflict_journal, .. } = report;
+    let (glyph, style, word) = document_state(status.state);
+    let deleted = if status.deleted { ", deleted" } else { "" };
+    output.line(&format!("{}  {collection}/{id}{deleted}", output.paint(style, &format!("{glyph} {word}"))));
+    output.line(&format!("last synced    {}", last_synced(status.last_synced_at)));
+    output.line(&format!("last changed   {}", local_time(status.updated_at)));
+    if let Some(since) = status.pending_since {
+        output.line(&format!(
+            "pending        {} changes since {}",
+            status.pending_changes,
+            local_time(since)
+        ));
+    }
+    for conflict in conflict_journal {
+        let device = conflict.device_name.as_deref().unwrap_or("another device");
+        let settled = if conflict.settled { " (settled)" } else { "" };
+        let field = conflict.path.trim_start_matches('/');
+        output.line(&format!("conflict       {field}: {device} wrote {}{settled}", conflict.loser));
+    }
+    if let Some(error) = status.error {
+        output.line(&format!("error          {}", error.message));
+    }
+    output.line(&output.paint(GREY, &format!("version        {}", status.heads)));
+    Ok(())
+}
+
+pub(crate) fn watch(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
+    let replica = open(db)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::Other(e.to_string()))?;
+    let mut events = replica.events();
+    let mut status = replica.watch_status();
+    connect(&replica)?;
+    runtime.block_on(async {
+        let mut shown = None;
+        loop {
+            let current = status.borrow_and_update().clone();
+            let line = (std::mem::discriminant(&current.state), current.pending);
+            if shown.replace(line) != Some(line) {
+                show_status(&current, output)?;
+            }
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => return Ok(()),
+                changed = status.changed() => if changed.is_err() { return Ok(()) },
+                event = events.recv() => match event {
+                    Ok(event) => show_event(&event, output)?,
+                    Err(RecvError::Lagged(missed)) => eprintln!("{missed} events were missed"),
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+            }
+        }
+    })
+}
+
+fn show_status(status: &Status, output: &Output) -> Result<(), CliError> {
+    if output.json {
+        return output.json_line(&serde_json::json!({ "status": status }));
+    }
+    let (glyph, style, word) = sync_state(status.state);
+    let pending = if status.pending > 0 { format!(", {} pending", status.pending) } else { String::new() };
+    output.line(&output.paint(style, &format!("{glyph} {word}{pending}")));
+    Ok(())
+}
+
+fn show_event(event: &Event, output: &Output) -> Result<(), CliError> {
+    if output.json {
+        return output.json_line(&serde_json::json!({ "event": event }));
+    }
+    let arrow = if event.remote { "↓" } else { "↑" };
+    let kind = format!("{:?}", event.kind).to_lowercase();
+    output.line(&format!("{arrow} {}/{} {kind}", event.collection, event.id));
+    Ok(())
+}
+
+fn connect(replica: &Replica) -> Result<(), CliError> {
+    match relay(replica)? {
+        Some(relay) => Ok(replica.connect(relay)?),
+        None => Err(SyncError::NotConnected.into()),
+    }
+}

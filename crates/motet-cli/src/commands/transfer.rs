@@ -1,0 +1,118 @@
+//! `import` and `export`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Read};
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use super::documents::document_id;
+use super::open;
+use crate::error::{CliError, file_error};
+use crate::output::{GREEN, Output};
+
+/// Documents per transaction. One fsync for many, and still a bar that moves.
+const IMPORT_BATCH: usize = 250;
+
+pub(crate) fn import(
+    db: Option<&Path>,
+    collection: &str,
+    file: &Path,
+    output: &Output,
+) -> Result<(), CliError> {
+    let replica = open(db)?;
+    // Looked through before anything is written: a bad line imports nothing.
+    let stdin = if file.as_os_str() == "-" { Some(read_stdin()?) } else { None };
+    let lines = || -> Result<Box<dyn BufRead + '_>, CliError> {
+        match &stdin {
+            Some(bytes) => Ok(Box::new(Cursor::new(bytes))),
+            None => Ok(Box::new(BufReader::new(File::open(file).map_err(|e| file_error(file, &e))?))),
+        }
+    };
+    let total = each_object(lines()?, |_| Ok(()))?;
+    let bar = ProgressBar::new(total).with_style(style());
+    let mut batch = Vec::new();
+    let write = |batch: &mut Vec<Value>| -> Result<(), CliError> {
+        let (batch, name) = (std::mem::take(batch), collection.to_owned());
+        let count = batch.len() as u64;
+        replica.transaction(move |tx| {
+            for value in &batch {
+                match document_id(value) {
+                    Ok(Some(id)) => tx.put(&name, &id, value).map(|_| ())?,
+                    _ => tx.insert(&name, value).map(|_| ())?,
+                }
+            }
+            Ok(())
+        })?;
+        bar.inc(count);
+        Ok(())
+    };
+    each_object(lines()?, |value| {
+        batch.push(value);
+        if batch.len() == IMPORT_BATCH { write(&mut batch) } else { Ok(()) }
+    })?;
+    write(&mut batch)?;
+    bar.finish_and_clear();
+    if output.json {
+        return output.json_line(&serde_json::json!({ "imported": total }));
+    }
+    output.line(&format!("{} {total} imported into {collection}", output.paint(GREEN, "✓")));
+    Ok(())
+}
+
+pub(crate) fn export(db: Option<&Path>, collection: Option<&str>, output: &Output) -> Result<(), CliError> {
+    let replica = open(db)?;
+    let names = match collection {
+        Some(name) => vec![name.to_owned()],
+        None => replica.collections()?,
+    };
+    if names.len() > 1 {
+        eprintln!("{} collections in one stream: {}", names.len(), names.join(", "));
+    }
+    for name in names {
+        let mut outcome = Ok(());
+        replica.documents(&name).for_each(|record| {
+            if outcome.is_ok() {
+                outcome = output.json_line(&record.value);
+            }
+        })?;
+        outcome?;
+    }
+    Ok(())
+}
+
+/// Hands every line's object on; blank lines are passed over.
+fn each_object(
+    lines: impl BufRead,
+    mut each: impl FnMut(Value) -> Result<(), CliError>,
+) -> Result<u64, CliError> {
+    let mut count = 0;
+    for (number, line) in (1..).zip(lines.lines()) {
+        let bad = |reason: String| CliError::Other(format!("line {number}: {reason}"));
+        let line = line.map_err(|e| bad(e.to_string()))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let value: Value = serde_json::from_str(&line).map_err(|e| bad(format!("not valid JSON: {e}")))?;
+        if !value.is_object() {
+            return Err(bad("it is not an object".into()));
+        }
+        document_id(&value).map_err(|e| bad(e.to_string()))?;
+        each(value)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn read_stdin() -> Result<Vec<u8>, CliError> {
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).map_err(|e| CliError::Other(format!("standard input: {e}")))?;
+    Ok(bytes)
+}
+
+fn style() -> ProgressStyle {
+    // The template is a constant; should it ever not parse, the default bar does.
+    ProgressStyle::with_template("{bar:30} {pos}/{len} {per_sec}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}

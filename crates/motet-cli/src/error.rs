@@ -1,0 +1,70 @@
+//! What can go wrong, as an exit code and a sentence.
+
+use motet::{OpenError, ReadError, SchemaError, SyncError, WriteError};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error("{0}")]
+    Usage(String),
+    #[error("there is no {0}/{1}")]
+    NotFound(String, String),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Sync(#[from] SyncError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl CliError {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Usage(_) => 2,
+            CliError::Sync(SyncError::Offline { .. } | SyncError::Timeout { .. }) => 3,
+            CliError::Sync(SyncError::AuthNeeded { .. }) => 4,
+            CliError::NotFound(..) | CliError::Write(WriteError::NotFound { .. }) => 5,
+            _ => 1,
+        }
+    }
+
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            CliError::Usage(_) => "usage",
+            CliError::NotFound(..) => "not-found",
+            CliError::Open(error) => error.code(),
+            CliError::Read(error) => error.code(),
+            CliError::Write(error) => error.code(),
+            CliError::Sync(error) => error.code(),
+            CliError::Schema(error) => error.code(),
+            CliError::Other(_) => "other",
+        }
+    }
+
+    /// What the person can do about it.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            CliError::Sync(SyncError::Offline { .. } | SyncError::Timeout { .. }) => {
+                Some("everything you wrote is saved here and will be sent with the next sync")
+            }
+            CliError::Sync(SyncError::AuthNeeded { .. }) => {
+                Some("give a good token with: motet init --device NAME --relay URL --token T")
+            }
+            CliError::Sync(SyncError::NotConnected) => {
+                Some("name one with: motet init --device NAME --relay URL")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// An input or output error with the file it is about.
+pub(crate) fn file_error(path: &std::path::Path, error: &std::io::Error) -> CliError {
+    CliError::Other(format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,111 @@
+//! What people see: glyphs and colours on a terminal, plain words in a pipe, JSON for scripts.
+
+use std::io::{IsTerminal, Write};
+
+use anstyle::{AnsiColor, Style};
+use motet::{DocumentState, SyncState};
+use serde::Serialize;
+
+use crate::error::CliError;
+
+/// Where output goes and how it looks.
+pub(crate) struct Output {
+    pub(crate) json: bool,
+    colour: bool,
+}
+
+pub(crate) const GREEN: Style = AnsiColor::Green.on_default();
+pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default();
+pub(crate) const RED: Style = AnsiColor::Red.on_default();
+pub(crate) const CYAN: Style = AnsiColor::Cyan.on_default();
+pub(crate) const MAGENTA: Style = AnsiColor::Magenta.on_default();
+pub(crate) const GREY: Style = AnsiColor::BrightBlack.on_default();
+pub(crate) const BOLD: Style = Style::new().bold();
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { json, colour: wanted && !json && std::io::stdout().is_terminal() }
+    }
+
+    pub(crate) fn is_colour(&self) -> bool {
+        self.colour
+    }
+
+    /// Prints a line. A reader that has gone away (`| head`) ends the command quietly.
+    pub(crate) fn line(&self, text: &str) {
+        if writeln!(std::io::stdout(), "{text}").is_err() {
+            std::process::exit(0);
+        }
+    }
+
+    /// Prints a value as one line of JSON.
+    pub(crate) fn json_line(&self, value: &impl Serialize) -> Result<(), CliError> {
+        let text = serde_json::to_string(value).map_err(|e| CliError::Other(e.to_string()))?;
+        self.line(&text);
+        Ok(())
+    }
+
+    pub(crate) fn paint(&self, style: Style, text: &str) -> String {
+        if self.colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+
+    pub(crate) fn error(&self, error: &CliError) {
+        if self.json {
+            let value =
+                serde_json::json!({ "error": { "code": error.code(), "message": error.to_string() } });
+            eprintln!("{value}");
+            return;
+        }
+        let glyph = match error.exit_code() {
+            3 => "⊝",
+            4 => "⚠",
+            _ => "✗",
+        };
+        eprintln!("{glyph} {error}");
+        if let Some(hint) = error.hint() {
+            eprintln!("  {hint}");
+        }
+    }
+}
+
+/// Glyph, colour and word for the state of a space.
+pub(crate) fn sync_state(state: SyncState) -> (&'static str, Style, &'static str) {
+    match state {
+        SyncState::Synced => ("✓", GREEN, "synced"),
+        SyncState::Syncing { .. } => ("↻", CYAN, "syncing"),
+        SyncState::Pending => ("⚠", YELLOW, "pending"),
+        SyncState::Offline => ("⊝", GREY, "offline"),
+        SyncState::AuthNeeded => ("⚠", YELLOW, "sign-in needed"),
+        SyncState::Error => ("✗", RED, "error"),
+        SyncState::Paused => ("⊝", GREY, "not synced yet"),
+        SyncState::LocalOnly => ("⊝", GREY, "on this device only"),
+        _ => ("?", GREY, "unknown"),
+    }
+}
+
+/// Glyph, colour and word for the state of a document.
+pub(crate) fn document_state(state: DocumentState) -> (&'static str, Style, &'static str) {
+    match state {
+        DocumentState::Synced => ("✓", GREEN, "synced"),
+        DocumentState::PendingCreate => ("⚠", YELLOW, "new, not sent yet"),
+        DocumentState::PendingUpdate => ("⚠", YELLOW, "changed, not sent yet"),
+        DocumentState::PendingDelete => ("⚠", YELLOW, "deleted, not sent yet"),
+        DocumentState::Conflict => ("⚠", YELLOW, "conflict"),
+        DocumentState::LocalOnly => ("⊝", GREY, "on this device only"),
+        DocumentState::Error => ("✗", RED, "rejected by the relay"),
+        _ => ("?", GREY, "unknown"),
+    }
+}
+
+/// Milliseconds since 1970 as local time.
+pub(crate) fn local_time(ms: i64) -> String {
+    match jiff::Timestamp::from_millisecond(ms) {
+        Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => "at an unknown time".into(),
+    }
+}
+
+pub(crate) fn last_synced(ms: Option<i64>) -> String {
+    ms.map_or_else(|| "never".into(), local_time)
+}

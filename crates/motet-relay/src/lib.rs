@@ -1,0 +1,42 @@
+//! The relay: passes changes between the devices of an account, and keeps them until a device asks.
+//!
+//! It is blind to content. For each (account, space) it keeps an append-only log of entries: it checks an entry's
+//! id, makes it durable, gives it the next sequence number, drops duplicates, and hands out what lies after a
+//! position, at once to those who are connected.
+//!
+//! ```text
+//! server     HTTP: /healthz, /v1/sync as WebSocket or POST, sign-in, stopping
+//!   │
+//! session    one connection: motet_proto::session::RelaySession joined with store and hub
+//!   │   ╲
+//! store  hub   the log of each space; who else is connected to it
+//! ```
+//!
+//! **Architecture invariants:** an entry is handed out only after it is durable; nothing here knows Automerge or the
+//! library `motet`; a slow reader is never waited for; logs name no content and no token.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! let config = motet_relay::Config::new("relay-data");
+//! motet_relay::run(listener, config, std::future::pending()).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod auth;
+mod hub;
+pub mod limits;
+mod server;
+mod session;
+pub mod store;
+
+pub use server::{Config, RunError, run};
+
+/// Installs a log writer that prints to stderr what `RUST_LOG` asks for, by default warnings and the relay's own
+/// news. Does nothing if one is installed already.
+pub fn init_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,motet_relay=info"));
+    _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

@@ -1,0 +1,59 @@
+//! Every size, count and time of the relay. What both sides of the wire must agree on stands in
+//! [`motet_proto::limits`].
+
+use std::time::Duration;
+
+/// Pushes that one transaction takes in, at most. More would make the first of them wait too long for its fsync.
+pub const GROUP_PUSHES: usize = 128;
+
+/// A transaction takes in no more pushes once it holds this many bytes of payload.
+pub const GROUP_BYTES: usize = 4 << 20;
+
+/// Bytes of payload that may wait for the writer. A push beyond it is answered "busy", and its device comes back.
+pub const QUEUED_BYTES: usize = 64 << 20;
+
+/// Reader connections kept open.
+pub const IDLE_READERS: usize = 4;
+
+/// Reads that run at the same time. Two cores are kept busy by four; more only queue at the disk.
+pub const CONCURRENT_READS: usize = 4;
+
+/// Page cache of each connection in KiB.
+pub const PAGE_CACHE_KIB: i64 = 2_048;
+
+/// Write-ahead log size in pages at which SQLite checkpoints. 1,000 pages are 4 MB.
+pub const CHECKPOINT_PAGES: i64 = 1_000;
+
+/// How long a statement waits for another process that holds the database, for example a backup.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Runs that the hub keeps for a slow session of a space; one that falls further behind reads the log instead.
+pub const HUB_RUNS: usize = 64;
+
+/// Larger runs are not handed round; sessions read them from the log. With [`HUB_RUNS`] this bounds a space's hub to
+/// 1 MiB.
+pub const HUB_RUN_BYTES: usize = 16 << 10;
+
+/// Frames queued for a slow connection, before its session stops taking in anything.
+pub const QUEUED_FRAMES: usize = 8;
+
+/// Largest body of a `POST`, in bytes: a full window of pushes.
+pub const POST_BYTES: usize = 4 * motet_proto::limits::FRAME_BYTES;
+
+/// Answer to one `POST` after which no more of its messages are taken in.
+pub const POST_ANSWER_BYTES: usize = 4 * motet_proto::limits::PAGE_BYTES;
+
+/// Sessions open at the same time. A session at rest costs about 40 kB.
+pub const SESSIONS: usize = 10_000;
+
+/// A new connection must have introduced itself within this time.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection that was silent for this long is closed; devices probe sooner.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// After the signal to stop, sessions get this long to finish what is under way.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// Longest token in bytes. Common JWTs have up to 4 kB.
+pub const TOKEN_BYTES: usize = 8 << 10;

@@ -1,0 +1,73 @@
+//! The relay as a program.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use motet_relay::auth::Auth;
+use motet_relay::{Config, run};
+use tokio::net::TcpListener;
+
+/// Passes changes between the devices of an account and keeps them until a device asks.
+#[derive(Parser)]
+#[command(version, about)]
+struct Args {
+    /// Address to listen on. Port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:8787")]
+    listen: SocketAddr,
+    /// Folder of the relay's data; created if needed.
+    #[arg(long, default_value = "relay-data")]
+    data: PathBuf,
+    /// File of lines `token -> account`. Without it only this machine is served, as one local account.
+    #[arg(long)]
+    tokens: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    motet_relay::init_logging();
+    match serve(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("motet-relay: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
+    let auth = args.tokens.as_deref().map_or(Ok(Auth::Local), Auth::from_file)?;
+    let open = matches!(auth, Auth::Local);
+    let listener =
+        TcpListener::bind(args.listen).await.map_err(|e| format!("cannot listen on {}: {e}", args.listen))?;
+    let address = listener.local_addr()?;
+    println!(
+        "motet-relay {} on http://{address}, data in {}",
+        env!("CARGO_PKG_VERSION"),
+        args.data.display()
+    );
+    if open {
+        println!("no tokens configured: this machine only, everybody on it is the account `local`");
+    }
+    let config = Config { data: args.data, auth };
+    run(listener, config, stop_signal()).await?;
+    Ok(())
+}
+
+/// Resolves on SIGTERM and on Ctrl-C.
+async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    _ = tokio::signal::ctrl_c().await;
+}

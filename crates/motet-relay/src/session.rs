@@ -1,0 +1,222 @@
+//! One connection: joins the session state machine with the store, the hub and a socket.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::ws::{Message as WsMessage, WebSocket};
+use futures_util::SinkExt;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{FuturesUnordered, SplitStream, StreamExt};
+use motet_proto::message::ErrorCode;
+use motet_proto::session::{CommittedRun, ReadOutcome, RelayEffect, RelaySession};
+use motet_proto::{Message, frame};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::limits;
+use crate::server::Relay;
+use crate::store::{Appended, LogId, LogStore, StoreError};
+
+/// What the store has done for a session.
+enum Done {
+    Opened(Result<u64, StoreError>),
+    Read(Result<ReadOutcome, StoreError>),
+    Appended(u32, Result<Appended, StoreError>),
+}
+
+/// A session and what is under way for it.
+struct Running {
+    relay: Arc<Relay>,
+    account: String,
+    id: u64,
+    session: RelaySession,
+    log: Option<LogId>,
+    hub: Option<Receiver<CommittedRun>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// What is to be sent, encoded.
+    frames: Vec<Vec<u8>>,
+    closing: bool,
+}
+
+/// Serves a WebSocket until either side is done with it.
+pub(crate) async fn serve_socket(relay: Arc<Relay>, account: String, id: u64, socket: WebSocket) {
+    let (mut sink, mut stream) = socket.split();
+    let (outgoing, mut to_send) = mpsc::channel::<Vec<u8>>(limits::QUEUED_FRAMES);
+    let sender = tokio::spawn(async move {
+        while let Some(frame) = to_send.recv().await {
+            if sink.send(WsMessage::Binary(Bytes::from(frame))).await.is_err() {
+                return;
+            }
+        }
+        _ = sink.close().await;
+    });
+    let mut running = Running::new(relay, account, id);
+    tracing::debug!(session = id, "opened");
+    running.serve(&mut stream, &outgoing).await;
+    drop(outgoing);
+    // The last frames, an error among them, should get out; a peer that does not read is not waited for.
+    _ = timeout(limits::SHUTDOWN_GRACE, sender).await;
+    tracing::debug!(session = id, "closed");
+}
+
+/// Answers the messages of one `POST`.
+pub(crate) async fn serve_post(relay: Arc<Relay>, account: String, id: u64, mut body: &[u8]) -> Vec<u8> {
+    let mut running = Running::new(relay, account, id);
+    let mut answer = Vec::new();
+    loop {
+        running.settle().await;
+        for frame in running.frames.drain(..) {
+            answer.extend_from_slice(&(frame.len() as u32).to_be_bytes());
+            answer.extend_from_slice(&frame);
+        }
+        // What is not taken in here is not answered, and the device sends it again.
+        if running.closing || answer.len() > limits::POST_ANSWER_BYTES {
+            return answer;
+        }
+        match frame::split_delimited(&mut body) {
+            Ok(None) => return answer,
+            Ok(Some(bytes)) => running.take_frame(bytes),
+            Err(error) => running.session.handle_bad_frame(error.to_string()),
+        }
+    }
+}
+
+impl Running {
+    fn new(relay: Arc<Relay>, account: String, id: u64) -> Self {
+        let agent = concat!("motet-relay/", env!("CARGO_PKG_VERSION")).to_owned();
+        Self {
+            relay,
+            account,
+            id,
+            session: RelaySession::new(id, agent),
+            log: None,
+            hub: None,
+            under_way: FuturesUnordered::new(),
+            frames: Vec::new(),
+            closing: false,
+        }
+    }
+
+    async fn serve(&mut self, stream: &mut SplitStream<WebSocket>, outgoing: &mpsc::Sender<Vec<u8>>) {
+        let mut stopping = self.relay.stopping.clone();
+        loop {
+            self.carry_out();
+            for frame in self.frames.drain(..) {
+                if outgoing.send(frame).await.is_err() {
+                    return;
+                }
+            }
+            if self.closing {
+                return;
+            }
+            let patience = if self.log.is_some() { limits::IDLE_TIMEOUT } else { limits::HELLO_TIMEOUT };
+            let saturated = self.session.is_saturated();
+            tokio::select! {
+                received = timeout(patience, stream.next()), if !saturated => match received {
+                    Ok(Some(Ok(WsMessage::Binary(bytes)))) => self.take_frame(&bytes),
+                    Ok(Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_)))) => {}
+                    Ok(Some(Ok(WsMessage::Text(_)))) => self.session.handle_bad_frame("text instead of a frame".into()),
+                    Ok(Some(Ok(WsMessage::Close(_))) | None) => return,
+                    Ok(Some(Err(error))) => {
+                        tracing::debug!(session = self.id, %error, "the connection broke");
+                        return;
+                    }
+                    Err(_) => self.session.handle_failure(ErrorCode::Protocol, "nothing was heard for too long"),
+                },
+                run = next_run(&mut self.hub) => self.take_run(run),
+                Some(done) = self.under_way.next() => self.take_done(done),
+                _ = stopping.wait_for(|stopping| *stopping) => {
+                    self.session.handle_failure(ErrorCode::ShuttingDown, "the relay is stopping");
+                }
+            }
+        }
+    }
+
+    /// Runs until nothing is under way.
+    async fn settle(&mut self) {
+        self.carry_out();
+        while let Some(done) = self.under_way.next().await {
+            self.take_done(done);
+            self.carry_out();
+        }
+    }
+
+    fn take_done(&mut self, done: Done) {
+        match done {
+            Done::Opened(Ok(head)) => self.session.handle_opened(head),
+            Done::Read(Ok(outcome)) => self.session.handle_read(outcome),
+            Done::Appended(push, Ok(appended)) => {
+                self.session.handle_appended(push, appended.outcome.clone());
+                if let Some(log) = &self.log {
+                    self.relay.hub.publish(log, self.id, appended);
+                }
+            }
+            Done::Opened(Err(error)) | Done::Read(Err(error)) | Done::Appended(_, Err(error)) => {
+                let code = match error {
+                    StoreError::Closed => ErrorCode::ShuttingDown,
+                    StoreError::Busy => ErrorCode::Busy,
+                    _ => ErrorCode::Internal,
+                };
+                self.session.handle_failure(code, &error.to_string());
+            }
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.session.poll_effect() {
+            match effect {
+                RelayEffect::Send(message) => self.frames.push(frame::encode(&message)),
+                RelayEffect::Open { space } => {
+                    let log = LogId { account: self.account.clone(), space };
+                    // Before the head is read, so that nothing falls between.
+                    self.hub = Some(self.relay.hub.subscribe(&log));
+                    self.log = Some(log.clone());
+                    let relay = self.relay.clone();
+                    self.under_way.push(async move { Done::Opened(relay.store.head(&log).await) }.boxed());
+                }
+                RelayEffect::Append { push, entries } => {
+                    let Some(log) = self.log.clone() else { continue };
+                    let append = self.relay.store.append(log, entries);
+                    self.under_way.push(append.map(move |outcome| Done::Appended(push, outcome)).boxed());
+                }
+                RelayEffect::Read { after } => {
+                    let Some(log) = self.log.clone() else { continue };
+                    let relay = self.relay.clone();
+                    self.under_way
+                        .push(async move { Done::Read(relay.store.read(&log, after).await) }.boxed());
+                }
+                RelayEffect::Close => self.closing = true,
+            }
+        }
+    }
+
+    fn take_frame(&mut self, bytes: &[u8]) {
+        match frame::decode(bytes) {
+            Ok(Message::Hello(hello)) => {
+                tracing::debug!(session = self.id, device = %hello.device, agent = hello.agent, "hello");
+                self.session.handle_message(Message::Hello(hello));
+            }
+            Ok(message) => self.session.handle_message(message),
+            Err(error) => {
+                tracing::debug!(session = self.id, %error, "a bad frame");
+                self.session.handle_bad_frame(error.to_string());
+            }
+        }
+    }
+
+    fn take_run(&mut self, run: Result<CommittedRun, RecvError>) {
+        match run {
+            Ok(run) => self.session.handle_committed(&run),
+            Err(RecvError::Lagged(_)) => self.session.handle_lagged(),
+            Err(RecvError::Closed) => self.hub = None,
+        }
+    }
+}
+
+async fn next_run(hub: &mut Option<Receiver<CommittedRun>>) -> Result<CommittedRun, RecvError> {
+    match hub {
+        Some(hub) => hub.recv().await,
+        None => std::future::pending().await,
+    }
+}

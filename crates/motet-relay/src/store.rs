@@ -1,0 +1,85 @@
+//! Where logs live. A store keeps the log of each (account, space): it appends durably, drops duplicates by id, and
+//! reads what lies after a position.
+//!
+//! [`sqlite`] is the embedded one, and the default.
+
+pub mod sqlite;
+
+use futures_util::future::BoxFuture;
+use motet_proto::session::{AppendOutcome, ReadOutcome};
+use motet_proto::{Entry, Position, SpaceId};
+
+/// The log of one space of one account.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LogId {
+    /// The account that the transport has authenticated.
+    pub account: String,
+    /// The space.
+    pub space: SpaceId,
+}
+
+/// The store failed. Nothing of the failed call remains.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk is full.
+    #[error("the relay's disk is full")]
+    Full,
+    /// The files are damaged, or written by a newer version.
+    #[error("the relay's data cannot be used: {0}")]
+    Unusable(String),
+    /// Anything else.
+    #[error("the relay's store failed: {0}")]
+    Failed(String),
+    /// Too many pushes wait for the disk.
+    #[error("the relay has too much to write; try again later")]
+    Busy,
+    /// The relay is stopping.
+    #[error("the relay is stopping")]
+    Closed,
+}
+
+impl StoreError {
+    /// Stable code for logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            StoreError::Full => "store-full",
+            StoreError::Unusable(_) => "store-unusable",
+            StoreError::Failed(_) => "store-failed",
+            StoreError::Busy => "store-busy",
+            StoreError::Closed => "store-closed",
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, StoreError::Unusable(_))
+    }
+}
+
+/// What an append did.
+#[derive(Debug)]
+pub struct Appended {
+    /// For the session that pushed.
+    pub outcome: AppendOutcome,
+    /// The entries that are new, in log order, for the hub.
+    pub fresh: Vec<Entry>,
+}
+
+/// A home for logs.
+pub trait LogStore: Send + Sync + 'static {
+    /// Last sequence number of a log; 0 if it holds nothing.
+    fn head(&self, log: &LogId) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Appends entries in order; calls for one log take effect in the order made. When the future resolves, they are
+    /// durable. Entries that break the protocol are rejected one by one; entries that the log holds already keep
+    /// their sequence number.
+    fn append(&self, log: LogId, entries: Vec<Entry>) -> BoxFuture<'static, Result<Appended, StoreError>>;
+
+    /// One page of what lies after a position.
+    fn read(
+        &self,
+        log: &LogId,
+        after: Option<Position>,
+    ) -> impl Future<Output = Result<ReadOutcome, StoreError>> + Send;
+}

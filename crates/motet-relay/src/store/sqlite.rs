@@ -1,0 +1,108 @@
+//! Logs in one SQLite file: one writer thread with group commit, a few readers. WAL, `synchronous=FULL`.
+
+mod reader;
+mod writer;
+
+use std::path::Path;
+
+use futures_util::future::BoxFuture;
+use motet_proto::session::ReadOutcome;
+use motet_proto::{Entry, Position};
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::{Appended, LogId, LogStore, StoreError};
+use crate::limits;
+use reader::Readers;
+use writer::Writer;
+
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/001.sql")];
+
+/// Marks a file as the relay's (`application_id`).
+const APPLICATION_ID: i64 = 0x4d6f_7472;
+
+/// Bits of an entry's row id that hold its sequence number.
+const SEQ_BITS: u32 = 40;
+
+/// The embedded store.
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Readers,
+}
+
+impl SqliteStore {
+    /// Opens or creates `relay.db` in the folder `data`, which is created if needed.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] if the file is no relay's or was written by a newer version; it is left as it was.
+    pub fn open(data: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(data)
+            .map_err(|e| StoreError::Unusable(format!("cannot create {}: {e}", data.display())))?;
+        let path = data.join("relay.db");
+        let mut conn = Connection::open(&path)?;
+        configure(&conn)?;
+        migrate(&mut conn)?;
+        conn.pragma_update(None, "journal_mode", "WAL")?;
+        Ok(Self { writer: Writer::spawn(conn)?, readers: Readers::new(path) })
+    }
+}
+
+impl LogStore for SqliteStore {
+    async fn head(&self, log: &LogId) -> Result<u64, StoreError> {
+        self.readers.head(log).await
+    }
+
+    fn append(&self, log: LogId, entries: Vec<Entry>) -> BoxFuture<'static, Result<Appended, StoreError>> {
+        self.writer.append(log, entries)
+    }
+
+    async fn read(&self, log: &LogId, after: Option<Position>) -> Result<ReadOutcome, StoreError> {
+        self.readers.read(log, after).await
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::*;
+        match error.sqlite_error_code() {
+            Some(DiskFull) => StoreError::Full,
+            Some(DatabaseCorrupt | NotADatabase) => StoreError::Unusable(error.to_string()),
+            _ => StoreError::Failed(error.to_string()),
+        }
+    }
+}
+
+fn configure(conn: &Connection) -> Result<(), StoreError> {
+    conn.busy_timeout(limits::BUSY_TIMEOUT)?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "cache_size", -limits::PAGE_CACHE_KIB)?;
+    conn.pragma_update(None, "wal_autocheckpoint", limits::CHECKPOINT_PAGES)?;
+    conn.pragma_update(None, "trusted_schema", false)?;
+    Ok(())
+}
+
+fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
+    let pragma =
+        |conn: &Connection, name| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = pragma(&tx, "user_version")?;
+    let supported = MIGRATIONS.len() as i64;
+    let tables: i64 = tx.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables > 0 && pragma(&tx, "application_id")? != APPLICATION_ID {
+        return Err(StoreError::Unusable("relay.db is a database of another application".into()));
+    }
+    if found > supported {
+        let message = format!("relay.db has format {found}, this version knows formats up to {supported}");
+        return Err(StoreError::Unusable(message));
+    }
+    for migration in &MIGRATIONS[found as usize..] {
+        tx.execute_batch(migration)?;
+    }
+    tx.pragma_update(None, "user_version", supported)?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    Ok(tx.commit()?)
+}
+
+/// First row id of a space's log, minus one.
+fn row_base(space: i64) -> i64 {
+    space << SEQ_BITS
+}

@@ -1,0 +1,129 @@
+//! Reads on connections of their own, off the async threads.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use motet_proto::position::TAG_LEN;
+use motet_proto::session::ReadOutcome;
+use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, limits as proto};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use tokio::sync::Semaphore;
+
+use super::{SEQ_BITS, configure, row_base};
+use crate::limits;
+use crate::store::{LogId, StoreError};
+
+/// A small pool of reader connections.
+#[derive(Clone)]
+pub(super) struct Readers {
+    path: Arc<PathBuf>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path: Arc::new(path),
+            idle: Arc::default(),
+            permits: Arc::new(Semaphore::new(limits::CONCURRENT_READS)),
+        }
+    }
+
+    pub(super) async fn head(&self, log: &LogId) -> Result<u64, StoreError> {
+        let log = log.clone();
+        self.run(move |conn| Ok(find(conn, &log)?.map_or(0, |(_, head)| head))).await
+    }
+
+    pub(super) async fn read(&self, log: &LogId, after: Option<Position>) -> Result<ReadOutcome, StoreError> {
+        let log = log.clone();
+        self.run(move |conn| read(conn, &log, after)).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let _permit = self.permits.acquire().await.map_err(|_| StoreError::Closed)?;
+        let readers = self.clone();
+        let work = move || {
+            let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut conn = idle.map_or_else(|| readers.open(), Ok)?;
+            // One transaction, so that log and head are of one moment.
+            let tx = conn.transaction()?;
+            let value = read(&tx)?;
+            drop(tx);
+            let mut idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < limits::IDLE_READERS {
+                idle.push(conn);
+            }
+            Ok(value)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|e| StoreError::Failed(e.to_string()))?
+    }
+
+    fn open(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(self.path.as_path(), flags)?;
+        configure(&conn)?;
+        conn.pragma_update(None, "query_only", true)?;
+        Ok(conn)
+    }
+}
+
+fn read(conn: &Connection, log: &LogId, after: Option<Position>) -> Result<ReadOutcome, StoreError> {
+    let start = Position::start(log.space);
+    let after = after.unwrap_or(start);
+    let Some((row, head)) = find(conn, log)? else {
+        let empty = ReadOutcome::Page { entries: Vec::new(), position: start, head: 0 };
+        return Ok(if after == start { empty } else { ReadOutcome::Refused });
+    };
+    if after != start && tag_at(conn, row, after.seq)? != Some(after.tag) {
+        return Ok(ReadOutcome::Refused);
+    }
+    let sql = "SELECT id, entry, tag, document, device, kind, suite, payload FROM entry
+               WHERE id > ? AND id <= ? ORDER BY id LIMIT ?";
+    let base = row_base(row);
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows =
+        statement.query(params![base + after.seq as i64, base + head as i64, proto::PAGE_ENTRIES as i64])?;
+    let (mut entries, mut position, mut bytes) = (Vec::new(), after, 0);
+    while bytes < proto::PAGE_BYTES
+        && let Some(row) = rows.next()?
+    {
+        let seq = (row.get::<_, i64>(0)? - base) as u64;
+        let entry = entry(row)?;
+        bytes += entry.payload.len();
+        position = Position { seq, tag: row.get(2)? };
+        entries.push((seq, entry));
+    }
+    Ok(ReadOutcome::Page { entries, position, head })
+}
+
+fn find(conn: &Connection, log: &LogId) -> Result<Option<(i64, u64)>, StoreError> {
+    let sql = "SELECT id, head FROM space WHERE account = ? AND uuid = ?";
+    let found = conn.prepare_cached(sql)?.query_row(params![log.account, log.space.as_bytes()], |row| {
+        Ok((row.get(0)?, row.get::<_, i64>(1)? as u64))
+    });
+    Ok(found.optional()?)
+}
+
+fn tag_at(conn: &Connection, row: i64, seq: u64) -> Result<Option<[u8; TAG_LEN]>, StoreError> {
+    if seq >= 1 << SEQ_BITS {
+        return Ok(None);
+    }
+    let sql = "SELECT tag FROM entry WHERE id = ?";
+    Ok(conn.prepare_cached(sql)?.query_row([row_base(row) + seq as i64], |row| row.get(0)).optional()?)
+}
+
+fn entry(row: &Row<'_>) -> Result<Entry, StoreError> {
+    let kind = row.get_ref(5)?.as_blob().ok().and_then(Kind::from_bytes);
+    Ok(Entry {
+        id: EntryId(row.get(1)?),
+        document: DocumentId(row.get(3)?),
+        device: DeviceId(row.get(4)?),
+        kind: kind.ok_or_else(|| StoreError::Unusable("an entry's kind cannot be read".into()))?,
+        suite: row.get(6)?,
+        payload: row.get(7)?,
+    })
+}

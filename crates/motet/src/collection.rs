@@ -1,0 +1,257 @@
+//! The documents of one collection, as the app's own type or as JSON.
+
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use crate::doc::Fields;
+use crate::error::{ReadError, WriteError};
+use crate::replica::Replica;
+use crate::status::Version;
+use crate::store::ListRow;
+use crate::transaction::{PendingWrite, Transaction, to_fields};
+
+/// The documents of one collection as values of type `T`.
+///
+/// `T` is any serde type that serializes to an object. A field `id` of it holds the document's id; every other field
+/// is a field of the document. Reads come from the projection and never load a document.
+///
+/// ```
+/// use motet::{Replica, Schema};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Piece {
+///     title: String,
+///     lyrics: String,
+/// }
+/// # let dir = tempfile::tempdir().unwrap();
+/// let replica = Replica::open(dir.path().join("songs.db"))?;
+/// replica.apply_schema(&Schema::new().text("pieces", "lyrics"))?;
+/// let pieces = replica.collection::<Piece>("pieces");
+///
+/// let id = pieces.insert(&Piece { title: "Aloha ʻOe".into(), lyrics: "Haʻaheo ka ua\n".into() })?;
+/// let mut piece = pieces.get(&id)?.expect("just inserted");
+/// piece.lyrics.push_str("i nā pali\n");
+/// pieces.update(&piece)?;
+/// assert_eq!(pieces.list()?.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Collection<T> {
+    replica: Replica,
+    name: String,
+    value: PhantomData<fn() -> T>,
+}
+
+/// A document as it was read: its id, its version, its value. Dereferences to the value.
+#[derive(Clone, Debug)]
+pub struct Record<T> {
+    /// Id of the document.
+    pub id: String,
+    /// The version that was read; an update is based on it.
+    pub version: Version,
+    /// The value.
+    pub value: T,
+    /// The value as it was read, to see what the app has changed.
+    pub(crate) base: Fields,
+}
+
+impl<T> Collection<T> {
+    pub(crate) fn new(replica: Replica, name: &str) -> Self {
+        Self { replica, name: name.to_owned(), value: PhantomData }
+    }
+
+    /// Name of the collection.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Deletes a document, durably. An edit that another device makes without knowing of it brings the document
+    /// back.
+    ///
+    /// # Errors
+    /// [`WriteError::NotFound`] if there is no such document.
+    pub fn delete(&self, id: &str) -> Result<(), WriteError> {
+        self.delete_async(id).durable()
+    }
+
+    /// [`delete`](Self::delete) for async code.
+    pub fn delete_async(&self, id: &str) -> PendingWrite<()> {
+        let id = id.to_owned();
+        self.write(move |tx, name| tx.delete(name, &id))
+    }
+
+    /// Replaces `delete` characters (Unicode code points) from `position` on by `insert`, in a text field, durably.
+    ///
+    /// # Errors
+    /// [`WriteError::BadValue`] if the field is no text or the range lies outside of it; [`WriteError::NotFound`].
+    pub fn splice_text(
+        &self,
+        id: &str,
+        field: &str,
+        position: usize,
+        delete: usize,
+        insert: &str,
+    ) -> Result<Version, WriteError> {
+        self.splice_text_async(id, field, position, delete, insert).durable()
+    }
+
+    /// [`splice_text`](Self::splice_text) for async code. Splices that are handed over one after another and awaited
+    /// later share their fsyncs.
+    pub fn splice_text_async(
+        &self,
+        id: &str,
+        field: &str,
+        position: usize,
+        delete: usize,
+        insert: &str,
+    ) -> PendingWrite<Version> {
+        let (id, field, insert) = (id.to_owned(), field.to_owned(), insert.to_owned());
+        self.write(move |tx, name| tx.splice_text(name, &id, &field, position, delete, &insert))
+    }
+
+    /// Sets single fields of a document that exists, durably.
+    ///
+    /// # Errors
+    /// [`WriteError::NotFound`] if there is no such document, [`WriteError::BadValue`] if `fields` is no object.
+    pub fn set<F: Serialize>(&self, id: &str, fields: &F) -> Result<Version, WriteError> {
+        self.set_async(id, fields).durable()
+    }
+
+    /// [`set`](Self::set) for async code.
+    pub fn set_async<F: Serialize>(&self, id: &str, fields: &F) -> PendingWrite<Version> {
+        let (id, fields) = (id.to_owned(), to_fields(fields));
+        self.write(move |tx, name| tx.set(name, &id, &fields?.1))
+    }
+
+    fn write<R: Send + 'static>(
+        &self,
+        write: impl FnOnce(&mut Transaction<'_>, &str) -> Result<R, WriteError> + Send + 'static,
+    ) -> PendingWrite<R> {
+        let name = self.name.clone();
+        self.replica.submit_transaction(move |tx| write(tx, &name))
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Collection<T> {
+    /// Adds a document, durably, and returns its id: the value's own `id` field if it has one, else a new UUID.
+    ///
+    /// # Errors
+    /// [`WriteError::BadValue`] if the value is no object, [`WriteError::BadName`] if collection or id cannot be
+    /// used.
+    pub fn insert(&self, value: &T) -> Result<String, WriteError> {
+        self.insert_async(value).durable()
+    }
+
+    /// [`insert`](Self::insert) for async code.
+    pub fn insert_async(&self, value: &T) -> PendingWrite<String> {
+        let value = serde_json::to_value(value).map_err(|e| WriteError::BadValue { reason: e.to_string() });
+        self.write(move |tx, name| tx.insert(name, &value?))
+    }
+
+    /// Makes the document `id`, or changes those fields of it that the value names; durable on return.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub fn put(&self, id: &str, value: &T) -> Result<Version, WriteError> {
+        self.put_async(id, value).durable()
+    }
+
+    /// [`put`](Self::put) for async code.
+    pub fn put_async(&self, id: &str, value: &T) -> PendingWrite<Version> {
+        let (id, fields) = (id.to_owned(), to_fields(value));
+        self.write(move |tx, name| tx.put(name, &id, &fields?.1))
+    }
+
+    /// Writes back a record that was read, durably: only what the app changed becomes ops, based on the version it
+    /// was read at. Fields that `T` does not know stay, and so does what others wrote meanwhile.
+    ///
+    /// # Errors
+    /// [`WriteError::NotFound`] if the document is gone; else as [`insert`](Self::insert).
+    pub fn update(&self, record: &Record<T>) -> Result<Version, WriteError> {
+        self.update_async(record).durable()
+    }
+
+    /// [`update`](Self::update) for async code.
+    pub fn update_async(&self, record: &Record<T>) -> PendingWrite<Version> {
+        let record = to_fields(&record.value).map(|(_, fields)| Record {
+            id: record.id.clone(),
+            version: record.version.clone(),
+            value: fields,
+            base: record.base.clone(),
+        });
+        self.write(move |tx, name| tx.update(name, &record?))
+    }
+
+    /// The document `id`, or `None` if there is none.
+    ///
+    /// # Errors
+    /// [`ReadError::Shape`] if the document does not have the shape of `T`.
+    pub fn get(&self, id: &str) -> Result<Option<Record<T>>, ReadError> {
+        let row = self.replica.read(|tx| tx.get(&self.name, id))?;
+        row.map(|row| self.record(row)).transpose()
+    }
+
+    /// All documents of the collection, ordered by id.
+    ///
+    /// # Errors
+    /// [`ReadError::Shape`] if a document does not have the shape of `T`.
+    pub fn list(&self) -> Result<Vec<Record<T>>, ReadError> {
+        let mut records = Vec::new();
+        self.for_each(|record| records.push(record))?;
+        Ok(records)
+    }
+
+    /// Hands all documents of the collection to `each`, ordered by id, one at a time.
+    ///
+    /// # Errors
+    /// [`ReadError::Shape`] at the first document that does not have the shape of `T`.
+    pub fn for_each(&self, mut each: impl FnMut(Record<T>)) -> Result<(), ReadError> {
+        self.replica.list(&self.name, |row| {
+            each(self.record(row)?);
+            Ok(())
+        })
+    }
+
+    fn record(&self, row: ListRow) -> Result<Record<T>, ReadError> {
+        let shape = |id: &str, reason: serde_json::Error| shape_error(&self.name, id, reason);
+        let fields: Fields = serde_json::from_str(&row.json).map_err(|e| shape(&row.name, e))?;
+        Record::new(row.name.clone(), fields, Version(row.heads)).map_err(|e| shape(&row.name, e))
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Record<T> {
+    pub(crate) fn new(id: String, mut fields: Fields, version: Version) -> Result<Self, serde_json::Error> {
+        fields.insert("id".into(), Json::String(id.clone()));
+        let value: T = serde_json::from_value(Json::Object(fields))?;
+        // What `T` makes of the document, not the document: fields that `T` does not know are none it removed.
+        let base = match serde_json::to_value(&value)? {
+            Json::Object(mut base) => {
+                base.remove("id");
+                base
+            }
+            _ => Fields::new(),
+        };
+        Ok(Self { id, version, value, base })
+    }
+}
+
+impl<T> Deref for Record<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Record<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+pub(crate) fn shape_error(collection: &str, id: &str, reason: serde_json::Error) -> ReadError {
+    ReadError::Shape { collection: collection.to_owned(), id: id.to_owned(), reason: reason.to_string() }
+}

@@ -1,0 +1,42 @@
+//! The conflict journal, as an app sees it.
+
+use motet_proto::DeviceId;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::store::StoredConflict;
+
+/// A concurrent write that lost. Nothing of it is gone: its value stands here.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Conflict {
+    /// The field, as a JSON pointer: `/title`.
+    pub path: String,
+    /// The value that the document showed when the conflict was found.
+    pub winner: Json,
+    /// The value that lost.
+    pub loser: Json,
+    /// Hex id of the device that wrote the loser, if known.
+    pub device: Option<String>,
+    /// Name of that device, if known.
+    pub device_name: Option<String>,
+    /// When it was written, in seconds since 1970 by that device's clock.
+    pub time: i64,
+    /// A later write of the field has settled it.
+    pub settled: bool,
+}
+
+impl Conflict {
+    pub(crate) fn from_row(row: StoredConflict) -> Self {
+        // What is stored was serialized by this library.
+        let json = |text: String| serde_json::from_str(&text).unwrap_or(Json::String(text));
+        Self {
+            path: row.path,
+            winner: json(row.winner),
+            loser: json(row.loser),
+            device: row.device.as_ref().map(DeviceId::to_string),
+            device_name: row.device_name,
+            time: row.time,
+            settled: row.settled,
+        }
+    }
+}

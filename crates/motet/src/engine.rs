@@ -1,0 +1,373 @@
+//! The writer's side of the replica: loaded documents on one hand, rows on the other, and the promise that memory
+//! never holds what disk lacks.
+//!
+//! Everything here runs on the writer thread, inside a transaction. A document is taken out of the cache, edited in
+//! place, and put back only when its rows are committed; after any failure it is simply gone and will be loaded
+//! again, with a fresh actor.
+
+mod local;
+mod outgoing;
+mod receive;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+use motet_proto::{DeviceId, DocumentId, Position, SpaceId};
+use tokio::sync::{Notify, broadcast};
+
+use crate::doc::{Change, ChangeHash, Document, FieldConflict, Fields, Identity, split_changes};
+use crate::events::{ChangeKind, Event};
+use crate::limits;
+use crate::schema::{CollectionSchema, Schema};
+use crate::status::StatusBoard;
+use crate::store::{self, DocumentRow, NewConflict, Op, StorageError, Tx};
+use crate::time;
+
+pub(crate) use local::{Patch, diff};
+pub use receive::CollectionCounts;
+pub(crate) use receive::{Incoming, Received, prepare};
+
+/// What the writer thread shares with the rest of the replica.
+pub(crate) struct Shared {
+    pub(crate) device: DeviceId,
+    pub(crate) device_name: String,
+    pub(crate) events: broadcast::Sender<Event>,
+    /// Rung after a commit that added to the outbox.
+    pub(crate) outbox: Notify,
+    pub(crate) board: StatusBoard,
+}
+
+/// State of the writer thread.
+pub(crate) struct Core {
+    pub(crate) shared: Arc<Shared>,
+    schema: HashMap<String, CollectionSchema>,
+    remotes: Vec<i64>,
+    cache: LruCache<DocumentId, Loaded>,
+    /// Documents of the running write, of the running transaction.
+    in_write: HashMap<DocumentId, Loaded>,
+    in_transaction: HashMap<DocumentId, Loaded>,
+    /// What listeners hear once the write, the transaction is committed.
+    write_events: Vec<Event>,
+    events: Vec<Event>,
+    write_pending: i64,
+    pending: i64,
+    /// The running write changed schema or remotes.
+    settings_changed: bool,
+    /// What was changed was rolled back: read again.
+    settings_stale: bool,
+    /// Remotes whose log was lost and is being read from the start: which heads of which document it holds.
+    reseeding: HashMap<i64, HashMap<i64, HashSet<[u8; 32]>>>,
+}
+
+/// A document with its row and what its projection shows.
+pub(crate) struct Loaded {
+    row: DocumentRow,
+    document: Document,
+    fields: Fields,
+}
+
+/// How a change of a document is written down.
+struct Commit<'a> {
+    changes: &'a [Change],
+    /// The remote that the changes came from; `None` if they were made here.
+    origin: Option<i64>,
+    /// Top-level fields that may differ; `None` for all.
+    touched: Option<&'a BTreeSet<String>>,
+    kind: ChangeKind,
+}
+
+impl Core {
+    pub(crate) fn new(shared: Arc<Shared>, tx: Tx<'_>) -> store::Result<Self> {
+        let capacity = NonZeroUsize::new(limits::CACHED_DOCUMENTS).unwrap_or(NonZeroUsize::MIN);
+        let mut core = Self {
+            shared,
+            schema: HashMap::new(),
+            remotes: Vec::new(),
+            cache: LruCache::new(capacity),
+            in_write: HashMap::new(),
+            in_transaction: HashMap::new(),
+            write_events: Vec::new(),
+            events: Vec::new(),
+            write_pending: 0,
+            pending: 0,
+            settings_changed: false,
+            settings_stale: false,
+            reseeding: HashMap::new(),
+        };
+        core.reload_settings(tx)?;
+        Ok(core)
+    }
+
+    /// Adds declarations to those there are.
+    pub(crate) fn apply_schema(&mut self, tx: Tx<'_>, schema: &Schema) -> store::Result<()> {
+        self.settings_changed = true;
+        for (name, new) in &schema.collections {
+            let collection = self.schema.entry(name.clone()).or_default();
+            collection.fields.extend(new.fields.iter().map(|(field, kind)| (field.clone(), *kind)));
+            let json = serde_json::to_string(collection).map_err(|e| StorageError::Io(e.to_string()))?;
+            tx.put_collection(name, &json)?;
+        }
+        Ok(())
+    }
+
+    /// The remote at `url`; a new one lacks everything, so every document is queued for it.
+    pub(crate) fn ensure_remote(&mut self, tx: Tx<'_>, url: &str, now: i64) -> store::Result<i64> {
+        if let Some(remote) = tx.remotes()?.into_iter().find(|remote| remote.url == url) {
+            return Ok(remote.id);
+        }
+        let id = tx.insert_remote(url)?;
+        self.write_pending += tx.add_all_pending(id, &|_| false, now)? as i64;
+        self.remotes.push(id);
+        self.settings_changed = true;
+        Ok(id)
+    }
+
+    /// Prepares a session with a remote. If its log was found to be another one earlier and that was not dealt with
+    /// to the end, reading starts over. Returns the position, and whether that is so.
+    pub(crate) fn begin_session(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+    ) -> store::Result<(Option<Position>, bool)> {
+        let row = tx.remotes()?.into_iter().find(|row| row.id == remote);
+        match row {
+            Some(row) if row.reseed => self.reset_position(tx, remote).map(|()| (None, true)),
+            row => Ok((row.and_then(|row| row.position), false)),
+        }
+    }
+
+    /// The remote's log is not the one that was read and written before: read it from the start, and note what it
+    /// holds, so that [`finish_reseed`](Self::finish_reseed) sends what it lacks.
+    pub(crate) fn reset_position(&mut self, tx: Tx<'_>, remote: i64) -> store::Result<()> {
+        tx.set_position(remote, None)?;
+        tx.set_reseed(remote, true)?;
+        self.reseeding.insert(remote, HashMap::new());
+        Ok(())
+    }
+
+    /// The remote's log is read to its end. Queues every document of which it lacks something.
+    pub(crate) fn finish_reseed(&mut self, tx: Tx<'_>, remote: i64) -> store::Result<()> {
+        let Some(seen) = self.reseeding.remove(&remote) else { return Ok(()) };
+        let mut held = HashSet::new();
+        for (document, hashes) in seen {
+            if tx.document_by_id(document)?.heads.iter().all(|head| hashes.contains(head)) {
+                held.insert(document);
+            }
+        }
+        self.write_pending += tx.add_all_pending(remote, &|id| held.contains(&id), time::now_ms())? as i64;
+        tx.set_reseed(remote, false)
+    }
+
+    fn reload_settings(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        let parse = |(name, json): (String, String)| {
+            let schema = serde_json::from_str(&json)
+                .map_err(|e| StorageError::Damaged(format!("schema of {name} cannot be read: {e}")))?;
+            Ok((name, schema))
+        };
+        self.schema = tx.collections()?.into_iter().map(parse).collect::<store::Result<_>>()?;
+        self.settings_stale = false;
+        let pending = tx.count_pending()? as i64;
+        let remotes = tx.remotes()?;
+        self.remotes = remotes.iter().map(|remote| remote.id).collect();
+        self.shared.board.reload(&remotes, pending);
+        Ok(())
+    }
+
+    fn text_fields(&self, collection: &str) -> BTreeSet<String> {
+        self.schema.get(collection).map(CollectionSchema::text_fields).unwrap_or_default()
+    }
+
+    /// Takes a document out, ready to be edited. It comes back through [`commit`](Self::commit) or
+    /// [`put_back`](Self::put_back), or is forgotten.
+    fn take(&mut self, tx: Tx<'_>, row: DocumentRow) -> store::Result<Loaded> {
+        let key = row.key;
+        let held = self
+            .in_write
+            .remove(&key)
+            .or_else(|| self.in_transaction.remove(&key))
+            .or_else(|| self.cache.pop(&key))
+            .filter(|loaded| loaded.row == row);
+        match held {
+            Some(loaded) => Ok(loaded),
+            None => load(tx, row),
+        }
+    }
+
+    fn put_back(&mut self, loaded: Loaded) {
+        self.in_write.insert(loaded.row.key, loaded);
+    }
+
+    /// Writes down what changed about a document: bytes, heads, projection, conflicts, outbox. Returns how many
+    /// conflicts are new.
+    fn commit(
+        &mut self,
+        tx: Tx<'_>,
+        mut loaded: Loaded,
+        commit: &Commit<'_>,
+        now: i64,
+    ) -> store::Result<usize> {
+        let is_new = loaded.row.id == 0;
+        loaded.refresh(commit.touched);
+        let json = to_json(&loaded.fields)?;
+        let may_conflict = loaded.row.conflicts > 0 || commit.touched.is_none();
+        let conflicts = if may_conflict { loaded.document.conflicts() } else { Vec::new() };
+        let had_conflicts = loaded.row.conflicts > 0;
+        loaded.row.conflicts = conflicts.len() as i64;
+        if is_new {
+            loaded.row.id = tx.insert_document(&loaded.row, &json, now)?;
+        } else {
+            tx.update_document(&loaded.row, &json, now)?;
+        }
+        let document = loaded.row.id;
+        let mut first_change = i64::MAX;
+        for change in commit.changes {
+            let id = tx.insert_change(document, &change.hash().0, change.raw_bytes(), commit.origin)?;
+            first_change = first_change.min(id);
+        }
+        let fresh = if had_conflicts || !conflicts.is_empty() {
+            tx.journal_conflicts(document, &conflict_rows(&conflicts)?, now)?
+        } else {
+            0
+        };
+        let op = match (is_new, loaded.row.deleted) {
+            (_, true) => Op::Delete,
+            (true, false) => Op::Create,
+            (false, false) => Op::Update,
+        };
+        let first_change = if is_new { 0 } else { first_change };
+        for remote in self.remotes.iter().filter(|remote| Some(**remote) != commit.origin) {
+            self.write_pending += i64::from(tx.add_pending(*remote, document, op, first_change, now)?);
+        }
+        self.write_events.push(Event {
+            collection: loaded.row.collection.clone(),
+            id: loaded.row.name.clone(),
+            kind: commit.kind,
+            remote: commit.origin.is_some(),
+        });
+        self.put_back(loaded);
+        Ok(fresh)
+    }
+}
+
+impl store::Engine for Core {
+    fn begin(&mut self, tx: Tx<'_>, foreign: bool) -> store::Result<()> {
+        if foreign {
+            // Another process has written: what is loaded may be stale, its settings too.
+            self.cache.clear();
+        }
+        if foreign || self.settings_stale {
+            self.reload_settings(tx)?;
+        }
+        Ok(())
+    }
+
+    fn end_write(&mut self, ok: bool) {
+        if ok {
+            self.in_transaction.extend(self.in_write.drain());
+            self.events.append(&mut self.write_events);
+            self.pending += self.write_pending;
+        } else {
+            self.in_write.clear();
+            self.write_events.clear();
+            self.settings_stale |= self.settings_changed;
+        }
+        self.write_pending = 0;
+    }
+
+    fn end(&mut self, committed: bool) {
+        let settings_changed = std::mem::take(&mut self.settings_changed);
+        let pending = std::mem::take(&mut self.pending);
+        let events = std::mem::take(&mut self.events);
+        if !committed {
+            self.settings_stale |= settings_changed;
+            self.in_transaction.clear();
+            return;
+        }
+        for (key, loaded) in self.in_transaction.drain() {
+            self.cache.put(key, loaded);
+        }
+        if pending != 0 {
+            self.shared.board.add_pending(pending);
+        }
+        if events.iter().any(|event| !event.remote) || pending > 0 {
+            self.shared.outbox.notify_one();
+        }
+        for event in events {
+            // No listener is no error.
+            _ = self.shared.events.send(event);
+        }
+    }
+}
+
+impl Loaded {
+    fn new(row: DocumentRow, document: Document) -> Self {
+        Self { row, document, fields: Fields::new() }
+    }
+
+    /// Brings row and fields in line with the document.
+    fn refresh(&mut self, touched: Option<&BTreeSet<String>>) {
+        self.row.heads = self.document.heads().into_iter().map(|head| head.0).collect();
+        self.row.deleted = self.document.is_deleted();
+        match touched {
+            Some(names) => names.iter().for_each(|name| match self.document.field(name) {
+                Some(value) => _ = self.fields.insert(name.clone(), value),
+                None => _ = self.fields.remove(name),
+            }),
+            None => self.fields = self.document.fields(),
+        }
+    }
+}
+
+/// Loads a document from its rows; one with a long tail of changes gets a new snapshot on the way.
+fn load(tx: Tx<'_>, row: DocumentRow) -> store::Result<Loaded> {
+    let damaged = |what: String| StorageError::Damaged(format!("{}/{}: {what}", row.collection, row.name));
+    let identity = Identity { space: SpaceId::DEFAULT, document: row.key };
+    let stored = tx.stored_document(row.id)?;
+    let mut changes = Vec::with_capacity(stored.changes.len());
+    for bytes in &stored.changes {
+        changes.extend(split_changes(bytes).map_err(|e| damaged(e.to_string()))?);
+    }
+    let document =
+        Document::load(identity, stored.snapshot.as_deref(), changes).map_err(|e| damaged(e.to_string()))?;
+    if !same_heads(&document.heads(), &row.heads) {
+        return Err(damaged("its stored changes do not lead to its heads".into()));
+    }
+    if stored.changes.len() >= limits::SNAPSHOT_AFTER_CHANGES {
+        let bytes = document.save();
+        // Only a snapshot that was loaded back is trusted.
+        if Document::load(identity, Some(&bytes), Vec::new())
+            .is_ok_and(|again| again.heads() == document.heads())
+        {
+            tx.put_snapshot(row.id, &bytes, stored.last_change, false)?;
+        }
+    }
+    let mut loaded = Loaded::new(row, document);
+    loaded.refresh(None);
+    Ok(loaded)
+}
+
+fn same_heads(heads: &[ChangeHash], stored: &[[u8; 32]]) -> bool {
+    heads.len() == stored.len() && heads.iter().zip(stored).all(|(a, b)| a.0 == *b)
+}
+
+fn conflict_rows(conflicts: &[FieldConflict]) -> store::Result<Vec<NewConflict<'_>>> {
+    conflicts
+        .iter()
+        .map(|conflict| {
+            Ok(NewConflict {
+                path: &conflict.path,
+                op: &conflict.op,
+                winner: to_json(&conflict.winner)?,
+                loser: to_json(&conflict.loser)?,
+                device: conflict.device,
+                time: conflict.time,
+            })
+        })
+        .collect()
+}
+
+fn to_json(value: &impl serde::Serialize) -> store::Result<String> {
+    serde_json::to_string(value).map_err(|e| StorageError::Io(e.to_string()))
+}

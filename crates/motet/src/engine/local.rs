@@ -1,0 +1,223 @@
+//! Writes of this device.
+
+use std::collections::BTreeSet;
+
+use motet_proto::{DocumentId, SpaceId, limits as proto};
+use serde_json::Value as Json;
+
+use super::{Commit, Core, Loaded};
+use crate::doc::{Change, ChangeHash, Document, Edit, EditError, Fields, Identity};
+use crate::error::WriteError;
+use crate::events::ChangeKind;
+use crate::status::Version;
+use crate::store::{DocumentRow, Tx};
+use crate::time;
+
+/// Fields to set and paths to remove.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Patch {
+    pub(crate) set: Fields,
+    pub(crate) remove: Vec<Vec<String>>,
+}
+
+impl Core {
+    /// The live document's fields and version, as the running transaction sees them.
+    pub(crate) fn get(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        name: &str,
+    ) -> Result<Option<(Fields, Version)>, WriteError> {
+        let Some(row) = tx.document(collection, name)?.filter(|row| !row.deleted) else { return Ok(None) };
+        let loaded = self.take(tx, row)?;
+        let found = (loaded.fields.clone(), Version(loaded.row.heads.clone()));
+        self.put_back(loaded);
+        Ok(Some(found))
+    }
+
+    /// Makes a document, or changes the fields named of one that exists. A deleted document is made anew: it comes
+    /// back with the named fields only.
+    pub(crate) fn put(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        name: &str,
+        patch: &Patch,
+        base: Option<&Version>,
+    ) -> Result<Version, WriteError> {
+        check_name(collection)?;
+        check_name(name)?;
+        match tx.document(collection, name)? {
+            None if base.is_some() => Err(not_found(collection, name)),
+            None => {
+                let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+                let row = DocumentRow {
+                    id: 0,
+                    key,
+                    collection: collection.to_owned(),
+                    name: name.to_owned(),
+                    heads: Vec::new(),
+                    deleted: false,
+                    conflicts: 0,
+                };
+                let document = Document::new(Identity { space: SpaceId::DEFAULT, document: key });
+                self.write(tx, Loaded::new(row, document), patch, None, ChangeKind::Created)
+            }
+            Some(row) => {
+                let deleted = row.deleted;
+                let loaded = self.take(tx, row)?;
+                if !deleted || base.is_some() {
+                    return self.write(tx, loaded, patch, base, ChangeKind::Updated);
+                }
+                let mut patch = patch.clone();
+                let gone = loaded.fields.keys().filter(|key| !patch.set.contains_key(*key));
+                patch.remove.extend(gone.map(|key| vec![key.clone()]));
+                self.write(tx, loaded, &patch, None, ChangeKind::Created)
+            }
+        }
+    }
+
+    /// Changes a document that exists.
+    pub(crate) fn update(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        name: &str,
+        patch: &Patch,
+        base: Option<&Version>,
+    ) -> Result<Version, WriteError> {
+        let row = live(tx, collection, name)?;
+        let loaded = self.take(tx, row)?;
+        self.write(tx, loaded, patch, base, ChangeKind::Updated)
+    }
+
+    /// Replaces a part of a text field.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn splice_text(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        name: &str,
+        field: &str,
+        position: usize,
+        delete: usize,
+        insert: &str,
+    ) -> Result<Version, WriteError> {
+        let row = live(tx, collection, name)?;
+        let mut loaded = self.take(tx, row)?;
+        let texts = self.text_fields(collection);
+        let changes = loaded
+            .document
+            .splice_text(&self.edit(&texts, None), field, position, delete, insert)
+            .map_err(write_error)?;
+        let touched = BTreeSet::from([field.to_owned()]);
+        self.finish(tx, loaded, &changes, Some(&touched), ChangeKind::Updated)
+    }
+
+    /// Deletes a document, by a tombstone that merges.
+    pub(crate) fn delete(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<(), WriteError> {
+        let row = live(tx, collection, name)?;
+        let mut loaded = self.take(tx, row)?;
+        let texts = BTreeSet::new();
+        let changes = loaded.document.delete(&self.edit(&texts, None)).map_err(write_error)?;
+        self.finish(tx, loaded, &changes, Some(&BTreeSet::new()), ChangeKind::Deleted)?;
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        tx: Tx<'_>,
+        mut loaded: Loaded,
+        patch: &Patch,
+        base: Option<&Version>,
+        kind: ChangeKind,
+    ) -> Result<Version, WriteError> {
+        let texts = self.text_fields(&loaded.row.collection);
+        let base = base.map(Version::hashes);
+        let edit = self.edit(&texts, base.as_deref());
+        let create = kind == ChangeKind::Created;
+        let changes = loaded.document.write(&edit, &patch.set, &patch.remove, create).map_err(write_error)?;
+        let touched: BTreeSet<_> =
+            patch.set.keys().chain(patch.remove.iter().filter_map(|path| path.first())).cloned().collect();
+        // An edit on an older version may have met later writes of the same fields.
+        let touched = base.is_none().then_some(&touched);
+        self.finish(tx, loaded, &changes, touched, kind)
+    }
+
+    fn finish(
+        &mut self,
+        tx: Tx<'_>,
+        loaded: Loaded,
+        changes: &[Change],
+        touched: Option<&BTreeSet<String>>,
+        kind: ChangeKind,
+    ) -> Result<Version, WriteError> {
+        if changes.is_empty() {
+            let version = Version(loaded.row.heads.clone());
+            self.put_back(loaded);
+            return Ok(version);
+        }
+        let bytes = changes.iter().map(|change| change.raw_bytes().len()).sum();
+        let limit = proto::ENTRY_PAYLOAD_BYTES - 2 * (proto::NAME_BYTES + proto::DEVICE_NAME_BYTES);
+        if bytes > limit {
+            return Err(WriteError::TooLarge { bytes, limit });
+        }
+        let key = loaded.row.key;
+        self.commit(tx, loaded, &Commit { changes, origin: None, touched, kind }, time::now_ms())?;
+        Ok(Version(self.in_write.get(&key).map(|loaded| loaded.row.heads.clone()).unwrap_or_default()))
+    }
+
+    fn edit<'a>(&self, text_fields: &'a BTreeSet<String>, base: Option<&'a [ChangeHash]>) -> Edit<'a> {
+        Edit { device: self.shared.device, time: time::now_s(), text_fields, base }
+    }
+}
+
+/// Compares two objects: what to set and what to remove so that `old` becomes `new`. Nested objects are compared
+/// field by field, everything else as a whole.
+pub(crate) fn diff(old: &Fields, new: &Fields) -> Patch {
+    let mut patch = Patch::default();
+    patch.set = diff_into(old, new, &mut Vec::new(), &mut patch.remove);
+    patch
+}
+
+fn diff_into(old: &Fields, new: &Fields, path: &mut Vec<String>, remove: &mut Vec<Vec<String>>) -> Fields {
+    let mut set = Fields::new();
+    for (key, value) in new {
+        match (old.get(key), value) {
+            (Some(before), _) if before == value => {}
+            (Some(Json::Object(before)), Json::Object(after)) => {
+                path.push(key.clone());
+                let inner = diff_into(before, after, path, remove);
+                path.pop();
+                if !inner.is_empty() {
+                    set.insert(key.clone(), Json::Object(inner));
+                }
+            }
+            _ => _ = set.insert(key.clone(), value.clone()),
+        }
+    }
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        remove.push(path.iter().cloned().chain([key.clone()]).collect());
+    }
+    set
+}
+
+fn live(tx: Tx<'_>, collection: &str, name: &str) -> Result<DocumentRow, WriteError> {
+    tx.document(collection, name)?.filter(|row| !row.deleted).ok_or_else(|| not_found(collection, name))
+}
+
+fn not_found(collection: &str, name: &str) -> WriteError {
+    WriteError::NotFound { collection: collection.to_owned(), id: name.to_owned() }
+}
+
+fn check_name(name: &str) -> Result<(), WriteError> {
+    let fits = (1..=proto::NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
+    if fits { Ok(()) } else { Err(WriteError::BadName { name: name.chars().take(80).collect() }) }
+}
+
+fn write_error(error: EditError) -> WriteError {
+    match error {
+        EditError::UnknownHeads(hash) => WriteError::UnknownVersion { heads: hash.to_string() },
+        other => WriteError::BadValue { reason: other.to_string() },
+    }
+}

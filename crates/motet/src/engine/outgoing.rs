@@ -1,0 +1,89 @@
+//! From the outbox to entries.
+
+use motet_proto::payload::Payload;
+use motet_proto::session::{OutboxBatch, OutboxItem};
+use motet_proto::{Entry, Kind, SpaceId, envelope, limits as proto};
+
+use super::Core;
+use crate::limits;
+use crate::store::{self, Op, OutboxRow, Tx};
+use crate::time;
+
+impl Core {
+    /// The next rows after `after`, as a batch within the limits of the protocol. Each row is frozen before it is
+    /// handed out, so that whatever happens the same bytes are sent again and known again.
+    pub(crate) fn next_batch(&mut self, tx: Tx<'_>, remote: i64, after: i64) -> store::Result<OutboxBatch> {
+        let mut batch = OutboxBatch::default();
+        let mut bytes = 0;
+        let rows = tx.sendable(remote, after, proto::PUSH_BATCH_ENTRIES + 1)?;
+        for row in rows {
+            if batch.items.len() == proto::PUSH_BATCH_ENTRIES || bytes >= proto::PUSH_BATCH_BYTES {
+                batch.more = true;
+                break;
+            }
+            let entry = match &row.frozen {
+                Some(entry) => entry.clone(),
+                None => match self.freeze(tx, remote, &row)? {
+                    Some(entry) => entry,
+                    None => continue,
+                },
+            };
+            bytes += entry.payload.len();
+            batch.items.push(OutboxItem { row: row.id, entry });
+        }
+        Ok(batch)
+    }
+
+    /// Fixes what a row sends: concatenated original bytes, or a saved document where a snapshot replaced them. What
+    /// does not fit into one entry goes into a new row.
+    fn freeze(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<Entry>> {
+        let whole = row.first_change == 0;
+        let (changes, last) = tx.pending_changes(row, remote)?;
+        let many = changes.len() > limits::FIRST_PUSH_CHANGES;
+        let (kind, body, last, rest) = if whole && (many || tx.has_primary_snapshot(row.document)?) {
+            let loaded = self.take(tx, tx.document_by_id(row.document)?)?;
+            let heads = loaded.row.heads.clone();
+            let body = loaded.document.save();
+            self.put_back(loaded);
+            (Kind::Snapshot { heads, supersedes: Vec::new() }, body, last, None)
+        } else {
+            let (body, last, rest) = take_changes(changes, last);
+            (Kind::Changes, body, last, rest)
+        };
+        if body.is_empty() {
+            tx.drop_pending(row.id)?;
+            self.write_pending -= 1;
+            return Ok(None);
+        }
+        let payload = Payload {
+            collection: row.collection.clone(),
+            name: row.name.clone(),
+            device_name: self.shared.device_name.clone(),
+            body,
+        };
+        let sealed = envelope::seal_plain(&payload.encode());
+        let entry =
+            Entry::new(SpaceId::DEFAULT, row.key, self.shared.device, kind, envelope::SUITE_PLAIN, sealed);
+        tx.freeze(row.id, last, &entry)?;
+        if let Some(first) = rest {
+            self.write_pending +=
+                i64::from(tx.add_pending(remote, row.document, Op::Update, first, time::now_ms())?);
+        }
+        Ok(Some(entry))
+    }
+}
+
+/// Changes as one body of at most half an entry; also the id of the last change in it, and of the first that no
+/// longer fits.
+fn take_changes(changes: Vec<(i64, Vec<u8>)>, last: i64) -> (Vec<u8>, i64, Option<i64>) {
+    let mut body = Vec::new();
+    let mut taken = last;
+    for (id, bytes) in changes {
+        if !body.is_empty() && body.len() + bytes.len() > proto::ENTRY_PAYLOAD_BYTES / 2 {
+            return (body, taken, Some(id));
+        }
+        taken = id;
+        body.extend_from_slice(&bytes);
+    }
+    (body, taken, None)
+}

@@ -1,0 +1,215 @@
+//! One error per kind of call. Each has a stable code, says whether trying again can help, and reads as a sentence
+//! for a person.
+
+use crate::store::StorageError;
+
+/// Why a replica could not be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The database file.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The operating system gave no randomness, no thread or no runtime.
+    #[error("the system refused: {0}")]
+    System(String),
+    /// The device name is empty or longer than
+    /// [`DEVICE_NAME_BYTES`](motet_proto::limits::DEVICE_NAME_BYTES).
+    #[error("the device name {0:?} is empty or too long")]
+    DeviceName(String),
+}
+
+/// Why something could not be read from the replica.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The database file.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The document does not have the shape that the app asked for.
+    #[error("{collection}/{id} does not have the expected shape: {reason}")]
+    Shape {
+        /// Collection of the document.
+        collection: String,
+        /// Id of the document.
+        id: String,
+        /// What the deserializer said.
+        reason: String,
+    },
+}
+
+/// Why a write was refused. Nothing of it was kept, in memory or on disk.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The database file.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// There is no such document, or it is deleted.
+    #[error("there is no {collection}/{id}")]
+    NotFound {
+        /// Collection of the document.
+        collection: String,
+        /// Id of the document.
+        id: String,
+    },
+    /// A collection or document id is empty, too long, or holds a control character.
+    #[error("{name:?} cannot be used as a name: it must have 1 to {max} bytes and no control characters", max = motet_proto::limits::NAME_BYTES)]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// The value is not an object, or holds something that a document cannot hold.
+    #[error("the value cannot be stored: {reason}")]
+    BadValue {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The edit is based on heads that this replica does not hold (yet).
+    #[error("this device does not know version {heads}")]
+    UnknownVersion {
+        /// The unknown change.
+        heads: String,
+    },
+    /// The edit would make a change that is too large to be sent.
+    #[error("the change has {bytes} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Size of the change in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// An app's own reason, given inside [`Replica::transaction`](crate::Replica::transaction).
+    #[error("{0}")]
+    Rejected(String),
+}
+
+/// Why a sync round did not complete. Everything that was written stays on this device and stays pending.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// The database file.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// No relay is configured.
+    #[error("no relay is configured for this replica")]
+    NotConnected,
+    /// The relay cannot be reached.
+    #[error("offline: {reason}")]
+    Offline {
+        /// What the network said.
+        reason: String,
+    },
+    /// The relay wants another token, or the app's token provider failed.
+    #[error("sign-in needed: {reason}")]
+    AuthNeeded {
+        /// What the relay or the provider said.
+        reason: String,
+    },
+    /// The round took longer than its limit.
+    #[error("the round did not finish within {seconds} s")]
+    Timeout {
+        /// The limit in seconds.
+        seconds: u64,
+    },
+    /// This app and the relay have no protocol version in common.
+    #[error("{reason}")]
+    Version {
+        /// Who must be updated.
+        reason: String,
+    },
+    /// The relay answered with an error, or broke the protocol.
+    #[error("the relay failed: {reason}")]
+    Relay {
+        /// What the relay said.
+        reason: String,
+    },
+    /// The relay's address is not a URL of the kind `http://`, `https://`, `ws://` or `wss://`.
+    #[error("{url:?} is not the address of a relay: {reason}")]
+    BadUrl {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl OpenError {
+    /// Stable code for logs and support.
+    pub fn code(&self) -> &'static str {
+        match self {
+            OpenError::Storage(error) => error.code(),
+            OpenError::System(_) => "open-system",
+            OpenError::DeviceName(_) => "open-device-name",
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, OpenError::Storage(error) if error.is_retryable())
+    }
+}
+
+impl ReadError {
+    /// Stable code for logs and support.
+    pub fn code(&self) -> &'static str {
+        match self {
+            ReadError::Storage(error) => error.code(),
+            ReadError::Shape { .. } => "read-shape",
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, ReadError::Storage(error) if error.is_retryable())
+    }
+}
+
+impl WriteError {
+    /// Stable code for logs and support.
+    pub fn code(&self) -> &'static str {
+        match self {
+            WriteError::Storage(error) => error.code(),
+            WriteError::NotFound { .. } => "write-not-found",
+            WriteError::BadName { .. } => "write-bad-name",
+            WriteError::BadValue { .. } => "write-bad-value",
+            WriteError::UnknownVersion { .. } => "write-unknown-version",
+            WriteError::TooLarge { .. } => "write-too-large",
+            WriteError::Rejected(_) => "write-rejected",
+        }
+    }
+
+    /// Whether the same call may succeed later. An unknown version may arrive with the next sync.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            WriteError::Storage(error) => error.is_retryable(),
+            WriteError::UnknownVersion { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+impl SyncError {
+    /// Stable code for logs and support.
+    pub fn code(&self) -> &'static str {
+        match self {
+            SyncError::Storage(error) => error.code(),
+            SyncError::NotConnected => "sync-not-connected",
+            SyncError::Offline { .. } => "sync-offline",
+            SyncError::AuthNeeded { .. } => "sync-auth-needed",
+            SyncError::Timeout { .. } => "sync-timeout",
+            SyncError::Version { .. } => "sync-version",
+            SyncError::Relay { .. } => "sync-relay",
+            SyncError::BadUrl { .. } => "sync-bad-url",
+        }
+    }
+
+    /// Whether trying again without any action of the user may help.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            SyncError::Storage(error) => error.is_retryable(),
+            SyncError::Offline { .. } | SyncError::Timeout { .. } | SyncError::Relay { .. } => true,
+            _ => false,
+        }
+    }
+}

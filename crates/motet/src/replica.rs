@@ -1,0 +1,421 @@
+//! The entry point.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use motet_proto::{DeviceId, limits as proto};
+use tokio::sync::{Notify, broadcast, watch};
+use uuid::Uuid;
+
+use crate::collection::Collection;
+use crate::conflicts::Conflict;
+use crate::engine::{Core, Shared};
+use crate::error::{OpenError, ReadError, SyncError, WriteError};
+use crate::events::Event;
+use crate::limits;
+use crate::schema::Schema;
+use crate::status::{
+    DocumentState, DocumentStatus, LastError, PendingDocument, Status, StatusBoard, Version,
+};
+use crate::store::{self, Durability, Op, PendingRow, Readers, StatusRow, StorageError, Ticket, Tx, Writer};
+use crate::sync::{Relay, SyncHandle, SyncSummary};
+use crate::transaction::{PendingWrite, Transaction};
+
+/// One device's whole local copy: documents in one SQLite file, and the connection to a relay if there is one.
+///
+/// Cheap to clone; clones share everything. Calls block and are quick; those that wait for the disk have an `_async`
+/// twin. A write that has returned survives a crash. The last clone to go ends the connection and waits for writes
+/// that are under way.
+///
+/// ```
+/// use motet::{Replica, Schema, json};
+/// # let dir = tempfile::tempdir().unwrap();
+/// let replica = Replica::open(dir.path().join("songs.db"))?;
+/// replica.apply_schema(&Schema::new().text("pieces", "lyrics"))?;
+///
+/// let pieces = replica.documents("pieces");
+/// let id = pieces.insert(&json!({ "title": "Aloha ʻOe", "lyrics": "Haʻaheo ka ua i nā pali\n" }))?;
+/// pieces.splice_text(&id, "lyrics", 0, 0, "1. ")?;
+/// assert_eq!(pieces.get(&id)?.unwrap()["lyrics"], "1. Haʻaheo ka ua i nā pali\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Replica {
+    inner: Arc<Inner>,
+}
+
+/// The parts that the sync task works with.
+pub(crate) struct Local {
+    pub(crate) path: PathBuf,
+    pub(crate) readers: Readers,
+    pub(crate) writer: Writer<Core>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+struct Inner {
+    // Dropped first: the sync task holds on to `local`.
+    sync: Mutex<Option<SyncHandle>>,
+    local: Arc<Local>,
+}
+
+/// Opens a replica with more than a path.
+#[derive(Clone, Debug)]
+pub struct ReplicaBuilder {
+    path: PathBuf,
+    device_name: Option<String>,
+}
+
+impl Replica {
+    /// Opens the replica in the file `path`, or makes a new one there. The folder must exist.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a file that is no replica, or was written by a newer version, is left as it was.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::builder(path).open()
+    }
+
+    /// Opens a replica with more than a path.
+    pub fn builder(path: impl AsRef<Path>) -> ReplicaBuilder {
+        ReplicaBuilder { path: path.as_ref().to_owned(), device_name: None }
+    }
+
+    /// This device's id: made when the file was, and the same for as long as the file is there.
+    pub fn device_id(&self) -> DeviceId {
+        self.inner.local.shared.device
+    }
+
+    /// This device's name, as other devices see it.
+    pub fn device_name(&self) -> &str {
+        &self.inner.local.shared.device_name
+    }
+
+    /// The documents of a collection as values of the app's own type.
+    pub fn collection<T>(&self, name: &str) -> Collection<T> {
+        Collection::new(self.clone(), name)
+    }
+
+    /// The documents of a collection as JSON objects.
+    pub fn documents(&self, name: &str) -> Collection<serde_json::Value> {
+        self.collection(name)
+    }
+
+    /// Names of the collections that hold documents, sorted.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn collections(&self) -> Result<Vec<String>, ReadError> {
+        Ok(self.read(|tx| tx.collection_names())?)
+    }
+
+    /// Adds declarations to those made before, durably. May be called at every start.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing is applied then.
+    pub fn apply_schema(&self, schema: &Schema) -> Result<(), WriteError> {
+        let schema = schema.clone();
+        self.submit(move |tx, core| Ok(core.apply_schema(tx, &schema)?)).wait()
+    }
+
+    /// Writes several documents at once: all of it or nothing, durable on return.
+    ///
+    /// The closure runs on the writer thread and must not call the replica itself. Returning an error, or a panic,
+    /// takes everything back.
+    ///
+    /// ```
+    /// # use motet::{Replica, WriteError, json};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let replica = Replica::open(dir.path().join("t.db"))?;
+    /// let (task, goal) = replica.transaction(|tx| {
+    ///     let goal = tx.insert("goals", &json!({ "title": "Learn the hula" }))?;
+    ///     let task = tx.insert("tasks", &json!({ "title": "Practise", "goal": goal }))?;
+    ///     Ok((task, goal))
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the closure returned, or [`WriteError`] from the store; nothing is kept then.
+    pub fn transaction<R: Send + 'static>(
+        &self,
+        write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
+    ) -> Result<R, WriteError> {
+        self.submit_transaction(write).durable()
+    }
+
+    /// [`transaction`](Self::transaction) that returns at once with a handle, to be awaited or waited on later.
+    pub fn transaction_async<R: Send + 'static>(
+        &self,
+        write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
+    ) -> PendingWrite<R> {
+        self.submit_transaction(write)
+    }
+
+    /// Events after each commit, from now on. A listener that falls more than
+    /// [`EVENT_BACKLOG`](crate::limits::EVENT_BACKLOG) events behind is told that it missed some.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.inner.local.shared.events.subscribe()
+    }
+
+    /// Connects to a relay and stays connected, coming back after every interruption, until [`disconnect`] or the
+    /// last clone of the replica is gone. Returns at once; [`status`](Self::status) tells how it goes. A relay that
+    /// this replica meets for the first time is sent everything.
+    ///
+    /// [`disconnect`]: Self::disconnect
+    ///
+    /// # Errors
+    /// [`SyncError::BadUrl`], or [`SyncError::Storage`]. That the relay cannot be reached is a status, no error.
+    pub fn connect(&self, relay: Relay) -> Result<(), SyncError> {
+        let handle = SyncHandle::start(self.inner.local.clone(), relay)?;
+        *self.sync() = Some(handle);
+        Ok(())
+    }
+
+    /// Ends the connection. Writes are kept and wait for the next one.
+    pub fn disconnect(&self) {
+        // Taken out first: ending the task must not hold the lock.
+        let handle = self.sync().take();
+        drop(handle);
+    }
+
+    /// Runs a full round now, whatever back-off is under way: everything pending is sent, everything the relay has
+    /// is merged. Returns within [`ROUND_TIMEOUT`](crate::limits::ROUND_TIMEOUT).
+    ///
+    /// # Errors
+    /// [`SyncError`]; what was done until then stays done, the rest stays pending.
+    pub fn sync_now(&self) -> Result<SyncSummary, SyncError> {
+        pollster::block_on(self.sync_now_async())
+    }
+
+    /// [`sync_now`](Self::sync_now) for async code.
+    pub fn sync_now_async(&self) -> impl Future<Output = Result<SyncSummary, SyncError>> + Send + use<> {
+        let round = { self.sync().as_ref().map(SyncHandle::request_round) };
+        async move {
+            match round {
+                Some(round) => round.await,
+                None => Err(SyncError::NotConnected),
+            }
+        }
+    }
+
+    /// How syncing stands.
+    pub fn status(&self) -> Status {
+        self.inner.local.shared.board.current()
+    }
+
+    /// How syncing stands, whenever it changes.
+    pub fn watch_status(&self) -> watch::Receiver<Status> {
+        self.inner.local.shared.board.watch()
+    }
+
+    /// How one document stands; `None` if there never was one.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn document_status(&self, collection: &str, id: &str) -> Result<Option<DocumentStatus>, ReadError> {
+        let row = self.read(|tx| tx.status(collection, id))?;
+        let local_only = self.status().state == crate::SyncState::LocalOnly;
+        Ok(row.map(|row| document_status(row, local_only)))
+    }
+
+    /// Documents with changes that the remote does not hold yet, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn pending_documents(&self, limit: usize) -> Result<Vec<PendingDocument>, ReadError> {
+        let rows = self.read(|tx| tx.pending_documents(limit))?;
+        let document =
+            |(collection, id, op, since)| PendingDocument { collection, id, state: pending_state(op), since };
+        Ok(rows.into_iter().map(document).collect())
+    }
+
+    /// The concurrent writes of a document that lost, open ones and settled ones, oldest first.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn conflicts(&self, collection: &str, id: &str) -> Result<Vec<Conflict>, ReadError> {
+        let rows = self.read(|tx| match tx.document(collection, id)? {
+            Some(row) => tx.conflicts(row.id),
+            None => Ok(Vec::new()),
+        })?;
+        Ok(rows.into_iter().map(Conflict::from_row).collect())
+    }
+
+    /// Numbers of live documents, open conflicts and quarantined items.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn counts(&self) -> Result<Counts, ReadError> {
+        let (documents, (conflicts, quarantined)) =
+            self.read(|tx| Ok((tx.count_live_documents()?, tx.troubles()?)))?;
+        Ok(Counts { documents, conflicts, quarantined })
+    }
+
+    /// Copies the replica into the new file `to`, consistently, while it is in use. The copy is the same device:
+    /// it is a backup, not a second device.
+    ///
+    /// # Errors
+    /// [`WriteError`] if `to` exists or cannot be written; nothing is left at `to` then.
+    pub fn backup(&self, to: impl AsRef<Path>) -> Result<(), WriteError> {
+        Ok(store::backup(&self.inner.local.path, to.as_ref())?)
+    }
+
+    /// A setting of the app, kept on this device only.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn setting(&self, key: &str) -> Result<Option<String>, ReadError> {
+        let key = format!("app.{key}");
+        Ok(self.read(|tx| tx.meta(&key))?)
+    }
+
+    /// Keeps or removes a setting of the app, durably, on this device only.
+    ///
+    /// # Errors
+    /// [`WriteError`] if it cannot be written.
+    pub fn set_setting(&self, key: &str, value: Option<&str>) -> Result<(), WriteError> {
+        let (key, value) = (format!("app.{key}"), value.map(str::to_owned));
+        self.submit(move |tx, _| Ok(tx.set_meta(&key, value.as_deref())?)).wait()
+    }
+
+    pub(crate) fn read<T>(&self, read: impl FnOnce(Tx<'_>) -> store::Result<T>) -> store::Result<T> {
+        self.inner.local.readers.read(read)
+    }
+
+    pub(crate) fn list<E: From<StorageError>>(
+        &self,
+        collection: &str,
+        each: impl FnMut(store::ListRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut outcome = Ok(());
+        self.read(|tx| {
+            outcome = tx.list(collection, each);
+            Ok(())
+        })?;
+        outcome
+    }
+
+    pub(crate) fn submit_transaction<R: Send + 'static>(
+        &self,
+        write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
+    ) -> PendingWrite<R> {
+        PendingWrite::new(self.submit(move |tx, core| write(&mut Transaction::new(tx, core))))
+    }
+
+    fn submit<R: Send + 'static>(
+        &self,
+        write: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> + Send + 'static,
+    ) -> Ticket<R, WriteError> {
+        self.inner.local.writer.submit(Durability::Full, write)
+    }
+
+    fn sync(&self) -> std::sync::MutexGuard<'_, Option<SyncHandle>> {
+        self.inner.sync.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Numbers for a status page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// Live documents.
+    pub documents: u64,
+    /// Concurrent writes that lost and that nobody has settled.
+    pub conflicts: u64,
+    /// Received items that could not be applied.
+    pub quarantined: u64,
+}
+
+impl ReplicaBuilder {
+    /// Names this device, for other devices and for people: at most
+    /// [`DEVICE_NAME_BYTES`](motet_proto::limits::DEVICE_NAME_BYTES). Kept in the file; without it the name kept
+    /// there, at first `device`.
+    #[must_use]
+    pub fn device_name(mut self, name: &str) -> Self {
+        self.device_name = Some(name.to_owned());
+        self
+    }
+
+    /// Opens the replica.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a file that is no replica, or was written by a newer version, is left as it was.
+    pub fn open(self) -> Result<Replica, OpenError> {
+        if let Some(name) = &self.device_name
+            && !(1..=proto::DEVICE_NAME_BYTES).contains(&name.trim().len())
+        {
+            return Err(OpenError::DeviceName(name.clone()));
+        }
+        let conn = store::open(&self.path)?;
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|e| OpenError::System(e.to_string()))?;
+        let fresh = Uuid::from_bytes(random);
+        let name = self.device_name.as_deref().map(str::trim);
+        let (shared, core) = store::setup(&conn, |tx| {
+            let (device, device_name) = identify(tx, fresh, name)?;
+            let shared = Arc::new(Shared {
+                device,
+                device_name,
+                events: broadcast::Sender::new(limits::EVENT_BACKLOG),
+                outbox: Notify::new(),
+                board: StatusBoard::new(),
+            });
+            Ok((shared.clone(), Core::new(shared, tx)?))
+        })?;
+        let writer = Writer::spawn(conn, core)?;
+        let local = Local { readers: Readers::new(&self.path), path: self.path, writer, shared };
+        Ok(Replica { inner: Arc::new(Inner { sync: Mutex::new(None), local: Arc::new(local) }) })
+    }
+}
+
+/// The device's id and name, made and kept on first open.
+fn identify(tx: Tx<'_>, fresh: Uuid, name: Option<&str>) -> store::Result<(DeviceId, String)> {
+    let device = match tx.meta("device_id")? {
+        Some(text) => {
+            text.parse().map_err(|_| StorageError::Damaged("the device id cannot be read".into()))?
+        }
+        None => {
+            let device =
+                DeviceId(*uuid::Builder::from_random_bytes(*fresh.as_bytes()).into_uuid().as_bytes());
+            tx.set_meta("device_id", Some(&device.to_string()))?;
+            device
+        }
+    };
+    let known = tx.meta("device_name")?;
+    let name = name.or(known.as_deref()).unwrap_or("device").to_owned();
+    if known.as_deref() != Some(&name) {
+        tx.set_meta("device_name", Some(&name))?;
+    }
+    tx.put_device(device, &name)?;
+    Ok((device, name))
+}
+
+fn document_status(row: StatusRow, local_only: bool) -> DocumentStatus {
+    let pending = row.pending.as_ref();
+    let error: Option<LastError> =
+        pending.and_then(|p| p.error.as_deref()).and_then(|json| serde_json::from_str(json).ok());
+    let state = match pending {
+        _ if error.is_some() => DocumentState::Error,
+        Some(PendingRow { op, .. }) => pending_state(*op),
+        None if row.conflicts > 0 => DocumentState::Conflict,
+        None if local_only => DocumentState::LocalOnly,
+        None => DocumentState::Synced,
+    };
+    DocumentStatus {
+        state,
+        last_synced_at: row.last_synced_at,
+        pending_changes: pending.map_or(0, |p| p.changes),
+        pending_since: pending.map(|p| p.since),
+        updated_at: row.updated_at,
+        conflicts: row.conflicts as u64,
+        heads: Version(row.heads),
+        deleted: row.deleted,
+        error,
+    }
+}
+
+fn pending_state(op: Op) -> DocumentState {
+    match op {
+        Op::Create => DocumentState::PendingCreate,
+        Op::Update => DocumentState::PendingUpdate,
+        Op::Delete => DocumentState::PendingDelete,
+    }
+}

@@ -1,0 +1,36 @@
+//! The database file: the only room that knows SQLite.
+//!
+//! One writer connection on a thread of its own groups what waits into one transaction ([`writer`]); readers have
+//! connections of their own ([`readers`]). WAL, `synchronous=FULL` for anything a caller waits for.
+
+mod connection;
+mod documents;
+mod error;
+mod outbox;
+mod readers;
+mod remotes;
+mod writer;
+
+pub(crate) use connection::{backup, open};
+pub(crate) use documents::{DocumentRow, NewConflict, StoredConflict};
+pub use error::StorageError;
+pub(crate) use outbox::{Op, OutboxRow};
+pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow};
+pub(crate) use remotes::{QuarantineRow, RemoteRow, RoundRow};
+pub(crate) use writer::{Durability, Engine, Ticket, Writer};
+
+/// A running transaction on the writer connection, or a consistent read on a reader.
+#[derive(Clone, Copy)]
+pub(crate) struct Tx<'c> {
+    conn: &'c rusqlite::Connection,
+}
+
+/// Runs the first reads and writes on the writer's connection, before its thread has it.
+pub(crate) fn setup<T>(conn: &rusqlite::Connection, work: impl FnOnce(Tx<'_>) -> Result<T>) -> Result<T> {
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    let outcome = work(Tx { conn });
+    conn.execute_batch(if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+    outcome
+}
+
+pub(crate) type Result<T> = std::result::Result<T, StorageError>;

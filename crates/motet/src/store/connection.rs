@@ -1,0 +1,119 @@
+//! Opening the file: settings of every connection, and migrations.
+
+use std::path::Path;
+
+use rusqlite::backup::Backup;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::{Result, StorageError};
+use crate::limits;
+
+/// Migrations in order; `user_version` counts how many a file has had.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/001.sql")];
+
+/// Marks a file as Motet's (`application_id`), so that another app's database is not taken for one.
+const APPLICATION_ID: i64 = 0x4d6f_7465;
+
+/// Opens or creates a database and brings it to the newest format.
+///
+/// # Errors
+/// [`StorageError::Newer`] before anything was changed, if a newer version of Motet wrote the file;
+/// [`StorageError::Damaged`] if it is not a database of Motet.
+pub(crate) fn open(path: &Path) -> Result<Connection> {
+    let mut conn = Connection::open(path)?;
+    configure(&conn)?;
+    migrate(&mut conn)?;
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    Ok(conn)
+}
+
+/// Opens one more connection to a file that [`open`] has prepared.
+pub(super) fn open_reader(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    configure(&conn)?;
+    conn.pragma_update(None, "query_only", true)?;
+    Ok(conn)
+}
+
+/// Copies a live database into a new file, consistently, without stopping writers for long.
+///
+/// # Errors
+/// [`StorageError::Io`] if the target exists; it is left as it is.
+pub(crate) fn backup(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        return Err(StorageError::Io(format!("{} exists already; a backup never overwrites", to.display())));
+    }
+    let source = open_reader(from)?;
+    let partial = to.with_extension("partial");
+    _ = std::fs::remove_file(&partial);
+    let mut target = Connection::open(&partial)?;
+    Backup::new(&source, &mut target)?.run_to_completion(1_000, std::time::Duration::ZERO, None)?;
+    target.pragma_update(None, "journal_mode", "DELETE")?;
+    target.close().map_err(|(_, error)| error)?;
+    let file = std::fs::File::open(&partial).and_then(|file| file.sync_all());
+    file.and_then(|()| std::fs::rename(&partial, to)).map_err(|e| StorageError::Io(e.to_string()))
+}
+
+fn configure(conn: &Connection) -> Result<()> {
+    conn.busy_timeout(limits::BUSY_TIMEOUT)?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    conn.pragma_update(None, "cache_size", -limits::PAGE_CACHE_KIB)?;
+    conn.pragma_update(None, "wal_autocheckpoint", limits::CHECKPOINT_PAGES)?;
+    conn.pragma_update(None, "trusted_schema", false)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn migrate(conn: &mut Connection) -> Result<()> {
+    let pragma =
+        |conn: &Connection, name| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let supported = MIGRATIONS.len() as i64;
+    let found = pragma(conn, "user_version")?;
+    if found == supported && pragma(conn, "application_id")? == APPLICATION_ID {
+        return Ok(());
+    }
+    // Two processes may open a new file at once; the second finds the work done.
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = pragma(&tx, "user_version")?;
+    let tables: i64 = tx.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables > 0 && pragma(&tx, "application_id")? != APPLICATION_ID {
+        return Err(StorageError::Damaged("it is a database of another application".into()));
+    }
+    if found > supported {
+        return Err(StorageError::Newer { found, supported });
+    }
+    for migration in &MIGRATIONS[found as usize..] {
+        tx.execute_batch(migration)?;
+    }
+    tx.pragma_update(None, "user_version", supported)?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_file_and_a_foreign_file_are_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        drop(open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let error = open(&path).unwrap_err();
+        assert!(matches!(error, StorageError::Newer { found: 99, supported: 1 }), "{error}");
+        assert!(error.to_string().contains("update the app"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+
+        let other = dir.path().join("other.db");
+        Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+        assert!(matches!(open(&other).unwrap_err(), StorageError::Damaged(_)));
+        let garbage = dir.path().join("garbage.db");
+        std::fs::write(&garbage, "no database at all, just words").unwrap();
+        assert!(matches!(open(&garbage).unwrap_err(), StorageError::Damaged(_)));
+    }
+}

@@ -1,0 +1,246 @@
+//! Documents, their changes, projections and conflicts.
+
+use std::collections::HashSet;
+
+use motet_proto::{DeviceId, DocumentId};
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{Result, Tx};
+
+/// Heads and hashes as the store keeps them.
+pub(crate) type Hash = [u8; 32];
+
+/// A document as far as the store knows it without loading it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct DocumentRow {
+    pub(crate) id: i64,
+    pub(crate) key: DocumentId,
+    pub(crate) collection: String,
+    pub(crate) name: String,
+    pub(crate) heads: Vec<Hash>,
+    pub(crate) deleted: bool,
+    pub(crate) conflicts: i64,
+}
+
+/// What a document is loaded from.
+#[derive(Debug, Default)]
+pub(crate) struct StoredDocument {
+    pub(crate) snapshot: Option<Vec<u8>>,
+    /// Bytes of the changes that the snapshot lacks, in order.
+    pub(crate) changes: Vec<Vec<u8>>,
+    /// Id of the last change, for a new snapshot.
+    pub(crate) last_change: i64,
+}
+
+/// A row for the conflict journal.
+#[derive(Debug)]
+pub(crate) struct NewConflict<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) op: &'a str,
+    pub(crate) winner: String,
+    pub(crate) loser: String,
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) time: i64,
+}
+
+/// A row of the conflict journal.
+#[derive(Debug)]
+pub(crate) struct StoredConflict {
+    pub(crate) path: String,
+    pub(crate) winner: String,
+    pub(crate) loser: String,
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) device_name: Option<String>,
+    pub(crate) time: i64,
+    pub(crate) settled: bool,
+}
+
+const DOCUMENT: &str = "SELECT id, key, collection, name, heads, deleted, conflicts FROM document";
+
+impl Tx<'_> {
+    pub(crate) fn document(&self, collection: &str, name: &str) -> Result<Option<DocumentRow>> {
+        let sql = format!("{DOCUMENT} WHERE collection = ? AND name = ? AND space = 1");
+        Ok(self.conn.prepare_cached(&sql)?.query_row([collection, name], document_row).optional()?)
+    }
+
+    pub(crate) fn document_by_key(&self, key: DocumentId) -> Result<Option<DocumentRow>> {
+        let sql = format!("{DOCUMENT} WHERE key = ?");
+        Ok(self.conn.prepare_cached(&sql)?.query_row([key.as_bytes()], document_row).optional()?)
+    }
+
+    pub(crate) fn document_by_id(&self, id: i64) -> Result<DocumentRow> {
+        let sql = format!("{DOCUMENT} WHERE id = ?");
+        Ok(self.conn.prepare_cached(&sql)?.query_row([id], document_row)?)
+    }
+
+    /// Which of these documents there are.
+    pub(crate) fn known_documents(&self, keys: &[DocumentId]) -> Result<HashSet<DocumentId>> {
+        let mut statement = self.conn.prepare_cached("SELECT 1 FROM document WHERE key = ?")?;
+        let mut known = HashSet::new();
+        for key in keys {
+            if statement.exists([key.as_bytes()])? {
+                known.insert(*key);
+            }
+        }
+        Ok(known)
+    }
+
+    pub(crate) fn stored_document(&self, id: i64) -> Result<StoredDocument> {
+        let mut stored = StoredDocument::default();
+        let mut statement =
+            self.conn.prepare_cached("SELECT bytes, upto FROM snapshot WHERE document = ?")?;
+        let snapshot = statement.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        if let Some((bytes, upto)) = snapshot {
+            stored.snapshot = Some(bytes);
+            stored.last_change = upto;
+        }
+        let sql = "SELECT id, bytes FROM change WHERE document = ? AND id > ? ORDER BY id";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query(params![id, stored.last_change])?;
+        while let Some(row) = rows.next()? {
+            stored.last_change = row.get(0)?;
+            stored.changes.push(row.get(1)?);
+        }
+        Ok(stored)
+    }
+
+    /// Adds a document and its projection; returns its row id.
+    pub(crate) fn insert_document(&self, row: &DocumentRow, json: &str, now: i64) -> Result<i64> {
+        let sql = "INSERT INTO document (space, key, collection, name, heads, deleted, conflicts, created_at, updated_at)
+                   VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let heads = row.heads.as_flattened();
+        self.conn.prepare_cached(sql)?.execute(params![
+            row.key.as_bytes(),
+            row.collection,
+            row.name,
+            heads,
+            row.deleted,
+            row.conflicts,
+            now,
+            now
+        ])?;
+        let id = self.conn.last_insert_rowid();
+        let sql = "INSERT INTO projection (document, json) VALUES (?, ?)";
+        self.conn.prepare_cached(sql)?.execute(params![id, json])?;
+        Ok(id)
+    }
+
+    pub(crate) fn update_document(&self, row: &DocumentRow, json: &str, now: i64) -> Result<()> {
+        let sql = "UPDATE document SET heads = ?, deleted = ?, conflicts = ?, updated_at = ? WHERE id = ?";
+        let heads = row.heads.as_flattened();
+        self.conn.prepare_cached(sql)?.execute(params![heads, row.deleted, row.conflicts, now, row.id])?;
+        let sql = "UPDATE projection SET json = ? WHERE document = ?";
+        self.conn.prepare_cached(sql)?.execute(params![json, row.id])?;
+        Ok(())
+    }
+
+    /// Keeps the original bytes of a change; one that is there already stays as it is. Returns the change id.
+    pub(crate) fn insert_change(
+        &self,
+        document: i64,
+        hash: &Hash,
+        bytes: &[u8],
+        origin: Option<i64>,
+    ) -> Result<i64> {
+        let sql =
+            "INSERT INTO change (document, hash, bytes, origin) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
+        self.conn.prepare_cached(sql)?.execute(params![document, hash, bytes, origin])?;
+        Ok(self.conn.last_insert_rowid())
+    }
+
+    /// Keeps a snapshot that holds every change up to the id `upto`. `primary`: also changes that no row holds.
+    pub(crate) fn put_snapshot(&self, document: i64, bytes: &[u8], upto: i64, primary: bool) -> Result<()> {
+        let sql = "INSERT INTO snapshot (document, bytes, upto, is_primary) VALUES (?, ?, ?, ?)
+                   ON CONFLICT DO UPDATE SET bytes = excluded.bytes, upto = excluded.upto,
+                   is_primary = MAX(is_primary, excluded.is_primary)";
+        self.conn.prepare_cached(sql)?.execute(params![document, bytes, upto, primary])?;
+        Ok(())
+    }
+
+    pub(crate) fn has_primary_snapshot(&self, document: i64) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM snapshot WHERE document = ? AND is_primary = 1)";
+        Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0))?)
+    }
+
+    /// Brings the journal to the open conflicts given: new ones are added, those no longer open are settled. Returns
+    /// how many were new.
+    pub(crate) fn journal_conflicts(
+        &self,
+        document: i64,
+        open: &[NewConflict<'_>],
+        now: i64,
+    ) -> Result<usize> {
+        let sql = "UPDATE conflict SET settled_at = ? WHERE document = ? AND settled_at IS NULL";
+        self.conn.prepare_cached(sql)?.execute(params![now, document])?;
+        let mut fresh = 0;
+        for conflict in open {
+            let sql = "UPDATE conflict SET settled_at = NULL, winner = ?, loser = ?
+                       WHERE document = ? AND path = ? AND op = ?";
+            let known = self.conn.prepare_cached(sql)?.execute(params![
+                conflict.winner,
+                conflict.loser,
+                document,
+                conflict.path,
+                conflict.op
+            ])?;
+            if known > 0 {
+                continue;
+            }
+            let sql = "INSERT INTO conflict (document, path, op, winner, loser, device, time, noticed_at)
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+            fresh += self.conn.prepare_cached(sql)?.execute(params![
+                document,
+                conflict.path,
+                conflict.op,
+                conflict.winner,
+                conflict.loser,
+                conflict.device.as_ref().map(DeviceId::as_bytes),
+                conflict.time,
+                now
+            ])?;
+        }
+        Ok(fresh)
+    }
+
+    pub(crate) fn conflicts(&self, document: i64) -> Result<Vec<StoredConflict>> {
+        let sql = "SELECT c.path, c.winner, c.loser, c.device, d.name, c.time, c.settled_at IS NOT NULL
+                   FROM conflict c LEFT JOIN device d ON d.id = c.device
+                   WHERE c.document = ? ORDER BY c.noticed_at, c.path, c.op";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([document], |row| {
+            Ok(StoredConflict {
+                path: row.get(0)?,
+                winner: row.get(1)?,
+                loser: row.get(2)?,
+                device: row.get::<_, Option<[u8; 16]>>(3)?.map(DeviceId),
+                device_name: row.get(4)?,
+                time: row.get(5)?,
+                settled: row.get(6)?,
+            })
+        })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    pub(crate) fn mark_synced(&self, document: i64, now: i64) -> Result<()> {
+        let sql = "UPDATE document SET last_synced_at = ? WHERE id = ?";
+        self.conn.prepare_cached(sql)?.execute([now, document])?;
+        Ok(())
+    }
+}
+
+/// Splits the stored form of heads.
+pub(super) fn hashes(bytes: &[u8]) -> Vec<Hash> {
+    bytes.as_chunks::<32>().0.to_vec()
+}
+
+fn document_row(row: &Row<'_>) -> rusqlite::Result<DocumentRow> {
+    Ok(DocumentRow {
+        id: row.get(0)?,
+        key: DocumentId(row.get(1)?),
+        collection: row.get(2)?,
+        name: row.get(3)?,
+        heads: hashes(row.get_ref(4)?.as_blob()?),
+        deleted: row.get(5)?,
+        conflicts: row.get(6)?,
+    })
+}

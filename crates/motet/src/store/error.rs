@@ -1,0 +1,68 @@
+//! What can go wrong with the database file.
+
+use std::sync::Arc;
+
+/// The database file could not be read or written. Nothing of the failed transaction remains, in the file or in
+/// memory.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The disk is full.
+    #[error("the disk is full; free some space and try again")]
+    DiskFull,
+    /// Another process holds the database for longer than [`limits::BUSY_TIMEOUT`](crate::limits::BUSY_TIMEOUT).
+    #[error("the database is in use by another process; try again")]
+    Busy,
+    /// The file is no SQLite database, or damaged.
+    #[error("the database file is damaged: {0}")]
+    Damaged(String),
+    /// The file was written by a newer version of Motet.
+    #[error("the database has format {found}, this version knows formats up to {supported}; update the app")]
+    Newer {
+        /// The file's `user_version`.
+        found: i64,
+        /// The newest this build knows.
+        supported: i64,
+    },
+    /// The replica is shut down.
+    #[error("the replica is closed")]
+    Closed,
+    /// Anything else that SQLite reports.
+    #[error("the database failed: {0}")]
+    Sqlite(Arc<rusqlite::Error>),
+    /// The file system refused.
+    #[error("{0}")]
+    Io(String),
+}
+
+impl StorageError {
+    /// Stable code for logs and support.
+    pub fn code(&self) -> &'static str {
+        match self {
+            StorageError::DiskFull => "storage-full",
+            StorageError::Busy => "storage-busy",
+            StorageError::Damaged(_) => "storage-damaged",
+            StorageError::Newer { .. } => "storage-newer",
+            StorageError::Closed => "storage-closed",
+            StorageError::Sqlite(_) => "storage-failed",
+            StorageError::Io(_) => "storage-io",
+        }
+    }
+
+    /// Whether the same call may succeed later without anything being repaired.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, StorageError::DiskFull | StorageError::Busy)
+    }
+}
+
+impl From<rusqlite::Error> for StorageError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::*;
+        match error.sqlite_error_code() {
+            Some(DiskFull) => StorageError::DiskFull,
+            Some(DatabaseBusy | DatabaseLocked) => StorageError::Busy,
+            Some(DatabaseCorrupt | NotADatabase) => StorageError::Damaged(error.to_string()),
+            _ => StorageError::Sqlite(Arc::new(error)),
+        }
+    }
+}

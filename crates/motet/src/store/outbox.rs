@@ -1,0 +1,182 @@
+//! The outbox: what a remote does not hold yet.
+
+use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind};
+use rusqlite::{OptionalExtension, params};
+
+use super::{Result, StorageError, Tx};
+
+/// What a pending row means to a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    Create = 0,
+    Update = 1,
+    Delete = 2,
+}
+
+impl Op {
+    pub(super) fn from_i64(value: i64) -> Self {
+        match value {
+            0 => Op::Create,
+            2 => Op::Delete,
+            _ => Op::Update,
+        }
+    }
+}
+
+/// A row that may be sent.
+#[derive(Debug)]
+pub(crate) struct OutboxRow {
+    pub(crate) id: i64,
+    pub(crate) document: i64,
+    pub(crate) key: DocumentId,
+    pub(crate) collection: String,
+    pub(crate) name: String,
+    /// Local changes from this id on; 0 for the whole document.
+    pub(crate) first_change: i64,
+    /// What was fixed before the row was first sent.
+    pub(crate) frozen: Option<Entry>,
+}
+
+impl Tx<'_> {
+    /// Notes that a document has changes which `remote` lacks. Returns true if a row was added; an open row of the
+    /// document takes later changes in.
+    pub(crate) fn add_pending(
+        &self,
+        remote: i64,
+        document: i64,
+        op: Op,
+        first_change: i64,
+        now: i64,
+    ) -> Result<bool> {
+        let sql = "INSERT INTO outbox (remote, document, op, since, first_change) VALUES (?, ?, ?, ?, ?)
+                   ON CONFLICT (remote, document) WHERE entry IS NULL DO NOTHING";
+        let added = self.conn.prepare_cached(sql)?.execute(params![
+            remote,
+            document,
+            op as i64,
+            now,
+            first_change
+        ])?;
+        if added == 0 {
+            // A document deleted before it was sent is pending as a delete; written again after that, as an update.
+            let sql = "UPDATE outbox SET op = ?1 WHERE remote = ?2 AND document = ?3 AND entry IS NULL
+                       AND op <> ?1 AND (?1 = 2 OR op = 2)";
+            self.conn.prepare_cached(sql)?.execute(params![op as i64, remote, document])?;
+        }
+        Ok(added > 0)
+    }
+
+    /// Queues every document for `remote` as a whole, except those in `held`. Returns how many.
+    pub(crate) fn add_all_pending(&self, remote: i64, held: &dyn Fn(i64) -> bool, now: i64) -> Result<usize> {
+        let sql = "SELECT id, deleted FROM document WHERE space = (SELECT space FROM remote WHERE id = ?) ORDER BY id";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query([remote])?;
+        let mut added = 0;
+        while let Some(row) = rows.next()? {
+            let document = row.get(0)?;
+            if held(document) {
+                continue;
+            }
+            let op = if row.get(1)? { Op::Delete } else { Op::Create };
+            added += usize::from(self.add_pending(remote, document, op, 0, now)?);
+            // An open row covers only recent changes; widen it.
+            let sql =
+                "UPDATE outbox SET first_change = 0 WHERE remote = ? AND document = ? AND entry IS NULL";
+            self.conn.prepare_cached(sql)?.execute([remote, document])?;
+        }
+        Ok(added)
+    }
+
+    /// The next rows to send after row `after`, parked ones left out.
+    pub(crate) fn sendable(&self, remote: i64, after: i64, limit: usize) -> Result<Vec<OutboxRow>> {
+        let sql =
+            "SELECT o.id, o.document, d.key, d.collection, d.name, o.first_change, o.entry, o.device, o.kind,
+                          o.suite, o.sealed
+                   FROM outbox o JOIN document d ON d.id = o.document
+                   WHERE o.remote = ? AND o.id > ? AND o.error IS NULL ORDER BY o.id LIMIT ?";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query(params![remote, after, limit as i64])?;
+        let mut sendable = Vec::new();
+        while let Some(row) = rows.next()? {
+            let key = DocumentId(row.get(2)?);
+            let frozen = match row.get::<_, Option<[u8; 32]>>(6)? {
+                None => None,
+                Some(id) => Some(Entry {
+                    id: EntryId(id),
+                    document: key,
+                    device: DeviceId(row.get(7)?),
+                    kind: Kind::from_bytes(row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?)
+                        .ok_or_else(|| StorageError::Damaged("an outbox row cannot be read".into()))?,
+                    suite: row.get(9)?,
+                    payload: row.get(10)?,
+                }),
+            };
+            sendable.push(OutboxRow {
+                id: row.get(0)?,
+                document: row.get(1)?,
+                key,
+                collection: row.get(3)?,
+                name: row.get(4)?,
+                first_change: row.get(5)?,
+                frozen,
+            });
+        }
+        Ok(sendable)
+    }
+
+    /// Ids and bytes of the changes that a row covers, and the id of the last: those that did not come from `remote`,
+    /// from `first_change` on; all of them if the row covers the whole document.
+    pub(crate) fn pending_changes(&self, row: &OutboxRow, remote: i64) -> Result<(Vec<(i64, Vec<u8>)>, i64)> {
+        let sql = "SELECT id, bytes FROM change WHERE document = ?1 AND id >= ?2
+                   AND (?2 = 0 OR origin IS NULL OR origin <> ?3) ORDER BY id";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement
+            .query_map([row.document, row.first_change, remote], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let changes: Vec<(i64, Vec<u8>)> = rows.collect::<std::result::Result<_, _>>()?;
+        let last = changes.last().map_or(0, |(id, _)| *id);
+        Ok((changes, last))
+    }
+
+    /// Fixes what a row sends. Later changes of the document open a new row.
+    pub(crate) fn freeze(&self, id: i64, last_change: i64, entry: &Entry) -> Result<()> {
+        let sql = "UPDATE outbox SET last_change = ?, entry = ?, device = ?, kind = ?, suite = ?, sealed = ? WHERE id = ?";
+        self.conn.prepare_cached(sql)?.execute(params![
+            last_change,
+            entry.id.as_bytes(),
+            entry.device.as_bytes(),
+            entry.kind.to_bytes(),
+            entry.suite,
+            entry.payload,
+            id
+        ])?;
+        Ok(())
+    }
+
+    /// The remote holds the row durably. Returns its document.
+    pub(crate) fn settle(&self, id: i64, now: i64) -> Result<Option<i64>> {
+        let sql = "DELETE FROM outbox WHERE id = ? RETURNING document";
+        let document = self.conn.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?;
+        if let Some(document) = document {
+            self.mark_synced(document, now)?;
+        }
+        Ok(document)
+    }
+
+    /// The remote will never accept the row as it is: it stays, visible, with the reason.
+    pub(crate) fn park(&self, id: i64, error: &str) -> Result<bool> {
+        let sql = "UPDATE outbox SET error = ? WHERE id = ? AND error IS NULL";
+        Ok(self.conn.prepare_cached(sql)?.execute(params![error, id])? > 0)
+    }
+
+    /// Drops a row that has nothing to send.
+    pub(crate) fn drop_pending(&self, id: i64) -> Result<()> {
+        self.conn.prepare_cached("DELETE FROM outbox WHERE id = ?")?.execute([id])?;
+        Ok(())
+    }
+
+    /// Rows that wait for a remote, parked ones left out.
+    pub(crate) fn count_pending(&self) -> Result<u64> {
+        let sql = "SELECT COUNT(*) FROM outbox WHERE error IS NULL";
+        Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))? as u64)
+    }
+}

@@ -1,0 +1,185 @@
+//! Reads: connections of their own, one consistent view per call, never a loaded document.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::connection::open_reader;
+use super::documents::{Hash, hashes};
+use super::outbox::Op;
+use super::{Result, Tx};
+use crate::limits;
+
+/// A small pool of reader connections.
+pub(crate) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// One document as its projection shows it.
+#[derive(Debug)]
+pub(crate) struct ListRow {
+    pub(crate) name: String,
+    pub(crate) heads: Vec<Hash>,
+    pub(crate) json: String,
+}
+
+/// Per-document sync state.
+#[derive(Debug)]
+pub(crate) struct StatusRow {
+    pub(crate) id: i64,
+    pub(crate) heads: Vec<Hash>,
+    pub(crate) deleted: bool,
+    pub(crate) conflicts: i64,
+    pub(crate) updated_at: i64,
+    pub(crate) last_synced_at: Option<i64>,
+    /// What is pending, since when, how many changes, and the error if one is parked.
+    pub(crate) pending: Option<PendingRow>,
+}
+
+#[derive(Debug)]
+pub(crate) struct PendingRow {
+    pub(crate) op: Op,
+    pub(crate) since: i64,
+    pub(crate) changes: u64,
+    pub(crate) error: Option<String>,
+}
+
+impl Readers {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), idle: Mutex::new(Vec::new()) }
+    }
+
+    /// Runs a read on one consistent view of the database.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(Tx<'_>) -> Result<T>) -> Result<T> {
+        let idle = self.lock().pop();
+        let mut conn = match idle {
+            Some(conn) => conn,
+            None => open_reader(&self.path)?,
+        };
+        let tx = conn.transaction()?;
+        let value = read(Tx { conn: &tx })?;
+        drop(tx);
+        let mut idle = self.lock();
+        if idle.len() < limits::IDLE_READERS {
+            idle.push(conn);
+        }
+        Ok(value)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tx<'_> {
+    /// A document that exists and is not deleted.
+    pub(crate) fn get(&self, collection: &str, name: &str) -> Result<Option<ListRow>> {
+        let sql = "SELECT d.name, d.heads, p.json FROM document d JOIN projection p ON p.document = d.id
+                   WHERE d.collection = ? AND d.name = ? AND d.space = 1 AND d.deleted = 0";
+        Ok(self.conn.prepare_cached(sql)?.query_row([collection, name], list_row).optional()?)
+    }
+
+    /// Hands every live document of a collection to `each`, ordered by id, until it fails.
+    pub(crate) fn list<E: From<super::StorageError>>(
+        &self,
+        collection: &str,
+        mut each: impl FnMut(ListRow) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let sql = "SELECT d.name, d.heads, p.json FROM document d JOIN projection p ON p.document = d.id
+                   WHERE d.collection = ? AND d.space = 1 AND d.deleted = 0 ORDER BY d.name";
+        let from = |e: rusqlite::Error| E::from(e.into());
+        let mut statement = self.conn.prepare_cached(sql).map_err(from)?;
+        let mut rows = statement.query([collection]).map_err(from)?;
+        while let Some(row) = rows.next().map_err(from)? {
+            each(list_row(row).map_err(from)?)?;
+        }
+        Ok(())
+    }
+
+    /// Names of the collections that hold a live document.
+    pub(crate) fn collection_names(&self) -> Result<Vec<String>> {
+        let sql = "SELECT DISTINCT collection FROM document WHERE deleted = 0 ORDER BY collection";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    pub(crate) fn status(&self, collection: &str, name: &str) -> Result<Option<StatusRow>> {
+        let sql = "SELECT id, heads, deleted, conflicts, updated_at, last_synced_at FROM document
+                   WHERE collection = ? AND name = ? AND space = 1";
+        let row = self.conn.prepare_cached(sql)?.query_row([collection, name], |row| {
+            Ok(StatusRow {
+                id: row.get(0)?,
+                heads: hashes(row.get_ref(1)?.as_blob()?),
+                deleted: row.get(2)?,
+                conflicts: row.get(3)?,
+                updated_at: row.get(4)?,
+                last_synced_at: row.get(5)?,
+                pending: None,
+            })
+        });
+        let Some(mut row) = row.optional()? else { return Ok(None) };
+        row.pending = self.pending_of(row.id)?;
+        Ok(Some(row))
+    }
+
+    fn pending_of(&self, document: i64) -> Result<Option<PendingRow>> {
+        // Several rows of one document: the first tells since when, the last what is pending.
+        let sql =
+            "SELECT op, since, error, first_change, last_change FROM outbox WHERE document = ? ORDER BY id";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query([document])?;
+        let mut pending: Option<PendingRow> = None;
+        while let Some(row) = rows.next()? {
+            let (op, since, error) =
+                (Op::from_i64(row.get(0)?), row.get(1)?, row.get::<_, Option<String>>(2)?);
+            let (first, last): (i64, Option<i64>) = (row.get(3)?, row.get(4)?);
+            let sql =
+                "SELECT COUNT(*) FROM change WHERE document = ? AND id BETWEEN ? AND ? AND origin IS NULL";
+            let changes: i64 = self
+                .conn
+                .prepare_cached(sql)?
+                .query_row(params![document, first, last.unwrap_or(i64::MAX)], |row| row.get(0))?;
+            let entry = pending.get_or_insert(PendingRow { op, since, changes: 0, error: None });
+            entry.changes += changes as u64;
+            if !(entry.op == Op::Create && op == Op::Update) {
+                entry.op = op;
+            }
+            entry.error = error.or(entry.error.take());
+        }
+        Ok(pending)
+    }
+
+    /// Changes whenever another connection has written to the file.
+    pub(crate) fn count_live_documents(&self) -> Result<u64> {
+        let sql = "SELECT COUNT(*) FROM document WHERE deleted = 0";
+        Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))? as u64)
+    }
+
+    /// Counts of open conflicts and of quarantined items.
+    pub(crate) fn troubles(&self) -> Result<(u64, u64)> {
+        let sql = "SELECT (SELECT COALESCE(SUM(conflicts), 0) FROM document WHERE conflicts > 0),
+                   (SELECT COUNT(*) FROM quarantine)";
+        let row = self.conn.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
+        let (conflicts, quarantined): (i64, i64) = row?;
+        Ok((conflicts as u64, quarantined as u64))
+    }
+
+    /// Pending documents, oldest first: collection, name, op, since.
+    pub(crate) fn pending_documents(&self, limit: usize) -> Result<Vec<(String, String, Op, i64)>> {
+        let sql =
+            "SELECT d.collection, d.name, o.op, o.since FROM outbox o JOIN document d ON d.id = o.document
+                   ORDER BY o.id LIMIT ?";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([limit as i64], |row| {
+            Ok((row.get(0)?, row.get(1)?, Op::from_i64(row.get(2)?), row.get(3)?))
+        })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+}
+
+fn list_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListRow> {
+    Ok(ListRow { name: row.get(0)?, heads: hashes(row.get_ref(1)?.as_blob()?), json: row.get(2)? })
+}

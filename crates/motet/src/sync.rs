@@ -1,0 +1,232 @@
+//! The connection to a relay.
+//!
+//! What is said and when is decided by [`motet_proto::session::ClientSession`]; this room carries it out: [`driver`]
+//! joins the session with the store, the clock and a [`connection`], over WebSocket or `POST`.
+
+mod connection;
+mod driver;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::CollectionCounts;
+use crate::error::SyncError;
+use crate::limits;
+use crate::replica::Local;
+use crate::store::{Durability, StorageError};
+use connection::Endpoint;
+use driver::{Command, Driver};
+
+/// A relay and how to reach it.
+///
+/// ```
+/// use motet::Relay;
+/// let relay = Relay::new("https://relay.example.org").token("secret");
+/// // Or a provider, asked again whenever the relay refuses the token:
+/// let relay = Relay::new("https://relay.example.org").token_provider(|request| async move {
+///     if request.rejected { /* refresh it */ }
+///     Ok("fresh secret".to_string())
+/// });
+/// ```
+#[derive(Clone)]
+pub struct Relay {
+    url: String,
+    token: Option<TokenProvider>,
+    transport: Transport,
+}
+
+/// How messages travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// WebSocket, and `POST` where a proxy does not let it through.
+    #[default]
+    Auto,
+    /// WebSocket only: changes of other devices arrive as they are made.
+    WebSocket,
+    /// `POST` only: changes of other devices arrive with every poll.
+    Post,
+}
+
+/// Why a token is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// The relay has just refused the token that was given last.
+    pub rejected: bool,
+}
+
+type TokenFuture = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
+type TokenProvider = Arc<dyn Fn(TokenRequest) -> TokenFuture + Send + Sync>;
+
+/// What a round did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncSummary {
+    /// What changed on this device, per collection.
+    pub collections: BTreeMap<String, CollectionCounts>,
+    /// Entries that the relay now holds durably.
+    pub sent: u64,
+    /// Entries received.
+    pub received: u64,
+    /// Received items set aside because they could not be applied.
+    pub quarantined: u64,
+    /// Bytes sent.
+    pub bytes_up: u64,
+    /// Bytes received.
+    pub bytes_down: u64,
+    /// How long the round took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// A running sync task, on a thread of its own. Dropping it ends the task.
+pub(crate) struct SyncHandle {
+    commands: mpsc::UnboundedSender<Command>,
+    runtime: Option<Runtime>,
+}
+
+impl Relay {
+    /// A relay at an `http://`, `https://`, `ws://` or `wss://` address.
+    pub fn new(url: &str) -> Self {
+        Self { url: url.to_owned(), token: None, transport: Transport::default() }
+    }
+
+    /// Signs in with a token that does not change.
+    #[must_use]
+    pub fn token(self, token: &str) -> Self {
+        let token = token.to_owned();
+        self.token_provider(move |_| {
+            let token = token.clone();
+            async move { Ok(token) }
+        })
+    }
+
+    /// Signs in with tokens from a provider. It is asked before every connection, and once more when the relay
+    /// refuses what it gave. Its error, for a person, becomes [`SyncError::AuthNeeded`].
+    #[must_use]
+    pub fn token_provider<F>(mut self, provider: impl Fn(TokenRequest) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<String, String>> + Send + 'static,
+    {
+        self.token = Some(Arc::new(move |request| Box::pin(provider(request))));
+        self
+    }
+
+    /// Chooses the transport.
+    #[must_use]
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// Checks that the address can be one of a relay, without any network.
+    ///
+    /// # Errors
+    /// [`SyncError::BadUrl`] says what is wrong with it.
+    pub fn check(&self) -> Result<(), SyncError> {
+        Endpoint::parse(&self.url).map(|_| ())
+    }
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay")
+            .field("url", &self.url)
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for SyncSummary {
+    /// `Synced: 5 pieces updated, 2 new, 1 conflict`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        for (name, counts) in &self.collections {
+            let mut words = Vec::new();
+            for (count, word) in
+                [(counts.updated, "updated"), (counts.new, "new"), (counts.deleted, "deleted")]
+            {
+                if count > 0 {
+                    let noun = if words.is_empty() { format!(" {name}") } else { String::new() };
+                    words.push(format!("{count}{noun} {word}"));
+                }
+            }
+            if counts.conflicts > 0 {
+                words.push(format!("{} conflict{}", counts.conflicts, plural(counts.conflicts)));
+            }
+            parts.extend(words);
+        }
+        if self.sent > 0 {
+            parts.push(format!("{} sent", self.sent));
+        }
+        if self.quarantined > 0 {
+            parts.push(format!("{} set aside", self.quarantined));
+        }
+        if parts.is_empty() {
+            parts.push("nothing to do".into());
+        }
+        write!(f, "Synced: {}", parts.join(", "))
+    }
+}
+
+impl SyncHandle {
+    pub(crate) fn start(local: Arc<Local>, relay: Relay) -> Result<Self, SyncError> {
+        let endpoint = Endpoint::parse(&relay.url)?;
+        let url = endpoint.url.clone();
+        let now = crate::time::now_ms();
+        let remote = local
+            .writer
+            .submit(Durability::Full, move |tx, core| core.ensure_remote(tx, &url, now))
+            .wait()
+            .map_err(SyncError::Storage)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(4)
+            .thread_name("motet-sync")
+            .enable_all()
+            .build()
+            .map_err(|e| StorageError::Io(e.to_string()))?;
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let driver = Driver::new(local, relay, endpoint, remote, receiver)?;
+        runtime.spawn(driver.run());
+        Ok(Self { commands, runtime: Some(runtime) })
+    }
+
+    /// Asks for a round; the future resolves within the round's time limit, on any executor.
+    pub(crate) fn request_round(
+        &self,
+    ) -> impl Future<Output = Result<SyncSummary, SyncError>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        // If the task is gone the reply is dropped, and the answer says so.
+        _ = self.commands.send(Command::Round(reply));
+        let timeout = async move {
+            match tokio::time::timeout(limits::ROUND_TIMEOUT, answer).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Err(SyncError::NotConnected),
+                Err(_) => Err(SyncError::Timeout { seconds: limits::ROUND_TIMEOUT.as_secs() }),
+            }
+        };
+        let task = self.runtime.as_ref().map(|runtime| runtime.spawn(timeout));
+        async move {
+            match task {
+                Some(task) => task.await.unwrap_or(Err(SyncError::NotConnected)),
+                None => Err(SyncError::NotConnected),
+            }
+        }
+    }
+}
+
+impl Drop for SyncHandle {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}

@@ -1,0 +1,307 @@
+//! One open connection: frames out, frames in, over WebSocket or `POST`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::{SinkExt, StreamExt};
+use motet_proto::frame::{split_delimited, write_delimited};
+use motet_proto::{Message, frame, limits as proto};
+use reqwest::header::{
+    CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use reqwest::{Response, StatusCode, Url};
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Message as WsMessage};
+
+use super::Transport;
+use crate::error::SyncError;
+use crate::limits;
+
+/// Where sync messages go, under the relay's address.
+const SYNC_PATH: &str = "v1/sync";
+
+/// A relay's address in its normal form.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    /// As the store knows the remote.
+    pub(super) url: String,
+    sync: Url,
+}
+
+/// An open connection. Dropping it closes it.
+pub(super) struct Connection {
+    pub(super) outgoing: mpsc::Sender<Message>,
+    pub(super) incoming: mpsc::Receiver<Result<Message, SyncError>>,
+    pub(super) traffic: Arc<Traffic>,
+    /// Entries arrive as they commit; otherwise only when asked for.
+    pub(super) live: bool,
+}
+
+/// Bytes of frames sent and received.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) up: AtomicU64,
+    pub(super) down: AtomicU64,
+}
+
+/// Why a connection was not opened.
+pub(super) enum ConnectError {
+    /// The relay refused the token.
+    Unauthorized(String),
+    Other(SyncError),
+}
+
+impl Endpoint {
+    pub(super) fn parse(text: &str) -> Result<Self, SyncError> {
+        let bad = |reason: String| SyncError::BadUrl { url: text.to_owned(), reason };
+        let http = match text.split_once("://") {
+            Some(("ws", rest)) => format!("http://{rest}"),
+            Some(("wss", rest)) => format!("https://{rest}"),
+            Some(("http" | "https", _)) => text.to_owned(),
+            _ => return Err(bad("it must begin with http://, https://, ws:// or wss://".into())),
+        };
+        let mut base = Url::parse(&http).map_err(|e| bad(e.to_string()))?;
+        if !base.username().is_empty() || base.password().is_some() {
+            return Err(bad("it must not hold a user name or password".into()));
+        }
+        base.set_query(None);
+        base.set_fragment(None);
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
+        let sync = base.join(SYNC_PATH).map_err(|e| bad(e.to_string()))?;
+        Ok(Self { url: base.to_string(), sync })
+    }
+}
+
+/// Opens a connection as the transport says. `hello` is what every `POST` begins with.
+pub(super) async fn connect(
+    client: &reqwest::Client,
+    endpoint: &Endpoint,
+    transport: Transport,
+    token: Option<String>,
+    hello: Message,
+) -> Result<Connection, ConnectError> {
+    if transport != Transport::Post {
+        match web_socket(client, endpoint, token.as_deref()).await {
+            Ok(Some(connection)) => return Ok(connection),
+            Ok(None) if transport == Transport::Auto => {
+                tracing::info!("the way to the relay lets no WebSocket through; using POST");
+            }
+            Ok(None) => {
+                let reason = "the way to the relay lets no WebSocket through".into();
+                return Err(ConnectError::Other(SyncError::Offline { reason }));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    post(client, endpoint, token, hello).await
+}
+
+/// `None` if something on the way answers but does not speak WebSocket.
+async fn web_socket(
+    client: &reqwest::Client,
+    endpoint: &Endpoint,
+    token: Option<&str>,
+) -> Result<Option<Connection>, ConnectError> {
+    let key = generate_key();
+    let mut request = client
+        .get(endpoint.sync.clone())
+        .header(CONNECTION, "Upgrade")
+        .header(UPGRADE, "websocket")
+        .header(SEC_WEBSOCKET_VERSION, "13")
+        .header(SEC_WEBSOCKET_KEY, &key);
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    let response = tokio::time::timeout(limits::CONNECT_TIMEOUT, request.send())
+        .await
+        .map_err(|_| ConnectError::Other(offline("connecting took too long")))?
+        .map_err(|e| ConnectError::Other(offline(&root_cause(&e))))?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return match refusal(response).await {
+            ConnectError::Other(SyncError::Relay { .. }) => Ok(None),
+            error => Err(error),
+        };
+    }
+    let accept = response.headers().get(SEC_WEBSOCKET_ACCEPT).map(|value| value.as_bytes().to_vec());
+    if accept.as_deref() != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+        return Ok(None);
+    }
+    let upgraded = response.upgrade().await.map_err(|e| ConnectError::Other(offline(&root_cause(&e))))?;
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(proto::FRAME_BYTES))
+        .max_frame_size(Some(proto::FRAME_BYTES))
+        .max_write_buffer_size(2 * proto::FRAME_BYTES);
+    let socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
+    let (mut sink, mut stream) = socket.split();
+    let (outgoing, mut to_send) = mpsc::channel::<Message>(limits::QUEUED_FRAMES);
+    let (received, incoming) = mpsc::channel(limits::QUEUED_FRAMES);
+    let traffic = Arc::new(Traffic::default());
+    let counted = traffic.clone();
+    tokio::spawn(async move {
+        while let Some(message) = to_send.recv().await {
+            let frame = frame::encode(&message);
+            counted.up.fetch_add(frame.len() as u64, Ordering::Relaxed);
+            if sink.send(WsMessage::Binary(Bytes::from(frame))).await.is_err() {
+                // The reading half reports why.
+                return;
+            }
+        }
+        _ = sink.close().await;
+    });
+    let counted = traffic.clone();
+    tokio::spawn(async move {
+        loop {
+            let result = match stream.next().await {
+                Some(Ok(WsMessage::Binary(bytes))) => {
+                    counted.down.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    frame::decode(&bytes).map_err(|e| relay_error(&e.to_string()))
+                }
+                Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_))) => continue,
+                Some(Ok(WsMessage::Text(_) | WsMessage::Frame(_))) => Err(relay_error("it sent no frame")),
+                Some(Ok(WsMessage::Close(_))) | None => Err(offline("the relay closed the connection")),
+                Some(Err(error)) => Err(offline(&error.to_string())),
+            };
+            let over = result.is_err();
+            if received.send(result).await.is_err() || over {
+                return;
+            }
+        }
+    });
+    Ok(Some(Connection { outgoing, incoming, traffic, live: true }))
+}
+
+/// A connection that is none: each exchange is a `POST` that begins with the greeting.
+async fn post(
+    client: &reqwest::Client,
+    endpoint: &Endpoint,
+    token: Option<String>,
+    hello: Message,
+) -> Result<Connection, ConnectError> {
+    let (outgoing, mut to_send) = mpsc::channel::<Message>(limits::QUEUED_FRAMES);
+    let (received, incoming) = mpsc::channel(limits::QUEUED_FRAMES);
+    let traffic = Arc::new(Traffic::default());
+    let exchange =
+        Exchange { client: client.clone(), url: endpoint.sync.clone(), token, traffic: traffic.clone() };
+    // The first exchange tells whether the relay is there and the token is good.
+    let welcome = exchange.run(&hello, Vec::new()).await?;
+    tokio::spawn(async move {
+        for message in welcome {
+            _ = received.send(Ok(message)).await;
+        }
+        while let Some(first) = to_send.recv().await {
+            let mut batch = vec![first];
+            while let Ok(next) = to_send.try_recv() {
+                batch.push(next);
+            }
+            batch.retain(|message| !matches!(message, Message::Hello(_)));
+            if batch.is_empty() {
+                continue;
+            }
+            let answers = match exchange.run(&hello, batch).await {
+                // The greeting was answered before.
+                Ok(answers) => {
+                    answers.into_iter().filter(|m| !matches!(m, Message::Welcome(_))).map(Ok).collect()
+                }
+                Err(ConnectError::Unauthorized(reason)) => vec![Err(SyncError::AuthNeeded { reason })],
+                Err(ConnectError::Other(error)) => vec![Err(error)],
+            };
+            for answer in answers {
+                let over = answer.is_err();
+                if received.send(answer).await.is_err() || over {
+                    return;
+                }
+            }
+        }
+    });
+    Ok(Connection { outgoing, incoming, traffic, live: false })
+}
+
+struct Exchange {
+    client: reqwest::Client,
+    url: Url,
+    token: Option<String>,
+    traffic: Arc<Traffic>,
+}
+
+impl Exchange {
+    async fn run(&self, hello: &Message, messages: Vec<Message>) -> Result<Vec<Message>, ConnectError> {
+        let mut body = Vec::new();
+        write_delimited(hello, &mut body);
+        messages.iter().for_each(|message| write_delimited(message, &mut body));
+        self.traffic.up.fetch_add(body.len() as u64, Ordering::Relaxed);
+        let mut request = self
+            .client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, "application/vnd.motet")
+            .timeout(limits::EXCHANGE_TIMEOUT)
+            .body(body);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.map_err(|e| ConnectError::Other(offline(&root_cause(&e))))?;
+        if response.status() != StatusCode::OK {
+            return Err(refusal(response).await);
+        }
+        let body = self.read(response).await.map_err(ConnectError::Other)?;
+        let mut rest = &body[..];
+        let mut answers = Vec::new();
+        let broken = |e: frame::FrameError| ConnectError::Other(relay_error(&e.to_string()));
+        while let Some(bytes) = split_delimited(&mut rest).map_err(broken)? {
+            answers.push(frame::decode(bytes).map_err(broken)?);
+        }
+        Ok(answers)
+    }
+
+    /// Reads a body of bounded size.
+    async fn read(&self, mut response: Response) -> Result<Vec<u8>, SyncError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| offline(&root_cause(&e)))? {
+            if body.len() + chunk.len() > limits::EXCHANGE_BYTES {
+                return Err(relay_error("its answer is too large"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        self.traffic.down.fetch_add(body.len() as u64, Ordering::Relaxed);
+        Ok(body)
+    }
+}
+
+/// What an HTTP status that is not the one hoped for means.
+async fn refusal(response: Response) -> ConnectError {
+    let status = response.status();
+    let text = response.text().await.unwrap_or_default();
+    let text = text.trim().chars().take(200).collect::<String>();
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            let reason = if text.is_empty() { "the relay refused the token".into() } else { text };
+            ConnectError::Unauthorized(reason)
+        }
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT => ConnectError::Other(offline(&format!("the relay answers {status}"))),
+        _ => ConnectError::Other(relay_error(&format!("it answers {status} {text}"))),
+    }
+}
+
+fn offline(reason: &str) -> SyncError {
+    SyncError::Offline { reason: reason.to_owned() }
+}
+
+fn relay_error(reason: &str) -> SyncError {
+    SyncError::Relay { reason: reason.to_owned() }
+}
+
+/// The innermost error: "connection refused" rather than "error sending request".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,456 @@
+//! Joins a session with the store, the clock and a connection, and comes back after every interruption.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
+use motet_proto::message::Hello;
+use motet_proto::session::{ClientEffect, ClientSession, EndReason, OutboxBatch};
+use motet_proto::{Entry, Message, Position, SpaceId, limits as proto};
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::{ConnectError, Connection, Endpoint, connect};
+use super::{Relay, SyncSummary, TokenRequest};
+use crate::engine::{CollectionCounts, Received, prepare};
+use crate::error::SyncError;
+use crate::limits;
+use crate::replica::Local;
+use crate::status::{LastError, Link};
+use crate::store::{Durability, RoundRow, StorageError};
+use crate::time;
+
+/// What the replica asks of its sync task.
+pub(super) enum Command {
+    /// Run a full round and answer.
+    Round(oneshot::Sender<Result<SyncSummary, SyncError>>),
+}
+
+pub(super) struct Driver {
+    local: Arc<Local>,
+    relay: Relay,
+    endpoint: Endpoint,
+    remote: i64,
+    client: reqwest::Client,
+    commands: mpsc::UnboundedReceiver<Command>,
+    rounds: Vec<Round>,
+    next_round: u64,
+    started: Instant,
+    synced_kept_at: i64,
+}
+
+/// A round that somebody waits for.
+struct Round {
+    id: u64,
+    reply: oneshot::Sender<Result<SyncSummary, SyncError>>,
+    started: Instant,
+    started_at: i64,
+    summary: SyncSummary,
+    attempts: usize,
+}
+
+/// One session and what is under way for it.
+struct Running {
+    session: ClientSession,
+    connection: Connection,
+    loading: OptionFuture<BoxFuture<'static, Result<OutboxBatch, StorageError>>>,
+    applying: OptionFuture<BoxFuture<'static, Result<Applied, StorageError>>>,
+    reseeding: bool,
+    /// Entries of the log that are read, and that there are.
+    progress: (u64, u64),
+    bytes: (u64, u64),
+    was_idle: bool,
+}
+
+struct Applied {
+    received: Received,
+    entries: u64,
+    settled: u64,
+    progress: (u64, u64),
+}
+
+impl Driver {
+    pub(super) fn new(
+        local: Arc<Local>,
+        relay: Relay,
+        endpoint: Endpoint,
+        remote: i64,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Result<Self, SyncError> {
+        let client = reqwest::Client::builder()
+            .connect_timeout(limits::CONNECT_TIMEOUT)
+            // WebSocket needs HTTP/1.1; one client serves both transports.
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(agent())
+            .build()
+            .map_err(|e| SyncError::BadUrl { url: relay.url.clone(), reason: e.to_string() })?;
+        Ok(Self {
+            local,
+            relay,
+            endpoint,
+            remote,
+            client,
+            commands,
+            rounds: Vec::new(),
+            next_round: 1,
+            started: Instant::now(),
+            synced_kept_at: 0,
+        })
+    }
+
+    /// Runs until the replica lets go of the command channel.
+    pub(super) async fn run(mut self) {
+        let mut failures = 0;
+        loop {
+            self.local.shared.board.set_link(Link::Connecting);
+            let connected = self.connect().await;
+            self.take_commands();
+            let (error, reached) = match connected {
+                Ok(connection) => (self.run_session(connection).await, true),
+                Err(error) => (Some(error), false),
+            };
+            let Some(error) = error else { return };
+            failures = if reached { 1 } else { failures + 1 };
+            self.note_failure(&error, reached).await;
+            self.local.shared.board.set_link(Link::Waiting);
+            tokio::select! {
+                () = tokio::time::sleep(retry_delay(failures)) => {}
+                command = self.commands.recv() => match command {
+                    Some(command) => self.take_command(command),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Connection, SyncError> {
+        let hello = Message::Hello(Hello {
+            version_min: proto::VERSION_MIN,
+            version_max: proto::VERSION_MAX,
+            device: self.local.shared.device,
+            space: SpaceId::DEFAULT,
+            agent: agent(),
+        });
+        let mut refused: Option<(Option<String>, String)> = None;
+        loop {
+            let token = self.token(refused.is_some()).await?;
+            if let Some((before, reason)) = refused.take()
+                && before == token
+            {
+                return Err(SyncError::AuthNeeded { reason });
+            }
+            let transport = self.relay.transport;
+            match connect(&self.client, &self.endpoint, transport, token.clone(), hello.clone()).await {
+                Ok(connection) => return Ok(connection),
+                Err(ConnectError::Unauthorized(reason)) if token.is_none() => {
+                    return Err(SyncError::AuthNeeded { reason });
+                }
+                Err(ConnectError::Unauthorized(reason)) => refused = Some((token, reason)),
+                Err(ConnectError::Other(error)) => return Err(error),
+            }
+        }
+    }
+
+    async fn token(&self, rejected: bool) -> Result<Option<String>, SyncError> {
+        match &self.relay.token {
+            None => Ok(None),
+            Some(provider) => {
+                let token = provider(TokenRequest { rejected }).await;
+                token.map(Some).map_err(|reason| SyncError::AuthNeeded { reason })
+            }
+        }
+    }
+
+    /// Runs a session to its end. `None` if the replica let go.
+    async fn run_session(&mut self, connection: Connection) -> Option<SyncError> {
+        let remote = self.remote;
+        let begun = self
+            .local
+            .writer
+            .submit(Durability::Normal, move |tx, core| core.begin_session(tx, remote))
+            .await;
+        let (position, reseeding): (Option<Position>, bool) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Some(SyncError::Storage(error)),
+        };
+        let live = connection.live;
+        let device = self.local.shared.device;
+        let mut session =
+            ClientSession::new(device, SpaceId::DEFAULT, agent(), position, live, self.started.elapsed());
+        for round in &mut self.rounds {
+            round.attempts += 1;
+            session.request_round(round.id, self.started.elapsed());
+        }
+        let mut running = Running {
+            session,
+            connection,
+            loading: None.into(),
+            applying: None.into(),
+            reseeding,
+            progress: (position.map_or(0, |position| position.seq), 0),
+            bytes: (0, 0),
+            was_idle: false,
+        };
+        let outcome = self.drive(&mut running).await;
+        self.count_bytes(&mut running);
+        // What is under way in the store goes on; only its answer is no longer waited for.
+        outcome.err().flatten()
+    }
+
+    /// `Err(None)` if the replica let go, `Err(Some)` when the session is over.
+    async fn drive(&mut self, running: &mut Running) -> Result<(), Option<SyncError>> {
+        let poll = if running.connection.live { limits::FOREIGN_WRITE_POLL } else { limits::POST_POLL };
+        let mut poll = tokio::time::interval_at(tokio::time::Instant::now() + poll, poll);
+        loop {
+            while let Some(effect) = running.session.poll_effect() {
+                self.carry_out(running, effect).await?;
+            }
+            self.show(running).await;
+            let now = self.started.elapsed();
+            let timeout = running.session.poll_timeout().unwrap_or(now).saturating_sub(now);
+            let saturated = running.session.is_saturated();
+            tokio::select! {
+                message = running.connection.incoming.recv(), if !saturated => {
+                    let message = message.unwrap_or_else(|| Err(SyncError::Offline {
+                        reason: "the connection was lost".into(),
+                    }))?;
+                    running.session.handle_message(message, self.started.elapsed());
+                }
+                Some(batch) = &mut running.loading => {
+                    running.loading = None.into();
+                    running.session.handle_outbox(batch.map_err(SyncError::Storage)?, self.started.elapsed());
+                }
+                Some(applied) = &mut running.applying => {
+                    running.applying = None.into();
+                    let applied = applied.map_err(SyncError::Storage)?;
+                    self.count_applied(running, applied);
+                    running.session.handle_applied(self.started.elapsed());
+                }
+                command = self.commands.recv() => {
+                    let Some(command) = command else { return Err(None) };
+                    self.take_command(command);
+                    if let Some(round) = self.rounds.last() {
+                        running.session.request_round(round.id, self.started.elapsed());
+                    }
+                }
+                () = self.local.shared.outbox.notified() => {
+                    running.session.handle_outbox_changed(self.started.elapsed());
+                }
+                () = tokio::time::sleep(timeout) => running.session.handle_timeout(self.started.elapsed()),
+                _ = poll.tick() => self.look_around(running),
+            }
+        }
+    }
+
+    async fn carry_out(
+        &mut self,
+        running: &mut Running,
+        effect: ClientEffect,
+    ) -> Result<(), Option<SyncError>> {
+        let remote = self.remote;
+        let writer = &self.local.writer;
+        match effect {
+            // A closed channel: the reading half tells why.
+            ClientEffect::Send(message) => _ = running.connection.outgoing.send(message).await,
+            ClientEffect::LoadOutbox { after_row } => {
+                let batch =
+                    writer.submit(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after_row));
+                running.loading = Some(batch.boxed()).into();
+            }
+            ClientEffect::Apply { entries, receipts, position, head } => {
+                let settled = receipts.iter().filter(|receipt| receipt.result.is_ok()).count() as u64;
+                let count = entries.len() as u64;
+                let done = position.map_or(running.progress.0, |position| position.seq);
+                let total = head.max(running.progress.1).max(done);
+                let local = self.local.clone();
+                let apply = async move {
+                    let incoming = prepare_entries(&local, entries).await?;
+                    let receive = local.writer.submit(Durability::Normal, move |tx, core| {
+                        core.receive(tx, remote, incoming, &receipts, position)
+                    });
+                    Ok(Applied { received: receive.await?, entries: count, settled, progress: (done, total) })
+                };
+                running.applying = Some(apply.boxed()).into();
+            }
+            ClientEffect::ResetPosition => {
+                tracing::warn!(
+                    "the relay's log is not the one that was read before; reading it from the start"
+                );
+                let reset = writer.submit(Durability::Full, move |tx, core| core.reset_position(tx, remote));
+                reset.await.map_err(SyncError::Storage)?;
+                running.reseeding = true;
+                running.session.handle_position_reset(self.started.elapsed());
+            }
+            ClientEffect::CaughtUp if running.reseeding => {
+                let finish = writer.submit(Durability::Full, move |tx, core| core.finish_reseed(tx, remote));
+                finish.await.map_err(SyncError::Storage)?;
+                running.reseeding = false;
+                running.session.handle_outbox_changed(self.started.elapsed());
+            }
+            ClientEffect::CaughtUp => {}
+            ClientEffect::RoundDone { round } => {
+                self.count_bytes(running);
+                self.finish_round(round).await.map_err(SyncError::Storage)?;
+            }
+            ClientEffect::End(reason) => return Err(Some(end_error(reason))),
+        }
+        Ok(())
+    }
+
+    /// Looks for what nobody reports: writes of another process, and over `POST` entries of other devices.
+    fn look_around(&mut self, running: &mut Running) {
+        if !running.session.is_idle() {
+            return;
+        }
+        if !running.connection.live {
+            let round = self.next_round;
+            self.next_round += 1;
+            running.session.request_round(round, self.started.elapsed());
+        } else if self.local.readers.read(|tx| tx.count_pending()).is_ok_and(|pending| pending > 0) {
+            running.session.handle_outbox_changed(self.started.elapsed());
+        }
+    }
+
+    /// Publishes how it goes; when everything is synced, also for the next start.
+    async fn show(&mut self, running: &mut Running) {
+        let idle = running.session.is_idle();
+        let board = &self.local.shared.board;
+        if !idle {
+            running.was_idle = false;
+            return board.set_link(Link::Busy { done: running.progress.0, total: running.progress.1 });
+        }
+        board.set_link(Link::Idle);
+        if running.was_idle || board.current().pending > 0 {
+            return;
+        }
+        running.was_idle = true;
+        let now = time::now_ms();
+        board.set_synced(now);
+        if now - self.synced_kept_at >= limits::SYNCED_AT_KEPT_EVERY.as_millis() as i64 {
+            self.synced_kept_at = now;
+            let remote = self.remote;
+            // Nobody depends on it: if it fails, an older time is shown after the next start.
+            drop(self.local.writer.submit(Durability::Normal, move |tx, _| tx.set_synced(remote, now)));
+        }
+    }
+
+    fn take_commands(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            self.take_command(command);
+        }
+    }
+
+    fn take_command(&mut self, Command::Round(reply): Command) {
+        let id = self.next_round;
+        self.next_round += 1;
+        self.rounds.push(Round {
+            id,
+            reply,
+            started: Instant::now(),
+            started_at: time::now_ms(),
+            summary: SyncSummary::default(),
+            attempts: 0,
+        });
+    }
+
+    fn count_applied(&mut self, running: &mut Running, applied: Applied) {
+        running.progress = applied.progress;
+        for round in &mut self.rounds {
+            let summary = &mut round.summary;
+            summary.received += applied.entries;
+            summary.sent += applied.settled;
+            summary.quarantined += applied.received.quarantined;
+            for (name, counts) in &applied.received.collections {
+                let CollectionCounts { new, updated, deleted, conflicts } = *counts;
+                let sum = summary.collections.entry(name.clone()).or_default();
+                sum.new += new;
+                sum.updated += updated;
+                sum.deleted += deleted;
+                sum.conflicts += conflicts;
+            }
+        }
+    }
+
+    fn count_bytes(&mut self, running: &mut Running) {
+        let traffic = &running.connection.traffic;
+        let now = (traffic.up.load(Ordering::Relaxed), traffic.down.load(Ordering::Relaxed));
+        for round in &mut self.rounds {
+            round.summary.bytes_up += now.0 - running.bytes.0;
+            round.summary.bytes_down += now.1 - running.bytes.1;
+        }
+        running.bytes = now;
+    }
+
+    async fn finish_round(&mut self, id: u64) -> Result<(), StorageError> {
+        let Some(at) = self.rounds.iter().position(|round| round.id == id) else { return Ok(()) };
+        let mut round = self.rounds.remove(at);
+        let duration = round.started.elapsed().as_millis();
+        round.summary.duration_ms = duration as u64;
+        let now = time::now_ms();
+        let row = RoundRow {
+            remote: self.remote,
+            started_at: round.started_at,
+            duration_ms: duration as i64,
+            summary: serde_json::to_string(&round.summary).unwrap_or_default(),
+        };
+        let kept =
+            self.local.writer.submit(Durability::Normal, move |tx, _| tx.finish_round(&row, now)).await;
+        self.local.shared.board.set_synced(now);
+        _ = round.reply.send(kept.clone().map(|()| round.summary).map_err(SyncError::Storage));
+        kept
+    }
+
+    /// Tells those who wait, and keeps the error for the status. A round whose connection broke is tried again.
+    async fn note_failure(&mut self, error: &SyncError, reached: bool) {
+        tracing::info!(code = error.code(), %error, "the sync session ended");
+        let retry = reached && error.is_retryable();
+        for round in self.rounds.extract_if(.., |round| !retry || round.attempts >= limits::ROUND_ATTEMPTS) {
+            _ = round.reply.send(Err(error.clone()));
+        }
+        let last = LastError { code: error.code().into(), message: error.to_string(), at: time::now_ms() };
+        let json = serde_json::to_string(&last).unwrap_or_default();
+        let remote = self.remote;
+        self.local.shared.board.set_error(last);
+        // If this cannot be kept, the status of this process still shows it.
+        _ = self.local.writer.submit(Durability::Normal, move |tx, _| tx.set_last_error(remote, &json)).await;
+    }
+}
+
+/// Opens entries on all cores if there are many; a few are merged in the transaction at once.
+async fn prepare_entries(
+    local: &Arc<Local>,
+    entries: Vec<Entry>,
+) -> Result<crate::engine::Incoming, StorageError> {
+    if entries.len() < limits::PARALLEL_FROM_DOCUMENTS {
+        return Ok(prepare(entries, |_| false));
+    }
+    let local = local.clone();
+    let prepared = tokio::task::spawn_blocking(move || {
+        let keys: Vec<_> = entries.iter().map(|entry| entry.document).collect();
+        let known = local.readers.read(|tx| tx.known_documents(&keys))?;
+        Ok(prepare(entries, |key| !known.contains(&key)))
+    });
+    prepared.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string())))
+}
+
+fn retry_delay(failures: usize) -> Duration {
+    let last = limits::RETRY_DELAYS.len() - 1;
+    let base = limits::RETRY_DELAYS[(failures.max(1) - 1).min(last)];
+    let mut random = [0];
+    // Without randomness devices come back in step, which is no reason not to come back.
+    _ = getrandom::fill(&mut random);
+    base + base.mul_f64(f64::from(random[0]) / 255.0 / 4.0)
+}
+
+fn end_error(reason: EndReason) -> SyncError {
+    match reason {
+        EndReason::Version(reason) => SyncError::Version { reason },
+        EndReason::Silence => SyncError::Offline { reason: reason.to_string() },
+        EndReason::Relay { .. } | EndReason::Protocol(_) => SyncError::Relay { reason: reason.to_string() },
+    }
+}
+
+fn agent() -> String {
+    concat!("motet/", env!("CARGO_PKG_VERSION")).to_owned()
+}

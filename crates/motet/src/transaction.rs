@@ -1,0 +1,206 @@
+//! Several documents, one commit.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use crate::collection::{Record, shape_error};
+use crate::doc::Fields;
+use crate::engine::{Core, Patch, diff};
+use crate::error::WriteError;
+use crate::status::Version;
+use crate::store::{Ticket, Tx};
+
+/// A running transaction; see [`Replica::transaction`](crate::Replica::transaction). It sees its own writes.
+pub struct Transaction<'t> {
+    tx: Tx<'t>,
+    core: &'t mut Core,
+}
+
+/// A write that was handed over. Await it, or wait for it with [`durable`](Self::durable); dropping it does not take
+/// the write back. Writes that are handed over one after another and waited for later share their fsyncs.
+#[must_use = "without waiting, nobody learns whether the write succeeded"]
+pub struct PendingWrite<R>(Ticket<R, WriteError>);
+
+impl<R> PendingWrite<R> {
+    pub(crate) fn new(ticket: Ticket<R, WriteError>) -> Self {
+        Self(ticket)
+    }
+
+    /// Waits until the write survives a crash.
+    ///
+    /// # Errors
+    /// As the call that handed it over.
+    pub fn durable(self) -> Result<R, WriteError> {
+        self.0.wait()
+    }
+}
+
+impl<R> Future for PendingWrite<R> {
+    type Output = Result<R, WriteError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+impl<'t> Transaction<'t> {
+    pub(crate) fn new(tx: Tx<'t>, core: &'t mut Core) -> Self {
+        Self { tx, core }
+    }
+
+    /// Adds a document and returns its id: the value's own `id` field if it has one, else a new UUID.
+    ///
+    /// # Errors
+    /// [`WriteError::BadValue`] if the value is no object, [`WriteError::BadName`] if collection or id cannot be
+    /// used.
+    pub fn insert<T: Serialize>(&mut self, collection: &str, value: &T) -> Result<String, WriteError> {
+        let (id, fields) = to_fields(value)?;
+        let id = id.unwrap_or_else(new_id);
+        self.put_fields(collection, &id, fields, None)?;
+        Ok(id)
+    }
+
+    /// Makes the document `id`, or changes those fields of it that `value` names.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub fn put<T: Serialize>(
+        &mut self,
+        collection: &str,
+        id: &str,
+        value: &T,
+    ) -> Result<Version, WriteError> {
+        let (_, fields) = to_fields(value)?;
+        self.put_fields(collection, id, fields, None)
+    }
+
+    /// [`put`](Self::put), as an edit of the version `base`: what was written since then is merged, not reverted.
+    ///
+    /// # Errors
+    /// [`WriteError::UnknownVersion`] if this device does not hold that version; else as [`insert`](Self::insert).
+    pub fn put_at<T: Serialize>(
+        &mut self,
+        collection: &str,
+        id: &str,
+        value: &T,
+        base: &Version,
+    ) -> Result<Version, WriteError> {
+        let (_, fields) = to_fields(value)?;
+        self.put_fields(collection, id, fields, Some(base))
+    }
+
+    /// The document `id`, or `None` if there is none.
+    ///
+    /// # Errors
+    /// [`WriteError::BadValue`] if the document does not have the shape of `T`.
+    pub fn get<T: DeserializeOwned + Serialize>(
+        &mut self,
+        collection: &str,
+        id: &str,
+    ) -> Result<Option<Record<T>>, WriteError> {
+        let Some((fields, version)) = self.core.get(self.tx, collection, id)? else { return Ok(None) };
+        let record = Record::new(id.to_owned(), fields, version).map_err(|reason| WriteError::BadValue {
+            reason: shape_error(collection, id, reason).to_string(),
+        })?;
+        Ok(Some(record))
+    }
+
+    /// Writes back a record that was read: only what the app changed becomes ops, based on the version it was read
+    /// at. Fields that `T` does not know stay.
+    ///
+    /// # Errors
+    /// [`WriteError::NotFound`] if the document is gone; else as [`insert`](Self::insert).
+    pub fn update<T: Serialize>(
+        &mut self,
+        collection: &str,
+        record: &Record<T>,
+    ) -> Result<Version, WriteError> {
+        let (_, fields) = to_fields(&record.value)?;
+        let patch = diff(&record.base, &fields);
+        self.core.update(self.tx, collection, &record.id, &patch, Some(&record.version))
+    }
+
+    /// Sets single fields of a document that exists.
+    ///
+    /// # Errors
+    /// [`WriteError::NotFound`] if there is no such document; else as [`insert`](Self::insert).
+    pub fn set<T: Serialize>(
+        &mut self,
+        collection: &str,
+        id: &str,
+        fields: &T,
+    ) -> Result<Version, WriteError> {
+        let (_, set) = to_fields(fields)?;
+        self.core.update(self.tx, collection, id, &Patch { set, remove: Vec::new() }, None)
+    }
+
+    /// Replaces `delete` characters (Unicode code points) from `position` on by `insert`, in a text field.
+    ///
+    /// # Errors
+    /// [`WriteError::BadValue`] if the field is no text or the range lies outside of it; [`WriteError::NotFound`].
+    pub fn splice_text(
+        &mut self,
+        collection: &str,
+        id: &str,
+        field: &str,
+        position: usize,
+        delete: usize,
+        insert: &str,
+    ) -> Result<Version, WriteError> {
+        self.core.splice_text(self.tx, collection, id, field, position, delete, insert)
+    }
+
+    /// Deletes a document. An edit that another device makes without knowing of it brings the document back.
+    ///
+    /// # Errors
+    /// [`WriteError::NotFound`] if there is no such document.
+    pub fn delete(&mut self, collection: &str, id: &str) -> Result<(), WriteError> {
+        self.core.delete(self.tx, collection, id)
+    }
+
+    fn put_fields(
+        &mut self,
+        collection: &str,
+        id: &str,
+        set: Fields,
+        base: Option<&Version>,
+    ) -> Result<Version, WriteError> {
+        self.core.put(self.tx, collection, id, &Patch { set, remove: Vec::new() }, base)
+    }
+}
+
+/// The fields of a value, and its `id`, which names the document and is no field of it.
+pub(crate) fn to_fields<T: Serialize>(value: &T) -> Result<(Option<String>, Fields), WriteError> {
+    let bad = |reason: String| WriteError::BadValue { reason };
+    match serde_json::to_value(value).map_err(|e| bad(e.to_string()))? {
+        Json::Object(mut fields) => {
+            let id = match fields.remove("id") {
+                None | Some(Json::Null) => None,
+                Some(Json::String(id)) => Some(id).filter(|id| !id.is_empty()),
+                Some(Json::Number(id)) => Some(id.to_string()),
+                Some(other) => return Err(bad(format!("an id is a string, not {other}"))),
+            };
+            Ok((id, fields))
+        }
+        other => {
+            let kind = match other {
+                Json::Null => "null",
+                Json::Bool(_) => "a boolean",
+                Json::Number(_) => "a number",
+                Json::String(_) => "a string",
+                Json::Array(_) => "an array",
+                Json::Object(_) => "an object",
+            };
+            Err(bad(format!("a document is an object, not {kind}")))
+        }
+    }
+}
+
+fn new_id() -> String {
+    Uuid::now_v7().to_string()
+}
