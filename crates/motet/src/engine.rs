@@ -288,6 +288,9 @@ impl store::Engine for Core {
         for (key, loaded) in self.in_transaction.drain() {
             self.cache.put(key, loaded);
         }
+        if settings_changed {
+            self.shared.board.set_remote(!self.remotes.is_empty());
+        }
         if pending != 0 {
             self.shared.board.add_pending(pending);
         }

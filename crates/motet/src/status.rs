@@ -228,6 +228,10 @@ impl StatusBoard {
         self.update(|parts| parts.pending = (parts.pending + delta).max(0));
     }
 
+    pub(crate) fn set_remote(&self, has_remote: bool) {
+        self.update(|parts| parts.has_remote = has_remote);
+    }
+
     pub(crate) fn set_link(&self, link: Link) {
         self.update(|parts| parts.link = link);
     }

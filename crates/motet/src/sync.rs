@@ -78,6 +78,8 @@ pub struct SyncSummary {
     pub bytes_up: u64,
     /// Bytes received.
     pub bytes_down: u64,
+    /// Messages sent; on an unchanged space one, a round trip.
+    pub messages_up: u64,
     /// How long the round took, in milliseconds.
     pub duration_ms: u64,
 }
@@ -150,7 +152,8 @@ impl fmt::Display for SyncSummary {
                 [(counts.updated, "updated"), (counts.new, "new"), (counts.deleted, "deleted")]
             {
                 if count > 0 {
-                    let noun = if words.is_empty() { format!(" {name}") } else { String::new() };
+                    let singular = name.strip_suffix('s').filter(|_| count == 1).unwrap_or(name);
+                    let noun = if words.is_empty() { format!(" {singular}") } else { String::new() };
                     words.push(format!("{count}{noun} {word}"));
                 }
             }

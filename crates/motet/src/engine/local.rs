@@ -103,6 +103,7 @@ impl Core {
         delete: usize,
         insert: &str,
     ) -> Result<Version, WriteError> {
+        check_size(insert.len())?;
         let row = live(tx, collection, name)?;
         let mut loaded = self.take(tx, row)?;
         let texts = self.text_fields(collection);
@@ -132,6 +133,8 @@ impl Core {
         base: Option<&Version>,
         kind: ChangeKind,
     ) -> Result<Version, WriteError> {
+        // Before Automerge works on it for minutes.
+        check_size(patch.set.values().map(text_bytes).sum())?;
         let texts = self.text_fields(&loaded.row.collection);
         let base = base.map(Version::hashes);
         let edit = self.edit(&texts, base.as_deref());
@@ -157,11 +160,7 @@ impl Core {
             self.put_back(loaded);
             return Ok(version);
         }
-        let bytes = changes.iter().map(|change| change.raw_bytes().len()).sum();
-        let limit = proto::ENTRY_PAYLOAD_BYTES - 2 * (proto::NAME_BYTES + proto::DEVICE_NAME_BYTES);
-        if bytes > limit {
-            return Err(WriteError::TooLarge { bytes, limit });
-        }
+        check_size(changes.iter().map(|change| change.raw_bytes().len()).sum())?;
         let key = loaded.row.key;
         self.commit(tx, loaded, &Commit { changes, origin: None, touched, kind }, time::now_ms())?;
         Ok(Version(self.in_write.get(&key).map(|loaded| loaded.row.heads.clone()).unwrap_or_default()))
@@ -200,6 +199,21 @@ fn diff_into(old: &Fields, new: &Fields, path: &mut Vec<String>, remove: &mut Ve
         remove.push(path.iter().cloned().chain([key.clone()]).collect());
     }
     set
+}
+
+/// What a write adds must fit into one entry, or it could never be sent.
+fn check_size(bytes: usize) -> Result<(), WriteError> {
+    let limit = proto::ENTRY_PAYLOAD_BYTES - 4 * (proto::NAME_BYTES + proto::DEVICE_NAME_BYTES);
+    if bytes > limit { Err(WriteError::TooLarge { bytes, limit }) } else { Ok(()) }
+}
+
+fn text_bytes(value: &Json) -> usize {
+    match value {
+        Json::String(text) => text.len(),
+        Json::Array(items) => items.iter().map(text_bytes).sum(),
+        Json::Object(fields) => fields.values().map(text_bytes).sum(),
+        _ => 1,
+    }
 }
 
 fn live(tx: Tx<'_>, collection: &str, name: &str) -> Result<DocumentRow, WriteError> {

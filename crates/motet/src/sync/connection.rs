@@ -40,11 +40,28 @@ pub(super) struct Connection {
     pub(super) live: bool,
 }
 
-/// Bytes of frames sent and received.
+/// Bytes of frames sent and received, and messages sent.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
-    pub(super) up: AtomicU64,
-    pub(super) down: AtomicU64,
+    up: AtomicU64,
+    down: AtomicU64,
+    messages_up: AtomicU64,
+}
+
+impl Traffic {
+    /// Bytes up, bytes down, messages up so far.
+    pub(super) fn now(&self) -> [u64; 3] {
+        [&self.up, &self.down, &self.messages_up].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    fn sent(&self, bytes: usize, messages: usize) {
+        self.up.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.messages_up.fetch_add(messages as u64, Ordering::Relaxed);
+    }
+
+    fn received(&self, bytes: usize) {
+        self.down.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 /// Why a connection was not opened.
@@ -145,7 +162,7 @@ async fn web_socket(
     tokio::spawn(async move {
         while let Some(message) = to_send.recv().await {
             let frame = frame::encode(&message);
-            counted.up.fetch_add(frame.len() as u64, Ordering::Relaxed);
+            counted.sent(frame.len(), 1);
             if sink.send(WsMessage::Binary(Bytes::from(frame))).await.is_err() {
                 // The reading half reports why.
                 return;
@@ -158,7 +175,7 @@ async fn web_socket(
         loop {
             let result = match stream.next().await {
                 Some(Ok(WsMessage::Binary(bytes))) => {
-                    counted.down.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    counted.received(bytes.len());
                     frame::decode(&bytes).map_err(|e| relay_error(&e.to_string()))
                 }
                 Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_))) => continue,
@@ -233,7 +250,7 @@ impl Exchange {
         let mut body = Vec::new();
         write_delimited(hello, &mut body);
         messages.iter().for_each(|message| write_delimited(message, &mut body));
-        self.traffic.up.fetch_add(body.len() as u64, Ordering::Relaxed);
+        self.traffic.sent(body.len(), 1 + messages.len());
         let mut request = self
             .client
             .post(self.url.clone())
@@ -266,7 +283,7 @@ impl Exchange {
             }
             body.extend_from_slice(&chunk);
         }
-        self.traffic.down.fetch_add(body.len() as u64, Ordering::Relaxed);
+        self.traffic.received(body.len());
         Ok(body)
     }
 }

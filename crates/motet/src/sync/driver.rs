@@ -1,7 +1,6 @@
 //! Joins a session with the store, the clock and a connection, and comes back after every interruption.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
@@ -58,7 +57,8 @@ struct Running {
     reseeding: bool,
     /// Entries of the log that are read, and that there are.
     progress: (u64, u64),
-    bytes: (u64, u64),
+    /// Traffic that is counted already.
+    traffic: [u64; 3],
     was_idle: bool,
 }
 
@@ -189,7 +189,7 @@ impl Driver {
             applying: None.into(),
             reseeding,
             progress: (position.map_or(0, |position| position.seq), 0),
-            bytes: (0, 0),
+            traffic: [0; 3],
             was_idle: false,
         };
         let outcome = self.drive(&mut running).await;
@@ -229,6 +229,7 @@ impl Driver {
                 }
                 command = self.commands.recv() => {
                     let Some(command) = command else { return Err(None) };
+                    self.count_bytes(running);
                     self.take_command(command);
                     if let Some(round) = self.rounds.last() {
                         running.session.request_round(round.id, self.started.elapsed());
@@ -373,13 +374,14 @@ impl Driver {
     }
 
     fn count_bytes(&mut self, running: &mut Running) {
-        let traffic = &running.connection.traffic;
-        let now = (traffic.up.load(Ordering::Relaxed), traffic.down.load(Ordering::Relaxed));
+        let now = running.connection.traffic.now();
+        let [up, down, messages] = std::array::from_fn(|i| now[i] - running.traffic[i]);
         for round in &mut self.rounds {
-            round.summary.bytes_up += now.0 - running.bytes.0;
-            round.summary.bytes_down += now.1 - running.bytes.1;
+            round.summary.bytes_up += up;
+            round.summary.bytes_down += down;
+            round.summary.messages_up += messages;
         }
-        running.bytes = now;
+        running.traffic = now;
     }
 
     async fn finish_round(&mut self, id: u64) -> Result<(), StorageError> {

@@ -59,7 +59,7 @@ impl Story<'_> {
         edit(
             self.laptop,
             "Ka Makani o Uka (hula)",
-            &[("i ka hale", "i ka hale aloha"), ("Pā mai", "Pā mai, pā mai")],
+            &[("i ka hale", "i ka hale aloha"), ("ʻAʻala ka pua", "ʻAʻala mau ka pua")],
         )?;
         let (phone, laptop) = (self.lyrics(self.phone)?, self.lyrics(self.laptop)?);
         self.side_by_side()?;
@@ -69,8 +69,12 @@ impl Story<'_> {
         let first = connected(self.phone, &self.relay.url)?;
         let second = connected(self.laptop, &self.relay.url)?;
         let third = connected(self.phone, &self.relay.url)?;
-        for (name, summary) in [("phone", first), ("laptop", second), ("phone", third)] {
-            self.say(GREY, &format!("{name:>8}  {summary}"));
+        self.say(GREY, &format!("   phone  {first}"));
+        self.say(GREY, &format!("  laptop  {second}"));
+        if third.received > 0 {
+            self.say(GREY, &format!("   phone  {third}"));
+        } else {
+            self.say(GREY, "   phone  the laptop's words have arrived by themselves: it was connected");
         }
         let merged = self.lyrics(self.phone)?;
         self.output.line("");
@@ -127,32 +131,23 @@ impl Story<'_> {
 
     /// The merged lyrics, with each device's new words in its colour, and named beside the line.
     fn whose_words(&self, merged: &str, phone: &str, laptop: &str) {
-        let (phone_words, laptop_words) = (new_words(phone), new_words(laptop));
+        let devices = [(PHONE, "phone", new_words(phone)), (LAPTOP, "laptop", new_words(laptop))];
         for line in merged.lines() {
-            let (mut painted, mut whose) = (String::new(), Vec::new());
-            for (i, word) in line.split(' ').enumerate() {
-                if i > 0 {
-                    painted.push(' ');
-                }
-                let owner = if phone_words.contains(word) {
-                    Some((PHONE, "phone"))
-                } else if laptop_words.contains(word) {
-                    Some((LAPTOP, "laptop"))
-                } else {
-                    None
-                };
-                match owner {
-                    Some((style, name)) => {
-                        painted.push_str(&self.output.paint(style, word));
-                        whose.push(format!("{word} ({name})"));
+            let mut painted = Vec::new();
+            let mut notes = Vec::new();
+            for word in line.split(' ') {
+                match devices.iter().find(|(_, _, words)| words.contains(word)) {
+                    Some((style, name, _)) => {
+                        painted.push(self.output.paint(*style, word));
+                        notes.push(format!("{name}: {word}"));
                     }
-                    None => painted.push_str(word),
+                    None => painted.push(word.to_owned()),
                 }
             }
-            let gap = " ".repeat((COLUMN + 2).saturating_sub(line.chars().count()));
+            let gap = " ".repeat(COLUMN.saturating_sub(line.chars().count()));
             let note =
-                if whose.is_empty() { String::new() } else { format!("{gap}← {}", whose.join(", ")) };
-            self.output.line(&format!("  {painted}{}", self.output.paint(GREY, &note)));
+                if notes.is_empty() { String::new() } else { format!("{gap}  ← {}", notes.join(", ")) };
+            self.output.line(&format!("  {}{}", painted.join(" "), self.output.paint(GREY, &note)));
         }
     }
 

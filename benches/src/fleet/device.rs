@@ -1,0 +1,139 @@
+//! A device's process: carries out one command per line of standard input.
+
+use std::io::BufRead;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use motet::{Event, Relay, Replica, Schema};
+use serde_json::{Value, json};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::TryRecvError;
+
+const COLLECTION: &str = "songs";
+
+pub(crate) fn run(db: &Path, name: &str) {
+    let started = Instant::now();
+    let replica = Replica::builder(db).device_name(name).open().unwrap();
+    replica.apply_schema(&Schema::new().text(COLLECTION, "lyrics").text(COLLECTION, "notes")).unwrap();
+    for line in std::io::stdin().lock().lines() {
+        let command: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let answer = match command["do"].as_str().unwrap() {
+            "create" => create(&replica, Path::new(command["file"].as_str().unwrap())),
+            "sync" => sync(&replica, command["url"].as_str()),
+            "download" => download(&replica, &command, started),
+            "ids" => ids(&replica, command["count"].as_u64().unwrap() as usize),
+            "edit" => edit(&replica, command["id"].as_str().unwrap()),
+            "expect" => expect(replica.events(), command["id"].as_str().unwrap()),
+            "pipeline" => pipeline(&replica, &command),
+            "changes" => changes(db, command["id"].as_str().unwrap()),
+            "digest" => digest(&replica),
+            other => panic!("unknown command {other}"),
+        };
+        println!("{answer}");
+    }
+}
+
+fn create(replica: &Replica, file: &Path) -> Value {
+    let text = std::fs::read_to_string(file).unwrap();
+    let songs: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let begun = Instant::now();
+    for batch in songs.chunks(250) {
+        let batch = batch.to_vec();
+        replica
+            .transaction(move |tx| batch.iter().try_for_each(|song| tx.insert(COLLECTION, song).map(|_| ())))
+            .unwrap();
+    }
+    json!({ "s": begun.elapsed().as_secs_f64() })
+}
+
+fn sync(replica: &Replica, url: Option<&str>) -> Value {
+    let begun = Instant::now();
+    if let Some(url) = url {
+        replica.connect(Relay::new(url)).unwrap();
+    }
+    let summary = replica.sync_now().unwrap();
+    json!({ "s": begun.elapsed().as_secs_f64(), "summary": summary })
+}
+
+/// From the start of a fresh process: until every song is listed and one is opened, edited and committed; until
+/// everything is merged.
+fn download(replica: &Replica, command: &Value, started: Instant) -> Value {
+    let documents = command["documents"].as_u64().unwrap() as usize;
+    replica.connect(Relay::new(command["url"].as_str().unwrap())).unwrap();
+    let merged = {
+        let replica = replica.clone();
+        std::thread::spawn(move || (replica.sync_now().unwrap(), started.elapsed()))
+    };
+    let songs = replica.documents(COLLECTION);
+    while (replica.counts().unwrap().documents as usize) < documents {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let last = songs.list().unwrap().pop().unwrap().id;
+    songs.splice_text(&last, "lyrics", 0, 0, "b").unwrap();
+    let list_open = started.elapsed();
+    let (summary, merged) = merged.join().unwrap();
+    json!({ "list_open_s": list_open.as_secs_f64(), "merged_s": merged.as_secs_f64(), "summary": summary })
+}
+
+fn ids(replica: &Replica, count: usize) -> Value {
+    let mut ids = Vec::new();
+    replica.documents(COLLECTION).for_each(|record| ids.push(record.id)).unwrap();
+    let step = (ids.len() / count).max(1);
+    let chosen: Vec<_> = (0..count).map(|i| ids[(i * step) % ids.len()].clone()).collect();
+    json!(chosen)
+}
+
+fn edit(replica: &Replica, id: &str) -> Value {
+    replica.documents(COLLECTION).splice_text(id, "lyrics", 0, 0, "x").unwrap();
+    json!({ "at_us": now_us() })
+}
+
+/// Waits until the app is told that another device has changed the document.
+fn expect(mut events: Receiver<Event>, id: &str) -> Value {
+    let limit = Instant::now() + Duration::from_secs(30);
+    loop {
+        match events.try_recv() {
+            Ok(event) if event.remote && event.id == id => return json!({ "at_us": now_us() }),
+            Ok(_) => {}
+            // A blocking wait would cost a wake-up that an app in its own event loop does not pay either.
+            Err(TryRecvError::Empty) => std::thread::sleep(Duration::from_micros(20)),
+            Err(error) => panic!("{error}"),
+        }
+        assert!(Instant::now() < limit, "the edit of {id} does not arrive");
+    }
+}
+
+fn pipeline(replica: &Replica, command: &Value) -> Value {
+    let (id, edits) = (command["id"].as_str().unwrap(), command["edits"].as_u64().unwrap());
+    let songs = replica.documents(COLLECTION);
+    let writes: Vec<_> = (0..edits).map(|_| songs.splice_text_async(id, "lyrics", 0, 0, "y")).collect();
+    for write in writes {
+        write.durable().unwrap();
+    }
+    json!({ "at_us": now_us() })
+}
+
+/// Distinct changes of a document in the database.
+fn changes(db: &Path, id: &str) -> Value {
+    let conn = rusqlite::Connection::open(db).unwrap();
+    let sql = "SELECT COUNT(*) FROM change c JOIN document d ON d.id = c.document WHERE d.collection = ? AND d.name = ?";
+    json!(conn.query_row(sql, [COLLECTION, id], |row| row.get::<_, i64>(0)).unwrap())
+}
+
+/// Hash over ids, versions and values of all songs.
+fn digest(replica: &Replica) -> Value {
+    let mut hash = blake3::Hasher::new();
+    let mut count = 0;
+    replica
+        .documents(COLLECTION)
+        .for_each(|record| {
+            count += 1;
+            hash.update(format!("{} {} {}\n", record.id, record.version, record.value).as_bytes());
+        })
+        .unwrap();
+    json!({ "documents": count, "hash": hash.finalize().to_string() })
+}
+
+fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64
+}

@@ -1,0 +1,258 @@
+//! What the integration tests share: real relays, real devices, real programs.
+#![allow(clippy::unwrap_used, reason = "test support: a failure here is a failed test")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use motet::{Relay, Replica, Schema, SyncSummary};
+use serde_json::Value;
+
+/// A relay in this process, on a port of its own, until it is dropped.
+pub struct TestRelay {
+    address: std::net::SocketAddr,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl TestRelay {
+    /// Starts a relay with one local account.
+    pub fn start(data: &Path) -> Self {
+        Self::start_with(data, motet_relay::auth::Auth::Local, 0)
+    }
+
+    /// Starts a relay on a given port; 0 takes a free one.
+    pub fn start_with(data: &Path, auth: motet_relay::auth::Auth, port: u16) -> Self {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let config = motet_relay::Config { data: data.to_owned(), auth };
+        let thread = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = bind(port).await;
+                tell.send(listener.local_addr().unwrap()).unwrap();
+                motet_relay::run(listener, config, async move { _ = stopped.await }).await.unwrap();
+            });
+        });
+        Self { address: told.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Where devices find it.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The address it listens on.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for TestRelay {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            _ = thread.join();
+        }
+    }
+}
+
+/// A port that was just given up may take a moment to be free again.
+async fn bind(port: u16) -> tokio::net::TcpListener {
+    for _ in 0..200 {
+        match tokio::net::TcpListener::bind(("127.0.0.1", port)).await {
+            Ok(listener) => return listener,
+            Err(_) => tokio::time::sleep(Duration::from_millis(25)).await,
+        }
+    }
+    panic!("port {port} does not become free");
+}
+
+/// A device with `lyrics` and `notes` of `pieces` declared as texts.
+pub fn device(dir: &Path, name: &str) -> Replica {
+    let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
+    replica.apply_schema(&Schema::new().text("pieces", "lyrics").text("pieces", "notes")).unwrap();
+    replica
+}
+
+/// Connects, runs a round, and disconnects.
+pub fn sync(replica: &Replica, url: &str) -> SyncSummary {
+    replica.connect(Relay::new(url)).unwrap();
+    let summary = replica.sync_now().unwrap();
+    replica.disconnect();
+    summary
+}
+
+/// Every document of every collection as the app sees it, with its version.
+pub fn contents(replica: &Replica) -> Vec<(String, String, String, Value)> {
+    let mut all = Vec::new();
+    for collection in replica.collections().unwrap() {
+        for record in replica.documents(&collection).list().unwrap() {
+            all.push((
+                collection.clone(),
+                record.id.clone(),
+                record.version.to_string(),
+                record.value.clone(),
+            ));
+        }
+    }
+    all
+}
+
+/// Waits until `done` holds; panics after `limit`.
+pub fn wait_until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A program of the workspace; `cargo xtask test` builds them before the tests run.
+pub fn program(name: &str) -> PathBuf {
+    // target/debug/deps/test-… -> target/debug/name
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    path.push(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.exists(), "{} is not built; run the tests with `cargo xtask test`", path.display());
+    path
+}
+
+/// The command line on one database.
+pub struct Cli {
+    db: PathBuf,
+}
+
+impl Cli {
+    /// The command line on the database `name` in `dir`.
+    pub fn new(dir: &Path, name: &str) -> Self {
+        Self { db: dir.join(format!("{name}.db")) }
+    }
+
+    /// The same, after `init` with a relay.
+    pub fn init(dir: &Path, name: &str, relay: &str) -> Self {
+        let cli = Self::new(dir, name);
+        cli.ok(&["init", "--device", name, "--relay", relay]);
+        cli
+    }
+
+    /// The database file.
+    pub fn db(&self) -> &Path {
+        &self.db
+    }
+
+    /// A command, not yet run.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program("motet"));
+        command.arg("--db").arg(&self.db).args(args).env_remove("MOTET_DB").env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs a command.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Runs a command with something on standard input.
+    pub fn run_with(&self, args: &[&str], input: &str) -> Output {
+        use std::io::Write;
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that fails early may not read its input.
+        _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    }
+
+    /// Runs a command that must succeed; returns what it printed.
+    pub fn ok(&self, args: &[&str]) -> String {
+        success(args, self.run(args))
+    }
+
+    /// The same with standard input.
+    pub fn ok_with(&self, args: &[&str], input: &str) -> String {
+        success(args, self.run_with(args, input))
+    }
+
+    /// Runs a command that must succeed and reads its JSON.
+    pub fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(args)).unwrap()
+    }
+}
+
+fn success(args: &[&str], output: Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?} failed with {:?}: {stderr}", output.status.code());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The relay as a process, killed when dropped.
+pub struct RelayProcess {
+    child: Child,
+    address: String,
+}
+
+impl RelayProcess {
+    /// Starts the relay and waits until it says where it listens.
+    pub fn start(data: &Path, listen: &str, more: &[&str]) -> Self {
+        let mut child = Command::new(program("motet-relay"))
+            .args(["--listen", listen, "--data"])
+            .arg(data)
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split(',').next());
+        let address = address.unwrap_or_else(|| panic!("the relay said {line:?}")).to_owned();
+        Self { child, address }
+    }
+
+    /// Where devices find it.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Host and port.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; returns how long it took to end.
+    pub fn terminate(&mut self) -> (Duration, std::process::ExitStatus) {
+        let start = Instant::now();
+        let kill = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        let status = self.child.wait().unwrap();
+        (start.elapsed(), status)
+    }
+}
+
+impl Drop for RelayProcess {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}

@@ -1,0 +1,289 @@
+//! One device: what an app writes is what it reads, and what it does not name stays.
+#![allow(missing_docs)]
+
+use std::time::Duration;
+
+use motet::{Replica, Schema, WriteError, json};
+use motet_tests::{device, wait_until};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json as value};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Piece {
+    title: String,
+    lyrics: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    author: Option<String>,
+}
+
+#[test]
+fn values_of_all_kinds_come_back_exactly_also_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = value!({
+        "null": null, "true": true, "int": -42, "large": 18_446_744_073_709_551_615_u64, "float": 1.5, "tiny": 5e-324,
+        "text": "Aloha ʻoe — 👩‍🎤 e\u{301} \u{0} \"quoted\"", "lyrics": "Haʻaheo ka ua\ni nā pali\n", "empty": "",
+        "list": [1, "zwei", null, [true, { "deep": [] }]], "map": { "a": { "b": "c" }, "leer": {} },
+        "Schlüssel mit Ümläuten/und~Zeichen": "ja"
+    });
+    let id = {
+        let replica = device(dir.path(), "a");
+        replica.documents("pieces").insert(&all).unwrap()
+    };
+    let replica = device(dir.path(), "a");
+    let mut expected = all;
+    expected["id"] = id.clone().into();
+    assert_eq!(replica.documents("pieces").get(&id).unwrap().unwrap().value, expected);
+    assert_eq!(replica.documents("pieces").list().unwrap().len(), 1);
+    assert!(replica.documents("pieces").get("another").unwrap().is_none());
+    assert!(replica.documents("elsewhere").get(&id).unwrap().is_none());
+}
+
+#[test]
+fn a_typed_update_leaves_unknown_fields_alone_and_removes_what_became_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = device(dir.path(), "a");
+    let newer = value!({ "title": "t", "lyrics": "l", "author": "x", "tempo": 96, "tags": ["a"] });
+    let id = replica.documents("pieces").insert(&newer).unwrap();
+    let pieces = replica.collection::<Piece>("pieces");
+    let mut piece = pieces.get(&id).unwrap().unwrap();
+    piece.title = "Kaulana nā pua".into();
+    piece.author = None;
+    pieces.update(&piece).unwrap();
+    let now = replica.documents("pieces").get(&id).unwrap().unwrap().value;
+    assert_eq!(
+        now,
+        value!({ "id": id, "title": "Kaulana nā pua", "lyrics": "l", "tempo": 96, "tags": ["a"] })
+    );
+}
+
+#[test]
+fn an_update_based_on_an_older_version_merges_and_reverts_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = device(dir.path(), "a");
+    let pieces = replica.collection::<Piece>("pieces");
+    let id = pieces
+        .insert(&Piece { title: "t".into(), lyrics: "one\ntwo\nthree\n".into(), author: None })
+        .unwrap();
+    let mut mine = pieces.get(&id).unwrap().unwrap();
+    let mut theirs = pieces.get(&id).unwrap().unwrap();
+    theirs.lyrics = "one!\ntwo\nthree\n".into();
+    theirs.author = Some("them".into());
+    pieces.update(&theirs).unwrap();
+    mine.lyrics = "one\ntwo\nthree!\n".into();
+    pieces.update(&mine).unwrap();
+    let now = pieces.get(&id).unwrap().unwrap();
+    assert_eq!(now.lyrics, "one!\ntwo\nthree!\n");
+    assert_eq!(now.author.as_deref(), Some("them"));
+}
+
+#[test]
+fn only_what_changed_becomes_ops() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let long = "E hoʻi ke aloha i ka pō laʻi\n".repeat(500);
+    let replica = device(dir.path(), "a");
+    let pieces = replica.documents("pieces");
+    let id = pieces.insert(&value!({ "title": "t", "lyrics": long, "flag": false })).unwrap();
+    pieces.put(&id, &value!({ "title": "t", "lyrics": long, "flag": true })).unwrap();
+    pieces.put(&id, &value!({ "title": "t", "lyrics": long, "flag": true })).unwrap();
+    pieces.put(&id, &value!({ "lyrics": long.replacen("aloha", "alohā", 1) })).unwrap();
+    let ops: Vec<usize> = changes(&path).iter().map(|change| change.len()).collect();
+    let text_ops = long.chars().count() + 1;
+    assert_eq!(ops, [text_ops, 2, 1, 2], "text, two registers, one register, one character replaced");
+}
+
+#[test]
+fn text_is_spliced_by_character() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = device(dir.path(), "a");
+    let pieces = replica.documents("pieces");
+    let id = pieces.insert(&value!({ "lyrics": "ʻāina 👩‍🎤", "title": "t" })).unwrap();
+    pieces.splice_text(&id, "lyrics", 0, 2, "Ā").unwrap();
+    pieces.splice_text(&id, "notes", 0, 0, "a declared text begins empty").unwrap();
+    let now = pieces.get(&id).unwrap().unwrap();
+    assert_eq!(
+        (now["lyrics"].as_str(), now["notes"].as_str()),
+        (Some("Āina 👩‍🎤"), Some("a declared text begins empty"))
+    );
+    for (field, at, delete) in
+        [("lyrics", 0, 100), ("lyrics", usize::MAX, 1), ("title", 0, 0), ("none", 0, 0)]
+    {
+        let error = pieces.splice_text(&id, field, at, delete, "x").unwrap_err();
+        assert!(matches!(error, WriteError::BadValue { .. }), "{error}");
+        assert!(error.to_string().contains(field), "{error}");
+    }
+    assert_eq!(pieces.get(&id).unwrap().unwrap().version, now.version, "a refused splice changes nothing");
+}
+
+#[test]
+fn deleting_and_making_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = device(dir.path(), "a");
+    let pieces = replica.documents("pieces");
+    let id =
+        pieces.insert(&value!({ "id": "x", "title": "old", "lyrics": "old words", "extra": 1 })).unwrap();
+    pieces.delete(&id).unwrap();
+    assert!(pieces.get(&id).unwrap().is_none());
+    assert!(pieces.list().unwrap().is_empty());
+    assert!(matches!(pieces.delete(&id), Err(WriteError::NotFound { .. })));
+    assert!(matches!(pieces.set(&id, &value!({ "a": 1 })), Err(WriteError::NotFound { .. })));
+    pieces.insert(&value!({ "id": "x", "title": "new", "lyrics": "new words" })).unwrap();
+    let now = pieces.get("x").unwrap().unwrap().value;
+    assert_eq!(now, value!({ "id": "x", "title": "new", "lyrics": "new words" }));
+}
+
+#[test]
+fn a_transaction_is_all_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = device(dir.path(), "a");
+    let kept = replica.documents("tasks").insert(&value!({ "title": "before" })).unwrap();
+    let refused: Result<(), _> = replica.transaction({
+        let kept = kept.clone();
+        move |tx| {
+            tx.insert("tasks", &json!({ "title": "one" }))?;
+            tx.set("tasks", &kept, &json!({ "title": "changed" }))?;
+            assert_eq!(
+                tx.get::<Value>("tasks", &kept)?.unwrap()["title"],
+                "changed",
+                "it sees its own writes"
+            );
+            Err(WriteError::Rejected("no".into()))
+        }
+    });
+    assert_eq!(refused.unwrap_err().to_string(), "no");
+    let panicked: Result<(), _> = replica.transaction(|tx| {
+        tx.insert("tasks", &json!({ "title": "two" }))?;
+        panic!("an app's own bug");
+    });
+    assert!(panicked.is_err());
+    let titles: Vec<_> =
+        replica.documents("tasks").list().unwrap().iter().map(|r| r["title"].clone()).collect();
+    assert_eq!(titles, ["before"]);
+    replica.documents("tasks").set(&kept, &value!({ "title": "still writable" })).unwrap();
+}
+
+#[test]
+fn many_threads_write_one_document_and_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = device(dir.path(), "a");
+    let id = replica.documents("pieces").insert(&value!({ "lyrics": "" })).unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (replica, id) = (replica.clone(), id.clone());
+            scope.spawn(move || {
+                for i in 0..25 {
+                    replica.documents("pieces").splice_text(&id, "lyrics", 0, 0, "x").unwrap();
+                    replica.documents("tasks").insert(&value!({ "thread": thread, "i": i })).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(replica.documents("pieces").get(&id).unwrap().unwrap()["lyrics"], "x".repeat(100));
+    assert_eq!(replica.documents("tasks").list().unwrap().len(), 100);
+}
+
+#[test]
+fn handles_are_waited_on_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = device(dir.path(), "a");
+    let pieces = replica.documents("pieces");
+    let id = pieces.insert(&value!({ "lyrics": "" })).unwrap();
+    let writes: Vec<_> = (0..200).map(|i| pieces.splice_text_async(&id, "lyrics", i, 0, "a")).collect();
+    for write in writes {
+        write.durable().unwrap();
+    }
+    assert_eq!(pieces.get(&id).unwrap().unwrap()["lyrics"], "a".repeat(200));
+}
+
+#[test]
+fn a_second_handle_on_the_file_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "a"));
+    let id = a.documents("pieces").insert(&value!({ "lyrics": "one\n" })).unwrap();
+    b.documents("pieces").splice_text(&id, "lyrics", 0, 0, "zero\n").unwrap();
+    a.documents("pieces").splice_text(&id, "lyrics", 9, 0, "two\n").unwrap();
+    b.documents("pieces").splice_text(&id, "lyrics", 13, 0, "three\n").unwrap();
+    assert_eq!(a.documents("pieces").get(&id).unwrap().unwrap()["lyrics"], "zero\none\ntwo\nthree\n");
+    assert_eq!(a.device_id(), b.device_id());
+}
+
+#[test]
+fn a_schema_applied_late_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = Replica::open(dir.path().join("a.db")).unwrap();
+    let songs = replica.documents("songs");
+    let id = songs.insert(&value!({ "words": "one two" })).unwrap();
+    replica.apply_schema(&Schema::new().text("songs", "words")).unwrap();
+    assert_eq!(songs.get(&id).unwrap().unwrap()["words"], "one two");
+    songs.splice_text(&id, "words", 7, 0, " three").unwrap();
+    assert_eq!(songs.get(&id).unwrap().unwrap()["words"], "one two three");
+}
+
+#[test]
+fn bad_values_and_names_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = device(dir.path(), "a");
+    let pieces = replica.documents("pieces");
+    for bad in [value!(1), value!([1]), value!("x"), value!(null), value!({ "id": [] }), value!({ "": 1 })] {
+        assert!(matches!(pieces.insert(&bad), Err(WriteError::BadValue { .. })), "{bad}");
+    }
+    let mut deep = value!(1);
+    for _ in 0..100 {
+        deep = value!({ "a": deep });
+    }
+    assert!(pieces.insert(&deep).unwrap_err().to_string().contains("nested"));
+    let long = "x".repeat(513);
+    for name in ["", "a\nb", &long] {
+        assert!(matches!(pieces.put(name, &value!({})), Err(WriteError::BadName { .. })));
+        assert!(matches!(replica.documents(name).put("x", &value!({})), Err(WriteError::BadName { .. })));
+    }
+    let huge = value!({ "lyrics": "x".repeat(9 << 20) });
+    assert!(matches!(pieces.insert(&huge), Err(WriteError::TooLarge { .. })));
+    assert!(pieces.list().unwrap().is_empty());
+}
+
+#[test]
+fn a_backup_of_a_live_replica_is_whole_and_never_overwrites() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = device(dir.path(), "a");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                replica.documents("pieces").insert(&value!({ "lyrics": "words" })).unwrap();
+            }
+        });
+        wait_until("some documents", Duration::from_secs(10), || {
+            replica.documents("pieces").list().unwrap().len() > 20
+        });
+        replica.backup(dir.path().join("copy.db")).unwrap();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(replica.backup(dir.path().join("copy.db")).is_err());
+    let copy = device(dir.path(), "copy");
+    assert!(copy.documents("pieces").list().unwrap().len() >= 20);
+    copy.documents("pieces").insert(&value!({ "lyrics": "writable" })).unwrap();
+}
+
+#[test]
+fn events_tell_what_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = device(dir.path(), "a");
+    let mut events = replica.events();
+    let id = replica.documents("pieces").insert(&value!({ "title": "t" })).unwrap();
+    replica.documents("pieces").delete(&id).unwrap();
+    let kinds: Vec<_> =
+        std::iter::from_fn(|| events.try_recv().ok()).map(|e| (e.id, e.kind, e.remote)).collect();
+    assert_eq!(
+        kinds,
+        [(id.clone(), motet::ChangeKind::Created, false), (id, motet::ChangeKind::Deleted, false)]
+    );
+}
+
+/// The changes in a database file, oldest first.
+fn changes(path: &std::path::Path) -> Vec<automerge::Change> {
+    let conn = rusqlite::Connection::open(path).unwrap();
+    let mut statement = conn.prepare("SELECT bytes FROM change ORDER BY id").unwrap();
+    let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+    rows.map(|bytes| automerge::Change::try_from(&bytes.unwrap()[..]).unwrap()).collect()
+}
