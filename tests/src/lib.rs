@@ -1,6 +1,8 @@
 //! What the integration tests share: real relays, real devices, real programs.
 #![allow(clippy::unwrap_used, reason = "test support: a failure here is a failed test")]
 
+pub mod shuffle;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

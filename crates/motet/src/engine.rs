@@ -22,7 +22,7 @@ use crate::events::{ChangeKind, Event};
 use crate::limits;
 use crate::schema::{CollectionSchema, Schema};
 use crate::status::StatusBoard;
-use crate::store::{self, DocumentRow, NewConflict, Op, StorageError, Tx};
+use crate::store::{self, DocumentRow, NewConflict, Op, RemoteRow, StorageError, Tx};
 use crate::time;
 
 pub(crate) use local::{Patch, diff};
@@ -44,6 +44,8 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     schema: HashMap<String, CollectionSchema>,
     remotes: Vec<i64>,
+    /// The remote that the status speaks of.
+    active: Option<i64>,
     cache: LruCache<DocumentId, Loaded>,
     /// Documents of the running write, of the running transaction.
     in_write: HashMap<DocumentId, Loaded>,
@@ -53,6 +55,8 @@ pub(crate) struct Core {
     events: Vec<Event>,
     write_pending: i64,
     pending: i64,
+    /// What the status is set to once the write is committed, if the remote was changed.
+    board_after: Option<(Vec<RemoteRow>, i64)>,
     /// The running write changed schema or remotes.
     settings_changed: bool,
     /// What was changed was rolled back: read again.
@@ -85,6 +89,8 @@ impl Core {
             shared,
             schema: HashMap::new(),
             remotes: Vec::new(),
+            active: None,
+            board_after: None,
             cache: LruCache::new(capacity),
             in_write: HashMap::new(),
             in_transaction: HashMap::new(),
@@ -112,15 +118,23 @@ impl Core {
         Ok(())
     }
 
-    /// The remote at `url`; a new one lacks everything, so every document is queued for it.
-    pub(crate) fn ensure_remote(&mut self, tx: Tx<'_>, url: &str, now: i64) -> store::Result<i64> {
-        if let Some(remote) = tx.remotes()?.into_iter().find(|remote| remote.url == url) {
-            return Ok(remote.id);
-        }
-        let id = tx.insert_remote(url)?;
-        self.write_pending += tx.add_all_pending(id, &|_| false, now)? as i64;
-        self.remotes.push(id);
+    /// Makes the remote at `url` the one that the status speaks of. A new one lacks everything, so every document is
+    /// queued for it; one that was left earlier has been queued for all along.
+    pub(crate) fn use_remote(&mut self, tx: Tx<'_>, url: &str, now: i64) -> store::Result<i64> {
         self.settings_changed = true;
+        let known = tx.remotes()?.into_iter().find(|remote| remote.url == url);
+        let id = match known {
+            Some(remote) => remote.id,
+            None => {
+                let id = tx.insert_remote(url)?;
+                tx.add_all_pending(id, &|_| false, now)?;
+                self.remotes.push(id);
+                id
+            }
+        };
+        tx.set_active(id)?;
+        self.active = Some(id);
+        self.board_after = Some((tx.remotes()?, tx.count_pending()? as i64));
         Ok(id)
     }
 
@@ -156,7 +170,8 @@ impl Core {
                 held.insert(document);
             }
         }
-        self.write_pending += tx.add_all_pending(remote, &|id| held.contains(&id), time::now_ms())? as i64;
+        let added = tx.add_all_pending(remote, &|id| held.contains(&id), time::now_ms())?;
+        self.count_pending(remote, added as i64);
         tx.set_reseed(remote, false)
     }
 
@@ -171,8 +186,16 @@ impl Core {
         let pending = tx.count_pending()? as i64;
         let remotes = tx.remotes()?;
         self.remotes = remotes.iter().map(|remote| remote.id).collect();
+        self.active = remotes.iter().find(|remote| remote.active).map(|remote| remote.id);
         self.shared.board.reload(&remotes, pending);
         Ok(())
+    }
+
+    /// The outbox of a remote has grown; people see that of the active one.
+    fn count_pending(&mut self, remote: i64, rows: i64) {
+        if Some(remote) == self.active {
+            self.write_pending += rows;
+        }
     }
 
     fn text_fields(&self, collection: &str) -> BTreeSet<String> {
@@ -237,8 +260,11 @@ impl Core {
             (false, false) => Op::Update,
         };
         let first_change = if is_new { 0 } else { first_change };
-        for remote in self.remotes.iter().filter(|remote| Some(**remote) != commit.origin) {
-            self.write_pending += i64::from(tx.add_pending(*remote, document, op, first_change, now)?);
+        for i in 0..self.remotes.len() {
+            let remote = self.remotes[i];
+            if Some(remote) != commit.origin && tx.add_pending(remote, document, op, first_change, now)? {
+                self.count_pending(remote, 1);
+            }
         }
         self.write_events.push(Event {
             collection: loaded.row.collection.clone(),
@@ -271,6 +297,7 @@ impl store::Engine for Core {
         } else {
             self.in_write.clear();
             self.write_events.clear();
+            self.board_after = None;
             self.settings_stale |= self.settings_changed;
         }
         self.write_pending = 0;
@@ -280,6 +307,7 @@ impl store::Engine for Core {
         let settings_changed = std::mem::take(&mut self.settings_changed);
         let pending = std::mem::take(&mut self.pending);
         let events = std::mem::take(&mut self.events);
+        let board_after = self.board_after.take();
         if !committed {
             self.settings_stale |= settings_changed;
             self.in_transaction.clear();
@@ -288,10 +316,9 @@ impl store::Engine for Core {
         for (key, loaded) in self.in_transaction.drain() {
             self.cache.put(key, loaded);
         }
-        if settings_changed {
-            self.shared.board.set_remote(!self.remotes.is_empty());
-        }
-        if pending != 0 {
+        if let Some((remotes, pending)) = board_after {
+            self.shared.board.reload(&remotes, pending);
+        } else if pending != 0 {
             self.shared.board.add_pending(pending);
         }
         if events.iter().any(|event| !event.remote) || pending > 0 {

@@ -156,6 +156,15 @@ impl Replica {
         self.inner.local.shared.events.subscribe()
     }
 
+    /// Names the relay without connecting: from now on the status speaks of it, and writes wait for it. One that this
+    /// replica meets for the first time is owed everything.
+    ///
+    /// # Errors
+    /// [`SyncError::BadUrl`], or [`SyncError::Storage`].
+    pub fn use_relay(&self, relay: &Relay) -> Result<(), SyncError> {
+        crate::sync::use_relay(&self.inner.local, relay)
+    }
+
     /// Connects to a relay and stays connected, coming back after every interruption, until [`disconnect`] or the
     /// last clone of the replica is gone. Returns at once; [`status`](Self::status) tells how it goes. A relay that
     /// this replica meets for the first time is sent everything.

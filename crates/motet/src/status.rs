@@ -218,18 +218,15 @@ impl StatusBoard {
         self.update(|parts| {
             parts.has_remote = !remotes.is_empty();
             parts.pending = pending;
-            parts.last_synced_at = remotes.iter().filter_map(|remote| remote.last_synced_at).min();
-            let errors = remotes.iter().filter_map(|remote| remote.last_error.as_deref());
-            parts.last_error = errors.filter_map(|json| serde_json::from_str(json).ok()).next();
+            let active = remotes.iter().find(|remote| remote.active);
+            parts.last_synced_at = active.and_then(|remote| remote.last_synced_at);
+            let error = active.and_then(|remote| remote.last_error.as_deref());
+            parts.last_error = error.and_then(|json| serde_json::from_str(json).ok());
         });
     }
 
     pub(crate) fn add_pending(&self, delta: i64) {
         self.update(|parts| parts.pending = (parts.pending + delta).max(0));
-    }
-
-    pub(crate) fn set_remote(&self, has_remote: bool) {
-        self.update(|parts| parts.has_remote = has_remote);
     }
 
     pub(crate) fn set_link(&self, link: Link) {

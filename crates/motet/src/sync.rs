@@ -63,7 +63,7 @@ pub struct TokenRequest {
 type TokenFuture = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
 type TokenProvider = Arc<dyn Fn(TokenRequest) -> TokenFuture + Send + Sync>;
 
-/// What a round did.
+/// What syncing did since the last summary, or since the replica connected.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncSummary {
     /// What changed on this device, per collection.
@@ -177,14 +177,7 @@ impl fmt::Display for SyncSummary {
 
 impl SyncHandle {
     pub(crate) fn start(local: Arc<Local>, relay: Relay) -> Result<Self, SyncError> {
-        let endpoint = Endpoint::parse(&relay.url)?;
-        let url = endpoint.url.clone();
-        let now = crate::time::now_ms();
-        let remote = local
-            .writer
-            .submit(Durability::Full, move |tx, core| core.ensure_remote(tx, &url, now))
-            .wait()
-            .map_err(SyncError::Storage)?;
+        let (endpoint, remote) = activate(&local, &relay)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(4)
@@ -228,6 +221,22 @@ impl Drop for SyncHandle {
             runtime.shutdown_background();
         }
     }
+}
+
+/// Makes the relay the replica's remote, without connecting.
+pub(crate) fn use_relay(local: &Local, relay: &Relay) -> Result<(), SyncError> {
+    activate(local, relay).map(|_| ())
+}
+
+fn activate(local: &Local, relay: &Relay) -> Result<(Endpoint, i64), SyncError> {
+    let endpoint = Endpoint::parse(&relay.url)?;
+    let (url, now) = (endpoint.url.clone(), crate::time::now_ms());
+    let remote = local
+        .writer
+        .submit(Durability::Full, move |tx, core| core.use_remote(tx, &url, now))
+        .wait()
+        .map_err(SyncError::Storage)?;
+    Ok((endpoint, remote))
 }
 
 fn plural(count: u64) -> &'static str {

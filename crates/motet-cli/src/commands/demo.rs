@@ -98,6 +98,7 @@ impl Drop for RelayProcess {
 
 fn device(path: &Path, name: &str, url: &str) -> Result<Replica, CliError> {
     let replica = Replica::builder(path).device_name(name).open()?;
+    replica.use_relay(&Relay::new(url))?;
     replica.set_setting(RELAY_URL, Some(url))?;
     Ok(replica)
 }

@@ -29,6 +29,7 @@ pub(crate) fn init(
     let replica = Replica::builder(path).device_name(device).open()?;
     keep_private(path)?;
     if let Some(url) = &relay {
+        replica.use_relay(&Relay::new(url))?;
         replica.set_setting(RELAY_URL, Some(url))?;
         replica.set_setting(RELAY_TOKEN, token.as_deref())?;
     }

@@ -34,8 +34,9 @@ pub enum ClientEffect {
     /// The position is of another log: forget it, and remember that this log may lack entries which had been
     /// acknowledged. Answer with [`ClientSession::handle_position_reset`].
     ResetPosition,
-    /// Everything that the log held when the pull began is applied.
-    CaughtUp,
+    /// After a reset, the log has been read to its end: queue what it lacks. Answer with
+    /// [`ClientSession::handle_reseeded`].
+    Reseed,
     /// The round is complete: what was in the outbox when it began is settled, what was in the log is applied.
     RoundDone {
         /// As given to [`ClientSession::request_round`].
@@ -102,6 +103,8 @@ pub struct ClientSession {
     /// Read up to here, though perhaps not applied yet.
     position: Option<Position>,
     resetting: bool,
+    /// The log was lost and is being read from the start; what it lacks is queued when that is done.
+    reseeding: bool,
 
     pull: Option<u32>,
     want_pull: bool,
@@ -166,12 +169,14 @@ struct Round {
 
 impl ClientSession {
     /// Starts a session on an open connection and sends the greeting. `position` is what the device has applied;
-    /// `live` asks for entries as they commit.
+    /// `reseeding` that an earlier session has reset it and did not come to the end of the log; `live` asks for
+    /// entries as they commit.
     pub fn new(
         device: DeviceId,
         space: SpaceId,
         agent: String,
         position: Option<Position>,
+        reseeding: bool,
         live: bool,
         now: Duration,
     ) -> Self {
@@ -187,6 +192,7 @@ impl ClientSession {
             live,
             position,
             resetting: false,
+            reseeding,
             pull: None,
             want_pull: true,
             next_id: 1,
@@ -232,6 +238,7 @@ impl ClientSession {
         self.state == State::Ready
             && self.pull.is_none()
             && !self.want_pull
+            && !self.reseeding
             && !self.want_load
             && !self.loading
             && self.in_flight.is_empty()
@@ -321,11 +328,21 @@ impl ClientSession {
     /// The position was forgotten on disk; reading starts over.
     pub fn handle_position_reset(&mut self, now: Duration) {
         self.resetting = false;
+        self.reseeding = true;
         self.position = None;
-        // Everything was queued anew; rows in flight settle as before, and may be sent twice.
-        self.last_row = 0;
         self.want_pull = true;
+        self.pump(now);
+    }
+
+    /// What the log lacks is queued.
+    pub fn handle_reseeded(&mut self, now: Duration) {
+        self.reseeding = false;
         self.want_load = true;
+        for round in &mut self.rounds {
+            round.needs_load = self.loads_begun + 1;
+            round.push_barrier = None;
+            round.pushes_settled = false;
+        }
         self.pump(now);
     }
 
@@ -334,7 +351,9 @@ impl ClientSession {
         let Some(done) = self.applying.take() else { return };
         if let Some(pull) = done.pull_finished {
             self.pulls_applied = pull;
-            self.effects.push_back(ClientEffect::CaughtUp);
+            if self.reseeding {
+                self.effects.push_back(ClientEffect::Reseed);
+            }
         }
         if let Some(last) = done.last_push {
             self.in_flight.retain(|(push, _)| *push > last);
@@ -455,6 +474,9 @@ impl ClientSession {
     }
 
     fn settle_rounds(&mut self) {
+        if self.resetting || self.reseeding {
+            return;
+        }
         let oldest = self.in_flight.front().map(|(push, _)| *push);
         let applied = self.pulls_applied;
         for round in &mut self.rounds {

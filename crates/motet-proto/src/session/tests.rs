@@ -72,7 +72,7 @@ impl Device {
     fn new(n: u8, position: Option<Position>) -> Self {
         let device = DeviceId([n; 16]);
         Self {
-            session: ClientSession::new(device, SpaceId::DEFAULT, "test".into(), position, true, NOW),
+            session: ClientSession::new(device, SpaceId::DEFAULT, "test".into(), position, false, true, NOW),
             outbox: VecDeque::new(),
             held: Vec::new(),
             received: 0,
@@ -154,14 +154,15 @@ impl World {
             }
             ClientEffect::ResetPosition => {
                 device.resets += 1;
-                device.outbox.clear();
+                device.session.handle_position_reset(NOW);
+            }
+            ClientEffect::Reseed => {
                 for entry in &device.held {
                     device.outbox.push_back(OutboxItem { row: device.next_row, entry: entry.clone() });
                     device.next_row += 1;
                 }
-                device.session.handle_position_reset(NOW);
+                device.session.handle_reseeded(NOW);
             }
-            ClientEffect::CaughtUp => {}
             ClientEffect::RoundDone { round } => device.rounds.push(round),
             ClientEffect::End(reason) => device.ended = Some(reason),
         }
@@ -254,7 +255,9 @@ fn a_wiped_log_is_noticed_and_filled_again() {
     let mut device = Device::new(1, position);
     device.held = held;
     let mut world = World::new(vec![device]);
+    world.device(0).session.request_round(1, NOW);
     world.run();
+    assert_eq!(world.device(0).rounds, [1]);
     assert_eq!(world.device(0).resets, 1);
     assert_eq!(world.log.entries.len(), 5);
     let head = world.log.head();
@@ -273,7 +276,8 @@ fn versions_without_overlap_are_refused_clearly() {
     }));
     let Some(RelayEffect::Send(message)) = relay.poll_effect() else { panic!("no answer") };
     assert_eq!(relay.poll_effect(), Some(RelayEffect::Close));
-    let mut client = ClientSession::new(DeviceId([1; 16]), SpaceId::DEFAULT, String::new(), None, true, NOW);
+    let mut client =
+        ClientSession::new(DeviceId([1; 16]), SpaceId::DEFAULT, String::new(), None, false, true, NOW);
     client.handle_message(message, NOW);
     let end = std::iter::from_fn(|| client.poll_effect()).last();
     let Some(ClientEffect::End(reason @ EndReason::Version(_))) = end else { panic!("{end:?}") };

@@ -52,7 +52,7 @@ impl Core {
         };
         if body.is_empty() {
             tx.drop_pending(row.id)?;
-            self.write_pending -= 1;
+            self.count_pending(remote, -1);
             return Ok(None);
         }
         let payload = Payload {
@@ -66,8 +66,8 @@ impl Core {
             Entry::new(SpaceId::DEFAULT, row.key, self.shared.device, kind, envelope::SUITE_PLAIN, sealed);
         tx.freeze(row.id, last, &entry)?;
         if let Some(first) = rest {
-            self.write_pending +=
-                i64::from(tx.add_pending(remote, row.document, Op::Update, first, time::now_ms())?);
+            let added = tx.add_pending(remote, row.document, Op::Update, first, time::now_ms())?;
+            self.count_pending(remote, i64::from(added));
         }
         Ok(Some(entry))
     }

@@ -159,7 +159,7 @@ impl Core {
             self.receive_group(tx, remote, group, &mut received, now)?;
         }
         for receipt in receipts {
-            self.settle(tx, receipt, now)?;
+            self.settle(tx, remote, receipt, now)?;
         }
         if position.is_some() {
             tx.set_position(remote, position)?;
@@ -283,11 +283,11 @@ impl Core {
         Ok(rejected.len() as u64)
     }
 
-    fn settle(&mut self, tx: Tx<'_>, receipt: &StoredReceipt, now: i64) -> store::Result<()> {
+    fn settle(&mut self, tx: Tx<'_>, remote: i64, receipt: &StoredReceipt, now: i64) -> store::Result<()> {
         match &receipt.result {
             Ok(()) => {
                 if tx.settle(receipt.row, now)?.is_some() {
-                    self.write_pending -= 1;
+                    self.count_pending(remote, -1);
                 }
             }
             Err((rejection, message)) => {
@@ -297,7 +297,7 @@ impl Core {
                     at: now,
                 };
                 if tx.park(receipt.row, &super::to_json(&error)?)? {
-                    self.write_pending -= 1;
+                    self.count_pending(remote, -1);
                 }
             }
         }

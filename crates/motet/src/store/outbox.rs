@@ -174,9 +174,10 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Rows that wait for a remote, parked ones left out.
+    /// Rows that wait for the active remote, parked ones left out.
     pub(crate) fn count_pending(&self) -> Result<u64> {
-        let sql = "SELECT COUNT(*) FROM outbox WHERE error IS NULL";
+        let sql = "SELECT COUNT(*) FROM outbox WHERE error IS NULL
+                   AND remote IN (SELECT id FROM remote WHERE active = 1)";
         Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))? as u64)
     }
 }

@@ -127,8 +127,8 @@ impl Tx<'_> {
 
     fn pending_of(&self, document: i64) -> Result<Option<PendingRow>> {
         // Several rows of one document: the first tells since when, the last what is pending.
-        let sql =
-            "SELECT op, since, error, first_change, last_change FROM outbox WHERE document = ? ORDER BY id";
+        let sql = "SELECT op, since, error, first_change, last_change FROM outbox WHERE document = ?
+                   AND remote IN (SELECT id FROM remote WHERE active = 1) ORDER BY id";
         let mut statement = self.conn.prepare_cached(sql)?;
         let mut rows = statement.query([document])?;
         let mut pending: Option<PendingRow> = None;
@@ -171,7 +171,7 @@ impl Tx<'_> {
     pub(crate) fn pending_documents(&self, limit: usize) -> Result<Vec<(String, String, Op, i64)>> {
         let sql =
             "SELECT d.collection, d.name, o.op, o.since FROM outbox o JOIN document d ON d.id = o.document
-                   ORDER BY o.id LIMIT ?";
+                   WHERE o.remote IN (SELECT id FROM remote WHERE active = 1) ORDER BY o.id LIMIT ?";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([limit as i64], |row| {
             Ok((row.get(0)?, row.get(1)?, Op::from_i64(row.get(2)?), row.get(3)?))

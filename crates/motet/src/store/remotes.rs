@@ -11,6 +11,8 @@ use crate::limits;
 pub(crate) struct RemoteRow {
     pub(crate) id: i64,
     pub(crate) url: String,
+    /// The status speaks of this one.
+    pub(crate) active: bool,
     pub(crate) position: Option<Position>,
     pub(crate) reseed: bool,
     pub(crate) last_synced_at: Option<i64>,
@@ -77,7 +79,8 @@ impl Tx<'_> {
     }
 
     pub(crate) fn remotes(&self) -> Result<Vec<RemoteRow>> {
-        let sql = "SELECT id, url, position, reseed, last_synced_at, last_error FROM remote ORDER BY id";
+        let sql =
+            "SELECT id, url, position, reseed, last_synced_at, last_error, active FROM remote ORDER BY id";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| {
             Ok(RemoteRow {
@@ -87,6 +90,7 @@ impl Tx<'_> {
                 reseed: row.get(3)?,
                 last_synced_at: row.get(4)?,
                 last_error: row.get(5)?,
+                active: row.get(6)?,
             })
         })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
@@ -96,6 +100,11 @@ impl Tx<'_> {
     pub(crate) fn insert_remote(&self, url: &str) -> Result<i64> {
         self.conn.prepare_cached("INSERT INTO remote (space, url) VALUES (1, ?)")?.execute([url])?;
         Ok(self.conn.last_insert_rowid())
+    }
+
+    pub(crate) fn set_active(&self, remote: i64) -> Result<()> {
+        self.conn.prepare_cached("UPDATE remote SET active = (id = ?)")?.execute([remote])?;
+        Ok(())
     }
 
     pub(crate) fn set_position(&self, remote: i64, position: Option<Position>) -> Result<()> {

@@ -34,6 +34,8 @@ pub(super) struct Driver {
     commands: mpsc::UnboundedReceiver<Command>,
     rounds: Vec<Round>,
     next_round: u64,
+    /// What was done and not yet reported by a round.
+    tally: SyncSummary,
     started: Instant,
     synced_kept_at: i64,
 }
@@ -44,7 +46,6 @@ struct Round {
     reply: oneshot::Sender<Result<SyncSummary, SyncError>>,
     started: Instant,
     started_at: i64,
-    summary: SyncSummary,
     attempts: usize,
 }
 
@@ -54,7 +55,6 @@ struct Running {
     connection: Connection,
     loading: OptionFuture<BoxFuture<'static, Result<OutboxBatch, StorageError>>>,
     applying: OptionFuture<BoxFuture<'static, Result<Applied, StorageError>>>,
-    reseeding: bool,
     /// Entries of the log that are read, and that there are.
     progress: (u64, u64),
     /// Traffic that is counted already.
@@ -94,6 +94,7 @@ impl Driver {
             commands,
             rounds: Vec::new(),
             next_round: 1,
+            tally: SyncSummary::default(),
             started: Instant::now(),
             synced_kept_at: 0,
         })
@@ -176,8 +177,15 @@ impl Driver {
         };
         let live = connection.live;
         let device = self.local.shared.device;
-        let mut session =
-            ClientSession::new(device, SpaceId::DEFAULT, agent(), position, live, self.started.elapsed());
+        let mut session = ClientSession::new(
+            device,
+            SpaceId::DEFAULT,
+            agent(),
+            position,
+            reseeding,
+            live,
+            self.started.elapsed(),
+        );
         for round in &mut self.rounds {
             round.attempts += 1;
             session.request_round(round.id, self.started.elapsed());
@@ -187,7 +195,6 @@ impl Driver {
             connection,
             loading: None.into(),
             applying: None.into(),
-            reseeding,
             progress: (position.map_or(0, |position| position.seq), 0),
             traffic: [0; 3],
             was_idle: false,
@@ -229,7 +236,6 @@ impl Driver {
                 }
                 command = self.commands.recv() => {
                     let Some(command) = command else { return Err(None) };
-                    self.count_bytes(running);
                     self.take_command(command);
                     if let Some(round) = self.rounds.last() {
                         running.session.request_round(round.id, self.started.elapsed());
@@ -280,16 +286,13 @@ impl Driver {
                 );
                 let reset = writer.submit(Durability::Full, move |tx, core| core.reset_position(tx, remote));
                 reset.await.map_err(SyncError::Storage)?;
-                running.reseeding = true;
                 running.session.handle_position_reset(self.started.elapsed());
             }
-            ClientEffect::CaughtUp if running.reseeding => {
+            ClientEffect::Reseed => {
                 let finish = writer.submit(Durability::Full, move |tx, core| core.finish_reseed(tx, remote));
                 finish.await.map_err(SyncError::Storage)?;
-                running.reseeding = false;
-                running.session.handle_outbox_changed(self.started.elapsed());
+                running.session.handle_reseeded(self.started.elapsed());
             }
-            ClientEffect::CaughtUp => {}
             ClientEffect::RoundDone { round } => {
                 self.count_bytes(running);
                 self.finish_round(round).await.map_err(SyncError::Storage)?;
@@ -350,56 +353,50 @@ impl Driver {
             reply,
             started: Instant::now(),
             started_at: time::now_ms(),
-            summary: SyncSummary::default(),
             attempts: 0,
         });
     }
 
     fn count_applied(&mut self, running: &mut Running, applied: Applied) {
         running.progress = applied.progress;
-        for round in &mut self.rounds {
-            let summary = &mut round.summary;
-            summary.received += applied.entries;
-            summary.sent += applied.settled;
-            summary.quarantined += applied.received.quarantined;
-            for (name, counts) in &applied.received.collections {
-                let CollectionCounts { new, updated, deleted, conflicts } = *counts;
-                let sum = summary.collections.entry(name.clone()).or_default();
-                sum.new += new;
-                sum.updated += updated;
-                sum.deleted += deleted;
-                sum.conflicts += conflicts;
-            }
+        self.tally.received += applied.entries;
+        self.tally.sent += applied.settled;
+        self.tally.quarantined += applied.received.quarantined;
+        for (name, counts) in applied.received.collections {
+            let CollectionCounts { new, updated, deleted, conflicts } = counts;
+            let sum = self.tally.collections.entry(name).or_default();
+            sum.new += new;
+            sum.updated += updated;
+            sum.deleted += deleted;
+            sum.conflicts += conflicts;
         }
     }
 
     fn count_bytes(&mut self, running: &mut Running) {
         let now = running.connection.traffic.now();
         let [up, down, messages] = std::array::from_fn(|i| now[i] - running.traffic[i]);
-        for round in &mut self.rounds {
-            round.summary.bytes_up += up;
-            round.summary.bytes_down += down;
-            round.summary.messages_up += messages;
-        }
+        self.tally.bytes_up += up;
+        self.tally.bytes_down += down;
+        self.tally.messages_up += messages;
         running.traffic = now;
     }
 
     async fn finish_round(&mut self, id: u64) -> Result<(), StorageError> {
         let Some(at) = self.rounds.iter().position(|round| round.id == id) else { return Ok(()) };
-        let mut round = self.rounds.remove(at);
+        let round = self.rounds.remove(at);
         let duration = round.started.elapsed().as_millis();
-        round.summary.duration_ms = duration as u64;
+        let summary = SyncSummary { duration_ms: duration as u64, ..std::mem::take(&mut self.tally) };
         let now = time::now_ms();
         let row = RoundRow {
             remote: self.remote,
             started_at: round.started_at,
             duration_ms: duration as i64,
-            summary: serde_json::to_string(&round.summary).unwrap_or_default(),
+            summary: serde_json::to_string(&summary).unwrap_or_default(),
         };
         let kept =
             self.local.writer.submit(Durability::Normal, move |tx, _| tx.finish_round(&row, now)).await;
         self.local.shared.board.set_synced(now);
-        _ = round.reply.send(kept.clone().map(|()| round.summary).map_err(SyncError::Storage));
+        _ = round.reply.send(kept.clone().map(|()| summary).map_err(SyncError::Storage));
         kept
     }
 

@@ -10,6 +10,7 @@ CREATE TABLE remote (
   space INTEGER NOT NULL REFERENCES space (id),
   url TEXT NOT NULL,
   position BLOB,                     -- read up to here; NULL: from the start
+  active INTEGER NOT NULL DEFAULT 0, -- 1: the one that the status speaks of
   reseed INTEGER NOT NULL DEFAULT 0, -- 1: the log was lost; what it lacks goes out again once it has been read
   last_synced_at INTEGER,
   last_error TEXT,                   -- JSON {code, message, at}; NULL after a complete round

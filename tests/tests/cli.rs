@@ -1,0 +1,293 @@
+//! The command line as a script sees it: grammar, output, exit codes. `docs/cli.md` describes it.
+#![allow(missing_docs)]
+
+use std::path::Path;
+
+use motet_tests::{Cli, RelayProcess};
+use serde_json::{Value, json};
+
+const SCHEMA: &str = "[collections.pieces.fields]\nlyrics = \"text\"\nnotes = \"text\"\n";
+
+fn with_schema(dir: &Path, name: &str, relay: &str) -> Cli {
+    let cli = Cli::init(dir, name, relay);
+    let file = dir.join("schema.toml");
+    std::fs::write(&file, SCHEMA).unwrap();
+    cli.ok(&["schema", "apply", file.to_str().unwrap()]);
+    cli
+}
+
+fn code(output: &std::process::Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+#[test]
+fn two_databases_and_a_relay_merge_in_any_order_of_sync() {
+    for order in [["a", "b", "a", "b"], ["b", "a", "b", "a"], ["a", "a", "b", "a"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = RelayProcess::start(&dir.path().join("relay"), "127.0.0.1:0", &[]);
+        let (a, b) = (with_schema(dir.path(), "a", &relay.url()), with_schema(dir.path(), "b", &relay.url()));
+        let song =
+            json!({ "title": "Hoʻi", "lyrics": "ʻekahi\nʻelua\nʻekolu\n", "year": 1909, "tags": ["mele"] });
+        let id = a.ok_with(&["put", "pieces"], &song.to_string());
+        assert!(id.ends_with('\n') && id.trim().len() == 36, "put prints only the id: {id:?}");
+        let id = id.trim();
+        a.ok(&["sync"]);
+        b.ok(&["sync"]);
+        let edit = |old: &str, new: &str| {
+            json!({ "lyrics": song["lyrics"].as_str().unwrap().replace(old, new) }).to_string()
+        };
+        a.ok_with(&["put", "pieces", "--id", id], &edit("ʻekahi", "ʻekahi nō 👩‍🎤"));
+        b.ok_with(&["put", "pieces", "--id", id], &edit("ʻekolu", "ʻekolu nō"));
+        for name in order {
+            if name == "a" {
+                a.ok(&["sync"])
+            } else {
+                b.ok(&["sync"])
+            };
+        }
+        let (left, right) = (a.ok(&["get", "pieces", id, "--json"]), b.ok(&["--json", "get", "pieces", id]));
+        assert_eq!(left, right, "byte for byte");
+        let mut expected = song.clone();
+        expected["id"] = id.into();
+        expected["lyrics"] = "ʻekahi nō 👩‍🎤\nʻelua\nʻekolu nō\n".into();
+        assert_eq!(serde_json::from_str::<Value>(&left).unwrap(), expected);
+    }
+}
+
+#[test]
+fn exit_codes_tell_scripts_what_happened() {
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = "http://127.0.0.1:9";
+    let cli = Cli::init(dir.path(), "a", nowhere);
+    let id = cli.ok_with(&["put", "pieces"], r#"{"title":"ʻŌ"}"#);
+    let offline = cli.run(&["sync"]);
+    assert_eq!(code(&offline), 3);
+    let message = String::from_utf8(offline.stderr).unwrap();
+    assert!(message.contains("offline") && message.contains("saved here"), "{message}");
+    assert_eq!(cli.json(&["get", "pieces", id.trim(), "--json"])["title"], "ʻŌ", "nothing is lost");
+    assert_eq!(cli.json(&["status", "--json"])["pending"], 1);
+    for missing in [["get", "pieces", "none"], ["delete", "pieces", "none"], ["status", "pieces", "none"]] {
+        assert_eq!(code(&cli.run(&missing)), 5, "{missing:?}");
+    }
+    assert_eq!(code(&cli.run(&["set", "pieces", "none", "a=1"])), 5);
+    for usage in [
+        &["put"][..],
+        &["frobnicate"],
+        &["set", "pieces", "x"],
+        &["set", "pieces", "x", "novalue"],
+        &["status", "x"],
+    ] {
+        assert_eq!(code(&cli.run(usage)), 2, "{usage:?}");
+    }
+    assert_eq!(code(&cli.run(&["init", "--device", "d", "--relay", "gopher://x"])), 2);
+    let nothing = Cli::new(dir.path(), "missing").run(&["list", "pieces"]);
+    assert_eq!(code(&nothing), 1);
+    assert!(!dir.path().join("missing.db").exists(), "a mistyped name makes no database");
+    let no_db =
+        std::process::Command::new(motet_tests::program("motet")).arg("sync").env_remove("MOTET_DB").output();
+    assert_eq!(code(&no_db.unwrap()), 2);
+    assert_eq!(code(&cli.run_with(&["put", "pieces"], "{ not json")), 1);
+    assert_eq!(code(&cli.run_with(&["put", "pieces"], "[1]")), 1);
+
+    std::fs::write(dir.path().join("tokens"), "good -> keola\n").unwrap();
+    let tokens = dir.path().join("tokens");
+    let relay = RelayProcess::start(
+        &dir.path().join("relay"),
+        "127.0.0.1:0",
+        &["--tokens", tokens.to_str().unwrap()],
+    );
+    for token in [&[][..], &["--token", "bad"]] {
+        cli.ok(&[&["init", "--device", "a", "--relay", &relay.url()], token].concat());
+        let refused = cli.run(&["sync"]);
+        assert_eq!(code(&refused), 4, "{}", String::from_utf8_lossy(&refused.stderr));
+    }
+    cli.ok(&["init", "--device", "a", "--relay", &relay.url(), "--token", "good"]);
+    cli.ok(&["sync"]);
+    assert_eq!(cli.json(&["status", "--json"])["pending"], 0);
+}
+
+#[test]
+fn ids_nulls_and_bases_are_kept_as_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let cli = with_schema(dir.path(), "a", "http://127.0.0.1:9");
+    assert_eq!(cli.ok_with(&["put", "pieces"], r#"{"id":"Ka ʻŌʻō/1","lyrics":"a\nb\n"}"#), "Ka ʻŌʻō/1\n");
+    assert_eq!(cli.ok_with(&["put", "pieces", "--id", "7"], r#"{"id":7,"n":null}"#), "7\n");
+    assert_eq!(code(&cli.run_with(&["put", "pieces", "--id", "8"], r#"{"id":"9"}"#)), 2);
+    assert_eq!(cli.json(&["get", "pieces", "7", "--json"]), json!({ "id": "7", "n": null }));
+    cli.ok(&["set", "pieces", "7", "n=1", "title=Ka pō", r#"list=["ā"]"#, "quoted=\"1\"", "empty="]);
+    let expected = json!({ "id": "7", "n": 1, "title": "Ka pō", "list": ["ā"], "quoted": "1", "empty": "" });
+    assert_eq!(cli.json(&["get", "pieces", "7", "--json"]), expected);
+
+    let base = cli.json(&["status", "pieces", "Ka ʻŌʻō/1", "--json"])["heads"].as_str().unwrap().to_owned();
+    cli.ok_with(&["put", "pieces", "--id", "Ka ʻŌʻō/1"], r#"{"lyrics":"A\nb\n"}"#);
+    cli.ok_with(&["put", "pieces", "--id", "Ka ʻŌʻō/1", "--base", &base], r#"{"lyrics":"a\nB\n"}"#);
+    assert_eq!(cli.json(&["get", "pieces", "Ka ʻŌʻō/1", "--json"])["lyrics"], "A\nB\n");
+    assert_eq!(code(&cli.run_with(&["put", "pieces", "--id", "7", "--base", "xyz"], "{}")), 2);
+    assert_eq!(
+        code(&cli.run_with(&["put", "pieces", "--id", "7", "--base", &"0".repeat(64)], r#"{"a":1}"#)),
+        1
+    );
+    cli.ok(&["delete", "pieces", "7"]);
+    assert_eq!(code(&cli.run(&["get", "pieces", "7"])), 5);
+    assert_eq!(cli.json(&["list", "pieces", "--json"]).as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn export_is_what_import_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (with_schema(dir.path(), "a", "http://x"), with_schema(dir.path(), "b", "http://x"));
+    let lines: String = (0..600)
+        .map(|i| {
+            json!({ "id": format!("song-{i}"), "title": format!("Mele {i}"), "lyrics": "E hoʻi\n", "n": i })
+                .to_string()
+                + "\n"
+        })
+        .collect();
+    let file = dir.path().join("songs.jsonl");
+    std::fs::write(&file, format!("{lines}\n\n")).unwrap();
+    a.ok(&["import", "pieces", file.to_str().unwrap()]);
+    let exported = a.ok(&["export", "pieces"]);
+    assert_eq!(exported.lines().count(), 600);
+    b.ok_with(&["import", "pieces", "-"], &exported);
+    assert_eq!(b.ok(&["export"]), exported);
+    b.ok_with(&["import", "pieces", "-"], &exported);
+    assert_eq!(b.ok(&["export"]), exported, "importing twice changes nothing");
+    let bad = a.run_with(&["import", "other", "-"], "{\"a\":1}\n{\"a\":\n");
+    assert_eq!(code(&bad), 1);
+    assert!(String::from_utf8_lossy(&bad.stderr).contains("line 2"));
+    assert_eq!(a.ok(&["export", "other"]), "", "a bad line imports nothing");
+    let no_ids = "{\"title\":\"x\"}\n{\"title\":\"x\"}\n";
+    a.ok_with(&["import", "other", "-"], no_ids);
+    assert_eq!(a.ok(&["export", "other"]).lines().count(), 2);
+}
+
+#[test]
+fn a_schema_file_with_a_mistake_is_refused_by_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let cli = Cli::init(dir.path(), "a", "http://x");
+    for (text, expected) in [
+        ("[collections.pieces.fields]\nlyrics = \"txt\"\n", "txt"),
+        ("[collection.pieces]\n", "collection"),
+        ("not toml at all", "line 1"),
+    ] {
+        let file = dir.path().join("schema.toml");
+        std::fs::write(&file, text).unwrap();
+        let refused = cli.run(&["schema", "apply", file.to_str().unwrap()]);
+        assert_eq!(code(&refused), 1);
+        let message = String::from_utf8(refused.stderr).unwrap();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+/// Every `--json` shape, as `docs/cli.md` fixes them. Times, sizes and random ids are replaced.
+#[test]
+fn json_shapes_are_fixed() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = RelayProcess::start(&dir.path().join("relay"), "127.0.0.1:0", &[]);
+    let (a, b) = (with_schema(dir.path(), "a", &relay.url()), with_schema(dir.path(), "b", &relay.url()));
+    a.ok_with(&["put", "pieces", "--id", "x"], r#"{"title":"t","lyrics":"l"}"#);
+    let mut shapes = serde_json::Map::new();
+    let mut keep = |name: &str, value: Value| _ = shapes.insert(name.into(), shape(value));
+    keep("init", a.json(&["init", "--device", "a", "--relay", &relay.url(), "--json"]));
+    keep("get", a.json(&["get", "pieces", "x", "--json"]));
+    keep("list", a.json(&["list", "pieces", "--json"]));
+    keep("status pending", a.json(&["status", "--json"]));
+    keep("status of a document, pending", a.json(&["status", "pieces", "x", "--json"]));
+    a.ok(&["sync"]);
+    keep("sync, fresh device", b.json(&["sync", "--json"]));
+    a.ok(&["set", "pieces", "x", "title=from a"]);
+    b.ok(&["set", "pieces", "x", "title=from b"]);
+    a.ok(&["sync"]);
+    keep("sync with a conflict", b.json(&["sync", "--json"]));
+    keep("status", b.json(&["status", "--json"]));
+    keep("status of a document, conflict", b.json(&["status", "pieces", "x", "--json"]));
+    keep(
+        "import",
+        serde_json::from_str(&a.ok_with(&["import", "pieces", "-", "--json"], "{\"a\":1}\n")).unwrap(),
+    );
+    keep(
+        "schema apply",
+        a.json(&["schema", "apply", dir.path().join("schema.toml").to_str().unwrap(), "--json"]),
+    );
+    drop(relay);
+    let error = a.run(&["sync", "--json"]);
+    keep("error on stderr", serde_json::from_slice(&error.stderr).unwrap());
+    keep("status offline", a.json(&["status", "--json"]));
+    insta::assert_json_snapshot!(shapes);
+}
+
+/// Replaces what differs from run to run.
+fn shape(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(key, value)| {
+                let value = match key.as_str() {
+                    "heads" | "device_id" | "relay" => json!("<text>"),
+                    "message" => json!("<text for a person>"),
+                    // Which of two concurrent titles wins depends on random actor ids.
+                    "winner" | "loser" => json!("<value>"),
+                    "device" | "device_name" if value != json!("a") => json!("<text>"),
+                    _ if key.ends_with("_at")
+                        || key.starts_with("bytes")
+                        || key.ends_with("_ms")
+                        || key == "at" =>
+                    {
+                        if value.is_null() {
+                            value
+                        } else {
+                            json!("<number>")
+                        }
+                    }
+                    "pending_since" | "time" | "messages_up" if !value.is_null() => json!("<number>"),
+                    _ => shape(value),
+                };
+                (key, value)
+            })
+            .collect(),
+        Value::Array(items) => items.into_iter().map(shape).collect(),
+        other => other,
+    }
+}
+
+#[test]
+fn watch_prints_what_happens() {
+    use std::io::{BufRead, BufReader};
+    let dir = tempfile::tempdir().unwrap();
+    let relay = RelayProcess::start(&dir.path().join("relay"), "127.0.0.1:0", &[]);
+    let (a, b) = (with_schema(dir.path(), "a", &relay.url()), with_schema(dir.path(), "b", &relay.url()));
+    let mut child = b.command(&["watch", "--json"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    lines.find(|line| line["status"]["state"] == "synced").unwrap();
+    a.ok_with(&["put", "pieces", "--id", "x"], r#"{"title":"t"}"#);
+    a.ok(&["sync"]);
+    let event = lines.find(|line| !line["event"].is_null()).unwrap();
+    assert_eq!(
+        event,
+        json!({ "event": { "collection": "pieces", "id": "x", "kind": "created", "remote": true } })
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn the_demo_merges_and_leaves_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("demo");
+    let demo = || {
+        std::process::Command::new(motet_tests::program("motet")).arg("demo").arg(&folder).output().unwrap()
+    };
+    let output = demo();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    for expected in
+        ["lani uliuli", "mau ka pua", "hale aloha", "← phone: uliuli", "conflict, nothing lost", "Try next"]
+    {
+        assert!(text.contains(expected), "{expected:?} is not in:\n{text}");
+    }
+    assert!(!text.contains('\u{1b}'), "plain when piped");
+    assert!(folder.join("phone.db").exists() && folder.join("laptop.db").exists());
+    assert_eq!(code(&demo()), 2, "a folder with files in it is left alone");
+}

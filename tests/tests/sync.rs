@@ -1,0 +1,433 @@
+//! Devices and a relay: what arrives, what merges, what a user is told.
+#![allow(missing_docs)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use motet::{DocumentState, Relay, Replica, SyncError, SyncState, Transport};
+use motet_relay::auth::Auth;
+use motet_tests::{TestRelay, contents, device, sync, wait_until};
+use serde_json::{Value, json};
+
+fn lyrics(replica: &Replica, id: &str) -> String {
+    replica.documents("pieces").get(id).unwrap().unwrap()["lyrics"].as_str().unwrap().to_owned()
+}
+
+fn tokens(dir: &std::path::Path, text: &str) -> Auth {
+    let path = dir.join("tokens");
+    std::fs::write(&path, text).unwrap();
+    Auth::from_file(&path).unwrap()
+}
+
+#[test]
+fn a_fresh_device_gets_everything_and_states_tell_the_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    assert_eq!(a.status().state, SyncState::LocalOnly);
+    let id = a.documents("pieces").insert(&json!({ "title": "Hoʻi", "lyrics": "E hoʻi\n" })).unwrap();
+    assert_eq!(a.document_status("pieces", &id).unwrap().unwrap().state, DocumentState::LocalOnly);
+    let summary = sync(&a, &relay.url());
+    assert_eq!((summary.sent, summary.received), (1, 0));
+    assert_eq!(a.status().state, SyncState::Synced);
+    let status = a.document_status("pieces", &id).unwrap().unwrap();
+    assert_eq!((status.state, status.pending_changes), (DocumentState::Synced, 0));
+    assert!(status.last_synced_at.is_some());
+
+    let b = device(dir.path(), "b");
+    let summary = sync(&b, &relay.url());
+    assert_eq!(summary.collections["pieces"].new, 1);
+    assert_eq!(contents(&a), contents(&b));
+
+    a.documents("pieces").set(&id, &json!({ "title": "x" })).unwrap();
+    let made = a.documents("pieces").insert(&json!({ "title": "new" })).unwrap();
+    assert_eq!(a.document_status("pieces", &id).unwrap().unwrap().state, DocumentState::PendingUpdate);
+    assert_eq!(a.document_status("pieces", &made).unwrap().unwrap().state, DocumentState::PendingCreate);
+    a.documents("pieces").delete(&id).unwrap();
+    assert_eq!(a.document_status("pieces", &id).unwrap().unwrap().state, DocumentState::PendingDelete);
+    assert_eq!((a.status().state, a.status().pending), (SyncState::Pending, 2));
+    let pending: Vec<_> = a.pending_documents(10).unwrap().into_iter().map(|p| (p.id, p.state)).collect();
+    assert_eq!(pending, [(id.clone(), DocumentState::PendingDelete), (made, DocumentState::PendingCreate)]);
+    drop(a);
+    let a = device(dir.path(), "a");
+    assert_eq!((a.status().state, a.status().pending), (SyncState::Pending, 2), "it survives a restart");
+    assert!(a.status().last_synced_at.is_some());
+    sync(&a, &relay.url());
+    let summary = sync(&b, &relay.url());
+    assert_eq!((summary.collections["pieces"].deleted, summary.collections["pieces"].new), (1, 1));
+    assert_eq!(contents(&a), contents(&b));
+}
+
+#[test]
+fn concurrent_edits_of_different_lines_both_survive() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    let id =
+        a.documents("pieces").insert(&json!({ "title": "t", "lyrics": "ʻekahi\nʻelua\nʻekolu\n" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    for (replica, old, new, title) in
+        [(&a, "ʻekahi", "ʻekahi ✓", "from a"), (&b, "ʻekolu", "ʻekolu 👩‍🎤", "from b")]
+    {
+        let mut piece = replica.documents("pieces").get(&id).unwrap().unwrap();
+        piece["lyrics"] = piece["lyrics"].as_str().unwrap().replace(old, new).into();
+        piece["title"] = title.into();
+        replica.documents("pieces").update(&piece).unwrap();
+    }
+    let mut conflicts = 0;
+    for replica in [&a, &b, &a] {
+        conflicts +=
+            sync(replica, &relay.url()).collections.get("pieces").map_or(0, |counts| counts.conflicts);
+    }
+    assert_eq!(lyrics(&a, &id), "ʻekahi ✓\nʻelua\nʻekolu 👩‍🎤\n");
+    assert_eq!(contents(&a), contents(&b));
+    assert_eq!(conflicts, 2, "each device finds the title's loser once");
+    let title = a.documents("pieces").get(&id).unwrap().unwrap()["title"].clone();
+    for replica in [&a, &b] {
+        let journal = replica.conflicts("pieces", &id).unwrap();
+        assert_eq!(journal.len(), 1);
+        let loser = if title == "from a" { ("from b", "b") } else { ("from a", "a") };
+        assert_eq!(
+            (journal[0].loser.as_str(), journal[0].device_name.as_deref()),
+            (Some(loser.0), Some(loser.1))
+        );
+        assert_eq!((journal[0].path.as_str(), journal[0].settled), ("/title", false));
+        let state = replica.document_status("pieces", &id).unwrap().unwrap().state;
+        assert_eq!(state, DocumentState::Conflict);
+    }
+    a.documents("pieces").set(&id, &json!({ "title": "settled" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    assert!(b.conflicts("pieces", &id).unwrap()[0].settled, "the journal keeps what was settled");
+    assert_eq!(b.document_status("pieces", &id).unwrap().unwrap().state, DocumentState::Synced);
+}
+
+#[test]
+fn the_same_document_made_twice_is_one_and_no_words_are_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    let equal = json!({ "id": "equal", "title": "t", "lyrics": "same words\n", "meta": { "k": 1 } });
+    for replica in [&a, &b] {
+        replica.documents("pieces").insert(&equal).unwrap();
+    }
+    a.documents("pieces")
+        .insert(&json!({ "id": "x", "lyrics": "common\nfrom a\nend\n", "meta": { "a": 1 } }))
+        .unwrap();
+    b.documents("pieces")
+        .insert(&json!({ "id": "x", "lyrics": "common\nfrom b\nend\n", "meta": { "b": 2 } }))
+        .unwrap();
+    let round = || [&a, &b, &a].into_iter().for_each(|replica| _ = sync(replica, &relay.url()));
+    round();
+    assert_eq!(contents(&a), contents(&b));
+    assert_eq!(lyrics(&a, "equal"), "same words\n", "equal text once");
+    assert!(a.conflicts("pieces", "equal").unwrap().is_empty());
+    let both = lyrics(&a, "x");
+    let mut lines: Vec<_> = both.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["common", "end", "from a", "from b"]);
+    assert_eq!(a.documents("pieces").get("x").unwrap().unwrap()["meta"], json!({ "a": 1, "b": 2 }));
+    assert_eq!(a.conflicts("pieces", "x").unwrap().len(), 1, "and it stands in the journal");
+
+    // Both go on editing what they see, at the same time.
+    for (replica, word) in [(&a, "ʻae from a\n"), (&b, "ʻaʻole from b\n")] {
+        let mut piece = replica.documents("pieces").get("x").unwrap().unwrap();
+        piece["lyrics"] = format!("{}{word}", piece["lyrics"].as_str().unwrap()).into();
+        replica.documents("pieces").update(&piece).unwrap();
+    }
+    round();
+    assert_eq!(contents(&a), contents(&b));
+    let mut lines: Vec<_> = lyrics(&a, "x").lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        ["common", "end", "from a", "from b", "ʻae from a", "ʻaʻole from b"],
+        "and nothing twice"
+    );
+}
+
+#[test]
+fn a_delete_loses_to_an_edit_it_had_not_seen_and_wins_over_what_it_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    for id in ["edited", "left", "both"] {
+        a.documents("pieces").insert(&json!({ "id": id, "lyrics": "words" })).unwrap();
+    }
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    for id in ["edited", "left", "both"] {
+        a.documents("pieces").delete(id).unwrap();
+    }
+    b.documents("pieces").splice_text("edited", "lyrics", 0, 0, "more ").unwrap();
+    b.documents("pieces").delete("both").unwrap();
+    for replica in [&b, &a, &b] {
+        sync(replica, &relay.url());
+    }
+    assert_eq!(contents(&a), contents(&b));
+    let ids: Vec<_> = a.documents("pieces").list().unwrap().into_iter().map(|r| r.id).collect();
+    assert_eq!(ids, ["edited"]);
+    assert_eq!(lyrics(&a, "edited"), "more words");
+}
+
+#[test]
+fn a_device_without_the_schema_edits_a_received_text_by_character() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    let b = Replica::builder(dir.path().join("plain.db")).device_name("plain").open().unwrap();
+    let id = a.documents("pieces").insert(&json!({ "lyrics": "one two three\n" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    a.documents("pieces").put(&id, &json!({ "lyrics": "ONE two three\n" })).unwrap();
+    b.documents("pieces").put(&id, &json!({ "lyrics": "one two THREE\n" })).unwrap();
+    for replica in [&a, &b, &a] {
+        sync(replica, &relay.url());
+    }
+    assert_eq!(lyrics(&a, &id), "ONE two THREE\n");
+    assert_eq!(contents(&a), contents(&b));
+}
+
+#[test]
+fn a_register_that_both_turn_into_a_text_keeps_both_edits() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let open = |name: &str| Replica::builder(dir.path().join(name)).device_name(name).open().unwrap();
+    let (a, b) = (open("a.db"), open("b.db"));
+    let id = a.documents("pieces").insert(&json!({ "lyrics": "one two three\n" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    for replica in [&a, &b] {
+        replica.apply_schema(&motet::Schema::new().text("pieces", "lyrics")).unwrap();
+    }
+    a.documents("pieces").put(&id, &json!({ "lyrics": "ONE two three\n" })).unwrap();
+    b.documents("pieces").put(&id, &json!({ "lyrics": "one two THREE\n" })).unwrap();
+    for replica in [&a, &b, &a] {
+        sync(replica, &relay.url());
+    }
+    assert_eq!(contents(&a), contents(&b));
+    assert!(lyrics(&a, &id).contains("ONE") && lyrics(&a, &id).contains("THREE"), "{}", lyrics(&a, &id));
+}
+
+#[test]
+fn offline_says_so_quickly_keeps_everything_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (url, port) = (relay.url(), relay.address().port());
+    drop(relay);
+    let a = device(dir.path(), "a");
+    let id = a.documents("pieces").insert(&json!({ "lyrics": "offline" })).unwrap();
+    a.connect(Relay::new(&url)).unwrap();
+    let begun = Instant::now();
+    let error = a.sync_now().unwrap_err();
+    assert!(matches!(error, SyncError::Offline { .. }) && error.is_retryable(), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    wait_until("offline", Duration::from_secs(2), || a.status().state == SyncState::Offline);
+    assert_eq!(a.status().last_error.unwrap().code, "sync-offline");
+    let _relay = TestRelay::start_with(&dir.path().join("relay"), Auth::Local, port);
+    a.sync_now().unwrap();
+    assert_eq!(a.document_status("pieces", &id).unwrap().unwrap().state, DocumentState::Synced);
+    assert_eq!(a.status().last_error, None);
+}
+
+#[test]
+fn accounts_are_apart_and_bad_tokens_keep_the_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    let auth = tokens(dir.path(), "token-k -> keola\ntoken-l -> leilani\n");
+    let relay = TestRelay::start_with(&dir.path().join("relay"), auth, 0);
+    let (keola, leilani) = (device(dir.path(), "keola"), device(dir.path(), "leilani"));
+    let id = keola.documents("pieces").insert(&json!({ "id": "same", "lyrics": "keola's words" })).unwrap();
+    for relay in [Relay::new(&relay.url()), Relay::new(&relay.url()).token("wrong")] {
+        keola.connect(relay).unwrap();
+        let error = keola.sync_now().unwrap_err();
+        assert!(matches!(error, SyncError::AuthNeeded { .. }) && !error.is_retryable(), "{error}");
+        wait_until("auth needed", Duration::from_secs(2), || keola.status().state == SyncState::AuthNeeded);
+        assert_eq!(keola.status().pending, 1);
+    }
+    keola.connect(Relay::new(&relay.url()).token("token-k")).unwrap();
+    keola.sync_now().unwrap();
+    leilani.connect(Relay::new(&relay.url()).token("token-l")).unwrap();
+    leilani.sync_now().unwrap();
+    assert!(leilani.documents("pieces").list().unwrap().is_empty());
+    leilani.documents("pieces").insert(&json!({ "id": "same", "lyrics": "leilani's words" })).unwrap();
+    leilani.sync_now().unwrap();
+    keola.sync_now().unwrap();
+    assert_eq!(lyrics(&keola, &id), "keola's words");
+}
+
+#[test]
+fn a_refused_token_is_refreshed_through_the_provider() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start_with(&dir.path().join("relay"), tokens(dir.path(), "fresh -> keola\n"), 0);
+    let a = device(dir.path(), "a");
+    a.documents("pieces").insert(&json!({ "lyrics": "x" })).unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let provider = Relay::new(&relay.url()).token_provider(move |request| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async move { Ok(if request.rejected { "fresh" } else { "expired" }.to_owned()) }
+    });
+    a.connect(provider).unwrap();
+    assert_eq!(a.sync_now().unwrap().sent, 1);
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    let failing =
+        Relay::new(&relay.url()).token_provider(|_| async { Err("the refresh token is gone".to_owned()) });
+    a.connect(failing).unwrap();
+    assert!(a.sync_now().unwrap_err().to_string().contains("the refresh token is gone"));
+}
+
+#[test]
+fn post_carries_the_same_messages() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start_with(&dir.path().join("relay"), tokens(dir.path(), "t -> keola\n"), 0);
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    for i in 0..1_500 {
+        let value = json!({ "id": format!("{i}"), "lyrics": format!("ka pō {i}\n") });
+        drop(a.transaction_async(move |tx| tx.insert("pieces", &value)));
+    }
+    for replica in [&a, &b] {
+        replica.connect(Relay::new(&relay.url()).token("t").transport(Transport::Post)).unwrap();
+        replica.sync_now().unwrap();
+    }
+    assert_eq!(contents(&a), contents(&b));
+    assert_eq!(b.documents("pieces").list().unwrap().len(), 1_500);
+    b.connect(Relay::new(&relay.url()).transport(Transport::Post)).unwrap();
+    assert!(matches!(b.sync_now().unwrap_err(), SyncError::AuthNeeded { .. }));
+}
+
+#[test]
+fn a_wiped_relay_is_filled_again_by_whoever_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = TestRelay::start(&dir.path().join("relay"));
+    let port = first.address().port();
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    for i in 0..20 {
+        a.documents("pieces").insert(&json!({ "id": format!("a{i}"), "lyrics": "from a" })).unwrap();
+        b.documents("pieces").insert(&json!({ "id": format!("b{i}"), "lyrics": "from b" })).unwrap();
+    }
+    let url = first.url();
+    [&a, &b, &a].into_iter().for_each(|replica| _ = sync(replica, &url));
+    drop(first);
+    std::fs::remove_dir_all(dir.path().join("relay")).unwrap();
+    let _second = TestRelay::start_with(&dir.path().join("relay"), Auth::Local, port);
+    // One device alone brings everything back: its own words and those of the others.
+    sync(&a, &url);
+    let c = device(dir.path(), "c");
+    sync(&c, &url);
+    assert_eq!(c.documents("pieces").list().unwrap().len(), 40);
+    b.documents("pieces").set("b0", &json!({ "title": "later" })).unwrap();
+    let summary = sync(&b, &url);
+    // The edit itself, and the edited document once more as a whole.
+    assert!(summary.sent <= 2, "b finds that the log holds its documents: {summary:?}");
+    sync(&a, &url);
+    sync(&c, &url);
+    assert_eq!(contents(&a), contents(&b));
+    assert_eq!(contents(&a), contents(&c));
+}
+
+#[test]
+fn a_relay_restored_from_a_backup_takes_nothing_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let first = TestRelay::start(&data);
+    let (url, port) = (first.url(), first.address().port());
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    a.documents("pieces").insert(&json!({ "id": "x", "lyrics": "old\n" })).unwrap();
+    sync(&a, &url);
+    sync(&b, &url);
+    drop(first);
+    std::fs::copy(data.join("relay.db"), dir.path().join("backup")).unwrap();
+    let second = TestRelay::start_with(&data, Auth::Local, port);
+    a.documents("pieces").put("x", &json!({ "lyrics": "old\nnewer\n" })).unwrap();
+    sync(&a, &url);
+    drop(second);
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::create_dir(&data).unwrap();
+    std::fs::copy(dir.path().join("backup"), data.join("relay.db")).unwrap();
+    let _third = TestRelay::start_with(&data, Auth::Local, port);
+    b.documents("pieces").put("x", &json!({ "lyrics": "older\nold\n" })).unwrap();
+    [&b, &a, &b, &a].into_iter().for_each(|replica| _ = sync(replica, &url));
+    assert_eq!(lyrics(&a, "x"), "older\nold\nnewer\n");
+    assert_eq!(contents(&a), contents(&b));
+}
+
+#[test]
+fn a_long_document_goes_out_as_a_snapshot_and_comes_back_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    let id = a.documents("pieces").insert(&json!({ "lyrics": "", "title": "t" })).unwrap();
+    let writes: Vec<_> =
+        (0..600).map(|i| a.documents("pieces").splice_text_async(&id, "lyrics", i, 0, "ā")).collect();
+    writes.into_iter().for_each(|write| _ = write.durable().unwrap());
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    b.documents("pieces").splice_text(&id, "lyrics", 600, 0, "!").unwrap();
+    sync(&b, &relay.url());
+    drop(a);
+    let a = device(dir.path(), "a");
+    sync(&a, &relay.url());
+    assert_eq!(lyrics(&a, &id), "ā".repeat(600) + "!");
+    assert_eq!(contents(&a), contents(&b));
+    // A relay that b meets for the first time gets the received snapshot and what came after.
+    let other = TestRelay::start(&dir.path().join("other"));
+    sync(&b, &other.url());
+    let c = device(dir.path(), "c");
+    sync(&c, &other.url());
+    assert_eq!(contents(&c), contents(&b));
+}
+
+#[test]
+fn the_status_stream_tells_what_happens() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    let mut stream = a.watch_status();
+    let seen: Arc<Mutex<Vec<SyncState>>> = Arc::default();
+    let states = seen.clone();
+    let watcher = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            while stream.changed().await.is_ok() {
+                states.lock().unwrap().push(stream.borrow().state);
+            }
+        });
+    });
+    a.documents("pieces").insert(&json!({ "lyrics": "x" })).unwrap();
+    sync(&a, &relay.url());
+    drop(a);
+    watcher.join().unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(seen.iter().any(|state| matches!(state, SyncState::Syncing { .. })), "{seen:?}");
+    assert_eq!(seen.last(), Some(&SyncState::Synced), "{seen:?}");
+}
+
+#[test]
+fn another_process_writing_beside_a_connected_one_is_sent_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let connected = device(dir.path(), "a");
+    connected.connect(Relay::new(&relay.url())).unwrap();
+    connected.sync_now().unwrap();
+    let beside = device(dir.path(), "a");
+    let id = beside.documents("pieces").insert(&json!({ "lyrics": "beside" })).unwrap();
+    wait_until("it is sent", Duration::from_secs(5), || {
+        beside.document_status("pieces", &id).unwrap().unwrap().state == DocumentState::Synced
+    });
+}
+
+#[test]
+fn a_relay_address_that_is_none_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = device(dir.path(), "a");
+    for url in ["", "relay.example.org", "ftp://x", "http://", "https://u:p@x"] {
+        let error = a.connect(Relay::new(url)).unwrap_err();
+        assert!(matches!(&error, SyncError::BadUrl { .. }), "{error}");
+    }
+    assert!(matches!(a.sync_now(), Err(SyncError::NotConnected)));
+    assert_eq!(a.status().state, SyncState::LocalOnly);
+    let nothing: Vec<(String, String, String, Value)> = Vec::new();
+    assert_eq!(contents(&a), nothing);
+}
