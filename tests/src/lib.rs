@@ -1,5 +1,4 @@
 //! What the integration tests share: real relays, real devices, real programs.
-#![allow(clippy::unwrap_used, reason = "test support: a failure here is a failed test")]
 
 pub mod shuffle;
 

@@ -1,5 +1,4 @@
 //! The house: which crate may know which, and which room of `motet` may know SQLite and Automerge.
-#![allow(missing_docs)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
 //! The command line as a script sees it: grammar, output, exit codes. `docs/cli.md` describes it.
-#![allow(missing_docs)]
 
 use std::path::Path;
 

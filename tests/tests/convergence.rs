@@ -1,5 +1,4 @@
 //! Invariants C and O: equal heads, equal content, whatever the order of delivery and however often.
-#![allow(missing_docs)]
 
 use std::collections::BTreeSet;
 use std::time::Duration;

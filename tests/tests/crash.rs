@@ -1,5 +1,4 @@
 //! Invariant D: a write that returned survives, whoever is killed and whenever.
-#![allow(missing_docs)]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};

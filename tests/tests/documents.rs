@@ -1,5 +1,4 @@
 //! One device: what an app writes is what it reads, and what it does not name stays.
-#![allow(missing_docs)]
 
 use std::time::Duration;
 

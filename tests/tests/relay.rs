@@ -1,5 +1,4 @@
 //! The relay as a program: start and stop, health, and what it does with bad input.
-#![allow(missing_docs)]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

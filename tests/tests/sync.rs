@@ -1,5 +1,4 @@
 //! Devices and a relay: what arrives, what merges, what a user is told.
-#![allow(missing_docs)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -11,6 +11,7 @@ use crate::store::RemoteRow;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
     /// The state in one word.
+    #[serde(flatten)]
     pub state: SyncState,
     /// Documents with changes that the remote does not hold yet.
     pub pending: u64,
@@ -22,7 +23,7 @@ pub struct Status {
 
 /// State of a space in one word. "Synced" means: the remote holds everything durably.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "state", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SyncState {
     /// No relay is configured; everything stays on this device.

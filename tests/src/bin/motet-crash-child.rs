@@ -1,5 +1,4 @@
 //! A device that writes and syncs until it is killed: prints each id after its write has returned.
-#![allow(clippy::unwrap_used, reason = "test support: a failure here is a failed test")]
 
 use std::io::Write;
 

@@ -38,7 +38,8 @@ impl Core {
     /// does not fit into one entry goes into a new row.
     fn freeze(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<Entry>> {
         let whole = row.first_change == 0;
-        let (changes, last) = tx.pending_changes(row, remote)?;
+        let changes = tx.pending_changes(row, remote)?;
+        let last = changes.last().map_or(0, |(id, _)| *id);
         let many = changes.len() > limits::FIRST_PUSH_CHANGES;
         let (kind, body, last, rest) = if whole && (many || tx.has_primary_snapshot(row.document)?) {
             let loaded = self.take(tx, tx.document_by_id(row.document)?)?;

@@ -86,16 +86,16 @@ impl std::fmt::Debug for Group {
 /// That is only a forecast: a document that appears meanwhile is merged again in the transaction.
 pub(crate) fn prepare(entries: Vec<Entry>, is_absent: impl Fn(DocumentId) -> bool) -> Incoming {
     let mut incoming = Incoming::default();
-    let opened = parallel(entries, |entry| match open(&entry) {
-        Ok((payload, part)) => Ok((entry, payload, part)),
-        Err(reason) => Err(BadEntry { entry, reason }),
+    let opened = parallel(entries, |entry| {
+        let opened = open(&entry);
+        (entry, opened)
     });
     let mut places: HashMap<DocumentId, usize> = HashMap::new();
-    for result in opened {
-        let (entry, payload, part) = match result {
+    for (entry, opened) in opened {
+        let (payload, part) = match opened {
             Ok(opened) => opened,
-            Err(bad) => {
-                incoming.bad.push(bad);
+            Err(reason) => {
+                incoming.bad.push(BadEntry { entry, reason });
                 continue;
             }
         };

@@ -124,17 +124,15 @@ impl Tx<'_> {
         Ok(sendable)
     }
 
-    /// Ids and bytes of the changes that a row covers, and the id of the last: those that did not come from `remote`,
-    /// from `first_change` on; all of them if the row covers the whole document.
-    pub(crate) fn pending_changes(&self, row: &OutboxRow, remote: i64) -> Result<(Vec<(i64, Vec<u8>)>, i64)> {
+    /// Ids and bytes of the changes that a row covers, in order: those that did not come from `remote`, from
+    /// `first_change` on; all of them if the row covers the whole document.
+    pub(crate) fn pending_changes(&self, row: &OutboxRow, remote: i64) -> Result<Vec<(i64, Vec<u8>)>> {
         let sql = "SELECT id, bytes FROM change WHERE document = ?1 AND id >= ?2
                    AND (?2 = 0 OR origin IS NULL OR origin <> ?3) ORDER BY id";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement
             .query_map([row.document, row.first_change, remote], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let changes: Vec<(i64, Vec<u8>)> = rows.collect::<std::result::Result<_, _>>()?;
-        let last = changes.last().map_or(0, |(id, _)| *id);
-        Ok((changes, last))
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
     /// Fixes what a row sends. Later changes of the document open a new row.
