@@ -77,8 +77,8 @@ struct Commit<'a> {
     changes: &'a [Change],
     /// The remote that the changes came from; `None` if they were made here.
     origin: Option<i64>,
-    /// Top-level fields that may differ; `None` for all.
-    touched: Option<&'a BTreeSet<String>>,
+    /// The fields in memory are not those of the document any more.
+    stale: bool,
     kind: ChangeKind,
 }
 
@@ -232,9 +232,9 @@ impl Core {
         now: i64,
     ) -> store::Result<usize> {
         let is_new = loaded.row.id == 0;
-        loaded.refresh(commit.touched);
+        loaded.refresh(commit.stale);
         let json = to_json(&loaded.fields)?;
-        let may_conflict = loaded.row.conflicts > 0 || commit.touched.is_none();
+        let may_conflict = loaded.row.conflicts > 0 || commit.stale;
         let conflicts = if may_conflict { loaded.document.conflicts() } else { Vec::new() };
         let had_conflicts = loaded.row.conflicts > 0;
         loaded.row.conflicts = conflicts.len() as i64;
@@ -336,16 +336,12 @@ impl Loaded {
         Self { row, document, fields: Fields::new() }
     }
 
-    /// Brings row and fields in line with the document.
-    fn refresh(&mut self, touched: Option<&BTreeSet<String>>) {
+    /// Brings the row in line with the document, and the fields if they are stale.
+    fn refresh(&mut self, stale: bool) {
         self.row.heads = self.document.heads().into_iter().map(|head| head.0).collect();
         self.row.deleted = self.document.is_deleted();
-        match touched {
-            Some(names) => names.iter().for_each(|name| match self.document.field(name) {
-                Some(value) => _ = self.fields.insert(name.clone(), value),
-                None => _ = self.fields.remove(name),
-            }),
-            None => self.fields = self.document.fields(),
+        if stale {
+            self.fields = self.document.fields();
         }
     }
 }
@@ -374,7 +370,7 @@ fn load(tx: Tx<'_>, row: DocumentRow) -> store::Result<Loaded> {
         }
     }
     let mut loaded = Loaded::new(row, document);
-    loaded.refresh(None);
+    loaded.refresh(true);
     Ok(loaded)
 }
 

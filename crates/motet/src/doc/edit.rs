@@ -25,6 +25,8 @@ pub(crate) struct Edit<'a> {
     pub(crate) text_fields: &'a BTreeSet<String>,
     /// The heads that the new values were made from; `None` for the current ones.
     pub(crate) base: Option<&'a [ChangeHash]>,
+    /// What the document shows now. Reading a long text out of Automerge costs more than an edit of it.
+    pub(crate) shown: &'a Fields,
 }
 
 /// Why an edit was not made. The document is then to be thrown away by the caller.
@@ -69,7 +71,8 @@ impl Document {
         self.prepare(&ROOT, "", set, edit.text_fields, &mut at, &mut changes)?;
         let mut ops = Vec::new();
         let reader = Reader { am: &self.am, heads: at.as_deref() };
-        reader.plan(&ROOT, set, &mut ops);
+        let shown = edit.base.is_none().then_some(edit.shown);
+        reader.plan(&ROOT, set, shown, &mut ops);
         remove.iter().for_each(|path| reader.plan_removal(&ROOT, path, &mut ops));
         if !ops.is_empty() {
             changes.extend(self.commit(edit, at.as_deref(), ops)?);
@@ -90,19 +93,22 @@ impl Document {
     ) -> Result<Vec<Change>, EditError> {
         let mut at = self.base_of(edit)?;
         let mut changes = Vec::new();
-        let current = Reader { am: &self.am, heads: at.as_deref() }.resolve(&ROOT, field);
-        let as_text = match current {
-            Some(Json::String(text)) => Json::String(text),
-            None if edit.text_fields.contains(field) => Json::String(String::new()),
-            _ => return Err(EditError::NotText(field.to_owned())),
-        };
-        let fields = Fields::from_iter([(field.to_owned(), as_text)]);
-        self.prepare(&ROOT, "", &fields, edit.text_fields, &mut at, &mut changes)?;
+        let reader = Reader { am: &self.am, heads: at.as_deref() };
+        // One text is spliced as it is; anything else has to become one first.
+        if reader.texts(&ROOT, field).len() != 1 {
+            let content = match reader.resolve(&ROOT, field) {
+                Some(Json::String(text)) => text,
+                None if edit.text_fields.contains(field) => String::new(),
+                _ => return Err(EditError::NotText(field.to_owned())),
+            };
+            let fields = Fields::from_iter([(field.to_owned(), Json::String(content))]);
+            self.prepare(&ROOT, "", &fields, edit.text_fields, &mut at, &mut changes)?;
+        }
         let reader = Reader { am: &self.am, heads: at.as_deref() };
         let Some(text) = reader.texts(&ROOT, field).into_iter().next() else {
             return Err(EditError::NotText(field.to_owned()));
         };
-        let len = reader.text(&text).chars().count();
+        let len = reader.length(&text);
         if position.checked_add(delete).is_none_or(|end| end > len) {
             return Err(EditError::OutOfRange { field: field.to_owned(), at: position, delete, len });
         }
@@ -286,18 +292,23 @@ impl Document {
 
 impl Reader<'_> {
     /// What must be done so that `set` shows. Containers are there already.
-    fn plan(&self, map: &ObjId, set: &Fields, ops: &mut Vec<Op>) {
+    /// `shown` is what the reader would read, if it is known already.
+    fn plan(&self, map: &ObjId, set: &Fields, shown: Option<&Fields>, ops: &mut Vec<Op>) {
         for (key, value) in set {
             match value {
                 Json::String(new) if let Some(text) = self.texts(map, key).first() => {
-                    let splices = text::diff(&self.text(text), new);
+                    let splices = match shown.and_then(|shown| shown.get(key)?.as_str()) {
+                        Some(old) => text::diff(old, new),
+                        None => text::diff(&self.text(text), new),
+                    };
                     if !splices.is_empty() {
                         ops.push(Op::Splice { text: text.clone(), splices });
                     }
                 }
                 Json::Object(fields) if let Some(inner) = self.maps(map, key).first() => {
-                    self.plan(inner, fields, ops);
+                    self.plan(inner, fields, shown.and_then(|shown| shown.get(key)?.as_object()), ops);
                 }
+                _ if shown.is_some_and(|shown| shown.get(key) == Some(value)) => {}
                 _ if self.resolve(map, key).as_ref() == Some(value) => {}
                 _ => ops.push(Op::Put { map: map.clone(), key: key.clone(), value: value.clone() }),
             }

@@ -114,6 +114,14 @@ impl Reader<'_> {
         .unwrap_or_default()
     }
 
+    /// Length of a text in code points.
+    pub(super) fn length(&self, text: &ObjId) -> usize {
+        match self.heads {
+            Some(heads) => self.am.length_at(text, heads),
+            None => self.am.length(text),
+        }
+    }
+
     /// What a field shows: the winner; of several texts all words; of several maps all fields.
     pub(super) fn resolve(&self, map: &ObjId, key: &str) -> Option<Json> {
         let values = self.values(map, key);

@@ -107,12 +107,14 @@ impl Core {
         let row = live(tx, collection, name)?;
         let mut loaded = self.take(tx, row)?;
         let texts = self.text_fields(collection);
-        let changes = loaded
-            .document
-            .splice_text(&self.edit(&texts, None), field, position, delete, insert)
-            .map_err(write_error)?;
-        let touched = BTreeSet::from([field.to_owned()]);
-        self.finish(tx, loaded, &changes, Some(&touched), ChangeKind::Updated)
+        let edit = self.edit(&texts, None, &loaded.fields);
+        let changes =
+            loaded.document.splice_text(&edit, field, position, delete, insert).map_err(write_error)?;
+        match loaded.fields.get_mut(field) {
+            Some(Json::String(text)) => splice(text, position, delete, insert),
+            _ => _ = loaded.fields.insert(field.to_owned(), insert.into()),
+        }
+        self.finish(tx, loaded, &changes, ChangeKind::Updated, false)
     }
 
     /// Deletes a document, by a tombstone that merges.
@@ -120,8 +122,9 @@ impl Core {
         let row = live(tx, collection, name)?;
         let mut loaded = self.take(tx, row)?;
         let texts = BTreeSet::new();
-        let changes = loaded.document.delete(&self.edit(&texts, None)).map_err(write_error)?;
-        self.finish(tx, loaded, &changes, Some(&BTreeSet::new()), ChangeKind::Deleted)?;
+        let changes =
+            loaded.document.delete(&self.edit(&texts, None, &loaded.fields)).map_err(write_error)?;
+        self.finish(tx, loaded, &changes, ChangeKind::Deleted, false)?;
         Ok(())
     }
 
@@ -137,14 +140,15 @@ impl Core {
         check_size(patch.set.values().map(text_bytes).sum())?;
         let texts = self.text_fields(&loaded.row.collection);
         let base = base.map(Version::hashes);
-        let edit = self.edit(&texts, base.as_deref());
+        let edit = self.edit(&texts, base.as_deref(), &loaded.fields);
         let create = kind == ChangeKind::Created;
         let changes = loaded.document.write(&edit, &patch.set, &patch.remove, create).map_err(write_error)?;
-        let touched: BTreeSet<_> =
-            patch.set.keys().chain(patch.remove.iter().filter_map(|path| path.first())).cloned().collect();
-        // An edit on an older version may have met later writes of the same fields.
-        let touched = base.is_none().then_some(&touched);
-        self.finish(tx, loaded, &changes, touched, kind)
+        // An edit on an older version may have met later writes of the same fields: read them all again.
+        let stale = base.is_some();
+        if !stale {
+            loaded.show(patch);
+        }
+        self.finish(tx, loaded, &changes, kind, stale)
     }
 
     fn finish(
@@ -152,8 +156,8 @@ impl Core {
         tx: Tx<'_>,
         loaded: Loaded,
         changes: &[Change],
-        touched: Option<&BTreeSet<String>>,
         kind: ChangeKind,
+        stale: bool,
     ) -> Result<Version, WriteError> {
         if changes.is_empty() {
             let version = Version(loaded.row.heads.clone());
@@ -162,12 +166,35 @@ impl Core {
         }
         check_size(changes.iter().map(|change| change.raw_bytes().len()).sum())?;
         let key = loaded.row.key;
-        self.commit(tx, loaded, &Commit { changes, origin: None, touched, kind }, time::now_ms())?;
+        self.commit(tx, loaded, &Commit { changes, origin: None, stale, kind }, time::now_ms())?;
         Ok(Version(self.in_write.get(&key).map(|loaded| loaded.row.heads.clone()).unwrap_or_default()))
     }
 
-    fn edit<'a>(&self, text_fields: &'a BTreeSet<String>, base: Option<&'a [ChangeHash]>) -> Edit<'a> {
-        Edit { device: self.shared.device, time: time::now_s(), text_fields, base }
+    fn edit<'a>(
+        &self,
+        text_fields: &'a BTreeSet<String>,
+        base: Option<&'a [ChangeHash]>,
+        shown: &'a Fields,
+    ) -> Edit<'a> {
+        Edit { device: self.shared.device, time: time::now_s(), text_fields, base, shown }
+    }
+}
+
+impl Loaded {
+    /// What the document shows after `patch` was made on its current version: the values given, except that objects
+    /// have merged with what was there.
+    fn show(&mut self, patch: &Patch) {
+        let removed = patch.remove.iter().filter_map(|path| path.first());
+        let merged = patch.set.iter().filter(|(_, value)| value.is_object()).map(|(name, _)| name);
+        for name in removed.chain(merged) {
+            match self.document.field(name) {
+                Some(value) => _ = self.fields.insert(name.clone(), value),
+                None => _ = self.fields.remove(name),
+            }
+        }
+        for (name, value) in patch.set.iter().filter(|(_, value)| !value.is_object()) {
+            self.fields.insert(name.clone(), value.clone());
+        }
     }
 }
 
@@ -205,6 +232,14 @@ fn diff_into(old: &Fields, new: &Fields, path: &mut Vec<String>, remove: &mut Ve
 fn check_size(bytes: usize) -> Result<(), WriteError> {
     let limit = proto::ENTRY_PAYLOAD_BYTES - 4 * (proto::NAME_BYTES + proto::DEVICE_NAME_BYTES);
     if bytes > limit { Err(WriteError::TooLarge { bytes, limit }) } else { Ok(()) }
+}
+
+/// Replaces `delete` code points of a text by `insert`, as Automerge has just done; the range was checked there.
+fn splice(text: &mut String, position: usize, delete: usize, insert: &str) {
+    let byte = |text: &str, at: usize| text.char_indices().nth(at).map_or(text.len(), |(byte, _)| byte);
+    let start = byte(text, position);
+    let end = start + byte(&text[start..], delete);
+    text.replace_range(start..end, insert);
 }
 
 fn text_bytes(value: &Json) -> usize {

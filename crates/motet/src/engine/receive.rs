@@ -232,7 +232,7 @@ impl Core {
         };
         let key = loaded.row.key;
         let collection = loaded.row.collection.clone();
-        let commit = Commit { changes: &outcome.applied, origin: Some(remote), touched: None, kind };
+        let commit = Commit { changes: &outcome.applied, origin: Some(remote), stale: true, kind };
         let conflicts = self.commit(tx, loaded, &commit, now)?;
         if let (Some(bytes), Some(loaded)) = (snapshot, self.in_write.get(&key)) {
             tx.put_snapshot(loaded.row.id, &bytes, 0, true)?;
@@ -342,7 +342,7 @@ impl Group {
         }
         let outcome =
             if changes.is_empty() { MergeOutcome::default() } else { loaded.document.merge(changes) };
-        loaded.refresh(None);
+        loaded.refresh(true);
         self.ahead = Some(Ahead { loaded, snapshot, outcome });
     }
 }
