@@ -142,7 +142,7 @@ fn merge(folder: &Path, song: &Value) {
 /// What A stored: each song as it was first sent, and the changes that came later.
 fn stored(path: &Path) -> (Vec<Automerge>, Vec<Vec<Change>>) {
     let conn = rusqlite::Connection::open(path).unwrap();
-    let mut select = conn.prepare("SELECT document, bytes FROM change ORDER BY document, id").unwrap();
+    let mut select = conn.prepare("SELECT id >> 24, bytes FROM change ORDER BY id").unwrap();
     let rows = select.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
     let mut songs: std::collections::BTreeMap<i64, Vec<Change>> = Default::default();
     for row in rows {

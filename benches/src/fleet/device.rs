@@ -116,7 +116,7 @@ fn pipeline(replica: &Replica, command: &Value) -> Value {
 /// Distinct changes of a document in the database.
 fn changes(db: &Path, id: &str) -> Value {
     let conn = rusqlite::Connection::open(db).unwrap();
-    let sql = "SELECT COUNT(*) FROM change c JOIN document d ON d.id = c.document WHERE d.collection = ? AND d.name = ?";
+    let sql = "SELECT COUNT(*) FROM change c JOIN document d ON d.id = c.id >> 24 WHERE d.collection = ? AND d.name = ?";
     json!(conn.query_row(sql, [COLLECTION, id], |row| row.get::<_, i64>(0)).unwrap())
 }
 

@@ -75,13 +75,12 @@ impl<T> Collection<T> {
     /// # Errors
     /// [`WriteError::NotFound`] if there is no such document.
     pub fn delete(&self, id: &str) -> Result<(), WriteError> {
-        self.delete_async(id).durable()
+        self.replica.transaction(self.deleting(id))
     }
 
     /// [`delete`](Self::delete) for async code.
     pub fn delete_async(&self, id: &str) -> PendingWrite<()> {
-        let id = id.to_owned();
-        self.write(move |tx, name| tx.delete(name, &id))
+        self.replica.transaction_async(self.deleting(id))
     }
 
     /// Replaces `delete` characters (Unicode code points) from `position` on by `insert`, in a text field, durably.
@@ -96,7 +95,7 @@ impl<T> Collection<T> {
         delete: usize,
         insert: &str,
     ) -> Result<Version, WriteError> {
-        self.splice_text_async(id, field, position, delete, insert).durable()
+        self.replica.transaction(self.splicing(id, field, position, delete, insert))
     }
 
     /// [`splice_text`](Self::splice_text) for async code. Splices that are handed over one after another and awaited
@@ -109,8 +108,7 @@ impl<T> Collection<T> {
         delete: usize,
         insert: &str,
     ) -> PendingWrite<Version> {
-        let (id, field, insert) = (id.to_owned(), field.to_owned(), insert.to_owned());
-        self.write(move |tx, name| tx.splice_text(name, &id, &field, position, delete, &insert))
+        self.replica.transaction_async(self.splicing(id, field, position, delete, insert))
     }
 
     /// Sets single fields of a document that exists, durably.
@@ -118,23 +116,42 @@ impl<T> Collection<T> {
     /// # Errors
     /// [`WriteError::NotFound`] if there is no such document, [`WriteError::BadValue`] if `fields` is no object.
     pub fn set<F: Serialize>(&self, id: &str, fields: &F) -> Result<Version, WriteError> {
-        self.set_async(id, fields).durable()
+        self.replica.transaction(self.setting(id, fields))
     }
 
     /// [`set`](Self::set) for async code.
     pub fn set_async<F: Serialize>(&self, id: &str, fields: &F) -> PendingWrite<Version> {
-        let (id, fields) = (id.to_owned(), to_fields(fields));
-        self.write(move |tx, name| tx.set(name, &id, &fields?.1))
+        self.replica.transaction_async(self.setting(id, fields))
     }
 
-    fn write<R: Send + 'static>(
+    fn deleting(&self, id: &str) -> impl Write<()> + use<T> {
+        let (name, id) = (self.name.clone(), id.to_owned());
+        move |tx: &mut Transaction<'_>| tx.delete(&name, &id)
+    }
+
+    fn splicing(
         &self,
-        write: impl FnOnce(&mut Transaction<'_>, &str) -> Result<R, WriteError> + Send + 'static,
-    ) -> PendingWrite<R> {
-        let name = self.name.clone();
-        self.replica.submit_transaction(move |tx| write(tx, &name))
+        id: &str,
+        field: &str,
+        position: usize,
+        delete: usize,
+        insert: &str,
+    ) -> impl Write<Version> + use<T> {
+        let (name, id, field, insert) =
+            (self.name.clone(), id.to_owned(), field.to_owned(), insert.to_owned());
+        move |tx: &mut Transaction<'_>| tx.splice_text(&name, &id, &field, position, delete, &insert)
+    }
+
+    fn setting<F: Serialize>(&self, id: &str, fields: &F) -> impl Write<Version> + use<T, F> {
+        let (name, id, fields) = (self.name.clone(), id.to_owned(), to_fields(fields));
+        move |tx: &mut Transaction<'_>| tx.set(&name, &id, &fields?.1)
     }
 }
+
+/// What a write does inside its transaction, whether its caller waits or not.
+trait Write<R>: FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static {}
+
+impl<R, F: FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static> Write<R> for F {}
 
 impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// Adds a document, durably, and returns its id: the value's own `id` field if it has one, else a new UUID.
@@ -143,13 +160,12 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// [`WriteError::BadValue`] if the value is no object, [`WriteError::BadName`] if collection or id cannot be
     /// used.
     pub fn insert(&self, value: &T) -> Result<String, WriteError> {
-        self.insert_async(value).durable()
+        self.replica.transaction(self.inserting(value))
     }
 
     /// [`insert`](Self::insert) for async code.
     pub fn insert_async(&self, value: &T) -> PendingWrite<String> {
-        let value = serde_json::to_value(value).map_err(|e| WriteError::BadValue { reason: e.to_string() });
-        self.write(move |tx, name| tx.insert(name, &value?))
+        self.replica.transaction_async(self.inserting(value))
     }
 
     /// Makes the document `id`, or changes those fields of it that the value names; durable on return.
@@ -157,13 +173,12 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// # Errors
     /// As [`insert`](Self::insert).
     pub fn put(&self, id: &str, value: &T) -> Result<Version, WriteError> {
-        self.put_async(id, value).durable()
+        self.replica.transaction(self.putting(id, value))
     }
 
     /// [`put`](Self::put) for async code.
     pub fn put_async(&self, id: &str, value: &T) -> PendingWrite<Version> {
-        let (id, fields) = (id.to_owned(), to_fields(value));
-        self.write(move |tx, name| tx.put(name, &id, &fields?.1))
+        self.replica.transaction_async(self.putting(id, value))
     }
 
     /// Writes back a record that was read, durably: only what the app changed becomes ops, based on the version it
@@ -172,18 +187,12 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// # Errors
     /// [`WriteError::NotFound`] if the document is gone; else as [`insert`](Self::insert).
     pub fn update(&self, record: &Record<T>) -> Result<Version, WriteError> {
-        self.update_async(record).durable()
+        self.replica.transaction(self.updating(record))
     }
 
     /// [`update`](Self::update) for async code.
     pub fn update_async(&self, record: &Record<T>) -> PendingWrite<Version> {
-        let record = to_fields(&record.value).map(|(_, fields)| Record {
-            id: record.id.clone(),
-            version: record.version.clone(),
-            value: fields,
-            base: record.base.clone(),
-        });
-        self.write(move |tx, name| tx.update(name, &record?))
+        self.replica.transaction_async(self.updating(record))
     }
 
     /// The document `id`, or `None` if there is none.
@@ -214,6 +223,28 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
             each(self.record(row)?);
             Ok(())
         })
+    }
+
+    fn inserting(&self, value: &T) -> impl Write<String> + use<T> {
+        let name = self.name.clone();
+        let value = serde_json::to_value(value).map_err(|e| WriteError::BadValue { reason: e.to_string() });
+        move |tx: &mut Transaction<'_>| tx.insert(&name, &value?)
+    }
+
+    fn putting(&self, id: &str, value: &T) -> impl Write<Version> + use<T> {
+        let (name, id, fields) = (self.name.clone(), id.to_owned(), to_fields(value));
+        move |tx: &mut Transaction<'_>| tx.put(&name, &id, &fields?.1)
+    }
+
+    fn updating(&self, record: &Record<T>) -> impl Write<Version> + use<T> {
+        let name = self.name.clone();
+        let record = to_fields(&record.value).map(|(_, fields)| Record {
+            id: record.id.clone(),
+            version: record.version.clone(),
+            value: fields,
+            base: record.base.clone(),
+        });
+        move |tx: &mut Transaction<'_>| tx.update(&name, &record?)
     }
 
     fn record(&self, row: ListRow) -> Result<Record<T>, ReadError> {

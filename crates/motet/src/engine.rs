@@ -238,16 +238,16 @@ impl Core {
         let conflicts = if may_conflict { loaded.document.conflicts() } else { Vec::new() };
         let had_conflicts = loaded.row.conflicts > 0;
         loaded.row.conflicts = conflicts.len() as i64;
+        let first_change = loaded.row.changes + 1;
+        loaded.row.changes += commit.changes.len() as i64;
         if is_new {
             loaded.row.id = tx.insert_document(&loaded.row, &json, now)?;
         } else {
             tx.update_document(&loaded.row, &json, now)?;
         }
         let document = loaded.row.id;
-        let mut first_change = i64::MAX;
-        for change in commit.changes {
-            let id = tx.insert_change(document, &change.hash().0, change.raw_bytes(), commit.origin)?;
-            first_change = first_change.min(id);
+        for (number, change) in (first_change..).zip(commit.changes) {
+            tx.insert_change(document, number, &change.hash().0, change.raw_bytes(), commit.origin)?;
         }
         let fresh = if had_conflicts || !conflicts.is_empty() {
             tx.journal_conflicts(document, &conflict_rows(&conflicts)?, now)?
@@ -259,7 +259,7 @@ impl Core {
             (true, false) => Op::Create,
             (false, false) => Op::Update,
         };
-        let first_change = if is_new { 0 } else { first_change };
+        let first_change = if is_new { 0 } else { store::change_id(document, first_change) };
         for i in 0..self.remotes.len() {
             let remote = self.remotes[i];
             if Some(remote) != commit.origin && tx.add_pending(remote, document, op, first_change, now)? {

@@ -17,7 +17,7 @@ use crate::schema::Schema;
 use crate::status::{
     DocumentState, DocumentStatus, LastError, PendingDocument, Status, StatusBoard, Version,
 };
-use crate::store::{self, Durability, Op, PendingRow, Readers, StatusRow, StorageError, Ticket, Tx, Writer};
+use crate::store::{self, Durability, Op, PendingRow, Readers, StatusRow, StorageError, Tx, Writer};
 use crate::sync::{Relay, SyncHandle, SyncSummary};
 use crate::transaction::{PendingWrite, Transaction};
 
@@ -113,13 +113,13 @@ impl Replica {
     /// [`WriteError`]; nothing is applied then.
     pub fn apply_schema(&self, schema: &Schema) -> Result<(), WriteError> {
         let schema = schema.clone();
-        self.submit(move |tx, core| Ok(core.apply_schema(tx, &schema)?)).wait()
+        self.run(move |tx, core| Ok(core.apply_schema(tx, &schema)?))
     }
 
     /// Writes several documents at once: all of it or nothing, durable on return.
     ///
-    /// The closure runs on the writer thread and must not call the replica itself. Returning an error, or a panic,
-    /// takes everything back.
+    /// The closure must not call the replica itself; such a call fails. It may run on another thread. Returning an
+    /// error, or a panic, takes everything back.
     ///
     /// ```
     /// # use motet::{Replica, WriteError, json};
@@ -139,7 +139,7 @@ impl Replica {
         &self,
         write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
     ) -> Result<R, WriteError> {
-        self.submit_transaction(write).durable()
+        self.run(move |tx, core| write(&mut Transaction::new(tx, core)))
     }
 
     /// [`transaction`](Self::transaction) that returns at once with a handle, to be awaited or waited on later.
@@ -147,7 +147,8 @@ impl Replica {
         &self,
         write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
     ) -> PendingWrite<R> {
-        self.submit_transaction(write)
+        let write = move |tx: Tx<'_>, core: &mut Core| write(&mut Transaction::new(tx, core));
+        PendingWrite::new(self.inner.local.writer.submit(Durability::Full, write))
     }
 
     /// Events after each commit, from now on. A listener that falls more than
@@ -283,7 +284,7 @@ impl Replica {
     /// [`WriteError`] if it cannot be written.
     pub fn set_setting(&self, key: &str, value: Option<&str>) -> Result<(), WriteError> {
         let (key, value) = (format!("app.{key}"), value.map(str::to_owned));
-        self.submit(move |tx, _| Ok(tx.set_meta(&key, value.as_deref())?)).wait()
+        self.run(move |tx, _| Ok(tx.set_meta(&key, value.as_deref())?))
     }
 
     pub(crate) fn read<T>(&self, read: impl FnOnce(Tx<'_>) -> store::Result<T>) -> store::Result<T> {
@@ -303,18 +304,11 @@ impl Replica {
         outcome
     }
 
-    pub(crate) fn submit_transaction<R: Send + 'static>(
-        &self,
-        write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
-    ) -> PendingWrite<R> {
-        PendingWrite::new(self.submit(move |tx, core| write(&mut Transaction::new(tx, core))))
-    }
-
-    fn submit<R: Send + 'static>(
+    fn run<R: Send + 'static>(
         &self,
         write: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> + Send + 'static,
-    ) -> Ticket<R, WriteError> {
-        self.inner.local.writer.submit(Durability::Full, write)
+    ) -> Result<R, WriteError> {
+        self.inner.local.writer.run(Durability::Full, write)
     }
 
     fn sync(&self) -> std::sync::MutexGuard<'_, Option<SyncHandle>> {

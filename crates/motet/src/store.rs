@@ -12,7 +12,7 @@ mod remotes;
 mod writer;
 
 pub(crate) use connection::{backup, open};
-pub(crate) use documents::{DocumentRow, NewConflict, StoredConflict};
+pub(crate) use documents::{DocumentRow, NewConflict, StoredConflict, change_id};
 pub use error::StorageError;
 pub(crate) use outbox::{Op, OutboxRow};
 pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow};

@@ -233,8 +233,7 @@ fn activate(local: &Local, relay: &Relay) -> Result<(Endpoint, i64), SyncError> 
     let (url, now) = (endpoint.url.clone(), crate::time::now_ms());
     let remote = local
         .writer
-        .submit(Durability::Full, move |tx, core| core.use_remote(tx, &url, now))
-        .wait()
+        .run(Durability::Full, move |tx, core| core.use_remote(tx, &url, now))
         .map_err(SyncError::Storage)?;
     Ok((endpoint, remote))
 }

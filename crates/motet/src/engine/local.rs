@@ -59,6 +59,7 @@ impl Core {
                     heads: Vec::new(),
                     deleted: false,
                     conflicts: 0,
+                    changes: 0,
                 };
                 let document = Document::new(Identity { space: SpaceId::DEFAULT, document: key });
                 self.write(tx, Loaded::new(row, document), patch, None, ChangeKind::Created)

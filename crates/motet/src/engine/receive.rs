@@ -320,6 +320,7 @@ impl Group {
             heads: Vec::new(),
             deleted: false,
             conflicts: 0,
+            changes: 0,
         };
         Loaded::new(row, document)
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use motet_proto::{DeviceId, DocumentId};
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Result, Tx};
+use super::{Result, StorageError, Tx};
 
 /// Heads and hashes as the store keeps them.
 pub(crate) type Hash = [u8; 32];
@@ -20,6 +20,8 @@ pub(crate) struct DocumentRow {
     pub(crate) heads: Vec<Hash>,
     pub(crate) deleted: bool,
     pub(crate) conflicts: i64,
+    /// Numbers given out to changes.
+    pub(crate) changes: i64,
 }
 
 /// What a document is loaded from.
@@ -55,7 +57,7 @@ pub(crate) struct StoredConflict {
     pub(crate) settled: bool,
 }
 
-const DOCUMENT: &str = "SELECT id, key, collection, name, heads, deleted, conflicts FROM document";
+const DOCUMENT: &str = "SELECT id, key, collection, name, heads, deleted, conflicts, changes FROM document";
 
 impl Tx<'_> {
     pub(crate) fn document(&self, collection: &str, name: &str) -> Result<Option<DocumentRow>> {
@@ -94,9 +96,10 @@ impl Tx<'_> {
             stored.snapshot = Some(bytes);
             stored.last_change = upto;
         }
-        let sql = "SELECT id, bytes FROM change WHERE document = ? AND id > ? ORDER BY id";
+        let sql = "SELECT id, bytes FROM change WHERE id > ? AND id <= ? ORDER BY id";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let mut rows = statement.query(params![id, stored.last_change])?;
+        let mut rows =
+            statement.query([stored.last_change.max(change_id(id, 0)), change_id(id, MOST_CHANGES)])?;
         while let Some(row) = rows.next()? {
             stored.last_change = row.get(0)?;
             stored.changes.push(row.get(1)?);
@@ -106,8 +109,9 @@ impl Tx<'_> {
 
     /// Adds a document and its projection; returns its row id.
     pub(crate) fn insert_document(&self, row: &DocumentRow, json: &str, now: i64) -> Result<i64> {
-        let sql = "INSERT INTO document (space, key, collection, name, heads, deleted, conflicts, created_at, updated_at)
-                   VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let sql = "INSERT INTO document
+                   (space, key, collection, name, heads, deleted, conflicts, changes, created_at, updated_at)
+                   VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let heads = row.heads.as_flattened();
         self.conn.prepare_cached(sql)?.execute(params![
             row.key.as_bytes(),
@@ -116,6 +120,7 @@ impl Tx<'_> {
             heads,
             row.deleted,
             row.conflicts,
+            row.changes,
             now,
             now
         ])?;
@@ -126,26 +131,37 @@ impl Tx<'_> {
     }
 
     pub(crate) fn update_document(&self, row: &DocumentRow, json: &str, now: i64) -> Result<()> {
-        let sql = "UPDATE document SET heads = ?, deleted = ?, conflicts = ?, updated_at = ? WHERE id = ?";
+        let sql = "UPDATE document SET heads = ?, deleted = ?, conflicts = ?, changes = ?, updated_at = ? WHERE id = ?";
         let heads = row.heads.as_flattened();
-        self.conn.prepare_cached(sql)?.execute(params![heads, row.deleted, row.conflicts, now, row.id])?;
+        self.conn.prepare_cached(sql)?.execute(params![
+            heads,
+            row.deleted,
+            row.conflicts,
+            row.changes,
+            now,
+            row.id
+        ])?;
         let sql = "UPDATE projection SET json = ? WHERE document = ?";
         self.conn.prepare_cached(sql)?.execute(params![json, row.id])?;
         Ok(())
     }
 
-    /// Keeps the original bytes of a change; one that is there already stays as it is. Returns the change id.
+    /// Keeps the original bytes of a document's change number `number`.
     pub(crate) fn insert_change(
         &self,
         document: i64,
+        number: i64,
         hash: &Hash,
         bytes: &[u8],
         origin: Option<i64>,
-    ) -> Result<i64> {
-        let sql =
-            "INSERT INTO change (document, hash, bytes, origin) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
-        self.conn.prepare_cached(sql)?.execute(params![document, hash, bytes, origin])?;
-        Ok(self.conn.last_insert_rowid())
+    ) -> Result<()> {
+        if number > MOST_CHANGES {
+            return Err(StorageError::Damaged(format!("a document has more than {MOST_CHANGES} changes")));
+        }
+        let sql = "INSERT INTO change (id, hash, bytes, origin) VALUES (?, ?, ?, ?)";
+        let id = change_id(document, number);
+        self.conn.prepare_cached(sql)?.execute(params![id, hash, bytes, origin])?;
+        Ok(())
     }
 
     /// Keeps a snapshot that holds every change up to the id `upto`. `primary`: also changes that no row holds.
@@ -228,6 +244,14 @@ impl Tx<'_> {
     }
 }
 
+/// Changes that one document can have: 16.7 million.
+pub(super) const MOST_CHANGES: i64 = (1 << 24) - 1;
+
+/// Row id of a document's change.
+pub(crate) fn change_id(document: i64, number: i64) -> i64 {
+    (document << 24) | number
+}
+
 /// Splits the stored form of heads.
 pub(super) fn hashes(bytes: &[u8]) -> Vec<Hash> {
     bytes.as_chunks::<32>().0.to_vec()
@@ -242,5 +266,6 @@ fn document_row(row: &Row<'_>) -> rusqlite::Result<DocumentRow> {
         heads: hashes(row.get_ref(4)?.as_blob()?),
         deleted: row.get(5)?,
         conflicts: row.get(6)?,
+        changes: row.get(7)?,
     })
 }

@@ -3,6 +3,7 @@
 use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind};
 use rusqlite::{OptionalExtension, params};
 
+use super::documents::{MOST_CHANGES, change_id};
 use super::{Result, StorageError, Tx};
 
 /// What a pending row means to a person.
@@ -127,11 +128,13 @@ impl Tx<'_> {
     /// Ids and bytes of the changes that a row covers, in order: those that did not come from `remote`, from
     /// `first_change` on; all of them if the row covers the whole document.
     pub(crate) fn pending_changes(&self, row: &OutboxRow, remote: i64) -> Result<Vec<(i64, Vec<u8>)>> {
-        let sql = "SELECT id, bytes FROM change WHERE document = ?1 AND id >= ?2
-                   AND (?2 = 0 OR origin IS NULL OR origin <> ?3) ORDER BY id";
+        let sql = "SELECT id, bytes FROM change WHERE id >= ?1 AND id <= ?2
+                   AND (?3 OR origin IS NULL OR origin <> ?4) ORDER BY id";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement
-            .query_map([row.document, row.first_change, remote], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let first = row.first_change.max(change_id(row.document, 0));
+        let whole = row.first_change == 0;
+        let range = params![first, change_id(row.document, MOST_CHANGES), whole, remote];
+        let rows = statement.query_map(range, |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 

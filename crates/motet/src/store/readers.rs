@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::connection::open_reader;
-use super::documents::{Hash, hashes};
+use super::documents::{Hash, MOST_CHANGES, change_id, hashes};
 use super::outbox::Op;
 use super::{Result, Tx};
 use crate::limits;
@@ -136,12 +136,10 @@ impl Tx<'_> {
             let (op, since, error) =
                 (Op::from_i64(row.get(0)?), row.get(1)?, row.get::<_, Option<String>>(2)?);
             let (first, last): (i64, Option<i64>) = (row.get(3)?, row.get(4)?);
-            let sql =
-                "SELECT COUNT(*) FROM change WHERE document = ? AND id BETWEEN ? AND ? AND origin IS NULL";
-            let changes: i64 = self
-                .conn
-                .prepare_cached(sql)?
-                .query_row(params![document, first, last.unwrap_or(i64::MAX)], |row| row.get(0))?;
+            let sql = "SELECT COUNT(*) FROM change WHERE id BETWEEN ? AND ? AND origin IS NULL";
+            let last = last.unwrap_or(change_id(document, MOST_CHANGES));
+            let range = [first.max(change_id(document, 0)), last];
+            let changes: i64 = self.conn.prepare_cached(sql)?.query_row(range, |row| row.get(0))?;
             let entry = pending.get_or_insert(PendingRow { op, since, changes: 0, error: None });
             entry.changes += changes as u64;
             if !(entry.op == Op::Create && op == Op::Update) {

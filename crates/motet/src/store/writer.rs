@@ -1,8 +1,14 @@
-//! One thread, one connection, one transaction for all that waits.
+//! One connection, one transaction for all that waits.
+//!
+//! Writes stand in a queue. Whoever holds the connection takes all that waits into one transaction and one fsync:
+//! a caller that blocks anyway and finds the connection free, or the writer thread. Without a caller's own turn each
+//! small write would pay for waking two threads, which costs more than the write.
 
+use std::cell::Cell;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
@@ -21,7 +27,7 @@ pub(crate) enum Durability {
     Normal,
 }
 
-/// What the writer thread keeps between transactions. It sees every transaction and every write begin and end, so
+/// What is kept beside the connection between transactions. It sees every transaction and every write begin and end, so
 /// that memory never holds what disk lacks.
 pub(crate) trait Engine: Send + 'static {
     /// A transaction begins; `foreign` if another process has written since the last one.
@@ -32,10 +38,29 @@ pub(crate) trait Engine: Send + 'static {
     fn end(&mut self, committed: bool);
 }
 
-/// Handle to the writer thread. Dropping it waits for queued writes to finish.
-pub(crate) struct Writer<E> {
-    queue: Option<SyncSender<Box<dyn Job<E>>>>,
+/// The way to the connection that writes. Dropping it waits for queued writes to finish.
+pub(crate) struct Writer<E: Engine> {
+    shared: Arc<Shared<E>>,
     thread: Option<JoinHandle<()>>,
+}
+
+struct Shared<E> {
+    queue: Mutex<Queue<E>>,
+    /// Rung when the writer thread has something to do.
+    work: Condvar,
+    /// Rung when the queue has room again.
+    room: Condvar,
+    worker: Mutex<Worker<E>>,
+}
+
+struct Queue<E> {
+    jobs: VecDeque<Box<dyn Job<E>>>,
+    closed: bool,
+}
+
+thread_local! {
+    /// This thread is running a transaction: a write of its own would wait for itself.
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The outcome of a write that was handed over: wait for it, or await it.
@@ -45,12 +70,19 @@ pub(crate) struct Ticket<T, F> {
 
 impl<E: Engine> Writer<E> {
     pub(crate) fn spawn(conn: Connection, engine: E) -> Result<Self> {
-        let (queue, jobs) = sync_channel(limits::QUEUED_WRITES);
+        let worker = Worker { conn, engine, synchronous: Durability::Full, data_version: None };
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue { jobs: VecDeque::new(), closed: false }),
+            work: Condvar::new(),
+            room: Condvar::new(),
+            worker: Mutex::new(worker),
+        });
+        let served = shared.clone();
         let thread = std::thread::Builder::new()
             .name("motet-writer".into())
-            .spawn(move || run(conn, engine, jobs))
+            .spawn(move || served.serve())
             .map_err(|e| StorageError::Io(e.to_string()))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Hands a write over. It runs in the next transaction, alone or with others; the ticket resolves when that
@@ -64,24 +96,108 @@ impl<E: Engine> Writer<E> {
         T: Send + 'static,
         F: From<StorageError> + Send + 'static,
     {
-        let (sender, reply) = oneshot::channel();
-        let job = Task { durability, write: Some(write), outcome: None, reply: Some(sender) };
-        if let Some(queue) = &self.queue {
-            // A closed queue drops the job and with it the sender: the ticket then reports `Closed`.
-            _ = queue.send(Box::new(job));
+        let ticket = self.enqueue(durability, write);
+        self.shared.work.notify_one();
+        ticket
+    }
+
+    /// Runs a write and returns when its transaction is committed; on this thread if the connection is free.
+    pub(crate) fn run<T, F>(
+        &self,
+        durability: Durability,
+        write: impl FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send + 'static,
+    ) -> std::result::Result<T, F>
+    where
+        T: Send + 'static,
+        F: From<StorageError> + Send + 'static,
+    {
+        let ticket = self.enqueue(durability, write);
+        match self.shared.worker.try_lock() {
+            Ok(mut worker) => self.shared.run_group(&mut worker),
+            Err(TryLockError::Poisoned(worker)) => self.shared.run_group(&mut worker.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
         }
+        // Others may have queued meanwhile, and the group may have been full before this write.
+        self.shared.work.notify_one();
+        ticket.wait()
+    }
+
+    fn enqueue<T, F>(
+        &self,
+        durability: Durability,
+        write: impl FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send + 'static,
+    ) -> Ticket<T, F>
+    where
+        T: Send + 'static,
+        F: From<StorageError> + Send + 'static,
+    {
+        let (sender, reply) = oneshot::channel();
+        if RUNNING.get() {
+            let message = "a transaction must not call the replica that it belongs to";
+            _ = sender.send(Err(StorageError::Io(message.into()).into()));
+            return Ticket { reply };
+        }
+        let job = Task { durability, write: Some(write), outcome: None, reply: Some(sender) };
+        let mut queue = self.shared.lock_queue();
+        while queue.jobs.len() >= limits::QUEUED_WRITES {
+            self.shared.work.notify_one();
+            queue = self.shared.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.jobs.push_back(Box::new(job));
         Ticket { reply }
     }
 }
 
-impl<E> Drop for Writer<E> {
+impl<E: Engine> Drop for Writer<E> {
     fn drop(&mut self) {
-        self.queue = None;
+        self.shared.lock_queue().closed = true;
+        self.shared.work.notify_one();
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
         {
             _ = thread.join();
         }
+    }
+}
+
+impl<E: Engine> Shared<E> {
+    /// The writer thread: runs what waits until the writer is dropped and nothing waits any more.
+    fn serve(&self) {
+        loop {
+            let mut queue = self.lock_queue();
+            while queue.jobs.is_empty() {
+                if queue.closed {
+                    return;
+                }
+                queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            drop(queue);
+            let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+            self.run_group(&mut worker);
+        }
+    }
+
+    /// One transaction for what waits. Jobs leave the queue only under the worker's lock, so their order is kept.
+    fn run_group(&self, worker: &mut Worker<E>) {
+        let mut group: Vec<_> = {
+            let mut queue = self.lock_queue();
+            let count = queue.jobs.len().min(limits::GROUP_WRITES);
+            queue.jobs.drain(..count).collect()
+        };
+        if group.is_empty() {
+            return;
+        }
+        self.room.notify_all();
+        RUNNING.set(true);
+        let outcome = worker.transaction(&mut group);
+        worker.engine.end(outcome.is_ok());
+        RUNNING.set(false);
+        let error = outcome.err();
+        group.into_iter().for_each(|job| job.reply(error.as_ref()));
+    }
+
+    fn lock_queue(&self) -> MutexGuard<'_, Queue<E>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,36 +265,21 @@ where
     }
 }
 
-fn run<E: Engine>(conn: Connection, mut engine: E, jobs: Receiver<Box<dyn Job<E>>>) {
-    let mut state = Connected { conn, synchronous: Durability::Full, data_version: None };
-    while let Ok(first) = jobs.recv() {
-        let mut group = vec![first];
-        while group.len() < limits::GROUP_WRITES
-            && let Ok(next) = jobs.try_recv()
-        {
-            group.push(next);
-        }
-        let outcome = state.transaction(&mut group, &mut engine);
-        engine.end(outcome.is_ok());
-        let error = outcome.err();
-        group.into_iter().for_each(|job| job.reply(error.as_ref()));
-    }
-}
-
-struct Connected {
+/// The connection and what belongs to it.
+struct Worker<E> {
     conn: Connection,
+    engine: E,
     synchronous: Durability,
     data_version: Option<i64>,
 }
 
-impl Connected {
-    fn transaction<E: Engine>(&mut self, group: &mut [Box<dyn Job<E>>], engine: &mut E) -> Result<()> {
+impl<E: Engine> Worker<E> {
+    fn transaction(&mut self, group: &mut [Box<dyn Job<E>>]) -> Result<()> {
         let full = group.iter().any(|job| job.durability() == Durability::Full);
         self.set_synchronous(if full { Durability::Full } else { Durability::Normal })?;
         self.execute("BEGIN IMMEDIATE")?;
-        let outcome = self
-            .run_all(group, engine)
-            .and_then(|keep| self.execute(if keep { "COMMIT" } else { "ROLLBACK" }));
+        let outcome =
+            self.run_all(group).and_then(|keep| self.execute(if keep { "COMMIT" } else { "ROLLBACK" }));
         if outcome.is_err() && !self.conn.is_autocommit() {
             // The error that led here is what the callers are told.
             _ = self.execute("ROLLBACK");
@@ -187,25 +288,25 @@ impl Connected {
     }
 
     /// Runs the writes; false if there is nothing to commit.
-    fn run_all<E: Engine>(&mut self, group: &mut [Box<dyn Job<E>>], engine: &mut E) -> Result<bool> {
+    fn run_all(&mut self, group: &mut [Box<dyn Job<E>>]) -> Result<bool> {
         let version = self.data_version()?;
         let foreign = self.data_version.replace(version).is_some_and(|before| before != version);
         let tx = Tx { conn: &self.conn };
-        engine.begin(tx, foreign)?;
+        self.engine.begin(tx, foreign)?;
         if let [job] = group {
             // Alone, the transaction is its own savepoint.
-            let ok = job.run(tx, engine);
-            engine.end_write(ok);
+            let ok = job.run(tx, &mut self.engine);
+            self.engine.end_write(ok);
             return Ok(ok);
         }
         for job in group {
             self.execute("SAVEPOINT job")?;
-            let ok = job.run(tx, engine);
+            let ok = job.run(tx, &mut self.engine);
             if !ok {
                 self.execute("ROLLBACK TO job")?;
             }
             self.execute("RELEASE job")?;
-            engine.end_write(ok);
+            self.engine.end_write(ok);
         }
         Ok(true)
     }

@@ -32,20 +32,20 @@ CREATE TABLE document (
   heads BLOB NOT NULL,               -- 32 bytes each, sorted
   deleted INTEGER NOT NULL,
   conflicts INTEGER NOT NULL,        -- open rows in `conflict`
+  changes INTEGER NOT NULL,          -- numbers given out in `change`
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL,
   last_synced_at INTEGER,
   UNIQUE (collection, name, space)
 );
 
--- Original bytes of every change that is not part of a primary snapshot.
+-- Original bytes of every change that is not part of a primary snapshot. The id is (document << 24) | number, so that
+-- the changes of a document lie together and in order, and a commit touches one page.
 CREATE TABLE change (
   id INTEGER PRIMARY KEY,
-  document INTEGER NOT NULL REFERENCES document (id),
   hash BLOB NOT NULL,
   bytes BLOB NOT NULL,
-  origin INTEGER,                    -- the remote it came from; NULL: made here
-  UNIQUE (document, hash)
+  origin INTEGER                     -- the remote it came from; NULL: made here
 );
 
 CREATE TABLE snapshot (
