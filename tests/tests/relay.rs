@@ -58,6 +58,24 @@ fn without_tokens_only_this_machine_is_served() {
 }
 
 #[test]
+fn without_tokens_no_web_page_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(dir.path());
+    let url = format!("{}/v1/sync", relay.url());
+    let client = reqwest::blocking::Client::new();
+    let post = client.post(&url).header("Origin", "https://example.org").body("x").send().unwrap();
+    assert_eq!(post.status(), 403);
+    let upgrade = client
+        .get(&url)
+        .header("Origin", "https://example.org")
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==");
+    assert_eq!(upgrade.send().unwrap().status(), 403);
+}
+
+#[test]
 fn http_garbage_is_answered_and_survived() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(dir.path());

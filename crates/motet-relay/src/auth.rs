@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, ORIGIN};
 
 use crate::limits;
 
@@ -59,6 +59,9 @@ pub enum AuthError {
     /// The token is unknown.
     #[error("the token is not valid")]
     Invalid,
+    /// A web page asks a relay that serves its whole machine without tokens: any page that the user visits could.
+    #[error("web pages are served only with tokens configured")]
+    WebPage,
 }
 
 impl Auth {
@@ -108,6 +111,8 @@ impl Auth {
     /// [`AuthError`] if it has no good token.
     pub fn account(&self, headers: &HeaderMap) -> Result<String, AuthError> {
         let tokens = match self {
+            // Browsers name the page's origin on every WebSocket and every cross-origin POST; apps do not.
+            Auth::Local if headers.contains_key(ORIGIN) => return Err(AuthError::WebPage),
             Auth::Local => return Ok(LOCAL_ACCOUNT.to_owned()),
             Auth::Tokens(tokens) => tokens,
         };
@@ -148,6 +153,8 @@ mod tests {
         assert_eq!(account(&auth, "Basic abc"), Err(AuthError::Missing));
         assert_eq!(auth.account(&HeaderMap::new()), Err(AuthError::Missing));
         assert_eq!(Auth::Local.account(&HeaderMap::new()), Ok("local".into()));
+        let page = HeaderMap::from_iter([(ORIGIN, "https://example.org".parse().unwrap())]);
+        assert_eq!(Auth::Local.account(&page), Err(AuthError::WebPage));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use motet_proto::limits as proto;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::auth::Auth;
+use crate::auth::{Auth, AuthError};
 use crate::hub::Hub;
 use crate::limits;
 use crate::session;
@@ -159,8 +159,11 @@ impl Relay {
     /// The account of a request and its place among the sessions.
     #[allow(clippy::result_large_err)]
     fn admit(&self, headers: &HeaderMap) -> Result<(String, OwnedSemaphorePermit), Response> {
-        let account = self.auth.account(headers).map_err(|error| {
-            (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], error.to_string()).into_response()
+        let account = self.auth.account(headers).map_err(|error| match error {
+            AuthError::WebPage => (StatusCode::FORBIDDEN, error.to_string()).into_response(),
+            AuthError::Missing | AuthError::Invalid => {
+                (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], error.to_string()).into_response()
+            }
         })?;
         let permit = self.sessions.clone().try_acquire_owned().map_err(|_| {
             (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], "the relay is full").into_response()

@@ -35,6 +35,15 @@ pub(crate) struct Document {
     identity: Identity,
     /// False until this process has drawn an actor of its own for the document.
     has_actor: bool,
+    /// What the document shows, read under guard after foreign changes were applied.
+    shown: Option<Shown>,
+}
+
+/// What a document shows.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    pub(crate) fields: Fields,
+    pub(crate) conflicts: Vec<FieldConflict>,
 }
 
 /// What deterministic changes are derived from.
@@ -51,7 +60,7 @@ pub(crate) struct LoadError(String);
 
 impl Document {
     pub(crate) fn new(identity: Identity) -> Self {
-        Self { am: Automerge::new(), identity, has_actor: false }
+        Self { am: Automerge::new(), identity, has_actor: false, shown: None }
     }
 
     /// Puts a document together from what the store holds. Everything stored was applied once, so a failure means
@@ -66,7 +75,7 @@ impl Document {
             None => Automerge::new(),
         };
         am.apply_changes(changes).map_err(|e| LoadError(e.to_string()))?;
-        Ok(Self { am, identity, has_actor: false })
+        Ok(Self { am, identity, has_actor: false, shown: None })
     }
 
     pub(crate) fn heads(&self) -> Vec<ChangeHash> {
@@ -88,6 +97,11 @@ impl Document {
         self.am.save_with_options(SaveOptions { deflate: false, retain_orphans: false })
     }
 
+    /// What the document shows. Foreign content has been read once already, where a panic could do no harm.
+    pub(crate) fn take_shown(&mut self) -> Shown {
+        self.shown.take().unwrap_or_else(|| Shown { fields: self.fields(), conflicts: self.conflicts() })
+    }
+
     /// Device and time (seconds since 1970) of the change `hash`.
     pub(crate) fn author_of(&self, hash: &ChangeHash) -> Option<(Option<DeviceId>, i64)> {
         let meta = self.am.get_change_meta_by_hash(hash)?;
@@ -98,6 +112,7 @@ impl Document {
     /// Draws the actor under which this process writes. Fresh for every loaded document, so that a copied or
     /// restored database file never makes two changes with one (actor, seq).
     fn ensure_actor(&mut self, device: DeviceId) {
+        self.shown = None;
         if !self.has_actor {
             self.am.set_actor(ActorId::random());
             self.am.set_author(Some(Author::from(device.as_bytes().to_vec())));

@@ -202,20 +202,25 @@ impl Core {
         self.schema.get(collection).map(CollectionSchema::text_fields).unwrap_or_default()
     }
 
+    /// Takes a document out by name, ready to be edited; `None` if there is none, not even a deleted one.
+    fn find(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> store::Result<Option<Loaded>> {
+        // What is held is as the file is: after a foreign write nothing is held.
+        if let Some(held) = self.take_held(DocumentId::derive(SpaceId::DEFAULT, collection, name)) {
+            return Ok(Some(held));
+        }
+        tx.document(collection, name)?.map(|row| load(tx, row)).transpose()
+    }
+
     /// Takes a document out, ready to be edited. It comes back through [`commit`](Self::commit) or
     /// [`put_back`](Self::put_back), or is forgotten.
     fn take(&mut self, tx: Tx<'_>, row: DocumentRow) -> store::Result<Loaded> {
-        let key = row.key;
-        let held = self
-            .in_write
-            .remove(&key)
-            .or_else(|| self.in_transaction.remove(&key))
-            .or_else(|| self.cache.pop(&key))
-            .filter(|loaded| loaded.row == row);
-        match held {
-            Some(loaded) => Ok(loaded),
-            None => load(tx, row),
-        }
+        self.take_held(row.key).map_or_else(|| load(tx, row), Ok)
+    }
+
+    fn take_held(&mut self, key: DocumentId) -> Option<Loaded> {
+        let in_transaction = self.in_write.remove(&key).or_else(|| self.in_transaction.remove(&key));
+        // An older state in the cache must not come back if this one is forgotten.
+        in_transaction.or_else(|| self.cache.pop(&key))
     }
 
     fn put_back(&mut self, loaded: Loaded) {
@@ -232,10 +237,10 @@ impl Core {
         now: i64,
     ) -> store::Result<usize> {
         let is_new = loaded.row.id == 0;
-        loaded.refresh(commit.stale);
+        // A local edit at the current version can only settle conflicts.
+        let reread = commit.stale || loaded.row.conflicts > 0;
+        let conflicts = loaded.refresh(reread);
         let json = to_json(&loaded.fields)?;
-        let may_conflict = loaded.row.conflicts > 0 || commit.stale;
-        let conflicts = if may_conflict { loaded.document.conflicts() } else { Vec::new() };
         let had_conflicts = loaded.row.conflicts > 0;
         loaded.row.conflicts = conflicts.len() as i64;
         let first_change = loaded.row.changes + 1;
@@ -336,14 +341,32 @@ impl Loaded {
         Self { row, document, fields: Fields::new() }
     }
 
-    /// Brings the row in line with the document, and the fields if they are stale.
-    fn refresh(&mut self, stale: bool) {
+    /// Brings the row in line with the document; if asked, also the fields, and returns the open conflicts.
+    fn refresh(&mut self, reread: bool) -> Vec<FieldConflict> {
         self.row.heads = self.document.heads().into_iter().map(|head| head.0).collect();
         self.row.deleted = self.document.is_deleted();
-        if stale {
-            self.fields = self.document.fields();
+        if !reread {
+            return Vec::new();
         }
+        let shown = self.document.take_shown();
+        self.fields = shown.fields;
+        shown.conflicts
     }
+}
+
+/// A document that has no rows yet.
+fn new_document(key: DocumentId, collection: &str, name: &str) -> Loaded {
+    let row = DocumentRow {
+        id: 0,
+        key,
+        collection: collection.to_owned(),
+        name: name.to_owned(),
+        heads: Vec::new(),
+        deleted: false,
+        conflicts: 0,
+        changes: 0,
+    };
+    Loaded::new(row, Document::new(Identity { space: SpaceId::DEFAULT, document: key }))
 }
 
 /// Loads a document from its rows; one with a long tail of changes gets a new snapshot on the way.

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use automerge::{Automerge, Change, ChangeHash};
+use automerge::{Change, ChangeHash};
 
 use super::{ChunkError, Document, Identity, check_snapshot};
 use crate::limits;
@@ -96,8 +96,8 @@ impl Document {
             return;
         }
         match self.try_apply(&changes) {
-            Ok(am) => {
-                self.am = am;
+            Ok(document) => {
+                *self = document;
                 outcome.applied.extend(changes);
             }
             Err(reason) if changes.len() == 1 => {
@@ -125,14 +125,23 @@ impl Document {
         }
     }
 
-    fn try_apply(&self, changes: &[Change]) -> Result<Automerge, String> {
+    fn try_apply(&self, changes: &[Change]) -> Result<Document, String> {
         catch_unwind(AssertUnwindSafe(|| {
-            let mut am = self.am.clone();
-            am.apply_changes(changes.iter().cloned()).map_err(|e| e.to_string())?;
-            let missing = changes.iter().any(|change| am.get_change_meta_by_hash(&change.hash()).is_none());
-            if missing { Err("it was not taken up".to_owned()) } else { Ok(am) }
+            let mut document = self.clone();
+            document.am.apply_changes(changes.iter().cloned()).map_err(|e| e.to_string())?;
+            if changes.iter().any(|change| !document.has_change(&change.hash())) {
+                return Err("it was not taken up".to_owned());
+            }
+            document.read_under_guard();
+            Ok(document)
         }))
         .unwrap_or_else(|_| Err("it makes the merge fail".into()))
+    }
+
+    /// Reads everything that is shown, so that content which cannot be read fails here and not later.
+    fn read_under_guard(&mut self) {
+        self.shown = None;
+        self.shown = Some(self.take_shown());
     }
 }
 
@@ -143,10 +152,12 @@ pub(crate) fn load_snapshot(
     heads: &[[u8; 32]],
 ) -> Result<Document, String> {
     check_snapshot(bytes).map_err(|e: ChunkError| e.to_string())?;
-    let am = catch_unwind(|| Automerge::load(bytes))
-        .map_err(|_| "it makes the load fail".to_owned())?
-        .map_err(|e| e.to_string())?;
-    let document = Document { am, identity, has_actor: false };
+    let load = || {
+        let mut document = Document::load(identity, Some(bytes), Vec::new()).map_err(|e| e.to_string())?;
+        document.read_under_guard();
+        Ok(document)
+    };
+    let document = catch_unwind(load).unwrap_or_else(|_| Err("it makes the load fail".to_owned()))?;
     let found: HashSet<[u8; 32]> = document.heads().iter().map(|head| head.0).collect();
     if found.len() != heads.len() || !heads.iter().all(|head| found.contains(head)) {
         return Err("its heads are not those that its header names".into());

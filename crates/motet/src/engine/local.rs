@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use motet_proto::{DocumentId, SpaceId, limits as proto};
 use serde_json::Value as Json;
 
-use super::{Commit, Core, Loaded};
-use crate::doc::{Change, ChangeHash, Document, Edit, EditError, Fields, Identity};
+use super::{Commit, Core, Loaded, new_document};
+use crate::doc::{Change, ChangeHash, Edit, EditError, Fields};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::status::Version;
-use crate::store::{DocumentRow, Tx};
+use crate::store::Tx;
 use crate::time;
 
 /// Fields to set and paths to remove.
@@ -28,8 +28,11 @@ impl Core {
         collection: &str,
         name: &str,
     ) -> Result<Option<(Fields, Version)>, WriteError> {
-        let Some(row) = tx.document(collection, name)?.filter(|row| !row.deleted) else { return Ok(None) };
-        let loaded = self.take(tx, row)?;
+        let Some(loaded) = self.find(tx, collection, name)? else { return Ok(None) };
+        if loaded.row.deleted {
+            self.put_back(loaded);
+            return Ok(None);
+        }
         let found = (loaded.fields.clone(), Version(loaded.row.heads.clone()));
         self.put_back(loaded);
         Ok(Some(found))
@@ -47,27 +50,15 @@ impl Core {
     ) -> Result<Version, WriteError> {
         check_name(collection)?;
         check_name(name)?;
-        match tx.document(collection, name)? {
+        match self.find(tx, collection, name)? {
             None if base.is_some() => Err(not_found(collection, name)),
             None => {
                 let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
-                let row = DocumentRow {
-                    id: 0,
-                    key,
-                    collection: collection.to_owned(),
-                    name: name.to_owned(),
-                    heads: Vec::new(),
-                    deleted: false,
-                    conflicts: 0,
-                    changes: 0,
-                };
-                let document = Document::new(Identity { space: SpaceId::DEFAULT, document: key });
-                self.write(tx, Loaded::new(row, document), patch, None, ChangeKind::Created)
+                let loaded = new_document(key, collection, name);
+                self.write(tx, loaded, patch, None, ChangeKind::Created)
             }
-            Some(row) => {
-                let deleted = row.deleted;
-                let loaded = self.take(tx, row)?;
-                if !deleted || base.is_some() {
+            Some(loaded) => {
+                if !loaded.row.deleted || base.is_some() {
                     return self.write(tx, loaded, patch, base, ChangeKind::Updated);
                 }
                 let mut patch = patch.clone();
@@ -87,8 +78,7 @@ impl Core {
         patch: &Patch,
         base: Option<&Version>,
     ) -> Result<Version, WriteError> {
-        let row = live(tx, collection, name)?;
-        let loaded = self.take(tx, row)?;
+        let loaded = self.find_live(tx, collection, name)?;
         self.write(tx, loaded, patch, base, ChangeKind::Updated)
     }
 
@@ -105,8 +95,7 @@ impl Core {
         insert: &str,
     ) -> Result<Version, WriteError> {
         check_size(insert.len())?;
-        let row = live(tx, collection, name)?;
-        let mut loaded = self.take(tx, row)?;
+        let mut loaded = self.find_live(tx, collection, name)?;
         let texts = self.text_fields(collection);
         let edit = self.edit(&texts, None, &loaded.fields);
         let changes =
@@ -120,13 +109,17 @@ impl Core {
 
     /// Deletes a document, by a tombstone that merges.
     pub(crate) fn delete(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<(), WriteError> {
-        let row = live(tx, collection, name)?;
-        let mut loaded = self.take(tx, row)?;
+        let mut loaded = self.find_live(tx, collection, name)?;
         let texts = BTreeSet::new();
         let changes =
             loaded.document.delete(&self.edit(&texts, None, &loaded.fields)).map_err(write_error)?;
         self.finish(tx, loaded, &changes, ChangeKind::Deleted, false)?;
         Ok(())
+    }
+
+    fn find_live(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<Loaded, WriteError> {
+        let found = self.find(tx, collection, name)?.filter(|loaded| !loaded.row.deleted);
+        found.ok_or_else(|| not_found(collection, name))
     }
 
     fn write(
@@ -250,10 +243,6 @@ fn text_bytes(value: &Json) -> usize {
         Json::Object(fields) => fields.values().map(text_bytes).sum(),
         _ => 1,
     }
-}
-
-fn live(tx: Tx<'_>, collection: &str, name: &str) -> Result<DocumentRow, WriteError> {
-    tx.document(collection, name)?.filter(|row| !row.deleted).ok_or_else(|| not_found(collection, name))
 }
 
 fn not_found(collection: &str, name: &str) -> WriteError {

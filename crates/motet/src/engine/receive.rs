@@ -8,15 +8,17 @@ use std::collections::{BTreeMap, HashMap};
 
 use motet_proto::payload::Payload;
 use motet_proto::session::StoredReceipt;
-use motet_proto::{DeviceId, DocumentId, Entry, Kind, Position, SpaceId, envelope};
+use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, SpaceId, envelope};
 use serde::{Deserialize, Serialize};
 
-use super::{Commit, Core, Loaded};
-use crate::doc::{Change, Document, Identity, MergeOutcome, Rejected, load_snapshot, split_changes};
+use super::{Commit, Core, Loaded, new_document};
+use crate::doc::{
+    Change, ChangeHash, Document, Identity, MergeOutcome, Rejected, load_snapshot, split_changes,
+};
 use crate::events::ChangeKind;
 use crate::limits;
 use crate::status::LastError;
-use crate::store::{self, DocumentRow, QuarantineRow, Tx};
+use crate::store::{self, QuarantineRow, Tx};
 use crate::time;
 
 /// A batch of received entries, grouped by document in the order of their first entry.
@@ -41,12 +43,18 @@ struct Group {
 
 enum Part {
     Changes(Vec<Change>),
-    Snapshot(Box<Document>, Vec<u8>),
+    Snapshot(Snapshot),
+}
+
+struct Snapshot {
+    entry: EntryId,
+    document: Box<Document>,
+    bytes: Vec<u8>,
 }
 
 struct Ahead {
     loaded: Loaded,
-    snapshot: Option<Vec<u8>>,
+    snapshot: Option<Snapshot>,
     outcome: MergeOutcome,
 }
 
@@ -115,7 +123,9 @@ pub(crate) fn prepare(entries: Vec<Entry>, is_absent: impl Fn(DocumentId) -> boo
         group.devices.insert(entry.device, payload.device_name);
         match &part {
             Part::Changes(changes) => group.hashes.extend(changes.iter().map(|change| change.hash().0)),
-            Part::Snapshot(document, _) => group.hashes.extend(document.heads().iter().map(|head| head.0)),
+            Part::Snapshot(snapshot) => {
+                group.hashes.extend(snapshot.document.heads().iter().map(|head| head.0));
+            }
         }
         group.parts.push(part);
     }
@@ -180,29 +190,46 @@ impl Core {
         }
         let existing = tx.document_by_key(group.key)?;
         let was_live = existing.as_ref().is_some_and(|row| !row.deleted);
-        let (mut loaded, snapshot, mut outcome) = match (existing, group.ahead.take()) {
-            (None, Some(ahead)) => (ahead.loaded, ahead.snapshot, ahead.outcome),
-            (None, None) => {
-                let (loaded, snapshot) = (group.new_document(), None);
-                (loaded, snapshot, MergeOutcome::default())
+        let mut snapshot = None;
+        let mut outcome = MergeOutcome::default();
+        let mut parts = group.parts;
+        let mut loaded = match (existing, group.ahead.take()) {
+            (None, Some(ahead)) => {
+                (snapshot, outcome) = (ahead.snapshot, ahead.outcome);
+                ahead.loaded
             }
-            (Some(row), ahead) => {
-                if let Some(ahead) = ahead {
-                    group.parts.push(Part::Snapshot(Box::new(ahead.loaded.document), Vec::new()));
+            (None, None) => new_document(group.key, &group.collection, &group.name),
+            (Some(row), None) => self.take(tx, row)?,
+            (Some(row), Some(ahead)) => {
+                // The document has appeared since it was merged ahead.
+                outcome.rejected = ahead.outcome.rejected;
+                let changes = ahead.outcome.applied;
+                if let Some(snapshot) = ahead.snapshot {
+                    parts.push(Part::Snapshot(snapshot));
                 }
-                (self.take(tx, row)?, None, MergeOutcome::default())
+                parts.push(Part::Changes(changes));
+                self.take(tx, row)?
             }
         };
-        let heads = loaded.document.heads();
-        let mut hashes = group.hashes;
+        let before = loaded.document.heads();
         let mut changes = waiting(tx, group.key)?;
         let waited = !changes.is_empty();
-        for part in group.parts {
+        for part in parts {
             match part {
                 Part::Changes(more) => changes.extend(more),
-                Part::Snapshot(other, _) => {
-                    changes.extend(loaded.document.lacking(&other).unwrap_or_default())
-                }
+                Part::Snapshot(snapshot) => match loaded.document.lacking(&snapshot.document) {
+                    Ok(more) => changes.extend(more),
+                    Err(reason) => {
+                        received.quarantined += 1;
+                        let (hash, bytes) = (&snapshot.entry.0, &snapshot.bytes[..]);
+                        let document = group.key;
+                        let reason = &reason;
+                        tx.quarantine(
+                            &QuarantineRow { remote, document, hash, waits: false, reason, bytes },
+                            now,
+                        )?;
+                    }
+                },
             }
         }
         if !changes.is_empty() {
@@ -215,12 +242,12 @@ impl Core {
         }
         received.quarantined += self.set_aside(tx, remote, group.key, &outcome.rejected, now)?;
         let is_new = loaded.row.id == 0;
-        if is_new && loaded.document.heads().is_empty() {
+        let heads = loaded.document.heads();
+        if is_new && heads.is_empty() {
             return Ok(());
         }
-        hashes.retain(|hash| loaded.document.heads().iter().any(|head| head.0 == *hash));
-        if !is_new && loaded.document.heads() == heads {
-            self.note_held(remote, loaded.row.id, hashes);
+        if !is_new && heads == before {
+            self.note_held(remote, loaded.row.id, &group.hashes, &heads);
             self.put_back(loaded);
             return Ok(());
         }
@@ -234,13 +261,16 @@ impl Core {
         let collection = loaded.row.collection.clone();
         let commit = Commit { changes: &outcome.applied, origin: Some(remote), stale: true, kind };
         let conflicts = self.commit(tx, loaded, &commit, now)?;
-        if let (Some(bytes), Some(loaded)) = (snapshot, self.in_write.get(&key)) {
-            tx.put_snapshot(loaded.row.id, &bytes, 0, true)?;
+        if let Some(document) = self.in_write.get(&key).map(|loaded| loaded.row.id) {
+            if let Some(snapshot) = snapshot {
+                tx.put_snapshot(document, &snapshot.bytes, 0, true)?;
+            }
+            tx.mark_synced(document, now)?;
+            self.note_held(remote, document, &group.hashes, &heads);
         }
-        if let Some(loaded) = self.in_write.get(&key) {
-            tx.mark_synced(loaded.row.id, now)?;
-            let document = loaded.row.id;
-            self.note_held(remote, document, hashes);
+        if is_new {
+            // Nobody has asked for it yet: a first sync must not fill the memory.
+            self.in_write.remove(&key);
         }
         let counts = received.collections.entry(collection).or_default();
         counts.conflicts += conflicts as u64;
@@ -253,10 +283,11 @@ impl Core {
         Ok(())
     }
 
-    /// While a lost log is read again: it holds these heads of the document.
-    fn note_held(&mut self, remote: i64, document: i64, hashes: Vec<[u8; 32]>) {
+    /// While a lost log is read again: which of the document's heads it holds.
+    fn note_held(&mut self, remote: i64, document: i64, arrived: &[[u8; 32]], heads: &[ChangeHash]) {
         if let Some(seen) = self.reseeding.get_mut(&remote) {
-            seen.entry(document).or_default().extend(hashes);
+            let held = heads.iter().map(|head| head.0).filter(|head| arrived.contains(head));
+            seen.entry(document).or_default().extend(held);
         }
     }
 
@@ -306,44 +337,25 @@ impl Core {
 }
 
 impl Group {
-    fn new_document(&self) -> Loaded {
-        let identity = Identity { space: SpaceId::DEFAULT, document: self.key };
-        self.loaded(Document::new(identity))
-    }
-
-    fn loaded(&self, document: Document) -> Loaded {
-        let row = DocumentRow {
-            id: 0,
-            key: self.key,
-            collection: self.collection.clone(),
-            name: self.name.clone(),
-            heads: Vec::new(),
-            deleted: false,
-            conflicts: 0,
-            changes: 0,
-        };
-        Loaded::new(row, document)
-    }
-
     fn merge_ahead(&mut self) {
         let mut snapshot = None;
-        let mut loaded = self.new_document();
+        let mut loaded = new_document(self.key, &self.collection, &self.name);
         let mut changes = Vec::new();
+        let mut later = Vec::new();
         for part in std::mem::take(&mut self.parts) {
             match part {
-                Part::Snapshot(document, bytes) if snapshot.is_none() && changes.is_empty() => {
-                    loaded.document = *document;
-                    snapshot = Some(bytes);
+                Part::Snapshot(first) if snapshot.is_none() && changes.is_empty() => {
+                    loaded.document = (*first.document).clone();
+                    snapshot = Some(first);
                 }
-                Part::Snapshot(other, _) => {
-                    changes.extend(loaded.document.lacking(&other).unwrap_or_default())
-                }
+                // A second snapshot is taken up in the transaction, where it can be set aside.
+                part @ Part::Snapshot(_) => later.push(part),
                 Part::Changes(more) => changes.extend(more),
             }
         }
         let outcome =
             if changes.is_empty() { MergeOutcome::default() } else { loaded.document.merge(changes) };
-        loaded.refresh(true);
+        self.parts = later;
         self.ahead = Some(Ahead { loaded, snapshot, outcome });
     }
 }
@@ -359,7 +371,8 @@ fn open(entry: &Entry) -> Result<(Payload, Part), String> {
         Kind::Changes => Part::Changes(split_changes(&body).map_err(|e| e.to_string())?),
         Kind::Snapshot { heads, .. } => {
             let identity = Identity { space: SpaceId::DEFAULT, document: entry.document };
-            Part::Snapshot(Box::new(load_snapshot(identity, &body, heads)?), body)
+            let document = Box::new(load_snapshot(identity, &body, heads)?);
+            Part::Snapshot(Snapshot { entry: entry.id, document, bytes: body })
         }
     };
     Ok((payload, part))
@@ -393,6 +406,9 @@ fn parallel<T: Send, U: Send>(items: Vec<T>, map: impl Fn(T) -> U + Sync) -> Vec
             }
             running.push(scope.spawn(move || part.into_iter().map(map).collect::<Vec<U>>()));
         }
-        running.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Vec<U>>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        running.into_iter().flat_map(join).collect()
     })
 }

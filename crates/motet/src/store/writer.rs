@@ -112,13 +112,22 @@ impl<E: Engine> Writer<E> {
         F: From<StorageError> + Send + 'static,
     {
         let ticket = self.enqueue(durability, write);
-        match self.shared.worker.try_lock() {
-            Ok(mut worker) => self.shared.run_group(&mut worker),
-            Err(TryLockError::Poisoned(worker)) => self.shared.run_group(&mut worker.into_inner()),
-            Err(TryLockError::WouldBlock) => {}
+        let free = match self.shared.worker.try_lock() {
+            Ok(mut worker) => {
+                self.shared.run_group(&mut worker);
+                true
+            }
+            Err(TryLockError::Poisoned(worker)) => {
+                self.shared.run_group(&mut worker.into_inner());
+                true
+            }
+            Err(TryLockError::WouldBlock) => false,
+        };
+        // Whoever held the connection may have looked into the queue before this write was in it; and the group may
+        // have been full before this write, or others have queued meanwhile.
+        if !free || !self.shared.lock_queue().jobs.is_empty() {
+            self.shared.work.notify_one();
         }
-        // Others may have queued meanwhile, and the group may have been full before this write.
-        self.shared.work.notify_one();
         ticket.wait()
     }
 
