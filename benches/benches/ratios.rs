@@ -1,6 +1,6 @@
 //! `cargo bench`: what Motet costs over the bare parts that it is made of, measured in one run.
 //!
-//! - local commit, durable: one character typed into a song, against the same edit in bare Automerge plus a bare
+//! - local commit, durable: one character of a song replaced, against the same edit in bare Automerge plus a bare
 //!   SQLite insert of the change's bytes, on disk and on tmpfs, wall and CPU;
 //! - merge: changes of many songs received from a relay, against bare Automerge applying the same changes.
 //!
@@ -44,7 +44,7 @@ fn local_commit(place: &str, folder: &Path, song: &Value) {
     for _ in 0..ROUNDS {
         theirs.push(timed(|| (0..EDITS).for_each(|i| bare.edit(i))));
         ours.push(timed(|| {
-            (0..EDITS).for_each(|i| _ = songs.splice_text(&id, "lyrics", i, 0, "x").unwrap())
+            (0..EDITS).for_each(|i| _ = songs.splice_text(&id, "lyrics", i, 1, "x").unwrap())
         }));
     }
     let per_edit = |rounds: &[(f64, f64)], pick: fn(&(f64, f64)) -> f64| {
@@ -78,7 +78,7 @@ impl Bare {
 
     fn edit(&mut self, at: usize) {
         let mut tx = self.document.transaction();
-        tx.splice_text(&self.lyrics, at, 0, "x").unwrap();
+        tx.splice_text(&self.lyrics, at, 1, "x").unwrap();
         tx.commit();
         let change = self.document.get_last_local_change().unwrap();
         let mut insert = self.conn.prepare_cached("INSERT INTO change (bytes) VALUES (?)").unwrap();

@@ -290,3 +290,35 @@ fn the_demo_merges_and_leaves_its_files() {
     assert!(folder.join("phone.db").exists() && folder.join("laptop.db").exists());
     assert_eq!(code(&demo()), 2, "a folder with files in it is left alone");
 }
+
+#[test]
+fn tokens_are_kept_and_pipes_are_imported() {
+    let dir = tempfile::tempdir().unwrap();
+    let cli = Cli::new(dir.path(), "a");
+    let init = |more: &[&str]| {
+        let output =
+            cli.command(&[&["init", "--device", "a"], more].concat()).env("MOTET_TOKEN", "good").output();
+        assert!(output.unwrap().status.success());
+    };
+    init(&[]);
+    std::fs::write(dir.path().join("tokens"), "good -> keola\n").unwrap();
+    let tokens = dir.path().join("tokens");
+    let relay = RelayProcess::start(
+        &dir.path().join("relay"),
+        "127.0.0.1:0",
+        &["--tokens", tokens.to_str().unwrap()],
+    );
+    init(&["--relay", &relay.url()]);
+    cli.ok(&["init", "--device", "renamed", "--relay", &relay.url()]);
+    cli.ok(&["sync"]);
+    let fifo = dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let writer = std::thread::spawn({
+        let fifo = fifo.clone();
+        move || std::fs::write(fifo, "{\"id\":\"x\"}\n{\"id\":\"y\"}\n").unwrap()
+    });
+    cli.ok(&["import", "pieces", fifo.to_str().unwrap()]);
+    writer.join().unwrap();
+    assert_eq!(cli.json(&["list", "pieces", "--json"]).as_array().unwrap().len(), 2);
+    assert_eq!(code(&cli.run_with(&["put", "pieces", "--base", &"0".repeat(64)], "{}")), 2);
+}

@@ -219,6 +219,49 @@ fn a_schema_applied_late_loses_nothing() {
 }
 
 #[test]
+fn a_register_that_becomes_a_text_by_a_whole_write_reads_as_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = Replica::open(dir.path().join("a.db")).unwrap();
+    let songs = replica.documents("songs");
+    for (id, old) in [("longer", "one two"), ("shorter", "one two three four"), ("null", "")] {
+        songs.put(id, &value!({ "words": old, "title": "t" })).unwrap();
+    }
+    songs.put("null", &value!({ "words": null })).unwrap();
+    replica.apply_schema(&Schema::new().text("songs", "words")).unwrap();
+    for id in ["longer", "shorter", "null"] {
+        songs.put(id, &value!({ "words": "one two three" })).unwrap();
+        let shown = songs.get(id).unwrap().unwrap();
+        assert_eq!(shown["words"], "one two three");
+        // The document itself agrees with what is shown: a splice works on the same characters.
+        songs.splice_text(id, "words", 13, 0, "!").unwrap();
+        let base = songs.get(id).unwrap().unwrap();
+        songs.update(&base).unwrap();
+        assert_eq!(songs.get(id).unwrap().unwrap()["words"], "one two three!");
+    }
+    drop((songs, replica));
+    let replica = Replica::open(dir.path().join("a.db")).unwrap();
+    for id in ["longer", "shorter", "null"] {
+        // Loaded again from its changes, not from what was shown.
+        replica.documents("songs").set(id, &value!({ "meta": { "a": 1 } })).unwrap();
+        replica.documents("songs").splice_text(id, "words", 14, 0, "?").unwrap();
+        assert_eq!(replica.documents("songs").get(id).unwrap().unwrap()["words"], "one two three!?");
+    }
+}
+
+#[test]
+fn a_transaction_that_calls_its_own_replica_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = device(dir.path(), "a");
+    let inner = replica.clone();
+    let outcome = replica.transaction(move |tx| {
+        tx.insert("tasks", &json!({ "title": "outer" }))?;
+        inner.documents("tasks").insert(&json!({ "title": "inner" }))
+    });
+    assert!(outcome.unwrap_err().to_string().contains("must not call"));
+    assert!(replica.documents("tasks").list().unwrap().is_empty());
+}
+
+#[test]
 fn bad_values_and_names_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let replica = device(dir.path(), "a");

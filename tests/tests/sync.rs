@@ -418,6 +418,46 @@ fn another_process_writing_beside_a_connected_one_is_sent_too() {
 }
 
 #[test]
+fn a_relay_that_another_process_names_is_written_for_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    // Opened before there was a remote; its first write comes after.
+    let early = device(dir.path(), "a");
+    drop(early);
+    let early = Replica::open(dir.path().join("a.db")).unwrap();
+    let beside = Replica::open(dir.path().join("a.db")).unwrap();
+    beside.use_relay(&Relay::new(&relay.url())).unwrap();
+    early.documents("pieces").insert(&json!({ "id": "x", "lyrics": "words\n" })).unwrap();
+    assert_eq!(beside.document_status("pieces", "x").unwrap().unwrap().state, DocumentState::PendingCreate);
+    sync(&beside, &relay.url());
+    early.documents("pieces").splice_text("x", "lyrics", 0, 0, "more ").unwrap();
+    sync(&early, &relay.url());
+    let b = device(dir.path(), "b");
+    sync(&b, &relay.url());
+    assert_eq!(lyrics(&b, "x"), "more words\n");
+    assert_eq!(b.counts().unwrap().quarantined, 0);
+}
+
+#[test]
+fn a_lost_log_does_not_get_the_end_of_a_history_without_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = TestRelay::start(&dir.path().join("relay"));
+    let (url, port) = (first.url(), first.address().port());
+    let b = device(dir.path(), "b");
+    b.documents("pieces").insert(&json!({ "id": "x", "lyrics": "beginning\n" })).unwrap();
+    sync(&b, &url);
+    drop(first);
+    b.documents("pieces").splice_text("x", "lyrics", 0, 0, "end, ").unwrap();
+    std::fs::remove_dir_all(dir.path().join("relay")).unwrap();
+    let _second = TestRelay::start_with(&dir.path().join("relay"), Auth::Local, port);
+    sync(&b, &url);
+    let c = device(dir.path(), "c");
+    sync(&c, &url);
+    assert_eq!(lyrics(&c, "x"), "end, beginning\n");
+    assert_eq!(c.counts().unwrap().quarantined, 0);
+}
+
+#[test]
 fn a_relay_address_that_is_none_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let a = device(dir.path(), "a");

@@ -119,6 +119,15 @@ impl Entry {
         EntryId(*hash.finalize().as_bytes())
     }
 
+    /// About the bytes that the entry takes in a frame or in memory.
+    pub fn size(&self) -> usize {
+        let header = match &self.kind {
+            Kind::Changes => 0,
+            Kind::Snapshot { heads, supersedes } => 32 * (heads.len() + supersedes.len()),
+        };
+        self.payload.len() + header + 100
+    }
+
     /// Checks sizes and id, as the remote does before it stores an entry and a device before it opens one.
     ///
     /// # Errors

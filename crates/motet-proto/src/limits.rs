@@ -53,8 +53,8 @@ pub const UNAPPLIED_PAGES: usize = 4;
 /// Heads in a snapshot header. A document with more concurrent heads is sent as changes.
 pub const SNAPSHOT_HEADS: usize = 1_024;
 
-/// Entries that one snapshot may supersede.
-pub const SNAPSHOT_SUPERSEDES: usize = 65_536;
+/// Entries that one snapshot may supersede. With the largest payload they still fit into one frame.
+pub const SNAPSHOT_SUPERSEDES: usize = 8_192;
 
 /// Ranges of own entries that a relay session remembers in order not to send them back. Beyond it the oldest is
 /// forgotten, which costs bytes and nothing else.

@@ -49,8 +49,15 @@ pub const SESSIONS: usize = 10_000;
 /// A new connection must have introduced itself within this time.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection that was silent for this long is closed; devices probe sooner.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// A connection from which no whole frame came for this long is closed. Devices probe every 25 s, but the largest
+/// frame takes 19 minutes over 8 kB/s.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+
+/// A connection that takes no frame for this long is closed. A page takes 64 s over 8 kB/s.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// Logs whose end the writer remembers. Beyond it, it looks them up again.
+pub const REMEMBERED_LOGS: usize = 10_000;
 
 /// After the signal to stop, sessions get this long to finish what is under way.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);

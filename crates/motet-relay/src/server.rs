@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -68,7 +67,7 @@ pub(crate) struct Relay {
     next_session: AtomicU64,
 }
 
-/// Serves until `shutdown` resolves, then lets sessions finish for at most
+/// Serves until `shutdown` resolves, then tells the sessions to end and lets requests finish for at most
 /// [`SHUTDOWN_GRACE`](limits::SHUTDOWN_GRACE). Everything that was acknowledged is durable at any time.
 ///
 /// # Errors
@@ -95,7 +94,6 @@ pub async fn run(
     let app = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/v1/sync", get(web_socket).post(post))
-        .layer(DefaultBodyLimit::max(limits::POST_BYTES))
         .with_state(relay.clone());
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
@@ -145,10 +143,15 @@ async fn web_socket(
         })
 }
 
-async fn post(State(relay): State<Arc<Relay>>, headers: HeaderMap, body: Bytes) -> Response {
-    let (account, _permit) = match relay.admit(&headers) {
+async fn post(State(relay): State<Arc<Relay>>, request: Request) -> Response {
+    // Before the body is read: who may not speak costs no memory.
+    let (account, _permit) = match relay.admit(request.headers()) {
         Ok(admitted) => admitted,
         Err(refusal) => return refusal,
+    };
+    let body = match axum::body::to_bytes(request.into_body(), limits::POST_BYTES).await {
+        Ok(body) => body,
+        Err(error) => return (StatusCode::PAYLOAD_TOO_LARGE, error.to_string()).into_response(),
     };
     let id = relay.next_session();
     let answer = session::serve_post(relay, account, id, &body).await;

@@ -8,21 +8,21 @@ use futures_util::SinkExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, SplitStream, StreamExt};
 use motet_proto::message::ErrorCode;
-use motet_proto::session::{CommittedRun, ReadOutcome, RelayEffect, RelaySession};
-use motet_proto::{Message, frame};
+use motet_proto::session::{AppendOutcome, CommittedRun, ReadOutcome, RelayEffect, RelaySession};
+use motet_proto::{Entry, Message, frame};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::limits;
 use crate::server::Relay;
-use crate::store::{Appended, LogId, LogStore, StoreError};
+use crate::store::{LogId, LogStore, StoreError};
 
 /// What the store has done for a session.
 enum Done {
     Opened(Result<u64, StoreError>),
     Read(Result<ReadOutcome, StoreError>),
-    Appended(u32, Result<Appended, StoreError>),
+    Appended(u32, Result<AppendOutcome, StoreError>),
 }
 
 /// A session and what is under way for it.
@@ -103,7 +103,7 @@ impl Running {
         loop {
             self.carry_out();
             for frame in self.frames.drain(..) {
-                if outgoing.send(frame).await.is_err() {
+                if !matches!(timeout(limits::SEND_TIMEOUT, outgoing.send(frame)).await, Ok(Ok(()))) {
                     return;
                 }
             }
@@ -146,12 +146,7 @@ impl Running {
         match done {
             Done::Opened(Ok(head)) => self.session.handle_opened(head),
             Done::Read(Ok(outcome)) => self.session.handle_read(outcome),
-            Done::Appended(push, Ok(appended)) => {
-                self.session.handle_appended(push, appended.outcome.clone());
-                if let Some(log) = &self.log {
-                    self.relay.hub.publish(log, self.id, appended);
-                }
-            }
+            Done::Appended(push, Ok(outcome)) => self.session.handle_appended(push, outcome),
             Done::Opened(Err(error)) | Done::Read(Err(error)) | Done::Appended(_, Err(error)) => {
                 let code = match error {
                     StoreError::Closed => ErrorCode::ShuttingDown,
@@ -177,8 +172,7 @@ impl Running {
                 }
                 RelayEffect::Append { push, entries } => {
                     let Some(log) = self.log.clone() else { continue };
-                    let append = self.relay.store.append(log, entries);
-                    self.under_way.push(append.map(move |outcome| Done::Appended(push, outcome)).boxed());
+                    self.under_way.push(self.append(log, push, entries));
                 }
                 RelayEffect::Read { after } => {
                     let Some(log) = self.log.clone() else { continue };
@@ -189,6 +183,21 @@ impl Running {
                 RelayEffect::Close => self.closing = true,
             }
         }
+    }
+
+    /// Appends and tells the other sessions, in a task of its own: what is durable is announced even if the
+    /// connection that brought it is gone by then.
+    fn append(&self, log: LogId, push: u32, entries: Vec<Entry>) -> BoxFuture<'static, Done> {
+        let (relay, id) = (self.relay.clone(), self.id);
+        let append = relay.store.append(log.clone(), entries);
+        let task = tokio::spawn(async move {
+            let appended = append.await?;
+            let outcome = appended.outcome.clone();
+            relay.hub.publish(&log, id, appended);
+            Ok(outcome)
+        });
+        let failed = |e: tokio::task::JoinError| Err(StoreError::Failed(e.to_string()));
+        task.map(move |outcome| Done::Appended(push, outcome.unwrap_or_else(failed))).boxed()
     }
 
     fn take_frame(&mut self, bytes: &[u8]) {
@@ -210,6 +219,15 @@ impl Running {
             Ok(run) => self.session.handle_committed(&run),
             Err(RecvError::Lagged(_)) => self.session.handle_lagged(),
             Err(RecvError::Closed) => self.hub = None,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.hub = None;
+        if let Some(log) = &self.log {
+            self.relay.hub.forget_if_empty(log);
         }
     }
 }

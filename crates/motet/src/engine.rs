@@ -1,7 +1,7 @@
 //! The writer's side of the replica: loaded documents on one hand, rows on the other, and the promise that memory
 //! never holds what disk lacks.
 //!
-//! Everything here runs on the writer thread, inside a transaction. A document is taken out of the cache, edited in
+//! Everything here runs with the writer's connection, inside a transaction. A document is taken out of the cache, edited in
 //! place, and put back only when its rows are committed; after any failure it is simply gone and will be loaded
 //! again, with a fresh actor.
 
@@ -128,13 +128,14 @@ impl Core {
             None => {
                 let id = tx.insert_remote(url)?;
                 tx.add_all_pending(id, &|_| false, now)?;
-                self.remotes.push(id);
                 id
             }
         };
         tx.set_active(id)?;
+        let remotes = tx.remotes()?;
         self.active = Some(id);
-        self.board_after = Some((tx.remotes()?, tx.count_pending()? as i64));
+        self.remotes = remotes.iter().map(|remote| remote.id).collect();
+        self.board_after = Some((remotes, tx.count_pending()? as i64));
         Ok(id)
     }
 
@@ -285,10 +286,11 @@ impl Core {
 impl store::Engine for Core {
     fn begin(&mut self, tx: Tx<'_>, foreign: bool) -> store::Result<()> {
         if foreign {
-            // Another process has written: what is loaded may be stale, its settings too.
+            // Another process may have written: what is loaded may be stale, the settings too.
             self.cache.clear();
+            self.settings_stale = true;
         }
-        if foreign || self.settings_stale {
+        if self.settings_stale {
             self.reload_settings(tx)?;
         }
         Ok(())
@@ -316,6 +318,10 @@ impl store::Engine for Core {
         if !committed {
             self.settings_stale |= settings_changed;
             self.in_transaction.clear();
+            // A failure in the middle of a write has not ended it.
+            self.in_write.clear();
+            self.write_events.clear();
+            self.write_pending = 0;
             return;
         }
         for (key, loaded) in self.in_transaction.drain() {

@@ -38,11 +38,11 @@ pub const VALUE_DEPTH: usize = 64;
 /// hostile changes can cause.
 pub const APPLY_FAILURES: usize = 16;
 
-/// Changes kept in quarantine for one document while what they depend on is missing.
+/// Changes of one document, waiting in quarantine for others, that are tried again at once.
 pub const WAITING_CHANGES: usize = 4_096;
 
-/// A sync round that was asked for gives up after this time.
-pub const ROUND_TIMEOUT: Duration = Duration::from_secs(30);
+/// A sync round that was asked for gives up after this time. A command that waits for it ends within 30 s.
+pub const ROUND_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Opening a connection to a relay gives up after this time.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,17 +64,23 @@ pub const EVENT_BACKLOG: usize = 1_024;
 /// Rows of the sync history that are kept.
 pub const HISTORY_ROWS: i64 = 1_000;
 
-/// Document size from which parallel work is worth a thread, counted in documents of a batch.
+/// Documents in a batch from which parallel work is worth a thread.
 pub const PARALLEL_FROM_DOCUMENTS: usize = 8;
 
 /// Frames queued between a session and its socket. The protocol's own windows keep the queue shorter.
 pub const QUEUED_FRAMES: usize = 16;
+
+/// What is read of an answer that refuses, in bytes: a sentence.
+pub const REFUSAL_BYTES: usize = 1_024;
 
 /// Answer to one `POST`, in bytes: a few pages and receipts.
 pub const EXCHANGE_BYTES: usize = 4 * motet_proto::limits::FRAME_BYTES;
 
 /// Over `POST`, how often a connected replica asks for what other devices have sent.
 pub const POST_POLL: Duration = Duration::from_secs(10);
+
+/// Threads of the sync task for work that blocks: preparing pages.
+pub const BLOCKING_THREADS: usize = 4;
 
 /// Sessions that one round may use up when connections break, before it fails.
 pub const ROUND_ATTEMPTS: usize = 4;

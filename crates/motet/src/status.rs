@@ -13,7 +13,8 @@ pub struct Status {
     /// The state in one word.
     #[serde(flatten)]
     pub state: SyncState,
-    /// Documents with changes that the remote does not hold yet.
+    /// Documents with changes that the remote does not hold yet. One that changes again while it is being sent counts
+    /// twice.
     pub pending: u64,
     /// When a round was last completed, in milliseconds since 1970.
     pub last_synced_at: Option<i64>,

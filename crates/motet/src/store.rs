@@ -1,7 +1,7 @@
 //! The database file: the only room that knows SQLite.
 //!
-//! One writer connection on a thread of its own groups what waits into one transaction ([`writer`]); readers have
-//! connections of their own ([`readers`]). WAL, `synchronous=FULL` for anything a caller waits for.
+//! One connection writes and groups what waits into one transaction ([`writer`]); readers have connections of their
+//! own ([`readers`]). WAL, `synchronous=FULL` for anything a caller waits for.
 
 mod connection;
 mod documents;

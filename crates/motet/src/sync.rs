@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::CollectionCounts;
+use crate::engine::{CollectionCounts, Shared};
 use crate::error::SyncError;
 use crate::limits;
 use crate::replica::Local;
+use crate::status::Link;
 use crate::store::{Durability, StorageError};
 use connection::Endpoint;
 use driver::{Command, Driver};
@@ -70,6 +71,9 @@ pub struct SyncSummary {
     pub collections: BTreeMap<String, CollectionCounts>,
     /// Entries that the relay now holds durably.
     pub sent: u64,
+    /// Entries that the relay will never accept; they stay here, see
+    /// [`DocumentStatus::error`](crate::DocumentStatus::error).
+    pub rejected: u64,
     /// Entries received.
     pub received: u64,
     /// Received items set aside because they could not be applied.
@@ -86,6 +90,7 @@ pub struct SyncSummary {
 
 /// A running sync task, on a thread of its own. Dropping it ends the task.
 pub(crate) struct SyncHandle {
+    shared: Arc<Shared>,
     commands: mpsc::UnboundedSender<Command>,
     runtime: Option<Runtime>,
 }
@@ -165,6 +170,9 @@ impl fmt::Display for SyncSummary {
         if self.sent > 0 {
             parts.push(format!("{} sent", self.sent));
         }
+        if self.rejected > 0 {
+            parts.push(format!("{} rejected", self.rejected));
+        }
         if self.quarantined > 0 {
             parts.push(format!("{} set aside", self.quarantined));
         }
@@ -179,16 +187,17 @@ impl SyncHandle {
     pub(crate) fn start(local: Arc<Local>, relay: Relay) -> Result<Self, SyncError> {
         let (endpoint, remote) = activate(&local, &relay)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .max_blocking_threads(4)
+            .worker_threads(2)
+            .max_blocking_threads(limits::BLOCKING_THREADS)
             .thread_name("motet-sync")
             .enable_all()
             .build()
             .map_err(|e| StorageError::Io(e.to_string()))?;
         let (commands, receiver) = mpsc::unbounded_channel();
+        let shared = local.shared.clone();
         let driver = Driver::new(local, relay, endpoint, remote, receiver)?;
         runtime.spawn(driver.run());
-        Ok(Self { commands, runtime: Some(runtime) })
+        Ok(Self { shared, commands, runtime: Some(runtime) })
     }
 
     /// Asks for a round; the future resolves within the round's time limit, on any executor.
@@ -220,6 +229,7 @@ impl Drop for SyncHandle {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+        self.shared.board.set_link(Link::None);
     }
 }
 

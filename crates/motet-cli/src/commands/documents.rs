@@ -32,12 +32,15 @@ pub(crate) fn put(
     {
         return Err(CliError::Usage(format!("--id is {given:?}, the object's id is {own:?}")));
     }
+    let id = id.or(own);
+    if base.is_some() && id.is_none() {
+        return Err(CliError::Usage("--base needs an id: a new document has no version".into()));
+    }
     let collection = collection.to_owned();
-    let id = replica.transaction(move |tx| match (id.or(own), base) {
-        (None, None) => tx.insert(&collection, &value),
+    let id = replica.transaction(move |tx| match (id, base) {
+        (None, _) => tx.insert(&collection, &value),
         (Some(id), None) => tx.put(&collection, &id, &value).map(|_| id),
         (Some(id), Some(base)) => tx.put_at(&collection, &id, &value, &base).map(|_| id),
-        (None, Some(_)) => Err(motet::WriteError::Rejected("--base needs an id".into())),
     })?;
     output.line(&id);
     Ok(())

@@ -20,9 +20,6 @@ pub(crate) fn init(
     if let Some(url) = &relay {
         Relay::new(url).check().map_err(|e| CliError::Usage(e.to_string()))?;
     }
-    if token.is_some() && relay.is_none() {
-        return Err(CliError::Usage("a --token needs a --relay".into()));
-    }
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|e| file_error(folder, &e))?;
     }
@@ -30,7 +27,13 @@ pub(crate) fn init(
     keep_private(path)?;
     if let Some(url) = &relay {
         replica.use_relay(&Relay::new(url))?;
+        if replica.setting(RELAY_URL)?.as_deref() != Some(url) {
+            // A token is good for the relay that it was given for.
+            replica.set_setting(RELAY_TOKEN, None)?;
+        }
         replica.set_setting(RELAY_URL, Some(url))?;
+    }
+    if token.is_some() {
         replica.set_setting(RELAY_TOKEN, token.as_deref())?;
     }
     if output.json {

@@ -22,10 +22,10 @@ pub(crate) fn import(
     output: &Output,
 ) -> Result<(), CliError> {
     let replica = open(db)?;
-    // Looked through before anything is written: a bad line imports nothing.
-    let stdin = if file.as_os_str() == "-" { Some(read_stdin()?) } else { None };
+    // Looked through before anything is written: a bad line imports nothing. What cannot be read twice is kept.
+    let kept = if is_regular(file) { None } else { Some(read_all(file)?) };
     let lines = || -> Result<Box<dyn BufRead + '_>, CliError> {
-        match &stdin {
+        match &kept {
             Some(bytes) => Ok(Box::new(Cursor::new(bytes))),
             None => Ok(Box::new(BufReader::new(File::open(file).map_err(|e| file_error(file, &e))?))),
         }
@@ -105,10 +105,18 @@ fn each_object(
     Ok(count)
 }
 
-fn read_stdin() -> Result<Vec<u8>, CliError> {
+fn is_regular(file: &Path) -> bool {
+    file.as_os_str() != "-" && std::fs::metadata(file).is_ok_and(|meta| meta.is_file())
+}
+
+fn read_all(file: &Path) -> Result<Vec<u8>, CliError> {
     let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes).map_err(|e| CliError::Other(format!("standard input: {e}")))?;
-    Ok(bytes)
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().read_to_end(&mut bytes)
+    } else {
+        File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
+    };
+    read.map(|_| bytes).map_err(|e| file_error(file, &e))
 }
 
 fn style() -> ProgressStyle {

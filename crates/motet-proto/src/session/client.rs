@@ -103,6 +103,9 @@ pub struct ClientSession {
     /// Read up to here, though perhaps not applied yet.
     position: Option<Position>,
     resetting: bool,
+    /// The log is the one that was written before, or nothing was. Until that is known nothing is sent: a lost log
+    /// must not get the end of a history whose beginning it lacks.
+    confirmed: bool,
     /// The log was lost and is being read from the start; what it lacks is queued when that is done.
     reseeding: bool,
 
@@ -192,6 +195,7 @@ impl ClientSession {
             live,
             position,
             resetting: false,
+            confirmed: position.is_none() && !reseeding,
             reseeding,
             pull: None,
             want_pull: true,
@@ -328,6 +332,7 @@ impl ClientSession {
     /// The position was forgotten on disk; reading starts over.
     pub fn handle_position_reset(&mut self, now: Duration) {
         self.resetting = false;
+        self.confirmed = false;
         self.reseeding = true;
         self.position = None;
         self.want_pull = true;
@@ -337,6 +342,7 @@ impl ClientSession {
     /// What the log lacks is queued.
     pub fn handle_reseeded(&mut self, now: Duration) {
         self.reseeding = false;
+        self.confirmed = true;
         self.want_load = true;
         for round in &mut self.rounds {
             round.needs_load = self.loads_begun + 1;
@@ -362,6 +368,11 @@ impl ClientSession {
         self.pump(now);
     }
 
+    /// Bytes moved, or the driver itself was not reading: the relay need not be asked whether it is there.
+    pub fn handle_progress(&mut self, now: Duration) {
+        self.last_heard = now;
+    }
+
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.poll_timeout().is_none_or(|due| now < due) {
@@ -385,6 +396,7 @@ impl ClientSession {
             }
             Some(_) => return self.end(EndReason::Protocol("a page for no pull")),
         };
+        self.confirmed |= !self.reseeding;
         self.position = Some(page.position);
         self.inbox.push_back(Inbound::Page { page, finishes_pull });
     }
@@ -426,7 +438,7 @@ impl ClientSession {
         }
         if self.want_load
             && !self.loading
-            && !self.resetting
+            && self.confirmed
             && self.in_flight.len() < limits::PUSH_WINDOW_BATCHES
         {
             self.want_load = false;

@@ -159,6 +159,10 @@ impl Document {
                     if texts.len() > 1 {
                         self.join(&path, &texts, at, changes)?;
                     } else if texts.is_empty() && declared {
+                        // A register becomes a text with the words it has, so that edits which two devices then
+                        // make at the same time merge.
+                        let old = reader.resolve(map, key);
+                        let content = old.as_ref().and_then(Json::as_str).unwrap_or(content);
                         self.make(map, key, &path, Container::Text(content), at, changes)?;
                     }
                 }

@@ -48,6 +48,11 @@ impl Document {
         outcome
     }
 
+    /// All changes of a foreign document.
+    pub(crate) fn changes(&self) -> Result<Vec<Change>, String> {
+        Document::new(self.identity).lacking(self)
+    }
+
     /// The changes of a loaded snapshot that this document lacks.
     pub(crate) fn lacking(&self, other: &Document) -> Result<Vec<Change>, String> {
         catch_unwind(AssertUnwindSafe(|| self.am.get_changes_added(&other.am)))
@@ -132,16 +137,20 @@ impl Document {
             if changes.iter().any(|change| !document.has_change(&change.hash())) {
                 return Err("it was not taken up".to_owned());
             }
-            document.read_under_guard();
+            document.read_under_guard()?;
             Ok(document)
         }))
         .unwrap_or_else(|_| Err("it makes the merge fail".into()))
     }
 
     /// Reads everything that is shown, so that content which cannot be read fails here and not later.
-    fn read_under_guard(&mut self) {
+    fn read_under_guard(&mut self) -> Result<(), String> {
+        if self.is_too_deep() {
+            return Err("its values are nested too deep".into());
+        }
         self.shown = None;
         self.shown = Some(self.take_shown());
+        Ok(())
     }
 }
 
@@ -154,7 +163,7 @@ pub(crate) fn load_snapshot(
     check_snapshot(bytes).map_err(|e: ChunkError| e.to_string())?;
     let load = || {
         let mut document = Document::load(identity, Some(bytes), Vec::new()).map_err(|e| e.to_string())?;
-        document.read_under_guard();
+        document.read_under_guard()?;
         Ok(document)
     };
     let document = catch_unwind(load).unwrap_or_else(|_| Err("it makes the load fail".to_owned()))?;

@@ -6,7 +6,8 @@ use motet_proto::{Entry, Kind, SpaceId, envelope, limits as proto};
 
 use super::Core;
 use crate::limits;
-use crate::store::{self, Op, OutboxRow, Tx};
+use crate::status::LastError;
+use crate::store::{self, Op, OutboxRow, StorageError, Tx};
 use crate::time;
 
 impl Core {
@@ -23,15 +24,30 @@ impl Core {
             }
             let entry = match &row.frozen {
                 Some(entry) => entry.clone(),
-                None => match self.freeze(tx, remote, &row)? {
-                    Some(entry) => entry,
-                    None => continue,
+                None => match self.freeze(tx, remote, &row) {
+                    Ok(Some(entry)) => entry,
+                    Ok(None) => continue,
+                    Err(StorageError::Damaged(message)) => {
+                        // The others go on; this one stays, visible, with its reason.
+                        let error = LastError { code: "storage-damaged".into(), message, at: time::now_ms() };
+                        tx.park(row.id, &super::to_json(&error)?)?;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
                 },
             };
             bytes += entry.payload.len();
             batch.items.push(OutboxItem { row: row.id, entry });
         }
         Ok(batch)
+    }
+
+    /// Heads and compact form of a document.
+    fn save(&mut self, tx: Tx<'_>, document: i64) -> store::Result<(Vec<[u8; 32]>, Vec<u8>)> {
+        let loaded = self.take(tx, tx.document_by_id(document)?)?;
+        let saved = (loaded.row.heads.clone(), loaded.document.save());
+        self.put_back(loaded);
+        Ok(saved)
     }
 
     /// Fixes what a row sends: concatenated original bytes, or a saved document where a snapshot replaced them. What
@@ -41,15 +57,18 @@ impl Core {
         let changes = tx.pending_changes(row, remote)?;
         let last = changes.last().map_or(0, |(id, _)| *id);
         let many = changes.len() > limits::FIRST_PUSH_CHANGES;
-        let (kind, body, last, rest) = if whole && (many || tx.has_primary_snapshot(row.document)?) {
-            let loaded = self.take(tx, tx.document_by_id(row.document)?)?;
-            let heads = loaded.row.heads.clone();
-            let body = loaded.document.save();
-            self.put_back(loaded);
-            (Kind::Snapshot { heads, supersedes: Vec::new() }, body, last, None)
-        } else {
-            let (body, last, rest) = take_changes(changes, last);
-            (Kind::Changes, body, last, rest)
+        let primary = whole && tx.has_primary_snapshot(row.document)?;
+        let mut saved = if whole && (many || primary) { Some(self.save(tx, row.document)?) } else { None };
+        if !primary {
+            // What does not fit into one entry goes out as changes, in pieces.
+            saved = saved.filter(|(_, body)| body.len() <= proto::ENTRY_PAYLOAD_BYTES / 2);
+        }
+        let (kind, body, last, rest) = match saved {
+            Some((heads, body)) => (Kind::Snapshot { heads, supersedes: Vec::new() }, body, last, None),
+            None => {
+                let (body, last, rest) = take_changes(changes, last);
+                (Kind::Changes, body, last, rest)
+            }
         };
         if body.is_empty() {
             tx.drop_pending(row.id)?;

@@ -18,7 +18,7 @@ use crate::doc::{
 use crate::events::ChangeKind;
 use crate::limits;
 use crate::status::LastError;
-use crate::store::{self, QuarantineRow, Tx};
+use crate::store::{self, QuarantineRow, StorageError, Tx};
 use crate::time;
 
 /// A batch of received entries, grouped by document in the order of their first entry.
@@ -199,7 +199,15 @@ impl Core {
                 ahead.loaded
             }
             (None, None) => new_document(group.key, &group.collection, &group.name),
-            (Some(row), None) => self.take(tx, row)?,
+            (Some(row), None) => match self.take(tx, row) {
+                Err(StorageError::Damaged(reason)) => {
+                    // The others go on; these are tried again when the document is whole.
+                    let rejected = changes_of(parts, &reason);
+                    received.quarantined += self.set_aside(tx, remote, group.key, &rejected, now)?;
+                    return Ok(());
+                }
+                taken => taken?,
+            },
             (Some(row), Some(ahead)) => {
                 // The document has appeared since it was merged ahead.
                 outcome.rejected = ahead.outcome.rejected;
@@ -327,9 +335,7 @@ impl Core {
                     message: message.clone(),
                     at: now,
                 };
-                if tx.park(receipt.row, &super::to_json(&error)?)? {
-                    self.count_pending(remote, -1);
-                }
+                tx.park(receipt.row, &super::to_json(&error)?)?;
             }
         }
         Ok(())
@@ -376,6 +382,15 @@ fn open(entry: &Entry) -> Result<(Payload, Part), String> {
         }
     };
     Ok((payload, part))
+}
+
+/// The changes of a group whose document cannot be loaded.
+fn changes_of(parts: Vec<Part>, reason: &str) -> Vec<Rejected> {
+    let changes = parts.into_iter().flat_map(|part| match part {
+        Part::Changes(changes) => changes,
+        Part::Snapshot(snapshot) => snapshot.document.changes().unwrap_or_default(),
+    });
+    changes.map(|change| Rejected { change, reason: reason.to_owned(), waits: true }).collect()
 }
 
 /// Changes of the document that waited for others.

@@ -45,10 +45,13 @@ pub(crate) fn backup(from: &Path, to: &Path) -> Result<()> {
         return Err(StorageError::Io(format!("{} exists already; a backup never overwrites", to.display())));
     }
     let source = open_reader(from)?;
-    let partial = to.with_extension("partial");
+    let mut partial = to.as_os_str().to_owned();
+    partial.push(".motet-partial");
+    let partial = std::path::PathBuf::from(partial);
     _ = std::fs::remove_file(&partial);
     let mut target = Connection::open(&partial)?;
-    Backup::new(&source, &mut target)?.run_to_completion(1_000, std::time::Duration::ZERO, None)?;
+    // In one step: between steps another writer would make it start over, perhaps for ever.
+    Backup::new(&source, &mut target)?.step(-1)?;
     target.pragma_update(None, "journal_mode", "DELETE")?;
     target.close().map_err(|(_, error)| error)?;
     let file = std::fs::File::open(&partial).and_then(|file| file.sync_all());

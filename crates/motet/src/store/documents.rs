@@ -142,7 +142,12 @@ impl Tx<'_> {
             row.id
         ])?;
         let sql = "UPDATE projection SET json = ? WHERE document = ?";
-        self.conn.prepare_cached(sql)?.execute(params![json, row.id])?;
+        if self.conn.prepare_cached(sql)?.execute(params![json, row.id])? != 1 {
+            return Err(StorageError::Damaged(format!(
+                "{}/{} is not there any more",
+                row.collection, row.name
+            )));
+        }
         Ok(())
     }
 

@@ -175,10 +175,16 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Rows that wait for the active remote, parked ones left out.
-    pub(crate) fn count_pending(&self) -> Result<u64> {
+    /// Rows that may be sent to the active remote.
+    pub(crate) fn count_sendable(&self) -> Result<u64> {
         let sql = "SELECT COUNT(*) FROM outbox WHERE error IS NULL
                    AND remote IN (SELECT id FROM remote WHERE active = 1)";
+        Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))? as u64)
+    }
+
+    /// Rows that the active remote does not hold, parked ones included.
+    pub(crate) fn count_pending(&self) -> Result<u64> {
+        let sql = "SELECT COUNT(*) FROM outbox WHERE remote IN (SELECT id FROM remote WHERE active = 1)";
         Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))? as u64)
     }
 }

@@ -150,7 +150,6 @@ impl Tx<'_> {
         Ok(pending)
     }
 
-    /// Changes whenever another connection has written to the file.
     pub(crate) fn count_live_documents(&self) -> Result<u64> {
         let sql = "SELECT COUNT(*) FROM document WHERE deleted = 0";
         Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))? as u64)

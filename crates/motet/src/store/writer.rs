@@ -299,7 +299,7 @@ impl<E: Engine> Worker<E> {
     /// Runs the writes; false if there is nothing to commit.
     fn run_all(&mut self, group: &mut [Box<dyn Job<E>>]) -> Result<bool> {
         let version = self.data_version()?;
-        let foreign = self.data_version.replace(version).is_some_and(|before| before != version);
+        let foreign = self.data_version.replace(version).is_none_or(|before| before != version);
         let tx = Tx { conn: &self.conn };
         self.engine.begin(tx, foreign)?;
         if let [job] = group {

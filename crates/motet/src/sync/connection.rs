@@ -1,7 +1,10 @@
 //! One open connection: frames out, frames in, over WebSocket or `POST`.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
 use futures_util::{SinkExt, StreamExt};
 use motet_proto::frame::{split_delimited, write_delimited};
@@ -10,6 +13,7 @@ use reqwest::header::{
     CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use reqwest::{Response, StatusCode, Url};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
@@ -40,7 +44,7 @@ pub(super) struct Connection {
     pub(super) live: bool,
 }
 
-/// Bytes of frames sent and received, and messages sent.
+/// Bytes sent and received as they pass the socket (before TLS), and messages sent.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     up: AtomicU64,
@@ -153,16 +157,17 @@ async fn web_socket(
         .max_message_size(Some(proto::FRAME_BYTES))
         .max_frame_size(Some(proto::FRAME_BYTES))
         .max_write_buffer_size(2 * proto::FRAME_BYTES);
-    let socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
+    let traffic = Arc::new(Traffic::default());
+    let stream = Counted { stream: upgraded, traffic: traffic.clone() };
+    let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
     let (mut sink, mut stream) = socket.split();
     let (outgoing, mut to_send) = mpsc::channel::<Message>(limits::QUEUED_FRAMES);
     let (received, incoming) = mpsc::channel(limits::QUEUED_FRAMES);
-    let traffic = Arc::new(Traffic::default());
     let counted = traffic.clone();
     tokio::spawn(async move {
         while let Some(message) = to_send.recv().await {
             let frame = frame::encode(&message);
-            counted.sent(frame.len(), 1);
+            counted.sent(0, 1);
             if sink.send(WsMessage::Binary(Bytes::from(frame))).await.is_err() {
                 // The reading half reports why.
                 return;
@@ -170,12 +175,10 @@ async fn web_socket(
         }
         _ = sink.close().await;
     });
-    let counted = traffic.clone();
     tokio::spawn(async move {
         loop {
             let result = match stream.next().await {
                 Some(Ok(WsMessage::Binary(bytes))) => {
-                    counted.received(bytes.len());
                     frame::decode(&bytes).map_err(|e| relay_error(&e.to_string()))
                 }
                 Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_))) => continue,
@@ -190,6 +193,43 @@ async fn web_socket(
         }
     });
     Ok(Some(Connection { outgoing, incoming, traffic, live: true }))
+}
+
+/// Counts what passes, also in the middle of a large frame: a slow connection is not a silent one.
+struct Counted<S> {
+    stream: S,
+    traffic: Arc<Traffic>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.traffic.received(buf.filled().len() - before);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(written)) = &polled {
+            self.traffic.sent(*written, 0);
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 /// A connection that is none: each exchange is a `POST` that begins with the greeting.
@@ -264,7 +304,8 @@ impl Exchange {
         if response.status() != StatusCode::OK {
             return Err(refusal(response).await);
         }
-        let body = self.read(response).await.map_err(ConnectError::Other)?;
+        let body = read_bounded(response, limits::EXCHANGE_BYTES).await.map_err(ConnectError::Other)?;
+        self.traffic.received(body.len());
         let mut rest = &body[..];
         let mut answers = Vec::new();
         let broken = |e: frame::FrameError| ConnectError::Other(relay_error(&e.to_string()));
@@ -273,26 +314,27 @@ impl Exchange {
         }
         Ok(answers)
     }
+}
 
-    /// Reads a body of bounded size.
-    async fn read(&self, mut response: Response) -> Result<Vec<u8>, SyncError> {
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| offline(&root_cause(&e)))? {
-            if body.len() + chunk.len() > limits::EXCHANGE_BYTES {
-                return Err(relay_error("its answer is too large"));
-            }
-            body.extend_from_slice(&chunk);
+/// Reads a body of at most `limit` bytes.
+async fn read_bounded(mut response: Response, limit: usize) -> Result<Vec<u8>, SyncError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| offline(&root_cause(&e)))? {
+        if body.len() + chunk.len() > limit {
+            return Err(relay_error("its answer is too large"));
         }
-        self.traffic.received(body.len());
-        Ok(body)
+        body.extend_from_slice(&chunk);
     }
+    Ok(body)
 }
 
 /// What an HTTP status that is not the one hoped for means.
 async fn refusal(response: Response) -> ConnectError {
     let status = response.status();
-    let text = response.text().await.unwrap_or_default();
-    let text = text.trim().chars().take(200).collect::<String>();
+    let text = match read_bounded(response, limits::REFUSAL_BYTES).await {
+        Ok(body) => String::from_utf8_lossy(&body).trim().to_owned(),
+        Err(_) => String::new(),
+    };
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             let reason = if text.is_empty() { "the relay refused the token".into() } else { text };

@@ -57,6 +57,8 @@ struct Running {
     applying: OptionFuture<BoxFuture<'static, Result<Applied, StorageError>>>,
     /// Entries of the log that are read, and that there are.
     progress: (u64, u64),
+    /// Traffic at the last deadline.
+    moved: [u64; 3],
     /// Traffic that is counted already.
     traffic: [u64; 3],
     was_idle: bool,
@@ -66,6 +68,7 @@ struct Applied {
     received: Received,
     entries: u64,
     settled: u64,
+    rejected: u64,
     progress: (u64, u64),
 }
 
@@ -196,6 +199,7 @@ impl Driver {
             loading: None.into(),
             applying: None.into(),
             progress: (position.map_or(0, |position| position.seq), 0),
+            moved: [0; 3],
             traffic: [0; 3],
             was_idle: false,
         };
@@ -244,7 +248,7 @@ impl Driver {
                 () = self.local.shared.outbox.notified() => {
                     running.session.handle_outbox_changed(self.started.elapsed());
                 }
-                () = tokio::time::sleep(timeout) => running.session.handle_timeout(self.started.elapsed()),
+                () = tokio::time::sleep(timeout) => self.take_timeout(running, saturated),
                 _ = poll.tick() => self.look_around(running),
             }
         }
@@ -267,6 +271,7 @@ impl Driver {
             }
             ClientEffect::Apply { entries, receipts, position, head } => {
                 let settled = receipts.iter().filter(|receipt| receipt.result.is_ok()).count() as u64;
+                let rejected = receipts.len() as u64 - settled;
                 let count = entries.len() as u64;
                 let done = position.map_or(running.progress.0, |position| position.seq);
                 let total = head.max(running.progress.1).max(done);
@@ -276,7 +281,13 @@ impl Driver {
                     let receive = local.writer.submit(Durability::Normal, move |tx, core| {
                         core.receive(tx, remote, incoming, &receipts, position)
                     });
-                    Ok(Applied { received: receive.await?, entries: count, settled, progress: (done, total) })
+                    Ok(Applied {
+                        received: receive.await?,
+                        entries: count,
+                        settled,
+                        rejected,
+                        progress: (done, total),
+                    })
                 };
                 running.applying = Some(apply.boxed()).into();
             }
@@ -302,6 +313,19 @@ impl Driver {
         Ok(())
     }
 
+    /// A deadline of the session has passed. A connection that moves bytes, or that this side does not read from,
+    /// is not silent; an exchange over `POST` has a time limit of its own.
+    fn take_timeout(&mut self, running: &mut Running, saturated: bool) {
+        let now = self.started.elapsed();
+        let moved = running.connection.traffic.now();
+        if saturated || !running.connection.live || moved[..2] != running.moved[..2] {
+            running.session.handle_progress(now);
+        } else {
+            running.session.handle_timeout(now);
+        }
+        running.moved = moved;
+    }
+
     /// Looks for what nobody reports: writes of another process, and over `POST` entries of other devices.
     fn look_around(&mut self, running: &mut Running) {
         if !running.session.is_idle() {
@@ -311,7 +335,7 @@ impl Driver {
             let round = self.next_round;
             self.next_round += 1;
             running.session.request_round(round, self.started.elapsed());
-        } else if self.local.readers.read(|tx| tx.count_pending()).is_ok_and(|pending| pending > 0) {
+        } else if self.local.readers.read(|tx| tx.count_sendable()).is_ok_and(|rows| rows > 0) {
             running.session.handle_outbox_changed(self.started.elapsed());
         }
     }
@@ -361,6 +385,7 @@ impl Driver {
         running.progress = applied.progress;
         self.tally.received += applied.entries;
         self.tally.sent += applied.settled;
+        self.tally.rejected += applied.rejected;
         self.tally.quarantined += applied.received.quarantined;
         for (name, counts) in applied.received.collections {
             let CollectionCounts { new, updated, deleted, conflicts } = counts;

@@ -93,7 +93,7 @@ fn read(conn: &Connection, log: &LogId, after: Option<Position>) -> Result<ReadO
     {
         let seq = (row.get::<_, i64>(0)? - base) as u64;
         let entry = entry(row)?;
-        bytes += entry.payload.len();
+        bytes += entry.size();
         position = Position { seq, tag: row.get(2)? };
         entries.push((seq, entry));
     }

@@ -26,7 +26,7 @@ use crate::store::{Appended, LogId, StoreError};
 /// Handle to the writer thread. Dropping it waits for queued pushes.
 pub(super) struct Writer {
     queue: Option<Sender<Push>>,
-    /// Bytes of payload that wait.
+    /// Bytes of entries that wait.
     queued: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
@@ -64,7 +64,7 @@ impl Writer {
         entries: Vec<Entry>,
     ) -> BoxFuture<'static, Result<Appended, StoreError>> {
         let (reply, answer) = oneshot::channel();
-        let push = Push { bytes: payload_bytes(&entries), log, entries, reply };
+        let push = Push { bytes: size(&entries), log, entries, reply };
         let Some(queue) = &self.queue else { return ready(Err(StoreError::Closed)).boxed() };
         if self.queued.fetch_add(push.bytes, Ordering::Relaxed) > limits::QUEUED_BYTES {
             self.queued.fetch_sub(push.bytes, Ordering::Relaxed);
@@ -182,6 +182,9 @@ fn append(
         let sql = "UPDATE space SET head = ?, tag = ? WHERE id = ?";
         conn.prepare_cached(sql)?.execute(params![log.head.seq as i64, log.head.tag, log.row])?;
     }
+    if logs.len() >= limits::REMEMBERED_LOGS {
+        logs.clear();
+    }
     logs.insert(id, log);
     Ok(Appended { outcome: AppendOutcome { outcomes, appended }, fresh })
 }
@@ -215,6 +218,6 @@ fn find_or_create(conn: &Connection, id: &LogId) -> Result<Log, StoreError> {
     Ok(Log { row: conn.last_insert_rowid(), head })
 }
 
-fn payload_bytes(entries: &[Entry]) -> usize {
-    entries.iter().map(|entry| entry.payload.len()).sum()
+fn size(entries: &[Entry]) -> usize {
+    entries.iter().map(Entry::size).sum()
 }
