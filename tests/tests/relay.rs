@@ -209,6 +209,67 @@ fn a_bad_entry_is_set_aside_and_blocks_nobody() {
     assert_eq!(contents(&b).len(), 2);
 }
 
+/// Well-formed entries of a hostile device: values nested thousands deep, snapshots that could inflate, changes whose
+/// dependencies never come.
+#[test]
+fn hostile_documents_are_set_aside_and_the_rest_goes_on() {
+    use automerge::transaction::Transactable;
+    use automerge::{Automerge, ObjType, ROOT};
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let mut deep = Automerge::new();
+    let mut tx = deep.transaction();
+    let mut inner = ROOT;
+    for _ in 0..5_000 {
+        inner = tx.put_object(&inner, "a", ObjType::Map).unwrap();
+    }
+    tx.commit();
+    let heads = |am: &Automerge| am.get_heads().iter().map(|head| head.0).collect::<Vec<_>>();
+    let mut inflating = Automerge::new();
+    let mut tx = inflating.transaction();
+    tx.put(ROOT, "title", "a".repeat(100_000)).unwrap();
+    tx.commit();
+    let mut orphan = inflating.clone();
+    let mut tx = orphan.transaction();
+    tx.put(ROOT, "title", "later").unwrap();
+    tx.commit();
+    let snapshot = |am: &Automerge| Kind::Snapshot { heads: heads(am), supersedes: Vec::new() };
+    let entries = vec![
+        hostile("deep changes", Kind::Changes, deep.save_after(&[])),
+        hostile("deep snapshot", snapshot(&deep), deep.save_nocompress()),
+        hostile("inflating", snapshot(&inflating), inflating.save()),
+        hostile("orphan", Kind::Changes, orphan.save_after(&inflating.get_heads())),
+        hostile("wrong heads", snapshot(&deep), inflating.save_nocompress()),
+        hostile("not automerge", Kind::Changes, vec![1, 2, 3]),
+    ];
+    let count = entries.len() as u64;
+    let mut body = Vec::new();
+    frame::write_delimited(&Message::Hello(hello(1, 1)), &mut body);
+    frame::write_delimited(&Message::Push(Push { id: 1, entries }), &mut body);
+    let client = reqwest::blocking::Client::new();
+    client.post(format!("{}/v1/sync", relay.url())).body(body).send().unwrap().error_for_status().unwrap();
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    a.documents("pieces").insert(&json!({ "id": "good", "lyrics": "words" })).unwrap();
+    for replica in [&a, &b] {
+        sync(replica, &relay.url());
+        assert_eq!(replica.counts().unwrap().quarantined, count);
+        assert_eq!(contents(replica).len(), 1);
+    }
+    assert_eq!(contents(&a), contents(&b));
+}
+
+fn hostile(name: &str, kind: Kind, body: Vec<u8>) -> Entry {
+    let document = DocumentId::derive(SpaceId::DEFAULT, "pieces", name);
+    let payload = motet_proto::payload::Payload {
+        collection: "pieces".into(),
+        name: name.into(),
+        device_name: "hostile".into(),
+        body,
+    };
+    let sealed = motet_proto::envelope::seal_plain(&payload.encode());
+    Entry::new(SpaceId::DEFAULT, document, DeviceId([9; 16]), kind, 0, sealed)
+}
+
 /// A relay that answers nonsense: the device says so, keeps everything and stays usable.
 #[test]
 fn a_device_survives_a_relay_that_speaks_nonsense() {
