@@ -57,21 +57,22 @@ pub(crate) struct StoredConflict {
     pub(crate) settled: bool,
 }
 
-const DOCUMENT: &str = "SELECT id, key, collection, name, heads, deleted, conflicts, changes FROM document";
+const DOCUMENT: &str = "SELECT d.id, d.key, d.collection, d.name, p.heads, p.deleted, p.conflicts, p.changes
+                         FROM document d JOIN projection p ON p.document = d.id";
 
 impl Tx<'_> {
     pub(crate) fn document(&self, collection: &str, name: &str) -> Result<Option<DocumentRow>> {
-        let sql = format!("{DOCUMENT} WHERE collection = ? AND name = ? AND space = 1");
+        let sql = format!("{DOCUMENT} WHERE d.collection = ? AND d.name = ? AND d.space = 1");
         Ok(self.conn.prepare_cached(&sql)?.query_row([collection, name], document_row).optional()?)
     }
 
     pub(crate) fn document_by_key(&self, key: DocumentId) -> Result<Option<DocumentRow>> {
-        let sql = format!("{DOCUMENT} WHERE key = ?");
+        let sql = format!("{DOCUMENT} WHERE d.key = ?");
         Ok(self.conn.prepare_cached(&sql)?.query_row([key.as_bytes()], document_row).optional()?)
     }
 
     pub(crate) fn document_by_id(&self, id: i64) -> Result<DocumentRow> {
-        let sql = format!("{DOCUMENT} WHERE id = ?");
+        let sql = format!("{DOCUMENT} WHERE d.id = ?");
         Ok(self.conn.prepare_cached(&sql)?.query_row([id], document_row)?)
     }
 
@@ -109,40 +110,24 @@ impl Tx<'_> {
 
     /// Adds a document and its projection; returns its row id.
     pub(crate) fn insert_document(&self, row: &DocumentRow, json: &str, now: i64) -> Result<i64> {
-        let sql = "INSERT INTO document
-                   (space, key, collection, name, heads, deleted, conflicts, changes, created_at, updated_at)
-                   VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        let heads = row.heads.as_flattened();
-        self.conn.prepare_cached(sql)?.execute(params![
-            row.key.as_bytes(),
-            row.collection,
-            row.name,
-            heads,
-            row.deleted,
-            row.conflicts,
-            row.changes,
-            now,
-            now
-        ])?;
+        let sql = "INSERT INTO document (space, key, collection, name, created_at) VALUES (1, ?, ?, ?, ?)";
+        let document = params![row.key.as_bytes(), row.collection, row.name, now];
+        self.conn.prepare_cached(sql)?.execute(document)?;
         let id = self.conn.last_insert_rowid();
-        let sql = "INSERT INTO projection (document, json) VALUES (?, ?)";
-        self.conn.prepare_cached(sql)?.execute(params![id, json])?;
+        let sql = "INSERT INTO projection (document, heads, deleted, conflicts, changes, updated_at, json)
+                   VALUES (?, ?, ?, ?, ?, ?, ?)";
+        let heads = row.heads.as_flattened();
+        let shown = params![id, heads, row.deleted, row.conflicts, row.changes, now, json];
+        self.conn.prepare_cached(sql)?.execute(shown)?;
         Ok(id)
     }
 
     pub(crate) fn update_document(&self, row: &DocumentRow, json: &str, now: i64) -> Result<()> {
-        let sql = "UPDATE document SET heads = ?, deleted = ?, conflicts = ?, changes = ?, updated_at = ? WHERE id = ?";
+        let sql = "UPDATE projection SET heads = ?, deleted = ?, conflicts = ?, changes = ?, updated_at = ?, json = ?
+                   WHERE document = ?";
         let heads = row.heads.as_flattened();
-        self.conn.prepare_cached(sql)?.execute(params![
-            heads,
-            row.deleted,
-            row.conflicts,
-            row.changes,
-            now,
-            row.id
-        ])?;
-        let sql = "UPDATE projection SET json = ? WHERE document = ?";
-        if self.conn.prepare_cached(sql)?.execute(params![json, row.id])? != 1 {
+        let shown = params![heads, row.deleted, row.conflicts, row.changes, now, json, row.id];
+        if self.conn.prepare_cached(sql)?.execute(shown)? != 1 {
             return Err(StorageError::Damaged(format!(
                 "{}/{} is not there any more",
                 row.collection, row.name

@@ -69,7 +69,8 @@ impl Tx<'_> {
 
     /// Queues every document for `remote` as a whole, except those in `held`. Returns how many.
     pub(crate) fn add_all_pending(&self, remote: i64, held: &dyn Fn(i64) -> bool, now: i64) -> Result<usize> {
-        let sql = "SELECT id, deleted FROM document WHERE space = (SELECT space FROM remote WHERE id = ?) ORDER BY id";
+        let sql = "SELECT d.id, p.deleted FROM document d JOIN projection p ON p.document = d.id
+                   WHERE d.space = (SELECT space FROM remote WHERE id = ?) ORDER BY d.id";
         let mut statement = self.conn.prepare_cached(sql)?;
         let mut rows = statement.query([remote])?;
         let mut added = 0;

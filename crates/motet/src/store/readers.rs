@@ -76,8 +76,8 @@ impl Readers {
 impl Tx<'_> {
     /// A document that exists and is not deleted.
     pub(crate) fn get(&self, collection: &str, name: &str) -> Result<Option<ListRow>> {
-        let sql = "SELECT d.name, d.heads, p.json FROM document d JOIN projection p ON p.document = d.id
-                   WHERE d.collection = ? AND d.name = ? AND d.space = 1 AND d.deleted = 0";
+        let sql = "SELECT d.name, p.heads, p.json FROM document d JOIN projection p ON p.document = d.id
+                   WHERE d.collection = ? AND d.name = ? AND d.space = 1 AND p.deleted = 0";
         Ok(self.conn.prepare_cached(sql)?.query_row([collection, name], list_row).optional()?)
     }
 
@@ -87,8 +87,8 @@ impl Tx<'_> {
         collection: &str,
         mut each: impl FnMut(ListRow) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        let sql = "SELECT d.name, d.heads, p.json FROM document d JOIN projection p ON p.document = d.id
-                   WHERE d.collection = ? AND d.space = 1 AND d.deleted = 0 ORDER BY d.name";
+        let sql = "SELECT d.name, p.heads, p.json FROM document d JOIN projection p ON p.document = d.id
+                   WHERE d.collection = ? AND d.space = 1 AND p.deleted = 0 ORDER BY d.name";
         let from = |e: rusqlite::Error| E::from(e.into());
         let mut statement = self.conn.prepare_cached(sql).map_err(from)?;
         let mut rows = statement.query([collection]).map_err(from)?;
@@ -100,15 +100,17 @@ impl Tx<'_> {
 
     /// Names of the collections that hold a live document.
     pub(crate) fn collection_names(&self) -> Result<Vec<String>> {
-        let sql = "SELECT DISTINCT collection FROM document WHERE deleted = 0 ORDER BY collection";
+        let sql = "SELECT DISTINCT d.collection FROM document d JOIN projection p ON p.document = d.id
+                   WHERE p.deleted = 0 ORDER BY d.collection";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| row.get(0))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
     pub(crate) fn status(&self, collection: &str, name: &str) -> Result<Option<StatusRow>> {
-        let sql = "SELECT id, heads, deleted, conflicts, updated_at, last_synced_at FROM document
-                   WHERE collection = ? AND name = ? AND space = 1";
+        let sql = "SELECT d.id, p.heads, p.deleted, p.conflicts, p.updated_at, d.last_synced_at
+                   FROM document d JOIN projection p ON p.document = d.id
+                   WHERE d.collection = ? AND d.name = ? AND d.space = 1";
         let row = self.conn.prepare_cached(sql)?.query_row([collection, name], |row| {
             Ok(StatusRow {
                 id: row.get(0)?,
@@ -151,13 +153,13 @@ impl Tx<'_> {
     }
 
     pub(crate) fn count_live_documents(&self) -> Result<u64> {
-        let sql = "SELECT COUNT(*) FROM document WHERE deleted = 0";
+        let sql = "SELECT COUNT(*) FROM projection WHERE deleted = 0";
         Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))? as u64)
     }
 
     /// Counts of open conflicts and of quarantined items.
     pub(crate) fn troubles(&self) -> Result<(u64, u64)> {
-        let sql = "SELECT (SELECT COALESCE(SUM(conflicts), 0) FROM document WHERE conflicts > 0),
+        let sql = "SELECT (SELECT COALESCE(SUM(conflicts), 0) FROM projection WHERE conflicts > 0),
                    (SELECT COUNT(*) FROM quarantine)";
         let row = self.conn.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
         let (conflicts, quarantined): (i64, i64) = row?;

@@ -428,16 +428,17 @@ impl Driver {
     /// Tells those who wait, and keeps the error for the status. A round whose connection broke is tried again.
     async fn note_failure(&mut self, error: &SyncError, reached: bool) {
         tracing::info!(code = error.code(), %error, "the sync session ended");
-        let retry = reached && error.is_retryable();
-        for round in self.rounds.extract_if(.., |round| !retry || round.attempts >= limits::ROUND_ATTEMPTS) {
-            _ = round.reply.send(Err(error.clone()));
-        }
         let last = LastError { code: error.code().into(), message: error.to_string(), at: time::now_ms() };
         let json = serde_json::to_string(&last).unwrap_or_default();
         let remote = self.remote;
         self.local.shared.board.set_error(last);
         // If this cannot be kept, the status of this process still shows it.
         _ = self.local.writer.submit(Durability::Normal, move |tx, _| tx.set_last_error(remote, &json)).await;
+        // After it is kept: who waited may ask for the status next, or exit.
+        let retry = reached && error.is_retryable();
+        for round in self.rounds.extract_if(.., |round| !retry || round.attempts >= limits::ROUND_ATTEMPTS) {
+            _ = round.reply.send(Err(error.clone()));
+        }
     }
 }
 

@@ -29,12 +29,7 @@ CREATE TABLE document (
   key BLOB NOT NULL UNIQUE,          -- the id on the wire
   collection TEXT NOT NULL,
   name TEXT NOT NULL,                -- the app's own id
-  heads BLOB NOT NULL,               -- 32 bytes each, sorted
-  deleted INTEGER NOT NULL,
-  conflicts INTEGER NOT NULL,        -- open rows in `conflict`
-  changes INTEGER NOT NULL,          -- numbers given out in `change`
   created_at INTEGER NOT NULL,
-  updated_at INTEGER NOT NULL,
   last_synced_at INTEGER,
   UNIQUE (collection, name, space)
 );
@@ -55,8 +50,17 @@ CREATE TABLE snapshot (
   is_primary INTEGER NOT NULL        -- 1: holds changes that are not in `change`; 0: a cache
 );
 
--- What reads are served from. Rebuilt from the documents at any time.
-CREATE TABLE projection (document INTEGER PRIMARY KEY REFERENCES document (id), json TEXT NOT NULL);
+-- What reads are served from, and all that changes with every commit of a document: one row, so that a commit writes
+-- one page of it. Rebuilt from the changes at any time.
+CREATE TABLE projection (
+  document INTEGER PRIMARY KEY REFERENCES document (id),
+  heads BLOB NOT NULL,               -- 32 bytes each, sorted
+  deleted INTEGER NOT NULL,
+  conflicts INTEGER NOT NULL,        -- open rows in `conflict`
+  changes INTEGER NOT NULL,          -- numbers given out in `change`
+  updated_at INTEGER NOT NULL,
+  json TEXT NOT NULL
+);
 
 -- What the remote does not hold yet. A row is open (entry NULL) until it is frozen for its first send.
 CREATE TABLE outbox (
