@@ -148,6 +148,19 @@ fn device_of(step: &Step) -> usize {
     }
 }
 
+/// Carries out a history; returns what must then be true of it.
+fn play(steps: &[Step], replicas: &[Replica], url: &str) -> Model {
+    let mut model = Model::default();
+    for step in steps {
+        let at = device_of(step);
+        match step {
+            Step::Sync { .. } => _ = sync(&replicas[at], url),
+            step => model.run(&replicas[at], at, step),
+        }
+    }
+    model
+}
+
 fn check_equal(replicas: &[Replica]) {
     let first = contents(&replicas[0]);
     for other in &replicas[1..] {
@@ -183,14 +196,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let relay = TestRelay::start(&dir.path().join("relay"));
         let replicas: Vec<_> = (0..devices).map(|i| device(dir.path(), &format!("device{i}"))).collect();
-        let mut model = Model::default();
-        for step in &steps {
-            let at = device_of(step);
-            match step {
-                Step::Sync { .. } => _ = sync(&replicas[at], &relay.url()),
-                step => model.run(&replicas[at], at, step),
-            }
-        }
+        let model = play(&steps, &replicas, &relay.url());
         for replica in replicas.iter().chain(&replicas) {
             sync(replica, &relay.url());
         }
@@ -203,14 +209,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let relay = ShufflingRelay::start(seed);
         let replicas: Vec<_> = (0..devices).map(|i| device(dir.path(), &format!("device{i}"))).collect();
-        let mut model = Model::default();
-        for step in &steps {
-            let at = device_of(step);
-            match step {
-                Step::Sync { .. } => _ = sync(&replicas[at], &relay.url()),
-                step => model.run(&replicas[at], at, step),
-            }
-        }
+        let model = play(&steps, &replicas, &relay.url());
         for replica in &replicas {
             sync(replica, &relay.url());
         }
