@@ -17,7 +17,7 @@ use lru::LruCache;
 use motet_proto::{DeviceId, DocumentId, Position, SpaceId};
 use tokio::sync::{Notify, broadcast};
 
-use crate::doc::{Change, ChangeHash, Document, FieldConflict, Fields, Identity, split_changes};
+use crate::doc::{Change, Document, FieldConflict, Fields, Identity, split_changes};
 use crate::events::{ChangeKind, Event};
 use crate::limits;
 use crate::schema::{CollectionSchema, Schema};
@@ -46,10 +46,12 @@ pub(crate) struct Core {
     remotes: Vec<i64>,
     /// The remote that the status speaks of.
     active: Option<i64>,
-    cache: LruCache<DocumentId, Loaded>,
+    cache: LruCache<DocumentId, Box<Loaded>>,
+    /// Documents whose projection lags behind their changes; `None`: as the file says.
+    behind: Option<HashSet<DocumentId>>,
     /// Documents of the running write, of the running transaction.
-    in_write: HashMap<DocumentId, Loaded>,
-    in_transaction: HashMap<DocumentId, Loaded>,
+    in_write: HashMap<DocumentId, Box<Loaded>>,
+    in_transaction: HashMap<DocumentId, Box<Loaded>>,
     /// What listeners hear once the write, the transaction is committed.
     write_events: Vec<Event>,
     events: Vec<Event>,
@@ -65,7 +67,7 @@ pub(crate) struct Core {
     reseeding: HashMap<i64, HashMap<i64, HashSet<[u8; 32]>>>,
 }
 
-/// A document with its row and what its projection shows.
+/// A document with its row and what its projection shows. Boxed wherever it goes: it measures kilobytes.
 pub(crate) struct Loaded {
     row: DocumentRow,
     document: Document,
@@ -92,6 +94,7 @@ impl Core {
             active: None,
             board_after: None,
             cache: LruCache::new(capacity),
+            behind: None,
             in_write: HashMap::new(),
             in_transaction: HashMap::new(),
             write_events: Vec::new(),
@@ -103,6 +106,7 @@ impl Core {
             reseeding: HashMap::new(),
         };
         core.reload_settings(tx)?;
+        core.behind(tx)?;
         Ok(core)
     }
 
@@ -126,6 +130,7 @@ impl Core {
         let id = match known {
             Some(remote) => remote.id,
             None => {
+                self.catch_up_all(tx)?;
                 let id = tx.insert_remote(url)?;
                 tx.add_all_pending(id, &|_| false, now)?;
                 id
@@ -165,6 +170,7 @@ impl Core {
     /// The remote's log is read to its end. Queues every document of which it lacks something.
     pub(crate) fn finish_reseed(&mut self, tx: Tx<'_>, remote: i64) -> store::Result<()> {
         let Some(seen) = self.reseeding.remove(&remote) else { return Ok(()) };
+        self.catch_up_all(tx)?;
         let mut held = HashSet::new();
         for (document, hashes) in seen {
             if tx.document_by_id(document)?.heads.iter().all(|head| hashes.contains(head)) {
@@ -204,27 +210,29 @@ impl Core {
     }
 
     /// Takes a document out by name, ready to be edited; `None` if there is none, not even a deleted one.
-    fn find(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> store::Result<Option<Loaded>> {
+    fn find(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> store::Result<Option<Box<Loaded>>> {
         // What is held is as the file is: after a foreign write nothing is held.
-        if let Some(held) = self.take_held(DocumentId::derive(SpaceId::DEFAULT, collection, name)) {
+        let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+        if let Some(held) = self.take_held(key) {
             return Ok(Some(held));
         }
+        self.catch_up_with(tx, key)?;
         tx.document(collection, name)?.map(|row| load(tx, row)).transpose()
     }
 
     /// Takes a document out, ready to be edited. It comes back through [`commit`](Self::commit) or
     /// [`put_back`](Self::put_back), or is forgotten.
-    fn take(&mut self, tx: Tx<'_>, row: DocumentRow) -> store::Result<Loaded> {
+    fn take(&mut self, tx: Tx<'_>, row: DocumentRow) -> store::Result<Box<Loaded>> {
         self.take_held(row.key).map_or_else(|| load(tx, row), Ok)
     }
 
-    fn take_held(&mut self, key: DocumentId) -> Option<Loaded> {
+    fn take_held(&mut self, key: DocumentId) -> Option<Box<Loaded>> {
         let in_transaction = self.in_write.remove(&key).or_else(|| self.in_transaction.remove(&key));
         // An older state in the cache must not come back if this one is forgotten.
         in_transaction.or_else(|| self.cache.pop(&key))
     }
 
-    fn put_back(&mut self, loaded: Loaded) {
+    fn put_back(&mut self, loaded: Box<Loaded>) {
         self.in_write.insert(loaded.row.key, loaded);
     }
 
@@ -233,7 +241,7 @@ impl Core {
     fn commit(
         &mut self,
         tx: Tx<'_>,
-        mut loaded: Loaded,
+        mut loaded: Box<Loaded>,
         commit: &Commit<'_>,
         now: i64,
     ) -> store::Result<usize> {
@@ -241,19 +249,21 @@ impl Core {
         // A local edit at the current version can only settle conflicts.
         let reread = commit.stale || loaded.row.conflicts > 0;
         let conflicts = loaded.refresh(reread);
-        let json = to_json(&loaded.fields)?;
         let had_conflicts = loaded.row.conflicts > 0;
+        loaded.row.updated_at = now;
         loaded.row.conflicts = conflicts.len() as i64;
         let first_change = loaded.row.changes + 1;
         loaded.row.changes += commit.changes.len() as i64;
         if is_new {
-            loaded.row.id = tx.insert_document(&loaded.row, &json, now)?;
+            loaded.row.id = tx.insert_document(&loaded.row, &to_json(&loaded.fields)?)?;
+        } else if !reread && commit.origin.is_none() && commit.kind == ChangeKind::Updated {
+            self.mark_behind(tx, &loaded.row)?;
         } else {
-            tx.update_document(&loaded.row, &json, now)?;
+            self.project(tx, &loaded)?;
         }
         let document = loaded.row.id;
         for (number, change) in (first_change..).zip(commit.changes) {
-            tx.insert_change(document, number, &change.hash().0, change.raw_bytes(), commit.origin)?;
+            tx.insert_change(document, number, change.raw_bytes(), commit.origin)?;
         }
         let fresh = if had_conflicts || !conflicts.is_empty() {
             tx.journal_conflicts(document, &conflict_rows(&conflicts)?, now)?
@@ -283,11 +293,86 @@ impl Core {
     }
 }
 
+/// Projections may lag behind: typing costs a change row then, and no rewrite of all that a document shows. Whoever
+/// reads through a replica has them caught up first.
+impl Core {
+    /// The write is about to end. One that touched several documents shows them all at once.
+    pub(crate) fn finish_write(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        if self.in_write.len() > 1 { self.catch_up_all(tx) } else { Ok(()) }
+    }
+
+    fn mark_behind(&mut self, tx: Tx<'_>, row: &DocumentRow) -> store::Result<()> {
+        let behind = self.behind(tx)?;
+        if behind.insert(row.key) {
+            let is_full = behind.len() > limits::DOCUMENTS_BEHIND;
+            tx.mark_behind(row.id)?;
+            if is_full {
+                // This one is in the caller's hands.
+                let mut others = std::mem::take(self.behind(tx)?);
+                others.remove(&row.key);
+                self.project_all(tx, others)?;
+                self.behind = Some(HashSet::from([row.key]));
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings one document's projection in line, if it lags behind.
+    fn catch_up_with(&mut self, tx: Tx<'_>, key: DocumentId) -> store::Result<()> {
+        if self.behind(tx)?.contains(&key) { self.catch_up_all(tx) } else { Ok(()) }
+    }
+
+    fn catch_up_all(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        let behind = std::mem::take(self.behind(tx)?);
+        self.project_all(tx, behind)
+    }
+
+    fn project_all(&mut self, tx: Tx<'_>, behind: HashSet<DocumentId>) -> store::Result<()> {
+        for key in behind {
+            let loaded = match self.take_held(key) {
+                Some(loaded) => Ok(loaded),
+                None => tx.document_by_key(key)?.map_or_else(
+                    || Err(StorageError::Damaged("a document is not there any more".into())),
+                    |row| load_behind(tx, row),
+                ),
+            };
+            match loaded {
+                Ok(loaded) => {
+                    self.project(tx, &loaded)?;
+                    self.put_back(loaded);
+                }
+                // It is reported to whoever asks for the document; the others go on.
+                Err(StorageError::Damaged(reason)) => {
+                    tracing::error!(document = %key, reason, "a projection cannot be made");
+                    tx.unmark_behind_key(key)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn project(&mut self, tx: Tx<'_>, loaded: &Loaded) -> store::Result<()> {
+        tx.update_document(&loaded.row, &to_json(&loaded.fields)?)?;
+        self.behind(tx)?.remove(&loaded.row.key);
+        tx.unmark_behind(loaded.row.id)
+    }
+
+    fn behind(&mut self, tx: Tx<'_>) -> store::Result<&mut HashSet<DocumentId>> {
+        let behind = match self.behind.take() {
+            Some(behind) => behind,
+            None => tx.behind()?,
+        };
+        Ok(self.behind.insert(behind))
+    }
+}
+
 impl store::Engine for Core {
     fn begin(&mut self, tx: Tx<'_>, foreign: bool) -> store::Result<()> {
         if foreign {
             // Another process may have written: what is loaded may be stale, the settings too.
             self.cache.clear();
+            self.behind = None;
             self.settings_stale = true;
         }
         if self.settings_stale {
@@ -303,6 +388,7 @@ impl store::Engine for Core {
             self.pending += self.write_pending;
         } else {
             self.in_write.clear();
+            self.behind = None;
             self.write_events.clear();
             self.board_after = None;
             self.settings_stale |= self.settings_changed;
@@ -318,6 +404,7 @@ impl store::Engine for Core {
         if !committed {
             self.settings_stale |= settings_changed;
             self.in_transaction.clear();
+            self.behind = None;
             // A failure in the middle of a write has not ended it.
             self.in_write.clear();
             self.write_events.clear();
@@ -340,11 +427,19 @@ impl store::Engine for Core {
             _ = self.shared.events.send(event);
         }
     }
+
+    fn is_behind(&self) -> bool {
+        self.behind.as_ref().is_none_or(|behind| !behind.is_empty())
+    }
+
+    fn catch_up(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        self.catch_up_all(tx)
+    }
 }
 
 impl Loaded {
-    fn new(row: DocumentRow, document: Document) -> Self {
-        Self { row, document, fields: Fields::new() }
+    fn new(row: DocumentRow, document: Document) -> Box<Self> {
+        Box::new(Self { row, document, fields: Fields::new() })
     }
 
     /// Brings the row in line with the document; if asked, also the fields, and returns the open conflicts.
@@ -361,7 +456,7 @@ impl Loaded {
 }
 
 /// A document that has no rows yet.
-fn new_document(key: DocumentId, collection: &str, name: &str) -> Loaded {
+fn new_document(key: DocumentId, collection: &str, name: &str) -> Box<Loaded> {
     let row = DocumentRow {
         id: 0,
         key,
@@ -371,12 +466,25 @@ fn new_document(key: DocumentId, collection: &str, name: &str) -> Loaded {
         deleted: false,
         conflicts: 0,
         changes: 0,
+        updated_at: 0,
     };
     Loaded::new(row, Document::new(Identity { space: SpaceId::DEFAULT, document: key }))
 }
 
 /// Loads a document from its rows; one with a long tail of changes gets a new snapshot on the way.
-fn load(tx: Tx<'_>, row: DocumentRow) -> store::Result<Loaded> {
+fn load(tx: Tx<'_>, row: DocumentRow) -> store::Result<Box<Loaded>> {
+    let heads = row.heads.clone();
+    let loaded = load_behind(tx, row)?;
+    if loaded.row.heads != heads {
+        let (collection, name) = (&loaded.row.collection, &loaded.row.name);
+        let what = format!("{collection}/{name}: its stored changes do not lead to its heads");
+        return Err(StorageError::Damaged(what));
+    }
+    Ok(loaded)
+}
+
+/// Loads a document whose row tells of an earlier state.
+fn load_behind(tx: Tx<'_>, mut row: DocumentRow) -> store::Result<Box<Loaded>> {
     let damaged = |what: String| StorageError::Damaged(format!("{}/{}: {what}", row.collection, row.name));
     let identity = Identity { space: SpaceId::DEFAULT, document: row.key };
     let stored = tx.stored_document(row.id)?;
@@ -386,9 +494,7 @@ fn load(tx: Tx<'_>, row: DocumentRow) -> store::Result<Loaded> {
     }
     let document =
         Document::load(identity, stored.snapshot.as_deref(), changes).map_err(|e| damaged(e.to_string()))?;
-    if !same_heads(&document.heads(), &row.heads) {
-        return Err(damaged("its stored changes do not lead to its heads".into()));
-    }
+    row.changes = row.changes.max(stored.last_change - store::change_id(row.id, 0));
     if stored.changes.len() >= limits::SNAPSHOT_AFTER_CHANGES {
         let bytes = document.save();
         // Only a snapshot that was loaded back is trusted.
@@ -401,10 +507,6 @@ fn load(tx: Tx<'_>, row: DocumentRow) -> store::Result<Loaded> {
     let mut loaded = Loaded::new(row, document);
     loaded.refresh(true);
     Ok(loaded)
-}
-
-fn same_heads(heads: &[ChangeHash], stored: &[[u8; 32]]) -> bool {
-    heads.len() == stored.len() && heads.iter().zip(stored).all(|(a, b)| a.0 == *b)
 }
 
 fn conflict_rows(conflicts: &[FieldConflict]) -> store::Result<Vec<NewConflict<'_>>> {

@@ -12,6 +12,13 @@ pub const GROUP_WRITES: usize = 256;
 /// Writes handed to the writer and not yet taken up; a further one waits. Keeps bulk work from filling the memory.
 pub const QUEUED_WRITES: usize = 1_024;
 
+/// How long the projection of an edited document may lag behind its changes while nobody reads it. Readers that are no
+/// replica (plain SQL) see an edit after this time at the latest.
+pub const PROJECTION_LAG: Duration = Duration::from_millis(50);
+
+/// Documents whose projection may lag behind. They stay in the cache until it has caught up.
+pub const DOCUMENTS_BEHIND: usize = CACHED_DOCUMENTS / 2;
+
 /// Changes after the snapshot from which a load writes a new snapshot. Loading changes costs about 10 us each.
 pub const SNAPSHOT_AFTER_CHANGES: usize = 256;
 

@@ -17,7 +17,7 @@ use crate::schema::Schema;
 use crate::status::{
     DocumentState, DocumentStatus, LastError, PendingDocument, Status, StatusBoard, Version,
 };
-use crate::store::{self, Durability, Op, PendingRow, Readers, StatusRow, StorageError, Tx, Writer};
+use crate::store::{self, Durability, Engine, Op, PendingRow, Readers, StatusRow, StorageError, Tx, Writer};
 use crate::sync::{Relay, SyncHandle, SyncSummary};
 use crate::transaction::{PendingWrite, Transaction};
 
@@ -139,7 +139,7 @@ impl Replica {
         &self,
         write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
     ) -> Result<R, WriteError> {
-        self.run(move |tx, core| write(&mut Transaction::new(tx, core)))
+        self.run(transacting(write))
     }
 
     /// [`transaction`](Self::transaction) that returns at once with a handle, to be awaited or waited on later.
@@ -147,8 +147,7 @@ impl Replica {
         &self,
         write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
     ) -> PendingWrite<R> {
-        let write = move |tx: Tx<'_>, core: &mut Core| write(&mut Transaction::new(tx, core));
-        PendingWrite::new(self.inner.local.writer.submit(Durability::Full, write))
+        PendingWrite::new(self.inner.local.writer.submit(Durability::Full, transacting(write)))
     }
 
     /// Events after each commit, from now on. A listener that falls more than
@@ -288,7 +287,22 @@ impl Replica {
     }
 
     pub(crate) fn read<T>(&self, read: impl FnOnce(Tx<'_>) -> store::Result<T>) -> store::Result<T> {
-        self.inner.local.readers.read(read)
+        let local = &self.inner.local;
+        let mut read = Some(read);
+        let mut once = |tx: Tx<'_>| match read.take() {
+            Some(read) => read(tx).map(Some),
+            None => Ok(None),
+        };
+        let found = local.readers.read(|tx| if tx.is_behind()? { Ok(None) } else { once(tx) })?;
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        // Inside a transaction of this thread it is refused; what is committed is read as it is shown then.
+        let caught_up = local.writer.run(Durability::Normal, |tx, core: &mut Core| core.catch_up(tx));
+        if let Err(error) = caught_up {
+            tracing::debug!(%error, "reading without catching up");
+        }
+        local.readers.read(once)?.ok_or(StorageError::Closed)
     }
 
     pub(crate) fn list<E: From<StorageError>>(
@@ -366,6 +380,17 @@ impl ReplicaBuilder {
         let writer = Writer::spawn(conn, core)?;
         let local = Local { readers: Readers::new(&self.path), path: self.path, writer, shared };
         Ok(Replica { inner: Arc::new(Inner { sync: Mutex::new(None), local: Arc::new(local) }) })
+    }
+}
+
+/// What runs in the writer for a transaction of the app.
+fn transacting<R>(
+    write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError>,
+) -> impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> {
+    move |tx, core| {
+        let written = write(&mut Transaction::new(tx, core))?;
+        core.finish_write(tx)?;
+        Ok(written)
     }
 }
 

@@ -117,7 +117,7 @@ impl Core {
         Ok(())
     }
 
-    fn find_live(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<Loaded, WriteError> {
+    fn find_live(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<Box<Loaded>, WriteError> {
         let found = self.find(tx, collection, name)?.filter(|loaded| !loaded.row.deleted);
         found.ok_or_else(|| not_found(collection, name))
     }
@@ -125,7 +125,7 @@ impl Core {
     fn write(
         &mut self,
         tx: Tx<'_>,
-        mut loaded: Loaded,
+        mut loaded: Box<Loaded>,
         patch: &Patch,
         base: Option<&Version>,
         kind: ChangeKind,
@@ -148,7 +148,7 @@ impl Core {
     fn finish(
         &mut self,
         tx: Tx<'_>,
-        loaded: Loaded,
+        loaded: Box<Loaded>,
         changes: &[Change],
         kind: ChangeKind,
         stale: bool,

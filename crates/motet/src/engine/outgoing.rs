@@ -44,6 +44,7 @@ impl Core {
 
     /// Heads and compact form of a document.
     fn save(&mut self, tx: Tx<'_>, document: i64) -> store::Result<(Vec<[u8; 32]>, Vec<u8>)> {
+        self.catch_up_all(tx)?;
         let loaded = self.take(tx, tx.document_by_id(document)?)?;
         let saved = (loaded.row.heads.clone(), loaded.document.save());
         self.put_back(loaded);

@@ -53,7 +53,7 @@ struct Snapshot {
 }
 
 struct Ahead {
-    loaded: Loaded,
+    loaded: Box<Loaded>,
     snapshot: Option<Snapshot>,
     outcome: MergeOutcome,
 }
@@ -150,6 +150,7 @@ impl Core {
         receipts: &[StoredReceipt],
         position: Option<Position>,
     ) -> store::Result<Received> {
+        self.catch_up_all(tx)?;
         let now = time::now_ms();
         let mut received = Received::default();
         for bad in &incoming.bad {

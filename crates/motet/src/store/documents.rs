@@ -22,6 +22,8 @@ pub(crate) struct DocumentRow {
     pub(crate) conflicts: i64,
     /// Numbers given out to changes.
     pub(crate) changes: i64,
+    /// Milliseconds since 1970.
+    pub(crate) updated_at: i64,
 }
 
 /// What a document is loaded from.
@@ -57,7 +59,8 @@ pub(crate) struct StoredConflict {
     pub(crate) settled: bool,
 }
 
-const DOCUMENT: &str = "SELECT d.id, d.key, d.collection, d.name, p.heads, p.deleted, p.conflicts, p.changes
+const DOCUMENT: &str =
+    "SELECT d.id, d.key, d.collection, d.name, p.heads, p.deleted, p.conflicts, p.changes, p.updated_at
                          FROM document d JOIN projection p ON p.document = d.id";
 
 impl Tx<'_> {
@@ -109,24 +112,25 @@ impl Tx<'_> {
     }
 
     /// Adds a document and its projection; returns its row id.
-    pub(crate) fn insert_document(&self, row: &DocumentRow, json: &str, now: i64) -> Result<i64> {
+    pub(crate) fn insert_document(&self, row: &DocumentRow, json: &str) -> Result<i64> {
         let sql = "INSERT INTO document (space, key, collection, name, created_at) VALUES (1, ?, ?, ?, ?)";
-        let document = params![row.key.as_bytes(), row.collection, row.name, now];
+        let document = params![row.key.as_bytes(), row.collection, row.name, row.updated_at];
         self.conn.prepare_cached(sql)?.execute(document)?;
         let id = self.conn.last_insert_rowid();
         let sql = "INSERT INTO projection (document, heads, deleted, conflicts, changes, updated_at, json)
                    VALUES (?, ?, ?, ?, ?, ?, ?)";
         let heads = row.heads.as_flattened();
-        let shown = params![id, heads, row.deleted, row.conflicts, row.changes, now, json];
+        let shown = params![id, heads, row.deleted, row.conflicts, row.changes, row.updated_at, json];
         self.conn.prepare_cached(sql)?.execute(shown)?;
         Ok(id)
     }
 
-    pub(crate) fn update_document(&self, row: &DocumentRow, json: &str, now: i64) -> Result<()> {
+    /// Brings a document's projection up to date.
+    pub(crate) fn update_document(&self, row: &DocumentRow, json: &str) -> Result<()> {
         let sql = "UPDATE projection SET heads = ?, deleted = ?, conflicts = ?, changes = ?, updated_at = ?, json = ?
                    WHERE document = ?";
         let heads = row.heads.as_flattened();
-        let shown = params![heads, row.deleted, row.conflicts, row.changes, now, json, row.id];
+        let shown = params![heads, row.deleted, row.conflicts, row.changes, row.updated_at, json, row.id];
         if self.conn.prepare_cached(sql)?.execute(shown)? != 1 {
             return Err(StorageError::Damaged(format!(
                 "{}/{} is not there any more",
@@ -141,17 +145,48 @@ impl Tx<'_> {
         &self,
         document: i64,
         number: i64,
-        hash: &Hash,
         bytes: &[u8],
         origin: Option<i64>,
     ) -> Result<()> {
         if number > MOST_CHANGES {
             return Err(StorageError::Damaged(format!("a document has more than {MOST_CHANGES} changes")));
         }
-        let sql = "INSERT INTO change (id, hash, bytes, origin) VALUES (?, ?, ?, ?)";
+        let sql = "INSERT INTO change (id, bytes, origin) VALUES (?, ?, ?)";
         let id = change_id(document, number);
-        self.conn.prepare_cached(sql)?.execute(params![id, hash, bytes, origin])?;
+        self.conn.prepare_cached(sql)?.execute(params![id, bytes, origin])?;
         Ok(())
+    }
+
+    /// Notes that the projection of a document lags behind its changes.
+    pub(crate) fn mark_behind(&self, document: i64) -> Result<()> {
+        self.conn.prepare_cached("INSERT INTO behind (document) VALUES (?)")?.execute([document])?;
+        Ok(())
+    }
+
+    /// The projection of a document shows all its changes again.
+    pub(crate) fn unmark_behind(&self, document: i64) -> Result<()> {
+        self.conn.prepare_cached("DELETE FROM behind WHERE document = ?")?.execute([document])?;
+        Ok(())
+    }
+
+    /// As [`unmark_behind`](Self::unmark_behind), for a document that cannot be read.
+    pub(crate) fn unmark_behind_key(&self, key: DocumentId) -> Result<()> {
+        let sql = "DELETE FROM behind WHERE document IN (SELECT id FROM document WHERE key = ?)";
+        self.conn.prepare_cached(sql)?.execute([key.as_bytes()])?;
+        Ok(())
+    }
+
+    /// Documents whose projection lags behind.
+    pub(crate) fn behind(&self) -> Result<HashSet<DocumentId>> {
+        let sql = "SELECT d.key FROM behind b JOIN document d ON d.id = b.document";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| Ok(DocumentId(row.get(0)?)))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// Whether reads would miss something.
+    pub(crate) fn is_behind(&self) -> Result<bool> {
+        Ok(self.conn.prepare_cached("SELECT 1 FROM behind LIMIT 1")?.exists([])?)
     }
 
     /// Keeps a snapshot that holds every change up to the id `upto`. `primary`: also changes that no row holds.
@@ -257,5 +292,6 @@ fn document_row(row: &Row<'_>) -> rusqlite::Result<DocumentRow> {
         deleted: row.get(5)?,
         conflicts: row.get(6)?,
         changes: row.get(7)?,
+        updated_at: row.get(8)?,
     })
 }

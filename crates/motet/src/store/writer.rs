@@ -8,9 +8,11 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -36,6 +38,10 @@ pub(crate) trait Engine: Send + 'static {
     fn end_write(&mut self, ok: bool);
     /// The transaction ended; if not `committed`, all its rows are rolled back.
     fn end(&mut self, committed: bool);
+    /// There is work left that no caller waits for.
+    fn is_behind(&self) -> bool;
+    /// Does that work.
+    fn catch_up(&mut self, tx: Tx<'_>) -> Result<()>;
 }
 
 /// The way to the connection that writes. Dropping it waits for queued writes to finish.
@@ -51,10 +57,14 @@ struct Shared<E> {
     /// Rung when the queue has room again.
     room: Condvar,
     worker: Mutex<Worker<E>>,
+    /// There is work left that no caller waits for; the writer thread does it when it has waited a little.
+    behind: AtomicBool,
 }
 
 struct Queue<E> {
     jobs: VecDeque<Box<dyn Job<E>>>,
+    /// Callers that wait for room.
+    waiting: usize,
     closed: bool,
 }
 
@@ -70,12 +80,14 @@ pub(crate) struct Ticket<T, F> {
 
 impl<E: Engine> Writer<E> {
     pub(crate) fn spawn(conn: Connection, engine: E) -> Result<Self> {
+        let behind = engine.is_behind();
         let worker = Worker { conn, engine, synchronous: Durability::Full, data_version: None };
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue { jobs: VecDeque::new(), closed: false }),
+            queue: Mutex::new(Queue { jobs: VecDeque::new(), waiting: 0, closed: false }),
             work: Condvar::new(),
             room: Condvar::new(),
             worker: Mutex::new(worker),
+            behind: AtomicBool::new(behind),
         });
         let served = shared.clone();
         let thread = std::thread::Builder::new()
@@ -150,7 +162,9 @@ impl<E: Engine> Writer<E> {
         let mut queue = self.shared.lock_queue();
         while queue.jobs.len() >= limits::QUEUED_WRITES {
             self.shared.work.notify_one();
+            queue.waiting += 1;
             queue = self.shared.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.waiting -= 1;
         }
         queue.jobs.push_back(Box::new(job));
         Ticket { reply }
@@ -174,15 +188,26 @@ impl<E: Engine> Shared<E> {
     fn serve(&self) {
         loop {
             let mut queue = self.lock_queue();
-            while queue.jobs.is_empty() {
-                if queue.closed {
-                    return;
+            while queue.jobs.is_empty() && !queue.closed {
+                let behind = self.behind.load(Ordering::Relaxed);
+                let lag = if behind { limits::PROJECTION_LAG } else { Duration::MAX };
+                let (woken, wait) =
+                    self.work.wait_timeout(queue, lag).unwrap_or_else(PoisonError::into_inner);
+                queue = woken;
+                if wait.timed_out() && queue.jobs.is_empty() {
+                    queue.jobs.push_back(catching_up());
                 }
-                queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+            let last = queue.jobs.is_empty();
+            if last && self.behind.load(Ordering::Relaxed) {
+                queue.jobs.push_back(catching_up());
             }
             drop(queue);
             let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
             self.run_group(&mut worker);
+            if last {
+                return;
+            }
         }
     }
 
@@ -191,16 +216,23 @@ impl<E: Engine> Shared<E> {
         let mut group: Vec<_> = {
             let mut queue = self.lock_queue();
             let count = queue.jobs.len().min(limits::GROUP_WRITES);
+            if queue.waiting > 0 {
+                self.room.notify_all();
+            }
             queue.jobs.drain(..count).collect()
         };
         if group.is_empty() {
             return;
         }
-        self.room.notify_all();
         RUNNING.set(true);
         let outcome = worker.transaction(&mut group);
         worker.engine.end(outcome.is_ok());
         RUNNING.set(false);
+        let behind = worker.engine.is_behind();
+        if self.behind.swap(behind, Ordering::Relaxed) != behind && behind {
+            // The thread sleeps without a limit until it is told.
+            self.work.notify_one();
+        }
         let error = outcome.err();
         group.into_iter().for_each(|job| job.reply(error.as_ref()));
     }
@@ -208,6 +240,12 @@ impl<E: Engine> Shared<E> {
     fn lock_queue(&self) -> MutexGuard<'_, Queue<E>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A write that nobody waits for.
+fn catching_up<E: Engine>() -> Box<dyn Job<E>> {
+    let write = |tx: Tx<'_>, engine: &mut E| engine.catch_up(tx);
+    Box::new(Task { durability: Durability::Normal, write: Some(write), outcome: None, reply: None })
 }
 
 impl<T, F: From<StorageError>> Ticket<T, F> {

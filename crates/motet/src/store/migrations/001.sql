@@ -38,7 +38,6 @@ CREATE TABLE document (
 -- the changes of a document lie together and in order, and a commit touches one page.
 CREATE TABLE change (
   id INTEGER PRIMARY KEY,
-  hash BLOB NOT NULL,
   bytes BLOB NOT NULL,
   origin INTEGER                     -- the remote it came from; NULL: made here
 );
@@ -50,8 +49,7 @@ CREATE TABLE snapshot (
   is_primary INTEGER NOT NULL        -- 1: holds changes that are not in `change`; 0: a cache
 );
 
--- What reads are served from, and all that changes with every commit of a document: one row, so that a commit writes
--- one page of it. Rebuilt from the changes at any time.
+-- What reads are served from. Rebuilt from the changes at any time.
 CREATE TABLE projection (
   document INTEGER PRIMARY KEY REFERENCES document (id),
   heads BLOB NOT NULL,               -- 32 bytes each, sorted
@@ -61,6 +59,10 @@ CREATE TABLE projection (
   updated_at INTEGER NOT NULL,
   json TEXT NOT NULL
 );
+
+-- Documents with local changes that `projection` does not show yet. A commit of an existing document writes its change
+-- alone; its projection follows within moments, and before anything is read.
+CREATE TABLE behind (document INTEGER PRIMARY KEY REFERENCES document (id));
 
 -- What the remote does not hold yet. A row is open (entry NULL) until it is frozen for its first send.
 CREATE TABLE outbox (
