@@ -207,6 +207,44 @@ fn a_second_handle_on_the_file_is_seen() {
 }
 
 #[test]
+fn an_edit_shows_everywhere_though_its_projection_is_written_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = device(dir.path(), "a");
+    let pieces = replica.documents("pieces");
+    let ids = ["1", "2"].map(|id| pieces.insert(&value!({ "id": id, "lyrics": "ʻekahi" })).unwrap());
+    pieces.splice_text(&ids[0], "lyrics", 0, 0, "late ").unwrap();
+    // What a crash at this moment would leave.
+    for suffix in ["", "-wal"] {
+        let name = |stem: &str| dir.path().join(format!("{stem}.db{suffix}"));
+        std::fs::copy(name("a"), name("crashed")).unwrap();
+    }
+    let crashed = Replica::open(dir.path().join("crashed.db")).unwrap();
+    assert_eq!(crashed.documents("pieces").get(&ids[0]).unwrap().unwrap()["lyrics"], "late ʻekahi");
+    crashed.documents("pieces").splice_text(&ids[0], "lyrics", 0, 0, "too ").unwrap();
+    assert_eq!(crashed.documents("pieces").get(&ids[0]).unwrap().unwrap()["lyrics"], "too late ʻekahi");
+    // Whoever reads the file with plain SQL sees it as well, within moments.
+    let conn = rusqlite::Connection::open(dir.path().join("a.db")).unwrap();
+    let shown = || -> i64 {
+        let sql = "SELECT COUNT(*) FROM projection WHERE json LIKE '%late%'";
+        conn.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    let begun = std::time::Instant::now();
+    while shown() == 0 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "the projection never caught up");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    // Two documents of one transaction never show one without the other.
+    let both = ids.clone();
+    replica
+        .transaction(move |tx| {
+            both.iter().try_for_each(|id| tx.splice_text("pieces", id, "lyrics", 0, 0, "both ").map(drop))
+        })
+        .unwrap();
+    let sql = "SELECT COUNT(*) FROM projection WHERE json LIKE '%both%'";
+    assert_eq!(conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 2);
+}
+
+#[test]
 fn a_schema_applied_late_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let replica = Replica::open(dir.path().join("a.db")).unwrap();

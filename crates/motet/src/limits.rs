@@ -35,8 +35,9 @@ pub const IDLE_READERS: usize = 4;
 /// Page cache of each connection in KiB.
 pub const PAGE_CACHE_KIB: i64 = 4_096;
 
-/// Write-ahead log size in pages at which SQLite checkpoints. 4,000 pages are 16 MB.
-pub const CHECKPOINT_PAGES: i64 = 4_000;
+/// Write-ahead log size in pages at which SQLite checkpoints. 1,000 pages are 4 MB. Once the log has its size, commits
+/// overwrite it; as long as a file grows, each fsync also has to write down its new size, which doubles its cost.
+pub const CHECKPOINT_PAGES: i64 = 1_000;
 
 /// Nesting of values inside a document. Deeper JSON is refused on write.
 pub const VALUE_DEPTH: usize = 64;

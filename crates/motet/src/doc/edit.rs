@@ -94,8 +94,9 @@ impl Document {
         let mut at = self.base_of(edit)?;
         let mut changes = Vec::new();
         let reader = Reader { am: &self.am, heads: at.as_deref() };
+        let mut texts = reader.texts(&ROOT, field);
         // One text is spliced as it is; anything else has to become one first.
-        if reader.texts(&ROOT, field).len() != 1 {
+        if texts.len() != 1 {
             let content = match reader.resolve(&ROOT, field) {
                 Some(Json::String(text)) => text,
                 None if edit.text_fields.contains(field) => String::new(),
@@ -103,9 +104,10 @@ impl Document {
             };
             let fields = Fields::from_iter([(field.to_owned(), Json::String(content))]);
             self.prepare(&ROOT, "", &fields, edit.text_fields, &mut at, &mut changes)?;
+            texts = Reader { am: &self.am, heads: at.as_deref() }.texts(&ROOT, field);
         }
         let reader = Reader { am: &self.am, heads: at.as_deref() };
-        let Some(text) = reader.texts(&ROOT, field).into_iter().next() else {
+        let Some(text) = texts.into_iter().next() else {
             return Err(EditError::NotText(field.to_owned()));
         };
         let len = reader.length(&text);

@@ -16,14 +16,16 @@ impl Core {
     pub(crate) fn next_batch(&mut self, tx: Tx<'_>, remote: i64, after: i64) -> store::Result<OutboxBatch> {
         let mut batch = OutboxBatch::default();
         let mut bytes = 0;
-        let rows = tx.sendable(remote, after, proto::PUSH_BATCH_ENTRIES + 1)?;
+        let rows = tx.sendable(remote, after, proto::PUSH_BATCH_ENTRIES)?;
+        // What is dropped or parked on the way makes room for rows that were not even looked at.
+        batch.more = rows.len() == proto::PUSH_BATCH_ENTRIES;
         for row in rows {
-            if batch.items.len() == proto::PUSH_BATCH_ENTRIES || bytes >= proto::PUSH_BATCH_BYTES {
+            if bytes >= proto::PUSH_BATCH_BYTES {
                 batch.more = true;
                 break;
             }
-            let entry = match &row.frozen {
-                Some(entry) => entry.clone(),
+            let entry = match row.frozen {
+                Some(_) => tx.frozen_entry(&row)?,
                 None => match self.freeze(tx, remote, &row) {
                     Ok(Some(entry)) => entry,
                     Ok(None) => continue,

@@ -34,8 +34,8 @@ pub(crate) struct OutboxRow {
     pub(crate) name: String,
     /// Local changes from this id on; 0 for the whole document.
     pub(crate) first_change: i64,
-    /// What was fixed before the row was first sent.
-    pub(crate) frozen: Option<Entry>,
+    /// Id of the entry that was fixed before the row was first sent.
+    pub(crate) frozen: Option<EntryId>,
 }
 
 impl Tx<'_> {
@@ -91,39 +91,43 @@ impl Tx<'_> {
 
     /// The next rows to send after row `after`, parked ones left out.
     pub(crate) fn sendable(&self, remote: i64, after: i64, limit: usize) -> Result<Vec<OutboxRow>> {
-        let sql =
-            "SELECT o.id, o.document, d.key, d.collection, d.name, o.first_change, o.entry, o.device, o.kind,
-                          o.suite, o.sealed
+        let sql = "SELECT o.id, o.document, d.key, d.collection, d.name, o.first_change, o.entry
                    FROM outbox o JOIN document d ON d.id = o.document
                    WHERE o.remote = ? AND o.id > ? AND o.error IS NULL ORDER BY o.id LIMIT ?";
         let mut statement = self.conn.prepare_cached(sql)?;
         let mut rows = statement.query(params![remote, after, limit as i64])?;
         let mut sendable = Vec::new();
         while let Some(row) = rows.next()? {
-            let key = DocumentId(row.get(2)?);
-            let frozen = match row.get::<_, Option<[u8; 32]>>(6)? {
-                None => None,
-                Some(id) => Some(Entry {
-                    id: EntryId(id),
-                    document: key,
-                    device: DeviceId(row.get(7)?),
-                    kind: Kind::from_bytes(row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?)
-                        .ok_or_else(|| StorageError::Damaged("an outbox row cannot be read".into()))?,
-                    suite: row.get(9)?,
-                    payload: row.get(10)?,
-                }),
-            };
             sendable.push(OutboxRow {
                 id: row.get(0)?,
                 document: row.get(1)?,
-                key,
+                key: DocumentId(row.get(2)?),
                 collection: row.get(3)?,
                 name: row.get(4)?,
                 first_change: row.get(5)?,
-                frozen,
+                frozen: row.get::<_, Option<[u8; 32]>>(6)?.map(EntryId),
             });
         }
         Ok(sendable)
+    }
+
+    /// The entry of a frozen row, with its sealed bytes.
+    pub(crate) fn frozen_entry(&self, row: &OutboxRow) -> Result<Entry> {
+        let damaged = || StorageError::Damaged("an outbox row cannot be read".into());
+        let sql = "SELECT device, kind, suite, sealed FROM outbox WHERE id = ?";
+        let (device, kind, suite, payload) =
+            self.conn.prepare_cached(sql)?.query_row([row.id], |columns| {
+                let kind = Kind::from_bytes(columns.get_ref(1)?.as_blob()?);
+                Ok((DeviceId(columns.get(0)?), kind, columns.get(2)?, columns.get(3)?))
+            })?;
+        Ok(Entry {
+            id: row.frozen.ok_or_else(damaged)?,
+            document: row.key,
+            device,
+            kind: kind.ok_or_else(damaged)?,
+            suite,
+            payload,
+        })
     }
 
     /// Ids and bytes of the changes that a row covers, in order: those that did not come from `remote`, from
