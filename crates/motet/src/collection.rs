@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+use crate::conflicts::Resolution;
 use crate::doc::Fields;
 use crate::error::{ReadError, WriteError};
 use crate::replica::Replica;
@@ -57,6 +58,23 @@ pub struct Record<T> {
     pub value: T,
     /// The value as it was read, to see what the app has changed.
     pub(crate) base: Fields,
+}
+
+/// A deleted document.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Trashed {
+    /// Id of the document.
+    pub id: String,
+    /// When this device learned of it, in milliseconds since 1970.
+    pub deleted_at: i64,
+    /// What it held.
+    pub fields: Json,
+}
+
+impl Trashed {
+    fn from_row((id, deleted_at, json): (String, i64, String)) -> Self {
+        Self { id, deleted_at, fields: serde_json::from_str(&json).unwrap_or_default() }
+    }
 }
 
 impl<T> Collection<T> {
@@ -122,6 +140,52 @@ impl<T> Collection<T> {
     /// [`set`](Self::set) for async code.
     pub fn set_async<F: Serialize>(&self, id: &str, fields: &F) -> PendingWrite<Version> {
         self.replica.transaction_async(self.setting(id, fields))
+    }
+
+    /// Adds to a counter, durably; a document without the field gets it.
+    ///
+    /// # Errors
+    /// [`WriteError::BadValue`] if the field is neither a counter nor declared as one; [`WriteError::NotFound`].
+    pub fn increment(&self, id: &str, field: &str, by: i64) -> Result<Version, WriteError> {
+        let (name, id, field) = (self.name.clone(), id.to_owned(), field.to_owned());
+        self.replica.transaction(move |tx| tx.increment(&name, &id, &field, by))
+    }
+
+    /// Settles the concurrent values of the field at `path`, a JSON pointer such as `/title`, durably and for every
+    /// device.
+    ///
+    /// # Errors
+    /// [`WriteError::NoConflict`] if there is no such field or loser; [`WriteError::NotFound`].
+    pub fn resolve(&self, id: &str, path: &str, resolution: Resolution) -> Result<Version, WriteError> {
+        let (name, id, path) = (self.name.clone(), id.to_owned(), path.to_owned());
+        self.replica.transaction(move |tx| tx.resolve(&name, &id, &path, &resolution))
+    }
+
+    /// Brings a deleted document back as it was, durably.
+    ///
+    /// # Errors
+    /// [`WriteError::NotFound`] if there is no such deleted document, or it was purged.
+    pub fn restore(&self, id: &str) -> Result<Version, WriteError> {
+        let (name, id) = (self.name.clone(), id.to_owned());
+        self.replica.transaction(move |tx| tx.restore(&name, &id))
+    }
+
+    /// Deleted documents, the latest first. They stay in the trash until they are purged.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn trash(&self) -> Result<Vec<Trashed>, ReadError> {
+        Ok(self.replica.read(|tx| tx.trash(&self.name))?.into_iter().map(Trashed::from_row).collect())
+    }
+
+    /// Removes for good what has been in the trash since before `before` (milliseconds since 1970), here and on every
+    /// device. Returns how many documents.
+    ///
+    /// # Errors
+    /// [`WriteError`] if the file cannot be written; nothing is removed then.
+    pub fn purge_trash(&self, before: i64) -> Result<usize, WriteError> {
+        let name = self.name.clone();
+        self.replica.transaction(move |tx| tx.purge_trash(&name, before))
     }
 
     fn deleting(&self, id: &str) -> impl Write<()> + use<T> {

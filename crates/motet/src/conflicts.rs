@@ -9,6 +9,8 @@ use crate::store::StoredConflict;
 /// A concurrent write that lost. Nothing of it is gone: its value stands here.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Conflict {
+    /// Names the loser on every device, for [`Resolution::Loser`].
+    pub loser_id: String,
     /// The field, as a JSON pointer: `/title`.
     pub path: String,
     /// The value that the document showed when the conflict was found.
@@ -25,11 +27,23 @@ pub struct Conflict {
     pub settled: bool,
 }
 
+/// How a conflict is settled.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resolution {
+    /// The value that shows is right.
+    Shown,
+    /// The loser with this [`loser_id`](Conflict::loser_id) is right, and is restored.
+    Loser(String),
+    /// Neither: this value is.
+    Value(Json),
+}
+
 impl Conflict {
     pub(crate) fn from_row(row: StoredConflict) -> Self {
         // What is stored was serialized by this library.
         let json = |text: String| serde_json::from_str(&text).unwrap_or(Json::String(text));
         Self {
+            loser_id: row.op,
             path: row.path,
             winner: json(row.winner),
             loser: json(row.loser),

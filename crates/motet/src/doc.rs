@@ -16,8 +16,12 @@ mod merge;
 mod read;
 mod text;
 
+use std::collections::HashSet;
+
 use automerge::{ActorId, Author, Automerge, SaveOptions};
 use motet_proto::{DeviceId, DocumentId, SpaceId};
+
+use crate::schema::CollectionSchema;
 
 pub(crate) use automerge::{Change, ChangeHash};
 pub(crate) use chunk::{ChunkError, check_snapshot, split_changes};
@@ -28,6 +32,12 @@ pub(crate) use read::{FieldConflict, Fields};
 /// Message of a tombstone: a change without ops that deletes the document it stands at the head of.
 const TOMBSTONE: &str = "motet:delete";
 
+/// Message of a tombstone after which nothing of the document is kept.
+const PURGE: &str = "motet:purge";
+
+/// Message of a change that brings a deleted document back.
+pub(crate) const RESTORE: &str = "motet:restore";
+
 /// A loaded document.
 #[derive(Clone)]
 pub(crate) struct Document {
@@ -37,6 +47,15 @@ pub(crate) struct Document {
     has_actor: bool,
     /// What the document shows, read under guard after foreign changes were applied.
     shown: Option<Shown>,
+    /// Tombstones, and the changes that restored the document; found when first asked for.
+    graves: Option<Graves>,
+}
+
+/// Where a document was deleted and brought back.
+#[derive(Clone, Debug, Default)]
+struct Graves {
+    tombstones: Vec<ChangeHash>,
+    restored: Vec<ChangeHash>,
 }
 
 /// What a document shows.
@@ -60,7 +79,7 @@ pub(crate) struct LoadError(String);
 
 impl Document {
     pub(crate) fn new(identity: Identity) -> Self {
-        Self { am: Automerge::new(), identity, has_actor: false, shown: None }
+        Self { am: Automerge::new(), identity, has_actor: false, shown: None, graves: None }
     }
 
     /// Puts a document together from what the store holds. Everything stored was applied once, so a failure means
@@ -75,21 +94,31 @@ impl Document {
             None => Automerge::new(),
         };
         am.apply_changes(changes).map_err(|e| LoadError(e.to_string()))?;
-        Ok(Self { am, identity, has_actor: false, shown: None })
+        Ok(Self { am, identity, has_actor: false, shown: None, graves: None })
     }
 
     pub(crate) fn heads(&self) -> Vec<ChangeHash> {
         self.am.get_heads()
     }
 
+    pub(crate) fn has_hash(&self, hash: &[u8; 32]) -> bool {
+        self.has_change(&ChangeHash(*hash))
+    }
+
     pub(crate) fn has_change(&self, hash: &ChangeHash) -> bool {
         self.am.get_change_meta_by_hash(hash).is_some()
     }
 
-    /// A document is deleted when all its heads are tombstones: a delete loses to an edit it had not seen.
-    pub(crate) fn is_deleted(&self) -> bool {
+    /// A document is deleted when all its heads are tombstones: a delete loses to an edit it had not seen. Where deletes
+    /// win, it is deleted when any tombstone is not followed by a change that restored it.
+    pub(crate) fn is_deleted(&mut self, schema: &CollectionSchema) -> bool {
+        if schema.delete_wins() {
+            let graves = self.graves();
+            let buried = |tombstone| !graves.restored.iter().any(|r| self.is_ancestor(tombstone, r));
+            return graves.tombstones.iter().any(buried);
+        }
         let heads = self.am.get_heads();
-        !heads.is_empty() && heads.iter().all(|head| self.message_is_tombstone(head))
+        !heads.is_empty() && heads.iter().all(|head| self.is_tombstone(head))
     }
 
     /// The whole document in Automerge's compact form, without changes that wait for others.
@@ -98,8 +127,10 @@ impl Document {
     }
 
     /// What the document shows. Foreign content has been read once already, where a panic could do no harm.
-    pub(crate) fn take_shown(&mut self) -> Shown {
-        self.shown.take().unwrap_or_else(|| Shown { fields: self.fields(), conflicts: self.conflicts() })
+    pub(crate) fn take_shown(&mut self, schema: &CollectionSchema) -> Shown {
+        self.shown
+            .take()
+            .unwrap_or_else(|| Shown { fields: self.fields(schema), conflicts: self.conflicts(schema) })
     }
 
     /// Device and time (seconds since 1970) of the change `hash`.
@@ -120,7 +151,60 @@ impl Document {
         }
     }
 
-    fn message_is_tombstone(&self, hash: &ChangeHash) -> bool {
-        self.am.get_change_meta_by_hash(hash).is_some_and(|meta| meta.message.as_deref() == Some(TOMBSTONE))
+    /// Changes were made here or arrived: some may be graves.
+    fn note_graves(&mut self, changes: &[Change]) {
+        if let Some(graves) = &mut self.graves {
+            changes.iter().for_each(|change| graves.note(change.hash(), change.message()));
+        }
     }
+
+    fn graves(&mut self) -> Graves {
+        if self.graves.is_none() {
+            let mut graves = Graves::default();
+            for meta in self.am.get_changes_meta(&[]) {
+                graves.note(meta.hash, meta.message.as_deref());
+            }
+            self.graves = Some(graves);
+        }
+        self.graves.clone().unwrap_or_default()
+    }
+
+    /// Whether `descendant` was made knowing `ancestor`.
+    fn is_ancestor(&self, ancestor: &ChangeHash, descendant: &ChangeHash) -> bool {
+        let mut seen = HashSet::new();
+        let mut open = vec![*descendant];
+        while let Some(hash) = open.pop() {
+            let Some(meta) = self.am.get_change_meta_by_hash(&hash) else { continue };
+            if meta.deps.contains(ancestor) {
+                return true;
+            }
+            open.extend(meta.deps.iter().filter(|dep| seen.insert(**dep)));
+        }
+        false
+    }
+
+    fn is_tombstone(&self, hash: &ChangeHash) -> bool {
+        let meta = self.am.get_change_meta_by_hash(hash);
+        meta.is_some_and(|meta| matches!(meta.message.as_deref(), Some(TOMBSTONE | PURGE)))
+    }
+}
+
+impl Graves {
+    fn note(&mut self, hash: ChangeHash, message: Option<&str>) {
+        match message {
+            Some(TOMBSTONE | PURGE) => self.tombstones.push(hash),
+            Some(RESTORE) => self.restored.push(hash),
+            _ => {}
+        }
+    }
+}
+
+/// Whether a change begins or brings back a document that was gone.
+pub(crate) fn is_restore(change: &Change) -> bool {
+    change.message() == Some(RESTORE)
+}
+
+/// Whether a change says that nothing of its document is to be kept.
+pub(crate) fn is_purge(change: &Change) -> bool {
+    change.message() == Some(PURGE)
 }

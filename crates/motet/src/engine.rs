@@ -5,13 +5,15 @@
 //! place, and put back only when its rows are committed; after any failure it is simply gone and will be loaded
 //! again, with a fresh actor.
 
+mod fields;
+mod lifecycle;
 mod local;
 mod outgoing;
 mod receive;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use lru::LruCache;
 use motet_proto::{DeviceId, DocumentId, Position, SpaceId};
@@ -37,12 +39,26 @@ pub(crate) struct Shared {
     /// Rung after a commit that added to the outbox.
     pub(crate) outbox: Notify,
     pub(crate) board: StatusBoard,
+    /// What is declared, for those who prepare work outside of a transaction.
+    pub(crate) schemas: RwLock<Schemas>,
 }
+
+impl Shared {
+    /// What is declared now.
+    pub(crate) fn schemas(&self) -> Schemas {
+        self.schemas.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Declarations by collection.
+pub(crate) type Schemas = HashMap<String, Arc<CollectionSchema>>;
 
 /// State of the writer thread.
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
-    schema: HashMap<String, CollectionSchema>,
+    schema: Schemas,
+    /// Note of the app's user for what the running write does.
+    message: Option<String>,
     remotes: Vec<i64>,
     /// The remote that the status speaks of.
     active: Option<i64>,
@@ -72,6 +88,9 @@ pub(crate) struct Loaded {
     row: DocumentRow,
     document: Document,
     fields: Fields,
+    /// Those of the fields that stay on this device.
+    local: Fields,
+    schema: Arc<CollectionSchema>,
 }
 
 /// How a change of a document is written down.
@@ -81,7 +100,16 @@ struct Commit<'a> {
     origin: Option<i64>,
     /// The fields in memory are not those of the document any more.
     stale: bool,
+    /// Fields that stay on this device have changed.
+    local: bool,
     kind: ChangeKind,
+}
+
+impl Commit<'_> {
+    /// Nothing but the fields named by a local edit has changed.
+    fn is_plain_edit(&self) -> bool {
+        self.origin.is_none() && self.kind == ChangeKind::Updated && !self.local && !self.changes.is_empty()
+    }
 }
 
 impl Core {
@@ -89,7 +117,8 @@ impl Core {
         let capacity = NonZeroUsize::new(limits::CACHED_DOCUMENTS).unwrap_or(NonZeroUsize::MIN);
         let mut core = Self {
             shared,
-            schema: HashMap::new(),
+            schema: Schemas::new(),
+            message: None,
             remotes: Vec::new(),
             active: None,
             board_after: None,
@@ -112,14 +141,30 @@ impl Core {
 
     /// Adds declarations to those there are.
     pub(crate) fn apply_schema(&mut self, tx: Tx<'_>, schema: &Schema) -> store::Result<()> {
-        self.settings_changed = true;
         for (name, new) in &schema.collections {
-            let collection = self.schema.entry(name.clone()).or_default();
-            collection.fields.extend(new.fields.iter().map(|(field, kind)| (field.clone(), *kind)));
-            let json = serde_json::to_string(collection).map_err(|e| StorageError::Io(e.to_string()))?;
-            tx.put_collection(name, &json)?;
+            let before = self.schema_of(name);
+            let mut after = CollectionSchema::clone(&before);
+            after.extend(new);
+            if after == *before && self.schema.contains_key(name) {
+                continue;
+            }
+            self.settings_changed = true;
+            tx.put_collection(name, &to_json(&after)?)?;
+            if !after.shows_as(&before) {
+                tx.mark_collection_behind(name)?;
+            }
+            // What is loaded was read under the old declarations.
+            self.cache.clear();
+            self.in_transaction.clear();
+            self.behind = None;
+            self.schema.insert(name.clone(), Arc::new(after));
         }
         Ok(())
+    }
+
+    /// Note for the history of what the running write does.
+    pub(crate) fn set_message(&mut self, message: &str) {
+        self.message = Some(message.to_owned());
     }
 
     /// Makes the remote at `url` the one that the status speaks of. A new one lacks everything, so every document is
@@ -186,10 +231,11 @@ impl Core {
         let parse = |(name, json): (String, String)| {
             let schema = serde_json::from_str(&json)
                 .map_err(|e| StorageError::Damaged(format!("schema of {name} cannot be read: {e}")))?;
-            Ok((name, schema))
+            Ok((name, Arc::new(schema)))
         };
         self.schema = tx.collections()?.into_iter().map(parse).collect::<store::Result<_>>()?;
         self.settings_stale = false;
+        self.publish_schema();
         let pending = tx.count_pending()? as i64;
         let remotes = tx.remotes()?;
         self.remotes = remotes.iter().map(|remote| remote.id).collect();
@@ -205,8 +251,23 @@ impl Core {
         }
     }
 
-    fn text_fields(&self, collection: &str) -> BTreeSet<String> {
-        self.schema.get(collection).map(CollectionSchema::text_fields).unwrap_or_default()
+    /// Listeners hear of it once it is committed.
+    fn note_event(&mut self, row: &DocumentRow, kind: ChangeKind, remote: bool) {
+        let (collection, id) = (row.collection.clone(), row.name.clone());
+        self.write_events.push(Event { collection, id, kind, remote });
+    }
+
+    fn schema_of(&self, collection: &str) -> Arc<CollectionSchema> {
+        self.schema.get(collection).cloned().unwrap_or_default()
+    }
+
+    fn publish_schema(&self) {
+        *self.shared.schemas.write().unwrap_or_else(PoisonError::into_inner) = self.schema.clone();
+    }
+
+    fn load(&self, tx: Tx<'_>, row: DocumentRow) -> store::Result<Box<Loaded>> {
+        let schema = self.schema_of(&row.collection);
+        load(tx, row, schema)
     }
 
     /// Takes a document out by name, ready to be edited; `None` if there is none, not even a deleted one.
@@ -217,13 +278,13 @@ impl Core {
             return Ok(Some(held));
         }
         self.catch_up_with(tx, key)?;
-        tx.document(collection, name)?.map(|row| load(tx, row)).transpose()
+        tx.document(collection, name)?.map(|row| self.load(tx, row)).transpose()
     }
 
     /// Takes a document out, ready to be edited. It comes back through [`commit`](Self::commit) or
     /// [`put_back`](Self::put_back), or is forgotten.
     fn take(&mut self, tx: Tx<'_>, row: DocumentRow) -> store::Result<Box<Loaded>> {
-        self.take_held(row.key).map_or_else(|| load(tx, row), Ok)
+        self.take_held(row.key).map_or_else(|| self.load(tx, row), Ok)
     }
 
     fn take_held(&mut self, key: DocumentId) -> Option<Box<Loaded>> {
@@ -256,12 +317,15 @@ impl Core {
         loaded.row.changes += commit.changes.len() as i64;
         if is_new {
             loaded.row.id = tx.insert_document(&loaded.row, &to_json(&loaded.fields)?)?;
-        } else if !reread && commit.origin.is_none() && commit.kind == ChangeKind::Updated {
+        } else if !reread && commit.is_plain_edit() {
             self.mark_behind(tx, &loaded.row)?;
         } else {
             self.project(tx, &loaded)?;
         }
         let document = loaded.row.id;
+        if commit.local {
+            tx.put_local_fields(document, &to_json(&loaded.local)?)?;
+        }
         for (number, change) in (first_change..).zip(commit.changes) {
             tx.insert_change(document, number, change.raw_bytes(), commit.origin)?;
         }
@@ -276,19 +340,19 @@ impl Core {
             (false, false) => Op::Update,
         };
         let first_change = if is_new { 0 } else { store::change_id(document, first_change) };
-        for i in 0..self.remotes.len() {
+        let is_sent = !commit.changes.is_empty();
+        for i in 0..if is_sent { self.remotes.len() } else { 0 } {
             let remote = self.remotes[i];
             if Some(remote) != commit.origin && tx.add_pending(remote, document, op, first_change, now)? {
                 self.count_pending(remote, 1);
             }
         }
-        self.write_events.push(Event {
-            collection: loaded.row.collection.clone(),
-            id: loaded.row.name.clone(),
-            kind: commit.kind,
-            remote: commit.origin.is_some(),
-        });
-        self.put_back(loaded);
+        self.sweep(tx, &mut loaded)?;
+        self.note_event(&loaded.row, commit.kind, commit.origin.is_some());
+        // Nothing may be built on what is about to go.
+        if !loaded.row.purged {
+            self.put_back(loaded);
+        }
         Ok(fresh)
     }
 }
@@ -333,7 +397,10 @@ impl Core {
                 Some(loaded) => Ok(loaded),
                 None => tx.document_by_key(key)?.map_or_else(
                     || Err(StorageError::Damaged("a document is not there any more".into())),
-                    |row| load_behind(tx, row),
+                    |row| {
+                        let schema = self.schema_of(&row.collection);
+                        load_behind(tx, row, schema)
+                    },
                 ),
             };
             match loaded {
@@ -393,6 +460,7 @@ impl store::Engine for Core {
             self.board_after = None;
             self.settings_stale |= self.settings_changed;
         }
+        self.message = None;
         self.write_pending = 0;
     }
 
@@ -410,6 +478,9 @@ impl store::Engine for Core {
             self.write_events.clear();
             self.write_pending = 0;
             return;
+        }
+        if settings_changed {
+            self.publish_schema();
         }
         for (key, loaded) in self.in_transaction.drain() {
             self.cache.put(key, loaded);
@@ -438,25 +509,26 @@ impl store::Engine for Core {
 }
 
 impl Loaded {
-    fn new(row: DocumentRow, document: Document) -> Box<Self> {
-        Box::new(Self { row, document, fields: Fields::new() })
+    fn new(row: DocumentRow, document: Document, schema: Arc<CollectionSchema>) -> Box<Self> {
+        Box::new(Self { row, document, fields: Fields::new(), local: Fields::new(), schema })
     }
 
     /// Brings the row in line with the document; if asked, also the fields, and returns the open conflicts.
     fn refresh(&mut self, reread: bool) -> Vec<FieldConflict> {
         self.row.heads = self.document.heads().into_iter().map(|head| head.0).collect();
-        self.row.deleted = self.document.is_deleted();
+        self.row.deleted = self.document.is_deleted(&self.schema);
         if !reread {
             return Vec::new();
         }
-        let shown = self.document.take_shown();
+        let shown = self.document.take_shown(&self.schema);
         self.fields = shown.fields;
+        self.fields.extend(self.local.clone());
         shown.conflicts
     }
 }
 
 /// A document that has no rows yet.
-fn new_document(key: DocumentId, collection: &str, name: &str) -> Box<Loaded> {
+fn new_document(key: DocumentId, collection: &str, name: &str, schema: Arc<CollectionSchema>) -> Box<Loaded> {
     let row = DocumentRow {
         id: 0,
         key,
@@ -467,14 +539,20 @@ fn new_document(key: DocumentId, collection: &str, name: &str) -> Box<Loaded> {
         conflicts: 0,
         changes: 0,
         updated_at: 0,
+        purged: false,
     };
-    Loaded::new(row, Document::new(Identity { space: SpaceId::DEFAULT, document: key }))
+    Loaded::new(row, Document::new(Identity { space: SpaceId::DEFAULT, document: key }), schema)
 }
 
 /// Loads a document from its rows; one with a long tail of changes gets a new snapshot on the way.
-fn load(tx: Tx<'_>, row: DocumentRow) -> store::Result<Box<Loaded>> {
+fn load(tx: Tx<'_>, row: DocumentRow, schema: Arc<CollectionSchema>) -> store::Result<Box<Loaded>> {
+    if row.purged {
+        let mut loaded = new_document(row.key, &row.collection, &row.name, schema);
+        loaded.row = row;
+        return Ok(loaded);
+    }
     let heads = row.heads.clone();
-    let loaded = load_behind(tx, row)?;
+    let loaded = load_behind(tx, row, schema)?;
     if loaded.row.heads != heads {
         let (collection, name) = (&loaded.row.collection, &loaded.row.name);
         let what = format!("{collection}/{name}: its stored changes do not lead to its heads");
@@ -484,7 +562,11 @@ fn load(tx: Tx<'_>, row: DocumentRow) -> store::Result<Box<Loaded>> {
 }
 
 /// Loads a document whose row tells of an earlier state.
-fn load_behind(tx: Tx<'_>, mut row: DocumentRow) -> store::Result<Box<Loaded>> {
+fn load_behind(
+    tx: Tx<'_>,
+    mut row: DocumentRow,
+    schema: Arc<CollectionSchema>,
+) -> store::Result<Box<Loaded>> {
     let damaged = |what: String| StorageError::Damaged(format!("{}/{}: {what}", row.collection, row.name));
     let identity = Identity { space: SpaceId::DEFAULT, document: row.key };
     let stored = tx.stored_document(row.id)?;
@@ -504,8 +586,13 @@ fn load_behind(tx: Tx<'_>, mut row: DocumentRow) -> store::Result<Box<Loaded>> {
             tx.put_snapshot(row.id, &bytes, stored.last_change, false)?;
         }
     }
-    let mut loaded = Loaded::new(row, document);
-    loaded.refresh(true);
+    let mut loaded = Loaded::new(row, document, schema);
+    if loaded.schema.has_local() {
+        let id = loaded.row.id;
+        loaded.local = tx.local_fields(id)?.map_or_else(Fields::new, |json| from_json(&json));
+    }
+    let conflicts = loaded.refresh(true);
+    loaded.row.conflicts = conflicts.len() as i64;
     Ok(loaded)
 }
 
@@ -523,6 +610,11 @@ fn conflict_rows(conflicts: &[FieldConflict]) -> store::Result<Vec<NewConflict<'
             })
         })
         .collect()
+}
+
+/// Reads what [`to_json`] has written.
+fn from_json(json: &str) -> Fields {
+    serde_json::from_str(json).unwrap_or_default()
 }
 
 fn to_json(value: &impl serde::Serialize) -> store::Result<String> {

@@ -1,6 +1,7 @@
 //! One error per kind of call. Each has a stable code, says whether trying again can help, and reads as a sentence
 //! for a person.
 
+use crate::schema::{Rule, SchemaError};
 use crate::store::StorageError;
 
 /// Why a replica could not be opened.
@@ -65,6 +66,31 @@ pub enum WriteError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A field breaks a rule that the schema declares for it.
+    #[error("{collection}: {field} {rule}")]
+    Rule {
+        /// Collection of the document.
+        collection: String,
+        /// The field.
+        field: String,
+        /// What is wrong with the value.
+        rule: Rule,
+    },
+    /// The field has concurrent values and is declared as `ask`: somebody has to resolve them first.
+    #[error("{field} has concurrent values; choose among them with resolve first")]
+    Contested {
+        /// The field.
+        field: String,
+    },
+    /// There is no such conflict, or no such value in it.
+    #[error("there is no conflict to resolve at {path:?}; a path looks like \"/title\"")]
+    NoConflict {
+        /// The path given.
+        path: String,
+    },
+    /// The schema contradicts itself.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// The edit is based on heads that this replica does not hold (yet).
     #[error("this device does not know version {heads}")]
     UnknownVersion {
@@ -173,6 +199,10 @@ impl WriteError {
             WriteError::NotFound { .. } => "write-not-found",
             WriteError::BadName { .. } => "write-bad-name",
             WriteError::BadValue { .. } => "write-bad-value",
+            WriteError::Rule { .. } => "write-rule",
+            WriteError::Contested { .. } => "write-contested",
+            WriteError::NoConflict { .. } => "write-no-conflict",
+            WriteError::Schema(error) => error.code(),
             WriteError::UnknownVersion { .. } => "write-unknown-version",
             WriteError::TooLarge { .. } => "write-too-large",
             WriteError::Rejected(_) => "write-rejected",

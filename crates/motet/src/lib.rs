@@ -52,14 +52,14 @@ mod sync;
 mod time;
 mod transaction;
 
-pub use collection::{Collection, Record};
-pub use conflicts::Conflict;
+pub use collection::{Collection, Record, Trashed};
+pub use conflicts::{Conflict, Resolution};
 pub use engine::CollectionCounts;
 pub use error::{OpenError, ReadError, SyncError, WriteError};
 pub use events::{ChangeKind, Event};
 pub use motet_proto::DeviceId;
 pub use replica::{Counts, Replica, ReplicaBuilder};
-pub use schema::{CollectionSchema, FieldKind, Schema, SchemaError};
+pub use schema::{CollectionSchema, DeletePolicy, Field, FieldKind, Rule, Schema, SchemaError};
 pub use serde_json::json;
 pub use status::{
     DocumentState, DocumentStatus, LastError, ParseVersionError, PendingDocument, Status, SyncState, Version,

@@ -1,7 +1,7 @@
 //! The entry point.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use motet_proto::{DeviceId, limits as proto};
 use tokio::sync::{Notify, broadcast, watch};
@@ -112,6 +112,7 @@ impl Replica {
     /// # Errors
     /// [`WriteError`]; nothing is applied then.
     pub fn apply_schema(&self, schema: &Schema) -> Result<(), WriteError> {
+        schema.check()?;
         let schema = schema.clone();
         self.run(move |tx, core| Ok(core.apply_schema(tx, &schema)?))
     }
@@ -374,6 +375,7 @@ impl ReplicaBuilder {
                 events: broadcast::Sender::new(limits::EVENT_BACKLOG),
                 outbox: Notify::new(),
                 board: StatusBoard::new(),
+                schemas: RwLock::default(),
             });
             Ok((shared.clone(), Core::new(shared, tx)?))
         })?;

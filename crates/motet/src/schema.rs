@@ -1,27 +1,38 @@
 //! What an app declares about its collections.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod field;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use field::{Field, FieldKind, Rule};
 
 /// Declarations for one or more collections. A collection needs none: its fields are then registers, in which the
 /// last writer wins.
 ///
-/// Declaring late loses nothing: a field that was a register becomes a text at its next write, and a device without
-/// the declaration edits a text it has received by character all the same.
+/// Declaring late loses nothing: a field that was a register becomes what it is declared to be at its next write, and a
+/// device without the declaration edits a text, a set or a counter that it has received as what it is.
 ///
 /// ```
-/// use motet::Schema;
-/// let schema = Schema::new().text("pieces", "lyrics").text("pieces", "notes");
+/// use motet::{DeletePolicy, Field, Schema};
+/// let schema = Schema::new()
+///     .text("pieces", "lyrics")
+///     .field("pieces", "title", Field::register().min_len(2).alias("name"))
+///     .field("pieces", "status", Field::rank(["draft", "done"]))
+///     .delete("pieces", DeletePolicy::Wins);
 /// let same = Schema::from_toml(r#"
+///     [collections.pieces]
+///     delete = "wins"
 ///     [collections.pieces.fields]
 ///     lyrics = "text"
-///     notes = "text"
+///     title = { kind = "register", min_len = 2, alias = ["name"] }
+///     status = { kind = "rank", order = ["draft", "done"] }
 /// "#)?;
 /// assert_eq!(schema, same);
 /// # Ok::<(), motet::SchemaError>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schema {
     /// Collections by name.
@@ -30,26 +41,38 @@ pub struct Schema {
 }
 
 /// Declarations for one collection.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CollectionSchema {
-    /// Kinds of fields by name; a field that is not named is a register.
+    /// Fields by name; a field that is not named is a register.
     #[serde(default)]
-    pub fields: BTreeMap<String, FieldKind>,
+    pub fields: BTreeMap<String, Field>,
+    /// What a delete does to an edit it has not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete: Option<DeletePolicy>,
+    /// The documents stay on this device: no byte of them is sent or exported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<bool>,
+    /// Fields that lists are filtered or ordered by, one index each: `[["category", "title"]]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub indexes: Option<Vec<Vec<String>>>,
+    /// Fields that full-text search looks into; without it every field that holds words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Vec<String>>,
 }
 
-/// How concurrent writes of a field merge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum FieldKind {
-    /// Among concurrent values one wins, the others stand in the conflict journal.
-    Register,
-    /// A text that merges by character.
-    Text,
+/// What a delete does to an edit it has not seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeletePolicy {
+    /// The edit brings the document back.
+    #[default]
+    Loses,
+    /// The document stays deleted until somebody restores it.
+    Wins,
 }
 
-/// A schema file is not valid. Nothing was applied.
+/// A schema is not valid. Nothing was applied.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the schema is not valid: {reason}")]
 pub struct SchemaError {
@@ -70,17 +93,73 @@ impl Schema {
 
     /// Declares a field.
     #[must_use]
-    pub fn field(mut self, collection: &str, field: &str, kind: FieldKind) -> Self {
-        self.collections.entry(collection.into()).or_default().fields.insert(field.into(), kind);
+    pub fn field(mut self, collection: &str, field: &str, declared: impl Into<Field>) -> Self {
+        self.collection(collection).fields.insert(field.into(), declared.into());
         self
     }
 
-    /// Reads a schema file: a table per collection, `[collections.NAME.fields]`.
+    /// Declares what a delete does to an edit it has not seen.
+    #[must_use]
+    pub fn delete(mut self, collection: &str, policy: DeletePolicy) -> Self {
+        self.collection(collection).delete = Some(policy);
+        self
+    }
+
+    /// Declares that the documents of a collection never leave this device.
+    #[must_use]
+    pub fn local(mut self, collection: &str) -> Self {
+        self.collection(collection).local = Some(true);
+        self
+    }
+
+    /// Declares an index: lists that are filtered by the first fields of it, or ordered by them, are quick then.
+    #[must_use]
+    pub fn index<'f>(mut self, collection: &str, fields: impl IntoIterator<Item = &'f str>) -> Self {
+        let fields = fields.into_iter().map(str::to_owned).collect();
+        self.collection(collection).indexes.get_or_insert_default().push(fields);
+        self
+    }
+
+    /// Declares which fields full-text search looks into.
+    #[must_use]
+    pub fn search<'f>(mut self, collection: &str, fields: impl IntoIterator<Item = &'f str>) -> Self {
+        self.collection(collection).search = Some(fields.into_iter().map(str::to_owned).collect());
+        self
+    }
+
+    /// Reads a schema file: a table per collection, `[collections.NAME.fields]`. A field is the name of a kind, or a
+    /// table with `kind` and what goes with it.
     ///
     /// # Errors
     /// [`SchemaError`] names the line and what is wrong there.
     pub fn from_toml(text: &str) -> Result<Self, SchemaError> {
-        toml::from_str(text).map_err(|e| SchemaError { reason: e.to_string() })
+        let schema: Self = toml::from_str(text).map_err(|e| SchemaError { reason: e.to_string() })?;
+        schema.check()?;
+        Ok(schema)
+    }
+
+    /// Looks for declarations that contradict themselves.
+    pub(crate) fn check(&self) -> Result<(), SchemaError> {
+        for (name, collection) in &self.collections {
+            for (field, declared) in &collection.fields {
+                let bad = |reason| SchemaError { reason: format!("{name}.{field}: {reason}") };
+                declared.check().map_err(bad)?;
+                let taken = declared.alias.iter().find(|alias| {
+                    *alias == field || collection.fields.contains_key(*alias) || alias.is_empty()
+                });
+                if let Some(alias) = taken {
+                    return Err(bad(format!("{alias:?} cannot be its alias, a field has that name")));
+                }
+            }
+            if collection.indexes.iter().flatten().any(Vec::is_empty) {
+                return Err(SchemaError { reason: format!("{name}: an index names no field") });
+            }
+        }
+        Ok(())
+    }
+
+    fn collection(&mut self, name: &str) -> &mut CollectionSchema {
+        self.collections.entry(name.into()).or_default()
     }
 }
 
@@ -92,11 +171,50 @@ impl SchemaError {
 }
 
 impl CollectionSchema {
-    pub(crate) fn text_fields(&self) -> BTreeSet<String> {
-        self.fields
-            .iter()
-            .filter(|(_, kind)| **kind == FieldKind::Text)
-            .map(|(name, _)| name.clone())
-            .collect()
+    /// Takes over what `newer` declares; what it does not mention stays.
+    pub(crate) fn extend(&mut self, newer: &Self) {
+        self.fields.extend(newer.fields.iter().map(|(name, field)| (name.clone(), field.clone())));
+        self.delete = newer.delete.or(self.delete);
+        self.local = newer.local.or(self.local);
+        self.indexes = newer.indexes.clone().or(self.indexes.take());
+        self.search = newer.search.clone().or(self.search.take());
+    }
+
+    pub(crate) fn kind(&self, field: &str) -> &FieldKind {
+        self.fields.get(field).map_or(&FieldKind::Register, |field| &field.kind)
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        self.local == Some(true)
+    }
+
+    pub(crate) fn has_local(&self) -> bool {
+        self.is_local() || self.fields.values().any(|field| field.kind == FieldKind::Local)
+    }
+
+    /// Whether the field stays on this device.
+    pub(crate) fn keeps(&self, field: &str) -> bool {
+        self.is_local() || *self.kind(field) == FieldKind::Local
+    }
+
+    pub(crate) fn delete_wins(&self) -> bool {
+        self.delete == Some(DeletePolicy::Wins)
+    }
+
+    /// The fields that go by older names as well.
+    pub(crate) fn aliased(&self) -> impl Iterator<Item = (&String, &[String])> {
+        self.fields.iter().filter(|(_, f)| !f.alias.is_empty()).map(|(name, f)| (name, &f.alias[..]))
+    }
+
+    /// Whether documents show differently under `other`.
+    pub(crate) fn shows_as(&self, other: &Self) -> bool {
+        let shown = |schema: &Self| {
+            let fields = schema.fields.iter().filter(|(_, field)| {
+                !field.alias.is_empty() || matches!(field.kind, FieldKind::Rank(_) | FieldKind::Ask)
+            });
+            let fields: Vec<_> = fields.map(|(n, f)| (n.clone(), f.kind.clone(), f.alias.clone())).collect();
+            (fields, schema.delete_wins())
+        };
+        shown(self) == shown(other)
     }
 }

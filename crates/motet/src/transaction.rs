@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::collection::{Record, shape_error};
+use crate::conflicts::Resolution;
 use crate::doc::Fields;
 use crate::engine::{Core, Patch, diff};
 use crate::error::WriteError;
@@ -161,6 +162,96 @@ impl<'t> Transaction<'t> {
     /// [`WriteError::NotFound`] if there is no such document.
     pub fn delete(&mut self, collection: &str, id: &str) -> Result<(), WriteError> {
         self.core.delete(self.tx, collection, id)
+    }
+
+    /// Adds to a counter; a document without the field gets it.
+    ///
+    /// # Errors
+    /// [`WriteError::BadValue`] if the field is neither a counter nor declared as one; [`WriteError::NotFound`].
+    pub fn increment(
+        &mut self,
+        collection: &str,
+        id: &str,
+        field: &str,
+        by: i64,
+    ) -> Result<Version, WriteError> {
+        self.core.increment(self.tx, collection, id, field, by)
+    }
+
+    /// Adds elements to a set. One that is in it already is added again: it then stays even if another device takes it
+    /// out meanwhile.
+    ///
+    /// # Errors
+    /// [`WriteError::BadValue`] if the field is neither a set nor declared as one; [`WriteError::NotFound`].
+    pub fn add_to_set(
+        &mut self,
+        collection: &str,
+        id: &str,
+        field: &str,
+        elements: &[Json],
+    ) -> Result<Version, WriteError> {
+        self.core.edit_set(self.tx, collection, id, field, elements, &[])
+    }
+
+    /// Takes elements out of a set.
+    ///
+    /// # Errors
+    /// As [`add_to_set`](Self::add_to_set).
+    pub fn remove_from_set(
+        &mut self,
+        collection: &str,
+        id: &str,
+        field: &str,
+        elements: &[Json],
+    ) -> Result<Version, WriteError> {
+        self.core.edit_set(self.tx, collection, id, field, &[], elements)
+    }
+
+    /// Settles the concurrent values of the field at `path`, a JSON pointer such as `/title`.
+    ///
+    /// # Errors
+    /// [`WriteError::NoConflict`] if there is no such field or loser; [`WriteError::NotFound`].
+    pub fn resolve(
+        &mut self,
+        collection: &str,
+        id: &str,
+        path: &str,
+        resolution: &Resolution,
+    ) -> Result<Version, WriteError> {
+        self.core.resolve(self.tx, collection, id, path, resolution)
+    }
+
+    /// Brings a deleted document back as it was.
+    ///
+    /// # Errors
+    /// [`WriteError::NotFound`] if there is no such deleted document, or it was purged.
+    pub fn restore(&mut self, collection: &str, id: &str) -> Result<Version, WriteError> {
+        self.core.restore(self.tx, collection, id)
+    }
+
+    /// Removes a deleted document for good, here and on every device. An edit that another device makes without knowing
+    /// of it brings the document back whole.
+    ///
+    /// # Errors
+    /// [`WriteError::NotFound`] if there is no such deleted document.
+    pub fn purge(&mut self, collection: &str, id: &str) -> Result<(), WriteError> {
+        self.core.purge(self.tx, collection, id)
+    }
+
+    /// Removes for good what has been in the trash since before `before`, in milliseconds since 1970. Returns how many
+    /// documents.
+    ///
+    /// # Errors
+    /// [`WriteError::Storage`].
+    pub fn purge_trash(&mut self, collection: &str, before: i64) -> Result<usize, WriteError> {
+        let names = self.core.deleted_before(self.tx, collection, before)?;
+        names.iter().try_for_each(|name| self.purge(collection, name))?;
+        Ok(names.len())
+    }
+
+    /// A note for the history: why this transaction was made. It is kept with the changes and reaches every device.
+    pub fn set_message(&mut self, message: &str) {
+        self.core.set_message(message);
     }
 
     fn put_fields(

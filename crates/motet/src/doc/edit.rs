@@ -3,17 +3,20 @@
 //! An edit is planned first, by reading the document at the heads that the new values are based on, and then carried
 //! out in one transaction at those heads: what arrived in between is merged and never reverted.
 
-use std::collections::BTreeSet;
+mod plan;
 
-use automerge::transaction::{CommitOptions, Transactable, Transaction};
-use automerge::{AutomergeError, Change, ChangeHash, ObjId, ObjType, PatchLog, ROOT, ReadDoc, ScalarValue};
+use automerge::transaction::{CommitOptions, Transaction};
+use automerge::{AutomergeError, Change, ChangeHash, ObjId, PatchLog, ROOT, ReadDoc};
 use motet_proto::DeviceId;
 use serde_json::Value as Json;
 
+pub(super) use self::plan::fill_list;
+use self::plan::{Op, carry_out, splice_all};
 use super::genesis::{self, Container};
-use super::read::{Fields, Reader};
-use super::{Document, TOMBSTONE, text};
+use super::read::{Fields, Reader, element_key};
+use super::{Document, PURGE, RESTORE, TOMBSTONE, text};
 use crate::limits;
+use crate::schema::{CollectionSchema, FieldKind};
 
 /// Who edits, when, and on which state.
 #[derive(Clone, Debug)]
@@ -21,12 +24,16 @@ pub(crate) struct Edit<'a> {
     pub(crate) device: DeviceId,
     /// Seconds since 1970; for display only.
     pub(crate) time: i64,
-    /// Fields that are made as texts. A field that is a text already stays one.
-    pub(crate) text_fields: &'a BTreeSet<String>,
+    /// Note of the app's user, for the history.
+    pub(crate) message: Option<&'a str>,
+    /// What fields are made as. A field that is a text, a counter or a set already stays one.
+    pub(crate) schema: &'a CollectionSchema,
     /// The heads that the new values were made from; `None` for the current ones.
     pub(crate) base: Option<&'a [ChangeHash]>,
     /// What the document shows now. Reading a long text out of Automerge costs more than an edit of it.
     pub(crate) shown: &'a Fields,
+    /// Concurrent values are settled by the new one, even if it is the one that shows.
+    pub(crate) settle: bool,
 }
 
 /// Why an edit was not made. The document is then to be thrown away by the caller.
@@ -38,19 +45,16 @@ pub(crate) enum EditError {
     TooDeep(String),
     #[error("a field name is empty")]
     EmptyName,
+    #[error("field {0:?} has concurrent values; resolve them first")]
+    Contested(String),
+    #[error("field {0:?} is not a {1}")]
+    NotOfKind(String, &'static str),
     #[error("field {0:?} is not a text")]
     NotText(String),
     #[error("position {at} and length {delete} lie outside field {field:?}, which has {len} characters")]
     OutOfRange { field: String, at: usize, delete: usize, len: usize },
     #[error(transparent)]
     Automerge(#[from] AutomergeError),
-}
-
-/// One step of a planned edit.
-enum Op {
-    Put { map: ObjId, key: String, value: Json },
-    Delete { map: ObjId, key: String },
-    Splice { text: ObjId, splices: Vec<text::Splice> },
 }
 
 /// The heads that an edit is made at; `None` for the current ones.
@@ -67,18 +71,79 @@ impl Document {
         create: bool,
     ) -> Result<Vec<Change>, EditError> {
         let mut at = self.base_of(edit)?;
+        let (set, remove, renamed) = self.stored_names(edit.schema, at.as_deref(), set, remove);
+        let revived = create && self.is_deleted(edit.schema);
         let mut changes = Vec::new();
-        self.prepare(&ROOT, "", set, edit.text_fields, &mut at, &mut changes)?;
+        self.prepare(&ROOT, "", &set, edit.schema, &mut at, &mut changes)?;
         let mut ops = Vec::new();
-        let reader = Reader { am: &self.am, heads: at.as_deref() };
-        let shown = edit.base.is_none().then_some(edit.shown);
-        reader.plan(&ROOT, set, shown, &mut ops);
+        let reader = Reader { am: &self.am, heads: at.as_deref(), schema: edit.schema };
+        let shown = (edit.base.is_none() && !renamed).then_some(edit.shown);
+        reader.plan(&ROOT, &set, shown, edit.settle, &mut ops)?;
         remove.iter().for_each(|path| reader.plan_removal(&ROOT, path, &mut ops));
+        let message = if revived { Some(RESTORE) } else { edit.message };
         if !ops.is_empty() {
-            changes.extend(self.commit(edit, at.as_deref(), ops)?);
+            changes.extend(self.commit(edit, at.as_deref(), ops, message)?);
         } else if create {
-            changes.push(self.empty_change(edit, None)?);
+            changes.push(self.empty_change(edit, message)?);
         }
+        if revived {
+            self.note_graves(&changes);
+        }
+        Ok(changes)
+    }
+
+    /// Adds elements to a set and takes others out. What is there already is added again: it then survives that another
+    /// device takes it out meanwhile.
+    pub(crate) fn edit_set(
+        &mut self,
+        edit: &Edit<'_>,
+        field: &str,
+        add: &[Json],
+        take_out: &[Json],
+    ) -> Result<Vec<Change>, EditError> {
+        let mut at = self.base_of(edit)?;
+        let mut changes = Vec::new();
+        let field = &self.stored_name(edit.schema, at.as_deref(), field);
+        let fields = Fields::from_iter([(field.clone(), Json::Array(Vec::new()))]);
+        self.prepare(&ROOT, "", &fields, edit.schema, &mut at, &mut changes)?;
+        let reader = Reader { am: &self.am, heads: at.as_deref(), schema: edit.schema };
+        let sets = reader.maps(&ROOT, field);
+        let Some(first) = sets.first().filter(|_| *reader.kind(&ROOT, field) == FieldKind::Set) else {
+            return Err(EditError::NotOfKind(field.clone(), "set"));
+        };
+        let mut ops: Vec<Op> = add.iter().map(element_key).map(|key| put_element(first, key)).collect();
+        for key in take_out.iter().map(element_key) {
+            let holding = sets.iter().filter(|set| !reader.values(set, &key).is_empty());
+            ops.extend(holding.map(|set| Op::Delete { map: set.clone(), key: key.clone() }));
+        }
+        if !ops.is_empty() {
+            changes.extend(self.commit(edit, at.as_deref(), ops, edit.message)?);
+        }
+        Ok(changes)
+    }
+
+    /// Adds to a counter, which is made if there is none.
+    pub(crate) fn increment(
+        &mut self,
+        edit: &Edit<'_>,
+        field: &str,
+        by: i64,
+    ) -> Result<Vec<Change>, EditError> {
+        let mut at = self.base_of(edit)?;
+        let mut changes = Vec::new();
+        let field = &self.stored_name(edit.schema, at.as_deref(), field);
+        let reader = Reader { am: &self.am, heads: at.as_deref(), schema: edit.schema };
+        if *reader.kind(&ROOT, field) != FieldKind::Counter {
+            return Err(EditError::NotOfKind(field.clone(), "counter"));
+        }
+        let old = reader.resolve(&ROOT, field).and_then(|old| old.as_i64()).unwrap_or_default();
+        let fields = Fields::from_iter([(
+            field.clone(),
+            if reader.values(&ROOT, field).is_empty() { 0 } else { old }.into(),
+        )]);
+        self.prepare(&ROOT, "", &fields, edit.schema, &mut at, &mut changes)?;
+        let op = Op::Increment { map: ROOT, key: field.clone(), by };
+        changes.extend(self.commit(edit, at.as_deref(), vec![op], edit.message)?);
         Ok(changes)
     }
 
@@ -93,20 +158,21 @@ impl Document {
     ) -> Result<Vec<Change>, EditError> {
         let mut at = self.base_of(edit)?;
         let mut changes = Vec::new();
-        let reader = Reader { am: &self.am, heads: at.as_deref() };
+        let field = &self.stored_name(edit.schema, at.as_deref(), field);
+        let reader = Reader { am: &self.am, heads: at.as_deref(), schema: edit.schema };
         let mut texts = reader.texts(&ROOT, field);
         // One text is spliced as it is; anything else has to become one first.
         if texts.len() != 1 {
             let content = match reader.resolve(&ROOT, field) {
                 Some(Json::String(text)) => text,
-                None if edit.text_fields.contains(field) => String::new(),
+                None if *edit.schema.kind(field) == FieldKind::Text => String::new(),
                 _ => return Err(EditError::NotText(field.to_owned())),
             };
             let fields = Fields::from_iter([(field.to_owned(), Json::String(content))]);
-            self.prepare(&ROOT, "", &fields, edit.text_fields, &mut at, &mut changes)?;
-            texts = Reader { am: &self.am, heads: at.as_deref() }.texts(&ROOT, field);
+            self.prepare(&ROOT, "", &fields, edit.schema, &mut at, &mut changes)?;
+            texts = self.reader(edit.schema, at.as_deref()).texts(&ROOT, field);
         }
-        let reader = Reader { am: &self.am, heads: at.as_deref() };
+        let reader = self.reader(edit.schema, at.as_deref());
         let Some(text) = texts.into_iter().next() else {
             return Err(EditError::NotText(field.to_owned()));
         };
@@ -115,13 +181,54 @@ impl Document {
             return Err(EditError::OutOfRange { field: field.to_owned(), at: position, delete, len });
         }
         let splices = vec![text::Splice { at: position, delete, insert: insert.to_owned() }];
-        changes.extend(self.commit(edit, at.as_deref(), vec![Op::Splice { text, splices }])?);
+        changes.extend(self.commit(edit, at.as_deref(), vec![Op::Splice { text, splices }], edit.message)?);
         Ok(changes)
     }
 
     /// Deletes the document: a tombstone on top of everything it holds now.
     pub(crate) fn delete(&mut self, edit: &Edit<'_>) -> Result<Vec<Change>, EditError> {
-        Ok(vec![self.empty_change(edit, Some(TOMBSTONE))?])
+        let changes = vec![self.empty_change(edit, Some(TOMBSTONE))?];
+        self.note_graves(&changes);
+        Ok(changes)
+    }
+
+    /// A tombstone after which nothing of the document is to be kept.
+    pub(crate) fn purge(&mut self, edit: &Edit<'_>) -> Result<Vec<Change>, EditError> {
+        Ok(vec![self.empty_change(edit, Some(PURGE))?])
+    }
+
+    /// Brings a deleted document back as it was.
+    pub(crate) fn restore(&mut self, edit: &Edit<'_>) -> Result<Vec<Change>, EditError> {
+        let changes = vec![self.empty_change(edit, Some(RESTORE))?];
+        self.note_graves(&changes);
+        Ok(changes)
+    }
+
+    /// Concurrent edits of a declared field under the name that this document keeps it under.
+    fn stored_name(&self, schema: &CollectionSchema, heads: Option<&[ChangeHash]>, field: &str) -> String {
+        self.reader(schema, heads).stored_name(field).to_owned()
+    }
+
+    /// The same for a whole edit; also whether a name is another one.
+    fn stored_names(
+        &self,
+        schema: &CollectionSchema,
+        heads: Option<&[ChangeHash]>,
+        set: &Fields,
+        remove: &[Vec<String>],
+    ) -> (Fields, Vec<Vec<String>>, bool) {
+        if schema.aliased().next().is_none() {
+            return (set.clone(), remove.to_vec(), false);
+        }
+        let reader = self.reader(schema, heads);
+        let stored: Fields =
+            set.iter().map(|(name, value)| (reader.stored_name(name).to_owned(), value.clone())).collect();
+        let rename = |path: &Vec<String>| -> Vec<String> {
+            let first = path.first().map(|name| reader.stored_name(name).to_owned());
+            first.into_iter().chain(path.iter().skip(1).cloned()).collect()
+        };
+        let renamed = stored.keys().ne(set.keys());
+        (stored, remove.iter().map(rename).collect(), renamed)
     }
 
     fn base_of(&self, edit: &Edit<'_>) -> Result<At, EditError> {
@@ -141,11 +248,12 @@ impl Document {
         map: &ObjId,
         path: &str,
         set: &Fields,
-        text_fields: &BTreeSet<String>,
+        schema: &CollectionSchema,
         at: &mut At,
         changes: &mut Vec<Change>,
     ) -> Result<(), EditError> {
-        if path.matches('/').count() >= limits::VALUE_DEPTH {
+        let depth = path.matches('/').count();
+        if depth >= limits::VALUE_DEPTH {
             return Err(EditError::TooDeep(path.to_owned()));
         }
         for (key, value) in set {
@@ -153,14 +261,30 @@ impl Document {
                 return Err(EditError::EmptyName);
             }
             let path = format!("{path}/{key}");
-            let reader = Reader { am: &self.am, heads: at.as_deref() };
-            match value {
-                Json::String(content) => {
+            let reader = Reader { am: &self.am, heads: at.as_deref(), schema };
+            match (reader.kind(map, key), value) {
+                (FieldKind::Counter, Json::Number(new)) if !reader.is_counter(map, key) => {
+                    // A register becomes a counter with the number it has.
+                    let old = reader.resolve(map, key).and_then(|old| old.as_i64());
+                    let start = old.or(new.as_i64()).unwrap_or_default();
+                    self.make(map, key, &path, Container::Counter(start), at, changes)?;
+                }
+                (FieldKind::Set, Json::Array(_)) if !reader.is_set(map, key) => {
+                    let old = reader.resolve(map, key);
+                    let old = old.as_ref().and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+                    self.make(map, key, &path, Container::Set(old), at, changes)?;
+                }
+                (FieldKind::List, Json::Array(items)) => {
+                    check_depth(value, &path, depth + 1)?;
+                    if reader.lists(map, key).is_empty() {
+                        self.make(map, key, &path, Container::List(items), at, changes)?;
+                    }
+                }
+                (kind, Json::String(content)) => {
                     let texts = reader.texts(map, key);
-                    let declared = *map == ROOT && text_fields.contains(key);
                     if texts.len() > 1 {
-                        self.join(&path, &texts, at, changes)?;
-                    } else if texts.is_empty() && declared {
+                        self.join(&path, &texts, schema, at, changes)?;
+                    } else if texts.is_empty() && *kind == FieldKind::Text {
                         // A register becomes a text with the words it has, so that edits which two devices then
                         // make at the same time merge.
                         let old = reader.resolve(map, key);
@@ -168,16 +292,16 @@ impl Document {
                         self.make(map, key, &path, Container::Text(content), at, changes)?;
                     }
                 }
-                Json::Object(fields) => {
+                (_, Json::Object(fields)) => {
                     if reader.maps(map, key).is_empty() {
                         self.make(map, key, &path, Container::Map, at, changes)?;
                     }
-                    let reader = Reader { am: &self.am, heads: at.as_deref() };
+                    let reader = Reader { am: &self.am, heads: at.as_deref(), schema };
                     if let Some(inner) = reader.maps(map, key).into_iter().next() {
-                        self.prepare(&inner, &path, fields, text_fields, at, changes)?;
+                        self.prepare(&inner, &path, fields, schema, at, changes)?;
                     }
                 }
-                Json::Array(_) => check_depth(value, &path, path.matches('/').count())?,
+                (_, Json::Array(_)) => check_depth(value, &path, depth + 1)?,
                 _ => {}
             }
         }
@@ -195,23 +319,20 @@ impl Document {
         at: &mut At,
         changes: &mut Vec<Change>,
     ) -> Result<(), EditError> {
-        if *map == ROOT && (Reader { am: &self.am, heads: at.as_deref() }).values(map, key).is_empty() {
-            let genesis = genesis::change(self.identity, key, container)?;
-            let hash = genesis.hash();
-            if !self.has_change(&hash) {
-                self.am.apply_changes([genesis.clone()])?;
-                at.iter_mut().for_each(|heads| heads.push(hash));
-                changes.push(genesis);
+        let has_value = |am| {
+            let no_schema = CollectionSchema::default();
+            !Reader { am, heads: at.as_deref(), schema: &no_schema }.values(map, key).is_empty()
+        };
+        if *map == ROOT && !has_value(&self.am) {
+            let genesis = genesis::changes(self.identity, key, container)?;
+            if !genesis.iter().any(|change| self.has_change(&change.hash())) {
+                self.am.apply_changes(genesis.iter().cloned())?;
+                at.iter_mut().for_each(|heads| heads.extend(genesis.last().map(Change::hash)));
+                changes.extend(genesis);
                 return Ok(());
             }
         }
-        let change = self.deterministic(path, container, at, |tx| {
-            let object = tx.put_object(map, key, container.object_type())?;
-            match container {
-                Container::Text(content) => tx.splice_text(&object, 0, 0, content),
-                Container::Map => Ok(()),
-            }
-        })?;
+        let change = self.deterministic(path, container, at, |tx| container.put(tx, map, key))?;
         changes.push(change);
         Ok(())
     }
@@ -222,10 +343,11 @@ impl Document {
         &mut self,
         path: &str,
         texts: &[ObjId],
+        schema: &CollectionSchema,
         at: &mut At,
         changes: &mut Vec<Change>,
     ) -> Result<(), EditError> {
-        let reader = Reader { am: &self.am, heads: at.as_deref() };
+        let reader = Reader { am: &self.am, heads: at.as_deref(), schema };
         let union = reader.union(texts);
         let olds: Vec<_> = texts.iter().map(|text| reader.text(text)).collect();
         if olds[1..].iter().all(String::is_empty) {
@@ -271,17 +393,16 @@ impl Document {
         edit: &Edit<'_>,
         at: Option<&[ChangeHash]>,
         ops: Vec<Op>,
+        message: Option<&str>,
     ) -> Result<Option<Change>, EditError> {
         self.ensure_actor(edit.device);
         let mut tx = begin(&mut self.am, at)?;
-        for op in ops {
-            match op {
-                Op::Put { map, key, value } => put(&mut tx, &map, &key, &value)?,
-                Op::Delete { map, key } => tx.delete(&map, key)?,
-                Op::Splice { text, splices } => splice_all(&mut tx, &text, &splices)?,
-            }
+        ops.into_iter().try_for_each(|op| carry_out(&mut tx, op))?;
+        let mut options = CommitOptions::default().with_time(edit.time);
+        if let Some(message) = message {
+            options.set_message(message);
         }
-        let (hash, _) = tx.commit_with(CommitOptions::default().with_time(edit.time));
+        let (hash, _) = tx.commit_with(options);
         Ok(hash.and_then(|hash| self.am.get_change_by_hash(&hash)))
     }
 
@@ -296,44 +417,6 @@ impl Document {
     }
 }
 
-impl Reader<'_> {
-    /// What must be done so that `set` shows. Containers are there already.
-    /// `shown` is what the reader would read, if it is known already.
-    fn plan(&self, map: &ObjId, set: &Fields, shown: Option<&Fields>, ops: &mut Vec<Op>) {
-        for (key, value) in set {
-            match value {
-                Json::String(new) if let Some(text) = self.texts(map, key).first() => {
-                    let splices = match shown.and_then(|shown| shown.get(key)?.as_str()) {
-                        Some(old) => text::diff(old, new),
-                        None => text::diff(&self.text(text), new),
-                    };
-                    if !splices.is_empty() {
-                        ops.push(Op::Splice { text: text.clone(), splices });
-                    }
-                }
-                Json::Object(fields) if let Some(inner) = self.maps(map, key).first() => {
-                    self.plan(inner, fields, shown.and_then(|shown| shown.get(key)?.as_object()), ops);
-                }
-                _ if shown.is_some_and(|shown| shown.get(key) == Some(value)) => {}
-                _ if self.resolve(map, key).as_ref() == Some(value) => {}
-                _ => ops.push(Op::Put { map: map.clone(), key: key.clone(), value: value.clone() }),
-            }
-        }
-    }
-
-    /// Removes the field at `path` from every object that shows there.
-    fn plan_removal(&self, map: &ObjId, path: &[String], ops: &mut Vec<Op>) {
-        match path {
-            [] => {}
-            [key] if self.values(map, key).is_empty() => {}
-            [key] => ops.push(Op::Delete { map: map.clone(), key: key.clone() }),
-            [key, rest @ ..] => {
-                self.maps(map, key).iter().for_each(|inner| self.plan_removal(inner, rest, ops))
-            }
-        }
-    }
-}
-
 fn begin<'a>(
     am: &'a mut automerge::Automerge,
     at: Option<&[ChangeHash]>,
@@ -344,56 +427,8 @@ fn begin<'a>(
     }
 }
 
-fn splice_all(
-    tx: &mut Transaction<'_>,
-    text: &ObjId,
-    splices: &[text::Splice],
-) -> Result<(), AutomergeError> {
-    splices.iter().try_for_each(|s| tx.splice_text(text, s.at, s.delete as isize, &s.insert))
-}
-
-fn put(tx: &mut Transaction<'_>, map: &ObjId, key: &str, value: &Json) -> Result<(), AutomergeError> {
-    match value {
-        Json::Array(items) => {
-            let list = tx.put_object(map, key, ObjType::List)?;
-            fill_list(tx, &list, items)
-        }
-        Json::Object(fields) => {
-            let inner = tx.put_object(map, key, ObjType::Map)?;
-            fields.iter().try_for_each(|(key, value)| put(tx, &inner, key, value))
-        }
-        scalar => tx.put(map, key, scalar_of(scalar)),
-    }
-}
-
-fn fill_list(tx: &mut Transaction<'_>, list: &ObjId, items: &[Json]) -> Result<(), AutomergeError> {
-    for (i, item) in items.iter().enumerate() {
-        match item {
-            Json::Array(items) => {
-                let inner = tx.insert_object(list, i, ObjType::List)?;
-                fill_list(tx, &inner, items)?;
-            }
-            Json::Object(fields) => {
-                let inner = tx.insert_object(list, i, ObjType::Map)?;
-                fields.iter().try_for_each(|(key, value)| put(tx, &inner, key, value))?;
-            }
-            scalar => tx.insert(list, i, scalar_of(scalar))?,
-        }
-    }
-    Ok(())
-}
-
-fn scalar_of(value: &Json) -> ScalarValue {
-    match value {
-        Json::Bool(b) => ScalarValue::Boolean(*b),
-        Json::String(text) => ScalarValue::Str(text.as_str().into()),
-        Json::Number(n) => match (n.as_i64(), n.as_u64()) {
-            (Some(n), _) => ScalarValue::Int(n),
-            (None, Some(n)) => ScalarValue::Uint(n),
-            (None, None) => ScalarValue::F64(n.as_f64().unwrap_or_default()),
-        },
-        Json::Null | Json::Array(_) | Json::Object(_) => ScalarValue::Null,
-    }
+fn put_element(set: &ObjId, key: String) -> Op {
+    Op::Put { map: set.clone(), key, value: Json::Bool(true) }
 }
 
 fn check_depth(value: &Json, path: &str, depth: usize) -> Result<(), EditError> {

@@ -5,10 +5,15 @@
 //! time 0): equal content is then the same change everywhere, and applying it twice does nothing. Different content
 //! is a conflict between two objects, and the resolver shows the words of both.
 
-use automerge::transaction::{CommitOptions, Transactable};
-use automerge::{ActorId, Automerge, AutomergeError, Change, ChangeHash, ObjType, ROOT, ReadDoc};
+use automerge::transaction::{CommitOptions, Transactable, Transaction};
+use automerge::{
+    ActorId, Automerge, AutomergeError, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValue,
+};
+use serde_json::Value as Json;
 
 use super::Identity;
+use super::edit::fill_list;
+use super::read::{SET_MARK, element_key};
 
 /// What a container starts with.
 #[derive(Clone, Copy, Debug)]
@@ -17,30 +22,83 @@ pub(super) enum Container<'a> {
     Text(&'a str),
     /// An empty map: its fields are registers of their own and merge by name.
     Map,
+    /// A counter that starts here.
+    Counter(i64),
+    /// A set with these elements.
+    Set(&'a [Json]),
+    /// A list with these elements.
+    List(&'a [Json]),
 }
 
 impl Container<'_> {
-    pub(super) fn object_type(self) -> ObjType {
+    /// Puts the container, with its content, as field `key`.
+    pub(super) fn put(self, tx: &mut Transaction<'_>, map: &ObjId, key: &str) -> Result<(), AutomergeError> {
         match self {
-            Container::Text(_) => ObjType::Text,
-            Container::Map => ObjType::Map,
+            Container::Text(content) => {
+                let text = tx.put_object(map, key, ObjType::Text)?;
+                tx.splice_text(&text, 0, 0, content)
+            }
+            Container::Map => tx.put_object(map, key, ObjType::Map).map(drop),
+            Container::Counter(start) => tx.put(map, key, ScalarValue::counter(start)),
+            Container::Set(elements) => {
+                let set = tx.put_object(map, key, ObjType::Map)?;
+                tx.put(&set, SET_MARK, "set")?;
+                elements.iter().try_for_each(|element| tx.put(&set, element_key(element), true))
+            }
+            Container::List(items) => {
+                let list = tx.put_object(map, key, ObjType::List)?;
+                fill_list(tx, &list, 0, items)
+            }
         }
     }
 }
 
-/// The change that makes `container` as field `key` of a document that has no such field yet. It depends on nothing.
-pub(super) fn change(
+/// The changes that make `container` as field `key` of a document that has no such field yet. They depend on nothing.
+///
+/// Counters and lists begin empty by one change and get their content by a second: whatever two devices begin with, it is one
+/// counter, which adds up, and one list, which holds the elements of both.
+pub(super) fn changes(
     identity: Identity,
     key: &str,
     container: Container<'_>,
-) -> Result<Change, AutomergeError> {
+) -> Result<Vec<Change>, AutomergeError> {
     let mut am = Automerge::new();
-    am.set_actor(actor(identity, key, container, &[]));
-    let mut tx = am.transaction();
-    let object = tx.put_object(ROOT, key, container.object_type())?;
-    if let Container::Text(content) = container {
-        tx.splice_text(&object, 0, 0, content)?;
+    let empty = match container {
+        Container::Counter(_) => Container::Counter(0),
+        Container::List(_) => Container::List(&[]),
+        // Elements are written by whoever has them: twice added is once in it.
+        Container::Set(_) => Container::Set(&[]),
+        whole => whole,
+    };
+    let mut changes =
+        vec![commit(&mut am, actor(identity, key, empty, &[]), |tx| empty.put(tx, &ROOT, key))?];
+    let content = match container {
+        Container::Counter(start) => start != 0,
+        Container::List(items) => !items.is_empty(),
+        _ => false,
+    };
+    if content {
+        let actor = actor(identity, key, container, &[]);
+        changes.push(commit(&mut am, actor, |tx| match container {
+            Container::Counter(start) => tx.increment(ROOT, key, start),
+            Container::List(items) => match tx.get(ROOT, key)? {
+                Some((_, list)) => fill_list(tx, &list, 0, items),
+                None => Err(AutomergeError::Fail),
+            },
+            _ => Ok(()),
+        })?);
     }
+    Ok(changes)
+}
+
+fn commit(
+    am: &mut Automerge,
+    actor: ActorId,
+    edit: impl FnOnce(&mut Transaction<'_>) -> Result<(), AutomergeError>,
+) -> Result<Change, AutomergeError> {
+    am.set_actor(actor);
+    let mut tx = am.transaction();
+    edit(&mut tx)?;
     let (hash, _) = tx.commit_with(CommitOptions::default().with_time(0));
     hash.and_then(|hash| am.get_change_by_hash(&hash)).ok_or(AutomergeError::Fail)
 }
@@ -53,15 +111,18 @@ pub(super) fn actor(identity: Identity, path: &str, container: Container<'_>, at
     hash.update(&identity.document.0);
     hash.update(&(path.len() as u64).to_le_bytes());
     hash.update(path.as_bytes());
+    let mut content = |tag: &[u8], content: &[u8]| {
+        hash.update(tag);
+        hash.update(&(content.len() as u64).to_le_bytes());
+        hash.update(content);
+    };
+    let json = |items: &[Json]| items.iter().map(element_key).collect::<Vec<_>>().join(",");
     match container {
-        Container::Text(content) => {
-            hash.update(b"t");
-            hash.update(&(content.len() as u64).to_le_bytes());
-            hash.update(content.as_bytes());
-        }
-        Container::Map => {
-            hash.update(b"m");
-        }
+        Container::Text(text) => content(b"t", text.as_bytes()),
+        Container::Map => _ = hash.update(b"m"),
+        Container::Counter(start) => content(b"c", &start.to_le_bytes()),
+        Container::Set(elements) => content(b"s", json(elements).as_bytes()),
+        Container::List(items) => content(b"l", json(items).as_bytes()),
     }
     at.iter().for_each(|head| _ = hash.update(&head.0));
     ActorId::from(&hash.finalize().as_bytes()[..16])
@@ -77,8 +138,8 @@ mod tests {
     fn golden_genesis() {
         let document = DocumentId::derive(SpaceId::DEFAULT, "pieces", "aloha-oe");
         let identity = Identity { space: SpaceId::DEFAULT, document };
-        let text = change(identity, "lyrics", Container::Text("Aloha ʻoe\n")).unwrap();
-        let map = change(identity, "meta", Container::Map).unwrap();
+        let text = changes(identity, "lyrics", Container::Text("Aloha ʻoe\n")).unwrap().remove(0);
+        let map = changes(identity, "meta", Container::Map).unwrap().remove(0);
         assert_eq!(
             text.hash().to_string(),
             "3f1dcecebe5e6b27b09737a23b1a8fe7c3e2e1841c4bf62fe7bb724f23a46951"

@@ -10,6 +10,7 @@ use automerge::{Change, ChangeHash};
 
 use super::{ChunkError, Document, Identity, check_snapshot};
 use crate::limits;
+use crate::schema::CollectionSchema;
 
 /// What became of a batch of changes.
 #[derive(Debug, Default)]
@@ -32,7 +33,7 @@ pub(crate) struct Rejected {
 impl Document {
     /// Applies changes in one call if all goes well. `self` holds exactly the changes reported as applied
     /// afterwards, whatever happens.
-    pub(crate) fn merge(&mut self, changes: Vec<Change>) -> MergeOutcome {
+    pub(crate) fn merge(&mut self, changes: Vec<Change>, schema: &CollectionSchema) -> MergeOutcome {
         let mut outcome = MergeOutcome::default();
         let (ready, waiting) = self.sort_by_dependencies(changes);
         outcome.rejected = waiting
@@ -44,7 +45,8 @@ impl Document {
             })
             .collect();
         let mut failures = 0;
-        self.apply(ready, &mut outcome, &mut failures);
+        self.apply(ready, schema, &mut outcome, &mut failures);
+        self.note_graves(&outcome.applied);
         outcome
     }
 
@@ -87,7 +89,13 @@ impl Document {
     }
 
     /// Applies all, or halves the batch until the culprits stand alone.
-    fn apply(&mut self, changes: Vec<Change>, outcome: &mut MergeOutcome, failures: &mut usize) {
+    fn apply(
+        &mut self,
+        changes: Vec<Change>,
+        schema: &CollectionSchema,
+        outcome: &mut MergeOutcome,
+        failures: &mut usize,
+    ) {
         if changes.is_empty() {
             return;
         }
@@ -100,7 +108,7 @@ impl Document {
             }));
             return;
         }
-        match self.try_apply(&changes) {
+        match self.try_apply(&changes, schema) {
             Ok(document) => {
                 *self = document;
                 outcome.applied.extend(changes);
@@ -117,7 +125,7 @@ impl Document {
             Err(_) => {
                 let mut first = changes;
                 let second = first.split_off(first.len() / 2);
-                self.apply(first, outcome, failures);
+                self.apply(first, schema, outcome, failures);
                 // What the first half lost may be what the second needs.
                 let (ready, waiting) = self.sort_by_dependencies(second);
                 outcome.rejected.extend(waiting.into_iter().map(|change| Rejected {
@@ -125,31 +133,31 @@ impl Document {
                     reason: "what it depends on was set aside".into(),
                     waits: true,
                 }));
-                self.apply(ready, outcome, failures);
+                self.apply(ready, schema, outcome, failures);
             }
         }
     }
 
-    fn try_apply(&self, changes: &[Change]) -> Result<Document, String> {
+    fn try_apply(&self, changes: &[Change], schema: &CollectionSchema) -> Result<Document, String> {
         catch_unwind(AssertUnwindSafe(|| {
             let mut document = self.clone();
             document.am.apply_changes(changes.iter().cloned()).map_err(|e| e.to_string())?;
             if changes.iter().any(|change| !document.has_change(&change.hash())) {
                 return Err("it was not taken up".to_owned());
             }
-            document.read_under_guard()?;
+            document.read_under_guard(schema)?;
             Ok(document)
         }))
         .unwrap_or_else(|_| Err("it makes the merge fail".into()))
     }
 
     /// Reads everything that is shown, so that content which cannot be read fails here and not later.
-    fn read_under_guard(&mut self) -> Result<(), String> {
+    fn read_under_guard(&mut self, schema: &CollectionSchema) -> Result<(), String> {
         if self.is_too_deep() {
             return Err("its values are nested too deep".into());
         }
         self.shown = None;
-        self.shown = Some(self.take_shown());
+        self.shown = Some(self.take_shown(schema));
         Ok(())
     }
 }
@@ -159,11 +167,12 @@ pub(crate) fn load_snapshot(
     identity: Identity,
     bytes: &[u8],
     heads: &[[u8; 32]],
+    schema: &CollectionSchema,
 ) -> Result<Document, String> {
     check_snapshot(bytes).map_err(|e: ChunkError| e.to_string())?;
     let load = || {
         let mut document = Document::load(identity, Some(bytes), Vec::new()).map_err(|e| e.to_string())?;
-        document.read_under_guard()?;
+        document.read_under_guard(schema)?;
         Ok(document)
     };
     let document = catch_unwind(load).unwrap_or_else(|_| Err("it makes the load fail".to_owned()))?;

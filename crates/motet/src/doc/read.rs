@@ -6,6 +6,7 @@ use serde_json::{Map, Number, Value as Json};
 
 use super::{Document, text};
 use crate::limits;
+use crate::schema::{CollectionSchema, FieldKind};
 
 /// The fields of a document.
 pub(crate) type Fields = Map<String, Json>;
@@ -26,13 +27,27 @@ pub(crate) struct FieldConflict {
 
 impl Document {
     /// All fields as they are now.
-    pub(crate) fn fields(&self) -> Fields {
-        Reader { am: &self.am, heads: None }.map(&ROOT)
+    pub(crate) fn fields(&self, schema: &CollectionSchema) -> Fields {
+        self.reader(schema, None).fields()
+    }
+
+    /// All fields as they were at `heads`; `None` if the document does not hold them.
+    pub(crate) fn fields_at(&self, schema: &CollectionSchema, heads: &[ChangeHash]) -> Option<Fields> {
+        heads.iter().all(|head| self.has_change(head)).then(|| self.reader(schema, Some(heads)).fields())
     }
 
     /// One top-level field as it is now.
-    pub(crate) fn field(&self, key: &str) -> Option<Json> {
-        Reader { am: &self.am, heads: None }.resolve(&ROOT, key)
+    pub(crate) fn field(&self, schema: &CollectionSchema, name: &str) -> Option<Json> {
+        let reader = self.reader(schema, None);
+        reader.resolve(&ROOT, reader.stored_name(name))
+    }
+
+    pub(super) fn reader<'a>(
+        &'a self,
+        schema: &'a CollectionSchema,
+        heads: Option<&'a [ChangeHash]>,
+    ) -> Reader<'a> {
+        Reader { am: &self.am, heads, schema }
     }
 
     /// Whether values are nested deeper than any device of ours writes them. Reading them would exhaust the stack.
@@ -60,18 +75,25 @@ impl Document {
     }
 
     /// The losers of all concurrent writes that no later write has settled.
-    pub(crate) fn conflicts(&self) -> Vec<FieldConflict> {
+    pub(crate) fn conflicts(&self, schema: &CollectionSchema) -> Vec<FieldConflict> {
         let mut conflicts = Vec::new();
-        self.collect_conflicts(&ROOT, "", &mut conflicts);
+        self.collect_conflicts(schema, &ROOT, "", &mut conflicts);
         conflicts
     }
 
-    fn collect_conflicts(&self, map: &ObjId, path: &str, conflicts: &mut Vec<FieldConflict>) {
-        let reader = Reader { am: &self.am, heads: None };
+    fn collect_conflicts(
+        &self,
+        schema: &CollectionSchema,
+        map: &ObjId,
+        path: &str,
+        conflicts: &mut Vec<FieldConflict>,
+    ) {
+        let reader = self.reader(schema, None);
         for item in self.am.map_range(map, ..) {
-            let path = format!("{path}/{}", item.key.replace('~', "~0").replace('/', "~1"));
+            let name = if *map == ROOT { reader.shown_name(&item.key) } else { &item.key };
+            let path = format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"));
             if let automerge::ValueRef::Object(ObjType::Map) = item.value {
-                self.collect_conflicts(&item.id(), &path, conflicts);
+                self.collect_conflicts(schema, &item.id(), &path, conflicts);
             }
             if !item.conflict {
                 continue;
@@ -107,6 +129,15 @@ impl Document {
 pub(super) struct Reader<'a> {
     pub(super) am: &'a Automerge,
     pub(super) heads: Option<&'a [ChangeHash]>,
+    pub(super) schema: &'a CollectionSchema,
+}
+
+/// Key under which a map says that it is a set. No field has an empty name.
+pub(super) const SET_MARK: &str = "";
+
+/// The key of a set's element, the same on every device.
+pub(super) fn element_key(element: &Json) -> String {
+    element.to_string()
 }
 
 impl Reader<'_> {
@@ -118,7 +149,85 @@ impl Reader<'_> {
         }
         .unwrap_or_default();
         values.reverse();
+        if *map == ROOT
+            && values.len() > 1
+            && let FieldKind::Rank(order) = self.schema.kind(self.shown_name(key))
+        {
+            // Stable: what Automerge prefers stays first among equals.
+            values.sort_by_key(|(value, _)| {
+                std::cmp::Reverse(value.as_str().and_then(|value| order.iter().position(|v| v == value)))
+            });
+        }
         values
+    }
+
+    /// All fields under the names that the app knows.
+    pub(super) fn fields(&self) -> Fields {
+        let mut fields = self.map(&ROOT);
+        for (name, aliases) in self.schema.aliased() {
+            let stored = self.stored_name(name).to_owned();
+            if let Some(value) = fields.remove(&stored) {
+                aliases.iter().for_each(|alias| _ = fields.remove(alias));
+                fields.insert(name.clone(), value);
+            }
+        }
+        fields
+    }
+
+    /// The name under which the document keeps a declared field: one of its older names if only that is there; of
+    /// several the one that was written last.
+    pub(super) fn stored_name<'n>(&'n self, name: &'n str) -> &'n str {
+        let Some((_, aliases)) = self.schema.aliased().find(|(declared, _)| *declared == name) else {
+            return name;
+        };
+        let written = |name: &'n str| {
+            let (_, id) = self.values(&ROOT, name).into_iter().next()?;
+            let counter: u64 = id.to_string().split('@').next()?.parse().ok()?;
+            Some((counter, name))
+        };
+        // The newest name comes first, and wins among equals.
+        let found = [name].into_iter().chain(aliases.iter().map(String::as_str)).filter_map(written);
+        found.reduce(|a, b| if b.0 > a.0 { b } else { a }).map_or(name, |(_, name)| name)
+    }
+
+    /// The name that the app knows for a field of the document.
+    pub(super) fn shown_name<'n>(&'n self, stored: &'n str) -> &'n str {
+        self.schema
+            .aliased()
+            .find(|(_, aliases)| aliases.iter().any(|alias| alias == stored))
+            .map_or(stored, |(name, _)| name)
+    }
+
+    /// How a field merges: as declared, or as what it already is.
+    pub(super) fn kind(&self, map: &ObjId, key: &str) -> &FieldKind {
+        let declared =
+            if *map == ROOT { self.schema.kind(self.shown_name(key)) } else { &FieldKind::Register };
+        match declared {
+            FieldKind::Register if self.is_counter(map, key) => &FieldKind::Counter,
+            FieldKind::Register if self.is_set(map, key) => &FieldKind::Set,
+            declared => declared,
+        }
+    }
+
+    pub(super) fn is_counter(&self, map: &ObjId, key: &str) -> bool {
+        self.values(map, key).first().is_some_and(|(value, _)| value.is_counter())
+    }
+
+    pub(super) fn is_set(&self, map: &ObjId, key: &str) -> bool {
+        self.maps(map, key).first().is_some_and(|set| !self.values(set, SET_MARK).is_empty())
+    }
+
+    /// Whether concurrent writes gave the field different values.
+    pub(super) fn is_contested(&self, map: &ObjId, key: &str) -> bool {
+        let values = self.values(map, key);
+        let mut shown = values.iter().map(|(value, id)| self.json(value, id));
+        let first = shown.next();
+        shown.any(|other| Some(other) != first)
+    }
+
+    /// The list objects of a field if the one that wins is a list, winner first.
+    pub(super) fn lists(&self, map: &ObjId, key: &str) -> Vec<ObjId> {
+        self.objects(map, key, ObjType::List)
     }
 
     /// The text objects of a field if the one that wins is a text, winner first.
@@ -158,7 +267,7 @@ impl Reader<'_> {
                 for other in &self.maps(map, key)[1..] {
                     self.map(other).into_iter().for_each(|(k, v)| _ = fields.entry(k).or_insert(v));
                 }
-                Json::Object(fields)
+                object(fields)
             }
             _ => self.json(winner, id),
         })
@@ -188,7 +297,7 @@ impl Reader<'_> {
 
     fn json(&self, value: &Value<'_>, id: &ObjId) -> Json {
         match value {
-            Value::Object(ObjType::Map | ObjType::Table) => Json::Object(self.map(id)),
+            Value::Object(ObjType::Map | ObjType::Table) => object(self.map(id)),
             Value::Object(ObjType::Text) => Json::String(self.text(id)),
             Value::Object(ObjType::List) => {
                 let items = match self.heads {
@@ -208,6 +317,15 @@ impl Reader<'_> {
         }
         values.into_iter().filter(|(value, _)| *value == Value::Object(kind)).map(|(_, id)| id).collect()
     }
+}
+
+/// A map as what it is: an object, or the elements of a set.
+fn object(fields: Fields) -> Json {
+    if !fields.contains_key(SET_MARK) {
+        return Json::Object(fields);
+    }
+    let keys = fields.into_iter().filter(|(key, _)| key != SET_MARK).map(|(key, _)| key);
+    keys.map(|key| serde_json::from_str(&key).unwrap_or(Json::String(key))).collect()
 }
 
 fn scalar_json(scalar: &ScalarValue) -> Json {

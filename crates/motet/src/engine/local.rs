@@ -1,14 +1,13 @@
 //! Writes of this device.
 
-use std::collections::BTreeSet;
-
 use motet_proto::{DocumentId, SpaceId, limits as proto};
 use serde_json::Value as Json;
 
 use super::{Commit, Core, Loaded, new_document};
-use crate::doc::{Change, ChangeHash, Edit, EditError, Fields};
+use crate::doc::{Change, ChangeHash, Edit, EditError, Fields, RESTORE};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
+use crate::schema::CollectionSchema;
 use crate::status::Version;
 use crate::store::Tx;
 use crate::time;
@@ -54,10 +53,13 @@ impl Core {
             None if base.is_some() => Err(not_found(collection, name)),
             None => {
                 let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
-                let loaded = new_document(key, collection, name);
+                let loaded = new_document(key, collection, name, self.schema_of(collection));
                 self.write(tx, loaded, patch, None, ChangeKind::Created)
             }
             Some(loaded) => {
+                if loaded.row.purged {
+                    return self.write(tx, loaded, patch, None, ChangeKind::Created);
+                }
                 if !loaded.row.deleted || base.is_some() {
                     return self.write(tx, loaded, patch, base, ChangeKind::Updated);
                 }
@@ -96,28 +98,40 @@ impl Core {
     ) -> Result<Version, WriteError> {
         check_size(insert.len())?;
         let mut loaded = self.find_live(tx, collection, name)?;
-        let texts = self.text_fields(collection);
-        let edit = self.edit(&texts, None, &loaded.fields);
+        if loaded.schema.keeps(field) {
+            let reason = format!("field {field:?} stays on this device and is no text");
+            return Err(WriteError::BadValue { reason });
+        }
+        let edit = self.edit(&loaded.schema, None, &loaded.fields);
         let changes =
             loaded.document.splice_text(&edit, field, position, delete, insert).map_err(write_error)?;
         match loaded.fields.get_mut(field) {
             Some(Json::String(text)) => splice(text, position, delete, insert),
             _ => _ = loaded.fields.insert(field.to_owned(), insert.into()),
         }
-        self.finish(tx, loaded, &changes, ChangeKind::Updated, false)
+        self.finish(tx, loaded, &Commit::of(&changes, ChangeKind::Updated))
     }
 
     /// Deletes a document, by a tombstone that merges.
     pub(crate) fn delete(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<(), WriteError> {
         let mut loaded = self.find_live(tx, collection, name)?;
-        let texts = BTreeSet::new();
-        let changes =
-            loaded.document.delete(&self.edit(&texts, None, &loaded.fields)).map_err(write_error)?;
-        self.finish(tx, loaded, &changes, ChangeKind::Deleted, false)?;
+        if loaded.schema.is_local() {
+            self.behind(tx)?.remove(&loaded.row.key);
+            self.note_event(&loaded.row, ChangeKind::Deleted, false);
+            return Ok(tx.remove_document(loaded.row.id)?);
+        }
+        let edit = self.edit(&loaded.schema, None, &loaded.fields);
+        let changes = loaded.document.delete(&edit).map_err(write_error)?;
+        self.finish(tx, loaded, &Commit::of(&changes, ChangeKind::Deleted))?;
         Ok(())
     }
 
-    fn find_live(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<Box<Loaded>, WriteError> {
+    pub(super) fn find_live(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        name: &str,
+    ) -> Result<Box<Loaded>, WriteError> {
         let found = self.find(tx, collection, name)?.filter(|loaded| !loaded.row.deleted);
         found.ok_or_else(|| not_found(collection, name))
     }
@@ -132,56 +146,97 @@ impl Core {
     ) -> Result<Version, WriteError> {
         // Before Automerge works on it for minutes.
         check_size(patch.set.values().map(text_bytes).sum())?;
-        let texts = self.text_fields(&loaded.row.collection);
+        check_rules(&loaded, patch)?;
+        let (patch, local) = loaded.keep(patch);
         let base = base.map(Version::hashes);
-        let edit = self.edit(&texts, base.as_deref(), &loaded.fields);
         let create = kind == ChangeKind::Created;
-        let changes = loaded.document.write(&edit, &patch.set, &patch.remove, create).map_err(write_error)?;
+        let mut changes = Vec::new();
+        if !loaded.schema.is_local() {
+            let mut edit = self.edit(&loaded.schema, base.as_deref(), &loaded.fields);
+            if std::mem::take(&mut loaded.row.purged) {
+                // It begins anew, on top of nothing; devices that purged it as well take it for what it is.
+                edit.message = Some(RESTORE);
+            }
+            changes = loaded.document.write(&edit, &patch.set, &patch.remove, create).map_err(write_error)?;
+        }
         // An edit on an older version may have met later writes of the same fields: read them all again.
         let stale = base.is_some();
         if !stale {
-            loaded.show(patch);
+            loaded.show(&patch);
         }
-        self.finish(tx, loaded, &changes, kind, stale)
+        self.finish(tx, loaded, &Commit { stale, local, ..Commit::of(&changes, kind) })
     }
 
-    fn finish(
+    pub(super) fn finish(
         &mut self,
         tx: Tx<'_>,
         loaded: Box<Loaded>,
-        changes: &[Change],
-        kind: ChangeKind,
-        stale: bool,
+        commit: &Commit<'_>,
     ) -> Result<Version, WriteError> {
-        if changes.is_empty() {
+        if commit.changes.is_empty() && !commit.local && loaded.row.id != 0 {
             let version = Version(loaded.row.heads.clone());
             self.put_back(loaded);
             return Ok(version);
         }
-        check_size(changes.iter().map(|change| change.raw_bytes().len()).sum())?;
+        check_size(commit.changes.iter().map(|change| change.raw_bytes().len()).sum())?;
         let key = loaded.row.key;
-        self.commit(tx, loaded, &Commit { changes, origin: None, stale, kind }, time::now_ms())?;
+        self.commit(tx, loaded, commit, time::now_ms())?;
         Ok(Version(self.in_write.get(&key).map(|loaded| loaded.row.heads.clone()).unwrap_or_default()))
     }
 
-    fn edit<'a>(
-        &self,
-        text_fields: &'a BTreeSet<String>,
+    pub(super) fn edit<'a>(
+        &'a self,
+        schema: &'a CollectionSchema,
         base: Option<&'a [ChangeHash]>,
         shown: &'a Fields,
     ) -> Edit<'a> {
-        Edit { device: self.shared.device, time: time::now_s(), text_fields, base, shown }
+        let (device, time) = (self.shared.device, time::now_s());
+        Edit { device, time, message: self.message.as_deref(), schema, base, shown, settle: false }
+    }
+}
+
+impl<'a> Commit<'a> {
+    /// A write of this device.
+    pub(super) fn of(changes: &'a [Change], kind: ChangeKind) -> Self {
+        Self { changes, origin: None, stale: false, local: false, kind }
     }
 }
 
 impl Loaded {
+    /// Takes up those fields of a patch that stay on this device. Returns the rest, and whether there were any.
+    fn keep(&mut self, patch: &Patch) -> (Patch, bool) {
+        if !self.schema.has_local() {
+            return (patch.clone(), false);
+        }
+        let before = self.local.clone();
+        let mut rest = Patch::default();
+        for (name, value) in &patch.set {
+            if self.schema.keeps(name) {
+                self.local.insert(name.clone(), value.clone());
+            } else {
+                rest.set.insert(name.clone(), value.clone());
+            }
+        }
+        for path in &patch.remove {
+            match path.split_first() {
+                Some((name, [])) if self.local.contains_key(name) => {
+                    self.local.remove(name);
+                    self.fields.remove(name);
+                }
+                _ => rest.remove.push(path.clone()),
+            }
+        }
+        self.fields.extend(self.local.clone());
+        (rest, self.local != before)
+    }
+
     /// What the document shows after `patch` was made on its current version: the values given, except that objects
     /// have merged with what was there.
     fn show(&mut self, patch: &Patch) {
         let removed = patch.remove.iter().filter_map(|path| path.first());
         let merged = patch.set.iter().filter(|(_, value)| value.is_object()).map(|(name, _)| name);
         for name in removed.chain(merged) {
-            match self.document.field(name) {
+            match self.document.field(&self.schema, name) {
                 Some(value) => _ = self.fields.insert(name.clone(), value),
                 None => _ = self.fields.remove(name),
             }
@@ -222,6 +277,16 @@ fn diff_into(old: &Fields, new: &Fields, path: &mut Vec<String>, remove: &mut Ve
     set
 }
 
+fn check_rules(loaded: &Loaded, patch: &Patch) -> Result<(), WriteError> {
+    for (name, value) in &patch.set {
+        if let Some(rule) = loaded.schema.fields.get(name).and_then(|field| field.broken_by(value)) {
+            let collection = loaded.row.collection.clone();
+            return Err(WriteError::Rule { collection, field: name.clone(), rule });
+        }
+    }
+    Ok(())
+}
+
 /// What a write adds must fit into one entry, or it could never be sent.
 fn check_size(bytes: usize) -> Result<(), WriteError> {
     let limit = proto::ENTRY_PAYLOAD_BYTES - 4 * (proto::NAME_BYTES + proto::DEVICE_NAME_BYTES);
@@ -245,7 +310,7 @@ fn text_bytes(value: &Json) -> usize {
     }
 }
 
-fn not_found(collection: &str, name: &str) -> WriteError {
+pub(super) fn not_found(collection: &str, name: &str) -> WriteError {
     WriteError::NotFound { collection: collection.to_owned(), id: name.to_owned() }
 }
 
@@ -254,8 +319,9 @@ fn check_name(name: &str) -> Result<(), WriteError> {
     if fits { Ok(()) } else { Err(WriteError::BadName { name: name.chars().take(80).collect() }) }
 }
 
-fn write_error(error: EditError) -> WriteError {
+pub(super) fn write_error(error: EditError) -> WriteError {
     match error {
+        EditError::Contested(field) => WriteError::Contested { field },
         EditError::UnknownHeads(hash) => WriteError::UnknownVersion { heads: hash.to_string() },
         other => WriteError::BadValue { reason: other.to_string() },
     }

@@ -5,18 +5,20 @@
 //! writes everything down together with the receipts and, last, the position.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use motet_proto::payload::Payload;
 use motet_proto::session::StoredReceipt;
 use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, SpaceId, envelope};
 use serde::{Deserialize, Serialize};
 
-use super::{Commit, Core, Loaded, new_document};
+use super::{Commit, Core, Loaded, Schemas, new_document};
 use crate::doc::{
     Change, ChangeHash, Document, Identity, MergeOutcome, Rejected, load_snapshot, split_changes,
 };
 use crate::events::ChangeKind;
 use crate::limits;
+use crate::schema::CollectionSchema;
 use crate::status::LastError;
 use crate::store::{self, QuarantineRow, StorageError, Tx};
 use crate::time;
@@ -92,10 +94,14 @@ impl std::fmt::Debug for Group {
 
 /// Opens and checks entries, and merges whole those documents of which `is_absent` says that this device has none.
 /// That is only a forecast: a document that appears meanwhile is merged again in the transaction.
-pub(crate) fn prepare(entries: Vec<Entry>, is_absent: impl Fn(DocumentId) -> bool) -> Incoming {
+pub(crate) fn prepare(
+    entries: Vec<Entry>,
+    schemas: &Schemas,
+    is_absent: impl Fn(DocumentId) -> bool,
+) -> Incoming {
     let mut incoming = Incoming::default();
     let opened = parallel(entries, |entry| {
-        let opened = open(&entry);
+        let opened = open(&entry, schemas);
         (entry, opened)
     });
     let mut places: HashMap<DocumentId, usize> = HashMap::new();
@@ -133,7 +139,7 @@ pub(crate) fn prepare(entries: Vec<Entry>, is_absent: impl Fn(DocumentId) -> boo
     let groups = incoming.groups.into_iter().zip(absent).collect();
     incoming.groups = parallel(groups, |(mut group, absent)| {
         if absent {
-            group.merge_ahead();
+            group.merge_ahead(schema_of(schemas, &group.collection));
         }
         group
     });
@@ -199,7 +205,10 @@ impl Core {
                 (snapshot, outcome) = (ahead.snapshot, ahead.outcome);
                 ahead.loaded
             }
-            (None, None) => new_document(group.key, &group.collection, &group.name),
+            (None, None) => {
+                let schema = self.schema_of(&group.collection);
+                new_document(group.key, &group.collection, &group.name, schema)
+            }
             (Some(row), None) => match self.take(tx, row) {
                 Err(StorageError::Damaged(reason)) => {
                     // The others go on; these are tried again when the document is whole.
@@ -242,12 +251,24 @@ impl Core {
             }
         }
         if !changes.is_empty() {
-            let merged = loaded.document.merge(changes);
+            let schema = loaded.schema.clone();
+            let merged = loaded.document.merge(changes, &schema);
             outcome.applied.extend(merged.applied);
             outcome.rejected.extend(merged.rejected);
         }
         if waited {
             outcome.applied.iter().try_for_each(|change| tx.release(&change.hash().0))?;
+        }
+        if !self.after_purge(tx, remote, &mut loaded, &outcome.applied)? {
+            let reason = "the document was purged here, and the rest of it has not arrived";
+            let fragments = std::mem::take(&mut outcome.applied);
+            outcome.rejected.extend(fragments.into_iter().map(|change| Rejected {
+                change,
+                reason: reason.into(),
+                waits: true,
+            }));
+            received.quarantined += self.set_aside(tx, remote, group.key, &outcome.rejected, now)?;
+            return Ok(());
         }
         received.quarantined += self.set_aside(tx, remote, group.key, &outcome.rejected, now)?;
         let is_new = loaded.row.id == 0;
@@ -260,7 +281,7 @@ impl Core {
             self.put_back(loaded);
             return Ok(());
         }
-        let is_deleted = loaded.document.is_deleted();
+        let is_deleted = loaded.document.is_deleted(&loaded.schema);
         let kind = match (was_live, is_deleted) {
             (_, true) => ChangeKind::Deleted,
             (false, false) => ChangeKind::Created,
@@ -268,7 +289,8 @@ impl Core {
         };
         let key = loaded.row.key;
         let collection = loaded.row.collection.clone();
-        let commit = Commit { changes: &outcome.applied, origin: Some(remote), stale: true, kind };
+        let commit =
+            Commit { changes: &outcome.applied, origin: Some(remote), stale: true, local: false, kind };
         let conflicts = self.commit(tx, loaded, &commit, now)?;
         if let Some(document) = self.in_write.get(&key).map(|loaded| loaded.row.id) {
             if let Some(snapshot) = snapshot {
@@ -344,9 +366,9 @@ impl Core {
 }
 
 impl Group {
-    fn merge_ahead(&mut self) {
+    fn merge_ahead(&mut self, schema: Arc<CollectionSchema>) {
         let mut snapshot = None;
-        let mut loaded = new_document(self.key, &self.collection, &self.name);
+        let mut loaded = new_document(self.key, &self.collection, &self.name, schema.clone());
         let mut changes = Vec::new();
         let mut later = Vec::new();
         for part in std::mem::take(&mut self.parts) {
@@ -360,15 +382,18 @@ impl Group {
                 Part::Changes(more) => changes.extend(more),
             }
         }
-        let outcome =
-            if changes.is_empty() { MergeOutcome::default() } else { loaded.document.merge(changes) };
+        let outcome = if changes.is_empty() {
+            MergeOutcome::default()
+        } else {
+            loaded.document.merge(changes, &schema)
+        };
         self.parts = later;
         self.ahead = Some(Ahead { loaded, snapshot, outcome });
     }
 }
 
 /// Everything that can be said about an entry without the document it belongs to.
-fn open(entry: &Entry) -> Result<(Payload, Part), String> {
+fn open(entry: &Entry, schemas: &Schemas) -> Result<(Payload, Part), String> {
     entry.check(SpaceId::DEFAULT).map_err(|e| e.to_string())?;
     let opened = envelope::open(entry.suite, &entry.payload).map_err(|e| e.to_string())?;
     let mut payload =
@@ -378,11 +403,16 @@ fn open(entry: &Entry) -> Result<(Payload, Part), String> {
         Kind::Changes => Part::Changes(split_changes(&body).map_err(|e| e.to_string())?),
         Kind::Snapshot { heads, .. } => {
             let identity = Identity { space: SpaceId::DEFAULT, document: entry.document };
-            let document = Box::new(load_snapshot(identity, &body, heads)?);
+            let document =
+                Box::new(load_snapshot(identity, &body, heads, &schema_of(schemas, &payload.collection))?);
             Part::Snapshot(Snapshot { entry: entry.id, document, bytes: body })
         }
     };
     Ok((payload, part))
+}
+
+fn schema_of(schemas: &Schemas, collection: &str) -> Arc<CollectionSchema> {
+    schemas.get(collection).cloned().unwrap_or_default()
 }
 
 /// The changes of a group whose document cannot be loaded.

@@ -24,6 +24,8 @@ pub(crate) struct DocumentRow {
     pub(crate) changes: i64,
     /// Milliseconds since 1970.
     pub(crate) updated_at: i64,
+    /// Gone for good: only id and heads are left.
+    pub(crate) purged: bool,
 }
 
 /// What a document is loaded from.
@@ -50,6 +52,7 @@ pub(crate) struct NewConflict<'a> {
 /// A row of the conflict journal.
 #[derive(Debug)]
 pub(crate) struct StoredConflict {
+    pub(crate) op: String,
     pub(crate) path: String,
     pub(crate) winner: String,
     pub(crate) loser: String,
@@ -60,7 +63,7 @@ pub(crate) struct StoredConflict {
 }
 
 const DOCUMENT: &str =
-    "SELECT d.id, d.key, d.collection, d.name, p.heads, p.deleted, p.conflicts, p.changes, p.updated_at
+    "SELECT d.id, d.key, d.collection, d.name, p.heads, p.deleted, p.conflicts, p.changes, p.updated_at, p.purged
                          FROM document d JOIN projection p ON p.document = d.id";
 
 impl Tx<'_> {
@@ -127,10 +130,11 @@ impl Tx<'_> {
 
     /// Brings a document's projection up to date.
     pub(crate) fn update_document(&self, row: &DocumentRow, json: &str) -> Result<()> {
-        let sql = "UPDATE projection SET heads = ?, deleted = ?, conflicts = ?, changes = ?, updated_at = ?, json = ?
-                   WHERE document = ?";
+        let sql = "UPDATE projection SET heads = ?, deleted = ?, conflicts = ?, changes = ?, updated_at = ?, json = ?,
+                   purged = ? WHERE document = ?";
         let heads = row.heads.as_flattened();
-        let shown = params![heads, row.deleted, row.conflicts, row.changes, row.updated_at, json, row.id];
+        let shown =
+            params![heads, row.deleted, row.conflicts, row.changes, row.updated_at, json, row.purged, row.id];
         if self.conn.prepare_cached(sql)?.execute(shown)? != 1 {
             return Err(StorageError::Damaged(format!(
                 "{}/{} is not there any more",
@@ -160,6 +164,62 @@ impl Tx<'_> {
     /// Notes that the projection of a document lags behind its changes.
     pub(crate) fn mark_behind(&self, document: i64) -> Result<()> {
         self.conn.prepare_cached("INSERT INTO behind (document) VALUES (?)")?.execute([document])?;
+        Ok(())
+    }
+
+    /// The documents of a collection show differently from now on.
+    pub(crate) fn mark_collection_behind(&self, collection: &str) -> Result<()> {
+        let sql = "INSERT OR IGNORE INTO behind (document) SELECT id FROM document WHERE collection = ?";
+        self.conn.prepare_cached(sql)?.execute([collection])?;
+        Ok(())
+    }
+
+    /// Names of the deleted documents of a collection that were last touched before `before`.
+    pub(crate) fn deleted_before(&self, collection: &str, before: i64) -> Result<Vec<String>> {
+        let sql = "SELECT d.name FROM projection p JOIN document d ON d.id = p.document
+                   WHERE p.deleted = 1 AND p.purged = 0 AND d.collection = ? AND p.updated_at < ?";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map(params![collection, before], |row| row.get(0))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// Drops what is left of a purged document, unless some of it has to be sent first.
+    pub(crate) fn sweep_purged(&self, document: i64) -> Result<()> {
+        let sql = "SELECT 1 FROM outbox WHERE document = ? UNION ALL
+                   SELECT 1 FROM projection WHERE document = ? AND purged = 0";
+        if self.conn.prepare_cached(sql)?.exists([document, document])? {
+            return Ok(());
+        }
+        let range = [change_id(document, 0), change_id(document, MOST_CHANGES)];
+        self.conn.prepare_cached("DELETE FROM change WHERE id BETWEEN ? AND ?")?.execute(range)?;
+        for table in ["snapshot", "conflict", "local_field"] {
+            self.conn
+                .prepare_cached(&format!("DELETE FROM {table} WHERE document = ?"))?
+                .execute([document])?;
+        }
+        Ok(())
+    }
+
+    /// Fields of a document that stay on this device, as JSON.
+    pub(crate) fn local_fields(&self, document: i64) -> Result<Option<String>> {
+        let sql = "SELECT json FROM local_field WHERE document = ?";
+        Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
+    }
+
+    pub(crate) fn put_local_fields(&self, document: i64, json: &str) -> Result<()> {
+        let sql = "INSERT INTO local_field (document, json) VALUES (?, ?)
+                   ON CONFLICT DO UPDATE SET json = excluded.json";
+        self.conn.prepare_cached(sql)?.execute(params![document, json])?;
+        Ok(())
+    }
+
+    /// Removes a document that never had a change, so that no trace of it is left.
+    pub(crate) fn remove_document(&self, document: i64) -> Result<()> {
+        for table in ["behind", "conflict", "local_field", "projection"] {
+            let sql = format!("DELETE FROM {table} WHERE document = ?");
+            self.conn.prepare_cached(&sql)?.execute([document])?;
+        }
+        self.conn.prepare_cached("DELETE FROM document WHERE id = ?")?.execute([document])?;
         Ok(())
     }
 
@@ -244,7 +304,7 @@ impl Tx<'_> {
     }
 
     pub(crate) fn conflicts(&self, document: i64) -> Result<Vec<StoredConflict>> {
-        let sql = "SELECT c.path, c.winner, c.loser, c.device, d.name, c.time, c.settled_at IS NOT NULL
+        let sql = "SELECT c.path, c.winner, c.loser, c.device, d.name, c.time, c.settled_at IS NOT NULL, c.op
                    FROM conflict c LEFT JOIN device d ON d.id = c.device
                    WHERE c.document = ? ORDER BY c.noticed_at, c.path, c.op";
         let mut statement = self.conn.prepare_cached(sql)?;
@@ -257,6 +317,7 @@ impl Tx<'_> {
                 device_name: row.get(4)?,
                 time: row.get(5)?,
                 settled: row.get(6)?,
+                op: row.get(7)?,
             })
         })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
@@ -293,5 +354,6 @@ fn document_row(row: &Row<'_>) -> rusqlite::Result<DocumentRow> {
         conflicts: row.get(6)?,
         changes: row.get(7)?,
         updated_at: row.get(8)?,
+        purged: row.get(9)?,
     })
 }

@@ -70,7 +70,8 @@ impl Tx<'_> {
     /// Queues every document for `remote` as a whole, except those in `held`. Returns how many.
     pub(crate) fn add_all_pending(&self, remote: i64, held: &dyn Fn(i64) -> bool, now: i64) -> Result<usize> {
         let sql = "SELECT d.id, p.deleted FROM document d JOIN projection p ON p.document = d.id
-                   WHERE d.space = (SELECT space FROM remote WHERE id = ?) ORDER BY d.id";
+                   WHERE d.space = (SELECT space FROM remote WHERE id = ?) AND length(p.heads) > 0 AND p.purged = 0
+                   ORDER BY d.id";
         let mut statement = self.conn.prepare_cached(sql)?;
         let mut rows = statement.query([remote])?;
         let mut added = 0;
@@ -81,12 +82,16 @@ impl Tx<'_> {
             }
             let op = if row.get(1)? { Op::Delete } else { Op::Create };
             added += usize::from(self.add_pending(remote, document, op, 0, now)?);
-            // An open row covers only recent changes; widen it.
-            let sql =
-                "UPDATE outbox SET first_change = 0 WHERE remote = ? AND document = ? AND entry IS NULL";
-            self.conn.prepare_cached(sql)?.execute([remote, document])?;
+            self.widen_pending(remote, document)?;
         }
         Ok(added)
+    }
+
+    /// An open row may cover only recent changes: from now on it covers the whole document.
+    pub(crate) fn widen_pending(&self, remote: i64, document: i64) -> Result<()> {
+        let sql = "UPDATE outbox SET first_change = 0 WHERE remote = ? AND document = ? AND entry IS NULL";
+        self.conn.prepare_cached(sql)?.execute([remote, document])?;
+        Ok(())
     }
 
     /// The next rows to send after row `after`, parked ones left out.
@@ -164,8 +169,18 @@ impl Tx<'_> {
         let document = self.conn.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?;
         if let Some(document) = document {
             self.mark_synced(document, now)?;
+            self.sweep_purged_after_receipt(document)?;
         }
         Ok(document)
+    }
+
+    /// What was kept of a purged document until it was sent can go.
+    fn sweep_purged_after_receipt(&self, document: i64) -> Result<()> {
+        let sql = "SELECT 1 FROM projection WHERE document = ? AND purged = 1";
+        if self.conn.prepare_cached(sql)?.exists([document])? {
+            self.sweep_purged(document)?;
+        }
+        Ok(())
     }
 
     /// The remote will never accept the row as it is: it stays, visible, with the reason.

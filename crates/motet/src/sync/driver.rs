@@ -448,13 +448,13 @@ async fn prepare_entries(
     entries: Vec<Entry>,
 ) -> Result<crate::engine::Incoming, StorageError> {
     if entries.len() < limits::PARALLEL_FROM_DOCUMENTS {
-        return Ok(prepare(entries, |_| false));
+        return Ok(prepare(entries, &local.shared.schemas(), |_| false));
     }
     let local = local.clone();
     let prepared = tokio::task::spawn_blocking(move || {
         let keys: Vec<_> = entries.iter().map(|entry| entry.document).collect();
         let known = local.readers.read(|tx| tx.known_documents(&keys))?;
-        Ok(prepare(entries, |key| !known.contains(&key)))
+        Ok(prepare(entries, &local.shared.schemas(), |key| !known.contains(&key)))
     });
     prepared.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string())))
 }

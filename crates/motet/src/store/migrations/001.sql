@@ -57,12 +57,16 @@ CREATE TABLE projection (
   conflicts INTEGER NOT NULL,        -- open rows in `conflict`
   changes INTEGER NOT NULL,          -- numbers given out in `change`
   updated_at INTEGER NOT NULL,
-  json TEXT NOT NULL
+  json TEXT NOT NULL,
+  purged INTEGER NOT NULL DEFAULT 0  -- 1: gone for good, only id and heads are left
 );
 
 -- Documents with local changes that `projection` does not show yet. A commit of an existing document writes its change
 -- alone; its projection follows within moments, and before anything is read.
 CREATE TABLE behind (document INTEGER PRIMARY KEY REFERENCES document (id));
+
+-- Fields that stay on this device, as a JSON object. They are part of `projection.json` and of nothing else.
+CREATE TABLE local_field (document INTEGER PRIMARY KEY REFERENCES document (id), json TEXT NOT NULL);
 
 -- What the remote does not hold yet. A row is open (entry NULL) until it is frozen for its first send.
 CREATE TABLE outbox (

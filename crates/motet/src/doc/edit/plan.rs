@@ -1,0 +1,221 @@
+//! What to do so that new values show, and doing it.
+
+use std::collections::BTreeSet;
+
+use automerge::transaction::{Transactable, Transaction};
+use automerge::{AutomergeError, ObjId, ObjType, ScalarValue};
+use serde_json::Value as Json;
+use similar::{Algorithm, DiffOp, capture_diff_slices};
+
+use super::EditError;
+use crate::doc::read::{Fields, Reader, element_key};
+use crate::doc::text;
+use crate::schema::FieldKind;
+
+/// One step of a planned edit.
+pub(super) enum Op {
+    Put {
+        map: ObjId,
+        key: String,
+        value: Json,
+    },
+    Delete {
+        map: ObjId,
+        key: String,
+    },
+    Increment {
+        map: ObjId,
+        key: String,
+        by: i64,
+    },
+    Splice {
+        text: ObjId,
+        splices: Vec<text::Splice>,
+    },
+    /// Replaces `delete` elements of a list from `at` on.
+    SpliceList {
+        list: ObjId,
+        at: usize,
+        delete: usize,
+        insert: Vec<Json>,
+    },
+}
+
+impl Reader<'_> {
+    /// What must be done so that `set` shows. Containers are there already. `shown` is what the reader would read, if
+    /// it is known already. `settle`: concurrent values are overwritten even by the one that shows.
+    pub(super) fn plan(
+        &self,
+        map: &ObjId,
+        set: &Fields,
+        shown: Option<&Fields>,
+        settle: bool,
+        ops: &mut Vec<Op>,
+    ) -> Result<(), EditError> {
+        for (key, value) in set {
+            let shown = shown.and_then(|shown| shown.get(key));
+            match (self.kind(map, key), value) {
+                (FieldKind::Counter, Json::Number(new)) if let Some(new) = new.as_i64() => {
+                    let old = shown.cloned().or_else(|| self.resolve(map, key));
+                    let by = new.saturating_sub(old.and_then(|old| old.as_i64()).unwrap_or_default());
+                    if by != 0 {
+                        ops.push(Op::Increment { map: map.clone(), key: key.clone(), by });
+                    }
+                }
+                (FieldKind::Set, Json::Array(new)) => self.plan_set(map, key, new, shown, ops),
+                (FieldKind::List, Json::Array(new)) if let Some(list) = self.lists(map, key).first() => {
+                    let old = shown.cloned().or_else(|| self.resolve(map, key));
+                    plan_list(
+                        list,
+                        old.as_ref().and_then(Json::as_array).map_or(&[], Vec::as_slice),
+                        new,
+                        ops,
+                    );
+                }
+                (_, Json::String(new)) if let Some(text) = self.texts(map, key).first() => {
+                    let splices = match shown.and_then(Json::as_str) {
+                        Some(old) => text::diff(old, new),
+                        None => text::diff(&self.text(text), new),
+                    };
+                    if !splices.is_empty() {
+                        ops.push(Op::Splice { text: text.clone(), splices });
+                    }
+                }
+                (_, Json::Object(fields)) if let Some(inner) = self.maps(map, key).first() => {
+                    self.plan(inner, fields, shown.and_then(Json::as_object), settle, ops)?;
+                }
+                _ if !settle && shown == Some(value) => {}
+                _ if !settle && self.resolve(map, key).as_ref() == Some(value) => {}
+                (FieldKind::Ask, _) if !settle && self.is_contested(map, key) => {
+                    return Err(EditError::Contested(key.clone()));
+                }
+                _ => ops.push(Op::Put { map: map.clone(), key: key.clone(), value: value.clone() }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the field at `path` from every object that shows there.
+    pub(super) fn plan_removal(&self, map: &ObjId, path: &[String], ops: &mut Vec<Op>) {
+        match path {
+            [] => {}
+            [key] if self.values(map, key).is_empty() => {}
+            [key] => ops.push(Op::Delete { map: map.clone(), key: key.clone() }),
+            [key, rest @ ..] => {
+                self.maps(map, key).iter().for_each(|inner| self.plan_removal(inner, rest, ops))
+            }
+        }
+    }
+
+    fn plan_set(&self, map: &ObjId, key: &str, new: &[Json], shown: Option<&Json>, ops: &mut Vec<Op>) {
+        let keys = |items: Option<&Vec<Json>>| -> BTreeSet<String> {
+            items.into_iter().flatten().map(element_key).collect()
+        };
+        let old = match shown {
+            Some(shown) => keys(shown.as_array()),
+            None => keys(self.resolve(map, key).as_ref().and_then(Json::as_array)),
+        };
+        let new: BTreeSet<String> = new.iter().map(element_key).collect();
+        let sets = self.maps(map, key);
+        let Some(first) = sets.first() else { return };
+        for key in new.difference(&old) {
+            ops.push(Op::Put { map: first.clone(), key: key.clone(), value: Json::Bool(true) });
+        }
+        for key in old.difference(&new) {
+            for set in sets.iter().filter(|set| !self.values(set, key).is_empty()) {
+                ops.push(Op::Delete { map: set.clone(), key: key.clone() });
+            }
+        }
+    }
+}
+
+/// Element by element, from the end to the start, so that each place is still right when its turn comes.
+fn plan_list(list: &ObjId, old: &[Json], new: &[Json], ops: &mut Vec<Op>) {
+    let keys = |items: &[Json]| items.iter().map(element_key).collect::<Vec<_>>();
+    let (mut i, mut j) = (0, 0);
+    let mut splices = Vec::new();
+    for op in capture_diff_slices(Algorithm::Myers, &keys(old), &keys(new)) {
+        let (delete, insert) = (op.old_range().len(), op.new_range().len());
+        if !matches!(op, DiffOp::Equal { .. }) {
+            let insert = new[j..j + insert].to_vec();
+            splices.push(Op::SpliceList { list: list.clone(), at: i, delete, insert });
+        }
+        (i, j) = (i + delete, j + insert);
+    }
+    ops.extend(splices.into_iter().rev());
+}
+
+pub(super) fn carry_out(tx: &mut Transaction<'_>, op: Op) -> Result<(), AutomergeError> {
+    match op {
+        Op::Put { map, key, value } => put(tx, &map, &key, &value),
+        Op::Delete { map, key } => tx.delete(&map, key),
+        Op::Increment { map, key, by } => tx.increment(&map, key, by),
+        Op::Splice { text, splices } => splice_all(tx, &text, &splices),
+        Op::SpliceList { list, at, delete, insert } => {
+            (0..delete).try_for_each(|_| tx.delete(&list, at))?;
+            fill_list(tx, &list, at, &insert)
+        }
+    }
+}
+
+pub(super) fn splice_all(
+    tx: &mut Transaction<'_>,
+    text: &ObjId,
+    splices: &[text::Splice],
+) -> Result<(), AutomergeError> {
+    splices.iter().try_for_each(|s| tx.splice_text(text, s.at, s.delete as isize, &s.insert))
+}
+
+pub(super) fn put(
+    tx: &mut Transaction<'_>,
+    map: &ObjId,
+    key: &str,
+    value: &Json,
+) -> Result<(), AutomergeError> {
+    match value {
+        Json::Array(items) => {
+            let list = tx.put_object(map, key, ObjType::List)?;
+            fill_list(tx, &list, 0, items)
+        }
+        Json::Object(fields) => {
+            let inner = tx.put_object(map, key, ObjType::Map)?;
+            fields.iter().try_for_each(|(key, value)| put(tx, &inner, key, value))
+        }
+        scalar => tx.put(map, key, scalar_of(scalar)),
+    }
+}
+
+pub(in crate::doc) fn fill_list(
+    tx: &mut Transaction<'_>,
+    list: &ObjId,
+    at: usize,
+    items: &[Json],
+) -> Result<(), AutomergeError> {
+    for (i, item) in (at..).zip(items) {
+        match item {
+            Json::Array(items) => {
+                let inner = tx.insert_object(list, i, ObjType::List)?;
+                fill_list(tx, &inner, 0, items)?;
+            }
+            Json::Object(fields) => {
+                let inner = tx.insert_object(list, i, ObjType::Map)?;
+                fields.iter().try_for_each(|(key, value)| put(tx, &inner, key, value))?;
+            }
+            scalar => tx.insert(list, i, scalar_of(scalar))?,
+        }
+    }
+    Ok(())
+}
+
+fn scalar_of(value: &Json) -> ScalarValue {
+    match value {
+        Json::Bool(b) => ScalarValue::Boolean(*b),
+        Json::String(text) => ScalarValue::Str(text.as_str().into()),
+        Json::Number(n) => match (n.as_i64(), n.as_u64()) {
+            (Some(n), _) => ScalarValue::Int(n),
+            (None, Some(n)) => ScalarValue::Uint(n),
+            (None, None) => ScalarValue::F64(n.as_f64().unwrap_or_default()),
+        },
+        Json::Null | Json::Array(_) | Json::Object(_) => ScalarValue::Null,
+    }
+}

@@ -1,0 +1,121 @@
+//! Writes that say more than a new value: adding to a counter, adding to a set, settling a conflict.
+
+use serde_json::Value as Json;
+
+use super::{Commit, Core, Loaded};
+use crate::conflicts::Resolution;
+use crate::doc::{Change, EditError, Fields};
+use crate::error::WriteError;
+use crate::events::ChangeKind;
+use crate::status::Version;
+use crate::store::Tx;
+
+impl Core {
+    /// Adds to a counter.
+    pub(crate) fn increment(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        name: &str,
+        field: &str,
+        by: i64,
+    ) -> Result<Version, WriteError> {
+        let mut loaded = self.find_shared(tx, collection, name, field)?;
+        let edit = self.edit(&loaded.schema, None, &loaded.fields);
+        let changes = loaded.document.increment(&edit, field, by);
+        self.finish_field(tx, loaded, field, changes)
+    }
+
+    /// Adds elements to a set and takes others out.
+    pub(crate) fn edit_set(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        name: &str,
+        field: &str,
+        add: &[Json],
+        take_out: &[Json],
+    ) -> Result<Version, WriteError> {
+        let mut loaded = self.find_shared(tx, collection, name, field)?;
+        if let Some(declared) = loaded.schema.fields.get(field)
+            && let Some(rule) = declared.broken_by(&Json::Array(add.to_vec()))
+        {
+            let collection = collection.to_owned();
+            return Err(WriteError::Rule { collection, field: field.to_owned(), rule });
+        }
+        let edit = self.edit(&loaded.schema, None, &loaded.fields);
+        let changes = loaded.document.edit_set(&edit, field, add, take_out);
+        self.finish_field(tx, loaded, field, changes)
+    }
+
+    /// Settles the concurrent values of the field at `path`, a JSON pointer.
+    pub(crate) fn resolve(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        name: &str,
+        path: &str,
+        resolution: &Resolution,
+    ) -> Result<Version, WriteError> {
+        let mut loaded = self.find_live(tx, collection, name)?;
+        let names = pointer(path)?;
+        let shown = || Json::Object(loaded.fields.clone()).pointer(path).cloned();
+        let value = match resolution {
+            Resolution::Shown => shown(),
+            Resolution::Value(value) => Some(value.clone()),
+            Resolution::Loser(loser) => {
+                let rows = tx.conflicts(loaded.row.id)?;
+                let row = rows.into_iter().find(|row| row.path == path && row.op == *loser);
+                row.and_then(|row| serde_json::from_str(&row.loser).ok())
+            }
+        };
+        let value = value.ok_or_else(|| WriteError::NoConflict { path: path.to_owned() })?;
+        let nested = names
+            .into_iter()
+            .rev()
+            .fold(value, |inner, name| Json::Object(Fields::from_iter([(name, inner)])));
+        let Json::Object(set) = nested else {
+            return Err(WriteError::NoConflict { path: path.to_owned() });
+        };
+        let mut edit = self.edit(&loaded.schema, None, &loaded.fields);
+        edit.settle = true;
+        let changes = loaded.document.write(&edit, &set, &[], false).map_err(super::local::write_error)?;
+        self.finish(tx, loaded, &Commit { stale: true, ..Commit::of(&changes, ChangeKind::Updated) })
+    }
+
+    fn find_shared(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        name: &str,
+        field: &str,
+    ) -> Result<Box<Loaded>, WriteError> {
+        let loaded = self.find_live(tx, collection, name)?;
+        if loaded.schema.keeps(field) {
+            let reason = format!("field {field:?} stays on this device and does not merge");
+            return Err(WriteError::BadValue { reason });
+        }
+        Ok(loaded)
+    }
+
+    fn finish_field(
+        &mut self,
+        tx: Tx<'_>,
+        mut loaded: Box<Loaded>,
+        field: &str,
+        changes: Result<Vec<Change>, EditError>,
+    ) -> Result<Version, WriteError> {
+        let changes = changes.map_err(super::local::write_error)?;
+        if let Some(value) = loaded.document.field(&loaded.schema, field) {
+            loaded.fields.insert(field.to_owned(), value);
+        }
+        self.finish(tx, loaded, &Commit::of(&changes, ChangeKind::Updated))
+    }
+}
+
+/// The names in a JSON pointer.
+fn pointer(path: &str) -> Result<Vec<String>, WriteError> {
+    let names = path.strip_prefix('/').filter(|names| !names.is_empty());
+    let names = names.ok_or_else(|| WriteError::NoConflict { path: path.to_owned() })?;
+    Ok(names.split('/').map(|name| name.replace("~1", "/").replace("~0", "~")).collect())
+}

@@ -1,0 +1,94 @@
+//! Deleted documents: back from the trash, or gone for good.
+//!
+//! A purge is a change like a tombstone, so that it reaches every device. Once it is sent, the device drops everything that
+//! it held of the document but its id and heads. Whoever edited the document without knowing of the purge brings it back, and
+//! pushes it whole: a device that purged it could not make anything of the edit alone.
+
+use super::{Commit, Core, Loaded};
+use crate::doc::Change;
+use crate::error::WriteError;
+use crate::events::ChangeKind;
+use crate::status::Version;
+use crate::store::{self, Op, Tx};
+use crate::time;
+
+impl Core {
+    /// Brings a deleted document back as it was.
+    pub(crate) fn restore(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        name: &str,
+    ) -> Result<Version, WriteError> {
+        let mut loaded = self.find_deleted(tx, collection, name)?;
+        let edit = self.edit(&loaded.schema, None, &loaded.fields);
+        let changes = loaded.document.restore(&edit).map_err(super::local::write_error)?;
+        self.finish(tx, loaded, &Commit::of(&changes, ChangeKind::Created))
+    }
+
+    /// Removes a deleted document for good, here and on every device.
+    pub(crate) fn purge(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<(), WriteError> {
+        let mut loaded = self.find_deleted(tx, collection, name)?;
+        let edit = self.edit(&loaded.schema, None, &loaded.fields);
+        let changes = loaded.document.purge(&edit).map_err(super::local::write_error)?;
+        loaded.row.purged = true;
+        self.finish(tx, loaded, &Commit::of(&changes, ChangeKind::Deleted))?;
+        Ok(())
+    }
+
+    /// Names of the documents of a collection that were deleted before `before` (milliseconds since 1970).
+    pub(crate) fn deleted_before(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        before: i64,
+    ) -> store::Result<Vec<String>> {
+        self.catch_up_all(tx)?;
+        tx.deleted_before(collection, before)
+    }
+
+    /// A document was committed: if it was purged, what is left of it goes once nothing of it has to be sent.
+    pub(super) fn sweep(&mut self, tx: Tx<'_>, loaded: &mut Loaded) -> store::Result<()> {
+        if loaded.row.purged {
+            loaded.fields.clear();
+            loaded.local.clear();
+            self.project(tx, loaded)?;
+            tx.sweep_purged(loaded.row.id)?;
+        }
+        Ok(())
+    }
+
+    /// Changes of a document arrived, a purge among them or before them. Says whether they may be kept: a fragment of a purged
+    /// document is not, it waits for the rest.
+    pub(super) fn after_purge(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        loaded: &mut Loaded,
+        applied: &[Change],
+    ) -> store::Result<bool> {
+        let is_deleted = loaded.document.is_deleted(&loaded.schema);
+        if loaded.row.purged {
+            let is_whole = loaded.row.heads.iter().all(|head| loaded.document.has_hash(head));
+            if !is_whole && !applied.iter().any(crate::doc::is_restore) {
+                return Ok(false);
+            }
+            loaded.row.purged = is_deleted;
+        } else if applied.iter().any(crate::doc::is_purge) {
+            loaded.row.purged = is_deleted;
+            if !is_deleted && loaded.row.id != 0 {
+                let now = time::now_ms();
+                let added = tx.add_pending(remote, loaded.row.id, Op::Create, 0, now)?;
+                tx.widen_pending(remote, loaded.row.id)?;
+                self.count_pending(remote, i64::from(added));
+            }
+        }
+        Ok(true)
+    }
+
+    fn find_deleted(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<Box<Loaded>, WriteError> {
+        let found =
+            self.find(tx, collection, name)?.filter(|loaded| loaded.row.deleted && !loaded.row.purged);
+        found.ok_or_else(|| super::local::not_found(collection, name))
+    }
+}
