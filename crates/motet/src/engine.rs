@@ -25,7 +25,7 @@ use crate::limits;
 use crate::schema::{CollectionSchema, Schema};
 use crate::status::StatusBoard;
 use crate::store::{self, DocumentRow, NewConflict, Op, RemoteRow, StorageError, Tx};
-use crate::time;
+use crate::time::Clock;
 
 pub(crate) use local::{Patch, diff};
 pub use receive::CollectionCounts;
@@ -41,9 +41,15 @@ pub(crate) struct Shared {
     pub(crate) board: StatusBoard,
     /// What is declared, for those who prepare work outside of a transaction.
     pub(crate) schemas: RwLock<Schemas>,
+    /// Milliseconds since 1970; for what people see, never for what is right.
+    pub(crate) clock: Clock,
 }
 
 impl Shared {
+    pub(crate) fn now_ms(&self) -> i64 {
+        (self.clock)()
+    }
+
     /// What is declared now.
     pub(crate) fn schemas(&self) -> Schemas {
         self.schemas.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -222,7 +228,7 @@ impl Core {
                 held.insert(document);
             }
         }
-        let added = tx.add_all_pending(remote, &|id| held.contains(&id), time::now_ms())?;
+        let added = tx.add_all_pending(remote, &|id| held.contains(&id), self.shared.now_ms())?;
         self.count_pending(remote, added as i64);
         tx.set_reseed(remote, false)
     }

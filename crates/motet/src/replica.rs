@@ -19,6 +19,7 @@ use crate::status::{
 };
 use crate::store::{self, Durability, Engine, Op, PendingRow, Readers, StatusRow, StorageError, Tx, Writer};
 use crate::sync::{Relay, SyncHandle, SyncSummary};
+use crate::time::{self, Clock};
 use crate::transaction::{PendingWrite, Transaction};
 
 /// One device's whole local copy: documents in one SQLite file, and the connection to a relay if there is one.
@@ -59,10 +60,11 @@ struct Inner {
 }
 
 /// Opens a replica with more than a path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ReplicaBuilder {
     path: PathBuf,
     device_name: Option<String>,
+    clock: Clock,
 }
 
 impl Replica {
@@ -76,7 +78,7 @@ impl Replica {
 
     /// Opens a replica with more than a path.
     pub fn builder(path: impl AsRef<Path>) -> ReplicaBuilder {
-        ReplicaBuilder { path: path.as_ref().to_owned(), device_name: None }
+        ReplicaBuilder { path: path.as_ref().to_owned(), device_name: None, clock: Arc::new(time::now_ms) }
     }
 
     /// This device's id: made when the file was, and the same for as long as the file is there.
@@ -352,6 +354,14 @@ impl ReplicaBuilder {
         self
     }
 
+    /// Takes another clock than the machine's, in milliseconds since 1970. Times are shown to people; what merges how never
+    /// depends on them, so a clock that is wrong by years does no harm.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
     /// Opens the replica.
     ///
     /// # Errors
@@ -376,6 +386,7 @@ impl ReplicaBuilder {
                 outbox: Notify::new(),
                 board: StatusBoard::new(),
                 schemas: RwLock::default(),
+                clock: self.clock,
             });
             Ok((shared.clone(), Core::new(shared, tx)?))
         })?;

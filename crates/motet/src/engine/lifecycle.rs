@@ -10,7 +10,6 @@ use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::status::Version;
 use crate::store::{self, Op, Tx};
-use crate::time;
 
 impl Core {
     /// Brings a deleted document back as it was.
@@ -77,7 +76,7 @@ impl Core {
         } else if applied.iter().any(crate::doc::is_purge) {
             loaded.row.purged = is_deleted;
             if !is_deleted && loaded.row.id != 0 {
-                let now = time::now_ms();
+                let now = self.shared.now_ms();
                 let added = tx.add_pending(remote, loaded.row.id, Op::Create, 0, now)?;
                 tx.widen_pending(remote, loaded.row.id)?;
                 self.count_pending(remote, i64::from(added));

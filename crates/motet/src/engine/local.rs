@@ -10,7 +10,6 @@ use crate::events::ChangeKind;
 use crate::schema::CollectionSchema;
 use crate::status::Version;
 use crate::store::Tx;
-use crate::time;
 
 /// Fields to set and paths to remove.
 #[derive(Clone, Debug, Default)]
@@ -180,7 +179,7 @@ impl Core {
         }
         check_size(commit.changes.iter().map(|change| change.raw_bytes().len()).sum())?;
         let key = loaded.row.key;
-        self.commit(tx, loaded, commit, time::now_ms())?;
+        self.commit(tx, loaded, commit, self.shared.now_ms())?;
         Ok(Version(self.in_write.get(&key).map(|loaded| loaded.row.heads.clone()).unwrap_or_default()))
     }
 
@@ -190,7 +189,7 @@ impl Core {
         base: Option<&'a [ChangeHash]>,
         shown: &'a Fields,
     ) -> Edit<'a> {
-        let (device, time) = (self.shared.device, time::now_s());
+        let (device, time) = (self.shared.device, self.shared.now_ms() / 1_000);
         Edit { device, time, message: self.message.as_deref(), schema, base, shown, settle: false }
     }
 }

@@ -8,7 +8,6 @@ use super::Core;
 use crate::limits;
 use crate::status::LastError;
 use crate::store::{self, Op, OutboxRow, StorageError, Tx};
-use crate::time;
 
 impl Core {
     /// The next rows after `after`, as a batch within the limits of the protocol. Each row is frozen before it is
@@ -31,7 +30,8 @@ impl Core {
                     Ok(None) => continue,
                     Err(StorageError::Damaged(message)) => {
                         // The others go on; this one stays, visible, with its reason.
-                        let error = LastError { code: "storage-damaged".into(), message, at: time::now_ms() };
+                        let error =
+                            LastError { code: "storage-damaged".into(), message, at: self.shared.now_ms() };
                         tx.park(row.id, &super::to_json(&error)?)?;
                         continue;
                     }
@@ -89,7 +89,7 @@ impl Core {
             Entry::new(SpaceId::DEFAULT, row.key, self.shared.device, kind, envelope::SUITE_PLAIN, sealed);
         tx.freeze(row.id, last, &entry)?;
         if let Some(first) = rest {
-            let added = tx.add_pending(remote, row.document, Op::Update, first, time::now_ms())?;
+            let added = tx.add_pending(remote, row.document, Op::Update, first, self.shared.now_ms())?;
             self.count_pending(remote, i64::from(added));
         }
         Ok(Some(entry))

@@ -21,7 +21,6 @@ use crate::limits;
 use crate::schema::CollectionSchema;
 use crate::status::LastError;
 use crate::store::{self, QuarantineRow, StorageError, Tx};
-use crate::time;
 
 /// A batch of received entries, grouped by document in the order of their first entry.
 #[derive(Debug, Default)]
@@ -157,7 +156,7 @@ impl Core {
         position: Option<Position>,
     ) -> store::Result<Received> {
         self.catch_up_all(tx)?;
-        let now = time::now_ms();
+        let now = self.shared.now_ms();
         let mut received = Received::default();
         for bad in &incoming.bad {
             received.quarantined += 1;

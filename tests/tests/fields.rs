@@ -1,0 +1,226 @@
+//! Kinds of fields, one by one: what is written, what merges, what is refused, what stays on the device.
+
+use motet::{Field, FieldKind, Replica, Resolution, Schema, WriteError};
+use motet_tests::{TestRelay, sync};
+use serde_json::json;
+
+fn pair(dir: &std::path::Path, schema: &Schema) -> (Replica, Replica) {
+    let open = |name: &str| {
+        let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
+        replica.apply_schema(schema).unwrap();
+        replica
+    };
+    (open("a"), open("b"))
+}
+
+#[test]
+fn adopting_the_same_row_on_two_devices_is_once_and_different_rows_add_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let schema = Schema::new()
+        .field("songs", "plays", FieldKind::Counter)
+        .field("songs", "verses", FieldKind::List)
+        .field("songs", "tags", FieldKind::Set);
+    let (a, b) = pair(dir.path(), &schema);
+    let row = json!({ "plays": 5, "verses": ["ʻekahi", "ʻelua"], "tags": ["hula", 7] });
+    a.documents("songs").put("same", &row).unwrap();
+    b.documents("songs").put("same", &row).unwrap();
+    a.documents("songs").put("other", &row).unwrap();
+    b.documents("songs")
+        .put("other", &json!({ "plays": 2, "verses": ["ʻekolu"], "tags": ["kahiko"] }))
+        .unwrap();
+    a.documents("songs").put("same", &json!({ "plays": 6, "verses": ["ʻekahi", "hou", "ʻelua"] })).unwrap();
+    b.documents("songs")
+        .put("same", &json!({ "plays": 8, "verses": ["ʻekahi", "ʻelua", "ʻekolu"] }))
+        .unwrap();
+    for replica in [&a, &b, &a] {
+        sync(replica, &relay.url());
+    }
+    for replica in [&a, &b] {
+        let same = replica.documents("songs").get("same").unwrap().unwrap();
+        assert_eq!(same["plays"], 9);
+        assert_eq!(same["verses"], json!(["ʻekahi", "hou", "ʻelua", "ʻekolu"]));
+        assert_eq!(same["tags"], json!(["hula", 7]));
+        let other = replica.documents("songs").get("other").unwrap().unwrap();
+        assert_eq!(other["plays"], 7);
+        assert_eq!(other["verses"].as_array().unwrap().len(), 3);
+        assert_eq!(other["tags"], json!(["hula", "kahiko", 7]));
+        assert_eq!(replica.counts().unwrap().conflicts, 0);
+    }
+}
+
+#[test]
+fn declared_late_a_register_becomes_what_it_is_declared_to_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, _) = pair(dir.path(), &Schema::new());
+    let songs = a.documents("songs");
+    songs.put("1", &json!({ "plays": 5, "tags": ["hula"], "status": "done" })).unwrap();
+    let schema = Schema::new()
+        .field("songs", "plays", FieldKind::Counter)
+        .field("songs", "tags", FieldKind::Set)
+        .field("songs", "status", Field::rank(["draft", "done"]));
+    a.apply_schema(&schema).unwrap();
+    songs.increment("1", "plays", 2).unwrap();
+    a.transaction(|tx| tx.add_to_set("songs", "1", "tags", &[json!("mele")])).unwrap();
+    let song = songs.get("1").unwrap().unwrap();
+    assert_eq!((&song["plays"], &song["tags"]), (&json!(7), &json!(["hula", "mele"])));
+    let refused = songs.set("1", &json!({ "status": "lost" })).unwrap_err();
+    assert_eq!(refused.to_string(), "songs: status is not one of draft, done");
+}
+
+#[test]
+fn rules_are_checked_on_write_and_name_the_field() {
+    let dir = tempfile::tempdir().unwrap();
+    let schema = Schema::from_toml(
+        r#"
+        [collections.tasks.fields]
+        title = { kind = "register", min_len = 2, max_len = 5 }
+        xp = { kind = "register", min = 0, max = 100 }
+        notes = { kind = "text", max_len = 3 }
+        tags = "set"
+    "#,
+    )
+    .unwrap();
+    let (a, _) = pair(dir.path(), &schema);
+    let tasks = a.documents("tasks");
+    tasks.put("1", &json!({ "title": "ʻāina", "xp": 100, "notes": null })).unwrap();
+    for (field, value, message) in [
+        ("title", json!("x"), "tasks: title has length 1, at least 2 is asked for"),
+        ("title", json!("ʻāinaʻ"), "tasks: title has length 6, at most 5 is allowed"),
+        ("xp", json!(-1), "tasks: xp is below 0"),
+        ("xp", json!(100.5), "tasks: xp is above 100"),
+        ("notes", json!("four"), "tasks: notes has length 4, at most 3 is allowed"),
+        ("tags", json!([["nested"]]), "tasks: tags is not an array of strings, numbers and booleans"),
+    ] {
+        let error = tasks.set("1", &json!({ field: value })).unwrap_err();
+        assert!(matches!(error, WriteError::Rule { .. }));
+        assert_eq!(error.to_string(), message);
+    }
+    assert_eq!(tasks.get("1").unwrap().unwrap()["title"], "ʻāina");
+}
+
+#[test]
+fn a_bad_schema_is_refused_by_name() {
+    for (toml, wrong) in [
+        ("songs.fields.cover = \"blob\"", "come with a later version"),
+        ("songs.fields.x = \"colour\"", "unknown variant `colour`"),
+        ("songs.fields.s = { kind = \"rank\" }", "songs.s: a rank names its values"),
+        ("songs.fields.s = { kind = \"text\", order = [\"a\"] }", "only a rank has an order"),
+        ("songs.fields.s = { kind = \"text\", mim_len = 2 }", "mim_len"),
+        ("songs.fields = { a = { alias = [\"b\"] }, b = \"text\" }", "\"b\" cannot be its alias"),
+        ("songs.fields.s = { min = 3, max = 2 }", "no value can be"),
+        ("songs.delete = \"never\"", "never"),
+    ] {
+        let error = Schema::from_toml(&format!("[collections]\n{toml}\n")).unwrap_err();
+        assert!(error.to_string().contains(wrong), "{error}");
+    }
+}
+
+#[test]
+fn an_app_that_renamed_a_field_shares_it_with_one_that_did_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (old, new) = pair(dir.path(), &Schema::new());
+    new.apply_schema(&Schema::new().field("songs", "title", Field::register().alias("name"))).unwrap();
+    old.documents("songs").put("1", &json!({ "name": "Aloha ʻOe", "unknown": 1 })).unwrap();
+    sync(&old, &relay.url());
+    sync(&new, &relay.url());
+    let songs = new.documents("songs");
+    assert_eq!(songs.get("1").unwrap().unwrap()["title"], "Aloha ʻOe");
+    songs.set("1", &json!({ "title": "Aloha nō" })).unwrap();
+    assert_eq!(
+        songs.get("1").unwrap().unwrap().value,
+        json!({ "id": "1", "title": "Aloha nō", "unknown": 1 })
+    );
+    sync(&new, &relay.url());
+    sync(&old, &relay.url());
+    let seen = old.documents("songs").get("1").unwrap().unwrap();
+    assert_eq!(seen.value, json!({ "id": "1", "name": "Aloha nō", "unknown": 1 }));
+}
+
+#[test]
+fn what_is_local_never_leaves_the_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let schema = Schema::new().field("settings", "api_key", FieldKind::Local).local("secrets");
+    let (a, b) = pair(dir.path(), &schema);
+    let settings = a.documents("settings");
+    settings.put("1", &json!({ "api_key": "s3cr3t-ʻōlelo", "theme": "dark" })).unwrap();
+    settings.set("1", &json!({ "api_key": "s3cr3t-hou" })).unwrap();
+    a.documents("secrets").put("pin", &json!({ "pin": "s3cr3t-1234" })).unwrap();
+    assert_eq!(settings.get("1").unwrap().unwrap()["api_key"], "s3cr3t-hou");
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    assert_eq!(
+        b.documents("settings").get("1").unwrap().unwrap().value,
+        json!({ "id": "1", "theme": "dark" })
+    );
+    assert!(b.documents("secrets").get("pin").unwrap().is_none());
+    settings.set("1", &json!({ "theme": "light" })).unwrap();
+    b.documents("settings").set("1", &json!({ "theme": "sepia" })).unwrap();
+    for replica in [&b, &a] {
+        sync(replica, &relay.url());
+    }
+    // It outlives merges and reopening.
+    drop(a);
+    let a = Replica::open(dir.path().join("a.db")).unwrap();
+    assert_eq!(a.documents("settings").get("1").unwrap().unwrap()["api_key"], "s3cr3t-hou");
+    assert_eq!(a.documents("secrets").get("pin").unwrap().unwrap()["pin"], "s3cr3t-1234");
+    a.documents("secrets").delete("pin").unwrap();
+    assert!(a.documents("secrets").get("pin").unwrap().is_none());
+    // No byte of it is in what the relay holds, or in any change, sealed entry or snapshot of this device.
+    let holds = |bytes: &[u8]| bytes.windows(6).any(|window| window == b"s3cr3t");
+    for file in std::fs::read_dir(dir.path().join("relay")).unwrap() {
+        assert!(!holds(&std::fs::read(file.unwrap().path()).unwrap()));
+    }
+    let conn = rusqlite::Connection::open(dir.path().join("a.db")).unwrap();
+    for sql in ["SELECT bytes FROM change", "SELECT sealed FROM outbox", "SELECT bytes FROM snapshot"] {
+        let mut select = conn.prepare(sql).unwrap();
+        let rows = select.query_map([], |row| row.get::<_, Option<Vec<u8>>>(0)).unwrap();
+        rows.for_each(|bytes| assert!(!holds(&bytes.unwrap().unwrap_or_default()), "{sql}"));
+    }
+}
+
+#[test]
+fn a_conflict_is_settled_for_everybody_by_winner_loser_or_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = pair(dir.path(), &Schema::new().field("songs", "key", FieldKind::Ask));
+    a.documents("songs").put("1", &json!({ "title": "t", "key": "C", "meta": { "tempo": 90 } })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    for (replica, n) in [(&a, 1), (&b, 2)] {
+        let fields = json!({ "title": format!("t{n}"), "key": format!("k{n}"), "meta": { "tempo": n } });
+        replica.documents("songs").set("1", &fields).unwrap();
+    }
+    for replica in [&a, &b, &a] {
+        sync(replica, &relay.url());
+    }
+    let songs = a.documents("songs");
+    let open = |replica: &Replica| -> Vec<_> {
+        replica.conflicts("songs", "1").unwrap().into_iter().filter(|c| !c.settled).collect()
+    };
+    assert_eq!(open(&a).len(), 3);
+    assert!(matches!(songs.set("1", &json!({ "key": "k3" })), Err(WriteError::Contested { .. })));
+    let of = |path: &str| open(&a).into_iter().find(|conflict| conflict.path == path).unwrap();
+    let (title, key) = (of("/title"), of("/key"));
+    songs.resolve("1", "/title", Resolution::Loser(title.loser_id.clone())).unwrap();
+    songs.resolve("1", "/key", Resolution::Shown).unwrap();
+    songs.resolve("1", "/meta/tempo", Resolution::Value(json!(60))).unwrap();
+    let song = songs.get("1").unwrap().unwrap();
+    assert_eq!(song["title"], title.loser);
+    assert_eq!(song["key"], key.winner);
+    assert_eq!(song["meta"]["tempo"], 60);
+    assert!(matches!(
+        songs.resolve("1", "/title", Resolution::Loser("9@nobody".into())),
+        Err(WriteError::NoConflict { .. })
+    ));
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    assert_eq!(b.documents("songs").get("1").unwrap().unwrap().value, song.value);
+    for replica in [&a, &b] {
+        assert!(open(replica).is_empty());
+        assert_eq!(replica.conflicts("songs", "1").unwrap().len(), 3);
+    }
+    songs.set("1", &json!({ "key": "k4" })).unwrap();
+}

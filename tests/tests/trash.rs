@@ -1,0 +1,119 @@
+//! Deleted documents: back from the trash, gone for good, and back whole when somebody knew nothing of it.
+
+use motet::{Replica, WriteError};
+use motet_tests::{TestRelay, device, sync};
+use serde_json::json;
+
+#[test]
+fn the_trash_gives_a_document_back_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = device(dir.path(), "a");
+    let pieces = a.documents("pieces");
+    let piece = json!({ "id": "1", "title": "Aloha ʻOe", "lyrics": "Haʻaheo ka ua\n" });
+    pieces.put("1", &piece).unwrap();
+    assert!(matches!(pieces.restore("1"), Err(WriteError::NotFound { .. })));
+    pieces.delete("1").unwrap();
+    let trash = pieces.trash().unwrap();
+    assert_eq!((trash.len(), &trash[0].fields["title"]), (1, &json!("Aloha ʻOe")));
+    pieces.restore("1").unwrap();
+    assert_eq!(pieces.get("1").unwrap().unwrap().value, piece);
+    assert!(pieces.trash().unwrap().is_empty());
+}
+
+#[test]
+fn a_purge_leaves_nothing_and_reaches_every_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    a.documents("pieces").put("1", &json!({ "lyrics": "to be forgotten" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    a.documents("pieces").delete("1").unwrap();
+    assert_eq!(a.documents("pieces").purge_trash(i64::MAX).unwrap(), 1);
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    for (name, replica) in [("a", &a), ("b", &b)] {
+        assert!(replica.documents("pieces").get("1").unwrap().is_none());
+        assert!(replica.documents("pieces").trash().unwrap().is_empty());
+        assert!(matches!(replica.documents("pieces").restore("1"), Err(WriteError::NotFound { .. })));
+        assert_eq!(changes(dir.path(), name), 0);
+    }
+    // The same id can be used again.
+    b.documents("pieces").put("1", &json!({ "lyrics": "anew" })).unwrap();
+    sync(&b, &relay.url());
+    sync(&a, &relay.url());
+    assert_eq!(a.documents("pieces").get("1").unwrap().unwrap()["lyrics"], "anew");
+}
+
+#[test]
+fn an_edit_that_did_not_know_of_a_purge_brings_the_whole_document_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b, c) = (device(dir.path(), "a"), device(dir.path(), "b"), device(dir.path(), "c"));
+    let piece = json!({ "title": "Hiʻilawe", "lyrics": "Kūmaka ka ʻikena\n" });
+    a.documents("pieces").put("1", &piece).unwrap();
+    for replica in [&a, &b, &c] {
+        sync(replica, &relay.url());
+    }
+    a.documents("pieces").delete("1").unwrap();
+    a.documents("pieces").purge_trash(i64::MAX).unwrap();
+    // B is away, and its edit arrives as a fragment before B has heard of the purge.
+    b.documents("pieces").splice_text("1", "lyrics", 0, 0, "Hoʻi ").unwrap();
+    for replica in [&a, &c, &b] {
+        sync(replica, &relay.url());
+    }
+    // Nobody shows half a document.
+    for replica in [&a, &c] {
+        sync(replica, &relay.url());
+        let shown = replica.documents("pieces").get("1").unwrap();
+        assert!(shown.is_none_or(|piece| piece["title"] == "Hiʻilawe"));
+    }
+    for replica in [&b, &a, &c, &b] {
+        sync(replica, &relay.url());
+    }
+    for replica in [&a, &b, &c] {
+        let shown = replica.documents("pieces").get("1").unwrap().unwrap();
+        assert_eq!(
+            shown.value,
+            json!({ "id": "1", "title": "Hiʻilawe", "lyrics": "Hoʻi Kūmaka ka ʻikena\n" })
+        );
+        assert_eq!(replica.counts().unwrap().quarantined, 0);
+    }
+    // All of it is really there: it can be loaded, edited and synced on.
+    drop(a);
+    let a = Replica::open(dir.path().join("a.db")).unwrap();
+    a.documents("pieces").splice_text("1", "lyrics", 0, 0, "E ").unwrap();
+    sync(&a, &relay.url());
+    sync(&c, &relay.url());
+    assert!(
+        c.documents("pieces").get("1").unwrap().unwrap()["lyrics"].as_str().unwrap().starts_with("E Hoʻi")
+    );
+}
+
+#[test]
+fn a_purged_document_stays_purged_when_the_log_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    a.documents("pieces").put("1", &json!({ "lyrics": "gone" })).unwrap();
+    sync(&a, &relay.url());
+    a.documents("pieces").delete("1").unwrap();
+    a.documents("pieces").purge_trash(i64::MAX).unwrap();
+    sync(&a, &relay.url());
+    a.disconnect();
+    drop(a);
+    let conn = rusqlite::Connection::open(dir.path().join("a.db")).unwrap();
+    conn.execute("UPDATE remote SET position = NULL", []).unwrap();
+    drop(conn);
+    let a = Replica::open(dir.path().join("a.db")).unwrap();
+    sync(&a, &relay.url());
+    assert!(a.documents("pieces").get("1").unwrap().is_none());
+    assert!(a.documents("pieces").trash().unwrap().is_empty());
+    assert_eq!(changes(dir.path(), "a"), 0);
+    assert_eq!(a.counts().unwrap().quarantined, 0);
+}
+
+fn changes(dir: &std::path::Path, name: &str) -> i64 {
+    let conn = rusqlite::Connection::open(dir.join(format!("{name}.db"))).unwrap();
+    conn.query_row("SELECT COUNT(*) FROM change", [], |row| row.get(0)).unwrap()
+}
