@@ -299,3 +299,31 @@ proptest! {
         play(devices, &steps, "things", DeletePolicy::Wins);
     }
 }
+
+#[test]
+fn an_element_that_is_added_again_survives_that_another_device_takes_it_out() {
+    let steps = [
+        (0, Act::Add(1)),
+        (0, Act::Sync),
+        (0, Act::Add(1)),
+        (1, Act::Sync),
+        (1, Act::Remove(1)),
+        (0, Act::Sync),
+    ];
+    play(2, &steps, "things", DeletePolicy::Loses);
+}
+
+#[test]
+fn a_value_chosen_among_concurrent_ones_is_a_write_of_its_own() {
+    let steps = [
+        (1, Act::Rank(0)),
+        (0, Act::Rank(3)),
+        (1, Act::Sync),
+        (0, Act::Sync),
+        (2, Act::Sync),
+        (2, Act::Rank(2)),
+        (1, Act::Sync),
+        (1, Act::Rank(0)),
+    ];
+    play(3, &steps, "things", DeletePolicy::Loses);
+}

@@ -111,7 +111,14 @@ impl Document {
         let Some(first) = sets.first().filter(|_| *reader.kind(&ROOT, field) == FieldKind::Set) else {
             return Err(EditError::NotOfKind(field.clone(), "set"));
         };
-        let mut ops: Vec<Op> = add.iter().map(element_key).map(|key| put_element(first, key)).collect();
+        let mut ops: Vec<Op> = Vec::new();
+        for key in add.iter().map(element_key) {
+            if !reader.values(first, &key).is_empty() {
+                // Automerge takes a put of what is there already for no change.
+                ops.push(Op::Delete { map: first.clone(), key: key.clone() });
+            }
+            ops.push(Op::Put { map: first.clone(), key, value: Json::Bool(true) });
+        }
         for key in take_out.iter().map(element_key) {
             let holding = sets.iter().filter(|set| !reader.values(set, &key).is_empty());
             ops.extend(holding.map(|set| Op::Delete { map: set.clone(), key: key.clone() }));
@@ -425,10 +432,6 @@ fn begin<'a>(
         None => Ok(am.transaction()),
         Some(heads) => am.transaction_at(PatchLog::inactive(), heads).map_err(|_| AutomergeError::Fail),
     }
-}
-
-fn put_element(set: &ObjId, key: String) -> Op {
-    Op::Put { map: set.clone(), key, value: Json::Bool(true) }
 }
 
 fn check_depth(value: &Json, path: &str, depth: usize) -> Result<(), EditError> {

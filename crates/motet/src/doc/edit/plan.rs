@@ -89,7 +89,13 @@ impl Reader<'_> {
                 (FieldKind::Ask, _) if !settle && self.is_contested(map, key) => {
                     return Err(EditError::Contested(key.clone()));
                 }
-                _ => ops.push(Op::Put { map: map.clone(), key: key.clone(), value: value.clone() }),
+                _ => {
+                    if self.values(map, key).len() > 1 {
+                        // Automerge would take one of the concurrent values, if it is equal, for this one.
+                        ops.push(Op::Delete { map: map.clone(), key: key.clone() });
+                    }
+                    ops.push(Op::Put { map: map.clone(), key: key.clone(), value: value.clone() });
+                }
             }
         }
         Ok(())
