@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use crate::conflicts::Resolution;
 use crate::doc::Fields;
 use crate::error::{ReadError, WriteError};
+use crate::find::{Filter, Hit, LiveQuery, Query, words};
 use crate::replica::Replica;
 use crate::status::Version;
 use crate::store::ListRow;
@@ -287,6 +288,56 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
             each(self.record(row)?);
             Ok(())
         })
+    }
+
+    /// The documents that a query finds, in its order.
+    ///
+    /// # Errors
+    /// [`ReadError::Storage`] with code `query-invalid` if the query names no field or compares with an array or object;
+    /// [`ReadError::Shape`] if a document does not have the shape of `T`.
+    pub fn find(&self, query: &Query) -> Result<Vec<Record<T>>, ReadError> {
+        let mut rows = Vec::new();
+        self.replica.read(|tx| tx.find(&self.name, query, |row| rows.push(row)))?;
+        rows.into_iter().map(|row| self.record(row)).collect()
+    }
+
+    /// How many documents a filter lets through.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub fn count(&self, filter: &Filter) -> Result<u64, ReadError> {
+        Ok(self.replica.read(|tx| tx.count(&self.name, filter))?)
+    }
+
+    /// Full-text search, best match first: every word must occur, without regard to case and diacritics and to what an
+    /// ʻokina was typed as. `"two words"` stand side by side, `alo*` begins a word. Of words that stand in very many
+    /// documents the first [`SEARCH_CANDIDATES`](crate::limits::SEARCH_CANDIDATES) matches are ranked.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn search(&self, words: &str, limit: u64) -> Result<Vec<Hit<T>>, ReadError> {
+        let Some(expression) = words::match_expression(words) else { return Ok(Vec::new()) };
+        self.replica.index_words()?;
+        let found = self.replica.read(|tx| tx.search(&self.name, &expression, limit))?;
+        let hit = |(score, row): (f64, ListRow)| {
+            let fields: Fields = serde_json::from_str(&row.json).unwrap_or_default();
+            let snippet = words::snippet(&fields, words);
+            Ok(Hit { record: self.record(row)?, score, snippet })
+        };
+        found.into_iter().map(hit).collect()
+    }
+
+    /// A query whose results are handed out again whenever they have changed.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub fn live(&self, query: Query) -> Result<LiveQuery<T>, ReadError> {
+        let collection = Self::new(self.replica.clone(), &self.name);
+        LiveQuery::new(collection, query, self.replica.events())
+    }
+
+    pub(crate) fn matches(&self, filter: &Filter, id: &str) -> Result<bool, ReadError> {
+        Ok(self.replica.read(|tx| tx.matches(&self.name, filter, id))?)
     }
 
     fn inserting(&self, value: &T) -> impl Write<String> + use<T> {

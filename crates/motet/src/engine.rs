@@ -10,6 +10,7 @@ mod lifecycle;
 mod local;
 mod outgoing;
 mod receive;
+mod search;
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
@@ -71,6 +72,12 @@ pub(crate) struct Core {
     cache: LruCache<DocumentId, Box<Loaded>>,
     /// Documents whose projection lags behind their changes; `None`: as the file says.
     behind: Option<HashSet<DocumentId>>,
+    /// Documents wait for the full-text index; `None`: as the file says.
+    unindexed: Option<bool>,
+    /// Collections that have a view; `None`: as the file says.
+    views: Option<HashSet<String>>,
+    /// Number of the running transaction, for listeners.
+    transaction: u64,
     /// Documents of the running write, of the running transaction.
     in_write: HashMap<DocumentId, Box<Loaded>>,
     in_transaction: HashMap<DocumentId, Box<Loaded>>,
@@ -109,6 +116,8 @@ struct Commit<'a> {
     /// Fields that stay on this device have changed.
     local: bool,
     kind: ChangeKind,
+    /// The fields that a local edit names.
+    fields: Vec<String>,
 }
 
 impl Commit<'_> {
@@ -130,6 +139,9 @@ impl Core {
             board_after: None,
             cache: LruCache::new(capacity),
             behind: None,
+            unindexed: None,
+            views: None,
+            transaction: 1,
             in_write: HashMap::new(),
             in_transaction: HashMap::new(),
             write_events: Vec::new(),
@@ -142,6 +154,7 @@ impl Core {
         };
         core.reload_settings(tx)?;
         core.behind(tx)?;
+        core.unindexed = Some(tx.is_unindexed()?);
         Ok(core)
     }
 
@@ -159,6 +172,15 @@ impl Core {
             if !after.shows_as(&before) {
                 tx.mark_collection_behind(name)?;
             }
+            if after.search != before.search {
+                tx.mark_collection_unindexed(name)?;
+                self.unindexed = Some(true);
+            }
+            if after.indexes != before.indexes {
+                tx.declare_indexes(name, after.indexes.as_deref().unwrap_or_default())?;
+            }
+            tx.declare_view(name, &after.fields.keys().map(String::as_str).collect::<Vec<_>>())?;
+            self.views = None;
             // What is loaded was read under the old declarations.
             self.cache.clear();
             self.in_transaction.clear();
@@ -258,9 +280,23 @@ impl Core {
     }
 
     /// Listeners hear of it once it is committed.
-    fn note_event(&mut self, row: &DocumentRow, kind: ChangeKind, remote: bool) {
-        let (collection, id) = (row.collection.clone(), row.name.clone());
-        self.write_events.push(Event { collection, id, kind, remote });
+    fn note_event(
+        &mut self,
+        row: &DocumentRow,
+        commit: &Commit<'_>,
+        fields: Vec<String>,
+        device: Option<DeviceId>,
+    ) {
+        self.write_events.push(Event {
+            collection: row.collection.clone(),
+            id: row.name.clone(),
+            kind: commit.kind,
+            remote: commit.origin.is_some(),
+            fields,
+            device,
+            time: row.updated_at,
+            transaction: self.transaction,
+        });
     }
 
     fn schema_of(&self, collection: &str) -> Arc<CollectionSchema> {
@@ -315,6 +351,7 @@ impl Core {
         let is_new = loaded.row.id == 0;
         // A local edit at the current version can only settle conflicts.
         let reread = commit.stale || loaded.row.conflicts > 0;
+        let before = reread.then(|| loaded.fields.clone());
         let conflicts = loaded.refresh(reread);
         let had_conflicts = loaded.row.conflicts > 0;
         loaded.row.updated_at = now;
@@ -322,7 +359,9 @@ impl Core {
         let first_change = loaded.row.changes + 1;
         loaded.row.changes += commit.changes.len() as i64;
         if is_new {
+            self.ensure_view(tx, &loaded.row.collection)?;
             loaded.row.id = tx.insert_document(&loaded.row, &to_json(&loaded.fields)?)?;
+            self.mark_unindexed(tx, loaded.row.id)?;
         } else if !reread && commit.is_plain_edit() {
             self.mark_behind(tx, &loaded.row)?;
         } else {
@@ -354,7 +393,16 @@ impl Core {
             }
         }
         self.sweep(tx, &mut loaded)?;
-        self.note_event(&loaded.row, commit.kind, commit.origin.is_some());
+        let fields = match (is_new, before) {
+            (true, _) => loaded.fields.keys().cloned().collect(),
+            (false, Some(before)) => touched(&before, &loaded.fields),
+            (false, None) => commit.fields.clone(),
+        };
+        let device = match (commit.origin, commit.changes.last()) {
+            (None, _) => Some(self.shared.device),
+            (Some(_), last) => last.and_then(|change| loaded.document.author_of(&change.hash())?.0),
+        };
+        self.note_event(&loaded.row, commit, fields, device);
         // Nothing may be built on what is about to go.
         if !loaded.row.purged {
             self.put_back(loaded);
@@ -392,7 +440,7 @@ impl Core {
         if self.behind(tx)?.contains(&key) { self.catch_up_all(tx) } else { Ok(()) }
     }
 
-    fn catch_up_all(&mut self, tx: Tx<'_>) -> store::Result<()> {
+    pub(crate) fn catch_up_all(&mut self, tx: Tx<'_>) -> store::Result<()> {
         let behind = std::mem::take(self.behind(tx)?);
         self.project_all(tx, behind)
     }
@@ -427,6 +475,7 @@ impl Core {
 
     fn project(&mut self, tx: Tx<'_>, loaded: &Loaded) -> store::Result<()> {
         tx.update_document(&loaded.row, &to_json(&loaded.fields)?)?;
+        self.mark_unindexed(tx, loaded.row.id)?;
         self.behind(tx)?.remove(&loaded.row.key);
         tx.unmark_behind(loaded.row.id)
     }
@@ -445,7 +494,7 @@ impl store::Engine for Core {
         if foreign {
             // Another process may have written: what is loaded may be stale, the settings too.
             self.cache.clear();
-            self.behind = None;
+            self.forget_marks();
             self.settings_stale = true;
         }
         if self.settings_stale {
@@ -461,7 +510,7 @@ impl store::Engine for Core {
             self.pending += self.write_pending;
         } else {
             self.in_write.clear();
-            self.behind = None;
+            self.forget_marks();
             self.write_events.clear();
             self.board_after = None;
             self.settings_stale |= self.settings_changed;
@@ -471,6 +520,7 @@ impl store::Engine for Core {
     }
 
     fn end(&mut self, committed: bool) {
+        self.transaction += 1;
         let settings_changed = std::mem::take(&mut self.settings_changed);
         let pending = std::mem::take(&mut self.pending);
         let events = std::mem::take(&mut self.events);
@@ -478,7 +528,7 @@ impl store::Engine for Core {
         if !committed {
             self.settings_stale |= settings_changed;
             self.in_transaction.clear();
-            self.behind = None;
+            self.forget_marks();
             // A failure in the middle of a write has not ended it.
             self.in_write.clear();
             self.write_events.clear();
@@ -506,11 +556,12 @@ impl store::Engine for Core {
     }
 
     fn is_behind(&self) -> bool {
-        self.behind.as_ref().is_none_or(|behind| !behind.is_empty())
+        self.behind.as_ref().is_none_or(|behind| !behind.is_empty()) || self.unindexed != Some(false)
     }
 
     fn catch_up(&mut self, tx: Tx<'_>) -> store::Result<()> {
-        self.catch_up_all(tx)
+        self.catch_up_all(tx)?;
+        self.index_batch(tx).map(drop)
     }
 }
 
@@ -531,6 +582,13 @@ impl Loaded {
         self.fields.extend(self.local.clone());
         shown.conflicts
     }
+}
+
+/// Names of the fields that differ.
+fn touched(before: &Fields, after: &Fields) -> Vec<String> {
+    let changed = after.iter().filter(|(name, value)| before.get(*name) != Some(value)).map(|(name, _)| name);
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    changed.chain(gone).cloned().collect()
 }
 
 /// A document that has no rows yet.

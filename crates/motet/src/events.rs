@@ -1,5 +1,6 @@
 //! What listeners hear after a commit.
 
+use motet_proto::DeviceId;
 use serde::Serialize;
 
 /// A document changed, here or by another device. Sent after the change is durable.
@@ -13,6 +14,19 @@ pub struct Event {
     pub kind: ChangeKind,
     /// True if the change came from a remote, false if it was made on this device.
     pub remote: bool,
+    /// The fields that were touched.
+    pub fields: Vec<String>,
+    /// Hex id of the device that made the change, if known.
+    #[serde(serialize_with = "as_text")]
+    pub device: Option<DeviceId>,
+    /// When this device took it up, in milliseconds since 1970.
+    pub time: i64,
+    /// Events of one commit have the same number; later ones a larger one, until the replica is closed.
+    pub transaction: u64,
+}
+
+fn as_text<S: serde::Serializer>(device: &Option<DeviceId>, serializer: S) -> Result<S::Ok, S::Error> {
+    device.as_ref().map(ToString::to_string).serialize(serializer)
 }
 
 /// What happened to a document.

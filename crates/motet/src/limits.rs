@@ -19,6 +19,21 @@ pub const PROJECTION_LAG: Duration = Duration::from_millis(50);
 /// Documents whose projection may lag behind. They stay in the cache until it has caught up.
 pub const DOCUMENTS_BEHIND: usize = CACHED_DOCUMENTS / 2;
 
+/// Documents that a query returns unless it says otherwise.
+pub const PAGE_DOCUMENTS: u64 = 1_000;
+
+/// Documents whose words go into the full-text index in one transaction. About 25 ms of the writer's time.
+pub const INDEX_BATCH: usize = 256;
+
+/// Matches of a full-text query that are ranked. Words that stand in most documents would have nearly all of them read.
+pub const SEARCH_CANDIDATES: usize = 500;
+
+/// Words of a full-text query that are looked at.
+pub const SEARCH_WORDS: usize = 16;
+
+/// Words before and after a match in a snippet.
+pub const SNIPPET_WORDS: usize = 8;
+
 /// Changes after the snapshot from which a load writes a new snapshot. Loading changes costs about 10 us each.
 pub const SNAPSHOT_AFTER_CHANGES: usize = 256;
 

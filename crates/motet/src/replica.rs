@@ -17,7 +17,7 @@ use crate::schema::Schema;
 use crate::status::{
     DocumentState, DocumentStatus, LastError, PendingDocument, Status, StatusBoard, Version,
 };
-use crate::store::{self, Durability, Engine, Op, PendingRow, Readers, StatusRow, StorageError, Tx, Writer};
+use crate::store::{self, Durability, Op, PendingRow, Readers, StatusRow, StorageError, Tx, Writer};
 use crate::sync::{Relay, SyncHandle, SyncSummary};
 use crate::time::{self, Clock};
 use crate::transaction::{PendingWrite, Transaction};
@@ -301,11 +301,20 @@ impl Replica {
             return Ok(found);
         }
         // Inside a transaction of this thread it is refused; what is committed is read as it is shown then.
-        let caught_up = local.writer.run(Durability::Normal, |tx, core: &mut Core| core.catch_up(tx));
+        let caught_up = local.writer.run(Durability::Normal, |tx, core: &mut Core| core.catch_up_all(tx));
         if let Err(error) = caught_up {
             tracing::debug!(%error, "reading without catching up");
         }
         local.readers.read(once)?.ok_or(StorageError::Closed)
+    }
+
+    /// Takes into the full-text index what it does not know yet.
+    pub(crate) fn index_words(&self) -> Result<(), ReadError> {
+        while self.read(|tx| tx.is_unindexed())? {
+            let index = |tx: Tx<'_>, core: &mut Core| core.index_batch(tx);
+            self.inner.local.writer.run::<_, StorageError>(Durability::Normal, index)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn list<E: From<StorageError>>(

@@ -6,6 +6,7 @@
 mod connection;
 mod documents;
 mod error;
+mod finding;
 mod outbox;
 mod readers;
 mod remotes;

@@ -109,7 +109,8 @@ impl Core {
         if let Some(value) = loaded.document.field(&loaded.schema, field) {
             loaded.fields.insert(field.to_owned(), value);
         }
-        self.finish(tx, loaded, &Commit::of(&changes, ChangeKind::Updated))
+        let fields = vec![field.to_owned()];
+        self.finish(tx, loaded, &Commit { fields, ..Commit::of(&changes, ChangeKind::Updated) })
     }
 }
 

@@ -108,7 +108,8 @@ impl Core {
             Some(Json::String(text)) => splice(text, position, delete, insert),
             _ => _ = loaded.fields.insert(field.to_owned(), insert.into()),
         }
-        self.finish(tx, loaded, &Commit::of(&changes, ChangeKind::Updated))
+        let fields = vec![field.to_owned()];
+        self.finish(tx, loaded, &Commit { fields, ..Commit::of(&changes, ChangeKind::Updated) })
     }
 
     /// Deletes a document, by a tombstone that merges.
@@ -116,7 +117,8 @@ impl Core {
         let mut loaded = self.find_live(tx, collection, name)?;
         if loaded.schema.is_local() {
             self.behind(tx)?.remove(&loaded.row.key);
-            self.note_event(&loaded.row, ChangeKind::Deleted, false);
+            let device = Some(self.shared.device);
+            self.note_event(&loaded.row, &Commit::of(&[], ChangeKind::Deleted), Vec::new(), device);
             return Ok(tx.remove_document(loaded.row.id)?);
         }
         let edit = self.edit(&loaded.schema, None, &loaded.fields);
@@ -146,6 +148,8 @@ impl Core {
         // Before Automerge works on it for minutes.
         check_size(patch.set.values().map(text_bytes).sum())?;
         check_rules(&loaded, patch)?;
+        let removed = patch.remove.iter().filter_map(|path| path.first());
+        let fields = patch.set.keys().chain(removed).cloned().collect();
         let (patch, local) = loaded.keep(patch);
         let base = base.map(Version::hashes);
         let create = kind == ChangeKind::Created;
@@ -163,7 +167,7 @@ impl Core {
         if !stale {
             loaded.show(&patch);
         }
-        self.finish(tx, loaded, &Commit { stale, local, ..Commit::of(&changes, kind) })
+        self.finish(tx, loaded, &Commit { stale, local, fields, ..Commit::of(&changes, kind) })
     }
 
     pub(super) fn finish(
@@ -197,7 +201,7 @@ impl Core {
 impl<'a> Commit<'a> {
     /// A write of this device.
     pub(super) fn of(changes: &'a [Change], kind: ChangeKind) -> Self {
-        Self { changes, origin: None, stale: false, local: false, kind }
+        Self { changes, origin: None, stale: false, local: false, kind, fields: Vec::new() }
     }
 }
 

@@ -288,8 +288,14 @@ impl Core {
         };
         let key = loaded.row.key;
         let collection = loaded.row.collection.clone();
-        let commit =
-            Commit { changes: &outcome.applied, origin: Some(remote), stale: true, local: false, kind };
+        let commit = Commit {
+            changes: &outcome.applied,
+            origin: Some(remote),
+            stale: true,
+            local: false,
+            kind,
+            fields: Vec::new(),
+        };
         let conflicts = self.commit(tx, loaded, &commit, now)?;
         if let Some(document) = self.in_write.get(&key).map(|loaded| loaded.row.id) {
             if let Some(snapshot) = snapshot {

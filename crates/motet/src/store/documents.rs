@@ -120,10 +120,21 @@ impl Tx<'_> {
         let document = params![row.key.as_bytes(), row.collection, row.name, row.updated_at];
         self.conn.prepare_cached(sql)?.execute(document)?;
         let id = self.conn.last_insert_rowid();
-        let sql = "INSERT INTO projection (document, heads, deleted, conflicts, changes, updated_at, json)
-                   VALUES (?, ?, ?, ?, ?, ?, ?)";
+        let sql = "INSERT INTO projection
+                     (document, collection, name, heads, deleted, conflicts, changes, updated_at, json)
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let heads = row.heads.as_flattened();
-        let shown = params![id, heads, row.deleted, row.conflicts, row.changes, row.updated_at, json];
+        let shown = params![
+            id,
+            row.collection,
+            row.name,
+            heads,
+            row.deleted,
+            row.conflicts,
+            row.changes,
+            row.updated_at,
+            json
+        ];
         self.conn.prepare_cached(sql)?.execute(shown)?;
         Ok(id)
     }
@@ -215,7 +226,7 @@ impl Tx<'_> {
 
     /// Removes a document that never had a change, so that no trace of it is left.
     pub(crate) fn remove_document(&self, document: i64) -> Result<()> {
-        for table in ["behind", "conflict", "local_field", "projection"] {
+        for table in ["behind", "unindexed", "conflict", "local_field", "projection"] {
             let sql = format!("DELETE FROM {table} WHERE document = ?");
             self.conn.prepare_cached(&sql)?.execute([document])?;
         }

@@ -27,6 +27,9 @@ pub enum StorageError {
     /// The replica is shut down.
     #[error("the replica is closed")]
     Closed,
+    /// A query asks for something that cannot be.
+    #[error("the query is not valid: {0}")]
+    Query(String),
     /// Anything else that SQLite reports.
     #[error("the database failed: {0}")]
     Sqlite(Arc<rusqlite::Error>),
@@ -44,6 +47,7 @@ impl StorageError {
             StorageError::Damaged(_) => "storage-damaged",
             StorageError::Newer { .. } => "storage-newer",
             StorageError::Closed => "storage-closed",
+            StorageError::Query(_) => "query-invalid",
             StorageError::Sqlite(_) => "storage-failed",
             StorageError::Io(_) => "storage-io",
         }

@@ -188,6 +188,6 @@ impl Tx<'_> {
     }
 }
 
-fn list_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListRow> {
+pub(super) fn list_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ListRow> {
     Ok(ListRow { name: row.get(0)?, heads: hashes(row.get_ref(1)?.as_blob()?), json: row.get(2)? })
 }

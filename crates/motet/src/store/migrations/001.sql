@@ -52,6 +52,8 @@ CREATE TABLE snapshot (
 -- What reads are served from. Rebuilt from the changes at any time.
 CREATE TABLE projection (
   document INTEGER PRIMARY KEY REFERENCES document (id),
+  collection TEXT NOT NULL,          -- as in `document`, so that lists and indexes need no join
+  name TEXT NOT NULL,
   heads BLOB NOT NULL,               -- 32 bytes each, sorted
   deleted INTEGER NOT NULL,
   conflicts INTEGER NOT NULL,        -- open rows in `conflict`
@@ -60,6 +62,12 @@ CREATE TABLE projection (
   json TEXT NOT NULL,
   purged INTEGER NOT NULL DEFAULT 0  -- 1: gone for good, only id and heads are left
 );
+
+CREATE INDEX projection_name ON projection (collection, name) WHERE deleted = 0;
+
+-- Documents whose words the full-text index does not know as they are now. The index of a collection is the table
+-- "search:NAME"; it holds folded words and no text.
+CREATE TABLE unindexed (document INTEGER PRIMARY KEY REFERENCES document (id));
 
 -- Documents with local changes that `projection` does not show yet. A commit of an existing document writes its change
 -- alone; its projection follows within moments, and before anything is read.

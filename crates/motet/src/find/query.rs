@@ -1,0 +1,192 @@
+//! What is looked for, in what order.
+
+use serde_json::Value as Json;
+
+use crate::limits;
+
+/// Which documents of a collection, in which order, how many.
+///
+/// Fields of nested objects are named with dots: `meta.tempo`. A filter or order that begins with the fields of a
+/// [declared index](crate::Schema::index) is answered from it, whatever the size of the collection.
+///
+/// ```
+/// use motet::{Query, Replica, Schema, field, json};
+/// # let dir = tempfile::tempdir().unwrap();
+/// let replica = Replica::open(dir.path().join("songs.db"))?;
+/// replica.apply_schema(&Schema::new().index("songs", ["category", "title"]))?;
+/// let songs = replica.documents("songs");
+/// songs.insert(&json!({ "title": "Hiʻilawe", "category": "hula", "year": 1902 }))?;
+/// songs.insert(&json!({ "title": "Aloha ʻOe", "category": "hula", "year": 1878 }))?;
+///
+/// let hula = Query::new().filter(field("category").eq("hula")).order_by("title").limit(50);
+/// let titles: Vec<_> = songs.find(&hula)?.iter().map(|song| song["title"].clone()).collect();
+/// assert_eq!(titles, ["Aloha ʻOe", "Hiʻilawe"]);
+/// let old = songs.find(&Query::new().filter(field("year").lt(1900)))?;
+/// assert_eq!(old.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query {
+    pub(crate) filter: Filter,
+    pub(crate) order: Vec<(String, Order)>,
+    pub(crate) limit: u64,
+    pub(crate) offset: u64,
+}
+
+/// Ascending or descending. Missing values and nulls come first when ascending, then numbers, then strings by code point.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Smallest first.
+    #[default]
+    Ascending,
+    /// Largest first.
+    Descending,
+}
+
+/// A condition on a document.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Filter {
+    /// All of these hold; of none, true.
+    All(Vec<Filter>),
+    /// One of these holds.
+    Any(Vec<Filter>),
+    /// This does not hold.
+    Not(Box<Filter>),
+    /// A field compares with a value in this way.
+    Compare(String, Comparison, Json),
+    /// A field is one of these values.
+    In(String, Vec<Json>),
+    /// An array or set contains the value.
+    Contains(String, Json),
+    /// A string begins with this.
+    StartsWith(String, String),
+    /// The document has changes that the active remote does not hold.
+    Pending,
+    /// The document has concurrent values that nobody has settled.
+    Conflicted,
+}
+
+/// How a field compares with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// Equal; null is equal to null and to a missing field.
+    Eq,
+    /// Not equal.
+    Ne,
+    /// Less than.
+    Lt,
+    /// At most.
+    Le,
+    /// Greater than.
+    Gt,
+    /// At least.
+    Ge,
+}
+
+/// A field that a condition is made of; see [`field`].
+#[derive(Clone, Debug)]
+pub struct FieldRef(String);
+
+/// Begins a condition on a field: `field("year").lt(1900)`.
+pub fn field(name: &str) -> FieldRef {
+    FieldRef(name.to_owned())
+}
+
+impl FieldRef {
+    /// Equal to a value; null also for a missing field.
+    pub fn eq(self, value: impl Into<Json>) -> Filter {
+        Filter::Compare(self.0, Comparison::Eq, value.into())
+    }
+
+    /// Not equal to a value.
+    pub fn ne(self, value: impl Into<Json>) -> Filter {
+        Filter::Compare(self.0, Comparison::Ne, value.into())
+    }
+
+    /// Less than a value.
+    pub fn lt(self, value: impl Into<Json>) -> Filter {
+        Filter::Compare(self.0, Comparison::Lt, value.into())
+    }
+
+    /// At most a value.
+    pub fn le(self, value: impl Into<Json>) -> Filter {
+        Filter::Compare(self.0, Comparison::Le, value.into())
+    }
+
+    /// Greater than a value.
+    pub fn gt(self, value: impl Into<Json>) -> Filter {
+        Filter::Compare(self.0, Comparison::Gt, value.into())
+    }
+
+    /// At least a value.
+    pub fn ge(self, value: impl Into<Json>) -> Filter {
+        Filter::Compare(self.0, Comparison::Ge, value.into())
+    }
+
+    /// One of these values.
+    pub fn is_in<V: Into<Json>>(self, values: impl IntoIterator<Item = V>) -> Filter {
+        Filter::In(self.0, values.into_iter().map(Into::into).collect())
+    }
+
+    /// An array or set that contains a value.
+    pub fn contains(self, value: impl Into<Json>) -> Filter {
+        Filter::Contains(self.0, value.into())
+    }
+
+    /// A string that begins with this.
+    pub fn starts_with(self, prefix: &str) -> Filter {
+        Filter::StartsWith(self.0, prefix.to_owned())
+    }
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self { filter: Filter::All(Vec::new()), order: Vec::new(), limit: limits::PAGE_DOCUMENTS, offset: 0 }
+    }
+}
+
+impl Query {
+    /// The first [`PAGE_DOCUMENTS`](crate::limits::PAGE_DOCUMENTS) documents, ordered by id.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a condition: all that were added must hold.
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        match &mut self.filter {
+            Filter::All(all) => all.push(filter),
+            _ => self.filter = Filter::All(vec![self.filter, filter]),
+        }
+        self
+    }
+
+    /// Orders by a field, ascending; called again, documents that are equal so far are ordered by the next one, and at last
+    /// by id.
+    #[must_use]
+    pub fn order_by(self, field: &str) -> Self {
+        self.order(field, Order::Ascending)
+    }
+
+    /// Orders by a field.
+    #[must_use]
+    pub fn order(mut self, field: &str, order: Order) -> Self {
+        self.order.push((field.to_owned(), order));
+        self
+    }
+
+    /// At most so many documents.
+    #[must_use]
+    pub fn limit(mut self, documents: u64) -> Self {
+        self.limit = documents;
+        self
+    }
+
+    /// Leaves out the first so many documents.
+    #[must_use]
+    pub fn offset(mut self, documents: u64) -> Self {
+        self.offset = documents;
+        self
+    }
+}
