@@ -83,6 +83,10 @@ impl<T> Collection<T> {
         Self { replica, name: name.to_owned(), value: PhantomData }
     }
 
+    pub(crate) fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
     /// Name of the collection.
     pub fn name(&self) -> &str {
         &self.name

@@ -12,6 +12,7 @@
 mod chunk;
 mod edit;
 mod genesis;
+mod history;
 mod merge;
 mod read;
 mod text;
@@ -26,6 +27,7 @@ use crate::schema::CollectionSchema;
 pub(crate) use automerge::{Change, ChangeHash};
 pub(crate) use chunk::{ChunkError, check_snapshot, split_changes};
 pub(crate) use edit::{Edit, EditError};
+pub(crate) use history::Deed;
 pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};
 pub(crate) use read::{FieldConflict, Fields};
 

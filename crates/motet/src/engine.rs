@@ -6,6 +6,7 @@
 //! again, with a fresh actor.
 
 mod fields;
+mod history;
 mod lifecycle;
 mod local;
 mod outgoing;
@@ -26,7 +27,7 @@ use crate::limits;
 use crate::schema::{CollectionSchema, Schema};
 use crate::status::StatusBoard;
 use crate::store::{self, DocumentRow, NewConflict, Op, RemoteRow, StorageError, Tx};
-use crate::time::Clock;
+use crate::time::{self, Clock};
 
 pub(crate) use local::{Patch, diff};
 pub use receive::CollectionCounts;
@@ -76,7 +77,7 @@ pub(crate) struct Core {
     unindexed: Option<bool>,
     /// Collections that have a view; `None`: as the file says.
     views: Option<HashSet<String>>,
-    /// Number of the running transaction, for listeners.
+    /// Number of the running write. Grows, also over restarts as long as the machine's clock does.
     transaction: u64,
     /// Documents of the running write, of the running transaction.
     in_write: HashMap<DocumentId, Box<Loaded>>,
@@ -141,7 +142,7 @@ impl Core {
             behind: None,
             unindexed: None,
             views: None,
-            transaction: 1,
+            transaction: time::now_ms().unsigned_abs() * 1_000,
             in_write: HashMap::new(),
             in_transaction: HashMap::new(),
             write_events: Vec::new(),
@@ -372,7 +373,8 @@ impl Core {
             tx.put_local_fields(document, &to_json(&loaded.local)?)?;
         }
         for (number, change) in (first_change..).zip(commit.changes) {
-            tx.insert_change(document, number, change.raw_bytes(), commit.origin)?;
+            let transaction = commit.origin.is_none().then_some(self.transaction as i64);
+            tx.insert_change(document, number, change.raw_bytes(), commit.origin, transaction)?;
         }
         let fresh = if had_conflicts || !conflicts.is_empty() {
             tx.journal_conflicts(document, &conflict_rows(&conflicts)?, now)?
@@ -504,6 +506,7 @@ impl store::Engine for Core {
     }
 
     fn end_write(&mut self, ok: bool) {
+        self.transaction += 1;
         if ok {
             self.in_transaction.extend(self.in_write.drain());
             self.events.append(&mut self.write_events);
@@ -520,7 +523,6 @@ impl store::Engine for Core {
     }
 
     fn end(&mut self, committed: bool) {
-        self.transaction += 1;
         let settings_changed = std::mem::take(&mut self.settings_changed);
         let pending = std::mem::take(&mut self.pending);
         let events = std::mem::take(&mut self.events);
@@ -585,7 +587,7 @@ impl Loaded {
 }
 
 /// Names of the fields that differ.
-fn touched(before: &Fields, after: &Fields) -> Vec<String> {
+pub(crate) fn touched(before: &Fields, after: &Fields) -> Vec<String> {
     let changed = after.iter().filter(|(name, value)| before.get(*name) != Some(value)).map(|(name, _)| name);
     let gone = before.keys().filter(|name| !after.contains_key(*name));
     changed.chain(gone).cloned().collect()

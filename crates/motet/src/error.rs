@@ -88,6 +88,12 @@ pub enum WriteError {
         /// The path given.
         path: String,
     },
+    /// There is no restore point of that name.
+    #[error("there is no restore point {name:?}")]
+    NoRestorePoint {
+        /// The name given.
+        name: String,
+    },
     /// The schema contradicts itself.
     #[error(transparent)]
     Schema(#[from] SchemaError),
@@ -202,6 +208,7 @@ impl WriteError {
             WriteError::Rule { .. } => "write-rule",
             WriteError::Contested { .. } => "write-contested",
             WriteError::NoConflict { .. } => "write-no-conflict",
+            WriteError::NoRestorePoint { .. } => "write-no-restore-point",
             WriteError::Schema(error) => error.code(),
             WriteError::UnknownVersion { .. } => "write-unknown-version",
             WriteError::TooLarge { .. } => "write-too-large",

@@ -25,7 +25,10 @@ pub struct Event {
     pub transaction: u64,
 }
 
-fn as_text<S: serde::Serializer>(device: &Option<DeviceId>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn as_text<S: serde::Serializer>(
+    device: &Option<DeviceId>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     device.as_ref().map(ToString::to_string).serialize(serializer)
 }
 

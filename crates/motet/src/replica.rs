@@ -142,7 +142,7 @@ impl Replica {
         &self,
         write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
     ) -> Result<R, WriteError> {
-        self.run(transacting(write))
+        self.run(move |tx, core| write(&mut Transaction::new(tx, core)))
     }
 
     /// [`transaction`](Self::transaction) that returns at once with a handle, to be awaited or waited on later.
@@ -150,7 +150,8 @@ impl Replica {
         &self,
         write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
     ) -> PendingWrite<R> {
-        PendingWrite::new(self.inner.local.writer.submit(Durability::Full, transacting(write)))
+        let write = whole(move |tx, core: &mut Core| write(&mut Transaction::new(tx, core)));
+        PendingWrite::new(self.inner.local.writer.submit(Durability::Full, write))
     }
 
     /// Events after each commit, from now on. A listener that falls more than
@@ -330,11 +331,11 @@ impl Replica {
         outcome
     }
 
-    fn run<R: Send + 'static>(
+    pub(crate) fn run<R: Send + 'static>(
         &self,
         write: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> + Send + 'static,
     ) -> Result<R, WriteError> {
-        self.inner.local.writer.run(Durability::Full, write)
+        self.inner.local.writer.run(Durability::Full, whole(write))
     }
 
     fn sync(&self) -> std::sync::MutexGuard<'_, Option<SyncHandle>> {
@@ -405,12 +406,12 @@ impl ReplicaBuilder {
     }
 }
 
-/// What runs in the writer for a transaction of the app.
-fn transacting<R>(
-    write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError>,
+/// A write of the app, to its end.
+fn whole<R>(
+    write: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError>,
 ) -> impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> {
     move |tx, core| {
-        let written = write(&mut Transaction::new(tx, core))?;
+        let written = write(tx, core)?;
         core.finish_write(tx)?;
         Ok(written)
     }

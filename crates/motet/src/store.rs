@@ -7,6 +7,7 @@ mod connection;
 mod documents;
 mod error;
 mod finding;
+mod history;
 mod outbox;
 mod readers;
 mod remotes;

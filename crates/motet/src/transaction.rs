@@ -229,6 +229,19 @@ impl<'t> Transaction<'t> {
         self.core.restore(self.tx, collection, id)
     }
 
+    /// Makes a document what it was at a version, by a new change. A deleted document comes back.
+    ///
+    /// # Errors
+    /// [`WriteError::UnknownVersion`] if this device does not hold the version; [`WriteError::NotFound`].
+    pub fn restore_version(
+        &mut self,
+        collection: &str,
+        id: &str,
+        version: &Version,
+    ) -> Result<Version, WriteError> {
+        self.core.restore_version(self.tx, collection, id, version)
+    }
+
     /// Removes a deleted document for good, here and on every device. An edit that another device makes without knowing
     /// of it brings the document back whole.
     ///

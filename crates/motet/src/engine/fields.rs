@@ -98,7 +98,7 @@ impl Core {
         Ok(loaded)
     }
 
-    fn finish_field(
+    pub(super) fn finish_field(
         &mut self,
         tx: Tx<'_>,
         mut loaded: Box<Loaded>,

@@ -137,7 +137,7 @@ impl Core {
         found.ok_or_else(|| not_found(collection, name))
     }
 
-    fn write(
+    pub(super) fn write(
         &mut self,
         tx: Tx<'_>,
         mut loaded: Box<Loaded>,

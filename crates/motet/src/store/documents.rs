@@ -162,13 +162,14 @@ impl Tx<'_> {
         number: i64,
         bytes: &[u8],
         origin: Option<i64>,
+        transaction: Option<i64>,
     ) -> Result<()> {
         if number > MOST_CHANGES {
             return Err(StorageError::Damaged(format!("a document has more than {MOST_CHANGES} changes")));
         }
-        let sql = "INSERT INTO change (id, bytes, origin) VALUES (?, ?, ?)";
+        let sql = "INSERT INTO change (id, bytes, origin, tx) VALUES (?, ?, ?, ?)";
         let id = change_id(document, number);
-        self.conn.prepare_cached(sql)?.execute(params![id, bytes, origin])?;
+        self.conn.prepare_cached(sql)?.execute(params![id, bytes, origin, transaction])?;
         Ok(())
     }
 

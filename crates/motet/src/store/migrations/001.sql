@@ -39,8 +39,21 @@ CREATE TABLE document (
 CREATE TABLE change (
   id INTEGER PRIMARY KEY,
   bytes BLOB NOT NULL,
-  origin INTEGER                     -- the remote it came from; NULL: made here
+  origin INTEGER,                    -- the remote it came from; NULL: made here
+  tx INTEGER                         -- number of the transaction that made it here
 );
+
+-- Undos and redos: transaction `tx` took `target` back, or did it again.
+CREATE TABLE undo (tx INTEGER PRIMARY KEY, target INTEGER NOT NULL, is_redo INTEGER NOT NULL);
+
+-- Named states of all documents that were there.
+CREATE TABLE restore_point (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_at INTEGER NOT NULL);
+CREATE TABLE restore_point_document (
+  point INTEGER NOT NULL REFERENCES restore_point (id),
+  document INTEGER NOT NULL REFERENCES document (id),
+  heads BLOB NOT NULL,
+  PRIMARY KEY (point, document)
+) WITHOUT ROWID;
 
 CREATE TABLE snapshot (
   document INTEGER PRIMARY KEY REFERENCES document (id),

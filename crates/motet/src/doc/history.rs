@@ -1,0 +1,69 @@
+//! What was made when, by whom.
+
+use std::collections::HashSet;
+
+use automerge::ChangeHash;
+use motet_proto::DeviceId;
+
+use super::{Document, PURGE, RESTORE, TOMBSTONE};
+
+/// One change, as the history tells of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    pub(crate) hash: ChangeHash,
+    pub(crate) deps: Vec<ChangeHash>,
+    pub(crate) device: Option<DeviceId>,
+    /// Seconds since 1970, by the clock of that device.
+    pub(crate) time: i64,
+    pub(crate) message: Option<String>,
+    pub(crate) deed: Deed,
+}
+
+/// What a change does to its document as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Edit,
+    Delete,
+    Restore,
+    /// Makes a container, alike on every device; part of the edit that follows.
+    Genesis,
+}
+
+impl Document {
+    /// All changes, each after those it depends on.
+    pub(crate) fn made(&self) -> Vec<Made> {
+        let metas = self.am.get_changes_meta(&[]);
+        metas
+            .into_iter()
+            .map(|meta| {
+                let deed = match meta.message.as_deref() {
+                    Some(TOMBSTONE | PURGE) => Deed::Delete,
+                    Some(RESTORE) => Deed::Restore,
+                    _ if meta.timestamp == 0 && meta.author.is_none() => Deed::Genesis,
+                    _ => Deed::Edit,
+                };
+                let author = meta.author.or_else(|| self.am.get_author_for_actor(&meta.actor));
+                Made {
+                    hash: meta.hash,
+                    deps: meta.deps,
+                    device: author.and_then(|author| DeviceId::from_slice(author.as_bytes())),
+                    time: meta.timestamp,
+                    message: meta.message.filter(|_| deed == Deed::Edit).map(|text| text.into_owned()),
+                    deed,
+                }
+            })
+            .collect()
+    }
+
+    /// The state before some changes of this document and the state after them.
+    pub(crate) fn around(&self, changes: &HashSet<ChangeHash>) -> (Vec<ChangeHash>, Vec<ChangeHash>) {
+        let made: Vec<Made> = self.made().into_iter().filter(|made| changes.contains(&made.hash)).collect();
+        let deps: HashSet<ChangeHash> = made.iter().flat_map(|made| made.deps.iter().copied()).collect();
+        let mut before: Vec<_> = deps.iter().filter(|dep| !changes.contains(*dep)).copied().collect();
+        let mut after: Vec<_> =
+            made.iter().map(|made| made.hash).filter(|hash| !deps.contains(hash)).collect();
+        before.sort_unstable();
+        after.sort_unstable();
+        (before, after)
+    }
+}

@@ -1,0 +1,168 @@
+//! What was, and going back to it: versions, undo, restore points.
+
+use motet::{FieldKind, Replica, RevisionKind, Schema, Version, WriteError};
+use motet_tests::{TestRelay, sync};
+use serde_json::json;
+
+fn open(dir: &std::path::Path, name: &str) -> Replica {
+    let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
+    let schema = Schema::new()
+        .text("songs", "lyrics")
+        .field("songs", "plays", FieldKind::Counter)
+        .field("songs", "tags", FieldKind::Set)
+        .field("songs", "verses", FieldKind::List);
+    replica.apply_schema(&schema).unwrap();
+    replica
+}
+
+#[test]
+fn the_history_tells_who_did_what_and_every_version_can_be_seen_and_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (open(dir.path(), "Keola"), open(dir.path(), "Leilani"));
+    let songs = a.documents("songs");
+    songs.put("1", &json!({ "title": "Hiʻilawe", "lyrics": "Kūmaka ka ʻikena\n" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    b.transaction(|tx| {
+        tx.set_message("second verse");
+        tx.splice_text("songs", "1", "lyrics", 17, 0, "Ka papa lohi mai\n")?;
+        tx.set("songs", "1", &json!({ "key": "F" }))
+    })
+    .unwrap();
+    sync(&b, &relay.url());
+    sync(&a, &relay.url());
+    songs.delete("1").unwrap();
+    songs.restore("1").unwrap();
+    songs.set("1", &json!({ "title": null })).unwrap();
+
+    let history = songs.history("1", 50).unwrap();
+    let told: Vec<_> = history
+        .iter()
+        .map(|step| {
+            (step.kind, step.device_name.as_deref().unwrap(), step.fields.join(","), step.message.as_deref())
+        })
+        .collect();
+    let verse = Some("second verse");
+    assert_eq!(
+        told,
+        [
+            (RevisionKind::Updated, "Keola", "title".into(), None),
+            (RevisionKind::Restored, "Keola", String::new(), None),
+            (RevisionKind::Deleted, "Keola", String::new(), None),
+            (RevisionKind::Updated, "Leilani", "key".into(), verse),
+            (RevisionKind::Updated, "Leilani", "lyrics".into(), verse),
+            (RevisionKind::Created, "Keola", "lyrics,title".into(), None),
+        ]
+    );
+    assert!(history.iter().all(|step| step.time > 1_700_000_000));
+    assert_eq!(songs.history("1", 2).unwrap(), history[..2]);
+    let first = &history[5].version;
+    assert_eq!(songs.at("1", first).unwrap(), json!({ "title": "Hiʻilawe", "lyrics": "Kūmaka ka ʻikena\n" }));
+    let diff = songs.diff("1", first, &history[3].version).unwrap();
+    let fields: Vec<_> = diff.iter().map(|diff| diff.field.as_str()).collect();
+    assert_eq!(fields, ["key", "lyrics"]);
+    assert_eq!((&diff[0].before, &diff[0].after), (&None, &Some(json!("F"))));
+
+    songs.restore_version("1", first).unwrap();
+    let now = json!({ "id": "1", "title": "Hiʻilawe", "lyrics": "Kūmaka ka ʻikena\n" });
+    assert_eq!(songs.get("1").unwrap().unwrap().value, now);
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    assert_eq!(b.documents("songs").get("1").unwrap().unwrap().value, now);
+    let nowhere: Version = "00".repeat(32).parse().unwrap();
+    assert!(matches!(songs.at("1", &nowhere), Err(WriteError::UnknownVersion { .. })));
+    assert!(matches!(songs.history("2", 1), Err(WriteError::NotFound { .. })));
+}
+
+#[test]
+fn undo_takes_back_what_this_device_did_and_nothing_that_others_did_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+    let songs = a.documents("songs");
+    let song = json!({ "title": "t0", "key": "C", "lyrics": "one\ntwo\n", "plays": 5, "tags": ["x"],
+        "verses": [1, 2], "meta": { "tempo": 90, "bars": 4 } });
+    songs.put("1", &song).unwrap();
+    songs.put("2", &json!({ "title": "other" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    let before = songs.get("1").unwrap().unwrap().value;
+    a.transaction(|tx| {
+        tx.set(
+            "songs",
+            "1",
+            &json!({ "title": "t1", "key": "D", "lyrics": "one\nmine\ntwo\n", "plays": 8,
+            "tags": ["x", "y"], "verses": [1, 9, 2], "meta": { "tempo": 60, "bars": 8 }, "new": true }),
+        )?;
+        tx.delete("songs", "2")?;
+        Ok(())
+    })
+    .unwrap();
+    let after = songs.get("1").unwrap().unwrap().value;
+    assert!(a.undo().unwrap());
+    assert_eq!(songs.get("1").unwrap().unwrap().value, before);
+    assert!(songs.get("2").unwrap().is_some());
+    assert!(a.redo().unwrap());
+    assert_eq!(songs.get("1").unwrap().unwrap().value, after);
+    assert!(songs.get("2").unwrap().is_none());
+    assert!(!a.redo().unwrap());
+    // Another device builds on it; then it is taken back.
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    b.documents("songs")
+        .set(
+            "1",
+            &json!({ "key": "G", "lyrics": "one\nmine\ntwo\ntheirs\n", "plays": 10, "tags": ["x", "y", "z"],
+            "verses": [1, 9, 2, 3], "meta": { "bars": 16 } }),
+        )
+        .unwrap();
+    sync(&b, &relay.url());
+    sync(&a, &relay.url());
+    assert!(a.undo().unwrap());
+    let expected = json!({ "id": "1", "title": "t0", "key": "G", "lyrics": "one\ntwo\ntheirs\n", "plays": 7,
+        "tags": ["x", "z"], "verses": [1, 2, 3], "meta": { "tempo": 90, "bars": 16 } });
+    assert_eq!(songs.get("1").unwrap().unwrap().value, expected);
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    assert_eq!(b.documents("songs").get("1").unwrap().unwrap().value, expected);
+    // It reaches back over a restart, down to the creation; what others wrote is not this device's to undo.
+    drop(a);
+    let a = open(dir.path(), "a");
+    let songs = a.documents("songs");
+    assert!(a.undo().unwrap() && a.undo().unwrap());
+    assert!(songs.get("1").unwrap().is_none() && songs.get("2").unwrap().is_none());
+    assert!(!a.undo().unwrap());
+    assert!(a.redo().unwrap());
+    assert_eq!(songs.get("1").unwrap().unwrap()["title"], "t0");
+    // A new write ends the redos.
+    songs.set("1", &json!({ "title": "t2" })).unwrap();
+    assert!(!a.redo().unwrap());
+}
+
+#[test]
+fn a_restore_point_brings_all_documents_back_or_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = open(dir.path(), "a");
+    let songs = a.documents("songs");
+    for id in ["1", "2", "3"] {
+        songs.put(id, &json!({ "title": id, "lyrics": "ʻekahi\n" })).unwrap();
+    }
+    a.create_restore_point("before the concert").unwrap();
+    songs.set("1", &json!({ "title": "changed" })).unwrap();
+    songs.splice_text("2", "lyrics", 0, 0, "changed ").unwrap();
+    songs.delete("3").unwrap();
+    songs.put("4", &json!({ "title": "new" })).unwrap();
+    assert_eq!(a.restore_points().unwrap()[0].name, "before the concert");
+    assert_eq!(a.restore_point("before the concert", Some(("songs", "1"))).unwrap(), 1);
+    assert_eq!(songs.get("1").unwrap().unwrap()["title"], "1");
+    assert_eq!(songs.get("2").unwrap().unwrap()["lyrics"], "changed ʻekahi\n");
+    a.restore_point("before the concert", None).unwrap();
+    let titles: Vec<_> = songs.list().unwrap().iter().map(|song| song["title"].clone()).collect();
+    assert_eq!(titles, ["1", "2", "3"]);
+    assert_eq!(songs.get("2").unwrap().unwrap()["lyrics"], "ʻekahi\n");
+    assert_eq!(songs.trash().unwrap().len(), 1);
+    assert!(matches!(a.restore_point("never", None), Err(WriteError::NoRestorePoint { .. })));
+    assert!(a.remove_restore_point("before the concert").unwrap());
+    assert!(!a.remove_restore_point("before the concert").unwrap());
+}
