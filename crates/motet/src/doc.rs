@@ -9,6 +9,7 @@
 //! merge     foreign changes, on a clone, with panics caught
 //! ```
 
+mod adopt;
 mod chunk;
 mod edit;
 mod genesis;

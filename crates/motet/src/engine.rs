@@ -5,6 +5,8 @@
 //! place, and put back only when its rows are committed; after any failure it is simply gone and will be loaded
 //! again, with a fresh actor.
 
+mod adopt;
+mod care;
 mod fields;
 mod history;
 mod lifecycle;
@@ -29,6 +31,8 @@ use crate::status::StatusBoard;
 use crate::store::{self, DocumentRow, NewConflict, Op, RemoteRow, StorageError, Tx};
 use crate::time::{self, Clock};
 
+pub(crate) use adopt::Adopted;
+pub(crate) use care::{Examined, examine};
 pub(crate) use local::{Patch, diff};
 pub use receive::CollectionCounts;
 pub(crate) use receive::{Incoming, Received, prepare};

@@ -37,12 +37,14 @@
 //! **Architecture invariants:** only `store` knows SQLite and only `doc` knows Automerge; reads never load a
 //! document; memory never holds a change that disk lacks; nothing is sent before it is on disk here.
 
+mod care;
 mod collection;
 mod conflicts;
 mod doc;
 mod engine;
 mod error;
 mod events;
+mod exchange;
 mod find;
 mod history;
 pub mod limits;
@@ -54,11 +56,13 @@ mod sync;
 mod time;
 mod transaction;
 
+pub use care::{Problem, ProblemKind, RepairReport, VerifyReport};
 pub use collection::{Collection, Record, Trashed};
 pub use conflicts::{Conflict, Resolution};
 pub use engine::CollectionCounts;
 pub use error::{OpenError, ReadError, SyncError, WriteError};
 pub use events::{ChangeKind, Event};
+pub use exchange::{AdoptSummary, Adoption, ChangeLogSummary};
 pub use find::query::{Comparison, FieldRef};
 pub use find::{Filter, Hit, LiveQuery, Order, Query, Snippet, field};
 pub use history::{FieldDiff, RestorePoint, Revision, RevisionKind};

@@ -34,6 +34,12 @@ pub const SEARCH_WORDS: usize = 16;
 /// Words before and after a match in a snippet.
 pub const SNIPPET_WORDS: usize = 8;
 
+/// Adopted rows in one transaction.
+pub const ADOPTED_ROWS: usize = 500;
+
+/// Documents that are verified on one view of the file. Bounds how long a reader keeps the log from being reset.
+pub const VERIFIED_DOCUMENTS: usize = 100;
+
 /// Changes after the snapshot from which a load writes a new snapshot. Loading changes costs about 10 us each.
 pub const SNAPSHOT_AFTER_CHANGES: usize = 256;
 

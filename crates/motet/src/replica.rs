@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::collection::Collection;
 use crate::conflicts::Conflict;
-use crate::engine::{Core, Shared};
+use crate::engine::{Core, Schemas, Shared};
 use crate::error::{OpenError, ReadError, SyncError, WriteError};
 use crate::events::Event;
 use crate::limits;
@@ -316,6 +316,10 @@ impl Replica {
             self.inner.local.writer.run::<_, StorageError>(Durability::Normal, index)?;
         }
         Ok(())
+    }
+
+    pub(crate) fn schemas(&self) -> Schemas {
+        self.inner.local.shared.schemas()
     }
 
     pub(crate) fn list<E: From<StorageError>>(

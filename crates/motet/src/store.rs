@@ -3,6 +3,7 @@
 //! One connection writes and groups what waits into one transaction ([`writer`]); readers have connections of their
 //! own ([`readers`]). WAL, `synchronous=FULL` for anything a caller waits for.
 
+mod care;
 mod connection;
 mod documents;
 mod error;
@@ -13,6 +14,7 @@ mod readers;
 mod remotes;
 mod writer;
 
+pub(crate) use care::foreign_rows;
 pub(crate) use connection::{backup, open};
 pub(crate) use documents::{DocumentRow, NewConflict, StoredConflict, change_id};
 pub use error::StorageError;

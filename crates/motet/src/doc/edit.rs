@@ -10,8 +10,8 @@ use automerge::{AutomergeError, Change, ChangeHash, ObjId, PatchLog, ROOT, ReadD
 use motet_proto::DeviceId;
 use serde_json::Value as Json;
 
-pub(super) use self::plan::fill_list;
 use self::plan::{Op, carry_out, splice_all};
+pub(super) use self::plan::{fill_list, put_field};
 use super::genesis::{self, Container};
 use super::read::{Fields, Reader, element_key};
 use super::{Document, PURGE, RESTORE, TOMBSTONE, text};

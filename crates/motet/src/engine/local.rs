@@ -207,7 +207,7 @@ impl<'a> Commit<'a> {
 
 impl Loaded {
     /// Takes up those fields of a patch that stay on this device. Returns the rest, and whether there were any.
-    fn keep(&mut self, patch: &Patch) -> (Patch, bool) {
+    pub(super) fn keep(&mut self, patch: &Patch) -> (Patch, bool) {
         if !self.schema.has_local() {
             return (patch.clone(), false);
         }
@@ -317,7 +317,7 @@ pub(super) fn not_found(collection: &str, name: &str) -> WriteError {
     WriteError::NotFound { collection: collection.to_owned(), id: name.to_owned() }
 }
 
-fn check_name(name: &str) -> Result<(), WriteError> {
+pub(super) fn check_name(name: &str) -> Result<(), WriteError> {
     let fits = (1..=proto::NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
     if fits { Ok(()) } else { Err(WriteError::BadName { name: name.chars().take(80).collect() }) }
 }

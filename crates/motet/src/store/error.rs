@@ -62,6 +62,9 @@ impl StorageError {
 impl From<rusqlite::Error> for StorageError {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode::*;
+        if let rusqlite::Error::InvalidColumnType(..) = error {
+            return StorageError::Damaged(error.to_string());
+        }
         match error.sqlite_error_code() {
             Some(DiskFull) => StorageError::DiskFull,
             Some(DatabaseBusy | DatabaseLocked) => StorageError::Busy,

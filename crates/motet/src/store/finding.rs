@@ -329,7 +329,7 @@ fn search_table(collection: &str) -> String {
     identifier(&format!("search:{collection}"))
 }
 
-fn identifier(name: &str) -> String {
+pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -225,3 +225,12 @@ fn scalar_of(value: &Json) -> ScalarValue {
         Json::Null | Json::Array(_) | Json::Object(_) => ScalarValue::Null,
     }
 }
+
+/// Puts a field of the document itself.
+pub(in crate::doc) fn put_field(
+    tx: &mut Transaction<'_>,
+    name: &str,
+    value: &Json,
+) -> Result<(), AutomergeError> {
+    put(tx, &automerge::ROOT, name, value)
+}

@@ -1,0 +1,117 @@
+//! Looking after the file: is everything in it what it should be, and if not, making it so.
+
+use serde::Serialize;
+
+use crate::engine::{Examined, examine};
+use crate::error::{ReadError, WriteError};
+use crate::limits;
+use crate::replica::Replica;
+
+/// What [`Replica::verify`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// Documents looked at.
+    pub documents: u64,
+    /// What is not as it should be; empty is good.
+    pub problems: Vec<Problem>,
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Collection of the document; `None` if it is about the whole file.
+    pub collection: Option<String>,
+    /// Id of the document; `None` if it is about the whole file.
+    pub id: Option<String>,
+    /// What is damaged.
+    pub kind: ProblemKind,
+    /// More about it, for a person.
+    pub detail: String,
+}
+
+/// What is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProblemKind {
+    /// The database file itself.
+    File,
+    /// Changes that cannot be read, or some that are missing. Repaired by what the relay holds.
+    Changes,
+    /// A saved document that speeds up loading. Repaired from the changes.
+    Snapshot,
+    /// What reads are served from. Repaired from the changes.
+    Projection,
+}
+
+/// What [`Replica::repair`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RepairReport {
+    /// What was not as it should be.
+    pub problems: Vec<Problem>,
+    /// Documents of which something was lost here: with the next sync everything the relay holds is read again.
+    pub fetched_again: u64,
+}
+
+impl Replica {
+    /// Looks at the whole file: the database, each document's changes, snapshot and projection. Takes about as long as
+    /// loading every document; other work goes on meanwhile.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read at all.
+    pub fn verify(&self) -> Result<VerifyReport, ReadError> {
+        let mut report = VerifyReport::default();
+        for detail in self.read(|tx| tx.integrity())? {
+            report.problems.push(Problem { collection: None, id: None, kind: ProblemKind::File, detail });
+        }
+        let schemas = self.schemas();
+        let mut after = 0;
+        loop {
+            let examined = self.read(|tx| {
+                let ids = tx.document_ids_after(after, limits::VERIFIED_DOCUMENTS)?;
+                ids.into_iter().map(|id| Ok((id, examine(tx, &schemas, id)?))).collect::<Result<Vec<_>, _>>()
+            })?;
+            let Some((last, _)) = examined.last() else { return Ok(report) };
+            after = *last;
+            for (_, examined) in examined {
+                report.documents += 1;
+                report.problems.extend(examined.into_iter().flat_map(Examined::into_problems));
+            }
+        }
+    }
+
+    /// Repairs what [`verify`](Self::verify) finds: projections, snapshots and the full-text index are made anew. Changes
+    /// that are damaged are dropped with those that build on them, and with the next sync everything the relay holds is read
+    /// again; whatever it does not hold of them is lost.
+    ///
+    /// # Errors
+    /// [`WriteError`]; documents repaired until then stay repaired.
+    pub fn repair(&self) -> Result<RepairReport, WriteError> {
+        let found = self.verify().map_err(|error| match error {
+            ReadError::Storage(error) => WriteError::Storage(error),
+            ReadError::Shape { reason, .. } => WriteError::BadValue { reason },
+        })?;
+        let mut report = RepairReport { problems: found.problems, fetched_again: 0 };
+        for problem in &report.problems {
+            if let (Some(collection), Some(id)) = (problem.collection.clone(), problem.id.clone()) {
+                let lost = problem.kind == ProblemKind::Changes;
+                self.run(move |tx, core| Ok(core.repair(tx, &collection, &id, lost)?))?;
+                report.fetched_again += u64::from(lost);
+            }
+        }
+        self.run(|tx, core| Ok(core.rebuild_search(tx)?))?;
+        Ok(report)
+    }
+}
+
+impl Examined {
+    fn into_problems(self) -> Vec<Problem> {
+        let Self { collection, name, found } = self;
+        let problem = |(kind, detail)| Problem {
+            collection: Some(collection.clone()),
+            id: Some(name.clone()),
+            kind,
+            detail,
+        };
+        found.into_iter().map(problem).collect()
+    }
+}

@@ -1,0 +1,131 @@
+//! Looking at the file itself, and taking damaged parts out of it.
+
+use std::path::Path;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use serde_json::{Map, Value as Json};
+
+use super::documents::{MOST_CHANGES, change_id};
+use super::{Result, StorageError, Tx};
+
+/// A document as a change log tells of it.
+#[derive(Debug)]
+pub(crate) struct ChangedRow {
+    pub(crate) collection: String,
+    pub(crate) name: String,
+    pub(crate) deleted: bool,
+    pub(crate) updated_at: i64,
+    pub(crate) json: String,
+}
+
+impl Tx<'_> {
+    /// What SQLite finds wrong with the file.
+    pub(crate) fn integrity(&self) -> Result<Vec<String>> {
+        let mut statement = self.conn.prepare("PRAGMA integrity_check")?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+        let lines = rows.collect::<std::result::Result<Vec<_>, _>>()?;
+        Ok(lines.into_iter().filter(|line| line != "ok").collect())
+    }
+
+    pub(crate) fn document_ids_after(&self, after: i64, limit: usize) -> Result<Vec<i64>> {
+        let sql = "SELECT id FROM document WHERE id > ? ORDER BY id LIMIT ?";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([after, limit as i64], |row| row.get(0))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// What the projection shows of a document.
+    pub(crate) fn shown(&self, document: i64) -> Result<Option<String>> {
+        let sql = "SELECT json FROM projection WHERE document = ?";
+        Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
+    }
+
+    pub(crate) fn change_rows(&self, document: i64) -> Result<Vec<(i64, Vec<u8>)>> {
+        let sql = "SELECT id, bytes FROM change WHERE id BETWEEN ? AND ? ORDER BY id";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let range = [change_id(document, 0), change_id(document, MOST_CHANGES)];
+        let rows = statement.query_map(range, |row| {
+            // Whatever stands there, so that it can be told to be damaged.
+            Ok((row.get(0)?, row.get_ref(1)?.as_bytes_or_null().ok().flatten().unwrap_or_default().to_vec()))
+        })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    pub(crate) fn drop_change(&self, id: i64) -> Result<()> {
+        self.conn.prepare_cached("DELETE FROM change WHERE id = ?")?.execute([id])?;
+        Ok(())
+    }
+
+    pub(crate) fn drop_snapshot(&self, document: i64) -> Result<()> {
+        self.conn.prepare_cached("DELETE FROM snapshot WHERE document = ?")?.execute([document])?;
+        Ok(())
+    }
+
+    /// Every remote is read from the start with the next session.
+    pub(crate) fn forget_positions(&self) -> Result<()> {
+        self.conn.prepare_cached("UPDATE remote SET position = NULL")?.execute([])?;
+        Ok(())
+    }
+
+    pub(crate) fn drop_search_tables(&self) -> Result<()> {
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL TABLE%'
+                   AND name GLOB 'search:*'";
+        let mut statement = self.conn.prepare(sql)?;
+        let names = statement.query_map([], |row| row.get(0))?;
+        for name in names.collect::<std::result::Result<Vec<String>, _>>()? {
+            self.conn.execute_batch(&format!("DROP TABLE {}", super::finding::identifier(&name)))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn mark_all_unindexed(&self) -> Result<()> {
+        let sql = "INSERT OR IGNORE INTO unindexed (document) SELECT id FROM document";
+        self.conn.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    }
+
+    /// Documents that changed here after `since`, oldest first.
+    pub(crate) fn changed_since(&self, since: i64) -> Result<Vec<ChangedRow>> {
+        let sql = "SELECT collection, name, deleted, updated_at, json FROM projection
+                   WHERE updated_at > ? AND purged = 0 ORDER BY updated_at, document";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([since], |row| {
+            Ok(ChangedRow {
+                collection: row.get(0)?,
+                name: row.get(1)?,
+                deleted: row.get(2)?,
+                updated_at: row.get(3)?,
+                json: row.get(4)?,
+            })
+        })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+}
+
+/// The rows of a table in a database of another app, which is only read.
+pub(crate) fn foreign_rows(database: &Path, table: &str) -> Result<Vec<Map<String, Json>>> {
+    let conn = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .map_err(|e| StorageError::Io(format!("{}: {e}", database.display())))?;
+    let sql = format!("SELECT * FROM {}", super::finding::identifier(table));
+    let mut statement =
+        conn.prepare(&sql).map_err(|e| StorageError::Io(format!("{}: {e}", database.display())))?;
+    let names: Vec<String> = statement.column_names().map(Into::into).collect();
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut fields = Map::new();
+        for (i, name) in names.iter().enumerate() {
+            let value = match row.get_ref(i)? {
+                ValueRef::Null => Json::Null,
+                ValueRef::Integer(n) => n.into(),
+                ValueRef::Real(n) => n.into(),
+                ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
+                ValueRef::Blob(bytes) => bytes.iter().copied().map(Json::from).collect(),
+            };
+            fields.insert(name.clone(), value);
+        }
+        found.push(fields);
+    }
+    Ok(found)
+}

@@ -1,0 +1,137 @@
+//! In and out: rows of another database, change logs; and looking after the file.
+
+use motet::{Adoption, FieldKind, ProblemKind, Replica, Schema, WriteError};
+use motet_tests::{TestRelay, device, sync};
+use serde_json::json;
+
+fn legacy(path: &std::path::Path, title: &str, updated_at: &str) {
+    let conn = rusqlite::Connection::open(path).unwrap();
+    conn.execute_batch(
+        "CREATE TABLE IF NOT EXISTS songs (id INTEGER PRIMARY KEY, title TEXT, lyrics TEXT, genre_id INTEGER, bpm REAL,
+           api_key TEXT, created_at TEXT, updated_at TEXT, deleted_at TEXT);
+         DELETE FROM songs;",
+    )
+    .unwrap();
+    let sql =
+        "INSERT INTO songs VALUES (1, ?1, 'Kūmaka ka ʻikena\n', 4, 90.5, 's3cr3t', '2024-05-01', ?2, NULL),
+               (2, 'gone', '', 4, 1, '', '2024-05-01', ?2, '2025-01-01')";
+    conn.execute(sql, [title, updated_at]).unwrap();
+}
+
+#[test]
+fn two_devices_adopt_the_same_rows_without_duplicates_and_the_later_row_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let open = |name: &str| {
+        let replica =
+            Replica::builder(dir.path().join(format!("{name}.db"))).device_name(name).open().unwrap();
+        replica.apply_schema(&Schema::new().text("songs", "lyrics")).unwrap();
+        replica
+    };
+    let (a, b) = (open("a"), open("b"));
+    let adoption = Adoption {
+        prefix: "home-".into(),
+        references: vec!["genre_id".into()],
+        exclude: vec!["api_key".into()],
+        ..Adoption::default()
+    };
+    let old = dir.path().join("legacy.db");
+    legacy(&old, "Hiʻilawe", "2025-01-03T10:00:00Z");
+    let summary = a.adopt_sqlite(&old, "songs", "songs", &adoption).unwrap();
+    assert_eq!((summary.new, summary.passed_over), (1, 1));
+    b.adopt_sqlite(&old, "songs", "songs", &adoption).unwrap();
+    assert_eq!(b.adopt_sqlite(&old, "songs", "songs", &adoption).unwrap().unchanged, 1);
+    // An edit on one device is not fought by the adoption on the other.
+    a.documents("songs").set("home-1", &json!({ "title": "Hiʻilawe (hula)" })).unwrap();
+    for replica in [&a, &b, &a] {
+        sync(replica, &relay.url());
+    }
+    let song = json!({ "id": "home-1", "title": "Hiʻilawe (hula)", "lyrics": "Kūmaka ka ʻikena\n", "genre_id": "home-4",
+        "bpm": 90.5, "created_at": "2024-05-01", "updated_at": "2025-01-03T10:00:00Z" });
+    for replica in [&a, &b] {
+        assert_eq!(replica.documents("songs").get("home-1").unwrap().unwrap().value, song);
+        assert_eq!(replica.counts().unwrap().conflicts, 0);
+    }
+    // The old app went on meanwhile on two devices: the later row wins, the other stands in the journal.
+    let (c, d) = (open("c"), open("d"));
+    legacy(&old, "earlier", "2025-02-01 09:00:00");
+    c.adopt_sqlite(&old, "songs", "later", &adoption).unwrap();
+    legacy(&old, "later", "2025-02-01T10:00:00.5Z");
+    d.adopt_sqlite(&old, "songs", "later", &adoption).unwrap();
+    for replica in [&d, &c, &d] {
+        sync(replica, &relay.url());
+    }
+    for replica in [&c, &d] {
+        assert_eq!(replica.documents("later").get("home-1").unwrap().unwrap()["title"], "later");
+        let conflicts = replica.conflicts("later", "home-1").unwrap();
+        assert!(conflicts.iter().any(|c| c.path == "/title" && c.loser == "earlier"));
+    }
+    assert!(matches!(a.adopt_sqlite(&old, "nothing", "songs", &adoption), Err(WriteError::Storage(_))));
+    let bad = a.adopt("songs", vec![json!({ "id": 1, "updated_at": "soon" })], &adoption).unwrap_err();
+    assert!(bad.to_string().contains("row 1: \"updated_at\": \"soon\" is no time"), "{bad}");
+}
+
+#[test]
+fn a_change_log_goes_out_and_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    a.apply_schema(&Schema::new().field("config", "secret", FieldKind::Local).local("keys")).unwrap();
+    a.documents("pieces").put("1", &json!({ "title": "Hiʻilawe" })).unwrap();
+    a.documents("pieces").put("2", &json!({ "title": "gone" })).unwrap();
+    a.documents("pieces").delete("2").unwrap();
+    a.documents("config").put("theme", &json!({ "value": "dark", "secret": "s3cr3t" })).unwrap();
+    a.documents("keys").put("k", &json!({ "value": "s3cr3t" })).unwrap();
+    let log = a.export_change_log(0).unwrap();
+    assert_eq!(log["device_id"], a.device_id().to_string());
+    assert_eq!(log["config"], json!([{ "key": "theme", "value": "dark" }]));
+    assert_eq!(
+        log["changes"]["pieces"],
+        json!([{ "op": "upsert", "id": "1", "data": { "title": "Hiʻilawe" } }, { "op": "delete", "id": "2" }])
+    );
+    assert!(!log.to_string().contains("s3cr3t"));
+    b.documents("pieces").put("2", &json!({ "title": "here" })).unwrap();
+    let summary = b.import_change_log(&log).unwrap();
+    assert_eq!((summary.upserted, summary.deleted, summary.missing), (2, 1, 0));
+    assert_eq!(b.documents("pieces").get("1").unwrap().unwrap()["title"], "Hiʻilawe");
+    assert_eq!(b.documents("config").get("theme").unwrap().unwrap()["value"], "dark");
+    let later = log["timestamp"].as_i64().unwrap();
+    assert_eq!(a.export_change_log(later).unwrap()["changes"], json!({}));
+    let bad = json!({ "changes": { "pieces": [{ "op": "merge", "id": 1 }] } });
+    let error = b.import_change_log(&bad).unwrap_err();
+    assert!(error.to_string().contains("entry 1 of pieces: unknown variant `merge`"), "{error}");
+}
+
+#[test]
+fn damage_is_found_named_and_repaired() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    let pieces = a.documents("pieces");
+    for id in ["1", "2", "3"] {
+        pieces.put(id, &json!({ "title": id, "lyrics": "ʻekahi\n" })).unwrap();
+        pieces.splice_text(id, "lyrics", 0, 0, "ʻelua\n").unwrap();
+    }
+    sync(&a, &relay.url());
+    let clean = a.verify().unwrap();
+    assert_eq!((clean.documents, clean.problems.len()), (3, 0));
+    drop((pieces, a));
+    let conn = rusqlite::Connection::open(dir.path().join("a.db")).unwrap();
+    conn.execute("UPDATE projection SET json = '{\"title\":\"lie\"}' WHERE name = '1'", []).unwrap();
+    let damage =
+        "UPDATE change SET bytes = x'00' || substr(bytes, 2) WHERE id = (SELECT MAX(c.id) FROM change c
+                  JOIN document d ON d.id = c.id >> 24 WHERE d.name = '2')";
+    conn.execute(damage, []).unwrap();
+    drop(conn);
+    let a = Replica::open(dir.path().join("a.db")).unwrap();
+    let found: Vec<_> =
+        a.verify().unwrap().problems.into_iter().map(|problem| (problem.id.unwrap(), problem.kind)).collect();
+    assert_eq!(found, [("1".into(), ProblemKind::Projection), ("2".into(), ProblemKind::Changes)]);
+    let report = a.repair().unwrap();
+    assert_eq!((report.problems.len(), report.fetched_again), (2, 1));
+    assert!(a.verify().unwrap().problems.is_empty());
+    assert_eq!(a.documents("pieces").get("1").unwrap().unwrap()["title"], "1");
+    sync(&a, &relay.url());
+    assert_eq!(a.documents("pieces").get("2").unwrap().unwrap()["lyrics"], "ʻelua\nʻekahi\n");
+    assert!(a.verify().unwrap().problems.is_empty());
+    assert_eq!(a.documents("pieces").search("elua", 10).unwrap().len(), 3);
+}
