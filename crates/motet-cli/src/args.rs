@@ -86,6 +86,116 @@ pub(crate) enum Command {
         #[arg(num_args = 2, value_names = ["COLLECTION", "ID"])]
         document: Vec<String>,
     },
+    /// Find documents by their words: without regard to case, diacritics and how an ʻokina was typed
+    Search {
+        collection: String,
+        /// All of them must occur; "two words" stand side by side, alo* begins a word
+        #[arg(required = true)]
+        words: Vec<String>,
+        #[arg(long, default_value_t = 20)]
+        limit: u64,
+    },
+    /// Run a query in SQL, read only; every collection is a view: collection_NAME
+    Sql { query: String },
+    /// Print changes as they are made, by this or any other program, until Ctrl-C
+    Tail,
+    /// Show who changed a document when, the latest first
+    History {
+        collection: String,
+        id: String,
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+        /// Show the document as it was at this version
+        #[arg(long, value_name = "VERSION")]
+        at: Option<String>,
+    },
+    /// Bring a document back from the trash, to a version, or everything to a restore point
+    Restore {
+        /// COLLECTION ID
+        #[arg(num_args = 2, value_names = ["COLLECTION", "ID"], required_unless_present = "point")]
+        document: Vec<String>,
+        /// The version to go back to
+        #[arg(long, conflicts_with = "point")]
+        version: Option<String>,
+        /// The restore point to go back to, for one document or for all
+        #[arg(long, value_name = "NAME")]
+        point: Option<String>,
+    },
+    /// List restore points, or make or forget one
+    Points {
+        #[arg(long, value_name = "NAME")]
+        create: Option<String>,
+        #[arg(long, value_name = "NAME", conflicts_with = "create")]
+        remove: Option<String>,
+    },
+    /// Take back the latest transaction of this device
+    Undo,
+    /// Do again what the latest undo took back
+    Redo,
+    /// Show deleted documents, or remove them for good
+    Trash {
+        collection: String,
+        /// Remove what was deleted more than so many days ago, here and on every device
+        #[arg(long, value_name = "DAYS")]
+        purge: Option<u32>,
+    },
+    /// Show concurrent writes that lost, of one document or of all
+    Conflicts {
+        /// COLLECTION ID
+        #[arg(num_args = 2, value_names = ["COLLECTION", "ID"])]
+        document: Vec<String>,
+        /// Show settled ones as well
+        #[arg(long)]
+        all: bool,
+    },
+    /// Settle a conflict, for every device
+    Resolve {
+        collection: String,
+        id: String,
+        /// The field, as `motet conflicts` prints it
+        field: String,
+        /// Keep the value that shows
+        #[arg(long, required_unless_present_any = ["loser", "value"])]
+        shown: bool,
+        /// Restore the loser with this id
+        #[arg(long, conflicts_with_all = ["shown", "value"])]
+        loser: Option<String>,
+        /// Neither; taken as JSON if it is JSON, else as a string
+        #[arg(long, conflicts_with = "shown")]
+        value: Option<String>,
+    },
+    /// Take up rows of another database as documents: an SQLite table, or a file of JSON objects
+    Adopt {
+        collection: String,
+        /// SQLite database (with --table), JSON array, or JSONL
+        source: PathBuf,
+        #[arg(long)]
+        table: Option<String>,
+        /// The column that names a row
+        #[arg(long, default_value = "id", value_name = "COLUMN")]
+        id: String,
+        /// Put before every id and reference; numbers of different databases mean different rows
+        #[arg(long, default_value = "")]
+        prefix: String,
+        /// A column that holds the id of another row
+        #[arg(long, value_name = "COLUMN")]
+        reference: Vec<String>,
+        /// The column that says when a row was last changed
+        #[arg(long, default_value = "updated_at", value_name = "COLUMN")]
+        updated_at: String,
+        /// A column that is not taken up
+        #[arg(long, value_name = "COLUMN")]
+        exclude: Vec<String>,
+    },
+    /// Write or read change logs in JSON
+    ChangeLog {
+        #[command(subcommand)]
+        command: ChangeLogCommand,
+    },
+    /// Check everything in the file
+    Verify,
+    /// Make anew what `verify` finds damaged
+    Repair,
     /// Stay connected and print what happens, until Ctrl-C
     Watch,
     /// See two devices edit one song offline and merge
@@ -101,6 +211,18 @@ pub(crate) enum Command {
         #[arg(long)]
         data: PathBuf,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ChangeLogCommand {
+    /// Print what changed since a time
+    Export {
+        /// Milliseconds since 1970, as an earlier log's `timestamp`
+        #[arg(long, default_value_t = 0, value_name = "MS")]
+        since: i64,
+    },
+    /// Carry a change log out
+    Import { file: PathBuf },
 }
 
 #[derive(Subcommand)]

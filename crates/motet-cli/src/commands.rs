@@ -1,7 +1,10 @@
 //! One file per group of commands.
 
+pub(crate) mod care;
 pub(crate) mod demo;
 pub(crate) mod documents;
+pub(crate) mod find;
+pub(crate) mod history;
 pub(crate) mod setup;
 pub(crate) mod sync;
 pub(crate) mod transfer;

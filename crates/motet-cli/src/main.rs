@@ -45,6 +45,39 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Command::Export { collection } => commands::transfer::export(db, collection.as_deref(), output),
         Command::Sync => commands::sync::sync(db, output),
         Command::Status { document } => commands::sync::status(db, &document, output),
+        Command::Search { collection, words, limit } => {
+            commands::find::search(db, &collection, &words.join(" "), limit, output)
+        }
+        Command::Sql { query } => commands::find::sql(db, &query, output),
+        Command::Tail => commands::find::tail(db, output),
+        Command::History { collection, id, limit, at } => {
+            commands::history::history(db, &collection, &id, limit, at.as_deref(), output)
+        }
+        Command::Restore { document, version, point } => {
+            commands::history::restore(db, &document, version.as_deref(), point.as_deref(), output)
+        }
+        Command::Points { create, remove } => commands::history::points(db, create, remove, output),
+        Command::Undo => commands::history::undo(db, output),
+        Command::Redo => commands::history::redo(db, output),
+        Command::Trash { collection, purge } => commands::history::trash(db, &collection, purge, output),
+        Command::Conflicts { document, all } => commands::care::conflicts(db, &document, all, output),
+        Command::Resolve { collection, id, field, shown: _, loser, value } => {
+            commands::care::resolve(db, &collection, &id, &field, loser, value, output)
+        }
+        Command::Adopt { collection, source, table, id, prefix, reference, updated_at, exclude } => {
+            let adoption = motet::Adoption {
+                id,
+                prefix,
+                references: reference,
+                updated_at,
+                exclude,
+                ..motet::Adoption::default()
+            };
+            commands::transfer::adopt(db, &collection, &source, table.as_deref(), &adoption, output)
+        }
+        Command::ChangeLog { command } => commands::transfer::change_log(db, &command, output),
+        Command::Verify => commands::care::verify(db, output),
+        Command::Repair => commands::care::repair(db, output),
         Command::Watch => commands::sync::watch(db, output),
         Command::Demo { folder } => commands::demo::demo(folder, output),
         Command::Relay { listen, data } => commands::demo::relay(listen, data),

@@ -67,7 +67,7 @@ pub use find::query::{Comparison, FieldRef};
 pub use find::{Filter, Hit, LiveQuery, Order, Query, Snippet, field};
 pub use history::{FieldDiff, RestorePoint, Revision, RevisionKind};
 pub use motet_proto::DeviceId;
-pub use replica::{Counts, Replica, ReplicaBuilder};
+pub use replica::{ChangedDocument, Counts, Replica, ReplicaBuilder, SqlTable};
 pub use schema::{CollectionSchema, DeletePolicy, Field, FieldKind, Rule, Schema, SchemaError};
 pub use serde_json::json;
 pub use status::{

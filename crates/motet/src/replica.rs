@@ -318,6 +318,54 @@ impl Replica {
         Ok(())
     }
 
+    /// What leaves this device of a document: its fields without those that are declared to stay.
+    pub fn shared_fields(&self, collection: &str, mut document: serde_json::Value) -> serde_json::Value {
+        let schema = self.schemas().get(collection).cloned().unwrap_or_default();
+        if let serde_json::Value::Object(fields) = &mut document {
+            fields.retain(|name, _| name == "id" || !schema.keeps(name));
+        }
+        document
+    }
+
+    /// Documents that changed here after `since` (milliseconds since 1970), by whatever program, oldest first; and the time to
+    /// ask with next. [`i64::MAX`] asks for that time alone.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn changed_since(&self, since: i64) -> Result<(Vec<ChangedDocument>, i64), ReadError> {
+        if since == i64::MAX {
+            return Ok((Vec::new(), self.read(|tx| tx.latest_update())?));
+        }
+        let rows = self.read(|tx| tx.changed_since(since))?;
+        let latest = rows.last().map_or(since, |row| row.updated_at);
+        let document = |row: store::ChangedRow| ChangedDocument {
+            collection: row.collection,
+            id: row.name,
+            deleted: row.deleted,
+            at: row.updated_at,
+        };
+        Ok((rows.into_iter().map(document).collect(), latest))
+    }
+
+    /// Documents that have open conflicts, or with `settled` any in the journal: collection and id.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn conflicted_documents(&self, settled: bool) -> Result<Vec<(String, String)>, ReadError> {
+        Ok(self.read(|tx| tx.conflicted_documents(settled))?)
+    }
+
+    /// Runs a query in SQL that only reads. Every collection is a view, `collection_NAME`, with the declared fields as
+    /// columns, `id`, `updated_at` and the whole document as `json`.
+    ///
+    /// # Errors
+    /// [`ReadError`] with code `query-invalid` if it is no such query.
+    pub fn sql(&self, query: &str) -> Result<SqlTable, ReadError> {
+        self.read(|_| Ok(()))?;
+        let (columns, rows) = store::run_sql(&self.inner.local.path, query)?;
+        Ok(SqlTable { columns, rows })
+    }
+
     pub(crate) fn schemas(&self) -> Schemas {
         self.inner.local.shared.schemas()
     }
@@ -345,6 +393,28 @@ impl Replica {
     fn sync(&self) -> std::sync::MutexGuard<'_, Option<SyncHandle>> {
         self.inner.sync.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A document that changed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ChangedDocument {
+    /// Collection of the document.
+    pub collection: String,
+    /// Id of the document.
+    pub id: String,
+    /// It is in the trash now.
+    pub deleted: bool,
+    /// When it changed here, in milliseconds since 1970.
+    pub at: i64,
+}
+
+/// What a query in SQL returned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SqlTable {
+    /// Names of the columns.
+    pub columns: Vec<String>,
+    /// A value per column for each row.
+    pub rows: Vec<Vec<serde_json::Value>>,
 }
 
 /// Numbers for a status page.

@@ -14,7 +14,7 @@ mod readers;
 mod remotes;
 mod writer;
 
-pub(crate) use care::foreign_rows;
+pub(crate) use care::{ChangedRow, foreign_rows, run_sql};
 pub(crate) use connection::{backup, open};
 pub(crate) use documents::{DocumentRow, NewConflict, StoredConflict, change_id};
 pub use error::StorageError;

@@ -137,7 +137,7 @@ fn read_input(file: &Path) -> Result<String, CliError> {
 }
 
 /// What a person knows a document by.
-fn headline(record: &Record<Value>) -> String {
+pub(crate) fn headline(record: &Record<Value>) -> String {
     let named = ["title", "name"].iter().find_map(|key| record.value.get(key).and_then(Value::as_str));
     let first = || {
         let fields = record.value.as_object().into_iter().flatten();

@@ -1,14 +1,16 @@
-//! `import` and `export`.
+//! `import`, `export`, `adopt` and `change-log`.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use motet::{AdoptSummary, Adoption};
 use serde_json::Value;
 
 use super::documents::document_id;
 use super::open;
+use crate::args::ChangeLogCommand;
 use crate::error::{CliError, file_error};
 use crate::output::{GREEN, Output};
 
@@ -74,12 +76,72 @@ pub(crate) fn export(db: Option<&Path>, collection: Option<&str>, output: &Outpu
         let mut outcome = Ok(());
         replica.documents(&name).for_each(|record| {
             if outcome.is_ok() {
-                outcome = output.json_line(&record.value);
+                outcome = output.json_line(&replica.shared_fields(&name, record.value));
             }
         })?;
         outcome?;
     }
     Ok(())
+}
+
+pub(crate) fn adopt(
+    db: Option<&Path>,
+    collection: &str,
+    source: &Path,
+    table: Option<&str>,
+    adoption: &Adoption,
+    output: &Output,
+) -> Result<(), CliError> {
+    let replica = open(db)?;
+    let summary = match table {
+        Some(table) => replica.adopt_sqlite(source, table, collection, adoption)?,
+        None => replica.adopt(collection, read_rows(source)?, adoption)?,
+    };
+    if output.json {
+        return output.json_line(&summary);
+    }
+    let AdoptSummary { new, updated, unchanged, passed_over } = summary;
+    let mark = output.paint(GREEN, "✓");
+    output.line(&format!(
+        "{mark} {new} new, {updated} updated, {unchanged} unchanged, {passed_over} passed over"
+    ));
+    Ok(())
+}
+
+pub(crate) fn change_log(
+    db: Option<&Path>,
+    command: &ChangeLogCommand,
+    output: &Output,
+) -> Result<(), CliError> {
+    let replica = open(db)?;
+    match command {
+        ChangeLogCommand::Export { since } => output.json_line(&replica.export_change_log(*since)?),
+        ChangeLogCommand::Import { file } => {
+            let log = serde_json::from_slice(&read_all(file)?)
+                .map_err(|e| CliError::Other(format!("{}: not valid JSON: {e}", file.display())))?;
+            let summary = replica.import_change_log(&log)?;
+            if output.json {
+                return output.json_line(&summary);
+            }
+            let (upserted, deleted) = (summary.upserted, summary.deleted);
+            output.line(&format!("{} {upserted} written, {deleted} deleted", output.paint(GREEN, "✓")));
+            Ok(())
+        }
+    }
+}
+
+/// A JSON array, or one object per line.
+fn read_rows(source: &Path) -> Result<Vec<Value>, CliError> {
+    let bytes = read_all(source)?;
+    if let Ok(rows) = serde_json::from_slice(&bytes) {
+        return Ok(rows);
+    }
+    let mut rows = Vec::new();
+    each_object(Cursor::new(bytes), |row| {
+        rows.push(row);
+        Ok(())
+    })?;
+    Ok(rows)
 }
 
 /// Hands every line's object on; blank lines are passed over.

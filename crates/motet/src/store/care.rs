@@ -85,6 +85,21 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// When a document changed last.
+    pub(crate) fn latest_update(&self) -> Result<i64> {
+        let sql = "SELECT COALESCE(MAX(updated_at), 0) FROM projection";
+        Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    }
+
+    /// Documents with open conflicts, or with any in the journal.
+    pub(crate) fn conflicted_documents(&self, settled: bool) -> Result<Vec<(String, String)>> {
+        let sql = "SELECT collection, name FROM projection p WHERE p.conflicts > 0
+                   OR (? AND document IN (SELECT document FROM conflict)) ORDER BY collection, name";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([settled], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
     /// Documents that changed here after `since`, oldest first.
     pub(crate) fn changed_since(&self, since: i64) -> Result<Vec<ChangedRow>> {
         let sql = "SELECT collection, name, deleted, updated_at, json FROM projection
@@ -103,6 +118,20 @@ impl Tx<'_> {
     }
 }
 
+/// Runs a query on a connection that cannot write. Returns the names of the columns, and the rows.
+pub(crate) fn run_sql(database: &Path, query: &str) -> Result<(Vec<String>, Vec<Vec<Json>>)> {
+    let conn = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let invalid = |e: rusqlite::Error| StorageError::Query(e.to_string());
+    let mut statement = conn.prepare(query).map_err(invalid)?;
+    let columns: Vec<String> = statement.column_names().map(Into::into).collect();
+    let mut rows = statement.query([]).map_err(invalid)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(invalid)? {
+        found.push((0..columns.len()).map(|i| Ok(json(row.get_ref(i)?))).collect::<Result<_>>()?);
+    }
+    Ok((columns, found))
+}
+
 /// The rows of a table in a database of another app, which is only read.
 pub(crate) fn foreign_rows(database: &Path, table: &str) -> Result<Vec<Map<String, Json>>> {
     let conn = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)
@@ -116,16 +145,20 @@ pub(crate) fn foreign_rows(database: &Path, table: &str) -> Result<Vec<Map<Strin
     while let Some(row) = rows.next()? {
         let mut fields = Map::new();
         for (i, name) in names.iter().enumerate() {
-            let value = match row.get_ref(i)? {
-                ValueRef::Null => Json::Null,
-                ValueRef::Integer(n) => n.into(),
-                ValueRef::Real(n) => n.into(),
-                ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
-                ValueRef::Blob(bytes) => bytes.iter().copied().map(Json::from).collect(),
-            };
+            let value = json(row.get_ref(i)?);
             fields.insert(name.clone(), value);
         }
         found.push(fields);
     }
     Ok(found)
+}
+
+fn json(value: ValueRef<'_>) -> Json {
+    match value {
+        ValueRef::Null => Json::Null,
+        ValueRef::Integer(n) => n.into(),
+        ValueRef::Real(n) => n.into(),
+        ValueRef::Text(text) => String::from_utf8_lossy(text).into(),
+        ValueRef::Blob(bytes) => bytes.iter().copied().map(Json::from).collect(),
+    }
 }

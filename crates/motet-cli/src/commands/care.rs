@@ -1,0 +1,112 @@
+//! `conflicts`, `resolve`, `verify` and `repair`.
+
+use std::path::Path;
+
+use motet::{Conflict, Problem, Resolution};
+use serde_json::{Value, json};
+
+use super::open;
+use crate::error::CliError;
+use crate::output::{CYAN, GREEN, GREY, Output, RED, YELLOW, local_time};
+
+pub(crate) fn conflicts(
+    db: Option<&Path>,
+    document: &[String],
+    all: bool,
+    output: &Output,
+) -> Result<(), CliError> {
+    let replica = open(db)?;
+    let documents = match document {
+        [collection, id] => vec![(collection.clone(), id.clone())],
+        _ => replica.conflicted_documents(all)?,
+    };
+    let mut listed = Vec::new();
+    for (collection, id) in documents {
+        for conflict in replica.conflicts(&collection, &id)?.into_iter().filter(|c| all || !c.settled) {
+            if output.json {
+                let mut value = serde_json::to_value(&conflict).unwrap_or_default();
+                value["collection"] = collection.clone().into();
+                value["id"] = id.clone().into();
+                listed.push(value);
+            } else {
+                show(&collection, &id, &conflict, output);
+            }
+        }
+    }
+    if output.json { output.json_line(&listed) } else { Ok(()) }
+}
+
+pub(crate) fn resolve(
+    db: Option<&Path>,
+    collection: &str,
+    id: &str,
+    field: &str,
+    loser: Option<String>,
+    value: Option<String>,
+    output: &Output,
+) -> Result<(), CliError> {
+    let resolution = match (loser, value) {
+        (Some(loser), _) => Resolution::Loser(loser),
+        (None, Some(text)) => Resolution::Value(serde_json::from_str(&text).unwrap_or(Value::String(text))),
+        (None, None) => Resolution::Shown,
+    };
+    let path = if field.starts_with('/') { field.to_owned() } else { format!("/{field}") };
+    let version = open(db)?.documents(collection).resolve(id, &path, resolution)?;
+    if output.json {
+        return output.json_line(&json!({ "heads": version }));
+    }
+    output.line(&format!("{} settled", output.paint(GREEN, "✓")));
+    Ok(())
+}
+
+pub(crate) fn verify(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
+    let report = open(db)?.verify()?;
+    let sound = report.problems.is_empty();
+    if output.json {
+        output.json_line(&report)?;
+    } else {
+        report.problems.iter().for_each(|problem| show_problem(problem, output));
+        let mark = if sound { output.paint(GREEN, "✓") } else { output.paint(RED, "✗") };
+        output.line(&format!("{mark} {} documents, {} problems", report.documents, report.problems.len()));
+    }
+    if sound { Ok(()) } else { Err(CliError::Other("something is damaged; try: motet repair".into())) }
+}
+
+pub(crate) fn repair(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
+    let report = open(db)?.repair()?;
+    if output.json {
+        return output.json_line(&report);
+    }
+    report.problems.iter().for_each(|problem| show_problem(problem, output));
+    output.line(&format!("{} {} repaired", output.paint(GREEN, "✓"), report.problems.len()));
+    if report.fetched_again > 0 {
+        output.line(&format!(
+            "of {} something was lost here; fetch it again with: motet sync",
+            report.fetched_again
+        ));
+    }
+    Ok(())
+}
+
+fn show(collection: &str, id: &str, conflict: &Conflict, output: &Output) {
+    let (glyph, style) = if conflict.settled { ("✓", GREEN) } else { ("⚠", YELLOW) };
+    let device = conflict.device_name.as_deref().unwrap_or("another device");
+    let when = output.paint(GREY, &local_time(conflict.time * 1_000));
+    output.line(&format!(
+        "{} {collection}/{id} {}",
+        output.paint(style, glyph),
+        output.paint(CYAN, &conflict.path)
+    ));
+    output.line(&format!("    shows   {}", conflict.winner));
+    output.line(&format!("    lost    {}  {device} {when}", conflict.loser));
+    output.line(&output.paint(GREY, &format!("    loser   {}", conflict.loser_id)));
+}
+
+fn show_problem(problem: &Problem, output: &Output) {
+    let place = match (&problem.collection, &problem.id) {
+        (Some(collection), Some(id)) => format!("{collection}/{id}"),
+        _ => "the file".into(),
+    };
+    let kind = format!("{:?}", problem.kind).to_lowercase();
+    output.line(&format!("{} {place}: {kind}: {}", output.paint(RED, "✗"), problem.detail));
+}

@@ -1,0 +1,158 @@
+//! `history`, `restore`, `points`, `undo`, `redo` and `trash`.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use motet::{ParseVersionError, RevisionKind, Version};
+use serde_json::json;
+
+use super::open;
+use crate::error::CliError;
+use crate::output::{BOLD, CYAN, GREEN, GREY, Output, local_time};
+
+pub(crate) fn history(
+    db: Option<&Path>,
+    collection: &str,
+    id: &str,
+    limit: usize,
+    at: Option<&str>,
+    output: &Output,
+) -> Result<(), CliError> {
+    let documents = open(db)?.documents(collection);
+    if let Some(version) = at {
+        return output.json_line(&documents.at(id, &parse(version)?)?);
+    }
+    let steps = documents.history(id, limit)?;
+    if output.json {
+        return output.json_line(&steps);
+    }
+    for step in steps {
+        let kind = match step.kind {
+            RevisionKind::Created => "made",
+            RevisionKind::Updated => "changed",
+            RevisionKind::Deleted => "deleted",
+            RevisionKind::Restored => "brought back",
+        };
+        let device = step.device_name.as_deref().unwrap_or("an unknown device");
+        let when = output.paint(GREY, &local_time(step.time * 1_000));
+        output.line(&format!(
+            "{when}  {} {kind} {}",
+            output.paint(BOLD, device),
+            output.paint(CYAN, &step.fields.join(", "))
+        ));
+        if let Some(message) = step.message {
+            output.line(&format!("    {message}"));
+        }
+        output.line(&output.paint(GREY, &format!("    {}", step.version)));
+    }
+    Ok(())
+}
+
+pub(crate) fn restore(
+    db: Option<&Path>,
+    document: &[String],
+    version: Option<&str>,
+    point: Option<&str>,
+    output: &Output,
+) -> Result<(), CliError> {
+    let replica = open(db)?;
+    let only = match document {
+        [collection, id] => Some((collection.as_str(), id.as_str())),
+        _ => None,
+    };
+    let count = match (only, version, point) {
+        (only, _, Some(point)) => replica.restore_point(point, only)?,
+        (Some((collection, id)), Some(version), None) => {
+            replica.documents(collection).restore_version(id, &parse(version)?)?;
+            1
+        }
+        (Some((collection, id)), None, None) => {
+            replica.documents(collection).restore(id)?;
+            1
+        }
+        (None, ..) => {
+            return Err(CliError::Usage("what is to be restored? COLLECTION ID, or --point NAME".into()));
+        }
+    };
+    if output.json {
+        return output.json_line(&json!({ "restored": count }));
+    }
+    output.line(&format!("{} {count} restored", output.paint(GREEN, "✓")));
+    Ok(())
+}
+
+pub(crate) fn points(
+    db: Option<&Path>,
+    create: Option<String>,
+    remove: Option<String>,
+    output: &Output,
+) -> Result<(), CliError> {
+    let replica = open(db)?;
+    if let Some(name) = create {
+        replica.create_restore_point(&name)?;
+    }
+    if let Some(name) = remove
+        && !replica.remove_restore_point(&name)?
+    {
+        return Err(CliError::NotFound("restore point".into(), name));
+    }
+    let points = replica.restore_points()?;
+    if output.json {
+        return output.json_line(&points);
+    }
+    for point in points {
+        output.line(&format!("{}  {}", output.paint(GREY, &local_time(point.created_at)), point.name));
+    }
+    Ok(())
+}
+
+pub(crate) fn undo(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
+    say("undone", open(db)?.undo()?, output)
+}
+
+pub(crate) fn redo(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
+    say("redone", open(db)?.redo()?, output)
+}
+
+pub(crate) fn trash(
+    db: Option<&Path>,
+    collection: &str,
+    purge: Option<u32>,
+    output: &Output,
+) -> Result<(), CliError> {
+    let documents = open(db)?.documents(collection);
+    if let Some(days) = purge {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
+        let count = documents.purge_trash(now + 1 - i64::from(days) * 86_400_000)?;
+        if output.json {
+            return output.json_line(&json!({ "purged": count }));
+        }
+        output.line(&format!("{} {count} removed for good", output.paint(GREEN, "✓")));
+        return Ok(());
+    }
+    let trash = documents.trash()?;
+    if output.json {
+        return output.json_line(&trash);
+    }
+    for gone in trash {
+        let title = gone.fields.get("title").and_then(|title| title.as_str()).unwrap_or_default();
+        output.line(&format!("{}  {}  {title}", output.paint(GREY, &local_time(gone.deleted_at)), gone.id));
+    }
+    Ok(())
+}
+
+fn say(what: &str, done: bool, output: &Output) -> Result<(), CliError> {
+    if output.json {
+        return output.json_line(&json!({ what: done }));
+    }
+    output.line(&if done {
+        format!("{} {what}", output.paint(GREEN, "✓"))
+    } else {
+        format!("nothing to be {what}")
+    });
+    Ok(())
+}
+
+fn parse(version: &str) -> Result<Version, CliError> {
+    version.parse().map_err(|e: ParseVersionError| CliError::Usage(e.to_string()))
+}
