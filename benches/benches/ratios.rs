@@ -12,6 +12,7 @@ use std::time::Instant;
 use automerge::transaction::Transactable;
 use automerge::{Automerge, Change, ObjId, ObjType, ROOT};
 use motet::{Relay, Replica, Schema};
+use motet_benches::median;
 use serde_json::{Value, json};
 
 const ROUNDS: usize = 9;
@@ -216,9 +217,4 @@ fn cpu_s() -> f64 {
         text.split_whitespace().next()?.parse::<f64>().ok()
     });
     on_cpu.sum::<f64>() / 1e9
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

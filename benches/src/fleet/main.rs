@@ -6,7 +6,6 @@
 mod device;
 mod measure;
 mod process;
-mod songs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +14,8 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
-use measure::{Report, cpu_ms, folder_mb, fsync_ms, median, peak_rss_mb};
+use measure::{Report, cpu_ms, folder_mb, fsync_ms};
+use motet_benches::{median, peak_rss_mb, songs};
 use process::{DeviceProcess, RelayProcess};
 
 /// Single edits that are timed one by one.

@@ -56,11 +56,6 @@ impl Report {
     }
 }
 
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// Median time to append 4 kB to a file in `folder` and fsync it.
 pub(crate) fn fsync_ms(folder: &Path) -> Option<f64> {
     let path = folder.join("fsync.probe");
@@ -73,14 +68,7 @@ pub(crate) fn fsync_ms(folder: &Path) -> Option<f64> {
         times.push(begun.elapsed().as_secs_f64() * 1e3);
     }
     _ = std::fs::remove_file(path);
-    Some(median(times))
-}
-
-/// Peak resident memory of a process.
-pub(crate) fn peak_rss_mb(pid: u32) -> Option<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1e3)
+    Some(motet_benches::median(times))
 }
 
 /// Processor time of a process so far.

@@ -66,9 +66,10 @@ pub use exchange::{AdoptSummary, Adoption, ChangeLogSummary};
 pub use find::query::{Comparison, FieldRef};
 pub use find::{Filter, Hit, LiveQuery, Order, Query, Snippet, field};
 pub use history::{FieldDiff, RestorePoint, Revision, RevisionKind};
+pub use motet_derive::Declare;
 pub use motet_proto::DeviceId;
 pub use replica::{ChangedDocument, Counts, Replica, ReplicaBuilder, SqlTable};
-pub use schema::{CollectionSchema, DeletePolicy, Field, FieldKind, Rule, Schema, SchemaError};
+pub use schema::{CollectionSchema, Declare, DeletePolicy, Field, FieldKind, Rule, Schema, SchemaError};
 pub use serde_json::json;
 pub use status::{
     DocumentState, DocumentStatus, LastError, ParseVersionError, PendingDocument, Status, SyncState, Version,

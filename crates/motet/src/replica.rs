@@ -13,7 +13,7 @@ use crate::engine::{Core, Schemas, Shared};
 use crate::error::{OpenError, ReadError, SyncError, WriteError};
 use crate::events::Event;
 use crate::limits;
-use crate::schema::Schema;
+use crate::schema::{Declare, Schema};
 use crate::status::{
     DocumentState, DocumentStatus, LastError, PendingDocument, Status, StatusBoard, Version,
 };
@@ -94,6 +94,15 @@ impl Replica {
     /// The documents of a collection as values of the app's own type.
     pub fn collection<T>(&self, name: &str) -> Collection<T> {
         Collection::new(self.clone(), name)
+    }
+
+    /// Applies what a type declares, and returns its collection. May be called at every start.
+    ///
+    /// # Errors
+    /// As [`apply_schema`](Self::apply_schema).
+    pub fn declare<T: Declare>(&self) -> Result<Collection<T>, WriteError> {
+        self.apply_schema(&T::schema())?;
+        Ok(self.collection(T::COLLECTION))
     }
 
     /// The documents of a collection as JSON objects.

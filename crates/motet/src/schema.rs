@@ -72,6 +72,40 @@ pub enum DeletePolicy {
     Wins,
 }
 
+/// A type whose documents declare themselves; derive it.
+///
+/// ```
+/// use motet::{Declare, Replica};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, Declare)]
+/// #[motet(collection = "pieces", delete = "wins", index("category", "title"))]
+/// struct Piece {
+///     #[motet(min_len = 2, alias = "name")]
+///     title: String,
+///     category: Option<String>,
+///     #[motet(text)]
+///     lyrics: String,
+///     #[motet(rank("draft", "learned", "performed"))]
+///     status: String,
+///     #[motet(set)]
+///     #[serde(default)]
+///     tags: Vec<String>,
+/// }
+/// # let dir = tempfile::tempdir().unwrap();
+/// let replica = Replica::open(dir.path().join("songs.db"))?;
+/// let pieces = replica.declare::<Piece>()?;
+/// assert_eq!(pieces.name(), "pieces");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Declare {
+    /// The collection that holds the documents.
+    const COLLECTION: &'static str;
+
+    /// What is declared about it.
+    fn schema() -> Schema;
+}
+
 /// A schema is not valid. Nothing was applied.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the schema is not valid: {reason}")]

@@ -1,4 +1,4 @@
-//! The songs of the fleet job.
+//! Songs to measure with.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 /// Writes `count` songs: those of `data`, repeated with a new id and a changed line, or made-up ones.
-pub(crate) fn write(to: &Path, data: Option<&Path>, count: usize) {
+pub fn write(to: &Path, data: Option<&Path>, count: usize) {
     let given: Vec<Value> = match data {
         Some(path) => {
             let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

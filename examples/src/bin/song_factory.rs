@@ -1,0 +1,79 @@
+//! A song studio that comes from an SQLite database of its own: eight tables are adopted, a status only rises, a title can be
+//! looked up in the conflict journal, and keys never leave the device.
+//!
+//! `cargo run -p motet-examples --bin song_factory`
+
+use motet::{Adoption, DeletePolicy, Field, FieldKind, Replica, Schema, json};
+
+const STATUS: [&str; 5] = ["draft", "queued", "processing", "submitted", "completed"];
+
+/// Tables and the columns in which they name rows of others.
+const TABLES: [(&str, &[&str]); 8] = [
+    ("songs", &["genre_id"]),
+    ("lore", &[]),
+    ("genres", &[]),
+    ("artists", &[]),
+    ("distributions", &["song_id"]),
+    ("cd_projects", &["artist_id"]),
+    ("cd_tracks", &["cd_id", "song_id"]),
+    ("config", &[]),
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = std::env::temp_dir().join(format!("motet-song-factory-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let replica = Replica::builder(folder.join("studio.db")).device_name("studio").open()?;
+    replica.apply_schema(
+        &Schema::new()
+            .text("songs", "lyrics")
+            .text("lore", "content")
+            .field("songs", "status", Field::rank(STATUS))
+            .field("config", "api_key", FieldKind::Local)
+            .index("songs", ["status", "title"])
+            .delete("cd_tracks", DeletePolicy::Wins)
+            .local("secrets"),
+    )?;
+
+    // The rows that the app has had so far, as it would export them; `adopt_sqlite` reads a database directly.
+    let rows = |table: &str| match table {
+        "songs" => vec![
+            json!({ "id": 1, "title": "Ka Makani o Uka", "lyrics": "Pā mai ka makani\n", "status": "queued",
+                    "genre_id": 2, "updated_at": "2025-01-03T10:00:00Z" }),
+            json!({ "id": 2, "title": "old", "updated_at": "2025-01-03T10:00:00.5Z", "deleted_at": "2025-02-01" }),
+        ],
+        "genres" => vec![json!({ "id": 2, "name": "mele", "updated_at": "2025-01-01 09:00:00" })],
+        "config" => vec![json!({ "key": "theme", "value": "dark", "api_key": "never sent" })],
+        _ => Vec::new(),
+    };
+    for (table, references) in TABLES {
+        let adoption = Adoption {
+            id: if table == "config" { "key".into() } else { "id".into() },
+            // Another computer's song 1 is another song.
+            prefix: if table == "config" { String::new() } else { "studio-".into() },
+            references: references.iter().map(|&column| column.into()).collect(),
+            ..Adoption::default()
+        };
+        let summary = replica.adopt(table, rows(table), &adoption)?;
+        println!("{table:<14} {} new, {} passed over", summary.new, summary.passed_over);
+    }
+
+    let songs = replica.documents("songs");
+    songs.set("studio-1", &json!({ "status": "submitted" }))?;
+    let song = songs.get("studio-1")?.ok_or("it was just adopted")?;
+    println!("{} is {}, genre {}", song["title"], song["status"], song["genre_id"]);
+
+    // What a change log for other programs holds; keys are not in it.
+    let log = replica.export_change_log(0)?;
+    println!(
+        "change log of {} tables, config {}",
+        log["changes"].as_object().map_or(0, |c| c.len()),
+        log["config"]
+    );
+    for step in songs.history("studio-1", 10)? {
+        println!("history: {:?} {}", step.kind, step.fields.join(", "));
+    }
+    replica.undo()?;
+    println!("after undo it is {}", songs.get("studio-1")?.ok_or("it is there")?["status"]);
+    println!("files in {}", folder.display());
+    Ok(())
+}
