@@ -89,9 +89,7 @@ fn import(folder: &Path, path: &Path, args: &Args) {
 fn insert(replica: &Replica, songs: &[Value]) {
     for batch in songs.chunks(BATCH) {
         let batch = batch.to_vec();
-        replica
-            .transaction(move |tx| batch.iter().try_for_each(|song| tx.insert("songs", song).map(drop)))
-            .unwrap();
+        replica.transaction(move |tx| tx.put_many("songs", &batch)).unwrap();
     }
 }
 

@@ -6,12 +6,14 @@
 //! again, with a fresh actor.
 
 mod adopt;
+mod bulk;
 mod care;
 mod fields;
 mod history;
 mod lifecycle;
 mod local;
 mod outgoing;
+mod parallel;
 mod receive;
 mod search;
 

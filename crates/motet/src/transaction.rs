@@ -80,6 +80,26 @@ impl<'t> Transaction<'t> {
         self.put_fields(collection, id, fields, None)
     }
 
+    /// [`insert`](Self::insert) or [`put`](Self::put) for many documents: a value's own `id` names it. New documents are made
+    /// on all cores. Returns the ids.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub fn put_many<T: Serialize>(
+        &mut self,
+        collection: &str,
+        values: &[T],
+    ) -> Result<Vec<String>, WriteError> {
+        let named = |value| {
+            let (id, fields) = to_fields(value)?;
+            Ok((id.unwrap_or_else(new_id), fields))
+        };
+        let documents = values.iter().map(named).collect::<Result<Vec<_>, WriteError>>()?;
+        let ids = documents.iter().map(|(id, _)| id.clone()).collect();
+        self.core.put_many(self.tx, collection, documents)?;
+        Ok(ids)
+    }
+
     /// [`put`](Self::put), as an edit of the version `base`: what was written since then is merged, not reverted.
     ///
     /// # Errors

@@ -38,15 +38,7 @@ pub(crate) fn import(
     let write = |batch: &mut Vec<Value>| -> Result<(), CliError> {
         let (batch, name) = (std::mem::take(batch), collection.to_owned());
         let count = batch.len() as u64;
-        replica.transaction(move |tx| {
-            for value in &batch {
-                match document_id(value) {
-                    Ok(Some(id)) => tx.put(&name, &id, value).map(|_| ())?,
-                    _ => tx.insert(&name, value).map(|_| ())?,
-                }
-            }
-            Ok(())
-        })?;
+        replica.transaction(move |tx| tx.put_many(&name, &batch))?;
         bar.inc(count);
         Ok(())
     };

@@ -330,6 +330,13 @@ impl Document {
             let no_schema = CollectionSchema::default();
             !Reader { am, heads: at.as_deref(), schema: &no_schema }.values(map, key).is_empty()
         };
+        if self.am.get_heads().is_empty() {
+            // There is nothing yet that op ids could grow with: made in place, it is the same change.
+            self.am.set_author(None);
+            self.has_actor = false;
+            changes.extend(genesis::changes_in(&mut self.am, self.identity, key, container)?);
+            return Ok(());
+        }
         if *map == ROOT && !has_value(&self.am) {
             let genesis = genesis::changes(self.identity, key, container)?;
             if !genesis.iter().any(|change| self.has_change(&change.hash())) {

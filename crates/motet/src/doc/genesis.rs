@@ -62,7 +62,16 @@ pub(super) fn changes(
     key: &str,
     container: Container<'_>,
 ) -> Result<Vec<Change>, AutomergeError> {
-    let mut am = Automerge::new();
+    changes_in(&mut Automerge::new(), identity, key, container)
+}
+
+/// The same, made in a document that is empty and holds them afterwards.
+pub(super) fn changes_in(
+    am: &mut Automerge,
+    identity: Identity,
+    key: &str,
+    container: Container<'_>,
+) -> Result<Vec<Change>, AutomergeError> {
     let empty = match container {
         Container::Counter(_) => Container::Counter(0),
         Container::List(_) => Container::List(&[]),
@@ -70,8 +79,7 @@ pub(super) fn changes(
         Container::Set(_) => Container::Set(&[]),
         whole => whole,
     };
-    let mut changes =
-        vec![commit(&mut am, actor(identity, key, empty, &[]), |tx| empty.put(tx, &ROOT, key))?];
+    let mut changes = vec![commit(am, actor(identity, key, empty, &[]), |tx| empty.put(tx, &ROOT, key))?];
     let content = match container {
         Container::Counter(start) => start != 0,
         Container::List(items) => !items.is_empty(),
@@ -79,7 +87,7 @@ pub(super) fn changes(
     };
     if content {
         let actor = actor(identity, key, container, &[]);
-        changes.push(commit(&mut am, actor, |tx| match container {
+        changes.push(commit(am, actor, |tx| match container {
             Container::Counter(start) => tx.increment(ROOT, key, start),
             Container::List(items) => match tx.get(ROOT, key)? {
                 Some((_, list)) => fill_list(tx, &list, 0, items),
@@ -148,5 +156,22 @@ mod tests {
             map.hash().to_string(),
             "60a025c7ef6ddaa3a0e5a50afeed67547a39fb6ae9e4f19f7e940c1ee1431254"
         );
+    }
+
+    #[test]
+    fn made_in_an_empty_document_it_is_the_same_change() {
+        let document = DocumentId::derive(SpaceId::DEFAULT, "pieces", "1");
+        let identity = Identity { space: SpaceId::DEFAULT, document };
+        let items = [Json::from("ʻekahi"), Json::from(2)];
+        for container in
+            [Container::Text("mele"), Container::Counter(5), Container::List(&items), Container::Map]
+        {
+            let apart = changes(identity, "field", container).unwrap();
+            let mut am = Automerge::new();
+            let inside = changes_in(&mut am, identity, "field", container).unwrap();
+            let bytes =
+                |changes: &[Change]| changes.iter().map(|c| c.raw_bytes().to_vec()).collect::<Vec<_>>();
+            assert_eq!(bytes(&apart), bytes(&inside));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Writes of this device.
 
-use motet_proto::{DocumentId, SpaceId, limits as proto};
+use motet_proto::{DeviceId, DocumentId, SpaceId, limits as proto};
 use serde_json::Value as Json;
 
 use super::{Commit, Core, Loaded, new_document};
@@ -145,29 +145,13 @@ impl Core {
         base: Option<&Version>,
         kind: ChangeKind,
     ) -> Result<Version, WriteError> {
-        // Before Automerge works on it for minutes.
-        check_size(patch.set.values().map(text_bytes).sum())?;
-        check_rules(&loaded, patch)?;
-        let removed = patch.remove.iter().filter_map(|path| path.first());
-        let fields = patch.set.keys().chain(removed).cloned().collect();
-        let (patch, local) = loaded.keep(patch);
-        let base = base.map(Version::hashes);
-        let create = kind == ChangeKind::Created;
-        let mut changes = Vec::new();
-        if !loaded.schema.is_local() {
-            let mut edit = self.edit(&loaded.schema, base.as_deref(), &loaded.fields);
-            if std::mem::take(&mut loaded.row.purged) {
-                // It begins anew, on top of nothing; devices that purged it as well take it for what it is.
-                edit.message = Some(RESTORE);
-            }
-            changes = loaded.document.write(&edit, &patch.set, &patch.remove, create).map_err(write_error)?;
-        }
-        // An edit on an older version may have met later writes of the same fields: read them all again.
-        let stale = base.is_some();
-        if !stale {
-            loaded.show(&patch);
-        }
-        self.finish(tx, loaded, &Commit { stale, local, fields, ..Commit::of(&changes, kind) })
+        let written = self.by().compose(&mut loaded, patch, base, kind)?;
+        self.finish(tx, loaded, &written.commit(kind))
+    }
+
+    pub(super) fn by(&self) -> By<'_> {
+        let (device, time) = (self.shared.device, self.shared.now_ms() / 1_000);
+        By { device, time, message: self.message.as_deref() }
     }
 
     pub(super) fn finish(
@@ -193,8 +177,79 @@ impl Core {
         base: Option<&'a [ChangeHash]>,
         shown: &'a Fields,
     ) -> Edit<'a> {
-        let (device, time) = (self.shared.device, self.shared.now_ms() / 1_000);
-        Edit { device, time, message: self.message.as_deref(), schema, base, shown, settle: false }
+        self.by().edit(schema, base, shown)
+    }
+}
+
+/// Who writes, when, and why.
+#[derive(Clone, Copy)]
+pub(super) struct By<'a> {
+    device: DeviceId,
+    time: i64,
+    message: Option<&'a str>,
+}
+
+/// What a write did to a document in memory.
+pub(super) struct Written {
+    changes: Vec<Change>,
+    local: bool,
+    fields: Vec<String>,
+    stale: bool,
+}
+
+impl<'a> By<'a> {
+    fn edit<'e>(
+        &self,
+        schema: &'e CollectionSchema,
+        base: Option<&'e [ChangeHash]>,
+        shown: &'e Fields,
+    ) -> Edit<'e>
+    where
+        'a: 'e,
+    {
+        let Self { device, time, message } = *self;
+        Edit { device, time, message, schema, base, shown, settle: false }
+    }
+
+    /// Sets and removes fields of a document in memory.
+    pub(super) fn compose(
+        &self,
+        loaded: &mut Loaded,
+        patch: &Patch,
+        base: Option<&Version>,
+        kind: ChangeKind,
+    ) -> Result<Written, WriteError> {
+        // Before Automerge works on it for minutes.
+        check_size(patch.set.values().map(text_bytes).sum())?;
+        check_rules(loaded, patch)?;
+        let removed = patch.remove.iter().filter_map(|path| path.first());
+        let fields = patch.set.keys().chain(removed).cloned().collect();
+        let (patch, local) = loaded.keep(patch);
+        let base = base.map(Version::hashes);
+        let create = kind == ChangeKind::Created;
+        let mut changes = Vec::new();
+        if !loaded.schema.is_local() {
+            let mut edit = self.edit(&loaded.schema, base.as_deref(), &loaded.fields);
+            if std::mem::take(&mut loaded.row.purged) {
+                // It begins anew, on top of nothing; devices that purged it as well take it for what it is.
+                edit.message = Some(RESTORE);
+            }
+            changes = loaded.document.write(&edit, &patch.set, &patch.remove, create).map_err(write_error)?;
+        }
+        // An edit on an older version may have met later writes of the same fields: read them all again.
+        let stale = base.is_some();
+        if !stale {
+            loaded.show(&patch);
+        }
+        Ok(Written { changes, local, fields, stale })
+    }
+}
+
+impl Written {
+    /// How it is written down.
+    pub(super) fn commit(&self, kind: ChangeKind) -> Commit<'_> {
+        let (stale, local, fields) = (self.stale, self.local, self.fields.clone());
+        Commit { stale, local, fields, ..Commit::of(&self.changes, kind) }
     }
 }
 

@@ -1,0 +1,28 @@
+//! Work that several documents need, on all cores.
+
+use crate::limits;
+
+/// Maps on all cores, keeping the order.
+pub(super) fn parallel<T: Send, U: Send>(items: Vec<T>, map: impl Fn(T) -> U + Sync) -> Vec<U> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    if items.len() < limits::PARALLEL_FROM_DOCUMENTS || threads == 1 {
+        return items.into_iter().map(map).collect();
+    }
+    let chunk = items.len().div_ceil(threads);
+    let mut items = items.into_iter();
+    let map = &map;
+    std::thread::scope(|scope| {
+        let mut running = Vec::new();
+        loop {
+            let part: Vec<T> = items.by_ref().take(chunk).collect();
+            if part.is_empty() {
+                break;
+            }
+            running.push(scope.spawn(move || part.into_iter().map(map).collect::<Vec<U>>()));
+        }
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Vec<U>>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        running.into_iter().flat_map(join).collect()
+    })
+}
