@@ -4,6 +4,7 @@ use motet_proto::DeviceId;
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use crate::doc::TEXT_OVERLAP;
 use crate::store::StoredConflict;
 
 /// A concurrent write that lost. Nothing of it is gone: its value stands here.
@@ -13,9 +14,11 @@ pub struct Conflict {
     pub loser_id: String,
     /// The field, as a JSON pointer: `/title`.
     pub path: String,
-    /// The value that the document showed when the conflict was found.
+    /// What kind of conflict it is.
+    pub kind: ConflictKind,
+    /// For a text: the lines as they stood before both edits. Else the value that the document showed when the conflict was found.
     pub winner: Json,
-    /// The value that lost.
+    /// For a text: both versions of these lines. Else the value that lost.
     pub loser: Json,
     /// Hex id of the device that wrote the loser, if known.
     pub device: Option<String>,
@@ -25,6 +28,17 @@ pub struct Conflict {
     pub time: i64,
     /// A later write of the field has settled it.
     pub settled: bool,
+}
+
+/// What kind of conflict it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConflictKind {
+    /// Concurrent values of a field: one shows, the others lost.
+    Value,
+    /// Concurrent edits of the same lines of a text, or of lines next to each other. All words of both are in the text, and the
+    /// conflict counts as settled; both versions stand here for whoever wants to look.
+    Text,
 }
 
 /// How a conflict is settled.
@@ -43,6 +57,7 @@ impl Conflict {
         // What is stored was serialized by this library.
         let json = |text: String| serde_json::from_str(&text).unwrap_or(Json::String(text));
         Self {
+            kind: if row.op.starts_with(TEXT_OVERLAP) { ConflictKind::Text } else { ConflictKind::Value },
             loser_id: row.op,
             path: row.path,
             winner: json(row.winner),

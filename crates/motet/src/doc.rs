@@ -15,6 +15,7 @@ mod edit;
 mod genesis;
 mod history;
 mod merge;
+mod overlap;
 mod read;
 mod text;
 
@@ -30,6 +31,7 @@ pub(crate) use chunk::{ChunkError, check_snapshot, split_changes};
 pub(crate) use edit::{Edit, EditError};
 pub(crate) use history::Deed;
 pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};
+pub(crate) use overlap::TEXT_OVERLAP;
 pub(crate) use read::{FieldConflict, Fields};
 
 /// Message of a tombstone: a change without ops that deletes the document it stands at the head of.

@@ -58,7 +58,7 @@ mod transaction;
 
 pub use care::{Problem, ProblemKind, RepairReport, VerifyReport};
 pub use collection::{Collection, Record, Trashed};
-pub use conflicts::{Conflict, Resolution};
+pub use conflicts::{Conflict, ConflictKind, Resolution};
 pub use engine::CollectionCounts;
 pub use error::{OpenError, ReadError, SyncError, WriteError};
 pub use events::{ChangeKind, Event};

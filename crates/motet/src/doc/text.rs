@@ -34,6 +34,85 @@ pub(crate) fn union(first: &str, second: &str) -> String {
     out
 }
 
+/// Lines that two sides changed differently.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Overlap {
+    /// What stood there before.
+    pub(crate) old: String,
+    /// What each side made of it.
+    pub(crate) versions: [String; 2],
+}
+
+/// The places where both sides changed the same lines, or lines next to each other, and not alike.
+pub(crate) fn overlaps(old: &str, ours: &str, theirs: &str) -> Vec<Overlap> {
+    let lines = Level::Line.split(old);
+    let sides = [hunks(&lines, ours), hunks(&lines, theirs)];
+    let mut overlaps = Vec::new();
+    let (mut i, mut j) = (0, 0);
+    while let (Some(a), Some(b)) = (sides[0].get(i), sides[1].get(j)) {
+        if a.old.end < b.old.start {
+            i += 1;
+            continue;
+        }
+        if b.old.end < a.old.start {
+            j += 1;
+            continue;
+        }
+        // Everything that hangs together is one place.
+        let (mut start, mut end) = (a.old.start.min(b.old.start), a.old.end.max(b.old.end));
+        let (from_i, from_j) = (i, j);
+        loop {
+            let before = (i, j);
+            while let Some(hunk) = sides[0].get(i).filter(|hunk| hunk.old.start <= end) {
+                (start, end, i) = (start.min(hunk.old.start), end.max(hunk.old.end), i + 1);
+            }
+            while let Some(hunk) = sides[1].get(j).filter(|hunk| hunk.old.start <= end) {
+                (start, end, j) = (start.min(hunk.old.start), end.max(hunk.old.end), j + 1);
+            }
+            if (i, j) == before {
+                break;
+            }
+        }
+        let versions = [
+            applied(&lines, start..end, &sides[0][from_i..i]),
+            applied(&lines, start..end, &sides[1][from_j..j]),
+        ];
+        if versions[0] != versions[1] {
+            overlaps.push(Overlap { old: lines[start..end].concat(), versions });
+        }
+    }
+    overlaps
+}
+
+/// Lines of the old text that a side replaced, and by what.
+struct Hunk {
+    old: std::ops::Range<usize>,
+    new: String,
+}
+
+fn hunks(lines: &[&str], new: &str) -> Vec<Hunk> {
+    let mut hunks = Vec::new();
+    let mut at = 0;
+    for (tag, removed, inserted) in walk(lines, &Level::Line.split(new)) {
+        if tag != DiffTag::Equal {
+            hunks.push(Hunk { old: at..at + removed.len(), new: inserted.concat() });
+        }
+        at += removed.len();
+    }
+    hunks
+}
+
+/// What a side's hunks make of a range of lines.
+fn applied(lines: &[&str], range: std::ops::Range<usize>, hunks: &[Hunk]) -> String {
+    let (mut text, mut at) = (String::new(), range.start);
+    for hunk in hunks {
+        text.push_str(&lines[at..hunk.old.start].concat());
+        text.push_str(&hunk.new);
+        at = hunk.old.end;
+    }
+    text + &lines[at..range.end].concat()
+}
+
 #[derive(Clone, Copy)]
 enum Level {
     Line,
@@ -137,6 +216,22 @@ mod tests {
     fn an_insertion_after_an_equal_part_keeps_its_place() {
         let (old, new) = ("\u{301}ā", "āā👩");
         assert_eq!(apply(old, &diff(old, new)), new);
+    }
+
+    #[test]
+    fn overlaps_are_places_that_both_sides_changed_and_not_alike() {
+        let old = "1\n2\n3\n4\n5\n6\n";
+        assert_eq!(overlaps(old, "1\n2a\n3\n4\n5\n6\n", "1\n2\n3\n4\n5b\n6\n"), []);
+        assert_eq!(overlaps(old, "1\n2a\n3\n4\n5\n6\n", "1\n2a\n3\n4\n5\n6\n"), []);
+        let both = overlaps(old, "1\n2a\n3\n4\n5\n6\n", "1\n2b\n3b\n4\n5\n6\n");
+        assert_eq!(both, [Overlap { old: "2\n3\n".into(), versions: ["2a\n3\n".into(), "2b\n3b\n".into()] }]);
+        let next = overlaps(old, "1\n2a\n3\n4\n5\n6\n", "1\n2\n3b\n4\n5\n6\n");
+        assert_eq!(next.len(), 1);
+        let inserted = overlaps("", "mine\n", "theirs\n");
+        assert_eq!(
+            inserted,
+            [Overlap { old: String::new(), versions: ["mine\n".into(), "theirs\n".into()] }]
+        );
     }
 
     proptest! {

@@ -286,6 +286,11 @@ impl Core {
             (false, false) => ChangeKind::Created,
             (true, false) => ChangeKind::Updated,
         };
+        let overlaps = if is_new {
+            Vec::new()
+        } else {
+            loaded.document.text_overlaps(&loaded.schema, &before, &outcome.applied)
+        };
         let key = loaded.row.key;
         let collection = loaded.row.collection.clone();
         let commit = Commit {
@@ -302,6 +307,7 @@ impl Core {
                 tx.put_snapshot(document, &snapshot.bytes, 0, true)?;
             }
             tx.mark_synced(document, now)?;
+            tx.journal_overlaps(document, &super::conflict_rows(&overlaps)?, now)?;
             self.note_held(remote, document, &group.hashes, &heads);
         }
         if is_new {

@@ -315,6 +315,31 @@ impl Tx<'_> {
         Ok(fresh)
     }
 
+    /// Adds rows that ask nothing of anybody: what they tell of has merged.
+    pub(crate) fn journal_overlaps(
+        &self,
+        document: i64,
+        overlaps: &[NewConflict<'_>],
+        now: i64,
+    ) -> Result<()> {
+        let sql = "INSERT OR IGNORE INTO conflict
+                     (document, path, op, winner, loser, device, time, noticed_at, settled_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)";
+        for overlap in overlaps {
+            self.conn.prepare_cached(sql)?.execute(params![
+                document,
+                overlap.path,
+                overlap.op,
+                overlap.winner,
+                overlap.loser,
+                overlap.device.as_ref().map(DeviceId::as_bytes),
+                overlap.time,
+                now
+            ])?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn conflicts(&self, document: i64) -> Result<Vec<StoredConflict>> {
         let sql = "SELECT c.path, c.winner, c.loser, c.device, d.name, c.time, c.settled_at IS NOT NULL, c.op
                    FROM conflict c LEFT JOIN device d ON d.id = c.device
