@@ -41,7 +41,7 @@ fn main() {
     let args = Args::parse();
     let cases = cases(&args);
     let merged = merge(&cases);
-    let (mut clean, mut equal, mut lines_lost, mut words_lost, mut unlisted) = (0, 0, 0, 0, 0);
+    let (mut clean, mut equal, mut lines_lost, mut runs_lost, mut unlisted) = (0, 0, 0, 0, 0);
     for (case, (text, is_listed)) in cases.iter().zip(&merged) {
         match &case.clean {
             Some(git) => {
@@ -58,14 +58,14 @@ fn main() {
                 }
             }
             None => {
-                let words: HashSet<&str> = text.split_whitespace().collect();
-                let lost = case.sides.iter().any(|side| {
-                    inserted_words(&case.base, side).any(|w| !words.iter().any(|x| x.contains(&w)))
-                });
-                words_lost += usize::from(lost);
+                let lost = case
+                    .sides
+                    .iter()
+                    .any(|side| inserted_runs(&case.base, side).any(|run| !text.contains(&run)));
+                runs_lost += usize::from(lost);
                 unlisted += usize::from(!is_listed);
                 if args.show && (lost || !is_listed) {
-                    println!("--- {}: words lost {lost}, overlap listed {is_listed}", case.name);
+                    println!("--- {}: characters lost {lost}, overlap listed {is_listed}", case.name);
                 }
             }
         }
@@ -76,7 +76,7 @@ fn main() {
         equal as f64 * 100.0 / f64::from(clean.max(1))
     );
     println!(
-        "git finds conflicts in {}: a word is missing in {words_lost}, the overlap is not in the journal in {unlisted}",
+        "git finds conflicts in {}: an inserted run of characters is missing in {runs_lost}, the overlap is not in the journal in {unlisted}",
         cases.len() as i32 - clean
     );
 }
@@ -177,10 +177,24 @@ fn inserted_lines(base: &str, side: &str) -> impl Iterator<Item = String> {
     inserted.map(|change| change.value().trim_end().to_owned()).collect::<Vec<_>>().into_iter()
 }
 
-fn inserted_words(base: &str, side: &str) -> impl Iterator<Item = String> {
-    let known: HashSet<&str> = base.split_whitespace().collect();
-    let new = side.split_whitespace().filter(move |word| !known.contains(word));
-    new.map(str::to_owned).collect::<Vec<_>>().into_iter()
+/// Characters that a side inserted next to each other.
+fn inserted_runs(base: &str, side: &str) -> impl Iterator<Item = String> {
+    let diff = TextDiff::configure().algorithm(similar::Algorithm::Patience).diff_words(base, side);
+    let mut runs = vec![String::new()];
+    for op in diff.ops() {
+        let old: String =
+            diff.iter_changes(op).filter(|c| c.tag() == ChangeTag::Delete).map(|c| c.value()).collect();
+        let new: String =
+            diff.iter_changes(op).filter(|c| c.tag() == ChangeTag::Insert).map(|c| c.value()).collect();
+        for change in TextDiff::from_chars(&old, &new).iter_all_changes() {
+            match change.tag() {
+                ChangeTag::Insert => runs.last_mut().unwrap().push_str(change.value()),
+                _ => runs.push(String::new()),
+            }
+        }
+        runs.push(String::new());
+    }
+    runs.into_iter().filter(|run| !run.trim().is_empty())
 }
 
 fn relay(data: &Path) -> String {

@@ -125,6 +125,8 @@ struct Commit<'a> {
     kind: ChangeKind,
     /// The fields that a local edit names.
     fields: Vec<String>,
+    /// Made by the library itself: nothing that somebody would undo.
+    automatic: bool,
 }
 
 impl Commit<'_> {
@@ -379,7 +381,8 @@ impl Core {
             tx.put_local_fields(document, &to_json(&loaded.local)?)?;
         }
         for (number, change) in (first_change..).zip(commit.changes) {
-            let transaction = commit.origin.is_none().then_some(self.transaction as i64);
+            let transaction =
+                (commit.origin.is_none() && !commit.automatic).then_some(self.transaction as i64);
             tx.insert_change(document, number, change.raw_bytes(), commit.origin, transaction)?;
         }
         let fresh = if had_conflicts || !conflicts.is_empty() {

@@ -343,17 +343,15 @@ impl ClientSession {
     pub fn handle_reseeded(&mut self, now: Duration) {
         self.reseeding = false;
         self.confirmed = true;
-        self.want_load = true;
-        for round in &mut self.rounds {
-            round.needs_load = self.loads_begun + 1;
-            round.push_barrier = None;
-            round.pushes_settled = false;
-        }
+        self.load_again();
         self.pump(now);
     }
 
-    /// The apply is durable.
-    pub fn handle_applied(&mut self, now: Duration) {
+    /// The apply is durable. `wrote`: it has put something into the outbox, which open rounds wait for as well.
+    pub fn handle_applied(&mut self, wrote: bool, now: Duration) {
+        if wrote {
+            self.load_again();
+        }
         let Some(done) = self.applying.take() else { return };
         if let Some(pull) = done.pull_finished {
             self.pulls_applied = pull;
@@ -381,6 +379,16 @@ impl ClientSession {
         match self.awaiting_since {
             Some(_) => self.end(EndReason::Silence),
             None => self.send(Message::Ping(Ping { nonce: now.as_millis() as u64 }), now),
+        }
+    }
+
+    /// The outbox has grown by what this session did: no open round is done before that is sent.
+    fn load_again(&mut self) {
+        self.want_load = true;
+        for round in &mut self.rounds {
+            round.needs_load = self.loads_begun + 1;
+            round.push_barrier = None;
+            round.pushes_settled = false;
         }
     }
 

@@ -150,7 +150,7 @@ impl World {
                 });
                 device.outbox.retain(|item| !receipts.iter().any(|r| r.row == item.row && r.result.is_ok()));
                 device.position = position.or(device.position);
-                device.session.handle_applied(NOW);
+                device.session.handle_applied(false, NOW);
             }
             ClientEffect::ResetPosition => {
                 device.resets += 1;

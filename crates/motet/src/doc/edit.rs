@@ -378,7 +378,7 @@ impl Document {
     }
 
     /// A change that every device makes alike when it stands at the same heads.
-    fn deterministic(
+    pub(super) fn deterministic(
         &mut self,
         path: &str,
         container: Container<'_>,

@@ -3,14 +3,36 @@
 
 use std::collections::HashSet;
 
-use automerge::{Change, ChangeHash, ObjType, ROOT, ReadDoc, ValueRef};
+use automerge::transaction::Transactable;
+use automerge::{Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ValueRef};
 use serde_json::{Value as Json, json};
 
+use super::edit::EditError;
+use super::genesis::Container;
 use super::{Document, FieldConflict, text};
 use crate::schema::CollectionSchema;
 
 /// How a journal row of this kind is told from one about a value.
 pub(crate) const TEXT_OVERLAP: &str = "text:";
+
+/// Where two lines of changes parted, and the end of the other one.
+struct Forked {
+    base: Vec<ChangeHash>,
+    theirs: Vec<ChangeHash>,
+}
+
+/// What arrived seen beside what was here; `None` if who made it knew all that was here.
+fn forked(before: &[ChangeHash], applied: &[Change]) -> Option<Forked> {
+    let arrived: HashSet<ChangeHash> = applied.iter().map(Change::hash).collect();
+    let deps: HashSet<ChangeHash> = applied.iter().flat_map(|c| c.deps().iter().copied()).collect();
+    let base: Vec<ChangeHash> = deps.iter().filter(|dep| !arrived.contains(*dep)).copied().collect();
+    if base.is_empty() || before.iter().all(|head| base.contains(head)) {
+        return None;
+    }
+    let heads = arrived.iter().filter(|hash| !deps.contains(*hash)).copied();
+    let theirs = heads.chain(base.iter().copied()).collect();
+    Some(Forked { base, theirs })
+}
 
 impl Document {
     /// The places that both what was here (`before`) and what has been applied since changed. The document holds both.
@@ -20,15 +42,7 @@ impl Document {
         before: &[ChangeHash],
         applied: &[Change],
     ) -> Vec<FieldConflict> {
-        let arrived: HashSet<ChangeHash> = applied.iter().map(Change::hash).collect();
-        let deps: HashSet<ChangeHash> = applied.iter().flat_map(|c| c.deps().iter().copied()).collect();
-        let base: Vec<ChangeHash> = deps.iter().filter(|dep| !arrived.contains(*dep)).copied().collect();
-        // Who knew all that was here overlaps with nothing.
-        if base.is_empty() || before.iter().all(|head| base.contains(head)) {
-            return Vec::new();
-        }
-        let heads = arrived.iter().filter(|hash| !deps.contains(*hash)).copied();
-        let theirs: Vec<ChangeHash> = heads.chain(base.iter().copied()).collect();
+        let Some(Forked { base, theirs }) = forked(before, applied) else { return Vec::new() };
         let mut overlaps = Vec::new();
         for item in self.am.map_range(ROOT, ..) {
             if !matches!(item.value, ValueRef::Object(ObjType::Text)) {
@@ -45,6 +59,46 @@ impl Document {
             }
         }
         overlaps
+    }
+
+    /// Both sides made the same insertion in the same place: one of the two goes. It is always the second of them, so that whoever
+    /// does this, in whatever order things arrive, the first one stays. Returns the changes made, which depend on nothing but what
+    /// the document holds.
+    pub(crate) fn fold_twins(
+        &mut self,
+        before: &[ChangeHash],
+        applied: &[Change],
+    ) -> Result<Vec<Change>, EditError> {
+        let Some(Forked { base, theirs }) = forked(before, applied) else { return Ok(Vec::new()) };
+        let texts: Vec<(String, ObjId)> = self
+            .am
+            .map_range(ROOT, ..)
+            .filter(|item| !item.conflict && matches!(item.value, ValueRef::Object(ObjType::Text)))
+            .map(|item| (item.key.to_string(), item.id()))
+            .collect();
+        let mut changes = Vec::new();
+        for (key, text) in texts {
+            let at = |heads: &[ChangeHash]| self.am.text_at(&text, heads).unwrap_or_default();
+            let (old, ours, theirs) = (at(&base), at(before), at(&theirs));
+            if ours == old || theirs == old {
+                continue;
+            }
+            let merged = self.am.text(&text).unwrap_or_default();
+            let twins = text::twins(&old, &ours, &theirs, &merged);
+            if twins.is_empty() {
+                continue;
+            }
+            let path = format!("/{key}");
+            let heads = None;
+            changes.push(self.deterministic(&path, Container::Text(&merged), &mut { heads }, |tx| {
+                // From the end to the start, so that each place is still right when its turn comes.
+                twins
+                    .iter()
+                    .rev()
+                    .try_for_each(|twin| tx.splice_text(&text, twin.start, twin.len() as isize, ""))
+            })?);
+        }
+        Ok(changes)
     }
 
     /// The row is the same on the device that made the other version: its id is that of the texts.

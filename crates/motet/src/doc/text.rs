@@ -1,11 +1,13 @@
 //! Whole texts: what changed between two, and what two together hold.
 
+use std::collections::HashSet;
+
 use similar::{Algorithm, DiffTag, capture_diff_slices};
 use unicode_segmentation::UnicodeSegmentation;
 
 /// One replacement, in Unicode code points of the old text. Splices are given from the end of the text to its start,
 /// so that each one's position is still right when it is applied.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Splice {
     pub(crate) at: usize,
     pub(crate) delete: usize,
@@ -82,6 +84,53 @@ pub(crate) fn overlaps(old: &str, ours: &str, theirs: &str) -> Vec<Overlap> {
         }
     }
     overlaps
+}
+
+/// Whole lines that both sides inserted alike, in the same place: where the second copy stands in the merged text, in code
+/// points. Given from the start of the text to its end. Lines only: two people who begin different words with the same letter
+/// in one place have not written the same.
+pub(crate) fn twins(old: &str, ours: &str, theirs: &str, merged: &str) -> Vec<std::ops::Range<usize>> {
+    let (mut ours, theirs) = (diff(old, ours), diff(old, theirs));
+    ours.reverse();
+    let known: HashSet<&Splice> = theirs.iter().collect();
+    let candidates: Vec<&Splice> =
+        ours.iter().filter(|twin| known.contains(twin) && is_lines(old, twin)).collect();
+    if candidates.is_empty() {
+        return Vec::new();
+    }
+    let mut deleted: Vec<(usize, usize)> =
+        ours.iter().chain(&theirs).filter(|s| s.delete > 0).map(|s| (s.at, s.at + s.delete)).collect();
+    deleted.sort_unstable();
+    // What stands before a place: all that was there and is not deleted, and all that was inserted.
+    let before = |at: usize| -> usize {
+        let (mut gone, mut upto) = (0, 0);
+        for (start, end) in deleted.iter().take_while(|(start, _)| *start < at) {
+            let (start, end) = ((*start).max(upto), (*end).min(at));
+            gone += end.saturating_sub(start);
+            upto = upto.max(end);
+        }
+        let inserted = ours.iter().chain(&theirs).filter(|s| s.at < at);
+        at - gone + inserted.map(|s| s.insert.chars().count()).sum::<usize>()
+    };
+    let merged: Vec<char> = merged.chars().collect();
+    let mut twins = Vec::new();
+    for twin in candidates {
+        let insert: Vec<char> = twin.insert.chars().collect();
+        let start = before(twin.at);
+        let (middle, end) = (start + insert.len(), start + 2 * insert.len());
+        if merged.get(start..middle) == Some(&insert) && merged.get(middle..end) == Some(&insert) {
+            twins.push(middle..end);
+        }
+    }
+    twins
+}
+
+/// Whether a splice inserts whole lines with words in them.
+fn is_lines(old: &str, splice: &Splice) -> bool {
+    splice.delete == 0
+        && splice.insert.ends_with('\n')
+        && splice.insert.chars().filter(|c| c.is_alphanumeric()).nth(1).is_some()
+        && splice.at.checked_sub(1).is_none_or(|before| old.chars().nth(before) == Some('\n'))
 }
 
 /// Lines of the old text that a side replaced, and by what.
@@ -232,6 +281,18 @@ mod tests {
             inserted,
             [Overlap { old: String::new(), versions: ["mine\n".into(), "theirs\n".into()] }]
         );
+    }
+
+    #[test]
+    fn twins_are_found_where_the_second_of_them_stands() {
+        let found = |old, ours, theirs, merged| -> Vec<(usize, usize)> {
+            twins(old, ours, theirs, merged).into_iter().map(|twin| (twin.start, twin.end)).collect()
+        };
+        assert_eq!(found("one (6)", "new one (66)", "one (66) too", "new one (666) too"), []);
+        let both = found("a\nc\nb\n", "A\nc\nxyz\nb\n", "a\nc\nxyz\nb\n", "A\nc\nxyz\nxyz\nb\n");
+        assert_eq!(both, [(8, 12)]);
+        assert_eq!(found("a\nb\n", "a\n\nb\n", "a\n\nb\n", "a\n\n\nb\n"), []);
+        assert_eq!(found("a\nb\n", "a\nx\nb\n", "a\ny\nb\n", "a\nx\ny\nb\n"), []);
     }
 
     proptest! {

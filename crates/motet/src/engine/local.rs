@@ -256,7 +256,7 @@ impl Written {
 impl<'a> Commit<'a> {
     /// A write of this device.
     pub(super) fn of(changes: &'a [Change], kind: ChangeKind) -> Self {
-        Self { changes, origin: None, stale: false, local: false, kind, fields: Vec::new() }
+        Self { changes, origin: None, stale: false, local: false, kind, fields: Vec::new(), automatic: false }
     }
 }
 

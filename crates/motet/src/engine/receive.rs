@@ -70,6 +70,8 @@ struct BadEntry {
 pub(crate) struct Received {
     pub(crate) collections: BTreeMap<String, CollectionCounts>,
     pub(crate) quarantined: u64,
+    /// Documents in which something was folded, by a change of this device.
+    pub(crate) folded: u64,
 }
 
 /// What a round did to the documents of one collection on this device.
@@ -298,6 +300,7 @@ impl Core {
             origin: Some(remote),
             stale: true,
             local: false,
+            automatic: false,
             kind,
             fields: Vec::new(),
         };
@@ -309,6 +312,9 @@ impl Core {
             tx.mark_synced(document, now)?;
             tx.journal_overlaps(document, &super::conflict_rows(&overlaps)?, now)?;
             self.note_held(remote, document, &group.hashes, &heads);
+        }
+        if !is_new && kind == ChangeKind::Updated {
+            received.folded += u64::from(self.fold_twins(tx, key, &before, &outcome.applied, now)?);
         }
         if is_new {
             // Nobody has asked for it yet: a first sync must not fill the memory.
@@ -323,6 +329,27 @@ impl Core {
             ChangeKind::Deleted => counts.deleted += u64::from(was_live),
         }
         Ok(())
+    }
+
+    /// Takes out what two devices inserted alike in the same place, once. True if there was something.
+    fn fold_twins(
+        &mut self,
+        tx: Tx<'_>,
+        key: DocumentId,
+        before: &[ChangeHash],
+        applied: &[Change],
+        now: i64,
+    ) -> store::Result<bool> {
+        let Some(mut loaded) = self.in_write.remove(&key) else { return Ok(false) };
+        let folded = loaded.document.fold_twins(before, applied);
+        let folded = folded.map_err(|e| StorageError::Io(format!("a text cannot be folded: {e}")))?;
+        if folded.is_empty() {
+            self.put_back(loaded);
+            return Ok(false);
+        }
+        let commit = Commit { stale: true, automatic: true, ..Commit::of(&folded, ChangeKind::Updated) };
+        self.commit(tx, loaded, &commit, now)?;
+        Ok(true)
     }
 
     /// While a lost log is read again: which of the document's heads it holds.

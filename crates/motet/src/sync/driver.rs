@@ -235,8 +235,9 @@ impl Driver {
                 Some(applied) = &mut running.applying => {
                     running.applying = None.into();
                     let applied = applied.map_err(SyncError::Storage)?;
+                    let wrote = applied.received.folded > 0;
                     self.count_applied(running, applied);
-                    running.session.handle_applied(self.started.elapsed());
+                    running.session.handle_applied(wrote, self.started.elapsed());
                 }
                 command = self.commands.recv() => {
                     let Some(command) = command else { return Err(None) };

@@ -1,0 +1,87 @@
+//! Texts that two devices edit in the same place.
+
+use motet::{ConflictKind, Replica};
+use motet_tests::{TestRelay, device, sync};
+use serde_json::json;
+
+fn forked(dir: &std::path::Path, relay: &str, old: &str, ours: &str, theirs: &str) -> (Replica, Replica) {
+    let (a, b) = (device(dir, "a"), device(dir, "b"));
+    a.documents("pieces").put("1", &json!({ "lyrics": old })).unwrap();
+    sync(&a, relay);
+    sync(&b, relay);
+    a.documents("pieces").set("1", &json!({ "lyrics": ours })).unwrap();
+    b.documents("pieces").set("1", &json!({ "lyrics": theirs })).unwrap();
+    for replica in [&a, &b, &a, &b] {
+        sync(replica, relay);
+    }
+    (a, b)
+}
+
+fn lyrics(replica: &Replica) -> String {
+    replica.documents("pieces").get("1").unwrap().unwrap()["lyrics"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn both_versions_of_the_same_lines_stand_in_the_journal_of_both_devices() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let old = "ʻekahi\nPā mai ka makani\nʻekolu\nʻehā\n";
+    let (ours, theirs) =
+        ("ʻekahi\nPā mai ka ua\nʻekolu\nʻehā\n", "ʻekahi\nPā iho ka makani\nʻekolu\nʻehā\nʻelima\n");
+    let (a, b) = forked(dir.path(), &relay.url(), old, ours, theirs);
+    assert_eq!(lyrics(&a), "ʻekahi\nPā iho ka ua\nʻekolu\nʻehā\nʻelima\n");
+    assert_eq!(lyrics(&b), lyrics(&a));
+    let journal = a.conflicts("pieces", "1").unwrap();
+    assert_eq!(journal.len(), 1);
+    assert_eq!((journal[0].kind, journal[0].settled), (ConflictKind::Text, true));
+    assert_eq!(journal[0].winner, "Pā mai ka makani\n");
+    assert_eq!(journal[0].loser, json!(["Pā iho ka makani\n", "Pā mai ka ua\n"]));
+    let ids = |replica: &Replica| -> Vec<String> {
+        replica.conflicts("pieces", "1").unwrap().into_iter().map(|conflict| conflict.loser_id).collect()
+    };
+    assert_eq!(ids(&a), ids(&b));
+    assert_eq!(a.counts().unwrap().conflicts, 0);
+}
+
+#[test]
+fn the_same_line_added_on_two_devices_is_there_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = forked(
+        dir.path(),
+        &relay.url(),
+        "aloha ʻoe\nend\n",
+        "aloha ʻoe\nnew line\nend\n",
+        "aloha ʻoe\nnew line\nend!\n",
+    );
+    assert_eq!(lyrics(&a), "aloha ʻoe\nnew line\nend!\n");
+    assert_eq!(lyrics(&b), lyrics(&a));
+    assert!(a.conflicts("pieces", "1").unwrap().is_empty());
+    let version = |replica: &Replica| replica.documents("pieces").get("1").unwrap().unwrap().version;
+    assert_eq!(version(&a), version(&b));
+    // Nobody did that: undo takes back what this device wrote.
+    assert!(a.undo().unwrap());
+    assert!(lyrics(&a).ends_with("end!\n"));
+}
+
+#[test]
+fn three_devices_with_the_same_line_keep_one_of_it_in_any_order() {
+    for order in [[0, 1, 2, 0, 1, 2], [2, 0, 1, 1, 0, 2], [1, 2, 0, 2, 1, 0]] {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let all = ["a", "b", "c"].map(|name| device(dir.path(), name));
+        all[0].documents("pieces").put("1", &json!({ "lyrics": "aloha\n" })).unwrap();
+        all.iter().for_each(|replica| _ = sync(replica, &relay.url()));
+        for replica in &all {
+            replica.documents("pieces").set("1", &json!({ "lyrics": "aloha\nʻoe nō\n" })).unwrap();
+        }
+        for at in order.into_iter().chain([0, 1, 2, 0, 1, 2]) {
+            sync(&all[at], &relay.url());
+        }
+        assert!(
+            all.iter().all(|replica| lyrics(replica) == "aloha\nʻoe nō\n"),
+            "{order:?}: {}",
+            lyrics(&all[0])
+        );
+    }
+}
