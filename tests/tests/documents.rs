@@ -92,6 +92,27 @@ fn only_what_changed_becomes_ops() {
 }
 
 #[test]
+fn a_typed_update_of_one_field_of_a_long_document_is_one_op() {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Piece {
+        title: String,
+        lyrics: String,
+        plays: u32,
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let replica = device(dir.path(), "a");
+    let pieces = replica.collection::<Piece>("pieces");
+    let lyrics = "Pā mai ka makani o uka i ka pō laʻi\n".repeat(1_300);
+    assert!(lyrics.len() > 50_000);
+    let id = pieces.insert(&Piece { title: "t".into(), lyrics, plays: 0 }).unwrap();
+    let mut piece = pieces.get(&id).unwrap().unwrap();
+    piece.plays = 1;
+    pieces.update(&piece).unwrap();
+    let all = changes(&dir.path().join("a.db"));
+    assert_eq!(all.last().unwrap().len(), 1);
+}
+
+#[test]
 fn text_is_spliced_by_character() {
     let dir = tempfile::tempdir().unwrap();
     let replica = device(dir.path(), "a");

@@ -100,6 +100,24 @@ fn rules_are_checked_on_write_and_name_the_field() {
 }
 
 #[test]
+fn what_breaks_a_rule_and_arrives_all_the_same_is_kept_and_flagged() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (strict, lax) = pair(dir.path(), &Schema::new());
+    strict.apply_schema(&Schema::new().field("tasks", "title", Field::register().min_len(2))).unwrap();
+    lax.documents("tasks").put("1", &json!({ "title": "x", "done": true })).unwrap();
+    sync(&lax, &relay.url());
+    sync(&strict, &relay.url());
+    let tasks = strict.documents("tasks");
+    assert_eq!(tasks.get("1").unwrap().unwrap()["title"], "x");
+    let flagged = tasks.violations().unwrap();
+    assert_eq!((flagged.len(), &*flagged[0].id, &*flagged[0].field), (1, "1", "title"));
+    tasks.set("1", &json!({ "done": false })).unwrap();
+    tasks.set("1", &json!({ "title": "xy" })).unwrap();
+    assert!(tasks.violations().unwrap().is_empty());
+}
+
+#[test]
 fn a_bad_schema_is_refused_by_name() {
     for (toml, wrong) in [
         ("songs.fields.cover = \"blob\"", "come with a later version"),
@@ -166,6 +184,14 @@ fn what_is_local_never_leaves_the_device() {
     let a = Replica::open(dir.path().join("a.db")).unwrap();
     assert_eq!(a.documents("settings").get("1").unwrap().unwrap()["api_key"], "s3cr3t-hou");
     assert_eq!(a.documents("secrets").get("pin").unwrap().unwrap()["pin"], "s3cr3t-1234");
+    // A backup leaves it out, and is a whole replica all the same.
+    a.backup(dir.path().join("backup.db")).unwrap();
+    let bytes = std::fs::read(dir.path().join("backup.db")).unwrap();
+    assert!(!bytes.windows(6).any(|window| window == b"s3cr3t"));
+    let backup = Replica::open(dir.path().join("backup.db")).unwrap();
+    assert!(backup.documents("settings").get("1").unwrap().unwrap().get("api_key").is_none());
+    assert!(backup.documents("secrets").list().unwrap().is_empty());
+    assert!(backup.verify().unwrap().problems.is_empty());
     a.documents("secrets").delete("pin").unwrap();
     assert!(a.documents("secrets").get("pin").unwrap().is_none());
     // No byte of it is in what the relay holds, or in any change, sealed entry or snapshot of this device.

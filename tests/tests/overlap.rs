@@ -44,6 +44,24 @@ fn both_versions_of_the_same_lines_stand_in_the_journal_of_both_devices() {
 }
 
 #[test]
+fn conflicts_go_to_a_text_file_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let log = dir.path().join("conflicts.log");
+    let (a, b) = forked(dir.path(), &relay.url(), "one\ntwo\n", "one\ntwo!\n", "one\ntwo?\n");
+    drop(b);
+    let b = Replica::builder(dir.path().join("b.db")).conflict_log(&log).open().unwrap();
+    a.documents("pieces").set("1", &json!({ "title": "from a", "lyrics": "one!\ntwo!?\n" })).unwrap();
+    b.documents("pieces").set("1", &json!({ "title": "from b", "lyrics": "one?\ntwo!?\n" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert!(log.contains("pieces/1 /title\n") && log.contains("from a") && log.contains("from b"), "{log}");
+    assert!(log.contains("pieces/1 /lyrics\n") && log.contains("one!") && log.contains("one?"), "{log}");
+    assert!(log.contains(&a.device_id().to_string()), "{log}");
+}
+
+#[test]
 fn the_same_line_added_on_two_devices_is_there_once() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));

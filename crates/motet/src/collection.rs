@@ -12,6 +12,7 @@ use crate::doc::Fields;
 use crate::error::{ReadError, WriteError};
 use crate::find::{Filter, Hit, LiveQuery, Query, words};
 use crate::replica::Replica;
+use crate::schema::Rule;
 use crate::status::Version;
 use crate::store::ListRow;
 use crate::transaction::{PendingWrite, Transaction, to_fields};
@@ -59,6 +60,18 @@ pub struct Record<T> {
     pub value: T,
     /// The value as it was read, to see what the app has changed.
     pub(crate) base: Fields,
+}
+
+/// A field that breaks a rule declared for it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Violation {
+    /// Id of the document.
+    pub id: String,
+    /// The field.
+    pub field: String,
+    /// The rule, and how it is broken.
+    #[serde(flatten)]
+    pub rule: Rule,
 }
 
 /// A deleted document.
@@ -329,6 +342,26 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
             Ok(Hit { record: self.record(row)?, score, snippet })
         };
         found.into_iter().map(hit).collect()
+    }
+
+    /// Fields whose values break a rule that is declared for them. A write that does so is refused; what arrives from a device with
+    /// other rules is kept and listed here.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn violations(&self) -> Result<Vec<Violation>, ReadError> {
+        let schema = self.replica.schemas().get(&self.name).cloned().unwrap_or_default();
+        let mut violations = Vec::new();
+        self.replica.list::<ReadError>(&self.name, |row| {
+            let fields: Fields = serde_json::from_str(&row.json).unwrap_or_default();
+            for (field, declared) in &schema.fields {
+                if let Some(rule) = fields.get(field).and_then(|value| declared.broken_by(value)) {
+                    violations.push(Violation { id: row.name.clone(), field: field.clone(), rule });
+                }
+            }
+            Ok(())
+        })?;
+        Ok(violations)
     }
 
     /// A query whose results are handed out again whenever they have changed.

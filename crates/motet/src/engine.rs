@@ -10,6 +10,7 @@ mod bulk;
 mod care;
 mod fields;
 mod history;
+mod journal;
 mod lifecycle;
 mod local;
 mod outgoing;
@@ -19,6 +20,7 @@ mod search;
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use lru::LruCache;
@@ -51,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) schemas: RwLock<Schemas>,
     /// Milliseconds since 1970; for what people see, never for what is right.
     pub(crate) clock: Clock,
+    /// Where conflicts are written to as text, for people.
+    pub(crate) conflict_log: Option<PathBuf>,
 }
 
 impl Shared {
@@ -95,6 +99,8 @@ pub(crate) struct Core {
     pending: i64,
     /// What the status is set to once the write is committed, if the remote was changed.
     board_after: Option<(Vec<RemoteRow>, i64)>,
+    /// Conflicts for the log, once the transaction is committed.
+    noticed: Vec<String>,
     /// The running write changed schema or remotes.
     settings_changed: bool,
     /// What was changed was rolled back: read again.
@@ -146,6 +152,7 @@ impl Core {
             remotes: Vec::new(),
             active: None,
             board_after: None,
+            noticed: Vec::new(),
             cache: LruCache::new(capacity),
             behind: None,
             unindexed: None,
@@ -390,6 +397,9 @@ impl Core {
         } else {
             0
         };
+        if fresh > 0 {
+            self.notice(&loaded.row, &conflicts);
+        }
         let op = match (is_new, loaded.row.deleted) {
             (_, true) => Op::Delete,
             (true, false) => Op::Create,
@@ -537,6 +547,7 @@ impl store::Engine for Core {
         let events = std::mem::take(&mut self.events);
         let board_after = self.board_after.take();
         if !committed {
+            self.noticed.clear();
             self.settings_stale |= settings_changed;
             self.in_transaction.clear();
             self.forget_marks();
@@ -560,6 +571,7 @@ impl store::Engine for Core {
         if events.iter().any(|event| !event.remote) || pending > 0 {
             self.shared.outbox.notify_one();
         }
+        self.log_noticed();
         for event in events {
             // No listener is no error.
             _ = self.shared.events.send(event);

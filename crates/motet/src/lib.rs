@@ -57,7 +57,7 @@ mod time;
 mod transaction;
 
 pub use care::{Problem, ProblemKind, RepairReport, VerifyReport};
-pub use collection::{Collection, Record, Trashed};
+pub use collection::{Collection, Record, Trashed, Violation};
 pub use conflicts::{Conflict, ConflictKind, Resolution};
 pub use engine::CollectionCounts;
 pub use error::{OpenError, ReadError, SyncError, WriteError};

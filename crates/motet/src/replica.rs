@@ -65,6 +65,7 @@ pub struct ReplicaBuilder {
     path: PathBuf,
     device_name: Option<String>,
     clock: Clock,
+    conflict_log: Option<PathBuf>,
 }
 
 impl Replica {
@@ -78,7 +79,12 @@ impl Replica {
 
     /// Opens a replica with more than a path.
     pub fn builder(path: impl AsRef<Path>) -> ReplicaBuilder {
-        ReplicaBuilder { path: path.as_ref().to_owned(), device_name: None, clock: Arc::new(time::now_ms) }
+        ReplicaBuilder {
+            path: path.as_ref().to_owned(),
+            device_name: None,
+            clock: Arc::new(time::now_ms),
+            conflict_log: None,
+        }
     }
 
     /// This device's id: made when the file was, and the same for as long as the file is there.
@@ -447,6 +453,13 @@ impl ReplicaBuilder {
         self
     }
 
+    /// Writes every conflict that is found to a text file as well, with both values, the device and the time.
+    #[must_use]
+    pub fn conflict_log(mut self, path: impl AsRef<Path>) -> Self {
+        self.conflict_log = Some(path.as_ref().to_owned());
+        self
+    }
+
     /// Takes another clock than the machine's, in milliseconds since 1970. Times are shown to people; what merges how never
     /// depends on them, so a clock that is wrong by years does no harm.
     #[must_use]
@@ -480,6 +493,7 @@ impl ReplicaBuilder {
                 board: StatusBoard::new(),
                 schemas: RwLock::default(),
                 clock: self.clock,
+                conflict_log: self.conflict_log,
             });
             Ok((shared.clone(), Core::new(shared, tx)?))
         })?;

@@ -310,7 +310,12 @@ impl Core {
                 tx.put_snapshot(document, &snapshot.bytes, 0, true)?;
             }
             tx.mark_synced(document, now)?;
-            tx.journal_overlaps(document, &super::conflict_rows(&overlaps)?, now)?;
+            if tx.journal_overlaps(document, &super::conflict_rows(&overlaps)?, now)? > 0
+                && let Some(loaded) = self.in_write.remove(&key)
+            {
+                self.notice(&loaded.row, &overlaps);
+                self.put_back(loaded);
+            }
             self.note_held(remote, document, &group.hashes, &heads);
         }
         if !is_new && kind == ChangeKind::Updated {

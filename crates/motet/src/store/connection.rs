@@ -52,10 +52,50 @@ pub(crate) fn backup(from: &Path, to: &Path) -> Result<()> {
     let mut target = Connection::open(&partial)?;
     // In one step: between steps another writer would make it start over, perhaps for ever.
     Backup::new(&source, &mut target)?.step(-1)?;
+    strip_local(&target)?;
     target.pragma_update(None, "journal_mode", "DELETE")?;
     target.close().map_err(|(_, error)| error)?;
     let file = std::fs::File::open(&partial).and_then(|file| file.sync_all());
     file.and_then(|()| std::fs::rename(&partial, to)).map_err(|e| StorageError::Io(e.to_string()))
+}
+
+/// What stays on this device is in no backup either: not in its rows, not in free pages.
+fn strip_local(conn: &Connection) -> Result<()> {
+    let rows: Vec<(i64, String)> = conn
+        .prepare("SELECT document, json FROM local_field")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<std::result::Result<_, _>>()?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    for (document, json) in rows {
+        let fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&json).unwrap_or_default();
+        for name in fields.keys() {
+            let sql =
+                "UPDATE projection SET json = json_remove(json, '$.' || json_quote(?)) WHERE document = ?";
+            conn.execute(sql, rusqlite::params![name, document])?;
+        }
+    }
+    // Documents of local collections have nothing else.
+    conn.execute_batch(
+        "DELETE FROM local_field;
+         CREATE TEMP TABLE gone AS SELECT document FROM projection WHERE length(heads) = 0 AND purged = 0;
+         DELETE FROM unindexed WHERE document IN (SELECT document FROM gone);
+         DELETE FROM behind WHERE document IN (SELECT document FROM gone);
+         DELETE FROM projection WHERE document IN (SELECT document FROM gone);
+         DELETE FROM document WHERE id IN (SELECT document FROM gone);
+         DROP TABLE gone;",
+    )?;
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL TABLE%'
+               AND name GLOB 'search:*'";
+    let tables: Vec<String> =
+        conn.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<std::result::Result<_, _>>()?;
+    for table in tables {
+        conn.execute_batch(&format!("DROP TABLE {}", super::finding::identifier(&table)))?;
+    }
+    conn.execute_batch("INSERT OR IGNORE INTO unindexed (document) SELECT id FROM document; VACUUM;")?;
+    Ok(())
 }
 
 fn configure(conn: &Connection) -> Result<()> {

@@ -315,18 +315,19 @@ impl Tx<'_> {
         Ok(fresh)
     }
 
-    /// Adds rows that ask nothing of anybody: what they tell of has merged.
+    /// Adds rows that ask nothing of anybody: what they tell of has merged. Returns how many are new.
     pub(crate) fn journal_overlaps(
         &self,
         document: i64,
         overlaps: &[NewConflict<'_>],
         now: i64,
-    ) -> Result<()> {
+    ) -> Result<usize> {
         let sql = "INSERT OR IGNORE INTO conflict
                      (document, path, op, winner, loser, device, time, noticed_at, settled_at)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)";
+        let mut fresh = 0;
         for overlap in overlaps {
-            self.conn.prepare_cached(sql)?.execute(params![
+            fresh += self.conn.prepare_cached(sql)?.execute(params![
                 document,
                 overlap.path,
                 overlap.op,
@@ -337,7 +338,7 @@ impl Tx<'_> {
                 now
             ])?;
         }
-        Ok(())
+        Ok(fresh)
     }
 
     pub(crate) fn conflicts(&self, document: i64) -> Result<Vec<StoredConflict>> {
