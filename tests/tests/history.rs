@@ -141,6 +141,22 @@ fn undo_takes_back_what_this_device_did_and_nothing_that_others_did_since() {
 }
 
 #[test]
+fn undo_leaves_in_the_trash_what_somebody_deleted_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+    a.documents("songs").put("1", &json!({ "title": "t0" })).unwrap();
+    a.documents("songs").set("1", &json!({ "title": "t1" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    b.documents("songs").delete("1").unwrap();
+    sync(&b, &relay.url());
+    sync(&a, &relay.url());
+    assert!(a.undo().unwrap());
+    assert!(a.documents("songs").get("1").unwrap().is_none());
+}
+
+#[test]
 fn a_restore_point_brings_all_documents_back_or_one() {
     let dir = tempfile::tempdir().unwrap();
     let a = open(dir.path(), "a");

@@ -37,11 +37,14 @@ pub(crate) use read::{FieldConflict, Fields};
 /// Message of a tombstone: a change without ops that deletes the document it stands at the head of.
 const TOMBSTONE: &str = "motet:delete";
 
+/// Message of a change that takes up a row of another database.
+const ADOPT: &str = "motet:adopt";
+
 /// Message of a tombstone after which nothing of the document is kept.
 const PURGE: &str = "motet:purge";
 
 /// Message of a change that brings a deleted document back.
-pub(crate) const RESTORE: &str = "motet:restore";
+const RESTORE: &str = "motet:restore";
 
 /// A loaded document.
 #[derive(Clone)]
@@ -202,11 +205,6 @@ impl Graves {
             _ => {}
         }
     }
-}
-
-/// Whether a change begins or brings back a document that was gone.
-pub(crate) fn is_restore(change: &Change) -> bool {
-    change.message() == Some(RESTORE)
 }
 
 /// Whether a change says that nothing of its document is to be kept.

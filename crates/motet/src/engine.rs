@@ -185,6 +185,11 @@ impl Core {
             }
             self.settings_changed = true;
             tx.put_collection(name, &to_json(&after)?)?;
+            if after.is_local() && !before.is_local() {
+                // What has not left yet does not leave any more.
+                tx.drop_pending_of(name)?;
+                self.board_after = Some((tx.remotes()?, tx.count_pending()? as i64));
+            }
             if !after.shows_as(&before) {
                 tx.mark_collection_behind(name)?;
             }
@@ -221,7 +226,7 @@ impl Core {
             None => {
                 self.catch_up_all(tx)?;
                 let id = tx.insert_remote(url)?;
-                tx.add_all_pending(id, &|_| false, now)?;
+                tx.add_all_pending(id, &|_, collection| self.schema_of(collection).is_local(), now)?;
                 id
             }
         };
@@ -266,7 +271,8 @@ impl Core {
                 held.insert(document);
             }
         }
-        let added = tx.add_all_pending(remote, &|id| held.contains(&id), self.shared.now_ms())?;
+        let skip = |id, collection: &str| held.contains(&id) || self.schema_of(collection).is_local();
+        let added = tx.add_all_pending(remote, &skip, self.shared.now_ms())?;
         self.count_pending(remote, added as i64);
         tx.set_reseed(remote, false)
     }
@@ -406,7 +412,7 @@ impl Core {
             (false, false) => Op::Update,
         };
         let first_change = if is_new { 0 } else { store::change_id(document, first_change) };
-        let is_sent = !commit.changes.is_empty();
+        let is_sent = !commit.changes.is_empty() && !loaded.schema.is_local();
         for i in 0..if is_sent { self.remotes.len() } else { 0 } {
             let remote = self.remotes[i];
             if Some(remote) != commit.origin && tx.add_pending(remote, document, op, first_change, now)? {
@@ -444,7 +450,7 @@ impl Core {
         let behind = self.behind(tx)?;
         if behind.insert(row.key) {
             let is_full = behind.len() > limits::DOCUMENTS_BEHIND;
-            tx.mark_behind(row.id)?;
+            tx.mark_behind(row.id, row.updated_at)?;
             if is_full {
                 // This one is in the caller's hands.
                 let mut others = std::mem::take(self.behind(tx)?);
@@ -468,7 +474,9 @@ impl Core {
 
     fn project_all(&mut self, tx: Tx<'_>, behind: HashSet<DocumentId>) -> store::Result<()> {
         for key in behind {
-            let loaded = match self.take_held(key) {
+            let held = self.take_held(key);
+            let was_held = held.is_some();
+            let loaded = match held {
                 Some(loaded) => Ok(loaded),
                 None => tx.document_by_key(key)?.map_or_else(
                     || Err(StorageError::Damaged("a document is not there any more".into())),
@@ -481,7 +489,10 @@ impl Core {
             match loaded {
                 Ok(loaded) => {
                     self.project(tx, &loaded)?;
-                    self.put_back(loaded);
+                    // A new declaration concerns whole collections: they must not fill the memory.
+                    if was_held {
+                        self.put_back(loaded);
+                    }
                 }
                 // It is reported to whoever asks for the document; the others go on.
                 Err(StorageError::Damaged(reason)) => {
@@ -512,6 +523,8 @@ impl Core {
 
 impl store::Engine for Core {
     fn begin(&mut self, tx: Tx<'_>, foreign: bool) -> store::Result<()> {
+        // Another process counts by the same clock, so that the latest transaction has the largest number.
+        self.transaction = self.transaction.max(time::now_ms().unsigned_abs() * 1_000);
         if foreign {
             // Another process may have written: what is loaded may be stale, the settings too.
             self.cache.clear();
@@ -584,7 +597,12 @@ impl store::Engine for Core {
 
     fn catch_up(&mut self, tx: Tx<'_>) -> store::Result<()> {
         self.catch_up_all(tx)?;
-        self.index_batch(tx).map(drop)
+        if let Err(error) = self.index_batch(tx) {
+            // Searching tells of it; what else has caught up stays.
+            tracing::error!(%error, "words cannot be indexed");
+            self.unindexed = Some(false);
+        }
+        Ok(())
     }
 }
 
@@ -633,7 +651,7 @@ fn new_document(key: DocumentId, collection: &str, name: &str, schema: Arc<Colle
 
 /// Loads a document from its rows; one with a long tail of changes gets a new snapshot on the way.
 fn load(tx: Tx<'_>, row: DocumentRow, schema: Arc<CollectionSchema>) -> store::Result<Box<Loaded>> {
-    if row.purged {
+    if row.purged && !tx.has_content(row.id)? {
         let mut loaded = new_document(row.key, &row.collection, &row.name, schema);
         loaded.row = row;
         return Ok(loaded);
@@ -663,6 +681,9 @@ fn load_behind(
     }
     let document =
         Document::load(identity, stored.snapshot.as_deref(), changes).map_err(|e| damaged(e.to_string()))?;
+    if let Some(at) = tx.behind_since(row.id)? {
+        row.updated_at = row.updated_at.max(at);
+    }
     row.changes = row.changes.max(stored.last_change - store::change_id(row.id, 0));
     if stored.changes.len() >= limits::SNAPSHOT_AFTER_CHANGES {
         let bytes = document.save();
@@ -670,7 +691,10 @@ fn load_behind(
         if Document::load(identity, Some(&bytes), Vec::new())
             .is_ok_and(|again| again.heads() == document.heads())
         {
-            tx.put_snapshot(row.id, &bytes, stored.last_change, false)?;
+            // Only a cache; a reader cannot write it.
+            if let Err(error) = tx.put_snapshot(row.id, &bytes, stored.last_change, false) {
+                tracing::debug!(%error, "a snapshot is not kept");
+            }
         }
     }
     let mut loaded = Loaded::new(row, document, schema);

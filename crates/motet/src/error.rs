@@ -82,6 +82,14 @@ pub enum WriteError {
         /// The field.
         field: String,
     },
+    /// The document was purged: its id cannot be used again.
+    #[error("{collection}/{id} was removed for good; its id cannot be used again")]
+    Purged {
+        /// Collection of the document.
+        collection: String,
+        /// Its id.
+        id: String,
+    },
     /// There is no such conflict, or no such value in it.
     #[error("there is no conflict to resolve at {path:?}; a path looks like \"/title\"")]
     NoConflict {
@@ -207,6 +215,7 @@ impl WriteError {
             WriteError::BadValue { .. } => "write-bad-value",
             WriteError::Rule { .. } => "write-rule",
             WriteError::Contested { .. } => "write-contested",
+            WriteError::Purged { .. } => "write-purged",
             WriteError::NoConflict { .. } => "write-no-conflict",
             WriteError::NoRestorePoint { .. } => "write-no-restore-point",
             WriteError::Schema(error) => error.code(),

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::edit::{EditError, put_field};
 use super::read::Fields;
-use super::{Document, genesis};
+use super::{ADOPT, Document, genesis};
 use crate::schema::{CollectionSchema, FieldKind};
 
 impl Document {
@@ -32,34 +32,41 @@ impl Document {
                 None => _ = plain.insert(key.clone(), value.clone()),
             }
         }
-        changes.push(self.row_change(&plain, updated_at)?);
+        // A change each: the place of an op must not depend on what else the row holds, or the later row would not win.
+        for (name, value) in &plain {
+            changes.push(self.field_change(name, value, updated_at)?);
+        }
+        if row.is_empty() {
+            changes.push(self.field_change("", &Json::Null, updated_at)?);
+        }
         changes.retain(|change| !self.has_change(&change.hash()));
         self.am.apply_changes(changes.iter().cloned())?;
         self.shown = None;
         Ok(changes)
     }
 
-    fn row_change(&self, row: &Fields, updated_at: i64) -> Result<Change, EditError> {
+    fn field_change(&self, name: &str, value: &Json, updated_at: i64) -> Result<Change, EditError> {
         let mut hash = blake3::Hasher::new_derive_key("motet 2026 adopted row v1");
         hash.update(&self.identity.space.0);
         hash.update(&self.identity.document.0);
-        hash.update(Json::Object(row.clone()).to_string().as_bytes());
+        hash.update(&(name.len() as u64).to_le_bytes());
+        hash.update(name.as_bytes());
+        hash.update(value.to_string().as_bytes());
         let mut actor = updated_at.max(0).to_be_bytes().to_vec();
         actor.extend(&hash.finalize().as_bytes()[..16]);
         let mut am = Automerge::new();
         am.set_actor(ActorId::from(actor));
         let mut tx = am.transaction();
-        // In the order of their names: the same field has the same place in every version of the row.
-        let mut names: Vec<_> = row.keys().collect();
-        names.sort();
-        names.iter().try_for_each(|name| put_field(&mut tx, name, &row[*name]))?;
-        let options = CommitOptions::default().with_time(updated_at / 1_000);
-        let hash = if names.is_empty() {
+        if name.is_empty() {
+            // A row of nothing but its id: a change without ops.
             drop(tx);
-            am.empty_commit(options)
-        } else {
-            tx.commit_with(options).0.ok_or(AutomergeError::Fail)?
-        };
+            let options = CommitOptions::default().with_time(updated_at / 1_000).with_message(ADOPT);
+            let hash = am.empty_commit(options);
+            return Ok(am.get_change_by_hash(&hash).ok_or(AutomergeError::Fail)?);
+        }
+        put_field(&mut tx, name, value)?;
+        let options = CommitOptions::default().with_time(updated_at / 1_000).with_message(ADOPT);
+        let hash = tx.commit_with(options).0.ok_or(AutomergeError::Fail)?;
         Ok(am.get_change_by_hash(&hash).ok_or(AutomergeError::Fail)?)
     }
 }

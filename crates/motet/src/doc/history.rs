@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use automerge::ChangeHash;
 use motet_proto::DeviceId;
 
-use super::{Document, PURGE, RESTORE, TOMBSTONE};
+use super::{ADOPT, Document, PURGE, RESTORE, TOMBSTONE};
 
 /// One change, as the history tells of it.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub(crate) enum Deed {
     Edit,
     Delete,
     Restore,
+    /// Takes up a field of a row of another database.
+    Adopt,
     /// Makes a container, alike on every device; part of the edit that follows.
     Genesis,
 }
@@ -33,13 +35,24 @@ impl Document {
     /// All changes, each after those it depends on.
     pub(crate) fn made(&self) -> Vec<Made> {
         let metas = self.am.get_changes_meta(&[]);
+        let mut genesis = HashSet::new();
         metas
             .into_iter()
             .map(|meta| {
+                // Containers are made on nothing, or on the empty container. Other changes that all devices make alike
+                // (a text folded) belong to nobody, but something came before them.
+                let is_genesis = meta.timestamp == 0
+                    && meta.author.is_none()
+                    && meta.message.is_none()
+                    && meta.deps.iter().all(|dep| genesis.contains(dep));
+                if is_genesis {
+                    genesis.insert(meta.hash);
+                }
                 let deed = match meta.message.as_deref() {
                     Some(TOMBSTONE | PURGE) => Deed::Delete,
                     Some(RESTORE) => Deed::Restore,
-                    _ if meta.timestamp == 0 && meta.author.is_none() => Deed::Genesis,
+                    Some(ADOPT) => Deed::Adopt,
+                    _ if is_genesis => Deed::Genesis,
                     _ => Deed::Edit,
                 };
                 let author = meta.author.or_else(|| self.am.get_author_for_actor(&meta.actor));

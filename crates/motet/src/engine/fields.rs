@@ -2,9 +2,10 @@
 
 use serde_json::Value as Json;
 
+use super::local::Patch;
 use super::{Commit, Core, Loaded};
 use crate::conflicts::Resolution;
-use crate::doc::{Change, EditError, Fields};
+use crate::doc::{Change, EditError, Fields, TEXT_OVERLAP};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::status::Version;
@@ -38,7 +39,7 @@ impl Core {
     ) -> Result<Version, WriteError> {
         let mut loaded = self.find_shared(tx, collection, name, field)?;
         if let Some(declared) = loaded.schema.fields.get(field)
-            && let Some(rule) = declared.broken_by(&Json::Array(add.to_vec()))
+            && let Some(rule) = declared.broken_by(&Json::Array(after_edit(&loaded, field, add, take_out)))
         {
             let collection = collection.to_owned();
             return Err(WriteError::Rule { collection, field: field.to_owned(), rule });
@@ -59,13 +60,19 @@ impl Core {
     ) -> Result<Version, WriteError> {
         let mut loaded = self.find_live(tx, collection, name)?;
         let names = pointer(path)?;
+        if names.first().is_some_and(|name| loaded.schema.keeps(name)) {
+            return Err(WriteError::NoConflict { path: path.to_owned() });
+        }
         let shown = || Json::Object(loaded.fields.clone()).pointer(path).cloned();
         let value = match resolution {
             Resolution::Shown => shown(),
             Resolution::Value(value) => Some(value.clone()),
             Resolution::Loser(loser) => {
                 let rows = tx.conflicts(loaded.row.id)?;
-                let row = rows.into_iter().find(|row| row.path == path && row.op == *loser);
+                let row = rows.into_iter().find(|row| {
+                    // Both versions of a text are in it already: there is no value to put in its place.
+                    row.path == path && row.op == *loser && !row.op.starts_with(TEXT_OVERLAP)
+                });
                 row.and_then(|row| serde_json::from_str(&row.loser).ok())
             }
         };
@@ -77,9 +84,12 @@ impl Core {
         let Json::Object(set) = nested else {
             return Err(WriteError::NoConflict { path: path.to_owned() });
         };
+        let patch = Patch { set, remove: Vec::new() };
+        super::local::check_rules(&loaded, &patch)?;
         let mut edit = self.edit(&loaded.schema, None, &loaded.fields);
         edit.settle = true;
-        let changes = loaded.document.write(&edit, &set, &[], false).map_err(super::local::write_error)?;
+        let changes =
+            loaded.document.write(&edit, &patch.set, &[], false).map_err(super::local::write_error)?;
         self.finish(tx, loaded, &Commit { stale: true, ..Commit::of(&changes, ChangeKind::Updated) })
     }
 
@@ -112,6 +122,13 @@ impl Core {
         let fields = vec![field.to_owned()];
         self.finish(tx, loaded, &Commit { fields, ..Commit::of(&changes, ChangeKind::Updated) })
     }
+}
+
+/// What a set holds after an edit.
+fn after_edit(loaded: &Loaded, field: &str, add: &[Json], take_out: &[Json]) -> Vec<Json> {
+    let held = loaded.fields.get(field).and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+    let new = add.iter().filter(|element| !held.contains(element));
+    held.iter().chain(new).filter(|element| !take_out.contains(element)).cloned().collect()
 }
 
 /// The names in a JSON pointer.

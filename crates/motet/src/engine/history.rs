@@ -29,6 +29,8 @@ impl Core {
         let mut is_first = true;
         let mut made = loaded.document.made();
         made.retain(|made| made.deed != Deed::Genesis);
+        // A row was taken up field by field.
+        made.dedup_by(|later, earlier| later.deed == Deed::Adopt && earlier.deed == Deed::Adopt);
         for made in made {
             let kind = match made.deed {
                 Deed::Delete => RevisionKind::Deleted,
@@ -174,12 +176,13 @@ impl Core {
             .iter()
             .all(|hash| made.iter().any(|made| made.hash == *hash && made.deed == Deed::Genesis));
         let deleted = loaded.row.deleted;
-        if deeds(Deed::Delete) || (deleted && !deeds(Deed::Restore)) {
+        if deeds(Deed::Delete) {
             self.put_back(loaded);
             return if deleted { self.restore(tx, &collection, &name).map(drop) } else { Ok(()) };
         }
-        if deeds(Deed::Restore) || is_first {
+        if deleted || deeds(Deed::Restore) || is_first {
             self.put_back(loaded);
+            // What somebody else has deleted since stays where it is.
             return if deleted { Ok(()) } else { self.delete(tx, &collection, &name) };
         }
         let at = |heads: &[ChangeHash]| loaded.document.fields_at(&loaded.schema, heads).unwrap_or_default();

@@ -69,7 +69,7 @@ impl Core {
         let is_deleted = loaded.document.is_deleted(&loaded.schema);
         if loaded.row.purged {
             let is_whole = loaded.row.heads.iter().all(|head| loaded.document.has_hash(head));
-            if !is_whole && !applied.iter().any(crate::doc::is_restore) {
+            if !is_whole {
                 return Ok(false);
             }
             loaded.row.purged = is_deleted;

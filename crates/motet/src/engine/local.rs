@@ -4,7 +4,7 @@ use motet_proto::{DeviceId, DocumentId, SpaceId, limits as proto};
 use serde_json::Value as Json;
 
 use super::{Commit, Core, Loaded, new_document};
-use crate::doc::{Change, ChangeHash, Edit, EditError, Fields, RESTORE};
+use crate::doc::{Change, ChangeHash, Edit, EditError, Fields};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::schema::CollectionSchema;
@@ -57,7 +57,10 @@ impl Core {
             }
             Some(loaded) => {
                 if loaded.row.purged {
-                    return self.write(tx, loaded, patch, None, ChangeKind::Created);
+                    return Err(WriteError::Purged {
+                        collection: collection.to_owned(),
+                        id: name.to_owned(),
+                    });
                 }
                 if !loaded.row.deleted || base.is_some() {
                     return self.write(tx, loaded, patch, base, ChangeKind::Updated);
@@ -115,8 +118,9 @@ impl Core {
     /// Deletes a document, by a tombstone that merges.
     pub(crate) fn delete(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<(), WriteError> {
         let mut loaded = self.find_live(tx, collection, name)?;
-        if loaded.schema.is_local() {
+        if loaded.schema.is_local() && loaded.row.changes == 0 {
             self.behind(tx)?.remove(&loaded.row.key);
+            tx.forget_words(loaded.row.id, collection)?;
             let device = Some(self.shared.device);
             self.note_event(&loaded.row, &Commit::of(&[], ChangeKind::Deleted), Vec::new(), device);
             return Ok(tx.remove_document(loaded.row.id)?);
@@ -229,11 +233,7 @@ impl<'a> By<'a> {
         let create = kind == ChangeKind::Created;
         let mut changes = Vec::new();
         if !loaded.schema.is_local() {
-            let mut edit = self.edit(&loaded.schema, base.as_deref(), &loaded.fields);
-            if std::mem::take(&mut loaded.row.purged) {
-                // It begins anew, on top of nothing; devices that purged it as well take it for what it is.
-                edit.message = Some(RESTORE);
-            }
+            let edit = self.edit(&loaded.schema, base.as_deref(), &loaded.fields);
             changes = loaded.document.write(&edit, &patch.set, &patch.remove, create).map_err(write_error)?;
         }
         // An edit on an older version may have met later writes of the same fields: read them all again.
@@ -292,14 +292,16 @@ impl Loaded {
     /// have merged with what was there.
     fn show(&mut self, patch: &Patch) {
         let removed = patch.remove.iter().filter_map(|path| path.first());
-        let merged = patch.set.iter().filter(|(_, value)| value.is_object()).map(|(name, _)| name);
+        // Objects merge with what is there, and an array may be a set.
+        let is_merged = |value: &Json| value.is_object() || value.is_array();
+        let merged = patch.set.iter().filter(|(_, value)| is_merged(value)).map(|(name, _)| name);
         for name in removed.chain(merged) {
             match self.document.field(&self.schema, name) {
                 Some(value) => _ = self.fields.insert(name.clone(), value),
                 None => _ = self.fields.remove(name),
             }
         }
-        for (name, value) in patch.set.iter().filter(|(_, value)| !value.is_object()) {
+        for (name, value) in patch.set.iter().filter(|(_, value)| !is_merged(value)) {
             self.fields.insert(name.clone(), value.clone());
         }
     }
@@ -335,7 +337,7 @@ fn diff_into(old: &Fields, new: &Fields, path: &mut Vec<String>, remove: &mut Ve
     set
 }
 
-fn check_rules(loaded: &Loaded, patch: &Patch) -> Result<(), WriteError> {
+pub(super) fn check_rules(loaded: &Loaded, patch: &Patch) -> Result<(), WriteError> {
     for (name, value) in &patch.set {
         if let Some(rule) = loaded.schema.fields.get(name).and_then(|field| field.broken_by(value)) {
             let collection = loaded.row.collection.clone();

@@ -441,6 +441,10 @@ fn open(entry: &Entry, schemas: &Schemas) -> Result<(Payload, Part), String> {
     let opened = envelope::open(entry.suite, &entry.payload).map_err(|e| e.to_string())?;
     let mut payload =
         Payload::decode(&opened, SpaceId::DEFAULT, entry.document).map_err(|e| e.to_string())?;
+    let is_plain = |name: &str| !name.is_empty() && !name.chars().any(char::is_control);
+    if !is_plain(&payload.collection) || !is_plain(&payload.name) {
+        return Err("its name cannot be used".into());
+    }
     let body = std::mem::take(&mut payload.body);
     let part = match &entry.kind {
         Kind::Changes => Part::Changes(split_changes(&body).map_err(|e| e.to_string())?),

@@ -64,7 +64,7 @@ impl Tx<'_> {
 
     /// Every remote is read from the start with the next session.
     pub(crate) fn forget_positions(&self) -> Result<()> {
-        self.conn.prepare_cached("UPDATE remote SET position = NULL")?.execute([])?;
+        self.conn.prepare_cached("UPDATE remote SET position = NULL, reseed = 1")?.execute([])?;
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{Result, StorageError};
+use super::{Result, StorageError, Tx};
 use crate::limits;
 
 /// Migrations in order; `user_version` counts how many a file has had.
@@ -87,14 +87,10 @@ fn strip_local(conn: &Connection) -> Result<()> {
          DELETE FROM document WHERE id IN (SELECT document FROM gone);
          DROP TABLE gone;",
     )?;
-    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL TABLE%'
-               AND name GLOB 'search:*'";
-    let tables: Vec<String> =
-        conn.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<std::result::Result<_, _>>()?;
-    for table in tables {
-        conn.execute_batch(&format!("DROP TABLE {}", super::finding::identifier(&table)))?;
-    }
-    conn.execute_batch("INSERT OR IGNORE INTO unindexed (document) SELECT id FROM document; VACUUM;")?;
+    let tx = Tx { conn };
+    tx.drop_search_tables()?;
+    tx.mark_all_unindexed()?;
+    conn.execute_batch("VACUUM")?;
     Ok(())
 }
 

@@ -174,14 +174,17 @@ impl Tx<'_> {
     }
 
     /// Notes that the projection of a document lags behind its changes.
-    pub(crate) fn mark_behind(&self, document: i64) -> Result<()> {
-        self.conn.prepare_cached("INSERT INTO behind (document) VALUES (?)")?.execute([document])?;
+    pub(crate) fn mark_behind(&self, document: i64, at: i64) -> Result<()> {
+        self.conn
+            .prepare_cached("INSERT INTO behind (document, at) VALUES (?, ?)")?
+            .execute([document, at])?;
         Ok(())
     }
 
     /// The documents of a collection show differently from now on.
     pub(crate) fn mark_collection_behind(&self, collection: &str) -> Result<()> {
-        let sql = "INSERT OR IGNORE INTO behind (document) SELECT id FROM document WHERE collection = ?";
+        let sql = "INSERT OR IGNORE INTO behind (document, at)
+                   SELECT document, 0 FROM projection WHERE collection = ? AND purged = 0";
         self.conn.prepare_cached(sql)?.execute([collection])?;
         Ok(())
     }
@@ -254,6 +257,19 @@ impl Tx<'_> {
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| Ok(DocumentId(row.get(0)?)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// When the projection of a document began to lag behind; `None` if it does not.
+    pub(crate) fn behind_since(&self, document: i64) -> Result<Option<i64>> {
+        let sql = "SELECT at FROM behind WHERE document = ?";
+        Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
+    }
+
+    /// Whether anything is kept of what a document was made of.
+    pub(crate) fn has_content(&self, document: i64) -> Result<bool> {
+        let sql = "SELECT 1 FROM change WHERE id BETWEEN ? AND ? UNION ALL SELECT 1 FROM snapshot WHERE document = ?";
+        let range = [change_id(document, 0), change_id(document, MOST_CHANGES), document];
+        Ok(self.conn.prepare_cached(sql)?.exists(range)?)
     }
 
     /// Whether reads would miss something.

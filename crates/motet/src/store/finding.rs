@@ -66,7 +66,7 @@ impl Tx<'_> {
         for fields in indexes {
             let columns = fields.iter().map(|field| Ok(extract(field)?.replace("p.json", "json")));
             let columns: Vec<String> = columns.collect::<Result<_>>()?;
-            let name = format!("index:{collection}:{}", fields.join(","));
+            let name = format!("index:{collection}:{}:{}", fields.join(","), short_hash(collection));
             let sql = format!(
                 "CREATE INDEX IF NOT EXISTS {} ON projection ({}, name) WHERE collection = {} AND deleted = 0",
                 identifier(&name),
@@ -171,6 +171,15 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// A document goes: so do its words.
+    pub(crate) fn forget_words(&self, document: i64, collection: &str) -> Result<()> {
+        if self.has_search_table(collection)? {
+            let sql = format!("DELETE FROM {} WHERE rowid = ?", search_table(collection));
+            self.conn.prepare_cached(&sql)?.execute([document])?;
+        }
+        Ok(())
+    }
+
     /// The best matches for an FTS5 expression, with their scores.
     pub(crate) fn search(
         &self,
@@ -188,19 +197,19 @@ impl Tx<'_> {
                (SELECT rowid AS document, bm25({table}, 4.0, 1.0) AS score FROM {table}
                 WHERE {table} MATCH ? LIMIT {}) found
              JOIN projection p ON p.document = found.document
-             WHERE p.deleted = 0 ORDER BY found.score, p.document LIMIT ?",
+             WHERE p.deleted = 0 AND p.collection = ? ORDER BY found.score, p.document LIMIT ?",
             limits::SEARCH_CANDIDATES
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows =
-            statement.query_map(params![expression, limit], |row| Ok((row.get(3)?, list_row(row)?)))?;
+        let rows = statement
+            .query_map(params![expression, collection, limit], |row| Ok((row.get(3)?, list_row(row)?)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
     fn has_search_table(&self, collection: &str) -> Result<bool> {
         let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?";
-        let name = format!("search:{collection}");
+        let name = search_name(collection);
         Ok(self.conn.prepare_cached(sql)?.query_row([name], |_| Ok(())).optional()?.is_some())
     }
 }
@@ -326,7 +335,17 @@ fn path(field: &str) -> Result<String> {
 }
 
 fn search_table(collection: &str) -> String {
-    identifier(&format!("search:{collection}"))
+    identifier(&search_name(collection))
+}
+
+/// SQLite does not tell names apart by case, and gives tables beside this one names that begin with it: a hash keeps collections
+/// apart.
+fn search_name(collection: &str) -> String {
+    format!("search:{}", short_hash(collection))
+}
+
+fn short_hash(collection: &str) -> String {
+    blake3::hash(collection.as_bytes()).to_hex()[..16].to_owned()
 }
 
 pub(super) fn identifier(name: &str) -> String {

@@ -67,9 +67,14 @@ impl Tx<'_> {
         Ok(added > 0)
     }
 
-    /// Queues every document for `remote` as a whole, except those in `held`. Returns how many.
-    pub(crate) fn add_all_pending(&self, remote: i64, held: &dyn Fn(i64) -> bool, now: i64) -> Result<usize> {
-        let sql = "SELECT d.id, p.deleted FROM document d JOIN projection p ON p.document = d.id
+    /// Queues every document for `remote` as a whole, except those that `skip` names. Returns how many.
+    pub(crate) fn add_all_pending(
+        &self,
+        remote: i64,
+        skip: &dyn Fn(i64, &str) -> bool,
+        now: i64,
+    ) -> Result<usize> {
+        let sql = "SELECT d.id, p.deleted, p.collection FROM document d JOIN projection p ON p.document = d.id
                    WHERE d.space = (SELECT space FROM remote WHERE id = ?) AND length(p.heads) > 0 AND p.purged = 0
                    ORDER BY d.id";
         let mut statement = self.conn.prepare_cached(sql)?;
@@ -77,7 +82,7 @@ impl Tx<'_> {
         let mut added = 0;
         while let Some(row) = rows.next()? {
             let document = row.get(0)?;
-            if held(document) {
+            if skip(document, &row.get::<_, String>(2)?) {
                 continue;
             }
             let op = if row.get(1)? { Op::Delete } else { Op::Create };
@@ -187,6 +192,13 @@ impl Tx<'_> {
     pub(crate) fn park(&self, id: i64, error: &str) -> Result<bool> {
         let sql = "UPDATE outbox SET error = ? WHERE id = ? AND error IS NULL";
         Ok(self.conn.prepare_cached(sql)?.execute(params![error, id])? > 0)
+    }
+
+    /// Drops what waits to be sent of a collection.
+    pub(crate) fn drop_pending_of(&self, collection: &str) -> Result<()> {
+        let sql = "DELETE FROM outbox WHERE document IN (SELECT id FROM document WHERE collection = ?)";
+        self.conn.prepare_cached(sql)?.execute([collection])?;
+        Ok(())
     }
 
     /// Drops a row that has nothing to send.

@@ -24,7 +24,7 @@ CREATE TABLE device (id BLOB PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE collection (name TEXT PRIMARY KEY, schema TEXT NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE document (
-  id INTEGER PRIMARY KEY,
+  id INTEGER PRIMARY KEY AUTOINCREMENT, -- changes and words are filed under it: never used twice
   space INTEGER NOT NULL REFERENCES space (id),
   key BLOB NOT NULL UNIQUE,          -- the id on the wire
   collection TEXT NOT NULL,
@@ -79,12 +79,15 @@ CREATE TABLE projection (
 CREATE INDEX projection_name ON projection (collection, name) WHERE deleted = 0;
 
 -- Documents whose words the full-text index does not know as they are now. The index of a collection is the table
--- "search:NAME"; it holds folded words and no text.
+-- "search:" and a hash of its name; it holds folded words and no text.
 CREATE TABLE unindexed (document INTEGER PRIMARY KEY REFERENCES document (id));
 
 -- Documents with local changes that `projection` does not show yet. A commit of an existing document writes its change
 -- alone; its projection follows within moments, and before anything is read.
-CREATE TABLE behind (document INTEGER PRIMARY KEY REFERENCES document (id));
+CREATE TABLE behind (
+  document INTEGER PRIMARY KEY REFERENCES document (id),
+  at INTEGER NOT NULL                -- when the first of these changes was made
+);
 
 -- Fields that stay on this device, as a JSON object. They are part of `projection.json` and of nothing else.
 CREATE TABLE local_field (document INTEGER PRIMARY KEY REFERENCES document (id), json TEXT NOT NULL);
