@@ -190,6 +190,7 @@ impl Tx<'_> {
         if !self.has_search_table(collection)? {
             return Ok(Vec::new());
         }
+        // The plus keeps SQLite from looking through the whole collection for the few that were found.
         // Words that stand in most documents would have nearly all of them ranked: some hundred candidates are enough.
         let table = search_table(collection);
         let sql = format!(
@@ -197,7 +198,7 @@ impl Tx<'_> {
                (SELECT rowid AS document, bm25({table}, 4.0, 1.0) AS score FROM {table}
                 WHERE {table} MATCH ? LIMIT {}) found
              JOIN projection p ON p.document = found.document
-             WHERE p.deleted = 0 AND p.collection = ? ORDER BY found.score, p.document LIMIT ?",
+             WHERE +p.deleted = 0 AND +p.collection = ? ORDER BY found.score, p.document LIMIT ?",
             limits::SEARCH_CANDIDATES
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
