@@ -29,7 +29,7 @@ use crate::schema::CollectionSchema;
 pub(crate) use automerge::{Change, ChangeHash};
 pub(crate) use chunk::{ChunkError, check_snapshot, split_changes};
 pub(crate) use edit::{Edit, EditError};
-pub(crate) use history::Deed;
+pub(crate) use history::{Deed, around};
 pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};
 pub(crate) use overlap::TEXT_OVERLAP;
 pub(crate) use read::{FieldConflict, Fields};

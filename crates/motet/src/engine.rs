@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) outbox: Notify,
     pub(crate) board: StatusBoard,
     /// What is declared, for those who prepare work outside of a transaction.
-    pub(crate) schemas: RwLock<Schemas>,
+    pub(crate) schemas: RwLock<Arc<Schemas>>,
     /// Milliseconds since 1970; for what people see, never for what is right.
     pub(crate) clock: Clock,
     /// Where conflicts are written to as text, for people.
@@ -63,7 +63,7 @@ impl Shared {
     }
 
     /// What is declared now.
-    pub(crate) fn schemas(&self) -> Schemas {
+    pub(crate) fn schemas(&self) -> Arc<Schemas> {
         self.schemas.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -326,7 +326,7 @@ impl Core {
     }
 
     fn publish_schema(&self) {
-        *self.shared.schemas.write().unwrap_or_else(PoisonError::into_inner) = self.schema.clone();
+        *self.shared.schemas.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.schema.clone());
     }
 
     fn load(&self, tx: Tx<'_>, row: DocumentRow) -> store::Result<Box<Loaded>> {

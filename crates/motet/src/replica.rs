@@ -381,7 +381,7 @@ impl Replica {
         Ok(SqlTable { columns, rows })
     }
 
-    pub(crate) fn schemas(&self) -> Schemas {
+    pub(crate) fn schemas(&self) -> Arc<Schemas> {
         self.inner.local.shared.schemas()
     }
 

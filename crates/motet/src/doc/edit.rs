@@ -5,6 +5,8 @@
 
 mod plan;
 
+use std::borrow::Cow;
+
 use automerge::transaction::{CommitOptions, Transaction};
 use automerge::{AutomergeError, Change, ChangeHash, ObjId, PatchLog, ROOT, ReadDoc};
 use motet_proto::DeviceId;
@@ -144,10 +146,7 @@ impl Document {
             return Err(EditError::NotOfKind(field.clone(), "counter"));
         }
         let old = reader.resolve(&ROOT, field).and_then(|old| old.as_i64()).unwrap_or_default();
-        let fields = Fields::from_iter([(
-            field.clone(),
-            if reader.values(&ROOT, field).is_empty() { 0 } else { old }.into(),
-        )]);
+        let fields = Fields::from_iter([(field.clone(), old.into())]);
         self.prepare(&ROOT, "", &fields, edit.schema, &mut at, &mut changes)?;
         let op = Op::Increment { map: ROOT, key: field.clone(), by };
         changes.extend(self.commit(edit, at.as_deref(), vec![op], edit.message)?);
@@ -217,15 +216,15 @@ impl Document {
     }
 
     /// The same for a whole edit; also whether a name is another one.
-    fn stored_names(
+    fn stored_names<'e>(
         &self,
         schema: &CollectionSchema,
         heads: Option<&[ChangeHash]>,
-        set: &Fields,
-        remove: &[Vec<String>],
-    ) -> (Fields, Vec<Vec<String>>, bool) {
+        set: &'e Fields,
+        remove: &'e [Vec<String>],
+    ) -> (Cow<'e, Fields>, Cow<'e, [Vec<String>]>, bool) {
         if schema.aliased().next().is_none() {
-            return (set.clone(), remove.to_vec(), false);
+            return (Cow::Borrowed(set), Cow::Borrowed(remove), false);
         }
         let reader = self.reader(schema, heads);
         let stored: Fields =
@@ -235,7 +234,7 @@ impl Document {
             first.into_iter().chain(path.iter().skip(1).cloned()).collect()
         };
         let renamed = stored.keys().ne(set.keys());
-        (stored, remove.iter().map(rename).collect(), renamed)
+        (Cow::Owned(stored), remove.iter().map(rename).collect(), renamed)
     }
 
     fn base_of(&self, edit: &Edit<'_>) -> Result<At, EditError> {

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::local::{Patch, diff, not_found};
 use super::{Core, Loaded, touched};
-use crate::doc::{ChangeHash, Deed, Fields, split_changes};
+use crate::doc::{ChangeHash, Deed, Fields, around, split_changes};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::history::{Revision, RevisionKind};
@@ -170,7 +170,7 @@ impl Core {
         let (collection, name) = (loaded.row.collection.clone(), loaded.row.name.clone());
         let made: Vec<_> = loaded.document.made();
         let deeds = |deed| made.iter().any(|made| made.deed == deed && changes.contains(&made.hash));
-        let (before, after) = loaded.document.around(changes);
+        let (before, after) = around(&made, changes);
         // Nothing but containers came before it.
         let is_first = before
             .iter()

@@ -1,5 +1,7 @@
 //! Writes of this device.
 
+use std::borrow::Cow;
+
 use motet_proto::{DeviceId, DocumentId, SpaceId, limits as proto};
 use serde_json::Value as Json;
 
@@ -262,9 +264,9 @@ impl<'a> Commit<'a> {
 
 impl Loaded {
     /// Takes up those fields of a patch that stay on this device. Returns the rest, and whether there were any.
-    pub(super) fn keep(&mut self, patch: &Patch) -> (Patch, bool) {
+    pub(super) fn keep<'p>(&mut self, patch: &'p Patch) -> (Cow<'p, Patch>, bool) {
         if !self.schema.has_local() {
-            return (patch.clone(), false);
+            return (Cow::Borrowed(patch), false);
         }
         let before = self.local.clone();
         let mut rest = Patch::default();
@@ -285,7 +287,7 @@ impl Loaded {
             }
         }
         self.fields.extend(self.local.clone());
-        (rest, self.local != before)
+        (Cow::Owned(rest), self.local != before)
     }
 
     /// What the document shows after `patch` was made on its current version: the values given, except that objects
