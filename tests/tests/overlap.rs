@@ -83,6 +83,19 @@ fn the_same_line_added_on_two_devices_is_there_once() {
 }
 
 #[test]
+fn the_same_correction_inside_a_line_is_there_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let old = "Kaulana na pua o Hawaii\nKupaa mahope o ka aina\n\nHiki mai ka elele\n";
+    let ours = "Kaulana nā pua aʻo Hawaiʻi\nKūpaʻa ma hope o ka ʻāina\n\nHiki mai ka ʻelele\n";
+    let theirs = "Kaulana nā pua aʻo Hawaiʻi!\nKūpaʻa ma hope o ka ʻāina\n\nHiki mai ka elele\nʻEnd\n";
+    let (a, b) = forked(dir.path(), &relay.url(), old, ours, theirs);
+    let merged = "Kaulana nā pua aʻo Hawaiʻi!\nKūpaʻa ma hope o ka ʻāina\n\nHiki mai ka ʻelele\nʻEnd\n";
+    assert_eq!(lyrics(&a), merged);
+    assert_eq!(lyrics(&b), merged);
+}
+
+#[test]
 fn three_devices_with_the_same_line_keep_one_of_it_in_any_order() {
     for order in [[0, 1, 2, 0, 1, 2], [2, 0, 1, 1, 0, 2], [1, 2, 0, 2, 1, 0]] {
         let dir = tempfile::tempdir().unwrap();

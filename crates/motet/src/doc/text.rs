@@ -86,15 +86,26 @@ pub(crate) fn overlaps(old: &str, ours: &str, theirs: &str) -> Vec<Overlap> {
     overlaps
 }
 
-/// Whole lines that both sides inserted alike, in the same place: where the second copy stands in the merged text, in code
-/// points. Given from the start of the text to its end. Lines only: two people who begin different words with the same letter
+/// What both sides inserted alike, in the same place: where the second copy stands in the merged text, in code points. Given from
+/// the start of the text to its end. Only what can hardly be chance: two people who begin different words with the same letter
 /// in one place have not written the same.
 pub(crate) fn twins(old: &str, ours: &str, theirs: &str, merged: &str) -> Vec<std::ops::Range<usize>> {
     let (mut ours, theirs) = (diff(old, ours), diff(old, theirs));
     ours.reverse();
     let known: HashSet<&Splice> = theirs.iter().collect();
-    let candidates: Vec<&Splice> =
-        ours.iter().filter(|twin| known.contains(twin) && is_lines(old, twin)).collect();
+    let alike: Vec<&Splice> =
+        ours.iter().filter(|splice| !splice.insert.is_empty() && known.contains(splice)).collect();
+    if alike.is_empty() {
+        return Vec::new();
+    }
+    let old: Vec<char> = old.chars().collect();
+    // What was done in one line was done for one reason: one splice that cannot be chance speaks for the others of its line.
+    let lines = alike.chunk_by(|a, b| !old[a.at..b.at].contains(&'\n'));
+    let candidates: Vec<&Splice> = lines
+        .filter(|line| line.iter().any(|splice| is_one_thought(&old, splice)))
+        .flatten()
+        .copied()
+        .collect();
     if candidates.is_empty() {
         return Vec::new();
     }
@@ -125,12 +136,21 @@ pub(crate) fn twins(old: &str, ours: &str, theirs: &str, merged: &str) -> Vec<st
     twins
 }
 
-/// Whether a splice inserts whole lines with words in them.
-fn is_lines(old: &str, splice: &Splice) -> bool {
-    splice.delete == 0
-        && splice.insert.ends_with('\n')
-        && splice.insert.chars().filter(|c| c.is_alphanumeric()).nth(1).is_some()
-        && splice.at.checked_sub(1).is_none_or(|before| old.chars().nth(before) == Some('\n'))
+/// Whether two people who both made this splice have had the same in mind. A part of a line: if it takes something out for it, is
+/// more than one letter, or stands at a letter. More lines: if they are whole, with words in them.
+fn is_one_thought(old: &[char], splice: &Splice) -> bool {
+    let letters = splice.insert.chars().filter(|c| c.is_alphanumeric()).count();
+    let before = splice.at.checked_sub(1).and_then(|at| old.get(at));
+    if splice.insert.contains('\n') {
+        let whole = splice.insert.ends_with('\n') && before.is_none_or(|c| *c == '\n');
+        return splice.delete == 0 && whole && letters > 1;
+    }
+    let is_letter = |c: Option<&char>| c.is_some_and(|c| c.is_alphanumeric());
+    let is_mark = |c: char| !c.is_alphanumeric() && !c.is_whitespace();
+    splice.delete > 0
+        || letters > 1
+        || splice.insert.contains(is_mark)
+        || letters == 1 && (is_letter(before) || is_letter(old.get(splice.at)))
 }
 
 /// Lines of the old text that a side replaced, and by what.
@@ -288,11 +308,15 @@ mod tests {
         let found = |old, ours, theirs, merged| -> Vec<(usize, usize)> {
             twins(old, ours, theirs, merged).into_iter().map(|twin| (twin.start, twin.end)).collect()
         };
-        assert_eq!(found("one (6)", "new one (66)", "one (66) too", "new one (666) too"), []);
+        assert_eq!(found("one (6)", "new one (66)", "one (66) too", "new one (666) too"), [(11, 12)]);
         let both = found("a\nc\nb\n", "A\nc\nxyz\nb\n", "a\nc\nxyz\nb\n", "A\nc\nxyz\nxyz\nb\n");
         assert_eq!(both, [(8, 12)]);
         assert_eq!(found("a\nb\n", "a\n\nb\n", "a\n\nb\n", "a\n\n\nb\n"), []);
         assert_eq!(found("a\nb\n", "a\nx\nb\n", "a\ny\nb\n", "a\nx\ny\nb\n"), []);
+        assert_eq!(found("a song", "a songs", "a songs", "a songss"), [(7, 8)]);
+        assert_eq!(found("aloha ", "aloha k", "aloha k", "aloha kk"), []);
+        assert_eq!(found("aloha", "aloha ", "aloha ", "aloha  "), []);
+        assert_eq!(found("aloha", "aloha.", "aloha.", "aloha.."), [(6, 7)]);
     }
 
     proptest! {
