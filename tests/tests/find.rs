@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use motet::{Filter, Order, Query, Replica, Schema, field};
-use motet_tests::{TestRelay, sync};
+use motet::{ChangeKind, Filter, Order, Query, Replica, Schema, field};
+use motet_tests::{TestRelay, device, sync};
 use serde_json::{Value, json};
 
 fn songs(dir: &std::path::Path) -> Replica {
@@ -170,4 +170,28 @@ fn events_say_what_changed_by_whom_and_with_what() {
     assert_eq!(first.transaction, second.transaction);
     assert_eq!((own.fields, own.device, own.remote), (vec!["title".into()], Some(b.device_id()), false));
     assert!(own.transaction > first.transaction);
+}
+
+#[test]
+fn live_queries_and_listeners_hear_of_another_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = device(dir.path(), "a");
+    let pieces = here.documents("pieces");
+    pieces.put("old", &json!({ "title": "Kaulana Nā Pua", "category": "mele" })).unwrap();
+    let mut live = pieces.live(Query::new().filter(field("category").eq("hula"))).unwrap();
+    let mut events = here.events();
+
+    // A replica of its own on the same file is what another process has.
+    let there = Replica::open(dir.path().join("a.db")).unwrap();
+    let mark = here.latest_change().unwrap();
+    there.documents("pieces").put("new", &json!({ "title": "Ka Ua Loku", "category": "hula" })).unwrap();
+    assert_eq!(live.wait().unwrap()[0].id, "new");
+    there.documents("pieces").set("old", &json!({ "category": "hula" })).unwrap();
+    assert_eq!(live.wait().unwrap().len(), 2);
+    let heard: Vec<_> = (0..2).map(|_| events.blocking_recv().unwrap()).map(|e| (e.id, e.kind)).collect();
+    assert_eq!(heard, [("new".into(), ChangeKind::Created), ("old".into(), ChangeKind::Updated)]);
+    let changed: Vec<_> = here.changed_after(mark, 10).unwrap();
+    assert_eq!(changed.iter().map(|c| c.id.as_str()).collect::<Vec<_>>(), ["new", "old"]);
+    assert_eq!(here.changed_after(changed[0].seq, 10).unwrap(), changed[1..]);
+    assert_eq!(here.changed_after(changed[1].seq, 10).unwrap(), []);
 }

@@ -8,6 +8,7 @@
 mod adopt;
 mod bulk;
 mod care;
+mod feed;
 mod fields;
 mod history;
 mod journal;
@@ -15,6 +16,7 @@ mod lifecycle;
 mod local;
 mod outgoing;
 mod parallel;
+mod projection;
 mod receive;
 mod search;
 
@@ -87,6 +89,8 @@ pub(crate) struct Core {
     unindexed: Option<bool>,
     /// Collections that have a view; `None`: as the file says.
     views: Option<HashSet<String>>,
+    /// What has been told of the feed.
+    told: feed::Told,
     /// Number of the running write. Grows, also over restarts as long as the machine's clock does.
     transaction: u64,
     /// Documents of the running write, of the running transaction.
@@ -157,6 +161,7 @@ impl Core {
             behind: None,
             unindexed: None,
             views: None,
+            told: feed::Told::default(),
             transaction: time::now_ms().unsigned_abs() * 1_000,
             in_write: HashMap::new(),
             in_transaction: HashMap::new(),
@@ -171,6 +176,7 @@ impl Core {
         core.reload_settings(tx)?;
         core.behind(tx)?;
         core.unindexed = Some(tx.is_unindexed()?);
+        core.note_start(tx)?;
         Ok(core)
     }
 
@@ -301,26 +307,6 @@ impl Core {
         }
     }
 
-    /// Listeners hear of it once it is committed.
-    fn note_event(
-        &mut self,
-        row: &DocumentRow,
-        commit: &Commit<'_>,
-        fields: Vec<String>,
-        device: Option<DeviceId>,
-    ) {
-        self.write_events.push(Event {
-            collection: row.collection.clone(),
-            id: row.name.clone(),
-            kind: commit.kind,
-            remote: commit.origin.is_some(),
-            fields,
-            device,
-            time: row.updated_at,
-            transaction: self.transaction,
-        });
-    }
-
     fn schema_of(&self, collection: &str) -> Arc<CollectionSchema> {
         self.schema.get(collection).cloned().unwrap_or_default()
     }
@@ -383,6 +369,7 @@ impl Core {
         if is_new {
             self.ensure_view(tx, &loaded.row.collection)?;
             loaded.row.id = tx.insert_document(&loaded.row, &to_json(&loaded.fields)?)?;
+            self.told.projected = true;
             self.mark_unindexed(tx, loaded.row.id)?;
         } else if !reread && commit.is_plain_edit() {
             self.mark_behind(tx, &loaded.row)?;
@@ -438,89 +425,6 @@ impl Core {
     }
 }
 
-/// Projections may lag behind: typing costs a change row then, and no rewrite of all that a document shows. Whoever
-/// reads through a replica has them caught up first.
-impl Core {
-    /// The write is about to end. One that touched several documents shows them all at once.
-    pub(crate) fn finish_write(&mut self, tx: Tx<'_>) -> store::Result<()> {
-        if self.in_write.len() > 1 { self.catch_up_all(tx) } else { Ok(()) }
-    }
-
-    fn mark_behind(&mut self, tx: Tx<'_>, row: &DocumentRow) -> store::Result<()> {
-        let behind = self.behind(tx)?;
-        if behind.insert(row.key) {
-            let is_full = behind.len() > limits::DOCUMENTS_BEHIND;
-            tx.mark_behind(row.id, row.updated_at)?;
-            if is_full {
-                // This one is in the caller's hands.
-                let mut others = std::mem::take(self.behind(tx)?);
-                others.remove(&row.key);
-                self.project_all(tx, others)?;
-                self.behind = Some(HashSet::from([row.key]));
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings one document's projection in line, if it lags behind.
-    fn catch_up_with(&mut self, tx: Tx<'_>, key: DocumentId) -> store::Result<()> {
-        if self.behind(tx)?.contains(&key) { self.catch_up_all(tx) } else { Ok(()) }
-    }
-
-    pub(crate) fn catch_up_all(&mut self, tx: Tx<'_>) -> store::Result<()> {
-        let behind = std::mem::take(self.behind(tx)?);
-        self.project_all(tx, behind)
-    }
-
-    fn project_all(&mut self, tx: Tx<'_>, behind: HashSet<DocumentId>) -> store::Result<()> {
-        for key in behind {
-            let held = self.take_held(key);
-            let was_held = held.is_some();
-            let loaded = match held {
-                Some(loaded) => Ok(loaded),
-                None => tx.document_by_key(key)?.map_or_else(
-                    || Err(StorageError::Damaged("a document is not there any more".into())),
-                    |row| {
-                        let schema = self.schema_of(&row.collection);
-                        load_behind(tx, row, schema)
-                    },
-                ),
-            };
-            match loaded {
-                Ok(loaded) => {
-                    self.project(tx, &loaded)?;
-                    // A new declaration concerns whole collections: they must not fill the memory.
-                    if was_held {
-                        self.put_back(loaded);
-                    }
-                }
-                // It is reported to whoever asks for the document; the others go on.
-                Err(StorageError::Damaged(reason)) => {
-                    tracing::error!(document = %key, reason, "a projection cannot be made");
-                    tx.unmark_behind_key(key)?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn project(&mut self, tx: Tx<'_>, loaded: &Loaded) -> store::Result<()> {
-        tx.update_document(&loaded.row, &to_json(&loaded.fields)?)?;
-        self.mark_unindexed(tx, loaded.row.id)?;
-        self.behind(tx)?.remove(&loaded.row.key);
-        tx.unmark_behind(loaded.row.id)
-    }
-
-    fn behind(&mut self, tx: Tx<'_>) -> store::Result<&mut HashSet<DocumentId>> {
-        let behind = match self.behind.take() {
-            Some(behind) => behind,
-            None => tx.behind()?,
-        };
-        Ok(self.behind.insert(behind))
-    }
-}
-
 impl store::Engine for Core {
     fn begin(&mut self, tx: Tx<'_>, foreign: bool) -> store::Result<()> {
         // Another process counts by the same clock, so that the latest transaction has the largest number.
@@ -534,7 +438,11 @@ impl store::Engine for Core {
         if self.settings_stale {
             self.reload_settings(tx)?;
         }
-        Ok(())
+        self.note_foreign(tx, foreign)
+    }
+
+    fn before_commit(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        self.note_own(tx)
     }
 
     fn end_write(&mut self, ok: bool) {
@@ -559,6 +467,7 @@ impl store::Engine for Core {
         let pending = std::mem::take(&mut self.pending);
         let events = std::mem::take(&mut self.events);
         let board_after = self.board_after.take();
+        self.told.end(committed);
         if !committed {
             self.noticed.clear();
             self.settings_stale |= settings_changed;

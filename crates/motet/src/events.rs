@@ -12,11 +12,11 @@ pub struct Event {
     pub id: String,
     /// What happened to it.
     pub kind: ChangeKind,
-    /// True if the change came from a remote, false if it was made on this device.
+    /// True if this process received the change from a remote, false if this or another process made it on this device.
     pub remote: bool,
-    /// The fields that were touched.
+    /// The fields that were touched; none if another process made the change.
     pub fields: Vec<String>,
-    /// Hex id of the device that made the change, if known.
+    /// Hex id of the device that made the change, if known. It is not if another process took it up.
     #[serde(serialize_with = "as_text")]
     pub device: Option<DeviceId>,
     /// When this device took it up, in milliseconds since 1970.

@@ -172,7 +172,9 @@ impl Replica {
     /// Events after each commit, from now on. A listener that falls more than
     /// [`EVENT_BACKLOG`](crate::limits::EVENT_BACKLOG) events behind is told that it missed some.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.inner.local.shared.events.subscribe()
+        let events = self.inner.local.shared.events.subscribe();
+        self.inner.local.writer.heed();
+        events
     }
 
     /// Names the relay without connecting: from now on the status speaks of it, and writes wait for it. One that this
@@ -232,7 +234,9 @@ impl Replica {
 
     /// How syncing stands, whenever it changes.
     pub fn watch_status(&self) -> watch::Receiver<Status> {
-        self.inner.local.shared.board.watch()
+        let status = self.inner.local.shared.board.watch();
+        self.inner.local.writer.heed();
+        status
     }
 
     /// How one document stands; `None` if there never was one.
@@ -342,24 +346,30 @@ impl Replica {
         document
     }
 
-    /// Documents that changed here after `since` (milliseconds since 1970), by whatever program, oldest first; and the time to
-    /// ask with next. [`i64::MAX`] asks for that time alone.
+    /// Number of the latest change of any document in this file: where [`changed_after`](Self::changed_after) goes on from.
     ///
     /// # Errors
     /// [`ReadError`] if the file cannot be read.
-    pub fn changed_since(&self, since: i64) -> Result<(Vec<ChangedDocument>, i64), ReadError> {
-        if since == i64::MAX {
-            return Ok((Vec::new(), self.read(|tx| tx.latest_update())?));
-        }
-        let rows = self.read(|tx| tx.changed_since(since))?;
-        let latest = rows.last().map_or(since, |row| row.updated_at);
+    pub fn latest_change(&self) -> Result<u64, ReadError> {
+        Ok(self.read(|tx| tx.latest_seq())?.unsigned_abs())
+    }
+
+    /// Documents that changed here after the change number `after`, by whatever program, in the order of their latest change,
+    /// at most `limit`. Ask again with the last [`seq`](ChangedDocument::seq): every document that changes is told of, one that
+    /// changes twice in between once.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn changed_after(&self, after: u64, limit: usize) -> Result<Vec<ChangedDocument>, ReadError> {
+        let rows = self.read(|tx| tx.changed_after(i64::try_from(after).unwrap_or(i64::MAX), limit))?;
         let document = |row: store::ChangedRow| ChangedDocument {
+            seq: row.seq.unsigned_abs(),
             collection: row.collection,
             id: row.name,
             deleted: row.deleted,
             at: row.updated_at,
         };
-        Ok((rows.into_iter().map(document).collect(), latest))
+        Ok(rows.into_iter().map(document).collect())
     }
 
     /// Documents that have open conflicts, or with `settled` any in the journal: collection and id.
@@ -413,6 +423,8 @@ impl Replica {
 /// A document that changed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ChangedDocument {
+    /// Number of its latest change; grows with every change of any document in this file.
+    pub seq: u64,
     /// Collection of the document.
     pub collection: String,
     /// Id of the document.
@@ -497,7 +509,9 @@ impl ReplicaBuilder {
             });
             Ok((shared.clone(), Core::new(shared, tx)?))
         })?;
-        let writer = Writer::spawn(conn, core)?;
+        let heard = shared.clone();
+        let is_heard = move || heard.events.receiver_count() > 0 || heard.board.is_watched();
+        let writer = Writer::spawn(conn, core, is_heard)?;
         let local = Local { readers: Readers::new(&self.path), path: self.path, writer, shared };
         Ok(Replica { inner: Arc::new(Inner { sync: Mutex::new(None), local: Arc::new(local) }) })
     }

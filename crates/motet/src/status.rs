@@ -211,6 +211,10 @@ impl StatusBoard {
         self.published.borrow().clone()
     }
 
+    pub(crate) fn is_watched(&self) -> bool {
+        self.published.receiver_count() > 0
+    }
+
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {
         self.published.subscribe()
     }

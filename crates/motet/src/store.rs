@@ -7,6 +7,7 @@ mod care;
 mod connection;
 mod documents;
 mod error;
+mod feed;
 mod finding;
 mod history;
 mod outbox;
@@ -14,14 +15,24 @@ mod readers;
 mod remotes;
 mod writer;
 
-pub(crate) use care::{ChangedRow, foreign_rows, run_sql};
+pub(crate) use care::{foreign_rows, run_sql};
 pub(crate) use connection::{backup, open};
 pub(crate) use documents::{DocumentRow, NewConflict, StoredConflict, change_id};
 pub use error::StorageError;
+pub(crate) use feed::ChangedRow;
 pub(crate) use outbox::{Op, OutboxRow};
 pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow};
 pub(crate) use remotes::{QuarantineRow, RemoteRow, RoundRow};
 pub(crate) use writer::{Durability, Engine, Ticket, Writer};
+
+/// The number of the next write of a projection. A row that was removed leaves its number behind in `meta`.
+macro_rules! next_seq {
+    () => {
+        "1 + max(COALESCE((SELECT max(seq) FROM projection), 0),
+                 COALESCE((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'seq'), 0))"
+    };
+}
+use next_seq;
 
 /// A running transaction on the writer connection, or a consistent read on a reader.
 #[derive(Clone, Copy)]

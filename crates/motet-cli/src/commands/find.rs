@@ -14,6 +14,9 @@ use crate::output::{BOLD, CYAN, GREY, Output, YELLOW, local_time};
 /// How often `tail` looks for changes of other programs.
 const TAIL_EVERY: Duration = Duration::from_millis(200);
 
+/// Changes that `tail` reads at once.
+const TAIL_PAGE: usize = 1_000;
+
 pub(crate) fn search(
     db: Option<&Path>,
     collection: &str,
@@ -60,11 +63,10 @@ pub(crate) fn sql(db: Option<&Path>, query: &str, output: &Output) -> Result<(),
 
 pub(crate) fn tail(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
     let replica = open(db)?;
-    let mut since = replica.changed_since(i64::MAX)?.1;
+    let mut after = replica.latest_change()?;
     loop {
-        let (changed, latest) = replica.changed_since(since)?;
-        since = latest;
-        for change in changed {
+        for change in replica.changed_after(after, TAIL_PAGE)? {
+            after = change.seq;
             // One that is gone has no history left to tell of.
             let step = replica.documents(&change.collection).history(&change.id, 1).ok();
             let step = step.and_then(|steps| steps.into_iter().next());

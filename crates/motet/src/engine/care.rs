@@ -105,6 +105,7 @@ impl Core {
         };
         let conflicts = loaded.refresh(true);
         loaded.row.conflicts = conflicts.len() as i64;
+        self.told.projected = true;
         tx.update_document(&loaded.row, &to_json(&loaded.fields)?)?;
         tx.unmark_behind(loaded.row.id)?;
         self.mark_unindexed(tx, loaded.row.id)

@@ -9,16 +9,6 @@ use serde_json::{Map, Value as Json};
 use super::documents::{MOST_CHANGES, change_id};
 use super::{Result, StorageError, Tx};
 
-/// A document as a change log tells of it.
-#[derive(Debug)]
-pub(crate) struct ChangedRow {
-    pub(crate) collection: String,
-    pub(crate) name: String,
-    pub(crate) deleted: bool,
-    pub(crate) updated_at: i64,
-    pub(crate) json: String,
-}
-
 impl Tx<'_> {
     /// What SQLite finds wrong with the file.
     pub(crate) fn integrity(&self) -> Result<Vec<String>> {
@@ -85,35 +75,12 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// When a document changed last.
-    pub(crate) fn latest_update(&self) -> Result<i64> {
-        let sql = "SELECT COALESCE(MAX(updated_at), 0) FROM projection";
-        Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
-    }
-
     /// Documents with open conflicts, or with any in the journal.
     pub(crate) fn conflicted_documents(&self, settled: bool) -> Result<Vec<(String, String)>> {
         let sql = "SELECT collection, name FROM projection p WHERE p.conflicts > 0
                    OR (? AND document IN (SELECT document FROM conflict)) ORDER BY collection, name";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([settled], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<std::result::Result<_, _>>()?)
-    }
-
-    /// Documents that changed here after `since`, oldest first.
-    pub(crate) fn changed_since(&self, since: i64) -> Result<Vec<ChangedRow>> {
-        let sql = "SELECT collection, name, deleted, updated_at, json FROM projection
-                   WHERE updated_at > ? AND purged = 0 ORDER BY updated_at, document";
-        let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement.query_map([since], |row| {
-            Ok(ChangedRow {
-                collection: row.get(0)?,
-                name: row.get(1)?,
-                deleted: row.get(2)?,
-                updated_at: row.get(3)?,
-                json: row.get(4)?,
-            })
-        })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use motet_proto::{DeviceId, DocumentId};
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Result, StorageError, Tx};
+use super::{Result, StorageError, Tx, next_seq};
 
 /// Heads and hashes as the store keeps them.
 pub(crate) type Hash = [u8; 32];
@@ -120,9 +120,13 @@ impl Tx<'_> {
         let document = params![row.key.as_bytes(), row.collection, row.name, row.updated_at];
         self.conn.prepare_cached(sql)?.execute(document)?;
         let id = self.conn.last_insert_rowid();
-        let sql = "INSERT INTO projection
-                     (document, collection, name, heads, deleted, conflicts, changes, updated_at, json)
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        let sql = concat!(
+            "INSERT INTO projection
+               (document, collection, name, heads, deleted, conflicts, changes, updated_at, json, seq)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ",
+            next_seq!(),
+            ")"
+        );
         let heads = row.heads.as_flattened();
         let shown = params![
             id,
@@ -141,8 +145,12 @@ impl Tx<'_> {
 
     /// Brings a document's projection up to date.
     pub(crate) fn update_document(&self, row: &DocumentRow, json: &str) -> Result<()> {
-        let sql = "UPDATE projection SET heads = ?, deleted = ?, conflicts = ?, changes = ?, updated_at = ?, json = ?,
-                   purged = ? WHERE document = ?";
+        let sql = concat!(
+            "UPDATE projection SET heads = ?, deleted = ?, conflicts = ?, changes = ?, updated_at = ?, json = ?,
+             purged = ?, seq = ",
+            next_seq!(),
+            " WHERE document = ?"
+        );
         let heads = row.heads.as_flattened();
         let shown =
             params![heads, row.deleted, row.conflicts, row.changes, row.updated_at, json, row.purged, row.id];
@@ -230,6 +238,7 @@ impl Tx<'_> {
 
     /// Removes a document that never had a change, so that no trace of it is left.
     pub(crate) fn remove_document(&self, document: i64) -> Result<()> {
+        self.set_meta("seq", Some(&self.latest_seq()?.to_string()))?;
         for table in ["behind", "unindexed", "conflict", "local_field", "projection"] {
             let sql = format!("DELETE FROM {table} WHERE document = ?");
             self.conn.prepare_cached(&sql)?.execute([document])?;

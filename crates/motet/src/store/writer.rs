@@ -34,6 +34,8 @@ pub(crate) enum Durability {
 pub(crate) trait Engine: Send + 'static {
     /// A transaction begins; `foreign` if another process has written since the last one.
     fn begin(&mut self, tx: Tx<'_>, foreign: bool) -> Result<()>;
+    /// All writes have run; the transaction is about to be committed.
+    fn before_commit(&mut self, tx: Tx<'_>) -> Result<()>;
     /// One write of the transaction ended; if not `ok`, its rows are rolled back.
     fn end_write(&mut self, ok: bool);
     /// The transaction ended; if not `committed`, all its rows are rolled back.
@@ -59,6 +61,8 @@ struct Shared<E> {
     worker: Mutex<Worker<E>>,
     /// There is work left that no caller waits for; the writer thread does it when it has waited a little.
     behind: AtomicBool,
+    /// Somebody wants to hear of commits, also of those of other processes.
+    is_heard: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 struct Queue<E> {
@@ -79,7 +83,12 @@ pub(crate) struct Ticket<T, F> {
 }
 
 impl<E: Engine> Writer<E> {
-    pub(crate) fn spawn(conn: Connection, engine: E) -> Result<Self> {
+    /// `is_heard` tells whether somebody listens for commits: only then the file is watched for those of other processes.
+    pub(crate) fn spawn(
+        conn: Connection,
+        engine: E,
+        is_heard: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Result<Self> {
         let behind = engine.is_behind();
         let worker = Worker { conn, engine, synchronous: Durability::Full, data_version: None };
         let shared = Arc::new(Shared {
@@ -88,6 +97,7 @@ impl<E: Engine> Writer<E> {
             room: Condvar::new(),
             worker: Mutex::new(worker),
             behind: AtomicBool::new(behind),
+            is_heard: Box::new(is_heard),
         });
         let served = shared.clone();
         let thread = std::thread::Builder::new()
@@ -143,6 +153,11 @@ impl<E: Engine> Writer<E> {
         ticket.wait()
     }
 
+    /// Somebody listens for commits from now on.
+    pub(crate) fn heed(&self) {
+        self.shared.work.notify_one();
+    }
+
     fn enqueue<T, F>(
         &self,
         durability: Durability,
@@ -190,11 +205,15 @@ impl<E: Engine> Shared<E> {
             let mut queue = self.lock_queue();
             while queue.jobs.is_empty() && !queue.closed {
                 let behind = self.behind.load(Ordering::Relaxed);
-                let lag = if behind { limits::PROJECTION_LAG } else { Duration::MAX };
+                let lag = match (behind, (self.is_heard)()) {
+                    (true, _) => limits::PROJECTION_LAG,
+                    (false, true) => limits::FOREIGN_WRITE_POLL,
+                    (false, false) => Duration::MAX,
+                };
                 let (woken, wait) =
                     self.work.wait_timeout(queue, lag).unwrap_or_else(PoisonError::into_inner);
                 queue = woken;
-                if wait.timed_out() && queue.jobs.is_empty() {
+                if wait.timed_out() && queue.jobs.is_empty() && (behind || self.is_foreign()) {
                     queue.jobs.push_back(catching_up());
                 }
             }
@@ -235,6 +254,12 @@ impl<E: Engine> Shared<E> {
         }
         let error = outcome.err();
         group.into_iter().for_each(|job| job.reply(error.as_ref()));
+    }
+
+    /// Another process has written since the last transaction. Not known while one is running: it will see for itself.
+    fn is_foreign(&self) -> bool {
+        let Ok(worker) = self.worker.try_lock() else { return false };
+        worker.data_version().is_ok_and(|version| worker.data_version != Some(version))
     }
 
     fn lock_queue(&self) -> MutexGuard<'_, Queue<E>> {
@@ -343,6 +368,9 @@ impl<E: Engine> Worker<E> {
         if let [job] = group {
             // Alone, the transaction is its own savepoint.
             let ok = job.run(tx, &mut self.engine);
+            if ok {
+                self.engine.before_commit(tx)?;
+            }
             self.engine.end_write(ok);
             return Ok(ok);
         }
@@ -355,6 +383,7 @@ impl<E: Engine> Worker<E> {
             self.execute("RELEASE job")?;
             self.engine.end_write(ok);
         }
+        self.engine.before_commit(tx)?;
         Ok(true)
     }
 

@@ -73,9 +73,11 @@ CREATE TABLE projection (
   changes INTEGER NOT NULL,          -- numbers given out in `change`
   updated_at INTEGER NOT NULL,
   json TEXT NOT NULL,
+  seq INTEGER NOT NULL,              -- grows with every write of any row: who asks what has changed asks from here
   purged INTEGER NOT NULL DEFAULT 0  -- 1: gone for good, only id and heads are left
 );
 
+CREATE INDEX projection_seq ON projection (seq);
 CREATE INDEX projection_name ON projection (collection, name) WHERE deleted = 0;
 
 -- Documents whose words the full-text index does not know as they are now. The index of a collection is the table
