@@ -264,6 +264,7 @@ fn hostile(name: &str, kind: Kind, body: Vec<u8>) -> Entry {
         collection: "pieces".into(),
         name: name.into(),
         device_name: "hostile".into(),
+        preview: None,
         body,
     };
     let sealed = motet_proto::envelope::seal_plain(&payload.encode());

@@ -43,7 +43,10 @@ fn create(replica: &Replica, file: &Path) -> Value {
             .transaction(move |tx| batch.iter().try_for_each(|song| tx.insert(COLLECTION, song).map(|_| ())))
             .unwrap();
     }
-    json!({ "s": begun.elapsed().as_secs_f64() })
+    let made = begun.elapsed();
+    // What is left to do in the background must not be in the way of what is measured next.
+    replica.documents(COLLECTION).search("love", 1).unwrap();
+    json!({ "s": made.as_secs_f64() })
 }
 
 fn sync(replica: &Replica, url: Option<&str>) -> Value {
@@ -56,7 +59,7 @@ fn sync(replica: &Replica, url: Option<&str>) -> Value {
 }
 
 /// From the start of a fresh process: until every song is listed and one is opened, edited and committed; until
-/// everything is merged.
+/// words are found; until everything is merged.
 fn download(replica: &Replica, command: &Value, started: Instant) -> Value {
     let documents = command["documents"].as_u64().unwrap() as usize;
     replica.connect(Relay::new(command["url"].as_str().unwrap())).unwrap();
@@ -71,8 +74,12 @@ fn download(replica: &Replica, command: &Value, started: Instant) -> Value {
     let last = songs.list().unwrap().pop().unwrap().id;
     songs.splice_text(&last, "lyrics", 0, 0, "b").unwrap();
     let list_open = started.elapsed();
+    while songs.search("love", 20).unwrap().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let search = started.elapsed();
     let (summary, merged) = merged.join().unwrap();
-    json!({ "list_open_s": list_open.as_secs_f64(), "merged_s": merged.as_secs_f64(), "summary": summary })
+    json!({ "list_open_s": list_open.as_secs_f64(), "search_s": search.as_secs_f64(), "merged_s": merged.as_secs_f64(), "summary": summary })
 }
 
 fn ids(replica: &Replica, count: usize) -> Value {

@@ -90,6 +90,7 @@ fn fleet(args: &Args) -> ExitCode {
     let mut b = DeviceProcess::start(&db_b, "b");
     let download = b.call(&json!({ "do": "download", "url": relay.url, "documents": args.documents }));
     report.list_open_s = download["list_open_s"].as_f64();
+    report.search_s = download["search_s"].as_f64();
     report.merged_s = download["merged_s"].as_f64();
     report.wire_down_mb = download["summary"]["bytes_down"].as_f64().map(|b| b / 1e6);
 

@@ -50,6 +50,9 @@ pub const PAGE_BYTES: usize = 512 << 10;
 /// Pages that a device holds and has not applied; beyond it, it stops reading from its connection.
 pub const UNAPPLIED_PAGES: usize = 4;
 
+/// Batches of received entries that a device works on at once: one is committed while the next is prepared.
+pub const APPLIES_UNDER_WAY: usize = 2;
+
 /// Heads in a snapshot header. A document with more concurrent heads is sent as changes.
 pub const SNAPSHOT_HEADS: usize = 1_024;
 

@@ -21,6 +21,22 @@ pub struct Payload {
     /// Change chunks or a saved document, as the entry's kind says.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub body: Vec<u8>,
+    /// What the document shows, if the body is the whole of it.
+    #[n(4)]
+    pub preview: Option<Preview>,
+}
+
+/// What a document shows at the heads of its body, as its sender read it: so that a new device can list, search and open
+/// before it has merged. Made anew from the body before anything is built on it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Preview {
+    /// The fields as a JSON object, without those that stay on the sender's device.
+    #[n(0)]
+    pub json: String,
+    /// Fingerprint of what the sender declares about the way it is read.
+    #[n(1)]
+    pub schema: u64,
 }
 
 /// Why an opened payload is not usable.
@@ -75,6 +91,7 @@ mod tests {
             name: "Ka ʻŌʻō".into(),
             device_name: "Keola's phone".into(),
             body: vec![1, 2, 3],
+            preview: Some(Preview { json: "{}".into(), schema: 7 }),
         };
         let document = DocumentId::derive(SpaceId::DEFAULT, "pieces", "Ka ʻŌʻō");
         let bytes = payload.encode();

@@ -20,6 +20,7 @@ mod read;
 mod text;
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::{ActorId, Author, Automerge, SaveOptions};
 use motet_proto::{DeviceId, DocumentId, SpaceId};
@@ -27,7 +28,7 @@ use motet_proto::{DeviceId, DocumentId, SpaceId};
 use crate::schema::CollectionSchema;
 
 pub(crate) use automerge::{Change, ChangeHash};
-pub(crate) use chunk::{ChunkError, check_snapshot, split_changes};
+pub(crate) use chunk::{ChunkError, check_snapshot, heads_of, split_changes, split_headers};
 pub(crate) use edit::{Edit, EditError};
 pub(crate) use history::{Deed, around};
 pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};
@@ -97,6 +98,16 @@ impl Document {
         snapshot: Option<&[u8]>,
         changes: Vec<Change>,
     ) -> Result<Self, LoadError> {
+        // What came with a preview is kept before it has been merged once.
+        let load = || Self::load_unguarded(identity, snapshot, changes);
+        catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| Err(LoadError("the merge fails".into())))
+    }
+
+    fn load_unguarded(
+        identity: Identity,
+        snapshot: Option<&[u8]>,
+        changes: Vec<Change>,
+    ) -> Result<Self, LoadError> {
         let mut am = match snapshot {
             Some(bytes) => Automerge::load(bytes).map_err(|e| LoadError(e.to_string()))?,
             None => Automerge::new(),
@@ -132,6 +143,13 @@ impl Document {
     /// The whole document in Automerge's compact form, without changes that wait for others.
     pub(crate) fn save(&self) -> Vec<u8> {
         self.am.save_with_options(SaveOptions { deflate: false, retain_orphans: false })
+    }
+
+    /// [`save`](Self::save), loaded back: only such a snapshot is trusted.
+    pub(crate) fn save_checked(&self) -> Option<Vec<u8>> {
+        let bytes = self.save();
+        let again = Self::load(self.identity, Some(&bytes), Vec::new()).ok()?;
+        (again.heads() == self.heads()).then_some(bytes)
     }
 
     /// What the document shows. Foreign content has been read once already, where a panic could do no harm.

@@ -242,13 +242,23 @@ impl CollectionSchema {
 
     /// Whether documents show differently under `other`.
     pub(crate) fn shows_as(&self, other: &Self) -> bool {
-        let shown = |schema: &Self| {
-            let fields = schema.fields.iter().filter(|(_, field)| {
-                !field.alias.is_empty() || matches!(field.kind, FieldKind::Rank(_) | FieldKind::Ask)
-            });
-            let fields: Vec<_> = fields.map(|(n, f)| (n.clone(), f.kind.clone(), f.alias.clone())).collect();
-            (fields, schema.delete_wins())
-        };
-        shown(self) == shown(other)
+        self.shown_by() == other.shown_by()
+    }
+
+    /// Equal for declarations under which documents show alike, on every device.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let json = serde_json::to_vec(&self.shown_by()).unwrap_or_default();
+        let hash = blake3::derive_key("motet 2026 schema fingerprint v1", &json);
+        u64::from_le_bytes(*hash.first_chunk().unwrap_or(&[0; 8]))
+    }
+
+    /// The declarations that decide what a document shows.
+    fn shown_by(&self) -> (Vec<(&str, Field)>, bool) {
+        let fields = self.fields.iter().filter(|(_, field)| {
+            !field.alias.is_empty() || matches!(field.kind, FieldKind::Rank(_) | FieldKind::Ask)
+        });
+        let without_rules =
+            |f: &Field| Field { kind: f.kind.clone(), alias: f.alias.clone(), ..Field::default() };
+        (fields.map(|(name, f)| (name.as_str(), without_rules(f))).collect(), self.delete_wins())
     }
 }

@@ -13,10 +13,12 @@ mod history;
 mod outbox;
 mod readers;
 mod remotes;
+mod unmerged;
 mod writer;
 
 pub(crate) use care::{foreign_rows, run_sql};
 pub(crate) use connection::{backup, open};
+pub(crate) use documents::StoredDocument;
 pub(crate) use documents::{DocumentRow, NewConflict, StoredConflict, change_id};
 pub use error::StorageError;
 pub(crate) use feed::ChangedRow;

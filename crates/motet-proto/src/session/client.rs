@@ -20,7 +20,8 @@ pub enum ClientEffect {
         after_row: i64,
     },
     /// In one transaction: merge the entries, settle the receipts, and only then keep the position. Answer with
-    /// [`ClientSession::handle_applied`]. At most one is under way.
+    /// [`ClientSession::handle_applied`]. Up to [`limits::APPLIES_UNDER_WAY`] are handed out before an answer: the next may be prepared
+    /// meanwhile, but they are committed and answered in order.
     Apply {
         /// Entries in log order.
         entries: Vec<Entry>,
@@ -103,6 +104,8 @@ pub struct ClientSession {
     /// Read up to here, though perhaps not applied yet.
     position: Option<Position>,
     resetting: bool,
+    /// The reset waits until what was read before is applied.
+    reset_due: bool,
     /// The log is the one that was written before, or nothing was. Until that is known nothing is sent: a lost log
     /// must not get the end of a history whose beginning it lacks.
     confirmed: bool,
@@ -123,7 +126,7 @@ pub struct ClientSession {
     in_flight: VecDeque<(u32, Vec<i64>)>,
 
     inbox: VecDeque<Inbound>,
-    applying: Option<Applying>,
+    applying: VecDeque<Applying>,
 
     rounds: Vec<Round>,
     effects: VecDeque<ClientEffect>,
@@ -153,7 +156,7 @@ enum Inbound {
     },
 }
 
-/// What the running apply settles once it is done.
+/// What an apply settles once it is done.
 #[derive(Debug, Default)]
 struct Applying {
     pull_finished: Option<u64>,
@@ -195,6 +198,7 @@ impl ClientSession {
             live,
             position,
             resetting: false,
+            reset_due: false,
             confirmed: position.is_none() && !reseeding,
             reseeding,
             pull: None,
@@ -208,7 +212,7 @@ impl ClientSession {
             loads_begun: 0,
             in_flight: VecDeque::new(),
             inbox: VecDeque::new(),
-            applying: None,
+            applying: VecDeque::new(),
             rounds: Vec::new(),
             effects: VecDeque::from([ClientEffect::Send(Message::Hello(hello))]),
             last_heard: now,
@@ -247,7 +251,7 @@ impl ClientSession {
             && !self.loading
             && self.in_flight.is_empty()
             && self.inbox.is_empty()
-            && self.applying.is_none()
+            && self.applying.is_empty()
     }
 
     /// Asks for a full round; answered by [`ClientEffect::RoundDone`] unless the session ends first.
@@ -319,7 +323,7 @@ impl ClientSession {
             Message::Refused(refused) if self.pull == Some(refused.id) && self.position.is_some() => {
                 self.pull = None;
                 self.resetting = true;
-                self.effects.push_back(ClientEffect::ResetPosition);
+                self.reset_due = true;
             }
             Message::Refused(_) => self.end(EndReason::Protocol("refused what was not asked")),
             Message::Hello(_) | Message::Welcome(_) | Message::Push(_) | Message::Pull(_) => {
@@ -352,7 +356,7 @@ impl ClientSession {
         if wrote {
             self.load_again();
         }
-        let Some(done) = self.applying.take() else { return };
+        let Some(done) = self.applying.pop_front() else { return };
         if let Some(pull) = done.pull_finished {
             self.pulls_applied = pull;
             if self.reseeding {
@@ -454,8 +458,12 @@ impl ClientSession {
             self.loads_begun += 1;
             self.effects.push_back(ClientEffect::LoadOutbox { after_row: self.last_row });
         }
-        if self.applying.is_none() && !self.inbox.is_empty() {
+        if self.applying.len() < limits::APPLIES_UNDER_WAY && !self.inbox.is_empty() {
             self.begin_apply();
+        }
+        if self.reset_due && self.applying.is_empty() && self.inbox.is_empty() {
+            self.reset_due = false;
+            self.effects.push_back(ClientEffect::ResetPosition);
         }
         let due = self.pull.is_some() || self.in_flight.iter().any(|(push, _)| !self.is_answered(*push));
         self.awaiting_since = if due { self.awaiting_since.or(Some(now)) } else { None };
@@ -489,7 +497,7 @@ impl ClientSession {
                 }
             }
         }
-        self.applying = Some(applying);
+        self.applying.push_back(applying);
         self.effects.push_back(ClientEffect::Apply { entries, receipts, position, head });
     }
 
@@ -509,7 +517,7 @@ impl ClientSession {
     }
 
     fn is_answered(&self, push: u32) -> bool {
-        self.applying.as_ref().is_some_and(|a| a.last_push.is_some_and(|last| last >= push))
+        self.applying.iter().any(|a| a.last_push.is_some_and(|last| last >= push))
             || self.inbox.iter().any(|i| matches!(i, Inbound::Receipt { push: p, .. } if *p == push))
     }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use futures_util::future::BoxFuture;
 use motet_proto::session::ReadOutcome;
 use motet_proto::{Entry, Position};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{Appended, LogId, LogStore, StoreError};
@@ -74,6 +75,8 @@ impl From<rusqlite::Error> for StoreError {
 fn configure(conn: &Connection) -> Result<(), StoreError> {
     conn.busy_timeout(limits::BUSY_TIMEOUT)?;
     conn.pragma_update(None, "synchronous", "FULL")?;
+    // Without it SQLite parses a statement anew for each value that is bound beside a partial index.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "cache_size", -limits::PAGE_CACHE_KIB)?;
     conn.pragma_update(None, "wal_autocheckpoint", limits::CHECKPOINT_PAGES)?;
     conn.pragma_update(None, "trusted_schema", false)?;

@@ -9,7 +9,10 @@
 //! columns  = count:uleb (specification:uleb length:uleb)*         bit 3 of a specification: deflated
 //! ```
 
+use std::collections::HashSet;
+
 use automerge::Change;
+use sha2::{Digest, Sha256};
 
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 const DOCUMENT: u8 = 0;
@@ -55,6 +58,54 @@ pub(crate) fn split_changes(mut bytes: &[u8]) -> Result<Vec<Change>, ChunkError>
         bytes = rest;
     }
     if changes.is_empty() { Err(ChunkError::Empty) } else { Ok(changes) }
+}
+
+/// What the header of a change says, its bytes checked against its hash.
+pub(crate) struct ChangeHeader<'b> {
+    pub(crate) bytes: &'b [u8],
+    pub(crate) hash: [u8; 32],
+    deps: Vec<[u8; 32]>,
+}
+
+/// Splits concatenated change chunks without reading what is in them, which costs a tenth.
+pub(crate) fn split_headers(mut bytes: &[u8]) -> Result<Vec<ChangeHeader<'_>>, ChunkError> {
+    let mut headers = Vec::new();
+    while !bytes.is_empty() {
+        let header = Header::parse(bytes)?;
+        if header.kind != CHANGE {
+            return Err(ChunkError::WrongType(header.kind));
+        }
+        let (chunk, rest) = bytes.split_at(header.end);
+        // The hash is taken over type, length and data.
+        let hash: [u8; 32] = Sha256::digest(&chunk[8..]).into();
+        if hash[..4] != header.checksum {
+            return Err(ChunkError::Checksum);
+        }
+        let mut data = &chunk[header.start..];
+        let count = usize::try_from(uleb(&mut data)?).map_err(|_| ChunkError::Truncated)?;
+        let len = count.checked_mul(32).ok_or(ChunkError::Truncated)?;
+        let deps = data.get(..len).ok_or(ChunkError::Truncated)?.as_chunks::<32>().0.to_vec();
+        headers.push(ChangeHeader { bytes: chunk, hash, deps });
+        bytes = rest;
+    }
+    if headers.is_empty() { Err(ChunkError::Empty) } else { Ok(headers) }
+}
+
+/// The heads of a document of which these are all the changes, sorted; `None` if they depend on others, or on later ones, or
+/// if one is there twice.
+pub(crate) fn heads_of(changes: &[ChangeHeader<'_>]) -> Option<Vec<[u8; 32]>> {
+    let mut known = HashSet::new();
+    for change in changes {
+        if !change.deps.iter().all(|dep| known.contains(dep)) || !known.insert(change.hash) {
+            return None;
+        }
+    }
+    for dep in changes.iter().flat_map(|change| &change.deps) {
+        known.remove(dep);
+    }
+    let mut heads: Vec<_> = known.into_iter().collect();
+    heads.sort_unstable();
+    Some(heads)
 }
 
 /// Checks that bytes are exactly one uncompressed document chunk. Automerge checks its checksum and heads itself.
@@ -150,6 +201,32 @@ mod tests {
     }
 
     #[test]
+    fn headers_say_what_changes_are() {
+        let mut am = document();
+        let mut other = am.fork();
+        for (am, value) in [(&mut am, 1), (&mut other, 2)] {
+            let mut tx = am.transaction();
+            tx.put(ROOT, "n", value).unwrap();
+            tx.commit();
+        }
+        am.merge(&mut other).unwrap();
+        let bytes = am.save_after(&[]);
+        let headers = split_headers(&bytes).unwrap();
+        let changes = split_changes(&bytes).unwrap();
+        assert_eq!(headers.len(), 3);
+        for (header, change) in headers.iter().zip(&changes) {
+            assert_eq!((header.hash, header.bytes), (change.hash().0, change.raw_bytes()));
+        }
+        let mut heads: Vec<_> = am.get_heads().iter().map(|head| head.0).collect();
+        heads.sort_unstable();
+        assert_eq!(heads_of(&headers), Some(heads));
+        assert_eq!(heads_of(&headers[1..]), None);
+        let mut lying = bytes.clone();
+        *lying.last_mut().unwrap() ^= 1;
+        assert!(split_headers(&lying).is_err());
+    }
+
+    #[test]
     fn what_could_inflate_or_lie_is_refused() {
         let am = document();
         let bytes = am.save_after(&[]);
@@ -176,9 +253,11 @@ mod tests {
                 let at = at.index(bytes.len());
                 bytes[at] ^= flip;
                 _ = split_changes(&bytes);
+                _ = split_headers(&bytes);
                 _ = check_snapshot(&bytes);
                 bytes.truncate(cut.index(bytes.len()));
                 _ = split_changes(&bytes);
+                _ = split_headers(&bytes);
                 _ = check_snapshot(&bytes);
             }
         }

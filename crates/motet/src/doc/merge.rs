@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::{Change, ChangeHash};
 
-use super::{ChunkError, Document, Identity, check_snapshot};
+use super::{ChunkError, Document, Identity, check_snapshot, split_changes};
 use crate::limits;
 use crate::schema::CollectionSchema;
 
@@ -149,6 +149,28 @@ impl Document {
             Ok(document)
         }))
         .unwrap_or_else(|_| Err("it makes the merge fail".into()))
+    }
+
+    /// Puts a document together that has never been merged here, and reads all that it shows.
+    pub(crate) fn load_foreign(
+        identity: Identity,
+        snapshot: Option<&[u8]>,
+        changes: &[Vec<u8>],
+        schema: &CollectionSchema,
+    ) -> Result<Self, String> {
+        let load = || {
+            if let Some(snapshot) = snapshot {
+                check_snapshot(snapshot).map_err(|e| e.to_string())?;
+            }
+            let mut parsed = Vec::with_capacity(changes.len());
+            for bytes in changes {
+                parsed.extend(split_changes(bytes).map_err(|e| e.to_string())?);
+            }
+            let mut document = Self::load(identity, snapshot, parsed).map_err(|e| e.to_string())?;
+            document.read_under_guard(schema)?;
+            Ok(document)
+        };
+        catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| Err("it makes the load fail".into()))
     }
 
     /// Reads everything that is shown, so that content which cannot be read fails here and not later.

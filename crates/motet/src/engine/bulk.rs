@@ -43,6 +43,9 @@ impl Core {
         let written = parallel(items, |item| match item {
             Item::New(mut loaded, patch) => {
                 let written = by.compose(&mut loaded, &patch, None, ChangeKind::Created);
+                if let Ok(written) = &written {
+                    loaded.save_new(&written.commit(ChangeKind::Created));
+                }
                 Ok((loaded, written))
             }
             Item::There(name, patch) => Err((name, patch)),

@@ -1,10 +1,11 @@
 //! From the outbox to entries.
 
-use motet_proto::payload::Payload;
+use motet_proto::payload::{Payload, Preview};
 use motet_proto::session::{OutboxBatch, OutboxItem};
 use motet_proto::{Entry, Kind, SpaceId, envelope, limits as proto};
 
 use super::Core;
+use crate::doc::Fields;
 use crate::limits;
 use crate::status::LastError;
 use crate::store::{self, Op, OutboxRow, StorageError, Tx};
@@ -44,6 +45,18 @@ impl Core {
         Ok(batch)
     }
 
+    /// Heads and compact form of a document that was saved when it was new and has not changed since.
+    fn saved(
+        &mut self,
+        tx: Tx<'_>,
+        document: i64,
+        last: i64,
+    ) -> store::Result<Option<(Vec<[u8; 32]>, Vec<u8>)>> {
+        let Some(bytes) = tx.snapshot_at(document, last)? else { return Ok(None) };
+        self.catch_up_all(tx)?;
+        Ok(Some((tx.document_by_id(document)?.heads, bytes)))
+    }
+
     /// Heads and compact form of a document.
     fn save(&mut self, tx: Tx<'_>, document: i64) -> store::Result<(Vec<[u8; 32]>, Vec<u8>)> {
         self.catch_up_all(tx)?;
@@ -51,6 +64,22 @@ impl Core {
         let saved = (loaded.row.heads.clone(), loaded.document.save());
         self.put_back(loaded);
         Ok(saved)
+    }
+
+    /// What a document shows, for devices that meet it for the first time: only if it is simple and final.
+    fn preview(&mut self, tx: Tx<'_>, row: &OutboxRow) -> store::Result<Option<Preview>> {
+        let Some(mut json) =
+            tx.shown_plainly(row.document)?.filter(|json| json.len() <= limits::PREVIEW_BYTES)
+        else {
+            return Ok(None);
+        };
+        let schema = self.schema_of(&row.collection);
+        if schema.has_local() {
+            let mut fields: Fields = super::from_json(&json);
+            fields.retain(|name, _| !schema.keeps(name));
+            json = super::to_json(&fields)?;
+        }
+        Ok(Some(Preview { json, schema: schema.fingerprint() }))
     }
 
     /// Fixes what a row sends: concatenated original bytes, or a saved document where a snapshot replaced them. What
@@ -61,7 +90,11 @@ impl Core {
         let last = changes.last().map_or(0, |(id, _)| *id);
         let many = changes.len() > limits::FIRST_PUSH_CHANGES;
         let primary = whole && tx.has_primary_snapshot(row.document)?;
-        let mut saved = if whole && (many || primary) { Some(self.save(tx, row.document)?) } else { None };
+        let mut saved = match whole {
+            true if many || primary => Some(self.save(tx, row.document)?),
+            true => self.saved(tx, row.document, last)?,
+            false => None,
+        };
         if !primary {
             // What does not fit into one entry goes out as changes, in pieces.
             saved = saved.filter(|(_, body)| body.len() <= proto::ENTRY_PAYLOAD_BYTES / 2);
@@ -82,6 +115,7 @@ impl Core {
             collection: row.collection.clone(),
             name: row.name.clone(),
             device_name: self.shared.device_name.clone(),
+            preview: if whole && rest.is_none() { self.preview(tx, row)? } else { None },
             body,
         };
         let sealed = envelope::seal_plain(&payload.encode());

@@ -2,6 +2,21 @@
 
 use crate::limits;
 
+/// Runs `work` on as many cores as `items` are worth; the first error is returned when all have ended.
+pub(super) fn on_all_cores<E: Send>(items: usize, work: impl Fn() -> Result<(), E> + Sync) -> Result<(), E> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if items < limits::PARALLEL_FROM_DOCUMENTS || cores == 1 {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(&work)).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(join).fold(Ok(()), Result::and)
+    })
+}
+
 /// Maps on all cores, keeping the order.
 pub(super) fn parallel<T: Send, U: Send>(items: Vec<T>, map: impl Fn(T) -> U + Sync) -> Vec<U> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

@@ -1,69 +1,18 @@
-//! What a remote sends: entries in, documents out, in two steps.
-//!
-//! [`prepare`] runs before the transaction, on all cores: it opens envelopes, checks and parses, and merges whole
-//! documents that this device does not have. [`Core::receive`] runs on the writer thread: it merges the rest and
-//! writes everything down together with the receipts and, last, the position.
+//! What a remote sends, on the writing connection: it is merged and written down together with the receipts and, last, the
+//! position. [`incoming`](super::incoming) has opened and checked it before.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use motet_proto::payload::Payload;
 use motet_proto::session::StoredReceipt;
-use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, SpaceId, envelope};
+use motet_proto::{DocumentId, Position};
 use serde::{Deserialize, Serialize};
 
-use super::parallel::parallel;
-use super::{Commit, Core, Loaded, Schemas, new_document};
-use crate::doc::{
-    Change, ChangeHash, Document, Identity, MergeOutcome, Rejected, load_snapshot, split_changes,
-};
+use super::incoming::{Ahead, BadEntry, Group, Incoming, Part};
+use super::{Commit, Core, new_document};
+use crate::doc::{Change, ChangeHash, MergeOutcome, Rejected, split_changes};
 use crate::events::ChangeKind;
-use crate::schema::CollectionSchema;
 use crate::status::LastError;
 use crate::store::{self, QuarantineRow, StorageError, Tx};
-
-/// A batch of received entries, grouped by document in the order of their first entry.
-#[derive(Debug, Default)]
-pub(crate) struct Incoming {
-    groups: Vec<Group>,
-    bad: Vec<BadEntry>,
-}
-
-/// What arrived for one document.
-struct Group {
-    key: DocumentId,
-    collection: String,
-    name: String,
-    devices: BTreeMap<DeviceId, String>,
-    parts: Vec<Part>,
-    /// Changes, and heads of snapshots, that arrived.
-    hashes: Vec<[u8; 32]>,
-    /// The document as a whole, made ahead because this device had none.
-    ahead: Option<Ahead>,
-}
-
-enum Part {
-    Changes(Vec<Change>),
-    Snapshot(Snapshot),
-}
-
-struct Snapshot {
-    entry: EntryId,
-    document: Box<Document>,
-    bytes: Vec<u8>,
-}
-
-struct Ahead {
-    loaded: Box<Loaded>,
-    snapshot: Option<Snapshot>,
-    outcome: MergeOutcome,
-}
-
-#[derive(Debug)]
-struct BadEntry {
-    entry: Entry,
-    reason: String,
-}
 
 /// What a batch did, for the summary of a round.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +21,29 @@ pub(crate) struct Received {
     pub(crate) quarantined: u64,
     /// Documents in which something was folded, by a change of this device.
     pub(crate) folded: u64,
+    /// Documents were kept that are not merged yet.
+    pub(crate) unmerged: bool,
+}
+
+impl Received {
+    pub(crate) fn add(&mut self, more: Self) {
+        for (name, counts) in more.collections {
+            self.collections.entry(name).or_default().add(counts);
+        }
+        self.quarantined += more.quarantined;
+        self.folded += more.folded;
+        self.unmerged |= more.unmerged;
+    }
+}
+
+impl CollectionCounts {
+    pub(crate) fn add(&mut self, more: Self) {
+        let Self { new, updated, deleted, conflicts } = more;
+        self.new += new;
+        self.updated += updated;
+        self.deleted += deleted;
+        self.conflicts += conflicts;
+    }
 }
 
 /// What a round did to the documents of one collection on this device.
@@ -87,66 +59,6 @@ pub struct CollectionCounts {
     pub conflicts: u64,
 }
 
-impl std::fmt::Debug for Group {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Group").field("key", &self.key).field("parts", &self.parts.len()).finish()
-    }
-}
-
-/// Opens and checks entries, and merges whole those documents of which `is_absent` says that this device has none.
-/// That is only a forecast: a document that appears meanwhile is merged again in the transaction.
-pub(crate) fn prepare(
-    entries: Vec<Entry>,
-    schemas: &Schemas,
-    is_absent: impl Fn(DocumentId) -> bool,
-) -> Incoming {
-    let mut incoming = Incoming::default();
-    let opened = parallel(entries, |entry| {
-        let opened = open(&entry, schemas);
-        (entry, opened)
-    });
-    let mut places: HashMap<DocumentId, usize> = HashMap::new();
-    for (entry, opened) in opened {
-        let (payload, part) = match opened {
-            Ok(opened) => opened,
-            Err(reason) => {
-                incoming.bad.push(BadEntry { entry, reason });
-                continue;
-            }
-        };
-        let place = *places.entry(entry.document).or_insert_with(|| {
-            incoming.groups.push(Group {
-                key: entry.document,
-                collection: payload.collection,
-                name: payload.name,
-                devices: BTreeMap::new(),
-                parts: Vec::new(),
-                hashes: Vec::new(),
-                ahead: None,
-            });
-            incoming.groups.len() - 1
-        });
-        let group = &mut incoming.groups[place];
-        group.devices.insert(entry.device, payload.device_name);
-        match &part {
-            Part::Changes(changes) => group.hashes.extend(changes.iter().map(|change| change.hash().0)),
-            Part::Snapshot(snapshot) => {
-                group.hashes.extend(snapshot.document.heads().iter().map(|head| head.0));
-            }
-        }
-        group.parts.push(part);
-    }
-    let absent: Vec<bool> = incoming.groups.iter().map(|group| is_absent(group.key)).collect();
-    let groups = incoming.groups.into_iter().zip(absent).collect();
-    incoming.groups = parallel(groups, |(mut group, absent)| {
-        if absent {
-            group.merge_ahead(schema_of(schemas, &group.collection));
-        }
-        group
-    });
-    incoming
-}
-
 impl Core {
     /// Merges a batch and writes it down: documents, receipts, and last the position. All or nothing.
     pub(crate) fn receive(
@@ -160,19 +72,9 @@ impl Core {
         self.catch_up_all(tx)?;
         let now = self.shared.now_ms();
         let mut received = Received::default();
-        for bad in &incoming.bad {
-            received.quarantined += 1;
-            tracing::warn!(entry = %bad.entry.id, reason = bad.reason, "an entry was set aside");
-            let row = QuarantineRow {
-                remote,
-                document: bad.entry.document,
-                hash: &bad.entry.id.0,
-                waits: false,
-                reason: &bad.reason,
-                bytes: &bad.entry.payload,
-            };
-            tx.quarantine(&row, now)?;
-        }
+        self.set_bad_aside(tx, remote, &incoming.bad, &mut received, now)?;
+        let devices: BTreeMap<_, _> = incoming.groups.iter().flat_map(|group| &group.devices).collect();
+        devices.into_iter().try_for_each(|(device, name)| tx.put_device(*device, name))?;
         for group in incoming.groups {
             self.receive_group(tx, remote, group, &mut received, now)?;
         }
@@ -185,7 +87,26 @@ impl Core {
         Ok(received)
     }
 
-    fn receive_group(
+    pub(super) fn set_bad_aside(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        bad: &[BadEntry],
+        received: &mut Received,
+        now: i64,
+    ) -> store::Result<()> {
+        for BadEntry { document, hash, bytes, reason } in bad {
+            received.quarantined += 1;
+            tracing::warn!(%document, reason, "an entry was set aside");
+            tx.quarantine(
+                &QuarantineRow { remote, document: *document, hash, waits: false, reason, bytes },
+                now,
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn receive_group(
         &mut self,
         tx: Tx<'_>,
         remote: i64,
@@ -193,15 +114,29 @@ impl Core {
         received: &mut Received,
         now: i64,
     ) -> store::Result<()> {
-        for (device, name) in &group.devices {
-            tx.put_device(*device, name)?;
-        }
         let existing = tx.document_by_key(group.key)?;
+        let mut parts = std::mem::take(&mut group.parts);
+        let ahead = match (group.ahead.take(), &existing) {
+            (Some(Ahead::Shown(whole)), None) if !tx.has_waiting(group.key)? => {
+                let counts = received.collections.entry(group.collection.clone()).or_default();
+                counts.new += 1;
+                received.unmerged = true;
+                return self.keep_unmerged(tx, remote, group, *whole, now);
+            }
+            // The document has appeared since it was looked for, or more of it has waited.
+            (Some(Ahead::Shown(whole)), _) => {
+                let (more, bad) = whole.into_parts(&group.collection, &self.schema);
+                self.set_bad_aside(tx, remote, &bad, received, now)?;
+                parts.extend(more);
+                None
+            }
+            (Some(Ahead::Merged(merged)), _) => Some(merged),
+            (None, _) => None,
+        };
         let was_live = existing.as_ref().is_some_and(|row| !row.deleted);
         let mut snapshot = None;
         let mut outcome = MergeOutcome::default();
-        let mut parts = group.parts;
-        let mut loaded = match (existing, group.ahead.take()) {
+        let mut loaded = match (existing, ahead) {
             (None, Some(ahead)) => {
                 (snapshot, outcome) = (ahead.snapshot, ahead.outcome);
                 ahead.loaded
@@ -220,9 +155,9 @@ impl Core {
                 taken => taken?,
             },
             (Some(row), Some(ahead)) => {
-                // The document has appeared since it was merged ahead.
-                outcome.rejected = ahead.outcome.rejected;
-                let changes = ahead.outcome.applied;
+                // The document has appeared since it was merged ahead, and with it what changes may have waited for.
+                let waited = ahead.outcome.rejected.into_iter().map(|rejected| rejected.change);
+                let changes = ahead.outcome.applied.into_iter().chain(waited).collect();
                 if let Some(snapshot) = ahead.snapshot {
                     parts.push(Part::Snapshot(snapshot));
                 }
@@ -358,7 +293,13 @@ impl Core {
     }
 
     /// While a lost log is read again: which of the document's heads it holds.
-    fn note_held(&mut self, remote: i64, document: i64, arrived: &[[u8; 32]], heads: &[ChangeHash]) {
+    pub(super) fn note_held(
+        &mut self,
+        remote: i64,
+        document: i64,
+        arrived: &[[u8; 32]],
+        heads: &[ChangeHash],
+    ) {
         if let Some(seen) = self.reseeding.get_mut(&remote) {
             let held = heads.iter().map(|head| head.0).filter(|head| arrived.contains(head));
             seen.entry(document).or_default().extend(held);
@@ -406,60 +347,6 @@ impl Core {
         }
         Ok(())
     }
-}
-
-impl Group {
-    fn merge_ahead(&mut self, schema: Arc<CollectionSchema>) {
-        let mut snapshot = None;
-        let mut loaded = new_document(self.key, &self.collection, &self.name, schema.clone());
-        let mut changes = Vec::new();
-        let mut later = Vec::new();
-        for part in std::mem::take(&mut self.parts) {
-            match part {
-                Part::Snapshot(first) if snapshot.is_none() && changes.is_empty() => {
-                    loaded.document = (*first.document).clone();
-                    snapshot = Some(first);
-                }
-                // A second snapshot is taken up in the transaction, where it can be set aside.
-                part @ Part::Snapshot(_) => later.push(part),
-                Part::Changes(more) => changes.extend(more),
-            }
-        }
-        let outcome = if changes.is_empty() {
-            MergeOutcome::default()
-        } else {
-            loaded.document.merge(changes, &schema)
-        };
-        self.parts = later;
-        self.ahead = Some(Ahead { loaded, snapshot, outcome });
-    }
-}
-
-/// Everything that can be said about an entry without the document it belongs to.
-fn open(entry: &Entry, schemas: &Schemas) -> Result<(Payload, Part), String> {
-    entry.check(SpaceId::DEFAULT).map_err(|e| e.to_string())?;
-    let opened = envelope::open(entry.suite, &entry.payload).map_err(|e| e.to_string())?;
-    let mut payload =
-        Payload::decode(&opened, SpaceId::DEFAULT, entry.document).map_err(|e| e.to_string())?;
-    let is_plain = |name: &str| !name.is_empty() && !name.chars().any(char::is_control);
-    if !is_plain(&payload.collection) || !is_plain(&payload.name) {
-        return Err("its name cannot be used".into());
-    }
-    let body = std::mem::take(&mut payload.body);
-    let part = match &entry.kind {
-        Kind::Changes => Part::Changes(split_changes(&body).map_err(|e| e.to_string())?),
-        Kind::Snapshot { heads, .. } => {
-            let identity = Identity { space: SpaceId::DEFAULT, document: entry.document };
-            let document =
-                Box::new(load_snapshot(identity, &body, heads, &schema_of(schemas, &payload.collection))?);
-            Part::Snapshot(Snapshot { entry: entry.id, document, bytes: body })
-        }
-    };
-    Ok((payload, part))
-}
-
-fn schema_of(schemas: &Schemas, collection: &str) -> Arc<CollectionSchema> {
-    schemas.get(collection).cloned().unwrap_or_default()
 }
 
 /// The changes of a group whose document cannot be loaded.

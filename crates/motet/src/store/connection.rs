@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rusqlite::backup::Backup;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{Result, StorageError, Tx};
@@ -97,11 +98,13 @@ fn strip_local(conn: &Connection) -> Result<()> {
 fn configure(conn: &Connection) -> Result<()> {
     conn.busy_timeout(limits::BUSY_TIMEOUT)?;
     conn.pragma_update(None, "synchronous", "FULL")?;
+    // Without it SQLite parses a statement anew for each value that is bound beside a partial index.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "cache_size", -limits::PAGE_CACHE_KIB)?;
     conn.pragma_update(None, "wal_autocheckpoint", limits::CHECKPOINT_PAGES)?;
     conn.pragma_update(None, "trusted_schema", false)?;
-    conn.set_prepared_statement_cache_capacity(64);
+    conn.set_prepared_statement_cache_capacity(limits::CACHED_STATEMENTS);
     Ok(())
 }
 

@@ -114,10 +114,16 @@ impl Tx<'_> {
         Ok(stored)
     }
 
-    /// Adds a document and its projection; returns its row id.
-    pub(crate) fn insert_document(&self, row: &DocumentRow, json: &str) -> Result<i64> {
-        let sql = "INSERT INTO document (space, key, collection, name, created_at) VALUES (1, ?, ?, ?, ?)";
-        let document = params![row.key.as_bytes(), row.collection, row.name, row.updated_at];
+    /// Adds a document and its projection; returns its row id. `synced_at`: when a remote held it, if one does.
+    pub(crate) fn insert_document(
+        &self,
+        row: &DocumentRow,
+        json: &str,
+        synced_at: Option<i64>,
+    ) -> Result<i64> {
+        let sql = "INSERT INTO document (space, key, collection, name, created_at, last_synced_at)
+                   VALUES (1, ?, ?, ?, ?, ?)";
+        let document = params![row.key.as_bytes(), row.collection, row.name, row.updated_at, synced_at];
         self.conn.prepare_cached(sql)?.execute(document)?;
         let id = self.conn.last_insert_rowid();
         let sql = concat!(
@@ -239,7 +245,7 @@ impl Tx<'_> {
     /// Removes a document that never had a change, so that no trace of it is left.
     pub(crate) fn remove_document(&self, document: i64) -> Result<()> {
         self.set_meta("seq", Some(&self.latest_seq()?.to_string()))?;
-        for table in ["behind", "unindexed", "conflict", "local_field", "projection"] {
+        for table in ["behind", "unindexed", "unmerged", "conflict", "local_field", "projection"] {
             let sql = format!("DELETE FROM {table} WHERE document = ?");
             self.conn.prepare_cached(&sql)?.execute([document])?;
         }
@@ -293,6 +299,12 @@ impl Tx<'_> {
                    is_primary = MAX(is_primary, excluded.is_primary)";
         self.conn.prepare_cached(sql)?.execute(params![document, bytes, upto, primary])?;
         Ok(())
+    }
+
+    /// The snapshot of a document if it holds exactly the changes up to the id `upto`.
+    pub(crate) fn snapshot_at(&self, document: i64, upto: i64) -> Result<Option<Vec<u8>>> {
+        let sql = "SELECT bytes FROM snapshot WHERE document = ? AND upto = ?";
+        Ok(self.conn.prepare_cached(sql)?.query_row([document, upto], |row| row.get(0)).optional()?)
     }
 
     pub(crate) fn has_primary_snapshot(&self, document: i64) -> Result<bool> {

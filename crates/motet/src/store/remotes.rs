@@ -171,6 +171,12 @@ impl Tx<'_> {
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
+    /// Whether changes of a document wait for others.
+    pub(crate) fn has_waiting(&self, document: DocumentId) -> Result<bool> {
+        let sql = "SELECT 1 FROM quarantine WHERE document = ? AND waits = 1";
+        Ok(self.conn.prepare_cached(sql)?.exists([document.as_bytes()])?)
+    }
+
     pub(crate) fn release(&self, hash: &[u8; 32]) -> Result<()> {
         self.conn.prepare_cached("DELETE FROM quarantine WHERE hash = ?")?.execute([hash])?;
         Ok(())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
+use futures_util::stream::{FuturesOrdered, StreamExt};
 use motet_proto::message::Hello;
 use motet_proto::session::{ClientEffect, ClientSession, EndReason, OutboxBatch};
 use motet_proto::{Entry, Message, Position, SpaceId, limits as proto};
@@ -11,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{ConnectError, Connection, Endpoint, connect};
 use super::{Relay, SyncSummary, TokenRequest};
-use crate::engine::{CollectionCounts, Received, prepare};
+use crate::engine::{Received, merge_all, prepare};
 use crate::error::SyncError;
 use crate::limits;
 use crate::replica::Local;
@@ -54,7 +55,16 @@ struct Running {
     session: ClientSession,
     connection: Connection,
     loading: OptionFuture<BoxFuture<'static, Result<OutboxBatch, StorageError>>>,
-    applying: OptionFuture<BoxFuture<'static, Result<Applied, StorageError>>>,
+    applying: FuturesOrdered<BoxFuture<'static, Result<Applied, StorageError>>>,
+    /// The last apply has been handed to the writer: the next may follow.
+    submitted: Option<oneshot::Receiver<()>>,
+    /// Documents that are shown already are being merged.
+    merging: OptionFuture<BoxFuture<'static, Result<Received, StorageError>>>,
+    is_merging: bool,
+    /// There may be more such documents.
+    unmerged: bool,
+    /// Rounds that are complete when those are merged.
+    almost_done: Vec<u64>,
     /// Entries of the log that are read, and that there are.
     progress: (u64, u64),
     /// Traffic at the last deadline.
@@ -197,7 +207,12 @@ impl Driver {
             session,
             connection,
             loading: None.into(),
-            applying: None.into(),
+            applying: FuturesOrdered::new(),
+            submitted: None,
+            merging: None.into(),
+            is_merging: false,
+            unmerged: true,
+            almost_done: Vec::new(),
             progress: (position.map_or(0, |position| position.seq), 0),
             moved: [0; 3],
             traffic: [0; 3],
@@ -217,6 +232,13 @@ impl Driver {
             while let Some(effect) = running.session.poll_effect() {
                 self.carry_out(running, effect).await?;
             }
+            self.merge_behind(running);
+            if !running.unmerged && !running.is_merging {
+                for round in std::mem::take(&mut running.almost_done) {
+                    self.count_bytes(running);
+                    self.finish_round(round).await.map_err(SyncError::Storage)?;
+                }
+            }
             self.show(running).await;
             let now = self.started.elapsed();
             let timeout = running.session.poll_timeout().unwrap_or(now).saturating_sub(now);
@@ -232,12 +254,17 @@ impl Driver {
                     running.loading = None.into();
                     running.session.handle_outbox(batch.map_err(SyncError::Storage)?, self.started.elapsed());
                 }
-                Some(applied) = &mut running.applying => {
-                    running.applying = None.into();
+                Some(applied) = running.applying.next() => {
                     let applied = applied.map_err(SyncError::Storage)?;
                     let wrote = applied.received.folded > 0;
+                    running.unmerged |= applied.received.unmerged;
                     self.count_applied(running, applied);
                     running.session.handle_applied(wrote, self.started.elapsed());
+                }
+                Some(merged) = &mut running.merging => {
+                    running.merging = None.into();
+                    running.is_merging = false;
+                    self.count_received(merged.map_err(SyncError::Storage)?);
                 }
                 command = self.commands.recv() => {
                     let Some(command) = command else { return Err(None) };
@@ -277,11 +304,18 @@ impl Driver {
                 let done = position.map_or(running.progress.0, |position| position.seq);
                 let total = head.max(running.progress.1).max(done);
                 let local = self.local.clone();
+                let (submitted, next) = oneshot::channel();
+                let previous = running.submitted.replace(next);
                 let apply = async move {
                     let incoming = prepare_entries(&local, entries).await?;
+                    if let Some(previous) = previous {
+                        // If it was not submitted, it has failed, and so has the session.
+                        previous.await.map_err(|_| StorageError::Closed)?;
+                    }
                     let receive = local.writer.submit(Durability::Normal, move |tx, core| {
                         core.receive(tx, remote, incoming, &receipts, position)
                     });
+                    _ = submitted.send(());
                     Ok(Applied {
                         received: receive.await?,
                         entries: count,
@@ -290,7 +324,7 @@ impl Driver {
                         progress: (done, total),
                     })
                 };
-                running.applying = Some(apply.boxed()).into();
+                running.applying.push_back(apply.boxed());
             }
             ClientEffect::ResetPosition => {
                 tracing::warn!(
@@ -305,13 +339,24 @@ impl Driver {
                 finish.await.map_err(SyncError::Storage)?;
                 running.session.handle_reseeded(self.started.elapsed());
             }
-            ClientEffect::RoundDone { round } => {
-                self.count_bytes(running);
-                self.finish_round(round).await.map_err(SyncError::Storage)?;
-            }
+            ClientEffect::RoundDone { round } => running.almost_done.push(round),
             ClientEffect::End(reason) => return Err(Some(end_error(reason))),
         }
         Ok(())
+    }
+
+    /// What is shown already is merged when the log is read: until then every core has that to do.
+    fn merge_behind(&self, running: &mut Running) {
+        let is_read = running.session.is_idle() || !running.almost_done.is_empty();
+        if !running.unmerged || running.is_merging || !is_read {
+            return;
+        }
+        (running.unmerged, running.is_merging) = (false, true);
+        let local = self.local.clone();
+        let merge =
+            tokio::task::spawn_blocking(move || merge_all(&local.readers, &local.writer, &local.shared));
+        let merged = async { merge.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string()))) };
+        running.merging = Some(merged.boxed()).into();
     }
 
     /// A deadline of the session has passed. A connection that moves bytes, or that this side does not read from,
@@ -343,7 +388,7 @@ impl Driver {
 
     /// Publishes how it goes; when everything is synced, also for the next start.
     async fn show(&mut self, running: &mut Running) {
-        let idle = running.session.is_idle();
+        let idle = running.session.is_idle() && !running.unmerged && !running.is_merging;
         let board = &self.local.shared.board;
         if !idle {
             running.was_idle = false;
@@ -387,14 +432,13 @@ impl Driver {
         self.tally.received += applied.entries;
         self.tally.sent += applied.settled;
         self.tally.rejected += applied.rejected;
-        self.tally.quarantined += applied.received.quarantined;
-        for (name, counts) in applied.received.collections {
-            let CollectionCounts { new, updated, deleted, conflicts } = counts;
-            let sum = self.tally.collections.entry(name).or_default();
-            sum.new += new;
-            sum.updated += updated;
-            sum.deleted += deleted;
-            sum.conflicts += conflicts;
+        self.count_received(applied.received);
+    }
+
+    fn count_received(&mut self, received: Received) {
+        self.tally.quarantined += received.quarantined;
+        for (name, counts) in received.collections {
+            self.tally.collections.entry(name).or_default().add(counts);
         }
     }
 

@@ -77,6 +77,7 @@ CREATE TABLE projection (
   purged INTEGER NOT NULL DEFAULT 0  -- 1: gone for good, only id and heads are left
 );
 
+CREATE INDEX projection_conflicts ON projection (document) WHERE conflicts > 0;
 CREATE INDEX projection_seq ON projection (seq);
 CREATE INDEX projection_name ON projection (collection, name) WHERE deleted = 0;
 
@@ -89,6 +90,12 @@ CREATE TABLE unindexed (document INTEGER PRIMARY KEY REFERENCES document (id));
 CREATE TABLE behind (
   document INTEGER PRIMARY KEY REFERENCES document (id),
   at INTEGER NOT NULL                -- when the first of these changes was made
+);
+
+-- Documents as they came, with the preview that came with them as projection: not merged here yet.
+CREATE TABLE unmerged (
+  document INTEGER PRIMARY KEY REFERENCES document (id),
+  remote INTEGER NOT NULL REFERENCES remote (id)
 );
 
 -- Fields that stay on this device, as a JSON object. They are part of `projection.json` and of nothing else.

@@ -1,0 +1,284 @@
+//! What a remote has sent, before the transaction and on all cores: envelopes are opened, bytes checked and parsed. Whole
+//! documents that this device does not have are merged, or, when many come at once with previews, prepared to be shown as
+//! they are.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use motet_proto::payload::{Payload, Preview};
+use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId, envelope};
+
+use super::parallel::parallel;
+use super::{Loaded, Schemas, new_document};
+use crate::doc::{
+    Change, Document, Fields, Identity, MergeOutcome, check_snapshot, heads_of, load_snapshot, split_changes,
+    split_headers,
+};
+use crate::limits;
+use crate::schema::CollectionSchema;
+
+/// A batch of received entries, grouped by document in the order of their first entry.
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    pub(super) groups: Vec<Group>,
+    pub(super) bad: Vec<BadEntry>,
+}
+
+/// What arrived for one document.
+pub(super) struct Group {
+    pub(super) key: DocumentId,
+    pub(super) collection: String,
+    pub(super) name: String,
+    pub(super) devices: BTreeMap<DeviceId, String>,
+    /// Entries that are opened and not yet parsed.
+    opened: Vec<Opened>,
+    pub(super) parts: Vec<Part>,
+    bad: Vec<BadEntry>,
+    /// Changes, and heads of snapshots, that arrived.
+    pub(super) hashes: Vec<[u8; 32]>,
+    /// The document as a whole, made ahead because this device had none.
+    pub(super) ahead: Option<Ahead>,
+}
+
+pub(super) enum Part {
+    Changes(Vec<Change>),
+    Snapshot(Snapshot),
+}
+
+pub(super) struct Snapshot {
+    pub(super) entry: EntryId,
+    pub(super) document: Box<Document>,
+    pub(super) bytes: Vec<u8>,
+}
+
+pub(super) enum Ahead {
+    Merged(Box<Merged>),
+    Shown(Box<Whole>),
+}
+
+pub(super) struct Merged {
+    pub(super) loaded: Box<Loaded>,
+    pub(super) snapshot: Option<Snapshot>,
+    pub(super) outcome: MergeOutcome,
+}
+
+/// A document in one entry, with what it shows.
+pub(super) struct Whole {
+    opened: Opened,
+    pub(super) heads: Vec<[u8; 32]>,
+    /// Original bytes of its changes; none for a snapshot.
+    pub(super) changes: Vec<Vec<u8>>,
+    pub(super) fields: Fields,
+    pub(super) json: String,
+}
+
+/// Something that cannot be read.
+#[derive(Debug)]
+pub(super) struct BadEntry {
+    pub(super) document: DocumentId,
+    /// Entry id, or hash of the change.
+    pub(super) hash: [u8; 32],
+    pub(super) bytes: Vec<u8>,
+    pub(super) reason: String,
+}
+
+struct Opened {
+    entry: Entry,
+    body: Vec<u8>,
+    preview: Option<Preview>,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("key", &self.key).field("parts", &self.parts.len()).finish()
+    }
+}
+
+/// Opens and checks entries, and prepares whole those documents of which `is_absent` says that this device has none.
+/// That is only a forecast: a document that appears meanwhile is merged in the transaction.
+pub(crate) fn prepare(
+    entries: Vec<Entry>,
+    schemas: &Schemas,
+    is_absent: impl Fn(DocumentId) -> bool,
+) -> Incoming {
+    let mut incoming = Incoming::default();
+    let opened = parallel(entries, |entry| {
+        let opened = open(&entry);
+        (entry, opened)
+    });
+    let mut places: HashMap<DocumentId, usize> = HashMap::new();
+    for (entry, opened) in opened {
+        let payload = match opened {
+            Ok(payload) => payload,
+            Err(reason) => {
+                incoming.bad.push(BadEntry::new(entry, reason));
+                continue;
+            }
+        };
+        let place = *places.entry(entry.document).or_insert_with(|| {
+            incoming.groups.push(Group::new(entry.document, payload.collection, payload.name));
+            incoming.groups.len() - 1
+        });
+        let group = &mut incoming.groups[place];
+        group.devices.insert(entry.device, payload.device_name);
+        group.opened.push(Opened { entry, body: payload.body, preview: payload.preview });
+    }
+    let absent: Vec<bool> = incoming.groups.iter().map(|group| is_absent(group.key)).collect();
+    let show = absent.iter().filter(|absent| **absent).count() >= limits::PREVIEW_FROM_DOCUMENTS;
+    let groups = incoming.groups.into_iter().zip(absent).collect();
+    incoming.groups = parallel(groups, |(mut group, absent)| {
+        let schema = schema_of(schemas, &group.collection);
+        if !(absent && show && group.show_ahead(&schema)) {
+            group.parse(&schema);
+            if absent && !group.parts.is_empty() {
+                group.merge_ahead(schema);
+            }
+        }
+        group
+    });
+    incoming.bad.extend(incoming.groups.iter_mut().flat_map(|group| std::mem::take(&mut group.bad)));
+    incoming.groups.retain(|group| !group.parts.is_empty() || group.ahead.is_some());
+    incoming
+}
+
+impl Group {
+    pub(super) fn new(key: DocumentId, collection: String, name: String) -> Self {
+        Self {
+            key,
+            collection,
+            name,
+            devices: BTreeMap::new(),
+            opened: Vec::new(),
+            parts: Vec::new(),
+            bad: Vec::new(),
+            hashes: Vec::new(),
+            ahead: None,
+        }
+    }
+
+    /// True if the one entry is a whole document that can be shown as it is.
+    fn show_ahead(&mut self, schema: &CollectionSchema) -> bool {
+        let [opened] = &mut self.opened[..] else { return false };
+        let Some(preview) = opened.preview.take().filter(|p| p.schema == schema.fingerprint()) else {
+            return false;
+        };
+        let Ok(fields) = serde_json::from_str::<Fields>(&preview.json) else { return false };
+        let (heads, changes) = match &opened.entry.kind {
+            Kind::Changes => {
+                let Ok(headers) = split_headers(&opened.body) else { return false };
+                let Some(heads) = heads_of(&headers) else { return false };
+                self.hashes = headers.iter().map(|header| header.hash).collect();
+                (heads, headers.iter().map(|header| header.bytes.to_vec()).collect())
+            }
+            Kind::Snapshot { heads, .. } => {
+                if check_snapshot(&opened.body).is_err() {
+                    return false;
+                }
+                let mut heads = heads.clone();
+                heads.sort_unstable();
+                self.hashes.clone_from(&heads);
+                (heads, Vec::new())
+            }
+        };
+        if let Some(opened) = self.opened.pop() {
+            let whole = Whole { opened, heads, changes, fields, json: preview.json };
+            self.ahead = Some(Ahead::Shown(Box::new(whole)));
+        }
+        true
+    }
+
+    fn parse(&mut self, schema: &CollectionSchema) {
+        for opened in std::mem::take(&mut self.opened) {
+            match opened.parse(schema) {
+                Ok(part) => {
+                    match &part {
+                        Part::Changes(changes) => self.hashes.extend(changes.iter().map(|c| c.hash().0)),
+                        Part::Snapshot(snapshot) => {
+                            self.hashes.extend(snapshot.document.heads().iter().map(|head| head.0));
+                        }
+                    }
+                    self.parts.push(part);
+                }
+                Err(bad) => self.bad.push(*bad),
+            }
+        }
+    }
+
+    fn merge_ahead(&mut self, schema: Arc<CollectionSchema>) {
+        let mut snapshot = None;
+        let mut loaded = new_document(self.key, &self.collection, &self.name, schema.clone());
+        let mut changes = Vec::new();
+        let mut later = Vec::new();
+        for part in std::mem::take(&mut self.parts) {
+            match part {
+                Part::Snapshot(first) if snapshot.is_none() && changes.is_empty() => {
+                    loaded.document = (*first.document).clone();
+                    snapshot = Some(first);
+                }
+                // A second snapshot is taken up in the transaction, where it can be set aside.
+                part @ Part::Snapshot(_) => later.push(part),
+                Part::Changes(more) => changes.extend(more),
+            }
+        }
+        let outcome = if changes.is_empty() {
+            MergeOutcome::default()
+        } else {
+            loaded.document.merge(changes, &schema)
+        };
+        self.parts = later;
+        self.ahead = Some(Ahead::Merged(Box::new(Merged { loaded, snapshot, outcome })));
+    }
+}
+
+impl Opened {
+    fn parse(self, schema: &CollectionSchema) -> Result<Part, Box<BadEntry>> {
+        let part = match &self.entry.kind {
+            Kind::Changes => split_changes(&self.body).map(Part::Changes).map_err(|e| e.to_string()),
+            Kind::Snapshot { heads, .. } => {
+                let identity = Identity { space: SpaceId::DEFAULT, document: self.entry.document };
+                load_snapshot(identity, &self.body, heads, schema).map(|document| {
+                    let (entry, document) = (self.entry.id, Box::new(document));
+                    Part::Snapshot(Snapshot { entry, document, bytes: self.body })
+                })
+            }
+        };
+        part.map_err(|reason| Box::new(BadEntry::new(self.entry, reason)))
+    }
+}
+
+impl Whole {
+    /// The saved document, if it came as such.
+    pub(super) fn snapshot(&self) -> Option<&[u8]> {
+        matches!(self.opened.entry.kind, Kind::Snapshot { .. }).then_some(&self.opened.body)
+    }
+
+    /// What it would have been without a preview.
+    pub(super) fn into_parts(self, collection: &str, schemas: &Schemas) -> (Vec<Part>, Vec<BadEntry>) {
+        match self.opened.parse(&schema_of(schemas, collection)) {
+            Ok(part) => (vec![part], Vec::new()),
+            Err(bad) => (Vec::new(), vec![*bad]),
+        }
+    }
+}
+
+impl BadEntry {
+    fn new(entry: Entry, reason: String) -> Self {
+        Self { document: entry.document, hash: entry.id.0, bytes: entry.payload, reason }
+    }
+}
+
+/// Everything that can be said about an entry without the document it belongs to and without its body.
+fn open(entry: &Entry) -> Result<Payload, String> {
+    entry.check(SpaceId::DEFAULT).map_err(|e| e.to_string())?;
+    let opened = envelope::open(entry.suite, &entry.payload).map_err(|e| e.to_string())?;
+    let payload = Payload::decode(&opened, SpaceId::DEFAULT, entry.document).map_err(|e| e.to_string())?;
+    let is_plain = |name: &str| !name.is_empty() && !name.chars().any(char::is_control);
+    if !is_plain(&payload.collection) || !is_plain(&payload.name) {
+        return Err("its name cannot be used".into());
+    }
+    Ok(payload)
+}
+
+fn schema_of(schemas: &Schemas, collection: &str) -> Arc<CollectionSchema> {
+    schemas.get(collection).cloned().unwrap_or_default()
+}

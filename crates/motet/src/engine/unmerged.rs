@@ -1,0 +1,251 @@
+//! Documents that are shown before they are merged.
+//!
+//! A device that meets a space with thousands of documents keeps each as it came, with the preview that its sender made: it can
+//! be listed, searched and opened at once. [`merge_all`] then merges them on all cores, outside of any transaction;
+//! [`Core::settle_merged`] writes down where the preview was wrong, which is the exception. Whatever loads such a document meanwhile
+//! merges it, so nothing is ever built on a preview.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use motet_proto::SpaceId;
+
+use super::incoming::{BadEntry, Group, Part, Whole};
+use super::parallel::on_all_cores;
+use super::receive::Received;
+use super::{
+    Commit, Core, Loaded, Schemas, Shared, conflict_rows, from_json, new_document, to_json, touched,
+};
+use crate::doc::{ChangeHash, Document, FieldConflict, Fields, Identity, split_changes};
+use crate::events::ChangeKind;
+use crate::limits;
+use crate::store::{
+    self, DocumentRow, Durability, Op, Readers, StorageError, StoredDocument, Ticket, Tx, Writer,
+};
+
+/// A document that was merged outside of a transaction.
+pub(crate) struct MergedLater {
+    row: DocumentRow,
+    remote: i64,
+    outcome: Result<Shown, String>,
+}
+
+struct Shown {
+    document: Document,
+    fields: Fields,
+    conflicts: Vec<FieldConflict>,
+    /// The preview said the same.
+    is_same: bool,
+}
+
+/// Merges all documents that are only shown so far. Every core reads, merges and hands over to the writer what it has,
+/// while the others go on.
+pub(crate) fn merge_all(
+    readers: &Readers,
+    writer: &Writer<Core>,
+    shared: &Shared,
+) -> store::Result<Received> {
+    let all = Mutex::new(Received::default());
+    loop {
+        let documents = readers.read(|tx| tx.unmerged(limits::UNMERGED_READ))?;
+        if documents.is_empty() {
+            return Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner));
+        }
+        let left = Mutex::new(documents.chunks(limits::MERGED_BEHIND));
+        let indexed = AtomicBool::new(false);
+        let work = || -> store::Result<()> {
+            if !indexed.swap(true, Ordering::Relaxed) {
+                // One of the cores: searching works from here on.
+                while readers.read(|tx| tx.is_unindexed())? {
+                    let index = |tx: Tx<'_>, core: &mut Core| core.index_batch(tx);
+                    writer.submit::<_, StorageError>(Durability::Normal, index).wait()?;
+                }
+            }
+            let mut under_way: Option<Ticket<Received, StorageError>> = None;
+            loop {
+                let chunk = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let merged = chunk.map(|chunk| readers.read(|tx| merge_some(tx, chunk, &shared.schemas())));
+                if let Some(ticket) = under_way.take() {
+                    let received = ticket.wait()?;
+                    all.lock().unwrap_or_else(PoisonError::into_inner).add(received);
+                }
+                let Some(merged) = merged.transpose()? else { return Ok(()) };
+                let settle = move |tx: Tx<'_>, core: &mut Core| core.settle_merged(tx, merged);
+                under_way = Some(writer.submit(Durability::Normal, settle));
+            }
+        };
+        on_all_cores(documents.len(), work)?;
+    }
+}
+
+fn merge_some(tx: Tx<'_>, documents: &[(i64, i64)], schemas: &Schemas) -> store::Result<Vec<MergedLater>> {
+    let mut merged = Vec::with_capacity(documents.len());
+    for (document, remote) in documents {
+        let row = tx.document_by_id(*document)?;
+        let shown = tx.shown(*document)?.unwrap_or_default();
+        let local = tx.local_fields(*document)?.map(|json| from_json(&json)).unwrap_or_default();
+        let outcome = merge(&row, &tx.stored_document(*document)?, &shown, local, schemas);
+        merged.push(MergedLater { row, remote: *remote, outcome });
+    }
+    Ok(merged)
+}
+
+fn merge(
+    row: &DocumentRow,
+    stored: &StoredDocument,
+    shown: &str,
+    local: Fields,
+    schemas: &Schemas,
+) -> Result<Shown, String> {
+    let schema = schemas.get(&row.collection).cloned().unwrap_or_default();
+    let identity = Identity { space: SpaceId::DEFAULT, document: row.key };
+    let mut document =
+        Document::load_foreign(identity, stored.snapshot.as_deref(), &stored.changes, &schema)?;
+    if document.heads().iter().map(|head| head.0).ne(row.heads.iter().copied()) {
+        return Err("it is not what its header says".into());
+    }
+    if document.is_deleted(&schema) != row.deleted {
+        return Err("it is deleted, which its preview does not say".into());
+    }
+    let read = document.take_shown(&schema);
+    let mut fields = read.fields;
+    fields.extend(local);
+    let is_same = read.conflicts.is_empty() && to_json(&fields).is_ok_and(|json| json == shown);
+    Ok(Shown { document, fields, conflicts: read.conflicts, is_same })
+}
+
+impl Core {
+    /// Keeps a document as it came.
+    pub(super) fn keep_unmerged(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        group: Group,
+        whole: Whole,
+        now: i64,
+    ) -> store::Result<()> {
+        let schema = self.schema_of(&group.collection);
+        let mut loaded = new_document(group.key, &group.collection, &group.name, schema);
+        let row = &mut loaded.row;
+        row.heads.clone_from(&whole.heads);
+        row.changes = whole.changes.len() as i64;
+        row.updated_at = now;
+        self.ensure_view(tx, &row.collection)?;
+        row.id = tx.insert_document(row, &whole.json, Some(now))?;
+        self.told.projected = true;
+        self.mark_unindexed(tx, row.id)?;
+        tx.mark_unmerged(row.id, remote)?;
+        match whole.snapshot() {
+            Some(bytes) => tx.put_snapshot(row.id, bytes, 0, true)?,
+            None => {
+                for (number, bytes) in (1..).zip(&whole.changes) {
+                    tx.insert_change(row.id, number, bytes, Some(remote), None)?;
+                }
+            }
+        }
+        if !loaded.schema.is_local() {
+            for other in self.remotes.iter().copied().filter(|other| *other != remote).collect::<Vec<_>>() {
+                if tx.add_pending(other, row.id, Op::Create, 0, now)? {
+                    self.count_pending(other, 1);
+                }
+            }
+        }
+        let heads: Vec<_> = whole.heads.iter().copied().map(ChangeHash).collect();
+        self.note_held(remote, row.id, &group.hashes, &heads);
+        let fields = whole.fields.keys().cloned().collect();
+        let commit = Commit { origin: Some(remote), ..Commit::of(&[], ChangeKind::Created) };
+        let device = group.devices.into_keys().next();
+        self.note_event(&loaded.row, &commit, fields, device);
+        Ok(())
+    }
+
+    /// Writes down documents that were merged outside of a transaction, as far as they are still what they were.
+    pub(crate) fn settle_merged(&mut self, tx: Tx<'_>, merged: Vec<MergedLater>) -> store::Result<Received> {
+        let mut received = Received::default();
+        self.catch_up_all(tx)?;
+        let now = self.shared.now_ms();
+        for MergedLater { row, remote, outcome } in merged {
+            let Some(current) = tx.document_by_key(row.key)? else { continue };
+            if current != row || !tx.is_unmerged(row.id)? {
+                // Somebody has written to it meanwhile: its turn comes again.
+                continue;
+            }
+            match outcome {
+                Ok(shown) if shown.is_same => _ = tx.unmark_unmerged(row.id)?,
+                Ok(shown) => self.correct(tx, row, remote, shown, &mut received, now)?,
+                Err(reason) => self.take_apart(tx, &row, remote, &reason, &mut received, now)?,
+            }
+        }
+        Ok(received)
+    }
+
+    /// The preview was not what the document says.
+    fn correct(
+        &mut self,
+        tx: Tx<'_>,
+        row: DocumentRow,
+        remote: i64,
+        shown: Shown,
+        received: &mut Received,
+        now: i64,
+    ) -> store::Result<()> {
+        tx.unmark_unmerged(row.id)?;
+        let before = tx.shown(row.id)?.map(|json| from_json(&json)).unwrap_or_default();
+        let schema = self.schema_of(&row.collection);
+        let mut loaded = Loaded::new(row, shown.document, schema);
+        loaded.fields = shown.fields;
+        loaded.row.conflicts = shown.conflicts.len() as i64;
+        loaded.row.updated_at = now;
+        // A document that is held was loaded from the same changes.
+        drop(self.take_held(loaded.row.key));
+        self.project(tx, &loaded)?;
+        let found = tx.journal_conflicts(loaded.row.id, &conflict_rows(&shown.conflicts)?, now)?;
+        if found > 0 {
+            self.notice(&loaded.row, &shown.conflicts);
+        }
+        received.collections.entry(loaded.row.collection.clone()).or_default().conflicts += found as u64;
+        let commit = Commit { origin: Some(remote), ..Commit::of(&[], ChangeKind::Updated) };
+        self.note_event(&loaded.row, &commit, touched(&before, &loaded.fields), None);
+        Ok(())
+    }
+
+    /// A document that does not merge is no document: what can be applied of it is received anew, the rest is set aside.
+    fn take_apart(
+        &mut self,
+        tx: Tx<'_>,
+        row: &DocumentRow,
+        remote: i64,
+        reason: &str,
+        received: &mut Received,
+        now: i64,
+    ) -> store::Result<()> {
+        tracing::warn!(document = %row.key, reason, "a document is not what its preview says");
+        let stored = tx.stored_document(row.id)?;
+        drop(self.take_held(row.key));
+        self.behind(tx)?.remove(&row.key);
+        tx.remove_unmerged(row.id)?;
+        let commit = Commit { origin: Some(remote), ..Commit::of(&[], ChangeKind::Deleted) };
+        self.note_event(row, &commit, Vec::new(), None);
+        let mut bad: Vec<BadEntry> = Vec::new();
+        let set_aside = |bytes: Vec<u8>, reason: &str| {
+            let hash = *blake3::hash(&bytes).as_bytes();
+            BadEntry { document: row.key, hash, bytes, reason: reason.to_owned() }
+        };
+        bad.extend(stored.snapshot.map(|bytes| set_aside(bytes, reason)));
+        let mut changes = Vec::new();
+        for bytes in stored.changes {
+            match split_changes(&bytes) {
+                Ok(more) => changes.extend(more),
+                Err(error) => bad.push(set_aside(bytes, &error.to_string())),
+            }
+        }
+        self.set_bad_aside(tx, remote, &bad, received, now)?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut group = Group::new(row.key, row.collection.clone(), row.name.clone());
+        group.hashes = changes.iter().map(|change| change.hash().0).collect();
+        group.parts = vec![Part::Changes(changes)];
+        self.receive_group(tx, remote, group, received, now)
+    }
+}

@@ -1,0 +1,175 @@
+//! Many documents at once: shown as they came, merged afterwards, and nothing built on what was only claimed.
+
+use std::time::Duration;
+
+use automerge::transaction::Transactable;
+use automerge::{Automerge, ObjType, ROOT};
+use motet::{FieldKind, Relay, Schema};
+use motet_proto::message::{Hello, Message, Pull, Push};
+use motet_proto::payload::{Payload, Preview};
+use motet_proto::{DeviceId, DocumentId, Entry, Kind, SpaceId, envelope, frame, limits};
+use motet_tests::{TestRelay, contents, device, sync, wait_until};
+use serde_json::{Value, json};
+
+fn song(n: usize) -> Value {
+    let lyrics = format!("Kaulana nā pua aʻo Hawaiʻi {n}\nKūpaʻa ma hope o ka ʻāina\n").repeat(1 + n % 12);
+    json!({ "title": format!("Mele {n}"), "lyrics": lyrics, "sung": n, "mood": "secret" })
+}
+
+#[test]
+fn a_fresh_device_ends_with_what_the_others_have_whatever_came_as_what() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    a.apply_schema(&Schema::new().field("pieces", "mood", FieldKind::Local)).unwrap();
+    let pieces = a.documents("pieces");
+    let songs = (0..1_500).map(|n| (n.to_string(), song(n))).collect::<Vec<_>>();
+    a.transaction(move |tx| songs.iter().try_for_each(|(id, song)| tx.put("pieces", id, song).map(|_| ())))
+        .unwrap();
+    // Some are edited or deleted before they are sent, some after: those come in later pages.
+    let edit = |range: std::ops::Range<usize>| {
+        range.for_each(|n| _ = pieces.splice_text(&n.to_string(), "lyrics", 0, 7, "Famous").unwrap());
+    };
+    edit(0..50);
+    (50..60).for_each(|n| pieces.delete(&n.to_string()).unwrap());
+    sync(&a, &relay.url());
+    edit(40..50);
+    edit(60..1_400);
+    (1_400..1_410).for_each(|n| pieces.delete(&n.to_string()).unwrap());
+    sync(&a, &relay.url());
+
+    let b = device(dir.path(), "b");
+    let summary = sync(&b, &relay.url());
+    assert_eq!(summary.quarantined, 0);
+    assert_eq!(b.counts().unwrap().documents, 1_480);
+    let shared = |all: Vec<(String, String, String, Value)>| -> Vec<_> {
+        let without = |mut value: Value| {
+            value.as_object_mut().unwrap().remove("mood");
+            value
+        };
+        all.into_iter().map(|(c, id, version, value)| (c, id, version, without(value))).collect()
+    };
+    assert_eq!(contents(&b), shared(contents(&a)));
+    assert!(b.verify().unwrap().problems.is_empty());
+    assert_eq!(b.documents("pieces").search("kūpaʻa", 2_000).unwrap().len(), 500);
+
+    // What was shown is a document like any other.
+    b.documents("pieces").splice_text("1450", "lyrics", 0, 0, "1. ").unwrap();
+    sync(&b, &relay.url());
+    sync(&a, &relay.url());
+    assert_eq!(contents(&b), shared(contents(&a)));
+}
+
+#[test]
+fn documents_can_be_edited_as_soon_as_they_are_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    let songs = (0..2_000).map(|n| (n.to_string(), song(n))).collect::<Vec<_>>();
+    a.transaction(move |tx| songs.iter().try_for_each(|(id, song)| tx.put("pieces", id, song).map(|_| ())))
+        .unwrap();
+    sync(&a, &relay.url());
+    let b = device(dir.path(), "b");
+    b.connect(Relay::new(&relay.url())).unwrap();
+    let pieces = b.documents("pieces");
+    for n in (0..2_000).step_by(37) {
+        let id = n.to_string();
+        wait_until("it is shown", Duration::from_secs(20), || pieces.get(&id).unwrap().is_some());
+        pieces.splice_text(&id, "lyrics", 0, 0, "ʻae, ").unwrap();
+    }
+    b.sync_now().unwrap();
+    sync(&a, &relay.url());
+    assert_eq!(contents(&a), contents(&b));
+    let edited = pieces.get("37").unwrap().unwrap();
+    assert!(edited["lyrics"].as_str().unwrap().starts_with("ʻae, Kaulana"));
+    assert!(b.verify().unwrap().problems.is_empty());
+}
+
+/// A hostile device whose previews say one thing and whose documents another, or are none.
+#[test]
+fn a_preview_that_lies_is_put_right_and_what_is_no_document_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    a.documents("pieces").insert(&json!({ "id": "good", "lyrics": "words" })).unwrap();
+    sync(&a, &relay.url());
+    let schema = Payload::decode(
+        &envelope::open(0, &pulled(&relay)[0].payload).unwrap(),
+        SpaceId::DEFAULT,
+        DocumentId::derive(SpaceId::DEFAULT, "pieces", "good"),
+    );
+    let schema = schema.unwrap().preview.unwrap().schema;
+
+    let mut plain = Automerge::new();
+    let mut tx = plain.transaction();
+    tx.put(ROOT, "title", "true").unwrap();
+    tx.commit();
+    let mut deep = Automerge::new();
+    let mut tx = deep.transaction();
+    let mut inner = ROOT;
+    (0..5_000).for_each(|_| inner = tx.put_object(&inner, "a", ObjType::Map).unwrap());
+    tx.commit();
+    let heads = |am: &Automerge| am.get_heads().iter().map(|head| head.0).collect::<Vec<_>>();
+    let snapshot = |am: &Automerge| Kind::Snapshot { heads: heads(am), supersedes: Vec::new() };
+    let entries: Vec<Entry> = (0..60)
+        .map(|n| {
+            let (kind, body) = match n % 6 {
+                0 => (Kind::Changes, plain.save_after(&[])),
+                1 => (snapshot(&plain), plain.save_nocompress()),
+                2 => (Kind::Changes, deep.save_after(&[])),
+                3 => (snapshot(&deep), plain.save_nocompress()),
+                4 => (snapshot(&deep), deep.save_nocompress()),
+                _ => (Kind::Changes, vec![1, 2, 3]),
+            };
+            let name = n.to_string();
+            let preview = Some(Preview { json: r#"{"title":"a lie"}"#.into(), schema });
+            let (collection, device_name) = ("pieces".into(), "hostile".into());
+            let payload = Payload { collection, name, device_name, preview, body };
+            let document = DocumentId::derive(SpaceId::DEFAULT, "pieces", &n.to_string());
+            let sealed = envelope::seal_plain(&payload.encode());
+            Entry::new(SpaceId::DEFAULT, document, DeviceId([9; 16]), kind, 0, sealed)
+        })
+        .collect();
+    exchange(&relay, &Message::Push(Push { id: 1, entries }));
+
+    let b = device(dir.path(), "b");
+    let summary = sync(&b, &relay.url());
+    let shown = contents(&b);
+    assert_eq!(shown.len(), 21);
+    assert!(shown.iter().all(|(_, id, _, value)| id == "good" || value["title"] == "true"), "{shown:?}");
+    assert_eq!((summary.quarantined, b.counts().unwrap().quarantined), (40, 40));
+    assert!(b.verify().unwrap().problems.is_empty());
+    sync(&a, &relay.url());
+    assert_eq!(contents(&a), shown);
+}
+
+fn exchange(relay: &TestRelay, message: &Message) -> Vec<Message> {
+    let mut body = Vec::new();
+    let hello = Hello {
+        version_min: limits::VERSION_MIN,
+        version_max: limits::VERSION_MAX,
+        device: DeviceId([9; 16]),
+        space: SpaceId::DEFAULT,
+        agent: "test".into(),
+    };
+    frame::write_delimited(&Message::Hello(hello), &mut body);
+    frame::write_delimited(message, &mut body);
+    let client = reqwest::blocking::Client::new();
+    let answer = client.post(format!("{}/v1/sync", relay.url())).body(body).send().unwrap();
+    let answer = answer.error_for_status().unwrap().bytes().unwrap();
+    let mut rest = &answer[..];
+    let mut messages = Vec::new();
+    while let Some(bytes) = frame::split_delimited(&mut rest).unwrap() {
+        messages.push(frame::decode(bytes).unwrap());
+    }
+    messages
+}
+
+fn pulled(relay: &TestRelay) -> Vec<Entry> {
+    let messages = exchange(relay, &Message::Pull(Pull { id: 1, after: None, live: false }));
+    let page = messages.into_iter().find_map(|message| match message {
+        Message::Page(page) => Some(page.entries),
+        _ => None,
+    });
+    page.unwrap()
+}
