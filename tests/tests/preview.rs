@@ -141,6 +141,13 @@ fn a_preview_that_lies_is_put_right_and_what_is_no_document_goes() {
     assert!(b.verify().unwrap().problems.is_empty());
     sync(&a, &relay.url());
     assert_eq!(contents(&a), shown);
+
+    let items = b.quarantined(100).unwrap();
+    assert!(items.iter().all(|item| !item.reason.is_empty() && item.bytes > Some(0)), "{items:?}");
+    b.retry_quarantined().unwrap();
+    let again = sync(&b, &relay.url());
+    assert_eq!((again.quarantined, b.counts().unwrap().quarantined), (40, 40));
+    assert_eq!(contents(&b), shown);
 }
 
 fn exchange(relay: &TestRelay, message: &Message) -> Vec<Message> {

@@ -192,6 +192,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ChangeLogCommand,
     },
+    /// List what was received and could not be applied
+    Quarantine {
+        /// Have all of it tried again with the next sync
+        #[arg(long)]
+        retry: bool,
+    },
     /// Check everything in the file
     Verify,
     /// Make anew what `verify` finds damaged

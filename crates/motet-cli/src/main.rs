@@ -76,6 +76,7 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
             commands::transfer::adopt(db, &collection, &source, table.as_deref(), &adoption, output)
         }
         Command::ChangeLog { command } => commands::transfer::change_log(db, &command, output),
+        Command::Quarantine { retry } => commands::care::quarantine(db, retry, output),
         Command::Verify => commands::care::verify(db, output),
         Command::Repair => commands::care::repair(db, output),
         Command::Watch => commands::sync::watch(db, output),

@@ -6,6 +6,7 @@ use crate::engine::{Examined, examine};
 use crate::error::{ReadError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
+use crate::store::QuarantinedRow;
 
 /// What [`Replica::verify`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -52,7 +53,52 @@ pub struct RepairReport {
     pub fetched_again: u64,
 }
 
+/// Something that was received and could not be applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Quarantined {
+    /// Collection of the document; `None` if nothing of it is here.
+    pub collection: Option<String>,
+    /// Id of the document; `None` if nothing of it is here.
+    pub id: Option<String>,
+    /// Hash of the change, or id of the entry, in hex.
+    pub item: String,
+    /// Why it was set aside.
+    pub reason: String,
+    /// It is tried again when the document receives more; otherwise only when [`Replica::retry_quarantined`] is called, which
+    /// another version of the library does by itself.
+    pub waits: bool,
+    /// Bytes kept here; `None` once they had to make room
+    /// ([`QUARANTINE_BYTES`](crate::limits::QUARANTINE_BYTES)).
+    pub bytes: Option<u64>,
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+}
+
 impl Replica {
+    /// What was received and could not be applied, the latest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn quarantined(&self, limit: usize) -> Result<Vec<Quarantined>, ReadError> {
+        let rows = self.read(|tx| tx.quarantined(limit))?;
+        let item = |row: QuarantinedRow| {
+            let (collection, id) = row.document.unzip();
+            let item = blake3::Hash::from_bytes(row.hash).to_hex().to_string();
+            let bytes = row.bytes.map(i64::unsigned_abs);
+            Quarantined { collection, id, item, reason: row.reason, waits: row.waits, bytes, at: row.at }
+        };
+        Ok(rows.into_iter().map(item).collect())
+    }
+
+    /// Has everything that is set aside tried again: with the next session the relay's log is read from the start. Items leave the
+    /// quarantine when they could be applied.
+    ///
+    /// # Errors
+    /// [`WriteError`] if that cannot be noted.
+    pub fn retry_quarantined(&self) -> Result<(), WriteError> {
+        self.run(|tx, _| Ok(tx.forget_positions()?))
+    }
+
     /// Looks at the whole file: the database, each document's changes, snapshot and projection. Takes about as long as
     /// loading every document; other work goes on meanwhile.
     ///

@@ -56,7 +56,7 @@ mod sync;
 mod time;
 mod transaction;
 
-pub use care::{Problem, ProblemKind, RepairReport, VerifyReport};
+pub use care::{Problem, ProblemKind, Quarantined, RepairReport, VerifyReport};
 pub use collection::{Collection, Record, Trashed, Violation};
 pub use conflicts::{Conflict, ConflictKind, Resolution};
 pub use engine::CollectionCounts;

@@ -77,6 +77,12 @@ pub const APPLY_FAILURES: usize = 16;
 /// Changes of one document, waiting in quarantine for others, that are tried again at once.
 pub const WAITING_CHANGES: usize = 4_096;
 
+/// Bytes that the quarantine keeps. What has to make room is fetched again when it is tried again.
+pub const QUARANTINE_BYTES: usize = 64 << 20;
+
+/// Items that the quarantine tells of. An item without its bytes takes about 150.
+pub const QUARANTINE_ROWS: usize = 100_000;
+
 /// A sync round that was asked for gives up after this time. A command that waits for it ends within 30 s.
 pub const ROUND_TIMEOUT: Duration = Duration::from_secs(25);
 

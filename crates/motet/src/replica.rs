@@ -497,6 +497,7 @@ impl ReplicaBuilder {
         let name = self.device_name.as_deref().map(str::trim);
         let (shared, core) = store::setup(&conn, |tx| {
             let (device, device_name) = identify(tx, fresh, name)?;
+            note_version(tx)?;
             let shared = Arc::new(Shared {
                 device,
                 device_name,
@@ -526,6 +527,18 @@ fn whole<R>(
         core.finish_write(tx)?;
         Ok(written)
     }
+}
+
+/// What another version could not apply may be no riddle to this one: it is read again.
+fn note_version(tx: Tx<'_>) -> store::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    if tx.meta("version")?.as_deref() == Some(version) {
+        return Ok(());
+    }
+    if tx.is_anything_set_aside()? {
+        tx.forget_positions()?;
+    }
+    tx.set_meta("version", Some(version))
 }
 
 /// The device's id and name, made and kept on first open.

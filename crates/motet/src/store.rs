@@ -11,6 +11,7 @@ mod feed;
 mod finding;
 mod history;
 mod outbox;
+mod quarantine;
 mod readers;
 mod remotes;
 mod unmerged;
@@ -23,8 +24,9 @@ pub(crate) use documents::{DocumentRow, NewConflict, StoredConflict, change_id};
 pub use error::StorageError;
 pub(crate) use feed::ChangedRow;
 pub(crate) use outbox::{Op, OutboxRow};
+pub(crate) use quarantine::{QuarantineRow, QuarantinedRow};
 pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow};
-pub(crate) use remotes::{QuarantineRow, RemoteRow, RoundRow};
+pub(crate) use remotes::{RemoteRow, RoundRow};
 pub(crate) use writer::{Durability, Engine, Ticket, Writer};
 
 /// The number of the next write of a projection. A row that was removed leaves its number behind in `meta`.

@@ -1,4 +1,4 @@
-//! `conflicts`, `resolve`, `verify` and `repair`.
+//! `conflicts`, `resolve`, `quarantine`, `verify` and `repair`.
 
 use std::path::Path;
 
@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use super::open;
 use crate::error::CliError;
 use crate::output::{CYAN, GREEN, GREY, Output, RED, YELLOW, local_time};
+
+/// Items that `quarantine` lists.
+const QUARANTINE_SHOWN: usize = 1_000;
 
 pub(crate) fn conflicts(
     db: Option<&Path>,
@@ -56,6 +59,29 @@ pub(crate) fn resolve(
         return output.json_line(&json!({ "heads": version }));
     }
     output.line(&format!("{} settled", output.paint(GREEN, "✓")));
+    Ok(())
+}
+
+pub(crate) fn quarantine(db: Option<&Path>, retry: bool, output: &Output) -> Result<(), CliError> {
+    let replica = open(db)?;
+    if retry {
+        replica.retry_quarantined()?;
+    }
+    let items = replica.quarantined(QUARANTINE_SHOWN)?;
+    if output.json {
+        return output.json_line(&items);
+    }
+    for item in &items {
+        let document = item.collection.iter().chain(&item.id).cloned().collect::<Vec<_>>().join("/");
+        let document = if document.is_empty() { "an unknown document".to_owned() } else { document };
+        let state = if item.waits { "waits" } else { "set aside" };
+        let when = output.paint(GREY, &local_time(item.at));
+        let short = output.paint(GREY, &item.item[..12]);
+        output.line(&format!("{when} {short} {document}: {} ({})", item.reason, output.paint(YELLOW, state)));
+    }
+    if retry {
+        output.line(&format!("{} all of it is tried again with the next sync", output.paint(GREEN, "✓")));
+    }
     Ok(())
 }
 

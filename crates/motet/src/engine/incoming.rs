@@ -34,6 +34,8 @@ pub(super) struct Group {
     opened: Vec<Opened>,
     pub(super) parts: Vec<Part>,
     bad: Vec<BadEntry>,
+    /// Ids of the entries that could be read.
+    pub(super) entries: Vec<[u8; 32]>,
     /// Changes, and heads of snapshots, that arrived.
     pub(super) hashes: Vec<[u8; 32]>,
     /// The document as a whole, made ahead because this device had none.
@@ -151,6 +153,7 @@ impl Group {
             opened: Vec::new(),
             parts: Vec::new(),
             bad: Vec::new(),
+            entries: Vec::new(),
             hashes: Vec::new(),
             ahead: None,
         }
@@ -181,6 +184,7 @@ impl Group {
             }
         };
         if let Some(opened) = self.opened.pop() {
+            self.entries.push(opened.entry.id.0);
             let whole = Whole { opened, heads, changes, fields, json: preview.json };
             self.ahead = Some(Ahead::Shown(Box::new(whole)));
         }
@@ -189,8 +193,10 @@ impl Group {
 
     fn parse(&mut self, schema: &CollectionSchema) {
         for opened in std::mem::take(&mut self.opened) {
+            let id = opened.entry.id.0;
             match opened.parse(schema) {
                 Ok(part) => {
+                    self.entries.push(id);
                     match &part {
                         Part::Changes(changes) => self.hashes.extend(changes.iter().map(|c| c.hash().0)),
                         Part::Snapshot(snapshot) => {

@@ -81,6 +81,9 @@ impl Core {
         for receipt in receipts {
             self.settle(tx, remote, receipt, now)?;
         }
+        if received.quarantined > 0 {
+            tx.bound_quarantine()?;
+        }
         if position.is_some() {
             tx.set_position(remote, position)?;
         }
@@ -117,13 +120,13 @@ impl Core {
         let existing = tx.document_by_key(group.key)?;
         let mut parts = std::mem::take(&mut group.parts);
         let ahead = match (group.ahead.take(), &existing) {
-            (Some(Ahead::Shown(whole)), None) if !tx.has_waiting(group.key)? => {
+            (Some(Ahead::Shown(whole)), None) if !tx.has_set_aside(group.key)? => {
                 let counts = received.collections.entry(group.collection.clone()).or_default();
                 counts.new += 1;
                 received.unmerged = true;
                 return self.keep_unmerged(tx, remote, group, *whole, now);
             }
-            // The document has appeared since it was looked for, or more of it has waited.
+            // The document has appeared since it was looked for, or some of it is set aside.
             (Some(Ahead::Shown(whole)), _) => {
                 let (more, bad) = whole.into_parts(&group.collection, &self.schema);
                 self.set_bad_aside(tx, remote, &bad, received, now)?;
@@ -166,8 +169,11 @@ impl Core {
             }
         };
         let before = loaded.document.heads();
-        let mut changes = waiting(tx, group.key)?;
-        let waited = !changes.is_empty();
+        let set_aside = tx.set_aside_of(group.key)?;
+        // What waits was parsed before it was set aside.
+        let waiting = set_aside.iter().filter_map(|item| item.waiting.as_ref());
+        let mut changes: Vec<_> =
+            waiting.flat_map(|bytes| split_changes(bytes).unwrap_or_default()).collect();
         for part in parts {
             match part {
                 Part::Changes(more) => changes.extend(more),
@@ -192,8 +198,10 @@ impl Core {
             outcome.applied.extend(merged.applied);
             outcome.rejected.extend(merged.rejected);
         }
-        if waited {
-            outcome.applied.iter().try_for_each(|change| tx.release(&change.hash().0))?;
+        for item in set_aside {
+            if loaded.document.has_hash(&item.hash) || group.entries.contains(&item.hash) {
+                tx.release(group.key, &item.hash)?;
+            }
         }
         if !self.after_purge(tx, remote, &mut loaded, &outcome.applied)? {
             let reason = "the document was purged here, and the rest of it has not arrived";
@@ -356,14 +364,4 @@ fn changes_of(parts: Vec<Part>, reason: &str) -> Vec<Rejected> {
         Part::Snapshot(snapshot) => snapshot.document.changes().unwrap_or_default(),
     });
     changes.map(|change| Rejected { change, reason: reason.to_owned(), waits: true }).collect()
-}
-
-/// Changes of the document that waited for others.
-fn waiting(tx: Tx<'_>, document: DocumentId) -> store::Result<Vec<Change>> {
-    let mut changes = Vec::new();
-    for bytes in tx.waiting_changes(document)? {
-        // They were parsed before they were set aside.
-        changes.extend(split_changes(&bytes).unwrap_or_default());
-    }
-    Ok(changes)
 }

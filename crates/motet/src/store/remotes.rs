@@ -1,6 +1,6 @@
-//! Remotes, devices, settings, quarantine and the history of rounds.
+//! Remotes, devices, settings and the history of rounds.
 
-use motet_proto::{DeviceId, DocumentId, Position};
+use motet_proto::{DeviceId, Position};
 use rusqlite::{OptionalExtension, params};
 
 use super::{Result, Tx};
@@ -18,17 +18,6 @@ pub(crate) struct RemoteRow {
     pub(crate) last_synced_at: Option<i64>,
     /// JSON of the last error, if the last round failed.
     pub(crate) last_error: Option<String>,
-}
-
-/// Something received and not applied.
-#[derive(Debug)]
-pub(crate) struct QuarantineRow<'a> {
-    pub(crate) remote: i64,
-    pub(crate) document: DocumentId,
-    pub(crate) hash: &'a [u8; 32],
-    pub(crate) waits: bool,
-    pub(crate) reason: &'a str,
-    pub(crate) bytes: &'a [u8],
 }
 
 /// A finished round for the history.
@@ -144,41 +133,6 @@ impl Tx<'_> {
         self.conn
             .prepare_cached("UPDATE remote SET last_error = ? WHERE id = ?")?
             .execute(params![error, remote])?;
-        Ok(())
-    }
-
-    pub(crate) fn quarantine(&self, row: &QuarantineRow<'_>, now: i64) -> Result<()> {
-        let sql = "INSERT INTO quarantine (remote, document, hash, waits, reason, bytes, at) VALUES (?, ?, ?, ?, ?, ?, ?)
-                   ON CONFLICT DO UPDATE SET waits = excluded.waits, reason = excluded.reason";
-        self.conn.prepare_cached(sql)?.execute(params![
-            row.remote,
-            row.document.as_bytes(),
-            row.hash,
-            row.waits,
-            row.reason,
-            row.bytes,
-            now
-        ])?;
-        Ok(())
-    }
-
-    /// Changes of a document that wait for others, oldest first.
-    pub(crate) fn waiting_changes(&self, document: DocumentId) -> Result<Vec<Vec<u8>>> {
-        let sql = "SELECT bytes FROM quarantine WHERE document = ? AND waits = 1 ORDER BY id LIMIT ?";
-        let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement
-            .query_map(params![document.as_bytes(), limits::WAITING_CHANGES as i64], |row| row.get(0))?;
-        Ok(rows.collect::<std::result::Result<_, _>>()?)
-    }
-
-    /// Whether changes of a document wait for others.
-    pub(crate) fn has_waiting(&self, document: DocumentId) -> Result<bool> {
-        let sql = "SELECT 1 FROM quarantine WHERE document = ? AND waits = 1";
-        Ok(self.conn.prepare_cached(sql)?.exists([document.as_bytes()])?)
-    }
-
-    pub(crate) fn release(&self, hash: &[u8; 32]) -> Result<()> {
-        self.conn.prepare_cached("DELETE FROM quarantine WHERE hash = ?")?.execute([hash])?;
         Ok(())
     }
 }

@@ -139,13 +139,13 @@ CREATE TABLE quarantine (
   id INTEGER PRIMARY KEY,
   remote INTEGER NOT NULL REFERENCES remote (id),
   document BLOB,                     -- the id on the wire
-  hash BLOB NOT NULL UNIQUE,         -- of the change, or the entry id
+  hash BLOB NOT NULL,                -- of the change, or the entry id
   waits INTEGER NOT NULL,            -- 1: tried again when the document receives more
   reason TEXT NOT NULL,
-  bytes BLOB NOT NULL,
-  at INTEGER NOT NULL
+  bytes BLOB,                        -- NULL: they had to make room, and are fetched again with the log
+  at INTEGER NOT NULL,
+  UNIQUE (document, hash)
 );
-CREATE INDEX quarantine_document ON quarantine (document);
 
 -- Sync rounds.
 CREATE TABLE history (

@@ -1,0 +1,130 @@
+//! What was received and could not be applied.
+
+use motet_proto::DocumentId;
+use rusqlite::params;
+
+use super::{Result, Tx};
+use crate::limits;
+
+/// Something received and not applied.
+#[derive(Debug)]
+pub(crate) struct QuarantineRow<'a> {
+    pub(crate) remote: i64,
+    pub(crate) document: DocumentId,
+    /// Of the change; or the id of the entry, if nothing is known of what is in it.
+    pub(crate) hash: &'a [u8; 32],
+    pub(crate) waits: bool,
+    pub(crate) reason: &'a str,
+    pub(crate) bytes: &'a [u8],
+}
+
+/// What is in quarantine of one document.
+#[derive(Debug)]
+pub(crate) struct SetAside {
+    pub(crate) hash: [u8; 32],
+    /// It is tried again when the document receives more; `None` if not, or if its bytes are gone.
+    pub(crate) waiting: Option<Vec<u8>>,
+}
+
+/// An item as people see it.
+#[derive(Debug)]
+pub(crate) struct QuarantinedRow {
+    /// Collection and name, if the document is known.
+    pub(crate) document: Option<(String, String)>,
+    pub(crate) hash: [u8; 32],
+    pub(crate) waits: bool,
+    pub(crate) reason: String,
+    /// Bytes kept; `None` once they had to make room.
+    pub(crate) bytes: Option<i64>,
+    pub(crate) at: i64,
+}
+
+impl Tx<'_> {
+    pub(crate) fn quarantine(&self, row: &QuarantineRow<'_>, now: i64) -> Result<()> {
+        let sql = "INSERT INTO quarantine (remote, document, hash, waits, reason, bytes, at) VALUES (?, ?, ?, ?, ?, ?, ?)
+                   ON CONFLICT DO UPDATE SET waits = excluded.waits, reason = excluded.reason, bytes = excluded.bytes";
+        self.conn.prepare_cached(sql)?.execute(params![
+            row.remote,
+            row.document.as_bytes(),
+            row.hash,
+            row.waits,
+            row.reason,
+            row.bytes,
+            now
+        ])?;
+        Ok(())
+    }
+
+    /// What is set aside of a document, oldest first.
+    pub(crate) fn set_aside_of(&self, document: DocumentId) -> Result<Vec<SetAside>> {
+        let sql = "SELECT hash, CASE waits WHEN 1 THEN bytes END FROM quarantine WHERE document = ? ORDER BY id LIMIT ?";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let limit = limits::WAITING_CHANGES as i64;
+        let rows = statement.query_map(params![document.as_bytes(), limit], |row| {
+            Ok(SetAside { hash: row.get(0)?, waiting: row.get(1)? })
+        })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// Whether something is set aside of a document.
+    pub(crate) fn has_set_aside(&self, document: DocumentId) -> Result<bool> {
+        let sql = "SELECT 1 FROM quarantine WHERE document = ?";
+        Ok(self.conn.prepare_cached(sql)?.exists([document.as_bytes()])?)
+    }
+
+    /// It is applied now.
+    pub(crate) fn release(&self, document: DocumentId, hash: &[u8; 32]) -> Result<()> {
+        let sql = "DELETE FROM quarantine WHERE document = ? AND hash = ?";
+        self.conn.prepare_cached(sql)?.execute(params![document.as_bytes(), hash])?;
+        Ok(())
+    }
+
+    /// Whether anything is set aside.
+    pub(crate) fn is_anything_set_aside(&self) -> Result<bool> {
+        Ok(self.conn.prepare_cached("SELECT 1 FROM quarantine LIMIT 1")?.exists([])?)
+    }
+
+    /// Keeps the quarantine within its limits. What has to make room loses its bytes first, what waits last; that it was there
+    /// and why stays.
+    pub(crate) fn bound_quarantine(&self) -> Result<()> {
+        let sql = "SELECT COALESCE(SUM(length(bytes)), 0) FROM quarantine";
+        let mut over = self.conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?
+            - limits::QUARANTINE_BYTES as i64;
+        if over > 0 {
+            let sql = "SELECT id, length(bytes) FROM quarantine WHERE bytes IS NOT NULL ORDER BY waits, id";
+            let mut statement = self.conn.prepare_cached(sql)?;
+            let mut rows = statement.query([])?;
+            let mut evicted = Vec::new();
+            while over > 0
+                && let Some(row) = rows.next()?
+            {
+                evicted.push(row.get::<_, i64>(0)?);
+                over -= row.get::<_, i64>(1)?;
+            }
+            let mut evict = self.conn.prepare_cached("UPDATE quarantine SET bytes = NULL WHERE id = ?")?;
+            evicted.iter().try_for_each(|id| evict.execute([id]).map(drop))?;
+        }
+        let sql = "DELETE FROM quarantine WHERE id <= (SELECT id FROM quarantine ORDER BY id DESC LIMIT 1 OFFSET ?)";
+        self.conn.prepare_cached(sql)?.execute([limits::QUARANTINE_ROWS as i64])?;
+        Ok(())
+    }
+
+    /// What is set aside, the latest first.
+    pub(crate) fn quarantined(&self, limit: usize) -> Result<Vec<QuarantinedRow>> {
+        let sql = "SELECT d.collection, d.name, q.hash, q.waits, q.reason, length(q.bytes), q.at
+                   FROM quarantine q LEFT JOIN document d ON d.key = q.document ORDER BY q.id DESC LIMIT ?";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([limit as i64], |row| {
+            let (collection, name): (Option<String>, Option<String>) = (row.get(0)?, row.get(1)?);
+            Ok(QuarantinedRow {
+                document: collection.zip(name),
+                hash: row.get(2)?,
+                waits: row.get(3)?,
+                reason: row.get(4)?,
+                bytes: row.get(5)?,
+                at: row.get(6)?,
+            })
+        })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+}
