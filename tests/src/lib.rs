@@ -1,5 +1,7 @@
 //! What the integration tests share: real relays, real devices, real programs.
 
+pub mod proxy;
+pub mod random;
 pub mod shuffle;
 
 use std::io::{BufRead, BufReader};

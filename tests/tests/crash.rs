@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use motet_tests::random::{Random, seed};
 use motet_tests::{RelayProcess, contents, device, program, sync};
 
 /// Times that a process is killed in the middle of a sync.
@@ -12,8 +13,7 @@ const KILLS: usize = 200;
 
 #[test]
 fn two_hundred_kills_of_device_and_relay_lose_nothing() {
-    let seed = std::env::var("MOTET_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(fresh_seed);
-    println!("seed {seed}: run again with MOTET_SEED={seed}");
+    let seed = seed();
     let mut random = Random(seed);
     let dir = tempfile::tempdir().unwrap();
     let db = dir.path().join("a.db");
@@ -64,18 +64,4 @@ fn two_hundred_kills_of_device_and_relay_lose_nothing() {
     }
     assert_eq!(contents(&a), contents(&b), "seed {seed}");
     assert_eq!(a.status().pending, 0);
-}
-
-/// A small generator, so that a seed tells the whole run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-}
-
-fn fresh_seed() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64
 }

@@ -1,10 +1,14 @@
 //! Messages as bytes.
 //!
 //! ```text
-//! frame   = type:u8 form:u8 body
+//! frame   = type:u8 form:u8 check:4 body
 //! form 0  = body is CBOR
 //! form 1  = body is CBOR compressed with zstd (the zstd frame states its content size)
+//! check   = first bytes of BLAKE3 over type, form and body
 //! ```
+//!
+//! Entries carry hashes of their own; the check is for what is said about them. A receipt with one bit flipped could clear a row
+//! that the relay does not hold, and TCP alone lets such a bit through now and then.
 //!
 //! A WebSocket binary message is one frame. A `POST` body is a sequence of frames, each after its length as four
 //! big-endian bytes.
@@ -18,6 +22,9 @@ use crate::message::Message;
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
 
+/// Bytes before the body.
+const HEADER: usize = 6;
+
 /// Why bytes are not a frame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
@@ -27,6 +34,9 @@ pub enum FrameError {
     /// Fewer bytes than the frame needs.
     #[error("a frame that is cut off")]
     Truncated,
+    /// Damaged on the way.
+    #[error("a frame that was damaged on the way")]
+    Check,
     /// A message type that this version does not know.
     #[error("unknown message type {0}")]
     UnknownType(u8),
@@ -67,9 +77,12 @@ pub fn decode(frame: &[u8]) -> Result<Message, FrameError> {
     if frame.len() > limits::FRAME_BYTES {
         return Err(FrameError::TooLarge);
     }
-    let [kind, form, body @ ..] = frame else {
+    let Some(([kind, form, check @ ..], body)) = frame.split_first_chunk::<HEADER>() else {
         return Err(FrameError::Truncated);
     };
+    if *check != self::check(*kind, *form, body) {
+        return Err(FrameError::Check);
+    }
     match *form {
         PLAIN => decode_body(*kind, body),
         ZSTD => {
@@ -106,19 +119,30 @@ pub fn split_delimited<'a>(body: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Fram
 }
 
 fn body<T: Encode<()>>(kind: u8, message: &T) -> Vec<u8> {
-    let mut frame = vec![kind, PLAIN];
+    let mut frame = vec![0; HEADER];
+    let mut form = PLAIN;
     // Encoding into a Vec has no failing path.
     _ = minicbor::encode(message, &mut frame);
     if frame.len() >= limits::COMPRESS_FROM_BYTES
-        && let Ok(packed) = zstd::bulk::compress(&frame[2..], 1)
+        && let Ok(packed) = zstd::bulk::compress(&frame[HEADER..], 1)
         // Payloads are compressed already: keep the packed form only where it saves a noticeable part.
         && packed.len() < frame.len() - frame.len() / 16
     {
-        frame.truncate(2);
-        frame[1] = ZSTD;
+        frame.truncate(HEADER);
+        form = ZSTD;
         frame.extend_from_slice(&packed);
     }
+    let check = check(kind, form, &frame[HEADER..]);
+    frame[..2].copy_from_slice(&[kind, form]);
+    frame[2..HEADER].copy_from_slice(&check);
     frame
+}
+
+fn check(kind: u8, form: u8, body: &[u8]) -> [u8; 4] {
+    let mut hash = blake3::Hasher::new();
+    hash.update(&[kind, form]).update(body);
+    let [a, b, c, d, ..] = *hash.finalize().as_bytes();
+    [a, b, c, d]
 }
 
 fn decode_body(kind: u8, body: &[u8]) -> Result<Message, FrameError> {

@@ -70,4 +70,4 @@ pub const PUSHES_IN_FLIGHT: usize = PUSH_WINDOW_BATCHES;
 pub const PING_AFTER: Duration = Duration::from_secs(25);
 
 /// A connection on which nothing was heard for this long although something was due is given up.
-pub const SILENCE: Duration = Duration::from_secs(20);
+pub const SILENCE: Duration = Duration::from_secs(5);

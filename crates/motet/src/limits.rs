@@ -83,14 +83,26 @@ pub const QUARANTINE_BYTES: usize = 64 << 20;
 /// Items that the quarantine tells of. An item without its bytes takes about 150.
 pub const QUARANTINE_ROWS: usize = 100_000;
 
-/// A sync round that was asked for gives up after this time. A command that waits for it ends within 30 s.
+/// A sync round that was asked for gives up after this time, unless something still arrives. A command that waits for a relay
+/// which is not there ends within 30 s.
 pub const ROUND_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Opening a connection to a relay gives up after this time.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// After [`ROUND_TIMEOUT`], a round goes on while the relay is heard at least this often; what is being sent is given its time.
+pub const ROUND_SILENCE: Duration = Duration::from_secs(5);
 
-/// One exchange over `POST` gives up after this time. A full page over 8 kB/s takes 64 s.
-pub const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(90);
+/// How often a round looks whether that is so.
+pub const ROUND_LOOKS_AGAIN: Duration = Duration::from_secs(1);
+
+/// Opening a connection to a relay gives up after this time.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// The slowest connection over which an exchange by `POST` is waited for, in bytes a second; what is sent is given this much time.
+pub const SLOWEST_BYTES_PER_SECOND: u64 = 4_096;
+
+/// Waits before an exchange over `POST` that was lost on the way is tried again. A round as a whole has
+/// [`ROUND_TIMEOUT`].
+pub const EXCHANGE_RETRY_DELAYS: [Duration; 3] =
+    [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(2)];
 
 /// Waits between connection attempts: 2, 4, 8 s, then the last value for good. Each is lengthened by up to a quarter
 /// at random so that devices do not come back in step.
@@ -137,7 +149,7 @@ pub const POST_POLL: Duration = Duration::from_secs(10);
 /// Threads of the sync task for work that blocks: preparing pages.
 pub const BLOCKING_THREADS: usize = 4;
 
-/// Sessions that one round may use up when connections break, before it fails.
+/// Sessions in a row that one round may use up when connections break and nothing is settled, before it fails.
 pub const ROUND_ATTEMPTS: usize = 4;
 
 /// How often the time of the last sync is written down while a connection stays open.

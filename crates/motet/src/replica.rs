@@ -208,7 +208,7 @@ impl Replica {
     }
 
     /// Runs a full round now, whatever back-off is under way: everything pending is sent, everything the relay has
-    /// is merged. Returns within [`ROUND_TIMEOUT`](crate::limits::ROUND_TIMEOUT).
+    /// is merged. Gives up after [`ROUND_TIMEOUT`](crate::limits::ROUND_TIMEOUT), unless the relay is heard and only slow.
     ///
     /// # Errors
     /// [`SyncError`]; what was done until then stays done, the rest stays pending.

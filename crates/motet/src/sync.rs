@@ -21,7 +21,7 @@ use crate::limits;
 use crate::replica::Local;
 use crate::status::Link;
 use crate::store::{Durability, StorageError};
-use connection::Endpoint;
+use connection::{Endpoint, Traffic};
 use driver::{Command, Driver};
 
 /// A relay and how to reach it.
@@ -91,6 +91,7 @@ pub struct SyncSummary {
 /// A running sync task, on a thread of its own. Dropping it ends the task.
 pub(crate) struct SyncHandle {
     shared: Arc<Shared>,
+    traffic: Arc<Traffic>,
     commands: mpsc::UnboundedSender<Command>,
     runtime: Option<Runtime>,
 }
@@ -195,9 +196,10 @@ impl SyncHandle {
             .map_err(|e| StorageError::Io(e.to_string()))?;
         let (commands, receiver) = mpsc::unbounded_channel();
         let shared = local.shared.clone();
-        let driver = Driver::new(local, relay, endpoint, remote, receiver)?;
+        let traffic = Arc::new(Traffic::default());
+        let driver = Driver::new(local, relay, endpoint, remote, receiver, traffic.clone())?;
         runtime.spawn(driver.run());
-        Ok(Self { shared, commands, runtime: Some(runtime) })
+        Ok(Self { shared, traffic, commands, runtime: Some(runtime) })
     }
 
     /// Asks for a round; the future resolves within the round's time limit, on any executor.
@@ -207,11 +209,19 @@ impl SyncHandle {
         let (reply, answer) = oneshot::channel();
         // If the task is gone the reply is dropped, and the answer says so.
         _ = self.commands.send(Command::Round(reply));
+        let traffic = self.traffic.clone();
         let timeout = async move {
-            match tokio::time::timeout(limits::ROUND_TIMEOUT, answer).await {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => Err(SyncError::NotConnected),
-                Err(_) => Err(SyncError::Timeout { seconds: limits::ROUND_TIMEOUT.as_secs() }),
+            let mut patience = limits::ROUND_TIMEOUT;
+            let mut answer = answer;
+            loop {
+                match tokio::time::timeout(patience, &mut answer).await {
+                    Ok(Ok(outcome)) => return outcome,
+                    Ok(Err(_)) => return Err(SyncError::NotConnected),
+                    Err(_) if traffic.is_silent(limits::ROUND_SILENCE) => {
+                        return Err(SyncError::Timeout { seconds: limits::ROUND_TIMEOUT.as_secs() });
+                    }
+                    Err(_) => patience = limits::ROUND_LOOKS_AGAIN,
+                }
             }
         };
         let task = self.runtime.as_ref().map(|runtime| runtime.spawn(timeout));

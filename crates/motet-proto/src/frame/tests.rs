@@ -60,7 +60,7 @@ fn golden_frames() {
 #[test]
 fn unknown_keys_are_ignored() {
     // Ping { 0: 5, 17: "new" }
-    let frame = [8, 0, 0xa2, 0x00, 0x05, 0x11, 0x63, b'n', b'e', b'w'];
+    let frame = checked(8, 0, &[0xa2, 0x00, 0x05, 0x11, 0x63, b'n', b'e', b'w']);
     assert_eq!(decode(&frame), Ok(Message::Ping(Ping { nonce: 5 })));
 }
 
@@ -75,12 +75,14 @@ fn large_repetitive_frames_are_compressed() {
 #[test]
 fn bad_frames_are_named() {
     assert_eq!(decode(&[]), Err(FrameError::Truncated));
-    assert_eq!(decode(&[99, 0]), Err(FrameError::UnknownType(99)));
-    assert_eq!(decode(&[8, 3, 1]), Err(FrameError::BadForm));
-    assert!(matches!(decode(&[8, 0, 0xff]), Err(FrameError::BadBody { kind: 8, .. })));
+    assert_eq!(decode(&[8, 0, 1, 2, 3]), Err(FrameError::Truncated));
+    assert_eq!(decode(&[8, 0, 1, 2, 3, 4]), Err(FrameError::Check));
+    assert_eq!(decode(&checked(99, 0, &[])), Err(FrameError::UnknownType(99)));
+    assert_eq!(decode(&checked(8, 3, &[1])), Err(FrameError::BadForm));
+    assert!(matches!(decode(&checked(8, 0, &[0xff])), Err(FrameError::BadBody { kind: 8, .. })));
     assert_eq!(decode(&vec![0; limits::FRAME_BYTES + 1]), Err(FrameError::TooLarge));
     let bomb = zstd::bulk::compress(&vec![0; limits::FRAME_BYTES + 1], 1).unwrap();
-    assert_eq!(decode(&[&[8, 1], &bomb[..]].concat()), Err(FrameError::BadForm));
+    assert_eq!(decode(&checked(8, 1, &bomb)), Err(FrameError::BadForm));
 }
 
 #[test]
@@ -101,8 +103,8 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..12) {
         _ = decode(&bytes);
-        _ = decode(&[&[kind, 0], &bytes[..]].concat());
-        _ = decode(&[&[kind, 1], &bytes[..]].concat());
+        _ = decode(&checked(kind, 0, &bytes));
+        _ = decode(&checked(kind, 1, &bytes));
     }
 
     #[test]
@@ -111,9 +113,14 @@ proptest! {
             let mut frame = encode(&message);
             let at = at % frame.len();
             frame[at] ^= flip;
-            _ = decode(&frame);
+            prop_assert_eq!(decode(&frame), Err(FrameError::Check));
         }
     }
+}
+
+/// A frame whose check is right.
+fn checked(kind: u8, form: u8, body: &[u8]) -> Vec<u8> {
+    [&[kind, form], &check(kind, form, body)[..], body].concat()
 }
 
 fn hex(bytes: &[u8]) -> String {

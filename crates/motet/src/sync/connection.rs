@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use motet_proto::frame::{split_delimited, write_delimited};
@@ -39,20 +40,44 @@ pub(super) struct Endpoint {
 pub(super) struct Connection {
     pub(super) outgoing: mpsc::Sender<Message>,
     pub(super) incoming: mpsc::Receiver<Result<Message, SyncError>>,
-    pub(super) traffic: Arc<Traffic>,
     /// Entries arrive as they commit; otherwise only when asked for.
     pub(super) live: bool,
 }
 
-/// Bytes sent and received as they pass the socket (before TLS), and messages sent.
-#[derive(Debug, Default)]
+/// Bytes sent and received as they pass the socket (before TLS), and messages sent, of all connections to a relay.
+#[derive(Debug)]
 pub(super) struct Traffic {
     up: AtomicU64,
     down: AtomicU64,
     messages_up: AtomicU64,
+    started: Instant,
+    /// When something was received last, and until when what was sent may be under way, in milliseconds since the start.
+    heard_at: AtomicU64,
+    busy_until: AtomicU64,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        let zero = || AtomicU64::new(0);
+        let (up, down, messages_up, heard_at, busy_until) = (zero(), zero(), zero(), zero(), zero());
+        Self { up, down, messages_up, started: Instant::now(), heard_at, busy_until }
+    }
 }
 
 impl Traffic {
+    /// Whether the relay has been silent for longer than `patience` and the time that what was sent may take. Bytes that
+    /// the system has taken are not there yet: a slow connection is silent for a minute while a batch goes out.
+    pub(super) fn is_silent(&self, patience: Duration) -> bool {
+        let since = self.heard_at.load(Ordering::Relaxed).max(self.busy_until.load(Ordering::Relaxed));
+        self.started.elapsed() > Duration::from_millis(since) + patience
+    }
+
+    /// A connection begins: what was sent on others is of no account.
+    fn begin(&self) {
+        self.busy_until.store(0, Ordering::Relaxed);
+        self.received(0);
+    }
+
     /// Bytes up, bytes down, messages up so far.
     pub(super) fn now(&self) -> [u64; 3] {
         [&self.up, &self.down, &self.messages_up].map(|count| count.load(Ordering::Relaxed))
@@ -61,10 +86,18 @@ impl Traffic {
     fn sent(&self, bytes: usize, messages: usize) {
         self.up.fetch_add(bytes as u64, Ordering::Relaxed);
         self.messages_up.fetch_add(messages as u64, Ordering::Relaxed);
+        let takes = bytes as u64 * 1_000 / limits::SLOWEST_BYTES_PER_SECOND;
+        let busy_until = self.busy_until.load(Ordering::Relaxed).max(self.now_ms()) + takes;
+        self.busy_until.store(busy_until, Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
     }
 
     fn received(&self, bytes: usize) {
         self.down.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.heard_at.store(self.now_ms(), Ordering::Relaxed);
     }
 }
 
@@ -72,6 +105,8 @@ impl Traffic {
 pub(super) enum ConnectError {
     /// The relay refused the token.
     Unauthorized(String),
+    /// Nobody is there: no connection was made at all.
+    Away(SyncError),
     Other(SyncError),
 }
 
@@ -105,9 +140,11 @@ pub(super) async fn connect(
     transport: Transport,
     token: Option<String>,
     hello: Message,
+    traffic: Arc<Traffic>,
 ) -> Result<Connection, ConnectError> {
+    traffic.begin();
     if transport != Transport::Post {
-        match web_socket(client, endpoint, token.as_deref()).await {
+        match web_socket(client, endpoint, token.as_deref(), traffic.clone()).await {
             Ok(Some(connection)) => return Ok(connection),
             Ok(None) if transport == Transport::Auto => {
                 tracing::info!("the way to the relay lets no WebSocket through; using POST");
@@ -119,7 +156,7 @@ pub(super) async fn connect(
             Err(error) => return Err(error),
         }
     }
-    post(client, endpoint, token, hello).await
+    post(client, endpoint, token, hello, traffic).await
 }
 
 /// `None` if something on the way answers but does not speak WebSocket.
@@ -127,6 +164,7 @@ async fn web_socket(
     client: &reqwest::Client,
     endpoint: &Endpoint,
     token: Option<&str>,
+    traffic: Arc<Traffic>,
 ) -> Result<Option<Connection>, ConnectError> {
     let key = generate_key();
     let mut request = client
@@ -141,7 +179,7 @@ async fn web_socket(
     let response = tokio::time::timeout(limits::CONNECT_TIMEOUT, request.send())
         .await
         .map_err(|_| ConnectError::Other(offline("connecting took too long")))?
-        .map_err(|e| ConnectError::Other(offline(&root_cause(&e))))?;
+        .map_err(|e| failed(&e))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return match refusal(response).await {
             ConnectError::Other(SyncError::Relay { .. }) => Ok(None),
@@ -157,7 +195,6 @@ async fn web_socket(
         .max_message_size(Some(proto::FRAME_BYTES))
         .max_frame_size(Some(proto::FRAME_BYTES))
         .max_write_buffer_size(2 * proto::FRAME_BYTES);
-    let traffic = Arc::new(Traffic::default());
     let stream = Counted { stream: upgraded, traffic: traffic.clone() };
     let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
     let (mut sink, mut stream) = socket.split();
@@ -192,7 +229,7 @@ async fn web_socket(
             }
         }
     });
-    Ok(Some(Connection { outgoing, incoming, traffic, live: true }))
+    Ok(Some(Connection { outgoing, incoming, live: true }))
 }
 
 /// Counts what passes, also in the middle of a large frame: a slow connection is not a silent one.
@@ -209,7 +246,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.traffic.received(buf.filled().len() - before);
+        match buf.filled().len() - before {
+            0 => {}
+            read => self.traffic.received(read),
+        }
         polled
     }
 }
@@ -238,14 +278,14 @@ async fn post(
     endpoint: &Endpoint,
     token: Option<String>,
     hello: Message,
+    traffic: Arc<Traffic>,
 ) -> Result<Connection, ConnectError> {
     let (outgoing, mut to_send) = mpsc::channel::<Message>(limits::QUEUED_FRAMES);
     let (received, incoming) = mpsc::channel(limits::QUEUED_FRAMES);
-    let traffic = Arc::new(Traffic::default());
     let exchange =
         Exchange { client: client.clone(), url: endpoint.sync.clone(), token, traffic: traffic.clone() };
     // The first exchange tells whether the relay is there and the token is good.
-    let welcome = exchange.run(&hello, Vec::new()).await?;
+    let welcome = exchange.run(&hello, &[]).await?;
     tokio::spawn(async move {
         for message in welcome {
             _ = received.send(Ok(message)).await;
@@ -259,13 +299,13 @@ async fn post(
             if batch.is_empty() {
                 continue;
             }
-            let answers = match exchange.run(&hello, batch).await {
+            let answers = match exchange.run_with_retries(&hello, &batch).await {
                 // The greeting was answered before.
                 Ok(answers) => {
                     answers.into_iter().filter(|m| !matches!(m, Message::Welcome(_))).map(Ok).collect()
                 }
                 Err(ConnectError::Unauthorized(reason)) => vec![Err(SyncError::AuthNeeded { reason })],
-                Err(ConnectError::Other(error)) => vec![Err(error)],
+                Err(ConnectError::Away(error) | ConnectError::Other(error)) => vec![Err(error)],
             };
             for answer in answers {
                 let over = answer.is_err();
@@ -275,7 +315,7 @@ async fn post(
             }
         }
     });
-    Ok(Connection { outgoing, incoming, traffic, live: false })
+    Ok(Connection { outgoing, incoming, live: false })
 }
 
 struct Exchange {
@@ -286,21 +326,39 @@ struct Exchange {
 }
 
 impl Exchange {
-    async fn run(&self, hello: &Message, messages: Vec<Message>) -> Result<Vec<Message>, ConnectError> {
+    /// Tries again what was lost on the way: asked twice, the relay answers twice, and an entry that it holds already it does not
+    /// take again.
+    async fn run_with_retries(
+        &self,
+        hello: &Message,
+        messages: &[Message],
+    ) -> Result<Vec<Message>, ConnectError> {
+        for delay in limits::EXCHANGE_RETRY_DELAYS {
+            match self.run(hello, messages).await {
+                Err(ConnectError::Other(error @ SyncError::Offline { .. })) => {
+                    tracing::debug!(%error, "an exchange is tried again");
+                }
+                done => return done,
+            }
+            tokio::time::sleep(delay).await;
+        }
+        self.run(hello, messages).await
+    }
+
+    async fn run(&self, hello: &Message, messages: &[Message]) -> Result<Vec<Message>, ConnectError> {
         let mut body = Vec::new();
         write_delimited(hello, &mut body);
         messages.iter().for_each(|message| write_delimited(message, &mut body));
         self.traffic.sent(body.len(), 1 + messages.len());
-        let mut request = self
-            .client
-            .post(self.url.clone())
-            .header(CONTENT_TYPE, "application/vnd.motet")
-            .timeout(limits::EXCHANGE_TIMEOUT)
-            .body(body);
+        let mut request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/vnd.motet");
+        let patience =
+            proto::SILENCE + Duration::from_secs(body.len() as u64 / limits::SLOWEST_BYTES_PER_SECOND);
+        request = request.body(body);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
-        let response = request.send().await.map_err(|e| ConnectError::Other(offline(&root_cause(&e))))?;
+        let sent = tokio::time::timeout(patience, request.send()).await;
+        let response = sent.map_err(|_| silent())?.map_err(|e| failed(&e))?;
         if response.status() != StatusCode::OK {
             return Err(refusal(response).await);
         }
@@ -319,7 +377,12 @@ impl Exchange {
 /// Reads a body of at most `limit` bytes.
 async fn read_bounded(mut response: Response, limit: usize) -> Result<Vec<u8>, SyncError> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| offline(&root_cause(&e)))? {
+    let next =
+        async |response: &mut Response| match tokio::time::timeout(proto::SILENCE, response.chunk()).await {
+            Ok(chunk) => chunk.map_err(|e| offline(&root_cause(&e))),
+            Err(_) => Err(offline("the relay stopped answering")),
+        };
+    while let Some(chunk) = next(&mut response).await? {
         if body.len() + chunk.len() > limit {
             return Err(relay_error("its answer is too large"));
         }
@@ -346,6 +409,21 @@ async fn refusal(response: Response) -> ConnectError {
         | StatusCode::GATEWAY_TIMEOUT => ConnectError::Other(offline(&format!("the relay answers {status}"))),
         _ => ConnectError::Other(relay_error(&format!("it answers {status} {text}"))),
     }
+}
+
+fn failed(error: &reqwest::Error) -> ConnectError {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+    let offline = offline(&root_cause(error));
+    let mut causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let io = causes.find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    // Somebody was there and was lost, in the middle of a TLS handshake for one.
+    let was_there =
+        matches!(io, Some(BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof));
+    if error.is_connect() && !was_there { ConnectError::Away(offline) } else { ConnectError::Other(offline) }
+}
+
+fn silent() -> ConnectError {
+    ConnectError::Other(offline("the relay stopped answering"))
 }
 
 fn offline(reason: &str) -> SyncError {

@@ -10,7 +10,7 @@ use motet_proto::session::{ClientEffect, ClientSession, EndReason, OutboxBatch};
 use motet_proto::{Entry, Message, Position, SpaceId, limits as proto};
 use tokio::sync::{mpsc, oneshot};
 
-use super::connection::{ConnectError, Connection, Endpoint, connect};
+use super::connection::{ConnectError, Connection, Endpoint, Traffic, connect};
 use super::{Relay, SyncSummary, TokenRequest};
 use crate::engine::{Received, merge_all, prepare};
 use crate::error::SyncError;
@@ -35,8 +35,13 @@ pub(super) struct Driver {
     commands: mpsc::UnboundedReceiver<Command>,
     rounds: Vec<Round>,
     next_round: u64,
+    /// Something was settled since the last failure.
+    progressed: bool,
     /// What was done and not yet reported by a round.
     tally: SyncSummary,
+    traffic: Arc<Traffic>,
+    /// Traffic that is counted already.
+    counted: [u64; 3],
     started: Instant,
     synced_kept_at: i64,
 }
@@ -67,10 +72,6 @@ struct Running {
     almost_done: Vec<u64>,
     /// Entries of the log that are read, and that there are.
     progress: (u64, u64),
-    /// Traffic at the last deadline.
-    moved: [u64; 3],
-    /// Traffic that is counted already.
-    traffic: [u64; 3],
     was_idle: bool,
 }
 
@@ -89,6 +90,7 @@ impl Driver {
         endpoint: Endpoint,
         remote: i64,
         commands: mpsc::UnboundedReceiver<Command>,
+        traffic: Arc<Traffic>,
     ) -> Result<Self, SyncError> {
         let client = reqwest::Client::builder()
             .connect_timeout(limits::CONNECT_TIMEOUT)
@@ -107,7 +109,10 @@ impl Driver {
             commands,
             rounds: Vec::new(),
             next_round: 1,
+            progressed: false,
             tally: SyncSummary::default(),
+            traffic,
+            counted: [0; 3],
             started: Instant::now(),
             synced_kept_at: 0,
         })
@@ -122,10 +127,10 @@ impl Driver {
             self.take_commands();
             let (error, reached) = match connected {
                 Ok(connection) => (self.run_session(connection).await, true),
-                Err(error) => (Some(error), false),
+                Err((error, reached)) => (Some(error), reached),
             };
             let Some(error) = error else { return };
-            failures = if reached { 1 } else { failures + 1 };
+            failures = if std::mem::take(&mut self.progressed) { 1 } else { failures + 1 };
             self.note_failure(&error, reached).await;
             self.local.shared.board.set_link(Link::Waiting);
             tokio::select! {
@@ -138,7 +143,11 @@ impl Driver {
         }
     }
 
-    async fn connect(&mut self) -> Result<Connection, SyncError> {
+    /// The error comes with whether somebody was there: if not, trying again at once is of no use.
+    async fn connect(&mut self) -> Result<Connection, (SyncError, bool)> {
+        for round in &mut self.rounds {
+            round.attempts += 1;
+        }
         let hello = Message::Hello(Hello {
             version_min: proto::VERSION_MIN,
             version_max: proto::VERSION_MAX,
@@ -148,20 +157,22 @@ impl Driver {
         });
         let mut refused: Option<(Option<String>, String)> = None;
         loop {
-            let token = self.token(refused.is_some()).await?;
+            let token = self.token(refused.is_some()).await.map_err(|error| (error, false))?;
             if let Some((before, reason)) = refused.take()
                 && before == token
             {
-                return Err(SyncError::AuthNeeded { reason });
+                return Err((SyncError::AuthNeeded { reason }, false));
             }
             let transport = self.relay.transport;
-            match connect(&self.client, &self.endpoint, transport, token.clone(), hello.clone()).await {
+            let (traffic, hello) = (self.traffic.clone(), hello.clone());
+            match connect(&self.client, &self.endpoint, transport, token.clone(), hello, traffic).await {
                 Ok(connection) => return Ok(connection),
                 Err(ConnectError::Unauthorized(reason)) if token.is_none() => {
-                    return Err(SyncError::AuthNeeded { reason });
+                    return Err((SyncError::AuthNeeded { reason }, false));
                 }
                 Err(ConnectError::Unauthorized(reason)) => refused = Some((token, reason)),
-                Err(ConnectError::Other(error)) => return Err(error),
+                Err(ConnectError::Away(error)) => return Err((error, false)),
+                Err(ConnectError::Other(error)) => return Err((error, true)),
             }
         }
     }
@@ -200,7 +211,6 @@ impl Driver {
             self.started.elapsed(),
         );
         for round in &mut self.rounds {
-            round.attempts += 1;
             session.request_round(round.id, self.started.elapsed());
         }
         let mut running = Running {
@@ -214,12 +224,10 @@ impl Driver {
             unmerged: true,
             almost_done: Vec::new(),
             progress: (position.map_or(0, |position| position.seq), 0),
-            moved: [0; 3],
-            traffic: [0; 3],
             was_idle: false,
         };
         let outcome = self.drive(&mut running).await;
-        self.count_bytes(&mut running);
+        self.count_bytes();
         // What is under way in the store goes on; only its answer is no longer waited for.
         outcome.err().flatten()
     }
@@ -235,7 +243,7 @@ impl Driver {
             self.merge_behind(running);
             if !running.unmerged && !running.is_merging {
                 for round in std::mem::take(&mut running.almost_done) {
-                    self.count_bytes(running);
+                    self.count_bytes();
                     self.finish_round(round).await.map_err(SyncError::Storage)?;
                 }
             }
@@ -363,13 +371,11 @@ impl Driver {
     /// is not silent; an exchange over `POST` has a time limit of its own.
     fn take_timeout(&mut self, running: &mut Running, saturated: bool) {
         let now = self.started.elapsed();
-        let moved = running.connection.traffic.now();
-        if saturated || !running.connection.live || moved[..2] != running.moved[..2] {
+        if saturated || !running.connection.live || !self.traffic.is_silent(proto::SILENCE) {
             running.session.handle_progress(now);
         } else {
             running.session.handle_timeout(now);
         }
-        running.moved = moved;
     }
 
     /// Looks for what nobody reports: writes of another process, and over `POST` entries of other devices.
@@ -429,6 +435,10 @@ impl Driver {
 
     fn count_applied(&mut self, running: &mut Running, applied: Applied) {
         running.progress = applied.progress;
+        if applied.entries + applied.settled > 0 {
+            self.progressed = true;
+            self.rounds.iter_mut().for_each(|round| round.attempts = 1);
+        }
         self.tally.received += applied.entries;
         self.tally.sent += applied.settled;
         self.tally.rejected += applied.rejected;
@@ -442,13 +452,13 @@ impl Driver {
         }
     }
 
-    fn count_bytes(&mut self, running: &mut Running) {
-        let now = running.connection.traffic.now();
-        let [up, down, messages] = std::array::from_fn(|i| now[i] - running.traffic[i]);
+    fn count_bytes(&mut self) {
+        let now = self.traffic.now();
+        let [up, down, messages] = std::array::from_fn(|i| now[i] - self.counted[i]);
         self.tally.bytes_up += up;
         self.tally.bytes_down += down;
         self.tally.messages_up += messages;
-        running.traffic = now;
+        self.counted = now;
     }
 
     async fn finish_round(&mut self, id: u64) -> Result<(), StorageError> {
