@@ -87,7 +87,8 @@ impl Replica {
         }
     }
 
-    /// This device's id: made when the file was, and the same for as long as the file is there.
+    /// This device's id: made when the file was, and the same for as long as the file is there. A copy of the file is another
+    /// device, from when it is first opened.
     pub fn device_id(&self) -> DeviceId {
         self.inner.local.shared.device
     }
@@ -282,8 +283,8 @@ impl Replica {
         Ok(Counts { documents, conflicts, quarantined })
     }
 
-    /// Copies the replica into the new file `to`, consistently, while it is in use. The copy is the same device:
-    /// it is a backup, not a second device.
+    /// Copies the replica into the new file `to`, consistently, while it is in use. All its edits are in it, those too that were
+    /// not sent yet. Opened, it becomes a device of its own, so both may be used.
     ///
     /// # Errors
     /// [`WriteError`] if `to` exists or cannot be written; nothing is left at `to` then.
@@ -496,7 +497,7 @@ impl ReplicaBuilder {
         let fresh = Uuid::from_bytes(random);
         let name = self.device_name.as_deref().map(str::trim);
         let (shared, core) = store::setup(&conn, |tx| {
-            let (device, device_name) = identify(tx, fresh, name)?;
+            let (device, device_name) = identify(tx, fresh, name, store::file_identity(&self.path))?;
             note_version(tx)?;
             let shared = Arc::new(Shared {
                 device,
@@ -541,9 +542,21 @@ fn note_version(tx: Tx<'_>) -> store::Result<()> {
     tx.set_meta("version", Some(version))
 }
 
-/// The device's id and name, made and kept on first open.
-fn identify(tx: Tx<'_>, fresh: Uuid, name: Option<&str>) -> store::Result<(DeviceId, String)> {
-    let device = match tx.meta("device_id")? {
+/// The device's id and name, made and kept on first open. A file that is a copy of the one that was opened last, by a backup
+/// or by hand, is another device: both may be in use, and people must be able to tell who wrote what.
+fn identify(
+    tx: Tx<'_>,
+    fresh: Uuid,
+    name: Option<&str>,
+    file: Option<String>,
+) -> store::Result<(DeviceId, String)> {
+    let known = tx.meta("device_id")?;
+    let last_opened = tx.meta("file")?;
+    let is_copy = known.is_some() && last_opened.is_some() && file.is_some() && last_opened != file;
+    if last_opened != file {
+        tx.set_meta("file", file.as_deref())?;
+    }
+    let device = match known.filter(|_| !is_copy) {
         Some(text) => {
             text.parse().map_err(|_| StorageError::Damaged("the device id cannot be read".into()))?
         }
@@ -554,6 +567,9 @@ fn identify(tx: Tx<'_>, fresh: Uuid, name: Option<&str>) -> store::Result<(Devic
             device
         }
     };
+    if is_copy {
+        tracing::info!(%device, "the file is a copy: it is a device of its own from now on");
+    }
     let known = tx.meta("device_name")?;
     let name = name.or(known.as_deref()).unwrap_or("device").to_owned();
     if known.as_deref() != Some(&name) {
