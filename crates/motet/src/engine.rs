@@ -29,7 +29,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use lru::LruCache;
 use motet_proto::{DeviceId, DocumentId, Position, SpaceId};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::doc::{Change, Document, FieldConflict, Fields, Identity, split_changes};
 use crate::events::{ChangeKind, Event};
@@ -37,6 +37,7 @@ use crate::limits;
 use crate::schema::{CollectionSchema, Schema};
 use crate::status::StatusBoard;
 use crate::store::{self, DocumentRow, NewConflict, Op, RemoteRow, StorageError, Tx};
+use crate::sync::{Conditions, SyncPolicy};
 use crate::time::{self, Clock};
 
 pub(crate) use adopt::Adopted;
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     /// Rung after a commit that added to the outbox.
     pub(crate) outbox: Notify,
     pub(crate) board: StatusBoard,
+    /// When to sync, and what the system says.
+    pub(crate) policy: watch::Sender<(SyncPolicy, Conditions)>,
     /// What is declared, for those who prepare work outside of a transaction.
     pub(crate) schemas: RwLock<Arc<Schemas>>,
     /// Milliseconds since 1970; for what people see, never for what is right.
@@ -81,6 +84,8 @@ pub(crate) type Schemas = HashMap<String, Arc<CollectionSchema>>;
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     schema: Schemas,
+    /// Collections that the user does not want synced at present.
+    excluded: HashSet<String>,
     /// Note of the app's user for what the running write does.
     message: Option<String>,
     remotes: Vec<i64>,
@@ -158,6 +163,7 @@ impl Core {
         let mut core = Self {
             shared,
             schema: Schemas::new(),
+            excluded: HashSet::new(),
             message: None,
             remotes: Vec::new(),
             active: None,
@@ -223,6 +229,34 @@ impl Core {
         Ok(())
     }
 
+    /// Stops sending a collection, or sends again what remotes lack of it: every document of it is queued, and what they hold already
+    /// they recognise.
+    pub(crate) fn set_collection_sync(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        on: bool,
+    ) -> store::Result<()> {
+        if on != self.excluded.contains(collection) {
+            return Ok(());
+        }
+        self.catch_up_all(tx)?;
+        self.settings_changed = true;
+        tx.set_excluded(collection, !on)?;
+        if on {
+            self.excluded.remove(collection);
+            let skip = |_, of: &str| of != collection || !self.leaves(collection);
+            for remote in tx.remotes()? {
+                tx.add_all_pending(remote.id, &skip, self.shared.now_ms())?;
+            }
+        } else {
+            self.excluded.insert(collection.to_owned());
+            tx.drop_pending_of(collection)?;
+        }
+        self.board_after = Some((tx.remotes()?, tx.count_pending()? as i64));
+        Ok(())
+    }
+
     /// Note for the history of what the running write does.
     pub(crate) fn set_message(&mut self, message: &str) {
         self.message = Some(message.to_owned());
@@ -238,7 +272,7 @@ impl Core {
             None => {
                 self.catch_up_all(tx)?;
                 let id = tx.insert_remote(url)?;
-                tx.add_all_pending(id, &|_, collection| self.schema_of(collection).is_local(), now)?;
+                tx.add_all_pending(id, &|_, collection| !self.leaves(collection), now)?;
                 id
             }
         };
@@ -283,7 +317,7 @@ impl Core {
                 held.insert(document);
             }
         }
-        let skip = |id, collection: &str| held.contains(&id) || self.schema_of(collection).is_local();
+        let skip = |id, collection: &str| held.contains(&id) || !self.leaves(collection);
         let added = tx.add_all_pending(remote, &skip, self.shared.now_ms())?;
         self.count_pending(remote, added as i64);
         tx.set_reseed(remote, false)
@@ -296,6 +330,7 @@ impl Core {
             Ok((name, Arc::new(schema)))
         };
         self.schema = tx.collections()?.into_iter().map(parse).collect::<store::Result<_>>()?;
+        self.excluded = tx.excluded()?.into_iter().collect();
         self.settings_stale = false;
         self.publish_schema();
         let pending = tx.count_pending()? as i64;
@@ -315,6 +350,11 @@ impl Core {
 
     fn schema_of(&self, collection: &str) -> Arc<CollectionSchema> {
         self.schema.get(collection).cloned().unwrap_or_default()
+    }
+
+    /// Whether documents of a collection are sent at all.
+    fn leaves(&self, collection: &str) -> bool {
+        !self.excluded.contains(collection) && !self.schema_of(collection).is_local()
     }
 
     fn publish_schema(&self) {
@@ -411,7 +451,7 @@ impl Core {
             (false, false) => Op::Update,
         };
         let first_change = if is_new { 0 } else { store::change_id(document, first_change) };
-        let is_sent = !commit.changes.is_empty() && !loaded.schema.is_local();
+        let is_sent = !commit.changes.is_empty() && self.leaves(&loaded.row.collection);
         for i in 0..if is_sent { self.remotes.len() } else { 0 } {
             let remote = self.remotes[i];
             if Some(remote) != commit.origin && tx.add_pending(remote, document, op, first_change, now)? {

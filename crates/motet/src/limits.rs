@@ -19,6 +19,12 @@ pub const PROJECTION_LAG: Duration = Duration::from_millis(50);
 /// Documents whose projection may lag behind. They stay in the cache until it has caught up.
 pub const DOCUMENTS_BEHIND: usize = CACHED_DOCUMENTS / 2;
 
+/// A day of the traffic counters, in milliseconds. Days are those of UTC.
+pub const DAY_MS: i64 = 86_400_000;
+
+/// Days that the traffic counters go back.
+pub const TRAFFIC_DAYS: i64 = 400;
+
 /// Documents that a query returns unless it says otherwise.
 pub const PAGE_DOCUMENTS: u64 = 1_000;
 

@@ -18,7 +18,7 @@ use crate::status::{
     DocumentState, DocumentStatus, LastError, PendingDocument, Status, StatusBoard, Version,
 };
 use crate::store::{self, Durability, Op, PendingRow, Readers, StatusRow, StorageError, Tx, Writer};
-use crate::sync::{Relay, SyncHandle, SyncSummary};
+use crate::sync::{Conditions, Relay, SyncHandle, SyncPolicy, SyncSummary};
 use crate::time::{self, Clock};
 use crate::transaction::{PendingWrite, Transaction};
 
@@ -228,6 +228,86 @@ impl Replica {
         }
     }
 
+    /// Sets when a connected replica syncs by itself; at first it does so live. Not kept over restarts.
+    pub fn set_sync_policy(&self, policy: SyncPolicy) {
+        self.inner
+            .local
+            .shared
+            .policy
+            .send_if_modified(|(known, _)| std::mem::replace(known, policy) != policy);
+    }
+
+    /// Tells what the system says about network and battery.
+    pub fn set_conditions(&self, conditions: Conditions) {
+        let policy = &self.inner.local.shared.policy;
+        policy.send_if_modified(|(_, known)| std::mem::replace(known, conditions) != conditions);
+    }
+
+    /// The app is in the foreground again, or the network is back: a pause between attempts ends, and a connection that died
+    /// meanwhile is noticed. Returns at once; does nothing if the replica is not connected.
+    pub fn on_foreground(&self) {
+        if let Some(sync) = &*self.sync() {
+            sync.nudge();
+        }
+    }
+
+    /// The app goes to the background and may run for `deadline` more: sends and receives what it can in that time. What is not
+    /// done then is kept and goes on later.
+    ///
+    /// # Errors
+    /// As [`sync_now`](Self::sync_now), or [`SyncError::Timeout`] at the deadline.
+    pub fn on_background(&self, deadline: std::time::Duration) -> Result<SyncSummary, SyncError> {
+        let round = { self.sync().as_ref().map(|sync| sync.request_round_within(deadline)) };
+        round.map_or(Err(SyncError::NotConnected), pollster::block_on)
+    }
+
+    /// Syncs now because of one document, and tells how it stands then; `None` if there never was one.
+    ///
+    /// # Errors
+    /// As [`sync_now`](Self::sync_now).
+    pub fn sync_document(&self, collection: &str, id: &str) -> Result<Option<DocumentStatus>, SyncError> {
+        self.sync_now()?;
+        self.document_status(collection, id).map_err(|error| match error {
+            ReadError::Storage(error) => SyncError::Storage(error),
+            other => SyncError::Storage(StorageError::Io(other.to_string())),
+        })
+    }
+
+    /// Stops or resumes sending a collection, durably. While it is off, nothing of the collection leaves this device, also not what
+    /// was written before and not yet sent; what other devices send still arrives. When it is on again, the relay gets what it lacks.
+    ///
+    /// # Errors
+    /// [`WriteError`] if it cannot be kept.
+    pub fn set_collection_sync(&self, collection: &str, on: bool) -> Result<(), WriteError> {
+        let collection = collection.to_owned();
+        self.run(move |tx, core| Ok(core.set_collection_sync(tx, &collection, on)?))
+    }
+
+    /// Collections that are not sent at present because of [`set_collection_sync`](Self::set_collection_sync).
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn unsynced_collections(&self) -> Result<Vec<String>, ReadError> {
+        Ok(self.read(|tx| tx.excluded())?)
+    }
+
+    /// When the remote last confirmed that it holds a document of the collection, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn last_synced_at(&self, collection: &str) -> Result<Option<i64>, ReadError> {
+        Ok(self.read(|tx| tx.last_synced_at(collection))?)
+    }
+
+    /// Bytes sent and received on the last `days` days on which there were any, the latest first. Counted on the socket, before TLS.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn traffic(&self, days: usize) -> Result<Vec<DayTraffic>, ReadError> {
+        let day = |(day, up, down)| DayTraffic { start: day * limits::DAY_MS, up, down };
+        Ok(self.read(|tx| tx.traffic(days))?.into_iter().map(day).collect())
+    }
+
     /// How syncing stands.
     pub fn status(&self) -> Status {
         self.inner.local.shared.board.current()
@@ -246,7 +326,8 @@ impl Replica {
     /// [`ReadError`] if the file cannot be read.
     pub fn document_status(&self, collection: &str, id: &str) -> Result<Option<DocumentStatus>, ReadError> {
         let row = self.read(|tx| tx.status(collection, id))?;
-        let local_only = self.status().state == crate::SyncState::LocalOnly;
+        let excluded = self.unsynced_collections()?.iter().any(|excluded| excluded == collection);
+        let local_only = excluded || self.status().state == crate::SyncState::LocalOnly;
         Ok(row.map(|row| document_status(row, local_only)))
     }
 
@@ -445,6 +526,17 @@ pub struct SqlTable {
     pub rows: Vec<Vec<serde_json::Value>>,
 }
 
+/// Traffic of one day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct DayTraffic {
+    /// When the day began (UTC), in milliseconds since 1970.
+    pub start: i64,
+    /// Bytes sent.
+    pub up: u64,
+    /// Bytes received.
+    pub down: u64,
+}
+
 /// Numbers for a status page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
@@ -505,6 +597,7 @@ impl ReplicaBuilder {
                 events: broadcast::Sender::new(limits::EVENT_BACKLOG),
                 outbox: Notify::new(),
                 board: StatusBoard::new(),
+                policy: watch::Sender::default(),
                 schemas: RwLock::default(),
                 clock: self.clock,
                 conflict_log: self.conflict_log,

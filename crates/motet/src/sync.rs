@@ -5,11 +5,13 @@
 
 mod connection;
 mod driver;
+mod policy;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
@@ -23,6 +25,7 @@ use crate::status::Link;
 use crate::store::{Durability, StorageError};
 use connection::{Endpoint, Traffic};
 use driver::{Command, Driver};
+pub use policy::{Conditions, SyncMode, SyncPolicy};
 
 /// A relay and how to reach it.
 ///
@@ -202,23 +205,45 @@ impl SyncHandle {
         Ok(Self { shared, traffic, commands, runtime: Some(runtime) })
     }
 
+    /// Asks for a round that nobody waits for; a pause between attempts ends.
+    pub(crate) fn nudge(&self) {
+        _ = self.commands.send(Command::Round(oneshot::channel().0));
+    }
+
     /// Asks for a round; the future resolves within the round's time limit, on any executor.
     pub(crate) fn request_round(
         &self,
+    ) -> impl Future<Output = Result<SyncSummary, SyncError>> + Send + use<> {
+        self.round(limits::ROUND_TIMEOUT, true)
+    }
+
+    /// The same within a given time.
+    pub(crate) fn request_round_within(
+        &self,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<SyncSummary, SyncError>> + Send + use<> {
+        self.round(deadline, false)
+    }
+
+    /// `extends`: while the relay is heard, the time does not end.
+    fn round(
+        &self,
+        time: Duration,
+        extends: bool,
     ) -> impl Future<Output = Result<SyncSummary, SyncError>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
         // If the task is gone the reply is dropped, and the answer says so.
         _ = self.commands.send(Command::Round(reply));
         let traffic = self.traffic.clone();
         let timeout = async move {
-            let mut patience = limits::ROUND_TIMEOUT;
+            let mut patience = time;
             let mut answer = answer;
             loop {
                 match tokio::time::timeout(patience, &mut answer).await {
                     Ok(Ok(outcome)) => return outcome,
                     Ok(Err(_)) => return Err(SyncError::NotConnected),
-                    Err(_) if traffic.is_silent(limits::ROUND_SILENCE) => {
-                        return Err(SyncError::Timeout { seconds: limits::ROUND_TIMEOUT.as_secs() });
+                    Err(_) if !extends || traffic.is_silent(limits::ROUND_SILENCE) => {
+                        return Err(SyncError::Timeout { seconds: time.as_secs() });
                     }
                     Err(_) => patience = limits::ROUND_LOOKS_AGAIN,
                 }

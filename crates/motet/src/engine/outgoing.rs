@@ -10,6 +10,9 @@ use crate::limits;
 use crate::status::LastError;
 use crate::store::{self, Op, OutboxRow, StorageError, Tx};
 
+/// Heads of a document, and its compact form.
+type Saved = (Vec<[u8; 32]>, Vec<u8>);
+
 impl Core {
     /// The next rows after `after`, as a batch within the limits of the protocol. Each row is frozen before it is
     /// handed out, so that whatever happens the same bytes are sent again and known again.
@@ -46,19 +49,14 @@ impl Core {
     }
 
     /// Heads and compact form of a document that was saved when it was new and has not changed since.
-    fn saved(
-        &mut self,
-        tx: Tx<'_>,
-        document: i64,
-        last: i64,
-    ) -> store::Result<Option<(Vec<[u8; 32]>, Vec<u8>)>> {
+    fn saved(&mut self, tx: Tx<'_>, document: i64, last: i64) -> store::Result<Option<Saved>> {
         let Some(bytes) = tx.snapshot_at(document, last)? else { return Ok(None) };
         self.catch_up_all(tx)?;
         Ok(Some((tx.document_by_id(document)?.heads, bytes)))
     }
 
     /// Heads and compact form of a document.
-    fn save(&mut self, tx: Tx<'_>, document: i64) -> store::Result<(Vec<[u8; 32]>, Vec<u8>)> {
+    fn save(&mut self, tx: Tx<'_>, document: i64) -> store::Result<Saved> {
         self.catch_up_all(tx)?;
         let loaded = self.take(tx, tx.document_by_id(document)?)?;
         let saved = (loaded.row.heads.clone(), loaded.document.save());

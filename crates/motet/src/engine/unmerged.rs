@@ -143,7 +143,7 @@ impl Core {
                 }
             }
         }
-        if !loaded.schema.is_local() {
+        if self.leaves(&group.collection) {
             for other in self.remotes.iter().copied().filter(|other| *other != remote).collect::<Vec<_>>() {
                 if tx.add_pending(other, row.id, Op::Create, 0, now)? {
                     self.count_pending(other, 1);

@@ -135,4 +135,46 @@ impl Tx<'_> {
             .execute(params![error, remote])?;
         Ok(())
     }
+
+    pub(crate) fn add_traffic(&self, day: i64, up: u64, down: u64) -> Result<()> {
+        let sql = "INSERT INTO traffic (day, up, down) VALUES (?, ?, ?)
+                   ON CONFLICT DO UPDATE SET up = up + excluded.up, down = down + excluded.down";
+        self.conn.prepare_cached(sql)?.execute(params![day, up as i64, down as i64])?;
+        self.conn
+            .prepare_cached("DELETE FROM traffic WHERE day <= ?")?
+            .execute([day - limits::TRAFFIC_DAYS])?;
+        Ok(())
+    }
+
+    /// Days since 1970 and the bytes sent and received on them, the latest first.
+    pub(crate) fn traffic(&self, days: usize) -> Result<Vec<(i64, u64, u64)>> {
+        let sql = "SELECT day, up, down FROM traffic ORDER BY day DESC LIMIT ?";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([days as i64], |row| {
+            Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs(), row.get::<_, i64>(2)?.unsigned_abs()))
+        })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// When the remote last confirmed a document of a collection.
+    pub(crate) fn last_synced_at(&self, collection: &str) -> Result<Option<i64>> {
+        let sql = "SELECT max(last_synced_at) FROM document WHERE collection = ?";
+        Ok(self.conn.prepare_cached(sql)?.query_row([collection], |row| row.get(0))?)
+    }
+
+    pub(crate) fn excluded(&self) -> Result<Vec<String>> {
+        let mut statement =
+            self.conn.prepare_cached("SELECT collection FROM excluded ORDER BY collection")?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    pub(crate) fn set_excluded(&self, collection: &str, excluded: bool) -> Result<()> {
+        let sql = match excluded {
+            true => "INSERT OR IGNORE INTO excluded (collection) VALUES (?)",
+            false => "DELETE FROM excluded WHERE collection = ?",
+        };
+        self.conn.prepare_cached(sql)?.execute([collection])?;
+        Ok(())
+    }
 }

@@ -1,5 +1,6 @@
 //! Joins a session with the store, the clock and a connection, and comes back after every interruption.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,10 +9,10 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 use motet_proto::message::Hello;
 use motet_proto::session::{ClientEffect, ClientSession, EndReason, OutboxBatch};
 use motet_proto::{Entry, Message, Position, SpaceId, limits as proto};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::{ConnectError, Connection, Endpoint, Traffic, connect};
-use super::{Relay, SyncSummary, TokenRequest};
+use super::{Conditions, Relay, SyncMode, SyncPolicy, SyncSummary, TokenRequest};
 use crate::engine::{Received, merge_all, prepare};
 use crate::error::SyncError;
 use crate::limits;
@@ -39,9 +40,13 @@ pub(super) struct Driver {
     progressed: bool,
     /// What was done and not yet reported by a round.
     tally: SyncSummary,
+    policy: watch::Receiver<(SyncPolicy, Conditions)>,
+    /// When the last round ended that the policy asked for.
+    last_round: Option<Instant>,
     traffic: Arc<Traffic>,
-    /// Traffic that is counted already.
+    /// Traffic that is counted already; and of that, what the days' counters lack.
     counted: [u64; 3],
+    unkept: [u64; 2],
     started: Instant,
     synced_kept_at: i64,
 }
@@ -75,6 +80,21 @@ struct Running {
     was_idle: bool,
 }
 
+/// How a session ended.
+enum Ended {
+    /// The replica let go.
+    LetGo,
+    /// What there was to do is done, and the policy asks for no more.
+    Done,
+    Failed(SyncError),
+}
+
+impl From<SyncError> for Ended {
+    fn from(error: SyncError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 struct Applied {
     received: Received,
     entries: u64,
@@ -100,7 +120,11 @@ impl Driver {
             .user_agent(agent())
             .build()
             .map_err(|e| SyncError::BadUrl { url: relay.url.clone(), reason: e.to_string() })?;
+        let policy = local.shared.policy.subscribe();
         Ok(Self {
+            policy,
+            last_round: None,
+            unkept: [0; 2],
             local,
             relay,
             endpoint,
@@ -121,22 +145,30 @@ impl Driver {
     /// Runs until the replica lets go of the command channel.
     pub(super) async fn run(mut self) {
         let mut failures = 0;
-        loop {
+        while self.wait_for_turn().await {
             self.local.shared.board.set_link(Link::Connecting);
             let connected = self.connect().await;
             self.take_commands();
             let (error, reached) = match connected {
-                Ok(connection) => (self.run_session(connection).await, true),
-                Err((error, reached)) => (Some(error), reached),
+                Ok(connection) => match self.run_session(connection).await {
+                    Ended::LetGo => return,
+                    Ended::Done => {
+                        (failures, self.progressed) = (0, false);
+                        self.last_round = Some(Instant::now());
+                        continue;
+                    }
+                    Ended::Failed(error) => (error, true),
+                },
+                Err((error, reached)) => (error, reached),
             };
-            let Some(error) = error else { return };
             failures = if std::mem::take(&mut self.progressed) { 1 } else { failures + 1 };
             self.note_failure(&error, reached).await;
             self.local.shared.board.set_link(Link::Waiting);
             tokio::select! {
                 () = tokio::time::sleep(retry_delay(failures)) => {}
                 command = self.commands.recv() => match command {
-                    Some(command) => self.take_command(command),
+                    // Somebody knows better, or the device has just woken up.
+                    Some(command) => (failures, _) = (0, self.take_command(command)),
                     None => return,
                 },
             }
@@ -187,8 +219,44 @@ impl Driver {
         }
     }
 
-    /// Runs a session to its end. `None` if the replica let go.
-    async fn run_session(&mut self, connection: Connection) -> Option<SyncError> {
+    /// How often to sync, as things are.
+    fn mode(&self) -> SyncMode {
+        let (policy, conditions) = *self.policy.borrow();
+        policy.under(conditions)
+    }
+
+    /// Waits until there is something to connect for. False if the replica let go.
+    async fn wait_for_turn(&mut self) -> bool {
+        loop {
+            let due = match self.mode() {
+                _ if !self.rounds.is_empty() => return true,
+                SyncMode::Live => return true,
+                SyncMode::Every(pause) => match self.last_round {
+                    Some(last) if last.elapsed() < pause => Some(pause - last.elapsed()),
+                    _ => return true,
+                },
+                SyncMode::Manual => None,
+            };
+            self.local.shared.board.set_link(Link::None);
+            let due = async {
+                match due {
+                    Some(due) => tokio::time::sleep(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                command = self.commands.recv() => match command {
+                    Some(command) => self.take_command(command),
+                    None => return false,
+                },
+                Ok(()) = self.policy.changed() => {}
+            }
+        }
+    }
+
+    /// Runs a session to its end.
+    async fn run_session(&mut self, connection: Connection) -> Ended {
         let remote = self.remote;
         let begun = self
             .local
@@ -197,7 +265,7 @@ impl Driver {
             .await;
         let (position, reseeding): (Option<Position>, bool) = match begun {
             Ok(begun) => begun,
-            Err(error) => return Some(SyncError::Storage(error)),
+            Err(error) => return Ended::Failed(SyncError::Storage(error)),
         };
         let live = connection.live;
         let device = self.local.shared.device;
@@ -210,6 +278,9 @@ impl Driver {
             live,
             self.started.elapsed(),
         );
+        if self.mode() != SyncMode::Live && self.rounds.is_empty() {
+            self.take_command(Command::Round(oneshot::channel().0));
+        }
         for round in &mut self.rounds {
             session.request_round(round.id, self.started.elapsed());
         }
@@ -226,14 +297,14 @@ impl Driver {
             progress: (position.map_or(0, |position| position.seq), 0),
             was_idle: false,
         };
-        let outcome = self.drive(&mut running).await;
+        let Err(ended) = self.drive(&mut running).await;
         self.count_bytes();
         // What is under way in the store goes on; only its answer is no longer waited for.
-        outcome.err().flatten()
+        self.keep_traffic();
+        ended
     }
 
-    /// `Err(None)` if the replica let go, `Err(Some)` when the session is over.
-    async fn drive(&mut self, running: &mut Running) -> Result<(), Option<SyncError>> {
+    async fn drive(&mut self, running: &mut Running) -> Result<Infallible, Ended> {
         let poll = if running.connection.live { limits::FOREIGN_WRITE_POLL } else { limits::POST_POLL };
         let mut poll = tokio::time::interval_at(tokio::time::Instant::now() + poll, poll);
         loop {
@@ -246,6 +317,9 @@ impl Driver {
                     self.count_bytes();
                     self.finish_round(round).await.map_err(SyncError::Storage)?;
                 }
+            }
+            if self.rounds.is_empty() && self.mode() != SyncMode::Live {
+                return Err(Ended::Done);
             }
             self.show(running).await;
             let now = self.started.elapsed();
@@ -275,7 +349,7 @@ impl Driver {
                     self.count_received(merged.map_err(SyncError::Storage)?);
                 }
                 command = self.commands.recv() => {
-                    let Some(command) = command else { return Err(None) };
+                    let Some(command) = command else { return Err(Ended::LetGo) };
                     self.take_command(command);
                     if let Some(round) = self.rounds.last() {
                         running.session.request_round(round.id, self.started.elapsed());
@@ -286,15 +360,12 @@ impl Driver {
                 }
                 () = tokio::time::sleep(timeout) => self.take_timeout(running, saturated),
                 _ = poll.tick() => self.look_around(running),
+                Ok(()) = self.policy.changed() => {}
             }
         }
     }
 
-    async fn carry_out(
-        &mut self,
-        running: &mut Running,
-        effect: ClientEffect,
-    ) -> Result<(), Option<SyncError>> {
+    async fn carry_out(&mut self, running: &mut Running, effect: ClientEffect) -> Result<(), Ended> {
         let remote = self.remote;
         let writer = &self.local.writer;
         match effect {
@@ -348,7 +419,7 @@ impl Driver {
                 running.session.handle_reseeded(self.started.elapsed());
             }
             ClientEffect::RoundDone { round } => running.almost_done.push(round),
-            ClientEffect::End(reason) => return Err(Some(end_error(reason))),
+            ClientEffect::End(reason) => return Err(end_error(reason).into()),
         }
         Ok(())
     }
@@ -409,6 +480,8 @@ impl Driver {
         board.set_synced(now);
         if now - self.synced_kept_at >= limits::SYNCED_AT_KEPT_EVERY.as_millis() as i64 {
             self.synced_kept_at = now;
+            self.count_bytes();
+            self.keep_traffic();
             let remote = self.remote;
             // Nobody depends on it: if it fails, an older time is shown after the next start.
             drop(self.local.writer.submit(Durability::Normal, move |tx, _| tx.set_synced(remote, now)));
@@ -455,15 +528,27 @@ impl Driver {
     fn count_bytes(&mut self) {
         let now = self.traffic.now();
         let [up, down, messages] = std::array::from_fn(|i| now[i] - self.counted[i]);
+        self.unkept = [self.unkept[0] + up, self.unkept[1] + down];
         self.tally.bytes_up += up;
         self.tally.bytes_down += down;
         self.tally.messages_up += messages;
         self.counted = now;
     }
 
+    /// Adds what was sent and received to the day's counters.
+    fn keep_traffic(&mut self) {
+        let [up, down] = std::mem::take(&mut self.unkept);
+        if up + down > 0 {
+            let day = self.local.shared.now_ms() / limits::DAY_MS;
+            // Nobody waits for it; if it fails, the counters lack a little.
+            drop(self.local.writer.submit(Durability::Normal, move |tx, _| tx.add_traffic(day, up, down)));
+        }
+    }
+
     async fn finish_round(&mut self, id: u64) -> Result<(), StorageError> {
         let Some(at) = self.rounds.iter().position(|round| round.id == id) else { return Ok(()) };
         let round = self.rounds.remove(at);
+        self.keep_traffic();
         let duration = round.started.elapsed().as_millis();
         let summary = SyncSummary { duration_ms: duration as u64, ..std::mem::take(&mut self.tally) };
         let now = time::now_ms();

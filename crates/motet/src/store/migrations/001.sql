@@ -156,4 +156,10 @@ CREATE TABLE history (
   summary TEXT NOT NULL              -- JSON
 );
 
+-- Bytes sent and received, by days since 1970 (UTC).
+CREATE TABLE traffic (day INTEGER PRIMARY KEY, up INTEGER NOT NULL, down INTEGER NOT NULL);
+
+-- Collections that the user does not want synced at present.
+CREATE TABLE excluded (collection TEXT PRIMARY KEY) WITHOUT ROWID;
+
 INSERT INTO space (id, uuid) VALUES (1, x'00000000000000000000000000000000');

@@ -1,0 +1,56 @@
+//! When a replica syncs by itself.
+
+use std::time::Duration;
+
+/// When a connected replica syncs by itself. What is asked for ([`Replica::sync_now`](crate::Replica::sync_now)) runs in any case.
+///
+/// ```
+/// use std::time::Duration;
+/// use motet::{Conditions, Replica, SyncMode, SyncPolicy};
+/// # let dir = tempfile::tempdir().unwrap();
+/// let replica = Replica::open(dir.path().join("songs.db"))?;
+/// let mode = SyncMode::Every(Duration::from_secs(900));
+/// replica.set_sync_policy(SyncPolicy { mode, unmetered_only: true, ..SyncPolicy::default() });
+/// // Told by the system, whenever it changes:
+/// replica.set_conditions(Conditions { metered: true, low_power: false });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncPolicy {
+    /// How often.
+    pub mode: SyncMode,
+    /// Not while the network is metered.
+    pub unmetered_only: bool,
+    /// Not while the device saves power.
+    pub rests_in_low_power: bool,
+}
+
+/// How often a connected replica syncs by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SyncMode {
+    /// It stays connected: changes go out and come in as they are made.
+    #[default]
+    Live,
+    /// A round now and then; no connection in between.
+    Every(Duration),
+    /// Only when asked.
+    Manual,
+}
+
+/// What the system says about network and battery. The library does not ask it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// The network costs by the byte.
+    pub metered: bool,
+    /// The device saves power.
+    pub low_power: bool,
+}
+
+impl SyncPolicy {
+    /// What the policy comes to under these conditions.
+    pub(crate) fn under(&self, conditions: Conditions) -> SyncMode {
+        let rests =
+            self.unmetered_only && conditions.metered || self.rests_in_low_power && conditions.low_power;
+        if rests { SyncMode::Manual } else { self.mode }
+    }
+}

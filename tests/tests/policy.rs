@@ -1,0 +1,128 @@
+//! When and what a device syncs, as its user wants it.
+
+use std::time::Duration;
+
+use motet::{Conditions, DocumentState, Relay, SyncMode, SyncPolicy, SyncState};
+use motet_tests::{TestRelay, contents, device, sync, wait_until};
+use serde_json::json;
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_device_syncs_when_its_policy_says_and_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    let put = |id: &str| _ = a.documents("pieces").put(id, &json!({ "lyrics": id })).unwrap();
+    let waits = || {
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!((a.status().pending, a.status().state), (1, SyncState::Pending));
+    };
+    let sent = || wait_until("it is sent", SOON, || a.status().pending == 0);
+
+    a.set_sync_policy(SyncPolicy { mode: SyncMode::Manual, ..SyncPolicy::default() });
+    put("manual");
+    a.connect(Relay::new(&relay.url())).unwrap();
+    waits();
+    assert_eq!(a.sync_now().unwrap().sent, 1);
+    put("background");
+    waits();
+    a.on_background(SOON).unwrap();
+    assert_eq!(a.status().pending, 0);
+    put("foreground");
+    waits();
+    a.on_foreground();
+    sent();
+    put("one");
+    assert_eq!(a.sync_document("pieces", "one").unwrap().unwrap().state, DocumentState::Synced);
+
+    a.set_sync_policy(SyncPolicy {
+        mode: SyncMode::Every(Duration::from_millis(700)),
+        ..SyncPolicy::default()
+    });
+    for id in ["first", "second"] {
+        put(id);
+        sent();
+    }
+    // Live, but not for money; live again as soon as the system says so.
+    a.set_conditions(Conditions { metered: true, low_power: false });
+    a.set_sync_policy(SyncPolicy { unmetered_only: true, ..SyncPolicy::default() });
+    std::thread::sleep(Duration::from_millis(500));
+    put("dear");
+    waits();
+    a.set_conditions(Conditions::default());
+    sent();
+    put("live");
+    sent();
+    sync(&b, &relay.url());
+    assert_eq!(contents(&a), contents(&b));
+}
+
+#[test]
+fn a_deadline_in_the_background_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let a = device(dir.path(), "a");
+    a.documents("pieces").put("1", &json!({ "lyrics": "kept" })).unwrap();
+    // Takes connections and never answers.
+    a.connect(Relay::new(&format!("http://{}", listener.local_addr().unwrap()))).unwrap();
+    let begun = std::time::Instant::now();
+    let error = a.on_background(Duration::from_millis(400)).unwrap_err();
+    assert_eq!(error.code(), "sync-timeout");
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert_eq!(a.status().pending, 1);
+}
+
+#[test]
+fn nothing_of_an_excluded_collection_leaves_the_device_until_it_is_included() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    a.documents("health").put("sent", &json!({ "note": "public-4711" })).unwrap();
+    sync(&a, &relay.url());
+    a.documents("health").set("sent", &json!({ "note": "s3cr3t-hou" })).unwrap();
+    a.set_collection_sync("health", false).unwrap();
+    a.documents("health").put("new", &json!({ "note": "s3cr3t-hou" })).unwrap();
+    a.documents("pieces").put("1", &json!({ "lyrics": "words" })).unwrap();
+    assert_eq!((a.unsynced_collections().unwrap(), a.status().pending), (vec!["health".to_owned()], 1));
+    assert_eq!(a.document_status("health", "new").unwrap().unwrap().state, DocumentState::LocalOnly);
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    assert_eq!(b.documents("health").get("sent").unwrap().unwrap()["note"], "public-4711");
+    assert_eq!(contents(&b).len(), 2);
+    for file in std::fs::read_dir(dir.path().join("relay")).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(6).any(|window| window == b"s3cr3t"));
+    }
+    // What others write still arrives; and it is kept over a restart.
+    b.documents("health").put("from b", &json!({ "note": "hello" })).unwrap();
+    sync(&b, &relay.url());
+    drop(a);
+    let a = device(dir.path(), "a");
+    sync(&a, &relay.url());
+    assert_eq!(a.documents("health").list().unwrap().len(), 3);
+    assert_eq!(b.documents("health").list().unwrap().len(), 2);
+
+    a.set_collection_sync("health", true).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    assert_eq!(contents(&a), contents(&b));
+    assert_eq!(b.documents("health").get("sent").unwrap().unwrap()["note"], "s3cr3t-hou");
+}
+
+#[test]
+fn traffic_is_counted_by_days_and_syncs_by_collection() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    assert!(a.traffic(30).unwrap().is_empty());
+    a.documents("pieces").put("1", &json!({ "lyrics": "words\n".repeat(100) })).unwrap();
+    assert_eq!(a.last_synced_at("pieces").unwrap(), None);
+    let summary = sync(&a, &relay.url());
+    wait_until("it is counted", SOON, || !a.traffic(30).unwrap().is_empty());
+    let days = a.traffic(30).unwrap();
+    assert!(days[0].up >= summary.bytes_up && days[0].down >= summary.bytes_down, "{days:?} {summary:?}");
+    assert_eq!(days[0].start % 86_400_000, 0);
+    assert!(a.last_synced_at("pieces").unwrap().is_some());
+    assert_eq!(a.last_synced_at("other").unwrap(), None);
+}
