@@ -150,6 +150,56 @@ fn a_preview_that_lies_is_put_right_and_what_is_no_document_goes() {
     assert_eq!(contents(&b), shown);
 }
 
+/// A log that was lost and filled again holds what was edited late before what was made early.
+#[test]
+fn an_edit_that_lies_before_its_document_in_the_log_waits_for_it_and_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let mut am = Automerge::new();
+    let mut tx = am.transaction();
+    tx.put(ROOT, "title", "first").unwrap();
+    tx.commit();
+    let made = am.save_after(&[]);
+    let heads = am.get_heads();
+    let mut tx = am.transaction();
+    tx.put(ROOT, "title", "second").unwrap();
+    tx.commit();
+    let edit = am.save_after(&heads);
+    let whole =
+        Kind::Snapshot { heads: am.get_heads().iter().map(|head| head.0).collect(), supersedes: Vec::new() };
+    let entry = |name: &str, kind: Kind, body: Vec<u8>| {
+        let document = DocumentId::derive(SpaceId::DEFAULT, "pieces", name);
+        let (collection, name, device_name) = ("pieces".into(), name.into(), "other".into());
+        let payload = Payload { collection, name, device_name, preview: None, body };
+        Entry::new(
+            SpaceId::DEFAULT,
+            document,
+            DeviceId([9; 16]),
+            kind,
+            0,
+            envelope::seal_plain(&payload.encode()),
+        )
+    };
+    let entries: Vec<Entry> = (0..40)
+        .flat_map(|n| {
+            let (a, b) = (format!("snapshot {n}"), format!("changes {n}"));
+            [
+                entry(&a, Kind::Changes, edit.clone()),
+                entry(&b, Kind::Changes, edit.clone()),
+                entry(&a, whole.clone(), am.save_nocompress()),
+                entry(&b, Kind::Changes, made.clone()),
+            ]
+        })
+        .collect();
+    exchange(&relay, &Message::Push(Push { id: 1, entries }));
+    let b = device(dir.path(), "b");
+    assert_eq!(sync(&b, &relay.url()).quarantined, 0);
+    assert_eq!(b.counts().unwrap().quarantined, 0);
+    let shown = contents(&b);
+    assert_eq!(shown.len(), 80);
+    assert!(shown.iter().all(|(.., value)| value["title"] == "second"));
+}
+
 fn exchange(relay: &TestRelay, message: &Message) -> Vec<Message> {
     let mut body = Vec::new();
     let hello = Hello {

@@ -7,7 +7,7 @@ mod device;
 mod measure;
 mod process;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,9 @@ const LIVE_EDITS: usize = 200;
 
 /// Edits of one document that are handed over without waiting.
 const PIPELINED_EDITS: usize = 2_000;
+
+/// Songs of which one is changed.
+const DELTA_DOCUMENTS: usize = 100;
 
 /// Rounds on an open session with nothing to do.
 const NOOP_ROUNDS: usize = 20;
@@ -104,6 +107,9 @@ fn fleet(args: &Args) -> ExitCode {
     eprintln!("{PIPELINED_EDITS} pipelined edits of one document");
     pipelined(&mut a, &mut b, &mut report);
 
+    eprintln!("one of {DELTA_DOCUMENTS} songs changed");
+    delta(&folder, args.data.as_deref(), &mut report);
+
     a.call(&json!({ "do": "sync" }));
     b.call(&json!({ "do": "sync" }));
     let same = a.call(&json!({ "do": "digest" })) == b.call(&json!({ "do": "digest" }));
@@ -123,6 +129,23 @@ fn fleet(args: &Args) -> ExitCode {
         eprintln!("heads or texts of A and B differ");
         ExitCode::FAILURE
     }
+}
+
+/// Bytes both ways of a round after one edit, as a part of those of the first round.
+fn delta(folder: &Path, data: Option<&Path>, report: &mut Report) {
+    let file = folder.join("few.jsonl");
+    songs::write(&file, data, DELTA_DOCUMENTS);
+    let relay = RelayProcess::start(&folder.join("relay of few"));
+    let mut device = DeviceProcess::start(&folder.join("few.db"), "few");
+    device.call(&json!({ "do": "create", "file": file }));
+    let bytes = |round: Value| {
+        let of = |key: &str| round["summary"][key].as_f64().unwrap();
+        of("bytes_up") + of("bytes_down")
+    };
+    let full = bytes(device.call(&json!({ "do": "sync", "url": relay.url })));
+    let id = device.call(&json!({ "do": "ids", "count": 1 }))[0].clone();
+    device.call(&json!({ "do": "edit", "id": id }));
+    report.delta_percent = Some(bytes(device.call(&json!({ "do": "sync" }))) * 100.0 / full);
 }
 
 fn noop(a: &mut DeviceProcess, report: &mut Report) {

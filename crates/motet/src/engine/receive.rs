@@ -193,11 +193,15 @@ impl Core {
             }
         }
         if !changes.is_empty() {
+            // What was merged ahead may have waited for what comes only now.
+            let waited = outcome.rejected.extract_if(.., |rejected| rejected.waits);
+            changes.extend(waited.map(|rejected| rejected.change));
             let schema = loaded.schema.clone();
             let merged = loaded.document.merge(changes, &schema);
             outcome.applied.extend(merged.applied);
             outcome.rejected.extend(merged.rejected);
         }
+        outcome.rejected.retain(|rejected| !loaded.document.has_change(&rejected.change.hash()));
         for item in set_aside {
             if loaded.document.has_hash(&item.hash) || group.entries.contains(&item.hash) {
                 tx.release(group.key, &item.hash)?;
