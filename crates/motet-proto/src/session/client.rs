@@ -103,6 +103,8 @@ pub struct ClientSession {
     live: bool,
     /// Read up to here, though perhaps not applied yet.
     position: Option<Position>,
+    /// The last position that was handed out to be kept: it never goes back.
+    handed_out: Option<Position>,
     resetting: bool,
     /// The reset waits until what was read before is applied.
     reset_due: bool,
@@ -160,7 +162,8 @@ enum Inbound {
 #[derive(Debug, Default)]
 struct Applying {
     pull_finished: Option<u64>,
-    last_push: Option<u32>,
+    /// Pushes that are answered; receipts may come in another order than pushes went out.
+    pushes: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -197,6 +200,7 @@ impl ClientSession {
             state: State::Greeting,
             live,
             position,
+            handed_out: None,
             resetting: false,
             reset_due: false,
             confirmed: position.is_none() && !reseeding,
@@ -339,6 +343,7 @@ impl ClientSession {
         self.confirmed = false;
         self.reseeding = true;
         self.position = None;
+        self.handed_out = None;
         self.want_pull = true;
         self.pump(now);
     }
@@ -363,9 +368,7 @@ impl ClientSession {
                 self.effects.push_back(ClientEffect::Reseed);
             }
         }
-        if let Some(last) = done.last_push {
-            self.in_flight.retain(|(push, _)| *push > last);
-        }
+        self.in_flight.retain(|(push, _)| !done.pushes.contains(push));
         self.settle_rounds();
         self.pump(now);
     }
@@ -433,9 +436,7 @@ impl ClientSession {
             .collect();
         // A reset is under way: the receipt speaks of the new log, the position of the old one is gone.
         let position = receipt.position.filter(|_| !self.resetting);
-        if position.is_some() {
-            self.position = position;
-        }
+        self.position = later(self.position, position);
         let push = *push;
         self.inbox.push_back(Inbound::Receipt { push, receipts, position });
     }
@@ -486,17 +487,19 @@ impl ClientSession {
             match inbound {
                 Inbound::Page { mut page, finishes_pull } => {
                     entries.append(&mut page.entries);
-                    position = Some(page.position);
+                    position = later(position, Some(page.position));
                     head = page.head.max(page.position.seq);
                     applying.pull_finished = finishes_pull.or(applying.pull_finished);
                 }
                 Inbound::Receipt { push, receipts: mut settled, position: at } => {
                     receipts.append(&mut settled);
-                    position = at.or(position);
-                    applying.last_push = Some(push);
+                    position = later(position, at);
+                    applying.pushes.push(push);
                 }
             }
         }
+        let position = position.filter(|at| self.handed_out.is_none_or(|handed| handed.seq <= at.seq));
+        self.handed_out = position.or(self.handed_out);
         self.applying.push_back(applying);
         self.effects.push_back(ClientEffect::Apply { entries, receipts, position, head });
     }
@@ -517,7 +520,7 @@ impl ClientSession {
     }
 
     fn is_answered(&self, push: u32) -> bool {
-        self.applying.iter().any(|a| a.last_push.is_some_and(|last| last >= push))
+        self.applying.iter().any(|applying| applying.pushes.contains(&push))
             || self.inbox.iter().any(|i| matches!(i, Inbound::Receipt { push: p, .. } if *p == push))
     }
 
@@ -537,5 +540,13 @@ impl ClientSession {
             self.state = State::Ended;
             self.effects.push_back(ClientEffect::End(reason));
         }
+    }
+}
+
+/// Of two places in one log the later one.
+fn later(a: Option<Position>, b: Option<Position>) -> Option<Position> {
+    match (a, b) {
+        (Some(a), Some(b)) if b.seq < a.seq => Some(a),
+        (a, b) => b.or(a),
     }
 }

@@ -306,3 +306,57 @@ fn unexpected_messages_end_the_session_and_say_so() {
     assert!(matches!(relay.poll_effect(), Some(RelayEffect::Send(Message::Error(_)))));
     assert_eq!(relay.poll_effect(), Some(RelayEffect::Close));
 }
+
+#[test]
+fn receipts_may_come_in_any_order() {
+    let mut device = Device::new(1, None);
+    let session = &mut device.session;
+    let mut pushed = Vec::new();
+    let mut settled = Vec::new();
+    let welcome = Message::Welcome(crate::message::Welcome { version: 1, head: 0, agent: "test".into() });
+    session.handle_message(welcome, NOW);
+    let position = |seq| Position { seq, ..Position::start(SpaceId::DEFAULT) };
+    let mut kept = None;
+    for round in 0..2 {
+        while let Some(effect) = session.poll_effect() {
+            match effect {
+                ClientEffect::LoadOutbox { after_row } if after_row < 3 => {
+                    let row = after_row + 1;
+                    let entry = Entry::new(
+                        SpaceId::DEFAULT,
+                        DocumentId([0; 16]),
+                        DeviceId([9; 16]),
+                        Kind::Changes,
+                        0,
+                        vec![row as u8],
+                    );
+                    session.handle_outbox(
+                        OutboxBatch { items: vec![OutboxItem { row, entry }], more: row < 3 },
+                        NOW,
+                    );
+                }
+                ClientEffect::Send(Message::Push(push)) => pushed.push(push.id),
+                ClientEffect::Apply { receipts, position, .. } => {
+                    settled.extend(receipts.into_iter().map(|receipt| receipt.row));
+                    kept = position.or(kept);
+                    session.handle_applied(false, NOW);
+                }
+                ClientEffect::End(reason) => panic!("{reason}"),
+                _ => {}
+            }
+        }
+        if round == 0 {
+            for (n, id) in pushed.iter().enumerate().rev() {
+                let seq = n as u64 + 1;
+                let position = Some(position(seq));
+                let outcomes = vec![Outcome::Stored(seq)];
+                session.handle_message(
+                    Message::Receipt(crate::message::Receipt { id: *id, outcomes, position }),
+                    NOW,
+                );
+            }
+        }
+    }
+    settled.sort_unstable();
+    assert_eq!((settled, kept), (vec![1, 2, 3], Some(position(3))));
+}

@@ -133,20 +133,6 @@ impl<E: Engine> Writer<E> {
         T: Send + 'static,
         F: From<StorageError> + Send + 'static,
     {
-        self.submit_here(durability, write).wait()
-    }
-
-    /// [`submit`](Self::submit), but if the connection is free the write runs on this thread before the ticket is returned: waking
-    /// another thread takes longer than a small write.
-    pub(crate) fn submit_here<T, F>(
-        &self,
-        durability: Durability,
-        write: impl FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send + 'static,
-    ) -> Ticket<T, F>
-    where
-        T: Send + 'static,
-        F: From<StorageError> + Send + 'static,
-    {
         let ticket = self.enqueue(durability, write);
         let free = match self.shared.worker.try_lock() {
             Ok(mut worker) => {
@@ -164,7 +150,7 @@ impl<E: Engine> Writer<E> {
         if !free || !self.shared.lock_queue().jobs.is_empty() {
             self.shared.work.notify_one();
         }
-        ticket
+        ticket.wait()
     }
 
     /// Somebody listens for commits from now on.

@@ -13,12 +13,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::{ConnectError, Connection, Endpoint, Traffic, connect};
 use super::{Conditions, Relay, SyncMode, SyncPolicy, SyncSummary, TokenRequest};
-use crate::engine::{Core, Received, merge_all, prepare};
+use crate::engine::{Received, merge_all, prepare};
 use crate::error::SyncError;
 use crate::limits;
 use crate::replica::Local;
 use crate::status::{LastError, Link};
-use crate::store::{Durability, RoundRow, StorageError, Tx};
+use crate::store::{Durability, RoundRow, StorageError};
 use crate::time;
 
 /// What the replica asks of its sync task.
@@ -372,8 +372,8 @@ impl Driver {
             // A closed channel: the reading half tells why.
             ClientEffect::Send(message) => _ = running.connection.outgoing.send(message).await,
             ClientEffect::LoadOutbox { after_row } => {
-                let batch = writer
-                    .submit_here(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after_row));
+                let batch =
+                    writer.submit(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after_row));
                 running.loading = Some(batch.boxed()).into();
             }
             ClientEffect::Apply { entries, receipts, position, head } => {
@@ -385,20 +385,15 @@ impl Driver {
                 let local = self.local.clone();
                 let (submitted, next) = oneshot::channel();
                 let previous = running.submitted.replace(next);
-                let is_small = entries.len() < limits::PARALLEL_FROM_DOCUMENTS;
                 let apply = async move {
                     let incoming = prepare_entries(&local, entries).await?;
                     if let Some(previous) = previous {
                         // If it was not submitted, it has failed, and so has the session.
                         previous.await.map_err(|_| StorageError::Closed)?;
                     }
-                    let receive = move |tx: Tx<'_>, core: &mut Core| {
+                    let receive = local.writer.submit(Durability::Normal, move |tx, core| {
                         core.receive(tx, remote, incoming, &receipts, position)
-                    };
-                    let receive = match is_small {
-                        true => local.writer.submit_here(Durability::Normal, receive),
-                        false => local.writer.submit(Durability::Normal, receive),
-                    };
+                    });
                     _ = submitted.send(());
                     Ok(Applied {
                         received: receive.await?,
