@@ -68,12 +68,12 @@ pub use find::{Filter, Hit, LiveQuery, Order, Query, Snippet, field};
 pub use history::{FieldDiff, RestorePoint, Revision, RevisionKind};
 pub use motet_derive::Declare;
 pub use motet_proto::DeviceId;
-pub use replica::{ChangedDocument, Counts, DayTraffic, Replica, ReplicaBuilder, SqlTable};
+pub use replica::{ChangedDocument, Counts, Replica, ReplicaBuilder, SqlTable};
 pub use schema::{CollectionSchema, Declare, DeletePolicy, Field, FieldKind, Rule, Schema, SchemaError};
 pub use serde_json::json;
 pub use status::{
     DocumentState, DocumentStatus, LastError, ParseVersionError, PendingDocument, Status, SyncState, Version,
 };
 pub use store::StorageError;
-pub use sync::{Conditions, Relay, SyncMode, SyncPolicy, SyncSummary, TokenRequest, Transport};
+pub use sync::{Conditions, DayTraffic, Relay, SyncMode, SyncPolicy, SyncSummary, TokenRequest, Transport};
 pub use transaction::{PendingWrite, Transaction};

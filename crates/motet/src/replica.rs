@@ -10,15 +10,13 @@ use uuid::Uuid;
 use crate::collection::Collection;
 use crate::conflicts::Conflict;
 use crate::engine::{Core, Schemas, Shared};
-use crate::error::{OpenError, ReadError, SyncError, WriteError};
+use crate::error::{OpenError, ReadError, WriteError};
 use crate::events::Event;
 use crate::limits;
 use crate::schema::{Declare, Schema};
-use crate::status::{
-    DocumentState, DocumentStatus, LastError, PendingDocument, Status, StatusBoard, Version,
-};
-use crate::store::{self, Durability, Op, PendingRow, Readers, StatusRow, StorageError, Tx, Writer};
-use crate::sync::{Conditions, Relay, SyncHandle, SyncPolicy, SyncSummary};
+use crate::status::StatusBoard;
+use crate::store::{self, Durability, Readers, StorageError, Tx, Writer};
+use crate::sync::SyncHandle;
 use crate::time::{self, Clock};
 use crate::transaction::{PendingWrite, Transaction};
 
@@ -178,170 +176,6 @@ impl Replica {
         events
     }
 
-    /// Names the relay without connecting: from now on the status speaks of it, and writes wait for it. One that this
-    /// replica meets for the first time is owed everything.
-    ///
-    /// # Errors
-    /// [`SyncError::BadUrl`], or [`SyncError::Storage`].
-    pub fn use_relay(&self, relay: &Relay) -> Result<(), SyncError> {
-        crate::sync::use_relay(&self.inner.local, relay)
-    }
-
-    /// Connects to a relay and stays connected, coming back after every interruption, until [`disconnect`] or the
-    /// last clone of the replica is gone. Returns at once; [`status`](Self::status) tells how it goes. A relay that
-    /// this replica meets for the first time is sent everything.
-    ///
-    /// [`disconnect`]: Self::disconnect
-    ///
-    /// # Errors
-    /// [`SyncError::BadUrl`], or [`SyncError::Storage`]. That the relay cannot be reached is a status, no error.
-    pub fn connect(&self, relay: Relay) -> Result<(), SyncError> {
-        let handle = SyncHandle::start(self.inner.local.clone(), relay)?;
-        *self.sync() = Some(handle);
-        Ok(())
-    }
-
-    /// Ends the connection. Writes are kept and wait for the next one.
-    pub fn disconnect(&self) {
-        // Taken out first: ending the task must not hold the lock.
-        let handle = self.sync().take();
-        drop(handle);
-    }
-
-    /// Runs a full round now, whatever back-off is under way: everything pending is sent, everything the relay has
-    /// is merged. Gives up after [`ROUND_TIMEOUT`](crate::limits::ROUND_TIMEOUT), unless the relay is heard and only slow.
-    ///
-    /// # Errors
-    /// [`SyncError`]; what was done until then stays done, the rest stays pending.
-    pub fn sync_now(&self) -> Result<SyncSummary, SyncError> {
-        pollster::block_on(self.sync_now_async())
-    }
-
-    /// [`sync_now`](Self::sync_now) for async code.
-    pub fn sync_now_async(&self) -> impl Future<Output = Result<SyncSummary, SyncError>> + Send + use<> {
-        let round = { self.sync().as_ref().map(SyncHandle::request_round) };
-        async move {
-            match round {
-                Some(round) => round.await,
-                None => Err(SyncError::NotConnected),
-            }
-        }
-    }
-
-    /// Sets when a connected replica syncs by itself; at first it does so live. Not kept over restarts.
-    pub fn set_sync_policy(&self, policy: SyncPolicy) {
-        self.inner
-            .local
-            .shared
-            .policy
-            .send_if_modified(|(known, _)| std::mem::replace(known, policy) != policy);
-    }
-
-    /// Tells what the system says about network and battery.
-    pub fn set_conditions(&self, conditions: Conditions) {
-        let policy = &self.inner.local.shared.policy;
-        policy.send_if_modified(|(_, known)| std::mem::replace(known, conditions) != conditions);
-    }
-
-    /// The app is in the foreground again, or the network is back: a pause between attempts ends, and a connection that died
-    /// meanwhile is noticed. Returns at once; does nothing if the replica is not connected.
-    pub fn on_foreground(&self) {
-        if let Some(sync) = &*self.sync() {
-            sync.nudge();
-        }
-    }
-
-    /// The app goes to the background and may run for `deadline` more: sends and receives what it can in that time. What is not
-    /// done then is kept and goes on later.
-    ///
-    /// # Errors
-    /// As [`sync_now`](Self::sync_now), or [`SyncError::Timeout`] at the deadline.
-    pub fn on_background(&self, deadline: std::time::Duration) -> Result<SyncSummary, SyncError> {
-        let round = { self.sync().as_ref().map(|sync| sync.request_round_within(deadline)) };
-        round.map_or(Err(SyncError::NotConnected), pollster::block_on)
-    }
-
-    /// Syncs now because of one document, and tells how it stands then; `None` if there never was one.
-    ///
-    /// # Errors
-    /// As [`sync_now`](Self::sync_now).
-    pub fn sync_document(&self, collection: &str, id: &str) -> Result<Option<DocumentStatus>, SyncError> {
-        self.sync_now()?;
-        self.document_status(collection, id).map_err(|error| match error {
-            ReadError::Storage(error) => SyncError::Storage(error),
-            other => SyncError::Storage(StorageError::Io(other.to_string())),
-        })
-    }
-
-    /// Stops or resumes sending a collection, durably. While it is off, nothing of the collection leaves this device, also not what
-    /// was written before and not yet sent; what other devices send still arrives. When it is on again, the relay gets what it lacks.
-    ///
-    /// # Errors
-    /// [`WriteError`] if it cannot be kept.
-    pub fn set_collection_sync(&self, collection: &str, on: bool) -> Result<(), WriteError> {
-        let collection = collection.to_owned();
-        self.run(move |tx, core| Ok(core.set_collection_sync(tx, &collection, on)?))
-    }
-
-    /// Collections that are not sent at present because of [`set_collection_sync`](Self::set_collection_sync).
-    ///
-    /// # Errors
-    /// [`ReadError`] if the file cannot be read.
-    pub fn unsynced_collections(&self) -> Result<Vec<String>, ReadError> {
-        Ok(self.read(|tx| tx.excluded())?)
-    }
-
-    /// When the remote last confirmed that it holds a document of the collection, in milliseconds since 1970.
-    ///
-    /// # Errors
-    /// [`ReadError`] if the file cannot be read.
-    pub fn last_synced_at(&self, collection: &str) -> Result<Option<i64>, ReadError> {
-        Ok(self.read(|tx| tx.last_synced_at(collection))?)
-    }
-
-    /// Bytes sent and received on the last `days` days on which there were any, the latest first. Counted on the socket, before TLS.
-    ///
-    /// # Errors
-    /// [`ReadError`] if the file cannot be read.
-    pub fn traffic(&self, days: usize) -> Result<Vec<DayTraffic>, ReadError> {
-        let day = |(day, up, down)| DayTraffic { start: day * limits::DAY_MS, up, down };
-        Ok(self.read(|tx| tx.traffic(days))?.into_iter().map(day).collect())
-    }
-
-    /// How syncing stands.
-    pub fn status(&self) -> Status {
-        self.inner.local.shared.board.current()
-    }
-
-    /// How syncing stands, whenever it changes.
-    pub fn watch_status(&self) -> watch::Receiver<Status> {
-        let status = self.inner.local.shared.board.watch();
-        self.inner.local.writer.heed();
-        status
-    }
-
-    /// How one document stands; `None` if there never was one.
-    ///
-    /// # Errors
-    /// [`ReadError`] if the file cannot be read.
-    pub fn document_status(&self, collection: &str, id: &str) -> Result<Option<DocumentStatus>, ReadError> {
-        let row = self.read(|tx| tx.status(collection, id))?;
-        let excluded = self.unsynced_collections()?.iter().any(|excluded| excluded == collection);
-        let local_only = excluded || self.status().state == crate::SyncState::LocalOnly;
-        Ok(row.map(|row| document_status(row, local_only)))
-    }
-
-    /// Documents with changes that the remote does not hold yet, oldest first, at most `limit`.
-    ///
-    /// # Errors
-    /// [`ReadError`] if the file cannot be read.
-    pub fn pending_documents(&self, limit: usize) -> Result<Vec<PendingDocument>, ReadError> {
-        let rows = self.read(|tx| tx.pending_documents(limit))?;
-        let document =
-            |(collection, id, op, since)| PendingDocument { collection, id, state: pending_state(op), since };
-        Ok(rows.into_iter().map(document).collect())
-    }
-
     /// The concurrent writes of a document that lost, open ones and settled ones, oldest first.
     ///
     /// # Errors
@@ -497,8 +331,13 @@ impl Replica {
         self.inner.local.writer.run(Durability::Full, whole(write))
     }
 
-    fn sync(&self) -> std::sync::MutexGuard<'_, Option<SyncHandle>> {
+    /// The sync task, if the app has connected.
+    pub(crate) fn sync(&self) -> std::sync::MutexGuard<'_, Option<SyncHandle>> {
         self.inner.sync.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn local(&self) -> &Arc<Local> {
+        &self.inner.local
     }
 }
 
@@ -524,17 +363,6 @@ pub struct SqlTable {
     pub columns: Vec<String>,
     /// A value per column for each row.
     pub rows: Vec<Vec<serde_json::Value>>,
-}
-
-/// Traffic of one day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct DayTraffic {
-    /// When the day began (UTC), in milliseconds since 1970.
-    pub start: i64,
-    /// Bytes sent.
-    pub up: u64,
-    /// Bytes received.
-    pub down: u64,
 }
 
 /// Numbers for a status page.
@@ -670,36 +498,4 @@ fn identify(
     }
     tx.put_device(device, &name)?;
     Ok((device, name))
-}
-
-fn document_status(row: StatusRow, local_only: bool) -> DocumentStatus {
-    let pending = row.pending.as_ref();
-    let error: Option<LastError> =
-        pending.and_then(|p| p.error.as_deref()).and_then(|json| serde_json::from_str(json).ok());
-    let state = match pending {
-        _ if error.is_some() => DocumentState::Error,
-        Some(PendingRow { op, .. }) => pending_state(*op),
-        None if row.conflicts > 0 => DocumentState::Conflict,
-        None if local_only => DocumentState::LocalOnly,
-        None => DocumentState::Synced,
-    };
-    DocumentStatus {
-        state,
-        last_synced_at: row.last_synced_at,
-        pending_changes: pending.map_or(0, |p| p.changes),
-        pending_since: pending.map(|p| p.since),
-        updated_at: row.updated_at,
-        conflicts: row.conflicts as u64,
-        heads: Version(row.heads),
-        deleted: row.deleted,
-        error,
-    }
-}
-
-fn pending_state(op: Op) -> DocumentState {
-    match op {
-        Op::Create => DocumentState::PendingCreate,
-        Op::Update => DocumentState::PendingUpdate,
-        Op::Delete => DocumentState::PendingDelete,
-    }
 }

@@ -6,6 +6,7 @@
 mod connection;
 mod driver;
 mod policy;
+mod replica;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +27,7 @@ use crate::store::{Durability, StorageError};
 use connection::{Endpoint, Traffic};
 use driver::{Command, Driver};
 pub use policy::{Conditions, SyncMode, SyncPolicy};
+pub use replica::DayTraffic;
 
 /// A relay and how to reach it.
 ///
