@@ -180,14 +180,9 @@ impl Core {
                 Part::Snapshot(snapshot) => match loaded.document.lacking(&snapshot.document) {
                     Ok(more) => changes.extend(more),
                     Err(reason) => {
-                        received.quarantined += 1;
-                        let (hash, bytes) = (&snapshot.entry.0, &snapshot.bytes[..]);
-                        let document = group.key;
-                        let reason = &reason;
-                        tx.quarantine(
-                            &QuarantineRow { remote, document, hash, waits: false, reason, bytes },
-                            now,
-                        )?;
+                        let (hash, bytes) = (snapshot.entry.0, snapshot.bytes);
+                        let bad = BadEntry { document: group.key, hash, bytes, reason };
+                        self.set_bad_aside(tx, remote, &[bad], received, now)?;
                     }
                 },
             }

@@ -166,15 +166,18 @@ impl Core {
         let now = self.shared.now_ms();
         for MergedLater { row, remote, outcome } in merged {
             let Some(current) = tx.document_by_key(row.key)? else { continue };
-            if current != row || !tx.is_unmerged(row.id)? {
+            if current != row || !tx.unmark_unmerged(row.id)? {
                 // Somebody has written to it meanwhile: its turn comes again.
                 continue;
             }
             match outcome {
-                Ok(shown) if shown.is_same => _ = tx.unmark_unmerged(row.id)?,
+                Ok(shown) if shown.is_same => {}
                 Ok(shown) => self.correct(tx, row, remote, shown, &mut received, now)?,
                 Err(reason) => self.take_apart(tx, &row, remote, &reason, &mut received, now)?,
             }
+        }
+        if received.quarantined > 0 {
+            tx.bound_quarantine()?;
         }
         Ok(received)
     }
@@ -189,7 +192,6 @@ impl Core {
         received: &mut Received,
         now: i64,
     ) -> store::Result<()> {
-        tx.unmark_unmerged(row.id)?;
         let before = tx.shown(row.id)?.map(|json| from_json(&json)).unwrap_or_default();
         let schema = self.schema_of(&row.collection);
         let mut loaded = Loaded::new(row, shown.document, schema);

@@ -25,10 +25,6 @@ impl Tx<'_> {
         Ok(self.conn.prepare_cached("DELETE FROM unmerged WHERE document = ?")?.execute([document])? > 0)
     }
 
-    pub(crate) fn is_unmerged(&self, document: i64) -> Result<bool> {
-        Ok(self.conn.prepare_cached("SELECT 1 FROM unmerged WHERE document = ?")?.exists([document])?)
-    }
-
     /// Documents that are not merged: row id, and the remote they came from.
     pub(crate) fn unmerged(&self, limit: usize) -> Result<Vec<(i64, i64)>> {
         let sql = "SELECT document, remote FROM unmerged ORDER BY document LIMIT ?";

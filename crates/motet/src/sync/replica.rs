@@ -166,9 +166,9 @@ impl Replica {
     /// # Errors
     /// [`ReadError`] if the file cannot be read.
     pub fn document_status(&self, collection: &str, id: &str) -> Result<Option<DocumentStatus>, ReadError> {
-        let row = self.read(|tx| tx.status(collection, id))?;
-        let excluded = self.unsynced_collections()?.iter().any(|excluded| excluded == collection);
-        let local_only = excluded || self.status().state == crate::SyncState::LocalOnly;
+        let (row, excluded) = self.read(|tx| Ok((tx.status(collection, id)?, tx.excluded()?)))?;
+        let local_only = excluded.iter().any(|excluded| excluded == collection)
+            || self.status().state == crate::SyncState::LocalOnly;
         Ok(row.map(|row| document_status(row, local_only)))
     }
 
