@@ -156,7 +156,9 @@ impl Story<'_> {
         let title = record.as_ref().and_then(|r| r["title"].as_str()).unwrap_or_default().to_owned();
         self.output.line("");
         self.output.line(&format!("  title: {}", self.output.paint(BOLD, &title)));
-        for conflict in self.phone.conflicts("pieces", ID)? {
+        // The journal also keeps both versions of the lines that both edited; those are merged and shown above.
+        let journal = self.phone.conflicts("pieces", ID)?;
+        for conflict in journal.iter().filter(|conflict| conflict.path == "/title") {
             let device = conflict.device_name.as_deref().unwrap_or("another device");
             self.say(YELLOW, &format!("  ⚠ conflict, nothing lost: {device} wrote {}", conflict.loser));
         }
