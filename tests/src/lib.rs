@@ -3,6 +3,7 @@
 pub mod proxy;
 pub mod random;
 pub mod shuffle;
+pub mod simulation;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

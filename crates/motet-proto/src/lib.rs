@@ -25,6 +25,8 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod payload;
+#[doc(hidden)]
+pub mod planted;
 pub mod position;
 pub mod session;
 

@@ -23,8 +23,10 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::{ActorId, Author, Automerge, SaveOptions};
+use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, DocumentId, SpaceId};
 
+use crate::machine;
 use crate::schema::CollectionSchema;
 
 pub(crate) use automerge::{Change, ChangeHash};
@@ -131,7 +133,7 @@ impl Document {
     /// A document is deleted when all its heads are tombstones: a delete loses to an edit it had not seen. Where deletes
     /// win, it is deleted when any tombstone is not followed by a change that restored it.
     pub(crate) fn is_deleted(&mut self, schema: &CollectionSchema) -> bool {
-        if schema.delete_wins() {
+        if schema.delete_wins() || is_planted(Bug::DeleteWinsOverEdit) {
             let graves = self.graves();
             let buried = |tombstone| !graves.restored.iter().any(|r| self.is_ancestor(tombstone, r));
             return graves.tombstones.iter().any(buried);
@@ -171,7 +173,10 @@ impl Document {
     fn ensure_actor(&mut self, device: DeviceId) {
         self.shown = None;
         if !self.has_actor {
-            self.am.set_actor(ActorId::random());
+            let actor = machine::random()
+                .map_or_else(|_| ActorId::random(), |actor: [u8; 16]| ActorId::from(&actor[..]));
+            let kept = || ActorId::from(&device.as_bytes()[..]);
+            self.am.set_actor(if is_planted(Bug::CopyIsNotNoticed) { kept() } else { actor });
             self.am.set_author(Some(Author::from(device.as_bytes().to_vec())));
             self.has_actor = true;
         }

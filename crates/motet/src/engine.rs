@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use lru::LruCache;
+use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, DocumentId, Position, SpaceId};
 use tokio::sync::{Notify, broadcast, watch};
 
@@ -38,7 +39,7 @@ use crate::schema::{CollectionSchema, Schema};
 use crate::status::StatusBoard;
 use crate::store::{self, DocumentRow, NewConflict, Op, RemoteRow, StorageError, Tx};
 use crate::sync::{Conditions, SyncPolicy};
-use crate::time::{self, Clock};
+use crate::time::Clock;
 
 pub(crate) use adopt::Adopted;
 pub(crate) use care::{Examined, examine};
@@ -174,7 +175,7 @@ impl Core {
             unindexed: None,
             views: None,
             told: feed::Told::default(),
-            transaction: time::now_ms().unsigned_abs() * 1_000,
+            transaction: 0,
             in_write: HashMap::new(),
             in_transaction: HashMap::new(),
             write_events: Vec::new(),
@@ -302,7 +303,7 @@ impl Core {
     /// holds, so that [`finish_reseed`](Self::finish_reseed) sends what it lacks.
     pub(crate) fn reset_position(&mut self, tx: Tx<'_>, remote: i64) -> store::Result<()> {
         tx.set_position(remote, None)?;
-        tx.set_reseed(remote, true)?;
+        tx.set_reseed(remote, !is_planted(Bug::ReseedIsNotRemembered))?;
         self.reseeding.insert(remote, HashMap::new());
         Ok(())
     }
@@ -354,7 +355,8 @@ impl Core {
 
     /// Whether documents of a collection are sent at all.
     fn leaves(&self, collection: &str) -> bool {
-        !self.excluded.contains(collection) && !self.schema_of(collection).is_local()
+        (!self.excluded.contains(collection) && !self.schema_of(collection).is_local())
+            || is_planted(Bug::LocalCollectionLeaves)
     }
 
     fn publish_schema(&self) {
@@ -480,7 +482,7 @@ impl Core {
 impl store::Engine for Core {
     fn begin(&mut self, tx: Tx<'_>, foreign: bool) -> store::Result<()> {
         // Another process counts by the same clock, so that the latest transaction has the largest number.
-        self.transaction = self.transaction.max(time::now_ms().unsigned_abs() * 1_000);
+        self.transaction = self.transaction.max(self.shared.now_ms().unsigned_abs() * 1_000);
         if foreign {
             // Another process may have written: what is loaded may be stale, the settings too.
             self.cache.clear();
@@ -523,6 +525,11 @@ impl store::Engine for Core {
         if !committed {
             self.noticed.clear();
             self.settings_stale |= settings_changed;
+            if is_planted(Bug::FailedWriteStaysLoaded) {
+                for (key, loaded) in self.in_transaction.drain() {
+                    self.cache.put(key, loaded);
+                }
+            }
             self.in_transaction.clear();
             self.forget_marks();
             // A failure in the middle of a write has not ended it.

@@ -48,8 +48,12 @@ mod exchange;
 mod find;
 mod history;
 pub mod limits;
+mod machine;
 mod replica;
 mod schema;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation;
 mod status;
 mod store;
 mod sync;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, limits as proto};
 use tokio::sync::{Notify, broadcast, watch};
 use uuid::Uuid;
@@ -13,6 +14,7 @@ use crate::engine::{Core, Schemas, Shared};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::events::Event;
 use crate::limits;
+use crate::machine;
 use crate::schema::{Declare, Schema};
 use crate::status::StatusBoard;
 use crate::store::{self, Durability, Readers, StorageError, Tx, Writer};
@@ -412,12 +414,11 @@ impl ReplicaBuilder {
             return Err(OpenError::DeviceName(name.clone()));
         }
         let conn = store::open(&self.path)?;
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|e| OpenError::System(e.to_string()))?;
-        let fresh = Uuid::from_bytes(random);
+        let fresh = machine::random().map_err(|e| OpenError::System(e.to_string()))?;
+        let fresh = Uuid::from_bytes(fresh);
         let name = self.device_name.as_deref().map(str::trim);
         let (shared, core) = store::setup(&conn, |tx| {
-            let (device, device_name) = identify(tx, fresh, name, store::file_identity(&self.path))?;
+            let (device, device_name) = identify(tx, fresh, name, machine::file_identity(&self.path))?;
             note_version(tx)?;
             let shared = Arc::new(Shared {
                 device,
@@ -434,7 +435,10 @@ impl ReplicaBuilder {
         })?;
         let heard = shared.clone();
         let is_heard = move || heard.events.receiver_count() > 0 || heard.board.is_watched();
-        let writer = Writer::spawn(conn, core, is_heard)?;
+        let writer = match machine::is_simulated() {
+            true => Writer::unattended(conn, core),
+            false => Writer::spawn(conn, core, is_heard)?,
+        };
         let local = Local { readers: Readers::new(&self.path), path: self.path, writer, shared };
         Ok(Replica { inner: Arc::new(Inner { sync: Mutex::new(None), local: Arc::new(local) }) })
     }
@@ -473,7 +477,11 @@ fn identify(
 ) -> store::Result<(DeviceId, String)> {
     let known = tx.meta("device_id")?;
     let last_opened = tx.meta("file")?;
-    let is_copy = known.is_some() && last_opened.is_some() && file.is_some() && last_opened != file;
+    let is_copy = known.is_some()
+        && last_opened.is_some()
+        && file.is_some()
+        && last_opened != file
+        && !is_planted(Bug::CopyIsNotNoticed);
     if last_opened != file {
         tx.set_meta("file", file.as_deref())?;
     }

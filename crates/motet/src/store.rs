@@ -18,7 +18,7 @@ mod unmerged;
 mod writer;
 
 pub(crate) use care::{foreign_rows, run_sql};
-pub(crate) use connection::{backup, file_identity, open};
+pub(crate) use connection::{backup, open};
 pub(crate) use documents::StoredDocument;
 pub(crate) use documents::{DocumentRow, NewConflict, StoredConflict, change_id};
 pub use error::StorageError;

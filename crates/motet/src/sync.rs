@@ -277,7 +277,7 @@ pub(crate) fn use_relay(local: &Local, relay: &Relay) -> Result<(), SyncError> {
 
 fn activate(local: &Local, relay: &Relay) -> Result<(Endpoint, i64), SyncError> {
     let endpoint = Endpoint::parse(&relay.url)?;
-    let (url, now) = (endpoint.url.clone(), crate::time::now_ms());
+    let (url, now) = (endpoint.url.clone(), local.shared.now_ms());
     let remote = local
         .writer
         .run(Durability::Full, move |tx, core| core.use_remote(tx, &url, now))

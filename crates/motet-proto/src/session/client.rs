@@ -7,6 +7,7 @@ use crate::entry::Entry;
 use crate::ids::{DeviceId, SpaceId};
 use crate::limits;
 use crate::message::{ErrorCode, Hello, Message, Outcome, Page, Ping, Pull, Push, Receipt, Rejection};
+use crate::planted::{Bug, is_planted};
 use crate::position::Position;
 
 /// What the driver must do, in the order handed out.
@@ -326,6 +327,10 @@ impl ClientSession {
             Message::Receipt(receipt) => self.handle_receipt(receipt),
             Message::Refused(refused) if self.pull == Some(refused.id) && self.position.is_some() => {
                 self.pull = None;
+                if is_planted(Bug::RefusedIsJustForgotten) {
+                    (self.position, self.handed_out, self.want_pull) = (None, None, true);
+                    return self.pump(now);
+                }
                 self.resetting = true;
                 self.reset_due = true;
             }
@@ -399,7 +404,8 @@ impl ClientSession {
         }
     }
 
-    fn handle_page(&mut self, page: Page) {
+    fn handle_page(&mut self, mut page: Page) {
+        page.more &= !is_planted(Bug::PageIsTheLast);
         let finishes_pull = match page.id {
             None => None,
             id if id == self.pull => {
@@ -423,7 +429,13 @@ impl ClientSession {
         if rows.len() != receipt.outcomes.len() || self.is_answered(*push) {
             return self.end(EndReason::Protocol("a receipt that does not fit its push"));
         }
-        let receipts = rows
+        let settled = match self.in_flight.front() {
+            Some((_, oldest)) if is_planted(Bug::ReceiptOfAnotherPush) && oldest.len() == rows.len() => {
+                oldest
+            }
+            _ => rows,
+        };
+        let receipts = settled
             .iter()
             .zip(receipt.outcomes)
             .map(|(row, outcome)| StoredReceipt {
@@ -451,7 +463,7 @@ impl ClientSession {
         }
         if self.want_load
             && !self.loading
-            && self.confirmed
+            && (self.confirmed || is_planted(Bug::SendsToAnUnknownLog))
             && self.in_flight.len() < limits::PUSH_WINDOW_BATCHES
         {
             self.want_load = false;
@@ -498,8 +510,14 @@ impl ClientSession {
                 }
             }
         }
-        let position = position.filter(|at| self.handed_out.is_none_or(|handed| handed.seq <= at.seq));
+        let mut position = position.filter(|at| self.handed_out.is_none_or(|handed| handed.seq <= at.seq));
         self.handed_out = position.or(self.handed_out);
+        if is_planted(Bug::PositionAheadOfApply) && !entries.is_empty() {
+            let effect =
+                ClientEffect::Apply { entries: vec![], receipts: vec![], position: position.take(), head };
+            self.applying.push_back(Applying::default());
+            self.effects.push_back(effect);
+        }
         self.applying.push_back(applying);
         self.effects.push_back(ClientEffect::Apply { entries, receipts, position, head });
     }
@@ -512,7 +530,8 @@ impl ClientSession {
         let applied = self.pulls_applied;
         for round in &mut self.rounds {
             round.pushes_settled |=
-                round.push_barrier.is_some_and(|barrier| oldest.is_none_or(|oldest| oldest >= barrier));
+                round.push_barrier.is_some_and(|barrier| oldest.is_none_or(|oldest| oldest >= barrier))
+                    || is_planted(Bug::RoundEndsEarly);
         }
         for round in self.rounds.extract_if(.., |r| r.pushes_settled && applied >= r.needs_pull) {
             self.effects.push_back(ClientEffect::RoundDone { round: round.id });

@@ -9,6 +9,7 @@ use crate::limits;
 use crate::message::{
     ErrorCode, ErrorMessage, Message, Outcome, Page, Pull, Push, Receipt, Refused, Welcome,
 };
+use crate::planted::{Bug, is_planted};
 use crate::position::Position;
 
 /// What the driver must do, in the order handed out.
@@ -86,6 +87,8 @@ pub struct RelaySession {
     live: bool,
     /// Last sequence number of the log as far as this session knows.
     head: u64,
+    /// Runs were dropped: there may be more than it knows.
+    lagged: bool,
     /// Sequence numbers of entries that this session pushed and that lie after the cursor, as ranges.
     own: VecDeque<(u64, u64)>,
     reading: Option<Reading>,
@@ -119,6 +122,7 @@ impl RelaySession {
             cursor: None,
             live: false,
             head: 0,
+            lagged: false,
             own: VecDeque::new(),
             reading: None,
             waiting_pull: None,
@@ -199,8 +203,10 @@ impl RelaySession {
         let mut position = None;
         if let Some((first, last)) = outcome.appended {
             self.head = self.head.max(last.seq);
-            let contiguous =
-                self.reading.is_none() && self.cursor.is_some_and(|cursor| cursor.seq + 1 == first);
+            let contiguous = self.reading.is_none()
+                && self
+                    .cursor
+                    .is_some_and(|cursor| cursor.seq + 1 == first || is_planted(Bug::ReceiptSkipsOthers));
             if contiguous {
                 self.cursor = Some(last);
                 position = Some(last);
@@ -226,7 +232,11 @@ impl RelaySession {
                     self.live = pull.live && !more;
                 }
                 let own = &self.own;
-                let foreign = |seq: u64| !own.iter().any(|(first, last)| (*first..=*last).contains(&seq));
+                let is_before = |seq: u64| own.back().is_some_and(|(_, last)| seq <= *last);
+                let foreign = |seq: u64| match is_planted(Bug::OwnEntriesTooWide) {
+                    true => !is_before(seq),
+                    false => !own.iter().any(|(first, last)| (*first..=*last).contains(&seq)),
+                };
                 let entries =
                     entries.into_iter().filter(|(seq, _)| foreign(*seq)).map(|(_, entry)| entry).collect();
                 self.forget_own(position.seq);
@@ -249,7 +259,7 @@ impl RelaySession {
             return;
         }
         self.head = self.head.max(run.position.seq);
-        let next = self.cursor.is_some_and(|cursor| cursor.seq + 1 == run.first);
+        let next = self.cursor.is_some_and(|cursor| cursor.seq + 1 == run.first || is_planted(Bug::LiveGap));
         let idle = self.live && self.reading.is_none() && self.waiting_pull.is_none();
         if let Some(entries) = &run.entries
             && next
@@ -270,8 +280,7 @@ impl RelaySession {
 
     /// The hub dropped runs that this session was too slow for: there is more in the log than it has heard of.
     pub fn handle_lagged(&mut self) {
-        let beyond = self.cursor.map_or(0, |cursor| cursor.seq + 1);
-        self.head = self.head.max(beyond);
+        self.lagged = true;
         self.pump();
     }
 
@@ -292,12 +301,16 @@ impl RelaySession {
         if self.state != State::Ready || self.reading.is_some() {
             return;
         }
-        let behind = self.live && self.cursor.is_some_and(|cursor| cursor.seq < self.head);
+        let behind = self.live
+            && self.cursor.is_some_and(|cursor| self.lagged || cursor.seq < self.head)
+            && !is_planted(Bug::FallenBehindIsForgotten);
         let (after, pull) = match self.waiting_pull.take() {
             Some(pull) => (pull.after, Some(pull)),
             None if behind => (self.cursor, None),
             None => return,
         };
+        // The read sees everything that was committed before it began.
+        self.lagged = false;
         self.reading = Some(Reading { pull });
         self.effects.push_back(RelayEffect::Read { after });
     }

@@ -11,6 +11,31 @@ use crate::limits;
 use crate::message::{Hello, Message, Outcome, Ping};
 use crate::position::Position;
 
+/// Found by the simulation: such a session asked the log for more without end.
+#[test]
+fn a_session_that_was_too_slow_reads_the_log_once_and_is_quiet() {
+    let mut relay = RelaySession::new(1, String::new());
+    let hello = Hello {
+        version_min: 1,
+        version_max: 1,
+        device: DeviceId([1; 16]),
+        space: SpaceId::DEFAULT,
+        agent: String::new(),
+    };
+    let start = Position::start(SpaceId::DEFAULT);
+    let nothing = || ReadOutcome::Page { entries: Vec::new(), position: start, head: 0 };
+    relay.handle_message(Message::Hello(hello));
+    relay.handle_opened(0);
+    relay.handle_message(Message::Pull(crate::message::Pull { id: 1, after: None, live: true }));
+    relay.handle_read(nothing());
+    while relay.poll_effect().is_some() {}
+    relay.handle_lagged();
+    assert!(matches!(relay.poll_effect(), Some(RelayEffect::Read { after: Some(_) })));
+    relay.handle_read(nothing());
+    assert!(matches!(relay.poll_effect(), Some(RelayEffect::Send(Message::Page(_)))));
+    assert_eq!(relay.poll_effect(), None);
+}
+
 const NOW: Duration = Duration::from_secs(1);
 
 #[derive(Default)]

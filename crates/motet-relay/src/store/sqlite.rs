@@ -6,6 +6,7 @@ mod writer;
 use std::path::Path;
 
 use futures_util::future::BoxFuture;
+use motet_proto::planted::{Bug, is_planted};
 use motet_proto::session::ReadOutcome;
 use motet_proto::{Entry, Position};
 use rusqlite::config::DbConfig;
@@ -38,12 +39,19 @@ impl SqliteStore {
     pub fn open(data: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(data)
             .map_err(|e| StoreError::Unusable(format!("cannot create {}: {e}", data.display())))?;
-        let path = data.join("relay.db");
-        let mut conn = Connection::open(&path)?;
+        Self::open_file(&data.join("relay.db"))
+    }
+
+    /// Opens or creates the database at `path`, in a folder that exists.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] if the file is no relay's or was written by a newer version; it is left as it was.
+    pub fn open_file(path: &Path) -> Result<Self, StoreError> {
+        let mut conn = Connection::open(path)?;
         configure(&conn)?;
         migrate(&mut conn)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
-        Ok(Self { writer: Writer::spawn(conn)?, readers: Readers::new(path) })
+        Ok(Self { writer: Writer::spawn(conn)?, readers: Readers::new(path.to_owned()) })
     }
 }
 
@@ -74,7 +82,8 @@ impl From<rusqlite::Error> for StoreError {
 
 fn configure(conn: &Connection) -> Result<(), StoreError> {
     conn.busy_timeout(limits::BUSY_TIMEOUT)?;
-    conn.pragma_update(None, "synchronous", "FULL")?;
+    let synchronous = if is_planted(Bug::RelaySkipsFsync) { "OFF" } else { "FULL" };
+    conn.pragma_update(None, "synchronous", synchronous)?;
     // Without it SQLite parses a statement anew for each value that is bound beside a partial index.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "cache_size", -limits::PAGE_CACHE_KIB)?;

@@ -2,7 +2,7 @@
 
 use motet_proto::payload::{Payload, Preview};
 use motet_proto::session::{OutboxBatch, OutboxItem};
-use motet_proto::{Entry, Kind, SpaceId, envelope, limits as proto};
+use motet_proto::{Entry, Kind, SpaceId, envelope, limits as proto, planted};
 
 use super::Core;
 use crate::doc::Fields;
@@ -19,9 +19,10 @@ impl Core {
     pub(crate) fn next_batch(&mut self, tx: Tx<'_>, remote: i64, after: i64) -> store::Result<OutboxBatch> {
         let mut batch = OutboxBatch::default();
         let mut bytes = 0;
-        let rows = tx.sendable(remote, after, proto::PUSH_BATCH_ENTRIES)?;
+        let most = planted::batch(proto::PUSH_BATCH_ENTRIES);
+        let rows = tx.sendable(remote, after, most)?;
         // What is dropped or parked on the way makes room for rows that were not even looked at.
-        batch.more = rows.len() == proto::PUSH_BATCH_ENTRIES;
+        batch.more = rows.len() == most;
         for row in rows {
             if bytes >= proto::PUSH_BATCH_BYTES {
                 batch.more = true;

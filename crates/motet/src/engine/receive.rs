@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use motet_proto::planted::{Bug, is_planted};
 use motet_proto::session::StoredReceipt;
 use motet_proto::{DocumentId, Position};
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,9 @@ impl Core {
         self.catch_up_all(tx)?;
         let now = self.shared.now_ms();
         let mut received = Received::default();
+        if is_planted(Bug::BadEntryFailsBatch) && !incoming.bad.is_empty() {
+            return Err(StorageError::Damaged("an entry cannot be read".into()));
+        }
         self.set_bad_aside(tx, remote, &incoming.bad, &mut received, now)?;
         let devices: BTreeMap<_, _> = incoming.groups.iter().flat_map(|group| &group.devices).collect();
         devices.into_iter().try_for_each(|(device, name)| tx.put_device(*device, name))?;
@@ -171,7 +175,10 @@ impl Core {
         let before = loaded.document.heads();
         let set_aside = tx.set_aside_of(group.key)?;
         // What waits was parsed before it was set aside.
-        let waiting = set_aside.iter().filter_map(|item| item.waiting.as_ref());
+        let waiting = set_aside
+            .iter()
+            .filter(|_| !is_planted(Bug::WaitingIsForgotten))
+            .filter_map(|item| item.waiting.as_ref());
         let mut changes: Vec<_> =
             waiting.flat_map(|bytes| split_changes(bytes).unwrap_or_default()).collect();
         for part in parts {
@@ -240,7 +247,7 @@ impl Core {
         let commit = Commit {
             changes: &outcome.applied,
             origin: Some(remote),
-            stale: true,
+            stale: !is_planted(Bug::ProjectionIsForgotten),
             local: false,
             automatic: false,
             kind,

@@ -28,20 +28,6 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
-/// What tells a file from a copy of it, as far as the system says: where it lies on the disk, and when it was created.
-pub(crate) fn file_identity(path: &Path) -> Option<String> {
-    let meta = std::fs::metadata(path).ok()?;
-    let created = meta.created().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-    #[cfg(unix)]
-    let place = Some(std::os::unix::fs::MetadataExt::ino(&meta));
-    #[cfg(not(unix))]
-    let place: Option<u64> = None;
-    if place.is_none() && created.is_none() {
-        return None;
-    }
-    Some(format!("{place:?} {created:?}"))
-}
-
 /// Opens one more connection to a file that [`open`] has prepared.
 pub(super) fn open_reader(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -1,5 +1,6 @@
 //! The outbox: what a remote does not hold yet.
 
+use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind};
 use rusqlite::{OptionalExtension, params};
 
@@ -49,6 +50,12 @@ impl Tx<'_> {
         first_change: i64,
         now: i64,
     ) -> Result<bool> {
+        let frozen = "SELECT 1 FROM outbox WHERE remote = ? AND document = ? AND entry IS NOT NULL";
+        if is_planted(Bug::EditJoinsFrozenRow)
+            && self.conn.prepare_cached(frozen)?.exists([remote, document])?
+        {
+            return Ok(false);
+        }
         let sql = "INSERT INTO outbox (remote, document, op, since, first_change) VALUES (?, ?, ?, ?, ?)
                    ON CONFLICT (remote, document) WHERE entry IS NULL DO NOTHING";
         let added = self.conn.prepare_cached(sql)?.execute(params![
@@ -173,6 +180,9 @@ impl Tx<'_> {
         let sql = "DELETE FROM outbox WHERE id = ? RETURNING document";
         let document = self.conn.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?;
         if let Some(document) = document {
+            if is_planted(Bug::ReceiptSettlesDocument) {
+                self.conn.execute("DELETE FROM outbox WHERE document = ?", [document])?;
+            }
             self.mark_synced(document, now)?;
             self.sweep_purged_after_receipt(document)?;
         }

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use motet_proto::planted::{Bug, is_planted};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -89,22 +90,25 @@ impl<E: Engine> Writer<E> {
         engine: E,
         is_heard: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Result<Self> {
-        let behind = engine.is_behind();
-        let worker = Worker { conn, engine, synchronous: Durability::Full, data_version: None };
-        let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue { jobs: VecDeque::new(), waiting: 0, closed: false }),
-            work: Condvar::new(),
-            room: Condvar::new(),
-            worker: Mutex::new(worker),
-            behind: AtomicBool::new(behind),
-            is_heard: Box::new(is_heard),
-        });
+        let shared = Arc::new(Shared::new(conn, engine, is_heard));
         let served = shared.clone();
         let thread = std::thread::Builder::new()
             .name("motet-writer".into())
             .spawn(move || served.serve())
             .map_err(|e| StorageError::Io(e.to_string()))?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// A writer without a thread: each write runs where it is handed over, and nothing else does. What nobody waits for is done by
+    /// [`catch_up`](Self::catch_up).
+    pub(crate) fn unattended(conn: Connection, engine: E) -> Self {
+        Self { shared: Arc::new(Shared::new(conn, engine, || false)), thread: None }
+    }
+
+    /// Does what no caller waits for.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn catch_up(&self) -> Result<()> {
+        self.run(Durability::Normal, |tx, engine| engine.catch_up(tx))
     }
 
     /// Hands a write over. It runs in the next transaction, alone or with others; the ticket resolves when that
@@ -119,7 +123,12 @@ impl<E: Engine> Writer<E> {
         F: From<StorageError> + Send + 'static,
     {
         let ticket = self.enqueue(durability, write);
-        self.shared.work.notify_one();
+        match &self.thread {
+            Some(_) => self.shared.work.notify_one(),
+            None => {
+                self.shared.run_group(&mut self.shared.worker.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+        }
         ticket
     }
 
@@ -199,6 +208,19 @@ impl<E: Engine> Drop for Writer<E> {
 }
 
 impl<E: Engine> Shared<E> {
+    fn new(conn: Connection, engine: E, is_heard: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        let behind = AtomicBool::new(engine.is_behind());
+        let worker = Worker { conn, engine, synchronous: Durability::Full, data_version: None };
+        Self {
+            queue: Mutex::new(Queue { jobs: VecDeque::new(), waiting: 0, closed: false }),
+            work: Condvar::new(),
+            room: Condvar::new(),
+            worker: Mutex::new(worker),
+            behind,
+            is_heard: Box::new(is_heard),
+        }
+    }
+
     /// The writer thread: runs what waits until the writer is dropped and nothing waits any more.
     fn serve(&self) {
         loop {
@@ -347,7 +369,8 @@ struct Worker<E> {
 
 impl<E: Engine> Worker<E> {
     fn transaction(&mut self, group: &mut [Box<dyn Job<E>>]) -> Result<()> {
-        let full = group.iter().any(|job| job.durability() == Durability::Full);
+        let full = group.iter().any(|job| job.durability() == Durability::Full)
+            && !is_planted(Bug::DeviceSkipsFsync);
         self.set_synchronous(if full { Durability::Full } else { Durability::Normal })?;
         self.execute("BEGIN IMMEDIATE")?;
         let outcome =
@@ -362,7 +385,8 @@ impl<E: Engine> Worker<E> {
     /// Runs the writes; false if there is nothing to commit.
     fn run_all(&mut self, group: &mut [Box<dyn Job<E>>]) -> Result<bool> {
         let version = self.data_version()?;
-        let foreign = self.data_version.replace(version).is_none_or(|before| before != version);
+        let foreign = self.data_version.replace(version).is_none_or(|before| before != version)
+            && !is_planted(Bug::ForeignWritesUnseen);
         let tx = Tx { conn: &self.conn };
         self.engine.begin(tx, foreign)?;
         if let [job] = group {

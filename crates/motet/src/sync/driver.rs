@@ -16,10 +16,10 @@ use super::{Conditions, Relay, SyncMode, SyncPolicy, SyncSummary, TokenRequest};
 use crate::engine::{Received, merge_all, prepare};
 use crate::error::SyncError;
 use crate::limits;
+use crate::machine;
 use crate::replica::Local;
 use crate::status::{LastError, Link};
 use crate::store::{Durability, RoundRow, StorageError};
-use crate::time;
 
 /// What the replica asks of its sync task.
 pub(super) enum Command {
@@ -476,7 +476,7 @@ impl Driver {
             return;
         }
         running.was_idle = true;
-        let now = time::now_ms();
+        let now = self.local.shared.now_ms();
         board.set_synced(now);
         if now - self.synced_kept_at >= limits::SYNCED_AT_KEPT_EVERY.as_millis() as i64 {
             self.synced_kept_at = now;
@@ -501,7 +501,7 @@ impl Driver {
             id,
             reply,
             started: Instant::now(),
-            started_at: time::now_ms(),
+            started_at: self.local.shared.now_ms(),
             attempts: 0,
         });
     }
@@ -551,7 +551,7 @@ impl Driver {
         self.keep_traffic();
         let duration = round.started.elapsed().as_millis();
         let summary = SyncSummary { duration_ms: duration as u64, ..std::mem::take(&mut self.tally) };
-        let now = time::now_ms();
+        let now = self.local.shared.now_ms();
         let row = RoundRow {
             remote: self.remote,
             started_at: round.started_at,
@@ -568,7 +568,11 @@ impl Driver {
     /// Tells those who wait, and keeps the error for the status. A round whose connection broke is tried again.
     async fn note_failure(&mut self, error: &SyncError, reached: bool) {
         tracing::info!(code = error.code(), %error, "the sync session ended");
-        let last = LastError { code: error.code().into(), message: error.to_string(), at: time::now_ms() };
+        let last = LastError {
+            code: error.code().into(),
+            message: error.to_string(),
+            at: self.local.shared.now_ms(),
+        };
         let json = serde_json::to_string(&last).unwrap_or_default();
         let remote = self.remote;
         self.local.shared.board.set_error(last);
@@ -602,10 +606,9 @@ async fn prepare_entries(
 fn retry_delay(failures: usize) -> Duration {
     let last = limits::RETRY_DELAYS.len() - 1;
     let base = limits::RETRY_DELAYS[(failures.max(1) - 1).min(last)];
-    let mut random = [0];
     // Without randomness devices come back in step, which is no reason not to come back.
-    _ = getrandom::fill(&mut random);
-    base + base.mul_f64(f64::from(random[0]) / 255.0 / 4.0)
+    let [random] = machine::random().unwrap_or_default();
+    base + base.mul_f64(f64::from(random) / 255.0 / 4.0)
 }
 
 fn end_error(reason: EndReason) -> SyncError {

@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 
 use motet_proto::entry::EntryError;
 use motet_proto::message::{Outcome, Rejection};
+use motet_proto::planted::{Bug, is_planted};
 use motet_proto::position::TAG_LEN;
 use motet_proto::session::AppendOutcome;
 use motet_proto::{Entry, Position};
@@ -107,7 +108,9 @@ fn run(conn: &Connection, pushes: &Receiver<Push>, queued: &AtomicUsize) {
             Err(error) => {
                 tracing::error!(code = error.code(), %error, "appending failed");
                 // Heads in memory may be ahead of the file now.
-                logs.clear();
+                if !is_planted(Bug::HeadsKeptAfterFailure) {
+                    logs.clear();
+                }
                 replies.into_iter().for_each(|reply| _ = reply.send(Err(error.clone())));
             }
         }
@@ -119,12 +122,18 @@ fn commit(
     work: Vec<(LogId, Vec<Entry>)>,
     logs: &mut HashMap<LogId, Log>,
 ) -> Result<Vec<Appended>, StoreError> {
+    if is_planted(Bug::AckBeforeCommit) && !conn.is_autocommit() {
+        conn.prepare_cached("COMMIT")?.execute([])?;
+    }
     conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     let outcome = work
         .into_iter()
         .map(|(log, entries)| append(conn, log, entries, logs))
         .collect::<Result<Vec<_>, _>>()
-        .and_then(|done| Ok(conn.prepare_cached("COMMIT")?.execute([]).map(|_| done)?));
+        .and_then(|done| match is_planted(Bug::AckBeforeCommit) {
+            true => Ok(done),
+            false => Ok(conn.prepare_cached("COMMIT")?.execute([]).map(|_| done)?),
+        });
     if outcome.is_err() && !conn.is_autocommit() {
         // The error that led here is what the sessions are told.
         _ = conn.execute_batch("ROLLBACK");
@@ -191,7 +200,10 @@ fn append(
 
 /// Takes `seq` for an entry, unless the log holds the entry already; then its sequence number.
 fn claim(conn: &Connection, log: i64, entry: &Entry, seq: u64) -> Result<Option<u64>, StoreError> {
-    let sql = "INSERT INTO entry_id (space, entry, seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
+    let sql = match is_planted(Bug::NoDuplicatesDropped) {
+        true => "INSERT OR REPLACE INTO entry_id (space, entry, seq) VALUES (?, ?, ?)",
+        false => "INSERT INTO entry_id (space, entry, seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+    };
     if conn.prepare_cached(sql)?.execute(params![log, entry.id.as_bytes(), seq as i64])? > 0 {
         return Ok(None);
     }

@@ -1,0 +1,76 @@
+//! What the library takes from the machine it runs on: randomness, cores, and what tells a file from its copy. A simulation
+//! puts its own in their place, for the thread it runs on.
+
+use std::path::Path;
+
+/// Fills `bytes` with randomness.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
+    let mut bytes = [0; N];
+    #[cfg(feature = "simulation")]
+    if simulated::fill(&mut bytes) {
+        return Ok(bytes);
+    }
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Threads that work at the same time. In a simulation one: there the order of things is part of the seed.
+pub(crate) fn cores() -> usize {
+    if is_simulated() { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) }
+}
+
+/// True if nothing may happen behind the caller's back.
+pub(crate) fn is_simulated() -> bool {
+    #[cfg(feature = "simulation")]
+    return simulated::is_on();
+    #[cfg(not(feature = "simulation"))]
+    false
+}
+
+/// What tells a file from a copy of it, as far as the system says: where it lies on the disk, and when it was created.
+pub(crate) fn file_identity(path: &Path) -> Option<String> {
+    #[cfg(feature = "simulation")]
+    if is_simulated() {
+        return path.parent().map(|disk| disk.display().to_string());
+    }
+    let meta = std::fs::metadata(path).ok()?;
+    let created = meta.created().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    #[cfg(unix)]
+    let place = Some(std::os::unix::fs::MetadataExt::ino(&meta));
+    #[cfg(not(unix))]
+    let place: Option<u64> = None;
+    if place.is_none() && created.is_none() {
+        return None;
+    }
+    Some(format!("{place:?} {created:?}"))
+}
+
+/// The machine of a simulation.
+#[cfg(feature = "simulation")]
+pub(crate) mod simulated {
+    use std::cell::Cell;
+
+    thread_local! {
+        static SEED: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    /// From now on this thread draws from `seed`; `None`: it is on the real machine again.
+    pub(crate) fn set(seed: Option<u64>) {
+        SEED.set(seed);
+    }
+
+    pub(super) fn is_on() -> bool {
+        SEED.get().is_some()
+    }
+
+    /// Fills from the seed; false on the real machine.
+    pub(super) fn fill(bytes: &mut [u8]) -> bool {
+        let Some(mut seed) = SEED.get() else { return false };
+        for byte in bytes {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = (seed >> 56) as u8;
+        }
+        SEED.set(Some(seed));
+        true
+    }
+}

@@ -1,0 +1,261 @@
+//! The sync task of a replica, taken apart into single steps, for a simulation that decides itself what happens when.
+//!
+//! What is done to the store is what the [driver](crate::sync) does, by the same functions; only sockets, timers and threads
+//! are missing. For the project's own tests: nothing here is stable.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use motet_proto::session::{ClientEffect, ClientSession, StoredReceipt};
+use motet_proto::{Entry, Message, Position, SpaceId};
+
+use crate::engine::{Incoming, merge_all, prepare};
+use crate::machine;
+use crate::replica::{Local, Replica};
+use crate::store::{Durability, StorageError};
+
+/// From now on this thread draws its randomness from `seed`, and replicas that it opens do nothing on their own.
+pub fn begin(seed: u64) {
+    machine::simulated::set(Some(seed));
+}
+
+/// This thread is on the real machine again.
+pub fn end() {
+    machine::simulated::set(None);
+}
+
+/// Does what a replica leaves for later: brings projections and the full-text index up to date.
+///
+/// # Errors
+/// As the disk has them.
+pub fn catch_up(replica: &Replica) -> Result<(), StorageError> {
+    replica.local().writer.catch_up()
+}
+
+/// One session of a replica with a relay.
+pub struct Session {
+    local: Arc<Local>,
+    remote: i64,
+    session: ClientSession,
+    /// The outbox is to be read after this row.
+    loading: Option<i64>,
+    applying: VecDeque<Applying>,
+    /// Documents may be shown that are not merged.
+    unmerged: bool,
+    almost_done: Vec<u64>,
+    outgoing: VecDeque<Message>,
+    done: Vec<u64>,
+    ended: Option<String>,
+}
+
+/// A batch on its way into the store.
+enum Applying {
+    Arrived(Vec<Entry>, Vec<StoredReceipt>, Option<Position>),
+    Prepared(Incoming, Vec<StoredReceipt>, Option<Position>),
+}
+
+impl Session {
+    /// Begins a session with the relay at `url`.
+    ///
+    /// # Errors
+    /// As the disk has them.
+    pub fn begin(replica: &Replica, url: &str, live: bool, now: Duration) -> Result<Self, StorageError> {
+        let local = replica.local().clone();
+        let (url, at) = (url.to_owned(), local.shared.now_ms());
+        let (remote, (position, reseeding)) = local.writer.run(Durability::Full, move |tx, core| {
+            let remote = core.use_remote(tx, &url, at)?;
+            Ok::<_, StorageError>((remote, core.begin_session(tx, remote)?))
+        })?;
+        let (device, agent) = (local.shared.device, "motet/simulated".to_owned());
+        let session = ClientSession::new(device, SpaceId::DEFAULT, agent, position, reseeding, live, now);
+        let mut begun = Self {
+            local,
+            remote,
+            session,
+            loading: None,
+            applying: VecDeque::new(),
+            unmerged: true,
+            almost_done: Vec::new(),
+            outgoing: VecDeque::new(),
+            done: Vec::new(),
+            ended: None,
+        };
+        begun.carry_out(now)?;
+        Ok(begun)
+    }
+
+    /// Asks for a full round.
+    ///
+    /// # Errors
+    /// As the disk has them; the session is to be dropped then.
+    pub fn request_round(&mut self, round: u64, now: Duration) -> Result<(), StorageError> {
+        self.session.request_round(round, now);
+        self.carry_out(now)
+    }
+
+    /// A message has arrived.
+    ///
+    /// # Errors
+    /// As the disk has them; the session is to be dropped then.
+    pub fn take(&mut self, message: Message, now: Duration) -> Result<(), StorageError> {
+        self.session.handle_message(message, now);
+        self.carry_out(now)
+    }
+
+    /// The app has written.
+    ///
+    /// # Errors
+    /// As the disk has them; the session is to be dropped then.
+    pub fn outbox_changed(&mut self, now: Duration) -> Result<(), StorageError> {
+        self.session.handle_outbox_changed(now);
+        self.carry_out(now)
+    }
+
+    /// Time has passed.
+    ///
+    /// # Errors
+    /// As the disk has them; the session is to be dropped then.
+    pub fn pass_time(&mut self, now: Duration) -> Result<(), StorageError> {
+        self.session.handle_timeout(now);
+        self.carry_out(now)
+    }
+
+    /// Does one of the things that are under way in the store; `choice` says which. False if there is none.
+    ///
+    /// # Errors
+    /// As the disk has them; the session is to be dropped then.
+    pub fn work(&mut self, choice: u64, now: Duration) -> Result<bool, StorageError> {
+        let is_read = self.session.is_idle() || !self.almost_done.is_empty();
+        let merges = self.unmerged && is_read && self.applying.is_empty();
+        let mut choices = Vec::new();
+        choices.extend(self.loading.map(|_| Work::Load));
+        choices.extend(self.applying.front().map(|_| Work::Apply));
+        choices.extend(
+            self.applying.iter().any(|a| matches!(a, Applying::Arrived(..))).then_some(Work::Prepare),
+        );
+        choices.extend(merges.then_some(Work::Merge));
+        if choices.is_empty() {
+            return Ok(false);
+        }
+        match choices[(choice % choices.len() as u64) as usize] {
+            Work::Load => self.load(now)?,
+            Work::Prepare => self.prepare_next()?,
+            Work::Apply => self.apply(now)?,
+            Work::Merge => {
+                self.unmerged = false;
+                merge_all(&self.local.readers, &self.local.writer, &self.local.shared)?;
+            }
+        }
+        self.carry_out(now)?;
+        Ok(true)
+    }
+
+    /// The next message to send.
+    pub fn poll_message(&mut self) -> Option<Message> {
+        self.outgoing.pop_front()
+    }
+
+    /// A round that is complete.
+    pub fn poll_done(&mut self) -> Option<u64> {
+        self.done.pop()
+    }
+
+    /// Why the session is over, if it is.
+    pub fn ended(&self) -> Option<&str> {
+        self.ended.as_deref()
+    }
+
+    /// When [`pass_time`](Self::pass_time) is due.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.session.poll_timeout()
+    }
+
+    /// More messages would only pile up.
+    pub fn is_saturated(&self) -> bool {
+        self.session.is_saturated()
+    }
+
+    /// Nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.session.is_idle() && !self.unmerged && self.applying.is_empty() && self.loading.is_none()
+    }
+
+    fn load(&mut self, now: Duration) -> Result<(), StorageError> {
+        let (remote, after) = (self.remote, self.loading.take().unwrap_or_default());
+        let load =
+            self.local.writer.run(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after));
+        self.session.handle_outbox(load?, now);
+        Ok(())
+    }
+
+    fn prepare_next(&mut self) -> Result<(), StorageError> {
+        for applying in &mut self.applying {
+            let Applying::Arrived(entries, receipts, position) = applying else { continue };
+            let keys: Vec<_> = entries.iter().map(|entry| entry.document).collect();
+            let known = self.local.readers.read(|tx| tx.known_documents(&keys))?;
+            let schemas = self.local.shared.schemas();
+            let incoming = prepare(std::mem::take(entries), &schemas, |key| !known.contains(&key));
+            *applying = Applying::Prepared(incoming, std::mem::take(receipts), *position);
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, now: Duration) -> Result<(), StorageError> {
+        let remote = self.remote;
+        let (incoming, receipts, position) = match self.applying.pop_front() {
+            // A few are merged in the transaction at once.
+            Some(Applying::Arrived(entries, receipts, position)) => {
+                (prepare(entries, &self.local.shared.schemas(), |_| false), receipts, position)
+            }
+            Some(Applying::Prepared(incoming, receipts, position)) => (incoming, receipts, position),
+            None => return Ok(()),
+        };
+        let received = self.local.writer.run(Durability::Normal, move |tx, core| {
+            core.receive(tx, remote, incoming, &receipts, position)
+        })?;
+        self.unmerged |= received.unmerged;
+        self.session.handle_applied(received.folded > 0, now);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, now: Duration) -> Result<(), StorageError> {
+        let remote = self.remote;
+        while let Some(effect) = self.session.poll_effect() {
+            match effect {
+                ClientEffect::Send(message) => self.outgoing.push_back(message),
+                ClientEffect::LoadOutbox { after_row } => self.loading = Some(after_row),
+                ClientEffect::Apply { entries, receipts, position, .. } => {
+                    self.applying.push_back(Applying::Arrived(entries, receipts, position));
+                }
+                ClientEffect::ResetPosition => {
+                    self.local
+                        .writer
+                        .run(Durability::Full, move |tx, core| core.reset_position(tx, remote))?;
+                    self.session.handle_position_reset(now);
+                }
+                ClientEffect::Reseed => {
+                    self.local
+                        .writer
+                        .run(Durability::Full, move |tx, core| core.finish_reseed(tx, remote))?;
+                    self.session.handle_reseeded(now);
+                }
+                ClientEffect::RoundDone { round } => self.almost_done.push(round),
+                ClientEffect::End(reason) => self.ended = Some(reason.to_string()),
+            }
+        }
+        if !self.unmerged {
+            self.done.append(&mut self.almost_done);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Load,
+    Prepare,
+    Apply,
+    Merge,
+}

@@ -1,0 +1,229 @@
+//! The relay: its sessions and its store, with what is under way between them laid open.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::LazyLock;
+
+use motet_proto::message::ErrorCode;
+use motet_proto::session::{CommittedRun, ReadOutcome, RelayEffect, RelaySession};
+use motet_proto::{Entry, EntryId, Message, Position, SpaceId, message::Outcome};
+use motet_relay::store::sqlite::SqliteStore;
+use motet_relay::store::{LogId, LogStore, StoreError};
+use tokio::runtime::Runtime;
+
+use super::disk::Disk;
+use super::vfs::Mount;
+
+/// The store has threads of its own; each call is waited for, so that there is one order of things.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap());
+
+/// Entries that are handed round with a run; larger runs are read from the log.
+const RUN_ENTRIES: usize = 3;
+
+pub(super) struct SimRelay {
+    pub(super) disk: Disk,
+    mount: String,
+    open: Option<(SqliteStore, Mount)>,
+    sessions: BTreeMap<u64, Served>,
+    next: u64,
+    /// What devices were told is durable.
+    pub(super) acknowledged: BTreeMap<String, BTreeSet<EntryId>>,
+}
+
+struct Served {
+    account: String,
+    session: RelaySession,
+    /// Work for the store: appends keep their order, the read goes its own way.
+    appends: VecDeque<(u32, Vec<Entry>)>,
+    read: Option<Option<Position>>,
+    runs: VecDeque<CommittedRun>,
+    outgoing: VecDeque<Message>,
+    closed: bool,
+}
+
+impl SimRelay {
+    pub(super) fn new(mount: String) -> Self {
+        let mut relay = Self {
+            disk: Disk::default(),
+            mount,
+            open: None,
+            sessions: BTreeMap::new(),
+            next: 1,
+            acknowledged: BTreeMap::new(),
+        };
+        relay.start().unwrap();
+        relay
+    }
+
+    /// Opens the store; false if the disk does not let it.
+    pub(super) fn start(&mut self) -> Result<(), StoreError> {
+        let mount = Mount::new(&self.mount, &self.disk);
+        let store = SqliteStore::open_file(&mount.path("relay.db"))?;
+        self.open = Some((store, mount));
+        Ok(())
+    }
+
+    /// The process ends; its sessions are gone with it.
+    pub(super) fn stop(&mut self) {
+        self.open = None;
+        self.sessions.clear();
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.open.is_some() && !self.disk.is_dead()
+    }
+
+    /// A device has connected, authenticated as `account`.
+    pub(super) fn accept(&mut self, account: &str) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        let served = Served {
+            account: account.to_owned(),
+            session: RelaySession::new(id, "simulated".into()),
+            appends: VecDeque::new(),
+            read: None,
+            runs: VecDeque::new(),
+            outgoing: VecDeque::new(),
+            closed: false,
+        };
+        self.sessions.insert(id, served);
+        id
+    }
+
+    /// The connection is gone. What was handed to the store is done all the same.
+    pub(super) fn drop_session(&mut self, id: u64) {
+        while self.sessions.get(&id).is_some_and(|served| !served.appends.is_empty()) && self.is_up() {
+            self.append(id);
+        }
+        self.sessions.remove(&id);
+    }
+
+    pub(super) fn is_open(&self, id: u64) -> bool {
+        self.sessions.get(&id).is_some_and(|served| !served.closed || !served.outgoing.is_empty())
+    }
+
+    /// Bytes have arrived.
+    pub(super) fn take(&mut self, id: u64, frame: &[u8]) {
+        let Some(served) = self.sessions.get_mut(&id).filter(|served| !served.closed) else { return };
+        match motet_proto::frame::decode(frame) {
+            Ok(message) => served.session.handle_message(message),
+            Err(error) => served.session.handle_bad_frame(error.to_string()),
+        }
+        self.carry_out(id);
+    }
+
+    /// True if the session takes no more for now.
+    pub(super) fn is_saturated(&self, id: u64) -> bool {
+        self.sessions.get(&id).is_some_and(|served| served.session.is_saturated())
+    }
+
+    /// The next message for a device.
+    pub(super) fn poll_message(&mut self, id: u64) -> Option<Message> {
+        self.sessions.get_mut(&id)?.outgoing.pop_front()
+    }
+
+    pub(super) fn is_busy(&self, id: u64) -> bool {
+        self.sessions.get(&id).is_some_and(|served| {
+            !served.appends.is_empty() || served.read.is_some() || !served.runs.is_empty()
+        })
+    }
+
+    /// Does one of the things that wait; false if nothing does. `lag`: the session was too slow for the hub.
+    pub(super) fn work(&mut self, id: u64, choice: u64, lag: bool) -> bool {
+        let Some(served) = self.sessions.get_mut(&id) else { return false };
+        let mut choices = Vec::new();
+        choices.extend((!served.appends.is_empty()).then_some(0));
+        choices.extend(served.read.is_some().then_some(1));
+        choices.extend((!served.runs.is_empty()).then_some(2));
+        if choices.is_empty() {
+            return false;
+        }
+        match choices[(choice % choices.len() as u64) as usize] {
+            0 => self.append(id),
+            1 => self.read(id),
+            _ if lag => {
+                served.runs.clear();
+                served.session.handle_lagged();
+            }
+            _ => {
+                if let Some(run) = served.runs.pop_front() {
+                    served.session.handle_committed(&run);
+                }
+            }
+        }
+        self.carry_out(id);
+        true
+    }
+
+    /// The whole log of an account, in order.
+    pub(super) fn log(&self, account: &str) -> Result<Vec<(u64, Entry)>, StoreError> {
+        let Some((store, _)) = &self.open else { return Err(StoreError::Closed) };
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let log = log_id(account);
+            let ReadOutcome::Page { entries, position, head } = RUNTIME.block_on(store.read(&log, after))?
+            else {
+                return Err(StoreError::Unusable("its own position is refused".into()));
+            };
+            all.extend(entries);
+            if position.seq >= head {
+                return Ok(all);
+            }
+            after = Some(position);
+        }
+    }
+
+    fn append(&mut self, id: u64) {
+        let Some(served) = self.sessions.get_mut(&id) else { return };
+        let (Some((store, _)), Some((push, entries))) = (&self.open, served.appends.pop_front()) else {
+            return;
+        };
+        let ids: Vec<_> = entries.iter().map(|entry| entry.id).collect();
+        let account = served.account.clone();
+        let appended = match RUNTIME.block_on(store.append(log_id(&account), entries)) {
+            Ok(appended) => appended,
+            Err(error) => return served.session.handle_failure(ErrorCode::Internal, &error.to_string()),
+        };
+        let stored = ids.iter().zip(&appended.outcome.outcomes);
+        let stored = stored.filter(|(_, outcome)| matches!(outcome, Outcome::Stored(_))).map(|(id, _)| *id);
+        self.acknowledged.entry(account.clone()).or_default().extend(stored);
+        if let Some((first, position)) = appended.outcome.appended {
+            let entries = (appended.fresh.len() <= RUN_ENTRIES).then(|| appended.fresh.into());
+            let run = CommittedRun { origin: id, first, position, entries };
+            let others = self.sessions.values_mut().filter(|other| other.account == account);
+            others.for_each(|other| other.runs.push_back(run.clone()));
+        }
+        if let Some(served) = self.sessions.get_mut(&id) {
+            served.session.handle_appended(push, appended.outcome);
+        }
+    }
+
+    fn read(&mut self, id: u64) {
+        let Some(served) = self.sessions.get_mut(&id) else { return };
+        let (Some((store, _)), Some(after)) = (&self.open, served.read.take()) else { return };
+        match RUNTIME.block_on(store.read(&log_id(&served.account), after)) {
+            Ok(outcome) => served.session.handle_read(outcome),
+            Err(error) => served.session.handle_failure(ErrorCode::Internal, &error.to_string()),
+        }
+    }
+
+    fn carry_out(&mut self, id: u64) {
+        let (Some(served), Some((store, _))) = (self.sessions.get_mut(&id), &self.open) else { return };
+        while let Some(effect) = served.session.poll_effect() {
+            match effect {
+                RelayEffect::Send(message) => served.outgoing.push_back(message),
+                RelayEffect::Open { .. } => match RUNTIME.block_on(store.head(&log_id(&served.account))) {
+                    Ok(head) => served.session.handle_opened(head),
+                    Err(error) => served.session.handle_failure(ErrorCode::Internal, &error.to_string()),
+                },
+                RelayEffect::Append { push, entries } => served.appends.push_back((push, entries)),
+                RelayEffect::Read { after } => served.read = Some(after),
+                RelayEffect::Close => served.closed = true,
+            }
+        }
+    }
+}
+
+fn log_id(account: &str) -> LogId {
+    LogId { account: account.to_owned(), space: SpaceId::DEFAULT }
+}
