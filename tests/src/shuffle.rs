@@ -66,7 +66,7 @@ async fn serve(log: Arc<Mutex<Log>>, mut socket: WebSocket) {
             Message::Push(push) => {
                 let mut log = log.lock().unwrap();
                 let outcomes = push.entries.into_iter().map(|entry| log.add(device, entry)).collect();
-                Message::Receipt(Receipt { id: push.id, outcomes, position: None })
+                Message::Receipt(Receipt { id: push.id, outcomes, position: None, after: 0 })
             }
             Message::Pull(pull) => Message::Page(log.lock().unwrap().page(device, pull.id)),
             Message::Ping(ping) => Message::Pong(ping),
@@ -85,7 +85,8 @@ impl Log {
             self.entries.len() - 1
         });
         self.given.entry(device).or_default().0.push(at);
-        Outcome::Stored(at as u64 + 1)
+        // Positions of this log say nothing about its entries.
+        Outcome::Stored(0)
     }
 
     fn page(&mut self, device: DeviceId, id: u32) -> Page {
@@ -105,7 +106,7 @@ impl Log {
         let entries = chosen.iter().map(|at| self.entries[*at].clone()).collect();
         self.given.insert(device, (given, answers + 1));
         let position = Position { seq: answers + 1, tag: [7; 16] };
-        Page { id: Some(id), entries, position, more: false, head: answers + 1 }
+        Page { id: Some(id), entries, position, more: false, head: answers + 1, after: answers }
     }
 
     fn below(&mut self, n: u64) -> u64 {

@@ -95,6 +95,9 @@ pub struct Receipt {
     /// The device's new position, if it held everything before the entries of this push.
     #[n(2)]
     pub position: Option<Position>,
+    /// With a position: the sequence number up to which it held everything.
+    #[n(3)]
+    pub after: u64,
 }
 
 /// What became of one entry.
@@ -160,6 +163,9 @@ pub struct Page {
     /// Sequence number of the last entry of the log, for progress.
     #[n(4)]
     pub head: u64,
+    /// Sequence number that this page follows: a device that has not read up to there has missed something.
+    #[n(5)]
+    pub after: u64,
 }
 
 /// A pull's position is not a place of this log: restored from a backup, wiped, or another log.

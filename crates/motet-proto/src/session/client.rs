@@ -129,6 +129,11 @@ pub struct ClientSession {
     in_flight: VecDeque<(u32, Vec<i64>)>,
 
     inbox: VecDeque<Inbound>,
+    /// Answers to pushes that are not settled yet. They are only together with a position that lies behind what was pushed: then,
+    /// whatever log is found later, either it holds that or it refuses the position.
+    held: Vec<Held>,
+    /// Sequence number up to which a position is kept or handed out.
+    reached: u64,
     applying: VecDeque<Applying>,
 
     rounds: Vec<Round>,
@@ -145,18 +150,20 @@ enum State {
     Ended,
 }
 
+/// `finishes_pull`: which pull this page brought to the end of the log.
 #[derive(Debug)]
-enum Inbound {
-    /// `finishes_pull`: which pull this page brought to the end of the log.
-    Page {
-        page: Page,
-        finishes_pull: Option<u64>,
-    },
-    Receipt {
-        push: u32,
-        receipts: Vec<StoredReceipt>,
-        position: Option<Position>,
-    },
+struct Inbound {
+    page: Page,
+    finishes_pull: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Held {
+    push: u32,
+    receipts: Vec<StoredReceipt>,
+    /// The last sequence number that it speaks of.
+    last: u64,
+    position: Option<Position>,
 }
 
 /// What an apply settles once it is done.
@@ -217,6 +224,8 @@ impl ClientSession {
             loads_begun: 0,
             in_flight: VecDeque::new(),
             inbox: VecDeque::new(),
+            held: Vec::new(),
+            reached: position.map_or(0, |position| position.seq),
             applying: VecDeque::new(),
             rounds: Vec::new(),
             effects: VecDeque::from([ClientEffect::Send(Message::Hello(hello))]),
@@ -256,6 +265,7 @@ impl ClientSession {
             && !self.loading
             && self.in_flight.is_empty()
             && self.inbox.is_empty()
+            && self.held.is_empty()
             && self.applying.is_empty()
     }
 
@@ -349,6 +359,7 @@ impl ClientSession {
         self.reseeding = true;
         self.position = None;
         self.handed_out = None;
+        self.reached = 0;
         self.want_pull = true;
         self.pump(now);
     }
@@ -417,9 +428,12 @@ impl ClientSession {
             }
             Some(_) => return self.end(EndReason::Protocol("a page for no pull")),
         };
+        if page.after > self.position.map_or(0, |position| position.seq) {
+            return self.end(EndReason::Protocol("it left out a part of the log"));
+        }
         self.confirmed |= !self.reseeding;
         self.position = Some(page.position);
-        self.inbox.push_back(Inbound::Page { page, finishes_pull });
+        self.inbox.push_back(Inbound { page, finishes_pull });
     }
 
     fn handle_receipt(&mut self, receipt: Receipt) {
@@ -429,6 +443,11 @@ impl ClientSession {
         if rows.len() != receipt.outcomes.len() || self.is_answered(*push) {
             return self.end(EndReason::Protocol("a receipt that does not fit its push"));
         }
+        let last = receipt.outcomes.iter().map(|outcome| match outcome {
+            Outcome::Stored(seq) => *seq,
+            Outcome::Rejected(..) => 0,
+        });
+        let last = last.max().unwrap_or(0);
         let settled = match self.in_flight.front() {
             Some((_, oldest)) if is_planted(Bug::ReceiptOfAnotherPush) && oldest.len() == rows.len() => {
                 oldest
@@ -447,10 +466,13 @@ impl ClientSession {
             })
             .collect();
         // A reset is under way: the receipt speaks of the new log, the position of the old one is gone.
-        let position = receipt.position.filter(|_| !self.resetting);
+        let read_to = self.position.map_or(0, |position| position.seq);
+        let position = receipt.position.filter(|_| !self.resetting && receipt.after <= read_to);
         self.position = later(self.position, position);
         let push = *push;
-        self.inbox.push_back(Inbound::Receipt { push, receipts, position });
+        self.held.push(Held { push, receipts, last, position });
+        // What others wrote in between comes by itself to a live session.
+        self.want_pull |= !self.live && position.is_none();
     }
 
     /// Starts whatever can be started.
@@ -471,7 +493,7 @@ impl ClientSession {
             self.loads_begun += 1;
             self.effects.push_back(ClientEffect::LoadOutbox { after_row: self.last_row });
         }
-        if self.applying.len() < limits::APPLIES_UNDER_WAY && !self.inbox.is_empty() {
+        if self.applying.len() < limits::APPLIES_UNDER_WAY && self.has_something_to_apply() {
             self.begin_apply();
         }
         if self.reset_due && self.applying.is_empty() && self.inbox.is_empty() {
@@ -490,25 +512,28 @@ impl ClientSession {
         self.send(Message::Pull(Pull { id, after: self.position, live: self.live }), now);
     }
 
+    fn has_something_to_apply(&self) -> bool {
+        !self.inbox.is_empty()
+            || self.held.iter().any(|held| held.position.is_some() || held.last <= self.reached)
+    }
+
     /// Takes everything that has arrived into one transaction, in order: a position is never kept before the
     /// entries that lie ahead of it.
     fn begin_apply(&mut self) {
         let mut applying = Applying::default();
         let (mut entries, mut receipts, mut position, mut head) = (Vec::new(), Vec::new(), None, 0);
-        for inbound in self.inbox.drain(..) {
-            match inbound {
-                Inbound::Page { mut page, finishes_pull } => {
-                    entries.append(&mut page.entries);
-                    position = later(position, Some(page.position));
-                    head = page.head.max(page.position.seq);
-                    applying.pull_finished = finishes_pull.or(applying.pull_finished);
-                }
-                Inbound::Receipt { push, receipts: mut settled, position: at } => {
-                    receipts.append(&mut settled);
-                    position = later(position, at);
-                    applying.pushes.push(push);
-                }
-            }
+        for Inbound { mut page, finishes_pull } in self.inbox.drain(..) {
+            entries.append(&mut page.entries);
+            position = later(position, Some(page.position));
+            head = page.head.max(page.position.seq);
+            applying.pull_finished = finishes_pull.or(applying.pull_finished);
+        }
+        position = self.held.iter().fold(position, |position, held| later(position, held.position));
+        self.reached = self.reached.max(position.map_or(0, |position| position.seq));
+        let reached = self.reached;
+        for mut held in self.held.extract_if(.., |held| held.last <= reached) {
+            receipts.append(&mut held.receipts);
+            applying.pushes.push(held.push);
         }
         let mut position = position.filter(|at| self.handed_out.is_none_or(|handed| handed.seq <= at.seq));
         self.handed_out = position.or(self.handed_out);
@@ -540,7 +565,7 @@ impl ClientSession {
 
     fn is_answered(&self, push: u32) -> bool {
         self.applying.iter().any(|applying| applying.pushes.contains(&push))
-            || self.inbox.iter().any(|i| matches!(i, Inbound::Receipt { push: p, .. } if *p == push))
+            || self.held.iter().any(|held| held.push == push)
     }
 
     fn send(&mut self, message: Message, now: Duration) {

@@ -109,6 +109,8 @@ enum State {
 struct Reading {
     /// The pull that is answered; `None` for a live reader that had fallen behind.
     pull: Option<Pull>,
+    /// Sequence number after which it reads.
+    after: u64,
 }
 
 impl RelaySession {
@@ -200,7 +202,7 @@ impl RelaySession {
     /// Answer to [`RelayEffect::Append`].
     pub fn handle_appended(&mut self, push: u32, outcome: AppendOutcome) {
         self.pushes = self.pushes.saturating_sub(1);
-        let mut position = None;
+        let (mut position, after) = (None, self.cursor.map_or(0, |cursor| cursor.seq));
         if let Some((first, last)) = outcome.appended {
             self.head = self.head.max(last.seq);
             let contiguous = self.reading.is_none()
@@ -214,7 +216,7 @@ impl RelaySession {
                 self.remember_own(first, last.seq);
             }
         }
-        self.send(Message::Receipt(Receipt { id: push, outcomes: outcome.outcomes, position }));
+        self.send(Message::Receipt(Receipt { id: push, outcomes: outcome.outcomes, position, after }));
         self.pump();
     }
 
@@ -226,6 +228,7 @@ impl RelaySession {
         match outcome {
             ReadOutcome::Page { entries, position, head } => {
                 self.head = self.head.max(head);
+                let after = reading.after;
                 self.cursor = Some(position);
                 let more = position.seq < head;
                 if let Some(pull) = &reading.pull {
@@ -242,7 +245,7 @@ impl RelaySession {
                 self.forget_own(position.seq);
                 let id = reading.pull.map(|pull| pull.id);
                 let head = self.head;
-                self.send(Message::Page(Page { id, entries, position, more, head }));
+                self.send(Message::Page(Page { id, entries, position, more, head, after }));
             }
             ReadOutcome::Refused => match reading.pull {
                 Some(pull) => self.send(Message::Refused(Refused { id: pull.id })),
@@ -265,6 +268,7 @@ impl RelaySession {
             && next
             && idle
         {
+            let after = self.cursor.map_or(0, |cursor| cursor.seq);
             self.cursor = Some(run.position);
             let page = Page {
                 id: None,
@@ -272,8 +276,9 @@ impl RelaySession {
                 position: run.position,
                 more: false,
                 head: self.head,
+                after,
             };
-            return self.send(Message::Page(page));
+            self.send(Message::Page(page));
         }
         self.pump();
     }
@@ -311,7 +316,7 @@ impl RelaySession {
         };
         // The read sees everything that was committed before it began.
         self.lagged = false;
-        self.reading = Some(Reading { pull });
+        self.reading = Some(Reading { pull, after: after.map_or(0, |after| after.seq) });
         self.effects.push_back(RelayEffect::Read { after });
     }
 

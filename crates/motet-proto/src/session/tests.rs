@@ -376,7 +376,7 @@ fn receipts_may_come_in_any_order() {
                 let position = Some(position(seq));
                 let outcomes = vec![Outcome::Stored(seq)];
                 session.handle_message(
-                    Message::Receipt(crate::message::Receipt { id: *id, outcomes, position }),
+                    Message::Receipt(crate::message::Receipt { id: *id, outcomes, position, after: 0 }),
                     NOW,
                 );
             }
@@ -384,4 +384,78 @@ fn receipts_may_come_in_any_order() {
     }
     settled.sort_unstable();
     assert_eq!((settled, kept), (vec![1, 2, 3], Some(position(3))));
+}
+
+/// A device that is greeted and reads; its second push is answered before it has read what others wrote in between.
+fn reading_device(live: bool) -> ClientSession {
+    let mut session =
+        ClientSession::new(DeviceId([1; 16]), SpaceId::DEFAULT, String::new(), None, false, live, NOW);
+    let welcome = crate::message::Welcome { version: 1, head: 0, agent: String::new() };
+    session.handle_message(Message::Welcome(welcome), NOW);
+    let page = crate::message::Page {
+        id: Some(1),
+        entries: Vec::new(),
+        position: Position::start(SpaceId::DEFAULT),
+        more: false,
+        head: 0,
+        after: 0,
+    };
+    session.handle_message(Message::Page(page), NOW);
+    let entry = Entry::new(
+        SpaceId::DEFAULT,
+        DocumentId::derive(SpaceId::DEFAULT, "c", "n"),
+        DeviceId([1; 16]),
+        Kind::Changes,
+        0,
+        vec![1],
+    );
+    session.handle_outbox(OutboxBatch { items: vec![OutboxItem { row: 1, entry }], more: false }, NOW);
+    while let Some(effect) = session.poll_effect() {
+        if matches!(effect, ClientEffect::Apply { .. }) {
+            session.handle_applied(false, NOW);
+        }
+    }
+    session
+}
+
+fn page(id: Option<u32>, after: u64, seq: u64) -> Message {
+    Message::Page(crate::message::Page {
+        id,
+        entries: Vec::new(),
+        position: Position { seq, tag: [seq as u8; 16] },
+        more: false,
+        head: seq,
+        after,
+    })
+}
+
+/// Found by the simulation: a log that was rolled back to between the two was not noticed, and the push was lost.
+#[test]
+fn a_push_is_settled_only_with_a_position_behind_it() {
+    for live in [true, false] {
+        let mut session = reading_device(live);
+        let outcomes = vec![Outcome::Stored(2)];
+        let receipt = crate::message::Receipt { id: 2, outcomes, position: None, after: 0 };
+        session.handle_message(Message::Receipt(receipt), NOW);
+        let effects: Vec<_> = std::iter::from_fn(|| session.poll_effect()).collect();
+        assert!(!effects.iter().any(|effect| matches!(effect, ClientEffect::Apply { .. })), "{effects:?}");
+        let asked = effects.iter().any(|effect| matches!(effect, ClientEffect::Send(Message::Pull(_))));
+        assert_eq!(asked, !live, "a live session is told by itself");
+        assert!(!session.is_idle());
+        session.handle_message(page(if live { None } else { Some(3) }, 0, 2), NOW);
+        let effects: Vec<_> = std::iter::from_fn(|| session.poll_effect()).collect();
+        assert!(
+            matches!(&effects[..], [ClientEffect::Apply { receipts, position: Some(at), .. }]
+                if receipts.len() == 1 && at.seq == 2),
+            "{effects:?}"
+        );
+    }
+}
+
+#[test]
+fn a_page_that_leaves_something_out_ends_the_session() {
+    let mut session = reading_device(true);
+    session.handle_message(page(None, 1, 2), NOW);
+    let effects: Vec<_> = std::iter::from_fn(|| session.poll_effect()).collect();
+    assert!(matches!(&effects[..], [ClientEffect::End(EndReason::Protocol(_))]), "{effects:?}");
 }
