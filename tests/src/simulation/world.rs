@@ -17,7 +17,7 @@ use super::relay::SimRelay;
 use crate::random::Random;
 
 /// Things that happen before the faults stop, at least and at most.
-const STEPS: (u64, u64) = (20, 90);
+const STEPS: (u64, u64) = (10, 60);
 
 /// Most devices of a life.
 const DEVICES: usize = 10;
@@ -85,6 +85,8 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     pub(super) relay: SimRelay,
     backups: Vec<(Disk, BTreeMap<String, BTreeSet<EntryId>>)>,
+    /// Most devices of this life, before one more joins in the end.
+    devices: usize,
     names: usize,
     marks: usize,
     /// Writes that returned, by account and document.
@@ -113,6 +115,7 @@ impl World {
             nodes: Vec::new(),
             relay: SimRelay::new(format!("{life:012}-relay")),
             backups: Vec::new(),
+            devices: 2,
             names: 0,
             marks: 0,
             written: BTreeMap::new(),
@@ -130,6 +133,8 @@ impl World {
     }
 
     fn play(&mut self) -> Step {
+        // Most lives have few devices: what goes wrong with ten mostly goes wrong with three, and is found sooner.
+        self.devices = [2, 3, 3, 4, 5, DEVICES - 1][self.below(6) as usize];
         let steps = STEPS.0 + self.below(STEPS.1 - STEPS.0);
         // Some lives are quiet, some are hell.
         self.harm = Harm([0, HARM, 4 * HARM][self.below(3) as usize]);
@@ -255,11 +260,11 @@ impl World {
     }
 
     fn make(&mut self, at: usize) {
-        let count = [1, 1, 1, 2, 6, 40][self.below(6) as usize];
+        let count = [1, 1, 1, 1, 2, 9][self.below(6) as usize];
         let mut songs = Vec::new();
         for _ in 0..count {
             let mark = self.mark();
-            let verses = "Hiki mai ka ʻelele o ka loko ʻino\n".repeat(self.below(12) as usize);
+            let verses = "Hiki mai ka ʻelele o ka loko ʻino\n".repeat(self.below(3) as usize);
             songs.push((format!("d{mark}"), mark.clone(), song(&mark, &verses)));
         }
         let Ok(replica) = self.nodes[at].replica() else { return };
@@ -360,7 +365,7 @@ impl World {
     // ---------------------------------------------------------------------------------------------- what happens to devices
 
     fn join(&mut self, account: &str) {
-        if self.nodes.len() >= DEVICES {
+        if self.nodes.len() >= self.devices {
             return;
         }
         self.names += 1;
@@ -372,7 +377,7 @@ impl World {
 
     /// The file is copied by hand, edits that were not sent among the rest; original and copy both go on.
     fn copy(&mut self, at: usize) {
-        if self.nodes.len() >= DEVICES {
+        if self.nodes.len() >= self.devices {
             return;
         }
         self.names += 1;
@@ -726,6 +731,7 @@ impl World {
             false => self.change_relay(|world| world.relay.disk.as_written())?,
         }
         self.check_log()?;
+        self.devices += 1;
         self.join("hana");
         for at in 0..self.nodes.len() {
             self.nodes[at].locked_out = false;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use motet_proto::payload::{Payload, Preview};
+use motet_proto::planted::batch;
 use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId, envelope};
 
 use super::parallel::parallel;
@@ -126,7 +127,7 @@ pub(crate) fn prepare(
         group.opened.push(Opened { entry, body: payload.body, preview: payload.preview });
     }
     let absent: Vec<bool> = incoming.groups.iter().map(|group| is_absent(group.key)).collect();
-    let show = absent.iter().filter(|absent| **absent).count() >= limits::PREVIEW_FROM_DOCUMENTS;
+    let show = absent.iter().filter(|absent| **absent).count() >= batch(limits::PREVIEW_FROM_DOCUMENTS);
     let groups = incoming.groups.into_iter().zip(absent).collect();
     incoming.groups = parallel(groups, |(mut group, absent)| {
         let schema = schema_of(schemas, &group.collection);
