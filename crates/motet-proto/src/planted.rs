@@ -20,8 +20,8 @@ pub enum Bug {
     RoundEndsEarly,
     /// A page is taken for the last although there is more.
     PageIsTheLast,
-    /// The relay hands round what was committed without looking for a gap.
-    LiveGap,
+    /// A session that was too slow for the hub does not look into the log.
+    LagIsIgnored,
     /// The relay takes everything before a device's last push for the device's own.
     OwnEntriesTooWide,
     /// A receipt carries a position although others have written in between.
@@ -54,8 +54,8 @@ pub enum Bug {
     ReseedIsNotRemembered,
     /// What another process has written is not looked for.
     ForeignWritesUnseen,
-    /// Collections that stay on the device are sent.
-    LocalCollectionLeaves,
+    /// Collections that are switched off are sent.
+    SwitchedOffLeaves,
     /// One entry that cannot be read fails the whole batch.
     BadEntryFailsBatch,
     /// Received changes are merged and what the document shows is not read again.
@@ -73,7 +73,7 @@ impl Bug {
         Bug::SendsToAnUnknownLog,
         Bug::RoundEndsEarly,
         Bug::PageIsTheLast,
-        Bug::LiveGap,
+        Bug::LagIsIgnored,
         Bug::OwnEntriesTooWide,
         Bug::ReceiptSkipsOthers,
         Bug::FallenBehindIsForgotten,
@@ -90,7 +90,7 @@ impl Bug {
         Bug::CopyIsNotNoticed,
         Bug::ReseedIsNotRemembered,
         Bug::ForeignWritesUnseen,
-        Bug::LocalCollectionLeaves,
+        Bug::SwitchedOffLeaves,
         Bug::BadEntryFailsBatch,
         Bug::ProjectionIsForgotten,
         Bug::DeleteWinsOverEdit,

@@ -173,11 +173,11 @@ impl Document {
     fn ensure_actor(&mut self, device: DeviceId) {
         self.shown = None;
         if !self.has_actor {
-            let actor = machine::random()
-                .map_or_else(|_| ActorId::random(), |actor: [u8; 16]| ActorId::from(&actor[..]));
-            let kept = || ActorId::from(&device.as_bytes()[..]);
-            self.am.set_actor(if is_planted(Bug::CopyIsNotNoticed) { kept() } else { actor });
+            // A new author brings an actor of its own, so the author comes first.
             self.am.set_author(Some(Author::from(device.as_bytes().to_vec())));
+            let fresh = machine::random().map_or_else(|_| ActorId::random(), |actor: [u8; 16]| actor.into());
+            let kept = || ActorId::from(&device.as_bytes()[..]);
+            self.am.set_actor(if is_planted(Bug::CopyIsNotNoticed) { kept() } else { fresh });
             self.has_actor = true;
         }
     }

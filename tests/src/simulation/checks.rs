@@ -91,8 +91,13 @@ impl World {
                 let session = session.ok_or_else(|| format!("L: {name} cannot connect"))?;
                 session.request_round(round, now).map_err(|error| format!("L: {name}: {error}"))?;
             }
-            self.run_until_quiet(round)?;
+            self.run_until_quiet(Some(round))?;
         }
+        // Everybody is connected: what is written now is everywhere without anybody asking.
+        for at in 0..self.nodes.len() {
+            self.edit(at);
+        }
+        self.run_until_quiet(None)?;
         self.check_isolation()?;
         self.check_log()?;
         for account in ["hana", "kai"] {
@@ -102,7 +107,7 @@ impl World {
     }
 
     /// L and B: the number of steps until nothing is under way is bounded by what there is to send.
-    fn run_until_quiet(&mut self, round: u64) -> Step {
+    fn run_until_quiet(&mut self, round: Option<u64>) -> Step {
         let entries = self.relay.log("hana").map_or(0, |log| log.len()) + self.marks_written();
         let patience = PATIENCE + 100 * entries * self.nodes.len();
         let mut done = BTreeSet::new();
@@ -116,11 +121,18 @@ impl World {
             let Some(session) = &mut self.nodes[at].session else {
                 return Err(format!("L: the connection of {name} ended: {:?}", self.log.last()));
             };
-            while let Some(finished) = session.poll_done() {
-                done.extend((finished == round).then_some(at));
+            if std::iter::from_fn(|| session.poll_done()).any(|finished| Some(finished) == round) {
+                done.insert(at);
+                let pending = self.nodes[at].replica().map_or(0, |replica| replica.status().pending);
+                if pending > 0 {
+                    return Err(format!("L: a round of {name} ends, and {pending} changes are pending"));
+                }
             }
             quiet += 1;
-            if quiet > 60 * self.nodes.len() && done.len() == self.nodes.len() && self.is_quiet() {
+            if quiet > 60 * self.nodes.len()
+                && (round.is_none() || done.len() == self.nodes.len())
+                && self.is_quiet()
+            {
                 return Ok(());
             }
         }
@@ -158,7 +170,7 @@ impl World {
                 let payload =
                     opened.ok().and_then(|p| Payload::decode(&p, SpaceId::DEFAULT, entry.document).ok());
                 let Some(payload) = payload else { continue };
-                if payload.collection == "drafts" {
+                if payload.collection != "pieces" {
                     return Err(format!("I: {} has left its device", payload.name));
                 }
                 let of_other = |(of, id): &(String, String)| of != account && *id == payload.name;

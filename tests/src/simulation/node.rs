@@ -67,7 +67,9 @@ impl Node {
             .device_name(&self.name)
             .clock(move || clock.fetch_add(1, Ordering::Relaxed))
             .open()?;
-        replica.apply_schema(&schema()).map_err(|error| OpenError::System(error.to_string()))?;
+        let set =
+            replica.apply_schema(&schema()).and_then(|()| replica.set_collection_sync("switched off", false));
+        set.map_err(|error| OpenError::System(error.to_string()))?;
         Ok(replica)
     }
 

@@ -227,13 +227,19 @@ impl World {
         list.into_iter().map(|record| record.id).collect()
     }
 
+    /// One of the documents that a device shows; often one of the few that everybody works on.
+    fn choose(&mut self, known: &[String]) -> String {
+        let among = if self.below(2) == 0 { known.len().min(2) } else { known.len() };
+        known[self.below(among as u64) as usize].clone()
+    }
+
     /// Writes a mark into a field and into the text of a document, and counts it, in one transaction.
-    fn edit(&mut self, at: usize) {
+    pub(super) fn edit(&mut self, at: usize) {
         let known = self.known(at);
         if known.is_empty() {
             return;
         }
-        let id = known[self.below(known.len() as u64) as usize].clone();
+        let id = self.choose(&known);
         let mark = self.mark();
         let place = self.below(1_000) as usize;
         let Ok(replica) = self.nodes[at].replica() else { return };
@@ -302,7 +308,7 @@ impl World {
         if known.is_empty() {
             return;
         }
-        let id = known[self.below(known.len() as u64) as usize].clone();
+        let id = self.choose(&known);
         let Ok(replica) = self.nodes[at].replica() else { return };
         let Ok(Some(record)) = replica.documents("pieces").get(&id) else { return };
         let seen = super::checks::marks_of(&record.value);
@@ -322,8 +328,9 @@ impl World {
     fn draft(&mut self, at: usize) {
         let mark = self.mark();
         let Ok(replica) = self.nodes[at].replica() else { return };
-        let done = replica.documents("drafts").put(&mark, &json!({ "words": "kept to myself" }));
-        self.say(format!("{} drafts {mark}: {}", self.nodes[at].name, told(&done)));
+        let collection = ["drafts", "switched off"][self.below(2) as usize];
+        let done = replica.documents(collection).put(&mark, &json!({ "words": "kept to myself" }));
+        self.say(format!("{} keeps {mark} in {collection}: {}", self.nodes[at].name, told(&done)));
     }
 
     /// Another program writes to the same file, while the app is at it.
