@@ -11,6 +11,7 @@ pub mod disk;
 mod network;
 mod node;
 mod relay;
+pub mod script;
 pub mod vfs;
 mod world;
 

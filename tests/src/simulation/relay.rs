@@ -1,6 +1,7 @@
 //! The relay: its sessions and its store, with what is under way between them laid open.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use motet_proto::message::ErrorCode;
@@ -22,8 +23,8 @@ const RUN_ENTRIES: usize = 3;
 
 pub(super) struct SimRelay {
     pub(super) disk: Disk,
-    mount: String,
-    open: Option<(SqliteStore, Mount)>,
+    mount: Mount,
+    open: Option<SqliteStore>,
     sessions: BTreeMap<u64, Served>,
     next: u64,
     /// What devices were told is durable.
@@ -43,23 +44,25 @@ struct Served {
 
 impl SimRelay {
     pub(super) fn new(mount: String) -> Self {
-        let mut relay = Self {
-            disk: Disk::default(),
-            mount,
-            open: None,
-            sessions: BTreeMap::new(),
-            next: 1,
-            acknowledged: BTreeMap::new(),
-        };
+        let mut relay = Self::on(mount, Disk::default());
         relay.start().unwrap();
         relay
     }
 
+    /// A relay that is not started yet.
+    pub(super) fn on(mount: String, disk: Disk) -> Self {
+        let mount = Mount::new(&mount, &disk);
+        Self { disk, mount, open: None, sessions: BTreeMap::new(), next: 1, acknowledged: BTreeMap::new() }
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.mount.path("relay.db")
+    }
+
     /// Opens the store; false if the disk does not let it.
     pub(super) fn start(&mut self) -> Result<(), StoreError> {
-        let mount = Mount::new(&self.mount, &self.disk);
-        let store = SqliteStore::open_file(&mount.path("relay.db"))?;
-        self.open = Some((store, mount));
+        self.mount.change(&self.disk);
+        self.open = Some(SqliteStore::open_file(&self.path())?);
         Ok(())
     }
 
@@ -157,7 +160,7 @@ impl SimRelay {
 
     /// The whole log of an account, in order.
     pub(super) fn log(&self, account: &str) -> Result<Vec<(u64, Entry)>, StoreError> {
-        let Some((store, _)) = &self.open else { return Err(StoreError::Closed) };
+        let Some(store) = &self.open else { return Err(StoreError::Closed) };
         let (mut all, mut after) = (Vec::new(), None);
         loop {
             let log = log_id(account);
@@ -175,7 +178,7 @@ impl SimRelay {
 
     fn append(&mut self, id: u64) {
         let Some(served) = self.sessions.get_mut(&id) else { return };
-        let (Some((store, _)), Some((push, entries))) = (&self.open, served.appends.pop_front()) else {
+        let (Some(store), Some((push, entries))) = (&self.open, served.appends.pop_front()) else {
             return;
         };
         let ids: Vec<_> = entries.iter().map(|entry| entry.id).collect();
@@ -200,7 +203,7 @@ impl SimRelay {
 
     fn read(&mut self, id: u64) {
         let Some(served) = self.sessions.get_mut(&id) else { return };
-        let (Some((store, _)), Some(after)) = (&self.open, served.read.take()) else { return };
+        let (Some(store), Some(after)) = (&self.open, served.read.take()) else { return };
         match RUNTIME.block_on(store.read(&log_id(&served.account), after)) {
             Ok(outcome) => served.session.handle_read(outcome),
             Err(error) => served.session.handle_failure(ErrorCode::Internal, &error.to_string()),
@@ -208,7 +211,7 @@ impl SimRelay {
     }
 
     fn carry_out(&mut self, id: u64) {
-        let (Some(served), Some((store, _))) = (self.sessions.get_mut(&id), &self.open) else { return };
+        let (Some(served), Some(store)) = (self.sessions.get_mut(&id), &self.open) else { return };
         while let Some(effect) = served.session.poll_effect() {
             match effect {
                 RelayEffect::Send(message) => served.outgoing.push_back(message),
