@@ -1,5 +1,6 @@
 //! What the integration tests share: real relays, real devices, real programs.
 
+pub mod fuzz;
 pub mod proxy;
 pub mod random;
 pub mod shuffle;

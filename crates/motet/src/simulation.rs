@@ -3,6 +3,8 @@
 //! What is done to the store is what the [driver](crate::sync) does, by the same functions; only sockets, timers and threads
 //! are missing. For the project's own tests: nothing here is stable.
 
+pub mod hostile;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;

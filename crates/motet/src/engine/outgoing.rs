@@ -56,11 +56,11 @@ impl Core {
         Ok(Some((tx.document_by_id(document)?.heads, bytes)))
     }
 
-    /// Heads and compact form of a document.
-    fn save(&mut self, tx: Tx<'_>, document: i64) -> store::Result<Saved> {
+    /// Heads and compact form of a document; `None` if it does not load from that form, as hostile changes can bring about.
+    fn save(&mut self, tx: Tx<'_>, document: i64) -> store::Result<Option<Saved>> {
         self.catch_up_all(tx)?;
         let loaded = self.take(tx, tx.document_by_id(document)?)?;
-        let saved = (loaded.row.heads.clone(), loaded.document.save());
+        let saved = loaded.document.save_checked().map(|bytes| (loaded.row.heads.clone(), bytes));
         self.put_back(loaded);
         Ok(saved)
     }
@@ -90,10 +90,13 @@ impl Core {
         let many = changes.len() > limits::FIRST_PUSH_CHANGES;
         let primary = whole && tx.has_primary_snapshot(row.document)?;
         let mut saved = match whole {
-            true if many || primary => Some(self.save(tx, row.document)?),
+            true if many || primary => self.save(tx, row.document)?,
             true => self.saved(tx, row.document, last)?,
             false => None,
         };
+        if primary && saved.is_none() {
+            return Err(StorageError::Damaged("it cannot be saved in a form that others can load".into()));
+        }
         if !primary {
             // What does not fit into one entry goes out as changes, in pieces.
             saved = saved.filter(|(_, body)| body.len() <= proto::ENTRY_PAYLOAD_BYTES / 2);
