@@ -188,12 +188,13 @@ fn a_bad_entry_is_set_aside_and_blocks_nobody() {
     let device_id = DeviceId([1; 16]);
     let entries = (0..30_u64)
         .map(|seed| {
-            let kind = if seed % 2 == 0 {
-                Kind::Changes
-            } else {
-                Kind::Snapshot { heads: vec![[0; 32]], supersedes: Vec::new() }
+            let kind = match seed % 3 {
+                0 => Kind::Changes,
+                1 => Kind::Snapshot { heads: vec![[0; 32]], supersedes: Vec::new() },
+                // [9, {}]: of a later version.
+                _ => Kind::Other(vec![0x82, 0x09, 0xa0]),
             };
-            Entry::new(SpaceId::DEFAULT, id, device_id, kind, (seed % 3) as u8, random_bytes(seed, 200))
+            Entry::new(SpaceId::DEFAULT, id, device_id, kind, (seed / 3 % 3) as u8, random_bytes(seed, 200))
         })
         .collect();
     frame::write_delimited(&Message::Push(Push { id: 1, entries }), &mut body);

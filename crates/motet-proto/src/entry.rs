@@ -1,6 +1,8 @@
 //! The unit of a space's log.
 
-use minicbor::{Decode, Encode};
+use minicbor::decode::Error as DecodeError;
+use minicbor::encode::{Error as EncodeError, Write};
+use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use crate::ids::{DeviceId, DocumentId, EntryId, SpaceId};
 use crate::limits;
@@ -9,22 +11,67 @@ use crate::limits;
 pub type ChangeHash = [u8; 32];
 
 /// What an entry carries.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Concatenated Automerge change chunks of one document.
-    #[n(0)]
     Changes,
     /// A whole saved document.
+    Snapshot {
+        /// Heads of the saved document, sorted. A reader that has them need not fetch the body.
+        heads: Vec<ChangeHash>,
+        /// The exact entries whose changes the snapshot contains; never a range. A first push supersedes nothing.
+        supersedes: Vec<EntryId>,
+    },
+    /// Something that only later versions know, as its bytes. A relay keeps it and hands it out, a device sets it aside until it knows
+    /// more.
+    Other(Vec<u8>),
+}
+
+/// The kinds as they are written.
+#[derive(Encode, Decode)]
+enum Written {
+    #[n(0)]
+    Changes,
     #[n(1)]
     #[cbor(map)]
     Snapshot {
-        /// Heads of the saved document, sorted. A reader that has them need not fetch the body.
         #[cbor(n(0), with = "crate::entry::hashes")]
         heads: Vec<ChangeHash>,
-        /// The exact entries whose changes the snapshot contains; never a range. A first push supersedes nothing.
         #[n(1)]
         supersedes: Vec<EntryId>,
     },
+}
+
+/// First index of a kind that this version does not know.
+const FIRST_OTHER: u32 = 2;
+
+impl<C> Encode<C> for Kind {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, context: &mut C) -> Result<(), EncodeError<W::Error>> {
+        let written = match self {
+            Kind::Changes => Written::Changes,
+            Kind::Snapshot { heads, supersedes } => {
+                Written::Snapshot { heads: heads.clone(), supersedes: supersedes.clone() }
+            }
+            Kind::Other(bytes) => return e.writer_mut().write_all(bytes).map_err(EncodeError::write),
+        };
+        written.encode(e, context)
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Kind {
+    fn decode(d: &mut Decoder<'b>, context: &mut C) -> Result<Self, DecodeError> {
+        let mut ahead = d.probe();
+        ahead.array()?;
+        if ahead.u32()? < FIRST_OTHER {
+            return Ok(match Written::decode(d, context)? {
+                Written::Changes => Kind::Changes,
+                Written::Snapshot { heads, supersedes } => Kind::Snapshot { heads, supersedes },
+            });
+        }
+        let start = d.position();
+        d.skip()?;
+        Ok(Kind::Other(d.input()[start..d.position()].to_vec()))
+    }
 }
 
 impl Kind {
@@ -76,8 +123,8 @@ pub enum EntryError {
         /// Size of the payload.
         bytes: usize,
     },
-    /// A snapshot header names more heads or superseded entries than the protocol allows.
-    #[error("the snapshot header names too many heads or entries")]
+    /// The kind is larger than the protocol allows: a snapshot header names too many heads or superseded entries.
+    #[error("the entry's header is too large")]
     HeaderTooLarge,
 }
 
@@ -114,6 +161,12 @@ impl Entry {
                 hash.update(&(supersedes.len() as u64).to_le_bytes());
                 supersedes.iter().for_each(|id| _ = hash.update(&id.0));
             }
+            // So that a relay can check entries of later versions.
+            Kind::Other(bytes) => {
+                hash.update(&[255]);
+                hash.update(&(bytes.len() as u64).to_le_bytes());
+                hash.update(bytes);
+            }
         }
         hash.update(&self.payload);
         EntryId(*hash.finalize().as_bytes())
@@ -124,6 +177,7 @@ impl Entry {
         let header = match &self.kind {
             Kind::Changes => 0,
             Kind::Snapshot { heads, supersedes } => 32 * (heads.len() + supersedes.len()),
+            Kind::Other(bytes) => bytes.len(),
         };
         self.payload.len() + header + 100
     }
@@ -136,9 +190,14 @@ impl Entry {
         if self.payload.len() > limits::ENTRY_PAYLOAD_BYTES {
             return Err(EntryError::TooLarge { bytes: self.payload.len() });
         }
-        if let Kind::Snapshot { heads, supersedes } = &self.kind
-            && (heads.len() > limits::SNAPSHOT_HEADS || supersedes.len() > limits::SNAPSHOT_SUPERSEDES)
-        {
+        let is_small = match &self.kind {
+            Kind::Changes => true,
+            Kind::Snapshot { heads, supersedes } => {
+                heads.len() <= limits::SNAPSHOT_HEADS && supersedes.len() <= limits::SNAPSHOT_SUPERSEDES
+            }
+            Kind::Other(bytes) => bytes.len() <= limits::OTHER_KIND_BYTES,
+        };
+        if !is_small {
             return Err(EntryError::HeaderTooLarge);
         }
         if self.compute_id(space) != self.id { Err(EntryError::WrongId) } else { Ok(()) }
@@ -189,6 +248,23 @@ mod tests {
             snapshot.id.to_string(),
             "eb0971e544c999544e7677e4bc904fd63d32096f19965b41bf4ad8ea860b4de5"
         );
+    }
+
+    #[test]
+    fn a_kind_of_a_later_version_goes_through_as_it_is() {
+        // [7, {0: "new"}]
+        let bytes = vec![0x82, 0x07, 0xa1, 0x00, 0x63, b'n', b'e', b'w'];
+        let kind = Kind::from_bytes(&bytes).unwrap();
+        assert_eq!((&kind, kind.to_bytes()), (&Kind::Other(bytes.clone()), bytes.clone()));
+        let entry = entry(kind);
+        assert_eq!(entry.check(SpaceId::DEFAULT), Ok(()));
+        let again: Entry = minicbor::decode(&minicbor::to_vec(&entry).unwrap()).unwrap();
+        assert_eq!(again, entry);
+        for damaged in [&bytes[..7], &[0x82, 0x01, 0x00], &[0x07], &[]] {
+            assert_eq!(Kind::from_bytes(damaged), None, "{damaged:?}");
+        }
+        let huge = [&[0x82, 0x07, 0x5a, 0x00, 0x10, 0x00, 0x00][..], &vec![0; 1 << 20]].concat();
+        assert_eq!(self::entry(Kind::Other(huge)).check(SpaceId::DEFAULT), Err(EntryError::HeaderTooLarge));
     }
 
     #[test]

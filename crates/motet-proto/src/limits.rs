@@ -59,6 +59,9 @@ pub const SNAPSHOT_HEADS: usize = 1_024;
 /// Entries that one snapshot may supersede. With the largest payload they still fit into one frame.
 pub const SNAPSHOT_SUPERSEDES: usize = 8_192;
 
+/// Largest kind of an entry that this version does not know, in bytes. As much as the largest snapshot header.
+pub const OTHER_KIND_BYTES: usize = 32 * (SNAPSHOT_HEADS + SNAPSHOT_SUPERSEDES);
+
 /// Ranges of own entries that a relay session remembers in order not to send them back. Beyond it the oldest is
 /// forgotten, which costs bytes and nothing else.
 pub const OWN_RANGES: usize = 1_024;

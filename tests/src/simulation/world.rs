@@ -687,14 +687,14 @@ impl World {
                 envelope::seal_plain(&payload.encode())
             }
         };
-        let entry = Entry::new(
-            SpaceId::DEFAULT,
-            document,
-            DeviceId([7; 16]),
-            Kind::Changes,
-            envelope::SUITE_PLAIN,
-            sealed,
-        );
+        let kind = match self.below(3) {
+            0 => Kind::Changes,
+            1 => Kind::Snapshot { heads: vec![[1; 32]], supersedes: Vec::new() },
+            // [9, {}]: of a later version.
+            _ => Kind::Other(vec![0x82, 0x09, 0xa0]),
+        };
+        let entry =
+            Entry::new(SpaceId::DEFAULT, document, DeviceId([7; 16]), kind, envelope::SUITE_PLAIN, sealed);
         self.say(format!("a stranger sends poison for {id}"));
         self.poison += 1;
         let account = self.nodes[at].account.clone();

@@ -183,6 +183,7 @@ impl Group {
                 self.hashes.clone_from(&heads);
                 (heads, Vec::new())
             }
+            Kind::Other(_) => return false,
         };
         if let Some(opened) = self.opened.pop() {
             self.entries.push(opened.entry.id.0);
@@ -247,6 +248,9 @@ impl Opened {
                     let (entry, document) = (self.entry.id, Box::new(document));
                     Part::Snapshot(Snapshot { entry, document, bytes: self.body })
                 })
+            }
+            Kind::Other(_) => {
+                Err("it is of a later version; it is tried again when this one is updated".into())
             }
         };
         part.map_err(|reason| Box::new(BadEntry::new(self.entry, reason)))
