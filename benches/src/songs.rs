@@ -37,7 +37,7 @@ pub fn write(to: &Path, data: Option<&Path>, count: usize) {
 fn made_up(n: usize) -> Value {
     const WORDS: [&str; 24] = [
         "aloha", "ke", "kai", "i", "ka", "pō", "laʻi", "mai", "nā", "pua", "o", "uka", "hoʻi", "kāua",
-        "lani", "mākou", "ʻala", "onaona", "hau", "makani", "wai", "lehua", "mele", "leo",
+        "lani", "mākou", "ʻala", "onaona", "hau", "makani", "wai", "lehua", "mele", "love",
     ];
     let mut state = n as u64 * 2_654_435_761 + 1;
     let mut word = || {

@@ -19,7 +19,7 @@ use motet_benches::{median, peak_rss_mb, songs};
 use process::{DeviceProcess, RelayProcess};
 
 /// Single edits that are timed one by one.
-const LIVE_EDITS: usize = 200;
+const LIVE_EDITS: usize = 4_000;
 
 /// Edits of one document that are handed over without waiting.
 const PIPELINED_EDITS: usize = 2_000;

@@ -61,7 +61,9 @@ impl<C> Encode<C> for Kind {
 impl<'b, C> Decode<'b, C> for Kind {
     fn decode(d: &mut Decoder<'b>, context: &mut C) -> Result<Self, DecodeError> {
         let mut ahead = d.probe();
-        ahead.array()?;
+        if ahead.array()? == Some(0) {
+            return Err(DecodeError::message("a kind without a number"));
+        }
         if ahead.u32()? < FIRST_OTHER {
             return Ok(match Written::decode(d, context)? {
                 Written::Changes => Kind::Changes,
@@ -260,7 +262,7 @@ mod tests {
         assert_eq!(entry.check(SpaceId::DEFAULT), Ok(()));
         let again: Entry = minicbor::decode(&minicbor::to_vec(&entry).unwrap()).unwrap();
         assert_eq!(again, entry);
-        for damaged in [&bytes[..7], &[0x82, 0x01, 0x00], &[0x07], &[]] {
+        for damaged in [&bytes[..7], &[0x82, 0x01, 0x00], &[0x07], &[], &[0x80, 0x02, 0x80]] {
             assert_eq!(Kind::from_bytes(damaged), None, "{damaged:?}");
         }
         let huge = [&[0x82, 0x07, 0x5a, 0x00, 0x10, 0x00, 0x00][..], &vec![0; 1 << 20]].concat();

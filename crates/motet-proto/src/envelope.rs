@@ -3,7 +3,7 @@
 //! Suite 0 is plain. The field is on the wire from the first version on, so that encryption is one more suite and no
 //! new format. The relay treats all suites alike.
 
-use crate::limits;
+use crate::{limits, packing};
 
 /// Suite 0: the payload is readable by whoever holds the log. Compressed from
 /// [`limits::COMPRESS_FROM_BYTES`] on.
@@ -29,7 +29,7 @@ pub enum OpenError {
 /// Seals `plain` with suite 0.
 pub fn seal_plain(plain: &[u8]) -> Vec<u8> {
     if plain.len() >= limits::COMPRESS_FROM_BYTES
-        && let Ok(packed) = zstd::bulk::compress(plain, limits::COMPRESS_LEVEL)
+        && let Some(packed) = packing::pack(plain, limits::COMPRESS_LEVEL)
         && packed.len() < plain.len()
     {
         return prefixed(ZSTD, &packed);
@@ -47,21 +47,9 @@ pub fn open(suite: u8, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
     }
     match sealed.split_first() {
         Some((&RAW, plain)) => Ok(plain.to_vec()),
-        Some((&ZSTD, packed)) => inflate(packed, limits::PAYLOAD_INFLATED_BYTES),
+        Some((&ZSTD, packed)) => packing::unpack(packed, limits::PAYLOAD_INFLATED_BYTES),
         Some(_) => Err(OpenError::Damaged("unknown form")),
         None => Err(OpenError::Damaged("empty")),
-    }
-}
-
-/// Inflates zstd data of at most `cap` bytes. The size that the data claims is checked before anything is allocated.
-pub(crate) fn inflate(packed: &[u8], cap: usize) -> Result<Vec<u8>, OpenError> {
-    let claimed = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
-    match claimed {
-        Some(size) if size > cap as u64 => Err(OpenError::TooLarge),
-        Some(size) => {
-            zstd::bulk::decompress(packed, size as usize).map_err(|_| OpenError::Damaged("not zstd"))
-        }
-        None => Err(OpenError::Damaged("zstd frame without a size")),
     }
 }
 

@@ -15,9 +15,8 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::envelope::inflate;
-use crate::limits;
 use crate::message::Message;
+use crate::{limits, packing};
 
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
@@ -66,6 +65,7 @@ pub fn encode(message: &Message) -> Vec<u8> {
         Message::Ping(m) => body(8, m),
         Message::Pong(m) => body(9, m),
         Message::Error(m) => body(10, m),
+        Message::Presence(m) => body(11, m),
     }
 }
 
@@ -86,7 +86,7 @@ pub fn decode(frame: &[u8]) -> Result<Message, FrameError> {
     match *form {
         PLAIN => decode_body(*kind, body),
         ZSTD => {
-            let plain = inflate(body, limits::FRAME_BYTES).map_err(|_| FrameError::BadForm)?;
+            let plain = packing::unpack(body, limits::FRAME_BYTES).map_err(|_| FrameError::BadForm)?;
             decode_body(*kind, &plain)
         }
         _ => Err(FrameError::BadForm),
@@ -123,8 +123,8 @@ fn body<T: Encode<()>>(kind: u8, message: &T) -> Vec<u8> {
     let mut form = PLAIN;
     // Encoding into a Vec has no failing path.
     _ = minicbor::encode(message, &mut frame);
-    if frame.len() >= limits::COMPRESS_FROM_BYTES
-        && let Ok(packed) = zstd::bulk::compress(&frame[HEADER..], 1)
+    if frame.len() >= limits::COMPRESS_FRAME_FROM_BYTES
+        && let Some(packed) = packing::pack(&frame[HEADER..], limits::COMPRESS_FRAME_LEVEL)
         // Payloads are compressed already: keep the packed form only where it saves a noticeable part.
         && packed.len() < frame.len() - frame.len() / 16
     {
@@ -160,6 +160,7 @@ fn decode_body(kind: u8, body: &[u8]) -> Result<Message, FrameError> {
         8 => Message::Ping(read(kind, body)?),
         9 => Message::Pong(read(kind, body)?),
         10 => Message::Error(read(kind, body)?),
+        11 => Message::Presence(read(kind, body)?),
         _ => return Err(FrameError::UnknownType(kind)),
     })
 }

@@ -10,6 +10,7 @@
 //! | [`entry`] | the unit of the log, its kinds and its content-derived id |
 //! | [`envelope`] | the suite id and the sealed payload that only devices open |
 //! | [`payload`] | what devices put into an entry |
+//! | [`presence`] | where a device is at present: never stored |
 //! | [`position`] | a place in a log that cannot be mistaken for a place in another log |
 //! | [`message`], [`frame`] | what the two sides say, and its bytes |
 //! | [`session`] | both sides of a connection as state machines: events and `now` in, effects out |
@@ -24,10 +25,12 @@ pub mod frame;
 pub mod ids;
 pub mod limits;
 pub mod message;
+mod packing;
 pub mod payload;
 #[doc(hidden)]
 pub mod planted;
 pub mod position;
+pub mod presence;
 pub mod session;
 
 pub use entry::{Entry, Kind};

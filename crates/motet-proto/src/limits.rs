@@ -22,6 +22,13 @@ pub const COMPRESS_FROM_BYTES: usize = 256;
 /// zstd level of payloads. 3 is zstd's own default: level 1 costs 8 % more bytes on song texts, 9 takes 5x the time.
 pub const COMPRESS_LEVEL: i32 = 3;
 
+/// Frames from this size on are compressed, in bytes. Their payloads are compressed already: what is left to gain is in the names and
+/// headers of many entries, and nothing in a frame of one.
+pub const COMPRESS_FRAME_FROM_BYTES: usize = 1_024;
+
+/// zstd level of frames.
+pub const COMPRESS_FRAME_LEVEL: i32 = 1;
+
 /// Longest name of a collection or document, in bytes of UTF-8. Keys must fit into an index row.
 pub const NAME_BYTES: usize = 512;
 
@@ -68,6 +75,12 @@ pub const OWN_RANGES: usize = 1_024;
 
 /// Pushes that a relay session takes in before it has answered the first: a device's window.
 pub const PUSHES_IN_FLIGHT: usize = PUSH_WINDOW_BATCHES;
+
+/// Largest sealed place that a device tells of itself, in bytes: names of the longest kind hardly compress below that.
+pub const PRESENCE_BYTES: usize = 2_048;
+
+/// Devices of a space whose places are known at a time. More would only be a crowd.
+pub const PRESENT_DEVICES: usize = 256;
 
 /// An idle connection is probed after this time. Below the 60 s at which common proxies cut idle connections.
 pub const PING_AFTER: Duration = Duration::from_secs(25);

@@ -8,6 +8,7 @@ use minicbor::{Decode, Encode};
 use crate::entry::Entry;
 use crate::ids::{DeviceId, SpaceId};
 use crate::position::Position;
+use crate::presence::Presence;
 
 /// Any message, of either side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub enum Message {
     Pong(Ping),
     /// Either side, last: why the session ends.
     Error(ErrorMessage),
+    /// Either side: where a device is at present.
+    Presence(Presence),
 }
 
 /// First message of a device. Who the account is comes from the transport (`Authorization` header).

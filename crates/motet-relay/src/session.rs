@@ -8,12 +8,13 @@ use futures_util::SinkExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, SplitStream, StreamExt};
 use motet_proto::message::ErrorCode;
-use motet_proto::session::{AppendOutcome, CommittedRun, ReadOutcome, RelayEffect, RelaySession};
+use motet_proto::session::{AppendOutcome, ReadOutcome, RelayEffect, RelaySession};
 use motet_proto::{Entry, Message, frame};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::hub::News;
 use crate::limits;
 use crate::server::Relay;
 use crate::store::{LogId, LogStore, StoreError};
@@ -32,7 +33,7 @@ struct Running {
     id: u64,
     session: RelaySession,
     log: Option<LogId>,
-    hub: Option<Receiver<CommittedRun>>,
+    hub: Option<Receiver<News>>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     /// What is to be sent, encoded.
     frames: Vec<Vec<u8>>,
@@ -124,7 +125,7 @@ impl Running {
                     }
                     Err(_) => self.session.handle_failure(ErrorCode::Protocol, "nothing was heard for too long"),
                 },
-                run = next_run(&mut self.hub) => self.take_run(run),
+                news = next_news(&mut self.hub) => self.take_news(news),
                 Some(done) = self.under_way.next() => self.take_done(done),
                 _ = stopping.wait_for(|stopping| *stopping) => {
                     self.session.handle_failure(ErrorCode::ShuttingDown, "the relay is stopping");
@@ -165,7 +166,9 @@ impl Running {
                 RelayEffect::Open { space } => {
                     let log = LogId { account: self.account.clone(), space };
                     // Before the head is read, so that nothing falls between.
-                    self.hub = Some(self.relay.hub.subscribe(&log));
+                    let (hub, present) = self.relay.hub.subscribe(&log);
+                    self.hub = Some(hub);
+                    present.iter().for_each(|presence| self.session.handle_presence(presence));
                     self.log = Some(log.clone());
                     let relay = self.relay.clone();
                     self.under_way.push(async move { Done::Opened(relay.store.head(&log).await) }.boxed());
@@ -179,6 +182,11 @@ impl Running {
                     let relay = self.relay.clone();
                     self.under_way
                         .push(async move { Done::Read(relay.store.read(&log, after).await) }.boxed());
+                }
+                RelayEffect::Presence(presence) => {
+                    if let Some(log) = &self.log {
+                        self.relay.hub.present(log, self.id, presence);
+                    }
                 }
                 RelayEffect::Close => self.closing = true,
             }
@@ -214,9 +222,10 @@ impl Running {
         }
     }
 
-    fn take_run(&mut self, run: Result<CommittedRun, RecvError>) {
-        match run {
-            Ok(run) => self.session.handle_committed(&run),
+    fn take_news(&mut self, news: Result<News, RecvError>) {
+        match news {
+            Ok(News::Committed(run)) => self.session.handle_committed(&run),
+            Ok(News::Presence(presence)) => self.session.handle_presence(&presence),
             Err(RecvError::Lagged(_)) => self.session.handle_lagged(),
             Err(RecvError::Closed) => self.hub = None,
         }
@@ -227,12 +236,12 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.hub = None;
         if let Some(log) = &self.log {
-            self.relay.hub.forget_if_empty(log);
+            self.relay.hub.leave(log, self.id);
         }
     }
 }
 
-async fn next_run(hub: &mut Option<Receiver<CommittedRun>>) -> Result<CommittedRun, RecvError> {
+async fn next_news(hub: &mut Option<Receiver<News>>) -> Result<News, RecvError> {
     match hub {
         Some(hub) => hub.recv().await,
         None => std::future::pending().await,

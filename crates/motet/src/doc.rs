@@ -11,6 +11,7 @@
 
 mod adopt;
 mod chunk;
+mod cursor;
 mod edit;
 mod genesis;
 mod history;

@@ -17,6 +17,7 @@ mod lifecycle;
 mod local;
 mod outgoing;
 mod parallel;
+mod presence;
 mod projection;
 mod receive;
 mod search;
@@ -38,13 +39,14 @@ use crate::limits;
 use crate::schema::{CollectionSchema, Schema};
 use crate::status::StatusBoard;
 use crate::store::{self, DocumentRow, NewConflict, Op, RemoteRow, StorageError, Tx};
-use crate::sync::{Conditions, SyncPolicy};
+use crate::sync::{Conditions, PresenceBoard, SyncPolicy};
 use crate::time::Clock;
 
 pub(crate) use adopt::Adopted;
 pub(crate) use care::{Examined, examine};
 pub(crate) use incoming::{Incoming, prepare};
 pub(crate) use local::{Patch, diff};
+pub(crate) use presence::CursorAt;
 pub use receive::CollectionCounts;
 pub(crate) use receive::Received;
 pub(crate) use unmerged::merge_all;
@@ -57,6 +59,8 @@ pub(crate) struct Shared {
     /// Rung after a commit that added to the outbox.
     pub(crate) outbox: Notify,
     pub(crate) board: StatusBoard,
+    /// Who is where.
+    pub(crate) presence: PresenceBoard,
     /// When to sync, and what the system says.
     pub(crate) policy: watch::Sender<(SyncPolicy, Conditions)>,
     /// What is declared, for those who prepare work outside of a transaction.

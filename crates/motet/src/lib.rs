@@ -79,5 +79,7 @@ pub use status::{
     DocumentState, DocumentStatus, LastError, ParseVersionError, PendingDocument, Status, SyncState, Version,
 };
 pub use store::StorageError;
-pub use sync::{Conditions, DayTraffic, Relay, SyncMode, SyncPolicy, SyncSummary, TokenRequest, Transport};
+pub use sync::{
+    Conditions, DayTraffic, Peer, Place, Relay, SyncMode, SyncPolicy, SyncSummary, TokenRequest, Transport,
+};
 pub use transaction::{PendingWrite, Transaction};

@@ -118,6 +118,9 @@ pub const RETRY_DELAYS: [Duration; 4] =
 /// How often a connected replica looks whether another process has written to the database.
 pub const FOREIGN_WRITE_POLL: Duration = Duration::from_millis(500);
 
+/// Where this device is, is told to others at most this often. Faster than the eye follows a cursor.
+pub const PRESENCE_EVERY: Duration = Duration::from_millis(50);
+
 /// Events that a slow listener may fall behind before it is told that it missed some.
 pub const EVENT_BACKLOG: usize = 1_024;
 

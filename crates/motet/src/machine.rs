@@ -2,6 +2,7 @@
 //! puts its own in their place, for the thread it runs on.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// Fills `bytes` with randomness.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
@@ -16,7 +17,10 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
 
 /// Threads that work at the same time. In a simulation one: there the order of things is part of the seed.
 pub(crate) fn cores() -> usize {
-    if is_simulated() { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) }
+    // Asked once: the answer is read from files of the system.
+    static CORES: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if is_simulated() { 1 } else { *CORES }
 }
 
 /// True if nothing may happen behind the caller's back.

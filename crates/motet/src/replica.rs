@@ -18,7 +18,7 @@ use crate::machine;
 use crate::schema::{Declare, Schema};
 use crate::status::StatusBoard;
 use crate::store::{self, Durability, Readers, StorageError, Tx, Writer};
-use crate::sync::SyncHandle;
+use crate::sync::{PresenceBoard, SyncHandle};
 use crate::time::{self, Clock};
 use crate::transaction::{PendingWrite, Transaction};
 
@@ -426,6 +426,7 @@ impl ReplicaBuilder {
                 events: broadcast::Sender::new(limits::EVENT_BACKLOG),
                 outbox: Notify::new(),
                 board: StatusBoard::new(),
+                presence: PresenceBoard::new(),
                 policy: watch::Sender::default(),
                 schemas: RwLock::default(),
                 clock: self.clock,

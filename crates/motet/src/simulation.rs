@@ -243,6 +243,7 @@ impl Session {
                         .run(Durability::Full, move |tx, core| core.finish_reseed(tx, remote))?;
                     self.session.handle_reseeded(now);
                 }
+                ClientEffect::Presence(_) => {}
                 ClientEffect::RoundDone { round } => self.almost_done.push(round),
                 ClientEffect::End(reason) => self.ended = Some(reason.to_string()),
             }

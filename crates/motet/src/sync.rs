@@ -6,6 +6,7 @@
 mod connection;
 mod driver;
 mod policy;
+mod presence;
 mod replica;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ use crate::store::{Durability, StorageError};
 use connection::{Endpoint, Traffic};
 use driver::{Command, Driver};
 pub use policy::{Conditions, SyncMode, SyncPolicy};
+pub(crate) use presence::PresenceBoard;
+pub use presence::{Peer, Place};
 pub use replica::DayTraffic;
 
 /// A relay and how to reach it.
@@ -267,6 +270,7 @@ impl Drop for SyncHandle {
             runtime.shutdown_background();
         }
         self.shared.board.set_link(Link::None);
+        self.shared.presence.forget();
     }
 }
 

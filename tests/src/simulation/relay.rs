@@ -221,6 +221,8 @@ impl SimRelay {
                 },
                 RelayEffect::Append { push, entries } => served.appends.push_back((push, entries)),
                 RelayEffect::Read { after } => served.read = Some(after),
+                // Nothing of it is stored or promised.
+                RelayEffect::Presence(_) => {}
                 RelayEffect::Close => served.closed = true,
             }
         }

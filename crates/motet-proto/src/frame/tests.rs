@@ -3,6 +3,7 @@ use crate::entry::{Entry, Kind};
 use crate::ids::{DeviceId, DocumentId, EntryId, SpaceId};
 use crate::message::*;
 use crate::position::Position;
+use crate::presence::Presence;
 use proptest::prelude::*;
 
 fn entry(payload: Vec<u8>) -> Entry {
@@ -41,6 +42,7 @@ fn samples() -> Vec<Message> {
         Message::Ping(Ping { nonce: 5 }),
         Message::Pong(Ping { nonce: 5 }),
         Message::Error(ErrorMessage { code: ErrorCode::Busy, message: "later".into() }),
+        Message::Presence(Presence { device: DeviceId([2; 16]), suite: 0, sealed: vec![0, 1] }),
     ]
 }
 

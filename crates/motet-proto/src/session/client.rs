@@ -9,6 +9,7 @@ use crate::limits;
 use crate::message::{ErrorCode, Hello, Message, Outcome, Page, Ping, Pull, Push, Receipt, Rejection};
 use crate::planted::{Bug, is_planted};
 use crate::position::Position;
+use crate::presence::Presence;
 
 /// What the driver must do, in the order handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub enum ClientEffect {
         /// As given to [`ClientSession::request_round`].
         round: u64,
     },
+    /// Another device tells where it is.
+    Presence(Presence),
     /// The session is over; close the connection.
     End(EndReason),
 }
@@ -137,6 +140,8 @@ pub struct ClientSession {
     applying: VecDeque<Applying>,
 
     rounds: Vec<Round>,
+    /// Where this device is.
+    presence: Option<Presence>,
     effects: VecDeque<ClientEffect>,
 
     last_heard: Duration,
@@ -228,6 +233,7 @@ impl ClientSession {
             reached: position.map_or(0, |position| position.seq),
             applying: VecDeque::new(),
             rounds: Vec::new(),
+            presence: None,
             effects: VecDeque::from([ClientEffect::Send(Message::Hello(hello))]),
             last_heard: now,
             awaiting_since: Some(now),
@@ -289,6 +295,12 @@ impl ClientSession {
         self.pump(now);
     }
 
+    /// Where this device is, for the others; told as soon as there is somebody to tell it to. Nothing answers it.
+    pub fn set_presence(&mut self, presence: Presence) {
+        self.presence = Some(presence);
+        self.tell_presence();
+    }
+
     /// Answer to [`ClientEffect::LoadOutbox`].
     pub fn handle_outbox(&mut self, batch: OutboxBatch, now: Duration) {
         self.loading = false;
@@ -322,6 +334,7 @@ impl ClientSession {
             Message::Welcome(welcome) if self.state == State::Greeting => {
                 if (limits::VERSION_MIN..=limits::VERSION_MAX).contains(&welcome.version) {
                     self.state = State::Ready;
+                    self.tell_presence();
                 } else {
                     self.end(EndReason::Version(format!("it chose version {}", welcome.version)));
                 }
@@ -333,6 +346,7 @@ impl ClientSession {
             }
             Message::Error(error) => self.end(EndReason::Relay { code: error.code, message: error.message }),
             _ if self.state == State::Greeting => self.end(EndReason::Protocol("no welcome")),
+            Message::Presence(presence) => self.effects.push_back(ClientEffect::Presence(presence)),
             Message::Page(page) => self.handle_page(page),
             Message::Receipt(receipt) => self.handle_receipt(receipt),
             Message::Refused(refused) if self.pull == Some(refused.id) && self.position.is_some() => {
@@ -545,6 +559,15 @@ impl ClientSession {
         }
         self.applying.push_back(applying);
         self.effects.push_back(ClientEffect::Apply { entries, receipts, position, head });
+    }
+
+    fn tell_presence(&mut self) {
+        if self.live
+            && self.state == State::Ready
+            && let Some(presence) = self.presence.take()
+        {
+            self.effects.push_back(ClientEffect::Send(Message::Presence(presence)));
+        }
     }
 
     fn settle_rounds(&mut self) {

@@ -1,16 +1,17 @@
 //! The relay's side of a session.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::entry::Entry;
-use crate::ids::SpaceId;
+use crate::ids::{DeviceId, SpaceId};
 use crate::limits;
 use crate::message::{
     ErrorCode, ErrorMessage, Message, Outcome, Page, Pull, Push, Receipt, Refused, Welcome,
 };
 use crate::planted::{Bug, is_planted};
 use crate::position::Position;
+use crate::presence::Presence;
 
 /// What the driver must do, in the order handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum RelayEffect {
         /// After this place; `None` from the start.
         after: Option<Position>,
     },
+    /// The device tells where it is: hand it round.
+    Presence(Presence),
     /// Send what is queued and close the connection.
     Close,
 }
@@ -93,6 +96,9 @@ pub struct RelaySession {
     own: VecDeque<(u64, u64)>,
     reading: Option<Reading>,
     waiting_pull: Option<Pull>,
+    device: Option<DeviceId>,
+    /// Where others are, until the device listens.
+    present: BTreeMap<DeviceId, Presence>,
     pushes: usize,
     effects: VecDeque<RelayEffect>,
 }
@@ -128,6 +134,8 @@ impl RelaySession {
             own: VecDeque::new(),
             reading: None,
             waiting_pull: None,
+            device: None,
+            present: BTreeMap::new(),
             pushes: 0,
             effects: VecDeque::new(),
         }
@@ -161,6 +169,7 @@ impl RelaySession {
                     return self.fail(ErrorCode::Version, message);
                 }
                 self.state = State::Opening;
+                self.device = Some(hello.device);
                 self.effects.push_back(RelayEffect::Open { space: hello.space });
             }
             (State::Ready, Message::Push(push)) => self.handle_push(push),
@@ -172,6 +181,12 @@ impl RelaySession {
                 self.waiting_pull = Some(pull);
                 self.pump();
             }
+            (State::Ready, Message::Presence(presence)) => match self.device {
+                Some(device) if presence.is_small() => {
+                    self.effects.push_back(RelayEffect::Presence(Presence { device, ..presence }));
+                }
+                _ => self.fail(ErrorCode::Protocol, "a place that is too large".into()),
+            },
             // The peer's last words; there is nobody left to answer.
             (_, Message::Error(_)) => {
                 self.state = State::Ended;
@@ -246,6 +261,10 @@ impl RelaySession {
                 let id = reading.pull.map(|pull| pull.id);
                 let head = self.head;
                 self.send(Message::Page(Page { id, entries, position, more, head, after }));
+                if self.live {
+                    let present = std::mem::take(&mut self.present);
+                    present.into_values().for_each(|presence| self.send(Message::Presence(presence)));
+                }
             }
             ReadOutcome::Refused => match reading.pull {
                 Some(pull) => self.send(Message::Refused(Refused { id: pull.id })),
@@ -281,6 +300,19 @@ impl RelaySession {
             self.send(Message::Page(page));
         }
         self.pump();
+    }
+
+    /// Another device of the log tells where it is. Only who stays connected hears of it.
+    pub fn handle_presence(&mut self, presence: &Presence) {
+        if self.state == State::Ended || Some(presence.device) == self.device {
+            return;
+        }
+        if self.live {
+            return self.send(Message::Presence(presence.clone()));
+        }
+        if self.present.len() < limits::PRESENT_DEVICES || self.present.contains_key(&presence.device) {
+            self.present.insert(presence.device, presence.clone());
+        }
     }
 
     /// The hub dropped runs that this session was too slow for: there is more in the log than it has heard of.

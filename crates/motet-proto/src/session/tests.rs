@@ -189,6 +189,7 @@ impl World {
                 device.session.handle_reseeded(NOW);
             }
             ClientEffect::RoundDone { round } => device.rounds.push(round),
+            ClientEffect::Presence(_) => {}
             ClientEffect::End(reason) => device.ended = Some(reason),
         }
         true
@@ -214,7 +215,7 @@ impl World {
                 let outcome = self.log.read(after, self.page);
                 self.devices[i].1.handle_read(outcome);
             }
-            RelayEffect::Close => {}
+            RelayEffect::Presence(_) | RelayEffect::Close => {}
         }
         true
     }

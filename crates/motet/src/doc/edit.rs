@@ -211,7 +211,12 @@ impl Document {
     }
 
     /// Concurrent edits of a declared field under the name that this document keeps it under.
-    fn stored_name(&self, schema: &CollectionSchema, heads: Option<&[ChangeHash]>, field: &str) -> String {
+    pub(super) fn stored_name(
+        &self,
+        schema: &CollectionSchema,
+        heads: Option<&[ChangeHash]>,
+        field: &str,
+    ) -> String {
         self.reader(schema, heads).stored_name(field).to_owned()
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use motet_proto::message::Hello;
+use motet_proto::presence::Presence;
 use motet_proto::session::{ClientEffect, ClientSession, EndReason, OutboxBatch};
 use motet_proto::{Entry, Message, Position, SpaceId, limits as proto};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -41,6 +42,9 @@ pub(super) struct Driver {
     /// What was done and not yet reported by a round.
     tally: SyncSummary,
     policy: watch::Receiver<(SyncPolicy, Conditions)>,
+    /// Where this device is, and when that may be told again.
+    place: watch::Receiver<Option<Presence>>,
+    place_due: tokio::time::Instant,
     /// When the last round ended that the policy asked for.
     last_round: Option<Instant>,
     traffic: Arc<Traffic>,
@@ -121,8 +125,11 @@ impl Driver {
             .build()
             .map_err(|e| SyncError::BadUrl { url: relay.url.clone(), reason: e.to_string() })?;
         let policy = local.shared.policy.subscribe();
+        let place = local.shared.presence.own.subscribe();
         Ok(Self {
             policy,
+            place,
+            place_due: tokio::time::Instant::now(),
             last_round: None,
             unkept: [0; 2],
             local,
@@ -284,6 +291,9 @@ impl Driver {
         for round in &mut self.rounds {
             session.request_round(round.id, self.started.elapsed());
         }
+        if let Some(place) = self.place.borrow_and_update().clone() {
+            session.set_presence(place);
+        }
         let mut running = Running {
             session,
             connection,
@@ -298,6 +308,7 @@ impl Driver {
             was_idle: false,
         };
         let Err(ended) = self.drive(&mut running).await;
+        self.local.shared.presence.forget();
         self.count_bytes();
         // What is under way in the store goes on; only its answer is no longer waited for.
         self.keep_traffic();
@@ -361,6 +372,10 @@ impl Driver {
                 () = tokio::time::sleep(timeout) => self.take_timeout(running, saturated),
                 _ = poll.tick() => self.look_around(running),
                 Ok(()) = self.policy.changed() => {}
+                place = next_place(&mut self.place, self.place_due) => {
+                    self.place_due = tokio::time::Instant::now() + limits::PRESENCE_EVERY;
+                    running.session.set_presence(place);
+                }
             }
         }
     }
@@ -418,6 +433,7 @@ impl Driver {
                 finish.await.map_err(SyncError::Storage)?;
                 running.session.handle_reseeded(self.started.elapsed());
             }
+            ClientEffect::Presence(presence) => self.local.shared.presence.heard(&presence),
             ClientEffect::RoundDone { round } => running.almost_done.push(round),
             ClientEffect::End(reason) => return Err(end_error(reason).into()),
         }
@@ -601,6 +617,20 @@ async fn prepare_entries(
         Ok(prepare(entries, &local.shared.schemas(), |key| !known.contains(&key)))
     });
     prepared.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string())))
+}
+
+/// The next place of this device, not before `due`.
+async fn next_place(place: &mut watch::Receiver<Option<Presence>>, due: tokio::time::Instant) -> Presence {
+    loop {
+        tokio::time::sleep_until(due).await;
+        // The sender lives as long as the replica.
+        if place.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if let Some(place) = place.borrow_and_update().clone() {
+            return place;
+        }
+    }
 }
 
 fn retry_delay(failures: usize) -> Duration {

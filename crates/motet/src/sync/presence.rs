@@ -1,0 +1,173 @@
+//! Who is where: told to those who are connected, never stored.
+
+use std::collections::BTreeMap;
+
+use motet_proto::presence::{Place as SentPlace, Presence};
+use motet_proto::{DeviceId, limits as proto};
+use tokio::sync::watch;
+
+use crate::engine::CursorAt;
+use crate::error::{ReadError, WriteError};
+use crate::replica::Replica;
+use crate::store::{Durability, StorageError};
+
+/// A place in a document.
+///
+/// ```
+/// # use motet::Place;
+/// let place = Place::document("pieces", "aloha-oe").cursor("lyrics", 12);
+/// assert_eq!(place.cursor, Some(12));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Place {
+    /// Collection of the document.
+    pub collection: String,
+    /// Id of the document.
+    pub id: String,
+    /// The field.
+    pub field: Option<String>,
+    /// Where in the field's text, in Unicode code points from its start.
+    pub cursor: Option<usize>,
+}
+
+/// Another device, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Peer {
+    /// The device.
+    pub device: DeviceId,
+    /// Its name, as its user gave it.
+    pub device_name: String,
+    /// Where it is. Its cursor moves with what is typed before it; `None` as long as what it stands in has not arrived.
+    pub place: Place,
+}
+
+/// What is known of others, and what is told of this device.
+pub(crate) struct PresenceBoard {
+    pub(crate) own: watch::Sender<Option<Presence>>,
+    pub(crate) peers: watch::Sender<BTreeMap<DeviceId, SentPlace>>,
+}
+
+impl Place {
+    /// A document as a whole.
+    pub fn document(collection: &str, id: &str) -> Self {
+        Self { collection: collection.to_owned(), id: id.to_owned(), field: None, cursor: None }
+    }
+
+    /// A place in one of its texts.
+    #[must_use]
+    pub fn cursor(mut self, field: &str, at: usize) -> Self {
+        self.field = Some(field.to_owned());
+        self.cursor = Some(at);
+        self
+    }
+}
+
+impl Replica {
+    /// Tells the devices that are connected where this one is; `None`: nowhere. They forget it when this device's connection ends, and
+    /// hear of it again when it is back. Of a collection that stays on this device nothing is told.
+    ///
+    /// Calls in quick succession cost nothing: the last of them is told, at most every
+    /// [`PRESENCE_EVERY`](crate::limits::PRESENCE_EVERY).
+    ///
+    /// # Errors
+    /// [`WriteError::BadName`] if a name is longer than names can be; [`WriteError::Storage`] if the document cannot be read.
+    pub fn set_presence(&self, place: Option<&Place>) -> Result<(), WriteError> {
+        let board = &self.local().shared.presence;
+        let device = self.device_id();
+        let Some(place) = place.cloned() else {
+            return Ok(board.tell(Presence::new(device, None)));
+        };
+        let names = [Some(&place.collection), Some(&place.id), place.field.as_ref()];
+        if let Some(name) = names.into_iter().flatten().find(|name| name.len() > proto::NAME_BYTES) {
+            return Err(WriteError::BadName { name: name.clone() });
+        }
+        let device_name = self.device_name().to_owned();
+        let told = self.local().writer.run(Durability::Normal, move |tx, core| {
+            if !core.is_shared(&place.collection) {
+                return Ok(None);
+            }
+            let cursor = match (&place.field, place.cursor) {
+                (Some(field), Some(at)) => core.cursor(tx, &place.collection, &place.id, field, at)?,
+                _ => None,
+            };
+            let Place { collection, id, field, .. } = place;
+            Ok::<_, StorageError>(Some(SentPlace { device_name, collection, name: id, field, cursor }))
+        });
+        board.tell(Presence::new(device, told.map_err(WriteError::Storage)?.as_ref()));
+        Ok(())
+    }
+
+    /// The other devices that are connected and say where they are.
+    ///
+    /// # Errors
+    /// [`ReadError`] if a document that somebody is in cannot be read.
+    pub fn peers(&self) -> Result<Vec<Peer>, ReadError> {
+        let known = self.local().shared.presence.peers.borrow().clone();
+        let cursors: Vec<CursorAt> = known.values().filter_map(cursor_of).collect();
+        let mut positions = match cursors.is_empty() {
+            true => Vec::new(),
+            false => self
+                .local()
+                .writer
+                .run(Durability::Normal, move |tx, core| core.cursor_positions(tx, &cursors))
+                .map_err(ReadError::Storage)?,
+        }
+        .into_iter();
+        let peer = |(device, sent): (DeviceId, SentPlace)| {
+            let cursor = cursor_of(&sent).and_then(|_| positions.next().flatten());
+            let SentPlace { device_name, collection, name, field, .. } = sent;
+            Peer { device, device_name, place: Place { collection, id: name, field, cursor } }
+        };
+        Ok(known.into_iter().map(peer).collect())
+    }
+
+    /// Tells whenever [`peers`](Self::peers) has changed: the number of those who are somewhere.
+    pub fn watch_peers(&self) -> impl Future<Output = usize> + Send + use<> {
+        let mut peers = self.local().shared.presence.peers.subscribe();
+        async move {
+            // The sender lives as long as the replica; without it nobody comes any more.
+            if peers.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            peers.borrow().len()
+        }
+    }
+}
+
+impl PresenceBoard {
+    pub(crate) fn new() -> Self {
+        Self { own: watch::Sender::new(None), peers: watch::Sender::new(BTreeMap::new()) }
+    }
+
+    /// Another device tells where it is.
+    pub(crate) fn heard(&self, presence: &Presence) {
+        let place = presence.place();
+        self.peers.send_if_modified(|peers| match place {
+            Some(place) if peers.len() < proto::PRESENT_DEVICES || peers.contains_key(&presence.device) => {
+                peers.insert(presence.device, place.clone()).as_ref() != Some(&place)
+            }
+            Some(_) => false,
+            None => peers.remove(&presence.device).is_some(),
+        });
+    }
+
+    /// The connection is gone, and with it what was known.
+    pub(crate) fn forget(&self) {
+        self.peers.send_if_modified(|peers| !std::mem::take(peers).is_empty());
+    }
+
+    fn tell(&self, presence: Presence) {
+        self.own.send_if_modified(|own| own.replace(presence.clone()).as_ref() != Some(&presence));
+    }
+}
+
+fn cursor_of(sent: &SentPlace) -> Option<CursorAt> {
+    Some(CursorAt {
+        collection: sent.collection.clone(),
+        name: sent.name.clone(),
+        field: sent.field.clone()?,
+        cursor: sent.cursor.clone()?,
+    })
+}
