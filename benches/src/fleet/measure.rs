@@ -18,6 +18,7 @@ pub(crate) struct Report {
     pub(crate) noop_round_trips: Option<f64>,
     pub(crate) delta_percent: Option<f64>,
     pub(crate) live_ms: Option<f64>,
+    pub(crate) live_cold_ms: Option<f64>,
     pub(crate) fsync_ms: Option<f64>,
     pub(crate) pipelined_per_s: Option<f64>,
     pub(crate) relay_rss_mb: Option<f64>,
@@ -41,6 +42,7 @@ impl Report {
             ("  round trips", self.noop_round_trips, ""),
             ("one of 100 changed, of a full transfer", self.delta_percent, "%"),
             ("live edit, A committed to B told, median", self.live_ms, "ms"),
+            ("  of another song each time", self.live_cold_ms, "ms"),
             ("one fsync on this disk, median", self.fsync_ms, "ms"),
             ("pipelined edits of one document", self.pipelined_per_s, "/s"),
             ("relay memory, peak", self.relay_rss_mb, "MB"),
@@ -73,13 +75,14 @@ pub(crate) fn fsync_ms(folder: &Path) -> Option<f64> {
     Some(motet_benches::median(times))
 }
 
-/// Processor time of a process so far.
+/// Processor time of a process so far, all its threads together.
 pub(crate) fn cpu_ms(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // Fields after the program's name, which may hold spaces; times are in ticks of 10 ms.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) * 10.0
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let nanoseconds = threads.filter_map(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        stat.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    nanoseconds.sum::<f64>() / 1e6
 }
 
 pub(crate) fn folder_mb(folder: &Path) -> f64 {

@@ -196,7 +196,7 @@ impl SyncHandle {
     pub(crate) fn start(local: Arc<Local>, relay: Relay) -> Result<Self, SyncError> {
         let (endpoint, remote) = activate(&local, &relay)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
+            .worker_threads(1)
             .max_blocking_threads(limits::BLOCKING_THREADS)
             .thread_name("motet-sync")
             .enable_all()
