@@ -143,6 +143,10 @@ pub const UNMERGED_READ: usize = 16_384;
 /// Documents in a batch from which parallel work is worth a thread.
 pub const PARALLEL_FROM_DOCUMENTS: usize = 8;
 
+/// Entries, or rows of the outbox, that the sync task works on by itself: handing a few over to another thread and back would take
+/// longer than the work.
+pub const SMALL_WORK: u64 = 7;
+
 /// Frames queued between a session and its socket. The protocol's own windows keep the queue shorter.
 pub const QUEUED_FRAMES: usize = 16;
 

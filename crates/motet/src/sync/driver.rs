@@ -14,13 +14,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::{ConnectError, Connection, Endpoint, Traffic, connect};
 use super::{Conditions, Relay, SyncMode, SyncPolicy, SyncSummary, TokenRequest};
-use crate::engine::{Received, merge_all, prepare};
+use crate::engine::{Core, Received, merge_all, prepare};
 use crate::error::SyncError;
 use crate::limits;
 use crate::machine;
 use crate::replica::Local;
 use crate::status::{LastError, Link};
-use crate::store::{Durability, RoundRow, StorageError};
+use crate::store::{Durability, RoundRow, StorageError, Tx};
 
 /// What the replica asks of its sync task.
 pub(super) enum Command {
@@ -348,11 +348,7 @@ impl Driver {
                     running.session.handle_outbox(batch.map_err(SyncError::Storage)?, self.started.elapsed());
                 }
                 Some(applied) = running.applying.next() => {
-                    let applied = applied.map_err(SyncError::Storage)?;
-                    let wrote = applied.received.folded > 0;
-                    running.unmerged |= applied.received.unmerged;
-                    self.count_applied(running, applied);
-                    running.session.handle_applied(wrote, self.started.elapsed());
+                    self.take_applied(running, applied.map_err(SyncError::Storage)?);
                 }
                 Some(merged) = &mut running.merging => {
                     running.merging = None.into();
@@ -386,6 +382,14 @@ impl Driver {
         match effect {
             // A closed channel: the reading half tells why.
             ClientEffect::Send(message) => _ = running.connection.outgoing.send(message).await,
+            // A few rows are read here and now: handing them over and back would take longer.
+            ClientEffect::LoadOutbox { after_row }
+                if self.local.shared.board.current().pending <= limits::SMALL_WORK =>
+            {
+                let batch =
+                    writer.run(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after_row));
+                running.session.handle_outbox(batch.map_err(SyncError::Storage)?, self.started.elapsed());
+            }
             ClientEffect::LoadOutbox { after_row } => {
                 let batch =
                     writer.submit(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after_row));
@@ -400,6 +404,19 @@ impl Driver {
                 let local = self.local.clone();
                 let (submitted, next) = oneshot::channel();
                 let previous = running.submitted.replace(next);
+                if count <= limits::SMALL_WORK && running.applying.is_empty() {
+                    let incoming = prepare(entries, &local.shared.schemas(), |_| false);
+                    let receive = move |tx: Tx<'_>, core: &mut Core| {
+                        core.receive(tx, remote, incoming, &receipts, position)
+                    };
+                    let received =
+                        local.writer.run(Durability::Normal, receive).map_err(SyncError::Storage)?;
+                    _ = submitted.send(());
+                    let progress = (done, total);
+                    let applied = Applied { received, entries: count, settled, rejected, progress };
+                    self.take_applied(running, applied);
+                    return Ok(());
+                }
                 let apply = async move {
                     let incoming = prepare_entries(&local, entries).await?;
                     if let Some(previous) = previous {
@@ -520,6 +537,13 @@ impl Driver {
             started_at: self.local.shared.now_ms(),
             attempts: 0,
         });
+    }
+
+    fn take_applied(&mut self, running: &mut Running, applied: Applied) {
+        let wrote = applied.received.folded > 0;
+        running.unmerged |= applied.received.unmerged;
+        self.count_applied(running, applied);
+        running.session.handle_applied(wrote, self.started.elapsed());
     }
 
     fn count_applied(&mut self, running: &mut Running, applied: Applied) {
