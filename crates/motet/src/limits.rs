@@ -147,6 +147,9 @@ pub const PARALLEL_FROM_DOCUMENTS: usize = 8;
 /// longer than the work.
 pub const SMALL_WORK: u64 = 7;
 
+/// The same in bytes of entries: an entry of hundreds of edits is merged while the next arrives.
+pub const SMALL_WORK_BYTES: usize = 4 << 10;
+
 /// Frames queued between a session and its socket. The protocol's own windows keep the queue shorter.
 pub const QUEUED_FRAMES: usize = 16;
 

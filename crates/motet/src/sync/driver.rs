@@ -404,7 +404,9 @@ impl Driver {
                 let local = self.local.clone();
                 let (submitted, next) = oneshot::channel();
                 let previous = running.submitted.replace(next);
-                if count <= limits::SMALL_WORK && running.applying.is_empty() {
+                let bytes: usize = entries.iter().map(Entry::size).sum();
+                let is_small = count <= limits::SMALL_WORK && bytes <= limits::SMALL_WORK_BYTES;
+                if is_small && running.applying.is_empty() {
                     let incoming = prepare(entries, &local.shared.schemas(), |_| false);
                     let receive = move |tx: Tx<'_>, core: &mut Core| {
                         core.receive(tx, remote, incoming, &receipts, position)
