@@ -14,8 +14,11 @@ use sha2::{Digest, Sha256};
 use crate::simulation::disk::Disk;
 use crate::simulation::vfs::Mount;
 
+/// What takes in one kind of bytes.
+pub type FuzzTarget = fn(&[u8]);
+
 /// Names of the kinds, and what takes them in.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, FuzzTarget); 6] = [
     ("frame", frame),
     ("entry", entry),
     ("headers", headers),

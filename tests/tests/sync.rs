@@ -256,6 +256,51 @@ fn accounts_are_apart_and_bad_tokens_keep_the_queue() {
     assert_eq!(lyrics(&keola, &id), "keola's words");
 }
 
+/// First sign-in with documents, then another account, then back: one file is one person's library, and takes it along.
+#[test]
+fn an_account_switch_loses_nothing_and_doubles_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let auth = tokens(dir.path(), "token-k -> keola\ntoken-l -> leilani\n");
+    let relay = TestRelay::start_with(&dir.path().join("relay"), auth, 0);
+    let [phone, tablet, laptop] = ["phone", "tablet", "laptop"].map(|name| device(dir.path(), name));
+    let sync_as = |device: &motet::Replica, token: &str| {
+        device.connect(Relay::new(&relay.url()).token(token)).unwrap();
+        device.sync_now().unwrap();
+        device.disconnect();
+    };
+    for n in 0..40 {
+        phone
+            .documents("pieces")
+            .put(&format!("song{n}"), &json!({ "lyrics": format!("Ka pō {n}\n") }))
+            .unwrap();
+    }
+    sync_as(&phone, "token-k");
+    sync_as(&tablet, "token-k");
+    laptop.documents("pieces").put("hers", &json!({ "lyrics": "Leilani's\n" })).unwrap();
+    sync_as(&laptop, "token-l");
+
+    phone.documents("pieces").splice_text("song1", "lyrics", 0, 0, "ʻAe, ").unwrap();
+    sync_as(&phone, "token-l");
+    sync_as(&laptop, "token-l");
+    assert_eq!(contents(&phone), contents(&laptop));
+    assert_eq!(contents(&phone).len(), 41);
+    assert_eq!(lyrics(&laptop, "song1"), "ʻAe, Ka pō 1\n");
+    // Of what is Leilani's the other account learns nothing as long as nobody brings it there.
+    sync_as(&tablet, "token-k");
+    assert_eq!(contents(&tablet).len(), 40);
+    assert_eq!(lyrics(&tablet, "song1"), "Ka pō 1\n");
+
+    phone.documents("pieces").splice_text("song2", "lyrics", 0, 0, "E ").unwrap();
+    for _ in 0..2 {
+        sync_as(&phone, "token-k");
+        sync_as(&tablet, "token-k");
+    }
+    assert_eq!(contents(&phone), contents(&tablet));
+    assert_eq!(lyrics(&tablet, "song1"), "ʻAe, Ka pō 1\n");
+    assert_eq!(lyrics(&tablet, "song2"), "E Ka pō 2\n");
+    assert_eq!((phone.status().pending, tablet.counts().unwrap().quarantined), (0, 0));
+}
+
 #[test]
 fn a_refused_token_is_refreshed_through_the_provider() {
     let dir = tempfile::tempdir().unwrap();

@@ -177,7 +177,7 @@ impl Document {
             // A new author brings an actor of its own, so the author comes first.
             self.am.set_author(Some(Author::from(device.as_bytes().to_vec())));
             let fresh = machine::random().map_or_else(|_| ActorId::random(), |actor: [u8; 16]| actor.into());
-            let kept = || ActorId::from(&device.as_bytes()[..]);
+            let kept = || ActorId::from(device.as_bytes());
             self.am.set_actor(if is_planted(Bug::CopyIsNotNoticed) { kept() } else { fresh });
             self.has_actor = true;
         }

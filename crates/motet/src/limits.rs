@@ -150,6 +150,16 @@ pub const SMALL_WORK: u64 = 7;
 /// The same in bytes of entries: an entry of hundreds of edits is merged while the next arrives.
 pub const SMALL_WORK_BYTES: usize = 4 << 10;
 
+/// The first batch of a connection, in bytes of payload. Later ones are twice as large, or half as large, as receipts come back within
+/// [`BATCH_TAKES`], up to the limit of the protocol. Over 8 kB/s a batch of the largest size would take a minute.
+pub const FIRST_BATCH_BYTES: usize = 64 << 10;
+
+/// The smallest batch, in bytes of payload: over 8 kB/s it takes two seconds.
+pub const SMALLEST_BATCH_BYTES: usize = 16 << 10;
+
+/// A receipt that takes longer than this halves the next batch.
+pub const BATCH_TAKES: Duration = Duration::from_secs(2);
+
 /// Frames queued between a session and its socket. The protocol's own windows keep the queue shorter.
 pub const QUEUED_FRAMES: usize = 16;
 

@@ -1,6 +1,6 @@
 //! The sync task of a replica, taken apart into single steps, for a simulation that decides itself what happens when.
 //!
-//! What is done to the store is what the [driver](crate::sync) does, by the same functions; only sockets, timers and threads
+//! What is done to the store is what the driver in `sync` does, by the same functions; only sockets, timers and threads
 //! are missing. For the project's own tests: nothing here is stable.
 
 pub mod hostile;
@@ -185,8 +185,10 @@ impl Session {
 
     fn load(&mut self, now: Duration) -> Result<(), StorageError> {
         let (remote, after) = (self.remote, self.loading.take().unwrap_or_default());
-        let load =
-            self.local.writer.run(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after));
+        let load = self
+            .local
+            .writer
+            .run(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after, usize::MAX));
         self.session.handle_outbox(load?, now);
         Ok(())
     }

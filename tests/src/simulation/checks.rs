@@ -50,7 +50,8 @@ impl World {
             for mark in marks {
                 // Under an id that several use, somebody may put a new document in the place of a deleted one.
                 let replaced = !shown.contains_key(id) || self.shared.contains(id);
-                if !there.contains(mark) && !(replaced && buried.contains(mark)) {
+                let may_be_gone = replaced && buried.contains(mark);
+                if !there.contains(mark) && !may_be_gone {
                     return Err(format!("D: {name} has lost its own {mark} of {id}"));
                 }
             }
@@ -243,7 +244,8 @@ impl World {
             let there = marks_of(value);
             let lyrics = value["lyrics"].as_str().unwrap_or_default();
             let is_shared = self.shared.contains(id);
-            let is_lost = |mark: &&String| !there.contains(*mark) && !(is_shared && buried.contains(*mark));
+            let may_be_gone = |mark: &String| is_shared && buried.contains(mark);
+            let is_lost = |mark: &&String| !there.contains(*mark) && !may_be_gone(mark);
             if let Some(mark) = marks.iter().find(is_lost) {
                 return Err(format!("D: {mark} of {id} is lost"));
             }

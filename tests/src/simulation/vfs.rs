@@ -1,6 +1,6 @@
 //! SQLite on a [`Disk`]: the same library code that runs on files runs here, with no hook of its own.
 //!
-//! [`install`] makes it SQLite's default in this process; a path below `/simulated/` then lies on the disk that was mounted
+//! The first [`Mount`] makes it SQLite's default in this process; a path below `/simulated/` then lies on the disk that was mounted
 //! there. Nothing else can be opened.
 #![allow(unsafe_code)]
 

@@ -14,9 +14,15 @@ use crate::store::{self, Op, OutboxRow, StorageError, Tx};
 type Saved = (Vec<[u8; 32]>, Vec<u8>);
 
 impl Core {
-    /// The next rows after `after`, as a batch within the limits of the protocol. Each row is frozen before it is
+    /// The next rows after `after`, as a batch of about `most_bytes` within the limits of the protocol. Each row is frozen before it is
     /// handed out, so that whatever happens the same bytes are sent again and known again.
-    pub(crate) fn next_batch(&mut self, tx: Tx<'_>, remote: i64, after: i64) -> store::Result<OutboxBatch> {
+    pub(crate) fn next_batch(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        after: i64,
+        most_bytes: usize,
+    ) -> store::Result<OutboxBatch> {
         let mut batch = OutboxBatch::default();
         let mut bytes = 0;
         let most = planted::batch(proto::PUSH_BATCH_ENTRIES);
@@ -24,7 +30,7 @@ impl Core {
         // What is dropped or parked on the way makes room for rows that were not even looked at.
         batch.more = rows.len() == most;
         for row in rows {
-            if bytes >= proto::PUSH_BATCH_BYTES {
+            if bytes >= most_bytes.min(proto::PUSH_BATCH_BYTES) {
                 batch.more = true;
                 break;
             }

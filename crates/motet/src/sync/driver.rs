@@ -1,5 +1,8 @@
 //! Joins a session with the store, the clock and a connection, and comes back after every interruption.
 
+mod rounds;
+
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,8 +22,8 @@ use crate::error::SyncError;
 use crate::limits;
 use crate::machine;
 use crate::replica::Local;
-use crate::status::{LastError, Link};
-use crate::store::{Durability, RoundRow, StorageError, Tx};
+use crate::status::Link;
+use crate::store::{Durability, StorageError, Tx};
 
 /// What the replica asks of its sync task.
 pub(super) enum Command {
@@ -35,7 +38,7 @@ pub(super) struct Driver {
     remote: i64,
     client: reqwest::Client,
     commands: mpsc::UnboundedReceiver<Command>,
-    rounds: Vec<Round>,
+    rounds: Vec<rounds::Round>,
     next_round: u64,
     /// Something was settled since the last failure.
     progressed: bool,
@@ -55,15 +58,6 @@ pub(super) struct Driver {
     synced_kept_at: i64,
 }
 
-/// A round that somebody waits for.
-struct Round {
-    id: u64,
-    reply: oneshot::Sender<Result<SyncSummary, SyncError>>,
-    started: Instant,
-    started_at: i64,
-    attempts: usize,
-}
-
 /// One session and what is under way for it.
 struct Running {
     session: ClientSession,
@@ -79,6 +73,10 @@ struct Running {
     unmerged: bool,
     /// Rounds that are complete when those are merged.
     almost_done: Vec<u64>,
+    /// Bytes of the next batch, and when those under way were handed out: a slow way gets small batches, so that each is
+    /// acknowledged soon and a way that breaks repeats little.
+    batch_bytes: usize,
+    pushed_at: VecDeque<Instant>,
     /// Entries of the log that are read, and that there are.
     progress: (u64, u64),
     was_idle: bool,
@@ -105,6 +103,25 @@ struct Applied {
     settled: u64,
     rejected: u64,
     progress: (u64, u64),
+}
+
+impl Running {
+    fn take_batch(&mut self, batch: OutboxBatch, now: Duration) {
+        if !batch.items.is_empty() {
+            self.pushed_at.push_back(Instant::now());
+        }
+        self.session.handle_outbox(batch, now);
+    }
+
+    /// Receipts tell how fast the way is.
+    fn note_receipts(&mut self, any: bool) {
+        let Some(at) = self.pushed_at.front().filter(|_| any) else { return };
+        self.batch_bytes = match at.elapsed() <= limits::BATCH_TAKES {
+            true => (2 * self.batch_bytes).min(proto::PUSH_BATCH_BYTES),
+            false => (self.batch_bytes / 2).max(limits::SMALLEST_BATCH_BYTES),
+        };
+        self.pushed_at.pop_front();
+    }
 }
 
 impl Driver {
@@ -304,6 +321,8 @@ impl Driver {
             is_merging: false,
             unmerged: true,
             almost_done: Vec::new(),
+            batch_bytes: limits::FIRST_BATCH_BYTES,
+            pushed_at: VecDeque::new(),
             progress: (position.map_or(0, |position| position.seq), 0),
             was_idle: false,
         };
@@ -345,7 +364,7 @@ impl Driver {
                 }
                 Some(batch) = &mut running.loading => {
                     running.loading = None.into();
-                    running.session.handle_outbox(batch.map_err(SyncError::Storage)?, self.started.elapsed());
+                    running.take_batch(batch.map_err(SyncError::Storage)?, self.started.elapsed());
                 }
                 Some(applied) = running.applying.next() => {
                     self.take_applied(running, applied.map_err(SyncError::Storage)?);
@@ -386,18 +405,22 @@ impl Driver {
             ClientEffect::LoadOutbox { after_row }
                 if self.local.shared.board.current().pending <= limits::SMALL_WORK =>
             {
-                let batch =
-                    writer.run(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after_row));
-                running.session.handle_outbox(batch.map_err(SyncError::Storage)?, self.started.elapsed());
+                let bytes = running.batch_bytes;
+                let batch = writer
+                    .run(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after_row, bytes));
+                running.take_batch(batch.map_err(SyncError::Storage)?, self.started.elapsed());
             }
             ClientEffect::LoadOutbox { after_row } => {
-                let batch =
-                    writer.submit(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after_row));
+                let bytes = running.batch_bytes;
+                let batch = writer.submit(Durability::Normal, move |tx, core| {
+                    core.next_batch(tx, remote, after_row, bytes)
+                });
                 running.loading = Some(batch.boxed()).into();
             }
             ClientEffect::Apply { entries, receipts, position, head } => {
                 let settled = receipts.iter().filter(|receipt| receipt.result.is_ok()).count() as u64;
                 let rejected = receipts.len() as u64 - settled;
+                running.note_receipts(!receipts.is_empty());
                 let count = entries.len() as u64;
                 let done = position.map_or(running.progress.0, |position| position.seq);
                 let total = head.max(running.progress.1).max(done);
@@ -495,135 +518,6 @@ impl Driver {
             running.session.request_round(round, self.started.elapsed());
         } else if self.local.readers.read(|tx| tx.count_sendable()).is_ok_and(|rows| rows > 0) {
             running.session.handle_outbox_changed(self.started.elapsed());
-        }
-    }
-
-    /// Publishes how it goes; when everything is synced, also for the next start.
-    async fn show(&mut self, running: &mut Running) {
-        let idle = running.session.is_idle() && !running.unmerged && !running.is_merging;
-        let board = &self.local.shared.board;
-        if !idle {
-            running.was_idle = false;
-            return board.set_link(Link::Busy { done: running.progress.0, total: running.progress.1 });
-        }
-        board.set_link(Link::Idle);
-        if running.was_idle || board.current().pending > 0 {
-            return;
-        }
-        running.was_idle = true;
-        let now = self.local.shared.now_ms();
-        board.set_synced(now);
-        if now - self.synced_kept_at >= limits::SYNCED_AT_KEPT_EVERY.as_millis() as i64 {
-            self.synced_kept_at = now;
-            self.count_bytes();
-            self.keep_traffic();
-            let remote = self.remote;
-            // Nobody depends on it: if it fails, an older time is shown after the next start.
-            drop(self.local.writer.submit(Durability::Normal, move |tx, _| tx.set_synced(remote, now)));
-        }
-    }
-
-    fn take_commands(&mut self) {
-        while let Ok(command) = self.commands.try_recv() {
-            self.take_command(command);
-        }
-    }
-
-    fn take_command(&mut self, Command::Round(reply): Command) {
-        let id = self.next_round;
-        self.next_round += 1;
-        self.rounds.push(Round {
-            id,
-            reply,
-            started: Instant::now(),
-            started_at: self.local.shared.now_ms(),
-            attempts: 0,
-        });
-    }
-
-    fn take_applied(&mut self, running: &mut Running, applied: Applied) {
-        let wrote = applied.received.folded > 0;
-        running.unmerged |= applied.received.unmerged;
-        self.count_applied(running, applied);
-        running.session.handle_applied(wrote, self.started.elapsed());
-    }
-
-    fn count_applied(&mut self, running: &mut Running, applied: Applied) {
-        running.progress = applied.progress;
-        if applied.entries + applied.settled > 0 {
-            self.progressed = true;
-            self.rounds.iter_mut().for_each(|round| round.attempts = 1);
-        }
-        self.tally.received += applied.entries;
-        self.tally.sent += applied.settled;
-        self.tally.rejected += applied.rejected;
-        self.count_received(applied.received);
-    }
-
-    fn count_received(&mut self, received: Received) {
-        self.tally.quarantined += received.quarantined;
-        for (name, counts) in received.collections {
-            self.tally.collections.entry(name).or_default().add(counts);
-        }
-    }
-
-    fn count_bytes(&mut self) {
-        let now = self.traffic.now();
-        let [up, down, messages] = std::array::from_fn(|i| now[i] - self.counted[i]);
-        self.unkept = [self.unkept[0] + up, self.unkept[1] + down];
-        self.tally.bytes_up += up;
-        self.tally.bytes_down += down;
-        self.tally.messages_up += messages;
-        self.counted = now;
-    }
-
-    /// Adds what was sent and received to the day's counters.
-    fn keep_traffic(&mut self) {
-        let [up, down] = std::mem::take(&mut self.unkept);
-        if up + down > 0 {
-            let day = self.local.shared.now_ms() / limits::DAY_MS;
-            // Nobody waits for it; if it fails, the counters lack a little.
-            drop(self.local.writer.submit(Durability::Normal, move |tx, _| tx.add_traffic(day, up, down)));
-        }
-    }
-
-    async fn finish_round(&mut self, id: u64) -> Result<(), StorageError> {
-        let Some(at) = self.rounds.iter().position(|round| round.id == id) else { return Ok(()) };
-        let round = self.rounds.remove(at);
-        self.keep_traffic();
-        let duration = round.started.elapsed().as_millis();
-        let summary = SyncSummary { duration_ms: duration as u64, ..std::mem::take(&mut self.tally) };
-        let now = self.local.shared.now_ms();
-        let row = RoundRow {
-            remote: self.remote,
-            started_at: round.started_at,
-            duration_ms: duration as i64,
-            summary: serde_json::to_string(&summary).unwrap_or_default(),
-        };
-        let kept =
-            self.local.writer.submit(Durability::Normal, move |tx, _| tx.finish_round(&row, now)).await;
-        self.local.shared.board.set_synced(now);
-        _ = round.reply.send(kept.clone().map(|()| summary).map_err(SyncError::Storage));
-        kept
-    }
-
-    /// Tells those who wait, and keeps the error for the status. A round whose connection broke is tried again.
-    async fn note_failure(&mut self, error: &SyncError, reached: bool) {
-        tracing::info!(code = error.code(), %error, "the sync session ended");
-        let last = LastError {
-            code: error.code().into(),
-            message: error.to_string(),
-            at: self.local.shared.now_ms(),
-        };
-        let json = serde_json::to_string(&last).unwrap_or_default();
-        let remote = self.remote;
-        self.local.shared.board.set_error(last);
-        // If this cannot be kept, the status of this process still shows it.
-        _ = self.local.writer.submit(Durability::Normal, move |tx, _| tx.set_last_error(remote, &json)).await;
-        // After it is kept: who waited may ask for the status next, or exit.
-        let retry = reached && error.is_retryable();
-        for round in self.rounds.extract_if(.., |round| !retry || round.attempts >= limits::ROUND_ATTEMPTS) {
-            _ = round.reply.send(Err(error.clone()));
         }
     }
 }

@@ -77,7 +77,8 @@ impl Replica {
         let board = &self.local().shared.presence;
         let device = self.device_id();
         let Some(place) = place.cloned() else {
-            return Ok(board.tell(Presence::new(device, None)));
+            board.tell(Presence::new(device, None));
+            return Ok(());
         };
         let names = [Some(&place.collection), Some(&place.id), place.field.as_ref()];
         if let Some(name) = names.into_iter().flatten().find(|name| name.len() > proto::NAME_BYTES) {

@@ -1,0 +1,153 @@
+//! What was done and what it cost: rounds that somebody waits for, the day's traffic, and what the status says of it.
+
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::{Applied, Command, Driver, Running};
+use crate::engine::Received;
+use crate::error::SyncError;
+use crate::limits;
+use crate::status::{LastError, Link};
+use crate::store::{Durability, RoundRow, StorageError};
+use crate::sync::SyncSummary;
+
+/// A round that somebody waits for.
+pub(super) struct Round {
+    pub(super) id: u64,
+    reply: oneshot::Sender<Result<SyncSummary, SyncError>>,
+    started: Instant,
+    started_at: i64,
+    pub(super) attempts: usize,
+}
+
+impl Driver {
+    /// Publishes how it goes; when everything is synced, also for the next start.
+    pub(super) async fn show(&mut self, running: &mut Running) {
+        let idle = running.session.is_idle() && !running.unmerged && !running.is_merging;
+        let board = &self.local.shared.board;
+        if !idle {
+            running.was_idle = false;
+            return board.set_link(Link::Busy { done: running.progress.0, total: running.progress.1 });
+        }
+        board.set_link(Link::Idle);
+        if running.was_idle || board.current().pending > 0 {
+            return;
+        }
+        running.was_idle = true;
+        let now = self.local.shared.now_ms();
+        board.set_synced(now);
+        if now - self.synced_kept_at >= limits::SYNCED_AT_KEPT_EVERY.as_millis() as i64 {
+            self.synced_kept_at = now;
+            self.count_bytes();
+            self.keep_traffic();
+            let remote = self.remote;
+            // Nobody depends on it: if it fails, an older time is shown after the next start.
+            drop(self.local.writer.submit(Durability::Normal, move |tx, _| tx.set_synced(remote, now)));
+        }
+    }
+
+    pub(super) fn take_commands(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            self.take_command(command);
+        }
+    }
+
+    pub(super) fn take_command(&mut self, Command::Round(reply): Command) {
+        let id = self.next_round;
+        self.next_round += 1;
+        self.rounds.push(Round {
+            id,
+            reply,
+            started: Instant::now(),
+            started_at: self.local.shared.now_ms(),
+            attempts: 0,
+        });
+    }
+
+    pub(super) fn take_applied(&mut self, running: &mut Running, applied: Applied) {
+        let wrote = applied.received.folded > 0;
+        running.unmerged |= applied.received.unmerged;
+        self.count_applied(running, applied);
+        running.session.handle_applied(wrote, self.started.elapsed());
+    }
+
+    pub(super) fn count_applied(&mut self, running: &mut Running, applied: Applied) {
+        running.progress = applied.progress;
+        if applied.entries + applied.settled > 0 {
+            self.progressed = true;
+            self.rounds.iter_mut().for_each(|round| round.attempts = 1);
+        }
+        self.tally.received += applied.entries;
+        self.tally.sent += applied.settled;
+        self.tally.rejected += applied.rejected;
+        self.count_received(applied.received);
+    }
+
+    pub(super) fn count_received(&mut self, received: Received) {
+        self.tally.quarantined += received.quarantined;
+        for (name, counts) in received.collections {
+            self.tally.collections.entry(name).or_default().add(counts);
+        }
+    }
+
+    pub(super) fn count_bytes(&mut self) {
+        let now = self.traffic.now();
+        let [up, down, messages] = std::array::from_fn(|i| now[i] - self.counted[i]);
+        self.unkept = [self.unkept[0] + up, self.unkept[1] + down];
+        self.tally.bytes_up += up;
+        self.tally.bytes_down += down;
+        self.tally.messages_up += messages;
+        self.counted = now;
+    }
+
+    /// Adds what was sent and received to the day's counters.
+    pub(super) fn keep_traffic(&mut self) {
+        let [up, down] = std::mem::take(&mut self.unkept);
+        if up + down > 0 {
+            let day = self.local.shared.now_ms() / limits::DAY_MS;
+            // Nobody waits for it; if it fails, the counters lack a little.
+            drop(self.local.writer.submit(Durability::Normal, move |tx, _| tx.add_traffic(day, up, down)));
+        }
+    }
+
+    pub(super) async fn finish_round(&mut self, id: u64) -> Result<(), StorageError> {
+        let Some(at) = self.rounds.iter().position(|round| round.id == id) else { return Ok(()) };
+        let round = self.rounds.remove(at);
+        self.keep_traffic();
+        let duration = round.started.elapsed().as_millis();
+        let summary = SyncSummary { duration_ms: duration as u64, ..std::mem::take(&mut self.tally) };
+        let now = self.local.shared.now_ms();
+        let row = RoundRow {
+            remote: self.remote,
+            started_at: round.started_at,
+            duration_ms: duration as i64,
+            summary: serde_json::to_string(&summary).unwrap_or_default(),
+        };
+        let kept =
+            self.local.writer.submit(Durability::Normal, move |tx, _| tx.finish_round(&row, now)).await;
+        self.local.shared.board.set_synced(now);
+        _ = round.reply.send(kept.clone().map(|()| summary).map_err(SyncError::Storage));
+        kept
+    }
+
+    /// Tells those who wait, and keeps the error for the status. A round whose connection broke is tried again.
+    pub(super) async fn note_failure(&mut self, error: &SyncError, reached: bool) {
+        tracing::info!(code = error.code(), %error, "the sync session ended");
+        let last = LastError {
+            code: error.code().into(),
+            message: error.to_string(),
+            at: self.local.shared.now_ms(),
+        };
+        let json = serde_json::to_string(&last).unwrap_or_default();
+        let remote = self.remote;
+        self.local.shared.board.set_error(last);
+        // If this cannot be kept, the status of this process still shows it.
+        _ = self.local.writer.submit(Durability::Normal, move |tx, _| tx.set_last_error(remote, &json)).await;
+        // After it is kept: who waited may ask for the status next, or exit.
+        let retry = reached && error.is_retryable();
+        for round in self.rounds.extract_if(.., |round| !retry || round.attempts >= limits::ROUND_ATTEMPTS) {
+            _ = round.reply.send(Err(error.clone()));
+        }
+    }
+}
