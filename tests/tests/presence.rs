@@ -27,8 +27,11 @@ fn a_cursor_is_seen_moves_with_the_text_and_goes_with_its_device() {
     sync(&b, &relay.url());
     [&a, &b].into_iter().for_each(|replica| replica.connect(Relay::new(&relay.url())).unwrap());
 
+    let mut watch = b.watch_peers();
     a.set_presence(Some(&Place::document("pieces", "song").cursor("lyrics", 3))).unwrap();
-    wait_until("b sees a", SOON, || is_at(&b, Some(3)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(SOON, watch.changed()).await }).expect("b is told");
+    assert!(is_at(&b, Some(3)), "{:?}", peers(&b));
     let seen = &peers(&b)[0];
     assert_eq!((seen.device, seen.device_name.as_str()), (a.device_id(), "a"));
     assert_eq!((seen.place.id.as_str(), seen.place.field.as_deref()), ("song", Some("lyrics")));

@@ -371,6 +371,51 @@ fn a_wiped_relay_is_filled_again_by_whoever_comes() {
     assert_eq!(contents(&a), contents(&c));
 }
 
+/// Damage that no position can tell of: rows that are gone here, and an entry that is gone from the middle of the log.
+#[test]
+fn a_comparison_finds_and_repairs_what_either_side_has_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let relay = TestRelay::start(&data);
+    let port = relay.address().port();
+    let a = device(dir.path(), "a");
+    for n in 0..50 {
+        a.documents("pieces").put(&format!("song{n}"), &json!({ "lyrics": format!("Ka pō {n}\n") })).unwrap();
+    }
+    sync(&a, &relay.url());
+    let whole = contents(&a);
+    drop((relay, a));
+    let damage = |path: &std::path::Path, sql: &str| {
+        let conn = rusqlite::Connection::open(path).unwrap();
+        conn.pragma_update(None, "foreign_keys", false).unwrap();
+        conn.execute_batch(sql).unwrap();
+    };
+    damage(
+        &data.join("relay.db"),
+        "DELETE FROM entry_id WHERE seq = 7; DELETE FROM entry WHERE id & 0xffffffffff = 7;",
+    );
+    damage(
+        &dir.path().join("a.db"),
+        "CREATE TEMP TABLE gone AS SELECT id FROM document WHERE name = 'song33';
+         DELETE FROM projection WHERE document IN (SELECT id FROM gone);
+         DELETE FROM change WHERE id >> 24 IN (SELECT id FROM gone);
+         DELETE FROM document WHERE id IN (SELECT id FROM gone);",
+    );
+    let relay = TestRelay::start_with(&data, motet_relay::auth::Auth::Local, port);
+    let a = device(dir.path(), "a");
+    assert_eq!(sync(&a, &relay.url()).sent, 0);
+    assert_eq!(contents(&a).len(), 49, "positions tell nothing of it");
+
+    let summary = a.compare_with_relay(Relay::new(&relay.url())).unwrap();
+    assert_eq!((summary.sent, summary.collections["pieces"].new), (1, 1), "{summary:?}");
+    assert_eq!(contents(&a), whole);
+    let again = a.compare_with_relay(Relay::new(&relay.url())).unwrap();
+    assert_eq!((again.sent, again.collections.values().map(|counts| counts.new).sum::<u64>()), (0, 0));
+    let b = device(dir.path(), "b");
+    sync(&b, &relay.url());
+    assert_eq!(contents(&b), whole);
+}
+
 #[test]
 fn a_relay_restored_from_a_backup_takes_nothing_back() {
     let dir = tempfile::tempdir().unwrap();

@@ -312,6 +312,14 @@ impl Core {
         Ok(())
     }
 
+    /// The next session with the active remote compares everything, as if its log had been lost.
+    pub(crate) fn doubt_remote(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        match self.active {
+            Some(remote) => tx.set_reseed(remote, true),
+            None => Ok(()),
+        }
+    }
+
     /// The remote's log is read to its end. Queues every document of which it lacks something.
     pub(crate) fn finish_reseed(&mut self, tx: Tx<'_>, remote: i64) -> store::Result<()> {
         let Some(seen) = self.reseeding.remove(&remote) else { return Ok(()) };

@@ -80,6 +80,7 @@ pub use status::{
 };
 pub use store::StorageError;
 pub use sync::{
-    Conditions, DayTraffic, Peer, Place, Relay, SyncMode, SyncPolicy, SyncSummary, TokenRequest, Transport,
+    Conditions, DayTraffic, Peer, PeerWatch, Place, Relay, SyncMode, SyncPolicy, SyncSummary, TokenRequest,
+    Transport,
 };
 pub use transaction::{PendingWrite, Transaction};

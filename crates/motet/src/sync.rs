@@ -29,7 +29,7 @@ use connection::{Endpoint, Traffic};
 use driver::{Command, Driver};
 pub use policy::{Conditions, SyncMode, SyncPolicy};
 pub(crate) use presence::PresenceBoard;
-pub use presence::{Peer, Place};
+pub use presence::{Peer, PeerWatch, Place};
 pub use replica::DayTraffic;
 
 /// A relay and how to reach it.

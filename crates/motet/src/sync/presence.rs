@@ -43,6 +43,10 @@ pub struct Peer {
     pub place: Place,
 }
 
+/// Waits for changes of who is where; see [`Replica::watch_peers`]. What changes several times between two waits is told once.
+#[derive(Debug)]
+pub struct PeerWatch(watch::Receiver<BTreeMap<DeviceId, SentPlace>>);
+
 /// What is known of others, and what is told of this device.
 pub(crate) struct PresenceBoard {
     pub(crate) own: watch::Sender<Option<Presence>>,
@@ -124,15 +128,17 @@ impl Replica {
         Ok(known.into_iter().map(peer).collect())
     }
 
-    /// Tells whenever [`peers`](Self::peers) has changed: the number of those who are somewhere.
-    pub fn watch_peers(&self) -> impl Future<Output = usize> + Send + use<> {
-        let mut peers = self.local().shared.presence.peers.subscribe();
-        async move {
-            // The sender lives as long as the replica; without it nobody comes any more.
-            if peers.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            peers.borrow().len()
+    /// Tells whenever [`peers`](Self::peers) has changed from now on.
+    pub fn watch_peers(&self) -> PeerWatch {
+        PeerWatch(self.local().shared.presence.peers.subscribe())
+    }
+}
+
+impl PeerWatch {
+    /// Waits until something has changed since the last time. It never resolves once the replica is gone.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 }
