@@ -366,7 +366,7 @@ impl Core {
     }
 
     /// Whether documents of a collection are sent at all.
-    fn leaves(&self, collection: &str) -> bool {
+    pub(crate) fn leaves(&self, collection: &str) -> bool {
         (!self.excluded.contains(collection) && !self.schema_of(collection).is_local())
             || is_planted(Bug::SwitchedOffLeaves)
     }

@@ -542,7 +542,9 @@ impl ClientSession {
             head = page.head.max(page.position.seq);
             applying.pull_finished = finishes_pull.or(applying.pull_finished);
         }
-        position = self.held.iter().fold(position, |position, held| later(position, held.position));
+        // Taken, so that a receipt whose position does not reach what it speaks of is not looked at again and again.
+        position =
+            self.held.iter_mut().fold(position, |position, held| later(position, held.position.take()));
         self.reached = self.reached.max(position.map_or(0, |position| position.seq));
         let reached = self.reached;
         for mut held in self.held.extract_if(.., |held| held.last <= reached) {

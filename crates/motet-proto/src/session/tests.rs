@@ -460,3 +460,20 @@ fn a_page_that_leaves_something_out_ends_the_session() {
     let effects: Vec<_> = std::iter::from_fn(|| session.poll_effect()).collect();
     assert!(matches!(&effects[..], [ClientEffect::End(EndReason::Protocol(_))]), "{effects:?}");
 }
+
+#[test]
+fn a_receipt_that_no_position_reaches_is_applied_not_at_all_and_not_for_ever() {
+    let mut session = reading_device(true);
+    let position = Some(Position { seq: 1, tag: [1; 16] });
+    let receipt = crate::message::Receipt { id: 2, outcomes: vec![Outcome::Stored(9)], position, after: 0 };
+    session.handle_message(Message::Receipt(receipt), NOW);
+    let mut applies = 0;
+    while let Some(effect) = session.poll_effect() {
+        if let ClientEffect::Apply { receipts, .. } = effect {
+            assert!(receipts.is_empty());
+            applies += 1;
+            assert!(applies < 3, "it goes on for ever");
+            session.handle_applied(false, NOW);
+        }
+    }
+}

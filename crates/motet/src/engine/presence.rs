@@ -13,11 +13,6 @@ pub(crate) struct CursorAt {
 }
 
 impl Core {
-    /// Whether a collection's documents are anybody else's business.
-    pub(crate) fn is_shared(&self, collection: &str) -> bool {
-        self.leaves(collection)
-    }
-
     /// The place before a code point of a text; `None` if there is no such text.
     pub(crate) fn cursor(
         &mut self,

@@ -90,7 +90,7 @@ impl Replica {
         }
         let device_name = self.device_name().to_owned();
         let told = self.local().writer.run(Durability::Normal, move |tx, core| {
-            if !core.is_shared(&place.collection) {
+            if !core.leaves(&place.collection) {
                 return Ok(None);
             }
             let cursor = match (&place.field, place.cursor) {
