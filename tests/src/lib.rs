@@ -31,7 +31,7 @@ impl TestRelay {
     pub fn start_with(data: &Path, auth: motet_relay::auth::Auth, port: u16) -> Self {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
-        let config = motet_relay::Config { data: data.to_owned(), auth };
+        let config = motet_relay::Config { auth, ..motet_relay::Config::new(data) };
         let thread = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

@@ -22,6 +22,8 @@ pub enum Kind {
         /// The exact entries whose changes the snapshot contains; never a range. A first push supersedes nothing.
         supersedes: Vec<EntryId>,
     },
+    /// What the log holds of the document up to here leaves it at once: its owner wants none of it there. Devices keep what they have.
+    Erased,
     /// Something that only later versions know, as its bytes. A relay keeps it and hands it out, a device sets it aside until it knows
     /// more.
     Other(Vec<u8>),
@@ -40,10 +42,12 @@ enum Written {
         #[n(1)]
         supersedes: Vec<EntryId>,
     },
+    #[n(2)]
+    Erased,
 }
 
 /// First index of a kind that this version does not know.
-const FIRST_OTHER: u32 = 2;
+const FIRST_OTHER: u32 = 3;
 
 impl<C> Encode<C> for Kind {
     fn encode<W: Write>(&self, e: &mut Encoder<W>, context: &mut C) -> Result<(), EncodeError<W::Error>> {
@@ -52,6 +56,7 @@ impl<C> Encode<C> for Kind {
             Kind::Snapshot { heads, supersedes } => {
                 Written::Snapshot { heads: heads.clone(), supersedes: supersedes.clone() }
             }
+            Kind::Erased => Written::Erased,
             Kind::Other(bytes) => return e.writer_mut().write_all(bytes).map_err(EncodeError::write),
         };
         written.encode(e, context)
@@ -68,6 +73,7 @@ impl<'b, C> Decode<'b, C> for Kind {
             return Ok(match Written::decode(d, context)? {
                 Written::Changes => Kind::Changes,
                 Written::Snapshot { heads, supersedes } => Kind::Snapshot { heads, supersedes },
+                Written::Erased => Kind::Erased,
             });
         }
         let start = d.position();
@@ -163,6 +169,9 @@ impl Entry {
                 hash.update(&(supersedes.len() as u64).to_le_bytes());
                 supersedes.iter().for_each(|id| _ = hash.update(&id.0));
             }
+            Kind::Erased => {
+                hash.update(&[2]);
+            }
             // So that a relay can check entries of later versions.
             Kind::Other(bytes) => {
                 hash.update(&[255]);
@@ -177,7 +186,7 @@ impl Entry {
     /// About the bytes that the entry takes in a frame or in memory.
     pub fn size(&self) -> usize {
         let header = match &self.kind {
-            Kind::Changes => 0,
+            Kind::Changes | Kind::Erased => 0,
             Kind::Snapshot { heads, supersedes } => 32 * (heads.len() + supersedes.len()),
             Kind::Other(bytes) => bytes.len(),
         };
@@ -193,7 +202,7 @@ impl Entry {
             return Err(EntryError::TooLarge { bytes: self.payload.len() });
         }
         let is_small = match &self.kind {
-            Kind::Changes => true,
+            Kind::Changes | Kind::Erased => true,
             Kind::Snapshot { heads, supersedes } => {
                 heads.len() <= limits::SNAPSHOT_HEADS && supersedes.len() <= limits::SNAPSHOT_SUPERSEDES
             }

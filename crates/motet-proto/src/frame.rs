@@ -66,6 +66,8 @@ pub fn encode(message: &Message) -> Vec<u8> {
         Message::Pong(m) => body(9, m),
         Message::Error(m) => body(10, m),
         Message::Presence(m) => body(11, m),
+        Message::Fetch(m) => body(12, m),
+        Message::Fetched(m) => body(13, m),
     }
 }
 
@@ -161,6 +163,8 @@ fn decode_body(kind: u8, body: &[u8]) -> Result<Message, FrameError> {
         9 => Message::Pong(read(kind, body)?),
         10 => Message::Error(read(kind, body)?),
         11 => Message::Presence(read(kind, body)?),
+        12 => Message::Fetch(read(kind, body)?),
+        13 => Message::Fetched(read(kind, body)?),
         _ => return Err(FrameError::UnknownType(kind)),
     })
 }

@@ -76,6 +76,9 @@ pub const OWN_RANGES: usize = 1_024;
 /// Pushes that a relay session takes in before it has answered the first: a device's window.
 pub const PUSHES_IN_FLIGHT: usize = PUSH_WINDOW_BATCHES;
 
+/// Documents that a session fetches at a time; further ones wait on the device.
+pub const FETCHES_IN_FLIGHT: usize = 4;
+
 /// Largest sealed place that a device tells of itself, in bytes: names of the longest kind hardly compress below that.
 pub const PRESENCE_BYTES: usize = 2_048;
 

@@ -6,7 +6,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::entry::Entry;
-use crate::ids::{DeviceId, SpaceId};
+use crate::ids::{DeviceId, DocumentId, EntryId, SpaceId};
 use crate::position::Position;
 use crate::presence::Presence;
 
@@ -35,6 +35,10 @@ pub enum Message {
     Error(ErrorMessage),
     /// Either side: where a device is at present.
     Presence(Presence),
+    /// Device to relay: what does the log hold of one document?
+    Fetch(Fetch),
+    /// The answer to a fetch.
+    Fetched(Fetched),
 }
 
 /// First message of a device. Who the account is comes from the transport (`Authorization` header).
@@ -178,6 +182,60 @@ pub struct Refused {
     /// Id of the pull.
     #[n(0)]
     pub id: u32,
+}
+
+/// A question for one document, out of turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Fetch {
+    /// Chosen by the device; comes back in the answer.
+    #[n(0)]
+    pub id: u32,
+    /// The document.
+    #[n(1)]
+    pub document: DocumentId,
+    /// Only entries after this sequence number.
+    #[n(2)]
+    pub after: u64,
+    /// The entries themselves; otherwise only which there are.
+    #[n(3)]
+    pub whole: bool,
+}
+
+/// What the log holds of one document, in its order. It says nothing about the rest of the log, so it moves no position.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Fetched {
+    /// Id of the fetch.
+    #[n(0)]
+    pub id: u32,
+    /// The entries, if they were asked for.
+    #[n(1)]
+    pub entries: Vec<Entry>,
+    /// Which entries there are, if only that was asked for.
+    #[n(2)]
+    pub listed: Vec<Listed>,
+    /// Sequence number of the last entry that is named.
+    #[n(3)]
+    pub last: u64,
+    /// There is more: fetch again after `last`.
+    #[n(4)]
+    pub more: bool,
+}
+
+/// An entry of the log, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Listed {
+    /// Its sequence number.
+    #[n(0)]
+    pub seq: u64,
+    /// Its id.
+    #[n(1)]
+    pub id: EntryId,
+    /// Size of its payload in bytes.
+    #[n(2)]
+    pub bytes: u64,
 }
 
 /// A probe and its answer.

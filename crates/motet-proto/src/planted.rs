@@ -62,11 +62,17 @@ pub enum Bug {
     ProjectionIsForgotten,
     /// A deleted document stays deleted although somebody has edited it meanwhile.
     DeleteWinsOverEdit,
+    /// A snapshot supersedes entries that its maker has not read.
+    SupersedesUnread,
+    /// A snapshot supersedes entries of which its maker has set something aside.
+    SupersedesSetAside,
+    /// The snapshot leaves together with what it supersedes.
+    SweepTakesSnapshot,
 }
 
 impl Bug {
     /// All of them.
-    pub const EVERY: [Bug; 27] = [
+    pub const EVERY: [Bug; 30] = [
         Bug::PositionAheadOfApply,
         Bug::ReceiptOfAnotherPush,
         Bug::RefusedIsJustForgotten,
@@ -94,6 +100,9 @@ impl Bug {
         Bug::BadEntryFailsBatch,
         Bug::ProjectionIsForgotten,
         Bug::DeleteWinsOverEdit,
+        Bug::SupersedesUnread,
+        Bug::SupersedesSetAside,
+        Bug::SweepTakesSnapshot,
     ];
 }
 
@@ -127,6 +136,19 @@ pub fn batch(limit: usize) -> usize {
 #[inline(always)]
 pub const fn batch(limit: usize) -> usize {
     limit
+}
+
+/// Whether what saves little is done all the same, because in small lives nothing saves much.
+#[cfg(feature = "simulation")]
+pub fn saves_enough(saves: bool) -> bool {
+    saves || SMALL.load(Ordering::Relaxed)
+}
+
+/// Whether what saves little is done all the same: it is not.
+#[cfg(not(feature = "simulation"))]
+#[inline(always)]
+pub const fn saves_enough(saves: bool) -> bool {
+    saves
 }
 
 /// Whether this mistake is to be made.

@@ -13,13 +13,15 @@
 //!   Push{entries} ─────────────────────────▶  append, fsync
 //!   ◀──────────── Receipt{outcomes, position}
 //!   ◀───────────────── Page{id: None}          whatever other devices commit
+//!   Fetch{document} ───────────────────────▶  out of turn: what the log holds of one document
+//!   ◀──────────── Fetched{entries | listed}
 //! ```
 
 mod client;
 mod relay;
 
-pub use client::{ClientEffect, ClientSession, EndReason, OutboxBatch, OutboxItem, StoredReceipt};
-pub use relay::{AppendOutcome, CommittedRun, ReadOutcome, RelayEffect, RelaySession};
+pub use client::{ClientEffect, ClientSession, EndReason, NO_ROW, OutboxBatch, OutboxItem, StoredReceipt};
+pub use relay::{AppendOutcome, CommittedRun, DocumentPage, ReadOutcome, RelayEffect, RelaySession};
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,19 @@ pub const IDLE_READERS: usize = 4;
 /// Reads that run at the same time. Two cores are kept busy by four; more only queue at the disk.
 pub const CONCURRENT_READS: usize = 4;
 
+/// Rows of a log that one page looks at. Entries that have left the log are passed over, and this bounds how many.
+pub const PAGE_ROWS: usize = 16_384;
+
+/// How long an entry stays in the log after a snapshot has superseded it, unless the relay is told otherwise: time to notice a
+/// snapshot that is no good.
+pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// How often the relay looks for entries whose time is over.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Entries that leave in one transaction. About 10 ms; pushes wait no longer than that.
+pub const SWEPT_ENTRIES: usize = 1_000;
+
 /// Page cache of each connection in KiB.
 pub const PAGE_CACHE_KIB: i64 = 2_048;
 

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use motet_relay::auth::Auth;
-use motet_relay::{Config, run};
+use motet_relay::{Config, limits, run};
 use tokio::net::TcpListener;
 
 /// Passes changes between the devices of an account and keeps them until a device asks.
@@ -22,7 +23,13 @@ struct Args {
     /// File of lines `token -> account`. Without it only this machine is served, as one local account.
     #[arg(long)]
     tokens: Option<PathBuf>,
+    /// Days that an entry stays after a snapshot of its document has superseded it.
+    #[arg(long, default_value_t = DAYS, value_name = "DAYS")]
+    retention: u16,
 }
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+const DAYS: u16 = (limits::RETENTION.as_secs() / DAY.as_secs()) as u16;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -51,7 +58,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     if open {
         println!("no tokens configured: this machine only, everybody on it is the account `local`");
     }
-    let config = Config { data: args.data, auth };
+    let config = Config { data: args.data, auth, retention: u32::from(args.retention) * DAY };
     run(listener, config, stop_signal()).await?;
     Ok(())
 }

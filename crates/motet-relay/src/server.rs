@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
@@ -21,8 +22,8 @@ use crate::auth::{Auth, AuthError};
 use crate::hub::Hub;
 use crate::limits;
 use crate::session;
-use crate::store::StoreError;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{LogStore, StoreError};
 
 /// How a relay runs.
 #[derive(Clone)]
@@ -31,12 +32,15 @@ pub struct Config {
     pub data: PathBuf,
     /// Who may speak. [`Auth::Local`] is accepted only on a loopback address.
     pub auth: Auth,
+    /// How long an entry stays in its log after a snapshot has superseded it, in whole seconds; see
+    /// [`RETENTION`](limits::RETENTION).
+    pub retention: Duration,
 }
 
 impl Config {
-    /// Data in `data`, one local account, loopback only.
+    /// Data in `data`, one local account, loopback only, the default retention.
     pub fn new(data: impl Into<PathBuf>) -> Self {
-        Self { data: data.into(), auth: Auth::Local }
+        Self { data: data.into(), auth: Auth::Local, retention: limits::RETENTION }
     }
 }
 
@@ -110,6 +114,7 @@ pub async fn run(
     });
     tokio::select! {
         outcome = serving => outcome?,
+        () = sweep(&relay.store, config.retention) => {}
         () = async {
             _ = (&mut wait).await;
             tokio::time::sleep(limits::SHUTDOWN_GRACE).await;
@@ -117,6 +122,20 @@ pub async fn run(
     }
     tracing::info!("the relay is down");
     Ok(())
+}
+
+/// Takes out of the logs, again and again, what was superseded longer than `retention` ago. Does not end.
+async fn sweep(store: &SqliteStore, retention: Duration) {
+    let mut due = tokio::time::interval(limits::SWEEP_EVERY.min(retention.max(Duration::from_secs(1))));
+    loop {
+        due.tick().await;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let before = now.saturating_sub(retention).as_secs() as i64;
+        // If it fails, the store has logged it, and the next time may go better.
+        while let Ok(entries @ 1..) = store.sweep(before).await {
+            tracing::info!(entries, "superseded entries have left");
+        }
+    }
 }
 
 async fn web_socket(

@@ -7,8 +7,8 @@ use axum::extract::ws::{Message as WsMessage, WebSocket};
 use futures_util::SinkExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, SplitStream, StreamExt};
-use motet_proto::message::ErrorCode;
-use motet_proto::session::{AppendOutcome, ReadOutcome, RelayEffect, RelaySession};
+use motet_proto::message::{ErrorCode, Fetch};
+use motet_proto::session::{AppendOutcome, DocumentPage, ReadOutcome, RelayEffect, RelaySession};
 use motet_proto::{Entry, Message, frame};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::mpsc;
@@ -24,6 +24,7 @@ enum Done {
     Opened(Result<u64, StoreError>),
     Read(Result<ReadOutcome, StoreError>),
     Appended(u32, Result<AppendOutcome, StoreError>),
+    Document(Fetch, Result<DocumentPage, StoreError>),
 }
 
 /// A session and what is under way for it.
@@ -148,7 +149,11 @@ impl Running {
             Done::Opened(Ok(head)) => self.session.handle_opened(head),
             Done::Read(Ok(outcome)) => self.session.handle_read(outcome),
             Done::Appended(push, Ok(outcome)) => self.session.handle_appended(push, outcome),
-            Done::Opened(Err(error)) | Done::Read(Err(error)) | Done::Appended(_, Err(error)) => {
+            Done::Document(fetch, Ok(page)) => self.session.handle_document(fetch, page),
+            Done::Opened(Err(error))
+            | Done::Read(Err(error))
+            | Done::Appended(_, Err(error))
+            | Done::Document(_, Err(error)) => {
                 let code = match error {
                     StoreError::Closed => ErrorCode::ShuttingDown,
                     StoreError::Busy => ErrorCode::Busy,
@@ -182,6 +187,15 @@ impl Running {
                     let relay = self.relay.clone();
                     self.under_way
                         .push(async move { Done::Read(relay.store.read(&log, after).await) }.boxed());
+                }
+                RelayEffect::ReadDocument(fetch) => {
+                    let Some(log) = self.log.clone() else { continue };
+                    let relay = self.relay.clone();
+                    let read = async move {
+                        let Fetch { document, after, whole, .. } = fetch;
+                        Done::Document(fetch, relay.store.read_document(&log, document, after, whole).await)
+                    };
+                    self.under_way.push(read.boxed());
                 }
                 RelayEffect::Presence(presence) => {
                     if let Some(log) = &self.log {

@@ -6,8 +6,8 @@
 pub mod sqlite;
 
 use futures_util::future::BoxFuture;
-use motet_proto::session::{AppendOutcome, ReadOutcome};
-use motet_proto::{Entry, Position, SpaceId};
+use motet_proto::session::{AppendOutcome, DocumentPage, ReadOutcome};
+use motet_proto::{DocumentId, Entry, Position, SpaceId};
 
 /// The log of one space of one account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,7 +73,8 @@ pub trait LogStore: Send + Sync + 'static {
 
     /// Appends entries in order; calls for one log take effect in the order made. When the future resolves, they are
     /// durable. Entries that break the protocol are rejected one by one; entries that the log holds already keep
-    /// their sequence number.
+    /// their sequence number. What a snapshot supersedes stays until it is [swept](Self::sweep); what an erasure is about leaves
+    /// with it.
     fn append(&self, log: LogId, entries: Vec<Entry>) -> BoxFuture<'static, Result<Appended, StoreError>>;
 
     /// One page of what lies after a position.
@@ -82,4 +83,17 @@ pub trait LogStore: Send + Sync + 'static {
         log: &LogId,
         after: Option<Position>,
     ) -> impl Future<Output = Result<ReadOutcome, StoreError>> + Send;
+
+    /// One page of what the log holds of one document after a sequence number: the entries if `whole`, otherwise their names.
+    fn read_document(
+        &self,
+        log: &LogId,
+        document: DocumentId,
+        after: u64,
+        whole: bool,
+    ) -> impl Future<Output = Result<DocumentPage, StoreError>> + Send;
+
+    /// Removes what was superseded before `before`, in seconds since 1970, of all logs. Positions stay as they are. Returns how many
+    /// entries left; if it is [`SWEPT_ENTRIES`](crate::limits::SWEPT_ENTRIES), there may be more.
+    fn sweep(&self, before: i64) -> BoxFuture<'static, Result<usize, StoreError>>;
 }

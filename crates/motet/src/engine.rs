@@ -8,6 +8,7 @@
 mod adopt;
 mod bulk;
 mod care;
+mod compact;
 mod feed;
 mod fields;
 mod history;
@@ -20,6 +21,7 @@ mod parallel;
 mod presence;
 mod projection;
 mod receive;
+mod remotes;
 mod search;
 mod unmerged;
 
@@ -30,7 +32,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use lru::LruCache;
 use motet_proto::planted::{Bug, is_planted};
-use motet_proto::{DeviceId, DocumentId, Position, SpaceId};
+use motet_proto::{DeviceId, DocumentId, SpaceId};
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::doc::{Change, Document, FieldConflict, Fields, Identity, split_changes};
@@ -125,6 +127,8 @@ pub(crate) struct Core {
     settings_stale: bool,
     /// Remotes whose log was lost and is being read from the start: which heads of which document it holds.
     reseeding: HashMap<i64, HashMap<i64, HashSet<[u8; 32]>>>,
+    /// Remotes and documents that they were told to forget.
+    erased: HashSet<(i64, i64)>,
 }
 
 /// A document with its row and what its projection shows. Boxed wherever it goes: it measures kilobytes.
@@ -189,6 +193,7 @@ impl Core {
             settings_changed: false,
             settings_stale: false,
             reseeding: HashMap::new(),
+            erased: HashSet::new(),
         };
         core.reload_settings(tx)?;
         core.behind(tx)?;
@@ -234,106 +239,9 @@ impl Core {
         Ok(())
     }
 
-    /// Stops sending a collection, or sends again what remotes lack of it: every document of it is queued, and what they hold already
-    /// they recognise.
-    pub(crate) fn set_collection_sync(
-        &mut self,
-        tx: Tx<'_>,
-        collection: &str,
-        on: bool,
-    ) -> store::Result<()> {
-        if on != self.excluded.contains(collection) {
-            return Ok(());
-        }
-        self.catch_up_all(tx)?;
-        self.settings_changed = true;
-        tx.set_excluded(collection, !on)?;
-        if on {
-            self.excluded.remove(collection);
-            let skip = |_, of: &str| of != collection || !self.leaves(collection);
-            for remote in tx.remotes()? {
-                tx.add_all_pending(remote.id, &skip, self.shared.now_ms())?;
-            }
-        } else {
-            self.excluded.insert(collection.to_owned());
-            tx.drop_pending_of(collection)?;
-        }
-        self.board_after = Some((tx.remotes()?, tx.count_pending()? as i64));
-        Ok(())
-    }
-
     /// Note for the history of what the running write does.
     pub(crate) fn set_message(&mut self, message: &str) {
         self.message = Some(message.to_owned());
-    }
-
-    /// Makes the remote at `url` the one that the status speaks of. A new one lacks everything, so every document is
-    /// queued for it; one that was left earlier has been queued for all along.
-    pub(crate) fn use_remote(&mut self, tx: Tx<'_>, url: &str, now: i64) -> store::Result<i64> {
-        self.settings_changed = true;
-        let known = tx.remotes()?.into_iter().find(|remote| remote.url == url);
-        let id = match known {
-            Some(remote) => remote.id,
-            None => {
-                self.catch_up_all(tx)?;
-                let id = tx.insert_remote(url)?;
-                tx.add_all_pending(id, &|_, collection| !self.leaves(collection), now)?;
-                id
-            }
-        };
-        tx.set_active(id)?;
-        let remotes = tx.remotes()?;
-        self.active = Some(id);
-        self.remotes = remotes.iter().map(|remote| remote.id).collect();
-        self.board_after = Some((remotes, tx.count_pending()? as i64));
-        Ok(id)
-    }
-
-    /// Prepares a session with a remote. If its log was found to be another one earlier and that was not dealt with
-    /// to the end, reading starts over. Returns the position, and whether that is so.
-    pub(crate) fn begin_session(
-        &mut self,
-        tx: Tx<'_>,
-        remote: i64,
-    ) -> store::Result<(Option<Position>, bool)> {
-        let row = tx.remotes()?.into_iter().find(|row| row.id == remote);
-        match row {
-            Some(row) if row.reseed => self.reset_position(tx, remote).map(|()| (None, true)),
-            row => Ok((row.and_then(|row| row.position), false)),
-        }
-    }
-
-    /// The remote's log is not the one that was read and written before: read it from the start, and note what it
-    /// holds, so that [`finish_reseed`](Self::finish_reseed) sends what it lacks.
-    pub(crate) fn reset_position(&mut self, tx: Tx<'_>, remote: i64) -> store::Result<()> {
-        tx.set_position(remote, None)?;
-        tx.set_reseed(remote, !is_planted(Bug::ReseedIsNotRemembered))?;
-        self.reseeding.insert(remote, HashMap::new());
-        Ok(())
-    }
-
-    /// The next session with the active remote compares everything, as if its log had been lost.
-    pub(crate) fn doubt_remote(&mut self, tx: Tx<'_>) -> store::Result<()> {
-        match self.active {
-            Some(remote) => tx.set_reseed(remote, true),
-            None => Ok(()),
-        }
-    }
-
-    /// The remote's log is read to its end. Queues every document of which it lacks something.
-    pub(crate) fn finish_reseed(&mut self, tx: Tx<'_>, remote: i64) -> store::Result<()> {
-        let Some(seen) = self.reseeding.remove(&remote) else { return Ok(()) };
-        self.catch_up_all(tx)?;
-        let mut held = HashSet::new();
-        for (document, hashes) in seen {
-            if tx.document_by_id(document)?.heads.iter().all(|head| hashes.contains(head)) {
-                held.insert(document);
-            }
-        }
-        let skip = |id, collection: &str| held.contains(&id) || !self.leaves(collection);
-        let added = tx.add_all_pending(remote, &skip, self.shared.now_ms())?;
-        self.count_pending(remote, added as i64);
-        tx.set_reseed(remote, false)
     }
 
     fn reload_settings(&mut self, tx: Tx<'_>) -> store::Result<()> {
@@ -344,6 +252,7 @@ impl Core {
         };
         self.schema = tx.collections()?.into_iter().map(parse).collect::<store::Result<_>>()?;
         self.excluded = tx.excluded()?.into_iter().collect();
+        self.erased = tx.erased()?;
         self.settings_stale = false;
         self.publish_schema();
         let pending = tx.count_pending()? as i64;
@@ -464,13 +373,11 @@ impl Core {
             (true, false) => Op::Create,
             (false, false) => Op::Update,
         };
-        let first_change = if is_new { 0 } else { store::change_id(document, first_change) };
         let is_sent = !commit.changes.is_empty() && self.leaves(&loaded.row.collection);
-        for i in 0..if is_sent { self.remotes.len() } else { 0 } {
-            let remote = self.remotes[i];
-            if Some(remote) != commit.origin && tx.add_pending(remote, document, op, first_change, now)? {
-                self.count_pending(remote, 1);
-            }
+        if is_sent {
+            self.note_growth(tx, &loaded.row, commit.changes.len())?;
+            let first_change = if is_new { 0 } else { store::change_id(document, first_change) };
+            self.owe(tx, document, commit.origin, op, first_change, now)?;
         }
         self.sweep(tx, &mut loaded)?;
         let fields = match (is_new, before) {

@@ -57,6 +57,23 @@ pub const SNAPSHOT_NEW_BYTES: usize = 512;
 /// are as small, and cost neither a load nor a save (200 us for a song).
 pub const FIRST_PUSH_CHANGES: usize = 32;
 
+/// A document is looked at for compaction whenever it has had this many changes more.
+pub const COMPACT_EVERY_CHANGES: usize = 64;
+
+/// Fewer entries than this are not worth a snapshot.
+pub const COMPACT_FROM_ENTRIES: usize = 8;
+
+/// A snapshot is made if the entries that it supersedes have this many times its bytes: as everybody who is connected receives it, the
+/// sum of all that is received grows by half at most.
+pub const COMPACT_GAIN: u64 = 2;
+
+/// A session must have been idle for this long before it compacts a document; lengthened at random by as much again, so that of many
+/// devices one does it and the others see that it is done.
+pub const COMPACT_IDLE: Duration = Duration::from_secs(10);
+
+/// Documents that are compacted in one go.
+pub const COMPACT_DOCUMENTS: usize = 16;
+
 /// How long a statement waits for another process that holds the database.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -114,6 +131,9 @@ pub const EXCHANGE_RETRY_DELAYS: [Duration; 3] =
 /// at random so that devices do not come back in step.
 pub const RETRY_DELAYS: [Duration; 4] =
     [Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8), Duration::from_secs(60)];
+
+/// How often a replica looks whether the process that syncs its file still does.
+pub const SYNC_LOCK_POLL: Duration = Duration::from_secs(2);
 
 /// How often a connected replica looks whether another process has written to the database.
 pub const FOREIGN_WRITE_POLL: Duration = Duration::from_millis(500);

@@ -5,12 +5,12 @@
 
 pub mod hostile;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use motet_proto::session::{ClientEffect, ClientSession, StoredReceipt};
-use motet_proto::{Entry, Message, Position, SpaceId};
+use motet_proto::{DocumentId, Entry, Message, Position, SpaceId};
 
 use crate::engine::{Incoming, merge_all, prepare};
 use crate::machine;
@@ -47,6 +47,11 @@ pub struct Session {
     unmerged: bool,
     almost_done: Vec<u64>,
     outgoing: VecDeque<Message>,
+    /// Documents that are to be compacted, and those that are synced out of turn, by their tokens.
+    compacting: HashMap<u64, DocumentId>,
+    syncing: HashMap<u64, String>,
+    next_token: u64,
+    documents: Vec<String>,
     done: Vec<u64>,
     ended: Option<String>,
 }
@@ -80,6 +85,10 @@ impl Session {
             unmerged: true,
             almost_done: Vec::new(),
             outgoing: VecDeque::new(),
+            compacting: HashMap::new(),
+            syncing: HashMap::new(),
+            next_token: 1,
+            documents: Vec::new(),
             done: Vec::new(),
             ended: None,
         };
@@ -94,6 +103,42 @@ impl Session {
     pub fn request_round(&mut self, round: u64, now: Duration) -> Result<(), StorageError> {
         self.session.request_round(round, now);
         self.carry_out(now)
+    }
+
+    /// Syncs one document of `pieces` out of turn.
+    ///
+    /// # Errors
+    /// As the disk has them; the session is to be dropped then.
+    pub fn sync_document(&mut self, id: &str, now: Duration) -> Result<(), StorageError> {
+        let document = DocumentId::derive(SpaceId::DEFAULT, "pieces", id);
+        let (remote, token) = (self.remote, self.take_token());
+        let batch =
+            self.local.writer.run(Durability::Normal, move |tx, core| core.batch_of(tx, remote, document));
+        self.syncing.insert(token, id.to_owned());
+        self.session.sync_document(token, document, batch?, now);
+        self.carry_out(now)
+    }
+
+    /// Compacts one document of `pieces`, if that is worth it.
+    ///
+    /// # Errors
+    /// As the disk has them; the session is to be dropped then.
+    pub fn compact(&mut self, id: &str, now: Duration) -> Result<(), StorageError> {
+        let document = DocumentId::derive(SpaceId::DEFAULT, "pieces", id);
+        let token = self.take_token();
+        self.compacting.insert(token, document);
+        self.session.list_document(token, document, now);
+        self.carry_out(now)
+    }
+
+    /// A document that is synced out of turn.
+    pub fn poll_document(&mut self) -> Option<String> {
+        self.documents.pop()
+    }
+
+    fn take_token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
     }
 
     /// A message has arrived.
@@ -220,7 +265,7 @@ impl Session {
             core.receive(tx, remote, incoming, &receipts, position)
         })?;
         self.unmerged |= received.unmerged;
-        self.session.handle_applied(received.folded > 0, now);
+        self.session.handle_applied(received.wrote(), now);
         Ok(())
     }
 
@@ -245,6 +290,18 @@ impl Session {
                         .run(Durability::Full, move |tx, core| core.finish_reseed(tx, remote))?;
                     self.session.handle_reseeded(now);
                 }
+                ClientEffect::Listed { token, listed } => {
+                    let document = self.compacting.remove(&token);
+                    let compacted = document.map_or(Ok(None), |document| {
+                        self.local.writer.run(Durability::Normal, move |tx, core| {
+                            core.compact(tx, remote, document, &listed)
+                        })
+                    });
+                    if let Some(snapshot) = compacted? {
+                        self.session.push_aside(token, snapshot, now);
+                    }
+                }
+                ClientEffect::DocumentDone { token } => self.documents.extend(self.syncing.remove(&token)),
                 ClientEffect::Presence(_) => {}
                 ClientEffect::RoundDone { round } => self.almost_done.push(round),
                 ClientEffect::End(reason) => self.ended = Some(reason.to_string()),

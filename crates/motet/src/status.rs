@@ -110,6 +110,8 @@ pub enum DocumentState {
     PendingUpdate,
     /// Deleted here, the remote does not know it yet.
     PendingDelete,
+    /// Kept here, and the remote does not know yet that it shall forget it.
+    PendingErase,
     /// On the remote, and two devices wrote one field at the same time: see the conflict journal.
     Conflict,
     /// No relay is configured.

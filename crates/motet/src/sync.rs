@@ -5,6 +5,7 @@
 
 mod connection;
 mod driver;
+mod lock;
 mod policy;
 mod presence;
 mod replica;
@@ -15,6 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use motet_proto::DocumentId;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
@@ -26,7 +28,7 @@ use crate::replica::Local;
 use crate::status::Link;
 use crate::store::{Durability, StorageError};
 use connection::{Endpoint, Traffic};
-use driver::{Command, Driver};
+use driver::{Command, DocumentRequest, DocumentTask, Driver};
 pub use policy::{Conditions, SyncMode, SyncPolicy};
 pub(crate) use presence::PresenceBoard;
 pub use presence::{Peer, PeerWatch, Place};
@@ -219,7 +221,7 @@ impl SyncHandle {
     pub(crate) fn request_round(
         &self,
     ) -> impl Future<Output = Result<SyncSummary, SyncError>> + Send + use<> {
-        self.round(limits::ROUND_TIMEOUT, true)
+        self.ask(Command::Round, limits::ROUND_TIMEOUT, true)
     }
 
     /// The same within a given time.
@@ -227,18 +229,29 @@ impl SyncHandle {
         &self,
         deadline: Duration,
     ) -> impl Future<Output = Result<SyncSummary, SyncError>> + Send + use<> {
-        self.round(deadline, false)
+        self.ask(Command::Round, deadline, false)
+    }
+
+    /// Asks that one document be synced before everything else.
+    fn request_document(
+        &self,
+        document: DocumentId,
+        task: DocumentTask,
+    ) -> impl Future<Output = Result<bool, SyncError>> + Send + use<> {
+        let command = move |reply| Command::Document(DocumentRequest { document, task, reply: Some(reply) });
+        self.ask(command, limits::ROUND_TIMEOUT, true)
     }
 
     /// `extends`: while the relay is heard, the time does not end.
-    fn round(
+    fn ask<T: Send + 'static, C: FnOnce(oneshot::Sender<Result<T, SyncError>>) -> Command>(
         &self,
+        command: C,
         time: Duration,
         extends: bool,
-    ) -> impl Future<Output = Result<SyncSummary, SyncError>> + Send + use<> {
+    ) -> impl Future<Output = Result<T, SyncError>> + Send + use<T, C> {
         let (reply, answer) = oneshot::channel();
         // If the task is gone the reply is dropped, and the answer says so.
-        _ = self.commands.send(Command::Round(reply));
+        _ = self.commands.send(command(reply));
         let traffic = self.traffic.clone();
         let timeout = async move {
             let mut patience = time;

@@ -23,6 +23,8 @@ pub struct Search {
     pub lives: u64,
     /// Writes that returned in them.
     pub writes: u64,
+    /// Entries that left relays in them because snapshots superseded them.
+    pub swept: u64,
     /// The first life that failed.
     pub failure: Option<Box<Failure>>,
 }
@@ -30,7 +32,7 @@ pub struct Search {
 /// Plays up to `count` lives from the seed `first` on, on all cores, until one fails.
 pub fn search(first: u64, count: u64) -> Search {
     let next = AtomicU64::new(0);
-    let (lives, writes) = (AtomicU64::new(0), AtomicU64::new(0));
+    let [lives, writes, swept] = std::array::from_fn(|_| AtomicU64::new(0));
     let stop = AtomicBool::new(false);
     let found: Mutex<Option<Box<Failure>>> = Mutex::new(None);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -41,7 +43,10 @@ pub fn search(first: u64, count: u64) -> Search {
                 return;
             }
             match run(first.wrapping_add(n)) {
-                Ok(outcome) => _ = writes.fetch_add(outcome.writes as u64, Ordering::Relaxed),
+                Ok(outcome) => {
+                    writes.fetch_add(outcome.writes as u64, Ordering::Relaxed);
+                    swept.fetch_add(outcome.swept as u64, Ordering::Relaxed);
+                }
                 Err(failure) => {
                     stop.store(true, Ordering::Relaxed);
                     found.lock().unwrap().get_or_insert_with(|| Box::new(failure));
@@ -51,7 +56,8 @@ pub fn search(first: u64, count: u64) -> Search {
         }
     };
     std::thread::scope(|scope| (0..cores).for_each(|_| _ = scope.spawn(play)));
-    Search { lives: lives.into_inner(), writes: writes.into_inner(), failure: found.into_inner().unwrap() }
+    let [lives, writes, swept] = [lives, writes, swept].map(AtomicU64::into_inner);
+    Search { lives, writes, swept, failure: found.into_inner().unwrap() }
 }
 
 /// Runs the command line; returns the exit code.
@@ -90,7 +96,11 @@ pub fn command(args: &[String]) -> i32 {
     }
     let start = Instant::now();
     let search = search(first, number("--seeds").unwrap_or(1_000));
-    println!("{} lives, {} writes, {:.1} s", search.lives, search.writes, start.elapsed().as_secs_f64());
+    let Search { lives, writes, swept, .. } = search;
+    println!(
+        "{lives} lives, {writes} writes, {swept} entries superseded, {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
     match (search.failure, bug) {
         (Some(failure), _) => {
             println!("{failure}");

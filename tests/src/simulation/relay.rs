@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use motet_proto::message::ErrorCode;
+use motet::simulation::hostile::changes_in;
+use motet_proto::message::{ErrorCode, Fetch};
 use motet_proto::session::{CommittedRun, ReadOutcome, RelayEffect, RelaySession};
-use motet_proto::{Entry, EntryId, Message, Position, SpaceId, message::Outcome};
+use motet_proto::{Entry, EntryId, Kind, Message, Position, SpaceId, message::Outcome};
 use motet_relay::store::sqlite::SqliteStore;
 use motet_relay::store::{LogId, LogStore, StoreError};
 use tokio::runtime::Runtime;
@@ -29,6 +30,12 @@ pub(super) struct SimRelay {
     next: u64,
     /// What devices were told is durable.
     pub(super) acknowledged: BTreeMap<String, BTreeSet<EntryId>>,
+    /// What the snapshots that were ever sent supersede.
+    supersedes: BTreeMap<EntryId, Vec<EntryId>>,
+    /// The changes in the entries that were ever sent; `None` if it cannot be read.
+    changes: BTreeMap<EntryId, Option<BTreeSet<[u8; 32]>>>,
+    /// A snapshot superseded what it does not hold.
+    pub(super) false_claim: Option<String>,
 }
 
 struct Served {
@@ -37,6 +44,7 @@ struct Served {
     /// Work for the store: appends keep their order, the read goes its own way.
     appends: VecDeque<(u32, Vec<Entry>)>,
     read: Option<Option<Position>>,
+    documents: VecDeque<Fetch>,
     runs: VecDeque<CommittedRun>,
     outgoing: VecDeque<Message>,
     closed: bool,
@@ -52,7 +60,10 @@ impl SimRelay {
     /// A relay that is not started yet.
     pub(super) fn on(mount: String, disk: Disk) -> Self {
         let mount = Mount::new(&mount, &disk);
-        Self { disk, mount, open: None, sessions: BTreeMap::new(), next: 1, acknowledged: BTreeMap::new() }
+        let (sessions, acknowledged, supersedes) = Default::default();
+        let changes = BTreeMap::new();
+        let next = 1;
+        Self { disk, mount, open: None, sessions, next, acknowledged, supersedes, changes, false_claim: None }
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -85,6 +96,7 @@ impl SimRelay {
             session: RelaySession::new(id, "simulated".into()),
             appends: VecDeque::new(),
             read: None,
+            documents: VecDeque::new(),
             runs: VecDeque::new(),
             outgoing: VecDeque::new(),
             closed: false,
@@ -127,7 +139,10 @@ impl SimRelay {
 
     pub(super) fn is_busy(&self, id: u64) -> bool {
         self.sessions.get(&id).is_some_and(|served| {
-            !served.appends.is_empty() || served.read.is_some() || !served.runs.is_empty()
+            !served.appends.is_empty()
+                || served.read.is_some()
+                || !served.documents.is_empty()
+                || !served.runs.is_empty()
         })
     }
 
@@ -138,12 +153,14 @@ impl SimRelay {
         choices.extend((!served.appends.is_empty()).then_some(0));
         choices.extend(served.read.is_some().then_some(1));
         choices.extend((!served.runs.is_empty()).then_some(2));
+        choices.extend((!served.documents.is_empty()).then_some(3));
         if choices.is_empty() {
             return false;
         }
         match choices[(choice % choices.len() as u64) as usize] {
             0 => self.append(id),
             1 => self.read(id),
+            3 => self.read_document(id),
             _ if lag => {
                 served.runs.clear();
                 served.session.handle_lagged();
@@ -176,12 +193,46 @@ impl SimRelay {
         }
     }
 
+    /// What was superseded until now leaves.
+    pub(super) fn sweep(&mut self) -> Result<usize, StoreError> {
+        match &self.open {
+            Some(store) => RUNTIME.block_on(store.sweep(i64::MAX)),
+            None => Err(StoreError::Closed),
+        }
+    }
+
+    /// What may have left the log because a snapshot that is in it, or has left likewise, supersedes it.
+    pub(super) fn may_have_left(&self, log: &[(u64, Entry)]) -> BTreeSet<EntryId> {
+        let mut left = BTreeSet::new();
+        let mut open: Vec<EntryId> = log.iter().map(|(_, entry)| entry.id).collect();
+        while let Some(id) = open.pop() {
+            let superseded = self.supersedes.get(&id).into_iter().flatten();
+            open.extend(superseded.filter(|id| left.insert(**id)));
+        }
+        left
+    }
+
     fn append(&mut self, id: u64) {
         let Some(served) = self.sessions.get_mut(&id) else { return };
         let (Some(store), Some((push, entries))) = (&self.open, served.appends.pop_front()) else {
             return;
         };
         let ids: Vec<_> = entries.iter().map(|entry| entry.id).collect();
+        for entry in &entries {
+            let read = |entry: &Entry| changes_in(entry).map(BTreeSet::from_iter);
+            self.changes.entry(entry.id).or_insert_with(|| read(entry));
+            if let Kind::Snapshot { supersedes, .. } = &entry.kind {
+                self.supersedes.insert(entry.id, supersedes.clone());
+                let held = self.changes[&entry.id].clone().unwrap_or_default();
+                let is_held = |id: &&EntryId| match self.changes.get(id) {
+                    Some(Some(changes)) => changes.is_subset(&held),
+                    _ => false,
+                };
+                if let Some(id) = supersedes.iter().find(|id| !is_held(id)) {
+                    self.false_claim = Some(format!("a snapshot supersedes {id}, and does not hold it"));
+                }
+            }
+        }
         let account = served.account.clone();
         let appended = match RUNTIME.block_on(store.append(log_id(&account), entries)) {
             Ok(appended) => appended,
@@ -210,6 +261,16 @@ impl SimRelay {
         }
     }
 
+    fn read_document(&mut self, id: u64) {
+        let Some(served) = self.sessions.get_mut(&id) else { return };
+        let (Some(store), Some(fetch)) = (&self.open, served.documents.pop_front()) else { return };
+        let log = log_id(&served.account);
+        match RUNTIME.block_on(store.read_document(&log, fetch.document, fetch.after, fetch.whole)) {
+            Ok(page) => served.session.handle_document(fetch, page),
+            Err(error) => served.session.handle_failure(ErrorCode::Internal, &error.to_string()),
+        }
+    }
+
     fn carry_out(&mut self, id: u64) {
         let (Some(served), Some(store)) = (self.sessions.get_mut(&id), &self.open) else { return };
         while let Some(effect) = served.session.poll_effect() {
@@ -221,6 +282,7 @@ impl SimRelay {
                 },
                 RelayEffect::Append { push, entries } => served.appends.push_back((push, entries)),
                 RelayEffect::Read { after } => served.read = Some(after),
+                RelayEffect::ReadDocument(fetch) => served.documents.push_back(fetch),
                 // Nothing of it is stored or promised.
                 RelayEffect::Presence(_) => {}
                 RelayEffect::Close => served.closed = true,

@@ -38,6 +38,8 @@ pub struct Outcome {
     pub trace: u64,
     /// Writes that returned.
     pub writes: usize,
+    /// Entries that left the relay because a snapshot superseded them.
+    pub swept: usize,
 }
 
 /// An invariant does not hold.
@@ -70,11 +72,11 @@ pub fn run(seed: u64) -> Result<Outcome, Failure> {
         let text = text.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(format!("a panic: {}", text.unwrap_or_default()))
     });
-    let World { log, trace, written, nodes, relay, .. } = world;
+    let World { log, trace, written, nodes, relay, swept, .. } = world;
     drop((nodes, relay));
     simulation::end();
     match done {
-        Ok(()) => Ok(Outcome { trace, writes: written.values().map(BTreeSet::len).sum() }),
+        Ok(()) => Ok(Outcome { trace, writes: written.values().map(BTreeSet::len).sum(), swept }),
         Err(what) => Err(Failure { seed, what, log }),
     }
 }
@@ -102,6 +104,7 @@ pub(super) struct World {
     pub(super) own: BTreeMap<(String, String), BTreeSet<String>>,
     /// Entries that nobody can read.
     pub(super) poison: usize,
+    swept: usize,
     harm: Harm,
     pub(super) log: Vec<String>,
     pub(super) trace: u64,
@@ -126,6 +129,7 @@ impl World {
             shared: BTreeSet::new(),
             own: BTreeMap::new(),
             poison: 0,
+            swept: 0,
             harm: Harm(HARM),
             log: Vec::new(),
             trace: 0,
@@ -153,7 +157,7 @@ impl World {
     }
 
     fn act(&mut self, at: usize) -> Step {
-        match self.below(64) {
+        match self.below(74) {
             0..=9 => self.edit(at),
             10..=15 => self.make(at),
             16 => self.make_shared(at),
@@ -181,6 +185,9 @@ impl World {
             59..=60 => self.poison(at),
             61 => self.draft(at),
             62 => self.speak_another_version(at),
+            64..=69 => self.compact(at),
+            70..=71 => self.sync_document(at),
+            72..=73 => self.sweep_relay()?,
             _ => self.retry_quarantined(at),
         }
         Ok(())
@@ -210,9 +217,8 @@ impl World {
             true => self.look_after_power_cuts()?,
             false => self.change_relay(|world| world.relay.disk.as_written())?,
         }
-        self.check_log()?;
-        self.devices += 1;
-        self.join("hana");
+        self.sweep_relay()?;
+        self.join_late("hana");
         for at in 0..self.nodes.len() {
             self.nodes[at].locked_out = false;
             self.lose_connection(at);

@@ -43,6 +43,21 @@ fn samples() -> Vec<Message> {
         Message::Pong(Ping { nonce: 5 }),
         Message::Error(ErrorMessage { code: ErrorCode::Busy, message: "later".into() }),
         Message::Presence(Presence { device: DeviceId([2; 16]), suite: 0, sealed: vec![0, 1] }),
+        Message::Fetch(Fetch { id: 3, document: DocumentId([1; 16]), after: 2, whole: true }),
+        Message::Fetched(Fetched {
+            id: 3,
+            entries: vec![Entry::new(
+                SpaceId::DEFAULT,
+                DocumentId([1; 16]),
+                DeviceId([2; 16]),
+                Kind::Erased,
+                0,
+                vec![],
+            )],
+            listed: vec![Listed { seq: 4, id: EntryId([4; 32]), bytes: 300 }],
+            last: 4,
+            more: true,
+        }),
     ]
 }
 

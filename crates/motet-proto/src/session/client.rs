@@ -1,15 +1,21 @@
 //! The device's side of a session.
 
+mod documents;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::entry::Entry;
 use crate::ids::{DeviceId, SpaceId};
 use crate::limits;
-use crate::message::{ErrorCode, Hello, Message, Outcome, Page, Ping, Pull, Push, Receipt, Rejection};
+use crate::message::{
+    ErrorCode, Hello, Listed, Message, Outcome, Page, Ping, Pull, Push, Receipt, Rejection,
+};
 use crate::planted::{Bug, is_planted};
 use crate::position::Position;
 use crate::presence::Presence;
+use documents::Documents;
+pub use documents::NO_ROW;
 
 /// What the driver must do, in the order handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +50,18 @@ pub enum ClientEffect {
     RoundDone {
         /// As given to [`ClientSession::request_round`].
         round: u64,
+    },
+    /// What the log holds of a document is applied, as far as that was asked for, and what was to be sent of it is answered.
+    DocumentDone {
+        /// As given to [`ClientSession::sync_document`] or [`ClientSession::push_aside`].
+        token: u64,
+    },
+    /// Which entries the log holds of a document.
+    Listed {
+        /// As given to [`ClientSession::list_document`].
+        token: u64,
+        /// In log order; the first [`limits::SNAPSHOT_SUPERSEDES`] of them.
+        listed: Vec<Listed>,
     },
     /// Another device tells where it is.
     Presence(Presence),
@@ -130,6 +148,7 @@ pub struct ClientSession {
     want_load: bool,
     loads_begun: u64,
     in_flight: VecDeque<(u32, Vec<i64>)>,
+    documents: Documents,
 
     inbox: VecDeque<Inbound>,
     /// Answers to pushes that are not settled yet. They are only together with a position that lies behind what was pushed: then,
@@ -177,6 +196,8 @@ struct Applying {
     pull_finished: Option<u64>,
     /// Pushes that are answered; receipts may come in another order than pushes went out.
     pushes: Vec<u32>,
+    /// Documents of which everything has arrived, by their tokens.
+    documents: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -228,6 +249,7 @@ impl ClientSession {
             want_load: true,
             loads_begun: 0,
             in_flight: VecDeque::new(),
+            documents: Documents::default(),
             inbox: VecDeque::new(),
             held: Vec::new(),
             reached: position.map_or(0, |position| position.seq),
@@ -258,7 +280,7 @@ impl ClientSession {
 
     /// True while more input would only pile up: the driver then leaves it in the socket.
     pub fn is_saturated(&self) -> bool {
-        self.inbox.len() >= limits::UNAPPLIED_PAGES
+        self.inbox.len() + self.documents.unapplied() >= limits::UNAPPLIED_PAGES
     }
 
     /// True when nothing is under way: everything known is pulled, pushed and applied.
@@ -273,6 +295,7 @@ impl ClientSession {
             && self.inbox.is_empty()
             && self.held.is_empty()
             && self.applying.is_empty()
+            && self.documents.is_empty()
     }
 
     /// Asks for a full round; answered by [`ClientEffect::RoundDone`] unless the session ends first.
@@ -349,6 +372,7 @@ impl ClientSession {
             Message::Presence(presence) => self.effects.push_back(ClientEffect::Presence(presence)),
             Message::Page(page) => self.handle_page(page),
             Message::Receipt(receipt) => self.handle_receipt(receipt),
+            Message::Fetched(fetched) => self.handle_fetched(fetched),
             Message::Refused(refused) if self.pull == Some(refused.id) && self.position.is_some() => {
                 self.pull = None;
                 if is_planted(Bug::RefusedIsJustForgotten) {
@@ -359,7 +383,11 @@ impl ClientSession {
                 self.reset_due = true;
             }
             Message::Refused(_) => self.end(EndReason::Protocol("refused what was not asked")),
-            Message::Hello(_) | Message::Welcome(_) | Message::Push(_) | Message::Pull(_) => {
+            Message::Hello(_)
+            | Message::Welcome(_)
+            | Message::Push(_)
+            | Message::Pull(_)
+            | Message::Fetch(_) => {
                 self.end(EndReason::Protocol("a message that only a device sends, or a second welcome"));
             }
         }
@@ -399,6 +427,7 @@ impl ClientSession {
             }
         }
         self.in_flight.retain(|(push, _)| !done.pushes.contains(push));
+        self.documents.note_applied(&done.documents);
         self.settle_rounds();
         self.pump(now);
     }
@@ -497,6 +526,7 @@ impl ClientSession {
         if self.want_pull && self.pull.is_none() && !self.resetting && !self.is_saturated() {
             self.begin_pull(now);
         }
+        self.begin_documents(now);
         if self.want_load
             && !self.loading
             && (self.confirmed || is_planted(Bug::SendsToAnUnknownLog))
@@ -514,7 +544,10 @@ impl ClientSession {
             self.reset_due = false;
             self.effects.push_back(ClientEffect::ResetPosition);
         }
-        let due = self.pull.is_some() || self.in_flight.iter().any(|(push, _)| !self.is_answered(*push));
+        self.settle_documents();
+        let due = self.pull.is_some()
+            || self.documents.is_asked()
+            || self.in_flight.iter().any(|(push, _)| !self.is_answered(*push));
         self.awaiting_since = if due { self.awaiting_since.or(Some(now)) } else { None };
     }
 
@@ -528,6 +561,7 @@ impl ClientSession {
 
     fn has_something_to_apply(&self) -> bool {
         !self.inbox.is_empty()
+            || self.documents.unapplied() > 0
             || self.held.iter().any(|held| held.position.is_some() || held.last <= self.reached)
     }
 
@@ -542,6 +576,7 @@ impl ClientSession {
             head = page.head.max(page.position.seq);
             applying.pull_finished = finishes_pull.or(applying.pull_finished);
         }
+        self.documents.take_arrived(&mut entries, &mut applying.documents);
         // Taken, so that a receipt whose position does not reach what it speaks of is not looked at again and again.
         position =
             self.held.iter_mut().fold(position, |position, held| later(position, held.position.take()));

@@ -7,7 +7,8 @@ use crate::entry::Entry;
 use crate::ids::{DeviceId, SpaceId};
 use crate::limits;
 use crate::message::{
-    ErrorCode, ErrorMessage, Message, Outcome, Page, Pull, Push, Receipt, Refused, Welcome,
+    ErrorCode, ErrorMessage, Fetch, Fetched, Listed, Message, Outcome, Page, Pull, Push, Receipt, Refused,
+    Welcome,
 };
 use crate::planted::{Bug, is_planted};
 use crate::position::Position;
@@ -35,6 +36,8 @@ pub enum RelayEffect {
         /// After this place; `None` from the start.
         after: Option<Position>,
     },
+    /// Read what the log holds of one document and answer with [`RelaySession::handle_document`].
+    ReadDocument(Fetch),
     /// The device tells where it is: hand it round.
     Presence(Presence),
     /// Send what is queued and close the connection.
@@ -64,6 +67,19 @@ pub enum ReadOutcome {
     },
     /// The position is not a place of this log.
     Refused,
+}
+
+/// Answer to [`RelayEffect::ReadDocument`]: entries of one document, in log order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DocumentPage {
+    /// The entries, if they were asked for.
+    pub entries: Vec<Entry>,
+    /// Which entries there are, if only that was asked for.
+    pub listed: Vec<Listed>,
+    /// Sequence number of the last of them.
+    pub last: u64,
+    /// There are more.
+    pub more: bool,
 }
 
 /// Entries that were committed together by some session, as the hub hands them round.
@@ -100,6 +116,7 @@ pub struct RelaySession {
     /// Where others are, until the device listens.
     present: BTreeMap<DeviceId, Presence>,
     pushes: usize,
+    fetches: usize,
     effects: VecDeque<RelayEffect>,
 }
 
@@ -137,6 +154,7 @@ impl RelaySession {
             device: None,
             present: BTreeMap::new(),
             pushes: 0,
+            fetches: 0,
             effects: VecDeque::new(),
         }
     }
@@ -148,7 +166,9 @@ impl RelaySession {
 
     /// True while the session has enough to do: the driver then leaves input in the socket.
     pub fn is_saturated(&self) -> bool {
-        self.pushes >= limits::PUSHES_IN_FLIGHT || self.waiting_pull.is_some()
+        self.pushes >= limits::PUSHES_IN_FLIGHT
+            || self.fetches >= limits::FETCHES_IN_FLIGHT
+            || self.waiting_pull.is_some()
     }
 
     /// A message arrived.
@@ -180,6 +200,10 @@ impl RelaySession {
                 }
                 self.waiting_pull = Some(pull);
                 self.pump();
+            }
+            (State::Ready, Message::Fetch(fetch)) => {
+                self.fetches += 1;
+                self.effects.push_back(RelayEffect::ReadDocument(fetch));
             }
             (State::Ready, Message::Presence(presence)) => match self.device {
                 Some(device) if presence.is_small() => {
@@ -273,6 +297,15 @@ impl RelaySession {
             },
         }
         self.pump();
+    }
+
+    /// Answer to [`RelayEffect::ReadDocument`].
+    pub fn handle_document(&mut self, fetch: Fetch, page: DocumentPage) {
+        self.fetches = self.fetches.saturating_sub(1);
+        let DocumentPage { entries, listed, last, more } = page;
+        if self.state == State::Ready {
+            self.send(Message::Fetched(Fetched { id: fetch.id, entries, listed, last, more }));
+        }
     }
 
     /// Some session committed entries to this log.

@@ -8,7 +8,7 @@ use super::*;
 use crate::entry::{Entry, Kind};
 use crate::ids::{DeviceId, DocumentId, SpaceId};
 use crate::limits;
-use crate::message::{Hello, Message, Outcome, Ping};
+use crate::message::{Fetch, Fetched, Hello, Listed, Message, Outcome, Ping};
 use crate::position::Position;
 
 /// Found by the simulation: such a session asked the log for more without end.
@@ -79,6 +79,30 @@ impl Log {
             head: self.head().seq,
         }
     }
+
+    fn read_document(&self, fetch: Fetch, page: usize) -> DocumentPage {
+        let is_it = |(position, entry): &&(Position, Entry)| {
+            entry.document == fetch.document && position.seq > fetch.after
+        };
+        let mut found: Vec<_> = self.entries.iter().filter(is_it).collect();
+        let more = found.len() > page;
+        found.truncate(page);
+        let last = found.last().map_or(fetch.after, |(position, _)| position.seq);
+        let listed = |(position, entry): &&(Position, Entry)| Listed {
+            seq: position.seq,
+            id: entry.id,
+            bytes: entry.payload.len() as u64,
+        };
+        match fetch.whole {
+            true => {
+                let entries = found.into_iter().map(|(_, entry)| entry.clone()).collect();
+                DocumentPage { entries, last, more, listed: Vec::new() }
+            }
+            false => {
+                DocumentPage { listed: found.iter().map(listed).collect(), last, more, entries: Vec::new() }
+            }
+        }
+    }
 }
 
 struct Device {
@@ -88,6 +112,8 @@ struct Device {
     received: usize,
     position: Option<Position>,
     rounds: Vec<u64>,
+    done: Vec<u64>,
+    listed: Vec<(u64, Vec<Listed>)>,
     ended: Option<EndReason>,
     resets: usize,
     next_row: i64,
@@ -103,6 +129,8 @@ impl Device {
             received: 0,
             position,
             rounds: Vec::new(),
+            done: Vec::new(),
+            listed: Vec::new(),
             ended: None,
             resets: 0,
             next_row: 1,
@@ -189,6 +217,8 @@ impl World {
                 device.session.handle_reseeded(NOW);
             }
             ClientEffect::RoundDone { round } => device.rounds.push(round),
+            ClientEffect::DocumentDone { token } => device.done.push(token),
+            ClientEffect::Listed { token, listed } => device.listed.push((token, listed)),
             ClientEffect::Presence(_) => {}
             ClientEffect::End(reason) => device.ended = Some(reason),
         }
@@ -214,6 +244,10 @@ impl World {
             RelayEffect::Read { after } => {
                 let outcome = self.log.read(after, self.page);
                 self.devices[i].1.handle_read(outcome);
+            }
+            RelayEffect::ReadDocument(fetch) => {
+                let page = self.log.read_document(fetch, self.page);
+                self.devices[i].1.handle_document(fetch, page);
             }
             RelayEffect::Presence(_) | RelayEffect::Close => {}
         }
@@ -475,5 +509,57 @@ fn a_receipt_that_no_position_reaches_is_applied_not_at_all_and_not_for_ever() {
             assert!(applies < 3, "it goes on for ever");
             session.handle_applied(false, NOW);
         }
+    }
+}
+
+#[test]
+fn one_document_is_sent_and_fetched_before_the_rest() {
+    let mut world = World::new(vec![Device::new(1, None), Device::new(2, None)]);
+    world.run();
+    for n in 0..5 {
+        world.device(0).write(&format!("words {n}"));
+    }
+    world.run();
+    let mut late = Device::new(3, None);
+    late.write("unsent");
+    let rows: Vec<_> = late.outbox.iter().cloned().collect();
+    late.session.sync_document(7, DocumentId([0; 16]), rows, NOW);
+    late.session.list_document(8, DocumentId([0; 16]), NOW);
+    late.session.push_aside(9, late.held[0].clone(), NOW);
+    late.session.request_round(1, NOW);
+    world.devices.push((late, RelaySession::new(2, "relay".into())));
+    world.run();
+    let late = world.device(2);
+    assert_eq!((&late.ended, &late.rounds), (&None, &vec![1]));
+    assert_eq!((late.done.contains(&7), late.done.contains(&9), late.held.len()), (true, true, 6));
+    let (token, listed) = &late.listed[0];
+    assert!(*token == 8 && listed.len() >= 5 && listed.is_sorted_by_key(|entry| entry.seq), "{listed:?}");
+    assert!(late.session.is_idle());
+    assert_eq!(world.log.entries.len(), 6, "the row that went out twice is there once");
+}
+
+#[test]
+fn answers_that_do_not_fit_the_question_end_the_session() {
+    let other =
+        Entry::new(SpaceId::DEFAULT, DocumentId([5; 16]), DeviceId([9; 16]), Kind::Changes, 0, vec![1]);
+    let fetched = |id, entries, last, more| Fetched { id, entries, listed: Vec::new(), last, more };
+    let bad: [&dyn Fn(u32) -> Fetched; 4] = [
+        &|id| fetched(id + 90, vec![], 0, false),
+        &|id| fetched(id, vec![other.clone()], 1, false),
+        // Would be asked for again and again.
+        &|id| fetched(id, vec![], 0, true),
+        &|id| Fetched { listed: vec![], entries: vec![other.clone()], ..fetched(id, vec![], 3, false) },
+    ];
+    for bad in bad {
+        let mut world = World::new(vec![Device::new(1, None)]);
+        world.run();
+        let session = &mut world.device(0).session;
+        session.sync_document(1, DocumentId([0; 16]), Vec::new(), NOW);
+        let Some(ClientEffect::Send(Message::Fetch(fetch))) = session.poll_effect() else {
+            panic!("no fetch")
+        };
+        session.handle_message(Message::Fetched(bad(fetch.id)), NOW);
+        let mut effects = std::iter::from_fn(|| session.poll_effect());
+        assert!(effects.any(|effect| matches!(effect, ClientEffect::End(EndReason::Protocol(_)))));
     }
 }

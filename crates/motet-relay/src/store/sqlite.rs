@@ -7,8 +7,8 @@ use std::path::Path;
 
 use futures_util::future::BoxFuture;
 use motet_proto::planted::{Bug, is_planted};
-use motet_proto::session::ReadOutcome;
-use motet_proto::{Entry, Position};
+use motet_proto::session::{DocumentPage, ReadOutcome};
+use motet_proto::{DocumentId, Entry, EntryId, Position};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -17,7 +17,7 @@ use crate::limits;
 use reader::Readers;
 use writer::Writer;
 
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/001.sql"), include_str!("migrations/002.sql")];
 
 /// Marks a file as the relay's (`application_id`).
 const APPLICATION_ID: i64 = 0x4d6f_7472;
@@ -67,6 +67,20 @@ impl LogStore for SqliteStore {
     async fn read(&self, log: &LogId, after: Option<Position>) -> Result<ReadOutcome, StoreError> {
         self.readers.read(log, after).await
     }
+
+    async fn read_document(
+        &self,
+        log: &LogId,
+        document: DocumentId,
+        after: u64,
+        whole: bool,
+    ) -> Result<DocumentPage, StoreError> {
+        self.readers.read_document(log, document, after, whole).await
+    }
+
+    fn sweep(&self, before: i64) -> BoxFuture<'static, Result<usize, StoreError>> {
+        self.writer.sweep(before)
+    }
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -112,6 +126,11 @@ fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
     tx.pragma_update(None, "user_version", supported)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     Ok(tx.commit()?)
+}
+
+/// What tells the entries of a document apart, as far as it is kept in the index.
+fn id_head(id: &EntryId) -> &[u8] {
+    &id.0[..8]
 }
 
 /// First row id of a space's log, minus one.

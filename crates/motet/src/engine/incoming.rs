@@ -23,6 +23,8 @@ use crate::schema::CollectionSchema;
 pub(crate) struct Incoming {
     pub(super) groups: Vec<Group>,
     pub(super) bad: Vec<BadEntry>,
+    /// Documents that the remote was told to forget.
+    pub(super) erased: Vec<DocumentId>,
 }
 
 /// What arrived for one document.
@@ -52,6 +54,8 @@ pub(super) struct Snapshot {
     pub(super) entry: EntryId,
     pub(super) document: Box<Document>,
     pub(super) bytes: Vec<u8>,
+    /// The remote lets other entries go because of it.
+    pub(super) supersedes: bool,
 }
 
 pub(super) enum Ahead {
@@ -105,6 +109,14 @@ pub(crate) fn prepare(
     is_absent: impl Fn(DocumentId) -> bool,
 ) -> Incoming {
     let mut incoming = Incoming::default();
+    let (erasures, entries): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|entry| entry.kind == Kind::Erased);
+    for entry in erasures {
+        match entry.check(SpaceId::DEFAULT) {
+            Ok(()) => incoming.erased.push(entry.document),
+            Err(error) => incoming.bad.push(BadEntry::new(entry, error.to_string())),
+        }
+    }
     let opened = parallel(entries, |entry| {
         let opened = open(&entry);
         (entry, opened)
@@ -183,7 +195,7 @@ impl Group {
                 self.hashes.clone_from(&heads);
                 (heads, Vec::new())
             }
-            Kind::Other(_) => return false,
+            Kind::Erased | Kind::Other(_) => return false,
         };
         if let Some(opened) = self.opened.pop() {
             self.entries.push(opened.entry.id.0);
@@ -242,14 +254,15 @@ impl Opened {
     fn parse(self, schema: &CollectionSchema) -> Result<Part, Box<BadEntry>> {
         let part = match &self.entry.kind {
             Kind::Changes => split_changes(&self.body).map(Part::Changes).map_err(|e| e.to_string()),
-            Kind::Snapshot { heads, .. } => {
+            Kind::Snapshot { heads, supersedes } => {
+                let supersedes = !supersedes.is_empty();
                 let identity = Identity { space: SpaceId::DEFAULT, document: self.entry.document };
                 load_snapshot(identity, &self.body, heads, schema).map(|document| {
                     let (entry, document) = (self.entry.id, Box::new(document));
-                    Part::Snapshot(Snapshot { entry, document, bytes: self.body })
+                    Part::Snapshot(Snapshot { entry, document, bytes: self.body, supersedes })
                 })
             }
-            Kind::Other(_) => {
+            Kind::Erased | Kind::Other(_) => {
                 Err("it is of a later version; it is tried again when this one is updated".into())
             }
         };

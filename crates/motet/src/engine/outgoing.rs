@@ -2,11 +2,12 @@
 
 use motet_proto::payload::{Payload, Preview};
 use motet_proto::session::{OutboxBatch, OutboxItem};
-use motet_proto::{Entry, Kind, SpaceId, envelope, limits as proto, planted};
+use motet_proto::{DocumentId, Entry, Kind, SpaceId, envelope, limits as proto, planted};
 
 use super::Core;
-use crate::doc::Fields;
+use crate::doc::{Change, Fields};
 use crate::limits;
+use crate::machine;
 use crate::status::LastError;
 use crate::store::{self, Op, OutboxRow, StorageError, Tx};
 
@@ -23,14 +24,56 @@ impl Core {
         after: i64,
         most_bytes: usize,
     ) -> store::Result<OutboxBatch> {
-        let mut batch = OutboxBatch::default();
-        let mut bytes = 0;
         let most = planted::batch(proto::PUSH_BATCH_ENTRIES);
         let rows = tx.sendable(remote, after, most)?;
         // What is dropped or parked on the way makes room for rows that were not even looked at.
-        batch.more = rows.len() == most;
+        let more = rows.len() == most;
+        let batch = self.freeze_all(tx, remote, rows, most_bytes.min(proto::PUSH_BATCH_BYTES))?;
+        Ok(OutboxBatch { more: batch.more || more, ..batch })
+    }
+
+    /// The rows of one document, in order, each frozen; as many as fit into a batch.
+    pub(crate) fn batch_of(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        document: DocumentId,
+    ) -> store::Result<Vec<OutboxItem>> {
+        let rows = tx.sendable_of(remote, document, planted::batch(proto::PUSH_BATCH_ENTRIES))?;
+        Ok(self.freeze_all(tx, remote, rows, proto::PUSH_BATCH_BYTES)?.items)
+    }
+
+    /// The sealed payload of an entry of a document. `whole`: the body is all of it, so it may be shown before it is merged.
+    pub(super) fn payload(
+        &mut self,
+        tx: Tx<'_>,
+        document: i64,
+        (collection, name): (&str, &str),
+        body: Vec<u8>,
+        whole: bool,
+    ) -> store::Result<Vec<u8>> {
+        let payload = Payload {
+            collection: collection.to_owned(),
+            name: name.to_owned(),
+            device_name: self.shared.device_name.clone(),
+            preview: if whole { self.preview(tx, document, collection)? } else { None },
+            body,
+        };
+        Ok(envelope::seal_plain(&payload.encode()))
+    }
+
+    /// Freezes rows until they have `most_bytes`.
+    fn freeze_all(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        rows: Vec<OutboxRow>,
+        most_bytes: usize,
+    ) -> store::Result<OutboxBatch> {
+        let mut batch = OutboxBatch::default();
+        let mut bytes = 0;
         for row in rows {
-            if bytes >= most_bytes.min(proto::PUSH_BATCH_BYTES) {
+            if bytes >= most_bytes {
                 batch.more = true;
                 break;
             }
@@ -63,7 +106,7 @@ impl Core {
     }
 
     /// Heads and compact form of a document; `None` if it does not load from that form, as hostile changes can bring about.
-    fn save(&mut self, tx: Tx<'_>, document: i64) -> store::Result<Option<Saved>> {
+    pub(super) fn save(&mut self, tx: Tx<'_>, document: i64) -> store::Result<Option<Saved>> {
         self.catch_up_all(tx)?;
         let loaded = self.take(tx, tx.document_by_id(document)?)?;
         let saved = loaded.document.save_checked().map(|bytes| (loaded.row.heads.clone(), bytes));
@@ -72,13 +115,12 @@ impl Core {
     }
 
     /// What a document shows, for devices that meet it for the first time: only if it is simple and final.
-    fn preview(&mut self, tx: Tx<'_>, row: &OutboxRow) -> store::Result<Option<Preview>> {
-        let Some(mut json) =
-            tx.shown_plainly(row.document)?.filter(|json| json.len() <= limits::PREVIEW_BYTES)
+    fn preview(&mut self, tx: Tx<'_>, document: i64, collection: &str) -> store::Result<Option<Preview>> {
+        let Some(mut json) = tx.shown_plainly(document)?.filter(|json| json.len() <= limits::PREVIEW_BYTES)
         else {
             return Ok(None);
         };
-        let schema = self.schema_of(&row.collection);
+        let schema = self.schema_of(collection);
         if schema.has_local() {
             let mut fields: Fields = super::from_json(&json);
             fields.retain(|name, _| !schema.keeps(name));
@@ -88,14 +130,21 @@ impl Core {
     }
 
     /// Fixes what a row sends: concatenated original bytes, or a saved document where a snapshot replaced them. What
-    /// does not fit into one entry goes into a new row.
+    /// does not fit into one entry goes into further rows.
     fn freeze(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<Entry>> {
+        if row.op == Op::Erase {
+            // Not two erasures are the same entry.
+            let salt: [u8; 16] = machine::random().map_err(|e| StorageError::Io(e.to_string()))?;
+            let entry = self.entry(row, Kind::Erased, envelope::seal_plain(&salt));
+            tx.freeze(row.id, 0, &entry)?;
+            return Ok(Some(entry));
+        }
         let whole = row.first_change == 0;
         let changes = tx.pending_changes(row, remote)?;
         let last = changes.last().map_or(0, |(id, _)| *id);
         let many = changes.len() > limits::FIRST_PUSH_CHANGES;
         let primary = whole && tx.has_primary_snapshot(row.document)?;
-        let mut saved = match whole {
+        let saved = match whole {
             true if many || primary => self.save(tx, row.document)?,
             true => self.saved(tx, row.document, last)?,
             false => None,
@@ -103,15 +152,23 @@ impl Core {
         if primary && saved.is_none() {
             return Err(StorageError::Damaged("it cannot be saved in a form that others can load".into()));
         }
-        if !primary {
-            // What does not fit into one entry goes out as changes, in pieces.
-            saved = saved.filter(|(_, body)| body.len() <= proto::ENTRY_PAYLOAD_BYTES / 2);
-        }
-        let (kind, body, last, rest) = match saved {
-            Some((heads, body)) => (Kind::Snapshot { heads, supersedes: Vec::new() }, body, last, None),
+        // What does not fit into one entry goes out as changes, in pieces.
+        let saved = saved.filter(|(heads, body)| {
+            body.len() <= proto::ENTRY_PAYLOAD_BYTES / 2 && heads.len() <= proto::SNAPSHOT_HEADS
+        });
+        let mut rest = None;
+        let mut pieces = Vec::new();
+        let (kind, body, last) = match saved {
+            Some((heads, body)) => (Kind::Snapshot { heads, supersedes: Vec::new() }, body, last),
+            None if primary => {
+                // The changes under the snapshot stand in no rows of their own.
+                pieces = self.pieces(tx, row.document)?;
+                (Kind::Changes, pieces.remove(0), last)
+            }
             None => {
-                let (body, last, rest) = take_changes(changes, last);
-                (Kind::Changes, body, last, rest)
+                let (body, last, left) = take_changes(changes, last);
+                rest = left;
+                (Kind::Changes, body, last)
             }
         };
         if body.is_empty() {
@@ -119,22 +176,46 @@ impl Core {
             self.count_pending(remote, -1);
             return Ok(None);
         }
-        let payload = Payload {
-            collection: row.collection.clone(),
-            name: row.name.clone(),
-            device_name: self.shared.device_name.clone(),
-            preview: if whole && rest.is_none() { self.preview(tx, row)? } else { None },
-            body,
-        };
-        let sealed = envelope::seal_plain(&payload.encode());
-        let entry =
-            Entry::new(SpaceId::DEFAULT, row.key, self.shared.device, kind, envelope::SUITE_PLAIN, sealed);
+        let is_all = whole && rest.is_none() && pieces.is_empty();
+        let payload = self.payload(tx, row.document, (&row.collection, &row.name), body, is_all)?;
+        let entry = self.entry(row, kind, payload);
         tx.freeze(row.id, last, &entry)?;
+        for piece in pieces {
+            let payload = self.payload(tx, row.document, (&row.collection, &row.name), piece, false)?;
+            let further = self.entry(row, Kind::Changes, payload);
+            tx.add_piece(remote, row, last, &further, self.shared.now_ms())?;
+            self.count_pending(remote, 1);
+        }
         if let Some(first) = rest {
             let added = tx.add_pending(remote, row.document, Op::Update, first, self.shared.now_ms())?;
             self.count_pending(remote, i64::from(added));
         }
         Ok(Some(entry))
+    }
+
+    fn entry(&self, row: &OutboxRow, kind: Kind, sealed: Vec<u8>) -> Entry {
+        Entry::new(SpaceId::DEFAULT, row.key, self.shared.device, kind, envelope::SUITE_PLAIN, sealed)
+    }
+
+    /// All changes of a document, in order, as bodies of at most half an entry; at least one body.
+    fn pieces(&mut self, tx: Tx<'_>, document: i64) -> store::Result<Vec<Vec<u8>>> {
+        let loaded = self.take(tx, tx.document_by_id(document)?)?;
+        let changes = loaded.document.changes().map_err(StorageError::Damaged);
+        self.put_back(loaded);
+        let mut pieces = vec![Vec::new()];
+        for bytes in changes?.iter().map(Change::raw_bytes) {
+            match pieces.last_mut() {
+                Some(piece) if piece.len() + bytes.len() <= proto::ENTRY_PAYLOAD_BYTES / 2 => {
+                    piece.extend_from_slice(bytes);
+                }
+                _ => pieces.push(bytes.to_vec()),
+            }
+        }
+        pieces.retain(|piece| !piece.is_empty());
+        if pieces.is_empty() {
+            pieces.push(Vec::new());
+        }
+        Ok(pieces)
     }
 }
 

@@ -22,17 +22,25 @@ pub(crate) struct Received {
     pub(crate) quarantined: u64,
     /// Documents in which something was folded, by a change of this device.
     pub(crate) folded: u64,
+    /// Documents of which something was put into the outbox again.
+    pub(crate) owed: u64,
     /// Documents were kept that are not merged yet.
     pub(crate) unmerged: bool,
 }
 
 impl Received {
+    /// Something is to be sent because of it.
+    pub(crate) fn wrote(&self) -> bool {
+        self.folded + self.owed > 0
+    }
+
     pub(crate) fn add(&mut self, more: Self) {
         for (name, counts) in more.collections {
             self.collections.entry(name).or_default().add(counts);
         }
         self.quarantined += more.quarantined;
         self.folded += more.folded;
+        self.owed += more.owed;
         self.unmerged |= more.unmerged;
     }
 }
@@ -82,6 +90,7 @@ impl Core {
         for group in incoming.groups {
             self.receive_group(tx, remote, group, &mut received, now)?;
         }
+        received.owed += self.note_erased(tx, remote, &incoming.erased, now)?;
         for receipt in receipts {
             self.settle(tx, remote, receipt, now)?;
         }
@@ -181,11 +190,17 @@ impl Core {
             .filter_map(|item| item.waiting.as_ref());
         let mut changes: Vec<_> =
             waiting.flat_map(|bytes| split_changes(bytes).unwrap_or_default()).collect();
+        let mut left_out = false;
         for part in parts {
             match part {
                 Part::Changes(more) => changes.extend(more),
                 Part::Snapshot(snapshot) => match loaded.document.lacking(&snapshot.document) {
-                    Ok(more) => changes.extend(more),
+                    Ok(more) => {
+                        let lacks = |more: Vec<Change>| !more.is_empty();
+                        left_out |= snapshot.supersedes
+                            && snapshot.document.lacking(&loaded.document).is_ok_and(lacks);
+                        changes.extend(more);
+                    }
                     Err(reason) => {
                         let (hash, bytes) = (snapshot.entry.0, snapshot.bytes);
                         let bad = BadEntry { document: group.key, hash, bytes, reason };
@@ -193,6 +208,11 @@ impl Core {
                     }
                 },
             }
+        }
+        if left_out && loaded.row.id != 0 && self.leaves(&loaded.row.collection) {
+            // The entries that it had those changes from may be about to leave.
+            self.owe_whole(tx, remote, loaded.row.id, now)?;
+            received.owed += 1;
         }
         if !changes.is_empty() {
             // What was merged ahead may have waited for what comes only now.

@@ -1,11 +1,27 @@
 //! Where foreign bytes meet the merge, without a store in between: for fuzzing.
 
-use motet_proto::{DocumentId, SpaceId};
+use motet_proto::payload::Payload;
+use motet_proto::{DocumentId, Entry, Kind, SpaceId, envelope};
 
 use crate::doc::{
     Change, Document, Fields, Identity, check_snapshot, heads_of, load_snapshot, split_changes, split_headers,
 };
 use crate::schema::{CollectionSchema, FieldKind, Schema};
+
+/// Hashes of the changes in an entry; `None` if it cannot be read.
+pub fn changes_in(entry: &Entry) -> Option<Vec<[u8; 32]>> {
+    let opened = envelope::open(entry.suite, &entry.payload).ok()?;
+    let body = Payload::decode(&opened, SpaceId::DEFAULT, entry.document).ok()?.body;
+    let changes = match &entry.kind {
+        Kind::Changes => split_changes(&body).ok()?,
+        Kind::Snapshot { heads, .. } => {
+            let identity = Identity { space: SpaceId::DEFAULT, document: entry.document };
+            load_snapshot(identity, &body, heads, &CollectionSchema::default()).ok()?.changes().ok()?
+        }
+        Kind::Erased | Kind::Other(_) => return None,
+    };
+    Some(changes.iter().map(|change| change.hash().0).collect())
+}
 
 /// A document that fuzzed changes are merged into.
 pub struct Target {

@@ -10,7 +10,7 @@ use super::{Result, StorageError, Tx};
 use crate::limits;
 
 /// Migrations in order; `user_version` counts how many a file has had.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/001.sql"), include_str!("migrations/002.sql")];
 
 /// Marks a file as Motet's (`application_id`), so that another app's database is not taken for one.
 const APPLICATION_ID: i64 = 0x4d6f_7465;
@@ -147,7 +147,7 @@ mod tests {
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let before = std::fs::read(&path).unwrap();
         let error = open(&path).unwrap_err();
-        assert!(matches!(error, StorageError::Newer { found: 99, supported: 1 }), "{error}");
+        assert!(matches!(error, StorageError::Newer { found: 99, supported: 2 }), "{error}");
         assert!(error.to_string().contains("update the app"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
 

@@ -245,7 +245,17 @@ impl Tx<'_> {
     /// Removes a document that never had a change, so that no trace of it is left.
     pub(crate) fn remove_document(&self, document: i64) -> Result<()> {
         self.set_meta("seq", Some(&self.latest_seq()?.to_string()))?;
-        for table in ["behind", "unindexed", "unmerged", "conflict", "local_field", "projection"] {
+        let tables = [
+            "behind",
+            "unindexed",
+            "unmerged",
+            "compactable",
+            "erased",
+            "conflict",
+            "local_field",
+            "projection",
+        ];
+        for table in tables {
             let sql = format!("DELETE FROM {table} WHERE document = ?");
             self.conn.prepare_cached(&sql)?.execute([document])?;
         }

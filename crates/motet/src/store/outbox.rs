@@ -13,6 +13,8 @@ pub(crate) enum Op {
     Create = 0,
     Update = 1,
     Delete = 2,
+    /// Of the remote's copy; devices keep theirs.
+    Erase = 3,
 }
 
 impl Op {
@@ -20,6 +22,7 @@ impl Op {
         match value {
             0 => Op::Create,
             2 => Op::Delete,
+            3 => Op::Erase,
             _ => Op::Update,
         }
     }
@@ -33,10 +36,18 @@ pub(crate) struct OutboxRow {
     pub(crate) key: DocumentId,
     pub(crate) collection: String,
     pub(crate) name: String,
+    pub(crate) op: Op,
     /// Local changes from this id on; 0 for the whole document.
     pub(crate) first_change: i64,
     /// Id of the entry that was fixed before the row was first sent.
     pub(crate) frozen: Option<EntryId>,
+}
+
+macro_rules! sendable {
+    () => {
+        "SELECT o.id, o.document, d.key, d.collection, d.name, o.op, o.first_change, o.entry
+         FROM outbox o JOIN document d ON d.id = o.document "
+    };
 }
 
 impl Tx<'_> {
@@ -108,24 +119,27 @@ impl Tx<'_> {
 
     /// The next rows to send after row `after`, parked ones left out.
     pub(crate) fn sendable(&self, remote: i64, after: i64, limit: usize) -> Result<Vec<OutboxRow>> {
-        let sql = "SELECT o.id, o.document, d.key, d.collection, d.name, o.first_change, o.entry
-                   FROM outbox o JOIN document d ON d.id = o.document
-                   WHERE o.remote = ? AND o.id > ? AND o.error IS NULL ORDER BY o.id LIMIT ?";
+        let sql =
+            concat!(sendable!(), "WHERE o.remote = ? AND o.id > ? AND o.error IS NULL ORDER BY o.id LIMIT ?");
         let mut statement = self.conn.prepare_cached(sql)?;
-        let mut rows = statement.query(params![remote, after, limit as i64])?;
-        let mut sendable = Vec::new();
-        while let Some(row) = rows.next()? {
-            sendable.push(OutboxRow {
-                id: row.get(0)?,
-                document: row.get(1)?,
-                key: DocumentId(row.get(2)?),
-                collection: row.get(3)?,
-                name: row.get(4)?,
-                first_change: row.get(5)?,
-                frozen: row.get::<_, Option<[u8; 32]>>(6)?.map(EntryId),
-            });
-        }
-        Ok(sendable)
+        let rows = statement.query_map(params![remote, after, limit as i64], outbox_row)?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// The rows of one document that may be sent, at most `limit`.
+    pub(crate) fn sendable_of(
+        &self,
+        remote: i64,
+        document: DocumentId,
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>> {
+        let sql = concat!(
+            sendable!(),
+            "WHERE o.remote = ? AND d.key = ? AND o.error IS NULL ORDER BY o.id LIMIT ?"
+        );
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map(params![remote, document.as_bytes(), limit as i64], outbox_row)?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
     /// The entry of a frozen row, with its sealed bytes.
@@ -175,11 +189,51 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Adds a row that is fixed from the start: a further piece of what row `first` sends.
+    pub(crate) fn add_piece(
+        &self,
+        remote: i64,
+        first: &OutboxRow,
+        last_change: i64,
+        entry: &Entry,
+        now: i64,
+    ) -> Result<()> {
+        let sql =
+            "INSERT INTO outbox (remote, document, op, since, first_change, entry) VALUES (?, ?, ?, ?, ?, ?)";
+        // The first row counts the changes.
+        let none = last_change + 1;
+        let row = params![remote, first.document, first.op as i64, now, none, entry.id.as_bytes()];
+        self.conn.prepare_cached(sql)?.execute(row)?;
+        self.freeze(self.conn.last_insert_rowid(), last_change, entry)
+    }
+
+    /// Drops what waits to be sent of a document and is not fixed.
+    pub(crate) fn drop_open(&self, remote: i64, document: i64) -> Result<()> {
+        let sql = "DELETE FROM outbox WHERE remote = ? AND document = ? AND entry IS NULL";
+        self.conn.prepare_cached(sql)?.execute([remote, document])?;
+        Ok(())
+    }
+
+    /// Whether something of a document waits to be sent.
+    pub(crate) fn is_pending(&self, remote: i64, document: i64) -> Result<bool> {
+        let sql = "SELECT 1 FROM outbox WHERE remote = ? AND document = ?";
+        Ok(self.conn.prepare_cached(sql)?.exists([remote, document])?)
+    }
+
     /// The remote holds the row durably. Returns its document.
     pub(crate) fn settle(&self, id: i64, now: i64) -> Result<Option<i64>> {
-        let sql = "DELETE FROM outbox WHERE id = ? RETURNING document";
-        let document = self.conn.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?;
-        if let Some(document) = document {
+        let sql = "DELETE FROM outbox WHERE id = ? RETURNING document, op";
+        let settled = self
+            .conn
+            .prepare_cached(sql)?
+            .query_row([id], |row| Ok((row.get::<_, i64>(0)?, Op::from_i64(row.get(1)?))))
+            .optional()?;
+        let document = settled.map(|(document, _)| document);
+        if let Some((document, Op::Erase)) = settled {
+            self.conn
+                .prepare_cached("UPDATE document SET last_synced_at = NULL WHERE id = ?")?
+                .execute([document])?;
+        } else if let Some(document) = document {
             if is_planted(Bug::ReceiptSettlesDocument) {
                 self.conn.execute("DELETE FROM outbox WHERE document = ?", [document])?;
             }
@@ -229,4 +283,17 @@ impl Tx<'_> {
         let sql = "SELECT COUNT(*) FROM outbox WHERE remote IN (SELECT id FROM remote WHERE active = 1)";
         Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))? as u64)
     }
+}
+
+fn outbox_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<OutboxRow> {
+    Ok(OutboxRow {
+        id: row.get(0)?,
+        document: row.get(1)?,
+        key: DocumentId(row.get(2)?),
+        collection: row.get(3)?,
+        name: row.get(4)?,
+        op: Op::from_i64(row.get(5)?),
+        first_change: row.get(6)?,
+        frozen: row.get::<_, Option<[u8; 32]>>(7)?.map(EntryId),
+    })
 }

@@ -105,8 +105,10 @@ impl Tx<'_> {
             evicted.iter().try_for_each(|id| evict.execute([id]).map(drop))?;
         }
         let sql = "DELETE FROM quarantine WHERE id <= (SELECT id FROM quarantine ORDER BY id DESC LIMIT 1 OFFSET ?)";
-        self.conn.prepare_cached(sql)?.execute([limits::QUARANTINE_ROWS as i64])?;
-        Ok(())
+        match self.conn.prepare_cached(sql)?.execute([limits::QUARANTINE_ROWS as i64])? {
+            0 => Ok(()),
+            _ => self.note_quarantine_overflow(),
+        }
     }
 
     /// What is set aside, the latest first.

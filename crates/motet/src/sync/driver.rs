@@ -1,5 +1,7 @@
 //! Joins a session with the store, the clock and a connection, and comes back after every interruption.
 
+mod documents;
+mod effects;
 mod rounds;
 
 use std::collections::VecDeque;
@@ -7,28 +9,33 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
+use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use motet_proto::message::Hello;
 use motet_proto::presence::Presence;
-use motet_proto::session::{ClientEffect, ClientSession, EndReason, OutboxBatch};
-use motet_proto::{Entry, Message, Position, SpaceId, limits as proto};
+use motet_proto::session::{ClientSession, OutboxBatch};
+use motet_proto::{Message, Position, SpaceId, limits as proto};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(super) use documents::{DocumentRequest, DocumentTask};
+
 use super::connection::{ConnectError, Connection, Endpoint, Traffic, connect};
+use super::lock::SyncLock;
 use super::{Conditions, Relay, SyncMode, SyncPolicy, SyncSummary, TokenRequest};
-use crate::engine::{Core, Received, merge_all, prepare};
+use crate::engine::Received;
 use crate::error::SyncError;
 use crate::limits;
 use crate::machine;
 use crate::replica::Local;
 use crate::status::Link;
-use crate::store::{Durability, StorageError, Tx};
+use crate::store::{Durability, StorageError};
 
 /// What the replica asks of its sync task.
 pub(super) enum Command {
     /// Run a full round and answer.
     Round(oneshot::Sender<Result<SyncSummary, SyncError>>),
+    /// Do something about one document, before everything else.
+    Document(DocumentRequest),
 }
 
 pub(super) struct Driver {
@@ -39,7 +46,10 @@ pub(super) struct Driver {
     client: reqwest::Client,
     commands: mpsc::UnboundedReceiver<Command>,
     rounds: Vec<rounds::Round>,
-    next_round: u64,
+    documents: Vec<documents::UnderWay>,
+    /// Number of the next round or request.
+    next_id: u64,
+    lock: SyncLock,
     /// Something was settled since the last failure.
     progressed: bool,
     /// What was done and not yet reported by a round.
@@ -80,6 +90,8 @@ struct Running {
     /// Entries of the log that are read, and that there are.
     progress: (u64, u64),
     was_idle: bool,
+    /// When there is time to compact.
+    compact_at: Option<tokio::time::Instant>,
 }
 
 /// How a session ended.
@@ -95,6 +107,12 @@ impl From<SyncError> for Ended {
     fn from(error: SyncError) -> Self {
         Self::Failed(error)
     }
+}
+
+/// A command that was taken in, by its number.
+enum Taken {
+    Round(u64),
+    Document(u64),
 }
 
 struct Applied {
@@ -143,6 +161,7 @@ impl Driver {
             .map_err(|e| SyncError::BadUrl { url: relay.url.clone(), reason: e.to_string() })?;
         let policy = local.shared.policy.subscribe();
         let place = local.shared.presence.own.subscribe();
+        let lock = SyncLock::new(&local.path);
         Ok(Self {
             policy,
             place,
@@ -156,7 +175,9 @@ impl Driver {
             client,
             commands,
             rounds: Vec::new(),
-            next_round: 1,
+            documents: Vec::new(),
+            next_id: 1,
+            lock,
             progressed: false,
             tally: SyncSummary::default(),
             traffic,
@@ -192,7 +213,10 @@ impl Driver {
                 () = tokio::time::sleep(retry_delay(failures)) => {}
                 command = self.commands.recv() => match command {
                     // Somebody knows better, or the device has just woken up.
-                    Some(command) => (failures, _) = (0, self.take_command(command)),
+                    Some(command) => {
+                        failures = 0;
+                        self.take_command(command);
+                    }
                     None => return,
                 },
             }
@@ -201,9 +225,8 @@ impl Driver {
 
     /// The error comes with whether somebody was there: if not, trying again at once is of no use.
     async fn connect(&mut self) -> Result<Connection, (SyncError, bool)> {
-        for round in &mut self.rounds {
-            round.attempts += 1;
-        }
+        self.rounds.iter_mut().for_each(|round| round.attempts += 1);
+        self.documents.iter_mut().for_each(|document| document.attempts += 1);
         let hello = Message::Hello(Hello {
             version_min: proto::VERSION_MIN,
             version_max: proto::VERSION_MAX,
@@ -243,35 +266,45 @@ impl Driver {
         }
     }
 
-    /// How often to sync, as things are.
-    fn mode(&self) -> SyncMode {
+    /// How often to sync, as things are. What another process does by itself this one does only when asked.
+    fn mode(&mut self) -> SyncMode {
         let (policy, conditions) = *self.policy.borrow();
-        policy.under(conditions)
+        match policy.under(conditions) {
+            SyncMode::Manual => SyncMode::Manual,
+            _ if !self.lock.hold() => SyncMode::Manual,
+            mode => mode,
+        }
+    }
+
+    /// Somebody waits for something.
+    fn is_wanted(&self) -> bool {
+        !self.rounds.is_empty() || !self.documents.is_empty()
+    }
+
+    fn take_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
     }
 
     /// Waits until there is something to connect for. False if the replica let go.
     async fn wait_for_turn(&mut self) -> bool {
         loop {
             let due = match self.mode() {
-                _ if !self.rounds.is_empty() => return true,
+                _ if self.is_wanted() => return true,
                 SyncMode::Live => return true,
                 SyncMode::Every(pause) => match self.last_round {
                     Some(last) if last.elapsed() < pause => Some(pause - last.elapsed()),
                     _ => return true,
                 },
+                SyncMode::Manual if !self.lock.hold() => Some(limits::SYNC_LOCK_POLL),
                 SyncMode::Manual => None,
             };
             self.local.shared.board.set_link(Link::None);
-            let due = async {
-                match due {
-                    Some(due) => tokio::time::sleep(due).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                () = due => {}
+                () = until(due.map(|due| tokio::time::Instant::now() + due)) => {}
                 command = self.commands.recv() => match command {
-                    Some(command) => self.take_command(command),
+                    Some(command) => drop(self.take_command(command)),
                     None => return false,
                 },
                 Ok(()) = self.policy.changed() => {}
@@ -302,7 +335,7 @@ impl Driver {
             live,
             self.started.elapsed(),
         );
-        if self.mode() != SyncMode::Live && self.rounds.is_empty() {
+        if self.mode() != SyncMode::Live && !self.is_wanted() {
             self.take_command(Command::Round(oneshot::channel().0));
         }
         for round in &mut self.rounds {
@@ -325,7 +358,11 @@ impl Driver {
             pushed_at: VecDeque::new(),
             progress: (position.map_or(0, |position| position.seq), 0),
             was_idle: false,
+            compact_at: None,
         };
+        if let Err(ended) = self.begin_documents(&mut running).await {
+            return ended;
+        }
         let Err(ended) = self.drive(&mut running).await;
         self.local.shared.presence.forget();
         self.count_bytes();
@@ -348,7 +385,7 @@ impl Driver {
                     self.finish_round(round).await.map_err(SyncError::Storage)?;
                 }
             }
-            if self.rounds.is_empty() && self.mode() != SyncMode::Live {
+            if !self.is_wanted() && self.mode() != SyncMode::Live {
                 return Err(Ended::Done);
             }
             self.show(running).await;
@@ -376,9 +413,9 @@ impl Driver {
                 }
                 command = self.commands.recv() => {
                     let Some(command) = command else { return Err(Ended::LetGo) };
-                    self.take_command(command);
-                    if let Some(round) = self.rounds.last() {
-                        running.session.request_round(round.id, self.started.elapsed());
+                    match self.take_command(command) {
+                        Taken::Round(id) => running.session.request_round(id, self.started.elapsed()),
+                        Taken::Document(token) => self.begin_document(running, token).await?,
                     }
                 }
                 () = self.local.shared.outbox.notified() => {
@@ -386,6 +423,7 @@ impl Driver {
                 }
                 () = tokio::time::sleep(timeout) => self.take_timeout(running, saturated),
                 _ = poll.tick() => self.look_around(running),
+                () = until(running.compact_at) => self.look_for_compaction(running).await?,
                 Ok(()) = self.policy.changed() => {}
                 place = next_place(&mut self.place, self.place_due) => {
                     self.place_due = tokio::time::Instant::now() + limits::PRESENCE_EVERY;
@@ -393,107 +431,6 @@ impl Driver {
                 }
             }
         }
-    }
-
-    async fn carry_out(&mut self, running: &mut Running, effect: ClientEffect) -> Result<(), Ended> {
-        let remote = self.remote;
-        let writer = &self.local.writer;
-        match effect {
-            // A closed channel: the reading half tells why.
-            ClientEffect::Send(message) => _ = running.connection.outgoing.send(message).await,
-            // A few rows are read here and now: handing them over and back would take longer.
-            ClientEffect::LoadOutbox { after_row }
-                if self.local.shared.board.current().pending <= limits::SMALL_WORK =>
-            {
-                let bytes = running.batch_bytes;
-                let batch = writer
-                    .run(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after_row, bytes));
-                running.take_batch(batch.map_err(SyncError::Storage)?, self.started.elapsed());
-            }
-            ClientEffect::LoadOutbox { after_row } => {
-                let bytes = running.batch_bytes;
-                let batch = writer.submit(Durability::Normal, move |tx, core| {
-                    core.next_batch(tx, remote, after_row, bytes)
-                });
-                running.loading = Some(batch.boxed()).into();
-            }
-            ClientEffect::Apply { entries, receipts, position, head } => {
-                let settled = receipts.iter().filter(|receipt| receipt.result.is_ok()).count() as u64;
-                let rejected = receipts.len() as u64 - settled;
-                running.note_receipts(!receipts.is_empty());
-                let count = entries.len() as u64;
-                let done = position.map_or(running.progress.0, |position| position.seq);
-                let total = head.max(running.progress.1).max(done);
-                let local = self.local.clone();
-                let (submitted, next) = oneshot::channel();
-                let previous = running.submitted.replace(next);
-                let bytes: usize = entries.iter().map(Entry::size).sum();
-                let is_small = count <= limits::SMALL_WORK && bytes <= limits::SMALL_WORK_BYTES;
-                if is_small && running.applying.is_empty() {
-                    let incoming = prepare(entries, &local.shared.schemas(), |_| false);
-                    let receive = move |tx: Tx<'_>, core: &mut Core| {
-                        core.receive(tx, remote, incoming, &receipts, position)
-                    };
-                    let received =
-                        local.writer.run(Durability::Normal, receive).map_err(SyncError::Storage)?;
-                    _ = submitted.send(());
-                    let progress = (done, total);
-                    let applied = Applied { received, entries: count, settled, rejected, progress };
-                    self.take_applied(running, applied);
-                    return Ok(());
-                }
-                let apply = async move {
-                    let incoming = prepare_entries(&local, entries).await?;
-                    if let Some(previous) = previous {
-                        // If it was not submitted, it has failed, and so has the session.
-                        previous.await.map_err(|_| StorageError::Closed)?;
-                    }
-                    let receive = local.writer.submit(Durability::Normal, move |tx, core| {
-                        core.receive(tx, remote, incoming, &receipts, position)
-                    });
-                    _ = submitted.send(());
-                    Ok(Applied {
-                        received: receive.await?,
-                        entries: count,
-                        settled,
-                        rejected,
-                        progress: (done, total),
-                    })
-                };
-                running.applying.push_back(apply.boxed());
-            }
-            ClientEffect::ResetPosition => {
-                tracing::warn!(
-                    "the relay's log is not the one that was read before; reading it from the start"
-                );
-                let reset = writer.submit(Durability::Full, move |tx, core| core.reset_position(tx, remote));
-                reset.await.map_err(SyncError::Storage)?;
-                running.session.handle_position_reset(self.started.elapsed());
-            }
-            ClientEffect::Reseed => {
-                let finish = writer.submit(Durability::Full, move |tx, core| core.finish_reseed(tx, remote));
-                finish.await.map_err(SyncError::Storage)?;
-                running.session.handle_reseeded(self.started.elapsed());
-            }
-            ClientEffect::Presence(presence) => self.local.shared.presence.heard(&presence),
-            ClientEffect::RoundDone { round } => running.almost_done.push(round),
-            ClientEffect::End(reason) => return Err(end_error(reason).into()),
-        }
-        Ok(())
-    }
-
-    /// What is shown already is merged when the log is read: until then every core has that to do.
-    fn merge_behind(&self, running: &mut Running) {
-        let is_read = running.session.is_idle() || !running.almost_done.is_empty();
-        if !running.unmerged || running.is_merging || !is_read {
-            return;
-        }
-        (running.unmerged, running.is_merging) = (false, true);
-        let local = self.local.clone();
-        let merge =
-            tokio::task::spawn_blocking(move || merge_all(&local.readers, &local.writer, &local.shared));
-        let merged = async { merge.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string()))) };
-        running.merging = Some(merged.boxed()).into();
     }
 
     /// A deadline of the session has passed. A connection that moves bytes, or that this side does not read from,
@@ -513,30 +450,12 @@ impl Driver {
             return;
         }
         if !running.connection.live {
-            let round = self.next_round;
-            self.next_round += 1;
+            let round = self.take_id();
             running.session.request_round(round, self.started.elapsed());
         } else if self.local.readers.read(|tx| tx.count_sendable()).is_ok_and(|rows| rows > 0) {
             running.session.handle_outbox_changed(self.started.elapsed());
         }
     }
-}
-
-/// Opens entries on all cores if there are many; a few are merged in the transaction at once.
-async fn prepare_entries(
-    local: &Arc<Local>,
-    entries: Vec<Entry>,
-) -> Result<crate::engine::Incoming, StorageError> {
-    if entries.len() < limits::PARALLEL_FROM_DOCUMENTS {
-        return Ok(prepare(entries, &local.shared.schemas(), |_| false));
-    }
-    let local = local.clone();
-    let prepared = tokio::task::spawn_blocking(move || {
-        let keys: Vec<_> = entries.iter().map(|entry| entry.document).collect();
-        let known = local.readers.read(|tx| tx.known_documents(&keys))?;
-        Ok(prepare(entries, &local.shared.schemas(), |key| !known.contains(&key)))
-    });
-    prepared.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string())))
 }
 
 /// The next place of this device, not before `due`.
@@ -553,20 +472,24 @@ async fn next_place(place: &mut watch::Receiver<Option<Presence>>, due: tokio::t
     }
 }
 
-fn retry_delay(failures: usize) -> Duration {
-    let last = limits::RETRY_DELAYS.len() - 1;
-    let base = limits::RETRY_DELAYS[(failures.max(1) - 1).min(last)];
-    // Without randomness devices come back in step, which is no reason not to come back.
-    let [random] = machine::random().unwrap_or_default();
-    base + base.mul_f64(f64::from(random) / 255.0 / 4.0)
+/// Resolves at a time, if there is one.
+async fn until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
-fn end_error(reason: EndReason) -> SyncError {
-    match reason {
-        EndReason::Version(reason) => SyncError::Version { reason },
-        EndReason::Silence => SyncError::Offline { reason: reason.to_string() },
-        EndReason::Relay { .. } | EndReason::Protocol(_) => SyncError::Relay { reason: reason.to_string() },
-    }
+fn retry_delay(failures: usize) -> Duration {
+    let last = limits::RETRY_DELAYS.len() - 1;
+    lengthened(limits::RETRY_DELAYS[(failures.max(1) - 1).min(last)], 0.25)
+}
+
+/// A time, longer by up to this part of it, at random.
+fn lengthened(time: Duration, part: f64) -> Duration {
+    // Without randomness devices come back in step, which is no reason not to come back.
+    let [random] = machine::random().unwrap_or_default();
+    time + time.mul_f64(f64::from(random) / 255.0 * part)
 }
 
 fn agent() -> String {

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use motet_proto::{DocumentId, SpaceId};
+use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Conditions, Relay, SyncHandle, SyncPolicy, SyncSummary};
+use super::{Conditions, DocumentTask, Relay, SyncHandle, SyncPolicy, SyncSummary};
+use crate::collection::Record;
 use crate::error::{ReadError, SyncError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
@@ -119,16 +122,55 @@ impl Replica {
         round.map_or(Err(SyncError::NotConnected), pollster::block_on)
     }
 
-    /// Syncs now because of one document, and tells how it stands then; `None` if there never was one.
+    /// Syncs one document before everything else that is under way: sends what is pending of it, merges what the relay holds of it,
+    /// and tells how it stands then; `None` if there is none on either side. During a long first download a document is there
+    /// within moments. Its status may still say pending: what was sent counts as safe when the log has been read up to there.
     ///
     /// # Errors
     /// As [`sync_now`](Self::sync_now).
     pub fn sync_document(&self, collection: &str, id: &str) -> Result<Option<DocumentStatus>, SyncError> {
-        self.sync_now()?;
-        self.document_status(collection, id).map_err(|error| match error {
-            ReadError::Storage(error) => SyncError::Storage(error),
-            other => SyncError::Storage(StorageError::Io(other.to_string())),
-        })
+        pollster::block_on(self.request(collection, id, DocumentTask::Sync))?;
+        self.document_status(collection, id).map_err(read_error)
+    }
+
+    /// A document as it is on this device, or, if this device has none, as the relay has it: fetched before everything else that is
+    /// under way. For opening a document while thousands are still on their way. `None` if neither has it.
+    ///
+    /// # Errors
+    /// As [`sync_now`](Self::sync_now), if it has to be fetched.
+    pub fn fetch_document(&self, collection: &str, id: &str) -> Result<Option<Record<Value>>, SyncError> {
+        let documents = self.documents(collection);
+        if let Some(record) = documents.get(id).map_err(read_error)? {
+            return Ok(Some(record));
+        }
+        pollster::block_on(self.request(collection, id, DocumentTask::Sync))?;
+        documents.get(id).map_err(read_error)
+    }
+
+    /// Makes what the relay holds of a document one snapshot, if that saves at least half of it; true if so. What the snapshot
+    /// supersedes leaves the relay after its retention time. A connected replica does this by itself while nothing else is to be
+    /// done; nothing is lost either way.
+    ///
+    /// # Errors
+    /// As [`sync_now`](Self::sync_now).
+    pub fn compact_document(&self, collection: &str, id: &str) -> Result<bool, SyncError> {
+        pollster::block_on(self.request(collection, id, DocumentTask::Compact))
+    }
+
+    fn request(
+        &self,
+        collection: &str,
+        id: &str,
+        task: DocumentTask,
+    ) -> impl Future<Output = Result<bool, SyncError>> + Send + use<> {
+        let document = DocumentId::derive(SpaceId::DEFAULT, collection, id);
+        let request = { self.sync().as_ref().map(|sync| sync.request_document(document, task)) };
+        async move {
+            match request {
+                Some(request) => request.await,
+                None => Err(SyncError::NotConnected),
+            }
+        }
     }
 
     /// Stops or resumes sending a collection, durably. While it is off, nothing of the collection leaves this device, also not what
@@ -139,6 +181,17 @@ impl Replica {
     pub fn set_collection_sync(&self, collection: &str, on: bool) -> Result<(), WriteError> {
         let collection = collection.to_owned();
         self.run(move |tx, core| Ok(core.set_collection_sync(tx, &collection, on)?))
+    }
+
+    /// Stops sending a collection, durably, and has the relay forget what it holds of it. Devices keep their copies; what another
+    /// device that still syncs the collection changes later, it sends again as a whole. The documents are pending until the
+    /// relay has confirmed. [`set_collection_sync`](Self::set_collection_sync) switches the collection on again, with everything.
+    ///
+    /// # Errors
+    /// [`WriteError`] if it cannot be kept.
+    pub fn erase_remote(&self, collection: &str) -> Result<(), WriteError> {
+        let collection = collection.to_owned();
+        self.run(move |tx, core| Ok(core.erase_remote(tx, &collection)?))
     }
 
     /// Collections that are not sent at present because of [`set_collection_sync`](Self::set_collection_sync).
@@ -225,10 +278,18 @@ fn document_status(row: StatusRow, local_only: bool) -> DocumentStatus {
     }
 }
 
+fn read_error(error: ReadError) -> SyncError {
+    match error {
+        ReadError::Storage(error) => SyncError::Storage(error),
+        other => SyncError::Storage(StorageError::Io(other.to_string())),
+    }
+}
+
 fn pending_state(op: Op) -> DocumentState {
     match op {
         Op::Create => DocumentState::PendingCreate,
         Op::Update => DocumentState::PendingUpdate,
         Op::Delete => DocumentState::PendingDelete,
+        Op::Erase => DocumentState::PendingErase,
     }
 }

@@ -130,6 +130,49 @@ impl World {
         }
     }
 
+    /// The entries of a document become one snapshot.
+    pub(in crate::simulation) fn compact(&mut self, at: usize) {
+        let known = self.known(at);
+        if known.is_empty() || self.nodes[at].session.is_none() {
+            return;
+        }
+        let id = self.choose(&known);
+        self.say(format!("{} compacts {id}", self.nodes[at].name));
+        let now = self.now;
+        let node = &mut self.nodes[at];
+        if node.session.as_mut().is_some_and(|session| session.compact(&id, now).is_err()) {
+            node.session = None;
+        }
+    }
+
+    pub(in crate::simulation) fn compact_everything(&mut self, at: usize) {
+        self.say(format!("{} compacts everything", self.nodes[at].name));
+        for id in self.known(at) {
+            let now = self.now;
+            let node = &mut self.nodes[at];
+            if node.session.as_mut().is_some_and(|session| session.compact(&id, now).is_err()) {
+                node.session = None;
+            }
+        }
+    }
+
+    /// Somebody opens a document, perhaps one that this device has not heard of.
+    pub(in crate::simulation) fn sync_document(&mut self, at: usize) {
+        let account = self.nodes[at].account.clone();
+        let written: Vec<String> =
+            self.written.keys().filter(|(of, _)| *of == account).map(|(_, id)| id.clone()).collect();
+        if written.is_empty() || self.nodes[at].session.is_none() {
+            return;
+        }
+        let id = self.choose(&written);
+        self.say(format!("{} syncs {id} first", self.nodes[at].name));
+        let now = self.now;
+        let node = &mut self.nodes[at];
+        if node.session.as_mut().is_some_and(|session| session.sync_document(&id, now).is_err()) {
+            node.session = None;
+        }
+    }
+
     /// Something that never leaves the device.
     pub(in crate::simulation) fn draft(&mut self, at: usize) {
         let mark = self.mark();

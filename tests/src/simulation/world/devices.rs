@@ -16,6 +16,12 @@ impl World {
         self.nodes.push(Node::new(name, account, &mount, Disk::default()));
     }
 
+    /// One more, however many there are.
+    pub(in crate::simulation) fn join_late(&mut self, account: &str) {
+        self.devices = self.nodes.len() + 1;
+        self.join(account);
+    }
+
     /// The file is copied by hand, edits that were not sent among the rest; original and copy both go on.
     pub(in crate::simulation) fn copy(&mut self, at: usize) {
         if self.nodes.len() >= self.devices {

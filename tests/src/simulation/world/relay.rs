@@ -70,6 +70,17 @@ impl World {
         })
     }
 
+    /// The retention time of everything that is superseded is over.
+    pub(in crate::simulation) fn sweep_relay(&mut self) -> Step {
+        if !self.relay.is_up() {
+            return Ok(());
+        }
+        let swept = self.relay.sweep();
+        self.say(format!("superseded entries leave the relay: {swept:?}"));
+        self.swept += swept.unwrap_or_default();
+        if self.relay.is_up() { self.check_log() } else { Ok(()) }
+    }
+
     /// Somebody of the account sends what nobody can read.
     pub(in crate::simulation) fn poison(&mut self, at: usize) {
         if !self.relay.is_up() {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use motet_proto::message::Listed;
 use motet_proto::planted::{Bug, batch, is_planted};
 use motet_proto::position::TAG_LEN;
-use motet_proto::session::ReadOutcome;
+use motet_proto::session::{DocumentPage, ReadOutcome};
 use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, limits as proto};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::Semaphore;
@@ -39,6 +40,17 @@ impl Readers {
     pub(super) async fn read(&self, log: &LogId, after: Option<Position>) -> Result<ReadOutcome, StoreError> {
         let log = log.clone();
         self.run(move |conn| read(conn, &log, after)).await
+    }
+
+    pub(super) async fn read_document(
+        &self,
+        log: &LogId,
+        document: DocumentId,
+        after: u64,
+        whole: bool,
+    ) -> Result<DocumentPage, StoreError> {
+        let log = log.clone();
+        self.run(move |conn| read_document(conn, &log, document, after, whole)).await
     }
 
     async fn run<T: Send + 'static>(
@@ -87,19 +99,66 @@ fn read(conn: &Connection, log: &LogId, after: Option<Position>) -> Result<ReadO
                WHERE id > ? AND id <= ? ORDER BY id LIMIT ?";
     let base = row_base(row);
     let mut statement = conn.prepare_cached(sql)?;
-    let most = batch(proto::PAGE_ENTRIES) as i64;
+    let most = limits::PAGE_ROWS as i64;
     let mut rows = statement.query(params![base + after.seq as i64, base + head as i64, most])?;
     let (mut entries, mut position, mut bytes) = (Vec::new(), after, 0);
     while bytes < proto::PAGE_BYTES
+        && entries.len() < batch(proto::PAGE_ENTRIES)
         && let Some(row) = rows.next()?
     {
         let seq = (row.get::<_, i64>(0)? - base) as u64;
+        position = Position { seq, tag: row.get(2)? };
+        if row.get_ref(5)?.as_blob().is_ok_and(<[u8]>::is_empty) {
+            // It has left the log.
+            continue;
+        }
         let entry = entry(row)?;
         bytes += entry.size();
-        position = Position { seq, tag: row.get(2)? };
         entries.push((seq, entry));
     }
     Ok(ReadOutcome::Page { entries, position, head })
+}
+
+fn read_document(
+    conn: &Connection,
+    log: &LogId,
+    document: DocumentId,
+    after: u64,
+    whole: bool,
+) -> Result<DocumentPage, StoreError> {
+    let mut page = DocumentPage { last: after, ..DocumentPage::default() };
+    let Some((row, _)) = find(conn, log)? else { return Ok(page) };
+    let sql = "SELECT seq FROM entry_of WHERE space = ? AND document = ? AND seq > ? ORDER BY seq LIMIT ?";
+    let mut statement = conn.prepare_cached(sql)?;
+    let most = batch(proto::PAGE_ENTRIES);
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let rows =
+        statement.query_map(params![row, document.as_bytes(), after, most as i64], |row| row.get(0))?;
+    let found: Vec<i64> = rows.collect::<Result<_, _>>()?;
+    page.more = found.len() == most;
+    let mut bytes = 0;
+    for seq in found {
+        if bytes >= proto::PAGE_BYTES {
+            page.more = true;
+            break;
+        }
+        let id = row_base(row) + seq;
+        page.last = seq as u64;
+        if whole {
+            let sql = "SELECT id, entry, tag, document, device, kind, suite, payload FROM entry WHERE id = ?";
+            let entry = conn.prepare_cached(sql)?.query_row([id], |row| Ok(entry(row)))??;
+            bytes += entry.size();
+            page.entries.push(entry);
+        } else {
+            let sql = "SELECT entry, length(payload) FROM entry WHERE id = ?";
+            let listed = conn.prepare_cached(sql)?.query_row([id], |row| {
+                let bytes = row.get::<_, i64>(1)?.unsigned_abs();
+                Ok(Listed { seq: seq as u64, id: EntryId(row.get(0)?), bytes })
+            })?;
+            page.listed.push(listed);
+        }
+    }
+    Ok(page)
 }
 
 fn find(conn: &Connection, log: &LogId) -> Result<Option<(i64, u64)>, StoreError> {

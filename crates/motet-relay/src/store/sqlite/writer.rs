@@ -11,25 +11,32 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use motet_proto::Kind;
 use motet_proto::entry::EntryError;
 use motet_proto::message::{Outcome, Rejection};
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::position::TAG_LEN;
 use motet_proto::session::AppendOutcome;
-use motet_proto::{Entry, Position};
+use motet_proto::{DocumentId, Entry, EntryId, Position};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot;
 
-use super::row_base;
+use super::{id_head, row_base};
 use crate::limits;
 use crate::store::{Appended, LogId, StoreError};
 
 /// Handle to the writer thread. Dropping it waits for queued pushes.
 pub(super) struct Writer {
-    queue: Option<Sender<Push>>,
+    queue: Option<Sender<Job>>,
     /// Bytes of entries that wait.
     queued: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
+}
+
+enum Job {
+    Push(Push),
+    /// Removes what was superseded before a time.
+    Sweep(i64, oneshot::Sender<Result<usize, StoreError>>),
 }
 
 struct Push {
@@ -72,7 +79,14 @@ impl Writer {
             return ready(Err(StoreError::Busy)).boxed();
         }
         // If the thread is gone the reply is dropped, and the answer says so.
-        _ = queue.send(push);
+        _ = queue.send(Job::Push(push));
+        answer.map(|answer| answer.unwrap_or(Err(StoreError::Closed))).boxed()
+    }
+
+    pub(super) fn sweep(&self, before: i64) -> BoxFuture<'static, Result<usize, StoreError>> {
+        let (reply, answer) = oneshot::channel();
+        let Some(queue) = &self.queue else { return ready(Err(StoreError::Closed)).boxed() };
+        _ = queue.send(Job::Sweep(before, reply));
         answer.map(|answer| answer.unwrap_or(Err(StoreError::Closed))).boxed()
     }
 }
@@ -86,17 +100,36 @@ impl Drop for Writer {
     }
 }
 
-fn run(conn: &Connection, pushes: &Receiver<Push>, queued: &AtomicUsize) {
+fn run(conn: &Connection, jobs: &Receiver<Job>, queued: &AtomicUsize) {
     let mut logs = HashMap::new();
-    while let Ok(first) = pushes.recv() {
+    let mut next = jobs.recv().ok();
+    while let Some(job) = next.take() {
+        let first = match job {
+            Job::Push(push) => push,
+            Job::Sweep(before, reply) => {
+                let swept = sweep(conn, before);
+                if let Err(error) = &swept {
+                    tracing::error!(code = error.code(), %error, "sweeping failed");
+                }
+                _ = reply.send(swept);
+                next = jobs.recv().ok();
+                continue;
+            }
+        };
         let mut bytes = first.bytes;
         let mut group = vec![first];
-        while group.len() < limits::GROUP_PUSHES
-            && bytes < limits::GROUP_BYTES
-            && let Ok(next) = pushes.try_recv()
-        {
-            bytes += next.bytes;
-            group.push(next);
+        while group.len() < limits::GROUP_PUSHES && bytes < limits::GROUP_BYTES {
+            match jobs.try_recv() {
+                Ok(Job::Push(push)) => {
+                    bytes += push.bytes;
+                    group.push(push);
+                }
+                Ok(job) => {
+                    next = Some(job);
+                    break;
+                }
+                Err(_) => break,
+            }
         }
         queued.fetch_sub(bytes, Ordering::Relaxed);
         let (work, replies): (Vec<_>, Vec<_>) =
@@ -114,7 +147,27 @@ fn run(conn: &Connection, pushes: &Receiver<Push>, queued: &AtomicUsize) {
                 replies.into_iter().for_each(|reply| _ = reply.send(Err(error.clone())));
             }
         }
+        if next.is_none() {
+            next = jobs.recv().ok();
+        }
     }
+}
+
+/// One transaction: all of it or nothing.
+fn transact<T>(conn: &Connection, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    if is_planted(Bug::AckBeforeCommit) && !conn.is_autocommit() {
+        conn.prepare_cached("COMMIT")?.execute([])?;
+    }
+    conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let outcome = work().and_then(|done| match is_planted(Bug::AckBeforeCommit) {
+        true => Ok(done),
+        false => Ok(conn.prepare_cached("COMMIT")?.execute([]).map(|_| done)?),
+    });
+    if outcome.is_err() && !conn.is_autocommit() {
+        // The error that led here is what the sessions are told.
+        _ = conn.execute_batch("ROLLBACK");
+    }
+    outcome
 }
 
 fn commit(
@@ -122,23 +175,7 @@ fn commit(
     work: Vec<(LogId, Vec<Entry>)>,
     logs: &mut HashMap<LogId, Log>,
 ) -> Result<Vec<Appended>, StoreError> {
-    if is_planted(Bug::AckBeforeCommit) && !conn.is_autocommit() {
-        conn.prepare_cached("COMMIT")?.execute([])?;
-    }
-    conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let outcome = work
-        .into_iter()
-        .map(|(log, entries)| append(conn, log, entries, logs))
-        .collect::<Result<Vec<_>, _>>()
-        .and_then(|done| match is_planted(Bug::AckBeforeCommit) {
-            true => Ok(done),
-            false => Ok(conn.prepare_cached("COMMIT")?.execute([]).map(|_| done)?),
-        });
-    if outcome.is_err() && !conn.is_autocommit() {
-        // The error that led here is what the sessions are told.
-        _ = conn.execute_batch("ROLLBACK");
-    }
-    outcome
+    transact(conn, || work.into_iter().map(|(log, entries)| append(conn, log, entries, logs)).collect())
 }
 
 fn append(
@@ -183,6 +220,17 @@ fn append(
             entry.payload,
             now
         ])?;
+        match &entry.kind {
+            Kind::Snapshot { supersedes, .. } => {
+                let itself = is_planted(Bug::SweepTakesSnapshot) && !supersedes.is_empty();
+                let snapshot = itself.then_some(&entry.id);
+                for id in supersedes.iter().chain(snapshot) {
+                    supersede(conn, log.row, &entry, id, seq, now)?;
+                }
+            }
+            Kind::Erased => erase(conn, log.row, &entry, seq)?,
+            Kind::Changes | Kind::Other(_) => {}
+        }
         outcomes.push(Outcome::Stored(seq));
         fresh.push(entry);
     }
@@ -200,17 +248,97 @@ fn append(
 
 /// Takes `seq` for an entry, unless the log holds the entry already; then its sequence number.
 fn claim(conn: &Connection, log: i64, entry: &Entry, seq: u64) -> Result<Option<u64>, StoreError> {
-    let sql = match is_planted(Bug::NoDuplicatesDropped) {
-        true => "INSERT OR REPLACE INTO entry_id (space, entry, seq) VALUES (?, ?, ?)",
-        false => "INSERT INTO entry_id (space, entry, seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-    };
-    if conn.prepare_cached(sql)?.execute(params![log, entry.id.as_bytes(), seq as i64])? > 0 {
-        return Ok(None);
+    let known = find_entry(conn, log, entry.document, &entry.id)?;
+    if known.is_some() && !is_planted(Bug::NoDuplicatesDropped) {
+        return Ok(known);
     }
-    let sql = "SELECT seq FROM entry_id WHERE space = ? AND entry = ?";
-    let known: i64 =
-        conn.prepare_cached(sql)?.query_row(params![log, entry.id.as_bytes()], |row| row.get(0))?;
-    Ok(Some(known as u64))
+    let sql = "INSERT INTO entry_of (space, document, head, seq) VALUES (?, ?, ?, ?)";
+    let place = params![log, entry.document.as_bytes(), id_head(&entry.id), seq as i64];
+    conn.prepare_cached(sql)?.execute(place)?;
+    Ok(None)
+}
+
+/// Sequence number of an entry, if the log holds it.
+fn find_entry(
+    conn: &Connection,
+    log: i64,
+    document: DocumentId,
+    id: &EntryId,
+) -> Result<Option<u64>, StoreError> {
+    let sql = "SELECT seq FROM entry_of WHERE space = ? AND document = ? AND head = ?";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut found = statement.query(params![log, document.as_bytes(), id_head(id)])?;
+    while let Some(row) = found.next()? {
+        let seq: i64 = row.get(0)?;
+        let sql = "SELECT entry = ? FROM entry WHERE id = ?";
+        let is_it = params![id.as_bytes(), row_base(log) + seq];
+        if conn.prepare_cached(sql)?.query_row(is_it, |row| row.get(0))? {
+            return Ok(Some(seq as u64));
+        }
+    }
+    Ok(None)
+}
+
+/// Notes that the changes of the entry `id` are in the snapshot that was stored as number `seq`.
+fn supersede(
+    conn: &Connection,
+    log: i64,
+    snapshot: &Entry,
+    id: &EntryId,
+    seq: u64,
+    now: i64,
+) -> Result<(), StoreError> {
+    // An entry that has left already, or comes later, is not there to be superseded.
+    if let Some(old) = find_entry(conn, log, snapshot.document, id)?
+        .filter(|old| *old < seq || is_planted(Bug::SweepTakesSnapshot))
+    {
+        let sql = "INSERT OR IGNORE INTO superseded (at, entry) VALUES (?, ?)";
+        conn.prepare_cached(sql)?.execute([now, row_base(log) + old as i64])?;
+    }
+    Ok(())
+}
+
+/// Everything that the log holds of a document before `seq` leaves.
+fn erase(conn: &Connection, log: i64, erasure: &Entry, seq: u64) -> Result<(), StoreError> {
+    let sql = "SELECT seq FROM entry_of WHERE space = ? AND document = ? AND seq < ?";
+    let mut statement = conn.prepare_cached(sql)?;
+    let document = params![log, erasure.document.as_bytes(), seq as i64];
+    let found: Vec<i64> =
+        statement.query_map(document, |row| row.get(0))?.collect::<Result<_, rusqlite::Error>>()?;
+    found.into_iter().try_for_each(|old| remove(conn, row_base(log) + old))
+}
+
+/// Removes what was superseded before `before`, at most [`limits::SWEPT_ENTRIES`].
+fn sweep(conn: &Connection, before: i64) -> Result<usize, StoreError> {
+    let sql = "SELECT at, entry FROM superseded WHERE at < ? ORDER BY at, entry LIMIT ?";
+    let due = |sql| -> Result<Vec<(i64, i64)>, StoreError> {
+        let mut statement = conn.prepare_cached(sql)?;
+        let rows = statement
+            .query_map([before, limits::SWEPT_ENTRIES as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    };
+    if due(sql)?.is_empty() {
+        return Ok(0);
+    }
+    transact(conn, || {
+        let due = due(sql)?;
+        for (at, entry) in &due {
+            remove(conn, *entry)?;
+            conn.prepare_cached("DELETE FROM superseded WHERE at = ? AND entry = ?")?.execute([at, entry])?;
+        }
+        Ok(due.len())
+    })
+}
+
+/// Takes an entry out of the log. Id and tag stay: whoever has read up to it goes on from there.
+fn remove(conn: &Connection, row: i64) -> Result<(), StoreError> {
+    let sql = "DELETE FROM entry_of WHERE (space, document, head, seq) =
+                 (SELECT id >> 40, document, substr(entry, 1, 8), id & 0xffffffffff FROM entry WHERE id = ?)";
+    conn.prepare_cached(sql)?.execute([row])?;
+    let sql =
+        "UPDATE entry SET document = x'', device = x'', kind = x'', suite = 0, payload = x'' WHERE id = ?";
+    conn.prepare_cached(sql)?.execute([row])?;
+    Ok(())
 }
 
 fn find_or_create(conn: &Connection, id: &LogId) -> Result<Log, StoreError> {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::{Applied, Command, Driver, Running};
+use super::{Applied, Command, Driver, Running, Taken, lengthened};
 use crate::engine::Received;
 use crate::error::SyncError;
 use crate::limits;
@@ -28,6 +28,7 @@ impl Driver {
         let board = &self.local.shared.board;
         if !idle {
             running.was_idle = false;
+            running.compact_at = None;
             return board.set_link(Link::Busy { done: running.progress.0, total: running.progress.1 });
         }
         board.set_link(Link::Idle);
@@ -35,6 +36,8 @@ impl Driver {
             return;
         }
         running.was_idle = true;
+        let quiet = lengthened(limits::COMPACT_IDLE, 1.0);
+        running.compact_at = running.connection.live.then(|| tokio::time::Instant::now() + quiet);
         let now = self.local.shared.now_ms();
         board.set_synced(now);
         if now - self.synced_kept_at >= limits::SYNCED_AT_KEPT_EVERY.as_millis() as i64 {
@@ -53,9 +56,12 @@ impl Driver {
         }
     }
 
-    pub(super) fn take_command(&mut self, Command::Round(reply): Command) {
-        let id = self.next_round;
-        self.next_round += 1;
+    pub(super) fn take_command(&mut self, command: Command) -> Taken {
+        let reply = match command {
+            Command::Round(reply) => reply,
+            Command::Document(request) => return Taken::Document(self.take_document(request)),
+        };
+        let id = self.take_id();
         self.rounds.push(Round {
             id,
             reply,
@@ -63,10 +69,11 @@ impl Driver {
             started_at: self.local.shared.now_ms(),
             attempts: 0,
         });
+        Taken::Round(id)
     }
 
     pub(super) fn take_applied(&mut self, running: &mut Running, applied: Applied) {
-        let wrote = applied.received.folded > 0;
+        let wrote = applied.received.wrote();
         running.unmerged |= applied.received.unmerged;
         self.count_applied(running, applied);
         running.session.handle_applied(wrote, self.started.elapsed());
@@ -149,5 +156,6 @@ impl Driver {
         for round in self.rounds.extract_if(.., |round| !retry || round.attempts >= limits::ROUND_ATTEMPTS) {
             _ = round.reply.send(Err(error.clone()));
         }
+        self.fail_documents(error, retry);
     }
 }

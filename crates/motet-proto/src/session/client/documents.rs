@@ -1,0 +1,194 @@
+//! One document out of turn: opened while thousands are under way, sent before the rest of the outbox, or looked at because its
+//! entries may be worth one snapshot. It moves no position: what is read here comes again in its turn, and is known then.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{ClientEffect, ClientSession, EndReason, OutboxItem};
+use crate::entry::Entry;
+use crate::ids::DocumentId;
+use crate::limits;
+use crate::message::{Fetch, Fetched, Listed, Message, Push};
+
+/// Row of an entry that stands in no outbox: nothing is lost if it does not arrive.
+pub const NO_ROW: i64 = 0;
+
+/// What is under way for single documents.
+#[derive(Debug, Default)]
+pub(super) struct Documents {
+    wanted: Vec<Wanted>,
+    /// What goes out before anything else that is loaded; with the token of who waits for the answer.
+    first: VecDeque<(u64, Vec<OutboxItem>)>,
+    /// Entries that have arrived; with the token if these are all.
+    arrived: VecDeque<(Vec<Entry>, Option<u64>)>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    token: u64,
+    document: DocumentId,
+    /// Otherwise only which entries there are.
+    whole: bool,
+    /// The question that is under way.
+    fetch: Option<u32>,
+    after: u64,
+    listed: Vec<Listed>,
+    /// Everything has arrived; and is applied.
+    complete: bool,
+    applied: bool,
+    /// Pushes that must be answered first.
+    unsent: bool,
+    push: Option<u32>,
+}
+
+impl Documents {
+    pub(super) fn is_empty(&self) -> bool {
+        self.wanted.is_empty() && self.first.is_empty() && self.arrived.is_empty()
+    }
+
+    /// A question is under way.
+    pub(super) fn is_asked(&self) -> bool {
+        self.wanted.iter().any(|wanted| wanted.fetch.is_some())
+    }
+
+    /// Answers that are not handed out to be applied.
+    pub(super) fn unapplied(&self) -> usize {
+        self.arrived.len()
+    }
+
+    pub(super) fn take_arrived(&mut self, entries: &mut Vec<Entry>, complete: &mut Vec<u64>) {
+        for (mut arrived, token) in self.arrived.drain(..) {
+            entries.append(&mut arrived);
+            complete.extend(token);
+        }
+    }
+
+    pub(super) fn note_applied(&mut self, tokens: &[u64]) {
+        self.wanted
+            .iter_mut()
+            .filter(|wanted| tokens.contains(&wanted.token))
+            .for_each(|wanted| wanted.applied = true);
+    }
+}
+
+impl ClientSession {
+    /// Sends these rows before everything else and then reads what the log holds of the document; answered by
+    /// [`ClientEffect::DocumentDone`] unless the session ends first. The rows are loaded once more in their turn, unless they are
+    /// settled by then.
+    pub fn sync_document(&mut self, token: u64, document: DocumentId, rows: Vec<OutboxItem>, now: Duration) {
+        let unsent = !rows.is_empty();
+        if unsent {
+            self.documents.first.push_back((token, rows));
+        }
+        self.documents.wanted.push(Wanted { unsent, ..Wanted::new(token, document, true) });
+        self.pump(now);
+    }
+
+    /// Asks which entries the log holds of a document; answered by [`ClientEffect::Listed`] unless the session ends first.
+    pub fn list_document(&mut self, token: u64, document: DocumentId, now: Duration) {
+        self.documents.wanted.push(Wanted::new(token, document, false));
+        self.pump(now);
+    }
+
+    /// Sends an entry that stands in no outbox; answered by [`ClientEffect::DocumentDone`] unless the session ends first.
+    pub fn push_aside(&mut self, token: u64, entry: Entry, now: Duration) {
+        let asked = Wanted::new(token, entry.document, false);
+        self.documents.wanted.push(Wanted { complete: true, applied: true, unsent: true, ..asked });
+        self.documents.first.push_back((token, vec![OutboxItem { row: NO_ROW, entry }]));
+        self.pump(now);
+    }
+
+    /// Asks and sends as far as there is room.
+    pub(super) fn begin_documents(&mut self, now: Duration) {
+        while self.confirmed
+            && self.in_flight.len() < limits::PUSH_WINDOW_BATCHES
+            && let Some((token, items)) = self.documents.first.pop_front()
+        {
+            let id = self.take_id();
+            let (rows, entries) = items.into_iter().map(|item| (item.row, item.entry)).unzip();
+            self.in_flight.push_back((id, rows));
+            for wanted in self.documents.wanted.iter_mut().filter(|wanted| wanted.token == token) {
+                (wanted.unsent, wanted.push) = (false, Some(id));
+            }
+            self.send(Message::Push(Push { id, entries }), now);
+        }
+        let is_asked = |wanted: &&Wanted| wanted.fetch.is_some();
+        let room = limits::FETCHES_IN_FLIGHT - self.documents.wanted.iter().filter(is_asked).count();
+        let waiting: Vec<usize> = (0..self.documents.wanted.len())
+            .filter(|at| {
+                let wanted = &self.documents.wanted[*at];
+                wanted.fetch.is_none() && !wanted.complete
+            })
+            .take(room)
+            .collect();
+        for at in waiting {
+            let id = self.take_id();
+            let wanted = &mut self.documents.wanted[at];
+            wanted.fetch = Some(id);
+            let Wanted { document, after, whole, .. } = *wanted;
+            self.send(Message::Fetch(Fetch { id, document, after, whole }), now);
+        }
+    }
+
+    pub(super) fn handle_fetched(&mut self, fetched: Fetched) {
+        let asked = self.documents.wanted.iter().position(|wanted| wanted.fetch == Some(fetched.id));
+        let Some(at) = asked else {
+            return self.end(EndReason::Protocol("a document that was not asked for"));
+        };
+        let wanted = &mut self.documents.wanted[at];
+        let fits = fetched.entries.iter().all(|entry| entry.document == wanted.document)
+            && (wanted.whole || fetched.entries.is_empty())
+            && (!fetched.more || fetched.last > wanted.after);
+        if !fits {
+            return self.end(EndReason::Protocol("a document that does not fit the question"));
+        }
+        wanted.fetch = None;
+        wanted.after = fetched.last;
+        wanted.listed.extend(fetched.listed);
+        wanted.complete = !fetched.more || wanted.listed.len() >= limits::SNAPSHOT_SUPERSEDES;
+        if wanted.whole {
+            let token = wanted.complete.then_some(wanted.token);
+            self.documents.arrived.push_back((fetched.entries, token));
+        } else if wanted.complete {
+            let Wanted { token, mut listed, .. } = self.documents.wanted.remove(at);
+            listed.truncate(limits::SNAPSHOT_SUPERSEDES);
+            // Of a log that is not known to be the one that was read, nothing is concluded.
+            listed.retain(|_| self.confirmed && !self.resetting);
+            self.effects.push_back(ClientEffect::Listed { token, listed });
+        }
+    }
+
+    pub(super) fn settle_documents(&mut self) {
+        let is_answered = |push: u32| {
+            self.is_answered(push) || !self.in_flight.iter().any(|(under_way, _)| *under_way == push)
+        };
+        let done: Vec<u64> = self
+            .documents
+            .wanted
+            .iter()
+            .filter_map(|wanted| {
+                let sent = !wanted.unsent && wanted.push.is_none_or(is_answered);
+                (sent && wanted.applied).then_some(wanted.token)
+            })
+            .collect();
+        self.documents.wanted.retain(|wanted| !done.contains(&wanted.token));
+        self.effects.extend(done.into_iter().map(|token| ClientEffect::DocumentDone { token }));
+    }
+}
+
+impl Wanted {
+    fn new(token: u64, document: DocumentId, whole: bool) -> Self {
+        Self {
+            token,
+            document,
+            whole,
+            fetch: None,
+            after: 0,
+            listed: Vec::new(),
+            complete: false,
+            applied: false,
+            unsent: false,
+            push: None,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Compaction: the entries that a log holds of a document become one snapshot.
+//!
+//! The snapshot names the entries whose changes it holds, and the remote lets them go after a time. An entry is named only if this
+//! device knows that it has all of its changes: the entry lies before the position to which the log was read and applied, and nothing
+//! of the document is set aside.
+
+use motet_proto::message::Listed;
+use motet_proto::planted::{Bug, batch, is_planted, saves_enough};
+use motet_proto::{DocumentId, Entry, Kind, SpaceId, envelope, limits as proto};
+
+use super::Core;
+use crate::limits;
+use crate::store::{self, DocumentRow, StorageError, Tx};
+
+impl Core {
+    /// Notes a document that has just had so many changes that its entries may be worth a snapshot.
+    pub(super) fn note_growth(&self, tx: Tx<'_>, row: &DocumentRow, added: usize) -> store::Result<()> {
+        let every = batch(limits::COMPACT_EVERY_CHANGES) as i64;
+        let before = row.changes - added as i64;
+        if before / every < row.changes / every { tx.mark_compactable(row.id) } else { Ok(()) }
+    }
+
+    /// A snapshot of a document that supersedes those of the listed entries whose changes it holds; `None` if that would not save
+    /// much.
+    pub(crate) fn compact(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        document: DocumentId,
+        listed: &[Listed],
+    ) -> store::Result<Option<Entry>> {
+        let Some(row) = tx.document_by_key(document)? else { return Ok(None) };
+        tx.unmark_compactable(row.id)?;
+        let is_set_aside = tx.has_set_aside(document)? || !tx.knows_what_is_set_aside()?;
+        if row.purged
+            || !self.leaves(&row.collection)
+            || (is_set_aside && !is_planted(Bug::SupersedesSetAside))
+        {
+            return Ok(None);
+        }
+        let position =
+            tx.remotes()?.into_iter().find(|known| known.id == remote).and_then(|row| row.position);
+        let read_to = match is_planted(Bug::SupersedesUnread) {
+            true => u64::MAX,
+            false => position.map_or(0, |position| position.seq),
+        };
+        let held: Vec<_> = listed.iter().filter(|entry| entry.seq <= read_to).collect();
+        if held.is_empty() || !saves_enough(held.len() >= limits::COMPACT_FROM_ENTRIES) {
+            return Ok(None);
+        }
+        let (heads, body) = match self.save(tx, row.id) {
+            Ok(Some(saved)) => saved,
+            // It is not the time to find out what is wrong with it.
+            Ok(None) | Err(StorageError::Damaged(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if body.len() > proto::ENTRY_PAYLOAD_BYTES / 2 || heads.len() > proto::SNAPSHOT_HEADS {
+            return Ok(None);
+        }
+        let payload = self.payload(tx, row.id, (&row.collection, &row.name), body, true)?;
+        let before: u64 = held.iter().map(|entry| entry.bytes).sum();
+        if !saves_enough(before >= limits::COMPACT_GAIN * payload.len() as u64) {
+            return Ok(None);
+        }
+        let kind = Kind::Snapshot { heads, supersedes: held.into_iter().map(|entry| entry.id).collect() };
+        let device = self.shared.device;
+        Ok(Some(Entry::new(SpaceId::DEFAULT, document, device, kind, envelope::SUITE_PLAIN, payload)))
+    }
+}

@@ -1,0 +1,206 @@
+//! What remotes hold and are owed: which there are, where their logs were read to, what is sent to them at all.
+
+use std::collections::{HashMap, HashSet};
+
+use motet_proto::planted::{Bug, is_planted};
+use motet_proto::{DocumentId, Position};
+
+use super::Core;
+use crate::store::{self, Op, Tx};
+
+impl Core {
+    /// Stops sending a collection, or sends again what remotes lack of it: every document of it is queued, and what they hold already
+    /// they recognise.
+    pub(crate) fn set_collection_sync(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        on: bool,
+    ) -> store::Result<()> {
+        if on != self.excluded.contains(collection) {
+            return Ok(());
+        }
+        self.catch_up_all(tx)?;
+        self.settings_changed = true;
+        tx.set_excluded(collection, !on)?;
+        if on {
+            self.excluded.remove(collection);
+            for remote in tx.remotes()? {
+                // What was to be erased and has not been is not erased.
+                for document in tx.documents_of(collection)? {
+                    tx.drop_open(remote.id, document)?;
+                    self.unmark_erased(tx, remote.id, document)?;
+                }
+                let skip = |_, of: &str| of != collection || !self.leaves(collection);
+                tx.add_all_pending(remote.id, &skip, self.shared.now_ms())?;
+            }
+        } else {
+            self.excluded.insert(collection.to_owned());
+            tx.drop_pending_of(collection)?;
+        }
+        self.board_after = Some((tx.remotes()?, tx.count_pending()? as i64));
+        Ok(())
+    }
+
+    /// Has the remotes forget what they hold of a collection, and sends nothing of it from now on. Devices keep what they have.
+    pub(crate) fn erase_remote(&mut self, tx: Tx<'_>, collection: &str) -> store::Result<()> {
+        self.set_collection_sync(tx, collection, false)?;
+        self.catch_up_all(tx)?;
+        let now = self.shared.now_ms();
+        for document in tx.documents_of(collection)? {
+            for remote in self.remotes.clone() {
+                tx.add_pending(remote, document, Op::Erase, 0, now)?;
+                self.mark_erased(tx, remote, document)?;
+            }
+        }
+        self.settings_changed = true;
+        self.board_after = Some((tx.remotes()?, tx.count_pending()? as i64));
+        Ok(())
+    }
+
+    /// A remote has forgotten documents because somebody asked it to. What this device has is kept; what it sends next of them is
+    /// the whole. Returns of how many that is at once.
+    pub(super) fn note_erased(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        documents: &[DocumentId],
+        now: i64,
+    ) -> store::Result<u64> {
+        let mut owed = 0;
+        for key in documents {
+            let Some(row) = tx.document_by_key(*key)? else { continue };
+            if tx.is_pending(remote, row.id)? && self.leaves(&row.collection) {
+                // Parts of it are on their way, which are of no use alone.
+                self.owe_whole(tx, remote, row.id, now)?;
+                owed += 1;
+            } else {
+                self.mark_erased(tx, remote, row.id)?;
+            }
+        }
+        Ok(owed)
+    }
+
+    /// Every remote but the one that the changes came from is owed a document's changes from `first_change` on.
+    pub(super) fn owe(
+        &mut self,
+        tx: Tx<'_>,
+        document: i64,
+        origin: Option<i64>,
+        op: Op,
+        first_change: i64,
+        now: i64,
+    ) -> store::Result<()> {
+        for i in 0..self.remotes.len() {
+            let remote = self.remotes[i];
+            if Some(remote) == origin {
+                continue;
+            }
+            if !self.erased.is_empty() && self.erased.contains(&(remote, document)) {
+                self.owe_whole(tx, remote, document, now)?;
+            } else if tx.add_pending(remote, document, op, first_change, now)? {
+                self.count_pending(remote, 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// A remote is owed the whole document.
+    pub(super) fn owe_whole(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        document: i64,
+        now: i64,
+    ) -> store::Result<()> {
+        self.unmark_erased(tx, remote, document)?;
+        if tx.add_pending(remote, document, Op::Update, 0, now)? {
+            self.count_pending(remote, 1);
+        }
+        tx.widen_pending(remote, document)
+    }
+
+    fn mark_erased(&mut self, tx: Tx<'_>, remote: i64, document: i64) -> store::Result<()> {
+        self.settings_changed = true;
+        self.erased.insert((remote, document));
+        tx.mark_erased(remote, document)
+    }
+
+    fn unmark_erased(&mut self, tx: Tx<'_>, remote: i64, document: i64) -> store::Result<()> {
+        if self.erased.remove(&(remote, document)) {
+            self.settings_changed = true;
+            tx.unmark_erased(remote, document)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the remote at `url` the one that the status speaks of. A new one lacks everything, so every document is
+    /// queued for it; one that was left earlier has been queued for all along.
+    pub(crate) fn use_remote(&mut self, tx: Tx<'_>, url: &str, now: i64) -> store::Result<i64> {
+        self.settings_changed = true;
+        let known = tx.remotes()?.into_iter().find(|remote| remote.url == url);
+        let id = match known {
+            Some(remote) => remote.id,
+            None => {
+                self.catch_up_all(tx)?;
+                let id = tx.insert_remote(url)?;
+                tx.add_all_pending(id, &|_, collection| !self.leaves(collection), now)?;
+                id
+            }
+        };
+        tx.set_active(id)?;
+        let remotes = tx.remotes()?;
+        self.active = Some(id);
+        self.remotes = remotes.iter().map(|remote| remote.id).collect();
+        self.board_after = Some((remotes, tx.count_pending()? as i64));
+        Ok(id)
+    }
+
+    /// Prepares a session with a remote. If its log was found to be another one earlier and that was not dealt with
+    /// to the end, reading starts over. Returns the position, and whether that is so.
+    pub(crate) fn begin_session(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+    ) -> store::Result<(Option<Position>, bool)> {
+        let row = tx.remotes()?.into_iter().find(|row| row.id == remote);
+        match row {
+            Some(row) if row.reseed => self.reset_position(tx, remote).map(|()| (None, true)),
+            row => Ok((row.and_then(|row| row.position), false)),
+        }
+    }
+
+    /// The remote's log is not the one that was read and written before: read it from the start, and note what it
+    /// holds, so that [`finish_reseed`](Self::finish_reseed) sends what it lacks.
+    pub(crate) fn reset_position(&mut self, tx: Tx<'_>, remote: i64) -> store::Result<()> {
+        tx.set_position(remote, None)?;
+        tx.set_reseed(remote, !is_planted(Bug::ReseedIsNotRemembered))?;
+        self.reseeding.insert(remote, HashMap::new());
+        Ok(())
+    }
+
+    /// The next session with the active remote compares everything, as if its log had been lost.
+    pub(crate) fn doubt_remote(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        match self.active {
+            Some(remote) => tx.set_reseed(remote, true),
+            None => Ok(()),
+        }
+    }
+
+    /// The remote's log is read to its end. Queues every document of which it lacks something.
+    pub(crate) fn finish_reseed(&mut self, tx: Tx<'_>, remote: i64) -> store::Result<()> {
+        let Some(seen) = self.reseeding.remove(&remote) else { return Ok(()) };
+        self.catch_up_all(tx)?;
+        let mut held = HashSet::new();
+        for (document, hashes) in seen {
+            if tx.document_by_id(document)?.heads.iter().all(|head| hashes.contains(head)) {
+                held.insert(document);
+            }
+        }
+        let erased = |id| self.erased.contains(&(remote, id));
+        let skip = |id, collection: &str| held.contains(&id) || !self.leaves(collection) || erased(id);
+        let added = tx.add_all_pending(remote, &skip, self.shared.now_ms())?;
+        self.count_pending(remote, added as i64);
+        tx.set_reseed(remote, false)
+    }
+}

@@ -1,0 +1,125 @@
+//! Single documents out of turn: synced first because somebody waits for them, or compacted because nobody does.
+
+use motet_proto::DocumentId;
+use motet_proto::message::Listed;
+use tokio::sync::oneshot;
+
+use super::{Driver, Ended, Running};
+use crate::error::SyncError;
+use crate::limits;
+use crate::store::Durability;
+
+/// What is asked for one document.
+pub(in crate::sync) struct DocumentRequest {
+    pub(in crate::sync) document: DocumentId,
+    pub(in crate::sync) task: DocumentTask,
+    /// Nobody waits for what the driver has thought of itself.
+    pub(in crate::sync) reply: Option<oneshot::Sender<Result<bool, SyncError>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sync) enum DocumentTask {
+    /// Send what is pending of it, and merge what the relay has of it.
+    Sync,
+    /// Make its entries one snapshot, if that is worth it.
+    Compact,
+}
+
+/// A request that is under way, or waits for a connection.
+pub(super) struct UnderWay {
+    token: u64,
+    request: DocumentRequest,
+    pub(super) attempts: usize,
+}
+
+impl Driver {
+    /// Takes a request in; it begins with the next session if there is none.
+    pub(super) fn take_document(&mut self, request: DocumentRequest) -> u64 {
+        let token = self.take_id();
+        self.documents.push(UnderWay { token, request, attempts: 0 });
+        token
+    }
+
+    pub(super) async fn begin_document(&mut self, running: &mut Running, token: u64) -> Result<(), Ended> {
+        let Some(under_way) = self.documents.iter().find(|under_way| under_way.token == token) else {
+            return Ok(());
+        };
+        let (document, remote) = (under_way.request.document, self.remote);
+        match under_way.request.task {
+            DocumentTask::Sync => {
+                let batch = self
+                    .local
+                    .writer
+                    .submit(Durability::Normal, move |tx, core| core.batch_of(tx, remote, document));
+                let rows = batch.await.map_err(SyncError::Storage)?;
+                running.session.sync_document(token, document, rows, self.started.elapsed());
+            }
+            DocumentTask::Compact => {
+                running.session.list_document(token, document, self.started.elapsed());
+            }
+        }
+        Ok(())
+    }
+
+    /// All requests begin with a session.
+    pub(super) async fn begin_documents(&mut self, running: &mut Running) -> Result<(), Ended> {
+        let tokens: Vec<u64> = self.documents.iter().map(|under_way| under_way.token).collect();
+        for token in tokens {
+            self.begin_document(running, token).await?;
+        }
+        Ok(())
+    }
+
+    /// The relay has told which entries it holds of a document that may be worth a snapshot.
+    pub(super) async fn compact(
+        &mut self,
+        running: &mut Running,
+        token: u64,
+        listed: Vec<Listed>,
+    ) -> Result<(), Ended> {
+        let Some(under_way) = self.documents.iter().find(|under_way| under_way.token == token) else {
+            return Ok(());
+        };
+        let (document, remote) = (under_way.request.document, self.remote);
+        let compacted = self
+            .local
+            .writer
+            .submit(Durability::Normal, move |tx, core| core.compact(tx, remote, document, &listed));
+        match compacted.await.map_err(SyncError::Storage)? {
+            Some(snapshot) => running.session.push_aside(token, snapshot, self.started.elapsed()),
+            None => self.finish_document(token, Ok(false)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish_document(&mut self, token: u64, outcome: Result<bool, SyncError>) {
+        let Some(at) = self.documents.iter().position(|under_way| under_way.token == token) else { return };
+        if let Some(reply) = self.documents.remove(at).request.reply {
+            _ = reply.send(outcome);
+        }
+    }
+
+    /// A session ended: those who wait are told, unless it is tried again. What nobody waits for is forgotten.
+    pub(super) fn fail_documents(&mut self, error: &SyncError, retry: bool) {
+        let is_over = |under_way: &mut UnderWay| {
+            !retry || under_way.attempts >= limits::ROUND_ATTEMPTS || under_way.request.reply.is_none()
+        };
+        for under_way in self.documents.extract_if(.., is_over) {
+            if let Some(reply) = under_way.request.reply {
+                _ = reply.send(Err(error.clone()));
+            }
+        }
+    }
+
+    /// Nothing has happened for a while: documents whose entries have become many are made one snapshot each.
+    pub(super) async fn look_for_compaction(&mut self, running: &mut Running) -> Result<(), Ended> {
+        running.compact_at = None;
+        let found = self.local.readers.read(|tx| tx.compactable(limits::COMPACT_DOCUMENTS));
+        for document in found.map_err(SyncError::Storage)? {
+            let task = DocumentTask::Compact;
+            let token = self.take_document(DocumentRequest { document, task, reply: None });
+            self.begin_document(running, token).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! Carries out what a session asks for.
+
+use std::sync::Arc;
+
+use futures_util::future::FutureExt;
+use motet_proto::Entry;
+use motet_proto::session::{ClientEffect, EndReason, NO_ROW, StoredReceipt};
+use tokio::sync::oneshot;
+
+use super::{Applied, Driver, Ended, Running};
+use crate::engine::{Core, Incoming, merge_all, prepare};
+use crate::error::SyncError;
+use crate::limits;
+use crate::replica::Local;
+use crate::store::{Durability, StorageError, Tx};
+
+impl Driver {
+    pub(super) async fn carry_out(
+        &mut self,
+        running: &mut Running,
+        effect: ClientEffect,
+    ) -> Result<(), Ended> {
+        let remote = self.remote;
+        let writer = &self.local.writer;
+        match effect {
+            // A closed channel: the reading half tells why.
+            ClientEffect::Send(message) => _ = running.connection.outgoing.send(message).await,
+            // A few rows are read here and now: handing them over and back would take longer.
+            ClientEffect::LoadOutbox { after_row }
+                if self.local.shared.board.current().pending <= limits::SMALL_WORK =>
+            {
+                let bytes = running.batch_bytes;
+                let batch = writer
+                    .run(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after_row, bytes));
+                running.take_batch(batch.map_err(SyncError::Storage)?, self.started.elapsed());
+            }
+            ClientEffect::LoadOutbox { after_row } => {
+                let bytes = running.batch_bytes;
+                let batch = writer.submit(Durability::Normal, move |tx, core| {
+                    core.next_batch(tx, remote, after_row, bytes)
+                });
+                running.loading = Some(batch.boxed()).into();
+            }
+            ClientEffect::Apply { entries, receipts, position, head } => {
+                let of_outbox = |receipt: &&StoredReceipt| receipt.row != NO_ROW;
+                let settled =
+                    receipts.iter().filter(of_outbox).filter(|receipt| receipt.result.is_ok()).count() as u64;
+                let rejected = receipts.iter().filter(of_outbox).count() as u64 - settled;
+                running.note_receipts(!receipts.is_empty());
+                let count = entries.len() as u64;
+                let done = position.map_or(running.progress.0, |position| position.seq);
+                let total = head.max(running.progress.1).max(done);
+                let local = self.local.clone();
+                let (submitted, next) = oneshot::channel();
+                let previous = running.submitted.replace(next);
+                let bytes: usize = entries.iter().map(Entry::size).sum();
+                let is_small = count <= limits::SMALL_WORK && bytes <= limits::SMALL_WORK_BYTES;
+                if is_small && running.applying.is_empty() {
+                    let incoming = prepare(entries, &local.shared.schemas(), |_| false);
+                    let receive = move |tx: Tx<'_>, core: &mut Core| {
+                        core.receive(tx, remote, incoming, &receipts, position)
+                    };
+                    let received =
+                        local.writer.run(Durability::Normal, receive).map_err(SyncError::Storage)?;
+                    _ = submitted.send(());
+                    let progress = (done, total);
+                    let applied = Applied { received, entries: count, settled, rejected, progress };
+                    self.take_applied(running, applied);
+                    return Ok(());
+                }
+                let apply = async move {
+                    let incoming = prepare_entries(&local, entries).await?;
+                    if let Some(previous) = previous {
+                        // If it was not submitted, it has failed, and so has the session.
+                        previous.await.map_err(|_| StorageError::Closed)?;
+                    }
+                    let receive = local.writer.submit(Durability::Normal, move |tx, core| {
+                        core.receive(tx, remote, incoming, &receipts, position)
+                    });
+                    _ = submitted.send(());
+                    Ok(Applied {
+                        received: receive.await?,
+                        entries: count,
+                        settled,
+                        rejected,
+                        progress: (done, total),
+                    })
+                };
+                running.applying.push_back(apply.boxed());
+            }
+            ClientEffect::ResetPosition => {
+                tracing::warn!(
+                    "the relay's log is not the one that was read before; reading it from the start"
+                );
+                let reset = writer.submit(Durability::Full, move |tx, core| core.reset_position(tx, remote));
+                reset.await.map_err(SyncError::Storage)?;
+                running.session.handle_position_reset(self.started.elapsed());
+            }
+            ClientEffect::Reseed => {
+                let finish = writer.submit(Durability::Full, move |tx, core| core.finish_reseed(tx, remote));
+                finish.await.map_err(SyncError::Storage)?;
+                running.session.handle_reseeded(self.started.elapsed());
+            }
+            ClientEffect::DocumentDone { token } => self.finish_document(token, Ok(true)),
+            ClientEffect::Listed { token, listed } => self.compact(running, token, listed).await?,
+            ClientEffect::Presence(presence) => self.local.shared.presence.heard(&presence),
+            ClientEffect::RoundDone { round } => running.almost_done.push(round),
+            ClientEffect::End(reason) => return Err(end_error(reason).into()),
+        }
+        Ok(())
+    }
+
+    /// What is shown already is merged when the log is read: until then every core has that to do.
+    pub(super) fn merge_behind(&self, running: &mut Running) {
+        let is_read = running.session.is_idle() || !running.almost_done.is_empty();
+        if !running.unmerged || running.is_merging || !is_read {
+            return;
+        }
+        (running.unmerged, running.is_merging) = (false, true);
+        let local = self.local.clone();
+        let merge =
+            tokio::task::spawn_blocking(move || merge_all(&local.readers, &local.writer, &local.shared));
+        let merged = async { merge.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string()))) };
+        running.merging = Some(merged.boxed()).into();
+    }
+}
+
+/// Opens entries on all cores if there are many; a few are merged in the transaction at once.
+async fn prepare_entries(local: &Arc<Local>, entries: Vec<Entry>) -> Result<Incoming, StorageError> {
+    if entries.len() < limits::PARALLEL_FROM_DOCUMENTS {
+        return Ok(prepare(entries, &local.shared.schemas(), |_| false));
+    }
+    let local = local.clone();
+    let prepared = tokio::task::spawn_blocking(move || {
+        let keys: Vec<_> = entries.iter().map(|entry| entry.document).collect();
+        let known = local.readers.read(|tx| tx.known_documents(&keys))?;
+        Ok(prepare(entries, &local.shared.schemas(), |key| !known.contains(&key)))
+    });
+    prepared.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string())))
+}
+
+fn end_error(reason: EndReason) -> SyncError {
+    match reason {
+        EndReason::Version(reason) => SyncError::Version { reason },
+        EndReason::Silence => SyncError::Offline { reason: reason.to_string() },
+        EndReason::Relay { .. } | EndReason::Protocol(_) => SyncError::Relay { reason: reason.to_string() },
+    }
+}
