@@ -29,9 +29,17 @@ impl TestRelay {
 
     /// Starts a relay on a given port; 0 takes a free one.
     pub fn start_with(data: &Path, auth: motet_relay::auth::Auth, port: u16) -> Self {
+        Self::run(motet_relay::Config { auth, ..motet_relay::Config::new(data) }, port)
+    }
+
+    /// Starts a relay that lets superseded entries go as soon as it can.
+    pub fn start_forgetful(data: &Path) -> Self {
+        Self::run(motet_relay::Config { retention: Duration::ZERO, ..motet_relay::Config::new(data) }, 0)
+    }
+
+    fn run(config: motet_relay::Config, port: u16) -> Self {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
-        let config = motet_relay::Config { auth, ..motet_relay::Config::new(data) };
         let thread = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

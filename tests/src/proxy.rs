@@ -26,6 +26,7 @@ pub struct Faults {
 /// A proxy on this machine, until it is dropped. The same seed and the same order of connections give the same faults.
 pub struct Proxy {
     address: SocketAddr,
+    connections: Arc<AtomicU64>,
     broken: Arc<AtomicU64>,
     stopped: Arc<AtomicBool>,
 }
@@ -44,7 +45,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (broken, stopped) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (count, stop) = (broken.clone(), stopped.clone());
+        let connections = Arc::new(AtomicU64::new(0));
+        let (all, count, stop) = (connections.clone(), broken.clone(), stopped.clone());
         std::thread::spawn(move || {
             let mut random = Random(seed);
             for client in listener.incoming() {
@@ -53,6 +55,7 @@ impl Proxy {
                 }
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(relay)) else { continue };
                 let fate = fate(&faults, &mut random);
+                all.fetch_add(1, Ordering::Relaxed);
                 count.fetch_add(u64::from(!matches!(fate, Fate::Fine)), Ordering::Relaxed);
                 let seeds = [random.below(u64::MAX), random.below(u64::MAX)];
                 let ends = [(&client, &server, fate), (&server, &client, Fate::Fine)];
@@ -62,12 +65,17 @@ impl Proxy {
                 }
             }
         });
-        Self { address, broken, stopped }
+        Self { address, connections, broken, stopped }
     }
 
     /// Where devices find the relay behind it.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Connections that were made.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Connections that were meant to break.

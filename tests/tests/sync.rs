@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use motet::{DocumentState, Relay, Replica, SyncError, SyncState, Transport};
 use motet_relay::auth::Auth;
+use motet_tests::proxy::{Faults, Proxy};
 use motet_tests::{TestRelay, contents, device, sync, wait_until};
 use serde_json::{Value, json};
 
@@ -392,7 +393,7 @@ fn a_comparison_finds_and_repairs_what_either_side_has_lost() {
     };
     damage(
         &data.join("relay.db"),
-        "DELETE FROM entry_id WHERE seq = 7; DELETE FROM entry WHERE id & 0xffffffffff = 7;",
+        "DELETE FROM entry_of WHERE seq = 7; DELETE FROM entry WHERE id & 0xffffffffff = 7;",
     );
     damage(
         &dir.path().join("a.db"),
@@ -504,6 +505,37 @@ fn another_process_writing_beside_a_connected_one_is_sent_too() {
     let id = beside.documents("pieces").insert(&json!({ "lyrics": "beside" })).unwrap();
     wait_until("it is sent", Duration::from_secs(5), || {
         beside.document_status("pieces", &id).unwrap().unwrap().state == DocumentState::Synced
+    });
+}
+
+#[test]
+fn of_two_processes_one_stays_connected_and_the_other_takes_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let way = Proxy::start(relay.address(), Faults::default(), 1);
+    let (app, widget) = (device(dir.path(), "a"), device(dir.path(), "a"));
+    app.connect(Relay::new(&way.url())).unwrap();
+    app.sync_now().unwrap();
+    widget.connect(Relay::new(&way.url())).unwrap();
+    // What the app has sent as well.
+    let id = widget.documents("pieces").insert(&json!({ "lyrics": "by the widget\n" })).unwrap();
+    let is_synced = |replica: &Replica| {
+        replica.document_status("pieces", &id).unwrap().unwrap().state == DocumentState::Synced
+    };
+    wait_until("the app sends it", Duration::from_secs(10), || is_synced(&app) && is_synced(&widget));
+    assert_eq!(way.connections(), 1, "the widget leaves it to the app");
+    // What is asked for is done all the same, and ends.
+    widget.sync_now().unwrap();
+    wait_until("the widget is done", Duration::from_secs(10), || widget.status().state == SyncState::Synced);
+    assert_eq!(way.connections(), 2);
+
+    drop(app);
+    let b = device(dir.path(), "b");
+    sync(&b, &relay.url());
+    b.documents("pieces").set(&id, &json!({ "by": "b" })).unwrap();
+    sync(&b, &relay.url());
+    wait_until("the widget takes over", Duration::from_secs(20), || {
+        widget.documents("pieces").get(&id).unwrap().unwrap()["by"] == "b"
     });
 }
 

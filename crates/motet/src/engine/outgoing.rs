@@ -14,6 +14,13 @@ use crate::store::{self, Op, OutboxRow, StorageError, Tx};
 /// Heads of a document, and its compact form.
 type Saved = (Vec<[u8; 32]>, Vec<u8>);
 
+/// What a row sends.
+struct Frozen {
+    entry: Entry,
+    /// It did not fit, and goes on in another row.
+    has_rest: bool,
+}
+
 impl Core {
     /// The next rows after `after`, as a batch of about `most_bytes` within the limits of the protocol. Each row is frozen before it is
     /// handed out, so that whatever happens the same bytes are sent again and known again.
@@ -80,7 +87,11 @@ impl Core {
             let entry = match row.frozen {
                 Some(_) => tx.frozen_entry(&row)?,
                 None => match self.freeze(tx, remote, &row) {
-                    Ok(Some(entry)) => entry,
+                    Ok(Some(Frozen { entry, has_rest })) => {
+                        // The rest stands in a row behind all that were looked at.
+                        batch.more |= has_rest;
+                        entry
+                    }
                     Ok(None) => continue,
                     Err(StorageError::Damaged(message)) => {
                         // The others go on; this one stays, visible, with its reason.
@@ -131,13 +142,13 @@ impl Core {
 
     /// Fixes what a row sends: concatenated original bytes, or a saved document where a snapshot replaced them. What
     /// does not fit into one entry goes into further rows.
-    fn freeze(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<Entry>> {
+    fn freeze(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<Frozen>> {
         if row.op == Op::Erase {
             // Not two erasures are the same entry.
             let salt: [u8; 16] = machine::random().map_err(|e| StorageError::Io(e.to_string()))?;
             let entry = self.entry(row, Kind::Erased, envelope::seal_plain(&salt));
             tx.freeze(row.id, 0, &entry)?;
-            return Ok(Some(entry));
+            return Ok(Some(Frozen { entry, has_rest: false }));
         }
         let whole = row.first_change == 0;
         let changes = tx.pending_changes(row, remote)?;
@@ -176,7 +187,8 @@ impl Core {
             self.count_pending(remote, -1);
             return Ok(None);
         }
-        let is_all = whole && rest.is_none() && pieces.is_empty();
+        let has_rest = rest.is_some() || !pieces.is_empty();
+        let is_all = whole && !has_rest;
         let payload = self.payload(tx, row.document, (&row.collection, &row.name), body, is_all)?;
         let entry = self.entry(row, kind, payload);
         tx.freeze(row.id, last, &entry)?;
@@ -190,7 +202,7 @@ impl Core {
             let added = tx.add_pending(remote, row.document, Op::Update, first, self.shared.now_ms())?;
             self.count_pending(remote, i64::from(added));
         }
-        Ok(Some(entry))
+        Ok(Some(Frozen { entry, has_rest }))
     }
 
     fn entry(&self, row: &OutboxRow, kind: Kind, sealed: Vec<u8>) -> Entry {
