@@ -1,8 +1,10 @@
 //! When and what a device syncs, as its user wants it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use motet::{Conditions, DocumentState, Relay, SyncMode, SyncPolicy, SyncState};
+use motet::{Conditions, DocumentState, Relay, Replica, SyncMode, SyncPolicy, SyncState};
 use motet_tests::{TestRelay, contents, device, sync, wait_until};
 use serde_json::json;
 
@@ -20,7 +22,7 @@ fn a_device_syncs_when_its_policy_says_and_when_asked() {
     };
     let sent = || wait_until("it is sent", SOON, || a.status().pending == 0);
 
-    a.set_sync_policy(SyncPolicy { mode: SyncMode::Manual, ..SyncPolicy::default() });
+    a.set_sync_policy(SyncPolicy { mode: SyncMode::Manual, ..SyncPolicy::default() }).unwrap();
     put("manual");
     a.connect(Relay::new(&relay.url())).unwrap();
     waits();
@@ -39,14 +41,15 @@ fn a_device_syncs_when_its_policy_says_and_when_asked() {
     a.set_sync_policy(SyncPolicy {
         mode: SyncMode::Every(Duration::from_millis(700)),
         ..SyncPolicy::default()
-    });
+    })
+    .unwrap();
     for id in ["first", "second"] {
         put(id);
         sent();
     }
     // Live, but not for money; live again as soon as the system says so.
     a.set_conditions(Conditions { metered: true, low_power: false });
-    a.set_sync_policy(SyncPolicy { unmetered_only: true, ..SyncPolicy::default() });
+    a.set_sync_policy(SyncPolicy { unmetered_only: true, ..SyncPolicy::default() }).unwrap();
     std::thread::sleep(Duration::from_millis(500));
     put("dear");
     waits();
@@ -125,4 +128,57 @@ fn traffic_is_counted_by_days_and_syncs_by_collection() {
     assert_eq!(days[0].start % 86_400_000, 0);
     assert!(a.last_synced_at("pieces").unwrap().is_some());
     assert_eq!(a.last_synced_at("other").unwrap(), None);
+}
+
+#[test]
+fn a_policy_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = SyncPolicy {
+        mode: SyncMode::Every(Duration::from_secs(900)),
+        unmetered_only: true,
+        rests_in_low_power: true,
+        compare_every: None,
+    };
+    assert_eq!(device(dir.path(), "a").sync_policy(), SyncPolicy::default());
+    device(dir.path(), "a").set_sync_policy(policy).unwrap();
+    assert_eq!(device(dir.path(), "a").sync_policy(), policy);
+}
+
+/// What a position cannot tell of is found by itself, in time, and not for money.
+#[test]
+fn everything_is_compared_now_and_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let day = 86_400_000;
+    let clock = Arc::new(AtomicI64::new(1_800_000_000_000));
+    let at = {
+        let clock = clock.clone();
+        move || clock.load(Ordering::Relaxed)
+    };
+    let open = || Replica::builder(dir.path().join("a.db")).clock(at.clone()).open().unwrap();
+    let relay = TestRelay::start(&data);
+    let a = open();
+    for n in 0..20 {
+        a.documents("pieces").put(&format!("song{n}"), &json!({ "lyrics": "Ka pō\n" })).unwrap();
+    }
+    sync(&a, &relay.url());
+    let port = relay.address().port();
+    drop((relay, a));
+    let conn = rusqlite::Connection::open(data.join("relay.db")).unwrap();
+    conn.execute_batch("DELETE FROM entry_of WHERE seq = 7; DELETE FROM entry WHERE id & 0xffffffffff = 7")
+        .unwrap();
+    drop(conn);
+    let relay = TestRelay::start_with(&data, motet_relay::auth::Auth::Local, port);
+    let a = open();
+    clock.fetch_add(29 * day, Ordering::Relaxed);
+    assert_eq!(sync(&a, &relay.url()).sent, 0);
+    clock.fetch_add(2 * day, Ordering::Relaxed);
+    a.set_conditions(Conditions { metered: true, low_power: false });
+    assert_eq!(sync(&a, &relay.url()).sent, 0);
+    a.set_conditions(Conditions::default());
+    assert_eq!(sync(&a, &relay.url()).sent, 1);
+    assert_eq!(sync(&a, &relay.url()).received, 0, "once");
+    let b = device(dir.path(), "b");
+    sync(&b, &relay.url());
+    assert_eq!(contents(&a), contents(&b));
 }

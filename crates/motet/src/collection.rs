@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 
 use crate::conflicts::Resolution;
 use crate::doc::Fields;
+use crate::editor::Editor;
 use crate::error::{ReadError, WriteError};
 use crate::find::{Filter, Hit, LiveQuery, Query, words};
 use crate::replica::Replica;
@@ -284,6 +285,15 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     pub fn get(&self, id: &str) -> Result<Option<Record<T>>, ReadError> {
         let row = self.replica.read(|tx| tx.get(&self.name, id))?;
         row.map(|row| self.record(row)).transpose()
+    }
+
+    /// Opens a document in an editor, which turns what is typed in one moment into one change; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn edit(&self, id: &str) -> Result<Option<Editor<T>>, ReadError> {
+        let record = self.get(id)?;
+        record.map(|record| Editor::open(self.replica.clone(), &self.name, record)).transpose()
     }
 
     /// All documents of the collection, ordered by id.

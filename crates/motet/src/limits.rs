@@ -19,6 +19,12 @@ pub const PROJECTION_LAG: Duration = Duration::from_millis(50);
 /// Documents whose projection may lag behind. They stay in the cache until it has caught up.
 pub const DOCUMENTS_BEHIND: usize = CACHED_DOCUMENTS / 2;
 
+/// What is typed in an [`Editor`](crate::Editor) is written when typing has paused for this long.
+pub const TYPING_PAUSE: Duration = Duration::from_millis(400);
+
+/// While typing goes on, what was typed is written this often: a crash takes no more than that.
+pub const TYPING_SAVED_EVERY: Duration = Duration::from_secs(2);
+
 /// A day of the traffic counters, in milliseconds. Days are those of UTC.
 pub const DAY_MS: i64 = 86_400_000;
 
@@ -73,6 +79,12 @@ pub const COMPACT_IDLE: Duration = Duration::from_secs(10);
 
 /// Documents that are compacted in one go.
 pub const COMPACT_DOCUMENTS: usize = 16;
+
+/// How often everything is compared with the relay, unless the policy says otherwise. It costs a download of everything.
+pub const COMPARE_EVERY: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// A connection that stays open looks this often whether a comparison is due.
+pub const COMPARE_LOOKS_EVERY: Duration = Duration::from_secs(3_600);
 
 /// How long a statement waits for another process that holds the database.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -18,7 +18,7 @@ use crate::machine;
 use crate::schema::{Declare, Schema};
 use crate::status::StatusBoard;
 use crate::store::{self, Durability, Readers, StorageError, Tx, Writer};
-use crate::sync::{PresenceBoard, SyncHandle};
+use crate::sync::{Conditions, PresenceBoard, SyncHandle};
 use crate::time::{self, Clock};
 use crate::transaction::{PendingWrite, Transaction};
 
@@ -427,7 +427,7 @@ impl ReplicaBuilder {
                 outbox: Notify::new(),
                 board: StatusBoard::new(),
                 presence: PresenceBoard::new(),
-                policy: watch::Sender::default(),
+                policy: watch::Sender::new((tx.sync_policy()?.unwrap_or_default(), Conditions::default())),
                 schemas: RwLock::default(),
                 clock: self.clock,
                 conflict_log: self.conflict_log,

@@ -72,7 +72,7 @@ impl Session {
         let (url, at) = (url.to_owned(), local.shared.now_ms());
         let (remote, (position, reseeding)) = local.writer.run(Durability::Full, move |tx, core| {
             let remote = core.use_remote(tx, &url, at)?;
-            Ok::<_, StorageError>((remote, core.begin_session(tx, remote)?))
+            Ok::<_, StorageError>((remote, core.begin_session(tx, remote, None)?))
         })?;
         let (device, agent) = (local.shared.device, "motet/simulated".to_owned());
         let session = ClientSession::new(device, SpaceId::DEFAULT, agent, position, reseeding, live, now);

@@ -138,6 +138,8 @@ pub struct ClientSession {
 
     pull: Option<u32>,
     want_pull: bool,
+    /// There is more of the log than what has arrived.
+    behind: bool,
     next_id: u32,
     /// Pulls from a known position to the end, begun and applied.
     pulls_begun: u64,
@@ -241,6 +243,7 @@ impl ClientSession {
             reseeding,
             pull: None,
             want_pull: true,
+            behind: false,
             next_id: 1,
             pulls_begun: 0,
             pulls_applied: 0,
@@ -464,9 +467,8 @@ impl ClientSession {
             None => None,
             id if id == self.pull => {
                 self.pull = None;
-                if page.more {
-                    self.want_pull = true;
-                }
+                self.behind = page.more;
+                self.want_pull |= page.more;
                 (!page.more).then_some(self.pulls_begun)
             }
             Some(_) => return self.end(EndReason::Protocol("a page for no pull")),

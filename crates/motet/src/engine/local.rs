@@ -88,6 +88,24 @@ impl Core {
         self.write(tx, loaded, patch, base, ChangeKind::Updated)
     }
 
+    /// Sets and removes fields on the version `base`. Returns the version that has the new values and nothing that others have written
+    /// since `base`: who goes on typing goes on from there.
+    pub(crate) fn update_branch(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        name: &str,
+        patch: &Patch,
+        base: &Version,
+    ) -> Result<Version, WriteError> {
+        let kind = ChangeKind::Updated;
+        let mut loaded = self.find_live(tx, collection, name)?;
+        let written = self.by().compose(&mut loaded, patch, Some(base), kind)?;
+        let branch = written.heads_after(base);
+        self.finish(tx, loaded, &written.commit(kind))?;
+        Ok(branch)
+    }
+
     /// Replaces a part of a text field.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn splice_text(
@@ -248,6 +266,16 @@ impl<'a> By<'a> {
 }
 
 impl Written {
+    /// The heads of `base` and these changes alone.
+    fn heads_after(&self, base: &Version) -> Version {
+        let made = self.changes.iter().map(|change| change.hash().0);
+        let mut heads: Vec<_> = base.0.iter().copied().chain(made).collect();
+        heads.retain(|head| !self.changes.iter().any(|change| change.deps().contains(&ChangeHash(*head))));
+        heads.sort_unstable();
+        heads.dedup();
+        Version(heads)
+    }
+
     /// How it is written down.
     pub(super) fn commit(&self, kind: ChangeKind) -> Commit<'_> {
         let (stale, local, fields) = (self.stale, self.local, self.fields.clone());

@@ -1,6 +1,7 @@
 //! What remotes hold and are owed: which there are, where their logs were read to, what is sent to them at all.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DocumentId, Position};
@@ -157,16 +158,38 @@ impl Core {
     }
 
     /// Prepares a session with a remote. If its log was found to be another one earlier and that was not dealt with
-    /// to the end, reading starts over. Returns the position, and whether that is so.
+    /// to the end, or if the last comparison is longer ago than `compares_after`, reading starts over. Returns the position, and
+    /// whether that is so.
     pub(crate) fn begin_session(
         &mut self,
         tx: Tx<'_>,
         remote: i64,
+        compares_after: Option<Duration>,
     ) -> store::Result<(Option<Position>, bool)> {
+        if self.is_comparison_due(tx, remote, compares_after)? {
+            tracing::info!("everything is compared with the relay");
+            tx.set_reseed(remote, true)?;
+        }
         let row = tx.remotes()?.into_iter().find(|row| row.id == remote);
         match row {
             Some(row) if row.reseed => self.reset_position(tx, remote).map(|()| (None, true)),
             row => Ok((row.and_then(|row| row.position), false)),
+        }
+    }
+
+    fn is_comparison_due(
+        &self,
+        tx: Tx<'_>,
+        remote: i64,
+        compares_after: Option<Duration>,
+    ) -> store::Result<bool> {
+        let now = self.shared.now_ms();
+        match (compares_after, tx.compared_at(remote)?) {
+            (None, _) => Ok(false),
+            // Everything is read now anyway, or was lately. A clock that went back tells nothing.
+            (Some(_), None) => tx.set_compared_at(remote, now).map(|()| false),
+            (Some(_), Some(last)) if last > now => tx.set_compared_at(remote, now).map(|()| false),
+            (Some(every), Some(last)) => Ok(now - last >= every.as_millis() as i64),
         }
     }
 
@@ -201,6 +224,7 @@ impl Core {
         let skip = |id, collection: &str| held.contains(&id) || !self.leaves(collection) || erased(id);
         let added = tx.add_all_pending(remote, &skip, self.shared.now_ms())?;
         self.count_pending(remote, added as i64);
+        tx.set_compared_at(remote, self.shared.now_ms())?;
         tx.set_reseed(remote, false)
     }
 }

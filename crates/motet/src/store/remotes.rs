@@ -3,8 +3,17 @@
 use motet_proto::{DeviceId, Position};
 use rusqlite::{OptionalExtension, params};
 
-use super::{Result, Tx};
+use super::{Result, StorageError, Tx};
 use crate::limits;
+use crate::sync::SyncPolicy;
+
+/// Where the policy stands in `meta`.
+const POLICY: &str = "sync-policy";
+
+/// Where the time of the last comparison stands in `meta`.
+fn compared_key(remote: i64) -> String {
+    format!("compared-{remote}")
+}
 
 /// A remote as the store knows it.
 #[derive(Clone, Debug)]
@@ -46,6 +55,26 @@ impl Tx<'_> {
             }
         }
         Ok(())
+    }
+
+    /// When to sync; `None` if the app has not said so.
+    pub(crate) fn sync_policy(&self) -> Result<Option<SyncPolicy>> {
+        // What cannot be read was written by another version: as if it had not been said.
+        Ok(self.meta(POLICY)?.and_then(|json| serde_json::from_str(&json).ok()))
+    }
+
+    pub(crate) fn set_sync_policy(&self, policy: &SyncPolicy) -> Result<()> {
+        let json = serde_json::to_string(policy).map_err(|e| StorageError::Io(e.to_string()))?;
+        self.set_meta(POLICY, Some(&json))
+    }
+
+    /// When everything was last compared with a remote, in milliseconds since 1970.
+    pub(crate) fn compared_at(&self, remote: i64) -> Result<Option<i64>> {
+        Ok(self.meta(&compared_key(remote))?.and_then(|at| at.parse().ok()))
+    }
+
+    pub(crate) fn set_compared_at(&self, remote: i64, at: i64) -> Result<()> {
+        self.set_meta(&compared_key(remote), Some(&at.to_string()))
     }
 
     pub(crate) fn collections(&self) -> Result<Vec<(String, String)>> {

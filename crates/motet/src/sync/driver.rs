@@ -276,6 +276,11 @@ impl Driver {
         }
     }
 
+    fn compares_after(&self) -> Option<Duration> {
+        let (policy, conditions) = *self.policy.borrow();
+        policy.compares_after(conditions)
+    }
+
     /// Somebody waits for something.
     fn is_wanted(&self) -> bool {
         !self.rounds.is_empty() || !self.documents.is_empty()
@@ -315,11 +320,12 @@ impl Driver {
     /// Runs a session to its end.
     async fn run_session(&mut self, connection: Connection) -> Ended {
         let remote = self.remote;
+        let compares_after = self.compares_after();
         let begun = self
             .local
             .writer
-            .submit(Durability::Normal, move |tx, core| core.begin_session(tx, remote))
-            .await;
+            .submit(Durability::Normal, move |tx, core| core.begin_session(tx, remote, compares_after));
+        let begun = begun.await;
         let (position, reseeding): (Option<Position>, bool) = match begun {
             Ok(begun) => begun,
             Err(error) => return Ended::Failed(SyncError::Storage(error)),
@@ -374,6 +380,8 @@ impl Driver {
     async fn drive(&mut self, running: &mut Running) -> Result<Infallible, Ended> {
         let poll = if running.connection.live { limits::FOREIGN_WRITE_POLL } else { limits::POST_POLL };
         let mut poll = tokio::time::interval_at(tokio::time::Instant::now() + poll, poll);
+        let comparison = limits::COMPARE_LOOKS_EVERY;
+        let mut comparison = tokio::time::interval_at(tokio::time::Instant::now() + comparison, comparison);
         loop {
             while let Some(effect) = running.session.poll_effect() {
                 self.carry_out(running, effect).await?;
@@ -423,6 +431,7 @@ impl Driver {
                 }
                 () = tokio::time::sleep(timeout) => self.take_timeout(running, saturated),
                 _ = poll.tick() => self.look_around(running),
+                _ = comparison.tick() => self.look_for_comparison(running)?,
                 () = until(running.compact_at) => self.look_for_compaction(running).await?,
                 Ok(()) = self.policy.changed() => {}
                 place = next_place(&mut self.place, self.place_due) => {
@@ -442,6 +451,14 @@ impl Driver {
         } else {
             running.session.handle_timeout(now);
         }
+    }
+
+    /// A comparison begins with a session: if one is due, this one ends.
+    fn look_for_comparison(&self, running: &Running) -> Result<(), Ended> {
+        let Some(every) = self.compares_after().filter(|_| running.session.is_idle()) else { return Ok(()) };
+        let last = self.local.readers.read(|tx| tx.compared_at(self.remote)).map_err(SyncError::Storage)?;
+        let is_due = last.is_some_and(|at| self.local.shared.now_ms() - at >= every.as_millis() as i64);
+        if is_due { Err(Ended::Done) } else { Ok(()) }
     }
 
     /// Looks for what nobody reports: writes of another process, and over `POST` entries of other devices.

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::limits;
+
 /// When a connected replica syncs by itself. What is asked for ([`Replica::sync_now`](crate::Replica::sync_now)) runs in any case.
 ///
 /// ```
@@ -10,12 +14,13 @@ use std::time::Duration;
 /// # let dir = tempfile::tempdir().unwrap();
 /// let replica = Replica::open(dir.path().join("songs.db"))?;
 /// let mode = SyncMode::Every(Duration::from_secs(900));
-/// replica.set_sync_policy(SyncPolicy { mode, unmetered_only: true, ..SyncPolicy::default() });
+/// replica.set_sync_policy(SyncPolicy { mode, unmetered_only: true, ..SyncPolicy::default() })?;
 /// // Told by the system, whenever it changes:
 /// replica.set_conditions(Conditions { metered: true, low_power: false });
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SyncPolicy {
     /// How often.
     pub mode: SyncMode,
@@ -23,10 +28,27 @@ pub struct SyncPolicy {
     pub unmetered_only: bool,
     /// Not while the device saves power.
     pub rests_in_low_power: bool,
+    /// How often everything is compared with the relay, as by
+    /// [`Replica::compare_with_relay`](crate::Replica::compare_with_relay): at the start of a session, when the last time is so long
+    /// ago, and neither network nor battery is to be spared. `None`: never.
+    pub compare_every: Option<Duration>,
+}
+
+impl Default for SyncPolicy {
+    /// Live, whatever the network, with a comparison every [`COMPARE_EVERY`](crate::limits::COMPARE_EVERY).
+    fn default() -> Self {
+        Self {
+            mode: SyncMode::Live,
+            unmetered_only: false,
+            rests_in_low_power: false,
+            compare_every: Some(limits::COMPARE_EVERY),
+        }
+    }
 }
 
 /// How often a connected replica syncs by itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SyncMode {
     /// It stays connected: changes go out and come in as they are made.
     #[default]
@@ -52,5 +74,10 @@ impl SyncPolicy {
         let rests =
             self.unmetered_only && conditions.metered || self.rests_in_low_power && conditions.low_power;
         if rests { SyncMode::Manual } else { self.mode }
+    }
+
+    /// How old the last comparison with the relay may be, if one may be made under these conditions.
+    pub(crate) fn compares_after(&self, conditions: Conditions) -> Option<Duration> {
+        self.compare_every.filter(|_| !conditions.metered && !conditions.low_power)
     }
 }

@@ -67,8 +67,8 @@ impl Replica {
 
     /// Compares everything with the relay: reads its log from the start, takes in what is missing here, and sends every document whose
     /// heads the log does not hold. Positions tell at each session whether the log is the one that was read; this tells whether the two
-    /// sides really hold the same, and repairs what differs. It costs a full download, so an app runs it once in a while, when
-    /// traffic is free. The summary says what was repaired: new and updated documents here, and `sent`. Ends with the replica
+    /// sides really hold the same, and repairs what differs. It costs a full download; a connected replica runs it by itself once in a
+    /// while, see [`SyncPolicy::compare_every`]. The summary says what was repaired: new and updated documents here, and `sent`. Ends with the replica
     /// connected.
     ///
     /// # Errors
@@ -93,9 +93,19 @@ impl Replica {
         }
     }
 
-    /// Sets when a connected replica syncs by itself; at first it does so live. Not kept over restarts.
-    pub fn set_sync_policy(&self, policy: SyncPolicy) {
+    /// Sets when a connected replica syncs by itself, durably; at first it does so live.
+    ///
+    /// # Errors
+    /// [`WriteError`] if it cannot be kept; then the old policy stays.
+    pub fn set_sync_policy(&self, policy: SyncPolicy) -> Result<(), WriteError> {
+        self.run(move |tx, _| Ok(tx.set_sync_policy(&policy)?))?;
         self.local().shared.policy.send_if_modified(|(known, _)| std::mem::replace(known, policy) != policy);
+        Ok(())
+    }
+
+    /// When a connected replica syncs by itself.
+    pub fn sync_policy(&self) -> SyncPolicy {
+        self.local().shared.policy.borrow().0
     }
 
     /// Tells what the system says about network and battery.
