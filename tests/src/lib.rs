@@ -3,6 +3,7 @@
 pub mod fuzz;
 pub mod proxy;
 pub mod random;
+pub mod raw;
 pub mod shuffle;
 pub mod simulation;
 

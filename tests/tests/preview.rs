@@ -5,9 +5,9 @@ use std::time::Duration;
 use automerge::transaction::Transactable;
 use automerge::{Automerge, ObjType, ROOT};
 use motet::{FieldKind, Relay, Schema};
-use motet_proto::message::{Hello, Message, Pull, Push};
 use motet_proto::payload::{Payload, Preview};
-use motet_proto::{DeviceId, DocumentId, Entry, Kind, SpaceId, envelope, frame, limits};
+use motet_proto::{DeviceId, DocumentId, Entry, Kind, SpaceId, envelope};
+use motet_tests::raw::{entry, pull, push};
 use motet_tests::{TestRelay, contents, device, sync, wait_until};
 use serde_json::{Value, json};
 
@@ -94,7 +94,7 @@ fn a_preview_that_lies_is_put_right_and_what_is_no_document_goes() {
     a.documents("pieces").insert(&json!({ "id": "good", "lyrics": "words" })).unwrap();
     sync(&a, &relay.url());
     let schema = Payload::decode(
-        &envelope::open(0, &pulled(&relay)[0].payload).unwrap(),
+        &envelope::open(0, &pull(&relay.url())[0].payload).unwrap(),
         SpaceId::DEFAULT,
         DocumentId::derive(SpaceId::DEFAULT, "pieces", "good"),
     );
@@ -130,7 +130,7 @@ fn a_preview_that_lies_is_put_right_and_what_is_no_document_goes() {
             Entry::new(SpaceId::DEFAULT, document, DeviceId([9; 16]), kind, 0, sealed)
         })
         .collect();
-    exchange(&relay, &Message::Push(Push { id: 1, entries }));
+    push(&relay.url(), entries);
 
     let b = device(dir.path(), "b");
     let summary = sync(&b, &relay.url());
@@ -167,19 +167,6 @@ fn an_edit_that_lies_before_its_document_in_the_log_waits_for_it_and_no_longer()
     let edit = am.save_after(&heads);
     let whole =
         Kind::Snapshot { heads: am.get_heads().iter().map(|head| head.0).collect(), supersedes: Vec::new() };
-    let entry = |name: &str, kind: Kind, body: Vec<u8>| {
-        let document = DocumentId::derive(SpaceId::DEFAULT, "pieces", name);
-        let (collection, name, device_name) = ("pieces".into(), name.into(), "other".into());
-        let payload = Payload { collection, name, device_name, preview: None, body };
-        Entry::new(
-            SpaceId::DEFAULT,
-            document,
-            DeviceId([9; 16]),
-            kind,
-            0,
-            envelope::seal_plain(&payload.encode()),
-        )
-    };
     let entries: Vec<Entry> = (0..40)
         .flat_map(|n| {
             let (a, b) = (format!("snapshot {n}"), format!("changes {n}"));
@@ -191,42 +178,11 @@ fn an_edit_that_lies_before_its_document_in_the_log_waits_for_it_and_no_longer()
             ]
         })
         .collect();
-    exchange(&relay, &Message::Push(Push { id: 1, entries }));
+    push(&relay.url(), entries);
     let b = device(dir.path(), "b");
     assert_eq!(sync(&b, &relay.url()).quarantined, 0);
     assert_eq!(b.counts().unwrap().quarantined, 0);
     let shown = contents(&b);
     assert_eq!(shown.len(), 80);
     assert!(shown.iter().all(|(.., value)| value["title"] == "second"));
-}
-
-fn exchange(relay: &TestRelay, message: &Message) -> Vec<Message> {
-    let mut body = Vec::new();
-    let hello = Hello {
-        version_min: limits::VERSION_MIN,
-        version_max: limits::VERSION_MAX,
-        device: DeviceId([9; 16]),
-        space: SpaceId::DEFAULT,
-        agent: "test".into(),
-    };
-    frame::write_delimited(&Message::Hello(hello), &mut body);
-    frame::write_delimited(message, &mut body);
-    let client = reqwest::blocking::Client::new();
-    let answer = client.post(format!("{}/v1/sync", relay.url())).body(body).send().unwrap();
-    let answer = answer.error_for_status().unwrap().bytes().unwrap();
-    let mut rest = &answer[..];
-    let mut messages = Vec::new();
-    while let Some(bytes) = frame::split_delimited(&mut rest).unwrap() {
-        messages.push(frame::decode(bytes).unwrap());
-    }
-    messages
-}
-
-fn pulled(relay: &TestRelay) -> Vec<Entry> {
-    let messages = exchange(relay, &Message::Pull(Pull { id: 1, after: None, live: false }));
-    let page = messages.into_iter().find_map(|message| match message {
-        Message::Page(page) => Some(page.entries),
-        _ => None,
-    });
-    page.unwrap()
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use motet_proto::message::{ErrorCode, Hello, Outcome, Pull, Push, Rejection};
 use motet_proto::{DeviceId, DocumentId, Entry, Kind, Message, SpaceId, frame};
+use motet_tests::raw::{entry, push};
 use motet_tests::{RelayProcess, TestRelay, contents, device, program, sync, wait_until};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message as WsMessage;
@@ -182,8 +183,6 @@ fn a_bad_entry_is_set_aside_and_blocks_nobody() {
     let a = device(dir.path(), "a");
     a.documents("pieces").insert(&json!({ "id": "before", "lyrics": "x" })).unwrap();
     sync(&a, &relay.url());
-    let mut body = Vec::new();
-    frame::write_delimited(&Message::Hello(hello(1, 1)), &mut body);
     let id = DocumentId([1; 16]);
     let device_id = DeviceId([1; 16]);
     let entries = (0..30_u64)
@@ -197,9 +196,7 @@ fn a_bad_entry_is_set_aside_and_blocks_nobody() {
             Entry::new(SpaceId::DEFAULT, id, device_id, kind, (seed / 3 % 3) as u8, random_bytes(seed, 200))
         })
         .collect();
-    frame::write_delimited(&Message::Push(Push { id: 1, entries }), &mut body);
-    let client = reqwest::blocking::Client::new();
-    client.post(format!("{}/v1/sync", relay.url())).body(body).send().unwrap().error_for_status().unwrap();
+    push(&relay.url(), entries);
     a.documents("pieces").insert(&json!({ "id": "after", "lyrics": "y" })).unwrap();
     sync(&a, &relay.url());
     let b = device(dir.path(), "b");
@@ -236,19 +233,15 @@ fn hostile_documents_are_set_aside_and_the_rest_goes_on() {
     tx.commit();
     let snapshot = |am: &Automerge| Kind::Snapshot { heads: heads(am), supersedes: Vec::new() };
     let entries = vec![
-        hostile("deep changes", Kind::Changes, deep.save_after(&[])),
-        hostile("deep snapshot", snapshot(&deep), deep.save_nocompress()),
-        hostile("inflating", snapshot(&inflating), inflating.save()),
-        hostile("orphan", Kind::Changes, orphan.save_after(&inflating.get_heads())),
-        hostile("wrong heads", snapshot(&deep), inflating.save_nocompress()),
-        hostile("not automerge", Kind::Changes, vec![1, 2, 3]),
+        entry("deep changes", Kind::Changes, deep.save_after(&[])),
+        entry("deep snapshot", snapshot(&deep), deep.save_nocompress()),
+        entry("inflating", snapshot(&inflating), inflating.save()),
+        entry("orphan", Kind::Changes, orphan.save_after(&inflating.get_heads())),
+        entry("wrong heads", snapshot(&deep), inflating.save_nocompress()),
+        entry("not automerge", Kind::Changes, vec![1, 2, 3]),
     ];
     let count = entries.len() as u64;
-    let mut body = Vec::new();
-    frame::write_delimited(&Message::Hello(hello(1, 1)), &mut body);
-    frame::write_delimited(&Message::Push(Push { id: 1, entries }), &mut body);
-    let client = reqwest::blocking::Client::new();
-    client.post(format!("{}/v1/sync", relay.url())).body(body).send().unwrap().error_for_status().unwrap();
+    push(&relay.url(), entries);
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
     a.documents("pieces").insert(&json!({ "id": "good", "lyrics": "words" })).unwrap();
     for replica in [&a, &b] {
@@ -257,19 +250,6 @@ fn hostile_documents_are_set_aside_and_the_rest_goes_on() {
         assert_eq!(contents(replica).len(), 1);
     }
     assert_eq!(contents(&a), contents(&b));
-}
-
-fn hostile(name: &str, kind: Kind, body: Vec<u8>) -> Entry {
-    let document = DocumentId::derive(SpaceId::DEFAULT, "pieces", name);
-    let payload = motet_proto::payload::Payload {
-        collection: "pieces".into(),
-        name: name.into(),
-        device_name: "hostile".into(),
-        preview: None,
-        body,
-    };
-    let sealed = motet_proto::envelope::seal_plain(&payload.encode());
-    Entry::new(SpaceId::DEFAULT, document, DeviceId([9; 16]), kind, 0, sealed)
 }
 
 /// A relay that answers nonsense: the device says so, keeps everything and stays usable.

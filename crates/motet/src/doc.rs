@@ -19,6 +19,7 @@ mod merge;
 mod overlap;
 mod read;
 mod text;
+mod twins;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,6 +38,7 @@ pub(crate) use history::{Deed, around};
 pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};
 pub(crate) use overlap::TEXT_OVERLAP;
 pub(crate) use read::{FieldConflict, Fields};
+pub(crate) use twins::Ousted;
 
 /// Message of a tombstone: a change without ops that deletes the document it stands at the head of.
 const TOMBSTONE: &str = "motet:delete";

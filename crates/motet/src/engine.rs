@@ -23,6 +23,7 @@ mod projection;
 mod receive;
 mod remotes;
 mod search;
+mod twins;
 mod unmerged;
 
 use std::collections::{HashMap, HashSet};

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::{Change, ChangeHash};
 
-use super::{ChunkError, Document, Identity, check_snapshot, split_changes};
+use super::{ChunkError, Document, Identity, Ousted, check_snapshot, split_changes};
 use crate::limits;
 use crate::schema::CollectionSchema;
 
@@ -19,6 +19,8 @@ pub(crate) struct MergeOutcome {
     pub(crate) applied: Vec<Change>,
     /// Changes that cannot be applied now.
     pub(crate) rejected: Vec<Rejected>,
+    /// What the document held before, or was just given, and lost to a twin.
+    pub(crate) ousted: Option<Ousted>,
 }
 
 /// A change that was set aside, and why.
@@ -34,6 +36,14 @@ impl Document {
     /// Applies changes in one call if all goes well. `self` holds exactly the changes reported as applied
     /// afterwards, whatever happens.
     pub(crate) fn merge(&mut self, changes: Vec<Change>, schema: &CollectionSchema) -> MergeOutcome {
+        let mut outcome = self.merge_ready(changes, schema);
+        self.settle_twins(&mut outcome, schema);
+        self.note_graves(&outcome.applied);
+        outcome
+    }
+
+    /// Applies what can be applied, in the order given.
+    pub(super) fn merge_ready(&mut self, changes: Vec<Change>, schema: &CollectionSchema) -> MergeOutcome {
         let mut outcome = MergeOutcome::default();
         let (ready, waiting) = self.sort_by_dependencies(changes);
         outcome.rejected = waiting
@@ -46,8 +56,18 @@ impl Document {
             .collect();
         let mut failures = 0;
         self.apply(ready, schema, &mut outcome, &mut failures);
-        self.note_graves(&outcome.applied);
         outcome
+    }
+
+    /// Applies all of these changes, or none.
+    pub(super) fn apply_whole(&mut self, changes: Vec<Change>, schema: &CollectionSchema) -> bool {
+        match self.try_apply(&changes, schema) {
+            Ok(document) => {
+                *self = document;
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     /// All changes of a foreign document.

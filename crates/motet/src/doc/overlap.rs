@@ -64,7 +64,7 @@ impl Document {
     /// Both sides made the same insertion in the same place: one of the two goes. It is always the second of them, so that whoever
     /// does this, in whatever order things arrive, the first one stays. Returns the changes made, which depend on nothing but what
     /// the document holds.
-    pub(crate) fn fold_twins(
+    pub(crate) fn fold_alike(
         &mut self,
         before: &[ChangeHash],
         applied: &[Change],
@@ -84,7 +84,7 @@ impl Document {
                 continue;
             }
             let merged = self.am.text(&text).unwrap_or_default();
-            let twins = text::twins(&old, &ours, &theirs, &merged);
+            let twins = text::alike(&old, &ours, &theirs, &merged);
             if twins.is_empty() {
                 continue;
             }

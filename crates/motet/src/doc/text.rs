@@ -89,7 +89,7 @@ pub(crate) fn overlaps(old: &str, ours: &str, theirs: &str) -> Vec<Overlap> {
 /// What both sides inserted alike, in the same place: where the second copy stands in the merged text, in code points. Given from
 /// the start of the text to its end. Only what can hardly be chance: two people who begin different words with the same letter
 /// in one place have not written the same.
-pub(crate) fn twins(old: &str, ours: &str, theirs: &str, merged: &str) -> Vec<std::ops::Range<usize>> {
+pub(crate) fn alike(old: &str, ours: &str, theirs: &str, merged: &str) -> Vec<std::ops::Range<usize>> {
     let (mut ours, theirs) = (diff(old, ours), diff(old, theirs));
     ours.reverse();
     let known: HashSet<&Splice> = theirs.iter().collect();
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn twins_are_found_where_the_second_of_them_stands() {
         let found = |old, ours, theirs, merged| -> Vec<(usize, usize)> {
-            twins(old, ours, theirs, merged).into_iter().map(|twin| (twin.start, twin.end)).collect()
+            alike(old, ours, theirs, merged).into_iter().map(|twin| (twin.start, twin.end)).collect()
         };
         assert_eq!(found("one (6)", "new one (66)", "one (66) too", "new one (666) too"), [(11, 12)]);
         let both = found("a\nc\nb\n", "A\nc\nxyz\nb\n", "a\nc\nxyz\nb\n", "A\nc\nxyz\nxyz\nb\n");

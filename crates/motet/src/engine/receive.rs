@@ -173,7 +173,8 @@ impl Core {
             (Some(row), Some(ahead)) => {
                 // The document has appeared since it was merged ahead, and with it what changes may have waited for.
                 let waited = ahead.outcome.rejected.into_iter().map(|rejected| rejected.change);
-                let changes = ahead.outcome.applied.into_iter().chain(waited).collect();
+                let ousted = ahead.outcome.ousted.into_iter().flat_map(|ousted| ousted.changes);
+                let changes = ahead.outcome.applied.into_iter().chain(waited).chain(ousted).collect();
                 if let Some(snapshot) = ahead.snapshot {
                     parts.push(Part::Snapshot(snapshot));
                 }
@@ -222,7 +223,18 @@ impl Core {
             let merged = loaded.document.merge(changes, &schema);
             outcome.applied.extend(merged.applied);
             outcome.rejected.extend(merged.rejected);
+            outcome.ousted = merged.ousted.or(outcome.ousted);
         }
+        let rewrite = match outcome.ousted.take() {
+            Some(ousted) => {
+                outcome.applied.retain(|change| loaded.document.has_change(&change.hash()));
+                self.store_anew(tx, remote, &mut loaded, &ousted, &outcome.applied)?;
+                let rewrite = self.to_rewrite(&loaded, &ousted);
+                outcome.rejected.extend(ousted.into_rejected());
+                rewrite
+            }
+            None => None,
+        };
         outcome.rejected.retain(|rejected| !loaded.document.has_change(&rejected.change.hash()));
         for item in set_aside {
             if loaded.document.has_hash(&item.hash) || group.entries.contains(&item.hash) {
@@ -287,8 +299,12 @@ impl Core {
             }
             self.note_held(remote, document, &group.hashes, &heads);
         }
+        if let Some(rewrite) = rewrite {
+            self.rewrite(tx, key, &rewrite, now)?;
+            received.owed += 1;
+        }
         if !is_new && kind == ChangeKind::Updated {
-            received.folded += u64::from(self.fold_twins(tx, key, &before, &outcome.applied, now)?);
+            received.folded += u64::from(self.fold_alike(tx, key, &before, &outcome.applied, now)?);
         }
         if is_new {
             // Nobody has asked for it yet: a first sync must not fill the memory.
@@ -306,7 +322,7 @@ impl Core {
     }
 
     /// Takes out what two devices inserted alike in the same place, once. True if there was something.
-    fn fold_twins(
+    fn fold_alike(
         &mut self,
         tx: Tx<'_>,
         key: DocumentId,
@@ -315,7 +331,7 @@ impl Core {
         now: i64,
     ) -> store::Result<bool> {
         let Some(mut loaded) = self.in_write.remove(&key) else { return Ok(false) };
-        let folded = loaded.document.fold_twins(before, applied);
+        let folded = loaded.document.fold_alike(before, applied);
         let folded = folded.map_err(|e| StorageError::Io(format!("a text cannot be folded: {e}")))?;
         if folded.is_empty() {
             self.put_back(loaded);

@@ -219,13 +219,20 @@ impl Tx<'_> {
         if self.conn.prepare_cached(sql)?.exists([document, document])? {
             return Ok(());
         }
-        let range = [change_id(document, 0), change_id(document, MOST_CHANGES)];
-        self.conn.prepare_cached("DELETE FROM change WHERE id BETWEEN ? AND ?")?.execute(range)?;
-        for table in ["snapshot", "conflict", "local_field"] {
+        self.clear_content(document)?;
+        for table in ["conflict", "local_field"] {
             self.conn
                 .prepare_cached(&format!("DELETE FROM {table} WHERE document = ?"))?
                 .execute([document])?;
         }
+        Ok(())
+    }
+
+    /// Drops all that a document is made of, so that it can be written anew. The numbers of its changes are not used again.
+    pub(crate) fn clear_content(&self, document: i64) -> Result<()> {
+        let range = [change_id(document, 0), change_id(document, MOST_CHANGES)];
+        self.conn.prepare_cached("DELETE FROM change WHERE id BETWEEN ? AND ?")?.execute(range)?;
+        self.conn.prepare_cached("DELETE FROM snapshot WHERE document = ?")?.execute([document])?;
         Ok(())
     }
 

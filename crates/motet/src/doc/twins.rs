@@ -1,0 +1,102 @@
+//! Twins: two different changes of one actor with one number. They come about when a running process is copied, or by malice;
+//! Automerge takes the first that it sees and refuses the second, so devices would differ for ever.
+//!
+//! Here the twin with the smaller hash wins, on every device and whatever came first: a device that holds the other one puts its
+//! document together anew, without it and without what was built on it. An order by the log would be another one on each remote.
+
+use std::collections::HashSet;
+
+use automerge::{Change, ChangeHash};
+use motet_proto::DeviceId;
+
+use super::{Document, MergeOutcome};
+use crate::limits;
+use crate::schema::CollectionSchema;
+
+/// What had to leave a document because the twin of a change came that wins.
+#[derive(Debug)]
+pub(crate) struct Ousted {
+    /// The change that lost, and all that were built on it.
+    pub(crate) changes: Vec<Change>,
+    /// Who made them.
+    pub(crate) devices: HashSet<DeviceId>,
+    /// Heads of what was left before anything new was applied.
+    pub(crate) left: Vec<ChangeHash>,
+}
+
+impl Document {
+    /// Lets those of the refused changes win that are twins with the smaller hash.
+    pub(super) fn settle_twins(&mut self, outcome: &mut MergeOutcome, schema: &CollectionSchema) {
+        for _ in 0..limits::APPLY_FAILURES {
+            let refused = outcome.rejected.iter().filter(|rejected| !rejected.waits);
+            let Some((winner, loser)) = refused.map(|rejected| &rejected.change).find_map(|change| {
+                let twin = self.twin_of(change)?;
+                (change.hash() < twin).then(|| (change.clone(), twin))
+            }) else {
+                break;
+            };
+            if !self.oust(&winner, loser, outcome, schema) {
+                break;
+            }
+        }
+        for rejected in outcome.rejected.iter_mut().filter(|rejected| !rejected.waits) {
+            if self.twin_of(&rejected.change).is_some() {
+                rejected.reason = "another change with its actor and number won".into();
+            }
+        }
+    }
+
+    /// Puts the document together without `loser` and with `winner`. False, and nothing changes, if that does not work.
+    fn oust(
+        &mut self,
+        winner: &Change,
+        loser: ChangeHash,
+        outcome: &mut MergeOutcome,
+        schema: &CollectionSchema,
+    ) -> bool {
+        let Ok(all) = self.changes() else { return false };
+        let mut gone = HashSet::from([loser]);
+        let (mut ousted, mut rest) = (Vec::new(), Vec::new());
+        // They come in an order in which each follows what it is built on.
+        for change in all {
+            if gone.contains(&change.hash()) || change.deps().iter().any(|dep| gone.contains(dep)) {
+                gone.insert(change.hash());
+                ousted.push(change);
+            } else {
+                rest.push(change);
+            }
+        }
+        let devices = gone.iter().filter_map(|hash| self.author_of(hash)?.0).collect();
+        let mut anew = Document::new(self.identity);
+        let rebuilt = anew.apply_whole(rest, schema);
+        let left = anew.heads();
+        if !rebuilt || !anew.apply_whole(vec![winner.clone()], schema) {
+            return false;
+        }
+        outcome.rejected.retain(|rejected| rejected.change.hash() != winner.hash());
+        outcome.applied.retain(|change| !gone.contains(&change.hash()));
+        outcome.applied.push(winner.clone());
+        *self = anew;
+        // What was built on the winner may have waited for it.
+        let waited = outcome.rejected.extract_if(.., |rejected| rejected.waits);
+        let waited: Vec<_> = waited.map(|rejected| rejected.change).collect();
+        let more = self.merge_ready(waited, schema);
+        outcome.applied.extend(more.applied);
+        outcome.rejected.extend(more.rejected);
+        let mut all = Ousted { changes: ousted, devices, left };
+        if let Some(earlier) = outcome.ousted.take() {
+            all.changes.extend(earlier.changes);
+            all.devices.extend(earlier.devices);
+        }
+        outcome.ousted = Some(all);
+        true
+    }
+
+    /// The change of this document that has the actor and number of another one, if it is not the same.
+    fn twin_of(&self, change: &Change) -> Option<ChangeHash> {
+        let is_twin = |held: &Change| {
+            held.actor_id() == change.actor_id() && held.seq() == change.seq() && held.hash() != change.hash()
+        };
+        self.changes().ok()?.iter().find(|held| is_twin(held)).map(Change::hash)
+    }
+}
