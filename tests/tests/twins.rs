@@ -38,7 +38,8 @@ fn twins() -> Twins {
     let mut am = Automerge::new().with_actor(ActorId::from([1; 16]));
     let song = put(&mut am, "title", "Twins");
     let (mut left, mut right) = (am.clone(), am.clone());
-    (left.set_actor(ActorId::from([1; 16])), right.set_actor(ActorId::from([1; 16])));
+    left.set_actor(ActorId::from([1; 16]));
+    right.set_actor(ActorId::from([1; 16]));
     let (a, b) = (put(&mut left, "left", "left"), put(&mut right, "right", "right"));
     assert_ne!(hash(&a), hash(&b));
     if hash(&a) < hash(&b) {

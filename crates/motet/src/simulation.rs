@@ -191,7 +191,9 @@ impl Session {
             Work::Apply => self.apply(now)?,
             Work::Merge => {
                 self.unmerged = false;
-                merge_all(&self.local.readers, &self.local.writer, &self.local.shared)?;
+                if merge_all(&self.local.readers, &self.local.writer, &self.local.shared)?.wrote() {
+                    self.almost_done.drain(..).for_each(|round| self.session.request_round(round, now));
+                }
             }
         }
         self.carry_out(now)?;

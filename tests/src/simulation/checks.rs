@@ -142,9 +142,11 @@ impl World {
             };
             if std::iter::from_fn(|| session.poll_done()).any(|finished| Some(finished) == round) {
                 done.insert(at);
-                let pending = self.nodes[at].replica().map_or(0, |replica| replica.status().pending);
+                let Ok(replica) = self.nodes[at].replica() else { continue };
+                let pending = replica.status().pending;
                 if pending > 0 {
-                    return Err(format!("L: a round of {name} ends, and {pending} changes are pending"));
+                    let which = replica.pending_documents(10);
+                    return Err(format!("L: a round of {name} ends, and {pending} are pending: {which:?}"));
                 }
             }
             quiet += 1;

@@ -229,6 +229,7 @@ impl Core {
             Some(ousted) => {
                 outcome.applied.retain(|change| loaded.document.has_change(&change.hash()));
                 self.store_anew(tx, remote, &mut loaded, &ousted, &outcome.applied)?;
+                received.owed += 1;
                 let rewrite = self.to_rewrite(&loaded, &ousted);
                 outcome.rejected.extend(ousted.into_rejected());
                 rewrite
@@ -301,7 +302,6 @@ impl Core {
         }
         if let Some(rewrite) = rewrite {
             self.rewrite(tx, key, &rewrite, now)?;
-            received.owed += 1;
         }
         if !is_new && kind == ChangeKind::Updated {
             received.folded += u64::from(self.fold_alike(tx, key, &before, &outcome.applied, now)?);

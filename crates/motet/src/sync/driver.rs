@@ -417,7 +417,13 @@ impl Driver {
                 Some(merged) = &mut running.merging => {
                     running.merging = None.into();
                     running.is_merging = false;
-                    self.count_received(merged.map_err(SyncError::Storage)?);
+                    let merged = merged.map_err(SyncError::Storage)?;
+                    if merged.wrote() {
+                        // What is to be sent because of it belongs to the rounds that wait for it.
+                        let now = self.started.elapsed();
+                        running.almost_done.drain(..).for_each(|id| running.session.request_round(id, now));
+                    }
+                    self.count_received(merged);
                 }
                 command = self.commands.recv() => {
                     let Some(command) = command else { return Err(Ended::LetGo) };
