@@ -76,7 +76,7 @@ impl Drop for DeviceProcess {
 
 /// The relay's process: says its address, serves until its input ends.
 pub(crate) fn run_relay(data: &Path) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = motet_relay::runtime().unwrap();
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         println!("{}", listener.local_addr().unwrap());

@@ -33,6 +33,16 @@ pub mod store;
 
 pub use server::{Config, RunError, run};
 
+/// A runtime fit for a relay: a worker for every core but one, which is for the thread that writes. On two cores that is one, and
+/// sessions then wake each other without waking a core.
+///
+/// # Errors
+/// As the system has them when threads are started.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread().worker_threads((cores - 1).max(1)).enable_all().build()
+}
+
 /// Installs a log writer that prints to stderr what `RUST_LOG` asks for, by default warnings and the relay's own
 /// news. Does nothing if one is installed already.
 pub fn init_logging() {

@@ -31,11 +31,10 @@ struct Args {
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 const DAYS: u16 = (limits::RETENTION.as_secs() / DAY.as_secs()) as u16;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let args = Args::parse();
     motet_relay::init_logging();
-    match serve(args).await {
+    match motet_relay::runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(serve(args))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("motet-relay: {error}");

@@ -47,7 +47,7 @@ use crate::time::Clock;
 
 pub(crate) use adopt::Adopted;
 pub(crate) use care::{Examined, examine};
-pub(crate) use incoming::{Incoming, prepare};
+pub(crate) use incoming::{Incoming, load_ahead, prepare};
 pub(crate) use local::{Patch, diff};
 pub(crate) use presence::CursorAt;
 pub use receive::CollectionCounts;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use motet_proto::session::{ClientEffect, ClientSession, StoredReceipt};
 use motet_proto::{DocumentId, Entry, Message, Position, SpaceId};
 
-use crate::engine::{Incoming, merge_all, prepare};
+use crate::engine::{Incoming, load_ahead, merge_all, prepare};
 use crate::machine;
 use crate::replica::{Local, Replica};
 use crate::store::{Durability, StorageError};
@@ -246,7 +246,12 @@ impl Session {
             let keys: Vec<_> = entries.iter().map(|entry| entry.document).collect();
             let known = self.local.readers.read(|tx| tx.known_documents(&keys))?;
             let schemas = self.local.shared.schemas();
-            let incoming = prepare(std::mem::take(entries), &schemas, |key| !known.contains(&key));
+            let incoming = prepare(
+                std::mem::take(entries),
+                &schemas,
+                |key| !known.contains(&key),
+                |key| load_ahead(&self.local.readers, &schemas, key),
+            );
             *applying = Applying::Prepared(incoming, std::mem::take(receipts), *position);
             return Ok(());
         }
@@ -258,7 +263,7 @@ impl Session {
         let (incoming, receipts, position) = match self.applying.pop_front() {
             // A few are merged in the transaction at once.
             Some(Applying::Arrived(entries, receipts, position)) => {
-                (prepare(entries, &self.local.shared.schemas(), |_| false), receipts, position)
+                (prepare(entries, &self.local.shared.schemas(), |_| false, |_| None), receipts, position)
             }
             Some(Applying::Prepared(incoming, receipts, position)) => (incoming, receipts, position),
             None => return Ok(()),

@@ -42,7 +42,7 @@ pub(crate) fn demo(folder: Option<PathBuf>, output: &Output) -> Result<(), CliEr
 /// The relay as the demo's child process; ends when its standard input does, so it never outlives the demo.
 pub(crate) fn relay(listen: SocketAddr, data: PathBuf) -> Result<(), CliError> {
     let other = |e: &dyn std::fmt::Display| CliError::Other(e.to_string());
-    let runtime = tokio::runtime::Runtime::new().map_err(|e| other(&e))?;
+    let runtime = motet_relay::runtime().map_err(|e| other(&e))?;
     runtime.block_on(async {
         let listener = TcpListener::bind(listen).await.map_err(|e| other(&e))?;
         let address = listener.local_addr().map_err(|e| other(&e))?;

@@ -17,6 +17,7 @@ use crate::doc::{
 };
 use crate::limits;
 use crate::schema::CollectionSchema;
+use crate::store::{DocumentRow, Readers, Tx};
 
 /// A batch of received entries, grouped by document in the order of their first entry.
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ pub(super) struct Group {
     pub(super) entries: Vec<[u8; 32]>,
     /// Changes, and heads of snapshots, that arrived.
     pub(super) hashes: Vec<[u8; 32]>,
-    /// The document as a whole, made ahead because this device had none.
+    /// The document merged ahead, or as a whole because this device had none.
     pub(super) ahead: Option<Ahead>,
 }
 
@@ -65,6 +66,8 @@ pub(super) enum Ahead {
 
 pub(super) struct Merged {
     pub(super) loaded: Box<Loaded>,
+    /// The document's row as it was loaded; `None` if this device had none.
+    pub(super) onto: Option<DocumentRow>,
     pub(super) snapshot: Option<Snapshot>,
     pub(super) outcome: MergeOutcome,
 }
@@ -101,12 +104,28 @@ impl std::fmt::Debug for Group {
     }
 }
 
-/// Opens and checks entries, and prepares whole those documents of which `is_absent` says that this device has none.
-/// That is only a forecast: a document that appears meanwhile is merged in the transaction.
+/// Loads a document of this device so that it can be merged with ahead of the transaction; `None` if that is better done in it.
+pub(crate) fn load_ahead(readers: &Readers, schemas: &Schemas, document: DocumentId) -> Option<Box<Loaded>> {
+    let load = |tx: Tx<'_>| {
+        let Some(row) = tx.document_by_key(document)? else { return Ok(None) };
+        if row.purged || tx.has_set_aside(document)? || tx.is_unmerged(row.id)? {
+            return Ok(None);
+        }
+        let schema = schema_of(schemas, &row.collection);
+        super::load(tx, row, schema).map(Some)
+    };
+    // What is wrong with it is found out again where it can be dealt with.
+    readers.read(load).ok().flatten()
+}
+
+/// Opens and checks entries, and prepares whole those documents of which `is_absent` says that this device has none; the others are
+/// merged with what `load` has of them. That is only a forecast: a document that appears or changes meanwhile is merged in the
+/// transaction.
 pub(crate) fn prepare(
     entries: Vec<Entry>,
     schemas: &Schemas,
     is_absent: impl Fn(DocumentId) -> bool,
+    load: impl Fn(DocumentId) -> Option<Box<Loaded>> + Sync,
 ) -> Incoming {
     let mut incoming = Incoming::default();
     let (erasures, entries): (Vec<_>, Vec<_>) =
@@ -147,6 +166,10 @@ pub(crate) fn prepare(
             group.parse(&schema);
             if absent && !group.parts.is_empty() {
                 group.merge_ahead(schema);
+            } else if group.has_changes_only()
+                && let Some(loaded) = load(group.key)
+            {
+                group.merge_onto(loaded);
             }
         }
         group
@@ -224,6 +247,21 @@ impl Group {
         }
     }
 
+    fn has_changes_only(&self) -> bool {
+        !self.parts.is_empty() && self.parts.iter().all(|part| matches!(part, Part::Changes(_)))
+    }
+
+    fn merge_onto(&mut self, mut loaded: Box<Loaded>) {
+        let changes = std::mem::take(&mut self.parts).into_iter().flat_map(|part| match part {
+            Part::Changes(changes) => changes,
+            Part::Snapshot(_) => Vec::new(),
+        });
+        let schema = loaded.schema.clone();
+        let onto = Some(loaded.row.clone());
+        let outcome = loaded.document.merge(changes.collect(), &schema);
+        self.ahead = Some(Ahead::Merged(Box::new(Merged { loaded, onto, snapshot: None, outcome })));
+    }
+
     fn merge_ahead(&mut self, schema: Arc<CollectionSchema>) {
         let mut snapshot = None;
         let mut loaded = new_document(self.key, &self.collection, &self.name, schema.clone());
@@ -246,7 +284,7 @@ impl Group {
             loaded.document.merge(changes, &schema)
         };
         self.parts = later;
-        self.ahead = Some(Ahead::Merged(Box::new(Merged { loaded, snapshot, outcome })));
+        self.ahead = Some(Ahead::Merged(Box::new(Merged { loaded, onto: None, snapshot, outcome })));
     }
 }
 

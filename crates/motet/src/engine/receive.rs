@@ -9,7 +9,7 @@ use motet_proto::{DocumentId, Position};
 use serde::{Deserialize, Serialize};
 
 use super::incoming::{Ahead, BadEntry, Group, Incoming, Part};
-use super::{Commit, Core, new_document};
+use super::{Commit, Core, Loaded, new_document};
 use crate::doc::{Change, ChangeHash, MergeOutcome, Rejected, split_changes};
 use crate::events::ChangeKind;
 use crate::status::LastError;
@@ -153,7 +153,9 @@ impl Core {
         let mut snapshot = None;
         let mut outcome = MergeOutcome::default();
         let mut loaded = match (existing, ahead) {
-            (None, Some(ahead)) => {
+            (existing, Some(ahead)) if ahead.onto == existing && self.is_declared(&ahead.loaded) => {
+                // It is still as it was loaded; what may be held of it is the same without the merge.
+                drop(self.take_held(group.key));
                 (snapshot, outcome) = (ahead.snapshot, ahead.outcome);
                 ahead.loaded
             }
@@ -170,8 +172,8 @@ impl Core {
                 }
                 taken => taken?,
             },
-            (Some(row), Some(ahead)) => {
-                // The document has appeared since it was merged ahead, and with it what changes may have waited for.
+            (existing, Some(ahead)) => {
+                // The document has changed since it was merged ahead, and with it what changes may have waited for.
                 let waited = ahead.outcome.rejected.into_iter().map(|rejected| rejected.change);
                 let ousted = ahead.outcome.ousted.into_iter().flat_map(|ousted| ousted.changes);
                 let changes = ahead.outcome.applied.into_iter().chain(waited).chain(ousted).collect();
@@ -179,10 +181,17 @@ impl Core {
                     parts.push(Part::Snapshot(snapshot));
                 }
                 parts.push(Part::Changes(changes));
-                self.take(tx, row)?
+                match existing {
+                    Some(row) => self.take(tx, row)?,
+                    None => {
+                        let schema = self.schema_of(&group.collection);
+                        new_document(group.key, &group.collection, &group.name, schema)
+                    }
+                }
             }
         };
-        let before = loaded.document.heads();
+        // Of the document as it is stored, whatever has been merged ahead.
+        let before: Vec<_> = loaded.row.heads.iter().copied().map(ChangeHash).collect();
         let set_aside = tx.set_aside_of(group.key)?;
         // What waits was parsed before it was set aside.
         let waiting = set_aside
@@ -319,6 +328,11 @@ impl Core {
             ChangeKind::Deleted => counts.deleted += u64::from(was_live),
         }
         Ok(())
+    }
+
+    /// What it was loaded under is what is declared now.
+    fn is_declared(&self, loaded: &Loaded) -> bool {
+        loaded.schema == self.schema_of(&loaded.row.collection)
     }
 
     /// Takes out what two devices inserted alike in the same place, once. True if there was something.

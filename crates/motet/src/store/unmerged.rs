@@ -21,6 +21,10 @@ impl Tx<'_> {
     }
 
     /// The document is merged. False if it was already.
+    pub(crate) fn is_unmerged(&self, document: i64) -> Result<bool> {
+        Ok(self.conn.prepare_cached("SELECT 1 FROM unmerged WHERE document = ?")?.exists([document])?)
+    }
+
     pub(crate) fn unmark_unmerged(&self, document: i64) -> Result<bool> {
         Ok(self.conn.prepare_cached("DELETE FROM unmerged WHERE document = ?")?.execute([document])? > 0)
     }

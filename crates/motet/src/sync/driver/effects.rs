@@ -8,7 +8,7 @@ use motet_proto::session::{ClientEffect, EndReason, NO_ROW, StoredReceipt};
 use tokio::sync::oneshot;
 
 use super::{Applied, Driver, Ended, Running};
-use crate::engine::{Core, Incoming, merge_all, prepare};
+use crate::engine::{Core, Incoming, load_ahead, merge_all, prepare};
 use crate::error::SyncError;
 use crate::limits;
 use crate::replica::Local;
@@ -56,7 +56,7 @@ impl Driver {
                 let bytes: usize = entries.iter().map(Entry::size).sum();
                 let is_small = count <= limits::SMALL_WORK && bytes <= limits::SMALL_WORK_BYTES;
                 if is_small && running.applying.is_empty() {
-                    let incoming = prepare(entries, &local.shared.schemas(), |_| false);
+                    let incoming = prepare(entries, &local.shared.schemas(), |_| false, |_| None);
                     let receive = move |tx: Tx<'_>, core: &mut Core| {
                         core.receive(tx, remote, incoming, &receipts, position)
                     };
@@ -128,13 +128,15 @@ impl Driver {
 /// Opens entries on all cores if there are many; a few are merged in the transaction at once.
 async fn prepare_entries(local: &Arc<Local>, entries: Vec<Entry>) -> Result<Incoming, StorageError> {
     if entries.len() < limits::PARALLEL_FROM_DOCUMENTS {
-        return Ok(prepare(entries, &local.shared.schemas(), |_| false));
+        return Ok(prepare(entries, &local.shared.schemas(), |_| false, |_| None));
     }
     let local = local.clone();
     let prepared = tokio::task::spawn_blocking(move || {
         let keys: Vec<_> = entries.iter().map(|entry| entry.document).collect();
         let known = local.readers.read(|tx| tx.known_documents(&keys))?;
-        Ok(prepare(entries, &local.shared.schemas(), |key| !known.contains(&key)))
+        let schemas = local.shared.schemas();
+        let load = |key| load_ahead(&local.readers, &schemas, key);
+        Ok(prepare(entries, &schemas, |key| !known.contains(&key), load))
     });
     prepared.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string())))
 }
