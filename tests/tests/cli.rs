@@ -347,3 +347,29 @@ fn tokens_are_kept_and_pipes_are_imported() {
     assert_eq!(cli.json(&["list", "pieces", "--json"]).as_array().unwrap().len(), 2);
     assert_eq!(code(&cli.run_with(&["put", "pieces", "--base", &"0".repeat(64)], "{}")), 2);
 }
+
+#[test]
+fn one_document_is_synced_compacted_and_taken_back_from_the_relay() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = RelayProcess::start(&dir.path().join("relay"), "127.0.0.1:0", &["--retention", "0"]);
+    let (a, b) = (with_schema(dir.path(), "a", &relay.url()), with_schema(dir.path(), "b", &relay.url()));
+    let id = a.ok_with(&["put", "pieces"], r#"{"title":"Hoʻi","lyrics":""}"#);
+    let id = id.trim();
+    a.ok_with(&["put", "private", "--id", "note"], r#"{"notes":"mine"}"#);
+    assert_eq!(a.json(&["sync", "pieces", id, "--json"])["state"], "synced");
+    assert_eq!(code(&a.run(&["sync", "pieces", "none"])), 5);
+    assert_eq!(code(&a.run(&["sync", "pieces"])), 2);
+    for line in 0..12 {
+        a.ok(&["set", "pieces", id, &format!("line{line}=ʻekahi")]);
+        a.ok(&["sync"]);
+    }
+    assert_eq!(a.json(&["compact", "pieces", id, "--json"])["compacted"], true);
+    assert_eq!(a.json(&["compact", "pieces", id, "--json"])["compacted"], false);
+    assert!(a.ok(&["compact", "pieces", id]).contains("not much to save"));
+    assert_eq!(a.json(&["erase-remote", "private", "--json"])["sent"], 1);
+    assert_eq!(a.json(&["status", "private", "note", "--json"])["state"], "local-only");
+    assert_eq!(a.json(&["get", "private", "note", "--json"])["notes"], "mine");
+    b.ok(&["sync"]);
+    assert_eq!(b.json(&["get", "pieces", id, "--json"])["line11"], "ʻekahi");
+    assert_eq!(code(&b.run(&["get", "private", "note"])), 5);
+}

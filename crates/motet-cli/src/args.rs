@@ -78,8 +78,16 @@ pub(crate) enum Command {
     },
     /// Print documents as JSONL, as `import` takes it
     Export { collection: Option<String> },
-    /// Send and receive now
-    Sync,
+    /// Send and receive now: everything, or one document before all others
+    Sync {
+        /// COLLECTION ID
+        #[arg(num_args = 2, value_names = ["COLLECTION", "ID"])]
+        document: Vec<String>,
+    },
+    /// Stop sending a collection and have the relay forget it; devices keep their copies
+    EraseRemote { collection: String },
+    /// Make what the relay holds of a document one snapshot
+    Compact { collection: String, id: String },
     /// Show how syncing stands, or how one document stands
     Status {
         /// COLLECTION ID

@@ -43,7 +43,9 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Command::Delete { collection, id } => commands::documents::delete(db, &collection, &id),
         Command::Import { collection, file } => commands::transfer::import(db, &collection, &file, output),
         Command::Export { collection } => commands::transfer::export(db, collection.as_deref(), output),
-        Command::Sync => commands::sync::sync(db, output),
+        Command::Sync { document } => commands::sync::sync(db, &document, output),
+        Command::EraseRemote { collection } => commands::sync::erase_remote(db, &collection, output),
+        Command::Compact { collection, id } => commands::sync::compact(db, &collection, &id, output),
         Command::Status { document } => commands::sync::status(db, &document, output),
         Command::Search { collection, words, limit } => {
             commands::find::search(db, &collection, &words.join(" "), limit, output)

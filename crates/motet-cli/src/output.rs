@@ -91,6 +91,7 @@ pub(crate) fn document_state(state: DocumentState) -> (&'static str, Style, &'st
         DocumentState::PendingCreate => ("⚠", YELLOW, "new, not sent yet"),
         DocumentState::PendingUpdate => ("⚠", YELLOW, "changed, not sent yet"),
         DocumentState::PendingDelete => ("⚠", YELLOW, "deleted, not sent yet"),
+        DocumentState::PendingErase => ("⚠", YELLOW, "kept here, not erased at the relay yet"),
         DocumentState::Conflict => ("⚠", YELLOW, "conflict"),
         DocumentState::LocalOnly => ("⊝", GREY, "on this device only"),
         DocumentState::Error => ("✗", RED, "rejected by the relay"),

@@ -10,9 +10,15 @@ use super::{RELAY_URL, open, relay};
 use crate::error::CliError;
 use crate::output::{GREEN, GREY, Output, document_state, last_synced, local_time, sync_state};
 
-pub(crate) fn sync(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
+pub(crate) fn sync(db: Option<&Path>, document: &[String], output: &Output) -> Result<(), CliError> {
     let replica = open(db)?;
     connect(&replica)?;
+    if let [collection, id] = document {
+        let synced = replica.sync_document(collection, id);
+        replica.disconnect();
+        synced?;
+        return document_status(&replica, collection, id, output);
+    }
     let summary = replica.sync_now();
     replica.disconnect();
     let summary = summary?;
@@ -27,6 +33,35 @@ pub(crate) fn sync(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
         summary.duration_ms
     );
     output.line(&output.paint(GREY, &traffic));
+    Ok(())
+}
+
+/// Takes effect with the next sync, which it runs if there is a relay.
+pub(crate) fn erase_remote(db: Option<&Path>, collection: &str, output: &Output) -> Result<(), CliError> {
+    let replica = open(db)?;
+    replica.erase_remote(collection)?;
+    if relay(&replica)?.is_some() {
+        return sync(db, &[], output);
+    }
+    if output.json { output.json_line(&replica.status()) } else { Ok(()) }
+}
+
+pub(crate) fn compact(
+    db: Option<&Path>,
+    collection: &str,
+    id: &str,
+    output: &Output,
+) -> Result<(), CliError> {
+    let replica = open(db)?;
+    connect(&replica)?;
+    let compacted = replica.sync_now().and_then(|_| replica.compact_document(collection, id));
+    replica.disconnect();
+    let compacted = compacted?;
+    if output.json {
+        return output.json_line(&serde_json::json!({ "compacted": compacted }));
+    }
+    let said = if compacted { "one snapshot now" } else { "there is not much to save" };
+    output.line(&format!("{} {said}", output.paint(GREEN, "✓")));
     Ok(())
 }
 
