@@ -84,7 +84,8 @@ pub trait LogStore: Send + Sync + 'static {
         after: Option<Position>,
     ) -> impl Future<Output = Result<ReadOutcome, StoreError>> + Send;
 
-    /// One page of what the log holds of one document after a sequence number: the entries if `whole`, otherwise their names.
+    /// One page of what the log holds of one document after a sequence number, without what is superseded: the entries if `whole`,
+    /// otherwise their names.
     fn read_document(
         &self,
         log: &LogId,

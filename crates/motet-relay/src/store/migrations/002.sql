@@ -7,6 +7,7 @@ CREATE TABLE entry_of (
   document BLOB NOT NULL,
   head BLOB NOT NULL,                -- first 8 bytes of the entry id
   seq INTEGER NOT NULL,
+  superseded INTEGER NOT NULL DEFAULT 0, -- 1: it leaves in time, a snapshot has its changes
   PRIMARY KEY (space, document, head, seq)
 ) WITHOUT ROWID;
 

@@ -128,7 +128,8 @@ fn read_document(
 ) -> Result<DocumentPage, StoreError> {
     let mut page = DocumentPage { last: after, ..DocumentPage::default() };
     let Some((row, _)) = find(conn, log)? else { return Ok(page) };
-    let sql = "SELECT seq FROM entry_of WHERE space = ? AND document = ? AND seq > ? ORDER BY seq LIMIT ?";
+    let sql = "SELECT seq FROM entry_of WHERE space = ? AND document = ? AND seq > ? AND superseded = 0
+               ORDER BY seq LIMIT ?";
     let mut statement = conn.prepare_cached(sql)?;
     let most = batch(proto::PAGE_ENTRIES);
     let after = i64::try_from(after).unwrap_or(i64::MAX);

@@ -289,10 +289,15 @@ fn supersede(
     now: i64,
 ) -> Result<(), StoreError> {
     // An entry that has left already, or comes later, is not there to be superseded.
-    if let Some(old) = find_entry(conn, log, snapshot.document, id)?
-        .filter(|old| *old < seq || is_planted(Bug::SweepTakesSnapshot))
-    {
-        let sql = "INSERT OR IGNORE INTO superseded (at, entry) VALUES (?, ?)";
+    let found = find_entry(conn, log, snapshot.document, id)?;
+    let Some(old) = found.filter(|old| *old < seq || is_planted(Bug::SweepTakesSnapshot)) else {
+        return Ok(());
+    };
+    let sql = "UPDATE entry_of SET superseded = 1
+               WHERE space = ? AND document = ? AND head = ? AND seq = ? AND superseded = 0";
+    let place = params![log, snapshot.document.as_bytes(), id_head(id), old as i64];
+    if conn.prepare_cached(sql)?.execute(place)? > 0 {
+        let sql = "INSERT INTO superseded (at, entry) VALUES (?, ?)";
         conn.prepare_cached(sql)?.execute([now, row_base(log) + old as i64])?;
     }
     Ok(())
