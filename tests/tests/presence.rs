@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
 use motet::{Peer, Place, Relay, Replica, Schema};
 use motet_tests::{TestRelay, device, sync, wait_until};
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message as WsMessage;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -87,4 +89,51 @@ fn many_moves_end_at_the_last_and_nothing_is_told_of_what_stays_here() {
     wait_until("a is nowhere that b may know", SOON, || peers(&b).is_empty());
     let error = a.set_presence(Some(&Place::document(&"x".repeat(600), "y"))).unwrap_err();
     assert_eq!(error.code(), "write-bad-name");
+}
+
+/// A device that tells where it is without end does not flood the others; what it says last in time is heard.
+#[test]
+fn a_device_that_never_stops_telling_floods_nobody() {
+    use motet_proto::message::{Hello, Message, Pull};
+    use motet_proto::presence::Presence;
+    use motet_proto::{SpaceId, frame, limits};
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let open = async |n: u8| {
+            let url = format!("{}/v1/sync", relay.url().replace("http", "ws"));
+            let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+            let device = motet_proto::DeviceId([n; 16]);
+            let hello = Hello {
+                version_min: limits::VERSION_MIN,
+                version_max: limits::VERSION_MAX,
+                device,
+                space: SpaceId::DEFAULT,
+                agent: "test".into(),
+            };
+            let pull = Pull { id: 1, after: None, live: true };
+            for message in [Message::Hello(hello), Message::Pull(pull)] {
+                socket.send(WsMessage::Binary(frame::encode(&message).into())).await.unwrap();
+            }
+            socket
+        };
+        let (mut loud, mut quiet) = (open(1).await, open(2).await);
+        for n in 0..2_000_u32 {
+            let place = Message::Presence(Presence {
+                device: motet_proto::DeviceId([1; 16]),
+                suite: 0,
+                sealed: n.to_be_bytes().to_vec(),
+            });
+            loud.send(WsMessage::Binary(frame::encode(&place).into())).await.unwrap();
+        }
+        let mut heard = 0_u32;
+        let next =
+            async |quiet: &mut _| tokio::time::timeout(Duration::from_secs(2), StreamExt::next(quiet)).await;
+        while let Ok(Some(Ok(WsMessage::Binary(bytes)))) = next(&mut quiet).await {
+            heard += u32::from(matches!(frame::decode(&bytes), Ok(Message::Presence(_))));
+        }
+        // However long the machine took for it, by far not all.
+        assert!((1..1_000).contains(&heard), "{heard}");
+    });
 }

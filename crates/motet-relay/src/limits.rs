@@ -47,6 +47,12 @@ pub const HUB_RUNS: usize = 64;
 /// 1 MiB.
 pub const HUB_RUN_BYTES: usize = 16 << 10;
 
+/// Places that a device may tell within [`PLACES_COUNTED_OVER`]: twice as many as our devices do. More are not handed round.
+pub const PLACES: u32 = 40;
+
+/// The time over which [`PLACES`] are counted.
+pub const PLACES_COUNTED_OVER: Duration = Duration::from_secs(1);
+
 /// Frames queued for a slow connection, before its session stops taking in anything.
 pub const QUEUED_FRAMES: usize = 8;
 

@@ -1,6 +1,7 @@
 //! One connection: joins the session state machine with the store, the hub and a socket.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::extract::ws::{Message as WsMessage, WebSocket};
@@ -39,6 +40,8 @@ struct Running {
     /// What is to be sent, encoded.
     frames: Vec<Vec<u8>>,
     closing: bool,
+    /// Since when places are counted, and how many there were.
+    places: (Instant, u32),
 }
 
 /// Serves a WebSocket until either side is done with it.
@@ -97,6 +100,7 @@ impl Running {
             under_way: FuturesUnordered::new(),
             frames: Vec::new(),
             closing: false,
+            places: (Instant::now(), 0),
         }
     }
 
@@ -197,6 +201,8 @@ impl Running {
                     };
                     self.under_way.push(read.boxed());
                 }
+                // Who tells more often than an eye can follow is not passed on; the next one says all.
+                RelayEffect::Presence(_) if !self.may_tell() => {}
                 RelayEffect::Presence(presence) => {
                     if let Some(log) = &self.log {
                         self.relay.hub.present(log, self.id, presence);
@@ -205,6 +211,16 @@ impl Running {
                 RelayEffect::Close => self.closing = true,
             }
         }
+    }
+
+    /// Whether the device may tell the others where it is once more.
+    fn may_tell(&mut self) -> bool {
+        let (since, count) = &mut self.places;
+        if since.elapsed() >= limits::PLACES_COUNTED_OVER {
+            (*since, *count) = (Instant::now(), 0);
+        }
+        *count += 1;
+        *count <= limits::PLACES
     }
 
     /// Appends and tells the other sessions, in a task of its own: what is durable is announced even if the

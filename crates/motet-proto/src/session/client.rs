@@ -1,122 +1,22 @@
 //! The device's side of a session.
 
+mod applying;
 mod documents;
+mod effects;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::entry::Entry;
 use crate::ids::{DeviceId, SpaceId};
 use crate::limits;
-use crate::message::{
-    ErrorCode, Hello, Listed, Message, Outcome, Page, Ping, Pull, Push, Receipt, Rejection,
-};
+use crate::message::{ErrorCode, Hello, Message, Page, Ping, Pull, Push};
 use crate::planted::{Bug, is_planted};
 use crate::position::Position;
 use crate::presence::Presence;
+use applying::{Applying, Held, Inbound};
 use documents::Documents;
 pub use documents::NO_ROW;
-
-/// What the driver must do, in the order handed out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClientEffect {
-    /// Send a message.
-    Send(Message),
-    /// Read the outbox and answer with [`ClientSession::handle_outbox`]. Rows are frozen before they are returned.
-    LoadOutbox {
-        /// Only rows after this one.
-        after_row: i64,
-    },
-    /// In one transaction: merge the entries, settle the receipts, and only then keep the position. Answer with
-    /// [`ClientSession::handle_applied`]. Up to [`limits::APPLIES_UNDER_WAY`] are handed out before an answer: the next may be prepared
-    /// meanwhile, but they are committed and answered in order.
-    Apply {
-        /// Entries in log order.
-        entries: Vec<Entry>,
-        /// Outbox rows that the remote has decided on.
-        receipts: Vec<StoredReceipt>,
-        /// Where the log has been read to, if it moved.
-        position: Option<Position>,
-        /// Last sequence number of the log as far as known, for progress.
-        head: u64,
-    },
-    /// The position is of another log: forget it, and remember that this log may lack entries which had been
-    /// acknowledged. Answer with [`ClientSession::handle_position_reset`].
-    ResetPosition,
-    /// After a reset, the log has been read to its end: queue what it lacks. Answer with
-    /// [`ClientSession::handle_reseeded`].
-    Reseed,
-    /// The round is complete: what was in the outbox when it began is settled, what was in the log is applied.
-    RoundDone {
-        /// As given to [`ClientSession::request_round`].
-        round: u64,
-    },
-    /// What the log holds of a document is applied, as far as that was asked for, and what was to be sent of it is answered.
-    DocumentDone {
-        /// As given to [`ClientSession::sync_document`] or [`ClientSession::push_aside`].
-        token: u64,
-    },
-    /// Which entries the log holds of a document.
-    Listed {
-        /// As given to [`ClientSession::list_document`].
-        token: u64,
-        /// In log order; the first [`limits::SNAPSHOT_SUPERSEDES`] of them.
-        listed: Vec<Listed>,
-    },
-    /// Another device tells where it is.
-    Presence(Presence),
-    /// The session is over; close the connection.
-    End(EndReason),
-}
-
-/// Why a session ended.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EndReason {
-    /// No protocol version in both ranges.
-    #[error("the relay speaks another protocol version: {0}")]
-    Version(String),
-    /// The relay ended the session and said why.
-    #[error("the relay ended the session: {message}")]
-    Relay {
-        /// Machine-readable reason.
-        code: ErrorCode,
-        /// The relay's words.
-        message: String,
-    },
-    /// The relay said something that the protocol does not have at this place.
-    #[error("the relay broke the protocol: {0}")]
-    Protocol(&'static str),
-    /// Nothing was heard for [`limits::SILENCE`] although something was due.
-    #[error("the relay stopped answering")]
-    Silence,
-}
-
-/// One frozen row of the outbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutboxItem {
-    /// Row number; grows with every row.
-    pub row: i64,
-    /// What is sent.
-    pub entry: Entry,
-}
-
-/// Answer to [`ClientEffect::LoadOutbox`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OutboxBatch {
-    /// Rows in order, within the batch limits.
-    pub items: Vec<OutboxItem>,
-    /// There are more rows.
-    pub more: bool,
-}
-
-/// What the remote decided about an outbox row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredReceipt {
-    /// The row.
-    pub row: i64,
-    /// `Ok`: durable there. `Err`: never accepted as it is; the row is parked with this reason.
-    pub result: Result<(), (Rejection, String)>,
-}
+pub use effects::{ClientEffect, EndReason, OutboxBatch, OutboxItem, StoredReceipt};
 
 /// The device's side of one connection to one space. See the [module](super) for the conversation.
 #[derive(Debug)]
@@ -174,32 +74,6 @@ enum State {
     Greeting,
     Ready,
     Ended,
-}
-
-/// `finishes_pull`: which pull this page brought to the end of the log.
-#[derive(Debug)]
-struct Inbound {
-    page: Page,
-    finishes_pull: Option<u64>,
-}
-
-#[derive(Debug)]
-struct Held {
-    push: u32,
-    receipts: Vec<StoredReceipt>,
-    /// The last sequence number that it speaks of.
-    last: u64,
-    position: Option<Position>,
-}
-
-/// What an apply settles once it is done.
-#[derive(Debug, Default)]
-struct Applying {
-    pull_finished: Option<u64>,
-    /// Pushes that are answered; receipts may come in another order than pushes went out.
-    pushes: Vec<u32>,
-    /// Documents of which everything has arrived, by their tokens.
-    documents: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -481,45 +355,6 @@ impl ClientSession {
         self.inbox.push_back(Inbound { page, finishes_pull });
     }
 
-    fn handle_receipt(&mut self, receipt: Receipt) {
-        let Some((push, rows)) = self.in_flight.iter().find(|(push, _)| *push == receipt.id) else {
-            return self.end(EndReason::Protocol("a receipt for no push"));
-        };
-        if rows.len() != receipt.outcomes.len() || self.is_answered(*push) {
-            return self.end(EndReason::Protocol("a receipt that does not fit its push"));
-        }
-        let last = receipt.outcomes.iter().map(|outcome| match outcome {
-            Outcome::Stored(seq) => *seq,
-            Outcome::Rejected(..) => 0,
-        });
-        let last = last.max().unwrap_or(0);
-        let settled = match self.in_flight.front() {
-            Some((_, oldest)) if is_planted(Bug::ReceiptOfAnotherPush) && oldest.len() == rows.len() => {
-                oldest
-            }
-            _ => rows,
-        };
-        let receipts = settled
-            .iter()
-            .zip(receipt.outcomes)
-            .map(|(row, outcome)| StoredReceipt {
-                row: *row,
-                result: match outcome {
-                    Outcome::Stored(_) => Ok(()),
-                    Outcome::Rejected(why, message) => Err((why, message)),
-                },
-            })
-            .collect();
-        // A reset is under way: the receipt speaks of the new log, the position of the old one is gone.
-        let read_to = self.position.map_or(0, |position| position.seq);
-        let position = receipt.position.filter(|_| !self.resetting && receipt.after <= read_to);
-        self.position = later(self.position, position);
-        let push = *push;
-        self.held.push(Held { push, receipts, last, position });
-        // What others wrote in between comes by itself to a live session.
-        self.want_pull |= !self.live && position.is_none();
-    }
-
     /// Starts whatever can be started.
     fn pump(&mut self, now: Duration) {
         if self.state != State::Ready {
@@ -559,45 +394,6 @@ impl ClientSession {
         let id = self.take_id();
         self.pull = Some(id);
         self.send(Message::Pull(Pull { id, after: self.position, live: self.live }), now);
-    }
-
-    fn has_something_to_apply(&self) -> bool {
-        !self.inbox.is_empty()
-            || self.documents.unapplied() > 0
-            || self.held.iter().any(|held| held.position.is_some() || held.last <= self.reached)
-    }
-
-    /// Takes everything that has arrived into one transaction, in order: a position is never kept before the
-    /// entries that lie ahead of it.
-    fn begin_apply(&mut self) {
-        let mut applying = Applying::default();
-        let (mut entries, mut receipts, mut position, mut head) = (Vec::new(), Vec::new(), None, 0);
-        for Inbound { mut page, finishes_pull } in self.inbox.drain(..) {
-            entries.append(&mut page.entries);
-            position = later(position, Some(page.position));
-            head = page.head.max(page.position.seq);
-            applying.pull_finished = finishes_pull.or(applying.pull_finished);
-        }
-        self.documents.take_arrived(&mut entries, &mut applying.documents);
-        // Taken, so that a receipt whose position does not reach what it speaks of is not looked at again and again.
-        position =
-            self.held.iter_mut().fold(position, |position, held| later(position, held.position.take()));
-        self.reached = self.reached.max(position.map_or(0, |position| position.seq));
-        let reached = self.reached;
-        for mut held in self.held.extract_if(.., |held| held.last <= reached) {
-            receipts.append(&mut held.receipts);
-            applying.pushes.push(held.push);
-        }
-        let mut position = position.filter(|at| self.handed_out.is_none_or(|handed| handed.seq <= at.seq));
-        self.handed_out = position.or(self.handed_out);
-        if is_planted(Bug::PositionAheadOfApply) && !entries.is_empty() {
-            let effect =
-                ClientEffect::Apply { entries: vec![], receipts: vec![], position: position.take(), head };
-            self.applying.push_back(Applying::default());
-            self.effects.push_back(effect);
-        }
-        self.applying.push_back(applying);
-        self.effects.push_back(ClientEffect::Apply { entries, receipts, position, head });
     }
 
     fn tell_presence(&mut self) {
@@ -646,13 +442,5 @@ impl ClientSession {
             self.state = State::Ended;
             self.effects.push_back(ClientEffect::End(reason));
         }
-    }
-}
-
-/// Of two places in one log the later one.
-fn later(a: Option<Position>, b: Option<Position>) -> Option<Position> {
-    match (a, b) {
-        (Some(a), Some(b)) if b.seq < a.seq => Some(a),
-        (a, b) => b.or(a),
     }
 }

@@ -1,11 +1,13 @@
 //! What follows when a change loses to its twin: the document is stored anew, what left it is set aside, and who wrote that writes
 //! its values once more.
 
+use std::collections::HashMap;
+
 use motet_proto::DocumentId;
 
 use super::local::By;
 use super::{Commit, Core, Loaded};
-use crate::doc::{Change, ChangeHash, Fields, Ousted, Rejected};
+use crate::doc::{Change, ChangeHash, Fields, Ousted, Rejected, split_headers};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::status::Version;
@@ -46,10 +48,19 @@ impl Core {
         }
         tracing::warn!(document = %loaded.row.key, changes = ousted.changes.len(), "changes have lost to their twins");
         let all = loaded.document.changes().map_err(StorageError::Damaged)?;
+        // Of what lies under a snapshot the original bytes are gone.
+        let mut originals = HashMap::new();
+        for (_, bytes) in tx.change_rows(loaded.row.id)? {
+            if let Ok([header]) = split_headers(&bytes).as_deref() {
+                originals.insert(header.hash, header.bytes.to_vec());
+            }
+        }
         tx.clear_content(loaded.row.id)?;
         for change in all.iter().filter(|change| !applied.iter().any(|new| new.hash() == change.hash())) {
+            let original = originals.get(&change.hash().0).map(Vec::as_slice);
             loaded.row.changes += 1;
-            tx.insert_change(loaded.row.id, loaded.row.changes, change.raw_bytes(), Some(remote), None)?;
+            let bytes = original.unwrap_or(change.raw_bytes());
+            tx.insert_change(loaded.row.id, loaded.row.changes, bytes, Some(remote), None)?;
         }
         // Rows that were not sent name changes by numbers that are gone.
         let now = self.shared.now_ms();

@@ -4,7 +4,8 @@ use motet_proto::payload::Payload;
 use motet_proto::{DocumentId, Entry, Kind, SpaceId, envelope};
 
 use crate::doc::{
-    Change, Document, Fields, Identity, check_snapshot, heads_of, load_snapshot, split_changes, split_headers,
+    Change, ChangeHash, Document, Fields, Identity, MergeOutcome, check_snapshot, heads_of, load_snapshot,
+    split_changes, split_headers,
 };
 use crate::schema::{CollectionSchema, FieldKind, Schema};
 
@@ -55,8 +56,8 @@ impl Target {
         _ = check_snapshot(bytes);
     }
 
-    /// Merges foreign changes. Whatever they are: what was there is still there, shown as before unless something was applied, and
-    /// the document can be loaded again from what is kept.
+    /// Merges foreign changes. Whatever they are: what was there is still there or handed out because it lost to a twin, it is shown as
+    /// before unless something was applied, and the document can be loaded again from what is kept.
     pub fn merge(&self, bytes: &[u8]) {
         let Ok(changes) = split_changes(bytes) else { return };
         let (mut document, before) = self.document();
@@ -66,8 +67,11 @@ impl Target {
             assert_eq!(document.heads(), heads, "nothing was applied, and the heads moved");
             assert_eq!(document.take_shown(&self.schema).fields, before);
         }
-        assert!(heads.iter().all(|head| document.has_change(head)), "what was there is gone");
-        self.check_stored(&mut document, outcome.applied);
+        let ousted = outcome.ousted.iter().flat_map(|ousted| &ousted.changes);
+        let ousted: Vec<_> = ousted.map(Change::hash).collect();
+        let is_known = |head: &ChangeHash| document.has_change(head) || ousted.contains(head);
+        assert!(heads.iter().all(is_known), "what was there is gone");
+        self.check_stored(&mut document, outcome);
     }
 
     /// Loads a foreign snapshot and merges what it has.
@@ -76,14 +80,16 @@ impl Target {
         let (mut document, _) = self.document();
         let Ok(lacking) = document.lacking(&snapshot) else { return };
         let outcome = document.merge(lacking, &self.schema);
-        self.check_stored(&mut document, outcome.applied);
+        self.check_stored(&mut document, outcome);
     }
 
     /// The store keeps original bytes; a document is what they lead to. A saved form is only used where it loads: there are changes
     /// that merge well and cannot be saved.
-    fn check_stored(&self, document: &mut Document, applied: Vec<Change>) {
+    fn check_stored(&self, document: &mut Document, outcome: MergeOutcome) {
         let mut all = split_changes(&self.base).unwrap_or_default();
-        all.extend(applied);
+        all.extend(outcome.applied);
+        let ousted = outcome.ousted.map(|ousted| ousted.changes).unwrap_or_default();
+        all.retain(|change| ousted.iter().all(|gone| gone.hash() != change.hash()));
         let all = all.iter().map(|change| change.raw_bytes().to_vec()).collect::<Vec<_>>();
         let loaded = Document::load_foreign(self.identity, None, &all, &self.schema);
         let mut loaded = loaded.unwrap_or_else(|reason| panic!("what was merged cannot be loaded: {reason}"));

@@ -3,6 +3,7 @@
 mod documents;
 mod effects;
 mod rounds;
+mod turns;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -11,17 +12,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::{FuturesOrdered, StreamExt};
-use motet_proto::message::Hello;
 use motet_proto::presence::Presence;
 use motet_proto::session::{ClientSession, OutboxBatch};
-use motet_proto::{Message, Position, SpaceId, limits as proto};
+use motet_proto::{Position, SpaceId, limits as proto};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use documents::{DocumentRequest, DocumentTask};
 
-use super::connection::{ConnectError, Connection, Endpoint, Traffic, connect};
+use super::connection::{Connection, Endpoint, Traffic};
 use super::lock::SyncLock;
-use super::{Conditions, Relay, SyncMode, SyncPolicy, SyncSummary, TokenRequest};
+use super::{Conditions, Relay, SyncMode, SyncPolicy, SyncSummary};
 use crate::engine::Received;
 use crate::error::SyncError;
 use crate::limits;
@@ -223,64 +223,6 @@ impl Driver {
         }
     }
 
-    /// The error comes with whether somebody was there: if not, trying again at once is of no use.
-    async fn connect(&mut self) -> Result<Connection, (SyncError, bool)> {
-        self.rounds.iter_mut().for_each(|round| round.attempts += 1);
-        self.documents.iter_mut().for_each(|document| document.attempts += 1);
-        let hello = Message::Hello(Hello {
-            version_min: proto::VERSION_MIN,
-            version_max: proto::VERSION_MAX,
-            device: self.local.shared.device,
-            space: SpaceId::DEFAULT,
-            agent: agent(),
-        });
-        let mut refused: Option<(Option<String>, String)> = None;
-        loop {
-            let token = self.token(refused.is_some()).await.map_err(|error| (error, false))?;
-            if let Some((before, reason)) = refused.take()
-                && before == token
-            {
-                return Err((SyncError::AuthNeeded { reason }, false));
-            }
-            let transport = self.relay.transport;
-            let (traffic, hello) = (self.traffic.clone(), hello.clone());
-            match connect(&self.client, &self.endpoint, transport, token.clone(), hello, traffic).await {
-                Ok(connection) => return Ok(connection),
-                Err(ConnectError::Unauthorized(reason)) if token.is_none() => {
-                    return Err((SyncError::AuthNeeded { reason }, false));
-                }
-                Err(ConnectError::Unauthorized(reason)) => refused = Some((token, reason)),
-                Err(ConnectError::Away(error)) => return Err((error, false)),
-                Err(ConnectError::Other(error)) => return Err((error, true)),
-            }
-        }
-    }
-
-    async fn token(&self, rejected: bool) -> Result<Option<String>, SyncError> {
-        match &self.relay.token {
-            None => Ok(None),
-            Some(provider) => {
-                let token = provider(TokenRequest { rejected }).await;
-                token.map(Some).map_err(|reason| SyncError::AuthNeeded { reason })
-            }
-        }
-    }
-
-    /// How often to sync, as things are. What another process does by itself this one does only when asked.
-    fn mode(&mut self) -> SyncMode {
-        let (policy, conditions) = *self.policy.borrow();
-        match policy.under(conditions) {
-            SyncMode::Manual => SyncMode::Manual,
-            _ if !self.lock.hold() => SyncMode::Manual,
-            mode => mode,
-        }
-    }
-
-    fn compares_after(&self) -> Option<Duration> {
-        let (policy, conditions) = *self.policy.borrow();
-        policy.compares_after(conditions)
-    }
-
     /// Somebody waits for something.
     fn is_wanted(&self) -> bool {
         !self.rounds.is_empty() || !self.documents.is_empty()
@@ -290,31 +232,6 @@ impl Driver {
         let id = self.next_id;
         self.next_id += 1;
         id
-    }
-
-    /// Waits until there is something to connect for. False if the replica let go.
-    async fn wait_for_turn(&mut self) -> bool {
-        loop {
-            let due = match self.mode() {
-                _ if self.is_wanted() => return true,
-                SyncMode::Live => return true,
-                SyncMode::Every(pause) => match self.last_round {
-                    Some(last) if last.elapsed() < pause => Some(pause - last.elapsed()),
-                    _ => return true,
-                },
-                SyncMode::Manual if !self.lock.hold() => Some(limits::SYNC_LOCK_POLL),
-                SyncMode::Manual => None,
-            };
-            self.local.shared.board.set_link(Link::None);
-            tokio::select! {
-                () = until(due.map(|due| tokio::time::Instant::now() + due)) => {}
-                command = self.commands.recv() => match command {
-                    Some(command) => drop(self.take_command(command)),
-                    None => return false,
-                },
-                Ok(()) = self.policy.changed() => {}
-            }
-        }
     }
 
     /// Runs a session to its end.
@@ -457,14 +374,6 @@ impl Driver {
         } else {
             running.session.handle_timeout(now);
         }
-    }
-
-    /// A comparison begins with a session: if one is due, this one ends.
-    fn look_for_comparison(&self, running: &Running) -> Result<(), Ended> {
-        let Some(every) = self.compares_after().filter(|_| running.session.is_idle()) else { return Ok(()) };
-        let last = self.local.readers.read(|tx| tx.compared_at(self.remote)).map_err(SyncError::Storage)?;
-        let is_due = last.is_some_and(|at| self.local.shared.now_ms() - at >= every.as_millis() as i64);
-        if is_due { Err(Ended::Done) } else { Ok(()) }
     }
 
     /// Looks for what nobody reports: writes of another process, and over `POST` entries of other devices.

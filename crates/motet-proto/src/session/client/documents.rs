@@ -137,7 +137,7 @@ impl ClientSession {
         };
         let wanted = &mut self.documents.wanted[at];
         let fits = fetched.entries.iter().all(|entry| entry.document == wanted.document)
-            && (wanted.whole || fetched.entries.is_empty())
+            && (if wanted.whole { fetched.listed.is_empty() } else { fetched.entries.is_empty() })
             && (!fetched.more || fetched.last > wanted.after);
         if !fits {
             return self.end(EndReason::Protocol("a document that does not fit the question"));

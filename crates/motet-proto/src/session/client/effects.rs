@@ -1,0 +1,107 @@
+//! What a session asks of its driver, and what it is answered.
+
+use crate::entry::Entry;
+use crate::message::{ErrorCode, Listed, Message, Rejection};
+use crate::position::Position;
+use crate::presence::Presence;
+
+/// What the driver must do, in the order handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientEffect {
+    /// Send a message.
+    Send(Message),
+    /// Read the outbox and answer with [`super::ClientSession::handle_outbox`]. Rows are frozen before they are returned.
+    LoadOutbox {
+        /// Only rows after this one.
+        after_row: i64,
+    },
+    /// In one transaction: merge the entries, settle the receipts, and only then keep the position. Answer with
+    /// [`super::ClientSession::handle_applied`]. Up to [`limits::APPLIES_UNDER_WAY`](crate::limits::APPLIES_UNDER_WAY) are handed out before an answer: the next may be prepared
+    /// meanwhile, but they are committed and answered in order.
+    Apply {
+        /// Entries in log order.
+        entries: Vec<Entry>,
+        /// Outbox rows that the remote has decided on.
+        receipts: Vec<StoredReceipt>,
+        /// Where the log has been read to, if it moved.
+        position: Option<Position>,
+        /// Last sequence number of the log as far as known, for progress.
+        head: u64,
+    },
+    /// The position is of another log: forget it, and remember that this log may lack entries which had been
+    /// acknowledged. Answer with [`super::ClientSession::handle_position_reset`].
+    ResetPosition,
+    /// After a reset, the log has been read to its end: queue what it lacks. Answer with
+    /// [`super::ClientSession::handle_reseeded`].
+    Reseed,
+    /// The round is complete: what was in the outbox when it began is settled, what was in the log is applied.
+    RoundDone {
+        /// As given to [`super::ClientSession::request_round`].
+        round: u64,
+    },
+    /// What the log holds of a document is applied, as far as that was asked for, and what was to be sent of it is answered.
+    DocumentDone {
+        /// As given to [`super::ClientSession::sync_document`] or [`super::ClientSession::push_aside`].
+        token: u64,
+    },
+    /// Which entries the log holds of a document.
+    Listed {
+        /// As given to [`super::ClientSession::list_document`].
+        token: u64,
+        /// In log order; the first [`limits::SNAPSHOT_SUPERSEDES`](crate::limits::SNAPSHOT_SUPERSEDES) of them.
+        listed: Vec<Listed>,
+    },
+    /// Another device tells where it is.
+    Presence(Presence),
+    /// The session is over; close the connection.
+    End(EndReason),
+}
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndReason {
+    /// No protocol version in both ranges.
+    #[error("the relay speaks another protocol version: {0}")]
+    Version(String),
+    /// The relay ended the session and said why.
+    #[error("the relay ended the session: {message}")]
+    Relay {
+        /// Machine-readable reason.
+        code: ErrorCode,
+        /// The relay's words.
+        message: String,
+    },
+    /// The relay said something that the protocol does not have at this place.
+    #[error("the relay broke the protocol: {0}")]
+    Protocol(&'static str),
+    /// Nothing was heard for [`limits::SILENCE`](crate::limits::SILENCE) although something was due.
+    #[error("the relay stopped answering")]
+    Silence,
+}
+
+/// One frozen row of the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxItem {
+    /// Row number; grows with every row.
+    pub row: i64,
+    /// What is sent.
+    pub entry: Entry,
+}
+
+/// Answer to [`ClientEffect::LoadOutbox`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutboxBatch {
+    /// Rows in order, within the batch limits.
+    pub items: Vec<OutboxItem>,
+    /// There are more rows.
+    pub more: bool,
+}
+
+/// What the remote decided about an outbox row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredReceipt {
+    /// The row.
+    pub row: i64,
+    /// `Ok`: durable there. `Err`: never accepted as it is; the row is parked with this reason.
+    pub result: Result<(), (Rejection, String)>,
+}

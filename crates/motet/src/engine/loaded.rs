@@ -1,0 +1,131 @@
+//! A document in memory beside its rows.
+
+use std::sync::Arc;
+
+use motet_proto::{DocumentId, SpaceId};
+
+use super::{Commit, from_json};
+use crate::doc::{Document, FieldConflict, Fields, Identity, split_changes};
+use crate::limits;
+use crate::schema::CollectionSchema;
+use crate::store::{self, DocumentRow, StorageError, Tx};
+
+/// A document with its row and what its projection shows. Boxed wherever it goes: it measures kilobytes.
+pub(crate) struct Loaded {
+    pub(super) row: DocumentRow,
+    pub(super) document: Document,
+    pub(super) fields: Fields,
+    /// Those of the fields that stay on this device.
+    pub(super) local: Fields,
+    pub(super) schema: Arc<CollectionSchema>,
+    /// A new document, saved and loaded back.
+    pub(super) saved: Option<Vec<u8>>,
+}
+
+impl Loaded {
+    pub(super) fn new(row: DocumentRow, document: Document, schema: Arc<CollectionSchema>) -> Box<Self> {
+        Box::new(Self { row, document, fields: Fields::new(), local: Fields::new(), schema, saved: None })
+    }
+
+    /// Saves a new document, if it is worth it: it loads in less than half the time then, here and on
+    /// the devices that it is first pushed to.
+    pub(super) fn save_new(&mut self, commit: &Commit<'_>) {
+        let bytes: usize = commit.changes.iter().map(|change| change.raw_bytes().len()).sum();
+        if self.saved.is_none() && bytes >= limits::SNAPSHOT_NEW_BYTES && !self.schema.is_local() {
+            self.saved = self.document.save_checked();
+        }
+    }
+
+    /// Brings the row in line with the document; if asked, also the fields, and returns the open conflicts.
+    pub(super) fn refresh(&mut self, reread: bool) -> Vec<FieldConflict> {
+        self.row.heads = self.document.heads().into_iter().map(|head| head.0).collect();
+        self.row.deleted = self.document.is_deleted(&self.schema);
+        if !reread {
+            return Vec::new();
+        }
+        let shown = self.document.take_shown(&self.schema);
+        self.fields = shown.fields;
+        self.fields.extend(self.local.clone());
+        shown.conflicts
+    }
+}
+
+/// A document that has no rows yet.
+pub(super) fn new_document(
+    key: DocumentId,
+    collection: &str,
+    name: &str,
+    schema: Arc<CollectionSchema>,
+) -> Box<Loaded> {
+    let row = DocumentRow {
+        id: 0,
+        key,
+        collection: collection.to_owned(),
+        name: name.to_owned(),
+        heads: Vec::new(),
+        deleted: false,
+        conflicts: 0,
+        changes: 0,
+        updated_at: 0,
+        purged: false,
+    };
+    Loaded::new(row, Document::new(Identity { space: SpaceId::DEFAULT, document: key }), schema)
+}
+
+/// Loads a document from its rows; one with a long tail of changes gets a new snapshot on the way.
+pub(super) fn load(
+    tx: Tx<'_>,
+    row: DocumentRow,
+    schema: Arc<CollectionSchema>,
+) -> store::Result<Box<Loaded>> {
+    if row.purged && !tx.has_content(row.id)? {
+        let mut loaded = new_document(row.key, &row.collection, &row.name, schema);
+        loaded.row = row;
+        return Ok(loaded);
+    }
+    let heads = row.heads.clone();
+    let loaded = load_behind(tx, row, schema)?;
+    if loaded.row.heads != heads {
+        let (collection, name) = (&loaded.row.collection, &loaded.row.name);
+        let what = format!("{collection}/{name}: its stored changes do not lead to its heads");
+        return Err(StorageError::Damaged(what));
+    }
+    Ok(loaded)
+}
+
+/// Loads a document whose row tells of an earlier state.
+pub(super) fn load_behind(
+    tx: Tx<'_>,
+    mut row: DocumentRow,
+    schema: Arc<CollectionSchema>,
+) -> store::Result<Box<Loaded>> {
+    let damaged = |what: String| StorageError::Damaged(format!("{}/{}: {what}", row.collection, row.name));
+    let identity = Identity { space: SpaceId::DEFAULT, document: row.key };
+    let stored = tx.stored_document(row.id)?;
+    let mut changes = Vec::with_capacity(stored.changes.len());
+    for bytes in &stored.changes {
+        changes.extend(split_changes(bytes).map_err(|e| damaged(e.to_string()))?);
+    }
+    let document =
+        Document::load(identity, stored.snapshot.as_deref(), changes).map_err(|e| damaged(e.to_string()))?;
+    if let Some(at) = tx.behind_since(row.id)? {
+        row.updated_at = row.updated_at.max(at);
+    }
+    row.changes = row.changes.max(stored.last_change - store::change_id(row.id, 0));
+    if stored.changes.len() >= limits::SNAPSHOT_AFTER_CHANGES {
+        // Only a cache; a reader cannot write it.
+        if let Some(bytes) = document.save_checked()
+            && let Err(error) = tx.put_snapshot(row.id, &bytes, stored.last_change, false)
+        {
+            tracing::debug!(%error, "a snapshot is not kept");
+        }
+    }
+    let mut loaded = Loaded::new(row, document, schema);
+    if loaded.schema.has_local() {
+        let id = loaded.row.id;
+        loaded.local = tx.local_fields(id)?.map_or_else(Fields::new, |json| from_json(&json));
+    }
+    let conflicts = loaded.refresh(true);
+    loaded.row.conflicts = conflicts.len() as i64;
+    Ok(loaded)
+}

@@ -1,0 +1,106 @@
+//! When to connect, and how.
+
+use std::time::Duration;
+
+use motet_proto::message::Hello;
+use motet_proto::{Message, SpaceId, limits as proto};
+
+use super::{Driver, Ended, Running, agent, until};
+use crate::error::SyncError;
+use crate::limits;
+use crate::status::Link;
+use crate::sync::connection::{ConnectError, Connection, connect};
+use crate::sync::{SyncMode, TokenRequest};
+
+impl Driver {
+    /// The error comes with whether somebody was there: if not, trying again at once is of no use.
+    pub(super) async fn connect(&mut self) -> Result<Connection, (SyncError, bool)> {
+        self.rounds.iter_mut().for_each(|round| round.attempts += 1);
+        self.documents.iter_mut().for_each(|document| document.attempts += 1);
+        let hello = Message::Hello(Hello {
+            version_min: proto::VERSION_MIN,
+            version_max: proto::VERSION_MAX,
+            device: self.local.shared.device,
+            space: SpaceId::DEFAULT,
+            agent: agent(),
+        });
+        let mut refused: Option<(Option<String>, String)> = None;
+        loop {
+            let token = self.token(refused.is_some()).await.map_err(|error| (error, false))?;
+            if let Some((before, reason)) = refused.take()
+                && before == token
+            {
+                return Err((SyncError::AuthNeeded { reason }, false));
+            }
+            let transport = self.relay.transport;
+            let (traffic, hello) = (self.traffic.clone(), hello.clone());
+            match connect(&self.client, &self.endpoint, transport, token.clone(), hello, traffic).await {
+                Ok(connection) => return Ok(connection),
+                Err(ConnectError::Unauthorized(reason)) if token.is_none() => {
+                    return Err((SyncError::AuthNeeded { reason }, false));
+                }
+                Err(ConnectError::Unauthorized(reason)) => refused = Some((token, reason)),
+                Err(ConnectError::Away(error)) => return Err((error, false)),
+                Err(ConnectError::Other(error)) => return Err((error, true)),
+            }
+        }
+    }
+
+    async fn token(&self, rejected: bool) -> Result<Option<String>, SyncError> {
+        match &self.relay.token {
+            None => Ok(None),
+            Some(provider) => {
+                let token = provider(TokenRequest { rejected }).await;
+                token.map(Some).map_err(|reason| SyncError::AuthNeeded { reason })
+            }
+        }
+    }
+
+    /// How often to sync, as things are. What another process does by itself this one does only when asked.
+    pub(super) fn mode(&mut self) -> SyncMode {
+        let (policy, conditions) = *self.policy.borrow();
+        match policy.under(conditions) {
+            SyncMode::Manual => SyncMode::Manual,
+            _ if !self.lock.hold() => SyncMode::Manual,
+            mode => mode,
+        }
+    }
+
+    pub(super) fn compares_after(&self) -> Option<Duration> {
+        let (policy, conditions) = *self.policy.borrow();
+        policy.compares_after(conditions)
+    }
+
+    /// Waits until there is something to connect for. False if the replica let go.
+    pub(super) async fn wait_for_turn(&mut self) -> bool {
+        loop {
+            let due = match self.mode() {
+                _ if self.is_wanted() => return true,
+                SyncMode::Live => return true,
+                SyncMode::Every(pause) => match self.last_round {
+                    Some(last) if last.elapsed() < pause => Some(pause - last.elapsed()),
+                    _ => return true,
+                },
+                SyncMode::Manual if !self.lock.hold() => Some(limits::SYNC_LOCK_POLL),
+                SyncMode::Manual => None,
+            };
+            self.local.shared.board.set_link(Link::None);
+            tokio::select! {
+                () = until(due.map(|due| tokio::time::Instant::now() + due)) => {}
+                command = self.commands.recv() => match command {
+                    Some(command) => drop(self.take_command(command)),
+                    None => return false,
+                },
+                Ok(()) = self.policy.changed() => {}
+            }
+        }
+    }
+
+    /// A comparison begins with a session: if one is due, this one ends.
+    pub(super) fn look_for_comparison(&self, running: &Running) -> Result<(), Ended> {
+        let Some(every) = self.compares_after().filter(|_| running.session.is_idle()) else { return Ok(()) };
+        let last = self.local.readers.read(|tx| tx.compared_at(self.remote)).map_err(SyncError::Storage)?;
+        let is_due = last.is_some_and(|at| self.local.shared.now_ms() - at >= every.as_millis() as i64);
+        if is_due { Err(Ended::Done) } else { Ok(()) }
+    }
+}
