@@ -4,6 +4,7 @@
 //! to B, and 2,000 pipelined edits of one document. At the end heads and texts of both are compared.
 
 mod device;
+mod floor;
 mod measure;
 mod process;
 
@@ -56,6 +57,8 @@ enum Role {
     Relay { data: PathBuf },
     #[command(name = "__device", hide = true)]
     Device { db: PathBuf, name: String },
+    #[command(name = "__floor", hide = true)]
+    Floor { folder: PathBuf },
 }
 
 fn main() -> ExitCode {
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
     match &args.role {
         Some(Role::Relay { data }) => process::run_relay(data),
         Some(Role::Device { db, name }) => device::run(db, name),
+        Some(Role::Floor { folder }) => floor::run(folder),
         None => return fleet(&args),
     }
     ExitCode::SUCCESS
@@ -103,6 +107,10 @@ fn fleet(args: &Args) -> ExitCode {
 
     eprintln!("{LIVE_EDITS} live edits");
     live(&mut a, &mut b, relay.pid(), &mut report);
+
+    if let Some((cpu, time)) = floor::floor(&folder) {
+        (report.floor_cpu_ms, report.floor_ms) = (Some(cpu), Some(time));
+    }
 
     eprintln!("{PIPELINED_EDITS} pipelined edits of one document");
     pipelined(&mut a, &mut b, &mut report);
