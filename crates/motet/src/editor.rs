@@ -221,6 +221,7 @@ impl Desk {
                         // Tried again in time, and told with the next keystroke.
                         if let Some(waiting) = &mut sheet.waiting {
                             waiting.since = Instant::now();
+                            waiting.latest = waiting.since + limits::TYPING_SAVED_EVERY;
                         }
                         sheet.error = Some(error);
                     }
