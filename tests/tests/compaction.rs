@@ -161,6 +161,54 @@ fn a_relay_forgets_a_collection_and_devices_keep_it() {
     assert_eq!(contents(&a), contents(&b));
 }
 
+/// Who erased and sent again had not seen what another device had written last.
+#[test]
+fn what_an_erasure_took_and_its_owner_had_not_seen_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    a.documents("private").put("note", &json!({ "notes": "kept" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    b.documents("private").set("note", &json!({ "by": "b" })).unwrap();
+    a.erase_remote("private").unwrap();
+    a.set_collection_sync("private", true).unwrap();
+    a.erase_remote("private").unwrap();
+    // Both have written to the log before either has read what the other has.
+    b.connect(Relay::new(&relay.url())).unwrap();
+    b.sync_now().unwrap();
+    b.disconnect();
+    sync(&a, &relay.url());
+    a.set_collection_sync("private", true).unwrap();
+    for replica in [&a, &b, &a, &b] {
+        sync(replica, &relay.url());
+    }
+    assert_eq!(contents(&a), contents(&b));
+    let c = device(dir.path(), "c");
+    sync(&c, &relay.url());
+    assert_eq!(contents(&c), contents(&b));
+    assert_eq!(c.documents("private").get("note").unwrap().unwrap()["by"], "b");
+}
+
+/// Nothing may bring a collection that is switched off to the relay, also not that its document was purged elsewhere.
+#[test]
+fn a_purge_from_elsewhere_sends_nothing_of_a_collection_that_is_switched_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    a.documents("private").put("note", &json!({ "notes": "kept" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    a.set_collection_sync("private", false).unwrap();
+    a.documents("private").set("note", &json!({ "secret": "never sent" })).unwrap();
+    b.documents("private").delete("note").unwrap();
+    b.documents("private").purge_trash(i64::MAX).unwrap();
+    sync(&b, &relay.url());
+    assert_eq!(sync(&a, &relay.url()).sent, 0);
+    assert_eq!(a.documents("private").get("note").unwrap().unwrap()["secret"], "never sent");
+    assert_eq!(sync(&a, &relay.url()).sent, 0);
+}
+
 #[test]
 fn an_erasure_that_was_not_sent_yet_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();

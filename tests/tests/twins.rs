@@ -93,6 +93,32 @@ fn the_same_twin_wins_in_whatever_order_they_come() {
     assert!(song["title"] == "Twins" && song.get("more").is_none(), "{song}");
 }
 
+/// What lost may be part of a whole document that a new device has never merged before.
+#[test]
+fn a_new_device_takes_a_snapshot_that_holds_the_loser() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let Twins { song, winner, loser, .. } = twins();
+    let mut am = Automerge::new();
+    am.load_incremental(&song).unwrap();
+    am.load_incremental(&loser).unwrap();
+    let heads = am.get_heads().iter().map(|head| head.0).collect();
+    let whole = Kind::Snapshot { heads, supersedes: Vec::new() };
+    let others = (0..20).map(|n| entry(&format!("other{n}"), Kind::Changes, song.clone()));
+    let twins = [entry("song", whole, am.save_nocompress()), entry("song", Kind::Changes, winner)];
+    push(&relay.url(), others.chain(twins).collect());
+    let a = device(dir.path(), "a");
+    sync(&a, &relay.url());
+    drop(a);
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    assert!(a.verify().unwrap().problems.is_empty());
+    a.documents("pieces").set("song", &json!({ "by": "a" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    assert_eq!(contents(&a), contents(&b));
+    assert_eq!(b.documents("pieces").get("song").unwrap().unwrap()["by"], "a");
+}
+
 /// The process was copied with its memory: the other one has gone on as the same actor, and its change wins.
 #[test]
 fn who_wrote_the_twin_that_lost_writes_its_values_anew() {

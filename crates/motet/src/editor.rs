@@ -129,13 +129,8 @@ impl<T: Serialize> Editor<T> {
     /// [`WriteError::BadValue`] if the value is no object. If saving failed since the last call, that error; what was typed is kept
     /// and tried again.
     pub fn save_soon(&mut self) -> Result<(), WriteError> {
-        let (_, fields) = to_fields(&self.value)?;
-        let now = Instant::now();
-        let mut sheet = self.desk.sheet();
-        let since = sheet.waiting.as_ref().map_or(now, |waiting| waiting.since);
-        sheet.waiting = Some(Waiting { fields, since, latest: now });
-        self.desk.rung.notify_one();
-        sheet.error.take().map_or(Ok(()), Err)
+        self.announce()?;
+        self.desk.sheet().error.take().map_or(Ok(()), Err)
     }
 
     /// Writes the value now; durable on return.
@@ -143,11 +138,19 @@ impl<T: Serialize> Editor<T> {
     /// # Errors
     /// As [`Collection::update`]; what was typed is kept and can be saved again.
     pub fn save(&mut self) -> Result<(), WriteError> {
-        // Also what was never announced.
-        if let Err(error @ WriteError::BadValue { .. }) = self.save_soon() {
-            return Err(error);
-        }
+        // Also what was never announced. What went wrong before is tried again here.
+        self.announce()?;
         self.desk.save()
+    }
+
+    fn announce(&self) -> Result<(), WriteError> {
+        let (_, fields) = to_fields(&self.value)?;
+        let now = Instant::now();
+        let mut sheet = self.desk.sheet();
+        let since = sheet.waiting.as_ref().map_or(now, |waiting| waiting.since);
+        sheet.waiting = Some(Waiting { fields, since, latest: now });
+        self.desk.rung.notify_one();
+        Ok(())
     }
 
     /// Whether everything that was announced is durable.
@@ -246,7 +249,7 @@ impl Desk {
         };
         let version = self.replica.run(write)?;
         let mut sheet = self.sheet();
-        (sheet.base, sheet.version) = (waiting.fields, version);
+        (sheet.base, sheet.version, sheet.error) = (waiting.fields, version, None);
         // A keystroke meanwhile waits for the next time.
         if sheet.waiting.as_ref().is_some_and(|newer| newer.latest == waiting.latest) {
             sheet.waiting = None;

@@ -24,24 +24,40 @@ pub(crate) struct Ousted {
     pub(crate) left: Vec<ChangeHash>,
 }
 
+impl Ousted {
+    /// What left a document in two steps.
+    pub(crate) fn join(mut self, earlier: Self) -> Self {
+        self.changes.extend(earlier.changes);
+        self.devices.extend(earlier.devices);
+        self
+    }
+}
+
 impl Document {
     /// Lets those of the refused changes win that are twins with the smaller hash.
     pub(super) fn settle_twins(&mut self, outcome: &mut MergeOutcome, schema: &CollectionSchema) {
+        let mut failed = HashSet::new();
         for _ in 0..limits::APPLY_FAILURES {
             let refused = outcome.rejected.iter().filter(|rejected| !rejected.waits);
             let Some((winner, loser)) = refused.map(|rejected| &rejected.change).find_map(|change| {
-                let twin = self.twin_of(change)?;
+                let twin = self.twin_of(change).filter(|_| !failed.contains(&change.hash()))?;
                 (change.hash() < twin).then(|| (change.clone(), twin))
             }) else {
                 break;
             };
             if !self.oust(&winner, loser, outcome, schema) {
-                break;
+                failed.insert(winner.hash());
             }
         }
         for rejected in outcome.rejected.iter_mut().filter(|rejected| !rejected.waits) {
-            if self.twin_of(&rejected.change).is_some() {
-                rejected.reason = "another change with its actor and number won".into();
+            match self.twin_of(&rejected.change) {
+                // Its turn comes when the document receives more.
+                Some(twin) if rejected.change.hash() < twin => {
+                    rejected.waits = true;
+                    rejected.reason = "another change with its actor and number cannot give way yet".into();
+                }
+                Some(_) => rejected.reason = "another change with its actor and number won".into(),
+                None => {}
             }
         }
     }
@@ -83,12 +99,11 @@ impl Document {
         let more = self.merge_ready(waited, schema);
         outcome.applied.extend(more.applied);
         outcome.rejected.extend(more.rejected);
-        let mut all = Ousted { changes: ousted, devices, left };
-        if let Some(earlier) = outcome.ousted.take() {
-            all.changes.extend(earlier.changes);
-            all.devices.extend(earlier.devices);
-        }
-        outcome.ousted = Some(all);
+        let ousted = Ousted { changes: ousted, devices, left };
+        outcome.ousted = Some(match outcome.ousted.take() {
+            Some(earlier) => ousted.join(earlier),
+            None => ousted,
+        });
         true
     }
 

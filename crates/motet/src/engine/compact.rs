@@ -33,13 +33,15 @@ impl Core {
         tx.unmark_compactable(row.id)?;
         let is_set_aside = tx.has_set_aside(document)? || !tx.knows_what_is_set_aside()?;
         if row.purged
+            || self.erased.contains(&(remote, row.id))
             || !self.leaves(&row.collection)
             || (is_set_aside && !is_planted(Bug::SupersedesSetAside))
         {
             return Ok(None);
         }
-        let position =
-            tx.remotes()?.into_iter().find(|known| known.id == remote).and_then(|row| row.position);
+        // Whose log is being read anew may have lost what it once had.
+        let known = tx.remotes()?.into_iter().find(|known| known.id == remote && !known.reseed);
+        let position = known.and_then(|row| row.position);
         let read_to = match is_planted(Bug::SupersedesUnread) {
             true => u64::MAX,
             false => position.map_or(0, |position| position.seq),

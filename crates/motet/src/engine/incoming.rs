@@ -24,8 +24,8 @@ use crate::store::{DocumentRow, Readers, Tx};
 pub(crate) struct Incoming {
     pub(super) groups: Vec<Group>,
     pub(super) bad: Vec<BadEntry>,
-    /// Documents that the remote was told to forget.
-    pub(super) erased: Vec<DocumentId>,
+    /// Documents that the remote was told to forget; and whether entries of them followed.
+    pub(super) erased: Vec<(DocumentId, bool)>,
 }
 
 /// What arrived for one document.
@@ -90,6 +90,8 @@ pub(super) struct BadEntry {
     pub(super) hash: [u8; 32],
     pub(super) bytes: Vec<u8>,
     pub(super) reason: String,
+    /// The remote lets other entries go because of it.
+    pub(super) supersedes: bool,
 }
 
 struct Opened {
@@ -129,10 +131,13 @@ pub(crate) fn prepare(
 ) -> Incoming {
     let mut incoming = Incoming::default();
     let (erasures, entries): (Vec<_>, Vec<_>) =
-        entries.into_iter().partition(|entry| entry.kind == Kind::Erased);
-    for entry in erasures {
+        entries.into_iter().enumerate().partition(|(_, entry)| entry.kind == Kind::Erased);
+    let last: HashMap<DocumentId, usize> = entries.iter().map(|(n, entry)| (entry.document, *n)).collect();
+    let entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
+    for (n, entry) in erasures {
+        let is_followed = last.get(&entry.document).is_some_and(|last| *last > n);
         match entry.check(SpaceId::DEFAULT) {
-            Ok(()) => incoming.erased.push(entry.document),
+            Ok(()) => incoming.erased.push((entry.document, is_followed)),
             Err(error) => incoming.bad.push(BadEntry::new(entry, error.to_string())),
         }
     }
@@ -325,7 +330,8 @@ impl Whole {
 
 impl BadEntry {
     fn new(entry: Entry, reason: String) -> Self {
-        Self { document: entry.document, hash: entry.id.0, bytes: entry.payload, reason }
+        let supersedes = matches!(&entry.kind, Kind::Snapshot { supersedes, .. } if !supersedes.is_empty());
+        Self { document: entry.document, hash: entry.id.0, bytes: entry.payload, reason, supersedes }
     }
 }
 

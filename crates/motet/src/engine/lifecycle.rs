@@ -9,7 +9,7 @@ use crate::doc::Change;
 use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::status::Version;
-use crate::store::{self, Op, Tx};
+use crate::store::{self, Tx};
 
 impl Core {
     /// Brings a deleted document back as it was.
@@ -75,11 +75,8 @@ impl Core {
             loaded.row.purged = is_deleted;
         } else if applied.iter().any(crate::doc::is_purge) {
             loaded.row.purged = is_deleted;
-            if !is_deleted && loaded.row.id != 0 {
-                let now = self.shared.now_ms();
-                let added = tx.add_pending(remote, loaded.row.id, Op::Create, 0, now)?;
-                tx.widen_pending(remote, loaded.row.id)?;
-                self.count_pending(remote, i64::from(added));
+            if !is_deleted && loaded.row.id != 0 && self.leaves(&loaded.row.collection) {
+                self.owe_whole(tx, remote, loaded.row.id, self.shared.now_ms())?;
             }
         }
         Ok(true)

@@ -167,12 +167,14 @@ impl Core {
         let saved = saved.filter(|(heads, body)| {
             body.len() <= proto::ENTRY_PAYLOAD_BYTES / 2 && heads.len() <= proto::SNAPSHOT_HEADS
         });
+        // Of a whole document nothing may be missing, wherever it came from.
+        let bytes: usize = changes.iter().map(|(_, bytes)| bytes.len()).sum();
+        let in_pieces = primary || (whole && bytes > proto::ENTRY_PAYLOAD_BYTES / 2);
         let mut rest = None;
         let mut pieces = Vec::new();
         let (kind, body, last) = match saved {
             Some((heads, body)) => (Kind::Snapshot { heads, supersedes: Vec::new() }, body, last),
-            None if primary => {
-                // The changes under the snapshot stand in no rows of their own.
+            None if in_pieces => {
                 pieces = self.pieces(tx, row.document)?;
                 (Kind::Changes, pieces.remove(0), last)
             }

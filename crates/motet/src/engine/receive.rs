@@ -26,6 +26,8 @@ pub(crate) struct Received {
     pub(crate) owed: u64,
     /// Documents were kept that are not merged yet.
     pub(crate) unmerged: bool,
+    /// It was read in its turn and for the first time.
+    is_news: bool,
 }
 
 impl Received {
@@ -80,17 +82,27 @@ impl Core {
     ) -> store::Result<Received> {
         self.catch_up_all(tx)?;
         let now = self.shared.now_ms();
-        let mut received = Received::default();
+        // What is read out of turn, or anew, has been judged when it came.
+        let is_news = position.is_some() && !self.reseeding.contains_key(&remote);
+        let mut received = Received { is_news, ..Received::default() };
         if is_planted(Bug::BadEntryFailsBatch) && !incoming.bad.is_empty() {
             return Err(StorageError::Damaged("an entry cannot be read".into()));
         }
         self.set_bad_aside(tx, remote, &incoming.bad, &mut received, now)?;
+        let unreadable = incoming.bad.iter().filter(|bad| bad.supersedes && is_news);
+        for document in unreadable.map(|bad| bad.document).collect::<Vec<_>>() {
+            received.owed += self.owe_if_known(tx, remote, document, now)?;
+        }
+        // Out of turn nobody can tell what came after an erasure.
+        let erasures = incoming.erased.into_iter().filter(|_| position.is_some());
+        let (followed, last): (Vec<_>, Vec<_>) = erasures.partition(|(_, is_followed)| *is_followed);
+        received.owed += self.note_erased(tx, remote, followed.into_iter().map(|(key, _)| key), now)?;
         let devices: BTreeMap<_, _> = incoming.groups.iter().flat_map(|group| &group.devices).collect();
         devices.into_iter().try_for_each(|(device, name)| tx.put_device(*device, name))?;
         for group in incoming.groups {
             self.receive_group(tx, remote, group, &mut received, now)?;
         }
-        received.owed += self.note_erased(tx, remote, &incoming.erased, now)?;
+        received.owed += self.note_erased(tx, remote, last.into_iter().map(|(key, _)| key), now)?;
         for receipt in receipts {
             self.settle(tx, remote, receipt, now)?;
         }
@@ -111,7 +123,7 @@ impl Core {
         received: &mut Received,
         now: i64,
     ) -> store::Result<()> {
-        for BadEntry { document, hash, bytes, reason } in bad {
+        for BadEntry { document, hash, bytes, reason, .. } in bad {
             received.quarantined += 1;
             tracing::warn!(%document, reason, "an entry was set aside");
             tx.quarantine(
@@ -131,6 +143,9 @@ impl Core {
         now: i64,
     ) -> store::Result<()> {
         let existing = tx.document_by_key(group.key)?;
+        if let Some(row) = &existing {
+            received.owed += self.note_sent_again(tx, remote, row, &group.hashes, now)?;
+        }
         let mut parts = std::mem::take(&mut group.parts);
         let ahead = match (group.ahead.take(), &existing) {
             (Some(Ahead::Shown(whole)), None) if !tx.has_set_aside(group.key)? => {
@@ -208,12 +223,13 @@ impl Core {
                     Ok(more) => {
                         let lacks = |more: Vec<Change>| !more.is_empty();
                         left_out |= snapshot.supersedes
+                            && received.is_news
                             && snapshot.document.lacking(&loaded.document).is_ok_and(lacks);
                         changes.extend(more);
                     }
                     Err(reason) => {
                         let (hash, bytes) = (snapshot.entry.0, snapshot.bytes);
-                        let bad = BadEntry { document: group.key, hash, bytes, reason };
+                        let bad = BadEntry { document: group.key, hash, bytes, reason, supersedes: false };
                         self.set_bad_aside(tx, remote, &[bad], received, now)?;
                     }
                 },
@@ -232,11 +248,18 @@ impl Core {
             let merged = loaded.document.merge(changes, &schema);
             outcome.applied.extend(merged.applied);
             outcome.rejected.extend(merged.rejected);
-            outcome.ousted = merged.ousted.or(outcome.ousted);
+            outcome.ousted = match (outcome.ousted.take(), merged.ousted) {
+                (Some(earlier), Some(later)) => Some(later.join(earlier)),
+                (earlier, later) => later.or(earlier),
+            };
         }
         let rewrite = match outcome.ousted.take() {
             Some(ousted) => {
                 outcome.applied.retain(|change| loaded.document.has_change(&change.hash()));
+                if snapshot.take().is_some() {
+                    // It holds what has lost: what is left of it is written down change by change.
+                    outcome.applied = loaded.document.changes().map_err(StorageError::Damaged)?;
+                }
                 self.store_anew(tx, remote, &mut loaded, &ousted, &outcome.applied)?;
                 received.owed += 1;
                 let rewrite = self.to_rewrite(&loaded, &ousted);

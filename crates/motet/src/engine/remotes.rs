@@ -7,7 +7,8 @@ use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DocumentId, Position};
 
 use super::Core;
-use crate::store::{self, Op, Tx};
+use crate::store::{self, DocumentRow, Op, Tx};
+use crate::time::millis;
 
 impl Core {
     /// Stops sending a collection, or sends again what remotes lack of it: every document of it is queued, and what they hold already
@@ -65,12 +66,12 @@ impl Core {
         &mut self,
         tx: Tx<'_>,
         remote: i64,
-        documents: &[DocumentId],
+        documents: impl Iterator<Item = DocumentId>,
         now: i64,
     ) -> store::Result<u64> {
         let mut owed = 0;
         for key in documents {
-            let Some(row) = tx.document_by_key(*key)? else { continue };
+            let Some(row) = tx.document_by_key(key)? else { continue };
             if tx.is_pending(remote, row.id)? && self.leaves(&row.collection) {
                 // Parts of it are on their way, which are of no use alone.
                 self.owe_whole(tx, remote, row.id, now)?;
@@ -80,6 +81,45 @@ impl Core {
             }
         }
         Ok(owed)
+    }
+
+    /// Something of a document has come from a remote. If that had forgotten it, it knows the document again, and is owed what it lacks
+    /// of what this device has. Returns whether it is, as a number.
+    pub(super) fn note_sent_again(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        row: &DocumentRow,
+        arrived: &[[u8; 32]],
+        now: i64,
+    ) -> store::Result<u64> {
+        if self.erased.is_empty() || !self.erased.contains(&(remote, row.id)) || !self.leaves(&row.collection)
+        {
+            return Ok(0);
+        }
+        if row.heads.iter().all(|head| arrived.contains(head)) {
+            self.unmark_erased(tx, remote, row.id)?;
+            return Ok(0);
+        }
+        self.owe_whole(tx, remote, row.id, now)?;
+        Ok(1)
+    }
+
+    /// A remote may lose what it holds of a document: it is owed the whole, if this device has it. Returns whether it is, as a number.
+    pub(super) fn owe_if_known(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        document: DocumentId,
+        now: i64,
+    ) -> store::Result<u64> {
+        match tx.document_by_key(document)? {
+            Some(row) if !row.purged && self.leaves(&row.collection) => {
+                self.owe_whole(tx, remote, row.id, now)?;
+                Ok(1)
+            }
+            _ => Ok(0),
+        }
     }
 
     /// Every remote but the one that the changes came from is owed a document's changes from `first_change` on.
@@ -189,7 +229,7 @@ impl Core {
             // Everything is read now anyway, or was lately. A clock that went back tells nothing.
             (Some(_), None) => tx.set_compared_at(remote, now).map(|()| false),
             (Some(_), Some(last)) if last > now => tx.set_compared_at(remote, now).map(|()| false),
-            (Some(every), Some(last)) => Ok(now - last >= every.as_millis() as i64),
+            (Some(every), Some(last)) => Ok(now - last >= millis(every)),
         }
     }
 
@@ -198,6 +238,13 @@ impl Core {
     pub(crate) fn reset_position(&mut self, tx: Tx<'_>, remote: i64) -> store::Result<()> {
         tx.set_position(remote, None)?;
         tx.set_reseed(remote, !is_planted(Bug::ReseedIsNotRemembered))?;
+        // What another log was told to forget, and still stands in this one, is read again.
+        for (of, document) in self.erased.clone().into_iter().filter(|(of, _)| *of == remote) {
+            let row = tx.document_by_id(document)?;
+            if self.leaves(&row.collection) {
+                self.unmark_erased(tx, of, document)?;
+            }
+        }
         self.reseeding.insert(remote, HashMap::new());
         Ok(())
     }

@@ -231,7 +231,7 @@ impl Core {
         let mut bad: Vec<BadEntry> = Vec::new();
         let set_aside = |bytes: Vec<u8>, reason: &str| {
             let hash = *blake3::hash(&bytes).as_bytes();
-            BadEntry { document: row.key, hash, bytes, reason: reason.to_owned() }
+            BadEntry { document: row.key, hash, bytes, reason: reason.to_owned(), supersedes: false }
         };
         bad.extend(stored.snapshot.map(|bytes| set_aside(bytes, reason)));
         let mut changes = Vec::new();

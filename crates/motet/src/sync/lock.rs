@@ -20,6 +20,11 @@ impl SyncLock {
         Self { path: path.into(), held: None, is_useless: false }
     }
 
+    /// Others may have it.
+    pub(super) fn let_go(&mut self) {
+        self.held = None;
+    }
+
     /// Takes the lock if nobody has it; true if it is held then.
     pub(super) fn hold(&mut self) -> bool {
         if self.held.is_some() || self.is_useless {
@@ -49,8 +54,9 @@ mod tests {
         let (mut first, mut second) = (SyncLock::new(&path), SyncLock::new(&path));
         assert!(first.hold() && first.hold());
         assert!(!second.hold());
-        drop(first);
+        first.let_go();
         assert!(second.hold());
+        assert!(!first.hold());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::limits;
 use crate::status::Link;
 use crate::sync::connection::{ConnectError, Connection, connect};
 use crate::sync::{SyncMode, TokenRequest};
+use crate::time::millis;
 
 impl Driver {
     /// The error comes with whether somebody was there: if not, trying again at once is of no use.
@@ -60,10 +61,19 @@ impl Driver {
     pub(super) fn mode(&mut self) -> SyncMode {
         let (policy, conditions) = *self.policy.borrow();
         match policy.under(conditions) {
-            SyncMode::Manual => SyncMode::Manual,
+            SyncMode::Manual => {
+                self.lock.let_go();
+                SyncMode::Manual
+            }
             _ if !self.lock.hold() => SyncMode::Manual,
             mode => mode,
         }
+    }
+
+    /// It would sync by itself, if another process did not.
+    fn would_sync(&self) -> bool {
+        let (policy, conditions) = *self.policy.borrow();
+        policy.under(conditions) != SyncMode::Manual
     }
 
     pub(super) fn compares_after(&self) -> Option<Duration> {
@@ -81,12 +91,12 @@ impl Driver {
                     Some(last) if last.elapsed() < pause => Some(pause - last.elapsed()),
                     _ => return true,
                 },
-                SyncMode::Manual if !self.lock.hold() => Some(limits::SYNC_LOCK_POLL),
+                SyncMode::Manual if self.would_sync() => Some(limits::SYNC_LOCK_POLL),
                 SyncMode::Manual => None,
             };
             self.local.shared.board.set_link(Link::None);
             tokio::select! {
-                () = until(due.map(|due| tokio::time::Instant::now() + due)) => {}
+                () = until(due.and_then(|due| tokio::time::Instant::now().checked_add(due))) => {}
                 command = self.commands.recv() => match command {
                     Some(command) => drop(self.take_command(command)),
                     None => return false,
@@ -100,7 +110,7 @@ impl Driver {
     pub(super) fn look_for_comparison(&self, running: &Running) -> Result<(), Ended> {
         let Some(every) = self.compares_after().filter(|_| running.session.is_idle()) else { return Ok(()) };
         let last = self.local.readers.read(|tx| tx.compared_at(self.remote)).map_err(SyncError::Storage)?;
-        let is_due = last.is_some_and(|at| self.local.shared.now_ms() - at >= every.as_millis() as i64);
+        let is_due = last.is_some_and(|at| self.local.shared.now_ms() - at >= millis(every));
         if is_due { Err(Ended::Done) } else { Ok(()) }
     }
 }
