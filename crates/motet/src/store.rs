@@ -25,7 +25,7 @@ pub(crate) use documents::{DocumentRow, NewConflict, StoredConflict, change_id};
 pub use error::StorageError;
 pub(crate) use feed::ChangedRow;
 pub(crate) use outbox::{Op, OutboxRow};
-pub(crate) use quarantine::{QuarantineRow, QuarantinedRow};
+pub(crate) use quarantine::{QuarantineRow, QuarantinedRow, SetAside};
 pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow};
 pub(crate) use remotes::{RemoteRow, RoundRow};
 pub(crate) use writer::{Durability, Engine, Ticket, Writer};

@@ -1,6 +1,8 @@
 //! What a remote sends, on the writing connection: it is merged and written down together with the receipts and, last, the
 //! position. [`incoming`](super::incoming) has opened and checked it before.
 
+mod target;
+
 use std::collections::BTreeMap;
 
 use motet_proto::planted::{Bug, is_planted};
@@ -8,12 +10,13 @@ use motet_proto::session::StoredReceipt;
 use motet_proto::{DocumentId, Position};
 use serde::{Deserialize, Serialize};
 
-use super::incoming::{Ahead, BadEntry, Group, Incoming, Part};
-use super::{Commit, Core, Loaded, new_document};
-use crate::doc::{Change, ChangeHash, MergeOutcome, Rejected, split_changes};
+use super::incoming::{Ahead, BadEntry, Group, Incoming};
+use super::{Commit, Core};
+use crate::doc::{Change, ChangeHash, Rejected};
 use crate::events::ChangeKind;
 use crate::status::LastError;
 use crate::store::{self, QuarantineRow, StorageError, Tx};
+use target::Target;
 
 /// What a batch did, for the summary of a round.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,109 +168,17 @@ impl Core {
             (None, _) => None,
         };
         let was_live = existing.as_ref().is_some_and(|row| !row.deleted);
-        let mut snapshot = None;
-        let mut outcome = MergeOutcome::default();
-        let mut loaded = match (existing, ahead) {
-            (existing, Some(ahead)) if ahead.onto == existing && self.is_declared(&ahead.loaded) => {
-                // It is still as it was loaded; what may be held of it is the same without the merge.
-                drop(self.take_held(group.key));
-                (snapshot, outcome) = (ahead.snapshot, ahead.outcome);
-                ahead.loaded
-            }
-            (None, None) => {
-                let schema = self.schema_of(&group.collection);
-                new_document(group.key, &group.collection, &group.name, schema)
-            }
-            (Some(row), None) => match self.take(tx, row) {
-                Err(StorageError::Damaged(reason)) => {
-                    // The others go on; these are tried again when the document is whole.
-                    let rejected = changes_of(parts, &reason);
-                    received.quarantined += self.set_aside(tx, remote, group.key, &rejected, now)?;
-                    return Ok(());
-                }
-                taken => taken?,
-            },
-            (existing, Some(ahead)) => {
-                // The document has changed since it was merged ahead, and with it what changes may have waited for.
-                let waited = ahead.outcome.rejected.into_iter().map(|rejected| rejected.change);
-                let ousted = ahead.outcome.ousted.into_iter().flat_map(|ousted| ousted.changes);
-                let changes = ahead.outcome.applied.into_iter().chain(waited).chain(ousted).collect();
-                if let Some(snapshot) = ahead.snapshot {
-                    parts.push(Part::Snapshot(snapshot));
-                }
-                parts.push(Part::Changes(changes));
-                match existing {
-                    Some(row) => self.take(tx, row)?,
-                    None => {
-                        let schema = self.schema_of(&group.collection);
-                        new_document(group.key, &group.collection, &group.name, schema)
-                    }
-                }
-            }
+        let Some(mut target) =
+            self.take_target(tx, remote, &group, (existing, ahead), parts, received, now)?
+        else {
+            return Ok(());
         };
         // Of the document as it is stored, whatever has been merged ahead.
-        let before: Vec<_> = loaded.row.heads.iter().copied().map(ChangeHash).collect();
+        let before: Vec<_> = target.loaded.row.heads.iter().copied().map(ChangeHash).collect();
         let set_aside = tx.set_aside_of(group.key)?;
-        // What waits was parsed before it was set aside.
-        let waiting = set_aside
-            .iter()
-            .filter(|_| !is_planted(Bug::WaitingIsForgotten))
-            .filter_map(|item| item.waiting.as_ref());
-        let mut changes: Vec<_> =
-            waiting.flat_map(|bytes| split_changes(bytes).unwrap_or_default()).collect();
-        let mut left_out = false;
-        for part in parts {
-            match part {
-                Part::Changes(more) => changes.extend(more),
-                Part::Snapshot(snapshot) => match loaded.document.lacking(&snapshot.document) {
-                    Ok(more) => {
-                        let lacks = |more: Vec<Change>| !more.is_empty();
-                        left_out |= snapshot.supersedes
-                            && received.is_news
-                            && snapshot.document.lacking(&loaded.document).is_ok_and(lacks);
-                        changes.extend(more);
-                    }
-                    Err(reason) => {
-                        let (hash, bytes) = (snapshot.entry.0, snapshot.bytes);
-                        let bad = BadEntry { document: group.key, hash, bytes, reason, supersedes: false };
-                        self.set_bad_aside(tx, remote, &[bad], received, now)?;
-                    }
-                },
-            }
-        }
-        if left_out && loaded.row.id != 0 && self.leaves(&loaded.row.collection) {
-            // The entries that it had those changes from may be about to leave.
-            self.owe_whole(tx, remote, loaded.row.id, now)?;
-            received.owed += 1;
-        }
-        if !changes.is_empty() {
-            // What was merged ahead may have waited for what comes only now.
-            let waited = outcome.rejected.extract_if(.., |rejected| rejected.waits);
-            changes.extend(waited.map(|rejected| rejected.change));
-            let schema = loaded.schema.clone();
-            let merged = loaded.document.merge(changes, &schema);
-            outcome.applied.extend(merged.applied);
-            outcome.rejected.extend(merged.rejected);
-            outcome.ousted = match (outcome.ousted.take(), merged.ousted) {
-                (Some(earlier), Some(later)) => Some(later.join(earlier)),
-                (earlier, later) => later.or(earlier),
-            };
-        }
-        let rewrite = match outcome.ousted.take() {
-            Some(ousted) => {
-                outcome.applied.retain(|change| loaded.document.has_change(&change.hash()));
-                if snapshot.take().is_some() {
-                    // It holds what has lost: what is left of it is written down change by change.
-                    outcome.applied = loaded.document.changes().map_err(StorageError::Damaged)?;
-                }
-                self.store_anew(tx, remote, &mut loaded, &ousted, &outcome.applied)?;
-                received.owed += 1;
-                let rewrite = self.to_rewrite(&loaded, &ousted);
-                outcome.rejected.extend(ousted.into_rejected());
-                rewrite
-            }
-            None => None,
-        };
+        self.merge_parts(tx, remote, &mut target, &set_aside, received, now)?;
+        let rewrite = self.settle_ousted(tx, remote, &mut target, received)?;
+        let Target { mut loaded, snapshot, mut outcome, .. } = target;
         outcome.rejected.retain(|rejected| !loaded.document.has_change(&rejected.change.hash()));
         for item in set_aside {
             if loaded.document.has_hash(&item.hash) || group.entries.contains(&item.hash) {
@@ -353,11 +264,6 @@ impl Core {
         Ok(())
     }
 
-    /// What it was loaded under is what is declared now.
-    fn is_declared(&self, loaded: &Loaded) -> bool {
-        loaded.schema == self.schema_of(&loaded.row.collection)
-    }
-
     /// Takes out what two devices inserted alike in the same place, once. True if there was something.
     fn fold_alike(
         &mut self,
@@ -434,13 +340,4 @@ impl Core {
         }
         Ok(())
     }
-}
-
-/// The changes of a group whose document cannot be loaded.
-fn changes_of(parts: Vec<Part>, reason: &str) -> Vec<Rejected> {
-    let changes = parts.into_iter().flat_map(|part| match part {
-        Part::Changes(changes) => changes,
-        Part::Snapshot(snapshot) => snapshot.document.changes().unwrap_or_default(),
-    });
-    changes.map(|change| Rejected { change, reason: reason.to_owned(), waits: true }).collect()
 }

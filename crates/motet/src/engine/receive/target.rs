@@ -1,0 +1,173 @@
+//! The document that received changes go into: taken, merged, and rid of what has lost.
+
+use motet_proto::planted::{Bug, is_planted};
+
+use super::super::incoming::{BadEntry, Group, Merged, Part, Snapshot};
+use super::super::twins::Rewrite;
+use super::super::{Core, Loaded, new_document};
+use super::Received;
+use crate::doc::{Change, MergeOutcome, Rejected, split_changes};
+use crate::store::{self, DocumentRow, SetAside, StorageError, Tx};
+
+/// A document and what is merged into it.
+pub(super) struct Target {
+    pub(super) loaded: Box<Loaded>,
+    parts: Vec<Part>,
+    /// The snapshot that a new document came as.
+    pub(super) snapshot: Option<Snapshot>,
+    pub(super) outcome: MergeOutcome,
+}
+
+impl Core {
+    /// Takes the document that a group is about, with what is to be merged into it; `None` if it cannot be loaded and what came is set
+    /// aside.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn take_target(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        group: &Group,
+        (existing, ahead): (Option<DocumentRow>, Option<Box<Merged>>),
+        mut parts: Vec<Part>,
+        received: &mut Received,
+        now: i64,
+    ) -> store::Result<Option<Target>> {
+        let mut snapshot = None;
+        let mut outcome = MergeOutcome::default();
+        let loaded = match (existing, ahead) {
+            (existing, Some(ahead)) if ahead.onto == existing && self.is_declared(&ahead.loaded) => {
+                // It is still as it was loaded; what may be held of it is the same without the merge.
+                drop(self.take_held(group.key));
+                (snapshot, outcome) = (ahead.snapshot, ahead.outcome);
+                ahead.loaded
+            }
+            (None, None) => {
+                let schema = self.schema_of(&group.collection);
+                new_document(group.key, &group.collection, &group.name, schema)
+            }
+            (Some(row), None) => match self.take(tx, row) {
+                Err(StorageError::Damaged(reason)) => {
+                    // The others go on; these are tried again when the document is whole.
+                    let rejected = changes_of(parts, &reason);
+                    received.quarantined += self.set_aside(tx, remote, group.key, &rejected, now)?;
+                    return Ok(None);
+                }
+                taken => taken?,
+            },
+            (existing, Some(ahead)) => {
+                // The document has changed since it was merged ahead, and with it what changes may have waited for.
+                let waited = ahead.outcome.rejected.into_iter().map(|rejected| rejected.change);
+                let ousted = ahead.outcome.ousted.into_iter().flat_map(|ousted| ousted.changes);
+                let changes = ahead.outcome.applied.into_iter().chain(waited).chain(ousted).collect();
+                if let Some(snapshot) = ahead.snapshot {
+                    parts.push(Part::Snapshot(snapshot));
+                }
+                parts.push(Part::Changes(changes));
+                match existing {
+                    Some(row) => self.take(tx, row)?,
+                    None => {
+                        let schema = self.schema_of(&group.collection);
+                        new_document(group.key, &group.collection, &group.name, schema)
+                    }
+                }
+            }
+        };
+        Ok(Some(Target { loaded, parts, snapshot, outcome }))
+    }
+
+    /// Merges what has come, and what waited for it.
+    pub(super) fn merge_parts(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        target: &mut Target,
+        set_aside: &[SetAside],
+        received: &mut Received,
+        now: i64,
+    ) -> store::Result<()> {
+        let Target { loaded, parts, outcome, .. } = target;
+        // What waits was parsed before it was set aside.
+        let waiting = set_aside
+            .iter()
+            .filter(|_| !is_planted(Bug::WaitingIsForgotten))
+            .filter_map(|item| item.waiting.as_ref());
+        let mut changes: Vec<_> =
+            waiting.flat_map(|bytes| split_changes(bytes).unwrap_or_default()).collect();
+        let mut left_out = false;
+        for part in std::mem::take(parts) {
+            match part {
+                Part::Changes(more) => changes.extend(more),
+                Part::Snapshot(snapshot) => match loaded.document.lacking(&snapshot.document) {
+                    Ok(more) => {
+                        let lacks = |more: Vec<Change>| !more.is_empty();
+                        left_out |= snapshot.supersedes
+                            && received.is_news
+                            && snapshot.document.lacking(&loaded.document).is_ok_and(lacks);
+                        changes.extend(more);
+                    }
+                    Err(reason) => {
+                        let (hash, bytes) = (snapshot.entry.0, snapshot.bytes);
+                        let bad =
+                            BadEntry { document: loaded.row.key, hash, bytes, reason, supersedes: false };
+                        self.set_bad_aside(tx, remote, &[bad], received, now)?;
+                    }
+                },
+            }
+        }
+        if left_out && loaded.row.id != 0 && self.leaves(&loaded.row.collection) {
+            // The entries that it had those changes from may be about to leave.
+            self.owe_whole(tx, remote, loaded.row.id, now)?;
+            received.owed += 1;
+        }
+        if !changes.is_empty() {
+            // What was merged ahead may have waited for what comes only now.
+            let waited = outcome.rejected.extract_if(.., |rejected| rejected.waits);
+            changes.extend(waited.map(|rejected| rejected.change));
+            let schema = loaded.schema.clone();
+            let merged = loaded.document.merge(changes, &schema);
+            outcome.applied.extend(merged.applied);
+            outcome.rejected.extend(merged.rejected);
+            outcome.ousted = match (outcome.ousted.take(), merged.ousted) {
+                (Some(earlier), Some(later)) => Some(later.join(earlier)),
+                (earlier, later) => later.or(earlier),
+            };
+        }
+        Ok(())
+    }
+
+    /// What lost to a twin leaves the document and its rows. Returns what this device has to write anew.
+    pub(super) fn settle_ousted(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        target: &mut Target,
+        received: &mut Received,
+    ) -> store::Result<Option<Rewrite>> {
+        let Target { loaded, snapshot, outcome, .. } = target;
+        let Some(ousted) = outcome.ousted.take() else { return Ok(None) };
+        outcome.applied.retain(|change| loaded.document.has_change(&change.hash()));
+        if snapshot.take().is_some() {
+            // It holds what has lost: what is left of it is written down change by change.
+            outcome.applied = loaded.document.changes().map_err(StorageError::Damaged)?;
+        }
+        self.store_anew(tx, remote, loaded, &ousted, &outcome.applied)?;
+        received.owed += 1;
+        let rewrite = self.to_rewrite(loaded, &ousted);
+        outcome.rejected.extend(ousted.into_rejected());
+        Ok(rewrite)
+    }
+
+    /// What it was loaded under is what is declared now.
+    fn is_declared(&self, loaded: &Loaded) -> bool {
+        loaded.schema == self.schema_of(&loaded.row.collection)
+    }
+}
+
+/// The changes of a group whose document cannot be loaded.
+fn changes_of(parts: Vec<Part>, reason: &str) -> Vec<Rejected> {
+    let changes = parts.into_iter().flat_map(|part| match part {
+        Part::Changes(changes) => changes,
+        Part::Snapshot(snapshot) => snapshot.document.changes().unwrap_or_default(),
+    });
+    changes.map(|change| Rejected { change, reason: reason.to_owned(), waits: true }).collect()
+}
