@@ -115,6 +115,8 @@ fn a_device_that_never_stops_telling_floods_nobody() {
             let pull = Pull { id: 1, after: None, live: true };
             for message in [Message::Hello(hello), Message::Pull(pull)] {
                 socket.send(WsMessage::Binary(frame::encode(&message).into())).await.unwrap();
+                // The welcome, and the first page: places are told after that.
+                assert!(matches!(socket.next().await, Some(Ok(WsMessage::Binary(_)))));
             }
             socket
         };

@@ -417,6 +417,32 @@ fn a_comparison_finds_and_repairs_what_either_side_has_lost() {
     assert_eq!(contents(&b), whole);
 }
 
+/// What others build on and this device has lost is asked for when the next change comes.
+#[test]
+fn what_a_change_depends_on_and_is_not_here_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    a.documents("pieces").put("song", &json!({ "title": "t", "lyrics": "Ka pō\n" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    drop(a);
+    let conn = rusqlite::Connection::open(dir.path().join("a.db")).unwrap();
+    conn.pragma_update(None, "foreign_keys", false).unwrap();
+    conn.execute_batch(
+        "DELETE FROM projection; DELETE FROM change; DELETE FROM snapshot; DELETE FROM unindexed; DELETE FROM document;",
+    )
+    .unwrap();
+    drop(conn);
+    let a = device(dir.path(), "a");
+    assert_eq!(sync(&a, &relay.url()).received, 0, "the position tells nothing of it");
+    b.documents("pieces").set("song", &json!({ "by": "b" })).unwrap();
+    sync(&b, &relay.url());
+    a.connect(Relay::new(&relay.url())).unwrap();
+    wait_until("all of it is here", Duration::from_secs(10), || contents(&a) == contents(&b));
+    wait_until("nothing waits", Duration::from_secs(10), || a.quarantined(10).unwrap().is_empty());
+}
+
 #[test]
 fn a_relay_restored_from_a_backup_takes_nothing_back() {
     let dir = tempfile::tempdir().unwrap();

@@ -145,7 +145,7 @@ fn who_wrote_the_twin_that_lost_writes_its_values_anew() {
     let song = c.documents("pieces").get("song").unwrap().unwrap();
     assert_eq!(song["lyrics"], "one\nwritten by a\ntwo\n");
     assert_eq!((&song["sung"], &song["other"]), (&json!(2), &json!("a stranger")));
-    assert!(a.quarantined(10).unwrap().iter().all(|item| item.reason.contains("actor and number")));
+    assert!(a.quarantined(10).unwrap().iter().any(|item| item.reason.contains("actor and number")));
     edits_go_on(&[&a, &b, &c], &relay.url());
 }
 

@@ -86,6 +86,9 @@ pub const COMPARE_EVERY: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// A connection that stays open looks this often whether a comparison is due.
 pub const COMPARE_LOOKS_EVERY: Duration = Duration::from_secs(3_600);
 
+/// Documents that a session asks for because changes of them wait for others. Further ones wait for the next session.
+pub const ASKED_DOCUMENTS: usize = 1_000;
+
 /// How long a statement waits for another process that holds the database.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -5,7 +5,7 @@
 
 pub mod hostile;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ pub struct Session {
     compacting: HashMap<u64, DocumentId>,
     syncing: HashMap<u64, String>,
     next_token: u64,
+    asked: HashSet<DocumentId>,
     documents: Vec<String>,
     done: Vec<u64>,
     ended: Option<String>,
@@ -88,6 +89,7 @@ impl Session {
             compacting: HashMap::new(),
             syncing: HashMap::new(),
             next_token: 1,
+            asked: HashSet::new(),
             documents: Vec::new(),
             done: Vec::new(),
             ended: None,
@@ -272,6 +274,12 @@ impl Session {
             core.receive(tx, remote, incoming, &receipts, position)
         })?;
         self.unmerged |= received.unmerged;
+        for document in &received.waiting {
+            if self.asked.insert(*document) {
+                let token = self.take_token();
+                self.session.sync_document(token, *document, Vec::new(), now);
+            }
+        }
         self.session.handle_applied(received.wrote(), now);
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::store::{self, QuarantineRow, StorageError, Tx};
 use target::Target;
 
 /// What a batch did, for the summary of a round.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Received {
     pub(crate) collections: BTreeMap<String, CollectionCounts>,
     pub(crate) quarantined: u64,
@@ -29,6 +29,8 @@ pub(crate) struct Received {
     pub(crate) owed: u64,
     /// Documents were kept that are not merged yet.
     pub(crate) unmerged: bool,
+    /// Documents of which changes wait for others that have not arrived.
+    pub(crate) waiting: Vec<DocumentId>,
     /// It was read in its turn and for the first time.
     is_news: bool,
 }
@@ -197,6 +199,9 @@ impl Core {
             return Ok(());
         }
         received.quarantined += self.set_aside(tx, remote, group.key, &outcome.rejected, now)?;
+        if outcome.rejected.iter().any(|rejected| rejected.waits) {
+            received.waiting.push(group.key);
+        }
         let is_new = loaded.row.id == 0;
         let heads = loaded.document.heads();
         if is_new && heads.is_empty() {

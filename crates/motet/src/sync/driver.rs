@@ -5,7 +5,7 @@ mod effects;
 mod rounds;
 mod turns;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use motet_proto::presence::Presence;
 use motet_proto::session::{ClientSession, OutboxBatch};
-use motet_proto::{Position, SpaceId, limits as proto};
+use motet_proto::{DocumentId, Position, SpaceId, limits as proto};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use documents::{DocumentRequest, DocumentTask};
@@ -92,6 +92,8 @@ struct Running {
     was_idle: bool,
     /// When there is time to compact.
     compact_at: Option<tokio::time::Instant>,
+    /// Documents that were asked for because something of them was missing.
+    asked: HashSet<DocumentId>,
 }
 
 /// How a session ended.
@@ -282,6 +284,7 @@ impl Driver {
             progress: (position.map_or(0, |position| position.seq), 0),
             was_idle: false,
             compact_at: None,
+            asked: HashSet::new(),
         };
         if let Err(ended) = self.begin_documents(&mut running).await {
             return ended;

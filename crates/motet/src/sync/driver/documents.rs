@@ -111,6 +111,18 @@ impl Driver {
         }
     }
 
+    /// Changes wait for others, which may lie before the position: the relay is asked for the whole document, once in a session.
+    pub(super) fn ask_for_missing(&mut self, running: &mut Running, documents: &[DocumentId]) {
+        for document in documents {
+            if running.asked.len() >= limits::ASKED_DOCUMENTS || !running.asked.insert(*document) {
+                continue;
+            }
+            let request = DocumentRequest { document: *document, task: DocumentTask::Sync, reply: None };
+            let token = self.take_document(request);
+            running.session.sync_document(token, *document, Vec::new(), self.started.elapsed());
+        }
+    }
+
     /// Nothing has happened for a while: documents whose entries have become many are made one snapshot each.
     pub(super) async fn look_for_compaction(&mut self, running: &mut Running) -> Result<(), Ended> {
         running.compact_at = None;

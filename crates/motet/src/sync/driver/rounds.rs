@@ -75,6 +75,7 @@ impl Driver {
     pub(super) fn take_applied(&mut self, running: &mut Running, applied: Applied) {
         let wrote = applied.received.wrote();
         running.unmerged |= applied.received.unmerged;
+        self.ask_for_missing(running, &applied.received.waiting);
         self.count_applied(running, applied);
         running.session.handle_applied(wrote, self.started.elapsed());
     }
