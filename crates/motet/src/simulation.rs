@@ -47,12 +47,10 @@ pub struct Session {
     unmerged: bool,
     almost_done: Vec<u64>,
     outgoing: VecDeque<Message>,
-    /// Documents that are to be compacted, and those that are synced out of turn, by their tokens.
+    /// Documents that are to be compacted, by their tokens.
     compacting: HashMap<u64, DocumentId>,
-    syncing: HashMap<u64, String>,
     next_token: u64,
     asked: HashSet<DocumentId>,
-    documents: Vec<String>,
     done: Vec<u64>,
     ended: Option<String>,
 }
@@ -87,10 +85,8 @@ impl Session {
             almost_done: Vec::new(),
             outgoing: VecDeque::new(),
             compacting: HashMap::new(),
-            syncing: HashMap::new(),
             next_token: 1,
             asked: HashSet::new(),
-            documents: Vec::new(),
             done: Vec::new(),
             ended: None,
         };
@@ -116,7 +112,6 @@ impl Session {
         let (remote, token) = (self.remote, self.take_token());
         let batch =
             self.local.writer.run(Durability::Normal, move |tx, core| core.batch_of(tx, remote, document));
-        self.syncing.insert(token, id.to_owned());
         self.session.sync_document(token, document, batch?, now);
         self.carry_out(now)
     }
@@ -131,11 +126,6 @@ impl Session {
         self.compacting.insert(token, document);
         self.session.list_document(token, document, now);
         self.carry_out(now)
-    }
-
-    /// A document that is synced out of turn.
-    pub fn poll_document(&mut self) -> Option<String> {
-        self.documents.pop()
     }
 
     fn take_token(&mut self) -> u64 {
@@ -316,8 +306,7 @@ impl Session {
                         self.session.push_aside(token, snapshot, now);
                     }
                 }
-                ClientEffect::DocumentDone { token } => self.documents.extend(self.syncing.remove(&token)),
-                ClientEffect::Presence(_) => {}
+                ClientEffect::DocumentDone { .. } | ClientEffect::Presence(_) => {}
                 ClientEffect::RoundDone { round } => self.almost_done.push(round),
                 ClientEffect::End(reason) => self.ended = Some(reason.to_string()),
             }

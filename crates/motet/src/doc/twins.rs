@@ -109,9 +109,9 @@ impl Document {
 
     /// The change of this document that has the actor and number of another one, if it is not the same.
     fn twin_of(&self, change: &Change) -> Option<ChangeHash> {
-        let is_twin = |held: &Change| {
-            held.actor_id() == change.actor_id() && held.seq() == change.seq() && held.hash() != change.hash()
-        };
-        self.changes().ok()?.iter().find(|held| is_twin(held)).map(Change::hash)
+        let held = self.am.get_changes_meta(&[]);
+        let mut of_its_number =
+            held.iter().filter(|held| *held.actor == *change.actor_id() && held.seq == change.seq());
+        of_its_number.find(|held| held.hash != change.hash()).map(|held| held.hash)
     }
 }

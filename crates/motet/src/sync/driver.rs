@@ -90,7 +90,8 @@ struct Running {
     /// Entries of the log that are read, and that there are.
     progress: (u64, u64),
     was_idle: bool,
-    /// When there is time to compact.
+    /// How long nothing must happen before it compacts, and when that is so.
+    compact_after: Duration,
     compact_at: Option<tokio::time::Instant>,
     /// Documents that were asked for because something of them was missing.
     asked: HashSet<DocumentId>,
@@ -283,6 +284,7 @@ impl Driver {
             pushed_at: VecDeque::new(),
             progress: (position.map_or(0, |position| position.seq), 0),
             was_idle: false,
+            compact_after: lengthened(limits::COMPACT_IDLE, 1.0),
             compact_at: None,
             asked: HashSet::new(),
         };

@@ -316,17 +316,15 @@ fn erase(conn: &Connection, log: i64, erasure: &Entry, seq: u64) -> Result<(), S
 /// Removes what was superseded before `before`, at most [`limits::SWEPT_ENTRIES`].
 fn sweep(conn: &Connection, before: i64) -> Result<usize, StoreError> {
     let sql = "SELECT at, entry FROM superseded WHERE at < ? ORDER BY at, entry LIMIT ?";
-    let due = |sql| -> Result<Vec<(i64, i64)>, StoreError> {
-        let mut statement = conn.prepare_cached(sql)?;
-        let rows = statement
-            .query_map([before, limits::SWEPT_ENTRIES as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    };
-    if due(sql)?.is_empty() {
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows =
+        statement.query_map([before, limits::SWEPT_ENTRIES as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let due: Vec<(i64, i64)> = rows.collect::<Result<_, _>>()?;
+    if due.is_empty() {
         return Ok(0);
     }
+    // Nobody else writes: it is the same inside.
     transact(conn, || {
-        let due = due(sql)?;
         for (at, entry) in &due {
             remove(conn, *entry)?;
             conn.prepare_cached("DELETE FROM superseded WHERE at = ? AND entry = ?")?.execute([at, entry])?;

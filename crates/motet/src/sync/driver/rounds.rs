@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::{Applied, Command, Driver, Running, Taken, lengthened};
+use super::{Applied, Command, Driver, Running, Taken};
 use crate::engine::Received;
 use crate::error::SyncError;
 use crate::limits;
@@ -36,7 +36,7 @@ impl Driver {
             return;
         }
         running.was_idle = true;
-        let quiet = lengthened(limits::COMPACT_IDLE, 1.0);
+        let quiet = running.compact_after;
         running.compact_at = running.connection.live.then(|| tokio::time::Instant::now() + quiet);
         let now = self.local.shared.now_ms();
         board.set_synced(now);
