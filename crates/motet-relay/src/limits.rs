@@ -12,6 +12,13 @@ pub const GROUP_BYTES: usize = 4 << 20;
 /// Bytes of payload that may wait for the writer. A push beyond it is answered "busy", and its device comes back.
 pub const QUEUED_BYTES: usize = 64 << 20;
 
+/// A push of at most this many bytes may be written on the thread of its session: a few keystrokes.
+pub const WRITTEN_AT_ONCE_BYTES: usize = 16 << 10;
+
+/// As long as transactions take at most this long, small pushes that come alone are written on the thread of their session. Handing
+/// them over and back takes 0.1 ms; and a session may keep the others of its thread waiting for so long.
+pub const WRITTEN_AT_ONCE: Duration = Duration::from_millis(1);
+
 /// Reader connections kept open.
 pub const IDLE_READERS: usize = 4;
 

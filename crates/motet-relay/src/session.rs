@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::hub::News;
 use crate::limits;
 use crate::server::Relay;
-use crate::store::{LogId, LogStore, StoreError};
+use crate::store::{Appended, LogId, LogStore, StoreError};
 
 /// What the store has done for a session.
 enum Done {
@@ -40,6 +40,8 @@ struct Running {
     /// What is to be sent, encoded.
     frames: Vec<Vec<u8>>,
     closing: bool,
+    /// Others were told something: they wait for it, while what this device gets is only a receipt.
+    others_first: bool,
     /// Since when places are counted, and how many there were.
     places: (Instant, u32),
 }
@@ -100,6 +102,7 @@ impl Running {
             under_way: FuturesUnordered::new(),
             frames: Vec::new(),
             closing: false,
+            others_first: false,
             places: (Instant::now(), 0),
         }
     }
@@ -108,6 +111,9 @@ impl Running {
         let mut stopping = self.relay.stopping.clone();
         loop {
             self.carry_out();
+            if std::mem::take(&mut self.others_first) {
+                tokio::task::yield_now().await;
+            }
             for frame in self.frames.drain(..) {
                 if !matches!(timeout(limits::SEND_TIMEOUT, outgoing.send(frame)).await, Ok(Ok(()))) {
                     return;
@@ -184,7 +190,7 @@ impl Running {
                 }
                 RelayEffect::Append { push, entries } => {
                     let Some(log) = self.log.clone() else { continue };
-                    self.under_way.push(self.append(log, push, entries));
+                    self.append(log, push, entries);
                 }
                 RelayEffect::Read { after } => {
                     let Some(log) = self.log.clone() else { continue };
@@ -223,19 +229,25 @@ impl Running {
         *count <= limits::PLACES
     }
 
-    /// Appends and tells the other sessions, in a task of its own: what is durable is announced even if the
-    /// connection that brought it is gone by then.
-    fn append(&self, log: LogId, push: u32, entries: Vec<Entry>) -> BoxFuture<'static, Done> {
+    /// Appends and tells the other sessions. What cannot be done at once is done in a task of its own: what is durable is announced
+    /// even if the connection that brought it is gone by then.
+    fn append(&mut self, log: LogId, push: u32, entries: Vec<Entry>) {
         let (relay, id) = (self.relay.clone(), self.id);
-        let append = relay.store.append(log.clone(), entries);
-        let task = tokio::spawn(async move {
-            let appended = append.await?;
+        let mut append = relay.store.append(log.clone(), entries);
+        let tell = move |appended: Result<Appended, StoreError>| {
+            let appended = appended?;
             let outcome = appended.outcome.clone();
             relay.hub.publish(&log, id, appended);
             Ok(outcome)
-        });
+        };
+        if let Some(appended) = (&mut append).now_or_never() {
+            self.others_first = true;
+            return self.take_done(Done::Appended(push, tell(appended)));
+        }
+        let task = tokio::spawn(async move { tell(append.await) });
         let failed = |e: tokio::task::JoinError| Err(StoreError::Failed(e.to_string()));
-        task.map(move |outcome| Done::Appended(push, outcome.unwrap_or_else(failed))).boxed()
+        let done = task.map(move |outcome| Done::Appended(push, outcome.unwrap_or_else(failed)));
+        self.under_way.push(done.boxed());
     }
 
     fn take_frame(&mut self, bytes: &[u8]) {

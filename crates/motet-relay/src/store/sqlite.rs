@@ -1,5 +1,6 @@
-//! Logs in one SQLite file: one writer thread with group commit, a few readers. WAL, `synchronous=FULL`.
+//! Logs in one SQLite file: one connection that writes, with group commit, and a few readers. WAL, `synchronous=FULL`.
 
+mod logs;
 mod reader;
 mod writer;
 
@@ -14,6 +15,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::{Appended, LogId, LogStore, StoreError};
 use crate::limits;
+use logs::Logs;
 use reader::Readers;
 use writer::Writer;
 
@@ -51,7 +53,7 @@ impl SqliteStore {
         configure(&conn)?;
         migrate(&mut conn)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
-        Ok(Self { writer: Writer::spawn(conn)?, readers: Readers::new(path.to_owned()) })
+        Ok(Self { writer: Writer::spawn(Logs::new(conn))?, readers: Readers::new(path.to_owned()) })
     }
 }
 

@@ -1,0 +1,267 @@
+//! What is done to logs, each call one transaction: appending, and letting go of what is superseded.
+
+use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use motet_proto::Kind;
+use motet_proto::entry::EntryError;
+use motet_proto::message::{Outcome, Rejection};
+use motet_proto::planted::{Bug, is_planted};
+use motet_proto::position::TAG_LEN;
+use motet_proto::session::AppendOutcome;
+use motet_proto::{DocumentId, Entry, EntryId, Position};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{id_head, row_base};
+use crate::limits;
+use crate::store::{Appended, LogId, StoreError};
+
+/// The connection that writes.
+pub(super) struct Logs {
+    conn: Connection,
+    /// Where logs end that were written to lately.
+    ends: HashMap<LogId, Log>,
+}
+
+/// A log's row and where it ends.
+#[derive(Clone, Copy)]
+struct Log {
+    row: i64,
+    head: Position,
+}
+
+impl Logs {
+    pub(super) fn new(conn: Connection) -> Self {
+        Self { conn, ends: HashMap::new() }
+    }
+
+    /// Appends to several logs. If it fails, nothing of it remains.
+    pub(super) fn append(&mut self, work: Vec<(LogId, Vec<Entry>)>) -> Result<Vec<Appended>, StoreError> {
+        let Self { conn, ends } = self;
+        if !conn.is_autocommit() && !is_planted(Bug::AckBeforeCommit) {
+            // A panic left a transaction open.
+            conn.execute_batch("ROLLBACK")?;
+            ends.clear();
+        }
+        let append_all =
+            || work.into_iter().map(|(log, entries)| append(conn, log, entries, ends)).collect();
+        let appended = transact(conn, append_all);
+        if let Err(error) = &appended {
+            tracing::error!(code = error.code(), %error, "appending failed");
+            // Ends in memory may be ahead of the file now.
+            if !is_planted(Bug::HeadsKeptAfterFailure) {
+                ends.clear();
+            }
+        }
+        appended
+    }
+
+    /// Removes what was superseded before `before`, at most [`limits::SWEPT_ENTRIES`].
+    pub(super) fn sweep(&mut self, before: i64) -> Result<usize, StoreError> {
+        let swept = sweep(&self.conn, before);
+        if let Err(error) = &swept {
+            tracing::error!(code = error.code(), %error, "sweeping failed");
+        }
+        swept
+    }
+}
+
+/// One transaction: all of it or nothing.
+fn transact<T>(conn: &Connection, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    if is_planted(Bug::AckBeforeCommit) && !conn.is_autocommit() {
+        conn.prepare_cached("COMMIT")?.execute([])?;
+    }
+    conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let outcome = work().and_then(|done| match is_planted(Bug::AckBeforeCommit) {
+        true => Ok(done),
+        false => Ok(conn.prepare_cached("COMMIT")?.execute([]).map(|_| done)?),
+    });
+    if outcome.is_err() && !conn.is_autocommit() {
+        // The error that led here is what the sessions are told.
+        _ = conn.execute_batch("ROLLBACK");
+    }
+    outcome
+}
+
+fn append(
+    conn: &Connection,
+    id: LogId,
+    entries: Vec<Entry>,
+    ends: &mut HashMap<LogId, Log>,
+) -> Result<Appended, StoreError> {
+    let mut log = match ends.get(&id) {
+        Some(log) => *log,
+        None => find_or_create(conn, &id)?,
+    };
+    let before = log.head;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let mut outcomes = Vec::with_capacity(entries.len());
+    let mut fresh = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if let Err(error) = entry.check(id.space) {
+            let why = match error {
+                EntryError::WrongId => Rejection::WrongId,
+                EntryError::TooLarge { .. } | EntryError::HeaderTooLarge => Rejection::TooLarge,
+            };
+            outcomes.push(Outcome::Rejected(why, error.to_string()));
+            continue;
+        }
+        let seq = log.head.seq + 1;
+        if let Some(known) = claim(conn, log.row, &entry, seq)? {
+            outcomes.push(Outcome::Stored(known));
+            continue;
+        }
+        log.head = log.head.next(entry.id);
+        let sql = "INSERT INTO entry (id, entry, tag, document, device, kind, suite, payload, received_at)
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        conn.prepare_cached(sql)?.execute(params![
+            row_base(log.row) + seq as i64,
+            entry.id.as_bytes(),
+            log.head.tag,
+            entry.document.as_bytes(),
+            entry.device.as_bytes(),
+            entry.kind.to_bytes(),
+            entry.suite,
+            entry.payload,
+            now
+        ])?;
+        match &entry.kind {
+            Kind::Snapshot { supersedes, .. } => {
+                let itself = is_planted(Bug::SweepTakesSnapshot) && !supersedes.is_empty();
+                let snapshot = itself.then_some(&entry.id);
+                for id in supersedes.iter().chain(snapshot) {
+                    supersede(conn, log.row, &entry, id, seq, now)?;
+                }
+            }
+            Kind::Erased => erase(conn, log.row, &entry, seq)?,
+            Kind::Changes | Kind::Other(_) => {}
+        }
+        outcomes.push(Outcome::Stored(seq));
+        fresh.push(entry);
+    }
+    let appended = (!fresh.is_empty()).then_some((before.seq + 1, log.head));
+    if appended.is_some() {
+        let sql = "UPDATE space SET head = ?, tag = ? WHERE id = ?";
+        conn.prepare_cached(sql)?.execute(params![log.head.seq as i64, log.head.tag, log.row])?;
+    }
+    if ends.len() >= limits::REMEMBERED_LOGS {
+        ends.clear();
+    }
+    ends.insert(id, log);
+    Ok(Appended { outcome: AppendOutcome { outcomes, appended }, fresh })
+}
+
+/// Takes `seq` for an entry, unless the log holds the entry already; then its sequence number.
+fn claim(conn: &Connection, log: i64, entry: &Entry, seq: u64) -> Result<Option<u64>, StoreError> {
+    let known = find_entry(conn, log, entry.document, &entry.id)?;
+    if known.is_some() && !is_planted(Bug::NoDuplicatesDropped) {
+        return Ok(known);
+    }
+    let sql = "INSERT INTO entry_of (space, document, head, seq) VALUES (?, ?, ?, ?)";
+    let place = params![log, entry.document.as_bytes(), id_head(&entry.id), seq as i64];
+    conn.prepare_cached(sql)?.execute(place)?;
+    Ok(None)
+}
+
+/// Sequence number of an entry, if the log holds it.
+fn find_entry(
+    conn: &Connection,
+    log: i64,
+    document: DocumentId,
+    id: &EntryId,
+) -> Result<Option<u64>, StoreError> {
+    let sql = "SELECT seq FROM entry_of WHERE space = ? AND document = ? AND head = ?";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut found = statement.query(params![log, document.as_bytes(), id_head(id)])?;
+    while let Some(row) = found.next()? {
+        let seq: i64 = row.get(0)?;
+        let sql = "SELECT entry = ? FROM entry WHERE id = ?";
+        let is_it = params![id.as_bytes(), row_base(log) + seq];
+        if conn.prepare_cached(sql)?.query_row(is_it, |row| row.get(0))? {
+            return Ok(Some(seq as u64));
+        }
+    }
+    Ok(None)
+}
+
+/// Notes that the changes of the entry `id` are in the snapshot that was stored as number `seq`.
+fn supersede(
+    conn: &Connection,
+    log: i64,
+    snapshot: &Entry,
+    id: &EntryId,
+    seq: u64,
+    now: i64,
+) -> Result<(), StoreError> {
+    // An entry that has left already, or comes later, is not there to be superseded.
+    let found = find_entry(conn, log, snapshot.document, id)?;
+    let Some(old) = found.filter(|old| *old < seq || is_planted(Bug::SweepTakesSnapshot)) else {
+        return Ok(());
+    };
+    let sql = "UPDATE entry_of SET superseded = 1
+               WHERE space = ? AND document = ? AND head = ? AND seq = ? AND superseded = 0";
+    let place = params![log, snapshot.document.as_bytes(), id_head(id), old as i64];
+    if conn.prepare_cached(sql)?.execute(place)? > 0 {
+        let sql = "INSERT INTO superseded (at, entry) VALUES (?, ?)";
+        conn.prepare_cached(sql)?.execute([now, row_base(log) + old as i64])?;
+    }
+    Ok(())
+}
+
+/// Everything that the log holds of a document before `seq` leaves.
+fn erase(conn: &Connection, log: i64, erasure: &Entry, seq: u64) -> Result<(), StoreError> {
+    let sql = "SELECT seq FROM entry_of WHERE space = ? AND document = ? AND seq < ?";
+    let mut statement = conn.prepare_cached(sql)?;
+    let document = params![log, erasure.document.as_bytes(), seq as i64];
+    let found: Vec<i64> =
+        statement.query_map(document, |row| row.get(0))?.collect::<Result<_, rusqlite::Error>>()?;
+    found.into_iter().try_for_each(|old| remove(conn, row_base(log) + old))
+}
+
+/// Removes what was superseded before `before`, at most [`limits::SWEPT_ENTRIES`].
+fn sweep(conn: &Connection, before: i64) -> Result<usize, StoreError> {
+    let sql = "SELECT at, entry FROM superseded WHERE at < ? ORDER BY at, entry LIMIT ?";
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows =
+        statement.query_map([before, limits::SWEPT_ENTRIES as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let due: Vec<(i64, i64)> = rows.collect::<Result<_, _>>()?;
+    if due.is_empty() {
+        return Ok(0);
+    }
+    // Nobody else writes: it is the same inside.
+    transact(conn, || {
+        for (at, entry) in &due {
+            remove(conn, *entry)?;
+            conn.prepare_cached("DELETE FROM superseded WHERE at = ? AND entry = ?")?.execute([at, entry])?;
+        }
+        Ok(due.len())
+    })
+}
+
+/// Takes an entry out of the log. Id and tag stay: whoever has read up to it goes on from there.
+fn remove(conn: &Connection, row: i64) -> Result<(), StoreError> {
+    let sql = "DELETE FROM entry_of WHERE (space, document, head, seq) =
+                 (SELECT id >> 40, document, substr(entry, 1, 8), id & 0xffffffffff FROM entry WHERE id = ?)";
+    conn.prepare_cached(sql)?.execute([row])?;
+    let sql =
+        "UPDATE entry SET document = x'', device = x'', kind = x'', suite = 0, payload = x'' WHERE id = ?";
+    conn.prepare_cached(sql)?.execute([row])?;
+    Ok(())
+}
+
+fn find_or_create(conn: &Connection, id: &LogId) -> Result<Log, StoreError> {
+    let sql = "SELECT id, head, tag FROM space WHERE account = ? AND uuid = ?";
+    let found = conn
+        .prepare_cached(sql)?
+        .query_row(params![id.account, id.space.as_bytes()], |row| {
+            Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, [u8; TAG_LEN]>(2)?))
+        })
+        .optional()?;
+    if let Some((row, seq, tag)) = found {
+        return Ok(Log { row, head: Position { seq: seq as u64, tag } });
+    }
+    let head = Position::start(id.space);
+    let sql = "INSERT INTO space (account, uuid, tag) VALUES (?, ?, ?)";
+    conn.prepare_cached(sql)?.execute(params![id.account, id.space.as_bytes(), head.tag])?;
+    Ok(Log { row: conn.last_insert_rowid(), head })
+}
