@@ -55,10 +55,8 @@ pub(crate) fn run(folder: &Path) {
     conn.pragma_update(None, "journal_mode", "WAL").unwrap();
     conn.pragma_update(None, "synchronous", "FULL").unwrap();
     conn.execute_batch(
-        "CREATE TABLE space (id INTEGER PRIMARY KEY, head INTEGER);
-         CREATE TABLE entry (id INTEGER PRIMARY KEY, entry BLOB);
-         CREATE TABLE entry_of (hash BLOB PRIMARY KEY) WITHOUT ROWID;
-         INSERT INTO space VALUES (1, 0);",
+        "CREATE TABLE entry (id INTEGER PRIMARY KEY, entry BLOB);
+         CREATE TABLE entry_of (hash BLOB PRIMARY KEY) WITHOUT ROWID;",
     )
     .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -76,7 +74,6 @@ pub(crate) fn run(folder: &Path) {
             ("BEGIN IMMEDIATE", params![]),
             ("INSERT INTO entry_of VALUES (?)", params![&hash.as_bytes()[..27]]),
             ("INSERT INTO entry VALUES (?, ?)", params![n, &[0_u8; PAGE][..]]),
-            ("UPDATE space SET head = ?", params![n]),
             ("COMMIT", params![]),
         ] {
             conn.prepare_cached(sql).unwrap().execute(values).unwrap();

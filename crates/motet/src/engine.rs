@@ -17,6 +17,7 @@ mod journal;
 mod lifecycle;
 mod loaded;
 mod local;
+mod next_batch;
 mod outgoing;
 mod parallel;
 mod presence;
@@ -24,6 +25,7 @@ mod projection;
 mod receive;
 mod remotes;
 mod search;
+mod transacting;
 mod twins;
 mod unmerged;
 
@@ -52,6 +54,8 @@ pub(crate) use incoming::{Incoming, load_ahead, prepare};
 pub(crate) use loaded::Loaded;
 use loaded::{load, load_behind, new_document};
 pub(crate) use local::{Patch, diff};
+use next_batch::Frozen;
+pub(crate) use next_batch::NextBatch;
 pub(crate) use presence::CursorAt;
 pub use receive::CollectionCounts;
 pub(crate) use receive::Received;
@@ -64,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) events: broadcast::Sender<Event>,
     /// Rung after a commit that added to the outbox.
     pub(crate) outbox: Notify,
+    /// What the sync task sends next, if it waits for that.
+    pub(crate) next_batch: NextBatch,
     pub(crate) board: StatusBoard,
     /// Who is where.
     pub(crate) presence: PresenceBoard,
@@ -121,8 +127,13 @@ pub(crate) struct Core {
     events: Vec<Event>,
     write_pending: i64,
     pending: i64,
-    /// What the status is set to once the write is committed, if the remote was changed.
-    board_after: Option<(Vec<RemoteRow>, i64)>,
+    /// The running write, the transaction changed remotes or what they are owed as a whole: that is counted anew.
+    write_recounts: bool,
+    recounts: bool,
+    /// What the status is set to once the transaction is committed.
+    recounted: Option<(Vec<RemoteRow>, i64)>,
+    /// What can be sent once the transaction is committed.
+    frozen: Option<Frozen>,
     /// Conflicts for the log, once the transaction is committed.
     noticed: Vec<String>,
     /// The running write changed schema or remotes.
@@ -168,7 +179,10 @@ impl Core {
             message: None,
             remotes: Vec::new(),
             active: None,
-            board_after: None,
+            write_recounts: false,
+            recounts: false,
+            recounted: None,
+            frozen: None,
             noticed: Vec::new(),
             cache: LruCache::new(capacity),
             behind: None,
@@ -208,7 +222,7 @@ impl Core {
             if after.is_local() && !before.is_local() {
                 // What has not left yet does not leave any more.
                 tx.drop_pending_of(name)?;
-                self.board_after = Some((tx.remotes()?, tx.count_pending()? as i64));
+                self.write_recounts = true;
             }
             if !after.shows_as(&before) {
                 tx.mark_collection_behind(name)?;
@@ -387,101 +401,6 @@ impl Core {
             self.put_back(loaded);
         }
         Ok(fresh)
-    }
-}
-
-impl store::Engine for Core {
-    fn begin(&mut self, tx: Tx<'_>, foreign: bool) -> store::Result<()> {
-        // Another process counts by the same clock, so that the latest transaction has the largest number.
-        self.transaction = self.transaction.max(self.shared.now_ms().unsigned_abs() * 1_000);
-        if foreign {
-            // Another process may have written: what is loaded may be stale, the settings too.
-            self.cache.clear();
-            self.forget_marks();
-            self.settings_stale = true;
-        }
-        if self.settings_stale {
-            self.reload_settings(tx)?;
-        }
-        self.note_foreign(tx, foreign)
-    }
-
-    fn before_commit(&mut self, tx: Tx<'_>) -> store::Result<()> {
-        self.note_own(tx)
-    }
-
-    fn end_write(&mut self, ok: bool) {
-        self.transaction += 1;
-        if ok {
-            self.in_transaction.extend(self.in_write.drain());
-            self.events.append(&mut self.write_events);
-            self.pending += self.write_pending;
-        } else {
-            self.in_write.clear();
-            self.forget_marks();
-            self.write_events.clear();
-            self.board_after = None;
-            self.settings_stale |= self.settings_changed;
-        }
-        self.message = None;
-        self.write_pending = 0;
-    }
-
-    fn end(&mut self, committed: bool) {
-        let settings_changed = std::mem::take(&mut self.settings_changed);
-        let pending = std::mem::take(&mut self.pending);
-        let events = std::mem::take(&mut self.events);
-        let board_after = self.board_after.take();
-        self.told.end(committed);
-        if !committed {
-            self.noticed.clear();
-            self.settings_stale |= settings_changed;
-            if is_planted(Bug::FailedWriteStaysLoaded) {
-                for (key, loaded) in self.in_transaction.drain() {
-                    self.cache.put(key, loaded);
-                }
-            }
-            self.in_transaction.clear();
-            self.forget_marks();
-            // A failure in the middle of a write has not ended it.
-            self.in_write.clear();
-            self.write_events.clear();
-            self.write_pending = 0;
-            return;
-        }
-        if settings_changed {
-            self.publish_schema();
-        }
-        for (key, loaded) in self.in_transaction.drain() {
-            self.cache.put(key, loaded);
-        }
-        if let Some((remotes, pending)) = board_after {
-            self.shared.board.reload(&remotes, pending);
-        } else if pending != 0 {
-            self.shared.board.add_pending(pending);
-        }
-        if events.iter().any(|event| !event.remote) || pending > 0 {
-            self.shared.outbox.notify_one();
-        }
-        self.log_noticed();
-        for event in events {
-            // No listener is no error.
-            _ = self.shared.events.send(event);
-        }
-    }
-
-    fn is_behind(&self) -> bool {
-        self.behind.as_ref().is_none_or(|behind| !behind.is_empty()) || self.unindexed != Some(false)
-    }
-
-    fn catch_up(&mut self, tx: Tx<'_>) -> store::Result<()> {
-        self.catch_up_all(tx)?;
-        if let Err(error) = self.index_batch(tx) {
-            // Searching tells of it; what else has caught up stays.
-            tracing::error!(%error, "words cannot be indexed");
-            self.unindexed = Some(false);
-        }
-        Ok(())
     }
 }
 

@@ -224,6 +224,10 @@ impl Session {
 
     fn load(&mut self, now: Duration) -> Result<(), StorageError> {
         let (remote, after) = (self.remote, self.loading.take().unwrap_or_default());
+        if let Some(batch) = self.local.shared.next_batch.take(remote, after) {
+            self.session.handle_outbox(batch, now);
+            return Ok(());
+        }
         let load = self
             .local
             .writer
@@ -314,6 +318,7 @@ impl Session {
         if !self.unmerged {
             self.done.append(&mut self.almost_done);
         }
+        self.local.shared.next_batch.expect(remote, self.session.waits_after());
         Ok(())
     }
 }

@@ -175,6 +175,11 @@ impl ClientSession {
             && self.documents.is_empty()
     }
 
+    /// The outbox row after which the next load begins, while nothing but a new row is waited for.
+    pub fn waits_after(&self) -> Option<i64> {
+        (self.is_idle() && self.confirmed).then_some(self.last_row)
+    }
+
     /// Asks for a full round; answered by [`ClientEffect::RoundDone`] unless the session ends first.
     pub fn request_round(&mut self, round: u64, now: Duration) {
         self.rounds.push(Round {

@@ -9,9 +9,9 @@ use std::path::Path;
 use futures_util::future::BoxFuture;
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::session::{DocumentPage, ReadOutcome};
-use motet_proto::{DocumentId, Entry, EntryId, Position};
+use motet_proto::{DocumentId, Entry, EntryId, Position, SpaceId};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::{Appended, LogId, LogStore, StoreError};
 use crate::limits;
@@ -19,7 +19,11 @@ use logs::Logs;
 use reader::Readers;
 use writer::Writer;
 
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/001.sql"), include_str!("migrations/002.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/001.sql"),
+    include_str!("migrations/002.sql"),
+    include_str!("migrations/003.sql"),
+];
 
 /// Marks a file as the relay's (`application_id`).
 const APPLICATION_ID: i64 = 0x4d6f_7472;
@@ -133,6 +137,19 @@ fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
 /// What tells the entries of a document apart, as far as it is kept in the index.
 fn id_head(id: &EntryId) -> &[u8] {
     &id.0[..8]
+}
+
+/// Where the log of a space ends: where its last entry stands. An entry's id and tag never leave.
+fn end(conn: &Connection, row: i64, space: SpaceId) -> Result<Position, StoreError> {
+    let sql = "SELECT id, tag FROM entry WHERE id > ? AND id <= ? ORDER BY id DESC LIMIT 1";
+    let base = row_base(row);
+    let last = conn
+        .prepare_cached(sql)?
+        .query_row([base, row_base(row + 1)], |last| {
+            Ok(Position { seq: (last.get::<_, i64>(0)? - base) as u64, tag: last.get(1)? })
+        })
+        .optional()?;
+    Ok(last.unwrap_or_else(|| Position::start(space)))
 }
 
 /// First row id of a space's log, minus one.

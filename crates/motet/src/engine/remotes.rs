@@ -40,7 +40,7 @@ impl Core {
             self.excluded.insert(collection.to_owned());
             tx.drop_pending_of(collection)?;
         }
-        self.board_after = Some((tx.remotes()?, tx.count_pending()? as i64));
+        self.write_recounts = true;
         Ok(())
     }
 
@@ -56,7 +56,7 @@ impl Core {
             }
         }
         self.settings_changed = true;
-        self.board_after = Some((tx.remotes()?, tx.count_pending()? as i64));
+        self.write_recounts = true;
         Ok(())
     }
 
@@ -193,7 +193,7 @@ impl Core {
         let remotes = tx.remotes()?;
         self.active = Some(id);
         self.remotes = remotes.iter().map(|remote| remote.id).collect();
-        self.board_after = Some((remotes, tx.count_pending()? as i64));
+        self.write_recounts = true;
         Ok(id)
     }
 

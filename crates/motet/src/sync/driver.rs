@@ -292,6 +292,7 @@ impl Driver {
             return ended;
         }
         let Err(ended) = self.drive(&mut running).await;
+        self.local.shared.next_batch.expect(self.remote, None);
         self.local.shared.presence.forget();
         self.count_bytes();
         // What is under way in the store goes on; only its answer is no longer waited for.
@@ -318,6 +319,7 @@ impl Driver {
             if !self.is_wanted() && self.mode() != SyncMode::Live {
                 return Err(Ended::Done);
             }
+            self.local.shared.next_batch.expect(self.remote, running.session.waits_after());
             self.show(running).await;
             let now = self.started.elapsed();
             let timeout = running.session.poll_timeout().unwrap_or(now).saturating_sub(now);

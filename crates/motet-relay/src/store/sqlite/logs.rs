@@ -7,12 +7,11 @@ use motet_proto::Kind;
 use motet_proto::entry::EntryError;
 use motet_proto::message::{Outcome, Rejection};
 use motet_proto::planted::{Bug, is_planted};
-use motet_proto::position::TAG_LEN;
 use motet_proto::session::AppendOutcome;
 use motet_proto::{DocumentId, Entry, EntryId, Position};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{id_head, row_base};
+use super::{end, id_head, row_base};
 use crate::limits;
 use crate::store::{Appended, LogId, StoreError};
 
@@ -43,8 +42,7 @@ impl Logs {
             conn.execute_batch("ROLLBACK")?;
             ends.clear();
         }
-        let append_all =
-            || work.into_iter().map(|(log, entries)| append(conn, log, entries, ends)).collect();
+        let append_all = || work.into_iter().map(|(log, entries)| append(conn, log, entries, ends)).collect();
         let appended = transact(conn, append_all);
         if let Err(error) = &appended {
             tracing::error!(code = error.code(), %error, "appending failed");
@@ -140,10 +138,6 @@ fn append(
         fresh.push(entry);
     }
     let appended = (!fresh.is_empty()).then_some((before.seq + 1, log.head));
-    if appended.is_some() {
-        let sql = "UPDATE space SET head = ?, tag = ? WHERE id = ?";
-        conn.prepare_cached(sql)?.execute(params![log.head.seq as i64, log.head.tag, log.row])?;
-    }
     if ends.len() >= limits::REMEMBERED_LOGS {
         ends.clear();
     }
@@ -250,18 +244,12 @@ fn remove(conn: &Connection, row: i64) -> Result<(), StoreError> {
 }
 
 fn find_or_create(conn: &Connection, id: &LogId) -> Result<Log, StoreError> {
-    let sql = "SELECT id, head, tag FROM space WHERE account = ? AND uuid = ?";
-    let found = conn
-        .prepare_cached(sql)?
-        .query_row(params![id.account, id.space.as_bytes()], |row| {
-            Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, [u8; TAG_LEN]>(2)?))
-        })
-        .optional()?;
-    if let Some((row, seq, tag)) = found {
-        return Ok(Log { row, head: Position { seq: seq as u64, tag } });
+    let sql = "SELECT id FROM space WHERE account = ? AND uuid = ?";
+    let place = params![id.account, id.space.as_bytes()];
+    let found = conn.prepare_cached(sql)?.query_row(place, |row| row.get(0)).optional()?;
+    if let Some(row) = found {
+        return Ok(Log { row, head: end(conn, row, id.space)? });
     }
-    let head = Position::start(id.space);
-    let sql = "INSERT INTO space (account, uuid, tag) VALUES (?, ?, ?)";
-    conn.prepare_cached(sql)?.execute(params![id.account, id.space.as_bytes(), head.tag])?;
-    Ok(Log { row: conn.last_insert_rowid(), head })
+    conn.prepare_cached("INSERT INTO space (account, uuid) VALUES (?, ?)")?.execute(place)?;
+    Ok(Log { row: conn.last_insert_rowid(), head: Position::start(id.space) })
 }

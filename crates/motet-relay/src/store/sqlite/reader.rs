@@ -11,9 +11,16 @@ use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, limits a
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::Semaphore;
 
-use super::{SEQ_BITS, configure, row_base};
+use super::{SEQ_BITS, configure, end, row_base};
 use crate::limits;
 use crate::store::{LogId, StoreError};
+
+/// What [`entry`] reads, and the tag.
+macro_rules! entries {
+    () => {
+        "SELECT id, entry, tag, document, device, kind, suite, payload FROM entry "
+    };
+}
 
 /// A small pool of reader connections.
 #[derive(Clone)]
@@ -95,8 +102,7 @@ fn read(conn: &Connection, log: &LogId, after: Option<Position>) -> Result<ReadO
     if after != start && !tag_at(conn, row, after.seq)?.is_some_and(is_its_tag) {
         return Ok(ReadOutcome::Refused);
     }
-    let sql = "SELECT id, entry, tag, document, device, kind, suite, payload FROM entry
-               WHERE id > ? AND id <= ? ORDER BY id LIMIT ?";
+    let sql = concat!(entries!(), "WHERE id > ? AND id <= ? ORDER BY id LIMIT ?");
     let base = row_base(row);
     let mut statement = conn.prepare_cached(sql)?;
     let most = limits::PAGE_ROWS as i64;
@@ -146,7 +152,7 @@ fn read_document(
         let id = row_base(row) + seq;
         page.last = seq as u64;
         if whole {
-            let sql = "SELECT id, entry, tag, document, device, kind, suite, payload FROM entry WHERE id = ?";
+            let sql = concat!(entries!(), "WHERE id = ?");
             let entry = conn.prepare_cached(sql)?.query_row([id], |row| Ok(entry(row)))??;
             bytes += entry.size();
             page.entries.push(entry);
@@ -163,11 +169,10 @@ fn read_document(
 }
 
 fn find(conn: &Connection, log: &LogId) -> Result<Option<(i64, u64)>, StoreError> {
-    let sql = "SELECT id, head FROM space WHERE account = ? AND uuid = ?";
-    let found = conn.prepare_cached(sql)?.query_row(params![log.account, log.space.as_bytes()], |row| {
-        Ok((row.get(0)?, row.get::<_, i64>(1)? as u64))
-    });
-    Ok(found.optional()?)
+    let sql = "SELECT id FROM space WHERE account = ? AND uuid = ?";
+    let place = params![log.account, log.space.as_bytes()];
+    let found = conn.prepare_cached(sql)?.query_row(place, |row| row.get(0)).optional()?;
+    found.map(|row| Ok((row, end(conn, row, log.space)?.seq))).transpose()
 }
 
 fn tag_at(conn: &Connection, row: i64, seq: u64) -> Result<Option<[u8; TAG_LEN]>, StoreError> {

@@ -25,6 +25,11 @@ impl Driver {
         match effect {
             // A closed channel: the reading half tells why.
             ClientEffect::Send(message) => _ = running.connection.outgoing.send(message).await,
+            ClientEffect::LoadOutbox { after_row }
+                if let Some(batch) = self.local.shared.next_batch.take(remote, after_row) =>
+            {
+                running.take_batch(batch, self.started.elapsed());
+            }
             // A few rows are read here and now: handing them over and back would take longer.
             ClientEffect::LoadOutbox { after_row }
                 if self.local.shared.board.current().pending <= limits::SMALL_WORK =>

@@ -1,0 +1,110 @@
+//! A transaction's beginning and end, as the engine sees them.
+
+use motet_proto::planted::{Bug, is_planted};
+
+use super::Core;
+use crate::store::{self, Tx};
+
+impl store::Engine for Core {
+    fn begin(&mut self, tx: Tx<'_>, foreign: bool) -> store::Result<()> {
+        // Another process counts by the same clock, so that the latest transaction has the largest number.
+        self.transaction = self.transaction.max(self.shared.now_ms().unsigned_abs() * 1_000);
+        if foreign {
+            // Another process may have written: what is loaded may be stale, the settings too.
+            self.cache.clear();
+            self.forget_marks();
+            self.settings_stale = true;
+        }
+        if self.settings_stale {
+            self.reload_settings(tx)?;
+        }
+        self.note_foreign(tx, foreign)
+    }
+
+    fn before_commit(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        self.note_own(tx)?;
+        if self.recounts || self.write_recounts {
+            self.recounted = Some((tx.remotes()?, tx.count_pending()? as i64));
+        }
+        self.freeze_awaited(tx)
+    }
+
+    fn end_write(&mut self, ok: bool) {
+        self.transaction += 1;
+        if ok {
+            self.in_transaction.extend(self.in_write.drain());
+            self.events.append(&mut self.write_events);
+            self.pending += self.write_pending;
+            self.recounts |= self.write_recounts;
+        } else {
+            self.in_write.clear();
+            self.forget_marks();
+            self.write_events.clear();
+            self.settings_stale |= self.settings_changed;
+        }
+        self.message = None;
+        self.write_pending = 0;
+        self.write_recounts = false;
+    }
+
+    fn end(&mut self, committed: bool) {
+        let settings_changed = std::mem::take(&mut self.settings_changed);
+        let pending = std::mem::take(&mut self.pending);
+        let events = std::mem::take(&mut self.events);
+        let recounted = self.recounted.take();
+        let frozen = self.frozen.take().filter(|_| committed);
+        self.shared.next_batch.put(frozen);
+        self.recounts = false;
+        self.told.end(committed);
+        if !committed {
+            self.noticed.clear();
+            self.settings_stale |= settings_changed;
+            if is_planted(Bug::FailedWriteStaysLoaded) {
+                for (key, loaded) in self.in_transaction.drain() {
+                    self.cache.put(key, loaded);
+                }
+            }
+            self.in_transaction.clear();
+            self.forget_marks();
+            // A failure in the middle of a write has not ended it.
+            self.in_write.clear();
+            self.write_events.clear();
+            self.write_pending = 0;
+            self.write_recounts = false;
+            return;
+        }
+        if settings_changed {
+            self.publish_schema();
+        }
+        for (key, loaded) in self.in_transaction.drain() {
+            self.cache.put(key, loaded);
+        }
+        if let Some((remotes, pending)) = recounted {
+            self.shared.board.reload(&remotes, pending);
+        } else if pending != 0 {
+            self.shared.board.add_pending(pending);
+        }
+        if events.iter().any(|event| !event.remote) || pending > 0 {
+            self.shared.outbox.notify_one();
+        }
+        self.log_noticed();
+        for event in events {
+            // No listener is no error.
+            _ = self.shared.events.send(event);
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.behind.as_ref().is_none_or(|behind| !behind.is_empty()) || self.unindexed != Some(false)
+    }
+
+    fn catch_up(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        self.catch_up_all(tx)?;
+        if let Err(error) = self.index_batch(tx) {
+            // Searching tells of it; what else has caught up stays.
+            tracing::error!(%error, "words cannot be indexed");
+            self.unindexed = Some(false);
+        }
+        Ok(())
+    }
+}
