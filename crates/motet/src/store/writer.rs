@@ -122,14 +122,26 @@ impl<E: Engine> Writer<E> {
         T: Send + 'static,
         F: From<StorageError> + Send + 'static,
     {
-        let ticket = self.enqueue(durability, write);
-        match &self.thread {
-            Some(_) => self.shared.work.notify_one(),
-            None => {
-                self.shared.run_group(&mut self.shared.worker.lock().unwrap_or_else(PoisonError::into_inner))
-            }
-        }
-        ticket
+        self.hand_over(durability, write, VecDeque::push_back)
+    }
+
+    /// [`submit`](Self::submit), but before all that waits.
+    pub(crate) fn submit_first<T, F>(
+        &self,
+        durability: Durability,
+        write: impl FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send + 'static,
+    ) -> Ticket<T, F>
+    where
+        T: Send + 'static,
+        F: From<StorageError> + Send + 'static,
+    {
+        self.hand_over(durability, write, VecDeque::push_front)
+    }
+
+    /// Nobody writes and nothing waits: a write that is [run](Self::run) now waits for nobody.
+    pub(crate) fn is_free(&self) -> bool {
+        self.shared.lock_queue().jobs.is_empty()
+            && !matches!(self.shared.worker.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// Runs a write and returns when its transaction is committed; on this thread if the connection is free.
@@ -142,7 +154,7 @@ impl<E: Engine> Writer<E> {
         T: Send + 'static,
         F: From<StorageError> + Send + 'static,
     {
-        let ticket = self.enqueue(durability, write);
+        let ticket = self.enqueue(durability, write, VecDeque::push_back);
         let free = match self.shared.worker.try_lock() {
             Ok(mut worker) => {
                 self.shared.run_group(&mut worker);
@@ -167,10 +179,31 @@ impl<E: Engine> Writer<E> {
         self.shared.work.notify_one();
     }
 
+    fn hand_over<T, F>(
+        &self,
+        durability: Durability,
+        write: impl FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send + 'static,
+        place: fn(&mut VecDeque<Box<dyn Job<E>>>, Box<dyn Job<E>>),
+    ) -> Ticket<T, F>
+    where
+        T: Send + 'static,
+        F: From<StorageError> + Send + 'static,
+    {
+        let ticket = self.enqueue(durability, write, place);
+        match &self.thread {
+            Some(_) => self.shared.work.notify_one(),
+            None => {
+                self.shared.run_group(&mut self.shared.worker.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+        }
+        ticket
+    }
+
     fn enqueue<T, F>(
         &self,
         durability: Durability,
         write: impl FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send + 'static,
+        place: fn(&mut VecDeque<Box<dyn Job<E>>>, Box<dyn Job<E>>),
     ) -> Ticket<T, F>
     where
         T: Send + 'static,
@@ -190,7 +223,7 @@ impl<E: Engine> Writer<E> {
             queue = self.shared.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.waiting -= 1;
         }
-        queue.jobs.push_back(Box::new(job));
+        place(&mut queue.jobs, Box::new(job));
         Ticket { reply }
     }
 }

@@ -30,9 +30,9 @@ impl Driver {
             {
                 running.take_batch(batch, self.started.elapsed());
             }
-            // A few rows are read here and now: handing them over and back would take longer.
+            // A few rows are read here and now, unless somebody writes: handing them over and back would take longer.
             ClientEffect::LoadOutbox { after_row }
-                if self.local.shared.board.current().pending <= limits::SMALL_WORK =>
+                if self.local.shared.board.current().pending <= limits::SMALL_WORK && writer.is_free() =>
             {
                 let bytes = running.batch_bytes;
                 let batch = writer
@@ -41,7 +41,8 @@ impl Driver {
             }
             ClientEffect::LoadOutbox { after_row } => {
                 let bytes = running.batch_bytes;
-                let batch = writer.submit(Durability::Normal, move |tx, core| {
+                // Before what the app writes: as long as that takes, there is something to send.
+                let batch = writer.submit_first(Durability::Normal, move |tx, core| {
                     core.next_batch(tx, remote, after_row, bytes)
                 });
                 running.loading = Some(batch.boxed()).into();
@@ -60,7 +61,7 @@ impl Driver {
                 let previous = running.submitted.replace(next);
                 let bytes: usize = entries.iter().map(Entry::size).sum();
                 let is_small = count <= limits::SMALL_WORK && bytes <= limits::SMALL_WORK_BYTES;
-                if is_small && running.applying.is_empty() {
+                if is_small && running.applying.is_empty() && writer.is_free() {
                     let incoming = prepare(entries, &local.shared.schemas(), |_| false, |_| None);
                     let receive = move |tx: Tx<'_>, core: &mut Core| {
                         core.receive(tx, remote, incoming, &receipts, position)
