@@ -1,6 +1,6 @@
 //! Entries by hand, as no device of ours would send them.
 
-use motet_proto::message::{Hello, Message, Pull, Push};
+use motet_proto::message::{Hello, Message, Outcome, Pull, Push};
 use motet_proto::payload::Payload;
 use motet_proto::{DeviceId, DocumentId, Entry, Kind, SpaceId, envelope, frame, limits};
 
@@ -18,12 +18,17 @@ pub fn entry(name: &str, kind: Kind, body: Vec<u8>) -> Entry {
     Entry::new(SpaceId::DEFAULT, document, DeviceId([9; 16]), kind, envelope::SUITE_PLAIN, sealed)
 }
 
-/// Sends entries to the relay at `url`.
+/// Sends entries to the relay at `url`, and returns what becomes of each.
 ///
 /// # Panics
 /// If it does not answer as a relay does.
-pub fn push(url: &str, entries: Vec<Entry>) {
-    exchange(url, &Message::Push(Push { id: 1, entries }));
+pub fn push(url: &str, entries: Vec<Entry>) -> Vec<Outcome> {
+    let messages = exchange(url, &Message::Push(Push { id: 1, entries }));
+    let receipt = messages.into_iter().find_map(|message| match message {
+        Message::Receipt(receipt) => Some(receipt.outcomes),
+        _ => None,
+    });
+    receipt.unwrap()
 }
 
 /// The first page of the log of the relay at `url`.

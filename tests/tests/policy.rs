@@ -141,7 +141,44 @@ fn a_policy_is_kept() {
     };
     assert_eq!(device(dir.path(), "a").sync_policy(), SyncPolicy::default());
     device(dir.path(), "a").set_sync_policy(policy).unwrap();
-    assert_eq!(device(dir.path(), "a").sync_policy(), policy);
+    let (a, beside) = (device(dir.path(), "a"), device(dir.path(), "a"));
+    assert_eq!(a.sync_policy(), policy);
+    // Who has the file open as well hears of it at the latest with the next write.
+    a.set_sync_policy(SyncPolicy::default()).unwrap();
+    beside.documents("pieces").put("1", &json!({ "title": "x" })).unwrap();
+    assert_eq!(beside.sync_policy(), SyncPolicy::default());
+}
+
+/// What is pending is counted anew when a collection is switched off, whatever else is in the same transaction.
+#[test]
+fn what_is_pending_is_right_after_a_group_of_writes_of_which_one_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    sync(&a, &relay.url());
+    for n in 0..3 {
+        a.documents("health").put(&n.to_string(), &json!({ "note": "private" })).unwrap();
+    }
+    a.documents("pieces").put("1", &json!({ "lyrics": "words" })).unwrap();
+    assert_eq!(a.status().pending, 4);
+    let (begun, holds) = std::sync::mpsc::channel();
+    let slow = a.transaction_async(move |_| {
+        begun.send(()).unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        Ok(())
+    });
+    holds.recv().unwrap();
+    // Both wait for the connection, and share a transaction.
+    let switch = std::thread::spawn({
+        let a = a.clone();
+        move || a.set_collection_sync("health", false).unwrap()
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    let missing = a.documents("pieces").set_async("no such piece", &json!({ "title": "x" }));
+    slow.durable().unwrap();
+    switch.join().unwrap();
+    missing.durable().unwrap_err();
+    assert_eq!(a.status().pending, 1);
 }
 
 /// What a position cannot tell of is found by itself, in time, and not for money.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use motet_proto::message::{ErrorCode, Hello, Outcome, Pull, Push, Rejection};
 use motet_proto::{DeviceId, DocumentId, Entry, Kind, Message, SpaceId, frame};
-use motet_tests::raw::{entry, push};
+use motet_tests::raw::{entry, pull, push};
 use motet_tests::{RelayProcess, TestRelay, contents, device, program, sync, wait_until};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message as WsMessage;
@@ -174,6 +174,31 @@ async fn entries_are_checked_stored_once_and_given_back_in_order() {
     let page = frame::decode(frame::split_delimited(&mut rest).unwrap().unwrap()).unwrap();
     let Message::Page(page) = page else { panic!("{page:?}") };
     assert_eq!((page.entries, page.more), (vec![entry(1), entry(2)], false));
+}
+
+/// A device has asked what there is of a document, somebody has it erased, and only then its snapshot arrives.
+#[test]
+fn a_snapshot_does_not_bring_back_what_was_erased() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(dir.path());
+    let url = relay.url();
+    let snapshot = |supersedes: Vec<_>| {
+        entry("song", Kind::Snapshot { heads: vec![[1; 32]], supersedes }, b"all of it".to_vec())
+    };
+    let changes: Vec<_> = (0..3).map(|n| entry("song", Kind::Changes, vec![n])).collect();
+    let ids: Vec<_> = changes.iter().map(|entry| entry.id).collect();
+    push(&url, changes);
+    assert_eq!(push(&url, vec![entry("song", Kind::Erased, Vec::new())]), [Outcome::Stored(4)]);
+    let outcome = push(&url, vec![snapshot(ids.clone())]).remove(0);
+    assert!(matches!(&outcome, Outcome::Rejected(Rejection::Outdated, _)), "{outcome:?}");
+    assert_eq!(pull(&url).len(), 1, "nothing but the erasure is there");
+
+    // What is sent anew is superseded as ever, and a snapshot that arrives twice is known.
+    let again = entry("song", Kind::Changes, vec![9]);
+    let late = snapshot(vec![ids[0], again.id]);
+    assert_eq!(push(&url, vec![again]), [Outcome::Stored(5)]);
+    assert_eq!(push(&url, vec![late.clone()]), [Outcome::Stored(6)]);
+    assert_eq!(push(&url, vec![late]), [Outcome::Stored(6)]);
 }
 
 #[test]

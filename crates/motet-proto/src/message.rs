@@ -134,6 +134,9 @@ pub enum Rejection {
     /// The account may not write to this space.
     #[n(3)]
     Forbidden,
+    /// A snapshot of what is not in the log any more: somebody has had it erased, or another snapshot has taken its place.
+    #[n(4)]
+    Outdated,
 }
 
 /// A question for entries.

@@ -59,6 +59,7 @@ pub(crate) use next_batch::NextBatch;
 pub(crate) use presence::CursorAt;
 pub use receive::CollectionCounts;
 pub(crate) use receive::Received;
+pub(crate) use remotes::is_due;
 pub(crate) use unmerged::merge_all;
 
 /// What the writer thread shares with the rest of the replica.
@@ -266,6 +267,9 @@ impl Core {
         self.remotes = remotes.iter().map(|remote| remote.id).collect();
         self.active = remotes.iter().find(|remote| remote.active).map(|remote| remote.id);
         self.shared.board.reload(&remotes, pending);
+        if let Some(policy) = tx.sync_policy()? {
+            self.shared.policy.send_if_modified(|(known, _)| std::mem::replace(known, policy) != policy);
+        }
         Ok(())
     }
 

@@ -38,6 +38,7 @@ pub fn catch_up(replica: &Replica) -> Result<(), StorageError> {
 /// One session of a replica with a relay.
 pub struct Session {
     local: Arc<Local>,
+    connection: u64,
     remote: i64,
     session: ClientSession,
     /// The outbox is to be read after this row.
@@ -76,6 +77,7 @@ impl Session {
         let (device, agent) = (local.shared.device, "motet/simulated".to_owned());
         let session = ClientSession::new(device, SpaceId::DEFAULT, agent, position, reseeding, live, now);
         let mut begun = Self {
+            connection: local.shared.next_batch.begin(),
             local,
             remote,
             session,
@@ -318,8 +320,14 @@ impl Session {
         if !self.unmerged {
             self.done.append(&mut self.almost_done);
         }
-        self.local.shared.next_batch.expect(remote, self.session.waits_after());
+        self.local.shared.next_batch.expect(self.connection, remote, self.session.waits_after());
         Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.local.shared.next_batch.begin();
     }
 }
 

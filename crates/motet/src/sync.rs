@@ -282,6 +282,7 @@ impl Drop for SyncHandle {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+        self.shared.next_batch.begin();
         self.shared.board.set_link(Link::None);
         self.shared.presence.forget();
     }

@@ -16,6 +16,8 @@ pub(crate) struct NextBatch(Mutex<State>);
 
 #[derive(Default)]
 struct State {
+    /// Number of the connection whose sync task may wait.
+    connection: u64,
     awaited: Option<Place>,
     frozen: Option<Frozen>,
 }
@@ -34,10 +36,22 @@ pub(super) struct Frozen {
 }
 
 impl NextBatch {
+    /// A connection begins, or ends: what was waited for before is not any more. Returns its number.
+    pub(crate) fn begin(&self) -> u64 {
+        let mut state = self.lock();
+        let connection = state.connection + 1;
+        *state = State { connection, ..State::default() };
+        connection
+    }
+
     /// The next rows to be sent to a remote are those after `after`, as soon as there are any; `None`: what is sent next is not
     /// known yet.
-    pub(crate) fn expect(&self, remote: i64, after: Option<i64>) {
-        self.lock().awaited = after.map(|after| Place { remote, after });
+    pub(crate) fn expect(&self, connection: u64, remote: i64, after: Option<i64>) {
+        let mut state = self.lock();
+        // The task of a connection that has ended may run on for a moment.
+        if state.connection == connection {
+            state.awaited = after.map(|after| Place { remote, after });
+        }
     }
 
     /// The rows of a remote after `after`, if the last transaction has made them ready.

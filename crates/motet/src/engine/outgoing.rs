@@ -5,7 +5,7 @@ use motet_proto::session::{OutboxBatch, OutboxItem};
 use motet_proto::{DocumentId, Entry, Kind, SpaceId, envelope, limits as proto, planted};
 
 use super::Core;
-use crate::doc::{Change, Fields};
+use crate::doc::Fields;
 use crate::limits;
 use crate::machine;
 use crate::status::LastError;
@@ -167,42 +167,28 @@ impl Core {
         let saved = saved.filter(|(heads, body)| {
             body.len() <= proto::ENTRY_PAYLOAD_BYTES / 2 && heads.len() <= proto::SNAPSHOT_HEADS
         });
-        // Of a whole document nothing may be missing, wherever it came from.
-        let bytes: usize = changes.iter().map(|(_, bytes)| bytes.len()).sum();
-        let in_pieces = primary || (whole && bytes > proto::ENTRY_PAYLOAD_BYTES / 2);
-        let mut rest = None;
-        let mut pieces = Vec::new();
-        let (kind, body, last) = match saved {
-            Some((heads, body)) => (Kind::Snapshot { heads, supersedes: Vec::new() }, body, last),
-            None if in_pieces => {
-                pieces = self.pieces(tx, row.document)?;
-                (Kind::Changes, pieces.remove(0), last)
-            }
-            None => {
-                let (body, last, left) = take_changes(changes, last);
-                rest = left;
-                (Kind::Changes, body, last)
-            }
+        let (kind, bodies) = match saved {
+            Some((heads, body)) => (Kind::Snapshot { heads, supersedes: Vec::new() }, vec![body]),
+            // Of a whole document nothing may be missing, and what its snapshot holds stands in no row.
+            None if primary => (Kind::Changes, pieces(self.all_changes(tx, row.document)?)),
+            None => (Kind::Changes, pieces(changes.into_iter().map(|(_, bytes)| bytes))),
         };
-        if body.is_empty() {
+        let has_rest = bodies.len() > 1;
+        let mut bodies = bodies.into_iter();
+        let Some(body) = bodies.next() else {
             tx.drop_pending(row.id)?;
             self.count_pending(remote, -1);
             return Ok(None);
-        }
-        let has_rest = rest.is_some() || !pieces.is_empty();
-        let is_all = whole && !has_rest;
-        let payload = self.payload(tx, row.document, (&row.collection, &row.name), body, is_all)?;
+        };
+        let payload =
+            self.payload(tx, row.document, (&row.collection, &row.name), body, whole && !has_rest)?;
         let entry = self.entry(row, kind, payload);
         tx.freeze(row.id, last, &entry)?;
-        for piece in pieces {
+        for piece in bodies {
             let payload = self.payload(tx, row.document, (&row.collection, &row.name), piece, false)?;
             let further = self.entry(row, Kind::Changes, payload);
             tx.add_piece(remote, row, last, &further, self.shared.now_ms())?;
             self.count_pending(remote, 1);
-        }
-        if let Some(first) = rest {
-            let added = tx.add_pending(remote, row.document, Op::Update, first, self.shared.now_ms())?;
-            self.count_pending(remote, i64::from(added));
         }
         Ok(Some(Frozen { entry, has_rest }))
     }
@@ -211,39 +197,25 @@ impl Core {
         Entry::new(SpaceId::DEFAULT, row.key, self.shared.device, kind, envelope::SUITE_PLAIN, sealed)
     }
 
-    /// All changes of a document, in order, as bodies of at most half an entry; at least one body.
-    fn pieces(&mut self, tx: Tx<'_>, document: i64) -> store::Result<Vec<Vec<u8>>> {
+    /// Original bytes of all changes of a document, in order.
+    fn all_changes(&mut self, tx: Tx<'_>, document: i64) -> store::Result<Vec<Vec<u8>>> {
         let loaded = self.take(tx, tx.document_by_id(document)?)?;
         let changes = loaded.document.changes().map_err(StorageError::Damaged);
         self.put_back(loaded);
-        let mut pieces = vec![Vec::new()];
-        for bytes in changes?.iter().map(Change::raw_bytes) {
-            match pieces.last_mut() {
-                Some(piece) if piece.len() + bytes.len() <= proto::ENTRY_PAYLOAD_BYTES / 2 => {
-                    piece.extend_from_slice(bytes);
-                }
-                _ => pieces.push(bytes.to_vec()),
-            }
-        }
-        pieces.retain(|piece| !piece.is_empty());
-        if pieces.is_empty() {
-            pieces.push(Vec::new());
-        }
-        Ok(pieces)
+        Ok(changes?.iter().map(|change| change.raw_bytes().to_vec()).collect())
     }
 }
 
-/// Changes as one body of at most half an entry; also the id of the last change in it, and of the first that no
-/// longer fits.
-fn take_changes(changes: Vec<(i64, Vec<u8>)>, last: i64) -> (Vec<u8>, i64, Option<i64>) {
-    let mut body = Vec::new();
-    let mut taken = last;
-    for (id, bytes) in changes {
-        if !body.is_empty() && body.len() + bytes.len() > proto::ENTRY_PAYLOAD_BYTES / 2 {
-            return (body, taken, Some(id));
+/// Changes as bodies of at most half an entry, so that sealed and compressed they fit; a larger one stands alone.
+fn pieces(changes: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    for bytes in changes {
+        match pieces.last_mut() {
+            Some(piece) if piece.len() + bytes.len() <= proto::ENTRY_PAYLOAD_BYTES / 2 => {
+                piece.extend_from_slice(&bytes);
+            }
+            _ => pieces.push(bytes),
         }
-        taken = id;
-        body.extend_from_slice(&bytes);
     }
-    (body, taken, None)
+    pieces
 }

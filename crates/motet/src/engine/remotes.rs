@@ -224,13 +224,12 @@ impl Core {
         compares_after: Option<Duration>,
     ) -> store::Result<bool> {
         let now = self.shared.now_ms();
-        match (compares_after, tx.compared_at(remote)?) {
-            (None, _) => Ok(false),
-            // Everything is read now anyway, or was lately. A clock that went back tells nothing.
-            (Some(_), None) => tx.set_compared_at(remote, now).map(|()| false),
-            (Some(_), Some(last)) if last > now => tx.set_compared_at(remote, now).map(|()| false),
-            (Some(every), Some(last)) => Ok(now - last >= millis(every)),
+        let last = tx.compared_at(remote)?;
+        // Everything is read now anyway, or was lately. A clock that went back tells nothing.
+        if compares_after.is_some() && last.is_none_or(|last| last > now) {
+            tx.set_compared_at(remote, now)?;
         }
+        Ok(is_due(compares_after, last, now))
     }
 
     /// The remote's log is not the one that was read and written before: read it from the start, and note what it
@@ -274,4 +273,9 @@ impl Core {
         tx.set_compared_at(remote, self.shared.now_ms())?;
         tx.set_reseed(remote, false)
     }
+}
+
+/// Whether what was last compared at a time is to be compared again.
+pub(crate) fn is_due(compares_after: Option<Duration>, last: Option<i64>, now: i64) -> bool {
+    compares_after.zip(last).is_some_and(|(every, last)| last <= now && now - last >= millis(every))
 }

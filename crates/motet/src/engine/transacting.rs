@@ -79,12 +79,13 @@ impl store::Engine for Core {
         for (key, loaded) in self.in_transaction.drain() {
             self.cache.put(key, loaded);
         }
+        let is_recounted = recounted.is_some();
         if let Some((remotes, pending)) = recounted {
             self.shared.board.reload(&remotes, pending);
         } else if pending != 0 {
             self.shared.board.add_pending(pending);
         }
-        if events.iter().any(|event| !event.remote) || pending > 0 {
+        if events.iter().any(|event| !event.remote) || pending > 0 || is_recounted {
             self.shared.outbox.notify_one();
         }
         self.log_noticed();

@@ -43,6 +43,8 @@ pub(super) struct Driver {
     relay: Relay,
     endpoint: Endpoint,
     remote: i64,
+    /// As the engine numbers connections.
+    connection: u64,
     client: reqwest::Client,
     commands: mpsc::UnboundedReceiver<Command>,
     rounds: Vec<rounds::Round>,
@@ -166,6 +168,7 @@ impl Driver {
         let place = local.shared.presence.own.subscribe();
         let lock = SyncLock::new(&local.path);
         Ok(Self {
+            connection: local.shared.next_batch.begin(),
             policy,
             place,
             place_due: tokio::time::Instant::now(),
@@ -292,7 +295,7 @@ impl Driver {
             return ended;
         }
         let Err(ended) = self.drive(&mut running).await;
-        self.local.shared.next_batch.expect(self.remote, None);
+        self.local.shared.next_batch.expect(self.connection, self.remote, None);
         self.local.shared.presence.forget();
         self.count_bytes();
         // What is under way in the store goes on; only its answer is no longer waited for.
@@ -319,7 +322,7 @@ impl Driver {
             if !self.is_wanted() && self.mode() != SyncMode::Live {
                 return Err(Ended::Done);
             }
-            self.local.shared.next_batch.expect(self.remote, running.session.waits_after());
+            self.local.shared.next_batch.expect(self.connection, self.remote, running.session.waits_after());
             self.show(running).await;
             let now = self.started.elapsed();
             let timeout = running.session.poll_timeout().unwrap_or(now).saturating_sub(now);

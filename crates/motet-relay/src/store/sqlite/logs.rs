@@ -105,8 +105,14 @@ fn append(
             continue;
         }
         let seq = log.head.seq + 1;
-        if let Some(known) = claim(conn, log.row, &entry, seq)? {
+        let known = find_entry(conn, log.row, entry.document, &entry.id)?;
+        if let Some(known) = known.filter(|_| !is_planted(Bug::NoDuplicatesDropped)) {
             outcomes.push(Outcome::Stored(known));
+            continue;
+        }
+        if is_outdated(conn, log.row, &entry)? {
+            let why = "nothing of what it supersedes is in the log any more".into();
+            outcomes.push(Outcome::Rejected(Rejection::Outdated, why));
             continue;
         }
         log.head = log.head.next(entry.id);
@@ -123,6 +129,9 @@ fn append(
             entry.payload,
             now
         ])?;
+        let sql = "INSERT INTO entry_of (space, document, head, seq) VALUES (?, ?, ?, ?)";
+        let place = params![log.row, entry.document.as_bytes(), id_head(&entry.id), seq as i64];
+        conn.prepare_cached(sql)?.execute(place)?;
         match &entry.kind {
             Kind::Snapshot { supersedes, .. } => {
                 let itself = is_planted(Bug::SweepTakesSnapshot) && !supersedes.is_empty();
@@ -145,16 +154,16 @@ fn append(
     Ok(Appended { outcome: AppendOutcome { outcomes, appended }, fresh })
 }
 
-/// Takes `seq` for an entry, unless the log holds the entry already; then its sequence number.
-fn claim(conn: &Connection, log: i64, entry: &Entry, seq: u64) -> Result<Option<u64>, StoreError> {
-    let known = find_entry(conn, log, entry.document, &entry.id)?;
-    if known.is_some() && !is_planted(Bug::NoDuplicatesDropped) {
-        return Ok(known);
+/// Whether an entry is a snapshot of which everything that it supersedes has left the log. It was made before that, and would bring
+/// back what somebody had erased.
+fn is_outdated(conn: &Connection, log: i64, entry: &Entry) -> Result<bool, StoreError> {
+    let Kind::Snapshot { supersedes, .. } = &entry.kind else { return Ok(false) };
+    for id in supersedes {
+        if find_entry(conn, log, entry.document, id)?.is_some() {
+            return Ok(false);
+        }
     }
-    let sql = "INSERT INTO entry_of (space, document, head, seq) VALUES (?, ?, ?, ?)";
-    let place = params![log, entry.document.as_bytes(), id_head(&entry.id), seq as i64];
-    conn.prepare_cached(sql)?.execute(place)?;
-    Ok(None)
+    Ok(!supersedes.is_empty())
 }
 
 /// Sequence number of an entry, if the log holds it.

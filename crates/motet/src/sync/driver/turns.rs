@@ -6,12 +6,12 @@ use motet_proto::message::Hello;
 use motet_proto::{Message, SpaceId, limits as proto};
 
 use super::{Driver, Ended, Running, agent, until};
+use crate::engine::is_due;
 use crate::error::SyncError;
 use crate::limits;
 use crate::status::Link;
 use crate::sync::connection::{ConnectError, Connection, connect};
 use crate::sync::{SyncMode, TokenRequest};
-use crate::time::millis;
 
 impl Driver {
     /// The error comes with whether somebody was there: if not, trying again at once is of no use.
@@ -108,9 +108,13 @@ impl Driver {
 
     /// A comparison begins with a session: if one is due, this one ends.
     pub(super) fn look_for_comparison(&self, running: &Running) -> Result<(), Ended> {
-        let Some(every) = self.compares_after().filter(|_| running.session.is_idle()) else { return Ok(()) };
+        if !running.session.is_idle() {
+            return Ok(());
+        }
         let last = self.local.readers.read(|tx| tx.compared_at(self.remote)).map_err(SyncError::Storage)?;
-        let is_due = last.is_some_and(|at| self.local.shared.now_ms() - at >= millis(every));
-        if is_due { Err(Ended::Done) } else { Ok(()) }
+        match is_due(self.compares_after(), last, self.local.shared.now_ms()) {
+            true => Err(Ended::Done),
+            false => Ok(()),
+        }
     }
 }
