@@ -59,8 +59,14 @@ pub struct Record<T> {
     pub version: Version,
     /// The value.
     pub value: T,
-    /// The value as it was read, to see what the app has changed.
-    pub(crate) base: Fields,
+    pub(crate) read: AsRead,
+}
+
+/// The value as it was read, to see what the app has changed. Most records are only looked at: it is parsed when it is needed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum AsRead {
+    Json(String),
+    Fields(Fields),
 }
 
 /// A field that breaks a rule declared for it.
@@ -400,36 +406,58 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
 
     fn updating(&self, record: &Record<T>) -> impl Write<Version> + use<T> {
         let name = self.name.clone();
-        let record = to_fields(&record.value).map(|(_, fields)| Record {
-            id: record.id.clone(),
-            version: record.version.clone(),
-            value: fields,
-            base: record.base.clone(),
+        let (id, version) = (record.id.clone(), record.version.clone());
+        let base = record.base().map_err(|e| WriteError::BadValue { reason: e.to_string() });
+        let record = base.and_then(|base| {
+            let (_, value) = to_fields(&record.value)?;
+            Ok(Record { id, version, value, read: AsRead::Fields(base) })
         });
         move |tx: &mut Transaction<'_>| tx.update(&name, &record?)
     }
 
     fn record(&self, row: ListRow) -> Result<Record<T>, ReadError> {
-        let shape = |id: &str, reason: serde_json::Error| shape_error(&self.name, id, reason);
-        let fields: Fields = serde_json::from_str(&row.json).map_err(|e| shape(&row.name, e))?;
-        Record::new(row.name.clone(), fields, Version(row.heads)).map_err(|e| shape(&row.name, e))
+        let ListRow { name, heads, json } = row;
+        Record::new(name.clone(), json, Version(heads)).map_err(|e| shape_error(&self.name, &name, e))
     }
 }
 
 impl<T: Serialize + DeserializeOwned> Record<T> {
-    pub(crate) fn new(id: String, mut fields: Fields, version: Version) -> Result<Self, serde_json::Error> {
-        fields.insert("id".into(), Json::String(id.clone()));
-        let value: T = serde_json::from_value(Json::Object(fields))?;
-        // What `T` makes of the document, not the document: fields that `T` does not know are none it removed.
-        let base = match serde_json::to_value(&value)? {
+    /// A record of what a document shows, as JSON.
+    pub(crate) fn new(id: String, json: String, version: Version) -> Result<Self, serde_json::Error> {
+        let value = parse(&id, &json)?;
+        Ok(Self { id, version, value, read: AsRead::Json(json) })
+    }
+
+    /// What `T` made of the document when it was read, not the document: fields that `T` does not know are none it removed.
+    pub(crate) fn base(&self) -> Result<Fields, serde_json::Error> {
+        let json = match &self.read {
+            AsRead::Fields(fields) => return Ok(fields.clone()),
+            AsRead::Json(json) => json,
+        };
+        match serde_json::to_value(parse::<T>(&self.id, json)?)? {
             Json::Object(mut base) => {
                 base.remove("id");
-                base
+                Ok(base)
             }
-            _ => Fields::new(),
-        };
-        Ok(Self { id, version, value, base })
+            _ => Ok(Fields::new()),
+        }
     }
+}
+
+/// The value of a document, which knows its id.
+fn parse<T: DeserializeOwned>(id: &str, json: &str) -> Result<T, serde_json::Error> {
+    let with_id = |rest: &str| match rest {
+        "" => format!("{{\"id\":{}}}", Json::from(id)),
+        rest => format!("{{{rest},\"id\":{}}}", Json::from(id)),
+    };
+    let direct = json.strip_prefix('{').and_then(|json| json.strip_suffix('}')).map(with_id);
+    if let Some(Ok(value)) = direct.map(|json| serde_json::from_str(&json)) {
+        return Ok(value);
+    }
+    // A field of that name gives way to the id; and this says what is wrong in the words that it has always been said in.
+    let mut fields: Fields = serde_json::from_str(json)?;
+    fields.insert("id".into(), Json::from(id));
+    serde_json::from_value(Json::Object(fields))
 }
 
 impl<T> Deref for Record<T> {

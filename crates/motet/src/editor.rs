@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::collection::{Collection, Record};
+use crate::collection::{Collection, Record, shape_error};
 use crate::doc::Fields;
 use crate::engine::diff;
 use crate::error::{ReadError, WriteError};
@@ -80,8 +80,8 @@ struct Waiting {
 
 impl<T: Serialize + DeserializeOwned> Editor<T> {
     pub(crate) fn open(replica: Replica, collection: &str, record: Record<T>) -> Result<Self, ReadError> {
-        let sheet =
-            Sheet { base: record.base, version: record.version, waiting: None, error: None, closed: false };
+        let base = record.base().map_err(|e| shape_error(collection, &record.id, e))?;
+        let sheet = Sheet { base, version: record.version, waiting: None, error: None, closed: false };
         let desk = Arc::new(Desk {
             replica,
             collection: collection.to_owned(),
@@ -110,9 +110,10 @@ impl<T: Serialize + DeserializeOwned> Editor<T> {
             other => WriteError::BadValue { reason: other.to_string() },
         })?;
         let Some(record) = read else { return Ok(false) };
+        let base = record.base().map_err(|e| WriteError::BadValue { reason: e.to_string() })?;
         self.value = record.value;
         let mut sheet = self.desk.sheet();
-        (sheet.base, sheet.version) = (record.base, record.version);
+        (sheet.base, sheet.version) = (base, record.version);
         Ok(true)
     }
 }

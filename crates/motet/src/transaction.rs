@@ -125,7 +125,8 @@ impl<'t> Transaction<'t> {
         id: &str,
     ) -> Result<Option<Record<T>>, WriteError> {
         let Some((fields, version)) = self.core.get(self.tx, collection, id)? else { return Ok(None) };
-        let record = Record::new(id.to_owned(), fields, version).map_err(|reason| WriteError::BadValue {
+        let json = Json::Object(fields).to_string();
+        let record = Record::new(id.to_owned(), json, version).map_err(|reason| WriteError::BadValue {
             reason: shape_error(collection, id, reason).to_string(),
         })?;
         Ok(Some(record))
@@ -136,13 +137,14 @@ impl<'t> Transaction<'t> {
     ///
     /// # Errors
     /// [`WriteError::NotFound`] if the document is gone; else as [`insert`](Self::insert).
-    pub fn update<T: Serialize>(
+    pub fn update<T: Serialize + DeserializeOwned>(
         &mut self,
         collection: &str,
         record: &Record<T>,
     ) -> Result<Version, WriteError> {
+        let base = record.base().map_err(|e| WriteError::BadValue { reason: e.to_string() })?;
         let (_, fields) = to_fields(&record.value)?;
-        let patch = diff(&record.base, &fields);
+        let patch = diff(&base, &fields);
         self.core.update(self.tx, collection, &record.id, &patch, Some(&record.version))
     }
 

@@ -11,14 +11,17 @@ impl Core {
     /// Takes some of the documents that wait into the full-text index. True if more are waiting.
     pub(crate) fn index_batch(&mut self, tx: Tx<'_>) -> store::Result<bool> {
         let rows = tx.unindexed(limits::INDEX_BATCH)?;
-        for row in &rows {
-            if row.deleted {
-                tx.index_words(row, None)?;
-                continue;
+        for rows in rows.chunk_by(|a, b| a.collection == b.collection) {
+            let schema = self.schema_of(&rows[0].collection);
+            let index = tx.search_index(&rows[0].collection)?;
+            for row in rows {
+                let words = (!row.deleted).then(|| words_of(&schema, &super::from_json(&row.json)));
+                let words = words.as_ref().map(|(short, long)| (short.as_str(), long.as_str()));
+                tx.index_words(&index, row.document, words)?;
             }
-            let schema = self.schema_of(&row.collection);
-            let (short, long) = words_of(&schema, &super::from_json(&row.json));
-            tx.index_words(row, Some((&short, &long)))?;
+        }
+        if let Some(last) = rows.last() {
+            tx.unmark_unindexed_to(last.document)?;
         }
         let more = rows.len() == limits::INDEX_BATCH;
         self.unindexed = Some(more);

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use serde::Serialize;
-use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+use unicode_normalization::char::{decompose_canonical, is_combining_mark};
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::collection::Record;
@@ -37,7 +37,20 @@ pub struct Snippet {
 
 /// Text as the index holds it.
 pub(crate) fn fold(text: &str) -> String {
-    text.nfd().filter(|c| !is_combining_mark(*c) && !is_okina(*c)).flat_map(char::to_lowercase).collect()
+    let mut folded = String::with_capacity(text.len());
+    // Marks go, so the order of marks, for which a character's neighbours would matter, is of no account.
+    for c in text.chars() {
+        match c {
+            _ if is_okina(c) => {}
+            c if c.is_ascii() => folded.push(c.to_ascii_lowercase()),
+            c => decompose_canonical(c, |part| {
+                if !is_combining_mark(part) && !is_okina(part) {
+                    folded.extend(part.to_lowercase());
+                }
+            }),
+        }
+    }
+    folded
 }
 
 /// What a person typed as a query of FTS5: every word must occur; `"two words"` stand side by side; `alo*` begins a

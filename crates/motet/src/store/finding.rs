@@ -147,27 +147,41 @@ impl Tx<'_> {
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
-    /// Takes a document's words into the full-text index, or out of it.
-    pub(crate) fn index_words(&self, row: &UnindexedRow, words: Option<(&str, &str)>) -> Result<()> {
-        let table = search_table(&row.collection);
-        if !self.has_search_table(&row.collection)? {
+    /// The full-text index of a collection, which is made if there is none.
+    pub(crate) fn search_index(&self, collection: &str) -> Result<SearchIndex> {
+        let table = search_table(collection);
+        if !self.has_search_table(collection)? {
             let options =
                 "content = '', contentless_delete = 1, tokenize = \"unicode61 remove_diacritics 2\"";
             self.conn.execute_batch(&format!(
                 "CREATE VIRTUAL TABLE {table} USING fts5 (short, long, {options})"
             ))?;
         }
+        Ok(SearchIndex {
+            put: format!("INSERT OR REPLACE INTO {table} (rowid, short, long) VALUES (?, ?, ?)"),
+            remove: format!("DELETE FROM {table} WHERE rowid = ?"),
+        })
+    }
+
+    /// Takes a document's words into the full-text index, or out of it.
+    pub(crate) fn index_words(
+        &self,
+        index: &SearchIndex,
+        document: i64,
+        words: Option<(&str, &str)>,
+    ) -> Result<()> {
         match words {
             Some((short, long)) => {
-                let sql = format!("INSERT OR REPLACE INTO {table} (rowid, short, long) VALUES (?, ?, ?)");
-                self.conn.prepare_cached(&sql)?.execute(params![row.document, short, long])?;
+                self.conn.prepare_cached(&index.put)?.execute(params![document, short, long])?
             }
-            None => {
-                let sql = format!("DELETE FROM {table} WHERE rowid = ?");
-                self.conn.prepare_cached(&sql)?.execute([row.document])?;
-            }
-        }
-        self.conn.prepare_cached("DELETE FROM unindexed WHERE document = ?")?.execute([row.document])?;
+            None => self.conn.prepare_cached(&index.remove)?.execute([document])?,
+        };
+        Ok(())
+    }
+
+    /// The index knows all documents up to this one as they are now.
+    pub(crate) fn unmark_unindexed_to(&self, document: i64) -> Result<()> {
+        self.conn.prepare_cached("DELETE FROM unindexed WHERE document <= ?")?.execute([document])?;
         Ok(())
     }
 
@@ -213,6 +227,12 @@ impl Tx<'_> {
         let name = search_name(collection);
         Ok(self.conn.prepare_cached(sql)?.query_row([name], |_| Ok(())).optional()?.is_some())
     }
+}
+
+/// Statements that write to the full-text index of one collection.
+pub(crate) struct SearchIndex {
+    put: String,
+    remove: String,
 }
 
 /// A statement being put together: text with placeholders, and what goes into them.
