@@ -122,7 +122,7 @@ impl<E: Engine> Writer<E> {
         T: Send + 'static,
         F: From<StorageError> + Send + 'static,
     {
-        self.hand_over(durability, write, VecDeque::push_back)
+        self.hand_over(durability, write, false)
     }
 
     /// [`submit`](Self::submit), but before all that waits.
@@ -135,7 +135,7 @@ impl<E: Engine> Writer<E> {
         T: Send + 'static,
         F: From<StorageError> + Send + 'static,
     {
-        self.hand_over(durability, write, VecDeque::push_front)
+        self.hand_over(durability, write, true)
     }
 
     /// Nobody writes and nothing waits: a write that is [run](Self::run) now waits for nobody.
@@ -154,7 +154,7 @@ impl<E: Engine> Writer<E> {
         T: Send + 'static,
         F: From<StorageError> + Send + 'static,
     {
-        let ticket = self.enqueue(durability, write, VecDeque::push_back);
+        let ticket = self.enqueue(durability, write, false);
         let free = match self.shared.worker.try_lock() {
             Ok(mut worker) => {
                 self.shared.run_group(&mut worker);
@@ -183,13 +183,13 @@ impl<E: Engine> Writer<E> {
         &self,
         durability: Durability,
         write: impl FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send + 'static,
-        place: fn(&mut VecDeque<Box<dyn Job<E>>>, Box<dyn Job<E>>),
+        first: bool,
     ) -> Ticket<T, F>
     where
         T: Send + 'static,
         F: From<StorageError> + Send + 'static,
     {
-        let ticket = self.enqueue(durability, write, place);
+        let ticket = self.enqueue(durability, write, first);
         match &self.thread {
             Some(_) => self.shared.work.notify_one(),
             None => {
@@ -203,7 +203,7 @@ impl<E: Engine> Writer<E> {
         &self,
         durability: Durability,
         write: impl FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send + 'static,
-        place: fn(&mut VecDeque<Box<dyn Job<E>>>, Box<dyn Job<E>>),
+        first: bool,
     ) -> Ticket<T, F>
     where
         T: Send + 'static,
@@ -223,7 +223,10 @@ impl<E: Engine> Writer<E> {
             queue = self.shared.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.waiting -= 1;
         }
-        place(&mut queue.jobs, Box::new(job));
+        match first {
+            true => queue.jobs.push_front(Box::new(job)),
+            false => queue.jobs.push_back(Box::new(job)),
+        }
         Ticket { reply }
     }
 }
