@@ -256,4 +256,14 @@ fn a_document_larger_than_an_entry_reaches_a_second_relay_in_pieces() {
     sync(&c, &second.url());
     assert_eq!(contents(&a), contents(&c));
     assert!(c.quarantined(10).unwrap().is_empty());
+
+    // Asked for alone, it is there when all of it is.
+    let third = TestRelay::start(&dir.path().join("third"));
+    b.connect(Relay::new(&third.url())).unwrap();
+    let status = b.sync_document("studio", "take").unwrap().unwrap();
+    assert_eq!((status.state, status.pending_changes), (DocumentState::Synced, 0));
+    b.disconnect();
+    let d = device(dir.path(), "d");
+    sync(&d, &third.url());
+    assert_eq!(contents(&a), contents(&d));
 }

@@ -111,10 +111,8 @@ impl Session {
     /// As the disk has them; the session is to be dropped then.
     pub fn sync_document(&mut self, id: &str, now: Duration) -> Result<(), StorageError> {
         let document = DocumentId::derive(SpaceId::DEFAULT, "pieces", id);
-        let (remote, token) = (self.remote, self.take_token());
-        let batch =
-            self.local.writer.run(Durability::Normal, move |tx, core| core.batch_of(tx, remote, document));
-        self.session.sync_document(token, document, batch?, now);
+        let token = self.take_token();
+        self.session.sync_document(token, document, now);
         self.carry_out(now)
     }
 
@@ -273,7 +271,7 @@ impl Session {
         for document in &received.waiting {
             if self.asked.insert(*document) {
                 let token = self.take_token();
-                self.session.sync_document(token, *document, Vec::new(), now);
+                self.session.fetch_document(token, *document, now);
             }
         }
         self.session.handle_applied(received.wrote(), now);
@@ -286,6 +284,12 @@ impl Session {
             match effect {
                 ClientEffect::Send(message) => self.outgoing.push_back(message),
                 ClientEffect::LoadOutbox { after_row } => self.loading = Some(after_row),
+                ClientEffect::LoadDocument { token, document, after_row } => {
+                    let rows = self.local.writer.run(Durability::Normal, move |tx, core| {
+                        core.batch_of(tx, remote, document, after_row)
+                    })?;
+                    self.session.handle_document_rows(token, rows, now);
+                }
                 ClientEffect::Apply { entries, receipts, position, .. } => {
                     self.applying.push_back(Applying::Arrived(entries, receipts, position));
                 }

@@ -39,14 +39,15 @@ impl Core {
         Ok(OutboxBatch { more: batch.more || more, ..batch })
     }
 
-    /// The rows of one document, in order, each frozen; as many as fit into a batch.
+    /// The rows of one document after `after`, in order, each frozen; as many as fit into a batch.
     pub(crate) fn batch_of(
         &mut self,
         tx: Tx<'_>,
         remote: i64,
         document: DocumentId,
+        after: i64,
     ) -> store::Result<Vec<OutboxItem>> {
-        let rows = tx.sendable_of(remote, document, planted::batch(proto::PUSH_BATCH_ENTRIES))?;
+        let rows = tx.sendable_of(remote, document, after, planted::batch(proto::PUSH_BATCH_ENTRIES))?;
         Ok(self.freeze_all(tx, remote, rows, proto::PUSH_BATCH_BYTES)?.items)
     }
 

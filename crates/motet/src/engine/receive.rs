@@ -31,8 +31,18 @@ pub(crate) struct Received {
     pub(crate) unmerged: bool,
     /// Documents of which changes wait for others that have not arrived.
     pub(crate) waiting: Vec<DocumentId>,
-    /// It was read in its turn and for the first time.
-    is_news: bool,
+    /// Outbox rows that the remote has taken, and those that it never will.
+    pub(crate) settled: u64,
+    pub(crate) parked: u64,
+}
+
+/// How a batch came.
+#[derive(Clone, Copy)]
+pub(super) struct Delivery {
+    pub(super) remote: i64,
+    pub(super) now: i64,
+    /// It was read in its turn and for the first time: what is read out of turn, or anew, has been judged when it came.
+    pub(super) is_news: bool,
 }
 
 impl Received {
@@ -87,9 +97,9 @@ impl Core {
     ) -> store::Result<Received> {
         self.catch_up_all(tx)?;
         let now = self.shared.now_ms();
-        // What is read out of turn, or anew, has been judged when it came.
         let is_news = position.is_some() && !self.reseeding.contains_key(&remote);
-        let mut received = Received { is_news, ..Received::default() };
+        let delivery = Delivery { remote, now, is_news };
+        let mut received = Received::default();
         if is_planted(Bug::BadEntryFailsBatch) && !incoming.bad.is_empty() {
             return Err(StorageError::Damaged("an entry cannot be read".into()));
         }
@@ -105,11 +115,11 @@ impl Core {
         let devices: BTreeMap<_, _> = incoming.groups.iter().flat_map(|group| &group.devices).collect();
         devices.into_iter().try_for_each(|(device, name)| tx.put_device(*device, name))?;
         for group in incoming.groups {
-            self.receive_group(tx, remote, group, &mut received, now)?;
+            self.receive_group(tx, delivery, group, &mut received)?;
         }
         received.owed += self.note_erased(tx, remote, last.into_iter().map(|(key, _)| key), now)?;
         for receipt in receipts {
-            self.settle(tx, remote, receipt, now)?;
+            self.settle(tx, remote, receipt, &mut received, now)?;
         }
         if received.quarantined > 0 {
             tx.bound_quarantine()?;
@@ -142,11 +152,11 @@ impl Core {
     pub(super) fn receive_group(
         &mut self,
         tx: Tx<'_>,
-        remote: i64,
+        delivery: Delivery,
         mut group: Group,
         received: &mut Received,
-        now: i64,
     ) -> store::Result<()> {
+        let Delivery { remote, now, .. } = delivery;
         let existing = tx.document_by_key(group.key)?;
         if let Some(row) = &existing {
             received.owed += self.note_sent_again(tx, remote, row, &group.hashes, now)?;
@@ -170,15 +180,14 @@ impl Core {
             (None, _) => None,
         };
         let was_live = existing.as_ref().is_some_and(|row| !row.deleted);
-        let Some(mut target) =
-            self.take_target(tx, remote, &group, (existing, ahead), parts, received, now)?
+        let Some(mut target) = self.take_target(tx, delivery, &group, (existing, ahead), parts, received)?
         else {
             return Ok(());
         };
         // Of the document as it is stored, whatever has been merged ahead.
         let before: Vec<_> = target.loaded.row.heads.iter().copied().map(ChangeHash).collect();
         let set_aside = tx.set_aside_of(group.key)?;
-        self.merge_parts(tx, remote, &mut target, &set_aside, received, now)?;
+        self.merge_parts(tx, delivery, &mut target, &set_aside, received)?;
         let rewrite = self.settle_ousted(tx, remote, &mut target, received)?;
         let Target { mut loaded, snapshot, mut outcome, .. } = target;
         outcome.rejected.retain(|rejected| !loaded.document.has_change(&rejected.change.hash()));
@@ -327,11 +336,20 @@ impl Core {
         Ok(rejected.len() as u64)
     }
 
-    fn settle(&mut self, tx: Tx<'_>, remote: i64, receipt: &StoredReceipt, now: i64) -> store::Result<()> {
+    fn settle(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        receipt: &StoredReceipt,
+        received: &mut Received,
+        now: i64,
+    ) -> store::Result<()> {
         match &receipt.result {
             Ok(()) => {
+                // A row that went out twice is settled once.
                 if tx.settle(receipt.row, now)?.is_some() {
                     self.count_pending(remote, -1);
+                    received.settled += 1;
                 }
             }
             Err((rejection, message)) => {
@@ -340,7 +358,7 @@ impl Core {
                     message: message.clone(),
                     at: now,
                 };
-                tx.park(receipt.row, &super::to_json(&error)?)?;
+                received.parked += u64::from(tx.park(receipt.row, &super::to_json(&error)?)?);
             }
         }
         Ok(())

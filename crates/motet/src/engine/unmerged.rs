@@ -12,7 +12,7 @@ use motet_proto::SpaceId;
 
 use super::incoming::{BadEntry, Group, Part, Whole};
 use super::parallel::on_all_cores;
-use super::receive::Received;
+use super::receive::{Delivery, Received};
 use super::{
     Commit, Core, Loaded, Schemas, Shared, conflict_rows, from_json, new_document, to_json, touched,
 };
@@ -248,6 +248,6 @@ impl Core {
         let mut group = Group::new(row.key, row.collection.clone(), row.name.clone());
         group.hashes = changes.iter().map(|change| change.hash().0).collect();
         group.parts = vec![Part::Changes(changes)];
-        self.receive_group(tx, remote, group, received, now)
+        self.receive_group(tx, Delivery { remote, now, is_news: false }, group, received)
     }
 }

@@ -126,19 +126,21 @@ impl Tx<'_> {
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
-    /// The rows of one document that may be sent, at most `limit`.
+    /// The rows of one document after row `after` that may be sent, at most `limit`.
     pub(crate) fn sendable_of(
         &self,
         remote: i64,
         document: DocumentId,
+        after: i64,
         limit: usize,
     ) -> Result<Vec<OutboxRow>> {
         let sql = concat!(
             sendable!(),
-            "WHERE o.remote = ? AND d.key = ? AND o.error IS NULL ORDER BY o.id LIMIT ?"
+            "WHERE o.remote = ? AND d.key = ? AND o.id > ? AND o.error IS NULL ORDER BY o.id LIMIT ?"
         );
         let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement.query_map(params![remote, document.as_bytes(), limit as i64], outbox_row)?;
+        let rows =
+            statement.query_map(params![remote, document.as_bytes(), after, limit as i64], outbox_row)?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 

@@ -123,8 +123,6 @@ enum Taken {
 struct Applied {
     received: Received,
     entries: u64,
-    settled: u64,
-    rejected: u64,
     progress: (u64, u64),
 }
 
@@ -291,9 +289,7 @@ impl Driver {
             compact_at: None,
             asked: HashSet::new(),
         };
-        if let Err(ended) = self.begin_documents(&mut running).await {
-            return ended;
-        }
+        self.begin_documents(&mut running);
         let Err(ended) = self.drive(&mut running).await;
         self.local.shared.next_batch.expect(self.connection, self.remote, None);
         self.local.shared.presence.forget();
@@ -356,7 +352,7 @@ impl Driver {
                     let Some(command) = command else { return Err(Ended::LetGo) };
                     match self.take_command(command) {
                         Taken::Round(id) => running.session.request_round(id, self.started.elapsed()),
-                        Taken::Document(token) => self.begin_document(running, token).await?,
+                        Taken::Document(token) => self.begin_document(running, token),
                     }
                 }
                 () = self.local.shared.outbox.notified() => {
@@ -365,7 +361,7 @@ impl Driver {
                 () = tokio::time::sleep(timeout) => self.take_timeout(running, saturated),
                 _ = poll.tick() => self.look_around(running),
                 _ = comparison.tick() => self.look_for_comparison(running)?,
-                () = until(running.compact_at) => self.look_for_compaction(running).await?,
+                () = until(running.compact_at) => self.look_for_compaction(running)?,
                 Ok(()) = self.policy.changed() => {}
                 place = next_place(&mut self.place, self.place_due) => {
                     self.place_due = tokio::time::Instant::now() + limits::PRESENCE_EVERY;

@@ -17,8 +17,6 @@ pub const NO_ROW: i64 = 0;
 #[derive(Debug, Default)]
 pub(super) struct Documents {
     wanted: Vec<Wanted>,
-    /// What goes out before anything else that is loaded; with the token of who waits for the answer.
-    first: VecDeque<(u64, Vec<OutboxItem>)>,
     /// Entries that have arrived; with the token if these are all.
     arrived: VecDeque<(Vec<Entry>, Option<u64>)>,
 }
@@ -36,14 +34,23 @@ struct Wanted {
     /// Everything has arrived; and is applied.
     complete: bool,
     applied: bool,
-    /// Pushes that must be answered first.
-    unsent: bool,
-    push: Option<u32>,
+    /// What goes out before anything else that is loaded, and the pushes that must be answered.
+    sending: Sending,
+    pushes: Vec<u32>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Sending {
+    Nothing,
+    /// The rows of the document after this one. They are loaded only when they can go out: until then they may be dropped.
+    RowsAfter(i64),
+    Loading,
+    Aside(Box<Entry>),
 }
 
 impl Documents {
     pub(super) fn is_empty(&self) -> bool {
-        self.wanted.is_empty() && self.first.is_empty() && self.arrived.is_empty()
+        self.wanted.is_empty() && self.arrived.is_empty()
     }
 
     /// A question is under way.
@@ -72,15 +79,18 @@ impl Documents {
 }
 
 impl ClientSession {
-    /// Sends these rows before everything else and then reads what the log holds of the document; answered by
+    /// Sends the rows of a document before everything else, and reads what the log holds of it; answered by
     /// [`ClientEffect::DocumentDone`] unless the session ends first. The rows are loaded once more in their turn, unless they are
     /// settled by then.
-    pub fn sync_document(&mut self, token: u64, document: DocumentId, rows: Vec<OutboxItem>, now: Duration) {
-        let unsent = !rows.is_empty();
-        if unsent {
-            self.documents.first.push_back((token, rows));
-        }
-        self.documents.wanted.push(Wanted { unsent, ..Wanted::new(token, document, true) });
+    pub fn sync_document(&mut self, token: u64, document: DocumentId, now: Duration) {
+        let wanted = Wanted::new(token, document, true);
+        self.documents.wanted.push(Wanted { sending: Sending::RowsAfter(NO_ROW), ..wanted });
+        self.pump(now);
+    }
+
+    /// Reads what the log holds of a document; answered by [`ClientEffect::DocumentDone`] unless the session ends first.
+    pub fn fetch_document(&mut self, token: u64, document: DocumentId, now: Duration) {
+        self.documents.wanted.push(Wanted::new(token, document, true));
         self.pump(now);
     }
 
@@ -92,25 +102,43 @@ impl ClientSession {
 
     /// Sends an entry that stands in no outbox; answered by [`ClientEffect::DocumentDone`] unless the session ends first.
     pub fn push_aside(&mut self, token: u64, entry: Entry, now: Duration) {
-        let asked = Wanted::new(token, entry.document, false);
-        self.documents.wanted.push(Wanted { complete: true, applied: true, unsent: true, ..asked });
-        self.documents.first.push_back((token, vec![OutboxItem { row: NO_ROW, entry }]));
+        let wanted = Wanted::new(token, entry.document, false);
+        let sending = Sending::Aside(Box::new(entry));
+        self.documents.wanted.push(Wanted { complete: true, applied: true, sending, ..wanted });
+        self.pump(now);
+    }
+
+    /// Answer to [`ClientEffect::LoadDocument`]: the next of its rows, none if there are no more.
+    pub fn handle_document_rows(&mut self, token: u64, rows: Vec<OutboxItem>, now: Duration) {
+        let Some(at) = self.documents.wanted.iter().position(|wanted| wanted.token == token) else { return };
+        match rows.last() {
+            None => self.documents.wanted[at].sending = Sending::Nothing,
+            Some(last) => {
+                self.documents.wanted[at].sending = Sending::RowsAfter(last.row);
+                self.push_first(at, rows, now);
+            }
+        }
         self.pump(now);
     }
 
     /// Asks and sends as far as there is room.
     pub(super) fn begin_documents(&mut self, now: Duration) {
-        while self.confirmed
-            && self.in_flight.len() < limits::PUSH_WINDOW_BATCHES
-            && let Some((token, items)) = self.documents.first.pop_front()
-        {
-            let id = self.take_id();
-            let (rows, entries) = items.into_iter().map(|item| (item.row, item.entry)).unzip();
-            self.in_flight.push_back((id, rows));
-            for wanted in self.documents.wanted.iter_mut().filter(|wanted| wanted.token == token) {
-                (wanted.unsent, wanted.push) = (false, Some(id));
+        for at in 0..self.documents.wanted.len() {
+            if !self.confirmed || self.in_flight.len() >= limits::PUSH_WINDOW_BATCHES {
+                break;
             }
-            self.send(Message::Push(Push { id, entries }), now);
+            let wanted = &mut self.documents.wanted[at];
+            match std::mem::replace(&mut wanted.sending, Sending::Nothing) {
+                Sending::RowsAfter(after_row) => {
+                    wanted.sending = Sending::Loading;
+                    let Wanted { token, document, .. } = *wanted;
+                    self.effects.push_back(ClientEffect::LoadDocument { token, document, after_row });
+                }
+                Sending::Aside(entry) => {
+                    self.push_first(at, vec![OutboxItem { row: NO_ROW, entry: *entry }], now);
+                }
+                other => wanted.sending = other,
+            }
         }
         let is_asked = |wanted: &&Wanted| wanted.fetch.is_some();
         let room = limits::FETCHES_IN_FLIGHT - self.documents.wanted.iter().filter(is_asked).count();
@@ -160,21 +188,26 @@ impl ClientSession {
 
     pub(super) fn settle_documents(&mut self) {
         // A receipt is settled when the log is read up to it; while that takes long, the answer is enough.
-        let is_answered = |push: u32| {
-            (self.behind && self.is_answered(push))
-                || !self.in_flight.iter().any(|(under_way, _)| *under_way == push)
+        let is_answered = |push: &u32| {
+            (self.behind && self.is_answered(*push))
+                || !self.in_flight.iter().any(|(under_way, _)| under_way == push)
         };
-        let done: Vec<u64> = self
-            .documents
-            .wanted
-            .iter()
-            .filter_map(|wanted| {
-                let sent = !wanted.unsent && wanted.push.is_none_or(is_answered);
-                (sent && wanted.applied).then_some(wanted.token)
-            })
-            .collect();
+        let is_done = |wanted: &&Wanted| {
+            wanted.applied && wanted.sending == Sending::Nothing && wanted.pushes.iter().all(is_answered)
+        };
+        let done: Vec<u64> =
+            self.documents.wanted.iter().filter(is_done).map(|wanted| wanted.token).collect();
         self.documents.wanted.retain(|wanted| !done.contains(&wanted.token));
         self.effects.extend(done.into_iter().map(|token| ClientEffect::DocumentDone { token }));
+    }
+
+    /// Pushes what belongs to one of the wanted documents.
+    fn push_first(&mut self, at: usize, items: Vec<OutboxItem>, now: Duration) {
+        let id = self.take_id();
+        let (rows, entries) = items.into_iter().map(|item| (item.row, item.entry)).unzip();
+        self.in_flight.push_back((id, rows));
+        self.documents.wanted[at].pushes.push(id);
+        self.send(Message::Push(Push { id, entries }), now);
     }
 }
 
@@ -189,8 +222,8 @@ impl Wanted {
             listed: Vec::new(),
             complete: false,
             applied: false,
-            unsent: false,
-            push: None,
+            sending: Sending::Nothing,
+            pushes: Vec::new(),
         }
     }
 }

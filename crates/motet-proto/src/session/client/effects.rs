@@ -1,6 +1,7 @@
 //! What a session asks of its driver, and what it is answered.
 
 use crate::entry::Entry;
+use crate::ids::DocumentId;
 use crate::message::{ErrorCode, Listed, Message, Rejection};
 use crate::position::Position;
 use crate::presence::Presence;
@@ -12,6 +13,16 @@ pub enum ClientEffect {
     Send(Message),
     /// Read the outbox and answer with [`super::ClientSession::handle_outbox`]. Rows are frozen before they are returned.
     LoadOutbox {
+        /// Only rows after this one.
+        after_row: i64,
+    },
+    /// Read the outbox rows of one document and answer with [`super::ClientSession::handle_document_rows`]. Rows are frozen before they are
+    /// returned.
+    LoadDocument {
+        /// As given to [`super::ClientSession::sync_document`].
+        token: u64,
+        /// The document.
+        document: DocumentId,
         /// Only rows after this one.
         after_row: i64,
     },

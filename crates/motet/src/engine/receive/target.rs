@@ -5,7 +5,7 @@ use motet_proto::planted::{Bug, is_planted};
 use super::super::incoming::{BadEntry, Group, Merged, Part, Snapshot};
 use super::super::twins::Rewrite;
 use super::super::{Core, Loaded, new_document};
-use super::Received;
+use super::{Delivery, Received};
 use crate::doc::{Change, MergeOutcome, Rejected, split_changes};
 use crate::store::{self, DocumentRow, SetAside, StorageError, Tx};
 
@@ -21,16 +21,14 @@ pub(super) struct Target {
 impl Core {
     /// Takes the document that a group is about, with what is to be merged into it; `None` if it cannot be loaded and what came is set
     /// aside.
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn take_target(
         &mut self,
         tx: Tx<'_>,
-        remote: i64,
+        Delivery { remote, now, .. }: Delivery,
         group: &Group,
         (existing, ahead): (Option<DocumentRow>, Option<Box<Merged>>),
         mut parts: Vec<Part>,
         received: &mut Received,
-        now: i64,
     ) -> store::Result<Option<Target>> {
         let mut snapshot = None;
         let mut outcome = MergeOutcome::default();
@@ -79,11 +77,10 @@ impl Core {
     pub(super) fn merge_parts(
         &mut self,
         tx: Tx<'_>,
-        remote: i64,
+        Delivery { remote, now, is_news }: Delivery,
         target: &mut Target,
         set_aside: &[SetAside],
         received: &mut Received,
-        now: i64,
     ) -> store::Result<()> {
         let Target { loaded, parts, outcome, .. } = target;
         // What waits was parsed before it was set aside.
@@ -101,7 +98,7 @@ impl Core {
                     Ok(more) => {
                         let lacks = |more: Vec<Change>| !more.is_empty();
                         left_out |= snapshot.supersedes
-                            && received.is_news
+                            && is_news
                             && snapshot.document.lacking(&loaded.document).is_ok_and(lacks);
                         changes.extend(more);
                     }

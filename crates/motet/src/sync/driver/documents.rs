@@ -40,33 +40,38 @@ impl Driver {
         token
     }
 
-    pub(super) async fn begin_document(&mut self, running: &mut Running, token: u64) -> Result<(), Ended> {
+    pub(super) fn begin_document(&mut self, running: &mut Running, token: u64) {
         let Some(under_way) = self.documents.iter().find(|under_way| under_way.token == token) else {
-            return Ok(());
+            return;
         };
-        let (document, remote) = (under_way.request.document, self.remote);
+        let (document, now) = (under_way.request.document, self.started.elapsed());
         match under_way.request.task {
-            DocumentTask::Sync => {
-                let batch = self
-                    .local
-                    .writer
-                    .submit(Durability::Normal, move |tx, core| core.batch_of(tx, remote, document));
-                let rows = batch.await.map_err(SyncError::Storage)?;
-                running.session.sync_document(token, document, rows, self.started.elapsed());
-            }
-            DocumentTask::Compact => {
-                running.session.list_document(token, document, self.started.elapsed());
-            }
+            DocumentTask::Sync => running.session.sync_document(token, document, now),
+            DocumentTask::Compact => running.session.list_document(token, document, now),
         }
-        Ok(())
     }
 
     /// All requests begin with a session.
-    pub(super) async fn begin_documents(&mut self, running: &mut Running) -> Result<(), Ended> {
+    pub(super) fn begin_documents(&mut self, running: &mut Running) {
         let tokens: Vec<u64> = self.documents.iter().map(|under_way| under_way.token).collect();
-        for token in tokens {
-            self.begin_document(running, token).await?;
-        }
+        tokens.into_iter().for_each(|token| self.begin_document(running, token));
+    }
+
+    /// The next rows of a document that goes first.
+    pub(super) async fn load_document(
+        &self,
+        running: &mut Running,
+        token: u64,
+        document: DocumentId,
+        after_row: i64,
+    ) -> Result<(), Ended> {
+        let remote = self.remote;
+        let load = self
+            .local
+            .writer
+            .submit_first(Durability::Normal, move |tx, core| core.batch_of(tx, remote, document, after_row));
+        let rows = load.await.map_err(SyncError::Storage)?;
+        running.session.handle_document_rows(token, rows, self.started.elapsed());
         Ok(())
     }
 
@@ -119,18 +124,18 @@ impl Driver {
             }
             let request = DocumentRequest { document: *document, task: DocumentTask::Sync, reply: None };
             let token = self.take_document(request);
-            running.session.sync_document(token, *document, Vec::new(), self.started.elapsed());
+            running.session.fetch_document(token, *document, self.started.elapsed());
         }
     }
 
     /// Nothing has happened for a while: documents whose entries have become many are made one snapshot each.
-    pub(super) async fn look_for_compaction(&mut self, running: &mut Running) -> Result<(), Ended> {
+    pub(super) fn look_for_compaction(&mut self, running: &mut Running) -> Result<(), Ended> {
         running.compact_at = None;
         let found = self.local.readers.read(|tx| tx.compactable(limits::COMPACT_DOCUMENTS));
         for document in found.map_err(SyncError::Storage)? {
             let task = DocumentTask::Compact;
             let token = self.take_document(DocumentRequest { document, task, reply: None });
-            self.begin_document(running, token).await?;
+            self.begin_document(running, token);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::FutureExt;
 use motet_proto::Entry;
-use motet_proto::session::{ClientEffect, EndReason, NO_ROW, StoredReceipt};
+use motet_proto::session::{ClientEffect, EndReason};
 use tokio::sync::oneshot;
 
 use super::{Applied, Driver, Ended, Running};
@@ -47,11 +47,10 @@ impl Driver {
                 });
                 running.loading = Some(batch.boxed()).into();
             }
+            ClientEffect::LoadDocument { token, document, after_row } => {
+                self.load_document(running, token, document, after_row).await?;
+            }
             ClientEffect::Apply { entries, receipts, position, head } => {
-                let of_outbox = |receipt: &&StoredReceipt| receipt.row != NO_ROW;
-                let settled =
-                    receipts.iter().filter(of_outbox).filter(|receipt| receipt.result.is_ok()).count() as u64;
-                let rejected = receipts.iter().filter(of_outbox).count() as u64 - settled;
                 running.note_receipts(!receipts.is_empty());
                 let count = entries.len() as u64;
                 let done = position.map_or(running.progress.0, |position| position.seq);
@@ -70,7 +69,7 @@ impl Driver {
                         local.writer.run(Durability::Normal, receive).map_err(SyncError::Storage)?;
                     _ = submitted.send(());
                     let progress = (done, total);
-                    let applied = Applied { received, entries: count, settled, rejected, progress };
+                    let applied = Applied { received, entries: count, progress };
                     self.take_applied(running, applied);
                     return Ok(());
                 }
@@ -84,13 +83,7 @@ impl Driver {
                         core.receive(tx, remote, incoming, &receipts, position)
                     });
                     _ = submitted.send(());
-                    Ok(Applied {
-                        received: receive.await?,
-                        entries: count,
-                        settled,
-                        rejected,
-                        progress: (done, total),
-                    })
+                    Ok(Applied { received: receive.await?, entries: count, progress: (done, total) })
                 };
                 running.applying.push_back(apply.boxed());
             }

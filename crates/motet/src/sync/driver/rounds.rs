@@ -82,13 +82,13 @@ impl Driver {
 
     pub(super) fn count_applied(&mut self, running: &mut Running, applied: Applied) {
         running.progress = applied.progress;
-        if applied.entries + applied.settled > 0 {
+        if applied.entries + applied.received.settled > 0 {
             self.progressed = true;
             self.rounds.iter_mut().for_each(|round| round.attempts = 1);
         }
         self.tally.received += applied.entries;
-        self.tally.sent += applied.settled;
-        self.tally.rejected += applied.rejected;
+        self.tally.sent += applied.received.settled;
+        self.tally.rejected += applied.received.parked;
         self.count_received(applied.received);
     }
 
