@@ -2,19 +2,27 @@
 
 use std::io::BufRead;
 use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use motet::{Event, Relay, Replica, Schema};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 
 const COLLECTION: &str = "songs";
+
+/// Longest time for one command.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(crate) fn run(db: &Path, name: &str) {
     let started = Instant::now();
     let replica = Replica::builder(db).device_name(name).open().unwrap();
     replica.apply_schema(&Schema::new().text(COLLECTION, "lyrics").text(COLLECTION, "notes")).unwrap();
+    let (watched, commands) = std::sync::mpsc::channel();
+    std::thread::spawn(move || watch(&commands));
     for line in std::io::stdin().lock().lines() {
+        watched.send(()).unwrap();
         let command: Value = serde_json::from_str(&line.unwrap()).unwrap();
         let answer = match command["do"].as_str().unwrap() {
             "create" => create(&replica, Path::new(command["file"].as_str().unwrap())),
@@ -24,11 +32,14 @@ pub(crate) fn run(db: &Path, name: &str) {
             "edit" => edit(&replica, command["id"].as_str().unwrap()),
             "expect" => expect(replica.events(), command["id"].as_str().unwrap()),
             "pipeline" => pipeline(&replica, &command),
-            "changes" => changes(db, command["id"].as_str().unwrap()).into(),
+            "changes" => {
+                changes(&rusqlite::Connection::open(db).unwrap(), command["id"].as_str().unwrap()).into()
+            }
             "expect_changes" => expect_changes(replica.events(), db, &command),
             "digest" => digest(&replica),
             other => panic!("unknown command {other}"),
         };
+        watched.send(()).unwrap();
         println!("{answer}");
     }
 }
@@ -100,8 +111,8 @@ fn expect(mut events: Receiver<Event>, id: &str) -> Value {
     loop {
         match events.blocking_recv() {
             Ok(event) if event.remote && event.id == id => return json!({ "at_us": now_us() }),
-            Ok(_) => {}
-            Err(error) => panic!("{error}"),
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => panic!("the replica is gone"),
         }
     }
 }
@@ -120,17 +131,27 @@ fn pipeline(replica: &Replica, command: &Value) -> Value {
 /// keep a core busy that the devices need.
 fn expect_changes(mut events: Receiver<Event>, db: &Path, command: &Value) -> Value {
     let (id, count) = (command["id"].as_str().unwrap(), command["count"].as_u64().unwrap());
-    while changes(db, id) < count {
-        events.blocking_recv().unwrap();
+    let conn = rusqlite::Connection::open(db).unwrap();
+    while changes(&conn, id) < count {
+        assert_ne!(events.blocking_recv().err(), Some(RecvError::Closed), "the replica is gone");
     }
     Value::Null
 }
 
 /// Distinct changes of a document in the database.
-fn changes(db: &Path, id: &str) -> u64 {
-    let conn = rusqlite::Connection::open(db).unwrap();
+fn changes(conn: &rusqlite::Connection, id: &str) -> u64 {
     let sql = "SELECT COUNT(*) FROM change c JOIN document d ON d.id = c.id >> 24 WHERE d.collection = ? AND d.name = ?";
     conn.query_row(sql, [COLLECTION, id], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
+}
+
+/// Ends the process if a command takes longer than anything here should: whoever waits for an edit that is lost waits for ever.
+fn watch(commands: &std::sync::mpsc::Receiver<()>) {
+    while commands.recv().is_ok() {
+        if commands.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("a command has taken longer than {PATIENCE:?}");
+            std::process::exit(1);
+        }
+    }
 }
 
 /// Hash over ids, versions and values of all songs.

@@ -33,8 +33,8 @@ pub mod store;
 
 pub use server::{Config, RunError, run};
 
-/// A runtime fit for a relay: a worker for every core but one, which is for the thread that writes. On two cores that is one, and
-/// sessions then wake each other without waking a core.
+/// A runtime fit for a relay: a worker for every core but one, which is for what is written and read for many. On two cores that is
+/// one, and sessions then wake each other without waking a core.
 ///
 /// # Errors
 /// As the system has them when threads are started.

@@ -15,8 +15,9 @@ pub const QUEUED_BYTES: usize = 64 << 20;
 /// A push of at most this many bytes may be written on the thread of its session: a few keystrokes.
 pub const WRITTEN_AT_ONCE_BYTES: usize = 16 << 10;
 
-/// As long as transactions take at most this long, small pushes that come alone are written on the thread of their session. Handing
-/// them over and back takes 0.1 ms; and a session may keep the others of its thread waiting for so long.
+/// As long as transactions take at most this long, small pushes that come alone are written on the thread of their session, and the
+/// others of that thread wait meanwhile. Handing a push over and back takes 0.1 ms. One in some hundreds takes longer, when SQLite
+/// moves the write-ahead log into the database.
 pub const WRITTEN_AT_ONCE: Duration = Duration::from_millis(1);
 
 /// Reader connections kept open.

@@ -71,10 +71,10 @@ pub trait LogStore: Send + Sync + 'static {
     /// Last sequence number of a log; 0 if it holds nothing.
     fn head(&self, log: &LogId) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Appends entries in order; calls for one log take effect in the order made. When the future resolves, they are
-    /// durable. The call itself may wait for the disk, as long as that is quick. Entries that break the protocol are rejected one by one; entries that the log holds already keep
-    /// their sequence number. What a snapshot supersedes stays until it is [swept](Self::sweep); what an erasure is about leaves
-    /// with it.
+    /// Appends entries in order; calls for one log take effect in the order made. When the future resolves, they are durable. The call
+    /// itself may wait for the disk, as long as that is quick. Entries that break the protocol are rejected one by one; entries that
+    /// the log holds already keep their sequence number. What a snapshot supersedes stays until it is [swept](Self::sweep); what an
+    /// erasure is about leaves with it, and no snapshot that was made before brings it back.
     fn append(&self, log: LogId, entries: Vec<Entry>) -> BoxFuture<'static, Result<Appended, StoreError>>;
 
     /// One page of what lies after a position.

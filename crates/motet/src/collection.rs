@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use crate::conflicts::Resolution;
 use crate::doc::Fields;
 use crate::editor::Editor;
+use crate::engine::{Patch, diff};
 use crate::error::{ReadError, WriteError};
 use crate::find::{Filter, Hit, LiveQuery, Query, words};
 use crate::replica::Replica;
@@ -59,14 +60,10 @@ pub struct Record<T> {
     pub version: Version,
     /// The value.
     pub value: T,
-    pub(crate) read: AsRead,
-}
-
-/// The value as it was read, to see what the app has changed. Most records are only looked at: it is parsed when it is needed.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum AsRead {
-    Json(String),
-    Fields(Fields),
+    /// The value as it was read, as JSON, to see what the app has changed. What `T` made of the document, not the document: fields
+    /// that `T` does not know are none it removed. And not read again later: a set may come out in another order, a default may be
+    /// another time.
+    pub(crate) base: String,
 }
 
 /// A field that breaks a rule declared for it.
@@ -406,41 +403,45 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
 
     fn updating(&self, record: &Record<T>) -> impl Write<Version> + use<T> {
         let name = self.name.clone();
-        let (id, version) = (record.id.clone(), record.version.clone());
-        let base = record.base().map_err(|e| WriteError::BadValue { reason: e.to_string() });
-        let record = base.and_then(|base| {
-            let (_, value) = to_fields(&record.value)?;
-            Ok(Record { id, version, value, read: AsRead::Fields(base) })
-        });
-        move |tx: &mut Transaction<'_>| tx.update(&name, &record?)
+        let (id, version, patch) = (record.id.clone(), record.version.clone(), record.patch());
+        move |tx: &mut Transaction<'_>| tx.update_fields(&name, &id, &patch?, &version)
     }
 
     fn record(&self, row: ListRow) -> Result<Record<T>, ReadError> {
         let ListRow { name, heads, json } = row;
-        Record::new(name.clone(), json, Version(heads)).map_err(|e| shape_error(&self.name, &name, e))
+        Record::new(name.clone(), &json, Version(heads)).map_err(|e| shape_error(&self.name, &name, e))
     }
 }
 
 impl<T: Serialize + DeserializeOwned> Record<T> {
     /// A record of what a document shows, as JSON.
-    pub(crate) fn new(id: String, json: String, version: Version) -> Result<Self, serde_json::Error> {
-        let value = parse(&id, &json)?;
-        Ok(Self { id, version, value, read: AsRead::Json(json) })
+    pub(crate) fn new(id: String, json: &str, version: Version) -> Result<Self, serde_json::Error> {
+        let value = parse(&id, json)?;
+        let base = serde_json::to_string(&value)?;
+        Ok(Self { id, version, value, base })
     }
+}
 
-    /// What `T` made of the document when it was read, not the document: fields that `T` does not know are none it removed.
+impl<T> Record<T> {
+    /// The fields as they were read.
     pub(crate) fn base(&self) -> Result<Fields, serde_json::Error> {
-        let json = match &self.read {
-            AsRead::Fields(fields) => return Ok(fields.clone()),
-            AsRead::Json(json) => json,
-        };
-        match serde_json::to_value(parse::<T>(&self.id, json)?)? {
+        match serde_json::from_str(&self.base)? {
             Json::Object(mut base) => {
                 base.remove("id");
                 Ok(base)
             }
             _ => Ok(Fields::new()),
         }
+    }
+
+    /// What the app has changed.
+    pub(crate) fn patch(&self) -> Result<Patch, WriteError>
+    where
+        T: Serialize,
+    {
+        let base = self.base().map_err(|e| WriteError::BadValue { reason: e.to_string() })?;
+        let (_, fields) = to_fields(&self.value)?;
+        Ok(diff(&base, &fields))
     }
 }
 

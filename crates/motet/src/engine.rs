@@ -17,7 +17,6 @@ mod journal;
 mod lifecycle;
 mod loaded;
 mod local;
-mod next_batch;
 mod outgoing;
 mod parallel;
 mod presence;
@@ -25,6 +24,7 @@ mod projection;
 mod receive;
 mod remotes;
 mod search;
+mod send_slot;
 mod transacting;
 mod twins;
 mod unmerged;
@@ -54,12 +54,12 @@ pub(crate) use incoming::{Incoming, load_ahead, prepare};
 pub(crate) use loaded::Loaded;
 use loaded::{load, load_behind, new_document};
 pub(crate) use local::{Patch, diff};
-use next_batch::Frozen;
-pub(crate) use next_batch::NextBatch;
 pub(crate) use presence::CursorAt;
 pub use receive::CollectionCounts;
 pub(crate) use receive::Received;
 pub(crate) use remotes::is_due;
+use send_slot::Ready;
+pub(crate) use send_slot::SendSlot;
 pub(crate) use unmerged::merge_all;
 
 /// What the writer thread shares with the rest of the replica.
@@ -70,7 +70,7 @@ pub(crate) struct Shared {
     /// Rung after a commit that added to the outbox.
     pub(crate) outbox: Notify,
     /// What the sync task sends next, if it waits for that.
-    pub(crate) next_batch: NextBatch,
+    pub(crate) send_slot: SendSlot,
     pub(crate) board: StatusBoard,
     /// Who is where.
     pub(crate) presence: PresenceBoard,
@@ -131,10 +131,14 @@ pub(crate) struct Core {
     /// The running write, the transaction changed remotes or what they are owed as a whole: that is counted anew.
     write_recounts: bool,
     recounts: bool,
+    /// Bytes of changes that the running write has put into the outbox; very many if it owes whole documents.
+    write_bytes: usize,
+    /// The policy that the transaction has kept.
+    policy: Option<SyncPolicy>,
     /// What the status is set to once the transaction is committed.
     recounted: Option<(Vec<RemoteRow>, i64)>,
     /// What can be sent once the transaction is committed.
-    frozen: Option<Frozen>,
+    ready: Option<Ready>,
     /// Conflicts for the log, once the transaction is committed.
     noticed: Vec<String>,
     /// The running write changed schema or remotes.
@@ -183,7 +187,9 @@ impl Core {
             write_recounts: false,
             recounts: false,
             recounted: None,
-            frozen: None,
+            ready: None,
+            write_bytes: 0,
+            policy: None,
             noticed: Vec::new(),
             cache: LruCache::new(capacity),
             behind: None,
@@ -268,9 +274,20 @@ impl Core {
         self.active = remotes.iter().find(|remote| remote.active).map(|remote| remote.id);
         self.shared.board.reload(&remotes, pending);
         if let Some(policy) = tx.sync_policy()? {
-            self.shared.policy.send_if_modified(|(known, _)| std::mem::replace(known, policy) != policy);
+            self.publish_policy(policy);
         }
         Ok(())
+    }
+
+    /// Keeps a policy, and has it followed once the transaction is committed.
+    pub(crate) fn set_sync_policy(&mut self, tx: Tx<'_>, policy: SyncPolicy) -> store::Result<()> {
+        tx.set_sync_policy(&policy)?;
+        self.policy = Some(policy);
+        Ok(())
+    }
+
+    fn publish_policy(&self, policy: SyncPolicy) {
+        self.shared.policy.send_if_modified(|(known, _)| std::mem::replace(known, policy) != policy);
     }
 
     /// The outbox of a remote has grown; people see that of the active one.
@@ -386,6 +403,8 @@ impl Core {
         let is_sent = !commit.changes.is_empty() && self.leaves(&loaded.row.collection);
         if is_sent {
             self.note_growth(tx, &loaded.row, commit.changes.len())?;
+            let bytes = commit.changes.iter().map(|change| change.raw_bytes().len()).sum();
+            self.write_bytes = self.write_bytes.saturating_add(if is_new { usize::MAX } else { bytes });
             let first_change = if is_new { 0 } else { store::change_id(document, first_change) };
             self.owe(tx, document, commit.origin, op, first_change, now)?;
         }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::collection::Collection;
 use crate::conflicts::Conflict;
-use crate::engine::{Core, NextBatch, Schemas, Shared};
+use crate::engine::{Core, Schemas, SendSlot, Shared};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::events::Event;
 use crate::limits;
@@ -425,7 +425,7 @@ impl ReplicaBuilder {
                 device_name,
                 events: broadcast::Sender::new(limits::EVENT_BACKLOG),
                 outbox: Notify::new(),
-                next_batch: NextBatch::default(),
+                send_slot: SendSlot::default(),
                 board: StatusBoard::new(),
                 presence: PresenceBoard::new(),
                 policy: watch::Sender::new((tx.sync_policy()?.unwrap_or_default(), Conditions::default())),

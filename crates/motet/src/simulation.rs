@@ -77,7 +77,7 @@ impl Session {
         let (device, agent) = (local.shared.device, "motet/simulated".to_owned());
         let session = ClientSession::new(device, SpaceId::DEFAULT, agent, position, reseeding, live, now);
         let mut begun = Self {
-            connection: local.shared.next_batch.begin(),
+            connection: local.shared.send_slot.begin(),
             local,
             remote,
             session,
@@ -224,7 +224,7 @@ impl Session {
 
     fn load(&mut self, now: Duration) -> Result<(), StorageError> {
         let (remote, after) = (self.remote, self.loading.take().unwrap_or_default());
-        if let Some(batch) = self.local.shared.next_batch.take(remote, after) {
+        if let Some(batch) = self.local.shared.send_slot.take(remote, after) {
             self.session.handle_outbox(batch, now);
             return Ok(());
         }
@@ -324,14 +324,14 @@ impl Session {
         if !self.unmerged {
             self.done.append(&mut self.almost_done);
         }
-        self.local.shared.next_batch.expect(self.connection, remote, self.session.waits_after());
+        self.local.shared.send_slot.expect(self.connection, remote, self.session.waits_after());
         Ok(())
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.local.shared.next_batch.begin();
+        self.local.shared.send_slot.end(self.connection);
     }
 }
 

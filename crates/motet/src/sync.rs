@@ -101,6 +101,8 @@ pub struct SyncSummary {
 /// A running sync task, on a thread of its own. Dropping it ends the task.
 pub(crate) struct SyncHandle {
     shared: Arc<Shared>,
+    /// As the engine numbers connections.
+    connection: u64,
     traffic: Arc<Traffic>,
     commands: mpsc::UnboundedSender<Command>,
     runtime: Option<Runtime>,
@@ -207,9 +209,10 @@ impl SyncHandle {
         let (commands, receiver) = mpsc::unbounded_channel();
         let shared = local.shared.clone();
         let traffic = Arc::new(Traffic::default());
-        let driver = Driver::new(local, relay, endpoint, remote, receiver, traffic.clone())?;
+        let connection = shared.send_slot.begin();
+        let driver = Driver::new(local, relay, endpoint, (remote, connection), receiver, traffic.clone())?;
         runtime.spawn(driver.run());
-        Ok(Self { shared, traffic, commands, runtime: Some(runtime) })
+        Ok(Self { shared, connection, traffic, commands, runtime: Some(runtime) })
     }
 
     /// Asks for a round that nobody waits for; a pause between attempts ends.
@@ -282,7 +285,7 @@ impl Drop for SyncHandle {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-        self.shared.next_batch.begin();
+        self.shared.send_slot.end(self.connection);
         self.shared.board.set_link(Link::None);
         self.shared.presence.forget();
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::collection::{Record, shape_error};
 use crate::conflicts::Resolution;
 use crate::doc::Fields;
-use crate::engine::{Core, Patch, diff};
+use crate::engine::{Core, Patch};
 use crate::error::WriteError;
 use crate::status::Version;
 use crate::store::{Ticket, Tx};
@@ -126,7 +126,7 @@ impl<'t> Transaction<'t> {
     ) -> Result<Option<Record<T>>, WriteError> {
         let Some((fields, version)) = self.core.get(self.tx, collection, id)? else { return Ok(None) };
         let json = Json::Object(fields).to_string();
-        let record = Record::new(id.to_owned(), json, version).map_err(|reason| WriteError::BadValue {
+        let record = Record::new(id.to_owned(), &json, version).map_err(|reason| WriteError::BadValue {
             reason: shape_error(collection, id, reason).to_string(),
         })?;
         Ok(Some(record))
@@ -137,15 +137,23 @@ impl<'t> Transaction<'t> {
     ///
     /// # Errors
     /// [`WriteError::NotFound`] if the document is gone; else as [`insert`](Self::insert).
-    pub fn update<T: Serialize + DeserializeOwned>(
+    pub fn update<T: Serialize>(
         &mut self,
         collection: &str,
         record: &Record<T>,
     ) -> Result<Version, WriteError> {
-        let base = record.base().map_err(|e| WriteError::BadValue { reason: e.to_string() })?;
-        let (_, fields) = to_fields(&record.value)?;
-        let patch = diff(&base, &fields);
-        self.core.update(self.tx, collection, &record.id, &patch, Some(&record.version))
+        self.update_fields(collection, &record.id, &record.patch()?, &record.version)
+    }
+
+    /// Changes fields of a document that exists, as it was at a version.
+    pub(crate) fn update_fields(
+        &mut self,
+        collection: &str,
+        id: &str,
+        patch: &Patch,
+        base: &Version,
+    ) -> Result<Version, WriteError> {
+        self.core.update(self.tx, collection, id, patch, Some(base))
     }
 
     /// Sets single fields of a document that exists.

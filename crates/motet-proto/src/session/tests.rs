@@ -221,7 +221,7 @@ impl World {
                 device.session.handle_reseeded(NOW);
             }
             ClientEffect::RoundDone { round } => device.rounds.push(round),
-            ClientEffect::DocumentDone { token } => device.done.push(token),
+            ClientEffect::DocumentDone { token, .. } => device.done.push(token),
             ClientEffect::Listed { token, listed } => device.listed.push((token, listed)),
             ClientEffect::Presence(_) => {}
             ClientEffect::End(reason) => device.ended = Some(reason),

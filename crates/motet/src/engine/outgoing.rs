@@ -15,7 +15,7 @@ use crate::store::{self, Op, OutboxRow, StorageError, Tx};
 type Saved = (Vec<[u8; 32]>, Vec<u8>);
 
 /// What a row sends.
-struct Frozen {
+struct FrozenRow {
     entry: Entry,
     /// It did not fit, and goes on in another row.
     has_rest: bool,
@@ -71,7 +71,7 @@ impl Core {
     }
 
     /// Freezes rows until they have `most_bytes`.
-    fn freeze_all(
+    pub(super) fn freeze_all(
         &mut self,
         tx: Tx<'_>,
         remote: i64,
@@ -88,7 +88,7 @@ impl Core {
             let entry = match row.frozen {
                 Some(_) => tx.frozen_entry(&row)?,
                 None => match self.freeze(tx, remote, &row) {
-                    Ok(Some(Frozen { entry, has_rest })) => {
+                    Ok(Some(FrozenRow { entry, has_rest })) => {
                         // The rest stands in a row behind all that were looked at.
                         batch.more |= has_rest;
                         entry
@@ -143,13 +143,13 @@ impl Core {
 
     /// Fixes what a row sends: concatenated original bytes, or a saved document where a snapshot replaced them. What
     /// does not fit into one entry goes into further rows.
-    fn freeze(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<Frozen>> {
+    fn freeze(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<FrozenRow>> {
         if row.op == Op::Erase {
             // Not two erasures are the same entry.
             let salt: [u8; 16] = machine::random().map_err(|e| StorageError::Io(e.to_string()))?;
             let entry = self.entry(row, Kind::Erased, envelope::seal_plain(&salt));
             tx.freeze(row.id, 0, &entry)?;
-            return Ok(Some(Frozen { entry, has_rest: false }));
+            return Ok(Some(FrozenRow { entry, has_rest: false }));
         }
         let whole = row.first_change == 0;
         let changes = tx.pending_changes(row, remote)?;
@@ -184,14 +184,17 @@ impl Core {
         let payload =
             self.payload(tx, row.document, (&row.collection, &row.name), body, whole && !has_rest)?;
         let entry = self.entry(row, kind, payload);
-        tx.freeze(row.id, last, &entry)?;
-        for piece in bodies {
+        // The last piece counts the changes: until it is there, they are not.
+        let none = row.first_change - 1;
+        tx.freeze(row.id, if has_rest { none } else { last }, &entry)?;
+        while let Some(piece) = bodies.next() {
             let payload = self.payload(tx, row.document, (&row.collection, &row.name), piece, false)?;
             let further = self.entry(row, Kind::Changes, payload);
+            let last = if bodies.len() > 0 { none } else { last };
             tx.add_piece(remote, row, last, &further, self.shared.now_ms())?;
             self.count_pending(remote, 1);
         }
-        Ok(Some(Frozen { entry, has_rest }))
+        Ok(Some(FrozenRow { entry, has_rest }))
     }
 
     fn entry(&self, row: &OutboxRow, kind: Kind, sealed: Vec<u8>) -> Entry {

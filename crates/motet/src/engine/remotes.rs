@@ -154,6 +154,7 @@ impl Core {
         document: i64,
         now: i64,
     ) -> store::Result<()> {
+        self.write_bytes = usize::MAX;
         self.unmark_erased(tx, remote, document)?;
         if tx.add_pending(remote, document, Op::Update, 0, now)? {
             self.count_pending(remote, 1);

@@ -22,11 +22,12 @@ impl store::Engine for Core {
     }
 
     fn before_commit(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        self.freeze_awaited(tx)?;
         self.note_own(tx)?;
         if self.recounts || self.write_recounts {
             self.recounted = Some((tx.remotes()?, tx.count_pending()? as i64));
         }
-        self.freeze_awaited(tx)
+        Ok(())
     }
 
     fn end_write(&mut self, ok: bool) {
@@ -45,6 +46,7 @@ impl store::Engine for Core {
         self.message = None;
         self.write_pending = 0;
         self.write_recounts = false;
+        self.write_bytes = 0;
     }
 
     fn end(&mut self, committed: bool) {
@@ -52,8 +54,9 @@ impl store::Engine for Core {
         let pending = std::mem::take(&mut self.pending);
         let events = std::mem::take(&mut self.events);
         let recounted = self.recounted.take();
-        let frozen = self.frozen.take().filter(|_| committed);
-        self.shared.next_batch.put(frozen);
+        let ready = self.ready.take().filter(|_| committed);
+        self.shared.send_slot.put(ready);
+        let policy = self.policy.take();
         self.recounts = false;
         self.told.end(committed);
         if !committed {
@@ -71,10 +74,14 @@ impl store::Engine for Core {
             self.write_events.clear();
             self.write_pending = 0;
             self.write_recounts = false;
+            self.write_bytes = 0;
             return;
         }
         if settings_changed {
             self.publish_schema();
+        }
+        if let Some(policy) = policy {
+            self.publish_policy(policy);
         }
         for (key, loaded) in self.in_transaction.drain() {
             self.cache.put(key, loaded);

@@ -96,7 +96,7 @@ impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
             && results
                 .iter()
                 .zip(&self.results)
-                .all(|(a, b)| a.id == b.id && a.version == b.version && a.read == b.read);
+                .all(|(a, b)| a.id == b.id && a.version == b.version && a.base == b.base);
         self.results = results;
         Ok(!same)
     }

@@ -202,9 +202,8 @@ impl Tx<'_> {
     ) -> Result<()> {
         let sql =
             "INSERT INTO outbox (remote, document, op, since, first_change, entry) VALUES (?, ?, ?, ?, ?, ?)";
-        // The first row counts the changes.
-        let none = last_change + 1;
-        let row = params![remote, first.document, first.op as i64, now, none, entry.id.as_bytes()];
+        let row =
+            params![remote, first.document, first.op as i64, now, first.first_change, entry.id.as_bytes()];
         self.conn.prepare_cached(sql)?.execute(row)?;
         self.freeze(self.conn.last_insert_rowid(), last_change, entry)
     }

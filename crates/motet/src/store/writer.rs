@@ -78,6 +78,22 @@ thread_local! {
     static RUNNING: Cell<bool> = const { Cell::new(false) };
 }
 
+/// This thread is running a transaction until it is dropped, also by a panic.
+struct Running;
+
+impl Running {
+    fn mark() -> Self {
+        RUNNING.set(true);
+        Self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(false);
+    }
+}
+
 /// The outcome of a write that was handed over: wait for it, or await it.
 pub(crate) struct Ticket<T, F> {
     reply: oneshot::Receiver<std::result::Result<T, F>>,
@@ -301,10 +317,10 @@ impl<E: Engine> Shared<E> {
         if group.is_empty() {
             return;
         }
-        RUNNING.set(true);
+        let running = Running::mark();
         let outcome = worker.transaction(&mut group);
         worker.engine.end(outcome.is_ok());
-        RUNNING.set(false);
+        drop(running);
         let behind = worker.engine.is_behind();
         if self.behind.swap(behind, Ordering::Relaxed) != behind && behind {
             // The thread sleeps without a limit until it is told.

@@ -150,7 +150,7 @@ impl Driver {
         local: Arc<Local>,
         relay: Relay,
         endpoint: Endpoint,
-        remote: i64,
+        (remote, connection): (i64, u64),
         commands: mpsc::UnboundedReceiver<Command>,
         traffic: Arc<Traffic>,
     ) -> Result<Self, SyncError> {
@@ -166,7 +166,7 @@ impl Driver {
         let place = local.shared.presence.own.subscribe();
         let lock = SyncLock::new(&local.path);
         Ok(Self {
-            connection: local.shared.next_batch.begin(),
+            connection,
             policy,
             place,
             place_due: tokio::time::Instant::now(),
@@ -291,7 +291,7 @@ impl Driver {
         };
         self.begin_documents(&mut running);
         let Err(ended) = self.drive(&mut running).await;
-        self.local.shared.next_batch.expect(self.connection, self.remote, None);
+        self.local.shared.send_slot.expect(self.connection, self.remote, None);
         self.local.shared.presence.forget();
         self.count_bytes();
         // What is under way in the store goes on; only its answer is no longer waited for.
@@ -318,7 +318,7 @@ impl Driver {
             if !self.is_wanted() && self.mode() != SyncMode::Live {
                 return Err(Ended::Done);
             }
-            self.local.shared.next_batch.expect(self.connection, self.remote, running.session.waits_after());
+            self.local.shared.send_slot.expect(self.connection, self.remote, running.session.waits_after());
             self.show(running).await;
             let now = self.started.elapsed();
             let timeout = running.session.poll_timeout().unwrap_or(now).saturating_sub(now);

@@ -93,14 +93,13 @@ impl Replica {
         }
     }
 
-    /// Sets when a connected replica syncs by itself, durably; at first it does so live.
+    /// Sets when a connected replica syncs by itself, durably; at first it does so live. Other processes that have the file open follow
+    /// it with their next write at the latest.
     ///
     /// # Errors
     /// [`WriteError`] if it cannot be kept; then the old policy stays.
     pub fn set_sync_policy(&self, policy: SyncPolicy) -> Result<(), WriteError> {
-        self.run(move |tx, _| Ok(tx.set_sync_policy(&policy)?))?;
-        self.local().shared.policy.send_if_modified(|(known, _)| std::mem::replace(known, policy) != policy);
-        Ok(())
+        self.run(move |tx, core| Ok(core.set_sync_policy(tx, policy)?))
     }
 
     /// When a connected replica syncs by itself.
@@ -153,7 +152,7 @@ impl Replica {
         if let Some(record) = documents.get(id).map_err(read_error)? {
             return Ok(Some(record));
         }
-        pollster::block_on(self.request(collection, id, DocumentTask::Sync))?;
+        pollster::block_on(self.request(collection, id, DocumentTask::Fetch))?;
         documents.get(id).map_err(read_error)
     }
 

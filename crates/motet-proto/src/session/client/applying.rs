@@ -50,7 +50,7 @@ impl ClientSession {
             }
             _ => rows,
         };
-        let receipts = settled
+        let receipts: Vec<_> = settled
             .iter()
             .zip(receipt.outcomes)
             .map(|(row, outcome)| StoredReceipt {
@@ -66,6 +66,9 @@ impl ClientSession {
         let position = receipt.position.filter(|_| !self.resetting && receipt.after <= read_to);
         self.position = later(self.position, position);
         let push = *push;
+        if receipts.iter().any(|receipt| receipt.result.is_err()) {
+            self.documents.note_rejected(push);
+        }
         self.held.push(Held { push, receipts, last, position });
         // What others wrote in between comes by itself to a live session.
         self.want_pull |= !self.live && position.is_none();

@@ -37,6 +37,8 @@ struct Wanted {
     /// What goes out before anything else that is loaded, and the pushes that must be answered.
     sending: Sending,
     pushes: Vec<u32>,
+    /// Something of that was rejected.
+    rejected: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +70,14 @@ impl Documents {
             entries.append(&mut arrived);
             complete.extend(token);
         }
+    }
+
+    /// The relay does not take something of a push.
+    pub(super) fn note_rejected(&mut self, push: u32) {
+        self.wanted
+            .iter_mut()
+            .filter(|wanted| wanted.pushes.contains(&push))
+            .for_each(|wanted| wanted.rejected = true);
     }
 
     pub(super) fn note_applied(&mut self, tokens: &[u64]) {
@@ -195,10 +205,11 @@ impl ClientSession {
         let is_done = |wanted: &&Wanted| {
             wanted.applied && wanted.sending == Sending::Nothing && wanted.pushes.iter().all(is_answered)
         };
-        let done: Vec<u64> =
-            self.documents.wanted.iter().filter(is_done).map(|wanted| wanted.token).collect();
-        self.documents.wanted.retain(|wanted| !done.contains(&wanted.token));
-        self.effects.extend(done.into_iter().map(|token| ClientEffect::DocumentDone { token }));
+        let done: Vec<_> =
+            self.documents.wanted.iter().filter(is_done).map(|done| (done.token, !done.rejected)).collect();
+        self.documents.wanted.retain(|wanted| done.iter().all(|(token, _)| *token != wanted.token));
+        let tell = |(token, taken)| ClientEffect::DocumentDone { token, taken };
+        self.effects.extend(done.into_iter().map(tell));
     }
 
     /// Pushes what belongs to one of the wanted documents.
@@ -224,6 +235,7 @@ impl Wanted {
             applied: false,
             sending: Sending::Nothing,
             pushes: Vec::new(),
+            rejected: false,
         }
     }
 }

@@ -54,6 +54,8 @@ pub enum ClientEffect {
     DocumentDone {
         /// As given to [`super::ClientSession::sync_document`] or [`super::ClientSession::push_aside`].
         token: u64,
+        /// The relay has taken all that was sent.
+        taken: bool,
     },
     /// Which entries the log holds of a document.
     Listed {

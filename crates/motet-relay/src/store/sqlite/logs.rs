@@ -1,7 +1,7 @@
 //! What is done to logs, each call one transaction: appending, and letting go of what is superseded.
 
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use motet_proto::Kind;
 use motet_proto::entry::EntryError;
@@ -36,49 +36,74 @@ impl Logs {
 
     /// Appends to several logs. If it fails, nothing of it remains.
     pub(super) fn append(&mut self, work: Vec<(LogId, Vec<Entry>)>) -> Result<Vec<Appended>, StoreError> {
-        let Self { conn, ends } = self;
-        if !conn.is_autocommit() && !is_planted(Bug::AckBeforeCommit) {
+        let appended = self.begin().and_then(|()| {
+            let Self { conn, ends } = &mut *self;
+            work.into_iter().map(|(log, entries)| append(conn, log, entries, ends)).collect()
+        });
+        self.end(appended)
+    }
+
+    /// Begins a transaction, unless another process holds the file: then it would have to wait, and nothing is begun.
+    pub(super) fn begin_now(&mut self) -> bool {
+        let patience = |conn: &Connection, time| conn.busy_timeout(time).is_ok();
+        let begun = patience(&self.conn, Duration::ZERO) && self.begin().is_ok();
+        patience(&self.conn, limits::BUSY_TIMEOUT) && begun
+    }
+
+    /// Appends to one log, in the transaction that [`begin_now`](Self::begin_now) has begun. If it fails, nothing of it remains.
+    pub(super) fn finish(&mut self, log: LogId, entries: Vec<Entry>) -> Result<Appended, StoreError> {
+        let appended = append(&self.conn, log, entries, &mut self.ends);
+        self.end(appended)
+    }
+
+    fn begin(&mut self) -> Result<(), StoreError> {
+        if !self.conn.is_autocommit() {
             // A panic left a transaction open.
-            conn.execute_batch("ROLLBACK")?;
-            ends.clear();
+            let plantedly = is_planted(Bug::AckBeforeCommit);
+            self.conn.execute_batch(if plantedly { "COMMIT" } else { "ROLLBACK" })?;
+            self.ends.clear();
         }
-        let append_all = || work.into_iter().map(|(log, entries)| append(conn, log, entries, ends)).collect();
-        let appended = transact(conn, append_all);
-        if let Err(error) = &appended {
-            tracing::error!(code = error.code(), %error, "appending failed");
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(())
+    }
+
+    /// Ends a transaction as its work has ended.
+    fn end<T>(&mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        let done = done.and_then(|done| match is_planted(Bug::AckBeforeCommit) {
+            true => Ok(done),
+            false => Ok(self.conn.prepare_cached("COMMIT")?.execute([]).map(|_| done)?),
+        });
+        if let Err(error) = &done {
+            tracing::error!(code = error.code(), %error, "a log cannot be written");
+            if !self.conn.is_autocommit() {
+                // The error that led here is what the sessions are told.
+                _ = self.conn.execute_batch("ROLLBACK");
+            }
             // Ends in memory may be ahead of the file now.
             if !is_planted(Bug::HeadsKeptAfterFailure) {
-                ends.clear();
+                self.ends.clear();
             }
         }
-        appended
+        done
     }
 
     /// Removes what was superseded before `before`, at most [`limits::SWEPT_ENTRIES`].
     pub(super) fn sweep(&mut self, before: i64) -> Result<usize, StoreError> {
-        let swept = sweep(&self.conn, before);
-        if let Err(error) = &swept {
-            tracing::error!(code = error.code(), %error, "sweeping failed");
+        let due = superseded(&self.conn, before)?;
+        if due.is_empty() {
+            return Ok(0);
         }
-        swept
+        // Nobody else writes: it is the same inside.
+        let swept = self.begin().and_then(|()| {
+            for (at, entry) in &due {
+                remove(&self.conn, *entry)?;
+                let sql = "DELETE FROM superseded WHERE at = ? AND entry = ?";
+                self.conn.prepare_cached(sql)?.execute([at, entry])?;
+            }
+            Ok(due.len())
+        });
+        self.end(swept)
     }
-}
-
-/// One transaction: all of it or nothing.
-fn transact<T>(conn: &Connection, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    if is_planted(Bug::AckBeforeCommit) && !conn.is_autocommit() {
-        conn.prepare_cached("COMMIT")?.execute([])?;
-    }
-    conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let outcome = work().and_then(|done| match is_planted(Bug::AckBeforeCommit) {
-        true => Ok(done),
-        false => Ok(conn.prepare_cached("COMMIT")?.execute([]).map(|_| done)?),
-    });
-    if outcome.is_err() && !conn.is_autocommit() {
-        // The error that led here is what the sessions are told.
-        _ = conn.execute_batch("ROLLBACK");
-    }
-    outcome
 }
 
 fn append(
@@ -221,24 +246,13 @@ fn erase(conn: &Connection, log: i64, erasure: &Entry, seq: u64) -> Result<(), S
     found.into_iter().try_for_each(|old| remove(conn, row_base(log) + old))
 }
 
-/// Removes what was superseded before `before`, at most [`limits::SWEPT_ENTRIES`].
-fn sweep(conn: &Connection, before: i64) -> Result<usize, StoreError> {
+/// What was superseded before `before`, at most [`limits::SWEPT_ENTRIES`]: since when, and the entry's row.
+fn superseded(conn: &Connection, before: i64) -> Result<Vec<(i64, i64)>, StoreError> {
     let sql = "SELECT at, entry FROM superseded WHERE at < ? ORDER BY at, entry LIMIT ?";
     let mut statement = conn.prepare_cached(sql)?;
     let rows =
         statement.query_map([before, limits::SWEPT_ENTRIES as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let due: Vec<(i64, i64)> = rows.collect::<Result<_, _>>()?;
-    if due.is_empty() {
-        return Ok(0);
-    }
-    // Nobody else writes: it is the same inside.
-    transact(conn, || {
-        for (at, entry) in &due {
-            remove(conn, *entry)?;
-            conn.prepare_cached("DELETE FROM superseded WHERE at = ? AND entry = ?")?.execute([at, entry])?;
-        }
-        Ok(due.len())
-    })
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Takes an entry out of the log. Id and tag stay: whoever has read up to it goes on from there.

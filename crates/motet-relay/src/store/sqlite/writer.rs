@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use motet_proto::Entry;
+use motet_proto::{Entry, Kind};
 use tokio::sync::oneshot;
 
 use super::logs::Logs;
@@ -74,10 +74,13 @@ impl Writer {
         entries: Vec<Entry>,
     ) -> BoxFuture<'static, Result<Appended, StoreError>> {
         let bytes = entries.iter().map(Entry::size).sum();
-        if let Some(mut turn) = self.shared.take_turn(bytes) {
-            let appended = timed(&mut turn, |logs| logs.append(vec![(log, entries)]));
-            let only = |mut appended: Vec<Appended>| appended.pop().ok_or(StoreError::Closed);
-            return ready(appended.and_then(only)).boxed();
+        let is_small = bytes <= limits::WRITTEN_AT_ONCE_BYTES
+            && entries.iter().all(|entry| matches!(entry.kind, Kind::Changes | Kind::Other(_)));
+        if is_small
+            && let Some(mut turn) = self.shared.take_turn()
+            && turn.0.begin_now()
+        {
+            return ready(timed(&mut turn, |logs| logs.finish(log, entries))).boxed();
         }
         let (reply, answer) = oneshot::channel();
         if self.shared.queued.fetch_add(bytes, Ordering::Relaxed) > limits::QUEUED_BYTES {
@@ -114,8 +117,8 @@ impl Shared {
     /// The logs, if a small push may be written on the caller's thread, which then waits for the disk: handing it to the writer and back
     /// takes longer than a quick disk does. Not if somebody waits already, and not if pushes come so close together that they had
     /// better share an fsync.
-    fn take_turn(&self, bytes: usize) -> Option<MutexGuard<'_, (Logs, Pace)>> {
-        if bytes > limits::WRITTEN_AT_ONCE_BYTES || self.waiting.load(Ordering::Acquire) > 0 {
+    fn take_turn(&self) -> Option<MutexGuard<'_, (Logs, Pace)>> {
+        if self.waiting.load(Ordering::Acquire) > 0 {
             return None;
         }
         let logs = self.logs.try_lock().ok()?;
@@ -174,7 +177,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, (Logs, Pace)> {
-        // A panic in the middle of a transaction leaves one open, and every further call says so.
+        // A panic in the middle of a transaction leaves one open, which the next one takes back.
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -21,6 +21,8 @@ pub(in crate::sync) struct DocumentRequest {
 pub(in crate::sync) enum DocumentTask {
     /// Send what is pending of it, and merge what the relay has of it.
     Sync,
+    /// Merge what the relay has of it.
+    Fetch,
     /// Make its entries one snapshot, if that is worth it.
     Compact,
 }
@@ -47,6 +49,7 @@ impl Driver {
         let (document, now) = (under_way.request.document, self.started.elapsed());
         match under_way.request.task {
             DocumentTask::Sync => running.session.sync_document(token, document, now),
+            DocumentTask::Fetch => running.session.fetch_document(token, document, now),
             DocumentTask::Compact => running.session.list_document(token, document, now),
         }
     }
@@ -122,9 +125,9 @@ impl Driver {
             if running.asked.len() >= limits::ASKED_DOCUMENTS || !running.asked.insert(*document) {
                 continue;
             }
-            let request = DocumentRequest { document: *document, task: DocumentTask::Sync, reply: None };
+            let request = DocumentRequest { document: *document, task: DocumentTask::Fetch, reply: None };
             let token = self.take_document(request);
-            running.session.fetch_document(token, *document, self.started.elapsed());
+            self.begin_document(running, token);
         }
     }
 

@@ -26,7 +26,7 @@ impl Driver {
             // A closed channel: the reading half tells why.
             ClientEffect::Send(message) => _ = running.connection.outgoing.send(message).await,
             ClientEffect::LoadOutbox { after_row }
-                if let Some(batch) = self.local.shared.next_batch.take(remote, after_row) =>
+                if let Some(batch) = self.local.shared.send_slot.take(remote, after_row) =>
             {
                 running.take_batch(batch, self.started.elapsed());
             }
@@ -100,7 +100,7 @@ impl Driver {
                 finish.await.map_err(SyncError::Storage)?;
                 running.session.handle_reseeded(self.started.elapsed());
             }
-            ClientEffect::DocumentDone { token } => self.finish_document(token, Ok(true)),
+            ClientEffect::DocumentDone { token, taken } => self.finish_document(token, Ok(taken)),
             ClientEffect::Listed { token, listed } => self.compact(running, token, listed).await?,
             ClientEffect::Presence(presence) => self.local.shared.presence.heard(&presence),
             ClientEffect::RoundDone { round } => running.almost_done.push(round),

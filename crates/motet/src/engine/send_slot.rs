@@ -12,14 +12,14 @@ use crate::store::{self, Tx};
 
 /// Where the sync task and the engine meet.
 #[derive(Default)]
-pub(crate) struct NextBatch(Mutex<State>);
+pub(crate) struct SendSlot(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     /// Number of the connection whose sync task may wait.
     connection: u64,
     awaited: Option<Place>,
-    frozen: Option<Frozen>,
+    ready: Option<Ready>,
 }
 
 /// The rows of a remote after one of them.
@@ -30,18 +30,25 @@ struct Place {
 }
 
 /// A batch of frozen rows, and what it is the next after.
-pub(super) struct Frozen {
+pub(super) struct Ready {
     place: Place,
     batch: OutboxBatch,
 }
 
-impl NextBatch {
-    /// A connection begins, or ends: what was waited for before is not any more. Returns its number.
+impl SendSlot {
+    /// A connection begins: what was waited for before is not any more. Returns its number.
     pub(crate) fn begin(&self) -> u64 {
         let mut state = self.lock();
         let connection = state.connection + 1;
         *state = State { connection, ..State::default() };
         connection
+    }
+
+    /// A connection has ended, perhaps after the next one began.
+    pub(crate) fn end(&self, connection: u64) {
+        if self.lock().connection == connection {
+            self.begin();
+        }
     }
 
     /// The next rows to be sent to a remote are those after `after`, as soon as there are any; `None`: what is sent next is not
@@ -59,12 +66,12 @@ impl NextBatch {
         let place = Place { remote, after };
         let mut state = self.lock();
         state.awaited = None;
-        state.frozen.take().filter(|frozen| frozen.place == place).map(|frozen| frozen.batch)
+        state.ready.take().filter(|ready| ready.place == place).map(|ready| ready.batch)
     }
 
     /// A transaction has ended. What an earlier one has made ready may have been dropped by it.
-    pub(super) fn put(&self, frozen: Option<Frozen>) {
-        self.lock().frozen = frozen;
+    pub(super) fn put(&self, ready: Option<Ready>) {
+        self.lock().ready = ready;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -73,12 +80,18 @@ impl NextBatch {
 }
 
 impl Core {
-    /// Freezes what a lone small write has put into the outbox, if the sync task waits for it.
+    /// Freezes what a lone small edit has put into the outbox, if the sync task waits for it. Whatever is more work than that is the
+    /// sync task's, and not the app's.
     pub(super) fn freeze_awaited(&mut self, tx: Tx<'_>) -> store::Result<()> {
-        let is_lone = self.pending == 0 && self.write_pending == 1 && self.in_write.len() == 1;
-        let Some(place) = self.shared.next_batch.lock().awaited.filter(|_| is_lone) else { return Ok(()) };
-        let batch = self.next_batch(tx, place.remote, place.after, limits::SMALLEST_BATCH_BYTES)?;
-        self.frozen = Some(Frozen { place, batch });
+        let is_small = (1..=limits::SMALL_WORK_BYTES).contains(&self.write_bytes);
+        let is_lone = self.pending == 0 && self.write_pending == 1 && is_small;
+        let Some(place) = self.shared.send_slot.lock().awaited.filter(|_| is_lone) else { return Ok(()) };
+        let rows = tx.sendable(place.remote, place.after, 2)?;
+        let [row] = &rows[..] else { return Ok(()) };
+        if row.first_change > 0 && row.frozen.is_none() {
+            let batch = self.freeze_all(tx, place.remote, rows, limits::SMALLEST_BATCH_BYTES)?;
+            self.ready = Some(Ready { place, batch });
+        }
         Ok(())
     }
 }
