@@ -106,8 +106,9 @@ fn edit(replica: &Replica, id: &str) -> Value {
     json!({ "at_us": now_us() })
 }
 
-/// Waits until the app is told that another device has changed the document.
+/// Says that it listens, and waits until the app is told that another device has changed the document.
 fn expect(mut events: Receiver<Event>, id: &str) -> Value {
+    println!("{}", Value::Null);
     loop {
         match events.blocking_recv() {
             Ok(event) if event.remote && event.id == id => return json!({ "at_us": now_us() }),
@@ -127,11 +128,12 @@ fn pipeline(replica: &Replica, command: &Value) -> Value {
     json!({ "at_us": now_us() })
 }
 
-/// Waits until the database holds so many changes of a document. Looks whenever the app is told of one: looking all the time would
+/// Says that it listens, and waits until the database holds so many changes of a document. Looks whenever the app is told of one: looking all the time would
 /// keep a core busy that the devices need.
 fn expect_changes(mut events: Receiver<Event>, db: &Path, command: &Value) -> Value {
     let (id, count) = (command["id"].as_str().unwrap(), command["count"].as_u64().unwrap());
     let conn = rusqlite::Connection::open(db).unwrap();
+    println!("{}", Value::Null);
     while changes(&conn, id) < count {
         assert_ne!(events.blocking_recv().err(), Some(RecvError::Closed), "the replica is gone");
     }

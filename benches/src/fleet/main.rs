@@ -180,7 +180,7 @@ fn live(a: &mut DeviceProcess, b: &mut DeviceProcess, relay: u32, report: &mut R
 fn live_edits(a: &mut DeviceProcess, b: &mut DeviceProcess, ids: &[Value]) -> f64 {
     let mut times = Vec::new();
     for id in ids {
-        b.send(&json!({ "do": "expect", "id": id }));
+        b.call(&json!({ "do": "expect", "id": id }));
         let committed = a.call(&json!({ "do": "edit", "id": id }))["at_us"].as_i64().unwrap();
         let told = b.receive()["at_us"].as_i64().unwrap();
         times.push((told - committed) as f64 / 1e3);
@@ -192,7 +192,7 @@ fn pipelined(a: &mut DeviceProcess, b: &mut DeviceProcess, report: &mut Report) 
     let id = a.call(&json!({ "do": "ids", "count": 1 }))[0].clone();
     let before = b.call(&json!({ "do": "changes", "id": id })).as_u64().unwrap();
     let all = before + PIPELINED_EDITS as u64;
-    b.send(&json!({ "do": "expect_changes", "id": id, "count": all }));
+    b.call(&json!({ "do": "expect_changes", "id": id, "count": all }));
     let begun = Instant::now();
     a.send(&json!({ "do": "pipeline", "id": id, "edits": PIPELINED_EDITS }));
     b.receive();
