@@ -59,8 +59,8 @@ impl Logs {
     fn begin(&mut self) -> Result<(), StoreError> {
         if !self.conn.is_autocommit() {
             // A panic left a transaction open.
-            let plantedly = is_planted(Bug::AckBeforeCommit);
-            self.conn.execute_batch(if plantedly { "COMMIT" } else { "ROLLBACK" })?;
+            let end = if is_planted(Bug::AckBeforeCommit) { "COMMIT" } else { "ROLLBACK" };
+            self.conn.execute_batch(end)?;
             self.ends.clear();
         }
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -89,12 +89,12 @@ impl Logs {
 
     /// Removes what was superseded before `before`, at most [`limits::SWEPT_ENTRIES`].
     pub(super) fn sweep(&mut self, before: i64) -> Result<usize, StoreError> {
-        let due = superseded(&self.conn, before)?;
-        if due.is_empty() {
+        let due = superseded(&self.conn, before);
+        if due.as_ref().is_ok_and(Vec::is_empty) {
             return Ok(0);
         }
         // Nobody else writes: it is the same inside.
-        let swept = self.begin().and_then(|()| {
+        let swept = self.begin().and(due).and_then(|due| {
             for (at, entry) in &due {
                 remove(&self.conn, *entry)?;
                 let sql = "DELETE FROM superseded WHERE at = ? AND entry = ?";
