@@ -128,8 +128,8 @@ fn pipeline(replica: &Replica, command: &Value) -> Value {
     json!({ "at_us": now_us() })
 }
 
-/// Says that it listens, and waits until the database holds so many changes of a document. Looks whenever the app is told of one: looking all the time would
-/// keep a core busy that the devices need.
+/// Says that it listens, and waits until the database holds so many changes of a document. Looks whenever the app is told of one:
+/// looking all the time would keep a core busy that the devices need.
 fn expect_changes(mut events: Receiver<Event>, db: &Path, command: &Value) -> Value {
     let (id, count) = (command["id"].as_str().unwrap(), command["count"].as_u64().unwrap());
     let conn = rusqlite::Connection::open(db).unwrap();

@@ -211,10 +211,7 @@ impl ClientSession {
         self.loading = false;
         if let Some(last) = batch.items.last() {
             self.last_row = last.row;
-            let id = self.take_id();
-            let (rows, entries) = batch.items.into_iter().map(|item| (item.row, item.entry)).unzip();
-            self.in_flight.push_back((id, rows));
-            self.send(Message::Push(Push { id, entries }), now);
+            self.push(batch.items, now);
         }
         if batch.more {
             self.want_load = true;
@@ -399,6 +396,15 @@ impl ClientSession {
         let id = self.take_id();
         self.pull = Some(id);
         self.send(Message::Pull(Pull { id, after: self.position, live: self.live }), now);
+    }
+
+    /// Sends rows as one push. Returns its number.
+    fn push(&mut self, items: Vec<OutboxItem>, now: Duration) -> u32 {
+        let id = self.take_id();
+        let (rows, entries) = items.into_iter().map(|item| (item.row, item.entry)).unzip();
+        self.in_flight.push_back((id, rows));
+        self.send(Message::Push(Push { id, entries }), now);
+        id
     }
 
     fn tell_presence(&mut self) {

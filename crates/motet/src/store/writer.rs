@@ -138,7 +138,9 @@ impl<E: Engine> Writer<E> {
         T: Send + 'static,
         F: From<StorageError> + Send + 'static,
     {
-        self.hand_over(durability, write, false)
+        let ticket = self.enqueue(durability, write, false);
+        self.ring();
+        ticket
     }
 
     /// [`submit`](Self::submit), but before all that waits.
@@ -151,7 +153,9 @@ impl<E: Engine> Writer<E> {
         T: Send + 'static,
         F: From<StorageError> + Send + 'static,
     {
-        self.hand_over(durability, write, true)
+        let ticket = self.enqueue(durability, write, true);
+        self.ring();
+        ticket
     }
 
     /// Nobody writes and nothing waits: a write that is [run](Self::run) now waits for nobody.
@@ -195,24 +199,14 @@ impl<E: Engine> Writer<E> {
         self.shared.work.notify_one();
     }
 
-    fn hand_over<T, F>(
-        &self,
-        durability: Durability,
-        write: impl FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send + 'static,
-        first: bool,
-    ) -> Ticket<T, F>
-    where
-        T: Send + 'static,
-        F: From<StorageError> + Send + 'static,
-    {
-        let ticket = self.enqueue(durability, write, first);
+    /// Something waits: the thread does it, or, where there is none, this one.
+    fn ring(&self) {
         match &self.thread {
             Some(_) => self.shared.work.notify_one(),
             None => {
                 self.shared.run_group(&mut self.shared.worker.lock().unwrap_or_else(PoisonError::into_inner))
             }
         }
-        ticket
     }
 
     fn enqueue<T, F>(

@@ -8,7 +8,7 @@ use super::{ClientEffect, ClientSession, EndReason, OutboxItem};
 use crate::entry::Entry;
 use crate::ids::DocumentId;
 use crate::limits;
-use crate::message::{Fetch, Fetched, Listed, Message, Push};
+use crate::message::{Fetch, Fetched, Listed, Message};
 
 /// Row of an entry that stands in no outbox: nothing is lost if it does not arrive.
 pub const NO_ROW: i64 = 0;
@@ -125,7 +125,8 @@ impl ClientSession {
             None => self.documents.wanted[at].sending = Sending::Nothing,
             Some(last) => {
                 self.documents.wanted[at].sending = Sending::RowsAfter(last.row);
-                self.push_first(at, rows, now);
+                let id = self.push(rows, now);
+                self.documents.wanted[at].pushes.push(id);
             }
         }
         self.pump(now);
@@ -145,7 +146,8 @@ impl ClientSession {
                     self.effects.push_back(ClientEffect::LoadDocument { token, document, after_row });
                 }
                 Sending::Aside(entry) => {
-                    self.push_first(at, vec![OutboxItem { row: NO_ROW, entry: *entry }], now);
+                    let id = self.push(vec![OutboxItem { row: NO_ROW, entry: *entry }], now);
+                    self.documents.wanted[at].pushes.push(id);
                 }
                 other => wanted.sending = other,
             }
@@ -210,15 +212,6 @@ impl ClientSession {
         self.documents.wanted.retain(|wanted| done.iter().all(|(token, _)| *token != wanted.token));
         let tell = |(token, taken)| ClientEffect::DocumentDone { token, taken };
         self.effects.extend(done.into_iter().map(tell));
-    }
-
-    /// Pushes what belongs to one of the wanted documents.
-    fn push_first(&mut self, at: usize, items: Vec<OutboxItem>, now: Duration) {
-        let id = self.take_id();
-        let (rows, entries) = items.into_iter().map(|item| (item.row, item.entry)).unzip();
-        self.in_flight.push_back((id, rows));
-        self.documents.wanted[at].pushes.push(id);
-        self.send(Message::Push(Push { id, entries }), now);
     }
 }
 
