@@ -106,7 +106,7 @@ impl Model {
                     lines[at] = format!("replaced by {device}");
                 }
                 piece["lyrics"] = (lines.join("\n") + "\n").into();
-                pieces.update(&piece).unwrap();
+                pieces.update(&mut piece).unwrap();
                 self.unsure.insert(*document);
             }
             Step::Nested { document, key, .. } => {

@@ -47,7 +47,7 @@ fn a_typed_update_leaves_unknown_fields_alone_and_removes_what_became_none() {
     let mut piece = pieces.get(&id).unwrap().unwrap();
     piece.title = "Kaulana nā pua".into();
     piece.author = None;
-    pieces.update(&piece).unwrap();
+    pieces.update(&mut piece).unwrap();
     let now = replica.documents("pieces").get(&id).unwrap().unwrap().value;
     assert_eq!(
         now,
@@ -67,9 +67,9 @@ fn an_update_based_on_an_older_version_merges_and_reverts_nothing() {
     let mut theirs = pieces.get(&id).unwrap().unwrap();
     theirs.lyrics = "one!\ntwo\nthree\n".into();
     theirs.author = Some("them".into());
-    pieces.update(&theirs).unwrap();
+    pieces.update(&mut theirs).unwrap();
     mine.lyrics = "one\ntwo\nthree!\n".into();
-    pieces.update(&mine).unwrap();
+    pieces.update(&mut mine).unwrap();
     let now = pieces.get(&id).unwrap().unwrap();
     assert_eq!(now.lyrics, "one!\ntwo\nthree!\n");
     assert_eq!(now.author.as_deref(), Some("them"));
@@ -107,7 +107,7 @@ fn a_typed_update_of_one_field_of_a_long_document_is_one_op() {
     let id = pieces.insert(&Piece { title: "t".into(), lyrics, plays: 0 }).unwrap();
     let mut piece = pieces.get(&id).unwrap().unwrap();
     piece.plays = 1;
-    pieces.update(&piece).unwrap();
+    pieces.update(&mut piece).unwrap();
     let all = changes(&dir.path().join("a.db"));
     assert_eq!(all.last().unwrap().len(), 1);
 }
@@ -133,14 +133,14 @@ fn an_update_compares_with_the_value_that_was_read() {
     let pieces = replica.collection::<Tagged>("pieces");
     let mut piece = pieces.get(&id).unwrap().unwrap();
     piece.title = "b".into();
-    pieces.update(&piece).unwrap();
+    pieces.update(&mut piece).unwrap();
     replica
         .transaction({
             let id = id.clone();
             move |tx| {
                 let mut piece = tx.get::<Tagged>("pieces", &id)?.unwrap();
                 piece.title = "c".into();
-                tx.update("pieces", &piece).map(drop)
+                tx.update("pieces", &mut piece).map(drop)
             }
         })
         .unwrap();
@@ -330,8 +330,8 @@ fn a_register_that_becomes_a_text_by_a_whole_write_reads_as_written() {
         assert_eq!(shown["words"], "one two three");
         // The document itself agrees with what is shown: a splice works on the same characters.
         songs.splice_text(id, "words", 13, 0, "!").unwrap();
-        let base = songs.get(id).unwrap().unwrap();
-        songs.update(&base).unwrap();
+        let mut base = songs.get(id).unwrap().unwrap();
+        songs.update(&mut base).unwrap();
         assert_eq!(songs.get(id).unwrap().unwrap()["words"], "one two three!");
     }
     drop((songs, replica));

@@ -74,7 +74,7 @@ fn concurrent_edits_of_different_lines_both_survive() {
         let mut piece = replica.documents("pieces").get(&id).unwrap().unwrap();
         piece["lyrics"] = piece["lyrics"].as_str().unwrap().replace(old, new).into();
         piece["title"] = title.into();
-        replica.documents("pieces").update(&piece).unwrap();
+        replica.documents("pieces").update(&mut piece).unwrap();
     }
     let mut conflicts = 0;
     for replica in [&a, &b, &a] {
@@ -135,7 +135,7 @@ fn the_same_document_made_twice_is_one_and_no_words_are_lost() {
     for (replica, word) in [(&a, "ʻae from a\n"), (&b, "ʻaʻole from b\n")] {
         let mut piece = replica.documents("pieces").get("x").unwrap().unwrap();
         piece["lyrics"] = format!("{}{word}", piece["lyrics"].as_str().unwrap()).into();
-        replica.documents("pieces").update(&piece).unwrap();
+        replica.documents("pieces").update(&mut piece).unwrap();
     }
     round();
     assert_eq!(contents(&a), contents(&b));

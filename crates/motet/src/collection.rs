@@ -41,7 +41,9 @@ use crate::transaction::{PendingWrite, Transaction, to_fields};
 /// let id = pieces.insert(&Piece { title: "Aloha ʻOe".into(), lyrics: "Haʻaheo ka ua\n".into() })?;
 /// let mut piece = pieces.get(&id)?.expect("just inserted");
 /// piece.lyrics.push_str("i nā pali\n");
-/// pieces.update(&piece)?;
+/// pieces.update(&mut piece)?;
+/// piece.title.push('!');
+/// pieces.update(&mut piece)?;
 /// assert_eq!(pieces.list()?.len(), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -64,6 +66,12 @@ pub struct Record<T> {
     /// that `T` does not know are none it removed. And not read again later: a set may come out in another order, a default may be
     /// another time.
     pub(crate) base: String,
+}
+
+/// What a record is an edit of.
+pub(crate) struct Base {
+    pub(crate) version: Version,
+    pub(crate) fields: String,
 }
 
 /// A field that breaks a rule declared for it.
@@ -268,17 +276,32 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     }
 
     /// Writes back a record that was read, durably: only what the app changed becomes ops, based on the version it
-    /// was read at. Fields that `T` does not know stay, and so does what others wrote meanwhile.
+    /// was read at. Fields that `T` does not know stay, and so does what others wrote meanwhile. Returns the version of the
+    /// document.
+    ///
+    /// The record then continues from what was written: the next `update` of it writes what has changed since this one. Its
+    /// value stays as it is; what others wrote meanwhile is in the document and shows when it is read again.
     ///
     /// # Errors
-    /// [`WriteError::NotFound`] if the document is gone; else as [`insert`](Self::insert).
-    pub fn update(&self, record: &Record<T>) -> Result<Version, WriteError> {
-        self.replica.transaction(self.updating(record))
+    /// [`WriteError::NotFound`] if the document is gone; else as [`insert`](Self::insert). The record is as before then, and
+    /// can be written again.
+    pub fn update(&self, record: &mut Record<T>) -> Result<Version, WriteError> {
+        let (version, next) = self.replica.transaction(self.updating(record))?;
+        record.continue_from(next);
+        Ok(version)
     }
 
-    /// [`update`](Self::update) for async code.
-    pub fn update_async(&self, record: &Record<T>) -> PendingWrite<Version> {
-        self.replica.transaction_async(self.updating(record))
+    /// [`update`](Self::update) for async code. Yields the record to go on with; the one given stays as it is.
+    pub fn update_async(&self, record: &Record<T>) -> PendingWrite<Record<T>>
+    where
+        T: Clone + Send + 'static,
+    {
+        let mut next = record.clone();
+        let write = self.updating(record);
+        self.replica.transaction_async(move |tx| {
+            next.continue_from(write(tx)?.1);
+            Ok(next)
+        })
     }
 
     /// The document `id`, or `None` if there is none.
@@ -401,10 +424,10 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         move |tx: &mut Transaction<'_>| tx.put(&name, &id, &fields?.1)
     }
 
-    fn updating(&self, record: &Record<T>) -> impl Write<Version> + use<T> {
+    fn updating(&self, record: &Record<T>) -> impl Write<(Version, Base)> + use<T> {
         let name = self.name.clone();
-        let (id, version, patch) = (record.id.clone(), record.version.clone(), record.patch());
-        move |tx: &mut Transaction<'_>| tx.update_fields(&name, &id, &patch?, &version)
+        let (id, version, written) = (record.id.clone(), record.version.clone(), record.written());
+        move |tx: &mut Transaction<'_>| tx.update_fields(&name, &id, written?, &version)
     }
 
     fn record(&self, row: ListRow) -> Result<Record<T>, ReadError> {
@@ -434,14 +457,19 @@ impl<T> Record<T> {
         }
     }
 
-    /// What the app has changed.
-    pub(crate) fn patch(&self) -> Result<Patch, WriteError>
+    /// What the app has changed, and the fields as they are with that.
+    pub(crate) fn written(&self) -> Result<(Patch, String), WriteError>
     where
         T: Serialize,
     {
         let base = self.base().map_err(|e| WriteError::BadValue { reason: e.to_string() })?;
         let (_, fields) = to_fields(&self.value)?;
-        Ok(diff(&base, &fields))
+        Ok((diff(&base, &fields), Json::Object(fields).to_string()))
+    }
+
+    /// What the app changes from now on is an edit of `base`.
+    pub(crate) fn continue_from(&mut self, base: Base) {
+        (self.version, self.base) = (base.version, base.fields);
     }
 }
 

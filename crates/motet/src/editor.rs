@@ -246,7 +246,7 @@ impl Desk {
         };
         let (collection, id) = (self.collection.clone(), self.id.clone());
         let write = move |tx: crate::store::Tx<'_>, core: &mut crate::engine::Core| {
-            core.update_branch(tx, &collection, &id, &patch, &version)
+            Ok(core.update_branch(tx, &collection, &id, &patch, &version)?.1)
         };
         let version = self.replica.run(write)?;
         let mut sheet = self.sheet();

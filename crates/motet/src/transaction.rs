@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use crate::collection::{Record, shape_error};
+use crate::collection::{Base, Record, shape_error};
 use crate::conflicts::Resolution;
 use crate::doc::Fields;
 use crate::engine::{Core, Patch};
@@ -133,27 +133,33 @@ impl<'t> Transaction<'t> {
     }
 
     /// Writes back a record that was read: only what the app changed becomes ops, based on the version it was read
-    /// at. Fields that `T` does not know stay.
+    /// at. Fields that `T` does not know stay. The record then continues from what was written, as with
+    /// [`Collection::update`](crate::Collection::update); if the transaction fails afterwards, it must be read again.
     ///
     /// # Errors
     /// [`WriteError::NotFound`] if the document is gone; else as [`insert`](Self::insert).
     pub fn update<T: Serialize>(
         &mut self,
         collection: &str,
-        record: &Record<T>,
+        record: &mut Record<T>,
     ) -> Result<Version, WriteError> {
-        self.update_fields(collection, &record.id, &record.patch()?, &record.version)
+        let (version, next) =
+            self.update_fields(collection, &record.id, record.written()?, &record.version)?;
+        record.continue_from(next);
+        Ok(version)
     }
 
-    /// Changes fields of a document that exists, as it was at a version.
+    /// Changes fields of a document that exists, as it was at a version. Returns the version of the document, and what further
+    /// edits of the same value are based on.
     pub(crate) fn update_fields(
         &mut self,
         collection: &str,
         id: &str,
-        patch: &Patch,
+        (patch, fields): (Patch, String),
         base: &Version,
-    ) -> Result<Version, WriteError> {
-        self.core.update(self.tx, collection, id, patch, Some(base))
+    ) -> Result<(Version, Base), WriteError> {
+        let (document, version) = self.core.update_branch(self.tx, collection, id, &patch, base)?;
+        Ok((document, Base { version, fields }))
     }
 
     /// Sets single fields of a document that exists.
@@ -167,7 +173,7 @@ impl<'t> Transaction<'t> {
         fields: &T,
     ) -> Result<Version, WriteError> {
         let (_, set) = to_fields(fields)?;
-        self.core.update(self.tx, collection, id, &Patch { set, remove: Vec::new() }, None)
+        self.core.update(self.tx, collection, id, &Patch { set, remove: Vec::new() })
     }
 
     /// Replaces `delete` characters (Unicode code points) from `position` on by `insert`, in a text field.

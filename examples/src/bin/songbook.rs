@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut song = songs.get(&id)?.ok_or("just inserted")?;
     song.lyrics.push_str("I ka pō laʻi\n");
     song.favorite = true;
-    songs.update(&song)?;
+    songs.update(&mut song)?;
 
     if let Some(url) = args.next() {
         replica.connect(Relay::new(&url))?;

@@ -75,21 +75,20 @@ impl Core {
         }
     }
 
-    /// Changes a document that exists.
+    /// Sets fields of a document that exists.
     pub(crate) fn update(
         &mut self,
         tx: Tx<'_>,
         collection: &str,
         name: &str,
         patch: &Patch,
-        base: Option<&Version>,
     ) -> Result<Version, WriteError> {
         let loaded = self.find_live(tx, collection, name)?;
-        self.write(tx, loaded, patch, base, ChangeKind::Updated)
+        self.write(tx, loaded, patch, None, ChangeKind::Updated)
     }
 
-    /// Sets and removes fields on the version `base`. Returns the version that has the new values and nothing that others have written
-    /// since `base`: who goes on typing goes on from there.
+    /// Sets and removes fields on the version `base`. Returns the version of the document, and the one that has the new values and
+    /// nothing that others have written since `base`: who goes on typing goes on from there.
     pub(crate) fn update_branch(
         &mut self,
         tx: Tx<'_>,
@@ -97,13 +96,13 @@ impl Core {
         name: &str,
         patch: &Patch,
         base: &Version,
-    ) -> Result<Version, WriteError> {
+    ) -> Result<(Version, Version), WriteError> {
         let kind = ChangeKind::Updated;
         let mut loaded = self.find_live(tx, collection, name)?;
         let written = self.by().compose(&mut loaded, patch, Some(base), kind)?;
         let branch = written.heads_after(base);
-        self.finish(tx, loaded, &written.commit(kind))?;
-        Ok(branch)
+        let version = self.finish(tx, loaded, &written.commit(kind))?;
+        Ok((version, branch))
     }
 
     /// Replaces a part of a text field.

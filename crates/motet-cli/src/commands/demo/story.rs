@@ -215,7 +215,7 @@ fn edit(replica: &Replica, title: &str, replacements: &[(&str, &str)]) -> Result
     let lyrics = replacements.iter().fold(lyrics.to_owned(), |text, (old, new)| text.replacen(old, new, 1));
     song["lyrics"] = lyrics.into();
     song["title"] = title.into();
-    pieces.update(&song)?;
+    pieces.update(&mut song)?;
     Ok(())
 }
 
