@@ -1,6 +1,7 @@
 //! Ordinary calls mean what they say: what was given shows, here, in the document read anew, and on every other device.
 
 use motet::{Collection, FieldKind, Replica, Schema, json};
+use motet_tests::{TestRelay, sync};
 use serde_json::Value;
 
 /// A device on which `songs` has a field of each kind.
@@ -86,4 +87,106 @@ async fn a_record_is_written_again_by_async_code_and_in_transactions() {
         })
         .unwrap();
     assert_eq!(shown(&replica, &id), json!({ "plays": 3, "verses": ["a", "b"] }));
+}
+
+/// What a field that is declared later may have held before.
+fn other_values() -> Vec<Value> {
+    let odd = r#"[null, "seven", "", 2.5, true, ["x", 1], {"a": {"b": 1}}, 5, -1e300]"#;
+    serde_json::from_str(odd).unwrap()
+}
+
+#[test]
+fn a_counter_list_set_or_text_is_written_over_any_other_value() {
+    for old in other_values() {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let a = Replica::builder(dir.path().join("a.db")).device_name("a").open().unwrap();
+        let fields = json!({ "plays": old, "verses": old, "tags": old, "lyrics": old });
+        a.documents("songs").put("1", &fields).unwrap();
+        drop(a);
+        let (a, songs) = singer(dir.path(), "a");
+        let (b, _) = singer(dir.path(), "b");
+        sync(&a, &relay.url());
+        sync(&b, &relay.url());
+        let new = json!({ "plays": 3, "verses": ["a", "b"], "tags": ["x", "y"], "lyrics": "E hoʻi\n" });
+        songs.put("1", &new).unwrap();
+        assert_eq!(shown(&a, "1"), new, "over {old}");
+        sync(&a, &relay.url());
+        sync(&b, &relay.url());
+        assert_eq!(shown(&b, "1"), new, "over {old}, on another device");
+        let later = json!({ "plays": 4, "verses": ["a", "b", "c"], "tags": ["x"], "lyrics": "E hoʻi ē\n" });
+        songs.put("1", &later).unwrap();
+        assert_eq!(shown(&a, "1"), later);
+        assert!(a.conflicts("songs", "1").unwrap().is_empty());
+    }
+}
+
+#[test]
+fn two_devices_that_write_the_same_over_null_have_written_it_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, songs) = singer(dir.path(), "a");
+    let (b, on_b) = singer(dir.path(), "b");
+    songs.put("1", &json!({ "plays": null, "verses": null, "lyrics": null })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    let new = json!({ "plays": 3, "verses": ["a", "b"], "lyrics": "one\n" });
+    songs.put("1", &new).unwrap();
+    on_b.put("1", &new).unwrap();
+    for replica in [&a, &b, &a] {
+        sync(replica, &relay.url());
+    }
+    assert_eq!(shown(&a, "1"), new);
+    assert_eq!(shown(&b, "1"), new);
+    assert!(a.conflicts("songs", "1").unwrap().is_empty());
+}
+
+#[test]
+fn typing_into_a_text_that_holds_null_begins_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (replica, songs) = singer(dir.path(), "a");
+    songs.put("1", &json!({ "lyrics": null })).unwrap();
+    songs.splice_text("1", "lyrics", 0, 0, "Aloha").unwrap();
+    songs.splice_text("1", "lyrics", 5, 0, " ʻoe").unwrap();
+    assert_eq!(shown(&replica, "1"), json!({ "lyrics": "Aloha ʻoe" }));
+    let error = songs.splice_text("1", "title", 0, 0, "x").unwrap_err();
+    assert!(error.to_string().contains("title"), "{error}");
+}
+
+#[test]
+fn counters_stay_within_their_bounds() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, songs) = singer(dir.path(), "a");
+    let (b, on_b) = singer(dir.path(), "b");
+    let max = motet::limits::COUNTER_MAX;
+    songs.put("1", &json!({ "plays": 0 })).unwrap();
+    for beyond in [max + 1, -max - 1, i64::MAX, i64::MIN, 6_000_000_000_000_000_000] {
+        let error = songs.put("1", &json!({ "plays": beyond })).unwrap_err();
+        assert!(error.to_string().contains("plays"), "{error}");
+        songs.put("2", &json!({ "plays": beyond })).unwrap_err();
+        songs.increment("1", "plays", beyond).unwrap_err();
+        assert_eq!(shown(&a, "1"), json!({ "plays": 0 }));
+    }
+    songs.put("1", &json!({ "plays": max })).unwrap();
+    songs.put("1", &json!({ "plays": -max })).unwrap();
+    songs.increment("1", "plays", -1).unwrap_err();
+    songs.put("1", &json!({ "plays": 0 })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    // Each is within the bounds, both together are not.
+    songs.increment("1", "plays", max).unwrap();
+    on_b.increment("1", "plays", max).unwrap();
+    for replica in [&a, &b, &a] {
+        sync(replica, &relay.url());
+    }
+    assert_eq!(shown(&a, "1"), json!({ "plays": max }));
+    assert_eq!(shown(&b, "1"), json!({ "plays": max }));
+    // It counts on from what is shown.
+    songs.increment("1", "plays", -1).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    assert_eq!(shown(&b, "1"), json!({ "plays": max - 1 }));
+    on_b.put("1", &json!({ "plays": 7 })).unwrap();
+    assert_eq!(shown(&b, "1"), json!({ "plays": 7 }));
 }

@@ -11,7 +11,7 @@ use names::Case;
 
 /// Implements `motet::Declare` for a struct with named fields.
 ///
-/// On the struct: `#[motet(collection = "pieces")]` (needed), `delete = "wins"`, `local`, `index("category", "title")`,
+/// On the struct: `#[motet(collection = "pieces")]` (needed), `delete = "wins"` (or `"latest"`, `"edit-wins"`), `local`, `index("category", "title")`,
 /// `search("title", "lyrics")`. On a field: one of `text`, `counter`, `set`, `list`, `ask`, `local`,
 /// `rank("draft", "done")`; and `alias = "name"`, `min_len = 1`, `max_len = 80`, `min = 0`, `max = 100`. Names follow serde's
 /// `rename` and `rename_all`; fields that serde skips are left out.
@@ -94,7 +94,7 @@ impl Container {
 }
 
 enum ContainerPart {
-    DeleteWins,
+    Delete(&'static str),
     Local,
     Index(Vec<String>),
     Search(Vec<String>),
@@ -104,8 +104,10 @@ impl ContainerPart {
     fn read(meta: &ParseNestedMeta<'_>, name: &str) -> Result<Self> {
         match name {
             "delete" => match string(meta)?.as_str() {
-                "wins" => Ok(Self::DeleteWins),
-                _ => Err(meta.error("a delete `wins`, or loses if nothing is said")),
+                "edit-wins" => Ok(Self::Delete("EditWins")),
+                "wins" => Ok(Self::Delete("Wins")),
+                "latest" => Ok(Self::Delete("Latest")),
+                _ => Err(meta.error("expected \"edit-wins\", \"wins\" or \"latest\"")),
             },
             "local" => Ok(Self::Local),
             "index" => Ok(Self::Index(strings(meta)?)),
@@ -116,7 +118,10 @@ impl ContainerPart {
 
     fn call(self, collection: &str) -> TokenStream {
         match self {
-            Self::DeleteWins => quote!(.delete(#collection, ::motet::DeletePolicy::Wins)),
+            Self::Delete(policy) => {
+                let policy = proc_macro2::Ident::new(policy, proc_macro2::Span::call_site());
+                quote!(.delete(#collection, ::motet::DeletePolicy::#policy))
+            }
             Self::Local => quote!(.local(#collection)),
             Self::Index(fields) => quote!(.index(#collection, [#(#fields),*])),
             Self::Search(fields) => quote!(.search(#collection, [#(#fields),*])),

@@ -26,7 +26,13 @@ pub struct Conflict {
     pub device_name: Option<String>,
     /// When it was written, in seconds since 1970 by that device's clock.
     pub time: i64,
-    /// A later write of the field has settled it.
+    /// Hex id of the device that wrote the winner, if known; `None` for a text, which has two versions and no winner.
+    pub winner_device: Option<String>,
+    /// Name of that device, if known.
+    pub winner_device_name: Option<String>,
+    /// When the winner was written, in seconds since 1970 by that device's clock.
+    pub winner_time: Option<i64>,
+    /// A later write of the field, or a rule declared for it, has settled it.
     pub settled: bool,
 }
 
@@ -65,6 +71,9 @@ impl Conflict {
             device: row.device.as_ref().map(DeviceId::to_string),
             device_name: row.device_name,
             time: row.time,
+            winner_device: row.winner_device.as_ref().map(DeviceId::to_string),
+            winner_device_name: row.winner_device_name,
+            winner_time: row.winner_time,
             settled: row.settled,
         }
     }

@@ -19,6 +19,7 @@ mod merge;
 mod overlap;
 mod read;
 mod text;
+mod time;
 mod twins;
 
 use std::collections::HashSet;
@@ -29,7 +30,7 @@ use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, DocumentId, SpaceId};
 
 use crate::machine;
-use crate::schema::CollectionSchema;
+use crate::schema::{CollectionSchema, DeletePolicy};
 
 pub(crate) use automerge::{Change, ChangeHash};
 pub(crate) use chunk::{ChunkError, check_snapshot, heads_of, split_changes, split_headers};
@@ -134,15 +135,38 @@ impl Document {
     }
 
     /// A document is deleted when all its heads are tombstones: a delete loses to an edit it had not seen. Where deletes
-    /// win, it is deleted when any tombstone is not followed by a change that restored it.
+    /// win, it is deleted when any tombstone is not followed by a change that restored it; where the latest wins, when such a
+    /// tombstone is later than every edit it had not seen.
     pub(crate) fn is_deleted(&mut self, schema: &CollectionSchema) -> bool {
-        if schema.delete_wins() || is_planted(Bug::DeleteWinsOverEdit) {
-            let graves = self.graves();
-            let buried = |tombstone| !graves.restored.iter().any(|r| self.is_ancestor(tombstone, r));
-            return graves.tombstones.iter().any(buried);
+        let policy = schema.delete_policy();
+        if policy == DeletePolicy::EditWins && !is_planted(Bug::DeleteWinsOverEdit) {
+            let heads = self.am.get_heads();
+            return !heads.is_empty() && heads.iter().all(|head| self.is_tombstone(head));
         }
-        let heads = self.am.get_heads();
-        !heads.is_empty() && heads.iter().all(|head| self.is_tombstone(head))
+        let graves = self.graves();
+        let buried =
+            |tombstone: &&ChangeHash| !graves.restored.iter().any(|r| self.is_ancestor(tombstone, r));
+        let mut standing = graves.tombstones.iter().filter(buried);
+        match policy {
+            DeletePolicy::Latest => standing.any(|tombstone| !self.is_outlived(tombstone)),
+            DeletePolicy::EditWins | DeletePolicy::Wins => standing.next().is_some(),
+        }
+    }
+
+    /// Whether somebody who did not know of a tombstone has edited the document at its time or later.
+    fn is_outlived(&self, tombstone: &ChangeHash) -> bool {
+        let known = self.ancestors(tombstone);
+        let at = time::made_at(&self.am, tombstone);
+        self.am.get_changes_meta(&[]).iter().any(|meta| {
+            // What every device makes alike is nobody's edit.
+            let has_author = meta.author.is_some() || self.am.get_author_for_actor(&meta.actor).is_some();
+            let is_edit = has_author || meta.message.as_deref() == Some(ADOPT);
+            is_edit
+                && !matches!(meta.message.as_deref(), Some(TOMBSTONE | PURGE))
+                && time::milliseconds(meta.timestamp) >= at
+                && meta.hash != *tombstone
+                && !known.contains(&meta.hash)
+        })
     }
 
     /// The whole document in Automerge's compact form, without changes that wait for others.
@@ -168,7 +192,8 @@ impl Document {
     pub(crate) fn author_of(&self, hash: &ChangeHash) -> Option<(Option<DeviceId>, i64)> {
         let meta = self.am.get_change_meta_by_hash(hash)?;
         let author = meta.author.or_else(|| self.am.get_author_for_actor(&meta.actor));
-        Some((author.and_then(|a| DeviceId::from_slice(a.as_bytes())), meta.timestamp))
+        let seconds = time::milliseconds(meta.timestamp) / 1_000;
+        Some((author.and_then(|a| DeviceId::from_slice(a.as_bytes())), seconds))
     }
 
     /// Draws the actor under which this process writes. Fresh for every loaded document, so that a copied or
@@ -205,16 +230,18 @@ impl Document {
 
     /// Whether `descendant` was made knowing `ancestor`.
     fn is_ancestor(&self, ancestor: &ChangeHash, descendant: &ChangeHash) -> bool {
+        self.ancestors(descendant).contains(ancestor)
+    }
+
+    /// All that was known when a change was made.
+    fn ancestors(&self, descendant: &ChangeHash) -> HashSet<ChangeHash> {
         let mut seen = HashSet::new();
         let mut open = vec![*descendant];
         while let Some(hash) = open.pop() {
             let Some(meta) = self.am.get_change_meta_by_hash(&hash) else { continue };
-            if meta.deps.contains(ancestor) {
-                return true;
-            }
             open.extend(meta.deps.iter().filter(|dep| seen.insert(**dep)));
         }
-        false
+        seen
     }
 
     fn is_tombstone(&self, hash: &ChangeHash) -> bool {

@@ -359,7 +359,7 @@ impl Core {
         let conflicts = loaded.refresh(reread);
         let had_conflicts = loaded.row.conflicts > 0;
         loaded.row.updated_at = now;
-        loaded.row.conflicts = conflicts.len() as i64;
+        loaded.row.conflicts = open_conflicts(&conflicts);
         let first_change = loaded.row.changes + 1;
         loaded.row.changes += commit.changes.len() as i64;
         if is_new {
@@ -434,6 +434,11 @@ pub(crate) fn touched(before: &Fields, after: &Fields) -> Vec<String> {
     changed.chain(gone).cloned().collect()
 }
 
+/// How many of them ask for somebody's decision.
+fn open_conflicts(conflicts: &[FieldConflict]) -> i64 {
+    conflicts.iter().filter(|conflict| !conflict.settled).count() as i64
+}
+
 fn conflict_rows(conflicts: &[FieldConflict]) -> store::Result<Vec<NewConflict<'_>>> {
     conflicts
         .iter()
@@ -445,6 +450,9 @@ fn conflict_rows(conflicts: &[FieldConflict]) -> store::Result<Vec<NewConflict<'
                 loser: to_json(&conflict.loser)?,
                 device: conflict.device,
                 time: conflict.time,
+                winner_device: conflict.winner_device,
+                winner_time: conflict.winner_time,
+                settled: conflict.settled,
             })
         })
         .collect()

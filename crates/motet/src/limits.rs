@@ -12,6 +12,11 @@ pub const GROUP_WRITES: usize = 256;
 /// Writes handed to the writer and not yet taken up; a further one waits. Keeps bulk work from filling the memory.
 pub const QUEUED_WRITES: usize = 1_024;
 
+/// A counter counts from minus this to this, 2^53 - 1: exact wherever JSON is read, and so far from the ends of 64 bits that
+/// a thousand concurrent writes of this size add up without an overflow. A write that leaves the bounds is refused; what
+/// concurrent writes add up to beyond them is shown as the bound, on every device.
+pub const COUNTER_MAX: i64 = 9_007_199_254_740_991;
+
 /// How long the projection of an edited document may lag behind its changes while nobody reads it. Readers that are no
 /// replica (plain SQL) see an edit after this time at the latest.
 pub const PROJECTION_LAG: Duration = Duration::from_millis(50);

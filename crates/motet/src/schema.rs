@@ -65,11 +65,15 @@ pub struct CollectionSchema {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeletePolicy {
-    /// The edit brings the document back.
+    /// The edit brings the document back, whenever it was made: `"edit-wins"`.
     #[default]
-    Loses,
-    /// The document stays deleted until somebody restores it.
+    #[serde(alias = "loses")]
+    EditWins,
+    /// The document stays deleted until somebody restores it: `"wins"`.
     Wins,
+    /// The later of the two wins, by the clocks of the devices that made them: `"latest"`. A delete wins over older edits, and an
+    /// edit that is newer brings the document back.
+    Latest,
 }
 
 /// A type whose documents declare themselves; derive it.
@@ -231,8 +235,8 @@ impl CollectionSchema {
         self.is_local() || *self.kind(field) == FieldKind::Local
     }
 
-    pub(crate) fn delete_wins(&self) -> bool {
-        self.delete == Some(DeletePolicy::Wins)
+    pub(crate) fn delete_policy(&self) -> DeletePolicy {
+        self.delete.unwrap_or_default()
     }
 
     /// The fields that go by older names as well.
@@ -253,12 +257,12 @@ impl CollectionSchema {
     }
 
     /// The declarations that decide what a document shows.
-    fn shown_by(&self) -> (Vec<(&str, Field)>, bool) {
+    fn shown_by(&self) -> (Vec<(&str, Field)>, DeletePolicy) {
         let fields = self.fields.iter().filter(|(_, field)| {
             !field.alias.is_empty() || matches!(field.kind, FieldKind::Rank(_) | FieldKind::Ask)
         });
         let without_rules =
             |f: &Field| Field { kind: f.kind.clone(), alias: f.alias.clone(), ..Field::default() };
-        (fields.map(|(name, f)| (name.as_str(), without_rules(f))).collect(), self.delete_wins())
+        (fields.map(|(name, f)| (name.as_str(), without_rules(f))).collect(), self.delete_policy())
     }
 }

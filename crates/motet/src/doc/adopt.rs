@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::edit::{EditError, put_field};
 use super::read::Fields;
-use super::{ADOPT, Document, genesis};
+use super::{ADOPT, Document, genesis, time};
 use crate::schema::{CollectionSchema, FieldKind};
 
 impl Document {
@@ -54,18 +54,19 @@ impl Document {
         hash.update(value.to_string().as_bytes());
         let mut actor = updated_at.max(0).to_be_bytes().to_vec();
         actor.extend(&hash.finalize().as_bytes()[..16]);
+        let time = time::in_milliseconds(updated_at);
         let mut am = Automerge::new();
         am.set_actor(ActorId::from(actor));
         let mut tx = am.transaction();
         if name.is_empty() {
             // A row of nothing but its id: a change without ops.
             drop(tx);
-            let options = CommitOptions::default().with_time(updated_at / 1_000).with_message(ADOPT);
+            let options = CommitOptions::default().with_time(time).with_message(ADOPT);
             let hash = am.empty_commit(options);
             return Ok(am.get_change_by_hash(&hash).ok_or(AutomergeError::Fail)?);
         }
         put_field(&mut tx, name, value)?;
-        let options = CommitOptions::default().with_time(updated_at / 1_000).with_message(ADOPT);
+        let options = CommitOptions::default().with_time(time).with_message(ADOPT);
         let hash = tx.commit_with(options).0.ok_or(AutomergeError::Fail)?;
         Ok(am.get_change_by_hash(&hash).ok_or(AutomergeError::Fail)?)
     }

@@ -16,7 +16,7 @@ use self::plan::{Op, carry_out, splice_all};
 pub(super) use self::plan::{fill_list, put_field};
 use super::genesis::{self, Container};
 use super::read::{Fields, Reader, element_key};
-use super::{Document, PURGE, RESTORE, TOMBSTONE, text};
+use super::{Document, PURGE, RESTORE, TOMBSTONE, text, time};
 use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind};
 
@@ -24,7 +24,7 @@ use crate::schema::{CollectionSchema, FieldKind};
 #[derive(Clone, Debug)]
 pub(crate) struct Edit<'a> {
     pub(crate) device: DeviceId,
-    /// Seconds since 1970; for display only.
+    /// Milliseconds since 1970, by the clock of this device. Of concurrent values the later one shows.
     pub(crate) time: i64,
     /// Note of the app's user, for the history.
     pub(crate) message: Option<&'a str>,
@@ -53,6 +53,8 @@ pub(crate) enum EditError {
     NotOfKind(String, &'static str),
     #[error("field {0:?} is not a text")]
     NotText(String),
+    #[error("a counter goes from -{max} to {max}, which field {0:?} would leave", max = limits::COUNTER_MAX)]
+    OutOfCount(String),
     #[error("position {at} and length {delete} lie outside field {field:?}, which has {len} characters")]
     OutOfRange { field: String, at: usize, delete: usize, len: usize },
     #[error(transparent)]
@@ -79,13 +81,16 @@ impl Document {
         self.prepare(&ROOT, "", &set, edit.schema, &mut at, &mut changes)?;
         let mut ops = Vec::new();
         let reader = Reader { am: &self.am, heads: at.as_deref(), schema: edit.schema };
-        let shown = (edit.base.is_none() && !renamed).then_some(edit.shown);
+        // What was made for the new values has changed what the document shows.
+        let is_shown = edit.base.is_none() && !renamed && changes.is_empty();
+        let shown = is_shown.then_some(edit.shown);
         reader.plan(&ROOT, &set, shown, edit.settle, &mut ops)?;
         remove.iter().for_each(|path| reader.plan_removal(&ROOT, path, &mut ops));
         let message = if revived { Some(RESTORE) } else { edit.message };
         if !ops.is_empty() {
             changes.extend(self.commit(edit, at.as_deref(), ops, message)?);
-        } else if create {
+        } else if create || !changes.is_empty() && at.is_none() {
+            // What every device makes alike does not say who made it, and when.
             changes.push(self.empty_change(edit, message)?);
         }
         if revived {
@@ -145,8 +150,13 @@ impl Document {
         if *reader.kind(&ROOT, field) != FieldKind::Counter {
             return Err(EditError::NotOfKind(field.clone(), "counter"));
         }
-        let old = reader.resolve(&ROOT, field).and_then(|old| old.as_i64()).unwrap_or_default();
-        let fields = Fields::from_iter([(field.clone(), old.into())]);
+        let old = reader.count(&ROOT, field)?;
+        // What concurrent writes have added up to beyond the bounds counts as the bound.
+        let shown = old.clamp(-limits::COUNTER_MAX, limits::COUNTER_MAX);
+        let new = shown.checked_add(by).filter(|new| is_count(*new));
+        let by = new.and_then(|new| new.checked_sub(old));
+        let by = by.ok_or_else(|| EditError::OutOfCount(field.clone()))?;
+        let fields = Fields::from_iter([(field.clone(), shown.into())]);
         self.prepare(&ROOT, "", &fields, edit.schema, &mut at, &mut changes)?;
         let op = Op::Increment { map: ROOT, key: field.clone(), by };
         changes.extend(self.commit(edit, at.as_deref(), vec![op], edit.message)?);
@@ -171,7 +181,7 @@ impl Document {
         if texts.len() != 1 {
             let content = match reader.resolve(&ROOT, field) {
                 Some(Json::String(text)) => text,
-                None if *edit.schema.kind(field) == FieldKind::Text => String::new(),
+                None | Some(Json::Null) if *edit.schema.kind(field) == FieldKind::Text => String::new(),
                 _ => return Err(EditError::NotText(field.to_owned())),
             };
             let fields = Fields::from_iter([(field.to_owned(), Json::String(content))]);
@@ -276,19 +286,24 @@ impl Document {
             match (reader.kind(map, key), value) {
                 (FieldKind::Counter, Json::Number(new)) if !reader.is_counter(map, key) => {
                     // A register becomes a counter with the number it has.
-                    let old = reader.resolve(map, key).and_then(|old| old.as_i64());
-                    let start = old.or(new.as_i64()).unwrap_or_default();
-                    self.make(map, key, &path, Container::Counter(start), at, changes)?;
+                    let old = reader.count(map, key)?;
+                    let new = new.as_i64().filter(|new| is_count(*new));
+                    let new = new.ok_or_else(|| EditError::OutOfCount(key.clone()))?;
+                    let counter = Container::Counter(new);
+                    self.make(map, key, &path, [Container::Counter(old), counter], at, changes)?;
                 }
                 (FieldKind::Set, Json::Array(_)) if !reader.is_set(map, key) => {
                     let old = reader.resolve(map, key);
                     let old = old.as_ref().and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
-                    self.make(map, key, &path, Container::Set(old), at, changes)?;
+                    self.make(map, key, &path, [Container::Set(old); 2], at, changes)?;
                 }
                 (FieldKind::List, Json::Array(items)) => {
                     check_depth(value, &path, depth + 1)?;
                     if reader.lists(map, key).is_empty() {
-                        self.make(map, key, &path, Container::List(items), at, changes)?;
+                        let old = reader.resolve(map, key);
+                        let old = old.as_ref().and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+                        let lists = [Container::List(old), Container::List(items)];
+                        self.make(map, key, &path, lists, at, changes)?;
                     }
                 }
                 (kind, Json::String(content)) => {
@@ -300,12 +315,12 @@ impl Document {
                         // make at the same time merge.
                         let old = reader.resolve(map, key);
                         let content = old.as_ref().and_then(Json::as_str).unwrap_or(content);
-                        self.make(map, key, &path, Container::Text(content), at, changes)?;
+                        self.make(map, key, &path, [Container::Text(content); 2], at, changes)?;
                     }
                 }
                 (_, Json::Object(fields)) => {
-                    if reader.maps(map, key).is_empty() {
-                        self.make(map, key, &path, Container::Map, at, changes)?;
+                    if reader.maps(map, key).is_empty() || reader.is_set(map, key) {
+                        self.make(map, key, &path, [Container::Map; 2], at, changes)?;
                     }
                     let reader = Reader { am: &self.am, heads: at.as_deref(), schema };
                     if let Some(inner) = reader.maps(map, key).into_iter().next() {
@@ -319,14 +334,16 @@ impl Document {
         Ok(())
     }
 
-    /// Makes a container. A field that has no value yet gets a genesis change, which depends on nothing; otherwise
-    /// the container replaces what is there, at the heads of the edit.
+    /// Makes a container with what the field holds (`old`), or, if that is nothing to begin with, with what it is to hold
+    /// (`new`). A field that has no value yet gets a genesis change, which depends on nothing; otherwise the container replaces
+    /// what is there, at the heads of the edit. Either way two devices that write the same have written it once, and counters
+    /// and lists that they begin differently hold what both wrote.
     fn make(
         &mut self,
         map: &ObjId,
         key: &str,
         path: &str,
-        container: Container<'_>,
+        [old, new]: [Container<'_>; 2],
         at: &mut At,
         changes: &mut Vec<Change>,
     ) -> Result<(), EditError> {
@@ -338,11 +355,11 @@ impl Document {
             // There is nothing yet that op ids could grow with: made in place, it is the same change.
             self.am.set_author(None);
             self.has_actor = false;
-            changes.extend(genesis::changes_in(&mut self.am, self.identity, key, container)?);
+            changes.extend(genesis::changes_in(&mut self.am, self.identity, key, new)?);
             return Ok(());
         }
         if *map == ROOT && !has_value(&self.am) {
-            let genesis = genesis::changes(self.identity, key, container)?;
+            let genesis = genesis::changes(self.identity, key, new)?;
             if !genesis.iter().any(|change| self.has_change(&change.hash())) {
                 self.am.apply_changes(genesis.iter().cloned())?;
                 at.iter_mut().for_each(|heads| heads.extend(genesis.last().map(Change::hash)));
@@ -350,8 +367,10 @@ impl Document {
                 return Ok(());
             }
         }
-        let change = self.deterministic(path, container, at, |tx| container.put(tx, map, key))?;
-        changes.push(change);
+        changes.push(self.deterministic(path, old, at, |tx| old.put(tx, map, key))?);
+        if old.is_begun() && !new.is_begun() {
+            changes.push(self.deterministic(path, new, at, |tx| new.fill(tx, map, key))?);
+        }
         Ok(())
     }
 
@@ -396,9 +415,10 @@ impl Document {
         self.am.set_author(None);
         self.am.set_actor(actor);
         self.has_actor = false;
+        let time = time::latest(&self.am, at.as_ref().unwrap_or(&self.am.get_heads()));
         let mut tx = begin(&mut self.am, at.as_deref())?;
         edit(&mut tx)?;
-        let (hash, _) = tx.commit_with(CommitOptions::default().with_time(0));
+        let (hash, _) = tx.commit_with(CommitOptions::default().with_time(time));
         let hash = hash.ok_or(AutomergeError::Fail)?;
         if at.is_some() {
             *at = Some(vec![hash]);
@@ -414,9 +434,10 @@ impl Document {
         message: Option<&str>,
     ) -> Result<Option<Change>, EditError> {
         self.ensure_actor(edit.device);
+        let time = time::after(&self.am, at.unwrap_or(&self.am.get_heads()), edit.time);
         let mut tx = begin(&mut self.am, at)?;
         ops.into_iter().try_for_each(|op| carry_out(&mut tx, op))?;
-        let mut options = CommitOptions::default().with_time(edit.time);
+        let mut options = CommitOptions::default().with_time(time);
         if let Some(message) = message {
             options.set_message(message);
         }
@@ -426,13 +447,35 @@ impl Document {
 
     fn empty_change(&mut self, edit: &Edit<'_>, message: Option<&str>) -> Result<Change, EditError> {
         self.ensure_actor(edit.device);
-        let mut options = CommitOptions::default().with_time(edit.time);
+        let time = time::after(&self.am, &self.am.get_heads(), edit.time);
+        let mut options = CommitOptions::default().with_time(time);
         if let Some(message) = message {
             options.set_message(message);
         }
         let hash = self.am.empty_commit(options);
         Ok(self.am.get_change_by_hash(&hash).ok_or(AutomergeError::Fail)?)
     }
+}
+
+impl Reader<'_> {
+    /// What a counter starts from: what it has been added up to, or the whole number that the field holds, or 0.
+    pub(super) fn count(&self, map: &ObjId, key: &str) -> Result<i64, EditError> {
+        if let Some(count) = self.counted(map, key) {
+            return Ok(count);
+        }
+        match self.resolve(map, key) {
+            Some(Json::Number(number)) if number.is_i64() || number.is_u64() => number
+                .as_i64()
+                .filter(|number| is_count(*number))
+                .ok_or_else(|| EditError::OutOfCount(key.to_owned())),
+            _ => Ok(0),
+        }
+    }
+}
+
+/// Whether a counter can have this value.
+pub(super) fn is_count(number: i64) -> bool {
+    (-limits::COUNTER_MAX..=limits::COUNTER_MAX).contains(&number)
 }
 
 fn begin<'a>(

@@ -31,6 +31,23 @@ pub(super) enum Container<'a> {
 }
 
 impl Container<'_> {
+    /// Whether there is nothing in it yet, so that its content is a step of its own.
+    pub(super) fn is_begun(self) -> bool {
+        matches!(self, Container::Counter(0) | Container::List([]))
+    }
+
+    /// Gives the empty container that is field `key` its content.
+    pub(super) fn fill(self, tx: &mut Transaction<'_>, map: &ObjId, key: &str) -> Result<(), AutomergeError> {
+        match self {
+            Container::Counter(start) => tx.increment(map, key, start),
+            Container::List(items) => match tx.get(map, key)? {
+                Some((_, list)) => fill_list(tx, &list, 0, items),
+                None => Err(AutomergeError::Fail),
+            },
+            Container::Text(_) | Container::Map | Container::Set(_) => Ok(()),
+        }
+    }
+
     /// Puts the container, with its content, as field `key`.
     pub(super) fn put(self, tx: &mut Transaction<'_>, map: &ObjId, key: &str) -> Result<(), AutomergeError> {
         match self {
@@ -80,21 +97,9 @@ pub(super) fn changes_in(
         whole => whole,
     };
     let mut changes = vec![commit(am, actor(identity, key, empty, &[]), |tx| empty.put(tx, &ROOT, key))?];
-    let content = match container {
-        Container::Counter(start) => start != 0,
-        Container::List(items) => !items.is_empty(),
-        _ => false,
-    };
-    if content {
+    if empty.is_begun() && !container.is_begun() {
         let actor = actor(identity, key, container, &[]);
-        changes.push(commit(am, actor, |tx| match container {
-            Container::Counter(start) => tx.increment(ROOT, key, start),
-            Container::List(items) => match tx.get(ROOT, key)? {
-                Some((_, list)) => fill_list(tx, &list, 0, items),
-                None => Err(AutomergeError::Fail),
-            },
-            _ => Ok(()),
-        })?);
+        changes.push(commit(am, actor, |tx| container.fill(tx, &ROOT, key))?);
     }
     Ok(changes)
 }

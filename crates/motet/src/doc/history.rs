@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use automerge::ChangeHash;
 use motet_proto::DeviceId;
 
-use super::{ADOPT, Document, PURGE, RESTORE, TOMBSTONE};
+use super::{ADOPT, Document, PURGE, RESTORE, TOMBSTONE, time};
 
 /// One change, as the history tells of it.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl Document {
                     hash: meta.hash,
                     deps: meta.deps,
                     device: author.and_then(|author| DeviceId::from_slice(author.as_bytes())),
-                    time: meta.timestamp,
+                    time: time::milliseconds(meta.timestamp) / 1_000,
                     message: meta.message.filter(|_| deed == Deed::Edit).map(|text| text.into_owned()),
                     deed,
                 }

@@ -118,6 +118,9 @@ impl Document {
             loser: json!(versions),
             device,
             time,
+            winner_device: None,
+            winner_time: None,
+            settled: true,
         }
     }
 }

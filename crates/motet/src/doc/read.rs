@@ -4,6 +4,7 @@ use automerge::{Automerge, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValu
 use motet_proto::DeviceId;
 use serde_json::{Map, Number, Value as Json};
 
+use super::time::made_at;
 use super::{Document, text};
 use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind};
@@ -23,6 +24,11 @@ pub(crate) struct FieldConflict {
     pub(crate) device: Option<DeviceId>,
     /// Seconds since 1970, by the clock of the losing device.
     pub(crate) time: i64,
+    /// Who wrote the winner, and when; `None` for a text, which has two versions and no winner.
+    pub(crate) winner_device: Option<DeviceId>,
+    pub(crate) winner_time: Option<i64>,
+    /// A declared rule has decided: nobody is asked.
+    pub(crate) settled: bool,
 }
 
 impl Document {
@@ -103,14 +109,16 @@ impl Document {
                 continue;
             };
             let shown = reader.json(winner, winner_id);
+            let written = |id| self.am.hash_for_opid(id).and_then(|hash| self.author_of(&hash));
+            let (winner_device, winner_time) = written(winner_id).unzip();
+            let is_ranked = *map == ROOT && matches!(schema.kind(name), FieldKind::Rank(_));
             for (value, id) in losers {
                 let loser = reader.json(value, id);
                 // Two devices that wrote the same are no conflict; neither is a text that was folded into the winner.
                 if loser == shown || is_emptied_text(value, &loser) {
                     continue;
                 }
-                let author = self.am.hash_for_opid(id).and_then(|hash| self.author_of(&hash));
-                let (device, time) = author.unwrap_or((None, 0));
+                let (device, time) = written(id).unwrap_or((None, 0));
                 conflicts.push(FieldConflict {
                     path: path.clone(),
                     op: id.to_string(),
@@ -118,6 +126,9 @@ impl Document {
                     loser,
                     device,
                     time,
+                    winner_device: winner_device.flatten(),
+                    winner_time,
+                    settled: is_ranked,
                 });
             }
         }
@@ -141,7 +152,8 @@ pub(super) fn element_key(element: &Json) -> String {
 }
 
 impl Reader<'_> {
-    /// The values of one field, the winner first. Automerge's own order decides, which respects causality.
+    /// The values of one field that no later write has replaced, the winner first: what a declared rank says; what merges
+    /// before what does not, so that nobody's words are lost to a plain value; the later change; Automerge's own order.
     pub(super) fn values(&self, map: &ObjId, key: &str) -> Vec<(Value<'_>, ObjId)> {
         let mut values = match self.heads {
             Some(heads) => self.am.get_all_at(map, key, heads),
@@ -149,16 +161,44 @@ impl Reader<'_> {
         }
         .unwrap_or_default();
         values.reverse();
-        if *map == ROOT
-            && values.len() > 1
-            && let FieldKind::Rank(order) = self.schema.kind(self.shown_name(key))
-        {
+        if values.len() > 1 {
+            let register = FieldKind::Register;
+            let kind = if *map == ROOT { self.schema.kind(self.shown_name(key)) } else { &register };
             // Stable: what Automerge prefers stays first among equals.
-            values.sort_by_key(|(value, _)| {
-                std::cmp::Reverse(value.as_str().and_then(|value| order.iter().position(|v| v == value)))
+            values.sort_by_cached_key(|(value, id)| {
+                let rank = match kind {
+                    FieldKind::Rank(order) => {
+                        value.as_str().and_then(|value| order.iter().position(|v| v == value))
+                    }
+                    _ => None,
+                };
+                let made = self.am.hash_for_opid(id).map_or(0, |hash| made_at(self.am, &hash));
+                std::cmp::Reverse((rank, self.is_container(kind, value, id), made))
             });
         }
         values
+    }
+
+    /// Whether a value is one that merges with what others do inside of it.
+    fn is_container(&self, kind: &FieldKind, value: &Value<'_>, id: &ObjId) -> bool {
+        match value {
+            Value::Object(ObjType::Text) => true,
+            Value::Object(ObjType::List) => *kind == FieldKind::List,
+            Value::Object(ObjType::Map) => !self.values(id, SET_MARK).is_empty(),
+            other => other.is_counter(),
+        }
+    }
+
+    /// What a counter has been added up to; `None` if the field is no counter. Beyond what it shows if concurrent writes have left
+    /// the bounds.
+    pub(super) fn counted(&self, map: &ObjId, key: &str) -> Option<i64> {
+        match self.values(map, key).first()? {
+            (Value::Scalar(scalar), _) => match scalar.as_ref() {
+                ScalarValue::Counter(counter) => Some(i64::from(counter)),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// All fields under the names that the app knows.
@@ -334,7 +374,9 @@ fn scalar_json(scalar: &ScalarValue) -> Json {
         ScalarValue::Int(n) | ScalarValue::Timestamp(n) => Json::from(*n),
         ScalarValue::Uint(n) => Json::from(*n),
         ScalarValue::F64(n) => Number::from_f64(*n).map_or(Json::Null, Json::Number),
-        ScalarValue::Counter(counter) => Json::from(i64::from(counter)),
+        ScalarValue::Counter(counter) => {
+            Json::from(i64::from(counter).clamp(-limits::COUNTER_MAX, limits::COUNTER_MAX))
+        }
         ScalarValue::Boolean(b) => Json::Bool(*b),
         ScalarValue::Bytes(bytes) => bytes.iter().copied().map(Json::from).collect(),
         ScalarValue::Unknown { .. } | ScalarValue::Null => Json::Null,

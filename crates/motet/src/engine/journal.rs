@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use motet_proto::DeviceId;
+
 use super::Core;
 use crate::doc::FieldConflict;
 use crate::store::DocumentRow;
@@ -13,11 +15,17 @@ impl Core {
             return;
         }
         for conflict in conflicts {
-            let FieldConflict { path, winner, loser, device, time, .. } = conflict;
-            let device = device.map_or_else(|| "an unknown device".into(), |device| device.to_string());
+            let FieldConflict { path, winner, loser, device, time, winner_device, winner_time, .. } =
+                conflict;
+            let name_of = |device: &Option<DeviceId>| {
+                device.map_or_else(|| "an unknown device".to_owned(), |device| device.to_string())
+            };
+            let device = name_of(device);
+            let won =
+                winner_time.map_or_else(String::new, |at| format!(", by {} at {at}", name_of(winner_device)));
             let (collection, name) = (&row.collection, &row.name);
             let line = format!(
-                "{collection}/{name} {path}\n  shown {winner}\n  lost  {loser}\n  by    {device} at {time}\n"
+                "{collection}/{name} {path}\n  shown {winner}{won}\n  lost  {loser}\n  by    {device} at {time}\n"
             );
             self.noticed.push(line);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use motet_proto::{DocumentId, SpaceId};
 
-use super::{Commit, from_json};
+use super::{Commit, from_json, open_conflicts};
 use crate::doc::{Document, FieldConflict, Fields, Identity, split_changes};
 use crate::limits;
 use crate::schema::CollectionSchema;
@@ -126,6 +126,6 @@ pub(super) fn load_behind(
         loaded.local = tx.local_fields(id)?.map_or_else(Fields::new, |json| from_json(&json));
     }
     let conflicts = loaded.refresh(true);
-    loaded.row.conflicts = conflicts.len() as i64;
+    loaded.row.conflicts = open_conflicts(&conflicts);
     Ok(loaded)
 }

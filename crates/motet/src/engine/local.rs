@@ -173,7 +173,7 @@ impl Core {
     }
 
     pub(super) fn by(&self) -> By<'_> {
-        let (device, time) = (self.shared.device, self.shared.now_ms() / 1_000);
+        let (device, time) = (self.shared.device, self.shared.now_ms());
         By { device, time, message: self.message.as_deref() }
     }
 

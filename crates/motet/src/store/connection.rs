@@ -10,7 +10,11 @@ use super::{Result, StorageError, Tx};
 use crate::limits;
 
 /// Migrations in order; `user_version` counts how many a file has had.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/001.sql"), include_str!("migrations/002.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/001.sql"),
+    include_str!("migrations/002.sql"),
+    include_str!("migrations/003.sql"),
+];
 
 /// Marks a file as Motet's (`application_id`), so that another app's database is not taken for one.
 const APPLICATION_ID: i64 = 0x4d6f_7465;

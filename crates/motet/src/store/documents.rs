@@ -47,6 +47,10 @@ pub(crate) struct NewConflict<'a> {
     pub(crate) loser: String,
     pub(crate) device: Option<DeviceId>,
     pub(crate) time: i64,
+    pub(crate) winner_device: Option<DeviceId>,
+    pub(crate) winner_time: Option<i64>,
+    /// It asks nothing of anybody: a declared rule has decided, or what it tells of has merged.
+    pub(crate) settled: bool,
 }
 
 /// A row of the conflict journal.
@@ -59,6 +63,9 @@ pub(crate) struct StoredConflict {
     pub(crate) device: Option<DeviceId>,
     pub(crate) device_name: Option<String>,
     pub(crate) time: i64,
+    pub(crate) winner_device: Option<DeviceId>,
+    pub(crate) winner_device_name: Option<String>,
+    pub(crate) winner_time: Option<i64>,
     pub(crate) settled: bool,
 }
 
@@ -329,44 +336,57 @@ impl Tx<'_> {
         Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0))?)
     }
 
-    /// Brings the journal to the open conflicts given: new ones are added, those no longer open are settled. Returns
-    /// how many were new.
+    /// Brings the journal to the conflicts given: new ones are added, those no longer there are settled. Returns how many open
+    /// ones were new.
     pub(crate) fn journal_conflicts(
         &self,
         document: i64,
-        open: &[NewConflict<'_>],
+        conflicts: &[NewConflict<'_>],
         now: i64,
     ) -> Result<usize> {
         let sql = "UPDATE conflict SET settled_at = ? WHERE document = ? AND settled_at IS NULL";
         self.conn.prepare_cached(sql)?.execute(params![now, document])?;
         let mut fresh = 0;
-        for conflict in open {
-            let sql = "UPDATE conflict SET settled_at = NULL, winner = ?, loser = ?
+        for conflict in conflicts {
+            let sql = "UPDATE conflict SET settled_at = ?, winner = ?, loser = ?, winner_device = ?, winner_time = ?
                        WHERE document = ? AND path = ? AND op = ?";
             let known = self.conn.prepare_cached(sql)?.execute(params![
+                conflict.settled.then_some(now),
                 conflict.winner,
                 conflict.loser,
+                conflict.winner_device.as_ref().map(DeviceId::as_bytes),
+                conflict.winner_time,
                 document,
                 conflict.path,
                 conflict.op
             ])?;
-            if known > 0 {
-                continue;
+            if known == 0 {
+                let added = self.add_conflict(document, conflict, now)?;
+                fresh += if conflict.settled { 0 } else { added };
             }
-            let sql = "INSERT INTO conflict (document, path, op, winner, loser, device, time, noticed_at)
-                       VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
-            fresh += self.conn.prepare_cached(sql)?.execute(params![
-                document,
-                conflict.path,
-                conflict.op,
-                conflict.winner,
-                conflict.loser,
-                conflict.device.as_ref().map(DeviceId::as_bytes),
-                conflict.time,
-                now
-            ])?;
         }
         Ok(fresh)
+    }
+
+    /// Adds a row to the journal, unless it is known.
+    fn add_conflict(&self, document: i64, conflict: &NewConflict<'_>, now: i64) -> Result<usize> {
+        let sql =
+            "INSERT OR IGNORE INTO conflict (document, path, op, winner, loser, device, time, winner_device,
+                     winner_time, noticed_at, settled_at)
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        Ok(self.conn.prepare_cached(sql)?.execute(params![
+            document,
+            conflict.path,
+            conflict.op,
+            conflict.winner,
+            conflict.loser,
+            conflict.device.as_ref().map(DeviceId::as_bytes),
+            conflict.time,
+            conflict.winner_device.as_ref().map(DeviceId::as_bytes),
+            conflict.winner_time,
+            now,
+            conflict.settled.then_some(now)
+        ])?)
     }
 
     /// Adds rows that ask nothing of anybody: what they tell of has merged. Returns how many are new.
@@ -376,28 +396,13 @@ impl Tx<'_> {
         overlaps: &[NewConflict<'_>],
         now: i64,
     ) -> Result<usize> {
-        let sql = "INSERT OR IGNORE INTO conflict
-                     (document, path, op, winner, loser, device, time, noticed_at, settled_at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)";
-        let mut fresh = 0;
-        for overlap in overlaps {
-            fresh += self.conn.prepare_cached(sql)?.execute(params![
-                document,
-                overlap.path,
-                overlap.op,
-                overlap.winner,
-                overlap.loser,
-                overlap.device.as_ref().map(DeviceId::as_bytes),
-                overlap.time,
-                now
-            ])?;
-        }
-        Ok(fresh)
+        overlaps.iter().map(|overlap| self.add_conflict(document, overlap, now)).sum()
     }
 
     pub(crate) fn conflicts(&self, document: i64) -> Result<Vec<StoredConflict>> {
-        let sql = "SELECT c.path, c.winner, c.loser, c.device, d.name, c.time, c.settled_at IS NOT NULL, c.op
-                   FROM conflict c LEFT JOIN device d ON d.id = c.device
+        let sql = "SELECT c.path, c.winner, c.loser, c.device, d.name, c.time, c.settled_at IS NOT NULL, c.op,
+                     c.winner_device, w.name, c.winner_time
+                   FROM conflict c LEFT JOIN device d ON d.id = c.device LEFT JOIN device w ON w.id = c.winner_device
                    WHERE c.document = ? ORDER BY c.noticed_at, c.path, c.op";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([document], |row| {
@@ -410,6 +415,9 @@ impl Tx<'_> {
                 time: row.get(5)?,
                 settled: row.get(6)?,
                 op: row.get(7)?,
+                winner_device: row.get::<_, Option<[u8; 16]>>(8)?.map(DeviceId),
+                winner_device_name: row.get(9)?,
+                winner_time: row.get(10)?,
             })
         })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)

@@ -7,7 +7,7 @@ use automerge::{AutomergeError, ObjId, ObjType, ScalarValue};
 use serde_json::Value as Json;
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
-use super::EditError;
+use super::{EditError, is_count};
 use crate::doc::read::{Fields, Reader, element_key};
 use crate::doc::text;
 use crate::schema::FieldKind;
@@ -56,8 +56,8 @@ impl Reader<'_> {
             let shown = shown.and_then(|shown| shown.get(key));
             match (self.kind(map, key), value) {
                 (FieldKind::Counter, Json::Number(new)) if let Some(new) = new.as_i64() => {
-                    let old = shown.cloned().or_else(|| self.resolve(map, key));
-                    let by = new.saturating_sub(old.and_then(|old| old.as_i64()).unwrap_or_default());
+                    let by = new.checked_sub(self.count(map, key)?).filter(|_| is_count(new));
+                    let by = by.ok_or_else(|| EditError::OutOfCount(key.clone()))?;
                     if by != 0 {
                         ops.push(Op::Increment { map: map.clone(), key: key.clone(), by });
                     }
@@ -81,7 +81,10 @@ impl Reader<'_> {
                         ops.push(Op::Splice { text: text.clone(), splices });
                     }
                 }
-                (_, Json::Object(fields)) if let Some(inner) = self.maps(map, key).first() => {
+                (_, Json::Object(fields))
+                    if !self.is_set(map, key)
+                        && let Some(inner) = self.maps(map, key).first() =>
+                {
                     self.plan(inner, fields, shown.and_then(Json::as_object), settle, ops)?;
                 }
                 _ if !settle && shown == Some(value) => {}

@@ -1,0 +1,166 @@
+//! Among concurrent values the latest shows, and of a delete and an edit the later one where that is declared.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use motet::{DeletePolicy, Field, FieldKind, Replica, Schema, json};
+use motet_tests::{TestRelay, sync};
+use serde_json::Value;
+
+/// A moment in 2026, in milliseconds.
+const T0: i64 = 1_790_000_000_000;
+
+struct Device {
+    replica: Replica,
+    clock: Arc<AtomicI64>,
+}
+
+impl Device {
+    fn new(dir: &std::path::Path, name: &str) -> Self {
+        let clock = Arc::new(AtomicI64::new(T0));
+        let now = clock.clone();
+        let replica = Replica::builder(dir.join(format!("{name}.db")))
+            .device_name(name)
+            .clock(move || now.load(Ordering::SeqCst))
+            .open()
+            .unwrap();
+        let schema = Schema::new()
+            .text("songs", "lyrics")
+            .field("songs", "status", Field::rank(["draft", "learned", "done"]))
+            .field("songs", "key", FieldKind::Ask)
+            .delete("songs", DeletePolicy::Latest);
+        replica.apply_schema(&schema).unwrap();
+        Self { replica, clock }
+    }
+
+    /// Writes fields of document 1 at a time.
+    fn put(&self, at: i64, fields: Value) {
+        self.clock.store(at, Ordering::SeqCst);
+        self.replica.documents("songs").put("1", &fields).unwrap();
+    }
+
+    fn delete(&self, at: i64) {
+        self.clock.store(at, Ordering::SeqCst);
+        self.replica.documents("songs").delete("1").unwrap();
+    }
+
+    fn get(&self) -> Option<Value> {
+        Some(self.replica.documents("songs").get("1").unwrap()?.value)
+    }
+}
+
+fn pair() -> (tempfile::TempDir, TestRelay, Device, Device) {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (Device::new(dir.path(), "a"), Device::new(dir.path(), "b"));
+    a.put(T0, json!({ "title": "t", "lyrics": "one\n" }));
+    sync(&a.replica, &relay.url());
+    sync(&b.replica, &relay.url());
+    (dir, relay, a, b)
+}
+
+fn sync_all(relay: &TestRelay, devices: &[&Device]) {
+    for device in devices.iter().chain(devices) {
+        sync(&device.replica, &relay.url());
+    }
+}
+
+#[test]
+fn the_later_of_two_concurrent_values_shows_whoever_made_it() {
+    for round in 0..10 {
+        let (_dir, relay, a, b) = pair();
+        // One millisecond decides, in either direction, and however many edits stand before.
+        let (first, second) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        for n in 0..round {
+            first.put(T0 + 1, json!({ "title": format!("draft {n}") }));
+        }
+        first.put(T0 + 500, json!({ "title": "earlier" }));
+        second.put(T0 + 501, json!({ "title": "later" }));
+        sync_all(&relay, &[&a, &b]);
+        for device in [&a, &b] {
+            assert_eq!(device.get().unwrap()["title"], "later");
+            let [conflict] = &device.replica.conflicts("songs", "1").unwrap()[..] else { panic!() };
+            assert_eq!((&conflict.winner, &conflict.loser), (&json!("later"), &json!("earlier")));
+            let (winner, loser) = if round % 2 == 0 { ("b", "a") } else { ("a", "b") };
+            assert_eq!(conflict.winner_device_name.as_deref(), Some(winner));
+            assert_eq!(conflict.device_name.as_deref(), Some(loser));
+            assert_eq!((conflict.winner_time, conflict.time), (Some(T0 / 1_000), T0 / 1_000));
+        }
+    }
+}
+
+#[test]
+fn causality_comes_first_and_a_clock_that_is_ahead_loses_its_advantage_once_seen() {
+    let (_dir, relay, a, b) = pair();
+    // A clock a year ahead wins once.
+    a.put(T0 + 31_536_000_000, json!({ "title": "from the future" }));
+    b.put(T0 + 5, json!({ "title": "from today" }));
+    sync_all(&relay, &[&a, &b]);
+    assert_eq!(b.get().unwrap()["title"], "from the future");
+    // What was written after it was seen is later, whatever the clock says.
+    b.put(T0 + 10, json!({ "title": "seen" }));
+    sync_all(&relay, &[&a, &b]);
+    assert_eq!(a.get().unwrap()["title"], "seen");
+    a.put(T0 + 20, json!({ "title": "a" }));
+    b.put(T0 + 21, json!({ "title": "b once" }));
+    b.put(T0 + 22, json!({ "title": "b twice" }));
+    sync_all(&relay, &[&a, &b]);
+    assert_eq!(a.get().unwrap()["title"], "b twice");
+    assert_eq!(b.get().unwrap()["title"], "b twice");
+}
+
+#[test]
+fn rank_and_ask_are_as_they_are_and_what_a_rank_has_settled_is_no_open_conflict() {
+    let (_dir, relay, a, b) = pair();
+    a.put(T0 + 10, json!({ "status": "done", "key": "C" }));
+    b.put(T0 + 20, json!({ "status": "learned", "key": "G" }));
+    sync_all(&relay, &[&a, &b]);
+    for device in [&a, &b] {
+        assert_eq!(device.get().unwrap()["status"], "done");
+        let conflicts = device.replica.conflicts("songs", "1").unwrap();
+        let settled = |path: &str| conflicts.iter().find(|c| c.path == path).unwrap().settled;
+        assert!(settled("/status"));
+        assert!(!settled("/key"));
+        assert_eq!(device.replica.counts().unwrap().conflicts, 1);
+    }
+    // Asked for: the write is refused until somebody has decided.
+    let songs = a.replica.documents("songs");
+    songs.set("1", &json!({ "key": "D" })).unwrap_err();
+    songs.resolve("1", "/key", motet::Resolution::Shown).unwrap();
+    sync_all(&relay, &[&a, &b]);
+    assert_eq!(b.get().unwrap()["key"], "G");
+    assert_eq!(b.replica.counts().unwrap().conflicts, 0);
+}
+
+#[test]
+fn a_delete_wins_over_older_edits_and_loses_to_newer_ones() {
+    for (edit, delete, lives) in [(10, 20, false), (20, 10, true), (10, 10, true)] {
+        let (_dir, relay, a, b) = pair();
+        a.put(T0 + edit, json!({ "lyrics": "one\ntwo\n" }));
+        b.delete(T0 + delete);
+        sync_all(&relay, &[&a, &b]);
+        for device in [&a, &b] {
+            assert_eq!(device.get().is_some(), lives, "edit at {edit}, delete at {delete}");
+        }
+        if lives {
+            assert_eq!(b.get().unwrap()["lyrics"], "one\ntwo\n");
+        } else {
+            // It can be brought back, with the words of both.
+            b.replica.documents("songs").restore("1").unwrap();
+            sync_all(&relay, &[&a, &b]);
+            assert_eq!(a.get().unwrap()["lyrics"], "one\ntwo\n");
+        }
+    }
+}
+
+#[test]
+fn a_document_that_is_made_again_after_a_delete_lives() {
+    let (_dir, relay, a, b) = pair();
+    a.delete(T0 + 50);
+    a.put(T0 + 60, json!({ "title": "anew" }));
+    b.put(T0 + 10, json!({ "key": "C" }));
+    sync_all(&relay, &[&a, &b]);
+    for device in [&a, &b] {
+        assert_eq!(device.get().unwrap()["title"], "anew");
+    }
+}
