@@ -9,6 +9,7 @@ mod adopt;
 mod bulk;
 mod care;
 mod compact;
+mod declare;
 mod feed;
 mod fields;
 mod history;
@@ -18,6 +19,7 @@ mod lifecycle;
 mod loaded;
 mod local;
 mod outgoing;
+mod overlay;
 mod parallel;
 mod presence;
 mod projection;
@@ -42,7 +44,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use crate::doc::{Change, FieldConflict, Fields};
 use crate::events::{ChangeKind, Event};
 use crate::limits;
-use crate::schema::{CollectionSchema, Schema};
+use crate::schema::CollectionSchema;
 use crate::status::StatusBoard;
 use crate::store::{self, DocumentRow, NewConflict, Op, RemoteRow, StorageError, Tx};
 use crate::sync::{Conditions, PresenceBoard, SyncPolicy};
@@ -215,43 +217,6 @@ impl Core {
         Ok(core)
     }
 
-    /// Adds declarations to those there are.
-    pub(crate) fn apply_schema(&mut self, tx: Tx<'_>, schema: &Schema) -> store::Result<()> {
-        for (name, new) in &schema.collections {
-            let before = self.schema_of(name);
-            let mut after = CollectionSchema::clone(&before);
-            after.extend(new);
-            if after == *before && self.schema.contains_key(name) {
-                continue;
-            }
-            self.settings_changed = true;
-            tx.put_collection(name, &to_json(&after)?)?;
-            if after.is_local() && !before.is_local() {
-                // What has not left yet does not leave any more.
-                tx.drop_pending_of(name)?;
-                self.write_recounts = true;
-            }
-            if !after.shows_as(&before) {
-                tx.mark_collection_behind(name)?;
-            }
-            if after.search != before.search {
-                tx.mark_collection_unindexed(name)?;
-                self.unindexed = Some(true);
-            }
-            if after.indexes != before.indexes {
-                tx.declare_indexes(name, after.indexes.as_deref().unwrap_or_default())?;
-            }
-            tx.declare_view(name, &after.fields.keys().map(String::as_str).collect::<Vec<_>>())?;
-            self.views = None;
-            // What is loaded was read under the old declarations.
-            self.cache.clear();
-            self.in_transaction.clear();
-            self.behind = None;
-            self.schema.insert(name.clone(), Arc::new(after));
-        }
-        Ok(())
-    }
-
     /// Note for the history of what the running write does.
     pub(crate) fn set_message(&mut self, message: &str) {
         self.message = Some(message.to_owned());
@@ -374,7 +339,7 @@ impl Core {
         }
         let document = loaded.row.id;
         if commit.local {
-            tx.put_local_fields(document, &to_json(&loaded.local)?)?;
+            loaded.local.write(tx, document)?;
         }
         for (number, change) in (first_change..).zip(commit.changes) {
             let transaction =

@@ -132,7 +132,7 @@ impl Replica {
     pub fn apply_schema(&self, schema: &Schema) -> Result<(), WriteError> {
         schema.check()?;
         let schema = schema.clone();
-        self.run(move |tx, core| Ok(core.apply_schema(tx, &schema)?))
+        self.run(move |tx, core| core.apply_schema(tx, &schema))
     }
 
     /// Writes several documents at once: all of it or nothing, durable on return.

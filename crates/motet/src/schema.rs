@@ -1,6 +1,7 @@
 //! What an app declares about its collections.
 
 mod field;
+mod renames;
 
 use std::collections::BTreeMap;
 
@@ -181,6 +182,9 @@ impl Schema {
         for (name, collection) in &self.collections {
             for (field, declared) in &collection.fields {
                 let bad = |reason| SchemaError { reason: format!("{name}.{field}: {reason}") };
+                if field.is_empty() {
+                    return Err(bad("a field has a name".into()));
+                }
                 declared.check().map_err(bad)?;
                 let taken = declared.alias.iter().find(|alias| {
                     *alias == field || collection.fields.contains_key(*alias) || alias.is_empty()
@@ -192,6 +196,8 @@ impl Schema {
             if collection.indexes.iter().flatten().any(Vec::is_empty) {
                 return Err(SchemaError { reason: format!("{name}: an index names no field") });
             }
+            // Two of its own fields may claim one older name.
+            CollectionSchema::default().extend(name, collection)?;
         }
         Ok(())
     }
@@ -209,13 +215,31 @@ impl SchemaError {
 }
 
 impl CollectionSchema {
-    /// Takes over what `newer` declares; what it does not mention stays.
-    pub(crate) fn extend(&mut self, newer: &Self) {
-        self.fields.extend(newer.fields.iter().map(|(name, field)| (name.clone(), field.clone())));
+    /// Takes over what `newer` declares about `collection`; what it does not mention stays. Older names are followed through both:
+    /// see [`renames`].
+    ///
+    /// # Errors
+    /// [`SchemaError`] if two fields that `newer` declares would be one; nothing is taken over then.
+    pub(crate) fn extend(&mut self, collection: &str, newer: &Self) -> Result<(), SchemaError> {
+        let fields = renames::follow(&self.fields, &newer.fields)
+            .map_err(|reason| SchemaError { reason: format!("{collection}.{reason}") })?;
+        self.fields = fields;
         self.delete = newer.delete.or(self.delete);
         self.local = newer.local.or(self.local);
         self.indexes = newer.indexes.clone().or(self.indexes.take());
         self.search = newer.search.clone().or(self.search.take());
+        Ok(())
+    }
+
+    /// The name under which a field is shown: the declared one if `name` is an older name of it.
+    pub(crate) fn canonical<'n>(&'n self, name: &'n str) -> &'n str {
+        let mut aliased = self.aliased();
+        aliased.find(|(_, aliases)| aliases.iter().any(|alias| alias == name)).map_or(name, |(name, _)| name)
+    }
+
+    /// What is declared about the field that goes by `name` now or went by it once.
+    pub(crate) fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.get(self.canonical(name))
     }
 
     pub(crate) fn kind(&self, field: &str) -> &FieldKind {
@@ -232,7 +256,12 @@ impl CollectionSchema {
 
     /// Whether the field stays on this device.
     pub(crate) fn keeps(&self, field: &str) -> bool {
-        self.is_local() || *self.kind(field) == FieldKind::Local
+        self.is_local() || self.is_local_field(field)
+    }
+
+    /// Whether the field itself is declared to stay on this device, whatever its collection does.
+    pub(crate) fn is_local_field(&self, field: &str) -> bool {
+        *self.kind(self.canonical(field)) == FieldKind::Local
     }
 
     pub(crate) fn delete_policy(&self) -> DeletePolicy {
@@ -247,6 +276,21 @@ impl CollectionSchema {
     /// Whether documents show differently under `other`.
     pub(crate) fn shows_as(&self, other: &Self) -> bool {
         self.shown_by() == other.shown_by()
+    }
+
+    /// Whether the full-text index holds other words of documents under `other`.
+    pub(crate) fn is_searched_as(&self, other: &Self) -> bool {
+        self.searched_by() == other.searched_by()
+    }
+
+    fn searched_by(&self) -> (Option<&[String]>, Vec<(&str, bool)>) {
+        // Words of texts weigh less than those of other fields, and those of local fields are not in it.
+        let fields = self.fields.iter().filter_map(|(name, field)| match field.kind {
+            FieldKind::Text => Some((name.as_str(), true)),
+            FieldKind::Local => Some((name.as_str(), false)),
+            _ => None,
+        });
+        (self.search.as_deref(), fields.collect())
     }
 
     /// Equal for declarations under which documents show alike, on every device.

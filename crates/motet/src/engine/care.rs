@@ -1,5 +1,6 @@
 //! One document: is everything stored of it what it should be, and making it so.
 
+use super::overlay::Overlay;
 use super::{Core, Schemas, load_behind, new_document, to_json};
 use crate::care::ProblemKind;
 use crate::doc::{Document, Fields, Identity, split_changes};
@@ -96,8 +97,7 @@ impl Core {
                 }
             }
             loaded.row = row;
-            loaded.local =
-                tx.local_fields(loaded.row.id)?.map(|json| super::from_json(&json)).unwrap_or_default();
+            loaded.local = Overlay::read(tx, loaded.row.id)?;
             tx.forget_positions()?;
             loaded
         } else {

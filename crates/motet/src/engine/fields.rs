@@ -1,5 +1,8 @@
 //! Writes that say more than a new value: adding to a counter, adding to a set, settling a conflict.
 
+use std::cmp::Ordering;
+use std::collections::HashSet;
+
 use serde_json::Value as Json;
 
 use super::local::Patch;
@@ -8,6 +11,7 @@ use crate::conflicts::Resolution;
 use crate::doc::{Change, EditError, Fields, TEXT_OVERLAP};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
+use crate::schema::Rule;
 use crate::status::Version;
 use crate::store::Tx;
 
@@ -22,6 +26,14 @@ impl Core {
         by: i64,
     ) -> Result<Version, WriteError> {
         let mut loaded = self.find_shared(tx, collection, name, field)?;
+        let schema = loaded.schema.clone();
+        let field = schema.canonical(field);
+        if let Some(declared) = schema.fields.get(field) {
+            let old = loaded.fields.get(field).and_then(Json::as_i64).unwrap_or_default();
+            // Beyond 64 bits it is beyond every bound as well.
+            let broken = declared.broken_by(&old.saturating_add(by).into());
+            check_step(&loaded, field, broken, by.cmp(&0))?;
+        }
         let edit = self.edit(&loaded.schema, None, &loaded.fields);
         let changes = loaded.document.increment(&edit, field, by);
         self.finish_field(tx, loaded, field, changes)
@@ -38,11 +50,13 @@ impl Core {
         take_out: &[Json],
     ) -> Result<Version, WriteError> {
         let mut loaded = self.find_shared(tx, collection, name, field)?;
-        if let Some(declared) = loaded.schema.fields.get(field)
-            && let Some(rule) = declared.broken_by(&Json::Array(after_edit(&loaded, field, add, take_out)))
-        {
-            let collection = collection.to_owned();
-            return Err(WriteError::Rule { collection, field: field.to_owned(), rule });
+        let schema = loaded.schema.clone();
+        let field = schema.canonical(field);
+        if let Some(declared) = schema.fields.get(field) {
+            let held = loaded.fields.get(field).and_then(Json::as_array).map_or(0, Vec::len);
+            let after = after_edit(&loaded, field, add, take_out);
+            let change = after.len().cmp(&held);
+            check_step(&loaded, field, declared.broken_by(&Json::Array(after)), change)?;
         }
         let edit = self.edit(&loaded.schema, None, &loaded.fields);
         let changes = loaded.document.edit_set(&edit, field, add, take_out);
@@ -124,11 +138,28 @@ impl Core {
     }
 }
 
-/// What a set holds after an edit.
+/// A step from what a field holds: refused if the value breaks a rule then. What breaks it already, because others have other rules
+/// or wrote at the same time, may come nearer to what is allowed.
+pub(super) fn check_step(
+    loaded: &Loaded,
+    field: &str,
+    broken: Option<Rule>,
+    change: Ordering,
+) -> Result<(), WriteError> {
+    match broken {
+        Some(rule) if !rule.allows(change) => {
+            let collection = loaded.row.collection.clone();
+            Err(WriteError::Rule { collection, field: field.to_owned(), rule })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a set holds after an edit, each element once.
 fn after_edit(loaded: &Loaded, field: &str, add: &[Json], take_out: &[Json]) -> Vec<Json> {
     let held = loaded.fields.get(field).and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
-    let new = add.iter().filter(|element| !held.contains(element));
-    held.iter().chain(new).filter(|element| !take_out.contains(element)).cloned().collect()
+    let mut seen: HashSet<String> = take_out.iter().map(Json::to_string).collect();
+    held.iter().chain(add).filter(|element| seen.insert(element.to_string())).cloned().collect()
 }
 
 /// The names in a JSON pointer.

@@ -87,11 +87,13 @@ impl Core {
         name: &str,
         version: &Version,
     ) -> Result<Version, WriteError> {
-        let then = self.fields_at(tx, collection, name, version)?;
+        let mut then = self.fields_at(tx, collection, name, version)?;
         let loaded = self.find_any(tx, collection, name)?;
         let mut now = loaded.fields.clone();
         let kind = if loaded.row.deleted { ChangeKind::Created } else { ChangeKind::Updated };
-        loaded.local.keys().for_each(|name| _ = now.remove(name));
+        // What stays on this device has no versions.
+        now.retain(|name, _| !loaded.schema.keeps(name));
+        then.retain(|name, _| !loaded.schema.keeps(name));
         self.write(tx, loaded, &diff(&now, &then), None, kind)
     }
 

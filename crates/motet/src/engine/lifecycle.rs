@@ -4,6 +4,7 @@
 //! it held of the document but its id and heads. Whoever edited the document without knowing of the purge brings it back, and
 //! pushes it whole: a device that purged it could not make anything of the edit alone.
 
+use super::overlay::Overlay;
 use super::{Commit, Core, Loaded};
 use crate::doc::Change;
 use crate::error::WriteError;
@@ -21,8 +22,15 @@ impl Core {
     ) -> Result<Version, WriteError> {
         let mut loaded = self.find_deleted(tx, collection, name)?;
         let edit = self.edit(&loaded.schema, None, &loaded.fields);
-        let changes = loaded.document.restore(&edit).map_err(super::local::write_error)?;
-        self.finish(tx, loaded, &Commit::of(&changes, ChangeKind::Created))
+        let mut changes = loaded.document.restore(&edit).map_err(super::local::write_error)?;
+        let schema = loaded.schema.clone();
+        let freed = loaded.local.free(&schema);
+        let local = !freed.is_empty();
+        if local {
+            changes.extend(self.write_freed(&mut loaded, freed)?);
+        }
+        let how = Commit { local, stale: local, ..Commit::of(&changes, ChangeKind::Created) };
+        self.finish(tx, loaded, &how)
     }
 
     /// Removes a deleted document for good, here and on every device.
@@ -46,13 +54,17 @@ impl Core {
         tx.deleted_before(collection, before)
     }
 
-    /// A document was committed: if it was purged, what is left of it goes once nothing of it has to be sent.
+    /// A document was committed: if it was purged, what is left of it goes once nothing of it has to be sent. Where its collection is
+    /// not sent at present, the purge is owed as well.
     pub(super) fn sweep(&mut self, tx: Tx<'_>, loaded: &mut Loaded) -> store::Result<()> {
         if loaded.row.purged {
             loaded.fields.clear();
-            loaded.local.clear();
+            loaded.local = Overlay::default();
+            loaded.local.write(tx, loaded.row.id)?;
             self.project(tx, loaded)?;
-            tx.sweep_purged(loaded.row.id)?;
+            if self.leaves(&loaded.row.collection) {
+                tx.sweep_purged(loaded.row.id)?;
+            }
         }
         Ok(())
     }

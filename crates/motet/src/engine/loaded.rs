@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use motet_proto::{DocumentId, SpaceId};
 
-use super::{Commit, from_json, open_conflicts};
+use super::overlay::Overlay;
+use super::{Commit, open_conflicts};
 use crate::doc::{Document, FieldConflict, Fields, Identity, split_changes};
 use crate::limits;
 use crate::schema::CollectionSchema;
@@ -16,7 +17,7 @@ pub(crate) struct Loaded {
     pub(super) document: Document,
     pub(super) fields: Fields,
     /// Those of the fields that stay on this device.
-    pub(super) local: Fields,
+    pub(super) local: Overlay,
     pub(super) schema: Arc<CollectionSchema>,
     /// A new document, saved and loaded back.
     pub(super) saved: Option<Vec<u8>>,
@@ -24,7 +25,14 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     pub(super) fn new(row: DocumentRow, document: Document, schema: Arc<CollectionSchema>) -> Box<Self> {
-        Box::new(Self { row, document, fields: Fields::new(), local: Fields::new(), schema, saved: None })
+        Box::new(Self {
+            row,
+            document,
+            fields: Fields::new(),
+            local: Overlay::default(),
+            schema,
+            saved: None,
+        })
     }
 
     /// Saves a new document, if it is worth it: it loads in less than half the time then, here and on
@@ -45,7 +53,7 @@ impl Loaded {
         }
         let shown = self.document.take_shown(&self.schema);
         self.fields = shown.fields;
-        self.fields.extend(self.local.clone());
+        self.local.lay_over(&self.schema, &mut self.fields);
         shown.conflicts
     }
 }
@@ -121,9 +129,9 @@ pub(super) fn load_behind(
         }
     }
     let mut loaded = Loaded::new(row, document, schema);
-    if loaded.schema.has_local() {
-        let id = loaded.row.id;
-        loaded.local = tx.local_fields(id)?.map_or_else(Fields::new, |json| from_json(&json));
+    // A document in the trash may still have what was local once.
+    if loaded.schema.has_local() || loaded.row.deleted {
+        loaded.local = Overlay::read(tx, loaded.row.id)?;
     }
     let conflicts = loaded.refresh(true);
     loaded.row.conflicts = open_conflicts(&conflicts);

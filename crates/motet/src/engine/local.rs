@@ -20,6 +20,38 @@ pub(crate) struct Patch {
     pub(crate) remove: Vec<Vec<String>>,
 }
 
+impl Patch {
+    /// The same with every field under its newest name: a write under an older one is a write of the field.
+    pub(super) fn canonical(&self, schema: &CollectionSchema) -> Result<Cow<'_, Self>, WriteError> {
+        let is_older = |name: &String| schema.canonical(name) != name;
+        let removed = self.remove.iter().filter_map(|path| path.first());
+        if schema.aliased().next().is_none() || !self.set.keys().chain(removed).any(is_older) {
+            return Ok(Cow::Borrowed(self));
+        }
+        let mut patch = Self::default();
+        for (name, value) in &self.set {
+            let newest = schema.canonical(name);
+            if let Some(other) = patch.set.insert(newest.to_owned(), value.clone())
+                && other != *value
+            {
+                let reason = format!("field {newest:?} is given twice, also under an older name");
+                return Err(WriteError::BadValue { reason });
+            }
+        }
+        for path in &self.remove {
+            let mut path = path.clone();
+            if let Some(name) = path.first_mut() {
+                *name = schema.canonical(name).to_owned();
+            }
+            // Not what is set under another name.
+            if path.len() > 1 || !path.iter().any(|name| patch.set.contains_key(name)) {
+                patch.remove.push(path);
+            }
+        }
+        Ok(Cow::Owned(patch))
+    }
+}
+
 impl Core {
     /// The live document's fields and version, as the running transaction sees them.
     pub(crate) fn get(
@@ -122,6 +154,13 @@ impl Core {
         if loaded.schema.keeps(field) {
             let reason = format!("field {field:?} stays on this device and is no text");
             return Err(WriteError::BadValue { reason });
+        }
+        let schema = loaded.schema.clone();
+        let field = schema.canonical(field);
+        if let Some(declared) = schema.fields.get(field).filter(|declared| declared.counts()) {
+            let old = loaded.fields.get(field).and_then(Json::as_str).map_or(0, |text| text.chars().count());
+            let new = old.saturating_sub(delete) + insert.chars().count();
+            super::fields::check_step(&loaded, field, declared.broken_by_length(new), new.cmp(&old))?;
         }
         let edit = self.edit(&loaded.schema, None, &loaded.fields);
         let changes =
@@ -244,12 +283,18 @@ impl<'a> By<'a> {
     ) -> Result<Written, WriteError> {
         // Before Automerge works on it for minutes.
         check_size(patch.set.values().map(text_bytes).sum())?;
+        let patch = &*patch.canonical(&loaded.schema)?;
         check_rules(loaded, patch)?;
         let removed = patch.remove.iter().filter_map(|path| path.first());
         let fields = patch.set.keys().chain(removed).cloned().collect();
-        let (patch, local) = loaded.keep(patch);
+        let (patch, mut local) = loaded.keep(patch);
         let base = base.map(Version::hashes);
         let create = kind == ChangeKind::Created;
+        if create {
+            // It comes back with what is written now.
+            let schema = loaded.schema.clone();
+            local |= !loaded.local.free(&schema).is_empty();
+        }
         let mut changes = Vec::new();
         if !loaded.schema.is_local() {
             let edit = self.edit(&loaded.schema, base.as_deref(), &loaded.fields);
@@ -290,7 +335,8 @@ impl<'a> Commit<'a> {
 }
 
 impl Loaded {
-    /// Takes up those fields of a patch that stay on this device. Returns the rest, and whether there were any.
+    /// Takes up those fields of a patch that stay on this device. Returns the rest, and whether there were any. As in what is shared,
+    /// objects merge with what is there.
     pub(super) fn keep<'p>(&mut self, patch: &'p Patch) -> (Cow<'p, Patch>, bool) {
         if !self.schema.has_local() {
             return (Cow::Borrowed(patch), false);
@@ -298,23 +344,35 @@ impl Loaded {
         let before = self.local.clone();
         let mut rest = Patch::default();
         for (name, value) in &patch.set {
-            if self.schema.keeps(name) {
-                self.local.insert(name.clone(), value.clone());
-            } else {
+            if !self.schema.keeps(name) {
                 rest.set.insert(name.clone(), value.clone());
+                continue;
             }
+            let value = merged(self.fields.get(name), value);
+            self.local.set(name, value.clone(), &self.row.heads);
+            self.fields.insert(name.clone(), value);
         }
         for path in &patch.remove {
             match path.split_first() {
-                Some((name, [])) if self.local.contains_key(name) => {
-                    self.local.remove(name);
-                    self.fields.remove(name);
-                }
+                Some((name, inner)) if self.schema.keeps(name) => self.drop_kept(name, inner),
                 _ => rest.remove.push(path.clone()),
             }
         }
-        self.fields.extend(self.local.clone());
         (Cow::Owned(rest), self.local != before)
+    }
+
+    /// Removes what is at `inner` in a field that stays on this device. What others have of it is theirs.
+    fn drop_kept(&mut self, name: &str, inner: &[String]) {
+        if inner.is_empty() {
+            let hides = self.document.field(&self.schema, name).is_some();
+            if self.fields.remove(name).is_some() {
+                self.local.remove(name, hides, &self.row.heads);
+            }
+        } else if let Some(value) = self.fields.get_mut(name)
+            && take_at(value, inner).is_some()
+        {
+            self.local.set(name, value.clone(), &self.row.heads);
+        }
     }
 
     /// What the document shows after `patch` was made on its current version: the values given, except that objects
@@ -333,6 +391,27 @@ impl Loaded {
         for (name, value) in patch.set.iter().filter(|(_, value)| !is_merged(value)) {
             self.fields.insert(name.clone(), value.clone());
         }
+    }
+}
+
+/// A value written over another: objects field by field, everything else as a whole.
+fn merged(old: Option<&Json>, new: &Json) -> Json {
+    match (old, new) {
+        (Some(Json::Object(old)), Json::Object(new)) => {
+            let mut all = old.clone();
+            new.iter().for_each(|(key, value)| _ = all.insert(key.clone(), merged(old.get(key), value)));
+            Json::Object(all)
+        }
+        _ => new.clone(),
+    }
+}
+
+/// Takes what is at a path out of a value.
+fn take_at(value: &mut Json, path: &[String]) -> Option<Json> {
+    match path {
+        [] => None,
+        [key] => value.as_object_mut()?.remove(key),
+        [key, inner @ ..] => take_at(value.get_mut(key)?, inner),
     }
 }
 
@@ -368,7 +447,7 @@ fn diff_into(old: &Fields, new: &Fields, path: &mut Vec<String>, remove: &mut Ve
 
 pub(super) fn check_rules(loaded: &Loaded, patch: &Patch) -> Result<(), WriteError> {
     for (name, value) in &patch.set {
-        if let Some(rule) = loaded.schema.fields.get(name).and_then(|field| field.broken_by(value)) {
+        if let Some(rule) = loaded.schema.field(name).and_then(|field| field.broken_by(value)) {
             let collection = loaded.row.collection.clone();
             return Err(WriteError::Rule { collection, field: name.clone(), rule });
         }

@@ -27,19 +27,28 @@ impl Core {
         tx.set_excluded(collection, !on)?;
         if on {
             self.excluded.remove(collection);
-            for remote in tx.remotes()? {
-                // What was to be erased and has not been is not erased.
-                for document in tx.documents_of(collection)? {
-                    tx.drop_open(remote.id, document)?;
-                    self.unmark_erased(tx, remote.id, document)?;
-                }
-                let skip = |_, of: &str| of != collection || !self.leaves(collection);
-                tx.add_all_pending(remote.id, &skip, self.shared.now_ms())?;
+            if self.leaves(collection) {
+                self.owe_collection(tx, collection)?;
             }
         } else {
             self.excluded.insert(collection.to_owned());
             tx.drop_pending_of(collection)?;
         }
+        self.write_recounts = true;
+        Ok(())
+    }
+
+    /// Remotes are owed every document of a collection, also those that were purged while it was not sent.
+    pub(super) fn owe_collection(&mut self, tx: Tx<'_>, collection: &str) -> store::Result<()> {
+        for remote in tx.remotes()? {
+            // What was to be erased and has not been is not erased.
+            for document in tx.documents_of(collection)? {
+                tx.drop_open(remote.id, document)?;
+                self.unmark_erased(tx, remote.id, document)?;
+            }
+            tx.add_all_pending(remote.id, &|_, of: &str| of != collection, self.shared.now_ms())?;
+        }
+        self.write_bytes = usize::MAX;
         self.write_recounts = true;
         Ok(())
     }

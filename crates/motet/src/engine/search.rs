@@ -58,7 +58,7 @@ fn words_of(schema: &CollectionSchema, fields: &Fields) -> (String, String) {
     let (mut short, mut long) = (String::new(), String::new());
     for (name, value) in fields {
         let is_searched = schema.search.as_ref().is_none_or(|names| names.contains(name));
-        if !is_searched || schema.keeps(name) && !schema.is_local() {
+        if !is_searched || schema.is_local_field(name) {
             continue;
         }
         let words = if *schema.kind(name) == FieldKind::Text { &mut long } else { &mut short };

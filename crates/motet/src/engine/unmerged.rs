@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use motet_proto::SpaceId;
 
 use super::incoming::{BadEntry, Group, Part, Whole};
+use super::overlay::Overlay;
 use super::parallel::on_all_cores;
 use super::receive::{Delivery, Received};
 use super::{
@@ -83,8 +84,8 @@ fn merge_some(tx: Tx<'_>, documents: &[(i64, i64)], schemas: &Schemas) -> store:
     for (document, remote) in documents {
         let row = tx.document_by_id(*document)?;
         let shown = tx.shown(*document)?.unwrap_or_default();
-        let local = tx.local_fields(*document)?.map(|json| from_json(&json)).unwrap_or_default();
-        let outcome = merge(&row, &tx.stored_document(*document)?, &shown, local, schemas);
+        let local = Overlay::read(tx, *document)?;
+        let outcome = merge(&row, &tx.stored_document(*document)?, &shown, &local, schemas);
         merged.push(MergedLater { row, remote: *remote, outcome });
     }
     Ok(merged)
@@ -94,7 +95,7 @@ fn merge(
     row: &DocumentRow,
     stored: &StoredDocument,
     shown: &str,
-    local: Fields,
+    local: &Overlay,
     schemas: &Schemas,
 ) -> Result<Shown, String> {
     let schema = schemas.get(&row.collection).cloned().unwrap_or_default();
@@ -109,7 +110,7 @@ fn merge(
     }
     let read = document.take_shown(&schema);
     let mut fields = read.fields;
-    fields.extend(local);
+    local.lay_over(&schema, &mut fields);
     let is_same = read.conflicts.is_empty() && to_json(&fields).is_ok_and(|json| json == shown);
     Ok(Shown { document, fields, conflicts: read.conflicts, is_same })
 }

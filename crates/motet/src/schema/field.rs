@@ -1,9 +1,12 @@
 //! One field: how concurrent writes of it merge, and what may stand in it.
 
+use std::cmp::Ordering;
+use std::collections::HashSet;
+
 use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
+use serde_json::{Number, Value as Json};
 
 /// How concurrent writes of a field merge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +36,9 @@ pub enum FieldKind {
 pub struct Field {
     /// How concurrent writes merge.
     pub kind: FieldKind,
-    /// Older names. A document that has the field under one of them keeps it there, so that older apps see every edit.
+    /// Older names. A document that has the field under one of them keeps it there, so that older apps see every edit; what stands
+    /// under several names merges like concurrent writes of one field. Declared in steps, the names follow each other: where `b`
+    /// was declared with the alias `a` before, a field `c` with the alias `b` has both.
     pub alias: Vec<String>,
     /// Fewest characters (Unicode code points) of a string, or elements of an array.
     pub min_len: Option<u64>,
@@ -84,6 +89,18 @@ pub enum Rule {
         /// What is expected.
         expected: String,
     },
+}
+
+impl Rule {
+    /// Whether a value may be written that breaks this rule, because it breaks it no more than the value before, from which it has
+    /// grown or shrunk.
+    pub(crate) fn allows(&self, change: Ordering) -> bool {
+        match self {
+            Rule::MinLen { .. } | Rule::Min { .. } => change.is_ge(),
+            Rule::MaxLen { .. } | Rule::Max { .. } => change.is_le(),
+            Rule::Kind { .. } => false,
+        }
+    }
 }
 
 impl Field {
@@ -158,22 +175,33 @@ impl Field {
         if let Some(expected) = expected {
             return Some(Rule::Kind { expected });
         }
-        let length = match value {
-            Json::String(text) => Some(text.chars().count() as u64),
-            Json::Array(items) => Some(items.len() as u64),
+        let length = match (&self.kind, value) {
+            (_, Json::String(text)) => Some(text.chars().count()),
+            // Each element is once in a set.
+            (FieldKind::Set, Json::Array(items)) => {
+                Some(items.iter().map(Json::to_string).collect::<HashSet<_>>().len())
+            }
+            (_, Json::Array(items)) => Some(items.len()),
             _ => None,
         };
-        if let Some(length) = length {
-            if let Some(min) = self.min_len.filter(|min| length < *min) {
-                return Some(Rule::MinLen { min, length });
-            }
-            if let Some(max) = self.max_len.filter(|max| length > *max) {
-                return Some(Rule::MaxLen { max, length });
-            }
+        if let Some(rule) = length.and_then(|length| self.broken_by_length(length)) {
+            return Some(rule);
         }
-        let number = value.as_f64()?;
-        let below = self.min.filter(|min| number < *min).map(|min| Rule::Min { min });
-        below.or_else(|| self.max.filter(|max| number > *max).map(|max| Rule::Max { max }))
+        let number = value.as_number()?;
+        let below = self.min.filter(|min| compare(number, *min).is_lt()).map(|min| Rule::Min { min });
+        below.or_else(|| self.max.filter(|max| compare(number, *max).is_gt()).map(|max| Rule::Max { max }))
+    }
+
+    /// The rule that a text with so many characters, or an array with so many elements, breaks.
+    pub(crate) fn broken_by_length(&self, length: usize) -> Option<Rule> {
+        let length = length as u64;
+        let short = self.min_len.filter(|min| length < *min).map(|min| Rule::MinLen { min, length });
+        short.or_else(|| self.max_len.filter(|max| length > *max).map(|max| Rule::MaxLen { max, length }))
+    }
+
+    /// Whether anything is said about the length of a value.
+    pub(crate) fn counts(&self) -> bool {
+        self.min_len.is_some() || self.max_len.is_some()
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
@@ -184,6 +212,9 @@ impl Field {
             if order.is_empty() || sorted.len() != order.len() {
                 return Err("a rank names its values in `order`, lowest first, each once".into());
             }
+        }
+        if self.min.is_some_and(f64::is_nan) || self.max.is_some_and(f64::is_nan) {
+            return Err("a bound is a number".into());
         }
         if self.min_len.zip(self.max_len).is_some_and(|(min, max)| min > max)
             || self.min.zip(self.max).is_some_and(|(min, max)| min > max)
@@ -197,6 +228,20 @@ impl Field {
 impl From<FieldKind> for Field {
     fn from(kind: FieldKind) -> Self {
         Self { kind, ..Self::default() }
+    }
+}
+
+/// A number beside a bound. Integers are compared exactly: those beyond 2^53 are not rounded first.
+fn compare(number: &Number, bound: f64) -> Ordering {
+    let whole = number.as_i64().map(i128::from).or(number.as_u64().map(i128::from));
+    match whole {
+        // A bound beyond 127 bits, which the cast takes to the nearest end, lies beyond every integer in JSON.
+        Some(n) => n.cmp(&(bound.floor() as i128)).then(if bound.fract() == 0.0 {
+            Ordering::Equal
+        } else {
+            Ordering::Less
+        }),
+        None => number.as_f64().unwrap_or_default().partial_cmp(&bound).unwrap_or(Ordering::Equal),
     }
 }
 
@@ -315,5 +360,29 @@ impl<'de> Visitor<'de> for FieldVisitor {
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Field, A::Error> {
         let table = Table::deserialize(MapAccessDeserializer::new(map))?;
         Field::try_from(table).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn bounds_are_exact_and_sets_are_counted_as_sets() {
+        let max = Field::from(FieldKind::Counter).max(9_007_199_254_740_992.0);
+        assert_eq!(max.broken_by(&json!(9_007_199_254_740_992_i64)), None);
+        assert!(max.broken_by(&json!(9_007_199_254_740_993_i64)).is_some());
+        let half = Field::register().min(-0.5).max(2.5);
+        for (value, breaks) in
+            [(json!(2), false), (json!(3), true), (json!(0), false), (json!(-1), true), (json!(2.5), false)]
+        {
+            assert_eq!(half.broken_by(&value).is_some(), breaks, "{value}");
+        }
+        let huge = Field::register().max(1e300);
+        assert_eq!(huge.broken_by(&json!(u64::MAX)), None);
+        let set = Field::from(FieldKind::Set).max_len(2).min_len(2);
+        assert_eq!(set.broken_by(&json!(["a", "b", "a"])), None);
+        assert!(set.broken_by(&json!(["a", "a"])).is_some());
     }
 }

@@ -66,33 +66,23 @@ pub(crate) fn backup(from: &Path, to: &Path) -> Result<()> {
 
 /// What stays on this device is in no backup either: not in its rows, not in free pages.
 fn strip_local(conn: &Connection) -> Result<()> {
-    let rows: Vec<(i64, String)> = conn
-        .prepare("SELECT document, json FROM local_field")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<std::result::Result<_, _>>()?;
-    if rows.is_empty() {
+    let tx = Tx { conn };
+    if !tx.had_local()? {
         return Ok(());
     }
-    for (document, json) in rows {
-        let fields: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(&json).unwrap_or_default();
-        for name in fields.keys() {
-            let sql =
-                "UPDATE projection SET json = json_remove(json, '$.' || json_quote(?)) WHERE document = ?";
-            conn.execute(sql, rusqlite::params![name, document])?;
-        }
-    }
-    // Documents of local collections have nothing else.
+    // What a document shows without its local fields is read from its changes again. Documents of local collections may have nothing
+    // else.
     conn.execute_batch(
-        "DELETE FROM local_field;
-         CREATE TEMP TABLE gone AS SELECT document FROM projection WHERE length(heads) = 0 AND purged = 0;
+        "CREATE TEMP TABLE gone AS SELECT document FROM projection WHERE length(heads) = 0 AND purged = 0;
+         UPDATE projection SET json = '{}' WHERE document IN (SELECT document FROM local_field);
+         INSERT OR IGNORE INTO behind (document, at) SELECT document, 0 FROM local_field;
+         DELETE FROM local_field;
          DELETE FROM unindexed WHERE document IN (SELECT document FROM gone);
          DELETE FROM behind WHERE document IN (SELECT document FROM gone);
          DELETE FROM projection WHERE document IN (SELECT document FROM gone);
          DELETE FROM document WHERE id IN (SELECT document FROM gone);
          DROP TABLE gone;",
     )?;
-    let tx = Tx { conn };
     tx.drop_search_tables()?;
     tx.mark_all_unindexed()?;
     conn.execute_batch("VACUUM")?;

@@ -69,6 +69,9 @@ pub(crate) struct StoredConflict {
     pub(crate) settled: bool,
 }
 
+/// Where `meta` says that something was declared to stay on this device.
+const HAD_LOCAL: &str = "had-local";
+
 const DOCUMENT: &str =
     "SELECT d.id, d.key, d.collection, d.name, p.heads, p.deleted, p.conflicts, p.changes, p.updated_at, p.purged
                          FROM document d JOIN projection p ON p.document = d.id";
@@ -254,6 +257,31 @@ impl Tx<'_> {
                    ON CONFLICT DO UPDATE SET json = excluded.json";
         self.conn.prepare_cached(sql)?.execute(params![document, json])?;
         Ok(())
+    }
+
+    pub(crate) fn drop_local_fields(&self, document: i64) -> Result<()> {
+        self.conn.prepare_cached("DELETE FROM local_field WHERE document = ?")?.execute([document])?;
+        Ok(())
+    }
+
+    /// The documents of a collection that have fields that stay on this device, and those that are nothing else.
+    pub(crate) fn documents_with_local(&self, collection: &str) -> Result<Vec<i64>> {
+        let sql = "SELECT p.document FROM projection p LEFT JOIN local_field l ON l.document = p.document
+                   WHERE p.collection = ? AND p.purged = 0 AND (l.document IS NOT NULL OR length(p.heads) = 0)";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([collection], |row| row.get(0))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// Remembers that something stays on this device: backups are made with care from now on.
+    pub(crate) fn note_local(&self) -> Result<()> {
+        self.set_meta(HAD_LOCAL, Some("1"))
+    }
+
+    /// Whether anything was ever declared to stay on this device.
+    pub(super) fn had_local(&self) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM meta WHERE key = ?) OR EXISTS (SELECT 1 FROM local_field)";
+        Ok(self.conn.prepare_cached(sql)?.query_row([HAD_LOCAL], |row| row.get(0))?)
     }
 
     /// Removes a document that never had a change, so that no trace of it is left.

@@ -85,15 +85,20 @@ impl Tx<'_> {
         Ok(added > 0)
     }
 
-    /// Queues every document for `remote` as a whole, except those that `skip` names. Returns how many.
+    /// Queues every document for `remote` as a whole, except those that `skip` names, and those that were purged and sent. Returns how
+    /// many.
     pub(crate) fn add_all_pending(
         &self,
         remote: i64,
         skip: &dyn Fn(i64, &str) -> bool,
         now: i64,
     ) -> Result<usize> {
-        let sql = "SELECT d.id, p.deleted, p.collection FROM document d JOIN projection p ON p.document = d.id
-                   WHERE d.space = (SELECT space FROM remote WHERE id = ?) AND length(p.heads) > 0 AND p.purged = 0
+        let sql =
+            "SELECT d.id, p.deleted, p.collection FROM document d JOIN projection p ON p.document = d.id
+                   WHERE d.space = (SELECT space FROM remote WHERE id = ?) AND length(p.heads) > 0
+                     AND (p.purged = 0
+                       OR EXISTS (SELECT 1 FROM change WHERE id BETWEEN d.id << 24 AND d.id << 24 | 0xffffff)
+                       OR EXISTS (SELECT 1 FROM snapshot WHERE document = d.id))
                    ORDER BY d.id";
         let mut statement = self.conn.prepare_cached(sql)?;
         let mut rows = statement.query([remote])?;

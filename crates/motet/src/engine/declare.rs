@@ -1,0 +1,156 @@
+//! Declarations, and what follows from them for the documents that are there already.
+
+use std::sync::Arc;
+
+use super::local::write_error;
+use super::overlay::{Freed, Overlay};
+use super::{Commit, Core, Loaded, to_json};
+use crate::doc::{Change, Fields};
+use crate::error::WriteError;
+use crate::events::ChangeKind;
+use crate::schema::{CollectionSchema, Schema};
+use crate::store::Tx;
+
+impl Core {
+    /// Adds declarations to those there are.
+    pub(crate) fn apply_schema(&mut self, tx: Tx<'_>, schema: &Schema) -> Result<(), WriteError> {
+        let mut changed = Vec::new();
+        for (name, new) in &schema.collections {
+            let before = self.schema_of(name);
+            let mut after = CollectionSchema::clone(&before);
+            after.extend(name, new)?;
+            if after != *before || !self.schema.contains_key(name) {
+                changed.push((name, before, Arc::new(after)));
+            }
+        }
+        let known = self.schema.clone();
+        let declared =
+            changed.into_iter().try_for_each(|(name, before, after)| self.declare(tx, name, &before, &after));
+        if declared.is_err() {
+            // It is rolled back, and other writes of the same transaction go on.
+            self.schema = known;
+        }
+        declared
+    }
+
+    fn declare(
+        &mut self,
+        tx: Tx<'_>,
+        name: &str,
+        before: &CollectionSchema,
+        after: &Arc<CollectionSchema>,
+    ) -> Result<(), WriteError> {
+        self.settings_changed = true;
+        tx.put_collection(name, &to_json(&**after)?)?;
+        if after.is_local() && !before.is_local() {
+            // What has not left yet does not leave any more.
+            tx.drop_pending_of(name)?;
+            self.write_recounts = true;
+        }
+        if after.has_local() {
+            tx.note_local()?;
+        }
+        if !after.shows_as(before) {
+            tx.mark_collection_behind(name)?;
+        }
+        if !after.is_searched_as(before) {
+            tx.mark_collection_unindexed(name)?;
+            self.unindexed = Some(true);
+        }
+        if after.indexes != before.indexes {
+            tx.declare_indexes(name, after.indexes.as_deref().unwrap_or_default())?;
+        }
+        tx.declare_view(name, &after.fields.keys().map(String::as_str).collect::<Vec<_>>())?;
+        self.views = None;
+        // What is loaded was read under the old declarations.
+        self.cache.clear();
+        self.in_transaction.clear();
+        self.behind = None;
+        self.schema.insert(name.to_owned(), after.clone());
+        if before.has_local() {
+            self.free_fields(tx, name, before, after)?;
+        }
+        if before.is_local() && self.leaves(name) {
+            self.owe_collection(tx, name)?;
+        }
+        Ok(())
+    }
+
+    /// Takes into the documents of a collection what does not stay on this device any more.
+    fn free_fields(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        before: &CollectionSchema,
+        after: &CollectionSchema,
+    ) -> Result<(), WriteError> {
+        self.catch_up_all(tx)?;
+        for document in tx.documents_with_local(collection)? {
+            let row = tx.document_by_id(document)?;
+            let mut loaded = self.take(tx, row)?;
+            let (name, key) = (loaded.row.name.clone(), loaded.row.key);
+            // Under the new declarations there may be none.
+            loaded.local = Overlay::read(tx, document)?;
+            let is_renamed = loaded.local.rename(before, after);
+            // What a document in the trash had is taken over when it comes back, and goes nowhere before.
+            let freed = if loaded.row.deleted { Vec::new() } else { loaded.local.free(after) };
+            let is_made = loaded.row.heads.is_empty() && !after.is_local();
+            if freed.is_empty() && !is_made {
+                if is_renamed || loaded.row.deleted {
+                    loaded.local.write(tx, document)?;
+                    loaded.refresh(true);
+                    self.project(tx, &loaded)?;
+                }
+                continue;
+            }
+            let named = |error: WriteError| WriteError::BadValue {
+                reason: format!("{collection}/{name} cannot be shared: {error}"),
+            };
+            let fields = freed.iter().map(|freed| freed.name.clone()).collect();
+            let changes = self.write_freed(&mut loaded, freed).map_err(named)?;
+            let kind = ChangeKind::Updated;
+            let how =
+                Commit { stale: true, local: true, automatic: true, fields, ..Commit::of(&changes, kind) };
+            self.finish(tx, loaded, &how).map_err(named)?;
+            // Whole collections must not fill the memory.
+            self.in_write.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Writes fields that do not stay on this device any more into their document, each as an edit of the version that it lies on.
+    /// A value that breaks a rule is written all the same: it is there.
+    pub(super) fn write_freed(
+        &self,
+        loaded: &mut Loaded,
+        mut freed: Vec<Freed>,
+    ) -> Result<Vec<Change>, WriteError> {
+        let mut changes = Vec::new();
+        let is_known = |base: &[crate::doc::ChangeHash], loaded: &Loaded| {
+            !base.is_empty() && base.iter().all(|head| loaded.document.has_change(head))
+        };
+        freed.sort_by_key(|freed| freed.base.as_ref().map(ToString::to_string));
+        if freed.is_empty() && loaded.document.heads().is_empty() {
+            let edit = self.edit(&loaded.schema, None, &loaded.fields);
+            return loaded.document.write(&edit, &Fields::new(), &[], true).map_err(write_error);
+        }
+        for group in freed.chunk_by(|a, b| a.base == b.base) {
+            let base = group[0].base.as_ref().map(crate::status::Version::hashes);
+            let base = base.filter(|base| is_known(base, loaded));
+            let mut set = Fields::new();
+            let mut remove = Vec::new();
+            for Freed { name, value, .. } in group {
+                match value {
+                    Some(value) => _ = set.insert(name.clone(), value.clone()),
+                    None => remove.push(vec![name.clone()]),
+                }
+            }
+            let create = loaded.document.heads().is_empty();
+            let shown = loaded.document.fields(&loaded.schema);
+            let edit = self.edit(&loaded.schema, base.as_deref(), &shown);
+            let more = loaded.document.write(&edit, &set, &remove, create).map_err(write_error)?;
+            changes.extend(more);
+        }
+        Ok(changes)
+    }
+}

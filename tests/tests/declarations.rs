@@ -1,0 +1,401 @@
+//! Declarations that change: what stays on the device and does not any more, what is owed then, and fields that are renamed.
+
+use std::path::Path;
+
+use motet::{DocumentState, Field, FieldKind, Replica, Schema, WriteError};
+use motet_tests::{TestRelay, contents, sync};
+use serde_json::{Value, json};
+
+fn open(dir: &Path, name: &str, schema: &Schema) -> Replica {
+    let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
+    replica.apply_schema(schema).unwrap();
+    replica
+}
+
+fn shared(collection: &str) -> Schema {
+    let mut schema = Schema::new();
+    schema.collections.entry(collection.to_owned()).or_default().local = Some(false);
+    schema
+}
+
+/// Every device sends and receives until nothing is left to do, and all show the same.
+fn settle(replicas: &[&Replica], relay: &TestRelay) {
+    for _ in 0..2 {
+        replicas.iter().for_each(|replica| _ = sync(replica, &relay.url()));
+    }
+    for replica in replicas {
+        assert_eq!(contents(replica), contents(replicas[0]));
+        assert_eq!(replica.status().pending, 0);
+        assert_eq!(replica.verify().unwrap().problems, []);
+        assert!(replica.quarantined(10).unwrap().is_empty());
+    }
+}
+
+fn purge(replica: &Replica, collection: &str, id: &str) {
+    let (collection, id) = (collection.to_owned(), id.to_owned());
+    replica.transaction(move |tx| tx.purge(&collection, &id)).unwrap();
+}
+
+fn value(replica: &Replica, collection: &str, id: &str) -> Value {
+    replica.documents(collection).get(id).unwrap().map_or(Value::Null, |record| record.value.clone())
+}
+
+#[test]
+fn documents_of_a_collection_that_is_not_local_any_more_are_owed_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) =
+        (open(dir.path(), "a", &Schema::new().local("diary")), open(dir.path(), "b", &Schema::new()));
+    let diary = a.documents("diary");
+    diary.put("1", &json!({ "title": "Kahi", "meta": { "mood": "leʻa", "page": 1 } })).unwrap();
+    diary.set("1", &json!({ "meta": { "page": 2 } })).unwrap();
+    diary.put("gone", &json!({ "title": "gone" })).unwrap();
+    diary.delete("gone").unwrap();
+    diary.put("empty", &json!({})).unwrap();
+    sync(&a, &relay.url());
+    let whole = json!({ "id": "1", "title": "Kahi", "meta": { "mood": "leʻa", "page": 2 } });
+    assert_eq!(value(&a, "diary", "1"), whole);
+    a.apply_schema(&shared("diary")).unwrap();
+    assert_eq!(a.document_status("diary", "1").unwrap().unwrap().state, DocumentState::PendingCreate);
+    assert_eq!(a.status().pending, 2);
+    settle(&[&a, &b], &relay);
+    assert_eq!(value(&b, "diary", "1"), whole);
+    assert_eq!(value(&b, "diary", "empty"), json!({ "id": "empty" }));
+    // And an edit is an edit.
+    diary.set("1", &json!({ "title": "Lua" })).unwrap();
+    settle(&[&a, &b], &relay);
+    assert_eq!(value(&b, "diary", "1")["meta"], whole["meta"]);
+}
+
+#[test]
+fn what_was_written_while_a_collection_was_local_follows_as_an_edit_of_what_it_was_written_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let text = Schema::new().text("diary", "words");
+    let (a, b) = (open(dir.path(), "a", &text), open(dir.path(), "b", &text));
+    let diary = a.documents("diary");
+    for id in ["edited", "deleted", "unsent", "purged", "left"] {
+        diary.put(id, &json!({ "words": "one\n", "mood": "leʻa", "page": 1 })).unwrap();
+    }
+    settle(&[&a, &b], &relay);
+    diary.set("unsent", &json!({ "page": 7 })).unwrap();
+    a.apply_schema(&Schema::new().local("diary")).unwrap();
+    assert_eq!(a.status().pending, 0);
+    diary.set("edited", &json!({ "words": "one\ntwo here\n" })).unwrap();
+    let mut record = diary.get("edited").unwrap().unwrap();
+    record.value.as_object_mut().unwrap().remove("mood");
+    diary.update(&record).unwrap();
+    diary.set("deleted", &json!({ "words": "s3cr3t" })).unwrap();
+    for id in ["deleted", "purged"] {
+        diary.delete(id).unwrap();
+    }
+    purge(&a, "diary", "purged");
+    // Meanwhile.
+    b.documents("diary").set("edited", &json!({ "words": "zero there\none\n", "page": 2 })).unwrap();
+    sync(&b, &relay.url());
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    assert_eq!(value(&b, "diary", "unsent")["page"], 1);
+    assert_eq!(value(&b, "diary", "edited")["mood"], "leʻa");
+    assert_eq!(value(&a, "diary", "edited")["page"], 2);
+
+    a.apply_schema(&shared("diary")).unwrap();
+    settle(&[&a, &b], &relay);
+    let edited = json!({ "id": "edited", "words": "zero there\none\ntwo here\n", "page": 2 });
+    assert_eq!(value(&b, "diary", "edited"), edited);
+    assert_eq!(value(&b, "diary", "unsent")["page"], 7);
+    assert_eq!(value(&b, "diary", "left")["page"], 1);
+    for gone in ["deleted", "purged"] {
+        assert_eq!(value(&b, "diary", gone), Value::Null);
+    }
+    // What was written in a document before it was deleted here comes with it when it is restored here.
+    b.documents("diary").restore("deleted").unwrap();
+    sync(&b, &relay.url());
+    assert_eq!(value(&b, "diary", "deleted")["words"], "one\n");
+    b.documents("diary").delete("deleted").unwrap();
+    settle(&[&a, &b], &relay);
+    diary.restore("deleted").unwrap();
+    settle(&[&a, &b], &relay);
+    assert_eq!(value(&b, "diary", "deleted")["words"], "s3cr3t");
+}
+
+#[test]
+fn a_field_that_is_not_local_any_more_is_taken_over_as_what_it_is_declared_to_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let values: [(FieldKind, Value); 6] = [
+        (FieldKind::Register, json!({ "a": { "b": [1, null] } })),
+        (FieldKind::Text, json!("ka pō\n")),
+        (FieldKind::Counter, json!(5)),
+        (FieldKind::Set, json!(["hula", 7])),
+        (FieldKind::List, json!(["ʻekahi", "ʻekahi"])),
+        (FieldKind::Ask, json!("which")),
+    ];
+    let names = ["register", "text", "counter", "set", "list", "ask"];
+    let declare = |kinds: &[(FieldKind, Value)]| {
+        names
+            .iter()
+            .zip(kinds)
+            .fold(Schema::new(), |schema, (name, (kind, _))| schema.field("songs", name, kind.clone()))
+    };
+    let local = names.iter().fold(Schema::new(), |s, name| s.field("songs", name, FieldKind::Local));
+    let (a, b) = (open(dir.path(), "a", &local), open(dir.path(), "b", &declare(&values)));
+    let fields: serde_json::Map<_, _> =
+        names.iter().zip(&values).map(|(name, (_, value))| ((*name).to_owned(), value.clone())).collect();
+    let songs = a.documents("songs");
+    songs.put("1", &Value::Object(fields.clone())).unwrap();
+    songs.put("trash", &json!({ "text": "s3cr3t", "title": "t" })).unwrap();
+    songs.delete("trash").unwrap();
+    settle(&[&b, &a][..1], &relay);
+    sync(&a, &relay.url());
+    a.apply_schema(&declare(&values)).unwrap();
+    a.apply_schema(&declare(&values)).unwrap();
+    songs.set("1", &json!({ "title": "Hoʻi" })).unwrap();
+    let mut expected = fields;
+    expected.insert("id".into(), json!("1"));
+    expected.insert("title".into(), json!("Hoʻi"));
+    assert_eq!(value(&a, "songs", "1"), Value::Object(expected.clone()));
+    settle(&[&a, &b], &relay);
+    assert_eq!(value(&b, "songs", "1"), Value::Object(expected));
+    songs.increment("1", "counter", 1).unwrap();
+    b.documents("songs").increment("1", "counter", 1).unwrap();
+    songs.splice_text("1", "text", 0, 0, "a").unwrap();
+    settle(&[&a, &b], &relay);
+    assert_eq!(value(&b, "songs", "1")["counter"], 7);
+    assert_eq!(value(&b, "songs", "1")["text"], "aka pō\n");
+}
+
+#[test]
+fn a_field_that_became_local_is_the_devices_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (open(dir.path(), "a", &Schema::new()), open(dir.path(), "b", &Schema::new()));
+    let songs = a.documents("songs");
+    for id in ["1", "2"] {
+        songs.put(id, &json!({ "title": "Hoʻi", "note": { "where": "kīpuka", "page": 1 } })).unwrap();
+    }
+    settle(&[&a, &b], &relay);
+    let found = || a.documents("songs").search("kīpuka", 10).unwrap().len();
+    songs.put("3", &json!({ "note": "kīpuka" })).unwrap();
+    assert_eq!(found(), 1);
+    a.apply_schema(&Schema::new().field("songs", "note", FieldKind::Local)).unwrap();
+    assert_eq!(found(), 0, "it leaves the index");
+    let mut one = songs.get("1").unwrap().unwrap();
+    one.value.as_object_mut().unwrap().remove("note");
+    songs.update(&one).unwrap();
+    let mut two = songs.get("2").unwrap().unwrap();
+    two.value["note"].as_object_mut().unwrap().remove("where");
+    songs.update(&two).unwrap();
+    songs.set("2", &json!({ "note": { "more": "s3cr3t" } })).unwrap();
+    for _ in 0..2 {
+        for replica in [&a, &b] {
+            sync(replica, &relay.url());
+        }
+    }
+    let (shown_a, shown_b) = (|id| value(&a, "songs", id), |id| value(&b, "songs", id));
+    assert_eq!(shown_a("1"), json!({ "id": "1", "title": "Hoʻi" }));
+    assert_eq!(shown_a("2")["note"], json!({ "page": 1, "more": "s3cr3t" }));
+    for id in ["1", "2"] {
+        assert_eq!(shown_b(id)["note"], json!({ "where": "kīpuka", "page": 1 }));
+    }
+    // A version of the document has no local field, and going back to it leaves this device's alone.
+    let version = songs.get("2").unwrap().unwrap().version;
+    songs.set("2", &json!({ "title": "x" })).unwrap();
+    songs.restore_version("2", &version).unwrap();
+    assert_eq!(shown_a("2")["note"], json!({ "page": 1, "more": "s3cr3t" }));
+    // It survives being opened again, and is shared when it is declared so; what was only removed here is there again.
+    drop(songs);
+    a.apply_schema(&Schema::new().field("songs", "note", Field::register())).unwrap();
+    settle(&[&a, &b], &relay);
+    assert_eq!(value(&b, "songs", "1")["note"], json!({ "where": "kīpuka", "page": 1 }));
+    assert_eq!(value(&b, "songs", "2")["note"]["more"], "s3cr3t");
+}
+
+#[test]
+fn a_purge_while_a_collection_is_switched_off_is_owed_until_it_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (open(dir.path(), "a", &Schema::new()), open(dir.path(), "b", &Schema::new()));
+    let songs = a.documents("songs");
+    for id in ["quiet", "edited", "sent later"] {
+        songs.put(id, &json!({ "title": "Hoʻi", "page": 1 })).unwrap();
+    }
+    settle(&[&a, &b], &relay);
+    // Purged before, and switched off before it was sent.
+    songs.delete("sent later").unwrap();
+    purge(&a, "songs", "sent later");
+    a.set_collection_sync("songs", false).unwrap();
+    for id in ["quiet", "edited"] {
+        songs.delete(id).unwrap();
+        purge(&a, "songs", id);
+    }
+    b.documents("songs").set("edited", &json!({ "page": 2 })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    sync(&a, &relay.url());
+    assert!(a.quarantined(10).unwrap().is_empty());
+    drop(a);
+    let a = open(dir.path(), "a", &Schema::new());
+    a.set_collection_sync("songs", true).unwrap();
+    assert!(a.status().pending > 0);
+    settle(&[&a, &b], &relay);
+    for id in ["quiet", "sent later"] {
+        assert_eq!(value(&b, "songs", id), Value::Null);
+        assert!(b.documents("songs").trash().unwrap().is_empty());
+    }
+    // An edit that the purge had not seen brings the document back, everywhere.
+    assert_eq!(value(&a, "songs", "edited")["page"], 2);
+    // Once it is sent, nothing of it is left.
+    let conn = rusqlite::Connection::open(dir.path().join("a.db")).unwrap();
+    let left: i64 = conn
+        .query_row(
+            "SELECT COUNT(*) FROM change c JOIN document d ON d.id = c.id >> 24 WHERE d.name = 'quiet'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn a_field_has_its_newest_name_on_every_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let named = |name: &str, older: &[&str]| {
+        let field = older.iter().fold(Field::register().min_len(2), |field, older| field.alias(older));
+        Schema::new().field("songs", name, field)
+    };
+    let a = open(dir.path(), "a", &named("a", &[]));
+    let songs = a.documents("songs");
+    songs.put("1", &json!({ "a": "first" })).unwrap();
+    a.apply_schema(&named("b", &["a"])).unwrap();
+    songs.put("2", &json!({ "b": "second" })).unwrap();
+    a.apply_schema(&named("c", &["b", "a"])).unwrap();
+    songs.put("3", &json!({ "c": "third" })).unwrap();
+    let fresh = open(dir.path(), "fresh", &named("c", &["b", "a"]));
+    settle(&[&a, &fresh], &relay);
+    for (id, value) in [("1", "first"), ("2", "second"), ("3", "third")] {
+        assert_eq!(self::value(&fresh, "songs", id), json!({ "id": id, "c": value }));
+    }
+    // A write under an older name is a write of the field, with its rules.
+    for older in ["a", "b"] {
+        let refused = songs.set("1", &json!({ older: "x" })).unwrap_err();
+        assert_eq!(refused.to_string(), "songs: c has length 1, at least 2 is asked for");
+        songs.set("1", &json!({ older: format!("by {older}") })).unwrap();
+        settle(&[&a, &fresh], &relay);
+        assert_eq!(self::value(&fresh, "songs", "1"), json!({ "id": "1", "c": format!("by {older}") }));
+    }
+    let both = songs.set("1", &json!({ "a": "one", "c": "two" })).unwrap_err();
+    assert!(both.to_string().contains("\"c\" is given twice"), "{both}");
+    // It is called what it was called before.
+    for replica in [&a, &fresh] {
+        replica.apply_schema(&named("a", &["c", "b"])).unwrap();
+    }
+    settle(&[&a, &fresh], &relay);
+    assert_eq!(self::value(&a, "songs", "3"), json!({ "id": "3", "a": "third" }));
+}
+
+#[test]
+fn two_fields_that_older_declarations_make_one_are_refused_and_nothing_is_applied() {
+    let dir = tempfile::tempdir().unwrap();
+    let stored = Schema::new().field("songs", "b", Field::register().alias("c")).field(
+        "songs",
+        "d",
+        Field::register().alias("a"),
+    );
+    let a = open(dir.path(), "a", &stored);
+    a.documents("songs").put("1", &json!({ "c": 1, "a": 2 })).unwrap();
+    let cycle = Schema::new()
+        .field("albums", "title", Field::text())
+        .field("songs", "a", Field::register().alias("b"))
+        .field("songs", "c", Field::register().alias("d"));
+    let refused = a.apply_schema(&cycle).unwrap_err();
+    assert!(matches!(refused, WriteError::Schema(_)), "{refused}");
+    let message = refused.to_string();
+    assert!(message.contains("songs.a") && message.contains("\"c\""), "{message}");
+    assert_eq!(value(&a, "songs", "1"), json!({ "id": "1", "b": 1, "d": 2 }));
+    a.documents("songs").set("1", &json!({ "b": 3 })).unwrap();
+    assert_eq!(value(&a, "songs", "1"), json!({ "id": "1", "b": 3, "d": 2 }));
+}
+
+#[test]
+fn a_local_field_keeps_its_value_when_it_is_renamed() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = open(dir.path(), "a", &Schema::new().field("songs", "key", FieldKind::Local));
+    let b = open(dir.path(), "b", &Schema::new());
+    let songs = a.documents("songs");
+    songs.put("1", &json!({ "key": "s3cr3t", "title": "t" })).unwrap();
+    let renamed = Field::from(FieldKind::Local).alias("key");
+    a.apply_schema(&Schema::new().field("songs", "secret", renamed)).unwrap();
+    assert_eq!(value(&a, "songs", "1")["secret"], "s3cr3t");
+    songs.set("1", &json!({ "key": "s3cr3t too" })).unwrap();
+    assert_eq!(value(&a, "songs", "1"), json!({ "id": "1", "secret": "s3cr3t too", "title": "t" }));
+    for replica in [&a, &b] {
+        sync(replica, &relay.url());
+    }
+    assert_eq!(value(&b, "songs", "1"), json!({ "id": "1", "title": "t" }));
+    a.apply_schema(&Schema::new().field("songs", "open", Field::text().alias("secret"))).unwrap();
+    for replica in [&a, &b] {
+        sync(replica, &relay.url());
+    }
+    assert_eq!(value(&b, "songs", "1"), json!({ "id": "1", "open": "s3cr3t too", "title": "t" }));
+}
+
+#[test]
+fn rules_hold_at_every_entrance() {
+    let dir = tempfile::tempdir().unwrap();
+    let schema = Schema::new()
+        .field("songs", "plays", Field::from(FieldKind::Counter).min(0.0).max(10.0).alias("count"))
+        .field("songs", "words", Field::text().max_len(5).min_len(2).alias("lyrics"))
+        .field("songs", "tags", Field::from(FieldKind::Set).max_len(2).alias("labels"));
+    let a = open(dir.path(), "a", &Schema::new());
+    let songs = a.documents("songs");
+    songs.put("over", &json!({ "plays": 20, "words": "too many words", "tags": [1, 2, 3, 4] })).unwrap();
+    a.apply_schema(&schema).unwrap();
+    songs.put("1", &json!({ "plays": 8, "words": "pō", "tags": ["a", "b", "a"] })).unwrap();
+    let add = |id: &str, field: &str, add: &[Value], remove: &[Value]| {
+        let (id, field, add, remove) = (id.to_owned(), field.to_owned(), add.to_vec(), remove.to_vec());
+        a.transaction(move |tx| {
+            tx.add_to_set("songs", &id, &field, &add)?;
+            tx.remove_from_set("songs", &id, &field, &remove)
+        })
+    };
+    for field in ["plays", "count"] {
+        for (by, rule) in [(3, "is above 10"), (i64::MAX, "is above 10"), (-9, "is below 0")] {
+            let refused = songs.increment("1", field, by).unwrap_err();
+            assert_eq!(refused.to_string(), format!("songs: plays {rule}"));
+        }
+    }
+    for field in ["words", "lyrics"] {
+        let refused = songs.splice_text("1", field, 0, 0, "ʻāā ʻ").unwrap_err();
+        assert_eq!(refused.to_string(), "songs: words has length 7, at most 5 is allowed");
+        let refused = songs.splice_text("1", field, 0, 1, "").unwrap_err();
+        assert_eq!(refused.to_string(), "songs: words has length 1, at least 2 is asked for");
+    }
+    for field in ["tags", "labels"] {
+        let refused = add("1", field, &[json!("c")], &[]).unwrap_err();
+        assert_eq!(refused.to_string(), "songs: tags has length 3, at most 2 is allowed");
+        add("1", field, &[json!("a"), json!("b")], &[]).unwrap();
+    }
+    songs.increment("1", "count", 2).unwrap();
+    songs.splice_text("1", "lyrics", 2, 0, "ʻo").unwrap();
+    let shown = json!({ "id": "1", "plays": 10, "words": "pōʻo", "tags": ["a", "b"] });
+    assert_eq!(value(&a, "songs", "1"), shown);
+    // What is beyond a rule already may come nearer.
+    songs.increment("over", "plays", -5).unwrap();
+    songs.splice_text("over", "words", 0, 4, "").unwrap();
+    add("over", "tags", &[], &[json!(1)]).unwrap();
+    for refused in [
+        songs.increment("over", "plays", 1).unwrap_err(),
+        songs.increment("over", "plays", -16).unwrap_err(),
+        songs.splice_text("over", "words", 0, 0, "a").unwrap_err(),
+        add("over", "tags", &[json!(9)], &[]).unwrap_err(),
+    ] {
+        assert!(matches!(refused, WriteError::Rule { .. }), "{refused}");
+    }
+    assert_eq!(
+        value(&a, "songs", "over"),
+        json!({ "id": "over", "plays": 15, "words": "many words", "tags": [2, 3, 4] })
+    );
+}
