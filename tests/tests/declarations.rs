@@ -84,7 +84,7 @@ fn what_was_written_while_a_collection_was_local_follows_as_an_edit_of_what_it_w
     diary.set("edited", &json!({ "words": "one\ntwo here\n" })).unwrap();
     let mut record = diary.get("edited").unwrap().unwrap();
     record.value.as_object_mut().unwrap().remove("mood");
-    diary.update(&record).unwrap();
+    diary.update(&mut record).unwrap();
     diary.set("deleted", &json!({ "words": "s3cr3t" })).unwrap();
     for id in ["deleted", "purged"] {
         diary.delete(id).unwrap();
@@ -182,10 +182,10 @@ fn a_field_that_became_local_is_the_devices_own() {
     assert_eq!(found(), 0, "it leaves the index");
     let mut one = songs.get("1").unwrap().unwrap();
     one.value.as_object_mut().unwrap().remove("note");
-    songs.update(&one).unwrap();
+    songs.update(&mut one).unwrap();
     let mut two = songs.get("2").unwrap().unwrap();
     two.value["note"].as_object_mut().unwrap().remove("where");
-    songs.update(&two).unwrap();
+    songs.update(&mut two).unwrap();
     songs.set("2", &json!({ "note": { "more": "s3cr3t" } })).unwrap();
     for _ in 0..2 {
         for replica in [&a, &b] {

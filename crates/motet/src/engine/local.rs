@@ -288,7 +288,8 @@ impl<'a> By<'a> {
         let removed = patch.remove.iter().filter_map(|path| path.first());
         let fields = patch.set.keys().chain(removed).cloned().collect();
         let (patch, mut local) = loaded.keep(patch);
-        let base = base.map(Version::hashes);
+        // Who read it while all of it was local has seen no version of it.
+        let base = base.map(Version::hashes).filter(|base| !base.is_empty());
         let create = kind == ChangeKind::Created;
         if create {
             // It comes back with what is written now.
