@@ -1,6 +1,6 @@
 //! What was, and going back to it: versions, undo, restore points.
 
-use motet::{FieldKind, Replica, RevisionKind, Schema, Version, WriteError};
+use motet::{FieldKind, Replica, RevisionKind, Schema, UndoneEffect, Version, WriteError};
 use motet_tests::{TestRelay, sync};
 use serde_json::json;
 
@@ -100,13 +100,13 @@ fn undo_takes_back_what_this_device_did_and_nothing_that_others_did_since() {
     })
     .unwrap();
     let after = songs.get("1").unwrap().unwrap().value;
-    assert!(a.undo().unwrap());
+    assert!(a.undo().unwrap().is_some());
     assert_eq!(songs.get("1").unwrap().unwrap().value, before);
     assert!(songs.get("2").unwrap().is_some());
-    assert!(a.redo().unwrap());
+    assert!(a.redo().unwrap().is_some());
     assert_eq!(songs.get("1").unwrap().unwrap().value, after);
     assert!(songs.get("2").unwrap().is_none());
-    assert!(!a.redo().unwrap());
+    assert!(a.redo().unwrap().is_none());
     // Another device builds on it; then it is taken back.
     sync(&a, &relay.url());
     sync(&b, &relay.url());
@@ -119,7 +119,7 @@ fn undo_takes_back_what_this_device_did_and_nothing_that_others_did_since() {
         .unwrap();
     sync(&b, &relay.url());
     sync(&a, &relay.url());
-    assert!(a.undo().unwrap());
+    assert!(a.undo().unwrap().is_some());
     let expected = json!({ "id": "1", "title": "t0", "key": "G", "lyrics": "one\ntwo\ntheirs\n", "plays": 7,
         "tags": ["x", "z"], "verses": [1, 2, 3], "meta": { "tempo": 90, "bars": 16 } });
     assert_eq!(songs.get("1").unwrap().unwrap().value, expected);
@@ -130,14 +130,19 @@ fn undo_takes_back_what_this_device_did_and_nothing_that_others_did_since() {
     drop(a);
     let a = open(dir.path(), "a");
     let songs = a.documents("songs");
-    assert!(a.undo().unwrap() && a.undo().unwrap());
-    assert!(songs.get("1").unwrap().is_none() && songs.get("2").unwrap().is_none());
-    assert!(!a.undo().unwrap());
-    assert!(a.redo().unwrap());
-    assert_eq!(songs.get("1").unwrap().unwrap()["title"], "t0");
+    assert!(a.undo().unwrap().is_some());
+    let undone = a.undo().unwrap().unwrap();
+    assert_eq!(undone.documents[0].effect, UndoneEffect::Kept);
+    assert!(songs.get("2").unwrap().is_none());
+    let theirs = json!({ "id": "1", "key": "G", "lyrics": "theirs\n", "plays": 2, "tags": ["z"], "verses": [3],
+        "meta": { "bars": 16 } });
+    assert_eq!(songs.get("1").unwrap().unwrap().value, theirs);
+    assert!(a.undo().unwrap().is_none());
+    assert!(a.redo().unwrap().is_some());
+    assert_eq!(songs.get("1").unwrap().unwrap().value, expected);
     // A new write ends the redos.
     songs.set("1", &json!({ "title": "t2" })).unwrap();
-    assert!(!a.redo().unwrap());
+    assert!(a.redo().unwrap().is_none());
 }
 
 #[test]
@@ -152,7 +157,7 @@ fn undo_leaves_in_the_trash_what_somebody_deleted_since() {
     b.documents("songs").delete("1").unwrap();
     sync(&b, &relay.url());
     sync(&a, &relay.url());
-    assert!(a.undo().unwrap());
+    assert!(a.undo().unwrap().is_some());
     assert!(a.documents("songs").get("1").unwrap().is_none());
 }
 

@@ -136,10 +136,10 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NAME", conflicts_with = "create")]
         remove: Option<String>,
     },
-    /// Take back the latest transaction of this device
-    Undo,
-    /// Do again what the latest undo took back
-    Redo,
+    /// Take back the latest transaction of this device, and say what it was
+    Undo(UndoArgs),
+    /// Do again what the latest undo took back, and say what it was
+    Redo(UndoArgs),
     /// Show deleted documents, or remove them for good
     Trash {
         collection: String,
@@ -225,6 +225,18 @@ pub(crate) enum Command {
         #[arg(long)]
         data: PathBuf,
     },
+}
+
+/// What an undo or a redo is limited to.
+#[derive(clap::Args)]
+pub(crate) struct UndoArgs {
+    /// Only what was done in this collection
+    pub(crate) collection: Option<String>,
+    /// Only what was done to this document
+    pub(crate) id: Option<String>,
+    /// The transactions that an app has given this label; without it those that have none
+    #[arg(long, value_name = "L")]
+    pub(crate) label: Option<String>,
 }
 
 #[derive(Subcommand)]

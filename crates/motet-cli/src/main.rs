@@ -59,8 +59,8 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
             commands::history::restore(db, &document, version.as_deref(), point.as_deref(), output)
         }
         Command::Points { create, remove } => commands::history::points(db, create, remove, output),
-        Command::Undo => commands::history::undo(db, output),
-        Command::Redo => commands::history::redo(db, output),
+        Command::Undo(scope) => commands::history::undo(db, &scope, output),
+        Command::Redo(scope) => commands::history::redo(db, &scope, output),
         Command::Trash { collection, purge } => commands::history::trash(db, &collection, purge, output),
         Command::Conflicts { document, all } => commands::care::conflicts(db, &document, all, output),
         Command::Resolve { collection, id, field, shown: _, loser, value } => {

@@ -29,9 +29,10 @@ mod search;
 mod send_slot;
 mod transacting;
 mod twins;
+mod undo;
 mod unmerged;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -46,7 +47,7 @@ use crate::events::{ChangeKind, Event};
 use crate::limits;
 use crate::schema::CollectionSchema;
 use crate::status::StatusBoard;
-use crate::store::{self, DocumentRow, NewConflict, Op, RemoteRow, StorageError, Tx};
+use crate::store::{self, DocumentRow, NewConflict, Op, RemoteRow, StepDocument, StorageError, Tx};
 use crate::sync::{Conditions, PresenceBoard, SyncPolicy};
 use crate::time::Clock;
 
@@ -108,6 +109,10 @@ pub(crate) struct Core {
     excluded: HashSet<String>,
     /// Note of the app's user for what the running write does.
     message: Option<String>,
+    /// Whose undo history the running write belongs to, if it has one of its own.
+    label: Option<String>,
+    /// What the running write did to documents, by row id, as far as it can be undone.
+    steps: BTreeMap<i64, StepDocument>,
     remotes: Vec<i64>,
     /// The remote that the status speaks of.
     active: Option<i64>,
@@ -184,6 +189,8 @@ impl Core {
             schema: Schemas::new(),
             excluded: HashSet::new(),
             message: None,
+            label: None,
+            steps: BTreeMap::new(),
             remotes: Vec::new(),
             active: None,
             write_recounts: false,
@@ -220,6 +227,11 @@ impl Core {
     /// Note for the history of what the running write does.
     pub(crate) fn set_message(&mut self, message: &str) {
         self.message = Some(message.to_owned());
+    }
+
+    /// The running write belongs to an undo history of its own.
+    pub(crate) fn set_label(&mut self, label: &str) {
+        self.label = Some(label.to_owned());
     }
 
     fn reload_settings(&mut self, tx: Tx<'_>) -> store::Result<()> {
@@ -321,6 +333,8 @@ impl Core {
         // A local edit at the current version can only settle conflicts.
         let reread = commit.stale || loaded.row.conflicts > 0;
         let before = reread.then(|| loaded.fields.clone());
+        let is_step = commit.origin.is_none() && !commit.automatic && !commit.changes.is_empty();
+        let version = is_step.then(|| loaded.version());
         let conflicts = loaded.refresh(reread);
         let had_conflicts = loaded.row.conflicts > 0;
         loaded.row.updated_at = now;
@@ -342,9 +356,10 @@ impl Core {
             loaded.local.write(tx, document)?;
         }
         for (number, change) in (first_change..).zip(commit.changes) {
-            let transaction =
-                (commit.origin.is_none() && !commit.automatic).then_some(self.transaction as i64);
-            tx.insert_change(document, number, change.raw_bytes(), commit.origin, transaction)?;
+            tx.insert_change(document, number, change.raw_bytes(), commit.origin)?;
+        }
+        if let Some(before) = version {
+            self.note_step(document, before, loaded.version());
         }
         if is_new && commit.origin.is_none() {
             loaded.save_new(commit);

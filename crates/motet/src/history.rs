@@ -65,6 +65,89 @@ pub struct RestorePoint {
     pub created_at: i64,
 }
 
+/// What [`undo_within`](Replica::undo_within) and [`redo_within`](Replica::redo_within) are limited to. The default is every
+/// document, and the transactions without a label.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UndoScope {
+    collection: Option<String>,
+    id: Option<String>,
+    label: Option<String>,
+}
+
+impl UndoScope {
+    /// The documents of a collection.
+    pub fn collection(name: &str) -> Self {
+        Self { collection: Some(name.to_owned()), ..Self::default() }
+    }
+
+    /// One document.
+    pub fn document(collection: &str, id: &str) -> Self {
+        Self { id: Some(id.to_owned()), ..Self::collection(collection) }
+    }
+
+    /// The transactions that have this [label](crate::Transaction::set_label), and no others.
+    #[must_use]
+    pub fn labelled(mut self, label: &str) -> Self {
+        self.label = Some(label.to_owned());
+        self
+    }
+
+    pub(crate) fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    pub(crate) fn is_everywhere(&self) -> bool {
+        self.collection.is_none()
+    }
+
+    pub(crate) fn has(&self, collection: &str, id: &str) -> bool {
+        self.collection.as_deref().is_none_or(|limit| limit == collection)
+            && self.id.as_deref().is_none_or(|limit| limit == id)
+    }
+}
+
+/// What an undo has taken back, or a redo has done again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Undone {
+    /// What the app noted with [`set_message`](crate::Transaction::set_message) when it made the transaction.
+    pub message: Option<String>,
+    /// The transaction's [label](crate::Transaction::set_label).
+    pub label: Option<String>,
+    /// When it was made, in milliseconds since 1970.
+    pub at: i64,
+    /// The documents that were in it, and in the scope.
+    pub documents: Vec<UndoneDocument>,
+}
+
+/// What an undo or a redo has done to one document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UndoneDocument {
+    /// Collection of the document.
+    pub collection: String,
+    /// Id of the document.
+    pub id: String,
+    /// What has become of it.
+    pub effect: UndoneEffect,
+    /// The fields that show something else than before, in order; all of them if the document went or came back.
+    pub fields: Vec<String>,
+}
+
+/// What has become of a document by an undo or a redo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UndoneEffect {
+    /// Its fields changed.
+    Updated,
+    /// It was deleted: the transaction had made it, or brought it back.
+    Deleted,
+    /// It came back: the transaction had deleted it.
+    Restored,
+    /// It stays, although the transaction had made it or brought it back: others have written in it since.
+    Kept,
+    /// It shows the same as before: others have written all of it anew since, or deleted it.
+    Unchanged,
+}
+
 impl<T> Collection<T> {
     /// The latest steps in the history of a document, at most `limit`, the latest first.
     ///
@@ -114,10 +197,19 @@ impl<T> Collection<T> {
 }
 
 impl Replica {
-    /// Takes back the latest transaction of this device that is not taken back yet, durably. What others have written since
-    /// stays: texts and lists lose only what the transaction put into them, counters and sets what it added, and other
-    /// fields go back only if nobody has written them since. Fields that stay on this device are not touched. False if
-    /// there is nothing to undo.
+    /// Takes back the latest transaction of this device that is not taken back yet, durably, and says what that was; `None` if
+    /// there is none. Transactions with a [label](crate::Transaction::set_label) of their own are left alone, as is what the library
+    /// writes by itself.
+    ///
+    /// As long as nobody else has written in a document, it becomes exactly what it was before the transaction: after as many undos
+    /// as there were transactions, it is as before the first of them. What others have written since stays: texts and lists lose
+    /// only what the transaction put into them, counters and sets what it added, and other fields go back only if nobody has written
+    /// them since. A document that the transaction made, and others have written in since, is not deleted: it
+    /// loses what the transaction put into it, and is [told of](UndoneEffect::Kept). What others have deleted since stays deleted.
+    ///
+    /// Fields and collections that stay on this device are not touched, and a purge is for good. Rules that were declared since do
+    /// not stand in the way: what was there may come back. [`UNDO_STEPS`](crate::limits::UNDO_STEPS) transactions can be undone, also after
+    /// the file was closed, and whichever program made them.
     ///
     /// ```
     /// # use motet::{Replica, json};
@@ -125,27 +217,67 @@ impl Replica {
     /// # let replica = Replica::open(dir.path().join("t.db"))?;
     /// let tasks = replica.documents("tasks");
     /// let id = tasks.insert(&json!({ "title": "Practise" }))?;
-    /// tasks.set(&id, &json!({ "title": "Rest" }))?;
-    /// assert!(replica.undo()?);
+    /// replica.transaction({
+    ///     let id = id.clone();
+    ///     move |tx| {
+    ///         tx.set_message("no practice today");
+    ///         tx.set("tasks", &id, &json!({ "title": "Rest" }))
+    ///     }
+    /// })?;
+    /// let undone = replica.undo()?.ok_or("nothing to undo")?;
+    /// assert_eq!(undone.message.as_deref(), Some("no practice today"));
+    /// assert_eq!(undone.documents[0].fields, ["title"]);
     /// assert_eq!(tasks.get(&id)?.unwrap()["title"], "Practise");
-    /// assert!(replica.redo()?);
+    /// assert!(replica.redo()?.is_some());
     /// assert_eq!(tasks.get(&id)?.unwrap()["title"], "Rest");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     /// [`WriteError`]; nothing is taken back then.
-    pub fn undo(&self) -> Result<bool, WriteError> {
-        Ok(self.run(|tx, core| core.undo(tx))?.is_some())
+    pub fn undo(&self) -> Result<Option<Undone>, WriteError> {
+        self.undo_within(&UndoScope::default())
     }
 
-    /// Does again what the latest [`undo`](Self::undo) took back, durably. False if there is none, or something else was
-    /// written on this device since.
+    /// [`undo`](Self::undo), limited to a document, a collection or a label. Of a transaction that changed other documents as well,
+    /// only what lies in the scope is taken back; the rest can be undone by itself.
+    ///
+    /// ```
+    /// # use motet::{Replica, UndoScope, json};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let replica = Replica::open(dir.path().join("t.db"))?;
+    /// let tasks = replica.documents("tasks");
+    /// tasks.put("one", &json!({ "title": "Practise" }))?;
+    /// tasks.put("two", &json!({ "title": "Rest" }))?;
+    /// replica.undo_within(&UndoScope::document("tasks", "one"))?;
+    /// assert!(tasks.get("one")?.is_none() && tasks.get("two")?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`undo`](Self::undo).
+    pub fn undo_within(&self, scope: &UndoScope) -> Result<Option<Undone>, WriteError> {
+        let scope = scope.clone();
+        self.run(move |tx, core| core.undo(tx, &scope))
+    }
+
+    /// Does again what the latest [`undo`](Self::undo) took back, durably, and says what that was. `None` if there is none, or
+    /// another transaction of this device came after it.
     ///
     /// # Errors
     /// [`WriteError`]; nothing is done then.
-    pub fn redo(&self) -> Result<bool, WriteError> {
-        Ok(self.run(|tx, core| core.redo(tx))?.is_some())
+    pub fn redo(&self) -> Result<Option<Undone>, WriteError> {
+        self.redo_within(&UndoScope::default())
+    }
+
+    /// [`redo`](Self::redo), limited as by [`undo_within`](Self::undo_within): only a later transaction in the same scope keeps an
+    /// undo from being redone.
+    ///
+    /// # Errors
+    /// As [`redo`](Self::redo).
+    pub fn redo_within(&self, scope: &UndoScope) -> Result<Option<Undone>, WriteError> {
+        let scope = scope.clone();
+        self.run(move |tx, core| core.redo(tx, &scope))
     }
 
     /// Remembers the state of all documents under a name, on this device. A point of that name is replaced.

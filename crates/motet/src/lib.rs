@@ -71,7 +71,9 @@ pub use events::{ChangeKind, Event};
 pub use exchange::{AdoptSummary, Adoption, ChangeLogSummary};
 pub use find::query::{Comparison, FieldRef};
 pub use find::{Filter, Hit, LiveQuery, Order, Query, Snippet, field};
-pub use history::{FieldDiff, RestorePoint, Revision, RevisionKind};
+pub use history::{
+    FieldDiff, RestorePoint, Revision, RevisionKind, UndoScope, Undone, UndoneDocument, UndoneEffect,
+};
 pub use motet_derive::Declare;
 pub use motet_proto::DeviceId;
 pub use replica::{ChangedDocument, Counts, Replica, ReplicaBuilder, SqlTable};

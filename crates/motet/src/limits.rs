@@ -164,6 +164,18 @@ pub const PRESENCE_EVERY: Duration = Duration::from_millis(50);
 /// Events that a slow listener may fall behind before it is told that it missed some.
 pub const EVENT_BACKLOG: usize = 1_024;
 
+/// Steps of this device that can be undone, at least. A step takes about 150 bytes, and 40 more for each further document of it.
+pub const UNDO_STEPS: i64 = 10_000;
+
+/// Steps after which those beyond [`UNDO_STEPS`] are forgotten: looking after each would cost as much as the step.
+pub const UNDO_SWEEP: i64 = 256;
+
+/// Steps that are read at once when something is undone. The one that is meant is usually the first.
+pub const UNDO_READ: usize = 64;
+
+/// Length of a label of an undo history, in bytes.
+pub const UNDO_LABEL_BYTES: usize = 256;
+
 /// Rows of the sync history that are kept.
 pub const HISTORY_ROWS: i64 = 1_000;
 

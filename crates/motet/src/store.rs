@@ -15,6 +15,7 @@ mod outbox;
 mod quarantine;
 mod readers;
 mod remotes;
+mod steps;
 mod unmerged;
 mod writer;
 
@@ -28,6 +29,7 @@ pub(crate) use outbox::{Op, OutboxRow};
 pub(crate) use quarantine::{QuarantineRow, QuarantinedRow, SetAside};
 pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow};
 pub(crate) use remotes::{RemoteRow, RoundRow};
+pub(crate) use steps::{StepDocument, StepKind, StepRow, StoredVersion};
 pub(crate) use writer::{Durability, Engine, Ticket, Writer};
 
 /// The number of the next write of a projection. A row that was removed leaves its number behind in `meta`.

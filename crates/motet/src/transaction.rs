@@ -13,6 +13,7 @@ use crate::conflicts::Resolution;
 use crate::doc::Fields;
 use crate::engine::{Core, Patch};
 use crate::error::WriteError;
+use crate::limits;
 use crate::status::Version;
 use crate::store::{Ticket, Tx};
 
@@ -301,6 +302,21 @@ impl<'t> Transaction<'t> {
     /// A note for the history: why this transaction was made. It is kept with the changes and reaches every device.
     pub fn set_message(&mut self, message: &str) {
         self.core.set_message(message);
+    }
+
+    /// Gives this transaction an undo history of its own: [`undo`](crate::Replica::undo) passes it over, and only an undo that is
+    /// limited to the [label](crate::UndoScope::labelled) takes it back. For what an app writes by itself, such as a log, or for
+    /// one part of an app whose undo leaves the others alone. A label stays on this device.
+    ///
+    /// # Errors
+    /// [`WriteError::BadValue`] if it is empty or longer than [`UNDO_LABEL_BYTES`](crate::limits::UNDO_LABEL_BYTES).
+    pub fn set_label(&mut self, label: &str) -> Result<(), WriteError> {
+        if label.is_empty() || label.len() > limits::UNDO_LABEL_BYTES {
+            let reason = format!("a label has 1 to {} bytes, not {}", limits::UNDO_LABEL_BYTES, label.len());
+            return Err(WriteError::BadValue { reason });
+        }
+        self.core.set_label(label);
+        Ok(())
     }
 
     fn put_fields(

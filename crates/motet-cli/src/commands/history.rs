@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use motet::{ParseVersionError, RevisionKind, Version};
+use motet::{ParseVersionError, RevisionKind, UndoScope, Undone, UndoneEffect, Version};
 use serde_json::json;
 
 use super::open;
+use crate::args::UndoArgs;
 use crate::error::CliError;
 use crate::output::{BOLD, CYAN, GREEN, GREY, Output, local_time};
 
@@ -106,12 +107,12 @@ pub(crate) fn points(
     Ok(())
 }
 
-pub(crate) fn undo(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
-    say("undone", open(db)?.undo()?, output)
+pub(crate) fn undo(db: Option<&Path>, scope: &UndoArgs, output: &Output) -> Result<(), CliError> {
+    say("undone", open(db)?.undo_within(&scope_of(scope))?, output)
 }
 
-pub(crate) fn redo(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
-    say("redone", open(db)?.redo()?, output)
+pub(crate) fn redo(db: Option<&Path>, scope: &UndoArgs, output: &Output) -> Result<(), CliError> {
+    say("redone", open(db)?.redo_within(&scope_of(scope))?, output)
 }
 
 pub(crate) fn trash(
@@ -141,15 +142,50 @@ pub(crate) fn trash(
     Ok(())
 }
 
-fn say(what: &str, done: bool, output: &Output) -> Result<(), CliError> {
-    if output.json {
-        return output.json_line(&json!({ what: done }));
+fn scope_of(args: &UndoArgs) -> UndoScope {
+    let scope = match (args.collection.as_deref(), args.id.as_deref()) {
+        (Some(collection), Some(id)) => UndoScope::document(collection, id),
+        (Some(collection), None) => UndoScope::collection(collection),
+        (None, _) => UndoScope::default(),
+    };
+    match &args.label {
+        Some(label) => scope.labelled(label),
+        None => scope,
     }
-    output.line(&if done {
-        format!("{} {what}", output.paint(GREEN, "✓"))
-    } else {
-        format!("nothing to be {what}")
-    });
+}
+
+fn say(what: &str, done: Option<Undone>, output: &Output) -> Result<(), CliError> {
+    if output.json {
+        let mut told = json!({ what: done.is_some() });
+        if let (Some(told), Some(done)) = (told.as_object_mut(), done) {
+            let Undone { message, label, at, documents } = done;
+            let keys = [("message", json!(message)), ("label", json!(label)), ("at", json!(at))];
+            told.extend(keys.map(|(key, value)| (key.to_owned(), value)));
+            told.insert("documents".into(), json!(documents));
+        }
+        return output.json_line(&told);
+    }
+    let Some(done) = done else {
+        output.line(&format!("nothing to be {what}"));
+        return Ok(());
+    };
+    let notes = [done.message.map(|m| format!(" “{m}”")), done.label.map(|l| format!(" [{l}]"))];
+    let notes: String = notes.into_iter().flatten().collect();
+    let when = output.paint(GREY, &format!("of {}", local_time(done.at)));
+    output.line(&format!("{} {what}{notes}  {when}", output.paint(GREEN, "✓")));
+    for document in done.documents {
+        let effect = match document.effect {
+            UndoneEffect::Updated => "changed back",
+            UndoneEffect::Deleted => "deleted",
+            UndoneEffect::Restored => "brought back",
+            UndoneEffect::Kept => "stays, since others have written in it; what was taken back of it",
+            UndoneEffect::Unchanged => "as it was, since others have written or deleted all of it",
+        };
+        let fields = output.paint(CYAN, &document.fields.join(", "));
+        let name = output.paint(BOLD, &format!("{}/{}", document.collection, document.id));
+        let colon = if document.fields.is_empty() { "" } else { ": " };
+        output.line(&format!("    {name} {effect}{colon}{fields}"));
+    }
     Ok(())
 }
 

@@ -68,14 +68,3 @@ impl Document {
             .collect()
     }
 }
-
-/// The state before some of the changes that a document holds, and the state after them.
-pub(crate) fn around(made: &[Made], changes: &HashSet<ChangeHash>) -> (Vec<ChangeHash>, Vec<ChangeHash>) {
-    let made = made.iter().filter(|made| changes.contains(&made.hash));
-    let deps: HashSet<ChangeHash> = made.clone().flat_map(|made| made.deps.iter().copied()).collect();
-    let mut before: Vec<_> = deps.iter().filter(|dep| !changes.contains(*dep)).copied().collect();
-    let mut after: Vec<_> = made.map(|made| made.hash).filter(|hash| !deps.contains(hash)).collect();
-    before.sort_unstable();
-    after.sort_unstable();
-    (before, after)
-}

@@ -9,7 +9,7 @@ use super::{Commit, open_conflicts};
 use crate::doc::{Document, FieldConflict, Fields, Identity, split_changes};
 use crate::limits;
 use crate::schema::CollectionSchema;
-use crate::store::{self, DocumentRow, StorageError, Tx};
+use crate::store::{self, DocumentRow, StorageError, StoredVersion, Tx};
 
 /// A document with its row and what its projection shows. Boxed wherever it goes: it measures kilobytes.
 pub(crate) struct Loaded {
@@ -42,6 +42,11 @@ impl Loaded {
         if self.saved.is_none() && bytes >= limits::SNAPSHOT_NEW_BYTES && !self.schema.is_local() {
             self.saved = self.document.save_checked();
         }
+    }
+
+    /// The document as its row has it.
+    pub(super) fn version(&self) -> StoredVersion {
+        StoredVersion { heads: self.row.heads.clone(), deleted: self.row.deleted }
     }
 
     /// Brings the row in line with the document; if asked, also the fields, and returns the open conflicts.

@@ -44,6 +44,8 @@ impl store::Engine for Core {
             self.settings_stale |= self.settings_changed;
         }
         self.message = None;
+        self.label = None;
+        self.steps.clear();
         self.write_pending = 0;
         self.write_recounts = false;
         self.write_bytes = 0;
@@ -72,6 +74,7 @@ impl store::Engine for Core {
             // A failure in the middle of a write has not ended it.
             self.in_write.clear();
             self.write_events.clear();
+            self.steps.clear();
             self.write_pending = 0;
             self.write_recounts = false;
             self.write_bytes = 0;

@@ -60,7 +60,7 @@ impl Core {
             let original = originals.get(&change.hash().0).map(Vec::as_slice);
             loaded.row.changes += 1;
             let bytes = original.unwrap_or(change.raw_bytes());
-            tx.insert_change(loaded.row.id, loaded.row.changes, bytes, Some(remote), None)?;
+            tx.insert_change(loaded.row.id, loaded.row.changes, bytes, Some(remote))?;
         }
         // Rows that were not sent name changes by numbers that are gone.
         let now = self.shared.now_ms();

@@ -140,7 +140,7 @@ impl Core {
             Some(bytes) => tx.put_snapshot(row.id, bytes, 0, true)?,
             None => {
                 for (number, bytes) in (1..).zip(&whole.changes) {
-                    tx.insert_change(row.id, number, bytes, Some(remote), None)?;
+                    tx.insert_change(row.id, number, bytes, Some(remote))?;
                 }
             }
         }

@@ -10,10 +10,11 @@ use super::{Result, StorageError, Tx};
 use crate::limits;
 
 /// Migrations in order; `user_version` counts how many a file has had.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/001.sql"),
     include_str!("migrations/002.sql"),
     include_str!("migrations/003.sql"),
+    include_str!("migrations/004.sql"),
 ];
 
 /// Marks a file as Motet's (`application_id`), so that another app's database is not taken for one.
@@ -58,6 +59,8 @@ pub(crate) fn backup(from: &Path, to: &Path) -> Result<()> {
     // In one step: between steps another writer would make it start over, perhaps for ever.
     Backup::new(&source, &mut target)?.step(-1)?;
     strip_local(&target)?;
+    // A copy is a device of its own: it has done nothing yet that it could undo.
+    Tx { conn: &target }.forget_steps()?;
     target.pragma_update(None, "journal_mode", "DELETE")?;
     target.close().map_err(|(_, error)| error)?;
     let file = std::fs::File::open(&partial).and_then(|file| file.sync_all());
@@ -141,7 +144,7 @@ mod tests {
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let before = std::fs::read(&path).unwrap();
         let error = open(&path).unwrap_err();
-        assert!(matches!(error, StorageError::Newer { found: 99, supported: 2 }), "{error}");
+        assert!(matches!(error, StorageError::Newer { found: 99, supported: 4 }), "{error}");
         assert!(error.to_string().contains("update the app"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
 

@@ -186,14 +186,13 @@ impl Tx<'_> {
         number: i64,
         bytes: &[u8],
         origin: Option<i64>,
-        transaction: Option<i64>,
     ) -> Result<()> {
         if number > MOST_CHANGES {
             return Err(StorageError::Damaged(format!("a document has more than {MOST_CHANGES} changes")));
         }
-        let sql = "INSERT INTO change (id, bytes, origin, tx) VALUES (?, ?, ?, ?)";
+        let sql = "INSERT INTO change (id, bytes, origin) VALUES (?, ?, ?)";
         let id = change_id(document, number);
-        self.conn.prepare_cached(sql)?.execute(params![id, bytes, origin, transaction])?;
+        self.conn.prepare_cached(sql)?.execute(params![id, bytes, origin])?;
         Ok(())
     }
 

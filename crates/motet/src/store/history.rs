@@ -1,4 +1,4 @@
-//! Which transaction made which change, what was undone, and restore points.
+//! Devices by name, and restore points.
 
 use motet_proto::DeviceId;
 use rusqlite::{OptionalExtension, params};
@@ -21,44 +21,6 @@ impl Tx<'_> {
         let mut statement = self.conn.prepare_cached("SELECT id, name FROM device")?;
         let rows = statement.query_map([], |row| Ok((DeviceId(row.get(0)?), row.get(1)?)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
-    }
-
-    /// Changes that a transaction of this device made: document and bytes.
-    pub(crate) fn changes_of(&self, transaction: i64) -> Result<Vec<(i64, Vec<u8>)>> {
-        let mut statement =
-            self.conn.prepare_cached("SELECT id >> 24, bytes FROM change WHERE tx = ? ORDER BY id")?;
-        let rows = statement.query_map([transaction], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<std::result::Result<_, _>>()?)
-    }
-
-    /// The latest transaction of this device that is no undo and not undone.
-    pub(crate) fn undo_candidate(&self) -> Result<Option<i64>> {
-        // The latest step about a transaction tells whether it is undone now.
-        let sql = "SELECT MAX(tx) FROM change c WHERE tx IS NOT NULL AND tx NOT IN (SELECT tx FROM undo)
-                   AND COALESCE((SELECT is_redo FROM undo u WHERE u.target = c.tx ORDER BY u.tx DESC LIMIT 1), 1) = 1";
-        Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
-    }
-
-    /// The latest undo that nothing but undos followed, and what it took back.
-    pub(crate) fn redo_candidate(&self) -> Result<Option<(i64, i64)>> {
-        let sql = "SELECT u.tx, u.target FROM undo u WHERE u.is_redo = 0
-                   AND NOT EXISTS (SELECT 1 FROM undo r WHERE r.target = u.target AND r.tx > u.tx)
-                   AND NOT EXISTS (SELECT 1 FROM change c WHERE c.tx > u.tx AND c.tx NOT IN (SELECT tx FROM undo))
-                   ORDER BY u.tx DESC LIMIT 1";
-        let row = self.conn.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
-        Ok(row.optional()?)
-    }
-
-    /// The transaction that did `target` again, the last time.
-    pub(crate) fn latest_redo(&self, target: i64) -> Result<Option<i64>> {
-        let sql = "SELECT MAX(tx) FROM undo WHERE target = ? AND is_redo = 1";
-        Ok(self.conn.prepare_cached(sql)?.query_row([target], |row| row.get(0))?)
-    }
-
-    pub(crate) fn note_undo(&self, transaction: i64, target: i64, is_redo: bool) -> Result<()> {
-        let sql = "INSERT INTO undo (tx, target, is_redo) VALUES (?, ?, ?)";
-        self.conn.prepare_cached(sql)?.execute(params![transaction, target, is_redo])?;
-        Ok(())
     }
 
     /// Remembers the state of every document under a name; one of that name is replaced.

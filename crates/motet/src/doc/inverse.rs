@@ -1,0 +1,250 @@
+//! What a document shows once a step of this device is taken back, and everything that others wrote since stays.
+
+use std::collections::{HashMap, HashSet};
+
+use automerge::{ChangeHash, ObjId, ROOT};
+use motet_proto::DeviceId;
+use serde_json::Value as Json;
+
+use super::read::{Fields, Reader, element_key};
+use super::{Deed, Document, three_way};
+use crate::schema::{CollectionSchema, FieldKind};
+
+/// A step that this device made: from one state of a document to another.
+#[derive(Clone, Copy)]
+pub(crate) struct Step<'a> {
+    pub(crate) device: DeviceId,
+    pub(crate) from: &'a Fields,
+    pub(crate) to: &'a Fields,
+    /// The heads right after it.
+    pub(crate) heads: &'a [ChangeHash],
+}
+
+impl Document {
+    /// The fields that come of `now`, what the document shows, when a step is taken back.
+    pub(crate) fn without(&self, schema: &CollectionSchema, step: &Step<'_>, now: &Fields) -> Fields {
+        // What both made alike belongs to both.
+        let is_shared = step.from.is_empty() && self.is_made_elsewhere(step.device);
+        let mut left = now.clone();
+        let names = step.from.keys().chain(step.to.keys().filter(|name| !step.from.contains_key(*name)));
+        for name in names {
+            let field = Field { from: step.from.get(name), to: step.to.get(name), now: now.get(name) };
+            if field.from == field.to || schema.keeps(name) {
+                continue;
+            }
+            let stored = self.stored_name(schema, None, name);
+            if is_shared && self.is_made_by_nobody(schema, &stored) {
+                continue;
+            }
+            match self.field_without(schema, step, &stored, field) {
+                Some(value) => _ = left.insert(name.clone(), value),
+                None => _ = left.remove(name),
+            }
+        }
+        left
+    }
+
+    /// Whether another device has deleted the document without knowing `heads`.
+    pub(crate) fn is_deleted_by_others(&self, device: DeviceId, heads: &[ChangeHash]) -> bool {
+        let made: HashMap<_, _> = self.made().into_iter().map(|made| (made.hash, made)).collect();
+        let mut known = HashSet::new();
+        let mut open = heads.to_vec();
+        while let Some(hash) = open.pop() {
+            if known.insert(hash) {
+                open.extend(made.get(&hash).into_iter().flat_map(|made| made.deps.iter().copied()));
+            }
+        }
+        made.values().any(|made| {
+            made.deed == Deed::Delete && made.device != Some(device) && !known.contains(&made.hash)
+        })
+    }
+
+    fn field_without(
+        &self,
+        schema: &CollectionSchema,
+        step: &Step<'_>,
+        name: &str,
+        field: Field<'_>,
+    ) -> Option<Json> {
+        let reader = self.reader(schema, None);
+        let then = self.reader(schema, Some(step.heads));
+        let by_others =
+            |map: &ObjId, key: &str| self.is_written_by_others(step.device, &reader, &then, map, key);
+        match reader.kind(&ROOT, name) {
+            FieldKind::Counter => field.counter(),
+            FieldKind::Set => {
+                let sets = reader.maps(&ROOT, name);
+                field.set(|element| sets.iter().any(|set| by_others(set, &element_key(element))))
+            }
+            // Only who resolves it can write it.
+            FieldKind::Ask if reader.is_contested(&ROOT, name) => field.now.cloned(),
+            FieldKind::Text => field.text(),
+            FieldKind::List => field.list(),
+            _ if !reader.texts(&ROOT, name).is_empty() => field.text(),
+            _ if field.now == field.to && by_others(&ROOT, name) => field.now.cloned(),
+            _ => field.value(),
+        }
+    }
+
+    /// Whether a value that the field has now was written by another device since then.
+    fn is_written_by_others(
+        &self,
+        device: DeviceId,
+        now: &Reader<'_>,
+        then: &Reader<'_>,
+        map: &ObjId,
+        key: &str,
+    ) -> bool {
+        let known: Vec<ObjId> = then.values(map, key).into_iter().map(|(_, id)| id).collect();
+        let mut new = now.values(map, key).into_iter().map(|(_, id)| id).filter(|id| !known.contains(id));
+        new.any(|id| self.writer_of(&id).is_some_and(|writer| writer != device))
+    }
+
+    /// Whether all devices make a field as it is alike.
+    fn is_made_by_nobody(&self, schema: &CollectionSchema, name: &str) -> bool {
+        let reader = self.reader(schema, None);
+        reader.values(&ROOT, name).iter().any(|(_, id)| self.writer_of(id).is_none())
+    }
+
+    fn writer_of(&self, op: &ObjId) -> Option<DeviceId> {
+        let hash = self.am.hash_for_opid(op)?;
+        self.author_of(&hash)?.0
+    }
+
+    /// Whether another device has made the document as well, knowing of no other.
+    fn is_made_elsewhere(&self, device: DeviceId) -> bool {
+        let made = self.made();
+        let genesis: HashSet<_> =
+            made.iter().filter(|made| made.deed == Deed::Genesis).map(|made| made.hash).collect();
+        made.iter().any(|made| {
+            made.device.is_some_and(|by| by != device) && made.deps.iter().all(|dep| genesis.contains(dep))
+        })
+    }
+}
+
+/// A field before a step, after it, and now.
+#[derive(Clone, Copy)]
+struct Field<'a> {
+    from: Option<&'a Json>,
+    to: Option<&'a Json>,
+    now: Option<&'a Json>,
+}
+
+impl Field<'_> {
+    /// A value that merges with nothing: it goes back if nobody has written it since. Objects do so field by field.
+    fn value(self) -> Option<Json> {
+        let Self { from, to, now } = self;
+        if now == to {
+            return from.cloned();
+        }
+        let (Some(Json::Object(to)), Some(Json::Object(now))) = (to, now) else { return now.cloned() };
+        let none = Fields::new();
+        let before = match from {
+            Some(Json::Object(from)) => from,
+            None => &none,
+            Some(_) => return Some(Json::Object(now.clone())),
+        };
+        let mut left = now.clone();
+        for name in before.keys().chain(to.keys().filter(|name| !before.contains_key(*name))) {
+            let inner = Field { from: before.get(name), to: to.get(name), now: now.get(name) };
+            if inner.from == inner.to {
+                continue;
+            }
+            match inner.value() {
+                Some(value) => _ = left.insert(name.clone(), value),
+                None => _ = left.remove(name),
+            }
+        }
+        (from.is_some() || !left.is_empty()).then_some(Json::Object(left))
+    }
+
+    /// What the step added goes, what others added stays.
+    fn counter(self) -> Option<Json> {
+        let Self { from, to, now } = self;
+        let number = |value: Option<&Json>| match value {
+            None | Some(Json::Null) => Some(0),
+            Some(value) => value.as_i64(),
+        };
+        let (Some(before), Some(after), Some(current)) = (number(from), number(to), number(now)) else {
+            return self.value();
+        };
+        if now == to {
+            return from.cloned();
+        }
+        if now.is_none() {
+            return None;
+        }
+        let left = i128::from(current) + i128::from(before) - i128::from(after);
+        let left = left.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+        (from.is_some() || left != 0).then(|| left.into())
+    }
+
+    /// What the step put in goes, unless others have put it in as well; what it took out comes back.
+    fn set(self, is_added_by_others: impl Fn(&Json) -> bool) -> Option<Json> {
+        let Self { from, to, now } = self;
+        let [Some(before), Some(after), Some(current)] = [from, to, now].map(elements) else {
+            return self.value();
+        };
+        if now.is_none() && to.is_some() {
+            return None;
+        }
+        let goes = |element: &&Json| {
+            after.contains(element) && !before.contains(element) && !is_added_by_others(element)
+        };
+        let comes_back = |element: &&Json| !after.contains(element) && !current.contains(element);
+        let stays = current.iter().filter(|element| !goes(element));
+        let left: Vec<Json> = stays.chain(before.iter().filter(comes_back)).cloned().collect();
+        match from {
+            Some(Json::Null) if left.is_empty() => Some(Json::Null),
+            None if left.is_empty() => None,
+            _ => Some(Json::Array(left)),
+        }
+    }
+
+    fn text(self) -> Option<Json> {
+        let Self { from, to, now } = self;
+        if now == to {
+            return from.cloned();
+        }
+        let (Some(Json::String(after)), Some(Json::String(current))) = (to, now) else { return self.value() };
+        let before = match from {
+            Some(Json::String(before)) => before,
+            None | Some(Json::Null) => "",
+            Some(_) => return now.cloned(),
+        };
+        let left = three_way::texts(after, before, current);
+        match from {
+            Some(Json::String(_)) => Some(left.into()),
+            emptied if left.is_empty() => emptied.cloned(),
+            _ => Some(left.into()),
+        }
+    }
+
+    fn list(self) -> Option<Json> {
+        let Self { from, to, now } = self;
+        if now == to {
+            return from.cloned();
+        }
+        let (Some(Json::Array(after)), Some(Json::Array(current))) = (to, now) else { return self.value() };
+        let before = match from {
+            Some(Json::Array(before)) => before.as_slice(),
+            None | Some(Json::Null) => &[],
+            Some(_) => return now.cloned(),
+        };
+        let left = three_way::lists(after, before, current);
+        match from {
+            Some(Json::Array(_)) => Some(left.into()),
+            emptied if left.is_empty() => emptied.cloned(),
+            _ => Some(left.into()),
+        }
+    }
+}
+
+/// The elements of a set; `None` if it is none.
+fn elements(value: Option<&Json>) -> Option<&[Json]> {
+    match value {
+        None | Some(Json::Null) => Some(&[]),
+        Some(Json::Array(elements)) => Some(elements),
+        Some(_) => None,
+    }
+}

@@ -1,0 +1,205 @@
+//! Two edits of one sequence in one: a text's characters or a list's elements, and what each of two sides replaced.
+
+use std::ops::Range;
+
+use serde_json::Value as Json;
+use similar::{Algorithm, capture_diff_slices};
+use unicode_segmentation::UnicodeSegmentation;
+
+use super::read::element_key;
+use super::text;
+
+/// A part of a sequence, and what stands there instead.
+#[derive(Clone, Debug, PartialEq)]
+struct Replacement<T> {
+    range: Range<usize>,
+    insert: Vec<T>,
+}
+
+/// `theirs`, a later state of the text `base`, with that taken back which `mine` differs by: `mine` is what `base` goes back to.
+/// Everything that `theirs` put in stays. Where it replaced all of what goes back, that stays as well.
+pub(super) fn texts(base: &str, mine: &str, theirs: &str) -> String {
+    let chars: Vec<char> = base.chars().collect();
+    let words = word_bounds(base);
+    let [mine, theirs] = [mine, theirs].map(|to| {
+        let mut splices = text::diff(base, to);
+        splices.sort_by_key(|splice| splice.at);
+        let replacements = splices.into_iter().map(|splice| Replacement {
+            range: splice.at..splice.at + splice.delete,
+            insert: splice.insert.chars().collect(),
+        });
+        whole_words(&chars, &words, replacements.collect())
+    });
+    merge(&chars, &mine, &theirs, |c| c.is_whitespace()).into_iter().collect()
+}
+
+/// The same for lists.
+pub(super) fn lists(base: &[Json], mine: &[Json], theirs: &[Json]) -> Vec<Json> {
+    let keys = |items: &[Json]| items.iter().map(element_key).collect::<Vec<_>>();
+    let base_keys = keys(base);
+    let [mine, theirs] = [mine, theirs].map(|to| {
+        let (mut i, mut j) = (0, 0);
+        let mut replacements = Vec::new();
+        for op in capture_diff_slices(Algorithm::Myers, &base_keys, &keys(to)) {
+            let (old, new) = (op.old_range().len(), op.new_range().len());
+            if !matches!(op, similar::DiffOp::Equal { .. }) {
+                replacements.push(Replacement { range: i..i + old, insert: to[j..j + new].to_vec() });
+            }
+            (i, j) = (i + old, j + new);
+        }
+        replacements
+    });
+    merge(base, &mine, &theirs, |_| false)
+}
+
+/// Carries out both sides' replacements, which are given in order. What stands in the way of `mine` stays: a place of which `theirs`
+/// has left nothing is theirs.
+fn merge<T: Clone>(
+    base: &[T],
+    mine: &[Replacement<T>],
+    theirs: &[Replacement<T>],
+    separates: impl Fn(&T) -> bool,
+) -> Vec<T> {
+    let mut gone = [vec![false; base.len()], vec![false; base.len()]];
+    theirs.iter().for_each(|t| gone[1][t.range.clone()].fill(true));
+    let has_place =
+        |m: &&Replacement<T>| m.range.is_empty() || gone[1][m.range.clone()].iter().any(|gone| !gone);
+    let mine: Vec<_> = mine.iter().filter(has_place).collect();
+    mine.iter().for_each(|m| gone[0][m.range.clone()].fill(true));
+    let mut out: Vec<T> = Vec::with_capacity(base.len());
+    let (mut mine, mut theirs) = (mine.into_iter().peekable(), theirs.iter().peekable());
+    for at in 0..=base.len() {
+        while let Some(m) = mine.next_if(|m| m.range.start == at) {
+            out.extend(m.insert.iter().cloned());
+        }
+        while let Some(t) = theirs.next_if(|t| t.range.start == at) {
+            // The space before a word that stays is not taken from it.
+            if let (Some(before), Some(last), Some(first)) =
+                (at.checked_sub(1).filter(|before| gone[0][*before]), out.last(), t.insert.first())
+                && separates(&base[before])
+                && !separates(last)
+                && !separates(first)
+            {
+                out.push(base[before].clone());
+            }
+            out.extend(t.insert.iter().cloned());
+        }
+        if at < base.len() && !gone[0][at] && !gone[1][at] {
+            out.push(base[at].clone());
+        }
+    }
+    out
+}
+
+/// Where the words of a text begin, in code points, and where the text ends.
+fn word_bounds(text: &str) -> Vec<usize> {
+    let mut bounds = vec![0];
+    let mut at = 0;
+    for word in text.split_word_bounds() {
+        at += word.chars().count();
+        bounds.push(at);
+    }
+    bounds
+}
+
+/// A word of which a part was replaced counts as replaced: half of one word beside half of another is none. What is only typed into
+/// it, or only taken out of it, stays what it is.
+fn whole_words(base: &[char], bounds: &[usize], parts: Vec<Replacement<char>>) -> Vec<Replacement<char>> {
+    let mut whole: Vec<Replacement<char>> = Vec::new();
+    let mut at = 0;
+    while at < parts.len() {
+        // All that is done in words which hang together.
+        let Range { mut start, mut end } = parts[at].range;
+        let mut next = at;
+        loop {
+            (start, end) = (word_start(bounds, start), word_end(bounds, end));
+            match parts.get(next + 1) {
+                Some(part) if part.range.start < end => {
+                    end = end.max(part.range.end);
+                    next += 1;
+                }
+                _ => break,
+            }
+        }
+        let together = &parts[at..=next];
+        let deletes = together.iter().any(|part| !part.range.is_empty());
+        let inserts = together.iter().any(|part| !part.insert.is_empty());
+        if deletes && inserts {
+            let mut insert = Vec::new();
+            let mut from = start;
+            for part in together {
+                insert.extend_from_slice(&base[from..part.range.start]);
+                insert.extend_from_slice(&part.insert);
+                from = part.range.end;
+            }
+            insert.extend_from_slice(&base[from..end]);
+            whole.push(Replacement { range: start..end, insert });
+        } else {
+            whole.extend_from_slice(together);
+        }
+        at = next + 1;
+    }
+    whole
+}
+
+/// The start of the word that `at` lies inside of.
+fn word_start(bounds: &[usize], at: usize) -> usize {
+    match bounds.binary_search(&at) {
+        Ok(_) => at,
+        Err(next) => bounds[next - 1],
+    }
+}
+
+/// The end of the word that `at` lies inside of.
+fn word_end(bounds: &[usize], at: usize) -> usize {
+    match bounds.binary_search(&at) {
+        Ok(_) => at,
+        Err(next) => bounds.get(next).copied().unwrap_or(at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_others_typed_into_it_stays() {
+        let cases = [
+            // base, what it goes back to, what it is now, what comes out
+            ("one\nmine\ntwo\n", "one\ntwo\n", "one\nmine\ntwo\ntheirs\n", "one\ntwo\ntheirs\n"),
+            ("hello", "", "helloX", "X"),
+            ("the cat sat", "", "the black cat sat", "black "),
+            ("teh cat", "", "the cat", "the"),
+            ("two", "one", "three", "three"),
+            ("two", "one", "two, three", "one, three"),
+            ("two big", "one", "two large", "one large"),
+            ("a", "a b", "a c", "a b c"),
+            ("", "mine", "theirs", "minetheirs"),
+            ("E hoʻi\n", "E hoʻi ke aloha\n", "E hoʻi\nI ka pō\n", "E hoʻi ke aloha\nI ka pō\n"),
+        ];
+        for (base, mine, theirs, expected) in cases {
+            assert_eq!(texts(base, mine, theirs), expected, "{base:?} -> {mine:?}, {theirs:?}");
+        }
+        let list = |value: Json| value.as_array().cloned().unwrap_or_default();
+        let merged = |base, mine, theirs| lists(&list(base), &list(mine), &list(theirs));
+        assert_eq!(merged(json!([1, 9, 2]), json!([1, 2]), json!([1, 9, 2, 3])), list(json!([1, 2, 3])));
+        assert_eq!(merged(json!([1]), json!([2]), json!([3])), list(json!([3])));
+    }
+
+    proptest! {
+        #[test]
+        fn one_side_alone_is_that_side(base in "[ab \nāʻ👩\u{301}]{0,20}", other in "[ab \nāʻ👩\u{301}]{0,20}") {
+            prop_assert_eq!(texts(&base, &other, &base), other.clone());
+            prop_assert_eq!(texts(&base, &base, &other), other);
+        }
+
+        #[test]
+        fn lists_of_one_side_alone(base in prop::collection::vec(0..4u8, 0..8), other in prop::collection::vec(0..4u8, 0..8)) {
+            let [base, other]: [Vec<Json>; 2] = [base, other].map(|l| l.into_iter().map(Json::from).collect());
+            prop_assert_eq!(lists(&base, &other, &base), other.clone());
+            prop_assert_eq!(lists(&base, &base, &other), other);
+        }
+    }
+}
