@@ -1,6 +1,7 @@
 //! The derive macro of `motet::Declare`; see there.
 
 mod names;
+mod types;
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -33,7 +34,7 @@ fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let mut calls = container.calls;
     for field in &fields.named {
         let Some(ident) = &field.ident else { continue };
-        let declared = Declared::read(&field.attrs)?;
+        let declared = Declared::read(&field.attrs, &field.ty)?;
         if declared.skipped {
             continue;
         }
@@ -138,13 +139,16 @@ struct Declared {
 }
 
 impl Declared {
-    fn read(attributes: &[Attribute]) -> Result<Self> {
+    fn read(attributes: &[Attribute], of: &syn::Type) -> Result<Self> {
         let mut declared = Self::default();
         let mut kind = None;
         let mut rules = Vec::new();
         let mut any = false;
+        let mut kinds = Vec::new();
+        let mut is_written_otherwise = false;
         each_meta(attributes, "motet", |meta| {
             any = true;
+            kinds.push(name_of(&meta));
             let is = |variant: TokenStream| Some(quote!(::motet::Field::from(::motet::FieldKind::#variant)));
             match name_of(&meta).as_str() {
                 "text" => kind = is(quote!(Text)),
@@ -187,8 +191,12 @@ impl Declared {
                 return Ok(());
             }
             declared.skipped |= meta.path.is_ident("skip");
+            is_written_otherwise |= ["with", "serialize_with"].iter().any(|with| meta.path.is_ident(with));
             skip(&meta)
         })?;
+        if !declared.skipped && !is_written_otherwise {
+            kinds.iter().try_for_each(|kind| types::check(kind, of))?;
+        }
         if any {
             let kind = kind.unwrap_or_else(|| quote!(::motet::Field::register()));
             declared.field = Some(quote!(#kind #(#rules)*));
