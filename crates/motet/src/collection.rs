@@ -12,11 +12,11 @@ use crate::doc::Fields;
 use crate::editor::Editor;
 use crate::engine::{Patch, diff};
 use crate::error::{ReadError, WriteError};
-use crate::find::{Filter, Hit, LiveQuery, Query, words};
+use crate::find::{Filter, Hit, Hits, LiveQuery, Misfit, Query, Records, words};
 use crate::replica::Replica;
 use crate::schema::Rule;
 use crate::status::Version;
-use crate::store::ListRow;
+use crate::store::{self, ListRow, StorageError, Tx};
 use crate::transaction::{PendingWrite, Transaction, to_fields};
 
 /// The documents of one collection as values of type `T`.
@@ -322,36 +322,48 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         record.map(|record| Editor::open(self.replica.clone(), &self.name, record)).transpose()
     }
 
-    /// All documents of the collection, ordered by id.
+    /// All documents of the collection, ordered by id. Those that do not have the shape of `T` are named beside them.
     ///
     /// # Errors
-    /// [`ReadError::Shape`] if a document does not have the shape of `T`.
-    pub fn list(&self) -> Result<Vec<Record<T>>, ReadError> {
-        let mut records = Vec::new();
-        self.for_each(|record| records.push(record))?;
+    /// [`ReadError`] if the file cannot be read.
+    pub fn list(&self) -> Result<Records<T>, ReadError> {
+        let mut records = Records::default();
+        self.replica.list::<ReadError>(&self.name, |row| {
+            records.push(self.fitting(row));
+            Ok(())
+        })?;
         Ok(records)
     }
 
-    /// Hands all documents of the collection to `each`, ordered by id, one at a time.
+    /// Hands all documents of the collection to `each`, ordered by id, one at a time. Returns those that do not have the shape of
+    /// `T`.
     ///
     /// # Errors
-    /// [`ReadError::Shape`] at the first document that does not have the shape of `T`.
-    pub fn for_each(&self, mut each: impl FnMut(Record<T>)) -> Result<(), ReadError> {
-        self.replica.list(&self.name, |row| {
-            each(self.record(row)?);
+    /// [`ReadError`] if the file cannot be read.
+    pub fn for_each(&self, mut each: impl FnMut(Record<T>)) -> Result<Vec<Misfit>, ReadError> {
+        let mut misfits = Vec::new();
+        self.replica.list::<ReadError>(&self.name, |row| {
+            match self.fitting(row) {
+                Ok(record) => each(record),
+                Err(misfit) => misfits.push(misfit),
+            }
             Ok(())
-        })
+        })?;
+        Ok(misfits)
     }
 
-    /// The documents that a query finds, in its order.
+    /// The documents that a query finds, in its order. Those that do not have the shape of `T` are named beside them.
     ///
     /// # Errors
-    /// [`ReadError::Storage`] with code `query-invalid` if the query names no field or compares with an array or object;
-    /// [`ReadError::Shape`] if a document does not have the shape of `T`.
-    pub fn find(&self, query: &Query) -> Result<Vec<Record<T>>, ReadError> {
+    /// [`ReadError::Storage`] with code `query-invalid` if the query names no field, compares with an array or object, or names a
+    /// field that no document has and whose name is nearly that of a declared one.
+    pub fn find(&self, query: &Query) -> Result<Records<T>, ReadError> {
         let mut rows = Vec::new();
-        self.replica.read(|tx| tx.find(&self.name, query, |row| rows.push(row)))?;
-        rows.into_iter().map(|row| self.record(row)).collect()
+        self.replica.read(|tx| {
+            self.check_names(tx, query.fields())?;
+            tx.find(&self.name, query, |row| rows.push(row))
+        })?;
+        Ok(rows.into_iter().map(|row| self.fitting(row)).collect())
     }
 
     /// How many documents a filter lets through.
@@ -359,25 +371,33 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// # Errors
     /// As [`find`](Self::find).
     pub fn count(&self, filter: &Filter) -> Result<u64, ReadError> {
-        Ok(self.replica.read(|tx| tx.count(&self.name, filter))?)
+        Ok(self.replica.read(|tx| {
+            self.check_names(tx, filter.fields())?;
+            tx.count(&self.name, filter)
+        })?)
     }
 
     /// Full-text search, best match first: every word must occur, without regard to case and diacritics and to what an
-    /// ʻokina was typed as. `"two words"` stand side by side, `alo*` begins a word. Of words that stand in very many
-    /// documents the first [`SEARCH_CANDIDATES`](crate::limits::SEARCH_CANDIDATES) matches are ranked.
+    /// ʻokina was typed as. `"two words"` stand side by side, `alo*` begins a word. In scripts that are written without spaces, and
+    /// in Korean, any part of what is written is found.
+    ///
+    /// First come documents of which a short field is just what was typed, then those in which all the words stand in short fields or
+    /// make up much of a text, then the others; among each of these the better match. Of very many that match,
+    /// [`SEARCH_CANDIDATES`](crate::limits::SEARCH_CANDIDATES) of each are compared.
     ///
     /// # Errors
-    /// [`ReadError`].
-    pub fn search(&self, words: &str, limit: u64) -> Result<Vec<Hit<T>>, ReadError> {
-        let Some(expression) = words::match_expression(words) else { return Ok(Vec::new()) };
+    /// [`ReadError::Storage`] with code `query-invalid` if there are more than
+    /// [`SEARCH_WORDS`](crate::limits::SEARCH_WORDS) words.
+    pub fn search(&self, words: &str, limit: u64) -> Result<Hits<T>, ReadError> {
+        let Some(search) = words::Search::new(words)? else { return Ok(Hits::default()) };
         self.replica.index_words()?;
-        let found = self.replica.read(|tx| tx.search(&self.name, &expression, limit))?;
+        let found = self.replica.read(|tx| tx.search(&self.name, &search, limit))?;
         let hit = |(score, row): (f64, ListRow)| {
             let fields: Fields = serde_json::from_str(&row.json).unwrap_or_default();
-            let snippet = words::snippet(&fields, words);
-            Ok(Hit { record: self.record(row)?, score, snippet })
+            let snippet = search.snippet(&fields);
+            Ok(Hit { record: self.fitting(row)?, score, snippet })
         };
-        found.into_iter().map(hit).collect()
+        Ok(found.into_iter().map(hit).collect())
     }
 
     /// Fields whose values break a rule that is declared for them. A write that does so is refused; what arrives from a device with
@@ -406,7 +426,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// As [`find`](Self::find).
     pub fn live(&self, query: Query) -> Result<LiveQuery<T>, ReadError> {
         let collection = Self::new(self.replica.clone(), &self.name);
-        LiveQuery::new(collection, query, self.replica.events())
+        LiveQuery::new(collection, query, self.replica.events(), self.replica.commits())
     }
 
     pub(crate) fn matches(&self, filter: &Filter, id: &str) -> Result<bool, ReadError> {
@@ -433,6 +453,28 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     fn record(&self, row: ListRow) -> Result<Record<T>, ReadError> {
         let ListRow { name, heads, json } = row;
         Record::new(name.clone(), &json, Version(heads)).map_err(|e| shape_error(&self.name, &name, e))
+    }
+
+    fn fitting(&self, row: ListRow) -> Result<Record<T>, Misfit> {
+        let ListRow { name, heads, json } = row;
+        Record::new(name.clone(), &json, Version(heads))
+            .map_err(|e| Misfit { id: name, reason: e.to_string() })
+    }
+
+    /// A name that is nearly that of a declared field, and that no document has, is a typing error.
+    fn check_names(&self, tx: Tx<'_>, names: Vec<&str>) -> store::Result<()> {
+        let schemas = self.replica.schemas();
+        let Some(schema) = schemas.get(&self.name) else { return Ok(()) };
+        for name in names {
+            if let Some(near) = schema.near_declared(name)
+                && !tx.is_field_used(&self.name, name)?
+            {
+                let reason =
+                    format!("no document of {} has a field {name:?}; did you mean {near:?}?", self.name);
+                return Err(StorageError::Query(reason));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -43,7 +43,7 @@ use motet_proto::{DeviceId, DocumentId, SpaceId};
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::doc::{Change, FieldConflict, Fields};
-use crate::events::{ChangeKind, Event};
+use crate::events::{ChangeKind, Commits, Event};
 use crate::limits;
 use crate::schema::CollectionSchema;
 use crate::status::StatusBoard;
@@ -70,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) device: DeviceId,
     pub(crate) device_name: String,
     pub(crate) events: broadcast::Sender<Event>,
+    /// Counted up after the events of a commit were sent.
+    pub(crate) commits: watch::Sender<Commits>,
     /// Rung after a commit that added to the outbox.
     pub(crate) outbox: Notify,
     /// What the sync task sends next, if it waits for that.
@@ -152,6 +154,8 @@ pub(crate) struct Core {
     settings_changed: bool,
     /// What was changed was rolled back: read again.
     settings_stale: bool,
+    /// They were read again, and listeners have not heard of it.
+    settings_reloaded: bool,
     /// Remotes whose log was lost and is being read from the start: which heads of which document it holds.
     reseeding: HashMap<i64, HashMap<i64, HashSet<[u8; 32]>>>,
     /// Remotes and documents that they were told to forget.
@@ -214,10 +218,12 @@ impl Core {
             pending: 0,
             settings_changed: false,
             settings_stale: false,
+            settings_reloaded: false,
             reseeding: HashMap::new(),
             erased: HashSet::new(),
         };
         core.reload_settings(tx)?;
+        core.renew_finding(tx)?;
         core.behind(tx)?;
         core.unindexed = Some(tx.is_unindexed()?);
         core.note_start(tx)?;

@@ -43,3 +43,12 @@ pub enum ChangeKind {
     /// It was deleted.
     Deleted,
 }
+
+/// Counts what listeners may have to look at beyond events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Commits {
+    /// Transactions that were committed: some change what is pending, and no document.
+    pub(crate) count: u64,
+    /// Those after which declarations, or what is kept about remotes, may be others.
+    pub(crate) settings: u64,
+}

@@ -70,7 +70,7 @@ pub use error::{OpenError, ReadError, SyncError, WriteError};
 pub use events::{ChangeKind, Event};
 pub use exchange::{AdoptSummary, Adoption, ChangeLogSummary};
 pub use find::query::{Comparison, FieldRef};
-pub use find::{Filter, Hit, LiveQuery, Order, Query, Snippet, field};
+pub use find::{Filter, Hit, Hits, Listed, LiveQuery, Misfit, Order, Query, Records, Snippet, field};
 pub use history::{
     FieldDiff, RestorePoint, Revision, RevisionKind, UndoScope, Undone, UndoneDocument, UndoneEffect,
 };

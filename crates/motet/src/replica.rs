@@ -12,7 +12,7 @@ use crate::collection::Collection;
 use crate::conflicts::Conflict;
 use crate::engine::{Core, Schemas, SendSlot, Shared};
 use crate::error::{OpenError, ReadError, WriteError};
-use crate::events::Event;
+use crate::events::{Commits, Event};
 use crate::limits;
 use crate::machine;
 use crate::schema::{Declare, Schema};
@@ -176,6 +176,10 @@ impl Replica {
         let events = self.inner.local.shared.events.subscribe();
         self.inner.local.writer.heed();
         events
+    }
+
+    pub(crate) fn commits(&self) -> watch::Receiver<Commits> {
+        self.inner.local.shared.commits.subscribe()
     }
 
     /// The concurrent writes of a document that lost, open ones and settled ones, oldest first.
@@ -424,6 +428,7 @@ impl ReplicaBuilder {
                 device,
                 device_name,
                 events: broadcast::Sender::new(limits::EVENT_BACKLOG),
+                commits: watch::Sender::default(),
                 outbox: Notify::new(),
                 send_slot: SendSlot::default(),
                 board: StatusBoard::new(),

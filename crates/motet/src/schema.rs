@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::find::near_name;
+
 pub use field::{Field, FieldKind, Rule};
 
 /// Declarations for one or more collections. A collection needs none: its fields are then registers, in which the
@@ -102,6 +104,18 @@ pub enum DeletePolicy {
 /// let pieces = replica.declare::<Piece>()?;
 /// assert_eq!(pieces.name(), "pieces");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A kind that no value of the field's type can be of does not compile:
+///
+/// ```compile_fail
+/// # use motet::Declare;
+/// #[derive(serde::Serialize, serde::Deserialize, Declare)]
+/// #[motet(collection = "pieces")]
+/// struct Piece {
+///     #[motet(text)] // `text` is for strings, and this is a whole number; did you mean `counter`?
+///     plays: Option<u32>,
+/// }
 /// ```
 pub trait Declare {
     /// The collection that holds the documents.
@@ -240,6 +254,34 @@ impl CollectionSchema {
     /// What is declared about the field that goes by `name` now or went by it once.
     pub(crate) fn field(&self, name: &str) -> Option<&Field> {
         self.fields.get(self.canonical(name))
+    }
+
+    /// The declared field whose name was probably meant by one that is not declared.
+    pub(crate) fn near_declared(&self, name: &str) -> Option<&str> {
+        let first = name.split('.').next().unwrap_or(name);
+        let is_known = |known: &str| known == name || known == first;
+        let lists = self.indexes.iter().flatten().flatten().chain(self.search.iter().flatten());
+        let aliases = self.fields.values().flat_map(|field| &field.alias);
+        if self.fields.keys().chain(aliases).chain(lists).any(|known| is_known(known)) {
+            return None;
+        }
+        near_name(first, self.fields.keys().map(String::as_str))
+    }
+
+    /// Looks for indexes and searches of fields that are not declared, and whose names are nearly those of fields that are.
+    pub(crate) fn check_names(&self, collection: &str) -> Result<(), SchemaError> {
+        let declared = Self { fields: self.fields.clone(), ..Self::default() };
+        let of = |list: &'static str| move |name| (list, name);
+        let indexed = self.indexes.iter().flatten().flatten().map(of("an index"));
+        for (list, name) in indexed.chain(self.search.iter().flatten().map(of("search"))) {
+            if let Some(near) = declared.near_declared(name) {
+                let reason = format!(
+                    "{collection}: {list} names {name:?}, which is not declared; did you mean {near:?}?"
+                );
+                return Err(SchemaError { reason });
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn kind(&self, field: &str) -> &FieldKind {

@@ -9,6 +9,7 @@ mod connection;
 mod documents;
 mod error;
 mod feed;
+mod filter;
 mod finding;
 mod history;
 mod outbox;
@@ -17,6 +18,7 @@ mod readers;
 mod remotes;
 mod steps;
 mod unmerged;
+mod words;
 mod writer;
 
 pub(crate) use care::{foreign_rows, run_sql};

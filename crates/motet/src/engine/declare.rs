@@ -19,6 +19,7 @@ impl Core {
             let before = self.schema_of(name);
             let mut after = CollectionSchema::clone(&before);
             after.extend(name, new)?;
+            after.check_names(name)?;
             if after != *before || !self.schema.contains_key(name) {
                 changed.push((name, before, Arc::new(after)));
             }
@@ -60,13 +61,12 @@ impl Core {
         if after.indexes != before.indexes {
             tx.declare_indexes(name, after.indexes.as_deref().unwrap_or_default())?;
         }
-        tx.declare_view(name, &after.fields.keys().map(String::as_str).collect::<Vec<_>>())?;
-        self.views = None;
         // What is loaded was read under the old declarations.
         self.cache.clear();
         self.in_transaction.clear();
         self.behind = None;
         self.schema.insert(name.to_owned(), after.clone());
+        self.declare_view(tx, name)?;
         if before.has_local() {
             self.free_fields(tx, name, before, after)?;
         }

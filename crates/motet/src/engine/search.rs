@@ -1,11 +1,17 @@
 //! What follows the projection: full-text index and views.
 
+use std::collections::HashSet;
+
 use super::Core;
 use crate::doc::Fields;
-use crate::find::words::fold;
+use crate::find::each_text;
+use crate::find::words::{FORMAT, IndexedWords};
 use crate::limits;
-use crate::schema::{CollectionSchema, FieldKind};
+use crate::schema::CollectionSchema;
 use crate::store::{self, Tx};
+
+/// Where a file says in what format its full-text index, views and indexes are.
+const FORMAT_KEY: &str = "finding";
 
 impl Core {
     /// Takes some of the documents that wait into the full-text index. True if more are waiting.
@@ -16,8 +22,7 @@ impl Core {
             let index = tx.search_index(&rows[0].collection)?;
             for row in rows {
                 let words = (!row.deleted).then(|| words_of(&schema, &super::from_json(&row.json)));
-                let words = words.as_ref().map(|(short, long)| (short.as_str(), long.as_str()));
-                tx.index_words(&index, row.document, words)?;
+                tx.index_words(&index, row.document, words.as_ref())?;
             }
         }
         if let Some(last) = rows.last() {
@@ -35,14 +40,51 @@ impl Core {
 
     /// Every collection can be read with plain SQL.
     pub(super) fn ensure_view(&mut self, tx: Tx<'_>, collection: &str) -> store::Result<()> {
-        let views = match &mut self.views {
-            Some(views) => views,
-            None => self.views.insert(tx.viewed_collections()?.into_iter().collect()),
-        };
-        if views.insert(collection.to_owned()) {
-            tx.declare_view(collection, &[])?;
+        match self.views(tx)?.contains(collection) {
+            true => Ok(()),
+            false => self.declare_view(tx, collection),
+        }
+    }
+
+    /// Makes the view of a collection, and anew those of the collections whose names differ from its name by case only.
+    pub(super) fn declare_view(&mut self, tx: Tx<'_>, collection: &str) -> store::Result<()> {
+        let views = self.views(tx)?;
+        views.insert(collection.to_owned());
+        let alike: Vec<String> =
+            views.iter().filter(|name| name.eq_ignore_ascii_case(collection)).cloned().collect();
+        alike.iter().try_for_each(|name| tx.drop_view(name))?;
+        for name in &alike {
+            let schema = self.schema_of(name);
+            let fields: Vec<_> = schema.fields.keys().map(String::as_str).collect();
+            tx.declare_view(name, &fields, alike.len() > 1)?;
         }
         Ok(())
+    }
+
+    fn views(&mut self, tx: Tx<'_>) -> store::Result<&mut HashSet<String>> {
+        let views = match self.views.take() {
+            Some(views) => views,
+            None => tx.viewed_collections()?.into_iter().collect(),
+        };
+        Ok(self.views.insert(views))
+    }
+
+    /// Brings what follows the projection to the format of this version: words are folded anew, views and indexes made anew.
+    pub(super) fn renew_finding(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        if tx.meta(FORMAT_KEY)?.as_deref() == Some(FORMAT) {
+            return Ok(());
+        }
+        tx.drop_search_tables()?;
+        tx.mark_all_unindexed()?;
+        tx.drop_views()?;
+        self.views = Some(HashSet::new());
+        for collection in tx.known_collections()? {
+            self.declare_view(tx, &collection)?;
+        }
+        for (collection, schema) in self.schema.clone() {
+            tx.declare_indexes(&collection, schema.indexes.as_deref().unwrap_or_default())?;
+        }
+        tx.set_meta(FORMAT_KEY, Some(FORMAT))
     }
 
     /// What is remembered of the file may not be what is in it any more.
@@ -53,20 +95,16 @@ impl Core {
     }
 }
 
-/// The folded words of a document: those of short fields, which weigh more, and those of texts.
-fn words_of(schema: &CollectionSchema, fields: &Fields) -> (String, String) {
-    let (mut short, mut long) = (String::new(), String::new());
-    for (name, value) in fields {
-        let is_searched = schema.search.as_ref().is_none_or(|names| names.contains(name));
-        if !is_searched || schema.is_local_field(name) {
-            continue;
-        }
-        let words = if *schema.kind(name) == FieldKind::Text { &mut long } else { &mut short };
-        let elements = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-        for text in elements.iter().filter_map(serde_json::Value::as_str) {
-            words.push_str(&fold(text));
-            words.push('\n');
-        }
+/// The words of a document that search looks into.
+fn words_of(schema: &CollectionSchema, fields: &Fields) -> IndexedWords {
+    let mut words = IndexedWords::default();
+    for (name, value) in fields.iter().filter(|(name, _)| !schema.is_local_field(name)) {
+        each_text(name, value, &mut |path, text| {
+            let is_searched = |names: &Vec<String>| names.iter().any(|n| n == name || n == path);
+            if schema.search.as_ref().is_none_or(is_searched) {
+                words.add(text);
+            }
+        });
     }
-    (short, long)
+    words.finish()
 }

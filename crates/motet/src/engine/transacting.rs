@@ -16,6 +16,7 @@ impl store::Engine for Core {
             self.settings_stale = true;
         }
         if self.settings_stale {
+            self.settings_reloaded = true;
             self.reload_settings(tx)?;
         }
         self.note_foreign(tx, foreign)
@@ -103,6 +104,11 @@ impl store::Engine for Core {
             // No listener is no error.
             _ = self.shared.events.send(event);
         }
+        let reloaded = std::mem::take(&mut self.settings_reloaded);
+        self.shared.commits.send_modify(|commits| {
+            commits.count += 1;
+            commits.settings += u64::from(settings_changed || reloaded);
+        });
     }
 
     fn is_behind(&self) -> bool {

@@ -4,15 +4,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::watch;
 
-use super::Query;
-use crate::collection::{Collection, Record};
+use super::{Query, Records};
+use crate::collection::Collection;
 use crate::error::ReadError;
-use crate::events::{ChangeKind, Event};
+use crate::events::{ChangeKind, Commits, Event};
 
 /// A query whose results are handed out again whenever they have changed.
 ///
-/// It wakes for commits that touch a document which is among the results or matches the filter now, and for no others.
+/// The results are those of [`Collection::find`] after every commit, whoever made it: this process, another one on the same file, or
+/// another device. It wakes when they have changed, and for nothing else.
 ///
 /// ```
 /// use motet::{Query, Replica, field, json};
@@ -30,7 +32,12 @@ pub struct LiveQuery<T> {
     collection: Collection<T>,
     query: Query,
     events: Receiver<Event>,
-    results: Vec<Record<T>>,
+    commits: watch::Receiver<Commits>,
+    /// The commits that the results are known to be right after.
+    seen: Commits,
+    /// Something was heard that has not been looked at: reading failed.
+    stale: bool,
+    results: Records<T>,
 }
 
 impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
@@ -38,14 +45,16 @@ impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
         collection: Collection<T>,
         query: Query,
         events: Receiver<Event>,
+        mut commits: watch::Receiver<Commits>,
     ) -> Result<Self, ReadError> {
-        // Events are heard from before the first read on, so nothing slips between.
+        // Both are heard from before the first read on, so nothing slips between.
+        let seen = *commits.borrow_and_update();
         let results = collection.find(&query)?;
-        Ok(Self { collection, query, events, results })
+        Ok(Self { collection, query, events, commits, seen, stale: false, results })
     }
 
     /// The latest results.
-    pub fn results(&self) -> &[Record<T>] {
+    pub fn results(&self) -> &Records<T> {
         &self.results
     }
 
@@ -53,15 +62,25 @@ impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
     ///
     /// # Errors
     /// [`ReadError`]; the results are the earlier ones then.
-    pub async fn next(&mut self) -> Result<&[Record<T>], ReadError> {
+    pub async fn next(&mut self) -> Result<&Records<T>, ReadError> {
+        // What could not be read is tried again.
+        if self.stale && self.take_up()? {
+            return Ok(&self.results);
+        }
         loop {
-            // The sender lives as long as the replica, which the collection holds.
-            let event = match self.events.recv().await {
-                Ok(event) => Some(event),
-                Err(RecvError::Lagged(_)) => None,
-                Err(RecvError::Closed) => return std::future::pending().await,
+            let event = tokio::select! {
+                biased;
+                event = self.events.recv() => Some(event),
+                _ = self.commits.changed() => None,
             };
-            if self.take_up(event)? {
+            // The senders live as long as the replica, which the collection holds.
+            match event {
+                Some(Ok(event)) => self.hear(&event),
+                Some(Err(RecvError::Lagged(_))) => self.stale = true,
+                Some(Err(RecvError::Closed)) => return std::future::pending().await,
+                None => {}
+            }
+            if self.take_up()? {
                 return Ok(&self.results);
             }
         }
@@ -71,28 +90,31 @@ impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
     ///
     /// # Errors
     /// As [`next`](Self::next).
-    pub fn wait(&mut self) -> Result<&[Record<T>], ReadError> {
+    pub fn wait(&mut self) -> Result<&Records<T>, ReadError> {
         pollster::block_on(self.next())
     }
 
-    /// Looks at this event and at all that are there already; true if the results have changed.
-    fn take_up(&mut self, event: Option<Event>) -> Result<bool, ReadError> {
-        let mut matters = match event {
-            Some(event) => self.concerns(&event)?,
-            None => true,
-        };
+    /// Looks at all that is there to be heard; true if the results have changed.
+    fn take_up(&mut self) -> Result<bool, ReadError> {
+        // A commit sends its events before it is counted.
+        let commits = *self.commits.borrow_and_update();
         loop {
             match self.events.try_recv() {
-                Ok(event) => matters = matters || self.concerns(&event)?,
-                Err(TryRecvError::Lagged(_)) => matters = true,
+                Ok(event) => self.hear(&event),
+                Err(TryRecvError::Lagged(_)) => self.stale = true,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
-        if !matters {
+        self.stale |= commits.settings != self.seen.settings;
+        self.stale |= commits.count != self.seen.count && self.query.filter.asks_for_status();
+        self.seen = commits;
+        if !self.stale {
             return Ok(false);
         }
         let results = self.collection.find(&self.query)?;
-        let same = results.len() == self.results.len()
+        self.stale = false;
+        let same = results.misfits == self.results.misfits
+            && results.len() == self.results.len()
             && results
                 .iter()
                 .zip(&self.results)
@@ -101,13 +123,21 @@ impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
         Ok(!same)
     }
 
+    fn hear(&mut self, event: &Event) {
+        // What cannot be told counts as a yes; reading anew says what is wrong.
+        self.stale = self.stale || self.concerns(event).unwrap_or(true);
+    }
+
+    /// Whether a change of a document can have changed the results.
     fn concerns(&self, event: &Event) -> Result<bool, ReadError> {
         if event.collection != self.collection.name() {
             return Ok(false);
         }
-        if self.results.iter().any(|record| record.id == event.id) {
-            return Ok(true);
-        }
-        Ok(event.kind != ChangeKind::Deleted && self.collection.matches(&self.query.filter, &event.id)?)
+        // One that stood before the page moves it when it goes.
+        let was_there = self.query.offset > 0
+            || self.results.iter().any(|record| record.id == event.id)
+            || self.results.misfits.iter().any(|misfit| misfit.id == event.id);
+        Ok(was_there
+            || event.kind != ChangeKind::Deleted && self.collection.matches(&self.query.filter, &event.id)?)
     }
 }

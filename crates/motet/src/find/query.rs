@@ -2,11 +2,10 @@
 
 use serde_json::Value as Json;
 
-use crate::limits;
-
 /// Which documents of a collection, in which order, how many.
 ///
-/// Fields of nested objects are named with dots: `meta.tempo`. A filter or order that begins with the fields of a
+/// Fields of nested objects are named with dots: `meta.tempo`; of a document that has a field of just that name, it is meant.
+/// `a\\.b` means the field `a.b` and nothing else, `meta.a\\.b` one of that name in an object. A filter or order that begins with the fields of a
 /// [declared index](crate::Schema::index) is answered from it, whatever the size of the collection.
 ///
 /// ```
@@ -33,7 +32,8 @@ pub struct Query {
     pub(crate) offset: u64,
 }
 
-/// Ascending or descending. Missing values and nulls come first when ascending, then numbers, then strings by code point.
+/// Ascending or descending. Missing values and nulls come first when ascending, then numbers, with booleans as 0 and 1, then strings by
+/// code point. Whole numbers above 9,223,372,036,854,775,807 are ordered by their first 15 digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// Smallest first.
@@ -43,7 +43,8 @@ pub enum Order {
     Descending,
 }
 
-/// A condition on a document.
+/// A condition on a document. A value compares with values of its own kind: numbers with numbers, exactly, strings with strings by code
+/// point, booleans with booleans; null is equal to null and to a missing field, and neither less nor greater than anything.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Filter {
@@ -140,14 +141,39 @@ impl FieldRef {
     }
 }
 
+impl Filter {
+    /// The fields that are asked for.
+    pub(crate) fn fields(&self) -> Vec<&str> {
+        match self {
+            Self::All(filters) | Self::Any(filters) => filters.iter().flat_map(Self::fields).collect(),
+            Self::Not(filter) => filter.fields(),
+            Self::Compare(field, ..)
+            | Self::In(field, _)
+            | Self::Contains(field, _)
+            | Self::StartsWith(field, _) => vec![field],
+            Self::Pending | Self::Conflicted => Vec::new(),
+        }
+    }
+
+    /// Whether it depends on more than what a document shows.
+    pub(crate) fn asks_for_status(&self) -> bool {
+        match self {
+            Self::All(filters) | Self::Any(filters) => filters.iter().any(Self::asks_for_status),
+            Self::Not(filter) => filter.asks_for_status(),
+            Self::Pending | Self::Conflicted => true,
+            Self::Compare(..) | Self::In(..) | Self::Contains(..) | Self::StartsWith(..) => false,
+        }
+    }
+}
+
 impl Default for Query {
     fn default() -> Self {
-        Self { filter: Filter::All(Vec::new()), order: Vec::new(), limit: limits::PAGE_DOCUMENTS, offset: 0 }
+        Self { filter: Filter::All(Vec::new()), order: Vec::new(), limit: u64::MAX, offset: 0 }
     }
 }
 
 impl Query {
-    /// The first [`PAGE_DOCUMENTS`](crate::limits::PAGE_DOCUMENTS) documents, ordered by id.
+    /// All documents, ordered by id.
     pub fn new() -> Self {
         Self::default()
     }
@@ -174,6 +200,13 @@ impl Query {
     pub fn order(mut self, field: &str, order: Order) -> Self {
         self.order.push((field.to_owned(), order));
         self
+    }
+
+    /// The fields that it names.
+    pub(crate) fn fields(&self) -> Vec<&str> {
+        let mut fields = self.filter.fields();
+        fields.extend(self.order.iter().map(|(field, _)| field.as_str()));
+        fields
     }
 
     /// At most so many documents.

@@ -1,184 +1,259 @@
-//! Words as they are looked for: without case, without diacritics, and whatever an ʻokina was typed as.
+//! Words as the full-text index holds them, and what is looked for in it.
 //!
-//! `aloha` finds `alohā`, and `hoi`, `ho'i`, `hoʻi` and `ho‘i` find each other: the index holds folded words, and so
-//! does a query.
+//! A row of the index has three columns of folded words: those of short values, those of texts, and marks. A mark is a word that a
+//! document is much about, because it stands in a short value or makes up much of a text; the first letters of such a word; or a
+//! hash of a short value as a whole. Common words stand in nearly every document, and ranking them all takes too long; marked with
+//! them are few.
 
-use std::ops::Range;
+use std::collections::{BTreeMap, HashMap};
 
-use serde::Serialize;
-use unicode_normalization::char::{decompose_canonical, is_combining_mark};
-use unicode_segmentation::UnicodeSegmentation;
-
-use crate::collection::Record;
+use super::fold::{Piece, folded, pieces};
 use crate::doc::Fields;
+use crate::find::snippet::{self, Snippet};
 use crate::limits;
+use crate::store::StorageError;
 
-/// A document that full-text search has found.
-#[derive(Clone, Debug)]
-pub struct Hit<T> {
-    /// The document.
-    pub record: Record<T>,
-    /// How well it matches: larger is better, for one and the same search.
-    pub score: f64,
-    /// Where, if it can be told.
-    pub snippet: Option<Snippet>,
+/// Version of what the index holds. A file with another one is indexed anew.
+pub(crate) const FORMAT: &str = "2";
+
+/// Characters that no word begins with: they are no letters.
+const WORD: char = '\u{e001}';
+const BEGINNING: char = '\u{e002}';
+const VALUE: char = '\u{e003}';
+
+/// Stands between values, so that a phrase does not reach from one into the next.
+const GAP: &str = "\u{e000} ";
+
+/// What the index holds of one document.
+#[derive(Debug, Default)]
+pub(crate) struct IndexedWords {
+    pub(crate) short: String,
+    pub(crate) long: String,
+    pub(crate) marks: String,
+    /// Words of short values, and how often they are marked.
+    marked: BTreeMap<String, u8>,
 }
 
-/// A part of a field around what was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Snippet {
-    /// The field.
-    pub field: String,
-    /// Some words of it, around the first that match.
-    pub text: String,
-    /// Byte ranges of `text` that match.
-    pub matches: Vec<Range<usize>>,
-}
-
-/// Text as the index holds it.
-pub(crate) fn fold(text: &str) -> String {
-    let mut folded = String::with_capacity(text.len());
-    // Marks go, so the order of marks, for which a character's neighbours would matter, is of no account.
-    for c in text.chars() {
-        match c {
-            _ if is_okina(c) => {}
-            c if c.is_ascii() => folded.push(c.to_ascii_lowercase()),
-            c => decompose_canonical(c, |part| {
-                if !is_combining_mark(part) && !is_okina(part) {
-                    folded.extend(part.to_lowercase());
-                }
-            }),
+impl IndexedWords {
+    /// Adds the words of a value.
+    pub(crate) fn add(&mut self, text: &str) {
+        let begun = self.long.len();
+        let mut count = 0;
+        pieces(text, |_, word, _| {
+            self.long.extend([word, " "]);
+            count += 1;
+        });
+        if count == 0 {
+            return;
         }
-    }
-    folded
-}
-
-/// What a person typed as a query of FTS5: every word must occur; `"two words"` stand side by side; `alo*` begins a
-/// word. `None` if there is no word in it.
-pub(crate) fn match_expression(typed: &str) -> Option<String> {
-    let mut parts = Vec::new();
-    for (i, part) in typed.split('"').enumerate() {
-        let (is_phrase, words) = (i % 2 == 1, part.split_whitespace());
-        let words: Vec<&str> = words.take(limits::SEARCH_WORDS).collect();
-        if is_phrase {
-            parts.push((quote(&words.join(" ")), ""));
-            continue;
+        if count > limits::SHORT_VALUE_WORDS {
+            self.long.push_str(GAP);
+            return;
         }
-        parts.extend(words.into_iter().map(|w| (quote(w), if w.ends_with('*') { "*" } else { "" })));
-    }
-    parts.retain(|(word, _)| word.chars().any(char::is_alphanumeric));
-    let parts: Vec<_> =
-        parts.iter().take(limits::SEARCH_WORDS).map(|(w, star)| format!("{w}{star}")).collect();
-    if parts.is_empty() { None } else { Some(parts.join(" AND ")) }
-}
-
-/// The part of a document where most of what was typed occurs first.
-pub(crate) fn snippet(fields: &Fields, typed: &str) -> Option<Snippet> {
-    let wanted: Vec<(String, bool)> = typed
-        .split(|c: char| c.is_whitespace() || c == '"')
-        .map(|word| (fold(word.trim_end_matches('*')), word.ends_with('*')))
-        .filter(|(word, _)| word.chars().any(char::is_alphanumeric))
-        .collect();
-    let matches = |word: &str| {
-        let word = fold(word);
-        wanted.iter().any(|(wanted, prefix)| word == *wanted || (*prefix && word.starts_with(wanted)))
-    };
-    let texts = fields.iter().filter_map(|(name, value)| Some((name, value.as_str()?)));
-    let mut found: Option<(usize, &str, &str, Range<usize>)> = None;
-    for (name, text) in texts {
-        let mut hits = words(text).filter(|(_, word)| matches(word)).map(|(at, word)| at..at + word.len());
-        let Some(first) = hits.next() else { continue };
-        let count = 1 + hits.count();
-        if found.as_ref().is_none_or(|(best, ..)| count > *best) {
-            found = Some((count, name, text, first));
+        // The fewer words, the more of the value each of them is.
+        let weight = (4 / count).max(1) as u8;
+        for word in self.long[begun..].split_terminator(' ') {
+            let marked = self.marked.entry(word.to_owned()).or_default();
+            *marked = marked.saturating_add(weight);
         }
+        self.short.push_str(&self.long[begun..]);
+        self.short.push_str(GAP);
+        self.long.truncate(begun);
+        self.marks.push(VALUE);
+        self.marks.extend([value_hash(text).as_str(), " "]);
     }
-    let (_, name, text, first) = found?;
-    let window = window(text, &first);
-    let start = window.start;
-    let shown = &text[window];
-    let matches =
-        words(shown).filter(|(_, word)| matches(word)).map(|(at, word)| at..at + word.len()).collect();
-    let elided = |ends: bool| if ends { "" } else { "…" };
-    let prefix = elided(start == 0);
-    let shift = |range: Range<usize>| range.start + prefix.len()..range.end + prefix.len();
-    let matches: Vec<Range<usize>> = matches;
-    Some(Snippet {
-        field: name.to_owned(),
-        text: format!("{prefix}{shown}{}", elided(start + shown.len() == text.len())),
-        matches: matches.into_iter().map(shift).collect(),
-    })
+
+    /// All words were added.
+    pub(crate) fn finish(mut self) -> Self {
+        let (mut counts, mut total) = (HashMap::<&str, usize>::new(), 0);
+        for word in self.long.split_terminator(' ').filter(|word| *word != GAP.trim_end()) {
+            *counts.entry(word).or_default() += 1;
+            total += 1;
+        }
+        for (word, _) in counts.into_iter().filter(|(_, count)| count * limits::MUCH_OF_A_TEXT >= total) {
+            self.marked.entry(word.to_owned()).or_insert(1);
+        }
+        let mut beginnings = Vec::new();
+        for (word, weight) in &self.marked {
+            for _ in 0..*weight {
+                self.marks.push(WORD);
+                self.marks.extend([word, " "]);
+            }
+            beginnings
+                .extend(word.char_indices().take(BEGINNING_CHARS).map(|(at, c)| &word[..at + c.len_utf8()]));
+        }
+        // Words are in order, but not their first two letters with those of one.
+        beginnings.sort_unstable();
+        beginnings.dedup();
+        for beginning in beginnings {
+            self.marks.push(BEGINNING);
+            self.marks.extend([beginning, " "]);
+        }
+        self
+    }
 }
 
-/// Some words before and after a match.
-fn window(text: &str, hit: &Range<usize>) -> Range<usize> {
-    let around = limits::SNIPPET_WORDS;
-    let before: Vec<usize> = words(&text[..hit.start]).map(|(at, _)| at).collect();
-    let start = before.len().checked_sub(around).map_or(0, |i| before[i]);
-    let rest = &text[hit.end..];
-    let end = words(rest).nth(around).map_or(text.len(), |(at, _)| hit.end + at);
-    start..hit.end + text[hit.end..end].trim_end().len()
+/// Beginnings of up to so many characters are indexed: of longer ones there are few enough words to look through.
+const BEGINNING_CHARS: usize = 2;
+
+/// What a person typed: every word must occur; `"two words"` stand side by side; `alo*` begins a word.
+#[derive(Debug)]
+pub(crate) struct Search {
+    pub(super) units: Vec<Unit>,
+    /// Hash of a value that is just what was typed.
+    value: Option<String>,
 }
 
-/// Words with their places. An ʻokina belongs to its word, whatever it was typed as.
-fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let mut rest = text.split_word_bound_indices().peekable();
-    std::iter::from_fn(move || {
-        loop {
-            let (start, first) = rest.next()?;
-            if !is_wordlike(first) {
+/// Words, or pairs of characters, that stand side by side.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Unit {
+    pub(super) words: Vec<String>,
+    /// The last of them need only begin so.
+    pub(super) is_beginning: bool,
+}
+
+/// One way to look for it: an expression of FTS5, and what the columns count.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) expression: String,
+    pub(crate) weights: [f64; 3],
+    /// Words whose frequency is looked up for the score.
+    pub(crate) terms: usize,
+}
+
+impl Search {
+    /// Reads what was typed; `None` if there is no word in it.
+    pub(crate) fn new(typed: &str) -> Result<Option<Self>, StorageError> {
+        let mut units = Vec::new();
+        for (i, part) in typed.split('"').enumerate() {
+            if i % 2 == 1 {
+                units.push(Unit::new(part, false));
                 continue;
             }
-            let mut end = start + first.len();
-            while let Some((at, next)) = rest.next_if(|(_, next)| is_wordlike(next)) {
-                end = at + next.len();
-            }
-            let word = &text[start..end];
-            if word.chars().any(char::is_alphanumeric) {
-                return Some((start, word));
+            units.extend(part.split_whitespace().map(|word| Unit::new(word, word.ends_with('*'))));
+        }
+        units.retain(|unit| !unit.words.is_empty());
+        let mut distinct = Vec::<Unit>::new();
+        for unit in units {
+            if !distinct.contains(&unit) {
+                distinct.push(unit);
             }
         }
-    })
+        let count: usize = distinct.iter().map(|unit| unit.words.len()).sum();
+        if count > limits::SEARCH_WORDS {
+            let most = limits::SEARCH_WORDS;
+            return Err(StorageError::Query(format!(
+                "{count} words are searched for, at most {most} can be"
+            )));
+        }
+        let value = (!typed.contains('*')).then(|| value_hash(&typed.replace('"', " ")));
+        Ok((!distinct.is_empty()).then_some(Self { units: distinct, value }))
+    }
+
+    /// How the index is looked through. What an earlier step finds is the better match.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        const MARKS: [f64; 3] = [0.0, 0.0, 1.0];
+        let mut steps = Vec::new();
+        if let Some(value) = &self.value {
+            steps.push(Step { expression: format!("\"{VALUE}{value}\""), weights: MARKS, terms: 1 });
+        }
+        let mut marks: Vec<String> = self.units.iter().flat_map(Unit::marks).collect();
+        marks.sort_unstable();
+        marks.dedup();
+        let terms = marks.len();
+        let phrases = self.units.iter().filter(|unit| unit.words.len() > 1).map(Unit::expression);
+        marks.extend(phrases);
+        steps.push(Step { expression: marks.join(" AND "), weights: MARKS, terms });
+        let all: Vec<_> = self.units.iter().map(Unit::expression).collect();
+        steps.push(Step { terms: all.len(), expression: all.join(" AND "), weights: [4.0, 1.0, 0.0] });
+        steps
+    }
+
+    /// The part of a document where most of what was typed occurs first.
+    pub(crate) fn snippet(&self, fields: &Fields) -> Option<Snippet> {
+        snippet::snippet(&self.units, fields)
+    }
 }
 
-fn is_wordlike(part: &str) -> bool {
-    part.chars().all(|c| c.is_alphanumeric() || is_okina(c) || is_combining_mark(c))
+impl Unit {
+    fn new(typed: &str, is_beginning: bool) -> Self {
+        let mut unit = Self { words: Vec::new(), is_beginning };
+        let (mut last, mut before) = (None, None);
+        pieces(typed, |piece, word, _| {
+            unit.words.push(word.to_owned());
+            before = last.replace(piece);
+        });
+        if last == Some(Piece::Last) {
+            // The run may go on in the text: the pairs say all, and a character alone may begin one.
+            unit.is_beginning = before != Some(Piece::Pair);
+            if !unit.is_beginning {
+                unit.words.pop();
+            }
+        }
+        unit
+    }
+
+    fn expression(&self) -> String {
+        format!("\"{}\"{}", self.words.join(" "), if self.is_beginning { "*" } else { "" })
+    }
+
+    /// The marks of a document that is much about these words.
+    fn marks(&self) -> Vec<String> {
+        let mark = |(i, word): (usize, &String)| match self.is_beginning && i + 1 == self.words.len() {
+            true if word.chars().count() <= BEGINNING_CHARS => format!("\"{BEGINNING}{word}\""),
+            true => format!("\"{WORD}{word}\"*"),
+            false => format!("\"{WORD}{word}\""),
+        };
+        self.words.iter().enumerate().map(mark).collect()
+    }
 }
 
-/// The ʻokina, and what is typed where a keyboard has none.
-fn is_okina(c: char) -> bool {
-    matches!(c, 'ʻ' | '‘' | '’' | '\'' | 'ʼ' | 'ʽ' | 'ʾ' | '`' | '´' | '′')
-}
-
-fn quote(words: &str) -> String {
-    format!("\"{}\"", fold(words.trim_end_matches('*')).replace('"', ""))
+/// Tells values apart; two that share it by chance come first together.
+fn value_hash(text: &str) -> String {
+    blake3::hash(folded(text).as_bytes()).to_hex()[..10].to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
-    #[test]
-    fn look_alikes_fold_to_the_same() {
-        for typed in ["Hoʻi", "ho'i", "HO‘I", "hoi", "ho`i", "hōʻi", "ho\u{304}ʻi"] {
-            assert_eq!(fold(typed), "hoi", "{typed}");
-        }
-        assert_eq!(
-            match_expression("Alohā \"ka ua\" hoʻ* -- ()").unwrap(),
-            "\"aloha\" AND \"ka ua\" AND \"ho\"*"
-        );
-        assert_eq!(match_expression(" \" ʻ ' "), None);
+    fn steps(typed: &str) -> Vec<String> {
+        let shown =
+            |step: Step| step.expression.replace(WORD, "w:").replace(BEGINNING, "b:").replace(VALUE, "v:");
+        Search::new(typed).unwrap().unwrap().steps().into_iter().map(shown).collect()
     }
 
     #[test]
-    fn a_snippet_shows_the_words_around_a_match() {
-        let text = "a b c d e f g h i j Hoʻi mai e ke aloha k l m n o p q r s t";
-        let fields = json!({ "title": "x", "lyrics": text });
-        let snippet = snippet(fields.as_object().unwrap(), "ho'i alohā").unwrap();
-        assert_eq!(snippet.field, "lyrics");
-        let found: Vec<_> = snippet.matches.iter().map(|range| &snippet.text[range.clone()]).collect();
-        assert_eq!(found, ["Hoʻi", "aloha"]);
-        assert!(snippet.text.starts_with('…') && snippet.text.ends_with('…'), "{}", snippet.text);
+    fn what_is_typed_becomes_steps() {
+        assert_eq!(
+            steps("Alohā \"ka ua\" hoʻ* -- ()"),
+            [
+                "\"w:aloha\" AND \"w:ka\" AND \"w:ua\" AND \"b:ho\" AND \"ka ua\"",
+                "\"aloha\" AND \"ka ua\" AND \"ho\"*"
+            ]
+        );
+        assert_eq!(steps("游戏")[1..], ["\"w:游戏\"", "\"游戏\""]);
+        assert_eq!(steps("しりとり v2")[2..], ["\"しり りと とり\" AND \"v2\""]);
+        assert_eq!(steps("戏")[1..], ["\"b:戏\"", "\"戏\"*"]);
+        assert_eq!(steps("\"游戏 ok\"")[2..], ["\"游戏 戏 ok\""]);
+        assert!(Search::new(" \" ʻ ' ").unwrap().is_none());
+        assert!(Search::new(&"w ".repeat(10_000)).unwrap().is_some());
+        let many: String = (0..=limits::SEARCH_WORDS).map(|n| format!("w{n} ")).collect();
+        assert_eq!(Search::new(&many).unwrap_err().code(), "query-invalid");
+    }
+
+    #[test]
+    fn words_that_a_document_is_about_are_marked() {
+        let mut words = IndexedWords::default();
+        words.add("Aloha ʻOe");
+        words.add("a b c d e f g h i j k l m n o p q r s t u v w x y ke ke ke love");
+        let words = words.finish();
+        assert_eq!(words.short, "aloha oe \u{e000} ");
+        assert!(words.long.starts_with("a b c") && words.long.ends_with("love \u{e000} "), "{}", words.long);
+        let marks: Vec<&str> = words.marks.split_whitespace().collect();
+        for mark in ["\u{e001}aloha", "\u{e001}oe", "\u{e001}ke", "\u{e002}a", "\u{e002}al", "\u{e002}k"] {
+            assert!(marks.contains(&mark), "{mark} is not among {marks:?}");
+        }
+        assert!(!marks.contains(&"\u{e001}love"));
     }
 }

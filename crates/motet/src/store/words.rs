@@ -1,0 +1,174 @@
+//! The full-text index: a table of FTS5 for each collection, which holds folded words and no text.
+
+use std::collections::HashSet;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::finding::{identifier, short_hash};
+use super::readers::{ListRow, list_row};
+use super::{Result, Tx};
+use crate::find::words::{IndexedWords, Search, Step};
+use crate::limits;
+
+/// A projection that the full-text index does not know yet.
+#[derive(Debug)]
+pub(crate) struct UnindexedRow {
+    pub(crate) document: i64,
+    pub(crate) collection: String,
+    pub(crate) deleted: bool,
+    pub(crate) json: String,
+}
+
+/// Statements that write to the full-text index of one collection.
+pub(crate) struct SearchIndex {
+    put: String,
+    remove: String,
+}
+
+impl Tx<'_> {
+    /// The full-text index does not know the document's projection as it is now.
+    pub(crate) fn mark_unindexed(&self, document: i64) -> Result<()> {
+        self.conn
+            .prepare_cached("INSERT OR IGNORE INTO unindexed (document) VALUES (?)")?
+            .execute([document])?;
+        Ok(())
+    }
+
+    /// The same for all documents of a collection.
+    pub(crate) fn mark_collection_unindexed(&self, collection: &str) -> Result<()> {
+        let sql = "INSERT OR IGNORE INTO unindexed (document) SELECT id FROM document WHERE collection = ?";
+        self.conn.prepare_cached(sql)?.execute([collection])?;
+        Ok(())
+    }
+
+    pub(crate) fn is_unindexed(&self) -> Result<bool> {
+        Ok(self.conn.prepare_cached("SELECT 1 FROM unindexed LIMIT 1")?.exists([])?)
+    }
+
+    pub(crate) fn unindexed(&self, limit: usize) -> Result<Vec<UnindexedRow>> {
+        let sql = "SELECT u.document, p.collection, p.deleted, p.json
+                   FROM unindexed u JOIN projection p ON p.document = u.document ORDER BY u.document LIMIT ?";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([limit as i64], |row| {
+            Ok(UnindexedRow {
+                document: row.get(0)?,
+                collection: row.get(1)?,
+                deleted: row.get(2)?,
+                json: row.get(3)?,
+            })
+        })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// The full-text index of a collection, which is made if there is none.
+    pub(crate) fn search_index(&self, collection: &str) -> Result<SearchIndex> {
+        let table = search_table(collection);
+        if !self.has_search_table(collection)? {
+            // Words come folded and with spaces between them: nothing is left to the tokenizer, which takes every character beyond
+            // ASCII for a letter.
+            let options = "content = '', contentless_delete = 1, tokenize = 'ascii'";
+            self.conn.execute_batch(&format!(
+                "CREATE VIRTUAL TABLE {table} USING fts5 (short, long, marks, {options})"
+            ))?;
+        }
+        Ok(SearchIndex {
+            put: format!("INSERT OR REPLACE INTO {table} (rowid, short, long, marks) VALUES (?, ?, ?, ?)"),
+            remove: format!("DELETE FROM {table} WHERE rowid = ?"),
+        })
+    }
+
+    /// Takes a document's words into the full-text index, or out of it.
+    pub(crate) fn index_words(
+        &self,
+        index: &SearchIndex,
+        document: i64,
+        words: Option<&IndexedWords>,
+    ) -> Result<()> {
+        match words {
+            Some(IndexedWords { short, long, marks, .. }) => {
+                self.conn.prepare_cached(&index.put)?.execute(params![document, short, long, marks])?
+            }
+            None => self.conn.prepare_cached(&index.remove)?.execute([document])?,
+        };
+        Ok(())
+    }
+
+    /// The index knows all documents up to this one as they are now.
+    pub(crate) fn unmark_unindexed_to(&self, document: i64) -> Result<()> {
+        self.conn.prepare_cached("DELETE FROM unindexed WHERE document <= ?")?.execute([document])?;
+        Ok(())
+    }
+
+    /// A document goes: so do its words.
+    pub(crate) fn forget_words(&self, document: i64, collection: &str) -> Result<()> {
+        if self.has_search_table(collection)? {
+            let sql = format!("DELETE FROM {} WHERE rowid = ?", search_table(collection));
+            self.conn.prepare_cached(&sql)?.execute([document])?;
+        }
+        Ok(())
+    }
+
+    /// The best matches, best first, with their scores.
+    pub(crate) fn search(
+        &self,
+        collection: &str,
+        search: &Search,
+        limit: u64,
+    ) -> Result<Vec<(f64, ListRow)>> {
+        let mut found = Vec::new();
+        if !self.has_search_table(collection)? {
+            return Ok(found);
+        }
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let sql = "SELECT name, heads, json FROM projection WHERE document = ? AND deleted = 0";
+        let mut document = self.conn.prepare_cached(sql)?;
+        let (steps, mut seen) = (search.steps(), HashSet::new());
+        for (better, step) in (0..steps.len()).rev().zip(&steps) {
+            for (row, score) in self.candidates(collection, step, limit)? {
+                if found.len() >= limit {
+                    return Ok(found);
+                }
+                if seen.insert(row)
+                    && let Some(row) = document.query_row([row], list_row).optional()?
+                {
+                    found.push((better as f64 + score / (1.0 + score), row));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Rows of the index that a step finds, best first.
+    fn candidates(&self, collection: &str, step: &Step, limit: usize) -> Result<Vec<(i64, f64)>> {
+        let table = search_table(collection);
+        let [short, long, marks] = step.weights;
+        let sql = format!(
+            "SELECT rowid, -bm25({table}, {short:.1}, {long:.1}, {marks:.1}) FROM {table} WHERE {table} MATCH ? LIMIT ?"
+        );
+        let most = limit.max(limits::SEARCH_CANDIDATES / step.terms.max(1));
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = statement.query_map(params![step.expression, most], |row| {
+            Ok((row.get(0)?, row.get::<_, f64>(1)?.max(0.0)))
+        })?;
+        let mut rows = rows.collect::<std::result::Result<Vec<(i64, f64)>, _>>()?;
+        rows.sort_unstable_by(|(a, x), (b, y)| y.total_cmp(x).then(a.cmp(b)));
+        Ok(rows)
+    }
+
+    fn has_search_table(&self, collection: &str) -> Result<bool> {
+        let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?";
+        let name = search_name(collection);
+        Ok(self.conn.prepare_cached(sql)?.query_row([name], |_| Ok(())).optional()?.is_some())
+    }
+}
+
+fn search_table(collection: &str) -> String {
+    identifier(&search_name(collection))
+}
+
+/// SQLite does not tell names apart by case, and gives tables beside this one names that begin with it: a hash keeps collections
+/// apart.
+fn search_name(collection: &str) -> String {
+    format!("search:{}", short_hash(collection))
+}
