@@ -3,7 +3,7 @@
 //! ```text
 //! genesis   containers that come out equal on every device
 //! edit      new values -> the fewest ops
-//! text      whole texts -> splices, and the union of two texts
+//! text      whole texts -> splices, and what a merge of two should show
 //! read      ops -> JSON, through one resolver
 //! chunk     headers of foreign bytes, checked before Automerge sees them
 //! merge     foreign changes, on a clone, with panics caught
@@ -40,7 +40,7 @@ pub(crate) use edit::{Edit, EditError};
 pub(crate) use history::Deed;
 pub(crate) use inverse::Step;
 pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};
-pub(crate) use overlap::TEXT_OVERLAP;
+pub(crate) use overlap::{Reconciliation, TEXT_OVERLAP};
 pub(crate) use read::{FieldConflict, Fields};
 pub(crate) use twins::Ousted;
 

@@ -34,49 +34,32 @@ fn forked(before: &[ChangeHash], applied: &[Change]) -> Option<Forked> {
     Some(Forked { base, theirs })
 }
 
+/// What two lines of changes that met have made of the texts of a document.
+#[derive(Debug, Default)]
+pub(crate) struct Reconciliation {
+    /// Changes that every device makes alike, after which the texts show what they should.
+    pub(crate) changes: Vec<Change>,
+    /// The places that both sides changed, and not alike.
+    pub(crate) overlaps: Vec<FieldConflict>,
+}
+
 impl Document {
-    /// The places that both what was here (`before`) and what has been applied since changed. The document holds both.
-    pub(crate) fn text_overlaps(
-        &self,
+    /// Brings the texts that both what was here (`before`) and what has been applied since changed to what they should show. The
+    /// changes made depend on nothing but what the document holds, so whoever does this makes the same.
+    pub(crate) fn reconcile_texts(
+        &mut self,
         schema: &CollectionSchema,
         before: &[ChangeHash],
         applied: &[Change],
-    ) -> Vec<FieldConflict> {
-        let Some(Forked { base, theirs }) = forked(before, applied) else { return Vec::new() };
-        let mut overlaps = Vec::new();
-        for item in self.am.map_range(ROOT, ..) {
-            if !matches!(item.value, ValueRef::Object(ObjType::Text)) {
-                continue;
-            }
-            let at = |heads: &[ChangeHash]| self.am.text_at(item.id(), heads).unwrap_or_default();
-            let (old, ours, theirs) = (at(&base), at(before), at(&theirs));
-            if ours == old || theirs == old {
-                continue;
-            }
-            let path = format!("/{}", self.reader(schema, None).shown_name(&item.key));
-            for overlap in text::overlaps(&old, &ours, &theirs) {
-                overlaps.push(self.journalled(&path, overlap, applied));
-            }
-        }
-        overlaps
-    }
-
-    /// Both sides made the same insertion in the same place: one of the two goes. It is always the second of them, so that whoever
-    /// does this, in whatever order things arrive, the first one stays. Returns the changes made, which depend on nothing but what
-    /// the document holds.
-    pub(crate) fn fold_alike(
-        &mut self,
-        before: &[ChangeHash],
-        applied: &[Change],
-    ) -> Result<Vec<Change>, EditError> {
-        let Some(Forked { base, theirs }) = forked(before, applied) else { return Ok(Vec::new()) };
+    ) -> Result<Reconciliation, EditError> {
+        let mut done = Reconciliation::default();
+        let Some(Forked { base, theirs }) = forked(before, applied) else { return Ok(done) };
         let texts: Vec<(String, ObjId)> = self
             .am
             .map_range(ROOT, ..)
             .filter(|item| !item.conflict && matches!(item.value, ValueRef::Object(ObjType::Text)))
             .map(|item| (item.key.to_string(), item.id()))
             .collect();
-        let mut changes = Vec::new();
         for (key, text) in texts {
             let at = |heads: &[ChangeHash]| self.am.text_at(&text, heads).unwrap_or_default();
             let (old, ours, theirs) = (at(&base), at(before), at(&theirs));
@@ -84,26 +67,25 @@ impl Document {
                 continue;
             }
             let merged = self.am.text(&text).unwrap_or_default();
-            let twins = text::alike(&old, &ours, &theirs, &merged);
-            if twins.is_empty() {
-                continue;
+            let text::Reconciled { splices, overlaps } = text::reconcile(&old, &ours, &theirs, &merged);
+            let name = self.reader(schema, None).shown_name(&key).to_owned();
+            let path = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+            done.overlaps
+                .extend(overlaps.into_iter().map(|overlap| self.journalled(&path, overlap, applied)));
+            if !splices.is_empty() {
+                let (path, mut heads) = (format!("/{key}"), None);
+                let change = self.deterministic(&path, Container::Text(&merged), &mut heads, |tx| {
+                    splices.iter().try_for_each(|s| tx.splice_text(&text, s.at, s.delete as isize, &s.insert))
+                });
+                done.changes.push(change?);
             }
-            let path = format!("/{key}");
-            let heads = None;
-            changes.push(self.deterministic(&path, Container::Text(&merged), &mut { heads }, |tx| {
-                // From the end to the start, so that each place is still right when its turn comes.
-                twins
-                    .iter()
-                    .rev()
-                    .try_for_each(|twin| tx.splice_text(&text, twin.start, twin.len() as isize, ""))
-            })?);
         }
-        Ok(changes)
+        Ok(done)
     }
 
     /// The row is the same on the device that made the other version: its id is that of the texts.
     fn journalled(&self, path: &str, overlap: text::Overlap, applied: &[Change]) -> FieldConflict {
-        let text::Overlap { old, mut versions } = overlap;
+        let text::Overlap { old, mut versions, .. } = overlap;
         versions.sort();
         let mut hash = blake3::Hasher::new_derive_key("motet 2026 text overlap v1");
         for part in [path, &old, &versions[0], &versions[1]] {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::incoming::{Ahead, BadEntry, Group, Incoming};
 use super::{Commit, Core};
-use crate::doc::{Change, ChangeHash, Rejected};
+use crate::doc::{Change, ChangeHash, Reconciliation, Rejected};
 use crate::events::ChangeKind;
 use crate::status::LastError;
 use crate::store::{self, QuarantineRow, StorageError, Tx};
@@ -227,11 +227,6 @@ impl Core {
             (false, false) => ChangeKind::Created,
             (true, false) => ChangeKind::Updated,
         };
-        let overlaps = if is_new {
-            Vec::new()
-        } else {
-            loaded.document.text_overlaps(&loaded.schema, &before, &outcome.applied)
-        };
         let key = loaded.row.key;
         let collection = loaded.row.collection.clone();
         let commit = Commit {
@@ -249,19 +244,13 @@ impl Core {
                 tx.put_snapshot(document, &snapshot.bytes, 0, true)?;
             }
             tx.mark_synced(document, now)?;
-            if tx.journal_overlaps(document, &super::conflict_rows(&overlaps)?, now)? > 0
-                && let Some(loaded) = self.in_write.remove(&key)
-            {
-                self.notice(&loaded.row, &overlaps);
-                self.put_back(loaded);
-            }
             self.note_held(remote, document, &group.hashes, &heads);
         }
         if let Some(rewrite) = rewrite {
             self.rewrite(tx, key, &rewrite, now)?;
         }
         if !is_new && kind == ChangeKind::Updated {
-            received.folded += u64::from(self.fold_alike(tx, key, &before, &outcome.applied, now)?);
+            received.folded += u64::from(self.reconcile_texts(tx, key, &before, &outcome.applied, now)?);
         }
         if is_new {
             // Nobody has asked for it yet: a first sync must not fill the memory.
@@ -278,8 +267,9 @@ impl Core {
         Ok(())
     }
 
-    /// Takes out what two devices inserted alike in the same place, once. True if there was something.
-    fn fold_alike(
+    /// Brings texts that this device and others have changed to what they should show, and writes down where they changed the
+    /// same lines. True if a change was made for it.
+    fn reconcile_texts(
         &mut self,
         tx: Tx<'_>,
         key: DocumentId,
@@ -288,13 +278,17 @@ impl Core {
         now: i64,
     ) -> store::Result<bool> {
         let Some(mut loaded) = self.in_write.remove(&key) else { return Ok(false) };
-        let folded = loaded.document.fold_alike(before, applied);
-        let folded = folded.map_err(|e| StorageError::Io(format!("a text cannot be folded: {e}")))?;
-        if folded.is_empty() {
+        let done = loaded.document.reconcile_texts(&loaded.schema, before, applied);
+        let Reconciliation { changes, overlaps } =
+            done.map_err(|e| StorageError::Io(format!("a text cannot be reconciled: {e}")))?;
+        if tx.journal_overlaps(loaded.row.id, &super::conflict_rows(&overlaps)?, now)? > 0 {
+            self.notice(&loaded.row, &overlaps);
+        }
+        if changes.is_empty() {
             self.put_back(loaded);
             return Ok(false);
         }
-        let commit = Commit { stale: true, automatic: true, ..Commit::of(&folded, ChangeKind::Updated) };
+        let commit = Commit { stale: true, automatic: true, ..Commit::of(&changes, ChangeKind::Updated) };
         self.commit(tx, loaded, &commit, now)?;
         Ok(true)
     }

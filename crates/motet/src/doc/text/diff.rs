@@ -1,0 +1,252 @@
+//! What changed between two texts: by line first, then by word inside changed lines, then by grapheme inside similar words.
+//!
+//! Lines keep a verse from being torn across another, graphemes keep a kahakō with its letter. Words or lines that share little
+//! are replaced as a whole, so that two such replacements that meet do not mix their letters. The work is bounded: what would
+//! take more is replaced by line.
+
+use std::ops::Range;
+
+use unicode_segmentation::UnicodeSegmentation;
+
+use super::Splice;
+use super::sequence::{Budget, changes};
+
+/// Changed lines up to this size, in bytes of both sides, are compared by word.
+const BYTES_BY_WORD: usize = 64 << 10;
+
+/// Words up to this size, in bytes of both sides, are compared by grapheme.
+const BYTES_BY_GRAPHEME: usize = 512;
+
+/// A part of the old text that was replaced, and by which part of the new one; in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hunk {
+    pub(super) old: Range<usize>,
+    pub(super) new: Range<usize>,
+}
+
+/// The splices that turn `old` into `new`.
+pub(crate) fn diff(old: &str, new: &str) -> Vec<Splice> {
+    let mut splices = Vec::new();
+    let (mut at, mut upto) = (0, 0);
+    for hunk in by_grapheme(old, new) {
+        at += old[upto..hunk.old.start].chars().count();
+        let delete = old[hunk.old.clone()].chars().count();
+        splices.push(Splice { at, delete, insert: new[hunk.new].to_owned() });
+        (at, upto) = (at + delete, hunk.old.end);
+    }
+    splices.reverse();
+    splices
+}
+
+/// Whole lines that differ.
+pub(super) fn by_line(old: &str, new: &str, budget: &mut Budget) -> Vec<Hunk> {
+    let (a, b) = (lines(old), lines(new));
+    hunks(&a, &b, budget)
+}
+
+/// What lines that differ come down to, by word.
+pub(super) fn refined(old: &str, new: &str, lines: &[Hunk], budget: &mut Budget) -> Vec<Hunk> {
+    let mut words = Vec::with_capacity(lines.len());
+    for hunk in lines {
+        if hunk.old.is_empty() || hunk.new.is_empty() {
+            words.push(hunk.clone());
+        } else {
+            refine_lines(old, new, hunk, budget, &mut words);
+        }
+    }
+    words
+}
+
+fn by_grapheme(old: &str, new: &str) -> Vec<Hunk> {
+    let budget = &mut Budget::new();
+    let lines = by_line(old, new, budget);
+    let mut fine = Vec::with_capacity(lines.len());
+    for hunk in refined(old, new, &lines, budget) {
+        match inside(old, new, &hunk, budget) {
+            Some(inner) => fine.extend(inner),
+            None => fine.push(hunk),
+        }
+    }
+    fine
+}
+
+/// The graphemes that differ in a hunk whose two sides are similar.
+pub(super) fn inside(old: &str, new: &str, hunk: &Hunk, budget: &mut Budget) -> Option<Vec<Hunk>> {
+    let (a, b) = (&old[hunk.old.clone()], &new[hunk.new.clone()]);
+    if a.is_empty() || b.is_empty() || a.len() + b.len() > BYTES_BY_GRAPHEME {
+        return None;
+    }
+    let (a, b): (Vec<&str>, Vec<&str>) = (a.graphemes(true).collect(), b.graphemes(true).collect());
+    let inner = hunks(&a, &b, budget);
+    let kept = a.iter().map(|token| weight(token)).sum::<usize>() - removed(old, hunk, &inner);
+    let most = weight_of(&a).max(weight_of(&b));
+    // Half of the letters, so that nobody finds an "e" of one word in another; signs and spaces alone are similar to nothing.
+    (most > 0 && 2 * kept >= most).then(|| shifted(inner, hunk))
+}
+
+/// Compares changed lines by word: those of one block, or, where that would be too much, line by line.
+fn refine_lines(old: &str, new: &str, hunk: &Hunk, budget: &mut Budget, words: &mut Vec<Hunk>) {
+    let (a, b) = (&old[hunk.old.clone()], &new[hunk.new.clone()]);
+    if a.len() + b.len() <= BYTES_BY_WORD {
+        return refine_words(old, new, hunk, budget, words);
+    }
+    let (a, b) = (lines(a), lines(b));
+    if a.len() != b.len() || a.len() == 1 {
+        return words.push(hunk.clone());
+    }
+    let (mut i, mut j) = (hunk.old.start, hunk.new.start);
+    // Whether the last hunk replaced all of the line before.
+    let mut follows = false;
+    for (a, b) in a.into_iter().zip(b) {
+        let pair = Hunk { old: i..i + a.len(), new: j..j + b.len() };
+        (i, j) = (pair.old.end, pair.new.end);
+        let before = words.len();
+        if a.len() + b.len() > BYTES_BY_WORD {
+            words.push(pair.clone());
+        } else if a != b {
+            refine_words(old, new, &pair, budget, words);
+        }
+        let line = pair.old.start..pair.old.start + a.trim_end().len();
+        let is_whole = words.len() == before + 1
+            && words[before].old.start == line.start
+            && words[before].old.end >= line.end;
+        // What was replaced in two lines one after the other is one replacement.
+        if follows
+            && is_whole
+            && let Some(last) = words.pop()
+        {
+            words[before - 1].old.end = last.old.end;
+            words[before - 1].new.end = last.new.end;
+        }
+        follows = is_whole;
+    }
+}
+
+/// A hunk between words, and whether its sides have nothing to do with each other.
+struct Change {
+    hunk: Hunk,
+    /// Letters that both sides of it have.
+    shared: usize,
+    /// Letters on the side that has more.
+    letters: usize,
+    /// Both sides have letters, and share few of them.
+    is_rewrite: bool,
+}
+
+fn refine_words(old: &str, new: &str, hunk: &Hunk, budget: &mut Budget, words: &mut Vec<Hunk>) {
+    let (a, b) = (&old[hunk.old.clone()], &new[hunk.new.clone()]);
+    let (a_words, b_words): (Vec<&str>, Vec<&str>) =
+        (a.split_word_bounds().collect(), b.split_word_bounds().collect());
+    let inner = hunks(&a_words, &b_words, budget);
+    let mut kept = weight_of(&a_words) - removed(a, &Hunk { old: 0..a.len(), new: 0..0 }, &inner);
+    let total = weight_of(&a_words).max(weight_of(&b_words));
+    let mut found: Vec<Change> = Vec::with_capacity(inner.len());
+    for hunk in shifted(inner, hunk) {
+        let change = Change::of(old, new, hunk, budget);
+        kept += change.shared;
+        match found.last_mut() {
+            Some(last) if last.is_rewrite && change.is_rewrite && last.takes(&change, old) => {
+                last.hunk.old.end = change.hunk.old.end;
+                last.hunk.new.end = change.hunk.new.end;
+                last.letters += change.letters;
+            }
+            _ => found.push(change),
+        }
+    }
+    let is_line =
+        !a.trim_end_matches(['\r', '\n']).contains('\n') && !b.trim_end_matches(['\r', '\n']).contains('\n');
+    if found.iter().any(|change| change.is_rewrite) && 3 * kept < total {
+        // Nothing to speak of is left of it. A line break at the end of one line is not part of what was said.
+        return words.push(if is_line { trimmed(old, new, hunk) } else { hunk.clone() });
+    }
+    found.into_iter().for_each(|change| split_lines(old, new, change.hunk, words));
+}
+
+impl Change {
+    fn of(old: &str, new: &str, hunk: Hunk, budget: &mut Budget) -> Self {
+        let (a, b) = (weight(&old[hunk.old.clone()]), weight(&new[hunk.new.clone()]));
+        let inner = inside(old, new, &hunk, budget);
+        let gone = |inner: &Hunk| weight(&old[inner.old.clone()]);
+        let shared = inner.map_or(0, |inner| a - inner.iter().map(gone).sum::<usize>());
+        Self { shared, letters: a.max(b), is_rewrite: a > 0 && b > 0 && shared == 0, hunk }
+    }
+
+    /// Whether so little stands between this rewrite and the next that they are one.
+    fn takes(&self, next: &Change, old: &str) -> bool {
+        let between = &old[self.hunk.old.end..next.hunk.old.start];
+        weight(between) <= self.letters.min(next.letters)
+    }
+}
+
+/// A replacement that begins or ends within a line and brings more lines: the part in the line that was there, and lines that
+/// were inserted before or after it.
+fn split_lines(old: &str, new: &str, hunk: Hunk, words: &mut Vec<Hunk>) {
+    let (a, b) = (&old[hunk.old.clone()], &new[hunk.new.clone()]);
+    let ends_line = old[hunk.old.end..].is_empty() || old[hunk.old.end..].starts_with(['\r', '\n']);
+    let begins_line = old[..hunk.old.start].is_empty() || old[..hunk.old.start].ends_with('\n');
+    if a.trim().is_empty() || a.contains('\n') || !b.contains('\n') {
+        return words.push(hunk);
+    }
+    let breaks = |at: usize| hunk.new.start + at;
+    if ends_line && let Some(at) = b.find(['\r', '\n']).filter(|at| *at > 0) {
+        words.push(Hunk { old: hunk.old.clone(), new: hunk.new.start..breaks(at) });
+        words.push(Hunk { old: hunk.old.end..hunk.old.end, new: breaks(at)..hunk.new.end });
+    } else if begins_line && let Some(at) = b.rfind('\n').filter(|at| at + 1 < b.len()) {
+        words.push(Hunk { old: hunk.old.start..hunk.old.start, new: hunk.new.start..breaks(at + 1) });
+        words.push(Hunk { old: hunk.old.clone(), new: breaks(at + 1)..hunk.new.end });
+    } else {
+        words.push(hunk);
+    }
+}
+
+/// A hunk without the spaces and line breaks that both sides begin and end with.
+fn trimmed(old: &str, new: &str, hunk: &Hunk) -> Hunk {
+    let (a, b) = (&old[hunk.old.clone()], &new[hunk.new.clone()]);
+    let alike = |pairs: &mut dyn Iterator<Item = (&str, &str)>| -> usize {
+        pairs.take_while(|(a, b)| a == b && a.trim().is_empty()).map(|(a, _)| a.len()).sum()
+    };
+    let start = alike(&mut a.split_word_bounds().zip(b.split_word_bounds()));
+    let end = alike(&mut a[start..].split_word_bounds().rev().zip(b[start..].split_word_bounds().rev()));
+    Hunk { old: hunk.old.start + start..hunk.old.end - end, new: hunk.new.start + start..hunk.new.end - end }
+}
+
+pub(super) fn lines(text: &str) -> Vec<&str> {
+    text.split_inclusive('\n').collect()
+}
+
+/// Where two sequences of parts differ, in bytes from their start.
+fn hunks(a: &[&str], b: &[&str], budget: &mut Budget) -> Vec<Hunk> {
+    let (mut i, mut j) = (0, 0);
+    let (mut old, mut new) = (0, 0);
+    let mut hunks = Vec::new();
+    for (x, y) in changes(a, b, budget) {
+        old += a[i..x.start].iter().map(|part| part.len()).sum::<usize>();
+        new += b[j..y.start].iter().map(|part| part.len()).sum::<usize>();
+        let removed = a[x.clone()].iter().map(|part| part.len()).sum::<usize>();
+        let inserted = b[y.clone()].iter().map(|part| part.len()).sum::<usize>();
+        hunks.push(Hunk { old: old..old + removed, new: new..new + inserted });
+        (i, j, old, new) = (x.end, y.end, old + removed, new + inserted);
+    }
+    hunks
+}
+
+fn shifted(inner: Vec<Hunk>, outer: &Hunk) -> Vec<Hunk> {
+    let by = |range: Range<usize>, by: usize| range.start + by..range.end + by;
+    let shift = |hunk: Hunk| Hunk { old: by(hunk.old, outer.old.start), new: by(hunk.new, outer.new.start) };
+    inner.into_iter().map(shift).collect()
+}
+
+/// Letters and signs; spaces weigh nothing.
+fn weight(text: &str) -> usize {
+    text.chars().filter(|c| !c.is_whitespace()).count()
+}
+
+fn weight_of(parts: &[&str]) -> usize {
+    parts.iter().map(|part| weight(part)).sum()
+}
+
+/// The weight of what inner hunks take out.
+fn removed(old: &str, outer: &Hunk, inner: &[Hunk]) -> usize {
+    let at = outer.old.start;
+    inner.iter().map(|hunk| weight(&old[at + hunk.old.start..at + hunk.old.end])).sum()
+}

@@ -1,0 +1,512 @@
+//! Two versions of a text that was one: what should show.
+//!
+//! Automerge merges by character, so all that was written is there; but what both wrote alike is there twice, and two rewrites of
+//! one place stand letter by letter in each other. This is the merge by words that people expect, made from the texts alone, so
+//! that every device finds the same, whichever side is its own.
+
+use std::ops::Range;
+
+use super::diff::{Hunk, by_line, diff, inside, lines, refined};
+use super::sequence::Budget;
+use super::{Splice, push_line, union};
+
+/// What a merge comes to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reconciled {
+    /// What is to be changed in the merged text, from its end to its start.
+    pub(crate) splices: Vec<Splice>,
+    /// Where both sides changed the same lines, or lines next to each other, and not alike.
+    pub(crate) overlaps: Vec<Overlap>,
+}
+
+/// Lines that two sides changed differently.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Overlap {
+    /// What stood there before.
+    pub(crate) old: String,
+    /// What each side made of it.
+    pub(crate) versions: [String; 2],
+    /// Both replaced the same words, or one deleted what the other changed: somebody has to choose.
+    pub(crate) is_open: bool,
+}
+
+/// What Automerge's merge of `ours` and `theirs`, both made from `old`, is to be changed to: what both inserted alike is there once,
+/// and where both rewrote the same words, both versions stand there whole, one after the other. A place that one side has left as
+/// it was is not touched. The result does not depend on which side is which.
+pub(crate) fn reconcile(old: &str, ours: &str, theirs: &str, merged: &str) -> Reconciled {
+    if ours == theirs {
+        return Reconciled { splices: diff(merged, ours), overlaps: Vec::new() };
+    }
+    if ours == old || theirs == old {
+        return Reconciled::default();
+    }
+    let mut merge = Merge::new(old, [ours, theirs], merged);
+    merge.run();
+    let splices = if merge.is_fold { diff(merged, &merge.out) } else { Vec::new() };
+    Reconciled { splices, overlaps: merge.overlaps() }
+}
+
+/// A side of a merge.
+struct Side<'a> {
+    text: &'a str,
+    lines: Vec<Hunk>,
+    words: Vec<Hunk>,
+}
+
+impl<'a> Side<'a> {
+    fn new(old: &str, text: &'a str) -> Self {
+        let budget = &mut Budget::new();
+        let lines = by_line(old, text, budget);
+        let words = refined(old, text, &lines, budget);
+        Self { text, lines, words }
+    }
+
+    fn inserts(&self, hunk: &Hunk) -> &'a str {
+        &self.text[hunk.new.clone()]
+    }
+
+    /// What the hunks, all of which lie in it, make of a range of the old text.
+    fn version(&self, old: &str, range: &Range<usize>, hunks: &[Hunk]) -> String {
+        let (mut text, mut at) = (String::new(), range.start);
+        for hunk in hunks {
+            text.push_str(&old[at..hunk.old.start]);
+            text.push_str(self.inserts(hunk));
+            at = hunk.old.end;
+        }
+        text + &old[at..range.end]
+    }
+}
+
+/// A part of the old text, and those hunks of both sides that hang together in it.
+struct Region {
+    old: Range<usize>,
+    hunks: [Range<usize>; 2],
+}
+
+/// The regions in which two lists of hunks fall. Hunks that only touch do not hang together: it is clear which comes first. Two
+/// insertions in one place do.
+fn regions(sides: [&[Hunk]; 2]) -> Vec<Region> {
+    let hang_together =
+        |a: &Range<usize>, b: &Range<usize>| (a.start < b.end && b.start < a.end) || (a.is_empty() && a == b);
+    let mut next = [0, 0];
+    let mut regions = Vec::new();
+    loop {
+        let heads = [0, 1].map(|side| sides[side].get(next[side]).map(|hunk| (hunk.old.start, hunk.old.end)));
+        let first = match heads {
+            [None, None] => return regions,
+            [Some(_), None] => 0,
+            [None, Some(_)] => 1,
+            [Some(a), Some(b)] => usize::from(b < a),
+        };
+        let mut old = sides[first][next[first]].old.clone();
+        let from = next;
+        next[first] += 1;
+        loop {
+            let before = next;
+            for side in [0, 1] {
+                while let Some(hunk) = sides[side].get(next[side]).filter(|h| hang_together(&old, &h.old)) {
+                    old = old.start.min(hunk.old.start)..old.end.max(hunk.old.end);
+                    next[side] += 1;
+                }
+            }
+            if next == before {
+                break;
+            }
+        }
+        regions.push(Region { old, hunks: [from[0]..next[0], from[1]..next[1]] });
+    }
+}
+
+struct Merge<'a> {
+    old: &'a str,
+    sides: [Side<'a>; 2],
+    place: Place<'a>,
+    out: String,
+    /// Both sides did something in one place, so that it matters what the merge made of it.
+    is_fold: bool,
+    /// Words have just been put next to each other that did not stand so before.
+    is_seam: bool,
+    /// Parts of the old text of which both sides made something else.
+    open: Vec<Range<usize>>,
+}
+
+impl<'a> Merge<'a> {
+    fn new(old: &'a str, texts: [&'a str; 2], merged: &'a str) -> Self {
+        let mut sides = texts.map(|text| Side::new(old, text));
+        let out = String::with_capacity(merged.len());
+        let place = Place { merged, at: 0, slack: 0 };
+        let is_fold = drop_doubled(&mut sides);
+        Self { old, sides, place, out, is_fold, is_seam: false, open: Vec::new() }
+    }
+
+    fn run(&mut self) {
+        let (mut at, mut last) = (0, None::<Range<usize>>);
+        for region in regions([&self.sides[0].words, &self.sides[1].words]) {
+            self.keep(&self.old[at..region.old.start]);
+            at = region.old.end;
+            // What is inserted before a word and what replaces the word begin in one place: Automerge may show either first.
+            // And of the space between two words one side may have taken what the other relied on.
+            if let Some(last) = last.replace(region.old.clone()) {
+                self.is_fold |= last.start == region.old.start;
+                let old = &self.old[last.start..region.old.end];
+                self.is_seam |= last.end == region.old.start && old.contains(char::is_whitespace);
+            }
+            let [ours, theirs] = [0, 1].map(|side| &self.sides[side].words[region.hunks[side].clone()]);
+            let one_side = match (ours.is_empty(), theirs.is_empty()) {
+                (false, false) => None,
+                (empty, _) => Some(usize::from(empty)),
+            };
+            match one_side {
+                Some(side) => {
+                    let hunks = if side == 0 { ours } else { theirs };
+                    let text = self.sides[side].version(self.old, &region.old, hunks);
+                    self.keep(&text);
+                }
+                None => self.join(&region),
+            }
+        }
+        self.keep(&self.old[at..]);
+    }
+
+    /// Takes over what the merge shows as it should.
+    fn keep(&mut self, text: &str) {
+        self.push(text);
+        self.place.pass(text);
+    }
+
+    /// Takes over text that may meet words which it has not stood next to.
+    fn push(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        if std::mem::take(&mut self.is_seam) && is_glued(&self.out, text) {
+            self.out.push(' ');
+            self.is_fold = true;
+            self.place.has_passed(" ");
+        }
+        self.out.push_str(text);
+    }
+
+    /// A region that both sides changed.
+    fn join(&mut self, region: &Region) {
+        self.is_fold = true;
+        let hunks = [0, 1].map(|side| &self.sides[side].words[region.hunks[side].clone()]);
+        let versions = [0, 1].map(|side| self.sides[side].version(self.old, &region.old, hunks[side]));
+        let deletes = hunks.map(|hunks| hunks.iter().all(|hunk| hunk.new.is_empty()));
+        let text = if versions[0] == versions[1] {
+            versions[0].clone()
+        } else if deletes == [true, true] {
+            self.without(&region.old, hunks)
+        } else if let Some(text) = self.by_letter(&region.old, hunks) {
+            text
+        } else {
+            self.is_seam = true;
+            if !region.old.is_empty() && !is_spacing(&self.old[region.old.clone()]) {
+                self.open.push(region.old.clone());
+            }
+            match deletes {
+                [true, _] => self.edited(&region.old, 1, hunks),
+                [_, true] => self.edited(&region.old, 0, hunks),
+                _ => self.both(region, hunks, versions.clone()),
+            }
+        };
+        let is_seam = self.is_seam;
+        self.push(&text);
+        self.is_seam = is_seam;
+        if !self.place.has_passed(&text) {
+            self.place.skip(versions.iter().map(String::len).sum::<usize>() + region.old.len());
+        }
+    }
+
+    /// What deletions of both sides leave.
+    fn without(&self, range: &Range<usize>, hunks: [&[Hunk]; 2]) -> String {
+        let (mut text, mut at) = (String::new(), range.start);
+        let mut gone: Vec<&Range<usize>> = hunks.into_iter().flatten().map(|hunk| &hunk.old).collect();
+        gone.sort_unstable_by_key(|range| range.start);
+        for part in gone {
+            text.push_str(&self.old[at..part.start.max(at)]);
+            at = at.max(part.end);
+        }
+        text + &self.old[at..range.end]
+    }
+
+    /// Both sides corrected different letters of the same words.
+    fn by_letter(&self, range: &Range<usize>, hunks: [&[Hunk]; 2]) -> Option<String> {
+        let [[ours], [theirs]] = hunks else { return None };
+        if ours.old != *range || theirs.old != *range {
+            return None;
+        }
+        let budget = &mut Budget::new();
+        let ours = inside(self.old, self.sides[0].text, ours, budget)?;
+        let theirs = inside(self.old, self.sides[1].text, theirs, budget)?;
+        let (mut text, mut at) = (String::new(), range.start);
+        for region in regions([&ours, &theirs]) {
+            let hunks = [&ours[region.hunks[0].clone()], &theirs[region.hunks[1].clone()]];
+            let versions = [0, 1].map(|side| self.sides[side].version(self.old, &region.old, hunks[side]));
+            text.push_str(&self.old[at..region.old.start]);
+            at = region.old.end;
+            match hunks.map(<[Hunk]>::is_empty) {
+                [true, _] => text.push_str(&versions[1]),
+                [_, true] => text.push_str(&versions[0]),
+                _ if versions[0] == versions[1] => text.push_str(&versions[0]),
+                _ => return None,
+            }
+        }
+        Some(text + &self.old[at..range.end])
+    }
+
+    /// What `side` edited in a range of which the other side only deleted parts: an edit outlives a delete that has not seen it, in
+    /// lines as in documents. Of whole lines those lines stay that were edited, of a part of a line the words.
+    fn edited(&self, range: &Range<usize>, side: usize, hunks: [&[Hunk]; 2]) -> String {
+        let kept = self.touched(range, hunks[side]);
+        let deleted = hunks[1 - side];
+        let mut text = String::new();
+        let mut at = range.start;
+        for (part, hunks) in kept {
+            push_apart(&mut text, &self.left_of(at..part.start, deleted));
+            push_apart(&mut text, &self.sides[side].version(self.old, &part, hunks));
+            at = part.end;
+        }
+        push_apart(&mut text, &self.left_of(at..range.end, deleted));
+        text
+    }
+
+    /// What is left of a range after deletions.
+    fn left_of(&self, range: Range<usize>, deleted: &[Hunk]) -> String {
+        let (mut text, mut at) = (String::new(), range.start);
+        for hunk in deleted.iter().filter(|h| h.old.start < range.end && h.old.end > range.start) {
+            text.push_str(&self.old[at..hunk.old.start.max(at)]);
+            at = at.max(hunk.old.end.min(range.end));
+        }
+        text + &self.old[at..range.end]
+    }
+
+    /// The parts of a range that hunks changed: whole lines, if the range is of lines.
+    fn touched<'h>(&self, range: &Range<usize>, hunks: &'h [Hunk]) -> Vec<(Range<usize>, &'h [Hunk])> {
+        let mut parts: Vec<(Range<usize>, Range<usize>)> = Vec::new();
+        for (n, hunk) in hunks.iter().enumerate() {
+            let part = self.widened(range, &hunk.old).filter(|_| !hunk.new.is_empty());
+            let part = part.unwrap_or_else(|| hunk.old.clone());
+            match parts.last_mut() {
+                Some((last, of)) if part.start < last.end => {
+                    last.end = last.end.max(part.end);
+                    of.end = n + 1;
+                }
+                _ => parts.push((part, n..n + 1)),
+            }
+        }
+        parts.into_iter().map(|(part, of)| (part, &hunks[of])).collect()
+    }
+
+    /// The whole lines that a part touches, if they lie in `range`.
+    fn widened(&self, range: &Range<usize>, part: &Range<usize>) -> Option<Range<usize>> {
+        let start = self.old[..part.start].rfind('\n').map_or(0, |at| at + 1);
+        let is_whole = part.end > part.start && self.old[..part.end].ends_with('\n');
+        let rest = self.old[part.end..].find('\n').map_or(self.old.len(), |at| part.end + at + 1);
+        let end = if is_whole { part.end } else { rest };
+        (range.start <= start && end <= range.end).then_some(start..end)
+    }
+
+    /// Both versions of a region, one after the other. Of whole lines each side gives those that it touched.
+    fn both(&self, region: &Region, hunks: [&[Hunk]; 2], mut versions: [String; 2]) -> String {
+        if self.widened(&region.old, &region.old).is_some_and(|lines| lines == region.old) {
+            for side in [0, 1] {
+                versions[side].clear();
+                for (part, hunks) in self.touched(&region.old, hunks[side]) {
+                    let lines = self.sides[side].version(self.old, &part, hunks);
+                    push_line(&mut versions[side], &lines);
+                }
+            }
+        }
+        let signs = [0, 1].map(|side| {
+            let inserted = hunks[side].iter().flat_map(|hunk| self.sides[side].inserts(hunk).lines());
+            inserted.map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
+        });
+        let [a, b] = &versions;
+        let len = a.len() + b.len() + region.old.len();
+        let (ours_first, theirs_first) = (joined(a, b), joined(b, a));
+        // Where it is settled already, it stays.
+        match [&ours_first, &theirs_first].map(|text| self.place.is_at(text)) {
+            [true, false] => return ours_first,
+            [false, true] => return theirs_first,
+            _ => {}
+        }
+        let first = self.place.first_of(a.trim(), b.trim(), len);
+        let first = first.or_else(|| self.place.first_of(signs[0], signs[1], len)).unwrap_or(a < b);
+        if first { ours_first } else { theirs_first }
+    }
+
+    /// The places where both sides changed the same lines, or lines next to each other.
+    fn overlaps(&self) -> Vec<Overlap> {
+        let [ours, theirs] = [0, 1].map(|side| &self.sides[side].lines);
+        let (mut i, mut j) = (0, 0);
+        let mut overlaps = Vec::new();
+        while let (Some(a), Some(b)) = (ours.get(i), theirs.get(j)) {
+            if a.old.end < b.old.start {
+                i += 1;
+                continue;
+            }
+            if b.old.end < a.old.start {
+                j += 1;
+                continue;
+            }
+            // Everything that hangs together is one place.
+            let mut range = a.old.start.min(b.old.start)..a.old.end.max(b.old.end);
+            let from = (i, j);
+            loop {
+                let before = (i, j);
+                while let Some(hunk) = ours.get(i).filter(|hunk| hunk.old.start <= range.end) {
+                    (range, i) = (range.start.min(hunk.old.start)..range.end.max(hunk.old.end), i + 1);
+                }
+                while let Some(hunk) = theirs.get(j).filter(|hunk| hunk.old.start <= range.end) {
+                    (range, j) = (range.start.min(hunk.old.start)..range.end.max(hunk.old.end), j + 1);
+                }
+                if (i, j) == before {
+                    break;
+                }
+            }
+            let versions = [
+                self.sides[0].version(self.old, &range, &ours[from.0..i]),
+                self.sides[1].version(self.old, &range, &theirs[from.1..j]),
+            ];
+            if versions[0] != versions[1] {
+                let is_open = self.open.iter().any(|open| open.start < range.end && range.start < open.end);
+                overlaps.push(Overlap { old: self.old[range].to_owned(), versions, is_open });
+            }
+        }
+        overlaps
+    }
+}
+
+/// Takes an insertion of one side out that the other side made as well, as the start or the end of a replacement beside it.
+fn drop_doubled(sides: &mut [Side<'_>; 2]) -> bool {
+    let mut any = false;
+    for side in [0, 1] {
+        let other = &sides[1 - side];
+        let is_doubled = |hunk: &Hunk, text: &str| {
+            let at = other.words.partition_point(|other| other.old.end < hunk.old.start);
+            let near = other.words[at..].iter().take_while(|other| other.old.start <= hunk.old.start);
+            near.filter(|other| !other.old.is_empty()).any(|near| {
+                let whole = other.inserts(near);
+                near.old.end == hunk.old.start && has_end(whole, text)
+                    || near.old.start == hunk.old.start && has_start(whole, text)
+            })
+        };
+        let mut kept = sides[side].words.clone();
+        let text = sides[side].text;
+        kept.retain(|hunk| {
+            let inserted = &text[hunk.new.clone()];
+            !hunk.old.is_empty() || is_spacing(inserted) || !is_doubled(hunk, inserted)
+        });
+        any |= kept.len() < sides[side].words.len();
+        sides[side].words = kept;
+    }
+    any
+}
+
+/// Where the merged text stands as the merge goes on. Of use only for the order of two versions: the one that shows first stays first.
+struct Place<'a> {
+    merged: &'a str,
+    at: usize,
+    /// How far from there it may be, after a region in which the merge may have made anything.
+    slack: usize,
+}
+
+impl Place<'_> {
+    /// Goes past text that should show as it is.
+    fn pass(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        if self.has_passed(text) {
+            return;
+        }
+        let start = &text[..text.floor_char_boundary(64)];
+        let found = self.window(self.slack + start.len()).find(start);
+        if let Some(found) = found {
+            let at = self.at + found + text.len();
+            self.at = self.merged.floor_char_boundary(at);
+            self.slack = 0;
+        }
+    }
+
+    /// Whether this is what stands here, as far as that is known.
+    fn is_at(&self, text: &str) -> bool {
+        self.slack == 0 && self.merged[self.at..].starts_with(text)
+    }
+
+    fn has_passed(&mut self, text: &str) -> bool {
+        let is_at = self.is_at(text);
+        self.at += if is_at { text.len() } else { 0 };
+        is_at
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        self.slack += 2 * bytes + 16;
+    }
+
+    fn window(&self, bytes: usize) -> &str {
+        &self.merged[self.at..self.merged.floor_char_boundary(self.at + bytes)]
+    }
+
+    /// Whether `a` stands before `b`; of two that begin in one place the longer is first. `None` if that cannot be told.
+    fn first_of(&self, a: &str, b: &str, len: usize) -> Option<bool> {
+        let window = self.window(self.slack + 2 * len + 16);
+        let find = |text: &str| window.find(text).filter(|_| !text.is_empty());
+        match (find(a)?, find(b)?) {
+            (x, y) if x == y => (a.len() != b.len()).then_some(a.len() > b.len()),
+            (x, y) => Some(x < y),
+        }
+    }
+}
+
+/// Two versions, one after the other: what is common to both once, lines as lines, words apart.
+fn joined(first: &str, second: &str) -> String {
+    if is_spacing(first) && is_spacing(second) {
+        let rank = |text: &str| (text.matches('\n').count(), text.len());
+        return if rank(first) < rank(second) { second } else { first }.to_owned();
+    }
+    if contains_part(first, second) || is_spacing(second) {
+        return first.to_owned();
+    }
+    if contains_part(second, first) || is_spacing(first) {
+        return second.to_owned();
+    }
+    if lines(first).len() > 1 || lines(second).len() > 1 || first.ends_with('\n') || second.ends_with('\n') {
+        return union(first, second);
+    }
+    let mut text = first.to_owned();
+    push_apart(&mut text, second);
+    text
+}
+
+/// Whether `part` is the start or the end of `whole`, and no word is cut by it.
+fn contains_part(whole: &str, part: &str) -> bool {
+    has_start(whole, part) || has_end(whole, part)
+}
+
+fn has_start(whole: &str, part: &str) -> bool {
+    whole.strip_prefix(part).is_some_and(|rest| !is_glued(part, rest))
+}
+
+fn has_end(whole: &str, part: &str) -> bool {
+    whole.strip_suffix(part).is_some_and(|rest| !is_glued(rest, part))
+}
+
+/// Appends words so that they can be told from those before.
+fn push_apart(text: &mut String, more: &str) {
+    if is_glued(text, more) {
+        text.push(' ');
+    }
+    text.push_str(more);
+}
+
+/// Whether the last word of one text and the first of the next would be read as one.
+fn is_glued(before: &str, after: &str) -> bool {
+    let is_letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    is_letter(before.chars().next_back()) && is_letter(after.chars().next())
+}
+
+fn is_spacing(text: &str) -> bool {
+    text.chars().all(char::is_whitespace)
+}

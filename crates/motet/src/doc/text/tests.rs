@@ -1,0 +1,246 @@
+use automerge::transaction::Transactable;
+use automerge::{Automerge, ObjType, ROOT, ReadDoc};
+use proptest::prelude::*;
+
+use super::*;
+
+fn apply(old: &str, splices: &[Splice]) -> String {
+    let mut chars: Vec<char> = old.chars().collect();
+    for splice in splices {
+        chars.splice(splice.at..splice.at + splice.delete, splice.insert.chars());
+    }
+    chars.into_iter().collect()
+}
+
+/// What Automerge makes of both sides. `order` decides whose insertions come first.
+fn automerge(old: &str, ours: &str, theirs: &str, order: bool) -> String {
+    let mut base = Automerge::new();
+    let mut tx = base.transaction();
+    let text = tx.put_object(ROOT, "text", ObjType::Text).unwrap();
+    tx.splice_text(&text, 0, 0, old).unwrap();
+    tx.commit();
+    let actors: [u8; 2] = if order { [1, 2] } else { [2, 1] };
+    let mut sides = [ours, theirs].into_iter().zip(actors).map(|(new, actor)| {
+        let mut side = base.fork();
+        side.set_actor(vec![actor; 4].into());
+        let mut tx = side.transaction();
+        for splice in diff(old, new) {
+            tx.splice_text(&text, splice.at, splice.delete as isize, &splice.insert).unwrap();
+        }
+        tx.commit();
+        side
+    });
+    let (mut a, mut b) = (sides.next().unwrap(), sides.next().unwrap());
+    a.merge(&mut b).unwrap();
+    a.text(&text).unwrap()
+}
+
+/// What shows in the end, whichever side is ours; checked for both orders of Automerge.
+fn reconciled(old: &str, ours: &str, theirs: &str) -> [String; 2] {
+    [true, false].map(|order| {
+        let merged = automerge(old, ours, theirs, order);
+        let result = apply(&merged, &reconcile(old, ours, theirs, &merged).splices);
+        let other = apply(&merged, &reconcile(old, theirs, ours, &merged).splices);
+        assert_eq!(result, other, "{old:?} {ours:?} {theirs:?} depends on who is who");
+        result
+    })
+}
+
+fn one(old: &str, ours: &str, theirs: &str) -> String {
+    let [a, b] = reconciled(old, ours, theirs);
+    assert_eq!(a, b, "{old:?} {ours:?} {theirs:?}");
+    a
+}
+
+#[track_caller]
+fn either(old: &str, ours: &str, theirs: &str, results: [&str; 2]) {
+    for result in reconciled(old, ours, theirs) {
+        assert!(results.contains(&result.as_str()), "{old:?} {ours:?} {theirs:?}: {result:?}");
+    }
+}
+
+#[test]
+fn a_changed_vowel_touches_one_grapheme() {
+    let old = "E hoʻi ke aloha\nI ka pō laʻi\n";
+    let new = "E hoʻi ke alohā\nI ka pō laʻi\n";
+    assert_eq!(diff(old, new), [Splice { at: 14, delete: 1, insert: "ā".into() }]);
+}
+
+#[test]
+fn a_new_line_is_one_insertion() {
+    let splices = diff("ʻekahi\nʻekolu\n", "ʻekahi\nʻelua\nʻekolu\n");
+    assert_eq!(splices, [Splice { at: 7, delete: 0, insert: "ʻelua\n".into() }]);
+}
+
+#[test]
+fn words_that_share_little_are_replaced_as_words() {
+    let of = |old, new| -> Vec<(usize, usize, String)> {
+        diff(old, new).into_iter().map(|s| (s.at, s.delete, s.insert)).collect()
+    };
+    assert_eq!(of("one two three", "four five six"), [(0, 13, "four five six".into())]);
+    assert_eq!(of("I like one two today\n", "I like five six today\n"), [(7, 7, "five six".into())]);
+    assert_eq!(
+        of("cats and dogs for us here", "birds and fish for us here"),
+        [(0, 13, "birds and fish".into())]
+    );
+    assert_eq!(of("the colour", "the color"), [(8, 1, String::new())]);
+}
+
+#[test]
+fn union_keeps_every_line_of_both_and_common_lines_once() {
+    assert_eq!(union("a\nb\nc", "a\nx\nc"), "a\nb\nx\nc");
+    assert_eq!(union("same", "same"), "same");
+    assert_eq!(union("one", "two"), "one\ntwo");
+    assert_eq!(union("", "two"), "two");
+}
+
+#[test]
+fn the_same_edit_is_there_once() {
+    for (old, new) in [
+        ("verse one", "verse one\nverse two"),
+        ("a\r\nb\r\nc\r\n", "a\nb\nc\n"),
+        ("one two three four five six", "one two\nthree four\nfive six"),
+        ("", "Aloha ʻoe\nEnd"),
+        ("a\nb\n", "a\n\nb\n"),
+        ("aloha ", "aloha k"),
+        ("aloha", "aloha  "),
+        ("a song", "a songs"),
+    ] {
+        assert_eq!(one(old, new, new), new);
+    }
+}
+
+#[test]
+fn what_both_did_alike_beside_other_edits_is_there_once() {
+    assert_eq!(one("one (6)", "new one (66)", "one (66) too"), "new one (66) too");
+    assert_eq!(one("a\nc\nb\n", "A\nc\nxyz\nb\n", "a\nc\nxyz\nb\n"), "A\nc\nxyz\nb\n");
+    assert_eq!(one("verse one", "verse one\nverse two", "verse 1\nverse two"), "verse 1\nverse two");
+    assert_eq!(
+        one("verse one", "verse one\nverse two", "verse one\nverse two\nthree"),
+        "verse one\nverse two\nthree"
+    );
+    assert_eq!(one("a\r\nb\r\nc\r\n", "a\nb\nc\n", "a\r\nbee\r\nc\r\n"), "a\nbee\nc\n");
+    assert_eq!(
+        one("one two three four", "one two\nthree four", "one two three fours"),
+        "one two\nthree fours"
+    );
+    assert_eq!(one("a c", "a b c", "a b d"), "a b d");
+}
+
+#[test]
+fn unrelated_rewrites_keep_whole_words() {
+    either(
+        "one two three",
+        "four five six",
+        "seven eight nine",
+        ["four five six seven eight nine", "seven eight nine four five six"],
+    );
+    either("1\n2\n3\n4\n", "1\nx\ny\n4\n", "1\np\nq\n4\n", ["1\nx\ny\np\nq\n4\n", "1\np\nq\nx\ny\n4\n"]);
+    either(
+        "a song here",
+        "a songs here",
+        "a songbook here",
+        ["a songs songbook here", "a songbook songs here"],
+    );
+    either(
+        "the colour red",
+        "the colours red",
+        "the shade red",
+        ["the colours shade red", "the shade colours red"],
+    );
+    either("say ", "say h", "say w", ["say h w", "say w h"]);
+    assert_eq!(one("aloha oe", "Aloha oe", "alohā oe"), "Alohā oe");
+}
+
+#[test]
+fn an_edit_outlives_a_delete_of_the_lines_around_it() {
+    assert_eq!(one("a b\nc d\ne f\ng\n", "g\n", "a b\nc dd\ne f\ng\n"), "c dd\ng\n");
+    assert_eq!(one("The quick brown fox", "The fox", "The quick red fox"), "The red fox");
+    let merged = automerge("a\nb c\nd\n", "a\nd\n", "a\nb see\nd\n", true);
+    let overlaps = reconcile("a\nb c\nd\n", "a\nd\n", "a\nb see\nd\n", &merged).overlaps;
+    assert!(overlaps.iter().all(|overlap| overlap.is_open) && overlaps.len() == 1);
+}
+
+#[test]
+fn overlaps_are_places_that_both_sides_changed_and_not_alike() {
+    let overlaps = |old: &str, ours: &str, theirs: &str| {
+        reconcile(old, ours, theirs, &automerge(old, ours, theirs, true)).overlaps
+    };
+    let old = "1\n2\n3\n4\n5\n6\n";
+    assert_eq!(overlaps(old, "1\n2a\n3\n4\n5\n6\n", "1\n2\n3\n4\n5b\n6\n"), []);
+    assert_eq!(overlaps(old, "1\n2a\n3\n4\n5\n6\n", "1\n2a\n3\n4\n5\n6\n"), []);
+    let both = overlaps(old, "1\n2a\n3\n4\n5\n6\n", "1\n2b\n3b\n4\n5\n6\n");
+    let versions = ["2a\n3\n".into(), "2b\n3b\n".into()];
+    assert_eq!(both, [Overlap { old: "2\n3\n".into(), versions, is_open: true }]);
+    let next = overlaps(old, "1\n2a\n3\n4\n5\n6\n", "1\n2\n3b\n4\n5\n6\n");
+    assert!(next.len() == 1 && !next[0].is_open);
+    let versions = ["mine\n".into(), "theirs\n".into()];
+    assert_eq!(
+        overlaps("", "mine\n", "theirs\n"),
+        [Overlap { old: String::new(), versions, is_open: false }]
+    );
+}
+
+#[test]
+fn big_rewrites_are_compared_in_bounded_work() {
+    let line = |n: usize| format!("{n} ʻo ka makani ke ala nui\n");
+    let old: String = (0..4_000).map(line).collect();
+    let reversed: String = (0..4_000).rev().map(line).collect();
+    for new in [old.to_uppercase(), reversed, "x".repeat(80_000), "y z\n".repeat(24_000)] {
+        assert_eq!(apply(&old, &diff(&old, &new)), new);
+        let merged = format!("{}{new}", &old[..old.floor_char_boundary(1_000)]);
+        reconcile(&old, &new, &old.to_lowercase().replace("nui", "iki"), &merged);
+    }
+}
+
+/// Words of a text.
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
+fn edit(text: String, edits: &[(usize, usize, String)]) -> String {
+    let mut parts: Vec<String> =
+        text.split_inclusive(' ').flat_map(|p| p.split_inclusive('\n')).map(str::to_owned).collect();
+    for (at, delete, insert) in edits {
+        let at = at % (parts.len() + 1);
+        let end = (at + delete).min(parts.len());
+        parts.splice(at..end, [insert.clone()]);
+    }
+    parts.concat()
+}
+
+proptest! {
+    #[test]
+    fn splices_turn_old_into_new(old in "[ab \nāʻ👩‍🎤e\u{301}]{0,40}", new in "[ab \nāʻ👩‍🎤e\u{301}]{0,40}") {
+        prop_assert_eq!(apply(&old, &diff(&old, &new)), new);
+    }
+
+    #[test]
+    fn no_word_is_lost_and_it_does_not_matter_who_is_who(
+        old in "([a-d]{1,3}( |\n)){0,12}",
+        ours in prop::collection::vec((0_usize..20, 0_usize..3, "([p-r]{1,4}( |\n)){0,2}"), 0..3),
+        theirs in prop::collection::vec((0_usize..20, 0_usize..3, "([p-r]{1,4}( |\n)){0,2}"), 0..3),
+        order: bool,
+    ) {
+        let (ours, theirs) = (edit(old.clone(), &ours), edit(old.clone(), &theirs));
+        let merged = automerge(&old, &ours, &theirs, order);
+        let result = apply(&merged, &reconcile(&old, &ours, &theirs, &merged).splices);
+        let swapped = apply(&merged, &reconcile(&old, &theirs, &ours, &merged).splices);
+        prop_assert_eq!(&result, &swapped);
+        // New words have letters of their own here.
+        for side in [&ours, &theirs] {
+            for word in words(side).into_iter().filter(|word| word.contains(['p', 'q', 'r'])) {
+                prop_assert!(words(&result).contains(&word), "{:?} is lost: {:?}", word, result);
+            }
+        }
+        if ours == theirs || theirs == old {
+            prop_assert_eq!(&result, &ours);
+        }
+        if ours == old {
+            prop_assert_eq!(&result, &theirs);
+        }
+        // Folded once, it stays.
+        let again = reconcile(&old, &ours, &theirs, &result);
+        prop_assert!(again.splices.is_empty(), "{:?} then {:?}", result, apply(&result, &again.splices));
+    }
+}
