@@ -1,69 +1,102 @@
-//! What the type of a field says about its kind.
+//! What can be seen of a field's type without knowing what its names mean.
 
-use syn::{Error, GenericArgument, PathArguments, Result, Type};
+use std::fmt;
 
-/// What a value of a type is in JSON, as far as the name of the type tells.
-#[derive(Clone, Copy, PartialEq)]
-enum Shape {
-    Whole,
-    Fraction,
-    Boolean,
+use syn::{GenericArgument, PathArguments, Type, TypePath};
+
+/// What serde makes of a value of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
     String,
+    Integer,
+    Float,
+    Boolean,
+    /// An array in the order of the value.
     Array,
-    Object,
+    /// An array in no order.
+    HashSet,
+    Map,
+    /// A type of the app, or one that is not known here.
+    Unknown,
 }
 
-/// Refuses a kind that no value of the type can be of.
-pub(crate) fn check(kind: &str, of: &Type) -> Result<()> {
-    use Shape::{Array, String, Whole};
-    let Some(shape) = shape(of) else { return Ok(()) };
-    let (fits, is_for) = match kind {
-        "text" | "rank" => (shape == String, "strings"),
-        "counter" => (shape == Whole, "whole numbers"),
-        "set" | "list" => (shape == Array, "arrays"),
-        _ => return Ok(()),
-    };
-    if fits {
-        return Ok(());
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::String => "a string",
+            Self::Integer => "a whole number",
+            Self::Float => "a number with a fraction",
+            Self::Boolean => "a boolean",
+            Self::Array => "an array",
+            Self::HashSet => "an array in no order",
+            Self::Map => "an object",
+            Self::Unknown => "of a type that is not known here",
+        })
     }
-    let (is, instead) = match shape {
-        Shape::Whole => ("a whole number", "; did you mean `counter`?"),
-        Shape::Fraction => ("a number with a fraction", ""),
-        Shape::Boolean => ("a boolean", ""),
-        Shape::String => ("a string", "; did you mean `text`?"),
-        Shape::Array => ("an array", "; did you mean `list` or `set`?"),
-        Shape::Object => ("an object", ""),
-    };
-    Err(Error::new_spanned(of, format!("`{kind}` is for {is_for}, and this is {is}{instead}")))
 }
 
-fn shape(of: &Type) -> Option<Shape> {
-    let path = match of {
-        Type::Path(path) => &path.path,
-        Type::Reference(to) => return shape(&to.elem),
-        Type::Array(_) | Type::Slice(_) => return Some(Shape::Array),
-        Type::Paren(inner) => return shape(&inner.elem),
-        Type::Group(inner) => return shape(&inner.elem),
-        _ => return None,
+/// The shape of a type's values, or of what they hold if the type is an `Option` or a pointer.
+pub(crate) fn shape(ty: &Type) -> Shape {
+    match ty {
+        Type::Group(group) => shape(&group.elem),
+        Type::Paren(paren) => shape(&paren.elem),
+        Type::Reference(reference) => shape(&reference.elem),
+        Type::Array(_) | Type::Slice(_) => Shape::Array,
+        Type::Path(TypePath { qself: None, path }) => {
+            let Some(last) = path.segments.last() else { return Shape::Unknown };
+            match last.ident.to_string().as_str() {
+                "String" | "str" | "char" => Shape::String,
+                "i8" | "i16" | "i32" | "i64" | "i128" | "isize" | "u8" | "u16" | "u32" | "u64" | "u128"
+                | "usize" => Shape::Integer,
+                "f32" | "f64" => Shape::Float,
+                "bool" => Shape::Boolean,
+                "Vec" | "VecDeque" | "LinkedList" | "BTreeSet" => Shape::Array,
+                "HashSet" => Shape::HashSet,
+                "HashMap" | "BTreeMap" | "IndexMap" | "Map" => Shape::Map,
+                "Option" | "Box" | "Rc" | "Arc" | "Cow" | "Cell" | "RefCell" | "Mutex" | "RwLock" => {
+                    inner(&last.arguments).map_or(Shape::Unknown, shape)
+                }
+                _ => Shape::Unknown,
+            }
+        }
+        _ => Shape::Unknown,
+    }
+}
+
+/// The shape of the elements of an array.
+pub(crate) fn element(ty: &Type) -> Shape {
+    match ty {
+        Type::Group(group) => element(&group.elem),
+        Type::Paren(paren) => element(&paren.elem),
+        Type::Reference(reference) => element(&reference.elem),
+        Type::Array(array) => shape(&array.elem),
+        Type::Slice(slice) => shape(&slice.elem),
+        Type::Path(TypePath { qself: None, path }) => {
+            let Some(last) = path.segments.last() else { return Shape::Unknown };
+            let Some(inner) = inner(&last.arguments) else { return Shape::Unknown };
+            match last.ident.to_string().as_str() {
+                "Vec" | "VecDeque" | "LinkedList" | "BTreeSet" | "HashSet" => shape(inner),
+                "Option" | "Box" | "Rc" | "Arc" | "Cow" => element(inner),
+                _ => Shape::Unknown,
+            }
+        }
+        _ => Shape::Unknown,
+    }
+}
+
+/// Whether the type holds any names there are, as it says itself.
+pub(crate) fn is_map(ty: &Type) -> bool {
+    let is_value = |ty: &Type| {
+        let Type::Path(TypePath { qself: None, path }) = ty else { return false };
+        path.segments.last().is_some_and(|last| last.ident == "Value")
     };
-    let last = path.segments.last()?;
-    Some(match last.ident.to_string().as_str() {
-        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" | "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => {
-            Shape::Whole
-        }
-        "f32" | "f64" => Shape::Fraction,
-        "bool" => Shape::Boolean,
-        "String" | "str" | "char" => Shape::String,
-        "Vec" | "VecDeque" | "HashSet" | "BTreeSet" => Shape::Array,
-        "HashMap" | "BTreeMap" => Shape::Object,
-        "Option" | "Box" | "Arc" | "Rc" | "Cow" => {
-            let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
-            let inner = arguments.args.iter().find_map(|argument| match argument {
-                GenericArgument::Type(inner) => Some(inner),
-                _ => None,
-            })?;
-            return shape(inner);
-        }
-        _ => return None,
+    shape(ty) == Shape::Map || is_value(ty)
+}
+
+fn inner(arguments: &PathArguments) -> Option<&Type> {
+    let PathArguments::AngleBracketed(arguments) = arguments else { return None };
+    arguments.args.iter().find_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
     })
 }

@@ -113,8 +113,24 @@ pub enum DeletePolicy {
 /// #[derive(serde::Serialize, serde::Deserialize, Declare)]
 /// #[motet(collection = "pieces")]
 /// struct Piece {
-///     #[motet(text)] // `text` is for strings, and this is a whole number; did you mean `counter`?
+///     #[motet(text)] // `text` is for a string; this field is a whole number; did you mean `counter`?
 ///     plays: Option<u32>,
+/// }
+/// ```
+///
+/// Nor does what cannot be followed, such as a private field in a struct that serde flattens into this one:
+///
+/// ```compile_fail
+/// # use motet::Declare;
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize, Declare)]
+/// # #[motet(collection = "notes")]
+/// # struct Notes { #[motet(local)] private: String }
+/// #[derive(Serialize, Deserialize, Declare)]
+/// #[motet(collection = "pieces")]
+/// struct Piece {
+///     #[serde(flatten)]
+///     notes: Notes,
 /// }
 /// ```
 pub trait Declare {
