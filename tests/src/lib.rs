@@ -38,6 +38,11 @@ impl TestRelay {
         Self::run(motet_relay::Config { retention: Duration::ZERO, ..motet_relay::Config::new(data) }, 0)
     }
 
+    /// Starts a relay for which a device is gone when nothing was heard of it for `silence`.
+    pub fn start_impatient(data: &Path, silence: Duration) -> Self {
+        Self::run(motet_relay::Config { present_silence: silence, ..motet_relay::Config::new(data) }, 0)
+    }
+
     fn run(config: motet_relay::Config, port: u16) -> Self {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();

@@ -149,6 +149,47 @@ fn a_policy_is_kept() {
     assert_eq!(beside.sync_policy(), SyncPolicy::default());
 }
 
+/// A round every 0 s would never rest, and one in a million years is none.
+#[test]
+fn a_policy_that_cannot_be_followed_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = device(dir.path(), "a");
+    let every = |pause| SyncPolicy { mode: SyncMode::Every(pause), ..SyncPolicy::default() };
+    let comparing = |pause| SyncPolicy { compare_every: Some(pause), ..SyncPolicy::default() };
+    let kept = every(Duration::from_secs(60));
+    a.set_sync_policy(kept).unwrap();
+    for (policy, field) in [
+        (every(Duration::ZERO), "mode"),
+        (every(Duration::from_millis(1)), "mode"),
+        (every(Duration::MAX), "mode"),
+        (comparing(Duration::ZERO), "compare_every"),
+        (comparing(Duration::from_millis(1)), "compare_every"),
+        (comparing(Duration::MAX), "compare_every"),
+    ] {
+        let error = a.set_sync_policy(policy).unwrap_err();
+        assert_eq!(error.code(), "write-bad-policy");
+        assert!(error.to_string().contains(field), "{error}");
+        assert_eq!(a.sync_policy(), kept, "the policy before stays");
+        // Read from wherever an app keeps it.
+        let json = serde_json::to_string(&policy).unwrap();
+        let error = serde_json::from_str::<SyncPolicy>(&json).unwrap_err();
+        assert!(error.to_string().contains(field), "{error}");
+    }
+    let json = serde_json::to_string(&kept).unwrap();
+    assert_eq!(serde_json::from_str::<SyncPolicy>(&json).unwrap(), kept);
+    assert_eq!(serde_json::from_str::<SyncPolicy>("{}").unwrap(), SyncPolicy::default());
+
+    // In a file that somebody else has written: the file opens, and the replica does not race.
+    drop(a);
+    let conn = rusqlite::Connection::open(dir.path().join("a.db")).unwrap();
+    let bad = serde_json::to_string(&every(Duration::ZERO)).unwrap();
+    let rows = conn.execute("UPDATE meta SET value = ? WHERE value LIKE '%compare_every%'", [bad]).unwrap();
+    assert_eq!(rows, 1);
+    drop(conn);
+    let a = device(dir.path(), "a");
+    assert_eq!(a.sync_policy(), SyncPolicy::default());
+}
+
 /// What is pending is counted anew when a collection is switched off, whatever else is in the same transaction.
 #[test]
 fn what_is_pending_is_right_after_a_group_of_writes_of_which_one_fails() {

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use motet_proto::Entry;
 use motet_proto::limits::PRESENT_DEVICES;
 use motet_proto::presence::Presence;
 use motet_proto::session::CommittedRun;
+use motet_proto::{DeviceId, Entry};
 use tokio::sync::broadcast::{Receiver, Sender};
 
 use crate::limits;
@@ -22,7 +22,8 @@ pub(crate) struct Hub {
 
 struct Place {
     sender: Sender<News>,
-    /// Where the devices of the sessions are.
+    /// Where the sessions say that their devices are. Of several sessions of one device the newest is believed: the others have not
+    /// noticed yet that their connection is gone.
     present: BTreeMap<u64, Arc<Presence>>,
 }
 
@@ -39,7 +40,12 @@ impl Hub {
         let mut logs = self.lock();
         let new = || Place { sender: Sender::new(limits::HUB_RUNS), present: BTreeMap::new() };
         let place = logs.entry(log.clone()).or_insert_with(new);
-        (place.sender.subscribe(), place.present.values().cloned().collect())
+        (place.sender.subscribe(), place.everybody())
+    }
+
+    /// Where the devices of a log are now.
+    pub(crate) fn everybody(&self, log: &LogId) -> Vec<Arc<Presence>> {
+        self.lock().get(log).map(Place::everybody).unwrap_or_default()
     }
 
     /// Tells the other sessions of a log what a push has appended. `origin` is the session that pushed.
@@ -57,24 +63,24 @@ impl Hub {
     pub(crate) fn present(&self, log: &LogId, session: u64, presence: Presence) {
         let mut logs = self.lock();
         let Some(place) = logs.get_mut(log) else { return };
-        if place.present.len() >= PRESENT_DEVICES && !place.present.contains_key(&session) {
-            return;
+        if place.present.len() < PRESENT_DEVICES || place.present.contains_key(&session) {
+            place.change(session, Some(presence).filter(|presence| !presence.sealed.is_empty()));
         }
-        let presence = Arc::new(presence);
-        match presence.sealed.is_empty() {
-            true => _ = place.present.remove(&session),
-            false => _ = place.present.insert(session, presence.clone()),
-        }
-        _ = place.sender.send(News::Presence(presence));
     }
 
-    /// A session of the log has ended, and its device is nowhere; the last one takes the log's place with it.
+    /// The device of a session is nowhere, or has not been heard of for too long.
+    pub(crate) fn withdraw(&self, log: &LogId, session: u64) {
+        if let Some(place) = self.lock().get_mut(log) {
+            place.change(session, None);
+        }
+    }
+
+    /// A session of the log has ended, and its device is nowhere, unless it has another session; the last one takes the log's place
+    /// with it.
     pub(crate) fn leave(&self, log: &LogId, session: u64) {
         let mut logs = self.lock();
         let Some(place) = logs.get_mut(log) else { return };
-        if let Some(last) = place.present.remove(&session) {
-            _ = place.sender.send(News::Presence(Arc::new(Presence::new(last.device, None))));
-        }
+        place.change(session, None);
         if place.sender.receiver_count() == 0 {
             logs.remove(log);
         }
@@ -82,5 +88,33 @@ impl Hub {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<LogId, Place>> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// A session says that its device is somewhere, or nowhere. The others hear of it if it makes a difference.
+    fn change(&mut self, session: u64, presence: Option<Presence>) {
+        let known = presence.as_ref().or(self.present.get(&session).map(Arc::as_ref));
+        let Some(device) = known.map(|known| known.device) else { return };
+        let before = self.of(device);
+        match presence {
+            Some(presence) => _ = self.present.insert(session, Arc::new(presence)),
+            None => _ = self.present.remove(&session),
+        }
+        let after = self.of(device);
+        if before != after {
+            let news = after.unwrap_or_else(|| Arc::new(Presence::new(device, None)));
+            _ = self.sender.send(News::Presence(news));
+        }
+    }
+
+    /// Where a device is, as its newest session says.
+    fn of(&self, device: DeviceId) -> Option<Arc<Presence>> {
+        self.present.values().rev().find(|presence| presence.device == device).cloned()
+    }
+
+    fn everybody(&self) -> Vec<Arc<Presence>> {
+        let newest: BTreeMap<DeviceId, _> = self.present.values().map(|p| (p.device, p.clone())).collect();
+        newest.into_values().collect()
     }
 }

@@ -61,6 +61,14 @@ pub const PLACES: u32 = 40;
 /// The time over which [`PLACES`] are counted.
 pub const PLACES_COUNTED_OVER: Duration = Duration::from_secs(1);
 
+/// A device from which no whole frame came for this long is nowhere for the others, unless the relay is told otherwise; its session
+/// stays. It is frozen, or its connection is gone without a word. Who sends one frame for longer than that is back when it has arrived.
+pub const PRESENT_SILENCE: Duration = Duration::from_secs(30);
+
+/// A device that is somewhere and has been silent for this part of the time is asked whether it is still there: time for an answer over
+/// a slow way.
+pub const PROBED_AFTER: f64 = 0.6;
+
 /// Frames queued for a slow connection, before its session stops taking in anything.
 pub const QUEUED_FRAMES: usize = 8;
 

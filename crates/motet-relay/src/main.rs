@@ -57,7 +57,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     if open {
         println!("no tokens configured: this machine only, everybody on it is the account `local`");
     }
-    let config = Config { data: args.data, auth, retention: u32::from(args.retention) * DAY };
+    let config = Config { auth, retention: u32::from(args.retention) * DAY, ..Config::new(args.data) };
     run(listener, config, stop_signal()).await?;
     Ok(())
 }

@@ -35,12 +35,15 @@ pub struct Config {
     /// How long an entry stays in its log after a snapshot has superseded it, in whole seconds; see
     /// [`RETENTION`](limits::RETENTION).
     pub retention: Duration,
+    /// How long a device may be silent before it is nowhere for the others, see [`PRESENT_SILENCE`](limits::PRESENT_SILENCE).
+    pub present_silence: Duration,
 }
 
 impl Config {
     /// Data in `data`, one local account, loopback only, the default retention.
     pub fn new(data: impl Into<PathBuf>) -> Self {
-        Self { data: data.into(), auth: Auth::Local, retention: limits::RETENTION }
+        let (retention, present_silence) = (limits::RETENTION, limits::PRESENT_SILENCE);
+        Self { data: data.into(), auth: Auth::Local, retention, present_silence }
     }
 }
 
@@ -66,6 +69,7 @@ pub(crate) struct Relay {
     pub(crate) store: SqliteStore,
     pub(crate) hub: Hub,
     pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) present_silence: Duration,
     auth: Auth,
     sessions: Arc<Semaphore>,
     next_session: AtomicU64,
@@ -91,6 +95,7 @@ pub async fn run(
         store,
         hub: Hub::default(),
         stopping,
+        present_silence: config.present_silence,
         auth: config.auth,
         sessions: Arc::new(Semaphore::new(limits::SESSIONS)),
         next_session: AtomicU64::new(1),

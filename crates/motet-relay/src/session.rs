@@ -1,5 +1,6 @@
 //! One connection: joins the session state machine with the store, the hub and a socket.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use futures_util::SinkExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, SplitStream, StreamExt};
 use motet_proto::message::{ErrorCode, Fetch};
+use motet_proto::presence::Presence;
 use motet_proto::session::{AppendOutcome, DocumentPage, ReadOutcome, RelayEffect, RelaySession};
 use motet_proto::{Entry, Message, frame};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -44,6 +46,12 @@ struct Running {
     others_first: bool,
     /// Since when places are counted, and how many there were.
     places: (Instant, u32),
+    /// Where the device said that it is, and whether the others still believe it.
+    place: Option<Presence>,
+    is_present: bool,
+    /// When something was received last, and whether it was asked since then whether it is there.
+    heard: Instant,
+    probed: bool,
 }
 
 /// Serves a WebSocket until either side is done with it.
@@ -104,6 +112,10 @@ impl Running {
             closing: false,
             others_first: false,
             places: (Instant::now(), 0),
+            place: None,
+            is_present: false,
+            heard: Instant::now(),
+            probed: false,
         }
     }
 
@@ -114,8 +126,8 @@ impl Running {
             if std::mem::take(&mut self.others_first) {
                 tokio::task::yield_now().await;
             }
-            for frame in self.frames.drain(..) {
-                if !matches!(timeout(limits::SEND_TIMEOUT, outgoing.send(frame)).await, Ok(Ok(()))) {
+            for frame in std::mem::take(&mut self.frames) {
+                if !self.send(outgoing, frame).await {
                     return;
                 }
             }
@@ -124,10 +136,14 @@ impl Running {
             }
             let patience = if self.log.is_some() { limits::IDLE_TIMEOUT } else { limits::HELLO_TIMEOUT };
             let saturated = self.session.is_saturated();
+            let silence = self.next_silence();
             tokio::select! {
                 received = timeout(patience, stream.next()), if !saturated => match received {
-                    Ok(Some(Ok(WsMessage::Binary(bytes)))) => self.take_frame(&bytes),
-                    Ok(Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_)))) => {}
+                    Ok(Some(Ok(WsMessage::Binary(bytes)))) => {
+                        self.note_heard();
+                        self.take_frame(&bytes);
+                    }
+                    Ok(Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_)))) => self.note_heard(),
                     Ok(Some(Ok(WsMessage::Text(_)))) => self.session.handle_bad_frame("text instead of a frame".into()),
                     Ok(Some(Ok(WsMessage::Close(_))) | None) => return,
                     Ok(Some(Err(error))) => {
@@ -138,9 +154,22 @@ impl Running {
                 },
                 news = next_news(&mut self.hub) => self.take_news(news),
                 Some(done) = self.under_way.next() => self.take_done(done),
+                () = until(silence), if !saturated => self.take_silence(),
                 _ = stopping.wait_for(|stopping| *stopping) => {
                     self.session.handle_failure(ErrorCode::ShuttingDown, "the relay is stopping");
                 }
+            }
+        }
+    }
+
+    /// False if the connection takes no more. A device that takes nothing may be one that is not there any more.
+    async fn send(&mut self, outgoing: &mpsc::Sender<Vec<u8>>, frame: Vec<u8>) -> bool {
+        let mut sent = pin!(timeout(limits::SEND_TIMEOUT, outgoing.send(frame)));
+        loop {
+            tokio::select! {
+                biased;
+                sent = &mut sent => return matches!(sent, Ok(Ok(()))),
+                () = until(self.next_silence()) => self.take_silence(),
             }
         }
     }
@@ -210,8 +239,10 @@ impl Running {
                 // Who tells more often than an eye can follow is not passed on; the next one says all.
                 RelayEffect::Presence(_) if !self.may_tell() => {}
                 RelayEffect::Presence(presence) => {
-                    if let Some(log) = &self.log {
-                        self.relay.hub.present(log, self.id, presence);
+                    self.place = Some(presence).filter(|presence| !presence.sealed.is_empty());
+                    match &self.place {
+                        Some(_) => self.present(),
+                        None => self.withdraw(),
                     }
                 }
                 RelayEffect::Close => self.closing = true,
@@ -227,6 +258,44 @@ impl Running {
         }
         *count += 1;
         *count <= limits::PLACES
+    }
+
+    /// When the silence of a device that is somewhere has to be looked at.
+    fn next_silence(&self) -> Option<Instant> {
+        let silence = self.relay.present_silence;
+        let silence = if self.probed { silence } else { silence.mul_f64(limits::PROBED_AFTER) };
+        self.is_present.then(|| self.heard + silence)
+    }
+
+    /// A device that is somewhere was silent: it is asked whether it is there, and then it is not.
+    fn take_silence(&mut self) {
+        if !std::mem::replace(&mut self.probed, true) {
+            return self.session.probe(self.heard.elapsed().as_millis() as u64);
+        }
+        tracing::debug!(session = self.id, "its device is silent, and nowhere for the others");
+        self.withdraw();
+    }
+
+    /// The device is there; if the others were told otherwise, they hear of it.
+    fn note_heard(&mut self) {
+        (self.heard, self.probed) = (Instant::now(), false);
+        if !self.is_present && self.place.is_some() {
+            self.present();
+        }
+    }
+
+    fn present(&mut self) {
+        if let (Some(log), Some(place)) = (&self.log, &self.place) {
+            self.is_present = true;
+            self.relay.hub.present(log, self.id, place.clone());
+        }
+    }
+
+    fn withdraw(&mut self) {
+        self.is_present = false;
+        if let Some(log) = &self.log {
+            self.relay.hub.withdraw(log, self.id);
+        }
     }
 
     /// Appends and tells the other sessions. What cannot be done at once is done in a task of its own: what is durable is announced
@@ -268,7 +337,13 @@ impl Running {
         match news {
             Ok(News::Committed(run)) => self.session.handle_committed(&run),
             Ok(News::Presence(presence)) => self.session.handle_presence(&presence),
-            Err(RecvError::Lagged(_)) => self.session.handle_lagged(),
+            Err(RecvError::Lagged(_)) => {
+                self.session.handle_lagged();
+                if let Some(log) = &self.log {
+                    let everybody = self.relay.hub.everybody(log);
+                    self.session.handle_everybody(everybody.iter().map(AsRef::as_ref));
+                }
+            }
             Err(RecvError::Closed) => self.hub = None,
         }
     }
@@ -286,6 +361,14 @@ impl Drop for Running {
 async fn next_news(hub: &mut Option<Receiver<News>>) -> Result<News, RecvError> {
     match hub {
         Some(hub) => hub.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves at a time, if there is one.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
         None => std::future::pending().await,
     }
 }

@@ -172,6 +172,25 @@ impl Document {
         })
     }
 
+    /// Whether a deleted document is so because `device` has deleted it since the version `base`.
+    pub(crate) fn was_deleted_by(
+        &mut self,
+        device: DeviceId,
+        base: &[ChangeHash],
+        schema: &CollectionSchema,
+    ) -> bool {
+        let (graves, heads) = (self.graves(), self.am.get_heads());
+        let before =
+            |change: &ChangeHash, head: &ChangeHash| change == head || self.is_ancestor(change, head);
+        graves.tombstones.iter().any(|tombstone| {
+            // Where a delete loses, one that is no head has lost or is followed by another.
+            (schema.delete_wins() || heads.contains(tombstone))
+                && self.author_of(tombstone).and_then(|(author, _)| author) == Some(device)
+                && !base.iter().any(|head| before(tombstone, head))
+                && !graves.restored.iter().any(|restored| before(tombstone, restored))
+        })
+    }
+
     /// The whole document in Automerge's compact form, without changes that wait for others.
     pub(crate) fn save(&self) -> Vec<u8> {
         self.am.save_with_options(SaveOptions { deflate: false, retain_orphans: false })

@@ -1,29 +1,30 @@
 //! A document open in an editor: what is typed in one moment becomes one change.
 
+mod desk;
+mod unsaved;
+
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
 
 use crate::collection::{Collection, Record, shape_error};
-use crate::doc::Fields;
-use crate::engine::diff;
 use crate::error::{ReadError, WriteError};
-use crate::limits;
 use crate::replica::Replica;
-use crate::status::Version;
 use crate::transaction::to_fields;
+use desk::{Desk, Outcome};
+pub use unsaved::{Unsaved, UnsavedField};
 
 /// A document that somebody types in. Dereferences to its value.
 ///
 /// [`save_soon`](Self::save_soon) after each keystroke costs nothing: the value is written when typing has paused for
-/// [`TYPING_PAUSE`](limits::TYPING_PAUSE), and every [`TYPING_SAVED_EVERY`](limits::TYPING_SAVED_EVERY) while it goes on, as one change.
-/// What others write meanwhile is merged with it, in the document at once and in this value with [`refresh`](Self::refresh).
-/// Dropping the editor writes what waits.
+/// [`TYPING_PAUSE`](crate::limits::TYPING_PAUSE), and every [`TYPING_SAVED_EVERY`](crate::limits::TYPING_SAVED_EVERY) while it goes on,
+/// as one change. What others write meanwhile is merged with it, in the document at once and in this value with
+/// [`refresh`](Self::refresh).
 ///
 /// ```
 /// # use motet::{Replica, json};
@@ -37,83 +38,80 @@ use crate::transaction::to_fields;
 ///     editor["lyrics"] = lyrics.into();
 ///     editor.save_soon()?;
 /// }
-/// editor.save()?;
+/// editor.close()?;
 /// assert_eq!(songs.get(&id)?.unwrap()["lyrics"], "Aloha");
 /// assert_eq!(songs.history(&id, 10)?.len(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # What cannot be saved
+/// A field that breaks a rule, such as a title that is too short until it is typed to its end, does not hold the others back: they are
+/// saved, and it waits. [`unsaved`](Self::unsaved) tells which fields wait and why. [`close`](Self::close) saves what it can and returns
+/// the rest. Dropping the editor tries as well, and can only log what it could not save.
+///
+/// # When the document is deleted
+/// [`refresh`](Self::refresh) tells. If another device has deleted it, what is typed here and not saved yet is something that the delete
+/// had not seen: saving it brings the document back with these words, unless the collection declares that a delete wins; the words are
+/// then in the deleted document, and there when it is restored. If it was deleted on this device, or purged, nothing is saved any more:
+/// [`save`](Self::save) says [`WriteError::NotFound`] or [`WriteError::Purged`], and [`close`](Self::close) returns the words.
 pub struct Editor<T: Serialize> {
     value: T,
     desk: Arc<Desk>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// What the editor and the thread that saves have between them.
-struct Desk {
-    replica: Replica,
-    collection: String,
-    id: String,
-    sheet: Mutex<Sheet>,
-    /// Rung when something is to be saved, and when the editor closes.
-    rung: Condvar,
-    /// Held while something is written.
-    writing: Mutex<()>,
-}
-
-struct Sheet {
-    /// The value that the next change starts from, and the version that has exactly this value.
-    base: Fields,
-    version: Version,
-    waiting: Option<Waiting>,
-    /// Why the latest attempt to save failed.
-    error: Option<WriteError>,
     closed: bool,
-}
-
-#[derive(Clone)]
-struct Waiting {
-    fields: Fields,
-    /// When the first keystroke that waits was made, and the latest.
-    since: Instant,
-    latest: Instant,
 }
 
 impl<T: Serialize + DeserializeOwned> Editor<T> {
     pub(crate) fn open(replica: Replica, collection: &str, record: Record<T>) -> Result<Self, ReadError> {
         let base = record.base().map_err(|e| shape_error(collection, &record.id, e))?;
-        let sheet = Sheet { base, version: record.version, waiting: None, error: None, closed: false };
-        let desk = Arc::new(Desk {
-            replica,
-            collection: collection.to_owned(),
-            id: record.id,
-            sheet: Mutex::new(sheet),
-            rung: Condvar::new(),
-            writing: Mutex::new(()),
-        });
+        let desk = Arc::new(Desk::new(replica, collection, record.id, base, record.version));
         let saving = desk.clone();
         let thread = std::thread::Builder::new()
             .name("motet-editor".into())
             .spawn(move || saving.save_in_time())
             .map_err(|e| crate::store::StorageError::Io(e.to_string()))?;
-        Ok(Self { value: record.value, desk, thread: Some(thread) })
+        Ok(Self { value: record.value, desk, thread: Some(thread), closed: false })
     }
 
     /// Writes what waits and takes in what others have written. False if the document has been deleted; the value stays as it was.
     ///
+    /// A field that cannot be saved stays as it is typed, and is later merged with what others have written in it.
+    ///
     /// # Errors
-    /// As [`save`](Self::save); the value stays as it was.
+    /// [`WriteError`] if the file cannot be read or written, or the document does not have the shape of `T` any more; the value stays as
+    /// it was.
     pub fn refresh(&mut self) -> Result<bool, WriteError> {
-        self.save()?;
+        self.announce()?;
+        let writing = self.desk.begin();
+        let refused = match writing.save() {
+            Ok(outcome) => outcome.refused,
+            Err(WriteError::NotFound { .. } | WriteError::Purged { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
         let documents: Collection<T> = self.desk.replica.collection(&self.desk.collection);
         let read = documents.get(&self.desk.id).map_err(|error| match error {
             ReadError::Storage(error) => WriteError::Storage(error),
-            other => WriteError::BadValue { reason: other.to_string() },
+            other => bad(other),
         })?;
         let Some(record) = read else { return Ok(false) };
-        let base = record.base().map_err(|e| WriteError::BadValue { reason: e.to_string() })?;
-        self.value = record.value;
-        let mut sheet = self.desk.sheet();
-        (sheet.base, sheet.version) = (base, record.version);
+        let base = record.base().map_err(bad)?;
+        let version = record.version.clone();
+        self.value = match refused.is_empty() {
+            true => record.value,
+            false => {
+                let (_, typed) = to_fields(&self.value)?;
+                let mut shown = base.clone();
+                for (field, _) in &refused {
+                    match typed.get(field) {
+                        Some(value) => _ = shown.insert(field.clone(), value.clone()),
+                        None => _ = shown.remove(field),
+                    }
+                }
+                let json = Json::Object(shown).to_string();
+                Record::new(record.id, &json, record.version).map_err(bad)?.value
+            }
+        };
+        writing.go_on_from(base, version, &refused);
         Ok(true)
     }
 }
@@ -128,35 +126,55 @@ impl<T: Serialize> Editor<T> {
     ///
     /// # Errors
     /// [`WriteError::BadValue`] if the value is no object. If saving failed since the last call, that error; what was typed is kept
-    /// and tried again.
+    /// and tried again, a field that cannot be written with the next change of the value.
     pub fn save_soon(&mut self) -> Result<(), WriteError> {
         self.announce()?;
-        self.desk.sheet().error.take().map_or(Ok(()), Err)
+        self.desk.take_error().map_or(Ok(()), Err)
     }
 
     /// Writes the value now; durable on return.
     ///
     /// # Errors
-    /// As [`Collection::update`]; what was typed is kept and can be saved again.
+    /// As [`Collection::update`]. If it is a field that cannot be written, the others are; what was not written is kept, can be saved
+    /// again, and is told by [`unsaved`](Self::unsaved).
     pub fn save(&mut self) -> Result<(), WriteError> {
         // Also what was never announced. What went wrong before is tried again here.
         self.announce()?;
-        self.desk.save()
-    }
-
-    fn announce(&self) -> Result<(), WriteError> {
-        let (_, fields) = to_fields(&self.value)?;
-        let now = Instant::now();
-        let mut sheet = self.desk.sheet();
-        let since = sheet.waiting.as_ref().map_or(now, |waiting| waiting.since);
-        sheet.waiting = Some(Waiting { fields, since, latest: now });
-        self.desk.rung.notify_one();
-        Ok(())
+        let Outcome { refused } = self.desk.begin().save()?;
+        refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
     /// Whether everything that was announced is durable.
     pub fn is_saved(&self) -> bool {
-        self.desk.sheet().waiting.is_none()
+        self.desk.is_saved()
+    }
+
+    /// The fields that could not be written when they were last tried, with the values that they have here.
+    pub fn unsaved(&self) -> Vec<UnsavedField> {
+        self.desk.unsaved()
+    }
+
+    /// Saves the value and closes the editor.
+    ///
+    /// # Errors
+    /// [`Unsaved`] holds the fields that could not be written, with what was typed in them and why; everything else is saved.
+    pub fn close(mut self) -> Result<(), Unsaved> {
+        self.closed = true;
+        let saved = self.save();
+        // What is handed back here is not written later.
+        let fields = self.desk.give_up(saved.as_ref().err());
+        saved.map_err(|error| Unsaved {
+            collection: self.desk.collection.clone(),
+            id: self.desk.id.clone(),
+            fields,
+            error,
+        })
+    }
+
+    fn announce(&self) -> Result<(), WriteError> {
+        let (_, fields) = to_fields(&self.value)?;
+        self.desk.announce(fields);
+        Ok(())
     }
 }
 
@@ -185,78 +203,19 @@ impl<T: Serialize + fmt::Debug> fmt::Debug for Editor<T> {
 
 impl<T: Serialize> Drop for Editor<T> {
     fn drop(&mut self) {
-        self.desk.sheet().closed = true;
-        self.desk.rung.notify_one();
+        if !self.closed
+            && !std::thread::panicking()
+            && let Err(error) = self.announce()
+        {
+            tracing::warn!(code = error.code(), %error, "what was typed last is not saved");
+        }
+        self.desk.close();
         if let Some(thread) = self.thread.take() {
             _ = thread.join();
         }
     }
 }
 
-impl Desk {
-    fn sheet(&self) -> MutexGuard<'_, Sheet> {
-        self.sheet.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Runs until the editor is closed and everything is saved, or cannot be.
-    fn save_in_time(&self) {
-        let mut sheet = self.sheet();
-        loop {
-            let due = sheet.waiting.as_ref().map(|waiting| {
-                (waiting.latest + limits::TYPING_PAUSE).min(waiting.since + limits::TYPING_SAVED_EVERY)
-            });
-            let now = Instant::now();
-            sheet = match due {
-                None if sheet.closed => return,
-                None => self.rung.wait(sheet).unwrap_or_else(PoisonError::into_inner),
-                Some(due) if due > now && !sheet.closed => {
-                    self.rung.wait_timeout(sheet, due - now).unwrap_or_else(PoisonError::into_inner).0
-                }
-                Some(_) => {
-                    let closed = sheet.closed;
-                    drop(sheet);
-                    let saved = self.save();
-                    let mut sheet = self.sheet();
-                    if let Err(error) = saved {
-                        tracing::warn!(code = error.code(), %error, "what was typed is not saved");
-                        if closed {
-                            return;
-                        }
-                        // Tried again in time, and told with the next keystroke.
-                        if let Some(waiting) = &mut sheet.waiting {
-                            waiting.since = Instant::now();
-                            waiting.latest = waiting.since + limits::TYPING_SAVED_EVERY;
-                        }
-                        sheet.error = Some(error);
-                    }
-                    sheet
-                }
-            };
-        }
-    }
-
-    /// Writes what waits, if anything does.
-    fn save(&self) -> Result<(), WriteError> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (waiting, patch, version) = {
-            let sheet = self.sheet();
-            let Some(waiting) = sheet.waiting.clone() else { return Ok(()) };
-            let patch = diff(&sheet.base, &waiting.fields);
-            (waiting, patch, sheet.version.clone())
-        };
-        let (collection, id) = (self.collection.clone(), self.id.clone());
-        let write = move |tx: crate::store::Tx<'_>, core: &mut crate::engine::Core| {
-            Ok(core.update_branch(tx, &collection, &id, &patch, &version)?.1)
-        };
-        let version = self.replica.run(write)?;
-        let mut sheet = self.sheet();
-        (sheet.base, sheet.version, sheet.error) = (waiting.fields, version, None);
-        // A keystroke meanwhile waits for the next time.
-        if sheet.waiting.as_ref().is_some_and(|newer| newer.latest == waiting.latest) {
-            sheet.waiting = None;
-        } else if let Some(newer) = &mut sheet.waiting {
-            newer.since = newer.latest;
-        }
-        Ok(())
-    }
+fn bad(error: impl fmt::Display) -> WriteError {
+    WriteError::BadValue { reason: error.to_string() }
 }

@@ -29,6 +29,7 @@ mod search;
 mod send_slot;
 mod transacting;
 mod twins;
+mod typing;
 mod undo;
 mod unmerged;
 
@@ -256,6 +257,7 @@ impl Core {
         self.remotes = remotes.iter().map(|remote| remote.id).collect();
         self.active = remotes.iter().find(|remote| remote.active).map(|remote| remote.id);
         self.shared.board.reload(&remotes, pending);
+        self.tell_place();
         if let Some(policy) = tx.sync_policy()? {
             self.publish_policy(policy);
         }

@@ -3,6 +3,7 @@
 
 use crate::schema::{Rule, SchemaError};
 use crate::store::StorageError;
+use crate::sync::PolicyError;
 
 /// Why a replica could not be opened.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -105,6 +106,9 @@ pub enum WriteError {
     /// The schema contradicts itself.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// The sync policy cannot be followed.
+    #[error("the policy cannot be followed: {0}")]
+    Policy(#[from] PolicyError),
     /// The edit is based on heads that this replica does not hold (yet).
     #[error("this device does not know version {heads}")]
     UnknownVersion {
@@ -219,6 +223,7 @@ impl WriteError {
             WriteError::NoConflict { .. } => "write-no-conflict",
             WriteError::NoRestorePoint { .. } => "write-no-restore-point",
             WriteError::Schema(error) => error.code(),
+            WriteError::Policy(_) => "write-bad-policy",
             WriteError::UnknownVersion { .. } => "write-unknown-version",
             WriteError::TooLarge { .. } => "write-too-large",
             WriteError::Rejected(_) => "write-rejected",

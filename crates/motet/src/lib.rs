@@ -64,7 +64,7 @@ mod transaction;
 pub use care::{Problem, ProblemKind, Quarantined, RepairReport, VerifyReport};
 pub use collection::{Collection, Record, Trashed, Violation};
 pub use conflicts::{Conflict, ConflictKind, Resolution};
-pub use editor::Editor;
+pub use editor::{Editor, Unsaved, UnsavedField};
 pub use engine::CollectionCounts;
 pub use error::{OpenError, ReadError, SyncError, WriteError};
 pub use events::{ChangeKind, Event};
@@ -84,7 +84,7 @@ pub use status::{
 };
 pub use store::StorageError;
 pub use sync::{
-    Conditions, DayTraffic, Peer, PeerWatch, Place, Relay, SyncMode, SyncPolicy, SyncSummary, TokenRequest,
-    Transport,
+    Conditions, DayTraffic, Peer, PeerWatch, Place, PolicyError, Relay, SyncMode, SyncPolicy, SyncSummary,
+    TokenRequest, Transport,
 };
 pub use transaction::{PendingWrite, Transaction};

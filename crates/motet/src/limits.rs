@@ -95,6 +95,15 @@ pub const COMPACT_DOCUMENTS: usize = 16;
 /// How often everything is compared with the relay, unless the policy says otherwise. It costs a download of everything.
 pub const COMPARE_EVERY: Duration = Duration::from_secs(30 * 24 * 3_600);
 
+/// The shortest time between two rounds that a policy may ask for. A round more often than that is what `Live` is for.
+pub const SYNC_EVERY_LEAST: Duration = Duration::from_millis(500);
+
+/// The longest time between two rounds or comparisons that a policy may ask for. Whoever wants them never says so instead.
+pub const SYNC_EVERY_MOST: Duration = Duration::from_secs(366 * 24 * 3_600);
+
+/// The shortest time between two comparisons that a policy may ask for, as each costs a download of everything.
+pub const COMPARE_EVERY_LEAST: Duration = Duration::from_secs(60);
+
 /// A connection that stays open looks this often whether a comparison is due.
 pub const COMPARE_LOOKS_EVERY: Duration = Duration::from_secs(3_600);
 

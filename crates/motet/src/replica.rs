@@ -441,7 +441,9 @@ impl ReplicaBuilder {
             Ok((shared.clone(), Core::new(shared, tx)?))
         })?;
         let heard = shared.clone();
-        let is_heard = move || heard.events.receiver_count() > 0 || heard.board.is_watched();
+        let is_heard = move || {
+            heard.events.receiver_count() > 0 || heard.board.is_watched() || heard.presence.place().is_some()
+        };
         let writer = match machine::is_simulated() {
             true => Writer::unattended(conn, core),
             false => Writer::spawn(conn, core, is_heard)?,

@@ -29,7 +29,7 @@ use crate::status::Link;
 use crate::store::{Durability, StorageError};
 use connection::{Endpoint, Traffic};
 use driver::{Command, DocumentRequest, DocumentTask, Driver};
-pub use policy::{Conditions, SyncMode, SyncPolicy};
+pub use policy::{Conditions, PolicyError, SyncMode, SyncPolicy};
 pub(crate) use presence::PresenceBoard;
 pub use presence::{Peer, PeerWatch, Place};
 pub use replica::DayTraffic;

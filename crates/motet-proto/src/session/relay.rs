@@ -1,14 +1,14 @@
 //! The relay's side of a session.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::entry::Entry;
 use crate::ids::{DeviceId, SpaceId};
 use crate::limits;
 use crate::message::{
-    ErrorCode, ErrorMessage, Fetch, Fetched, Listed, Message, Outcome, Page, Pull, Push, Receipt, Refused,
-    Welcome,
+    ErrorCode, ErrorMessage, Fetch, Fetched, Listed, Message, Outcome, Page, Ping, Pull, Push, Receipt,
+    Refused, Welcome,
 };
 use crate::planted::{Bug, is_planted};
 use crate::position::Position;
@@ -113,8 +113,9 @@ pub struct RelaySession {
     reading: Option<Reading>,
     waiting_pull: Option<Pull>,
     device: Option<DeviceId>,
-    /// Where others are, until the device listens.
+    /// Where others are, until the device listens; and of whom it was told that they are somewhere.
     present: BTreeMap<DeviceId, Presence>,
+    told: BTreeSet<DeviceId>,
     pushes: usize,
     fetches: usize,
     effects: VecDeque<RelayEffect>,
@@ -153,6 +154,7 @@ impl RelaySession {
             waiting_pull: None,
             device: None,
             present: BTreeMap::new(),
+            told: BTreeSet::new(),
             pushes: 0,
             fetches: 0,
             effects: VecDeque::new(),
@@ -287,7 +289,7 @@ impl RelaySession {
                 self.send(Message::Page(Page { id, entries, position, more, head, after }));
                 if self.live {
                     let present = std::mem::take(&mut self.present);
-                    present.into_values().for_each(|presence| self.send(Message::Presence(presence)));
+                    present.into_values().for_each(|presence| self.tell_presence(presence));
                 }
             }
             ReadOutcome::Refused => match reading.pull {
@@ -341,10 +343,29 @@ impl RelaySession {
             return;
         }
         if self.live {
-            return self.send(Message::Presence(presence.clone()));
+            return self.tell_presence(presence.clone());
         }
-        if self.present.len() < limits::PRESENT_DEVICES || self.present.contains_key(&presence.device) {
+        if presence.sealed.is_empty() {
+            self.present.remove(&presence.device);
+        } else if self.present.len() < limits::PRESENT_DEVICES || self.present.contains_key(&presence.device)
+        {
             self.present.insert(presence.device, presence.clone());
+        }
+    }
+
+    /// The hub dropped news of who is where: this is everybody who is somewhere now.
+    pub fn handle_everybody<'p>(&mut self, everybody: impl Iterator<Item = &'p Presence>) {
+        let everybody: BTreeMap<DeviceId, &Presence> = everybody.map(|p| (p.device, p)).collect();
+        let known = self.told.iter().chain(self.present.keys());
+        let gone: Vec<_> = known.filter(|device| !everybody.contains_key(device)).copied().collect();
+        gone.into_iter().for_each(|device| self.handle_presence(&Presence::new(device, None)));
+        everybody.into_values().for_each(|presence| self.handle_presence(presence));
+    }
+
+    /// Asks the device whether it is there; whatever it sends is an answer. It should, within [`limits::SILENCE`].
+    pub fn probe(&mut self, nonce: u64) {
+        if self.state == State::Ready {
+            self.send(Message::Ping(Ping { nonce }));
         }
     }
 
@@ -399,6 +420,14 @@ impl RelaySession {
         while self.own.front().is_some_and(|(_, last)| *last <= upto) {
             self.own.pop_front();
         }
+    }
+
+    fn tell_presence(&mut self, presence: Presence) {
+        match presence.sealed.is_empty() {
+            true => _ = self.told.remove(&presence.device),
+            false => _ = self.told.insert(presence.device),
+        }
+        self.send(Message::Presence(presence));
     }
 
     fn send(&mut self, message: Message) {

@@ -11,9 +11,8 @@ use crate::limits;
 use crate::message::{Fetch, Fetched, Hello, Listed, Message, Outcome, Ping};
 use crate::position::Position;
 
-/// Found by the simulation: such a session asked the log for more without end.
-#[test]
-fn a_session_that_was_too_slow_reads_the_log_once_and_is_quiet() {
+/// The relay's side of a device that stays connected and has read an empty log.
+fn live_session() -> RelaySession {
     let mut relay = RelaySession::new(1, String::new());
     let hello = Hello {
         version_min: 1,
@@ -22,18 +21,44 @@ fn a_session_that_was_too_slow_reads_the_log_once_and_is_quiet() {
         space: SpaceId::DEFAULT,
         agent: String::new(),
     };
-    let start = Position::start(SpaceId::DEFAULT);
-    let nothing = || ReadOutcome::Page { entries: Vec::new(), position: start, head: 0 };
     relay.handle_message(Message::Hello(hello));
     relay.handle_opened(0);
     relay.handle_message(Message::Pull(crate::message::Pull { id: 1, after: None, live: true }));
     relay.handle_read(nothing());
     while relay.poll_effect().is_some() {}
+    relay
+}
+
+fn nothing() -> ReadOutcome {
+    ReadOutcome::Page { entries: Vec::new(), position: Position::start(SpaceId::DEFAULT), head: 0 }
+}
+
+/// Found by the simulation: such a session asked the log for more without end.
+#[test]
+fn a_session_that_was_too_slow_reads_the_log_once_and_is_quiet() {
+    let mut relay = live_session();
     relay.handle_lagged();
     assert!(matches!(relay.poll_effect(), Some(RelayEffect::Read { after: Some(_) })));
     relay.handle_read(nothing());
     assert!(matches!(relay.poll_effect(), Some(RelayEffect::Send(Message::Page(_)))));
     assert_eq!(relay.poll_effect(), None);
+}
+
+/// Who went away while a session was too slow for the news does not stay for ever.
+#[test]
+fn a_session_that_was_too_slow_hears_who_is_where_now() {
+    use crate::presence::Presence;
+    let at = |n: u8, sealed: &[u8]| Presence { device: DeviceId([n; 16]), suite: 0, sealed: sealed.to_vec() };
+    let mut relay = live_session();
+    for presence in [at(2, b"here"), at(3, b"there"), at(4, b"gone"), at(4, b"")] {
+        relay.handle_presence(&presence);
+    }
+    while relay.poll_effect().is_some() {}
+    let everybody = [at(1, b"itself"), at(3, b"elsewhere"), at(5, b"new")];
+    relay.handle_everybody(everybody.iter());
+    let told: Vec<_> = std::iter::from_fn(|| relay.poll_effect()).collect();
+    let expected = [at(2, b""), at(3, b"elsewhere"), at(5, b"new")];
+    assert_eq!(told, expected.map(|presence| RelayEffect::Send(Message::Presence(presence))));
 }
 
 const NOW: Duration = Duration::from_secs(1);

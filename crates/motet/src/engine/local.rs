@@ -312,7 +312,7 @@ impl<'a> By<'a> {
 
 impl Written {
     /// The heads of `base` and these changes alone.
-    fn heads_after(&self, base: &Version) -> Version {
+    pub(super) fn heads_after(&self, base: &Version) -> Version {
         let made = self.changes.iter().map(|change| change.hash().0);
         let mut heads: Vec<_> = base.0.iter().copied().chain(made).collect();
         heads.retain(|head| !self.changes.iter().any(|change| change.deps().contains(&ChangeHash(*head))));

@@ -1,6 +1,9 @@
-//! Cursors of texts: made and found in the loaded document.
+//! Where this device is, and cursors of texts: made and found in the loaded document.
+
+use motet_proto::presence::{Place, Presence};
 
 use super::Core;
+use crate::schema::FieldKind;
 use crate::store::{self, Tx};
 
 /// A cursor in a field of a document.
@@ -13,6 +16,36 @@ pub(crate) struct CursorAt {
 }
 
 impl Core {
+    /// The app says where this device is.
+    pub(crate) fn set_place(&self, place: Option<Place>) {
+        self.shared.presence.set_place(place);
+        self.tell_place();
+    }
+
+    /// Tells the others of the device's place what may be told, as the declarations and the collections that are synced now are.
+    pub(super) fn tell_place(&self) {
+        let board = &self.shared.presence;
+        let told = board.place().and_then(|place| self.tellable(place));
+        board.tell(Presence::new(self.shared.device, told.as_ref()));
+    }
+
+    /// What of a place leaves this device.
+    fn tellable(&self, mut place: Place) -> Option<Place> {
+        if !self.leaves(&place.collection) {
+            return None;
+        }
+        let schema = self.schema_of(&place.collection);
+        let is_local = |field: &str| {
+            let named = |(name, _): &(&String, &crate::schema::Field)| *name == field;
+            let mut local = schema.fields.iter().filter(|(_, declared)| declared.kind == FieldKind::Local);
+            local.any(|declared| named(&declared) || declared.1.alias.iter().any(|alias| alias == field))
+        };
+        if place.field.as_deref().is_some_and(is_local) {
+            (place.field, place.cursor) = (None, None);
+        }
+        Some(place)
+    }
+
     /// The place before a code point of a text; `None` if there is no such text.
     pub(crate) fn cursor(
         &mut self,

@@ -83,6 +83,7 @@ impl store::Engine for Core {
         }
         if settings_changed {
             self.publish_schema();
+            self.tell_place();
         }
         if let Some(policy) = policy {
             self.publish_policy(policy);

@@ -59,8 +59,10 @@ impl Tx<'_> {
 
     /// When to sync; `None` if the app has not said so.
     pub(crate) fn sync_policy(&self) -> Result<Option<SyncPolicy>> {
-        // What cannot be read was written by another version: as if it had not been said.
-        Ok(self.meta(POLICY)?.and_then(|json| serde_json::from_str(&json).ok()))
+        let Some(json) = self.meta(POLICY)? else { return Ok(None) };
+        // What cannot be read, or followed, was written by another version: as if it had not been said. A file is not lost for that.
+        let policy = serde_json::from_str(&json);
+        Ok(policy.inspect_err(|error| tracing::warn!(%error, "the kept sync policy is passed over")).ok())
     }
 
     pub(crate) fn set_sync_policy(&self, policy: &SyncPolicy) -> Result<()> {

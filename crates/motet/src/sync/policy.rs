@@ -19,8 +19,10 @@ use crate::limits;
 /// replica.set_conditions(Conditions { metered: true, low_power: false });
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// A policy is checked when it is set and when it is read: a round every 0 s, or a comparison every millisecond, is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(try_from = "Unchecked")]
 pub struct SyncPolicy {
     /// How often.
     pub mode: SyncMode,
@@ -30,7 +32,8 @@ pub struct SyncPolicy {
     pub rests_in_low_power: bool,
     /// How often everything is compared with the relay, as by
     /// [`Replica::compare_with_relay`](crate::Replica::compare_with_relay): at the start of a session, when the last time is so long
-    /// ago, and neither network nor battery is to be spared. `None`: never.
+    /// ago, and neither network nor battery is to be spared. `None`: never. From
+    /// [`COMPARE_EVERY_LEAST`](crate::limits::COMPARE_EVERY_LEAST) on.
     pub compare_every: Option<Duration>,
 }
 
@@ -53,7 +56,8 @@ pub enum SyncMode {
     /// It stays connected: changes go out and come in as they are made.
     #[default]
     Live,
-    /// A round now and then; no connection in between.
+    /// A round now and then; no connection in between. From [`SYNC_EVERY_LEAST`](crate::limits::SYNC_EVERY_LEAST) to
+    /// [`SYNC_EVERY_MOST`](crate::limits::SYNC_EVERY_MOST).
     Every(Duration),
     /// Only when asked.
     Manual,
@@ -68,7 +72,57 @@ pub struct Conditions {
     pub low_power: bool,
 }
 
+/// A policy cannot be followed. The one before stays.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {given:?} is {problem}")]
+#[non_exhaustive]
+pub struct PolicyError {
+    /// The part of the policy: `mode` or `compare_every`.
+    pub field: &'static str,
+    /// The time given.
+    pub given: Duration,
+    problem: String,
+}
+
+/// A policy as it is written down, by whomever.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Unchecked {
+    mode: SyncMode,
+    unmetered_only: bool,
+    rests_in_low_power: bool,
+    compare_every: Option<Duration>,
+}
+
+impl Default for Unchecked {
+    fn default() -> Self {
+        let SyncPolicy { mode, unmetered_only, rests_in_low_power, compare_every } = SyncPolicy::default();
+        Self { mode, unmetered_only, rests_in_low_power, compare_every }
+    }
+}
+
+impl TryFrom<Unchecked> for SyncPolicy {
+    type Error = PolicyError;
+
+    fn try_from(unchecked: Unchecked) -> Result<Self, PolicyError> {
+        let Unchecked { mode, unmetered_only, rests_in_low_power, compare_every } = unchecked;
+        let policy = Self { mode, unmetered_only, rests_in_low_power, compare_every };
+        policy.check().map(|()| policy)
+    }
+}
+
 impl SyncPolicy {
+    /// Whether the policy can be followed.
+    ///
+    /// # Errors
+    /// [`PolicyError`] names the time that is too short or too long.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        if let SyncMode::Every(pause) = self.mode {
+            within("mode", pause, limits::SYNC_EVERY_LEAST)?;
+        }
+        self.compare_every.map_or(Ok(()), |pause| within("compare_every", pause, limits::COMPARE_EVERY_LEAST))
+    }
+
     /// What the policy comes to under these conditions.
     pub(crate) fn under(&self, conditions: Conditions) -> SyncMode {
         let rests =
@@ -79,5 +133,17 @@ impl SyncPolicy {
     /// How old the last comparison with the relay may be, if one may be made under these conditions.
     pub(crate) fn compares_after(&self, conditions: Conditions) -> Option<Duration> {
         self.compare_every.filter(|_| !conditions.metered && !conditions.low_power)
+    }
+}
+
+fn within(field: &'static str, given: Duration, least: Duration) -> Result<(), PolicyError> {
+    let bad = |problem| Err(PolicyError { field, given, problem });
+    let most = limits::SYNC_EVERY_MOST;
+    match given {
+        given if given < least => bad(format!("too short, at least {least:?} is asked for")),
+        given if given > most => {
+            bad(format!("too long, at most {} days are allowed", most.as_secs() / 86_400))
+        }
+        _ => Ok(()),
     }
 }

@@ -1,15 +1,16 @@
 //! Who is where: told to those who are connected, never stored.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use motet_proto::presence::{Place as SentPlace, Presence};
 use motet_proto::{DeviceId, limits as proto};
 use tokio::sync::watch;
 
-use crate::engine::CursorAt;
+use crate::engine::{Core, CursorAt};
 use crate::error::{ReadError, WriteError};
 use crate::replica::Replica;
-use crate::store::{Durability, StorageError};
+use crate::store::{Durability, StorageError, Tx};
 
 /// A place in a document.
 ///
@@ -49,6 +50,9 @@ pub struct PeerWatch(watch::Receiver<BTreeMap<DeviceId, SentPlace>>);
 
 /// What is known of others, and what is told of this device.
 pub(crate) struct PresenceBoard {
+    /// Where the app says that this device is.
+    place: Mutex<Option<SentPlace>>,
+    /// What of it is told.
     pub(crate) own: watch::Sender<Option<Presence>>,
     pub(crate) peers: watch::Sender<BTreeMap<DeviceId, SentPlace>>,
 }
@@ -69,8 +73,12 @@ impl Place {
 }
 
 impl Replica {
-    /// Tells the devices that are connected where this one is; `None`: nowhere. They forget it when this device's connection ends, and
-    /// hear of it again when it is back. Of a collection that stays on this device nothing is told.
+    /// Tells the devices that are connected where this one is; `None`: nowhere. They forget it when this device's connection ends, or
+    /// when nothing was heard of this device for half a minute, and hear of it again when it is back.
+    ///
+    /// Of a collection that stays on this device, or is not synced at present, nothing is told. If it is switched off later, the others
+    /// hear that this device is nowhere, and where it is when the collection is switched on again. Nor is a field told that stays on
+    /// this device.
     ///
     /// Calls in quick succession cost nothing: the last of them is told, at most every
     /// [`PRESENCE_EVERY`](crate::limits::PRESENCE_EVERY).
@@ -78,29 +86,28 @@ impl Replica {
     /// # Errors
     /// [`WriteError::BadName`] if a name is longer than names can be; [`WriteError::Storage`] if the document cannot be read.
     pub fn set_presence(&self, place: Option<&Place>) -> Result<(), WriteError> {
-        let board = &self.local().shared.presence;
-        let device = self.device_id();
         let Some(place) = place.cloned() else {
-            board.tell(Presence::new(device, None));
-            return Ok(());
+            return self.run_presence(|_, core| {
+                core.set_place(None);
+                Ok(())
+            });
         };
         let names = [Some(&place.collection), Some(&place.id), place.field.as_ref()];
         if let Some(name) = names.into_iter().flatten().find(|name| name.len() > proto::NAME_BYTES) {
             return Err(WriteError::BadName { name: name.clone() });
         }
         let device_name = self.device_name().to_owned();
-        let told = self.local().writer.run(Durability::Normal, move |tx, core| {
-            if !core.leaves(&place.collection) {
-                return Ok(None);
-            }
+        self.run_presence(move |tx, core| {
             let cursor = match (&place.field, place.cursor) {
                 (Some(field), Some(at)) => core.cursor(tx, &place.collection, &place.id, field, at)?,
                 _ => None,
             };
             let Place { collection, id, field, .. } = place;
-            Ok::<_, StorageError>(Some(SentPlace { device_name, collection, name: id, field, cursor }))
-        });
-        board.tell(Presence::new(device, told.map_err(WriteError::Storage)?.as_ref()));
+            core.set_place(Some(SentPlace { device_name, collection, name: id, field, cursor }));
+            Ok(())
+        })?;
+        // As long as a place is told, the file is watched: another process may switch the collection off.
+        self.local().writer.heed();
         Ok(())
     }
 
@@ -132,6 +139,13 @@ impl Replica {
     pub fn watch_peers(&self) -> PeerWatch {
         PeerWatch(self.local().shared.presence.peers.subscribe())
     }
+
+    fn run_presence(
+        &self,
+        place: impl FnOnce(Tx<'_>, &mut Core) -> Result<(), StorageError> + Send + 'static,
+    ) -> Result<(), WriteError> {
+        self.local().writer.run(Durability::Normal, place).map_err(WriteError::Storage)
+    }
 }
 
 impl PeerWatch {
@@ -145,7 +159,25 @@ impl PeerWatch {
 
 impl PresenceBoard {
     pub(crate) fn new() -> Self {
-        Self { own: watch::Sender::new(None), peers: watch::Sender::new(BTreeMap::new()) }
+        let (own, peers) = (watch::Sender::new(None), watch::Sender::new(BTreeMap::new()));
+        Self { place: Mutex::new(None), own, peers }
+    }
+
+    /// Where the app says that this device is.
+    pub(crate) fn place(&self) -> Option<SentPlace> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_place(&self, place: Option<SentPlace>) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    }
+
+    /// Tells the others where this device is. Nowhere is not told before somewhere.
+    pub(crate) fn tell(&self, presence: Presence) {
+        self.own.send_if_modified(|own| match own {
+            None if presence.sealed.is_empty() => false,
+            _ => own.replace(presence.clone()).as_ref() != Some(&presence),
+        });
     }
 
     /// Another device tells where it is.
@@ -163,10 +195,6 @@ impl PresenceBoard {
     /// The connection is gone, and with it what was known.
     pub(crate) fn forget(&self) {
         self.peers.send_if_modified(|peers| !std::mem::take(peers).is_empty());
-    }
-
-    fn tell(&self, presence: Presence) {
-        self.own.send_if_modified(|own| own.replace(presence.clone()).as_ref() != Some(&presence));
     }
 }
 

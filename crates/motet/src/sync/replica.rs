@@ -97,8 +97,9 @@ impl Replica {
     /// it with their next write at the latest.
     ///
     /// # Errors
-    /// [`WriteError`] if it cannot be kept; then the old policy stays.
+    /// [`WriteError::Policy`] if it cannot be followed, such as a round every 0 s; else [`WriteError::Storage`]. The old policy stays then.
     pub fn set_sync_policy(&self, policy: SyncPolicy) -> Result<(), WriteError> {
+        policy.check()?;
         self.run(move |tx, core| Ok(core.set_sync_policy(tx, policy)?))
     }
 

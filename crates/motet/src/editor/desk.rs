@@ -1,0 +1,291 @@
+//! What an editor and the thread that saves have between them.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde_json::Value as Json;
+
+use super::unsaved::UnsavedField;
+use crate::doc::Fields;
+use crate::engine::{Core, Patch, diff};
+use crate::error::WriteError;
+use crate::limits;
+use crate::replica::Replica;
+use crate::status::Version;
+use crate::store::Tx;
+
+pub(super) struct Desk {
+    pub(super) replica: Replica,
+    pub(super) collection: String,
+    pub(super) id: String,
+    sheet: Mutex<Sheet>,
+    /// Rung when something is to be saved, and when the editor closes.
+    rung: Condvar,
+    /// Held while something is written, and while the base changes.
+    writing: Mutex<()>,
+}
+
+struct Sheet {
+    /// The value that the next change starts from, and the version that has exactly this value.
+    base: Base,
+    /// Fields that start from another value: they could not be written before others' writes were taken in.
+    apart: BTreeMap<String, Base>,
+    waiting: Option<Waiting>,
+    /// Fields that could not be written when they were last tried, and the values that were tried.
+    refused: Vec<UnsavedField>,
+    /// Why the latest attempt to save failed, until it is told.
+    error: Option<WriteError>,
+    announced: u64,
+    closed: bool,
+}
+
+#[derive(Clone)]
+struct Base {
+    fields: Fields,
+    version: Version,
+}
+
+#[derive(Clone)]
+struct Waiting {
+    fields: Fields,
+    /// The number of the latest keystroke, and when it and the first that waits were made.
+    number: u64,
+    since: Instant,
+    latest: Instant,
+}
+
+/// What became of a save that could write at all.
+pub(super) struct Outcome {
+    pub(super) refused: Vec<(String, WriteError)>,
+}
+
+/// The right to write and to change the base.
+pub(super) struct Writing<'d> {
+    desk: &'d Desk,
+    _lock: MutexGuard<'d, ()>,
+}
+
+impl Desk {
+    pub(super) fn new(
+        replica: Replica,
+        collection: &str,
+        id: String,
+        fields: Fields,
+        version: Version,
+    ) -> Self {
+        let sheet = Sheet {
+            base: Base { fields, version },
+            apart: BTreeMap::new(),
+            waiting: None,
+            refused: Vec::new(),
+            error: None,
+            announced: 0,
+            closed: false,
+        };
+        Self {
+            replica,
+            collection: collection.to_owned(),
+            id,
+            sheet: Mutex::new(sheet),
+            rung: Condvar::new(),
+            writing: Mutex::new(()),
+        }
+    }
+
+    /// The value is now this.
+    pub(super) fn announce(&self, fields: Fields) {
+        let now = Instant::now();
+        let mut sheet = self.sheet();
+        sheet.announced += 1;
+        let since = sheet.waiting.as_ref().map_or(now, |waiting| waiting.since);
+        sheet.waiting = Some(Waiting { fields, number: sheet.announced, since, latest: now });
+        self.rung.notify_one();
+    }
+
+    pub(super) fn begin(&self) -> Writing<'_> {
+        Writing { desk: self, _lock: self.writing.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    pub(super) fn is_saved(&self) -> bool {
+        let sheet = self.sheet();
+        sheet.waiting.is_none() && sheet.refused.is_empty()
+    }
+
+    pub(super) fn take_error(&self) -> Option<WriteError> {
+        self.sheet().error.take()
+    }
+
+    pub(super) fn unsaved(&self) -> Vec<UnsavedField> {
+        self.sheet().refused.clone()
+    }
+
+    /// Hands out what is not saved: nobody tries again. `error` is why nothing of what waits could be written.
+    pub(super) fn give_up(&self, error: Option<&WriteError>) -> Vec<UnsavedField> {
+        let mut sheet = self.sheet();
+        let mut fields = std::mem::take(&mut sheet.refused);
+        if let (Some(waiting), Some(error)) = (sheet.waiting.take(), error) {
+            let parts = sheet.parts(&waiting.fields);
+            let names = parts.iter().flat_map(|(patch, _)| patch.fields());
+            fields = names.map(|name| UnsavedField::new(name, &waiting.fields, error.clone())).collect();
+        }
+        fields
+    }
+
+    /// What waits is saved, and the thread ends.
+    pub(super) fn close(&self) {
+        self.sheet().closed = true;
+        self.rung.notify_one();
+    }
+
+    /// Runs until the editor is closed and everything is saved, or cannot be.
+    pub(super) fn save_in_time(&self) {
+        let mut sheet = self.sheet();
+        loop {
+            let due = sheet.waiting.as_ref().map(|waiting| {
+                (waiting.latest + limits::TYPING_PAUSE).min(waiting.since + limits::TYPING_SAVED_EVERY)
+            });
+            let now = Instant::now();
+            sheet = match due {
+                None if sheet.closed => return,
+                None => self.rung.wait(sheet).unwrap_or_else(PoisonError::into_inner),
+                Some(due) if due > now && !sheet.closed => {
+                    self.rung.wait_timeout(sheet, due - now).unwrap_or_else(PoisonError::into_inner).0
+                }
+                Some(_) => {
+                    drop(sheet);
+                    let saved = self.begin().save();
+                    let mut sheet = self.sheet();
+                    let refused = sheet.refused.first().map(|field| field.error.clone());
+                    if let Some(error) = saved.err().or(refused) {
+                        tracing::warn!(code = error.code(), %error, "what was typed is not saved");
+                        if sheet.closed {
+                            return;
+                        }
+                        // Tried again in time, and told with the next keystroke.
+                        if let Some(waiting) = &mut sheet.waiting {
+                            waiting.since = Instant::now();
+                            waiting.latest = waiting.since + limits::TYPING_SAVED_EVERY;
+                        }
+                        sheet.error = Some(error);
+                    }
+                    sheet
+                }
+            };
+        }
+    }
+
+    fn sheet(&self) -> MutexGuard<'_, Sheet> {
+        self.sheet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writing<'_> {
+    /// Writes what waits, if anything does, each field on the version that it starts from. A field that cannot be written holds no
+    /// other back; it is tried again with the next value.
+    pub(super) fn save(&self) -> Result<Outcome, WriteError> {
+        let desk = self.desk;
+        let (waiting, parts) = {
+            let sheet = desk.sheet();
+            let Some(waiting) = sheet.waiting.clone() else {
+                let refused = sheet.refused.iter().map(|field| (field.name.clone(), field.error.clone()));
+                return Ok(Outcome { refused: refused.collect() });
+            };
+            let parts = sheet.parts(&waiting.fields);
+            (waiting, parts)
+        };
+        let fields: Vec<Vec<String>> = parts.iter().map(|(patch, _)| patch.fields()).collect();
+        let written = match parts.is_empty() {
+            true => Vec::new(),
+            false => {
+                let (collection, id) = (desk.collection.clone(), desk.id.clone());
+                desk.replica.run(move |tx: Tx<'_>, core: &mut Core| {
+                    let write = |(patch, version): &(Patch, Version)| {
+                        core.update_typed(tx, &collection, &id, patch, version)
+                    };
+                    parts.iter().map(write).collect::<Result<Vec<_>, _>>()
+                })?
+            }
+        };
+        let mut sheet = desk.sheet();
+        let mut refused = Vec::new();
+        for (typed, fields) in written.into_iter().zip(fields) {
+            let is_refused = |name: &String| typed.refused.iter().any(|(field, _)| field == name);
+            let saved: Vec<_> = fields.into_iter().filter(|name| !is_refused(name)).collect();
+            sheet.note_saved(&saved, &waiting.fields, &typed.version);
+            refused.extend(typed.refused);
+        }
+        let unsaved = |(name, error): &(String, WriteError)| {
+            UnsavedField::new(name.clone(), &waiting.fields, error.clone())
+        };
+        sheet.refused = refused.iter().map(unsaved).collect();
+        sheet.error = None;
+        // A keystroke meanwhile waits for the next time.
+        if sheet.waiting.as_ref().is_some_and(|newer| newer.number == waiting.number) {
+            sheet.waiting = None;
+        } else if let Some(newer) = &mut sheet.waiting {
+            newer.since = newer.latest;
+        }
+        Ok(Outcome { refused })
+    }
+
+    /// The value is now what a version has, but for fields that could not be written: those go on from where they started.
+    pub(super) fn go_on_from(&self, fields: Fields, version: Version, refused: &[(String, WriteError)]) {
+        let mut sheet = self.desk.sheet();
+        let mut apart = BTreeMap::new();
+        for (name, _) in refused {
+            let start = sheet.apart.remove(name).unwrap_or_else(|| Base {
+                fields: sheet
+                    .base
+                    .fields
+                    .get_key_value(name)
+                    .map(|(n, v)| (n.clone(), v.clone()))
+                    .into_iter()
+                    .collect(),
+                version: sheet.base.version.clone(),
+            });
+            apart.insert(name.clone(), start);
+        }
+        sheet.apart = apart;
+        sheet.base = Base { fields, version };
+    }
+}
+
+impl Sheet {
+    /// What has changed, by the versions that it starts from.
+    fn parts(&self, fields: &Fields) -> Vec<(Patch, Version)> {
+        let mut patch = diff(&self.base.fields, fields);
+        let mut parts = Vec::new();
+        for (name, start) in &self.apart {
+            patch.take(name);
+            parts.push((diff(&start.fields, fields).take(name), start.version.clone()));
+        }
+        parts.insert(0, (patch, self.base.version.clone()));
+        parts.retain(|(patch, _)| !patch.is_empty());
+        parts
+    }
+
+    /// Fields are written as they were typed, at a version that all of them started from.
+    fn note_saved(&mut self, saved: &[String], typed: &Fields, version: &Version) {
+        let apart = saved.first().filter(|name| self.apart.contains_key(*name));
+        let base = match apart {
+            Some(name) => self.apart.get_mut(name),
+            None => Some(&mut self.base),
+        };
+        let Some(base) = base.filter(|_| !saved.is_empty()) else { return };
+        base.version = version.clone();
+        for name in saved {
+            match typed.get(name) {
+                Some(value) => _ = base.fields.insert(name.clone(), value.clone()),
+                None => _ = base.fields.remove(name),
+            }
+        }
+    }
+}
+
+impl UnsavedField {
+    fn new(name: String, typed: &Fields, error: WriteError) -> Self {
+        let value: Option<Json> = typed.get(&name).cloned();
+        Self { name, value, error }
+    }
+}
