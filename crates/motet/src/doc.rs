@@ -184,7 +184,7 @@ impl Document {
             |change: &ChangeHash, head: &ChangeHash| change == head || self.is_ancestor(change, head);
         graves.tombstones.iter().any(|tombstone| {
             // Where a delete loses, one that is no head has lost or is followed by another.
-            (schema.delete_wins() || heads.contains(tombstone))
+            (schema.delete_policy() != DeletePolicy::EditWins || heads.contains(tombstone))
                 && self.author_of(tombstone).and_then(|(author, _)| author) == Some(device)
                 && !base.iter().any(|head| before(tombstone, head))
                 && !graves.restored.iter().any(|restored| before(tombstone, restored))

@@ -51,8 +51,8 @@ pub use unsaved::{Unsaved, UnsavedField};
 ///
 /// # When the document is deleted
 /// [`refresh`](Self::refresh) tells. If another device has deleted it, what is typed here and not saved yet is something that the delete
-/// had not seen: saving it brings the document back with these words, unless the collection declares that a delete wins; the words are
-/// then in the deleted document, and there when it is restored. If it was deleted on this device, or purged, nothing is saved any more:
+/// had not seen: saving it brings the document back with these words. Where the collection declares that a delete wins, the words are in
+/// the deleted document, and there when it is restored. If it was deleted on this device, or purged, nothing is saved any more:
 /// [`save`](Self::save) says [`WriteError::NotFound`] or [`WriteError::Purged`], and [`close`](Self::close) returns the words.
 pub struct Editor<T: Serialize> {
     value: T,
