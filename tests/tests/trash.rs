@@ -1,7 +1,7 @@
 //! Deleted documents: back from the trash, gone for good, and back whole when somebody knew nothing of it.
 
 use motet::{Field, Replica, Schema, WriteError};
-use motet_tests::{TestRelay, device, sync};
+use motet_tests::{TestRelay, contents, device, sync};
 use serde_json::json;
 
 #[test]
@@ -120,4 +120,29 @@ fn a_purged_document_stays_purged_when_the_log_is_read_again() {
 fn changes(dir: &std::path::Path, name: &str) -> i64 {
     let conn = rusqlite::Connection::open(dir.join(format!("{name}.db"))).unwrap();
     conn.query_row("SELECT COUNT(*) FROM change", [], |row| row.get(0)).unwrap()
+}
+
+/// A delete has no operations, and Automerge did not see it when the same actor wrote on an older version: the document could not be
+/// loaded any more.
+#[test]
+fn an_edit_of_what_was_read_before_a_delete_and_a_restore_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    let songs = a.documents("pieces");
+    songs.put("song", &json!({ "title": "t", "lyrics": "one\n" })).unwrap();
+    let mut read = songs.get("song").unwrap().unwrap();
+    songs.delete("song").unwrap();
+    songs.restore("song").unwrap();
+    read["lyrics"] = "one\ntwo\n".into();
+    songs.update(&mut read).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    drop((songs, a));
+    let a = device(dir.path(), "a");
+    for replica in [&a, &b] {
+        assert_eq!(replica.verify().unwrap().problems, []);
+        assert_eq!(replica.documents("pieces").get("song").unwrap().unwrap()["lyrics"], "one\ntwo\n");
+    }
+    assert_eq!(contents(&a), contents(&b));
 }

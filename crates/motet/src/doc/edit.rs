@@ -453,6 +453,9 @@ impl Document {
             options.set_message(message);
         }
         let hash = self.am.empty_commit(options);
+        // Automerge looks at operations when it decides whether an actor may write on an older version. This change has none: its actor
+        // would write its next one there without knowing of it, and no device could load the two.
+        self.has_actor = false;
         Ok(self.am.get_change_by_hash(&hash).ok_or(AutomergeError::Fail)?)
     }
 }

@@ -3,7 +3,6 @@
 use motet_proto::presence::{Place, Presence};
 
 use super::Core;
-use crate::schema::FieldKind;
 use crate::store::{self, Tx};
 
 /// A cursor in a field of a document.
@@ -35,12 +34,7 @@ impl Core {
             return None;
         }
         let schema = self.schema_of(&place.collection);
-        let is_local = |field: &str| {
-            let named = |(name, _): &(&String, &crate::schema::Field)| *name == field;
-            let mut local = schema.fields.iter().filter(|(_, declared)| declared.kind == FieldKind::Local);
-            local.any(|declared| named(&declared) || declared.1.alias.iter().any(|alias| alias == field))
-        };
-        if place.field.as_deref().is_some_and(is_local) {
+        if place.field.as_deref().is_some_and(|field| schema.is_local_field(field)) {
             (place.field, place.cursor) = (None, None);
         }
         Some(place)
