@@ -347,6 +347,57 @@ fn undo_goes_on_after_a_schema_was_declared_and_past_rules_that_came_later() {
 }
 
 #[test]
+fn undo_reaches_back_over_a_snapshot_and_a_copy_has_nothing_to_undo() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = open(dir.path(), "a");
+    a.documents("songs").put("1", &json!({ "lyrics": "0" })).unwrap();
+    for n in 1..280 {
+        a.documents("songs").set("1", &json!({ "lyrics": n.to_string() })).unwrap();
+    }
+    drop(a);
+    let a = open(dir.path(), "a");
+    for n in (260..279).rev() {
+        assert!(a.undo().unwrap().is_some());
+        assert_eq!(value(&a, "1"), Some(json!({ "lyrics": n.to_string() })));
+    }
+    a.backup(dir.path().join("backup.db")).unwrap();
+    drop(a);
+    std::fs::copy(dir.path().join("a.db"), dir.path().join("copy.db")).unwrap();
+    for name in ["backup", "copy"] {
+        let copy = open(dir.path(), name);
+        assert!(copy.undo().unwrap().is_none() && copy.redo().unwrap().is_none());
+        assert_eq!(value(&copy, "1"), Some(json!({ "lyrics": "260" })));
+        copy.documents("songs").set("1", &json!({ "lyrics": "copied" })).unwrap();
+        assert!(copy.undo().unwrap().is_some());
+        assert_eq!(value(&copy, "1"), Some(json!({ "lyrics": "260" })));
+    }
+}
+
+#[test]
+fn what_the_library_writes_by_itself_is_not_undone() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+    a.documents("songs").put("1", &json!({ "lyrics": "one\n" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    // Both write the same: whoever merges takes the second copy out.
+    for device in [&a, &b] {
+        device.documents("songs").set("1", &json!({ "lyrics": "one\nthe same line\n" })).unwrap();
+    }
+    for device in [&a, &b, &a] {
+        sync(device, &relay.url());
+    }
+    assert_eq!(value(&a, "1"), Some(json!({ "lyrics": "one\nthe same line\n" })));
+    // A field that does not stay on the device any more is written into the document.
+    a.documents("songs").set("1", &json!({ "note": "n" })).unwrap();
+    a.apply_schema(&Schema::new().field("songs", "note", FieldKind::Register)).unwrap();
+    let undone = a.undo().unwrap().unwrap();
+    assert_eq!(undone.documents[0].fields, ["lyrics"]);
+    assert_eq!(value(&a, "1").unwrap()["note"], "n");
+}
+
+#[test]
 fn a_document_that_others_have_written_in_stays_when_its_making_is_undone() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));

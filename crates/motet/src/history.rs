@@ -209,7 +209,7 @@ impl Replica {
     ///
     /// Fields and collections that stay on this device are not touched, and a purge is for good. Rules that were declared since do
     /// not stand in the way: what was there may come back. [`UNDO_STEPS`](crate::limits::UNDO_STEPS) transactions can be undone, also after
-    /// the file was closed, and whichever program made them.
+    /// the file was closed, and whichever program made them; in a copy or a backup of the file none of them.
     ///
     /// ```
     /// # use motet::{Replica, json};

@@ -506,6 +506,8 @@ fn identify(
         }
     };
     if is_copy {
+        // What the other device did is not for this one to undo.
+        tx.forget_steps()?;
         tracing::info!(%device, "the file is a copy: it is a device of its own from now on");
     }
     let known = tx.meta("device_name")?;

@@ -189,11 +189,17 @@ impl Core {
         let mut edit = self.edit(&loaded.schema, None, &shown);
         // Concurrent values that came about by the step itself are settled by what was there before.
         edit.settle = is_exact;
-        let changes = loaded
-            .document
-            .write(&edit, &patch.set, &patch.remove, is_deleted)
-            .map_err(super::local::write_error)?;
-        self.finish(tx, loaded, &Commit { stale: true, ..Commit::of(&changes, kind) })?;
+        let written = loaded.document.write(&edit, &patch.set, &patch.remove, is_deleted);
+        let mut changes = written.map_err(super::local::write_error)?;
+        let mut local = false;
+        if is_deleted {
+            // What it had in the trash that does not stay on this device any more comes back with it.
+            let schema = loaded.schema.clone();
+            let freed = loaded.local.free(&schema);
+            local = !freed.is_empty();
+            changes.extend(self.write_freed(&mut loaded, freed)?);
+        }
+        self.finish(tx, loaded, &Commit { stale: true, local, ..Commit::of(&changes, kind) })?;
         self.find_any(tx, &collection, &name)
     }
 }

@@ -58,9 +58,10 @@ pub(crate) fn backup(from: &Path, to: &Path) -> Result<()> {
     let mut target = Connection::open(&partial)?;
     // In one step: between steps another writer would make it start over, perhaps for ever.
     Backup::new(&source, &mut target)?.step(-1)?;
-    strip_local(&target)?;
-    // A copy is a device of its own: it has done nothing yet that it could undo.
+    // A copy is a device of its own: it has done nothing yet that it could undo. Labels stay on this device.
+    target.pragma_update(None, "secure_delete", true)?;
     Tx { conn: &target }.forget_steps()?;
+    strip_local(&target)?;
     target.pragma_update(None, "journal_mode", "DELETE")?;
     target.close().map_err(|(_, error)| error)?;
     let file = std::fs::File::open(&partial).and_then(|file| file.sync_all());
