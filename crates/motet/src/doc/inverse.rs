@@ -6,6 +6,7 @@ use automerge::{ChangeHash, ObjId, ROOT};
 use motet_proto::DeviceId;
 use serde_json::Value as Json;
 
+use super::history::Made;
 use super::read::{Fields, Reader, element_key};
 use super::{Deed, Document, three_way};
 use crate::schema::{CollectionSchema, FieldKind};
@@ -16,8 +17,8 @@ pub(crate) struct Step<'a> {
     pub(crate) device: DeviceId,
     pub(crate) from: &'a Fields,
     pub(crate) to: &'a Fields,
-    /// The heads right after it.
-    pub(crate) heads: &'a [ChangeHash],
+    /// The heads right before it and right after it.
+    pub(crate) heads: [&'a [ChangeHash]; 2],
 }
 
 impl Document {
@@ -25,6 +26,7 @@ impl Document {
     pub(crate) fn without(&self, schema: &CollectionSchema, step: &Step<'_>, now: &Fields) -> Fields {
         // What both made alike belongs to both.
         let is_shared = step.from.is_empty() && self.is_made_elsewhere(step.device);
+        let beside = self.heads_beside(step.heads);
         let mut left = now.clone();
         let names = step.from.keys().chain(step.to.keys().filter(|name| !step.from.contains_key(*name)));
         for name in names {
@@ -36,7 +38,7 @@ impl Document {
             if is_shared && self.is_made_by_nobody(schema, &stored) {
                 continue;
             }
-            match self.field_without(schema, step, &stored, field) {
+            match self.field_without(schema, step, &beside, &stored, field) {
                 Some(value) => _ = left.insert(name.clone(), value),
                 None => _ = left.remove(name),
             }
@@ -46,28 +48,46 @@ impl Document {
 
     /// Whether another device has deleted the document without knowing `heads`.
     pub(crate) fn is_deleted_by_others(&self, device: DeviceId, heads: &[ChangeHash]) -> bool {
-        let made: HashMap<_, _> = self.made().into_iter().map(|made| (made.hash, made)).collect();
-        let mut known = HashSet::new();
-        let mut open = heads.to_vec();
-        while let Some(hash) = open.pop() {
-            if known.insert(hash) {
-                open.extend(made.get(&hash).into_iter().flat_map(|made| made.deps.iter().copied()));
-            }
-        }
-        made.values().any(|made| {
+        let made = self.made();
+        let known = known_at(&made, heads);
+        made.iter().any(|made| {
             made.deed == Deed::Delete && made.device != Some(device) && !known.contains(&made.hash)
         })
+    }
+
+    /// The heads of all that was made without knowing of a step from one version to another.
+    fn heads_beside(&self, [before, after]: [&[ChangeHash]; 2]) -> Vec<ChangeHash> {
+        let made = self.made();
+        let (before, after) = (known_at(&made, before), known_at(&made, after));
+        let mut beside = HashSet::new();
+        let mut heads = HashSet::new();
+        // Each stands after those that it depends on.
+        for change in &made {
+            let is_new = after.contains(&change.hash) && !before.contains(&change.hash);
+            // Containers are made alike everywhere: they are the step's unless others built on them without knowing of it.
+            let is_genesis = change.deed == Deed::Genesis;
+            if (!is_new || is_genesis) && change.deps.iter().all(|dep| beside.contains(dep)) {
+                beside.insert(change.hash);
+                change.deps.iter().for_each(|dep| _ = heads.remove(dep));
+                if !is_new {
+                    heads.insert(change.hash);
+                }
+            }
+        }
+        heads.into_iter().collect()
     }
 
     fn field_without(
         &self,
         schema: &CollectionSchema,
         step: &Step<'_>,
+        beside: &[ChangeHash],
         name: &str,
         field: Field<'_>,
     ) -> Option<Json> {
         let reader = self.reader(schema, None);
-        let then = self.reader(schema, Some(step.heads));
+        let then = self.reader(schema, Some(step.heads[1]));
+        let others = || self.reader(schema, Some(beside)).resolve(&ROOT, name);
         let by_others =
             |map: &ObjId, key: &str| self.is_written_by_others(step.device, &reader, &then, map, key);
         match reader.kind(&ROOT, name) {
@@ -78,9 +98,9 @@ impl Document {
             }
             // Only who resolves it can write it.
             FieldKind::Ask if reader.is_contested(&ROOT, name) => field.now.cloned(),
-            FieldKind::Text => field.text(),
-            FieldKind::List => field.list(),
-            _ if !reader.texts(&ROOT, name).is_empty() => field.text(),
+            FieldKind::Text => field.text(others().as_ref()),
+            FieldKind::List => field.list(others().as_ref()),
+            _ if !reader.texts(&ROOT, name).is_empty() => field.text(others().as_ref()),
             _ if field.now == field.to && by_others(&ROOT, name) => field.now.cloned(),
             _ => field.value(),
         }
@@ -120,6 +140,19 @@ impl Document {
             made.device.is_some_and(|by| by != device) && made.deps.iter().all(|dep| genesis.contains(dep))
         })
     }
+}
+
+/// The changes that are known at some heads.
+fn known_at(made: &[Made], heads: &[ChangeHash]) -> HashSet<ChangeHash> {
+    let deps: HashMap<_, _> = made.iter().map(|made| (made.hash, &made.deps)).collect();
+    let mut known = HashSet::new();
+    let mut open = heads.to_vec();
+    while let Some(hash) = open.pop() {
+        if known.insert(hash) {
+            open.extend(deps.get(&hash).into_iter().flat_map(|deps| deps.iter().copied()));
+        }
+    }
+    known
 }
 
 /// A field before a step, after it, and now.
@@ -201,18 +234,20 @@ impl Field<'_> {
         }
     }
 
-    fn text(self) -> Option<Json> {
+    /// `others`: what it is without the step and all that was built on it.
+    fn text(self, others: Option<&Json>) -> Option<Json> {
         let Self { from, to, now } = self;
-        if now == to {
-            return from.cloned();
-        }
         let (Some(Json::String(after)), Some(Json::String(current))) = (to, now) else { return self.value() };
         let before = match from {
             Some(Json::String(before)) => before,
             None | Some(Json::Null) => "",
-            Some(_) => return now.cloned(),
+            Some(_) => return self.value(),
         };
-        let left = three_way::texts(after, before, current);
+        let goal = match others {
+            Some(Json::String(others)) => three_way::text_without_own(before, after, others),
+            _ => before.to_owned(),
+        };
+        let left = if current == after { goal } else { three_way::texts(after, &goal, current) };
         match from {
             Some(Json::String(_)) => Some(left.into()),
             emptied if left.is_empty() => emptied.cloned(),
@@ -220,18 +255,19 @@ impl Field<'_> {
         }
     }
 
-    fn list(self) -> Option<Json> {
+    fn list(self, others: Option<&Json>) -> Option<Json> {
         let Self { from, to, now } = self;
-        if now == to {
-            return from.cloned();
-        }
         let (Some(Json::Array(after)), Some(Json::Array(current))) = (to, now) else { return self.value() };
         let before = match from {
             Some(Json::Array(before)) => before.as_slice(),
             None | Some(Json::Null) => &[],
-            Some(_) => return now.cloned(),
+            Some(_) => return self.value(),
         };
-        let left = three_way::lists(after, before, current);
+        let goal = match others {
+            Some(Json::Array(others)) => three_way::list_without_own(before, after, others),
+            _ => before.to_vec(),
+        };
+        let left = if current == after { goal } else { three_way::lists(after, &goal, current) };
         match from {
             Some(Json::Array(_)) => Some(left.into()),
             emptied if left.is_empty() => emptied.cloned(),

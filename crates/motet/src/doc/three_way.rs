@@ -9,6 +9,19 @@ use unicode_segmentation::UnicodeSegmentation;
 use super::read::element_key;
 use super::text;
 
+/// `to`, which one side made of `from`, without what `others` made of it alike: what is left when only that side's own is taken back.
+pub(super) fn text_without_own(from: &str, to: &str, others: &str) -> String {
+    let chars: Vec<char> = from.chars().collect();
+    let [own, others] = [to, others].map(|to| text_replacements(from, to));
+    apply(&chars, &alike(own, &others)).into_iter().collect()
+}
+
+/// The same for lists.
+pub(super) fn list_without_own(from: &[Json], to: &[Json], others: &[Json]) -> Vec<Json> {
+    let [own, others] = [to, others].map(|to| list_replacements(from, to));
+    apply(from, &alike(own, &others))
+}
+
 /// A part of a sequence, and what stands there instead.
 #[derive(Clone, Debug, PartialEq)]
 struct Replacement<T> {
@@ -21,35 +34,48 @@ struct Replacement<T> {
 pub(super) fn texts(base: &str, mine: &str, theirs: &str) -> String {
     let chars: Vec<char> = base.chars().collect();
     let words = word_bounds(base);
-    let [mine, theirs] = [mine, theirs].map(|to| {
-        let mut splices = text::diff(base, to);
-        splices.sort_by_key(|splice| splice.at);
-        let replacements = splices.into_iter().map(|splice| Replacement {
-            range: splice.at..splice.at + splice.delete,
-            insert: splice.insert.chars().collect(),
-        });
-        whole_words(&chars, &words, replacements.collect())
-    });
+    let [mine, theirs] = [mine, theirs].map(|to| whole_words(&chars, &words, text_replacements(base, to)));
     merge(&chars, &mine, &theirs, |c| c.is_whitespace()).into_iter().collect()
 }
 
 /// The same for lists.
 pub(super) fn lists(base: &[Json], mine: &[Json], theirs: &[Json]) -> Vec<Json> {
-    let keys = |items: &[Json]| items.iter().map(element_key).collect::<Vec<_>>();
-    let base_keys = keys(base);
-    let [mine, theirs] = [mine, theirs].map(|to| {
-        let (mut i, mut j) = (0, 0);
-        let mut replacements = Vec::new();
-        for op in capture_diff_slices(Algorithm::Myers, &base_keys, &keys(to)) {
-            let (old, new) = (op.old_range().len(), op.new_range().len());
-            if !matches!(op, similar::DiffOp::Equal { .. }) {
-                replacements.push(Replacement { range: i..i + old, insert: to[j..j + new].to_vec() });
-            }
-            (i, j) = (i + old, j + new);
-        }
-        replacements
-    });
+    let [mine, theirs] = [mine, theirs].map(|to| list_replacements(base, to));
     merge(base, &mine, &theirs, |_| false)
+}
+
+/// What turns one text into another, in order.
+fn text_replacements(from: &str, to: &str) -> Vec<Replacement<char>> {
+    let mut splices = text::diff(from, to);
+    splices.sort_by_key(|splice| splice.at);
+    let replacements = splices.into_iter().map(|splice| Replacement {
+        range: splice.at..splice.at + splice.delete,
+        insert: splice.insert.chars().collect(),
+    });
+    replacements.collect()
+}
+
+fn list_replacements(from: &[Json], to: &[Json]) -> Vec<Replacement<Json>> {
+    let keys = |items: &[Json]| items.iter().map(element_key).collect::<Vec<_>>();
+    let (mut i, mut j) = (0, 0);
+    let mut replacements = Vec::new();
+    for op in capture_diff_slices(Algorithm::Myers, &keys(from), &keys(to)) {
+        let (old, new) = (op.old_range().len(), op.new_range().len());
+        if !matches!(op, similar::DiffOp::Equal { .. }) {
+            replacements.push(Replacement { range: i..i + old, insert: to[j..j + new].to_vec() });
+        }
+        (i, j) = (i + old, j + new);
+    }
+    replacements
+}
+
+/// Those of one side that the other has as well.
+fn alike<T: PartialEq>(own: Vec<Replacement<T>>, others: &[Replacement<T>]) -> Vec<Replacement<T>> {
+    own.into_iter().filter(|replacement| others.contains(replacement)).collect()
+}
+
+fn apply<T: Clone>(base: &[T], replacements: &[Replacement<T>]) -> Vec<T> {
+    merge(base, replacements, &[], |_| false)
 }
 
 /// Carries out both sides' replacements, which are given in order. What stands in the way of `mine` stays: a place of which `theirs`
@@ -182,6 +208,11 @@ mod tests {
         for (base, mine, theirs, expected) in cases {
             assert_eq!(texts(base, mine, theirs), expected, "{base:?} -> {mine:?}, {theirs:?}");
         }
+        assert_eq!(text_without_own("one\n", "one\nboth\nmine\n", "one\nboth\nmine\n"), "one\nboth\nmine\n");
+        assert_eq!(
+            text_without_own("one\ntwo\n", "ONE\ntwo\nboth\n", "one\ntwo\nboth\n"),
+            "one\ntwo\nboth\n"
+        );
         let list = |value: Json| value.as_array().cloned().unwrap_or_default();
         let merged = |base, mine, theirs| lists(&list(base), &list(mine), &list(theirs));
         assert_eq!(merged(json!([1, 9, 2]), json!([1, 2]), json!([1, 9, 2, 3])), list(json!([1, 2, 3])));

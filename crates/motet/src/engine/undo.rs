@@ -133,7 +133,9 @@ impl Core {
     /// others not written in it.
     fn around_others(&self, loaded: &Loaded, step: &StepDocument) -> (Goal, bool) {
         let device = self.shared.device;
-        let heads: Vec<_> = step.after.heads.iter().copied().map(ChangeHash).collect();
+        let hashes =
+            |version: &StoredVersion| version.heads.iter().copied().map(ChangeHash).collect::<Vec<_>>();
+        let (heads_before, heads) = (hashes(&step.before), hashes(&step.after));
         let as_it_is = || Goal { fields: None, deleted: loaded.row.deleted };
         let is_deleted_since = loaded.row.deleted
             && (!step.after.deleted || loaded.document.is_deleted_by_others(device, &heads));
@@ -142,7 +144,7 @@ impl Core {
         }
         let (from, to) = (exactly(loaded, &step.before), exactly(loaded, &step.after));
         let (from_fields, to_fields) = (from.fields.unwrap_or_default(), to.fields.unwrap_or_default());
-        let step = Step { device, from: &from_fields, to: &to_fields, heads: &heads };
+        let step = Step { device, from: &from_fields, to: &to_fields, heads: [&heads_before, &heads] };
         let left = loaded.document.without(&loaded.schema, &step, &shared(loaded));
         match from.deleted && !to.deleted {
             false => (Goal { fields: Some(left), deleted: false }, false),
