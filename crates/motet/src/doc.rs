@@ -5,6 +5,7 @@
 //! edit      new values -> the fewest ops
 //! text      whole texts -> splices, and what a merge of two should show
 //! read      ops -> JSON, through one resolver
+//! names     a field under its older names
 //! chunk     headers of foreign bytes, checked before Automerge sees them
 //! merge     foreign changes, on a clone, with panics caught
 //! ```
@@ -17,6 +18,7 @@ mod genesis;
 mod history;
 mod inverse;
 mod merge;
+mod names;
 mod overlap;
 mod read;
 mod text;
@@ -36,7 +38,7 @@ use crate::schema::{CollectionSchema, DeletePolicy};
 
 pub(crate) use automerge::{Change, ChangeHash};
 pub(crate) use chunk::{ChunkError, check_snapshot, heads_of, split_changes, split_headers};
-pub(crate) use edit::{Edit, EditError};
+pub(crate) use edit::{Edit, EditError, merged, take_at};
 pub(crate) use history::Deed;
 pub(crate) use inverse::Step;
 pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};

@@ -9,7 +9,7 @@ impl Document {
     /// The place before the code point `at` of a text, or its end; `None` if the field is no text.
     pub(crate) fn cursor(&self, schema: &CollectionSchema, field: &str, at: usize) -> Option<String> {
         let reader = self.reader(schema, None);
-        let text = reader.texts(&ROOT, &self.stored_name(schema, None, field)).into_iter().next()?;
+        let text = reader.texts(&ROOT, reader.stored_name(field)).into_iter().next()?;
         let position =
             if at < reader.length(&text) { CursorPosition::Index(at) } else { CursorPosition::End };
         self.am.get_cursor(&text, position, None).ok().map(|cursor| cursor.to_string())
@@ -23,7 +23,7 @@ impl Document {
         cursor: &str,
     ) -> Option<usize> {
         let reader = self.reader(schema, None);
-        let text = reader.texts(&ROOT, &self.stored_name(schema, None, field)).into_iter().next()?;
+        let text = reader.texts(&ROOT, reader.stored_name(field)).into_iter().next()?;
         self.am.get_cursor_position(&text, &Cursor::try_from(cursor).ok()?, None).ok()
     }
 }

@@ -12,8 +12,9 @@ use automerge::{AutomergeError, Change, ChangeHash, ObjId, PatchLog, ROOT, ReadD
 use motet_proto::DeviceId;
 use serde_json::Value as Json;
 
-use self::plan::{Op, carry_out, splice_all};
-pub(super) use self::plan::{fill_list, put_field};
+use self::plan::splice_all;
+pub(super) use self::plan::{Op, carry_out, fill_list, put_field};
+pub(crate) use self::plan::{merged, take_at};
 use super::genesis::{self, Container};
 use super::read::{Fields, Reader, element_key};
 use super::{Document, PURGE, RESTORE, TOMBSTONE, text, time};
@@ -62,7 +63,7 @@ pub(crate) enum EditError {
 }
 
 /// The heads that an edit is made at; `None` for the current ones.
-type At = Option<Vec<ChangeHash>>;
+pub(super) type At = Option<Vec<ChangeHash>>;
 
 impl Document {
     /// Sets the named fields and removes those at the given paths. `create` makes a change even if no value differs, so that a new or
@@ -75,9 +76,10 @@ impl Document {
         create: bool,
     ) -> Result<Vec<Change>, EditError> {
         let mut at = self.base_of(edit)?;
-        let (set, remove, renamed) = self.stored_names(edit.schema, at.as_deref(), set, remove);
         let revived = create && self.is_deleted(edit.schema);
         let mut changes = Vec::new();
+        let (set, remove, renamed) = self.stored_names(edit, set, remove, &mut at, &mut changes)?;
+        let (set, remove) = self.reader(edit.schema, at.as_deref()).whole(set, remove);
         self.prepare(&ROOT, "", &set, edit.schema, &mut at, &mut changes)?;
         let mut ops = Vec::new();
         let reader = Reader { am: &self.am, heads: at.as_deref(), schema: edit.schema };
@@ -110,7 +112,7 @@ impl Document {
     ) -> Result<Vec<Change>, EditError> {
         let mut at = self.base_of(edit)?;
         let mut changes = Vec::new();
-        let field = &self.stored_name(edit.schema, at.as_deref(), field);
+        let field = &self.one_name(edit, field, &mut at, &mut changes)?;
         let fields = Fields::from_iter([(field.clone(), Json::Array(Vec::new()))]);
         self.prepare(&ROOT, "", &fields, edit.schema, &mut at, &mut changes)?;
         let reader = Reader { am: &self.am, heads: at.as_deref(), schema: edit.schema };
@@ -145,7 +147,7 @@ impl Document {
     ) -> Result<Vec<Change>, EditError> {
         let mut at = self.base_of(edit)?;
         let mut changes = Vec::new();
-        let field = &self.stored_name(edit.schema, at.as_deref(), field);
+        let field = &self.one_name(edit, field, &mut at, &mut changes)?;
         let reader = Reader { am: &self.am, heads: at.as_deref(), schema: edit.schema };
         if *reader.kind(&ROOT, field) != FieldKind::Counter {
             return Err(EditError::NotOfKind(field.clone(), "counter"));
@@ -174,14 +176,14 @@ impl Document {
     ) -> Result<Vec<Change>, EditError> {
         let mut at = self.base_of(edit)?;
         let mut changes = Vec::new();
-        let field = &self.stored_name(edit.schema, at.as_deref(), field);
+        let field = &self.one_name(edit, field, &mut at, &mut changes)?;
         let reader = Reader { am: &self.am, heads: at.as_deref(), schema: edit.schema };
         let mut texts = reader.texts(&ROOT, field);
         // One text is spliced as it is; anything else has to become one first.
         if texts.len() != 1 {
             let content = match reader.resolve(&ROOT, field) {
                 Some(Json::String(text)) => text,
-                None | Some(Json::Null) if *edit.schema.kind(field) == FieldKind::Text => String::new(),
+                None | Some(Json::Null) if *reader.kind(&ROOT, field) == FieldKind::Text => String::new(),
                 _ => return Err(EditError::NotText(field.to_owned())),
             };
             let fields = Fields::from_iter([(field.to_owned(), Json::String(content))]);
@@ -220,36 +222,39 @@ impl Document {
         Ok(changes)
     }
 
-    /// Concurrent edits of a declared field under the name that this document keeps it under.
-    pub(super) fn stored_name(
-        &self,
-        schema: &CollectionSchema,
-        heads: Option<&[ChangeHash]>,
-        field: &str,
-    ) -> String {
-        self.reader(schema, heads).stored_name(field).to_owned()
-    }
-
-    /// The same for a whole edit; also whether a name is another one.
+    /// An edit of declared fields under the names that this document keeps them under; also whether a name is another one.
     fn stored_names<'e>(
-        &self,
-        schema: &CollectionSchema,
-        heads: Option<&[ChangeHash]>,
+        &mut self,
+        edit: &Edit<'_>,
         set: &'e Fields,
         remove: &'e [Vec<String>],
-    ) -> (Cow<'e, Fields>, Cow<'e, [Vec<String>]>, bool) {
-        if schema.aliased().next().is_none() {
-            return (Cow::Borrowed(set), Cow::Borrowed(remove), false);
+        at: &mut At,
+        changes: &mut Vec<Change>,
+    ) -> Result<(Cow<'e, Fields>, Cow<'e, [Vec<String>]>, bool), EditError> {
+        if edit.schema.aliased().next().is_none() {
+            return Ok((Cow::Borrowed(set), Cow::Borrowed(remove), false));
         }
-        let reader = self.reader(schema, heads);
-        let stored: Fields =
-            set.iter().map(|(name, value)| (reader.stored_name(name).to_owned(), value.clone())).collect();
-        let rename = |path: &Vec<String>| -> Vec<String> {
-            let first = path.first().map(|name| reader.stored_name(name).to_owned());
-            first.into_iter().chain(path.iter().skip(1).cloned()).collect()
-        };
+        let mut stored = Fields::new();
+        for (name, value) in set {
+            stored.insert(self.one_name(edit, name, at, changes)?, value.clone());
+        }
+        let mut removed = Vec::with_capacity(remove.len());
+        for path in remove {
+            match &path[..] {
+                [] => {}
+                // It goes under every name.
+                [name] => {
+                    let reader = self.reader(edit.schema, at.as_deref());
+                    removed.extend(reader.present_names(name).into_iter().map(|name| vec![name.to_owned()]));
+                }
+                [name, inner @ ..] => {
+                    let name = self.one_name(edit, name, at, changes)?;
+                    removed.push([name].into_iter().chain(inner.iter().cloned()).collect());
+                }
+            }
+        }
         let renamed = stored.keys().ne(set.keys());
-        (Cow::Owned(stored), remove.iter().map(rename).collect(), renamed)
+        Ok((Cow::Owned(stored), Cow::Owned(removed), renamed))
     }
 
     fn base_of(&self, edit: &Edit<'_>) -> Result<At, EditError> {
@@ -264,7 +269,7 @@ impl Document {
     }
 
     /// Makes the containers that the new values need, by changes that are equal on every device.
-    fn prepare(
+    pub(super) fn prepare(
         &mut self,
         map: &ObjId,
         path: &str,
@@ -306,6 +311,8 @@ impl Document {
                         self.make(map, key, &path, lists, at, changes)?;
                     }
                 }
+                // A text that is declared to be a single value now becomes one.
+                (FieldKind::Rank(_) | FieldKind::Ask, _) => check_depth(value, &path, depth + 1)?,
                 (kind, Json::String(content)) => {
                     let texts = reader.texts(map, key);
                     if texts.len() > 1 {

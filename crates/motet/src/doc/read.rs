@@ -44,8 +44,7 @@ impl Document {
 
     /// One top-level field as it is now.
     pub(crate) fn field(&self, schema: &CollectionSchema, name: &str) -> Option<Json> {
-        let reader = self.reader(schema, None);
-        reader.resolve(&ROOT, reader.stored_name(name))
+        self.reader(schema, None).shown(name)
     }
 
     pub(super) fn reader<'a>(
@@ -84,6 +83,7 @@ impl Document {
     pub(crate) fn conflicts(&self, schema: &CollectionSchema) -> Vec<FieldConflict> {
         let mut conflicts = Vec::new();
         self.collect_conflicts(schema, &ROOT, "", &mut conflicts);
+        self.name_conflicts(schema, &mut conflicts);
         conflicts
     }
 
@@ -165,18 +165,24 @@ impl Reader<'_> {
             let register = FieldKind::Register;
             let kind = if *map == ROOT { self.schema.kind(self.shown_name(key)) } else { &register };
             // Stable: what Automerge prefers stays first among equals.
-            values.sort_by_cached_key(|(value, id)| {
-                let rank = match kind {
-                    FieldKind::Rank(order) => {
-                        value.as_str().and_then(|value| order.iter().position(|v| v == value))
-                    }
-                    _ => None,
-                };
-                let made = self.am.hash_for_opid(id).map_or(0, |hash| made_at(self.am, &hash));
-                std::cmp::Reverse((rank, self.is_container(kind, value, id), made))
-            });
+            values.sort_by_cached_key(|(value, id)| std::cmp::Reverse(self.precedence(kind, value, id)));
         }
         values
+    }
+
+    /// The larger one wins.
+    pub(super) fn precedence(
+        &self,
+        kind: &FieldKind,
+        value: &Value<'_>,
+        id: &ObjId,
+    ) -> (Option<usize>, bool, i64) {
+        let rank = match kind {
+            FieldKind::Rank(order) => value.as_str().and_then(|value| order.iter().position(|v| v == value)),
+            _ => None,
+        };
+        let made = self.am.hash_for_opid(id).map_or(0, |hash| made_at(self.am, &hash));
+        (rank, self.is_container(kind, value, id), made)
     }
 
     /// Whether a value is one that merges with what others do inside of it.
@@ -205,37 +211,14 @@ impl Reader<'_> {
     pub(super) fn fields(&self) -> Fields {
         let mut fields = self.map(&ROOT);
         for (name, aliases) in self.schema.aliased() {
-            let stored = self.stored_name(name).to_owned();
-            if let Some(value) = fields.remove(&stored) {
-                aliases.iter().for_each(|alias| _ = fields.remove(alias));
+            let mut found: Vec<Json> =
+                [name].into_iter().chain(aliases).filter_map(|n| fields.remove(n)).collect();
+            let shown = if found.len() > 1 { self.shown(name) } else { found.pop() };
+            if let Some(value) = shown {
                 fields.insert(name.clone(), value);
             }
         }
         fields
-    }
-
-    /// The name under which the document keeps a declared field: one of its older names if only that is there; of
-    /// several the one that was written last.
-    pub(super) fn stored_name<'n>(&'n self, name: &'n str) -> &'n str {
-        let Some((_, aliases)) = self.schema.aliased().find(|(declared, _)| *declared == name) else {
-            return name;
-        };
-        let written = |name: &'n str| {
-            let (_, id) = self.values(&ROOT, name).into_iter().next()?;
-            let counter: u64 = id.to_string().split('@').next()?.parse().ok()?;
-            Some((counter, name))
-        };
-        // The newest name comes first, and wins among equals.
-        let found = [name].into_iter().chain(aliases.iter().map(String::as_str)).filter_map(written);
-        found.reduce(|a, b| if b.0 > a.0 { b } else { a }).map_or(name, |(_, name)| name)
-    }
-
-    /// The name that the app knows for a field of the document.
-    pub(super) fn shown_name<'n>(&'n self, stored: &'n str) -> &'n str {
-        self.schema
-            .aliased()
-            .find(|(_, aliases)| aliases.iter().any(|alias| alias == stored))
-            .map_or(stored, |(name, _)| name)
     }
 
     /// How a field merges: as declared, or as what it already is.
@@ -300,7 +283,9 @@ impl Reader<'_> {
     pub(super) fn resolve(&self, map: &ObjId, key: &str) -> Option<Json> {
         let values = self.values(map, key);
         let (winner, id) = values.first()?;
+        let is_single = *map == ROOT && self.schema.kind(self.shown_name(key)).is_single();
         Some(match winner {
+            _ if is_single => self.json(winner, id),
             Value::Object(ObjType::Text) => Json::String(self.union(&self.texts(map, key))),
             Value::Object(ObjType::Map) => {
                 let mut fields = self.map(id);

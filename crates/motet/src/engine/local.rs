@@ -6,7 +6,7 @@ use motet_proto::{DeviceId, DocumentId, SpaceId, limits as proto};
 use serde_json::Value as Json;
 
 use super::{Commit, Core, Loaded, new_document};
-use crate::doc::{Change, ChangeHash, Edit, EditError, Fields};
+use crate::doc::{Change, ChangeHash, Edit, EditError, Fields, merged, take_at};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::schema::CollectionSchema;
@@ -392,27 +392,6 @@ impl Loaded {
         for (name, value) in patch.set.iter().filter(|(_, value)| !is_merged(value)) {
             self.fields.insert(name.clone(), value.clone());
         }
-    }
-}
-
-/// A value written over another: objects field by field, everything else as a whole.
-fn merged(old: Option<&Json>, new: &Json) -> Json {
-    match (old, new) {
-        (Some(Json::Object(old)), Json::Object(new)) => {
-            let mut all = old.clone();
-            new.iter().for_each(|(key, value)| _ = all.insert(key.clone(), merged(old.get(key), value)));
-            Json::Object(all)
-        }
-        _ => new.clone(),
-    }
-}
-
-/// Takes what is at a path out of a value.
-fn take_at(value: &mut Json, path: &[String]) -> Option<Json> {
-    match path {
-        [] => None,
-        [key] => value.as_object_mut()?.remove(key),
-        [key, inner @ ..] => take_at(value.get_mut(key)?, inner),
     }
 }
 

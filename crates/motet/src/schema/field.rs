@@ -31,6 +31,13 @@ pub enum FieldKind {
     Local,
 }
 
+impl FieldKind {
+    /// One of several concurrent values counts, as a whole: nothing merges inside of it.
+    pub(crate) fn is_single(&self) -> bool {
+        matches!(self, FieldKind::Rank(_) | FieldKind::Ask)
+    }
+}
+
 /// A declared field.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Field {

@@ -1,9 +1,10 @@
 //! What to do so that new values show, and doing it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use automerge::transaction::{Transactable, Transaction};
-use automerge::{AutomergeError, ObjId, ObjType, ScalarValue};
+use automerge::{AutomergeError, ObjId, ObjType, ROOT, ScalarValue};
 use serde_json::Value as Json;
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
@@ -13,7 +14,7 @@ use crate::doc::text;
 use crate::schema::FieldKind;
 
 /// One step of a planned edit.
-pub(super) enum Op {
+pub(in crate::doc) enum Op {
     Put {
         map: ObjId,
         key: String,
@@ -44,7 +45,7 @@ pub(super) enum Op {
 impl Reader<'_> {
     /// What must be done so that `set` shows. Containers are there already. `shown` is what the reader would read, if
     /// it is known already. `settle`: concurrent values are overwritten even by the one that shows.
-    pub(super) fn plan(
+    pub(in crate::doc) fn plan(
         &self,
         map: &ObjId,
         set: &Fields,
@@ -72,7 +73,10 @@ impl Reader<'_> {
                         ops,
                     );
                 }
-                (_, Json::String(new)) if let Some(text) = self.texts(map, key).first() => {
+                (kind, Json::String(new))
+                    if !kind.is_single()
+                        && let Some(text) = self.texts(map, key).first() =>
+                {
                     let splices = match shown.and_then(Json::as_str) {
                         Some(old) => text::diff(old, new),
                         None => text::diff(&self.text(text), new),
@@ -81,8 +85,9 @@ impl Reader<'_> {
                         ops.push(Op::Splice { text: text.clone(), splices });
                     }
                 }
-                (_, Json::Object(fields))
-                    if !self.is_set(map, key)
+                (kind, Json::Object(fields))
+                    if !kind.is_single()
+                        && !self.is_set(map, key)
                         && let Some(inner) = self.maps(map, key).first() =>
                 {
                     self.plan(inner, fields, shown.and_then(Json::as_object), settle, ops)?;
@@ -102,6 +107,37 @@ impl Reader<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The same edit with fields that do not merge inside, and are written in part, as a whole.
+    pub(super) fn whole<'e>(
+        &self,
+        set: Cow<'e, Fields>,
+        remove: Cow<'e, [Vec<String>]>,
+    ) -> (Cow<'e, Fields>, Cow<'e, [Vec<String>]>) {
+        let is_single = |name: &String| self.schema.kind(self.shown_name(name)).is_single();
+        let in_part = set.iter().filter(|(name, value)| value.is_object() && is_single(name));
+        let inside = remove.iter().filter(|path| path.len() > 1 && is_single(&path[0]));
+        let names: BTreeSet<String> =
+            in_part.map(|(name, _)| name).chain(inside.map(|path| &path[0])).cloned().collect();
+        if names.is_empty() {
+            return (set, remove);
+        }
+        let (mut set, mut remove) = (set.into_owned(), remove.into_owned());
+        for name in &names {
+            let old = self.resolve(&ROOT, name);
+            let mut value = match set.get(name) {
+                Some(new) => merged(old.as_ref(), new),
+                None => old.unwrap_or_default(),
+            };
+            remove
+                .iter()
+                .filter(|path| path[0] == *name)
+                .for_each(|path| _ = take_at(&mut value, &path[1..]));
+            set.insert(name.clone(), value);
+        }
+        remove.retain(|path| !names.contains(&path[0]));
+        (Cow::Owned(set), Cow::Owned(remove))
     }
 
     /// Removes the field at `path` from every object that shows there.
@@ -138,6 +174,27 @@ impl Reader<'_> {
     }
 }
 
+/// A value written over another: objects field by field, everything else as a whole.
+pub(crate) fn merged(old: Option<&Json>, new: &Json) -> Json {
+    match (old, new) {
+        (Some(Json::Object(old)), Json::Object(new)) => {
+            let mut all = old.clone();
+            new.iter().for_each(|(key, value)| _ = all.insert(key.clone(), merged(old.get(key), value)));
+            Json::Object(all)
+        }
+        _ => new.clone(),
+    }
+}
+
+/// Takes what is at a path out of a value.
+pub(crate) fn take_at(value: &mut Json, path: &[String]) -> Option<Json> {
+    match path {
+        [] => None,
+        [key] => value.as_object_mut()?.remove(key),
+        [key, inner @ ..] => take_at(value.get_mut(key)?, inner),
+    }
+}
+
 /// Element by element, from the end to the start, so that each place is still right when its turn comes.
 fn plan_list(list: &ObjId, old: &[Json], new: &[Json], ops: &mut Vec<Op>) {
     let keys = |items: &[Json]| items.iter().map(element_key).collect::<Vec<_>>();
@@ -154,7 +211,7 @@ fn plan_list(list: &ObjId, old: &[Json], new: &[Json], ops: &mut Vec<Op>) {
     ops.extend(splices.into_iter().rev());
 }
 
-pub(super) fn carry_out(tx: &mut Transaction<'_>, op: Op) -> Result<(), AutomergeError> {
+pub(in crate::doc) fn carry_out(tx: &mut Transaction<'_>, op: Op) -> Result<(), AutomergeError> {
     match op {
         Op::Put { map, key, value } => put(tx, &map, &key, &value),
         Op::Delete { map, key } => tx.delete(&map, key),

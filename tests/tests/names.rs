@@ -1,0 +1,199 @@
+//! A field that two apps make at the same time under an old and a new name is one field.
+
+use std::path::Path;
+
+use motet::{Field, FieldKind, Replica, Schema, WriteError};
+use motet_tests::{TestRelay, sync};
+use serde_json::{Value, json};
+
+fn open(dir: &Path, name: &str, schema: &Schema) -> Replica {
+    let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
+    replica.apply_schema(schema).unwrap();
+    replica
+}
+
+fn shown(replica: &Replica) -> Value {
+    let mut value = replica.documents("songs").get("1").unwrap().unwrap().value.clone();
+    value.as_object_mut().unwrap().remove("id");
+    value
+}
+
+/// An app that declares `old`, one that declares `new` with the alias `old`, and another of these.
+struct Apps {
+    old: Replica,
+    new: Replica,
+    third: Replica,
+    relay: TestRelay,
+    _dir: tempfile::TempDir,
+}
+
+impl Apps {
+    fn start(field: &Field) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let older = Schema::new().field("songs", "old", field.clone());
+        let newer = Schema::new().field("songs", "new", field.clone().alias("old"));
+        let (old, new) = (open(dir.path(), "old", &older), open(dir.path(), "new", &newer));
+        let third = open(dir.path(), "third", &newer);
+        Self { old, new, third, relay, _dir: dir }
+    }
+
+    /// Both apps write a value at the same time; then all devices know all. Returns what the newer ones show.
+    fn both(&self, old: &Value, new: &Value) -> Value {
+        self.old.documents("songs").put("1", &json!({ "old": old })).unwrap();
+        // The later one, on clocks of milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        self.new.documents("songs").put("1", &json!({ "new": new })).unwrap();
+        self.settle()
+    }
+
+    fn settle(&self) -> Value {
+        for _ in 0..2 {
+            for replica in [&self.old, &self.new, &self.third] {
+                sync(replica, &self.relay.url());
+            }
+        }
+        for replica in [&self.old, &self.new, &self.third] {
+            assert_eq!(replica.verify().unwrap().problems, []);
+        }
+        let value = shown(&self.new);
+        assert_eq!(value, shown(&self.third));
+        assert_eq!(value.as_object().unwrap().keys().collect::<Vec<_>>(), ["new"]);
+        value["new"].clone()
+    }
+
+    fn open_conflicts(&self) -> usize {
+        let of = |replica: &Replica| {
+            replica.conflicts("songs", "1").unwrap().into_iter().filter(|c| !c.settled).count()
+        };
+        assert_eq!(of(&self.new), of(&self.third));
+        of(&self.new)
+    }
+}
+
+#[test]
+fn of_a_text_the_words_of_both_are_there_and_both_apps_go_on_with_them() {
+    let apps = Apps::start(&Field::text());
+    let words = apps.both(&json!("chorus\nfrom the old app\n"), &json!("chorus\nfrom the new app\n"));
+    let lines: Vec<&str> = words.as_str().unwrap().lines().collect();
+    assert_eq!(lines.len(), 3, "{words}");
+    assert!(["chorus", "from the old app", "from the new app"].iter().all(|line| lines.contains(line)));
+    assert_eq!(apps.open_conflicts(), 0);
+    // The next writes, of two devices at the same time, fold it once, and the older app sees all.
+    for (replica, line) in [(&apps.new, "by new\n"), (&apps.third, "by third\n")] {
+        let end = words.as_str().unwrap().chars().count();
+        replica.documents("songs").splice_text("1", "new", end, 0, line).unwrap();
+    }
+    let folded = apps.settle();
+    let mut lines: Vec<String> = folded.as_str().unwrap().lines().map(str::to_owned).collect();
+    lines.sort();
+    let expected = ["by new", "by third", "chorus", "from the new app", "from the old app"];
+    assert_eq!(lines, expected);
+    assert_eq!(shown(&apps.old)["old"], folded);
+    // And it merges with what the older app writes.
+    apps.old.documents("songs").splice_text("1", "old", 0, 0, "zero\n").unwrap();
+    apps.new
+        .documents("songs")
+        .set("1", &json!({ "new": format!("{}end\n", folded.as_str().unwrap()) }))
+        .unwrap();
+    assert_eq!(apps.settle(), json!(format!("zero\n{}end\n", folded.as_str().unwrap())));
+}
+
+#[test]
+fn counters_add_up_and_sets_and_lists_and_objects_unite() {
+    let cases = [
+        (Field::from(FieldKind::Counter), json!(5), json!(3), json!(8), json!(10)),
+        (
+            FieldKind::Set.into(),
+            json!(["a", "b"]),
+            json!(["b", "c"]),
+            json!(["a", "b", "c"]),
+            json!(["c", "d"]),
+        ),
+        (
+            FieldKind::List.into(),
+            json!(["a", "b"]),
+            json!(["b", "c"]),
+            json!(["a", "b", "c"]),
+            json!(["c", "d"]),
+        ),
+        (
+            Field::register(),
+            json!({ "x": 1, "y": 1 }),
+            json!({ "z": 3 }),
+            json!({ "x": 1, "y": 1, "z": 3 }),
+            json!({ "x": 1, "y": 1, "z": 4 }),
+        ),
+    ];
+    for (field, old, new, expected, next) in cases {
+        let apps = Apps::start(&field);
+        assert_eq!(apps.both(&old, &new), expected, "{field:?}");
+        assert_eq!(apps.open_conflicts(), 0);
+        apps.third.documents("songs").set("1", &json!({ "new": next })).unwrap();
+        assert_eq!(apps.settle(), next, "{field:?}");
+        assert_eq!(shown(&apps.old)["old"], next, "the older app sees it");
+    }
+    let apps = Apps::start(&FieldKind::Counter.into());
+    apps.both(&json!(5), &json!(3));
+    apps.old.documents("songs").increment("1", "old", 1).unwrap();
+    apps.new.documents("songs").increment("1", "new", 10).unwrap();
+    apps.third.documents("songs").increment("1", "old", 100).unwrap();
+    assert_eq!(apps.settle(), 119);
+}
+
+#[test]
+fn of_plain_values_the_later_wins_and_the_loser_stands_in_the_journal() {
+    let apps = Apps::start(&Field::register());
+    assert_eq!(apps.both(&json!("earlier"), &json!("later")), "later");
+    assert_eq!(apps.open_conflicts(), 1);
+    let conflict = apps.new.conflicts("songs", "1").unwrap().remove(0);
+    assert_eq!(
+        (&*conflict.path, &conflict.winner, &conflict.loser),
+        ("/new", &json!("later"), &json!("earlier"))
+    );
+    assert_eq!(conflict.device_name.as_deref(), Some("old"));
+    apps.third.documents("songs").resolve("1", "/new", motet::Resolution::Loser(conflict.loser_id)).unwrap();
+    assert_eq!(apps.settle(), "earlier");
+    assert_eq!(apps.open_conflicts(), 0);
+    // Who writes without knowing the new name, but after its value, is later and in no conflict.
+    let apps = Apps::start(&Field::register());
+    apps.new.documents("songs").put("1", &json!({ "new": "first" })).unwrap();
+    apps.settle();
+    apps.old.documents("songs").set("1", &json!({ "old": "second" })).unwrap();
+    assert_eq!(apps.settle(), "second");
+    assert_eq!(apps.open_conflicts(), 0);
+}
+
+#[test]
+fn a_rank_takes_the_highest_and_ask_asks() {
+    let apps = Apps::start(&Field::rank(["draft", "done"]));
+    assert_eq!(apps.both(&json!("done"), &json!("draft")), "done");
+    assert_eq!(apps.open_conflicts(), 0);
+    let apps = Apps::start(&FieldKind::Ask.into());
+    apps.both(&json!("this"), &json!({ "or": "that" }));
+    assert_eq!(apps.open_conflicts(), 1);
+    let refused = apps.new.documents("songs").set("1", &json!({ "new": "other" })).unwrap_err();
+    assert!(matches!(refused, WriteError::Contested { .. }), "{refused}");
+    apps.new.documents("songs").resolve("1", "/new", motet::Resolution::Value(json!("other"))).unwrap();
+    assert_eq!(apps.settle(), "other");
+    assert_eq!(apps.open_conflicts(), 0);
+}
+
+#[test]
+fn a_field_that_is_removed_is_gone_under_every_name() {
+    let apps = Apps::start(&Field::text());
+    apps.both(&json!("one"), &json!("two"));
+    let songs = apps.new.documents("songs");
+    let mut record = songs.get("1").unwrap().unwrap();
+    record.value.as_object_mut().unwrap().remove("new");
+    songs.update(&mut record).unwrap();
+    for _ in 0..2 {
+        for replica in [&apps.old, &apps.new, &apps.third] {
+            sync(replica, &apps.relay.url());
+            assert_eq!(replica.verify().unwrap().problems, []);
+        }
+    }
+    for replica in [&apps.new, &apps.third] {
+        assert_eq!(shown(replica), json!({}));
+    }
+}
