@@ -34,7 +34,7 @@ impl Document {
             if field.from == field.to || schema.keeps(name) {
                 continue;
             }
-            let stored = self.stored_name(schema, None, name);
+            let stored = self.reader(schema, None).stored_name(name).to_owned();
             if is_shared && self.is_made_by_nobody(schema, &stored) {
                 continue;
             }
