@@ -10,7 +10,7 @@ mod command;
 pub mod disk;
 mod network;
 mod node;
-mod relay;
+pub(crate) mod relay;
 pub mod script;
 pub mod vfs;
 mod world;

@@ -22,7 +22,7 @@ static RUNTIME: LazyLock<Runtime> =
 /// Entries that are handed round with a run; larger runs are read from the log.
 const RUN_ENTRIES: usize = 3;
 
-pub(super) struct SimRelay {
+pub(crate) struct SimRelay {
     pub(super) disk: Disk,
     mount: Mount,
     open: Option<SqliteStore>,
@@ -51,7 +51,7 @@ struct Served {
 }
 
 impl SimRelay {
-    pub(super) fn new(mount: String) -> Self {
+    pub(crate) fn new(mount: String) -> Self {
         let mut relay = Self::on(mount, Disk::default());
         relay.start().unwrap();
         relay
@@ -88,7 +88,7 @@ impl SimRelay {
     }
 
     /// A device has connected, authenticated as `account`.
-    pub(super) fn accept(&mut self, account: &str) -> u64 {
+    pub(crate) fn accept(&mut self, account: &str) -> u64 {
         let id = self.next;
         self.next += 1;
         let served = Served {
@@ -106,7 +106,7 @@ impl SimRelay {
     }
 
     /// The connection is gone. What was handed to the store is done all the same.
-    pub(super) fn drop_session(&mut self, id: u64) {
+    pub(crate) fn drop_session(&mut self, id: u64) {
         while self.sessions.get(&id).is_some_and(|served| !served.appends.is_empty()) && self.is_up() {
             self.append(id);
         }
@@ -118,7 +118,7 @@ impl SimRelay {
     }
 
     /// Bytes have arrived.
-    pub(super) fn take(&mut self, id: u64, frame: &[u8]) {
+    pub(crate) fn take(&mut self, id: u64, frame: &[u8]) {
         let Some(served) = self.sessions.get_mut(&id).filter(|served| !served.closed) else { return };
         match motet_proto::frame::decode(frame) {
             Ok(message) => served.session.handle_message(message),
@@ -128,12 +128,12 @@ impl SimRelay {
     }
 
     /// True if the session takes no more for now.
-    pub(super) fn is_saturated(&self, id: u64) -> bool {
+    pub(crate) fn is_saturated(&self, id: u64) -> bool {
         self.sessions.get(&id).is_some_and(|served| served.session.is_saturated())
     }
 
     /// The next message for a device.
-    pub(super) fn poll_message(&mut self, id: u64) -> Option<Message> {
+    pub(crate) fn poll_message(&mut self, id: u64) -> Option<Message> {
         self.sessions.get_mut(&id)?.outgoing.pop_front()
     }
 
@@ -147,7 +147,7 @@ impl SimRelay {
     }
 
     /// Does one of the things that wait; false if nothing does. `lag`: the session was too slow for the hub.
-    pub(super) fn work(&mut self, id: u64, choice: u64, lag: bool) -> bool {
+    pub(crate) fn work(&mut self, id: u64, choice: u64, lag: bool) -> bool {
         let Some(served) = self.sessions.get_mut(&id) else { return false };
         let mut choices = Vec::new();
         choices.extend((!served.appends.is_empty()).then_some(0));

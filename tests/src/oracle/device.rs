@@ -1,0 +1,455 @@
+//! A device: the real library on a disk in memory, driven by the acts of a script and read in every way there is.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use motet::{Adoption, Editor, Record, Replica, Schema, Transaction, Version, WriteError};
+use serde_json::{Value, json};
+
+use super::anew;
+use super::model::{Noted, World, place, resolved};
+use super::script::{Act, Fields, Kind, Write, id};
+use crate::simulation::disk::Disk;
+use crate::simulation::vfs::Mount;
+
+/// The collection of all scripts.
+pub(super) const COLLECTION: &str = "things";
+
+/// A day in 2026, in milliseconds since 1970.
+const START_MS: i64 = 1_780_000_000_000;
+
+/// Name of the restore point.
+const POINT: &str = "point";
+
+/// What an app holds.
+enum Slot {
+    Record(Record<Value>),
+    Editor(Box<Editor<Value>>),
+}
+
+/// A device.
+pub(super) struct Device {
+    name: String,
+    /// Dropped before the disk is unmounted.
+    slots: BTreeMap<usize, Slot>,
+    replica: Option<Replica>,
+    mount: Mount,
+    clock: Arc<AtomicI64>,
+    /// Rows that were taken up so far: each newer than the one before.
+    rows: i64,
+}
+
+/// What one way of reading shows: the fields of each live document.
+pub(super) type Shown = BTreeMap<usize, Fields>;
+
+/// What stands beside the fields of a document.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Status {
+    /// Its version.
+    pub(super) version: String,
+    /// It is in the trash.
+    pub(super) deleted: bool,
+}
+
+impl Device {
+    /// A new device.
+    ///
+    /// # Errors
+    /// What the library says.
+    pub(super) fn new(name: &str, mount: &str, schema: &Schema) -> Result<Self, String> {
+        let mut device = Self {
+            name: name.to_owned(),
+            slots: BTreeMap::new(),
+            replica: None,
+            mount: Mount::new(mount, &Disk::default()),
+            clock: Arc::new(AtomicI64::new(START_MS)),
+            rows: 0,
+        };
+        device.replica = Some(device.open()?);
+        device.replica().apply_schema(schema).map_err(|error| error.to_string())?;
+        Ok(device)
+    }
+
+    /// The replica.
+    pub(super) fn replica(&self) -> &Replica {
+        self.replica.as_ref().expect("it is open but for a moment")
+    }
+
+    /// Where its file is.
+    pub(super) fn path(&self) -> PathBuf {
+        self.mount.path("motet.db")
+    }
+
+    /// One more process on the same file.
+    ///
+    /// # Errors
+    /// What the library says.
+    pub(super) fn open(&self) -> Result<Replica, String> {
+        let clock = self.clock.clone();
+        let builder = Replica::builder(self.path()).device_name(&self.name);
+        let replica = builder.clock(move || clock.load(Ordering::Relaxed)).open();
+        replica.map_err(|error| format!("the file does not open: {error}"))
+    }
+
+    /// Sets the clock, to milliseconds after the start.
+    pub(super) fn set_clock(&self, ms: i64) {
+        self.clock.store(START_MS + ms, Ordering::Relaxed);
+    }
+
+    /// What the clock shows.
+    pub(super) fn now(&self) -> i64 {
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    /// Carries out an act of one device. `Ok(false)`: there was nothing to do.
+    ///
+    /// # Errors
+    /// What the library says.
+    pub(super) fn act(
+        &mut self,
+        act: &Act,
+        world: &World,
+        versions: &BTreeMap<usize, Vec<Noted>>,
+    ) -> Result<bool, WriteError> {
+        let replica = self.replica().clone();
+        match act {
+            Act::Write(write) => return self.write(write, versions),
+            Act::Transaction { writes, fails } => {
+                let (writes, fails, versions) = (writes.clone(), *fails, versions.clone());
+                replica.transaction(move |tx| {
+                    for write in &writes {
+                        in_transaction(tx, write, &versions)?;
+                    }
+                    if fails { Err(WriteError::Rejected("the app changed its mind".into())) } else { Ok(()) }
+                })?;
+            }
+            Act::Open { slot, doc, editor } => return self.open_slot(*slot, *doc, *editor),
+            Act::Change { slot, set, remove } => return self.change(*slot, set, remove),
+            Act::Refresh { slot } => match self.slots.get_mut(slot) {
+                Some(Slot::Editor(editor)) => return editor.refresh(),
+                _ => return Ok(false),
+            },
+            Act::Import { documents } => {
+                let values: Vec<Value> =
+                    documents.iter().map(|(doc, fields)| with_id(*doc, fields)).collect();
+                replica.transaction(move |tx| tx.put_many(COLLECTION, &values))?;
+            }
+            Act::Adopt { doc, fields, newer } => {
+                self.rows += 1;
+                // In the next century, or in the last one.
+                let at = if *newer { 4_200_000_000 + 10 * self.rows } else { 100_000_000 };
+                let mut row = fields.clone();
+                row.insert("id".into(), id(*doc).into());
+                row.insert("changed_at".into(), at.into());
+                let adoption = Adoption {
+                    updated_at: "changed_at".into(),
+                    deleted_at: "removed_at".into(),
+                    exclude: vec!["changed_at".into()],
+                    ..Adoption::default()
+                };
+                replica.adopt(COLLECTION, vec![Value::Object(row)], &adoption)?;
+            }
+            Act::ChangeLog { entries } => {
+                let entry = |(doc, fields): &(usize, Option<Fields>)| match fields {
+                    Some(fields) => json!({ "op": "upsert", "id": id(*doc), "data": fields }),
+                    None => json!({ "op": "delete", "id": id(*doc) }),
+                };
+                let entries: Vec<Value> = entries.iter().map(entry).collect();
+                replica.import_change_log(&json!({ "changes": { COLLECTION: entries } }))?;
+            }
+            Act::OwnChangeLog => {
+                let log =
+                    replica.export_change_log(0).map_err(|error| WriteError::Rejected(error.to_string()))?;
+                replica.import_change_log(&log)?;
+            }
+            Act::Undo => return undo(&replica),
+            Act::Redo => return redo(&replica),
+            Act::Point => replica.create_restore_point(POINT)?,
+            Act::RestorePoint { doc } => {
+                let doc = doc.map(id);
+                replica.restore_point(POINT, doc.as_deref().map(|doc| (COLLECTION, doc)))?;
+            }
+            Act::Declare { field, kind } => {
+                replica.apply_schema(&Schema::new().field(COLLECTION, field, kind.declared()))?;
+            }
+            Act::Restart => {
+                self.slots.clear();
+                drop(replica);
+                self.replica = None;
+                let opened = self.open().map_err(WriteError::Rejected)?;
+                self.replica = Some(opened);
+            }
+            Act::Repair => _ = replica.repair().map_err(|error| WriteError::Rejected(error.to_string()))?,
+            Act::Sync => {}
+        }
+        _ = world;
+        Ok(true)
+    }
+
+    fn write(&mut self, write: &Write, versions: &BTreeMap<usize, Vec<Noted>>) -> Result<bool, WriteError> {
+        let things = self.replica().documents(COLLECTION);
+        let doc = write.doc();
+        let name = id(doc);
+        let seen = read(things.get(&name))?.and_then(|record| without_id(record.value));
+        let write = &resolved(write, seen.as_ref());
+        let version = match write {
+            Write::Insert { fields, .. } => {
+                let made = things.insert(&with_id(doc, fields))?;
+                assert_eq!(made, name, "insert returns the id of the value");
+                return Ok(true);
+            }
+            Write::Put { fields, .. } => things.put(&name, &Value::Object(fields.clone()))?,
+            Write::Set { fields, .. } => things.set(&name, fields)?,
+            Write::Update { changes, .. } => {
+                let mut record = read(things.get(&name))?.ok_or_else(|| gone(doc))?;
+                for (set, remove) in changes {
+                    apply(&mut record.value, set, remove);
+                    things.update(&mut record)?;
+                }
+                return Ok(true);
+            }
+            Write::Splice { field, at, delete, insert, outside, .. } => {
+                let (at, delete) = self.place(doc, field, *at, *delete, *outside);
+                things.splice_text(&name, field, at, delete, insert)?
+            }
+            Write::Increment { field, by, .. } => things.increment(&name, field, *by)?,
+            Write::Delete { .. } => {
+                things.delete(&name)?;
+                return Ok(true);
+            }
+            Write::Restore { .. } => things.restore(&name)?,
+            Write::RestoreVersion { back, .. } => {
+                things.restore_version(&name, &old_version(doc, *back, versions)?)?
+            }
+            Write::PutAt { .. } | Write::EditSet { .. } | Write::Retype { .. } | Write::Relist { .. } => {
+                let (write, versions) = (write.clone(), versions.clone());
+                self.replica().transaction(move |tx| in_transaction(tx, &write, &versions))?;
+                return Ok(true);
+            }
+        };
+        let shown = read(things.get(&name))?;
+        let is_shown = shown.is_some_and(|record| record.version == version);
+        assert!(is_shown, "the version that {write} returns is the version that shows");
+        Ok(true)
+    }
+
+    fn place(&self, doc: usize, field: &str, at: usize, delete: usize, outside: bool) -> (usize, usize) {
+        let shown = self.replica().documents(COLLECTION).get(&id(doc)).ok().flatten();
+        let text = shown.and_then(|record| record.value.get(field)?.as_str().map(str::to_owned));
+        place(&text.unwrap_or_default(), at, delete, outside)
+    }
+
+    fn open_slot(&mut self, slot: usize, doc: usize, editor: bool) -> Result<bool, WriteError> {
+        self.slots.remove(&slot);
+        let things = self.replica().documents(COLLECTION);
+        let opened = match editor {
+            true => read(things.edit(&id(doc)))?.map(|editor| Slot::Editor(Box::new(editor))),
+            false => read(things.get(&id(doc)))?.map(Slot::Record),
+        };
+        let is_there = opened.is_some();
+        opened.into_iter().for_each(|opened| _ = self.slots.insert(slot, opened));
+        Ok(is_there)
+    }
+
+    fn change(&mut self, slot: usize, set: &Fields, remove: &[String]) -> Result<bool, WriteError> {
+        let things = self.replica().documents(COLLECTION);
+        let before;
+        let written = match self.slots.get_mut(&slot) {
+            None => return Ok(false),
+            Some(Slot::Record(record)) => {
+                before = record.value.clone();
+                apply(&mut record.value, set, remove);
+                things.update(record).map(drop)
+            }
+            Some(Slot::Editor(editor)) => {
+                before = (***editor).clone();
+                apply(editor, set, remove);
+                editor.save().map(drop)
+            }
+        };
+        if let Err(error) = written {
+            // The user takes it back, and leaves.
+            match self.slots.remove(&slot) {
+                Some(Slot::Editor(mut editor)) => **editor = before,
+                _ => drop(before),
+            }
+            return Err(error);
+        }
+        Ok(true)
+    }
+
+    /// What the app holds in a slot.
+    pub(super) fn slot(&self, slot: usize) -> Option<Fields> {
+        let value = match self.slots.get(&slot)? {
+            Slot::Record(record) => record.value.clone(),
+            Slot::Editor(editor) => (***editor).clone(),
+        };
+        without_id(value)
+    }
+
+    /// Forgets what is in the slots.
+    pub(super) fn close_slots(&mut self) {
+        self.slots.clear();
+    }
+}
+
+/// What the ways of reading show.
+impl Device {
+    /// What `list` shows.
+    ///
+    /// # Errors
+    /// What the library says.
+    pub(super) fn listed(&self, replica: &Replica) -> Result<Shown, String> {
+        let list = replica.documents(COLLECTION).list().map_err(|error| format!("list: {error}"))?;
+        Ok(list
+            .into_iter()
+            .filter_map(|record| Some((number(&record.id)?, without_id(record.value)?)))
+            .collect())
+    }
+
+    /// What the view in SQL shows.
+    ///
+    /// # Errors
+    /// What the library says.
+    pub(super) fn selected(&self) -> Result<Shown, String> {
+        let query = format!("SELECT id, json FROM collection_{COLLECTION}");
+        let table = self.replica().sql(&query).map_err(|error| format!("sql: {error}"))?;
+        let row = |row: &Vec<Value>| {
+            let fields: Fields = serde_json::from_str(row[1].as_str()?).ok()?;
+            Some((number(row[0].as_str()?)?, fields))
+        };
+        Ok(table.rows.iter().filter_map(row).collect())
+    }
+
+    /// Every document read anew from its changes, by Automerge alone.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub(super) fn anew(&self) -> Result<BTreeMap<usize, anew::Anew>, String> {
+        let all = anew::read(&self.path(), COLLECTION)?;
+        Ok(all.into_iter().filter_map(|(name, read)| Some((number(&name)?, read))).collect())
+    }
+
+    /// What the trash shows.
+    ///
+    /// # Errors
+    /// What the library says.
+    pub(super) fn trash(&self) -> Result<Shown, String> {
+        let trash =
+            self.replica().documents(COLLECTION).trash().map_err(|error| format!("trash: {error}"))?;
+        Ok(trash.into_iter().filter_map(|gone| Some((number(&gone.id)?, without_id(gone.fields)?))).collect())
+    }
+
+    /// The state of a document, deleted or not; `None` if there is none.
+    pub(super) fn status(&self, doc: usize) -> Option<Status> {
+        let status = self.replica().document_status(COLLECTION, &id(doc)).ok()??;
+        Some(Status { version: status.heads.to_string(), deleted: status.deleted })
+    }
+}
+
+fn in_transaction(
+    tx: &mut Transaction<'_>,
+    write: &Write,
+    versions: &BTreeMap<usize, Vec<Noted>>,
+) -> Result<(), WriteError> {
+    let doc = write.doc();
+    let name = id(doc);
+    let seen = tx.get::<Value>(COLLECTION, &name)?.and_then(|record| without_id(record.value));
+    let write = &resolved(write, seen.as_ref());
+    match write {
+        Write::Retype { .. } | Write::Relist { .. } => {}
+        Write::Insert { fields, .. } => drop(tx.insert(COLLECTION, &with_id(doc, fields))?),
+        Write::Put { fields, .. } => drop(tx.put(COLLECTION, &name, fields)?),
+        Write::PutAt { fields, back, .. } => {
+            let version = old_version(doc, *back, versions)?;
+            drop(tx.put_at(COLLECTION, &name, fields, &version)?);
+        }
+        Write::Set { fields, .. } => drop(tx.set(COLLECTION, &name, fields)?),
+        Write::Update { changes, .. } => {
+            let mut record = tx.get::<Value>(COLLECTION, &name)?.ok_or_else(|| gone(doc))?;
+            for (set, remove) in changes {
+                apply(&mut record.value, set, remove);
+                tx.update(COLLECTION, &mut record)?;
+            }
+        }
+        Write::Splice { field, at, delete, insert, outside, .. } => {
+            let shown = tx.get::<Value>(COLLECTION, &name)?;
+            let text = shown.and_then(|record| record.value.get(field)?.as_str().map(str::to_owned));
+            let (at, delete) = place(&text.unwrap_or_default(), *at, *delete, *outside);
+            drop(tx.splice_text(COLLECTION, &name, field, at, delete, insert)?);
+        }
+        Write::Increment { field, by, .. } => drop(tx.increment(COLLECTION, &name, field, *by)?),
+        Write::EditSet { field, add, remove, .. } => {
+            drop(tx.add_to_set(COLLECTION, &name, field, add)?);
+            drop(tx.remove_from_set(COLLECTION, &name, field, remove)?);
+        }
+        Write::Delete { .. } => tx.delete(COLLECTION, &name)?,
+        Write::Restore { .. } => drop(tx.restore(COLLECTION, &name)?),
+        Write::RestoreVersion { back, .. } => {
+            let version = old_version(doc, *back, versions)?;
+            drop(tx.restore_version(COLLECTION, &name, &version)?);
+        }
+    }
+    Ok(())
+}
+
+fn undo(replica: &Replica) -> Result<bool, WriteError> {
+    Ok(replica.undo()?.is_some())
+}
+
+fn redo(replica: &Replica) -> Result<bool, WriteError> {
+    Ok(replica.redo()?.is_some())
+}
+
+fn old_version(
+    doc: usize,
+    back: usize,
+    versions: &BTreeMap<usize, Vec<Noted>>,
+) -> Result<Version, WriteError> {
+    let all = versions.get(&doc).map_or(&[][..], Vec::as_slice);
+    let noted = all.len().checked_sub(1 + back).map(|at| &all[at]).ok_or_else(|| gone(doc))?;
+    noted.version.parse().map_err(|_| gone(doc))
+}
+
+fn gone(doc: usize) -> WriteError {
+    WriteError::NotFound { collection: COLLECTION.into(), id: id(doc) }
+}
+
+fn read<T>(outcome: Result<T, motet::ReadError>) -> Result<T, WriteError> {
+    outcome.map_err(|error| WriteError::Rejected(format!("reading fails: {error}")))
+}
+
+fn with_id(doc: usize, fields: &Fields) -> Value {
+    let mut fields = fields.clone();
+    fields.insert("id".into(), id(doc).into());
+    Value::Object(fields)
+}
+
+fn without_id(value: Value) -> Option<Fields> {
+    match value {
+        Value::Object(mut fields) => {
+            fields.remove("id");
+            Some(fields)
+        }
+        _ => None,
+    }
+}
+
+fn apply(value: &mut Value, set: &Fields, remove: &[String]) {
+    if let Value::Object(fields) = value {
+        fields.extend(set.clone());
+        remove.iter().for_each(|name| _ = fields.remove(name));
+    }
+}
+
+fn number(name: &str) -> Option<usize> {
+    name.strip_prefix('d')?.parse().ok()
+}
+
+/// What all devices declare.
+pub(super) fn schema(declared: &[(String, Kind)], local: bool) -> Schema {
+    let schema = if local { Schema::new().local(COLLECTION) } else { Schema::new() };
+    declared.iter().fold(schema, |schema, (field, kind)| schema.field(COLLECTION, field, kind.declared()))
+}

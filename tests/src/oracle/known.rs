@@ -1,0 +1,367 @@
+//! What is known of one device, and what an act on it leads to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::model::{Noted, Outcome, Rules, State, Verdict, World, difference, remove_at};
+use super::script::{Act, Fields, Kind, Write};
+
+/// What the app holds in a slot.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    /// Which document.
+    pub(super) doc: usize,
+    /// It is an editor.
+    pub(super) editor: bool,
+    /// As it was read, or last written back.
+    pub(super) base: Fields,
+    /// Fields that were written otherwise since.
+    pub(super) foreign: BTreeSet<String>,
+    /// The document was deleted, brought back or put back since.
+    pub(super) remade: bool,
+}
+
+/// What is known of one device.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// The rules that it knows.
+    pub(super) rules: Rules,
+    /// What it shows.
+    pub(super) world: World,
+    /// What each document was, the latest last.
+    pub(super) versions: BTreeMap<usize, Vec<Noted>>,
+    /// What the app holds.
+    pub(super) slots: BTreeMap<usize, Held>,
+    /// What it showed before each transaction that can be taken back.
+    pub(super) undo: Vec<World>,
+    /// What it showed before each undo that can be done again.
+    pub(super) redo: Vec<World>,
+    /// Documents that were written on an older version of themselves, or by several devices at a time.
+    pub(super) forked: BTreeSet<usize>,
+    /// What it showed at the restore point.
+    pub(super) point: Option<World>,
+    /// Fields that were declared to be local after they may have been used.
+    pub(super) late_local: BTreeSet<String>,
+}
+
+impl Known {
+    /// What an act leads to. Acts that read are `Done` and change nothing.
+    pub(super) fn expect(&self, act: &Act) -> Outcome {
+        let nothing = || Outcome::nothing(&self.world, Verdict::Done);
+        match act {
+            Act::Write(write) => self.rules.write(&self.world, write, &self.versions),
+            Act::Transaction { writes, fails } => {
+                let mut outcome = self.in_turn(writes);
+                if *fails {
+                    outcome = Outcome::nothing(&self.world, Verdict::Refused);
+                }
+                outcome
+            }
+            Act::Change { slot, set, remove } => self.change(*slot, set, remove),
+            Act::Import { documents } => {
+                let puts =
+                    documents.iter().map(|(doc, fields)| Write::Put { doc: *doc, fields: fields.clone() });
+                self.in_turn(&puts.collect::<Vec<_>>())
+            }
+            Act::Adopt { doc, fields, newer } => self.adopt(*doc, fields, *newer),
+            Act::ChangeLog { entries } => self.change_log(entries),
+            Act::OwnChangeLog => {
+                let mut outcome = nothing();
+                for state in self.world.values() {
+                    if let State::Live(fields) = state
+                        && self.rules.allow_over(Some(fields), &self.rules.shared(fields)) != Verdict::Done
+                    {
+                        outcome.verdict = Verdict::Either;
+                    }
+                }
+                outcome
+            }
+            Act::Undo => self.back_to(self.undo.last()),
+            Act::Redo => self.back_to(self.redo.last()),
+            Act::RestorePoint { doc } => match &self.point {
+                None => Outcome::nothing(&self.world, Verdict::Refused),
+                Some(point) => {
+                    let mut then = self.world.clone();
+                    let in_scope = |number: &usize| doc.is_none_or(|doc| doc == *number);
+                    for number in self.world.keys().copied().filter(in_scope) {
+                        let state = point.get(&number).cloned().unwrap_or(State::Absent);
+                        then.insert(number, state);
+                    }
+                    if self.rules.local { nothing() } else { self.back_to(Some(&then)) }
+                }
+            },
+            Act::Open { .. }
+            | Act::Refresh { .. }
+            | Act::Point
+            | Act::Declare { .. }
+            | Act::Restart
+            | Act::Repair
+            | Act::Sync => nothing(),
+        }
+    }
+
+    /// Whether an act may touch an `ask` field that has several values, which is then refused.
+    pub(super) fn may_be_contested(&self, act: &Act) -> bool {
+        let asks = self.rules.kinds.values().any(|kind| *kind == Kind::Ask);
+        let docs: Vec<usize> = match act {
+            Act::Write(write) => vec![write.doc()],
+            Act::Transaction { writes, .. } => writes.iter().map(Write::doc).collect(),
+            Act::Change { slot, .. } => self.slots.get(slot).map(|held| held.doc).into_iter().collect(),
+            Act::Import { documents } => documents.iter().map(|(doc, _)| *doc).collect(),
+            Act::Adopt { doc, .. } => vec![*doc],
+            Act::ChangeLog { entries } => entries.iter().map(|(doc, _)| *doc).collect(),
+            _ => self.world.keys().copied().collect(),
+        };
+        asks && docs.iter().any(|doc| self.forked.contains(doc))
+    }
+
+    /// All of the writes, or none.
+    fn in_turn(&self, writes: &[Write]) -> Outcome {
+        let mut all = Outcome::nothing(&self.world, Verdict::Done);
+        let mut written = BTreeSet::new();
+        for write in writes {
+            let mut next = self.rules.write(&all.world, write, &self.versions);
+            if let Write::PutAt { doc, fields, .. } = write
+                && written.contains(doc)
+            {
+                next.open.extend(fields.keys().map(|name| (*doc, name.clone())));
+                next.forked.insert(*doc);
+            }
+            if next.verdict == Verdict::Refused {
+                return match all.verdict {
+                    // Whether something before it was refused does not matter.
+                    _ if all.open_documents.is_empty() && all.open.is_empty() => {
+                        Outcome::nothing(&self.world, Verdict::Refused)
+                    }
+                    // What is refused may depend on what is not known.
+                    _ => {
+                        let mut outcome = Outcome::nothing(&self.world, Verdict::Either);
+                        outcome.open_documents.extend(writes.iter().map(Write::doc));
+                        outcome
+                    }
+                };
+            }
+            written.insert(write.doc());
+            if next.verdict == Verdict::Either {
+                all.verdict = Verdict::Either;
+            }
+            all.world = next.world;
+            all.open.extend(next.open);
+            all.open_documents.extend(next.open_documents);
+            all.forked.extend(next.forked);
+        }
+        if writes.len() > 1 && !(all.open.is_empty() && all.open_documents.is_empty()) {
+            // Later writes built on what is not known.
+            all.verdict = Verdict::Either;
+            all.open_documents.extend(all.open.iter().map(|(doc, _)| *doc).collect::<Vec<_>>());
+        }
+        all
+    }
+
+    fn change(&self, slot: usize, set: &Fields, remove: &[String]) -> Outcome {
+        let mut outcome = Outcome::nothing(&self.world, Verdict::Done);
+        let Some(held) = self.slots.get(&slot) else { return outcome };
+        let mut value = held.base.clone();
+        value.extend(set.clone());
+        remove.iter().for_each(|name| _ = value.remove(name));
+        let (set, gone) = difference(&held.base, &value);
+        let Some(State::Live(now)) = self.world.get(&held.doc) else {
+            outcome.verdict = Verdict::Refused;
+            if held.editor {
+                // What was typed may bring the document back.
+                outcome.verdict = Verdict::Either;
+                outcome.open_documents.insert(held.doc);
+            } else if set.is_empty() && gone.is_empty() {
+                outcome.verdict = Verdict::Either;
+            }
+            return outcome;
+        };
+        outcome.verdict = self.rules.allow_over(Some(now), &set);
+        if outcome.verdict == Verdict::Refused && held.editor {
+            // Fields that break no rule may be saved.
+            outcome.open_documents.insert(held.doc);
+        }
+        let mut now = now.clone();
+        let names: BTreeSet<&String> =
+            set.keys().chain(gone.iter().filter_map(|path| path.first())).collect();
+        for name in names {
+            let foreign = held.remade || held.foreign.contains(name);
+            if foreign {
+                self.change_foreign(held, name, &value, &mut now, &mut outcome);
+            } else if self.rules.local
+                || now.get(name) == held.base.get(name)
+                || self.rules.kind(name) == Kind::Set
+            {
+                match value.get(name) {
+                    None => _ = now.remove(name),
+                    // Not merged: what the app has taken out of an object is gone.
+                    Some(new) => _ = now.insert(name.clone(), self.rules.written(name, None, new)),
+                }
+            } else {
+                let single = set.iter().filter(|(n, _)| *n == name).map(|(n, v)| (n.clone(), v.clone()));
+                self.rules.set(&mut now, &single.collect());
+                gone.iter().filter(|path| path[0] == *name).for_each(|path| remove_at(&mut now, path));
+            }
+        }
+        if !(set.is_empty() && gone.is_empty()) && (held.remade || !held.foreign.is_empty()) {
+            outcome.forked.insert(held.doc);
+        }
+        outcome.world.insert(held.doc, State::Live(now));
+        outcome
+    }
+
+    /// A field that somebody else has written since: a counter adds up, of others the rules say less.
+    fn change_foreign(
+        &self,
+        held: &Held,
+        name: &str,
+        value: &Fields,
+        now: &mut Fields,
+        outcome: &mut Outcome,
+    ) {
+        let number = |fields: &Fields| fields.get(name).and_then(Value::as_i64);
+        if self.rules.kind(name) == Kind::Counter
+            && !held.remade
+            && !self.rules.local
+            && let (Some(old), Some(new), Some(shown)) = (number(&held.base), number(value), number(now))
+            && let Some(sum) = new.checked_sub(old).and_then(|by| shown.checked_add(by))
+        {
+            now.insert(name.to_owned(), sum.into());
+            outcome.open.insert((held.doc, name.to_owned()));
+            return;
+        }
+        outcome.open.insert((held.doc, name.to_owned()));
+    }
+
+    fn adopt(&self, doc: usize, fields: &Fields, newer: bool) -> Outcome {
+        let mut outcome = Outcome::nothing(&self.world, Verdict::Done);
+        let now = match self.world.get(&doc) {
+            Some(State::Live(now)) => Some(now),
+            _ => None,
+        };
+        let verdict = self.rules.allow_over(now, fields);
+        if verdict == Verdict::Refused {
+            // It is told of, by an error or in the summary; nothing changes either way.
+            outcome.verdict = Verdict::Either;
+            return outcome;
+        }
+        let mut now = match self.world.get(&doc) {
+            Some(_) if self.rules.local => {
+                // A local document has no changes that say when it was written.
+                outcome.verdict = Verdict::Either;
+                outcome.open_documents.insert(doc);
+                return outcome;
+            }
+            Some(State::Live(now)) if newer => now.clone(),
+            None | Some(State::Absent) => Fields::new(),
+            _ => return outcome,
+        };
+        self.rules.set(&mut now, fields);
+        outcome.verdict = verdict;
+        outcome.world.insert(doc, State::Live(now));
+        outcome
+    }
+
+    fn change_log(&self, entries: &[(usize, Option<Fields>)]) -> Outcome {
+        let mut all = Outcome::nothing(&self.world, Verdict::Done);
+        for (doc, fields) in entries {
+            match fields {
+                Some(fields) => {
+                    let put = Write::Put { doc: *doc, fields: fields.clone() };
+                    let next = self.rules.write(&all.world, &put, &self.versions);
+                    match next.verdict {
+                        Verdict::Refused => return Outcome::nothing(&self.world, Verdict::Refused),
+                        Verdict::Either => all.verdict = Verdict::Either,
+                        Verdict::Done => {}
+                    }
+                    all.world = next.world;
+                }
+                None => {
+                    if let Some(State::Live(fields)) = all.world.get(doc).cloned() {
+                        all.world.insert(*doc, State::Deleted(Some(fields)));
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// All documents as they were, with the local fields of now.
+    fn back_to(&self, then: Option<&World>) -> Outcome {
+        let mut outcome = Outcome::nothing(&self.world, Verdict::Done);
+        let Some(then) = then else { return outcome };
+        for (doc, now) in &self.world {
+            let state = match (then.get(doc), now) {
+                (Some(State::Live(then)), now) => {
+                    let held = match now {
+                        State::Live(now) => Some(now),
+                        _ => None,
+                    };
+                    if self.rules.allow_over(held, &self.rules.shared(then)) != Verdict::Done {
+                        // It held what is refused since it was declared.
+                        outcome.verdict = Verdict::Either;
+                    }
+                    let live = match now {
+                        State::Live(now) | State::Deleted(Some(now)) => Some(now),
+                        _ => None,
+                    };
+                    State::Live(self.rules.back_to(live, then))
+                }
+                (Some(State::Deleted(then)), _) => State::Deleted(then.clone()),
+                (_, State::Live(_)) => State::Deleted(None),
+                (_, now) => now.clone(),
+            };
+            outcome.open.extend(self.late_local.iter().map(|name| (*doc, name.clone())));
+            if self.forked.contains(doc) {
+                outcome.open_documents.insert(*doc);
+            }
+            outcome.world.insert(*doc, state);
+        }
+        if !self.forked.is_empty() && outcome.verdict == Verdict::Done {
+            outcome.verdict = Verdict::Either;
+        }
+        outcome
+    }
+
+    /// Takes in what the device shows now, by whatever came about. `own`: the slot that wrote it.
+    pub(super) fn take_in(
+        &mut self,
+        shown: &BTreeMap<usize, Fields>,
+        deleted: &BTreeSet<usize>,
+        own: Option<usize>,
+        expected: Option<&Outcome>,
+    ) {
+        let docs: BTreeSet<usize> =
+            self.world.keys().chain(shown.keys()).chain(deleted.iter()).copied().collect();
+        for doc in docs {
+            let before = self.world.get(&doc).cloned().unwrap_or(State::Absent);
+            let now = match shown.get(&doc) {
+                Some(fields) => State::Live(fields.clone()),
+                None if deleted.contains(&doc) => {
+                    let is_known = |outcome: &&Outcome| !outcome.open_documents.contains(&doc);
+                    match (expected.filter(is_known).and_then(|outcome| outcome.world.get(&doc)), &before) {
+                        (Some(State::Deleted(known)), _) => State::Deleted(known.clone()),
+                        (None, State::Deleted(known)) => State::Deleted(known.clone()),
+                        _ => State::Deleted(None),
+                    }
+                }
+                None if before == State::Absent => State::Absent,
+                None => State::Deleted(None),
+            };
+            let slots = self.slots.iter_mut().filter(|(slot, held)| held.doc == doc && Some(**slot) != own);
+            for (_, held) in slots {
+                match (&before, &now) {
+                    (State::Live(before), State::Live(now)) => {
+                        let (set, gone) = difference(before, now);
+                        held.foreign.extend(set.keys().cloned());
+                        held.foreign.extend(gone.into_iter().filter_map(|path| path.into_iter().next()));
+                    }
+                    (before, now) if before == now => {}
+                    _ => held.remade = true,
+                }
+            }
+            self.world.insert(doc, now);
+        }
+    }
+}

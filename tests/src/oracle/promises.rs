@@ -1,0 +1,399 @@
+//! What several devices promise each other: who wrote what knowing what, and what must show once it has met.
+//!
+//! What is promised of each kind stands in `docs/schema.md`. Of histories that mix what cannot be told apart (a counter that was
+//! also null, a text that was replaced by a number) nothing is checked here but that all devices agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::model::{COUNTER_MAX, Rules, State, World};
+use super::script::{Fields, Kind, MARKS, id};
+
+/// Changes that are further apart than this, in milliseconds, are told apart by their time: what a device writes in a moment, or
+/// after others whose clocks are ahead, is a few milliseconds apart.
+const SURELY_LATER: i64 = 500;
+
+/// A field that changed.
+#[derive(Clone, Debug)]
+struct Event {
+    doc: usize,
+    /// `None`: the document itself was made, deleted or brought back.
+    field: Option<String>,
+    before: Option<Value>,
+    after: Option<Value>,
+    /// The document is deleted after it.
+    deletes: bool,
+    /// The act that it belongs to.
+    act: usize,
+    /// Whatever it says, it wrote; the value may be as it was.
+    forced: bool,
+    /// It was taken up from rows that others may have as well.
+    adopted: bool,
+    /// Events that its device knew.
+    knew: BTreeSet<usize>,
+    /// When, in milliseconds: by the clock of its device, but not before what it knew.
+    time: i64,
+}
+
+/// All events, and who knows which.
+#[derive(Clone, Debug)]
+pub(super) struct Promises {
+    events: Vec<Event>,
+    acts: usize,
+    /// Documents that a device wrote on an older version of its own.
+    beside: BTreeSet<usize>,
+    /// Documents of which rows were taken up.
+    adopted: BTreeSet<usize>,
+    devices: Vec<BTreeSet<usize>>,
+    relay: BTreeSet<usize>,
+}
+
+/// What an act wrote, beside what can be seen of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wrote {
+    /// Fields that were written several times, or with what they held.
+    pub(super) forced: BTreeSet<(usize, String)>,
+    /// It took up rows.
+    pub(super) adopted: bool,
+    /// Documents whose version changed.
+    pub(super) touched: BTreeSet<usize>,
+    /// Documents that were written on an older version.
+    pub(super) beside: BTreeSet<usize>,
+    /// When, in milliseconds by the clock of the device.
+    pub(super) time: i64,
+}
+
+impl Promises {
+    pub(super) fn new(devices: usize) -> Self {
+        Self {
+            events: Vec::new(),
+            acts: 0,
+            beside: BTreeSet::new(),
+            adopted: BTreeSet::new(),
+            devices: vec![BTreeSet::new(); devices],
+            relay: BTreeSet::new(),
+        }
+    }
+
+    /// A round with the relay.
+    pub(super) fn round(&mut self, device: usize) {
+        self.relay.extend(&self.devices[device]);
+        self.devices[device].clone_from(&self.relay);
+    }
+
+    /// What an act of a device did.
+    pub(super) fn note(
+        &mut self,
+        device: usize,
+        rules: &Rules,
+        before: &World,
+        after: &World,
+        wrote: &Wrote,
+    ) {
+        let knew = self.devices[device].clone();
+        let fields = |world: &World, doc: usize| match world.get(&doc) {
+            Some(State::Live(fields) | State::Deleted(Some(fields))) => {
+                rules.comparable(&rules.shared(fields))
+            }
+            _ => Fields::new(),
+        };
+        let is_live = |world: &World, doc: usize| matches!(world.get(&doc), Some(State::Live(_)));
+        let first = self.events.len();
+        self.acts += 1;
+        self.beside.extend(wrote.beside.iter().copied());
+        if wrote.adopted {
+            self.adopted.extend(wrote.touched.iter().copied());
+        }
+        for doc in wrote.touched.iter().copied() {
+            let (old, new) = (fields(before, doc), fields(after, doc));
+            let deletes = !is_live(after, doc);
+            let act = self.acts;
+            let known = knew.iter().map(|event| &self.events[*event]).filter(|event| event.doc == doc);
+            let time = known.map(|event| event.time).max().unwrap_or(0).max(wrote.time);
+            let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            for name in names {
+                let forced = wrote.forced.contains(&(doc, name.clone()));
+                if old.get(name) != new.get(name) || forced {
+                    self.events.push(Event {
+                        doc,
+                        field: Some(name.clone()),
+                        before: old.get(name).cloned(),
+                        after: new.get(name).cloned(),
+                        deletes,
+                        act,
+                        forced,
+                        adopted: wrote.adopted,
+                        knew: knew.clone(),
+                        time,
+                    });
+                }
+            }
+            self.events.push(Event {
+                doc,
+                field: None,
+                before: None,
+                after: None,
+                deletes,
+                act,
+                forced: false,
+                adopted: false,
+                knew: knew.clone(),
+                time,
+            });
+        }
+        self.devices[device].extend(first..self.events.len());
+    }
+
+    /// Whether what a device shows is what was promised, given what it knows.
+    pub(super) fn check(
+        &self,
+        device: usize,
+        rules: &Rules,
+        world: &World,
+        losers: &Losers,
+    ) -> Result<(), String> {
+        let known = &self.devices[device];
+        let docs: BTreeSet<usize> = known.iter().map(|event| self.events[*event].doc).collect();
+        for doc in docs {
+            let of_doc: BTreeSet<usize> =
+                known.iter().copied().filter(|event| self.events[*event].doc == doc).collect();
+            let heads = self.latest(&of_doc);
+            let lives = heads.iter().any(|head| !self.events[*head].deletes);
+            let fields = match world.get(&doc) {
+                Some(State::Live(fields)) => fields,
+                _ if lives => {
+                    return Err(format!("{} is deleted, although somebody wrote to it since", id(doc)));
+                }
+                _ => continue,
+            };
+            if !lives {
+                return Err(format!("{} is there, although all that was written of it was deleted", id(doc)));
+            }
+            let rows: usize =
+                losers.iter().filter(|((of, _), _)| *of == doc).map(|(_, rows)| rows.len()).sum();
+            if rows > 0 && !self.beside.contains(&doc) && self.is_linear(&of_doc) {
+                return Err(format!("{} is in conflict, although nobody wrote at the same time", id(doc)));
+            }
+            // A document that was deleted and put again has lost its fields on purpose.
+            let deleted = of_doc.iter().any(|event| self.events[*event].deletes);
+            let mut by_field: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+            for event in &of_doc {
+                if let Some(field) = &self.events[*event].field {
+                    by_field.entry(field).or_default().insert(*event);
+                }
+            }
+            for (field, events) in by_field {
+                let losers = losers.get(&(doc, field.to_owned())).map_or(&[][..], Vec::as_slice);
+                let checked =
+                    self.check_field(rules.kind(field), &events, fields.get(field), losers, deleted);
+                checked.map_err(|what| format!("{} {field:?}: {what}", id(doc)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_field(
+        &self,
+        kind: Kind,
+        events: &BTreeSet<usize>,
+        shown: Option<&Value>,
+        losers: &[Value],
+        deleted: bool,
+    ) -> Result<(), String> {
+        match kind {
+            Kind::Register | Kind::Ask => self.check_register(events, shown, losers, deleted),
+            Kind::Counter => self.check_counter(events, shown, deleted),
+            Kind::Set => self.check_set(events, shown, deleted),
+            Kind::Text | Kind::List => self.check_marks(events, shown, deleted),
+            Kind::Rank | Kind::Local => Ok(()),
+        }
+    }
+
+    /// Whether each act knew all before it.
+    fn is_linear(&self, events: &BTreeSet<usize>) -> bool {
+        events.iter().all(|event| {
+            let act = self.events[*event].act;
+            let before = events.iter().filter(|other| self.events[**other].act < act);
+            before.clone().all(|other| self.events[*event].knew.contains(other))
+        })
+    }
+
+    /// Events that no other of them knew.
+    fn latest(&self, events: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let known = |event: usize| events.iter().any(|other| self.events[*other].knew.contains(&event));
+        events.iter().copied().filter(|event| !known(*event)).collect()
+    }
+
+    fn values(&self, events: &BTreeSet<usize>) -> impl Iterator<Item = Option<&Value>> {
+        events
+            .iter()
+            .flat_map(|event| [self.events[*event].before.as_ref(), self.events[*event].after.as_ref()])
+    }
+
+    /// One of the latest values shows; the others stand in the journal.
+    fn check_register(
+        &self,
+        events: &BTreeSet<usize>,
+        shown: Option<&Value>,
+        losers: &[Value],
+        deleted: bool,
+    ) -> Result<(), String> {
+        if deleted || self.values(events).flatten().any(Value::is_object) {
+            return Ok(());
+        }
+        let latest = self.latest(events);
+        let candidates: Vec<&Event> = latest.iter().map(|event| &self.events[*event]).collect();
+        let is_candidate = candidates.iter().any(|event| event.after.as_ref() == shown);
+        if !is_candidate {
+            let values: Vec<_> = candidates.iter().map(|event| &event.after).collect();
+            return Err(format!("shows {shown:?}, written last were {values:?}"));
+        }
+        if candidates.iter().any(|event| event.forced || event.adopted) {
+            return Ok(());
+        }
+        // The time of a row is that of its database.
+        let is_adopted = candidates.iter().any(|event| self.adopted.contains(&event.doc));
+        let winner =
+            candidates.iter().filter(|_| !is_adopted).max_by_key(|event| (event.after.is_some(), event.time));
+        if let Some(winner) = winner
+            && winner.after.is_some()
+            && winner.after.as_ref() != shown
+            && candidates.iter().all(|event| {
+                let is_same = event.after == winner.after;
+                is_same || event.after.is_none() || event.time + SURELY_LATER < winner.time
+            })
+        {
+            return Err(format!("shows {shown:?}, and {:?} was written later", winner.after));
+        }
+        for event in candidates {
+            if event.after.is_some() && event.after.as_ref() != shown {
+                let lost = event.after.as_ref().filter(|value| !losers.contains(value));
+                if let Some(lost) = lost {
+                    return Err(format!("shows {shown:?}, and {lost} stands in no journal: {losers:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The sum of what was added.
+    fn check_counter(
+        &self,
+        events: &BTreeSet<usize>,
+        shown: Option<&Value>,
+        deleted: bool,
+    ) -> Result<(), String> {
+        let is_number = |value: &Option<Value>| value.as_ref().is_some_and(Value::is_i64);
+        let (begins, others): (Vec<usize>, Vec<usize>) =
+            events.iter().partition(|event| !is_number(&self.events[**event].before));
+        let [begin] = begins[..] else { return Ok(()) };
+        let all_numbers = events.iter().all(|event| is_number(&self.events[*event].after));
+        let is_base = others.iter().all(|event| self.events[*event].knew.contains(&begin));
+        let mixed = events.iter().any(|event| self.events[*event].adopted || self.events[*event].forced);
+        if deleted || mixed || !all_numbers || !is_base || self.events[begin].before.is_some() {
+            return Ok(());
+        }
+        let number = |value: &Option<Value>| i128::from(value.as_ref().and_then(Value::as_i64).unwrap_or(0));
+        let sum: i128 =
+            events.iter().map(|e| number(&self.events[*e].after) - number(&self.events[*e].before)).sum();
+        let bound = i128::from(COUNTER_MAX);
+        let expected = sum.clamp(-bound, bound);
+        match shown.and_then(Value::as_i64) {
+            Some(n) if i128::from(n) == expected => Ok(()),
+            // Who counts on from a bound has taken in what lies beyond it.
+            _ if self
+                .values(events)
+                .flatten()
+                .any(|n| i128::from(n.as_i64().unwrap_or(0)).abs() == bound) =>
+            {
+                Ok(())
+            }
+            _ => Err(format!("shows {shown:?}, the sum of what was added is {sum}")),
+        }
+    }
+
+    /// What anybody added stays, unless somebody who knew it took it out.
+    fn check_set(
+        &self,
+        events: &BTreeSet<usize>,
+        shown: Option<&Value>,
+        deleted: bool,
+    ) -> Result<(), String> {
+        let is_set = |value: &Option<Value>| value.as_ref().is_none_or(Value::is_array);
+        let plain = events.iter().all(|event| {
+            let event = &self.events[*event];
+            is_set(&event.before) && event.after.as_ref().is_some_and(Value::is_array) && !event.forced
+        });
+        if deleted || !plain {
+            return Ok(());
+        }
+        let elements = |value: Option<&Value>| -> BTreeSet<String> {
+            value.and_then(Value::as_array).into_iter().flatten().map(Value::to_string).collect()
+        };
+        let touching = |element: &String, added: bool| -> BTreeSet<usize> {
+            let is_it = |event: &&usize| {
+                let event = &self.events[**event];
+                let (before, after) = (elements(event.before.as_ref()), elements(event.after.as_ref()));
+                let (old, new) = (before.contains(element), after.contains(element));
+                if added { !old && new } else { old && !new }
+            };
+            events.iter().filter(is_it).copied().collect()
+        };
+        let all: BTreeSet<String> = self.values(events).flat_map(elements).collect();
+        let shown = elements(shown);
+        for element in &all {
+            let (adds, removals) = (touching(element, true), touching(element, false));
+            let survives =
+                |add: &usize| !removals.iter().any(|removal| self.events[*removal].knew.contains(add));
+            if adds.iter().any(survives) != shown.contains(element) {
+                let what = if shown.contains(element) { "is still in it" } else { "is missing" };
+                return Err(format!("{element} {what}: {shown:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks that were put into a text or list are there once, those that were taken out at most once.
+    fn check_marks(
+        &self,
+        events: &BTreeSet<usize>,
+        shown: Option<&Value>,
+        deleted: bool,
+    ) -> Result<(), String> {
+        let begins = events.iter().filter(|event| self.events[**event].before.is_none());
+        let [begin] = begins.copied().collect::<Vec<_>>()[..] else { return Ok(()) };
+        let is_base = events.iter().all(|event| *event == begin || self.events[*event].knew.contains(&begin));
+        let is_whole = |value: &Value| value.is_string() || value.is_array();
+        let whole = events.iter().all(|event| self.events[*event].after.as_ref().is_some_and(is_whole));
+        if deleted || !is_base || !whole {
+            return Ok(());
+        }
+        let text = |value: Option<&Value>| value.map(mark_text).unwrap_or_default();
+        let shown = text(shown);
+        for mark in MARKS {
+            let times = |value: Option<&Value>| text(value).matches(mark).count();
+            let inserted = events.iter().any(|event| times(self.events[*event].after.as_ref()) > 0);
+            let taken_out = events.iter().any(|event| {
+                let event = &self.events[*event];
+                times(event.before.as_ref()) > times(event.after.as_ref())
+            });
+            let twice = self.values(events).any(|value| times(value) > 1);
+            let now = shown.matches(mark).count();
+            if inserted && !twice && (now > 1 || (now == 0 && !taken_out)) {
+                return Err(format!("{mark:?} stands there {now} times: {shown}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Open losers of each field.
+pub(super) type Losers = BTreeMap<(usize, String), Vec<Value>>;
+
+fn mark_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

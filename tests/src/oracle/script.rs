@@ -1,0 +1,332 @@
+//! A script: what happens, as data. It can be printed, shortened and played again.
+
+use serde_json::{Map, Value};
+
+/// Words that are told apart wherever they stand: each is written once in a script.
+pub(super) const MARKS: [&str; 24] = [
+    "kukui",
+    "MAILE",
+    "ʻōhiʻa",
+    "pīkake",
+    "ПАЛЬМА",
+    "βῆτα",
+    "漢字",
+    "한글",
+    "zzyzx",
+    "quartz",
+    "WALT",
+    "fjord",
+    "nymph",
+    "vext",
+    "Dwarf",
+    "jumbo",
+    "BLOCK",
+    "crypt",
+    "synod",
+    "glyph",
+    "whist",
+    "ƒoxƒ",
+    "ØRNE",
+    "ñandú",
+];
+
+/// Fields of a document.
+pub type Fields = Map<String, Value>;
+
+/// The kinds of fields, as `docs/schema.md` lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Anything; objects merge field by field.
+    Register,
+    /// A string that merges by character.
+    Text,
+    /// A whole number that adds up.
+    Counter,
+    /// Strings, numbers and booleans, each once.
+    Set,
+    /// An array that merges by element.
+    List,
+    /// One of [`RANKS`].
+    Rank,
+    /// Anything; concurrent values are all kept.
+    Ask,
+    /// Anything; never leaves the device.
+    Local,
+}
+
+/// The values of a rank, lowest first.
+pub(super) const RANKS: [&str; 3] = ["draft", "learned", "performed"];
+
+impl Kind {
+    /// All kinds.
+    pub(super) const EVERY: [Kind; 8] = [
+        Kind::Register,
+        Kind::Text,
+        Kind::Counter,
+        Kind::Set,
+        Kind::List,
+        Kind::Rank,
+        Kind::Ask,
+        Kind::Local,
+    ];
+
+    /// As the library wants it declared.
+    pub(super) fn declared(self) -> motet::Field {
+        match self {
+            Kind::Register => motet::FieldKind::Register.into(),
+            Kind::Text => motet::FieldKind::Text.into(),
+            Kind::Counter => motet::FieldKind::Counter.into(),
+            Kind::Set => motet::FieldKind::Set.into(),
+            Kind::List => motet::FieldKind::List.into(),
+            Kind::Rank => motet::Field::rank(RANKS),
+            Kind::Ask => motet::FieldKind::Ask.into(),
+            Kind::Local => motet::FieldKind::Local.into(),
+        }
+    }
+}
+
+/// What happens, from the first to the last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Script {
+    /// Devices that there are.
+    pub devices: usize,
+    /// How far the clock of each device is off, in milliseconds.
+    pub skews: Vec<i64>,
+    /// The whole collection stays on its device.
+    pub local: bool,
+    /// Fields that every device declares at the start. Other fields are not declared.
+    pub declared: Vec<(String, Kind)>,
+    /// What happens.
+    pub steps: Vec<Step>,
+}
+
+/// Something that happens on one device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Where.
+    pub device: usize,
+    /// What.
+    pub act: Act,
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// One write by a call of its own.
+    Write(Write),
+    /// Several writes in one transaction; with `fails` the transaction returns an error in the end.
+    Transaction { writes: Vec<Write>, fails: bool },
+    /// A document is read into a slot of the app: as a record, or into an editor.
+    Open { slot: usize, doc: usize, editor: bool },
+    /// The app changes what it has in a slot, and writes it back.
+    Change { slot: usize, set: Fields, remove: Vec<String> },
+    /// The editor in a slot takes in what others have written.
+    Refresh { slot: usize },
+    /// Documents go in as `motet import` hands them over.
+    Import { documents: Vec<(usize, Fields)> },
+    /// A row of another database is taken up. `newer`: it was changed after everything here, else before.
+    Adopt { doc: usize, fields: Fields, newer: bool },
+    /// A change log is carried out: upserts, and deletes where there are no fields.
+    ChangeLog { entries: Vec<(usize, Option<Fields>)> },
+    /// What this device exports as a change log is carried out here again.
+    OwnChangeLog,
+    /// The latest transaction is taken back.
+    Undo,
+    /// What was taken back is done again.
+    Redo,
+    /// A restore point is made.
+    Point,
+    /// All documents, or one, become what they were at the restore point.
+    RestorePoint { doc: Option<usize> },
+    /// A field is declared after it may have been used.
+    Declare { field: String, kind: Kind },
+    /// The process ends and begins again.
+    Restart,
+    /// `repair` runs; it has nothing to do.
+    Repair,
+    /// A round with the relay.
+    Sync,
+}
+
+/// A write of one document.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// `insert` of a value that names its id.
+    Insert { doc: usize, fields: Fields },
+    /// `put`.
+    Put { doc: usize, fields: Fields },
+    /// `put_at` the version that is so many versions old.
+    PutAt { doc: usize, fields: Fields, back: usize },
+    /// `set`.
+    Set { doc: usize, fields: Fields },
+    /// A record is read, changed and written back, several times.
+    Update { doc: usize, changes: Vec<(Fields, Vec<String>)> },
+    /// `splice_text`. Places are taken modulo what is there, unless `outside`.
+    Splice { doc: usize, field: String, at: usize, delete: usize, insert: String, outside: bool },
+    /// `increment`.
+    Increment { doc: usize, field: String, by: i64 },
+    /// `add_to_set` and `remove_from_set`.
+    EditSet { doc: usize, field: String, add: Vec<Value>, remove: Vec<Value> },
+    /// Words are taken out of a text and a mark put in, by a splice or by setting the whole text.
+    Retype { doc: usize, field: String, at: usize, delete: usize, mark: Option<usize>, splice: bool },
+    /// Elements are taken out of a list and a mark put in, by setting the whole list.
+    Relist { doc: usize, field: String, at: usize, delete: usize, mark: Option<usize> },
+    /// `delete`.
+    Delete { doc: usize },
+    /// `restore` from the trash.
+    Restore { doc: usize },
+    /// `restore_version` to what it was so many versions ago.
+    RestoreVersion { doc: usize, back: usize },
+}
+
+impl Write {
+    /// The document that is written.
+    pub(super) fn doc(&self) -> usize {
+        match self {
+            Write::Insert { doc, .. }
+            | Write::Put { doc, .. }
+            | Write::PutAt { doc, .. }
+            | Write::Set { doc, .. }
+            | Write::Update { doc, .. }
+            | Write::Splice { doc, .. }
+            | Write::Increment { doc, .. }
+            | Write::EditSet { doc, .. }
+            | Write::Retype { doc, .. }
+            | Write::Relist { doc, .. }
+            | Write::Delete { doc }
+            | Write::Restore { doc }
+            | Write::RestoreVersion { doc, .. } => *doc,
+        }
+    }
+}
+
+impl Write {
+    /// Names of the fields that are written, as far as the script says.
+    pub(super) fn fields(&self) -> Vec<String> {
+        match self {
+            Write::Insert { fields, .. }
+            | Write::Put { fields, .. }
+            | Write::PutAt { fields, .. }
+            | Write::Set { fields, .. } => fields.keys().cloned().collect(),
+            Write::Update { changes, .. } => {
+                changes.iter().flat_map(|(set, remove)| set.keys().chain(remove)).cloned().collect()
+            }
+            Write::Splice { field, .. }
+            | Write::Increment { field, .. }
+            | Write::EditSet { field, .. }
+            | Write::Retype { field, .. }
+            | Write::Relist { field, .. } => vec![field.clone()],
+            Write::Delete { .. } | Write::Restore { .. } | Write::RestoreVersion { .. } => Vec::new(),
+        }
+    }
+}
+
+/// The id of a document.
+pub(super) fn id(doc: usize) -> String {
+    format!("d{doc}")
+}
+
+impl std::fmt::Display for Script {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let local = if self.local { ", the collection is local" } else { "" };
+        writeln!(f, "{} device(s){local}", self.devices)?;
+        if self.skews.iter().any(|skew| *skew != 0) {
+            writeln!(f, "  clocks are off by {:?} ms", self.skews)?;
+        }
+        for (field, kind) in &self.declared {
+            writeln!(f, "  declared: {field} is a {kind:?}")?;
+        }
+        for (number, step) in self.steps.iter().enumerate() {
+            writeln!(f, "  {number}: on {}: {}", step.device, Told(&step.act))?;
+        }
+        Ok(())
+    }
+}
+
+/// An act in a form that people read, values as JSON.
+pub(super) struct Told<'a>(pub(super) &'a Act);
+
+impl std::fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let json = |fields: &Fields| Value::Object(fields.clone()).to_string();
+        match self.0 {
+            Act::Write(write) => write!(f, "{write}"),
+            Act::Transaction { writes, fails } => {
+                let all: Vec<_> = writes.iter().map(Write::to_string).collect();
+                write!(f, "transaction [{}]{}", all.join("; "), if *fails { " that fails" } else { "" })
+            }
+            Act::Open { slot, doc, editor } => {
+                write!(f, "slot {slot} = {} of {}", if *editor { "editor" } else { "record" }, id(*doc))
+            }
+            Act::Change { slot, set, remove } => {
+                write!(f, "slot {slot} changes {} and removes {remove:?}, is written back", json(set))
+            }
+            Act::Import { documents } => {
+                let all: Vec<_> =
+                    documents.iter().map(|(doc, fields)| format!("{} {}", id(*doc), json(fields))).collect();
+                write!(f, "import [{}]", all.join("; "))
+            }
+            Act::Adopt { doc, fields, newer } => {
+                write!(
+                    f,
+                    "adopt a {} row {} {}",
+                    if *newer { "newer" } else { "older" },
+                    id(*doc),
+                    json(fields)
+                )
+            }
+            Act::ChangeLog { entries } => {
+                let told = |(doc, fields): &(usize, Option<Fields>)| match fields {
+                    Some(fields) => format!("upsert {} {}", id(*doc), json(fields)),
+                    None => format!("delete {}", id(*doc)),
+                };
+                write!(f, "change log [{}]", entries.iter().map(told).collect::<Vec<_>>().join("; "))
+            }
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+impl std::fmt::Display for Write {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let json = |fields: &Fields| Value::Object(fields.clone()).to_string();
+        match self {
+            Write::Insert { doc, fields } => write!(f, "insert {} {}", id(*doc), json(fields)),
+            Write::Put { doc, fields } => write!(f, "put {} {}", id(*doc), json(fields)),
+            Write::PutAt { doc, fields, back } => {
+                write!(f, "put {} {} at {back} versions back", id(*doc), json(fields))
+            }
+            Write::Set { doc, fields } => write!(f, "set {} {}", id(*doc), json(fields)),
+            Write::Update { doc, changes } => {
+                let told = |(set, remove): &(Fields, Vec<String>)| format!("{} -{remove:?}", json(set));
+                let all: Vec<_> = changes.iter().map(told).collect();
+                write!(f, "update a record of {}: {}", id(*doc), all.join(", then "))
+            }
+            Write::Splice { doc, field, at, delete, insert, outside } => {
+                let outside = if *outside { " outside" } else { "" };
+                write!(f, "splice {} {field:?} at {at} delete {delete} insert {insert:?}{outside}", id(*doc))
+            }
+            Write::Increment { doc, field, by } => write!(f, "increment {} {field:?} by {by}", id(*doc)),
+            Write::EditSet { doc, field, add, remove } => {
+                let (add, remove) = (Value::Array(add.clone()), Value::Array(remove.clone()));
+                write!(f, "edit set {} {field:?} +{add} -{remove}", id(*doc))
+            }
+            Write::Retype { doc, field, at, delete, mark, splice } => {
+                let how = if *splice { "splice" } else { "set" };
+                let mark = mark.map(|mark| MARKS[mark]);
+                write!(
+                    f,
+                    "retype {} {field:?} by {how}: at word {at} delete {delete} insert {mark:?}",
+                    id(*doc)
+                )
+            }
+            Write::Relist { doc, field, at, delete, mark } => {
+                let mark = mark.map(|mark| MARKS[mark]);
+                write!(f, "relist {} {field:?}: at {at} delete {delete} insert {mark:?}", id(*doc))
+            }
+            Write::Delete { doc } => write!(f, "delete {}", id(*doc)),
+            Write::Restore { doc } => write!(f, "restore {}", id(*doc)),
+            Write::RestoreVersion { doc, back } => write!(f, "restore {} as {back} versions back", id(*doc)),
+        }
+    }
+}
