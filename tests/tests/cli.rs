@@ -154,10 +154,106 @@ fn export_is_what_import_takes() {
     let bad = a.run_with(&["import", "other", "-"], "{\"a\":1}\n{\"a\":\n");
     assert_eq!(code(&bad), 1);
     assert!(String::from_utf8_lossy(&bad.stderr).contains("line 2"));
-    assert_eq!(a.ok(&["export", "other"]), "", "a bad line imports nothing");
+    assert_eq!(a.ok(&["export", "other"]).lines().count(), 1, "the other line goes in");
+    let strict = a.run_with(&["import", "strict", "-", "--strict"], "{\"a\":1}\n{\"a\":\n");
+    assert_eq!(code(&strict), 1);
+    assert!(String::from_utf8_lossy(&strict.stderr).contains("line 2"));
+    assert_eq!(a.ok(&["export", "strict"]), "", "a bad line imports nothing");
+    a.ok(&["delete", "other", &id_of(&a.ok(&["export", "other"]))]);
     let no_ids = "{\"title\":\"x\"}\n{\"title\":\"x\"}\n";
     a.ok_with(&["import", "other", "-"], no_ids);
     assert_eq!(a.ok(&["export", "other"]).lines().count(), 2);
+}
+
+fn id_of(line: &str) -> String {
+    serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_whole_database_goes_through_a_pipe_into_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = with_schema(dir.path(), "a", "http://x");
+    a.ok_with(
+        &["put", "pieces", "--id", "1"],
+        "\u{feff}{\"title\":\"Hoʻi\",\"n\":18446744073709551615,\"lyrics\":\"l\\n\"}",
+    );
+    let whole = a.ok(&["export", "--all"]);
+    a.ok_with(&["put", "events", "--id", "1"], r#"{"on":null,"x":[{"y":1e300}]}"#);
+    let several = a.ok(&["export"]);
+    assert_eq!(several, a.ok(&["export", "--all"]), "of several collections every line names its own");
+    assert_eq!(a.ok(&["export", "pieces"]).lines().count(), 1);
+    for (n, (lines, kept)) in [(whole, 1), (several, 2)].into_iter().enumerate() {
+        let b = Cli::init(dir.path(), &format!("b{n}"), "http://x");
+        b.ok_with(&["import"], &lines);
+        assert_eq!(b.ok(&["export", "--all"]), lines);
+        assert_eq!(b.ok(&["sql", "SELECT 1 FROM document", "--json"]).matches('1').count(), 2 * kept);
+    }
+    let unnamed = Cli::init(dir.path(), "c", "http://x").run_with(&["import", "-"], "{\"id\":1}");
+    assert_eq!(code(&unnamed), 1);
+    assert!(String::from_utf8_lossy(&unnamed.stderr).contains("names no collection"));
+}
+
+#[test]
+fn numbers_that_would_become_others_are_refused_by_field() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = with_schema(dir.path(), "a", "http://x");
+    let wide = "{\"id\":\"1\",\"meta\":{\"n\":18446744073709551616}}";
+    let row = dir.path().join("rows.jsonl");
+    std::fs::write(&row, wide).unwrap();
+    let row = row.to_str().unwrap();
+    let log = dir.path().join("log.json");
+    std::fs::write(
+        &log,
+        format!("{{\"changes\":{{\"pieces\":[{{\"op\":\"upsert\",\"id\":\"1\",\"data\":{wide}}}]}}}}"),
+    )
+    .unwrap();
+    for args in [
+        &["put", "pieces"][..],
+        &["set", "pieces", "1", "n=18446744073709551616"],
+        &["import", "pieces", "-"],
+        &["import", "pieces", "-", "--strict"],
+        &["adopt", "pieces", row],
+        &["change-log", "import", log.to_str().unwrap()],
+    ] {
+        let refused = a.run_with(args, wide);
+        assert_eq!(code(&refused), 1, "{args:?}");
+        let message = String::from_utf8(refused.stderr).unwrap();
+        let field = if args[0] == "set" { "n: " } else { "meta/n" };
+        assert!(
+            message.contains("18446744073709551616 does not fit") && message.contains(field),
+            "{message}"
+        );
+    }
+    assert_eq!(a.ok(&["list", "pieces", "--json"]), "[]\n");
+}
+
+#[test]
+fn rows_that_are_refused_are_reported_to_scripts() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = with_schema(dir.path(), "a", "http://x");
+    let rows = "\u{feff}{\"id\":\"1\",\"title\":\"t\"}\n{\"id\":\"2\",\"lyrics\":7}\n{\"id\":\"3\",\"x\":{\"\":1}}\n";
+    let file = dir.path().join("rows.jsonl");
+    std::fs::write(&file, rows).unwrap();
+    let file = file.to_str().unwrap();
+    for args in [&["import", "pieces", file, "--json"][..], &["adopt", "pieces", file, "--json"]] {
+        let output = a.run(args);
+        assert_eq!(code(&output), 1);
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&summary["refused"], summary["refusals"].as_array().unwrap().len()), (&json!(2), 2));
+        let first = &summary["refusals"][0];
+        assert_eq!((&first["id"], &first["field"]), (&json!("2"), &json!("lyrics")));
+        let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(error["error"]["code"], "refused");
+        let strict = a.run(&[args, &["--strict"]].concat());
+        assert_eq!((code(&strict), strict.stdout.len()), (1, 0));
+        let error: Value = serde_json::from_slice(&strict.stderr).unwrap();
+        assert_eq!(error["error"]["code"], "write-refused");
+        assert_eq!(error["error"]["refusals"].as_array().unwrap().len(), 2);
+    }
+    assert_eq!(a.json(&["list", "pieces", "--json"]).as_array().unwrap().len(), 1);
+    let nothing = a.run(&["resolve", "pieces", "1", "title", "--value", "x"]);
+    assert_eq!(code(&nothing), 1);
+    assert_eq!(a.json(&["get", "pieces", "1", "--json"])["title"], "t");
 }
 
 #[test]
@@ -244,7 +340,8 @@ fn shape(value: Value) -> Value {
             .into_iter()
             .map(|(key, value)| {
                 let value = match key.as_str() {
-                    "heads" | "device_id" | "device_name" | "relay" | "version" | "loser_id" | "score" => {
+                    "heads" | "device_id" | "device_name" | "winner_device" | "winner_device_name"
+                    | "relay" | "version" | "loser_id" | "score" => {
                         json!("<text>")
                     }
                     "message" => json!("<text for a person>"),
@@ -262,7 +359,9 @@ fn shape(value: Value) -> Value {
                             json!("<number>")
                         }
                     }
-                    "pending_since" | "time" | "messages_up" if !value.is_null() => json!("<number>"),
+                    "pending_since" | "time" | "winner_time" | "messages_up" if !value.is_null() => {
+                        json!("<number>")
+                    }
                     _ => shape(value),
                 };
                 (key, value)

@@ -1,5 +1,6 @@
 //! The grammar of the command line. Scripts rely on it; `docs/cli.md` describes it.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -20,7 +21,7 @@ pub(crate) struct Args {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done (conflicts included), 1 other error, 2 usage, 3 offline, 4 sign-in needed, 5 not found
+Exit codes: 0 done (conflicts included), 1 other error (rows that were refused included), 2 usage, 3 offline, 4 sign-in needed, 5 not found
 
 Try it:  motet demo";
 
@@ -72,12 +73,22 @@ pub(crate) enum Command {
     Delete { collection: String, id: String },
     /// Put every line of a JSONL file
     Import {
-        collection: String,
-        /// File of one JSON object per line, or - for standard input
-        file: PathBuf,
+        /// COLLECTION and a FILE of one JSON object per line, or - for standard input; without COLLECTION the input is an export of
+        /// several collections
+        #[arg(num_args = 0..=2, value_names = ["COLLECTION", "FILE"])]
+        source: Vec<OsString>,
+        /// Import nothing if one line cannot be imported
+        #[arg(long)]
+        strict: bool,
     },
     /// Print documents as JSONL, as `import` takes it
-    Export { collection: Option<String> },
+    Export {
+        /// Without it all collections; if there are several, every line names its own
+        collection: Option<String>,
+        /// Let every line name its collection, even if there is only one, and print what is declared first
+        #[arg(long, conflicts_with = "collection")]
+        all: bool,
+    },
     /// Send and receive now: everything, or one document before all others
     Sync {
         /// COLLECTION ID
@@ -179,9 +190,9 @@ pub(crate) enum Command {
         source: PathBuf,
         #[arg(long)]
         table: Option<String>,
-        /// The column that names a row
-        #[arg(long, default_value = "id", value_name = "COLUMN")]
-        id: String,
+        /// A column that names a row, several for a composite key; without it the table's primary key, else `id`
+        #[arg(long, value_name = "COLUMN")]
+        id: Vec<String>,
         /// Put before every id and reference; numbers of different databases mean different rows
         #[arg(long, default_value = "")]
         prefix: String,
@@ -191,9 +202,15 @@ pub(crate) enum Command {
         /// The column that says when a row was last changed
         #[arg(long, default_value = "updated_at", value_name = "COLUMN")]
         updated_at: String,
+        /// The column that is set in rows that are deleted
+        #[arg(long, default_value = "deleted_at", value_name = "COLUMN")]
+        deleted_at: String,
         /// A column that is not taken up
         #[arg(long, value_name = "COLUMN")]
         exclude: Vec<String>,
+        /// Take up nothing if one row cannot be taken up
+        #[arg(long)]
+        strict: bool,
     },
     /// Write or read change logs in JSON
     ChangeLog {
@@ -248,7 +265,12 @@ pub(crate) enum ChangeLogCommand {
         since: i64,
     },
     /// Carry a change log out
-    Import { file: PathBuf },
+    Import {
+        file: PathBuf,
+        /// Change nothing if one entry cannot be carried out
+        #[arg(long)]
+        strict: bool,
+    },
 }
 
 #[derive(Subcommand)]

@@ -1,6 +1,6 @@
 //! What can go wrong, as an exit code and a sentence.
 
-use motet::{OpenError, ReadError, SchemaError, SyncError, WriteError};
+use motet::{OpenError, ReadError, Refusal, SchemaError, SyncError, WriteError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,9 @@ pub(crate) enum CliError {
     Sync(#[from] SyncError),
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// Some rows were refused; what became of all is printed already.
+    #[error("{0}")]
+    Refused(String),
     #[error("{0}")]
     Other(String),
 }
@@ -43,7 +46,16 @@ impl CliError {
             CliError::Write(error) => error.code(),
             CliError::Sync(error) => error.code(),
             CliError::Schema(error) => error.code(),
+            CliError::Refused(_) => "refused",
             CliError::Other(_) => "other",
+        }
+    }
+
+    /// The rows because of which nothing was taken up.
+    pub(crate) fn refusals(&self) -> &[Refusal] {
+        match self {
+            CliError::Write(WriteError::Refused { refusals, .. }) => refusals,
+            _ => &[],
         }
     }
 

@@ -41,8 +41,12 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Command::Get { collection, id } => commands::documents::get(db, &collection, &id, output),
         Command::List { collection } => commands::documents::list(db, &collection, output),
         Command::Delete { collection, id } => commands::documents::delete(db, &collection, &id),
-        Command::Import { collection, file } => commands::transfer::import(db, &collection, &file, output),
-        Command::Export { collection } => commands::transfer::export(db, collection.as_deref(), output),
+        Command::Import { source, strict } => {
+            commands::transfer::import(db, source, bad_rows(strict), output)
+        }
+        Command::Export { collection, all } => {
+            commands::transfer::export(db, collection.as_deref(), all, output)
+        }
         Command::Sync { document } => commands::sync::sync(db, &document, output),
         Command::EraseRemote { collection } => commands::sync::erase_remote(db, &collection, output),
         Command::Compact { collection, id } => commands::sync::compact(db, &collection, &id, output),
@@ -66,14 +70,26 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Command::Resolve { collection, id, field, shown: _, loser, value } => {
             commands::care::resolve(db, &collection, &id, &field, loser, value, output)
         }
-        Command::Adopt { collection, source, table, id, prefix, reference, updated_at, exclude } => {
+        Command::Adopt {
+            collection,
+            source,
+            table,
+            id,
+            prefix,
+            reference,
+            updated_at,
+            deleted_at,
+            exclude,
+            strict,
+        } => {
             let adoption = motet::Adoption {
-                id,
+                id: id.into(),
                 prefix,
                 references: reference,
                 updated_at,
+                deleted_at,
                 exclude,
-                ..motet::Adoption::default()
+                bad_rows: bad_rows(strict),
             };
             commands::transfer::adopt(db, &collection, &source, table.as_deref(), &adoption, output)
         }
@@ -85,6 +101,10 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Command::Demo { folder } => commands::demo::demo(folder, output),
         Command::Relay { listen, data } => commands::demo::relay(listen, data),
     }
+}
+
+fn bad_rows(strict: bool) -> motet::BadRows {
+    if strict { motet::BadRows::RefuseAll } else { motet::BadRows::Report }
 }
 
 fn init_logging() {

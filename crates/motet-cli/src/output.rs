@@ -52,8 +52,11 @@ impl Output {
 
     pub(crate) fn error(&self, error: &CliError) {
         if self.json {
-            let value =
+            let mut value =
                 serde_json::json!({ "error": { "code": error.code(), "message": error.to_string() } });
+            if !error.refusals().is_empty() {
+                value["error"]["refusals"] = serde_json::json!(error.refusals());
+            }
             eprintln!("{value}");
             return;
         }
@@ -63,6 +66,8 @@ impl Output {
             _ => "✗",
         };
         eprintln!("{glyph} {error}");
+        // The first stands in the sentence.
+        error.refusals().iter().skip(1).for_each(|refusal| eprintln!("  {refusal}"));
         if let Some(hint) = error.hint() {
             eprintln!("  {hint}");
         }

@@ -106,7 +106,7 @@ impl Replica {
     /// [`ReadError`] if the file cannot be read at all.
     pub fn verify(&self) -> Result<VerifyReport, ReadError> {
         let mut report = VerifyReport::default();
-        for detail in self.read(|tx| tx.integrity())? {
+        for detail in self.local().readers.integrity()? {
             report.problems.push(Problem { collection: None, id: None, kind: ProblemKind::File, detail });
         }
         let schemas = self.schemas();

@@ -6,11 +6,15 @@
 //! text      whole texts -> splices, and what a merge of two should show
 //! read      ops -> JSON, through one resolver
 //! names     a field under its older names
+//! check     what may stand in a document
+//! alike     edits that every device makes alike
 //! chunk     headers of foreign bytes, checked before Automerge sees them
 //! merge     foreign changes, on a clone, with panics caught
 //! ```
 
 mod adopt;
+mod alike;
+mod check;
 mod chunk;
 mod cursor;
 mod edit;
@@ -36,7 +40,9 @@ use motet_proto::{DeviceId, DocumentId, SpaceId};
 use crate::machine;
 use crate::schema::{CollectionSchema, DeletePolicy};
 
+pub(crate) use alike::split_counted;
 pub(crate) use automerge::{Change, ChangeHash};
+pub(crate) use check::{Misfit, check_field, check_fields};
 pub(crate) use chunk::{ChunkError, check_snapshot, heads_of, split_changes, split_headers};
 pub(crate) use edit::{Edit, EditError, merged, take_at};
 pub(crate) use history::Deed;
@@ -52,6 +58,9 @@ const TOMBSTONE: &str = "motet:delete";
 /// Message of a change that takes up a row of another database.
 const ADOPT: &str = "motet:adopt";
 
+/// Message of a change that takes up what a row brings, alike on every device; part of the edit that follows.
+const TAKEN_UP: &str = "motet:taken-up";
+
 /// Message of a tombstone after which nothing of the document is kept.
 const PURGE: &str = "motet:purge";
 
@@ -65,6 +74,8 @@ pub(crate) struct Document {
     identity: Identity,
     /// False until this process has drawn an actor of its own for the document.
     has_actor: bool,
+    /// The actor of a change that every device makes alike, in a document that is put together for it.
+    alike: Option<ActorId>,
     /// What the document shows, read under guard after foreign changes were applied.
     shown: Option<Shown>,
     /// Tombstones, and the changes that restored the document; found when first asked for.
@@ -99,7 +110,7 @@ pub(crate) struct LoadError(String);
 
 impl Document {
     pub(crate) fn new(identity: Identity) -> Self {
-        Self { am: Automerge::new(), identity, has_actor: false, shown: None, graves: None }
+        Self { am: Automerge::new(), identity, has_actor: false, alike: None, shown: None, graves: None }
     }
 
     /// Puts a document together from what the store holds. Everything stored was applied once, so a failure means
@@ -124,7 +135,7 @@ impl Document {
             None => Automerge::new(),
         };
         am.apply_changes(changes).map_err(|e| LoadError(e.to_string()))?;
-        Ok(Self { am, identity, has_actor: false, shown: None, graves: None })
+        Ok(Self { am, identity, has_actor: false, alike: None, shown: None, graves: None })
     }
 
     pub(crate) fn heads(&self) -> Vec<ChangeHash> {
@@ -224,6 +235,11 @@ impl Document {
     /// restored database file never makes two changes with one (actor, seq).
     fn ensure_actor(&mut self, device: DeviceId) {
         self.shown = None;
+        if let Some(actor) = &self.alike {
+            self.am.set_author(None);
+            self.am.set_actor(actor.clone());
+            return;
+        }
         if !self.has_actor {
             // A new author brings an actor of its own, so the author comes first.
             self.am.set_author(Some(Author::from(device.as_bytes().to_vec())));

@@ -8,6 +8,7 @@
 mod adopt;
 mod bulk;
 mod care;
+mod check;
 mod compact;
 mod declare;
 mod feed;
@@ -54,6 +55,7 @@ use crate::time::Clock;
 
 pub(crate) use adopt::Adopted;
 pub(crate) use care::{Examined, examine};
+pub(crate) use check::check_name;
 pub(crate) use incoming::{Incoming, load_ahead, prepare};
 pub(crate) use loaded::Loaded;
 use loaded::{load, load_behind, new_document};

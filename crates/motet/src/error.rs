@@ -1,6 +1,7 @@
 //! One error per kind of call. Each has a stable code, says whether trying again can help, and reads as a sentence
 //! for a person.
 
+use crate::exchange::Refusal;
 use crate::schema::{Rule, SchemaError};
 use crate::store::StorageError;
 use crate::sync::PolicyError;
@@ -123,6 +124,15 @@ pub enum WriteError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// Rows cannot be taken up, and none was: all are bad, or one bad row is to refuse all
+    /// ([`BadRows::RefuseAll`](crate::BadRows::RefuseAll)).
+    #[error("nothing was taken up; refused: {count}; {}", first(refusals))]
+    Refused {
+        /// How many rows.
+        count: u64,
+        /// The first [`LISTED_REFUSALS`](crate::limits::LISTED_REFUSALS) of them.
+        refusals: Vec<Refusal>,
+    },
     /// An app's own reason, given inside [`Replica::transaction`](crate::Replica::transaction).
     #[error("{0}")]
     Rejected(String),
@@ -226,6 +236,7 @@ impl WriteError {
             WriteError::Policy(_) => "write-bad-policy",
             WriteError::UnknownVersion { .. } => "write-unknown-version",
             WriteError::TooLarge { .. } => "write-too-large",
+            WriteError::Refused { .. } => "write-refused",
             WriteError::Rejected(_) => "write-rejected",
         }
     }
@@ -263,4 +274,8 @@ impl SyncError {
             _ => false,
         }
     }
+}
+
+fn first(refusals: &[Refusal]) -> String {
+    refusals.first().map(Refusal::to_string).unwrap_or_default()
 }

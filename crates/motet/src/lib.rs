@@ -68,7 +68,10 @@ pub use editor::{Editor, Unsaved, UnsavedField};
 pub use engine::CollectionCounts;
 pub use error::{OpenError, ReadError, SyncError, WriteError};
 pub use events::{ChangeKind, Event};
-pub use exchange::{AdoptSummary, Adoption, ChangeLogSummary};
+pub use exchange::{
+    AdoptSummary, Adoption, BadRows, ChangeLogSummary, ImportSummary, JsonError, KeyColumns, Refusal,
+    parse_json,
+};
 pub use find::query::{Comparison, FieldRef};
 pub use find::{Filter, Hit, Hits, Listed, LiveQuery, Misfit, Order, Query, Records, Snippet, field};
 pub use history::{

@@ -126,8 +126,27 @@ pub const CACHED_STATEMENTS: usize = 256;
 /// overwrite it; as long as a file grows, each fsync also has to write down its new size, which doubles its cost.
 pub const CHECKPOINT_PAGES: i64 = 1_000;
 
-/// Nesting of values inside a document. Deeper JSON is refused on write.
+/// Nesting of arrays and objects inside a field. What is deeper is refused on write, and set aside when it arrives.
 pub const VALUE_DEPTH: usize = 64;
+
+/// What an error shows of a name, in characters. A hostile one could fill the screen.
+pub const SHOWN_NAME_CHARS: usize = 80;
+
+/// Rows that a summary names because they were refused. Further ones are counted: whoever has so many looks at the source.
+pub const LISTED_REFUSALS: usize = 100;
+
+/// Rows of JSONL that are imported in one transaction. One fsync for many, and still others may write in between.
+pub const IMPORTED_ROWS: usize = 250;
+
+/// A BLOB column is taken up with at most so many bytes. Larger ones are left out and reported: they belong into files.
+pub const ADOPTED_BLOB_BYTES: usize = 64 << 10;
+
+/// Changes that are looked at to find the history of one field. In a document with more, a row is taken up on all that
+/// the device holds: two devices that hold the same still make the same change.
+pub const ALIKE_CHANGES: usize = 1_000;
+
+/// A change with more operations than this counts as one that wrote to every field: to look would cost more than it is worth.
+pub const ALIKE_CHANGE_OPS: u64 = 10_000;
 
 /// Failed attempts to apply parts of one batch to one document before the rest is set aside. Bounds the work that
 /// hostile changes can cause.

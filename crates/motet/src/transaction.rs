@@ -97,7 +97,8 @@ impl<'t> Transaction<'t> {
         };
         let documents = values.iter().map(named).collect::<Result<Vec<_>, WriteError>>()?;
         let ids = documents.iter().map(|(id, _)| id.clone()).collect();
-        self.core.put_many(self.tx, collection, documents)?;
+        let outcomes = self.core.put_many(self.tx, collection, documents)?;
+        outcomes.into_iter().collect::<Result<(), WriteError>>()?;
         Ok(ids)
     }
 
@@ -357,6 +358,6 @@ pub(crate) fn to_fields<T: Serialize>(value: &T) -> Result<(Option<String>, Fiel
     }
 }
 
-fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     Uuid::now_v7().to_string()
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use motet::{Conflict, Problem, Resolution};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::documents::value_of;
 use super::open;
 use crate::error::CliError;
 use crate::output::{CYAN, GREEN, GREY, Output, RED, YELLOW, local_time};
@@ -50,7 +51,7 @@ pub(crate) fn resolve(
 ) -> Result<(), CliError> {
     let resolution = match (loser, value) {
         (Some(loser), _) => Resolution::Loser(loser),
-        (None, Some(text)) => Resolution::Value(serde_json::from_str(&text).unwrap_or(Value::String(text))),
+        (None, Some(text)) => Resolution::Value(value_of(field, &text)?),
         (None, None) => Resolution::Shown,
     };
     let path = if field.starts_with('/') { field.to_owned() } else { format!("/{field}") };

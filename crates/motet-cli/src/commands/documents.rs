@@ -1,9 +1,10 @@
 //! `put`, `set`, `get`, `list` and `delete`.
 
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use motet::{Record, Version};
+use motet::{Record, Version, parse_json};
 use serde_json::{Map, Value};
 
 use super::open;
@@ -19,9 +20,7 @@ pub(crate) fn put(
     output: &Output,
 ) -> Result<(), CliError> {
     let replica = open(db)?;
-    let text = read_input(file)?;
-    let value: Value =
-        serde_json::from_str(&text).map_err(|e| CliError::Other(format!("not valid JSON: {e}")))?;
+    let value = parse_json(&read_all(file)?).map_err(|e| CliError::Other(e.to_string()))?;
     let base: Option<Version> = base
         .map(str::parse)
         .transpose()
@@ -62,8 +61,9 @@ pub(crate) fn set(
         if name == "id" {
             return Err(CliError::Usage("an id cannot be changed".into()));
         }
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
-        object.insert(name.to_owned(), value);
+        if object.insert(name.to_owned(), value_of(name, value)?).is_some() {
+            return Err(CliError::Usage(format!("{name:?} is set twice")));
+        }
     }
     open(db)?.documents(collection).set(id, &object)?;
     output.line(id);
@@ -124,16 +124,23 @@ pub(crate) fn document_id(value: &Value) -> Result<Option<String>, CliError> {
     }
 }
 
-fn read_input(file: &Path) -> Result<String, CliError> {
-    let mut text = String::new();
-    if file.as_os_str() == "-" {
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .map_err(|e| CliError::Other(format!("standard input: {e}")))?;
+/// A value as it is given on the command line: JSON if it is JSON, else a string.
+pub(crate) fn value_of(field: &str, text: &str) -> Result<Value, CliError> {
+    parse_json(text.as_bytes()).or_else(|error| match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        // It is JSON, and would lose something.
+        Ok(_) => Err(CliError::Other(format!("{field}: {error}"))),
+        Err(_) => Ok(Value::String(text.to_owned())),
+    })
+}
+
+pub(crate) fn read_all(file: &Path) -> Result<Vec<u8>, CliError> {
+    let mut bytes = Vec::new();
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().read_to_end(&mut bytes)
     } else {
-        text = std::fs::read_to_string(file).map_err(|e| file_error(file, &e))?;
-    }
-    Ok(text)
+        File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
+    };
+    read.map(|_| bytes).map_err(|e| file_error(file, &e))
 }
 
 /// What a person knows a document by.

@@ -54,7 +54,7 @@ pub(crate) fn schema(db: Option<&Path>, command: &SchemaCommand, output: &Output
     let SchemaCommand::Apply { file } = command;
     let replica = open(db)?;
     let text = std::fs::read_to_string(file).map_err(|e| file_error(file, &e))?;
-    let schema = Schema::from_toml(&text)?;
+    let schema = Schema::from_toml(text.strip_prefix('\u{feff}').unwrap_or(&text))?;
     replica.apply_schema(&schema)?;
     if output.json {
         return output.json_line(&schema);

@@ -1,79 +1,78 @@
 //! `import`, `export`, `adopt` and `change-log`.
 
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Read};
-use std::path::Path;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use motet::{AdoptSummary, Adoption};
-use serde_json::Value;
+use motet::{AdoptSummary, Adoption, BadRows, Refusal};
 
-use super::documents::document_id;
+use super::documents::read_all;
 use super::open;
 use crate::args::ChangeLogCommand;
 use crate::error::{CliError, file_error};
 use crate::output::{GREEN, Output};
 
-/// Documents per transaction. One fsync for many, and still a bar that moves.
-const IMPORT_BATCH: usize = 250;
-
 pub(crate) fn import(
     db: Option<&Path>,
-    collection: &str,
-    file: &Path,
+    source: Vec<OsString>,
+    bad_rows: BadRows,
+    output: &Output,
+) -> Result<(), CliError> {
+    let (collection, file) = match <[OsString; 2]>::try_from(source) {
+        Ok([collection, file]) => {
+            let name = collection.into_string();
+            let name = name.map_err(|name| CliError::Usage(format!("{name:?} is not UTF-8")))?;
+            (Some(name), PathBuf::from(file))
+        }
+        Err(one) => (None, one.into_iter().next().map_or_else(|| PathBuf::from("-"), PathBuf::from)),
+    };
+    let replica = open(db)?;
+    let bar = ProgressBar::no_length().with_style(style());
+    let input: Box<dyn BufRead> = if file.as_os_str() == "-" {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(File::open(&file).map_err(|e| file_error(&file, &e))?))
+    };
+    let summary = replica.import_jsonl(collection.as_deref(), input, bad_rows, |count| bar.inc(count));
+    bar.finish_and_clear();
+    let summary = summary?;
+    if output.json {
+        output.json_line(&summary)?;
+    } else {
+        let into = collection.map(|name| format!(" into {name}")).unwrap_or_default();
+        output.line(&format!("{} {} imported{into}", output.paint(GREEN, "✓"), summary.imported));
+    }
+    report(summary.refused, &summary.refusals, output)
+}
+
+pub(crate) fn export(
+    db: Option<&Path>,
+    collection: Option<&str>,
+    all: bool,
     output: &Output,
 ) -> Result<(), CliError> {
     let replica = open(db)?;
-    // Looked through before anything is written: a bad line imports nothing. What cannot be read twice is kept.
-    let kept = if is_regular(file) { None } else { Some(read_all(file)?) };
-    let lines = || -> Result<Box<dyn BufRead + '_>, CliError> {
-        match &kept {
-            Some(bytes) => Ok(Box::new(Cursor::new(bytes))),
-            None => Ok(Box::new(BufReader::new(File::open(file).map_err(|e| file_error(file, &e))?))),
-        }
-    };
-    let total = each_object(lines()?, |_| Ok(()))?;
-    let bar = ProgressBar::new(total).with_style(style());
-    let mut batch = Vec::new();
-    let write = |batch: &mut Vec<Value>| -> Result<(), CliError> {
-        let (batch, name) = (std::mem::take(batch), collection.to_owned());
-        let count = batch.len() as u64;
-        replica.transaction(move |tx| tx.put_many(&name, &batch))?;
-        bar.inc(count);
-        Ok(())
-    };
-    each_object(lines()?, |value| {
-        batch.push(value);
-        if batch.len() == IMPORT_BATCH { write(&mut batch) } else { Ok(()) }
-    })?;
-    write(&mut batch)?;
-    bar.finish_and_clear();
-    if output.json {
-        return output.json_line(&serde_json::json!({ "imported": total }));
-    }
-    output.line(&format!("{} {total} imported into {collection}", output.paint(GREEN, "✓")));
-    Ok(())
-}
-
-pub(crate) fn export(db: Option<&Path>, collection: Option<&str>, output: &Output) -> Result<(), CliError> {
-    let replica = open(db)?;
-    let names = match collection {
-        Some(name) => vec![name.to_owned()],
-        None => replica.collections()?,
-    };
-    if names.len() > 1 {
-        eprintln!("{} collections in one stream: {}", names.len(), names.join(", "));
+    let mut names = replica.shared_collections()?;
+    names.retain(|name| collection.is_none_or(|wanted| wanted == name));
+    let mut outcome = Ok(());
+    if all || names.len() > 1 {
+        replica.export_all(|line| {
+            if outcome.is_ok() {
+                outcome = output.json_line(line);
+            }
+        })?;
+        return outcome;
     }
     for name in names {
-        let mut outcome = Ok(());
         replica.documents(&name).for_each(|record| {
             if outcome.is_ok() {
                 outcome = output.json_line(&replica.shared_fields(&name, record.value));
             }
         })?;
-        outcome?;
     }
-    Ok(())
+    outcome
 }
 
 pub(crate) fn adopt(
@@ -87,17 +86,20 @@ pub(crate) fn adopt(
     let replica = open(db)?;
     let summary = match table {
         Some(table) => replica.adopt_sqlite(source, table, collection, adoption)?,
-        None => replica.adopt(collection, read_rows(source)?, adoption)?,
+        None => replica.adopt_json(&read_all(source)?, collection, adoption)?,
     };
     if output.json {
-        return output.json_line(&summary);
+        output.json_line(&summary)?;
+    } else {
+        let AdoptSummary { new, updated, unchanged, passed_over, .. } = summary;
+        let mark = output.paint(GREEN, "✓");
+        output.line(&format!(
+            "{mark} {new} new, {updated} updated, {unchanged} unchanged, {passed_over} passed over"
+        ));
     }
-    let AdoptSummary { new, updated, unchanged, passed_over } = summary;
-    let mark = output.paint(GREEN, "✓");
-    output.line(&format!(
-        "{mark} {new} new, {updated} updated, {unchanged} unchanged, {passed_over} passed over"
-    ));
-    Ok(())
+    // What was left out of a row did not come over either.
+    let reported = [summary.refusals, summary.omissions].concat();
+    report(summary.refused + summary.left_out, &reported, output)
 }
 
 pub(crate) fn change_log(
@@ -108,73 +110,36 @@ pub(crate) fn change_log(
     let replica = open(db)?;
     match command {
         ChangeLogCommand::Export { since } => output.json_line(&replica.export_change_log(*since)?),
-        ChangeLogCommand::Import { file } => {
-            let log = serde_json::from_slice(&read_all(file)?)
-                .map_err(|e| CliError::Other(format!("{}: not valid JSON: {e}", file.display())))?;
-            let summary = replica.import_change_log(&log)?;
+        ChangeLogCommand::Import { file, strict } => {
+            let bad_rows = if *strict { BadRows::RefuseAll } else { BadRows::Report };
+            let summary = replica.import_change_log_text(&read_all(file)?, bad_rows)?;
             if output.json {
-                return output.json_line(&summary);
+                output.json_line(&summary)?;
+            } else {
+                let (upserted, deleted) = (summary.upserted, summary.deleted);
+                output.line(&format!("{} {upserted} written, {deleted} deleted", output.paint(GREEN, "✓")));
             }
-            let (upserted, deleted) = (summary.upserted, summary.deleted);
-            output.line(&format!("{} {upserted} written, {deleted} deleted", output.paint(GREEN, "✓")));
-            Ok(())
+            report(summary.refused, &summary.refusals, output)
         }
     }
 }
 
-/// A JSON array, or one object per line.
-fn read_rows(source: &Path) -> Result<Vec<Value>, CliError> {
-    let bytes = read_all(source)?;
-    if let Ok(rows) = serde_json::from_slice(&bytes) {
-        return Ok(rows);
+/// Tells of rows that were refused, which fails the command after all others were taken up.
+fn report(count: u64, refusals: &[Refusal], output: &Output) -> Result<(), CliError> {
+    if count == 0 {
+        return Ok(());
     }
-    let mut rows = Vec::new();
-    each_object(Cursor::new(bytes), |row| {
-        rows.push(row);
-        Ok(())
-    })?;
-    Ok(rows)
-}
-
-/// Hands every line's object on; blank lines are passed over.
-fn each_object(
-    lines: impl BufRead,
-    mut each: impl FnMut(Value) -> Result<(), CliError>,
-) -> Result<u64, CliError> {
-    let mut count = 0;
-    for (number, line) in (1..).zip(lines.lines()) {
-        let bad = |reason: String| CliError::Other(format!("line {number}: {reason}"));
-        let line = line.map_err(|e| bad(e.to_string()))?;
-        if line.trim().is_empty() {
-            continue;
+    if !output.json {
+        refusals.iter().for_each(|refusal| eprintln!("{refusal}"));
+        let more = count.saturating_sub(refusals.len() as u64);
+        if more > 0 {
+            eprintln!("and {more} more");
         }
-        let value: Value = serde_json::from_str(&line).map_err(|e| bad(format!("not valid JSON: {e}")))?;
-        if !value.is_object() {
-            return Err(bad("it is not an object".into()));
-        }
-        document_id(&value).map_err(|e| bad(e.to_string()))?;
-        each(value)?;
-        count += 1;
     }
-    Ok(count)
-}
-
-fn is_regular(file: &Path) -> bool {
-    file.as_os_str() != "-" && std::fs::metadata(file).is_ok_and(|meta| meta.is_file())
-}
-
-fn read_all(file: &Path) -> Result<Vec<u8>, CliError> {
-    let mut bytes = Vec::new();
-    let read = if file.as_os_str() == "-" {
-        std::io::stdin().read_to_end(&mut bytes)
-    } else {
-        File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
-    };
-    read.map(|_| bytes).map_err(|e| file_error(file, &e))
+    Err(CliError::Refused(format!("{count} refused; the others were taken up")))
 }
 
 fn style() -> ProgressStyle {
     // The template is a constant; should it ever not parse, the default bar does.
-    ProgressStyle::with_template("{bar:30} {pos}/{len} {per_sec}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
+    ProgressStyle::with_template("{spinner} {pos} {per_sec}").unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -4,7 +4,7 @@ use automerge::transaction::CommitOptions;
 use automerge::{ActorId, Automerge, AutomergeError, Change, ReadDoc};
 use serde_json::Value as Json;
 
-use super::edit::{EditError, put_field};
+use super::edit::{Edit, EditError, is_count, put_field};
 use super::read::Fields;
 use super::{ADOPT, Document, genesis, time};
 use crate::schema::{CollectionSchema, FieldKind};
@@ -23,7 +23,12 @@ impl Document {
         for (key, value) in row {
             let container = match (schema.kind(key), value) {
                 (FieldKind::Text, Json::String(text)) => Some(genesis::Container::Text(text)),
-                (FieldKind::Counter, Json::Number(n)) => n.as_i64().map(genesis::Container::Counter),
+                (FieldKind::Set, Json::Array(items)) => Some(genesis::Container::Set(items)),
+                (FieldKind::Counter, Json::Number(n)) => {
+                    let count = n.as_i64().filter(|count| is_count(*count));
+                    let count = count.ok_or_else(|| EditError::OutOfCount(key.clone()))?;
+                    Some(genesis::Container::Counter(count))
+                }
                 (FieldKind::List, Json::Array(items)) => Some(genesis::Container::List(items)),
                 _ => None,
             };
@@ -43,6 +48,18 @@ impl Document {
         self.am.apply_changes(changes.iter().cloned())?;
         self.shown = None;
         Ok(changes)
+    }
+
+    /// Takes up what is new in a later row: every device that knows the same history of a field makes the same change of it.
+    /// Returns the changes that are new.
+    pub(crate) fn adopt_newer(
+        &mut self,
+        edit: &Edit<'_>,
+        set: &Fields,
+        updated_at: i64,
+    ) -> Result<Vec<Change>, EditError> {
+        let edit = Edit { time: updated_at, message: Some(ADOPT), ..edit.clone() };
+        self.write_alike(&edit, set, &updated_at.max(0).to_be_bytes())
     }
 
     fn field_change(&self, name: &str, value: &Json, updated_at: i64) -> Result<Change, EditError> {

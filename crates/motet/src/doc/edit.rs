@@ -44,10 +44,6 @@ pub(crate) struct Edit<'a> {
 pub(crate) enum EditError {
     #[error("the document has no version {0}")]
     UnknownHeads(ChangeHash),
-    #[error("field {0:?} is nested more than {max} levels deep", max = limits::VALUE_DEPTH)]
-    TooDeep(String),
-    #[error("a field name is empty")]
-    EmptyName,
     #[error("field {0:?} has concurrent values; resolve them first")]
     Contested(String),
     #[error("field {0:?} is not a {1}")]
@@ -66,7 +62,7 @@ pub(crate) enum EditError {
 pub(super) type At = Option<Vec<ChangeHash>>;
 
 impl Document {
-    /// Sets the named fields and removes those at the given paths. `create` makes a change even if no value differs, so that a new or
+    /// Sets the named fields, which [`check_fields`](super::check_fields) has let pass, and removes those at the given paths. `create` makes a change even if no value differs, so that a new or
     /// revived document has an author and a time. Returns the changes in the order made.
     pub(crate) fn write(
         &mut self,
@@ -278,14 +274,7 @@ impl Document {
         at: &mut At,
         changes: &mut Vec<Change>,
     ) -> Result<(), EditError> {
-        let depth = path.matches('/').count();
-        if depth >= limits::VALUE_DEPTH {
-            return Err(EditError::TooDeep(path.to_owned()));
-        }
         for (key, value) in set {
-            if key.is_empty() {
-                return Err(EditError::EmptyName);
-            }
             let path = format!("{path}/{key}");
             let reader = Reader { am: &self.am, heads: at.as_deref(), schema };
             match (reader.kind(map, key), value) {
@@ -302,17 +291,14 @@ impl Document {
                     let old = old.as_ref().and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
                     self.make(map, key, &path, [Container::Set(old); 2], at, changes)?;
                 }
-                (FieldKind::List, Json::Array(items)) => {
-                    check_depth(value, &path, depth + 1)?;
-                    if reader.lists(map, key).is_empty() {
-                        let old = reader.resolve(map, key);
-                        let old = old.as_ref().and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
-                        let lists = [Container::List(old), Container::List(items)];
-                        self.make(map, key, &path, lists, at, changes)?;
-                    }
+                (FieldKind::List, Json::Array(items)) if reader.lists(map, key).is_empty() => {
+                    let old = reader.resolve(map, key);
+                    let old = old.as_ref().and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+                    let lists = [Container::List(old), Container::List(items)];
+                    self.make(map, key, &path, lists, at, changes)?;
                 }
                 // A text that is declared to be a single value now becomes one.
-                (FieldKind::Rank(_) | FieldKind::Ask, _) => check_depth(value, &path, depth + 1)?,
+                (FieldKind::Rank(_) | FieldKind::Ask, _) => {}
                 (kind, Json::String(content)) => {
                     let texts = reader.texts(map, key);
                     if texts.len() > 1 {
@@ -334,7 +320,6 @@ impl Document {
                         self.prepare(&inner, &path, fields, schema, at, changes)?;
                     }
                 }
-                (_, Json::Array(_)) => check_depth(value, &path, depth + 1)?,
                 _ => {}
             }
         }
@@ -495,21 +480,5 @@ fn begin<'a>(
     match at {
         None => Ok(am.transaction()),
         Some(heads) => am.transaction_at(PatchLog::inactive(), heads).map_err(|_| AutomergeError::Fail),
-    }
-}
-
-fn check_depth(value: &Json, path: &str, depth: usize) -> Result<(), EditError> {
-    if depth > limits::VALUE_DEPTH {
-        return Err(EditError::TooDeep(path.to_owned()));
-    }
-    match value {
-        Json::Array(items) => items.iter().try_for_each(|item| check_depth(item, path, depth + 1)),
-        Json::Object(fields) => {
-            if fields.contains_key("") {
-                return Err(EditError::EmptyName);
-            }
-            fields.values().try_for_each(|value| check_depth(value, path, depth + 1))
-        }
-        _ => Ok(()),
     }
 }

@@ -12,6 +12,7 @@ use automerge::{
 use serde_json::Value as Json;
 
 use super::Identity;
+use super::check::SET_MARK_VALUE;
 use super::edit::fill_list;
 use super::read::{SET_MARK, element_key};
 
@@ -33,7 +34,7 @@ pub(super) enum Container<'a> {
 impl Container<'_> {
     /// Whether there is nothing in it yet, so that its content is a step of its own.
     pub(super) fn is_begun(self) -> bool {
-        matches!(self, Container::Counter(0) | Container::List([]))
+        matches!(self, Container::Counter(0) | Container::List([]) | Container::Set([]))
     }
 
     /// Gives the empty container that is field `key` its content.
@@ -44,7 +45,11 @@ impl Container<'_> {
                 Some((_, list)) => fill_list(tx, &list, 0, items),
                 None => Err(AutomergeError::Fail),
             },
-            Container::Text(_) | Container::Map | Container::Set(_) => Ok(()),
+            Container::Set(elements) => match tx.get(map, key)? {
+                Some((_, set)) => elements.iter().try_for_each(|e| tx.put(&set, element_key(e), true)),
+                None => Err(AutomergeError::Fail),
+            },
+            Container::Text(_) | Container::Map => Ok(()),
         }
     }
 
@@ -59,7 +64,7 @@ impl Container<'_> {
             Container::Counter(start) => tx.put(map, key, ScalarValue::counter(start)),
             Container::Set(elements) => {
                 let set = tx.put_object(map, key, ObjType::Map)?;
-                tx.put(&set, SET_MARK, "set")?;
+                tx.put(&set, SET_MARK, SET_MARK_VALUE)?;
                 elements.iter().try_for_each(|element| tx.put(&set, element_key(element), true))
             }
             Container::List(items) => {
@@ -72,8 +77,8 @@ impl Container<'_> {
 
 /// The changes that make `container` as field `key` of a document that has no such field yet. They depend on nothing.
 ///
-/// Counters and lists begin empty by one change and get their content by a second: whatever two devices begin with, it is one
-/// counter, which adds up, and one list, which holds the elements of both.
+/// Counters, lists and sets begin empty by one change and get their content by a second: whatever two devices begin with, it is one
+/// counter, which adds up, and one list or set, which holds the elements of both.
 pub(super) fn changes(
     identity: Identity,
     key: &str,
@@ -92,7 +97,6 @@ pub(super) fn changes_in(
     let empty = match container {
         Container::Counter(_) => Container::Counter(0),
         Container::List(_) => Container::List(&[]),
-        // Elements are written by whoever has them: twice added is once in it.
         Container::Set(_) => Container::Set(&[]),
         whole => whole,
     };

@@ -195,8 +195,8 @@ impl Document {
 
     /// Reads everything that is shown, so that content which cannot be read fails here and not later.
     fn read_under_guard(&mut self, schema: &CollectionSchema) -> Result<(), String> {
-        if self.is_too_deep() {
-            return Err("its values are nested too deep".into());
+        if let Some(misfit) = self.misfit() {
+            return Err(format!("no document may hold it: {misfit}"));
         }
         self.shown = None;
         self.shown = Some(self.take_shown(schema));

@@ -55,30 +55,6 @@ impl Document {
         Reader { am: &self.am, heads, schema }
     }
 
-    /// Whether values are nested deeper than any device of ours writes them. Reading them would exhaust the stack.
-    pub(super) fn is_too_deep(&self) -> bool {
-        fn deeper(am: &Automerge, object: &ObjId, levels: usize) -> bool {
-            let inner = |value: &automerge::ValueRef<'_>, id: &dyn Fn() -> ObjId| match value {
-                automerge::ValueRef::Object(ObjType::Text) | automerge::ValueRef::Scalar(_) => false,
-                automerge::ValueRef::Object(_) => levels == 0 || deeper(am, &id(), levels - 1),
-            };
-            match am.object_type(object) {
-                Ok(ObjType::List) => am.list_range(object, ..).any(|item| inner(&item.value, &|| item.id())),
-                _ => am.map_range(object, ..).any(|item| {
-                    // A loser of a conflict is read as well.
-                    let others = || am.get_all(object, item.key.as_ref()).unwrap_or_default();
-                    inner(&item.value, &|| item.id())
-                        || (item.conflict
-                            && others().iter().any(|(value, id)| {
-                                matches!(value, Value::Object(kind) if *kind != ObjType::Text)
-                                    && (levels == 0 || deeper(am, id, levels - 1))
-                            }))
-                }),
-            }
-        }
-        deeper(&self.am, &ROOT, limits::VALUE_DEPTH + 2)
-    }
-
     /// The losers of all concurrent writes that no later write has settled.
     pub(crate) fn conflicts(&self, schema: &CollectionSchema) -> Vec<FieldConflict> {
         let mut conflicts = Vec::new();

@@ -2,8 +2,9 @@
 
 use motet_proto::{DocumentId, SpaceId};
 
-use super::local::{Patch, check_name};
-use super::{Commit, Core, new_document};
+use super::check::{check_name, check_patch};
+use super::local::{Patch, write_error};
+use super::{Commit, Core, Loaded, new_document};
 use crate::doc::Fields;
 use crate::error::WriteError;
 use crate::events::ChangeKind;
@@ -15,6 +16,8 @@ pub(crate) enum Adopted {
     New,
     Updated,
     Unchanged,
+    /// Its document is deleted.
+    PassedOver,
 }
 
 impl Core {
@@ -33,32 +36,62 @@ impl Core {
         match self.find(tx, collection, name)? {
             Some(loaded) if loaded.row.deleted => {
                 self.put_back(loaded);
-                Ok(Adopted::Unchanged)
+                Ok(Adopted::PassedOver)
             }
-            Some(loaded) => {
-                let same = row.iter().all(|(name, value)| loaded.fields.get(name) == Some(value));
-                let newest = loaded.document.made().iter().map(|made| made.time * 1_000).max();
-                if same || newest.is_some_and(|newest| newest >= updated_at) {
-                    self.put_back(loaded);
-                    return Ok(Adopted::Unchanged);
-                }
-                self.write(tx, loaded, &patch, None, ChangeKind::Updated)?;
-                Ok(Adopted::Updated)
-            }
+            Some(loaded) => self.adopt_newer(tx, loaded, &patch, updated_at),
             None => {
                 let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
                 let mut loaded = new_document(key, collection, name, self.schema_of(collection));
+                let patch = patch.canonical(&loaded.schema)?;
+                check_patch(&loaded, &patch)?;
                 let (patch, local) = loaded.keep(&patch);
                 let mut changes = Vec::new();
                 if !loaded.schema.is_local() {
                     let schema = loaded.schema.clone();
-                    let adopted = loaded.document.adopt(&schema, &patch.set, updated_at);
-                    changes = adopted.map_err(super::local::write_error)?;
+                    changes = loaded.document.adopt(&schema, &patch.set, updated_at).map_err(write_error)?;
                 }
                 let commit = Commit { stale: true, local, ..Commit::of(&changes, ChangeKind::Created) };
                 self.finish(tx, loaded, &commit)?;
                 Ok(Adopted::New)
             }
         }
+    }
+
+    fn adopt_newer(
+        &mut self,
+        tx: Tx<'_>,
+        mut loaded: Box<Loaded>,
+        patch: &Patch,
+        updated_at: i64,
+    ) -> Result<Adopted, WriteError> {
+        let patch = patch.canonical(&loaded.schema)?;
+        let shown = &loaded.fields;
+        let new = patch.set.iter().filter(|(name, value)| shown.get(*name) != Some(*value));
+        let new: Fields = new.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let newest = loaded.document.made().iter().map(|made| made.time * 1_000).max();
+        if new.is_empty() || newest.is_some_and(|newest| newest >= updated_at) {
+            self.put_back(loaded);
+            return Ok(Adopted::Unchanged);
+        }
+        let patch = Patch { set: new, remove: Vec::new() };
+        check_patch(&loaded, &patch)?;
+        let (patch, local) = loaded.keep(&patch);
+        let mut changes = Vec::new();
+        if !loaded.schema.is_local() {
+            let edit = self.by().edit(&loaded.schema, None, &loaded.fields);
+            changes = loaded.document.adopt_newer(&edit, &patch.set, updated_at).map_err(write_error)?;
+        }
+        let is_changed = local || !changes.is_empty();
+        let fields = patch.set.keys().cloned().collect();
+        let commit = Commit { stale: true, local, fields, ..Commit::of(&changes, ChangeKind::Updated) };
+        self.finish(tx, loaded, &commit)?;
+        Ok(if is_changed { Adopted::Updated } else { Adopted::Unchanged })
+    }
+
+    /// Lets go of what the running write holds in memory: bulk work must not fill it.
+    pub(crate) fn let_go(&mut self, tx: Tx<'_>) -> Result<(), WriteError> {
+        self.catch_up_all(tx)?;
+        self.in_write.clear();
+        Ok(())
     }
 }

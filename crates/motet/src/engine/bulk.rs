@@ -2,34 +2,46 @@
 
 use motet_proto::{DocumentId, SpaceId};
 
-use super::local::{Patch, check_name};
+use super::check::{check_name, check_patch};
+use super::local::{By, Patch, Written, write_error};
 use super::parallel::parallel;
 use super::{Core, Loaded, new_document};
-use crate::doc::Fields;
+use crate::doc::{Edit, Fields, split_counted};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
-use crate::store::Tx;
+use crate::store::{StorageError, Tx};
 
 /// A document to be written: as it is, and what is to be set.
 enum Item {
     New(Box<Loaded>, Patch),
     There(String, Patch),
+    Refused(WriteError),
+}
+
+/// A document that was made, one that is there, or why there is none.
+enum Composed {
+    New(Box<Loaded>, Written),
+    There(String, Patch),
+    Refused(WriteError),
 }
 
 impl Core {
-    /// [`put`](Self::put) for many documents of a collection, in their order.
+    /// [`put`](Self::put) for many documents of a collection, in their order. Says of each whether it was written: one that is refused has
+    /// changed nothing.
     pub(crate) fn put_many(
         &mut self,
         tx: Tx<'_>,
         collection: &str,
         documents: Vec<(String, Fields)>,
-    ) -> Result<(), WriteError> {
-        check_name(collection)?;
+    ) -> Result<Vec<Result<(), WriteError>>, StorageError> {
         let schema = self.schema_of(collection);
         let mut items = Vec::with_capacity(documents.len());
         let mut seen = std::collections::HashSet::new();
         for (name, set) in documents {
-            check_name(&name)?;
+            if let Err(error) = check_name(collection).and_then(|()| check_name(&name)) {
+                items.push(Item::Refused(error));
+                continue;
+            }
             let patch = Patch { set, remove: Vec::new() };
             let key = DocumentId::derive(SpaceId::DEFAULT, collection, &name);
             // One that stands here twice is there when its second turn comes.
@@ -40,27 +52,74 @@ impl Core {
             });
         }
         let by = self.by();
-        let written = parallel(items, |item| match item {
+        let composed = parallel(items, |item| match item {
             Item::New(mut loaded, patch) => {
-                let written = by.compose(&mut loaded, &patch, None, ChangeKind::Created);
-                if let Ok(written) = &written {
-                    loaded.save_new(&written.commit(ChangeKind::Created));
+                match by.compose(&mut loaded, &patch, None, ChangeKind::Created) {
+                    Ok(written) => {
+                        loaded.save_new(&written.commit(ChangeKind::Created));
+                        Composed::New(loaded, written)
+                    }
+                    Err(error) => Composed::Refused(error),
                 }
-                Ok((loaded, written))
             }
-            Item::There(name, patch) => Err((name, patch)),
+            Item::There(name, patch) => Composed::There(name, patch),
+            Item::Refused(error) => Composed::Refused(error),
         });
-        for item in written {
-            match item {
-                Ok((loaded, written)) => {
+        let mut outcomes = Vec::with_capacity(composed.len());
+        for item in composed {
+            let outcome = match item {
+                Composed::New(loaded, written) => {
                     let key = loaded.row.key;
-                    self.finish(tx, loaded, &written?.commit(ChangeKind::Created))?;
+                    let outcome = self.finish(tx, loaded, &written.commit(ChangeKind::Created)).map(drop);
                     // Nobody has asked for it yet: bulk work must not fill the memory.
                     self.in_write.remove(&key);
+                    outcome
                 }
-                Err((name, patch)) => _ = self.put(tx, collection, &name, &patch, None)?,
+                Composed::There(name, patch) => self.put_row(tx, collection, &name, &patch),
+                Composed::Refused(error) => Err(error),
+            };
+            outcomes.push(match outcome {
+                Err(WriteError::Storage(error)) => return Err(error),
+                outcome => outcome,
+            });
+        }
+        Ok(outcomes)
+    }
+
+    /// [`put`](Self::put) of a row that another device may take up as well, without knowing of this one.
+    fn put_row(&mut self, tx: Tx<'_>, collection: &str, name: &str, patch: &Patch) -> Result<(), WriteError> {
+        match self.find(tx, collection, name)? {
+            Some(mut loaded) if !loaded.row.deleted => {
+                let written = self.by().compose_row(&mut loaded, patch)?;
+                self.finish(tx, loaded, &written.commit(ChangeKind::Updated))?;
+            }
+            found => {
+                found.into_iter().for_each(|loaded| self.put_back(loaded));
+                self.put(tx, collection, name, patch, None)?;
             }
         }
         Ok(())
+    }
+}
+
+impl By<'_> {
+    /// Sets fields of a document in memory at its current version. Fields that count edits are written by changes that every device
+    /// makes alike; what is left is an edit of this device, which also tells who took the row up.
+    fn compose_row(&self, loaded: &mut Loaded, patch: &Patch) -> Result<Written, WriteError> {
+        let patch = &*patch.canonical(&loaded.schema)?;
+        check_patch(loaded, patch)?;
+        let fields = patch.set.keys().cloned().collect();
+        let (patch, local) = loaded.keep(patch);
+        let mut changes = Vec::new();
+        if !loaded.schema.is_local() {
+            let schema = loaded.schema.clone();
+            let (counted, plain) = split_counted(&loaded.document, &schema, &patch.set, &loaded.fields);
+            let edit = self.edit(&schema, None, &loaded.fields);
+            let alike = Edit { time: 0, message: None, ..edit.clone() };
+            changes = loaded.document.write_alike(&alike, &counted, &[]).map_err(write_error)?;
+            let tells = !changes.is_empty();
+            changes.extend(loaded.document.write(&edit, &plain, &[], tells).map_err(write_error)?);
+        }
+        Ok(Written { changes, local, fields, stale: true })
     }
 }

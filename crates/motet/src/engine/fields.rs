@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use serde_json::Value as Json;
 
+use super::check::{check_elements, check_patch};
 use super::local::Patch;
 use super::{Commit, Core, Loaded};
 use crate::conflicts::Resolution;
@@ -50,6 +51,7 @@ impl Core {
         take_out: &[Json],
     ) -> Result<Version, WriteError> {
         let mut loaded = self.find_shared(tx, collection, name, field)?;
+        check_elements(&loaded, field, add)?;
         let schema = loaded.schema.clone();
         let field = schema.canonical(field);
         if let Some(declared) = schema.fields.get(field) {
@@ -77,12 +79,15 @@ impl Core {
         if names.first().is_some_and(|name| loaded.schema.keeps(name)) {
             return Err(WriteError::NoConflict { path: path.to_owned() });
         }
+        let rows = tx.conflicts(loaded.row.id)?;
+        let is_open = rows.iter().any(|row| row.path == path && !row.settled);
         let shown = || Json::Object(loaded.fields.clone()).pointer(path).cloned();
         let value = match resolution {
-            Resolution::Shown => shown(),
-            Resolution::Value(value) => Some(value.clone()),
+            Resolution::Shown if is_open => shown(),
+            Resolution::Value(value) if is_open => Some(value.clone()),
+            // There is nothing to settle, and a value is not written by the way.
+            Resolution::Shown | Resolution::Value(_) => None,
             Resolution::Loser(loser) => {
-                let rows = tx.conflicts(loaded.row.id)?;
                 let row = rows.into_iter().find(|row| {
                     // Both versions of a text are in it already: there is no value to put in its place.
                     row.path == path && row.op == *loser && !row.op.starts_with(TEXT_OVERLAP)
@@ -99,7 +104,7 @@ impl Core {
             return Err(WriteError::NoConflict { path: path.to_owned() });
         };
         let patch = Patch { set, remove: Vec::new() };
-        super::local::check_rules(&loaded, &patch)?;
+        check_patch(&loaded, &patch)?;
         let mut edit = self.edit(&loaded.schema, None, &loaded.fields);
         edit.settle = true;
         let changes =

@@ -25,9 +25,15 @@ impl Core {
         let mut revisions = Vec::new();
         let mut is_first = true;
         let mut made = loaded.document.made();
-        made.retain(|made| made.deed != Deed::Genesis);
+        made.retain(|made| !matches!(made.deed, Deed::Genesis | Deed::TakenUp));
         // A row was taken up field by field.
-        made.dedup_by(|later, earlier| later.deed == Deed::Adopt && earlier.deed == Deed::Adopt);
+        made.dedup_by(|later, earlier| {
+            let is_same = [later.deed, earlier.deed] == [Deed::Adopt; 2] && later.time == earlier.time;
+            if is_same {
+                earlier.after = std::mem::take(&mut later.after);
+            }
+            is_same
+        });
         for made in made {
             let kind = match made.deed {
                 Deed::Delete => RevisionKind::Deleted,
@@ -43,12 +49,12 @@ impl Core {
             let at =
                 |heads: &[ChangeHash]| loaded.document.fields_at(&loaded.schema, heads).unwrap_or_default();
             let mut fields = match kind {
-                RevisionKind::Created => at(&[made.hash]).keys().cloned().collect(),
-                _ => touched(&at(&made.deps), &at(&[made.hash])),
+                RevisionKind::Created => at(&made.after).keys().cloned().collect(),
+                _ => touched(&at(&made.before), &at(&made.after)),
             };
             fields.sort();
             Revision {
-                version: Version(vec![made.hash.0]),
+                version: Version(made.after.iter().map(|head| head.0).collect()),
                 kind,
                 device: made.device,
                 device_name: made.device.and_then(|device| devices.get(&device).cloned()),

@@ -9,11 +9,12 @@ use motet_proto::payload::{Payload, Preview};
 use motet_proto::planted::batch;
 use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId, envelope};
 
+use super::check::check_name;
 use super::parallel::parallel;
 use super::{Loaded, Schemas, new_document};
 use crate::doc::{
-    Change, Document, Fields, Identity, MergeOutcome, check_snapshot, heads_of, load_snapshot, split_changes,
-    split_headers,
+    Change, Document, Fields, Identity, MergeOutcome, check_fields, check_snapshot, heads_of, load_snapshot,
+    split_changes, split_headers,
 };
 use crate::limits;
 use crate::schema::CollectionSchema;
@@ -207,6 +208,9 @@ impl Group {
             return false;
         };
         let Ok(fields) = serde_json::from_str::<Fields>(&preview.json) else { return false };
+        if check_fields(&fields).is_err() {
+            return false;
+        }
         let (heads, changes) = match &opened.entry.kind {
             Kind::Changes => {
                 let Ok(headers) = split_headers(&opened.body) else { return false };
@@ -340,9 +344,8 @@ fn open(entry: &Entry) -> Result<Payload, String> {
     entry.check(SpaceId::DEFAULT).map_err(|e| e.to_string())?;
     let opened = envelope::open(entry.suite, &entry.payload).map_err(|e| e.to_string())?;
     let payload = Payload::decode(&opened, SpaceId::DEFAULT, entry.document).map_err(|e| e.to_string())?;
-    let is_plain = |name: &str| !name.is_empty() && !name.chars().any(char::is_control);
-    if !is_plain(&payload.collection) || !is_plain(&payload.name) {
-        return Err("its name cannot be used".into());
+    for name in [&payload.collection, &payload.name] {
+        check_name(name).map_err(|error| error.to_string())?;
     }
     Ok(payload)
 }

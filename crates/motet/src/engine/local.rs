@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use motet_proto::{DeviceId, DocumentId, SpaceId, limits as proto};
+use motet_proto::{DeviceId, DocumentId, SpaceId};
 use serde_json::Value as Json;
 
+use super::check::{check_name, check_patch, check_size};
 use super::{Commit, Core, Loaded, new_document};
 use crate::doc::{Change, ChangeHash, Edit, EditError, Fields, merged, take_at};
 use crate::error::WriteError;
@@ -253,14 +254,14 @@ pub(super) struct By<'a> {
 
 /// What a write did to a document in memory.
 pub(super) struct Written {
-    changes: Vec<Change>,
-    local: bool,
-    fields: Vec<String>,
-    stale: bool,
+    pub(super) changes: Vec<Change>,
+    pub(super) local: bool,
+    pub(super) fields: Vec<String>,
+    pub(super) stale: bool,
 }
 
 impl<'a> By<'a> {
-    fn edit<'e>(
+    pub(super) fn edit<'e>(
         &self,
         schema: &'e CollectionSchema,
         base: Option<&'e [ChangeHash]>,
@@ -281,10 +282,8 @@ impl<'a> By<'a> {
         base: Option<&Version>,
         kind: ChangeKind,
     ) -> Result<Written, WriteError> {
-        // Before Automerge works on it for minutes.
-        check_size(patch.set.values().map(text_bytes).sum())?;
         let patch = &*patch.canonical(&loaded.schema)?;
-        check_rules(loaded, patch)?;
+        check_patch(loaded, patch)?;
         let removed = patch.remove.iter().filter_map(|path| path.first());
         let fields = patch.set.keys().chain(removed).cloned().collect();
         let (patch, mut local) = loaded.keep(patch);
@@ -435,12 +434,6 @@ pub(super) fn check_rules(loaded: &Loaded, patch: &Patch) -> Result<(), WriteErr
     Ok(())
 }
 
-/// What a write adds must fit into one entry, or it could never be sent.
-fn check_size(bytes: usize) -> Result<(), WriteError> {
-    let limit = proto::ENTRY_PAYLOAD_BYTES - 4 * (proto::NAME_BYTES + proto::DEVICE_NAME_BYTES);
-    if bytes > limit { Err(WriteError::TooLarge { bytes, limit }) } else { Ok(()) }
-}
-
 /// Replaces `delete` code points of a text by `insert`, as Automerge has just done; the range was checked there.
 fn splice(text: &mut String, position: usize, delete: usize, insert: &str) {
     let byte = |text: &str, at: usize| text.char_indices().nth(at).map_or(text.len(), |(byte, _)| byte);
@@ -449,22 +442,8 @@ fn splice(text: &mut String, position: usize, delete: usize, insert: &str) {
     text.replace_range(start..end, insert);
 }
 
-fn text_bytes(value: &Json) -> usize {
-    match value {
-        Json::String(text) => text.len(),
-        Json::Array(items) => items.iter().map(text_bytes).sum(),
-        Json::Object(fields) => fields.values().map(text_bytes).sum(),
-        _ => 1,
-    }
-}
-
 pub(super) fn not_found(collection: &str, name: &str) -> WriteError {
     WriteError::NotFound { collection: collection.to_owned(), id: name.to_owned() }
-}
-
-pub(super) fn check_name(name: &str) -> Result<(), WriteError> {
-    let fits = (1..=proto::NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
-    if fits { Ok(()) } else { Err(WriteError::BadName { name: name.chars().take(80).collect() }) }
 }
 
 pub(super) fn write_error(error: EditError) -> WriteError {

@@ -1,28 +1,35 @@
 //! An app's existing rows become documents.
 
+use std::collections::HashMap;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::Serialize;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
+use super::json::{as_text, parse_with_faults};
+use super::lines::Lines;
+use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
 use crate::doc::Fields;
 use crate::engine::Adopted;
 use crate::error::WriteError;
 use crate::limits;
 use crate::replica::Replica;
-use crate::store;
+use crate::store::{Cell, ForeignTable};
 
 /// How rows are taken up.
 ///
 /// Two devices that adopt the same rows end up with one document each, and no conflict; of rows that differ the one with the
-/// later `updated_at` wins, and what it overwrote stands in the conflict journal.
+/// later `updated_at` wins, and what it overwrote stands in the conflict journal. If both adopt the same newer rows they make one
+/// change of it, as long as they know the same history of the fields that changed: what a counter gained is added once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adoption {
-    /// The column that names a row.
-    pub id: String,
+    /// The columns that name a row.
+    pub id: KeyColumns,
     /// Put before every id and reference. Databases that number their rows use the same numbers for different things: give
     /// each its own prefix, unless they are copies of one another.
     pub prefix: String,
@@ -31,14 +38,23 @@ pub struct Adoption {
     /// The column that says when a row was last changed: ISO 8601 with or without fractions, as SQLite writes it, or
     /// seconds or milliseconds since 1970.
     pub updated_at: String,
-    /// The column that is set in rows that are deleted; these are passed over.
+    /// The column that is set in rows that are deleted; these are passed over. Null, 0, false and an empty text do not set it.
     pub deleted_at: String,
     /// Columns that are not taken up.
     pub exclude: Vec<String>,
+    /// What becomes of the others when a row cannot be taken up.
+    pub bad_rows: BadRows,
 }
 
+/// The columns that name a row. By default the primary key of its table, else the column `id`.
+///
+/// The id of a document is the value of the column. Of several columns it is their values, separated by `/`; inside of them `/` is written
+/// `~1` and `~` is written `~0`. A BLOB is written in hex.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyColumns(Vec<String>);
+
 /// What became of adopted rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AdoptSummary {
     /// Rows that became documents.
     pub new: u64,
@@ -48,71 +64,142 @@ pub struct AdoptSummary {
     pub unchanged: u64,
     /// Rows that are deleted, or whose document is.
     pub passed_over: u64,
+    /// Rows that cannot be taken up.
+    pub refused: u64,
+    /// The first [`LISTED_REFUSALS`](crate::limits::LISTED_REFUSALS) of them.
+    pub refusals: Vec<Refusal>,
+    /// Columns that were left out of a row that was taken up: BLOBs of more than
+    /// [`ADOPTED_BLOB_BYTES`](crate::limits::ADOPTED_BLOB_BYTES).
+    pub left_out: u64,
+    /// The first [`LISTED_REFUSALS`](crate::limits::LISTED_REFUSALS) of these.
+    pub omissions: Vec<Refusal>,
 }
 
 impl Default for Adoption {
     fn default() -> Self {
         Self {
-            id: "id".into(),
+            id: KeyColumns::default(),
             prefix: String::new(),
             references: Vec::new(),
             updated_at: "updated_at".into(),
             deleted_at: "deleted_at".into(),
             exclude: Vec::new(),
+            bad_rows: BadRows::Report,
         }
+    }
+}
+
+impl From<&str> for KeyColumns {
+    fn from(column: &str) -> Self {
+        Self(vec![column.into()])
+    }
+}
+
+impl From<String> for KeyColumns {
+    fn from(column: String) -> Self {
+        Self(vec![column])
+    }
+}
+
+impl From<Vec<String>> for KeyColumns {
+    fn from(columns: Vec<String>) -> Self {
+        Self(columns)
     }
 }
 
 impl Replica {
     /// Takes up rows as documents of a collection. May be called again: what has been taken up is not taken up twice.
     ///
+    /// Every row is judged as [`Collection::put`](crate::Collection::put) judges a value. One that cannot be taken up is counted and named in
+    /// the summary, and the others are taken up, unless [`Adoption::bad_rows`] says otherwise. Of two rows with one id the first is taken
+    /// up.
+    ///
     /// ```
     /// # use motet::{Adoption, Replica, json};
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let replica = Replica::open(dir.path().join("t.db"))?;
-    /// let rows = vec![json!({ "id": 7, "title": "Aloha ʻOe", "updated_at": "2025-01-03T10:00:00.25Z" })];
-    /// assert_eq!(replica.adopt("songs", rows.clone(), &Adoption::default())?.new, 1);
+    /// let rows = vec![
+    ///     json!({ "id": 7, "title": "Aloha ʻOe", "updated_at": "2025-01-03T10:00:00.25Z" }),
+    ///     json!({ "id": 8, "title": "Hiʻilawe", "updated_at": "soon" }),
+    /// ];
+    /// let summary = replica.adopt("songs", rows.clone(), &Adoption::default())?;
+    /// assert_eq!((summary.new, summary.refused), (1, 1));
+    /// let refused = summary.refusals[0].to_string();
+    /// assert_eq!(refused, "row 2: \"updated_at\": \"soon\" is no time (songs/8)");
     /// assert_eq!(replica.adopt("songs", rows, &Adoption::default())?.unchanged, 1);
     /// assert_eq!(replica.documents("songs").get("7")?.unwrap()["title"], "Aloha ʻOe");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
-    /// [`WriteError::BadValue`] names the row that cannot be taken up; those of earlier batches stay.
+    /// [`WriteError::Refused`] if no row can be taken up, or if one cannot and it is to refuse all: nothing is taken up then.
+    /// [`WriteError::Storage`]: rows of earlier batches stay.
     pub fn adopt(
         &self,
         collection: &str,
         rows: Vec<Json>,
         adoption: &Adoption,
     ) -> Result<AdoptSummary, WriteError> {
-        let mut summary = AdoptSummary::default();
-        let mut ready = Vec::new();
-        for (number, row) in (1..).zip(rows) {
-            let bad = |reason: String| WriteError::BadValue { reason: format!("row {number}: {reason}") };
-            match adoption.read(row).map_err(bad)? {
-                Some(row) => ready.push(row),
-                None => summary.passed_over += 1,
-            }
+        let mut intake = Intake::new(self, collection, adoption, adoption.id.or(&[]));
+        for (number, row) in (1_u64..).zip(rows) {
+            intake.take_json(format!("row {number}"), row)?;
         }
-        while !ready.is_empty() {
-            let rest = ready.split_off(ready.len().min(limits::ADOPTED_ROWS));
-            let (batch, collection) = (std::mem::replace(&mut ready, rest), collection.to_owned());
-            let adopted = self.run(move |tx, core| {
-                let take = |row: &Row| core.adopt(tx, &collection, &row.id, &row.fields, row.updated_at);
-                batch.iter().map(take).collect::<Result<Vec<_>, _>>()
-            })?;
-            for adopted in adopted {
-                match adopted {
-                    Adopted::New => summary.new += 1,
-                    Adopted::Updated => summary.updated += 1,
-                    Adopted::Unchanged => summary.unchanged += 1,
-                }
-            }
-        }
-        Ok(summary)
+        intake.finish()
     }
 
-    /// Takes up a table of another SQLite database, which is only read.
+    /// Takes up the objects of a JSON array, or of JSONL, as rows. A byte order mark is passed over.
+    ///
+    /// # Errors
+    /// [`WriteError::BadValue`] if it is neither; else as [`adopt`](Self::adopt).
+    pub fn adopt_json(
+        &self,
+        text: &[u8],
+        collection: &str,
+        adoption: &Adoption,
+    ) -> Result<AdoptSummary, WriteError> {
+        let mut intake = Intake::new(self, collection, adoption, adoption.id.or(&[]));
+        let is_array = as_text(text).is_ok_and(|text| text.trim_start().starts_with('['));
+        if !is_array {
+            for line in Lines::new(text) {
+                let line = line.map_err(|e| WriteError::BadValue { reason: e.to_string() })?;
+                match line.value {
+                    Ok(value) => intake.take_json(line.place, value)?,
+                    Err(error) => {
+                        let target = Target { collection: Some(collection), id: None };
+                        intake.refusals.add(Refusal::unread(line.place, target, &error));
+                    }
+                }
+            }
+            return intake.finish();
+        }
+        let (array, faults) =
+            parse_with_faults(text).map_err(|e| WriteError::BadValue { reason: e.to_string() })?;
+        let Json::Array(rows) = array else {
+            return Err(WriteError::BadValue { reason: "it is no JSON array".into() });
+        };
+        let mut faulty = HashMap::new();
+        for mut fault in faults {
+            let place = fault.path.first().and_then(|place| place.parse::<usize>().ok());
+            fault.path.drain(..fault.path.len().min(1));
+            faulty.entry(place.unwrap_or_default()).or_insert(fault);
+        }
+        for (number, row) in rows.into_iter().enumerate() {
+            let place = format!("row {}", number + 1);
+            match faulty.get(&number) {
+                Some(fault) => {
+                    let id = adoption.id_of(&row, &intake.key);
+                    let target = Target { collection: Some(collection), id: id.as_deref() };
+                    intake.refusals.add(Refusal::unread(place, target, fault));
+                }
+                None => intake.take_json(place, row)?,
+            }
+        }
+        intake.finish()
+    }
+
+    /// Takes up a table of another SQLite database, which is only read. A BLOB of up to
+    /// [`ADOPTED_BLOB_BYTES`](crate::limits::ADOPTED_BLOB_BYTES) becomes an object `{"base64": …}`; a larger one is left out of its row, and
+    /// the summary says so. A row with a text that is not UTF-8, or an infinite number, is refused.
     ///
     /// # Errors
     /// [`WriteError::Storage`] if the database or the table cannot be read; else as [`adopt`](Self::adopt).
@@ -123,34 +210,270 @@ impl Replica {
         collection: &str,
         adoption: &Adoption,
     ) -> Result<AdoptSummary, WriteError> {
-        let rows = store::foreign_rows(database.as_ref(), table)?;
-        self.adopt(collection, rows.into_iter().map(Json::Object).collect(), adoption)
+        let table = ForeignTable::open(database.as_ref(), table)?;
+        let mut intake = Intake::new(self, collection, adoption, adoption.id.or(&table.key));
+        let is_wanted = |name: &&String| intake.key.contains(name) || !adoption.exclude.contains(name);
+        let columns: Vec<String> = table.columns.iter().filter(is_wanted).cloned().collect();
+        let mut number = 0_u64;
+        table.each_row(&columns, |cells| {
+            number += 1;
+            intake.take_cells(format!("row {number}"), &columns, cells)
+        })?;
+        intake.finish()
     }
 }
 
+/// Rows on their way into a replica.
+struct Intake<'a> {
+    replica: &'a Replica,
+    collection: &'a str,
+    adoption: &'a Adoption,
+    key: Vec<String>,
+    /// Where the row of an id stands.
+    seen: HashMap<String, String>,
+    ready: Vec<Row>,
+    summary: AdoptSummary,
+    refusals: Refusals,
+    omissions: Refusals,
+}
+
+#[derive(Clone)]
 struct Row {
+    place: String,
     id: String,
     fields: Fields,
     updated_at: i64,
 }
 
-impl Adoption {
-    /// A row as it is taken up; `None` if it is deleted.
-    fn read(&self, row: Json) -> Result<Option<Row>, String> {
-        let Json::Object(mut fields) = row else { return Err("it is not an object".into()) };
-        let id = match fields.remove(&self.id) {
-            Some(Json::String(id)) if !id.is_empty() => id,
-            Some(Json::Number(id)) => id.to_string(),
-            _ => return Err(format!("it has no {:?}", self.id)),
-        };
-        if fields.remove(&self.deleted_at).is_some_and(|at| !at.is_null()) {
-            return Ok(None);
+/// What is wrong with a row, and with which field.
+type Bad = (Option<String>, String);
+
+impl<'a> Intake<'a> {
+    fn new(replica: &'a Replica, collection: &'a str, adoption: &'a Adoption, key: Vec<String>) -> Self {
+        Self {
+            replica,
+            collection,
+            adoption,
+            key,
+            seen: HashMap::new(),
+            ready: Vec::new(),
+            summary: AdoptSummary::default(),
+            refusals: Refusals::default(),
+            omissions: Refusals::default(),
         }
+    }
+
+    fn take_json(&mut self, place: String, row: Json) -> Result<(), WriteError> {
+        match row {
+            Json::Object(fields) => self.take(place, fields, None),
+            _ => {
+                let target = Target { collection: Some(self.collection), id: None };
+                self.refusals.add(Refusal::new(place, target, "it is not an object"));
+                Ok(())
+            }
+        }
+    }
+
+    fn take_cells(
+        &mut self,
+        place: String,
+        columns: &[String],
+        cells: Vec<Cell<'_>>,
+    ) -> Result<(), WriteError> {
+        let mut fields = Fields::new();
+        let mut fault: Option<Bad> = None;
+        let mut large = Vec::new();
+        for (column, cell) in columns.iter().zip(cells) {
+            let names = self.key.contains(column) || self.adoption.references.contains(column);
+            let value = match cell {
+                Cell::Value(value) => value,
+                Cell::Blob(bytes) if names => hex(bytes).into(),
+                Cell::Blob(bytes) if bytes.len() > limits::ADOPTED_BLOB_BYTES => {
+                    large.push((column, bytes.len()));
+                    continue;
+                }
+                Cell::Blob(bytes) => json!({ "base64": BASE64.encode(bytes) }),
+                Cell::Fault(reason) => {
+                    let bad = (Some(column.clone()), format!("field {column:?}: {reason}"));
+                    fault = fault.or(Some(bad));
+                    continue;
+                }
+            };
+            fields.insert(column.clone(), value);
+        }
+        if !self.adoption.is_deleted(&fields) {
+            let id = self.adoption.id_in(&fields, &self.key).ok();
+            for (column, bytes) in large {
+                let target = Target { collection: Some(self.collection), id: id.as_deref() };
+                let most = limits::ADOPTED_BLOB_BYTES;
+                let reason = format!(
+                    "field {column:?} is left out: a BLOB of {bytes} bytes, at most {most} are taken up"
+                );
+                self.omissions
+                    .add(Refusal { field: Some(column.clone()), ..Refusal::new(&place, target, reason) });
+            }
+        }
+        self.take(place, fields, fault)
+    }
+
+    fn take(&mut self, place: String, fields: Fields, fault: Option<Bad>) -> Result<(), WriteError> {
+        if self.adoption.is_deleted(&fields) {
+            self.summary.passed_over += 1;
+            return Ok(());
+        }
+        let id = self.adoption.id_in(&fields, &self.key);
+        let named = id.clone().ok();
+        let read = match fault {
+            Some(bad) => Err(bad),
+            None => id.and_then(|id| self.adoption.read(place.clone(), id, fields, &self.key)),
+        };
+        let target = Target { collection: Some(self.collection), id: named.as_deref() };
+        let row = match read {
+            Ok(row) => row,
+            Err((field, reason)) => {
+                self.refusals.add(Refusal { field, ..Refusal::new(place, target, reason) });
+                return Ok(());
+            }
+        };
+        if let Some(first) = self.seen.get(&row.id) {
+            let reason = format!("it has the same id as {first}");
+            self.refusals.add(Refusal::new(place, target, reason));
+            return Ok(());
+        }
+        self.seen.insert(row.id.clone(), place.clone());
+        if let Err(refusal) = judge(&place, target, &row.fields) {
+            self.refusals.add(refusal);
+            return Ok(());
+        }
+        self.ready.push(row);
+        let is_batch = self.ready.len() >= limits::ADOPTED_ROWS;
+        if is_batch && self.adoption.bad_rows == BadRows::Report { self.write() } else { Ok(()) }
+    }
+
+    /// Writes what is ready, in one transaction.
+    fn write(&mut self) -> Result<(), WriteError> {
+        let (rows, collection) = (std::mem::take(&mut self.ready), self.collection.to_owned());
+        let is_strict = self.adoption.bad_rows == BadRows::RefuseAll;
+        let unread = if is_strict { std::mem::take(&mut self.refusals) } else { Refusals::default() };
+        let (adopted, refusals) = self.replica.run(move |tx, core| {
+            let (mut adopted, mut refusals) = (Vec::with_capacity(rows.len()), unread);
+            for (number, row) in (1..).zip(&rows) {
+                match core.adopt(tx, &collection, &row.id, &row.fields, row.updated_at) {
+                    Ok(outcome) => adopted.push(outcome),
+                    Err(WriteError::Storage(error)) => return Err(error.into()),
+                    Err(error) => {
+                        let target = Target { collection: Some(&collection), id: Some(&row.id) };
+                        refusals.add(Refusal::unwritten(&row.place, target, &error));
+                    }
+                }
+                if number % limits::ADOPTED_ROWS == 0 {
+                    core.let_go(tx)?;
+                }
+            }
+            if is_strict {
+                refusals.sort();
+                refusals.settle(BadRows::RefuseAll, 0)?;
+            }
+            Ok((adopted, refusals))
+        })?;
+        self.refusals.extend(refusals);
+        for outcome in adopted {
+            match outcome {
+                Adopted::New => self.summary.new += 1,
+                Adopted::Updated => self.summary.updated += 1,
+                Adopted::Unchanged => self.summary.unchanged += 1,
+                Adopted::PassedOver => self.summary.passed_over += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<AdoptSummary, WriteError> {
+        let bad_rows = self.adoption.bad_rows;
+        if bad_rows == BadRows::RefuseAll {
+            self.refusals.extend(std::mem::take(&mut self.omissions));
+        }
+        self.write()?;
+        self.refusals.sort();
+        let AdoptSummary { new, updated, unchanged, passed_over, .. } = self.summary;
+        self.refusals.settle(bad_rows, new + updated + unchanged + passed_over)?;
+        let (refusals, omissions) = (self.refusals, self.omissions);
+        Ok(AdoptSummary {
+            refused: refusals.count,
+            refusals: refusals.listed,
+            left_out: omissions.count,
+            omissions: omissions.listed,
+            ..self.summary
+        })
+    }
+}
+
+impl KeyColumns {
+    /// These columns, or those of a primary key, or `id`.
+    fn or(&self, primary: &[String]) -> Vec<String> {
+        match (&self.0[..], primary) {
+            ([], []) => vec!["id".into()],
+            ([], primary) => primary.to_vec(),
+            (given, _) => given.to_vec(),
+        }
+    }
+}
+
+impl Adoption {
+    /// Whether a row says that it is deleted.
+    fn is_deleted(&self, fields: &Fields) -> bool {
+        match fields.get(&self.deleted_at) {
+            None | Some(Json::Null | Json::Bool(false)) => false,
+            Some(Json::Number(at)) => at.as_f64() != Some(0.0),
+            Some(Json::String(at)) => !matches!(at.trim(), "" | "0"),
+            Some(_) => true,
+        }
+    }
+
+    /// The id of a row, with its prefix.
+    fn id_in(&self, fields: &Fields, key: &[String]) -> Result<String, Bad> {
+        let part = |column: &String| match fields.get(column) {
+            Some(Json::String(id)) if !id.is_empty() => Ok(id.clone()),
+            Some(Json::Number(id)) => Ok(id.to_string()),
+            None | Some(Json::Null) => Err((Some(column.clone()), format!("it has no {column:?}"))),
+            Some(other) => Err((Some(column.clone()), format!("{column:?}: {other} is no id"))),
+        };
+        let parts = key.iter().map(part).collect::<Result<Vec<_>, Bad>>()?;
+        let id = match &parts[..] {
+            [id] => id.clone(),
+            parts => {
+                let escaped = parts.iter().map(|part| part.replace('~', "~0").replace('/', "~1"));
+                escaped.collect::<Vec<_>>().join("/")
+            }
+        };
+        Ok(format!("{}{id}", self.prefix))
+    }
+
+    fn id_of(&self, row: &Json, key: &[String]) -> Option<String> {
+        row.as_object().and_then(|fields| self.id_in(fields, key).ok())
+    }
+
+    /// A row as it is taken up.
+    fn read(&self, place: String, id: String, mut fields: Fields, key: &[String]) -> Result<Row, Bad> {
+        fields.remove(&self.deleted_at);
         let updated_at = match fields.get(&self.updated_at) {
             None | Some(Json::Null) => 0,
-            Some(at) => milliseconds(at).ok_or_else(|| format!("{:?}: {at} is no time", self.updated_at))?,
+            Some(Json::String(at)) if at.trim().is_empty() => 0,
+            Some(at) => milliseconds(at).ok_or_else(|| {
+                (Some(self.updated_at.clone()), format!("{:?}: {at} is no time", self.updated_at))
+            })?,
         };
+        // The one column that names a row is the id of its document; of several each says something of its own.
+        if let [column] = key {
+            fields.remove(column);
+        } else if key.iter().any(|column| column == "id") {
+            fields.remove("id");
+        }
         fields.retain(|name, _| !self.exclude.contains(name));
+        if fields.contains_key("id") {
+            let reason = "field \"id\": a document has its id in it; exclude the column, or make it the key";
+            return Err((Some("id".into()), reason.into()));
+        }
         for name in &self.references {
             if let Some(value) = fields.get_mut(name) {
                 match value {
@@ -160,8 +483,12 @@ impl Adoption {
                 }
             }
         }
-        Ok(Some(Row { id: format!("{}{id}", self.prefix), fields, updated_at }))
+        Ok(Row { place, id, fields, updated_at })
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A time in whatever form databases keep it, as milliseconds since 1970.

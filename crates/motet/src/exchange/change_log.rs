@@ -3,12 +3,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
+use super::json::{JsonError, parse_with_faults};
+use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
 use crate::doc::Fields;
+use crate::engine::Patch;
 use crate::error::{ReadError, WriteError};
 use crate::replica::Replica;
 
 /// What a change log did to the documents here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ChangeLogSummary {
     /// Documents made or changed.
     pub upserted: u64,
@@ -16,34 +19,37 @@ pub struct ChangeLogSummary {
     pub deleted: u64,
     /// Deletes of documents that were not here.
     pub missing: u64,
+    /// Entries that cannot be carried out.
+    pub refused: u64,
+    /// The first [`LISTED_REFUSALS`](crate::limits::LISTED_REFUSALS) of them.
+    pub refusals: Vec<Refusal>,
 }
 
 /// The collection whose documents stand under `config`, as key and value.
 const CONFIG: &str = "config";
 
 #[derive(Deserialize)]
-struct ChangeLog {
-    #[serde(default)]
-    changes: Map<String, Json>,
-    #[serde(default)]
-    config: Vec<ConfigEntry>,
-}
-
-#[derive(Deserialize)]
-struct ConfigEntry {
-    key: String,
-    value: Json,
-}
-
-#[derive(Deserialize)]
 struct LoggedChange {
     op: Op,
-    id: Json,
     #[serde(default)]
     data: Fields,
 }
 
 #[derive(Deserialize)]
+struct ConfigEntry {
+    value: Json,
+}
+
+/// An entry that can be carried out.
+struct Entry {
+    place: String,
+    collection: String,
+    id: String,
+    op: Op,
+    data: Fields,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Op {
     Upsert,
@@ -92,46 +98,156 @@ impl Replica {
         }))
     }
 
-    /// Carries out a change log, all of it or nothing, durably. What is here already is merged with it.
+    /// Carries out a change log, in one transaction. What is here already is merged with it. An entry that cannot be carried out is counted
+    /// and named in the summary.
     ///
     /// # Errors
-    /// [`WriteError::BadValue`] names the entry that cannot be read.
+    /// [`WriteError::BadValue`] if it is no change log, [`WriteError::Refused`] if no entry of it can be carried out; nothing is changed
+    /// then.
     pub fn import_change_log(&self, log: &Json) -> Result<ChangeLogSummary, WriteError> {
-        let bad = |reason: String| WriteError::BadValue { reason: format!("change log: {reason}") };
-        let log: ChangeLog = serde_json::from_value(log.clone()).map_err(|e| bad(e.to_string()))?;
-        let mut entries = Vec::new();
-        for (collection, list) in log.changes {
-            let Json::Array(list) = list else { return Err(bad(format!("{collection} is not a list"))) };
-            for (number, entry) in (1..).zip(list) {
-                let entry: LoggedChange = serde_json::from_value(entry)
-                    .map_err(|e| bad(format!("entry {number} of {collection}: {e}")))?;
-                let id = match entry.id {
-                    Json::String(id) => id,
-                    Json::Number(id) => id.to_string(),
-                    other => return Err(bad(format!("entry {number} of {collection}: {other} is no id"))),
-                };
-                entries.push((collection.clone(), id, entry.op, entry.data));
-            }
-        }
-        for ConfigEntry { key, value } in log.config {
-            entries.push((CONFIG.into(), key, Op::Upsert, Fields::from_iter([("value".into(), value)])));
-        }
-        self.transaction(move |tx| {
+        self.carry_out(log.clone(), &[], BadRows::Report)
+    }
+
+    /// The same from JSON text, in which what [`parse_json`](crate::parse_json) refuses concerns only the entry that it stands in.
+    ///
+    /// # Errors
+    /// As [`import_change_log`](Self::import_change_log); with [`BadRows::RefuseAll`] also [`WriteError::Refused`] if one entry cannot be
+    /// carried out.
+    pub fn import_change_log_text(
+        &self,
+        text: &[u8],
+        bad_rows: BadRows,
+    ) -> Result<ChangeLogSummary, WriteError> {
+        let (log, faults) = parse_with_faults(text).map_err(|e| bad_log(&e))?;
+        self.carry_out(log, &faults, bad_rows)
+    }
+
+    fn carry_out(
+        &self,
+        log: Json,
+        faults: &[JsonError],
+        bad_rows: BadRows,
+    ) -> Result<ChangeLogSummary, WriteError> {
+        let mut refusals = Refusals::default();
+        let entries = entries_of(log, faults, &mut refusals)?;
+        self.run(move |tx, core| {
             let mut summary = ChangeLogSummary::default();
-            for (collection, id, op, data) in &entries {
-                match op {
-                    Op::Upsert => {
-                        tx.put(collection, id, data)?;
-                        summary.upserted += 1;
+            for Entry { place, collection, id, op, data } in entries {
+                let patch = Patch { set: data, remove: Vec::new() };
+                let outcome = match op {
+                    Op::Upsert => core.put(tx, &collection, &id, &patch, None).map(drop),
+                    Op::Delete => core.delete(tx, &collection, &id),
+                };
+                match (op, outcome) {
+                    (Op::Upsert, Ok(())) => summary.upserted += 1,
+                    (Op::Delete, Ok(())) => summary.deleted += 1,
+                    (Op::Delete, Err(WriteError::NotFound { .. })) => summary.missing += 1,
+                    (_, Err(WriteError::Storage(error))) => return Err(error.into()),
+                    (_, Err(error)) => {
+                        let target = Target { collection: Some(&collection), id: Some(&id) };
+                        refusals.add(Refusal::unwritten(place, target, &error));
                     }
-                    Op::Delete => match tx.delete(collection, id) {
-                        Ok(()) => summary.deleted += 1,
-                        Err(WriteError::NotFound { .. }) => summary.missing += 1,
-                        Err(error) => return Err(error),
-                    },
                 }
             }
-            Ok(summary)
+            refusals.settle(bad_rows, summary.upserted + summary.deleted + summary.missing)?;
+            Ok(ChangeLogSummary { refused: refusals.count, refusals: refusals.listed, ..summary })
         })
+    }
+}
+
+fn bad_log(reason: impl std::fmt::Display) -> WriteError {
+    WriteError::BadValue { reason: format!("change log: {reason}") }
+}
+
+/// The entries of a change log that can be read. `faults` stand in the text that it was read from.
+fn entries_of(log: Json, faults: &[JsonError], refusals: &mut Refusals) -> Result<Vec<Entry>, WriteError> {
+    let Json::Object(mut log) = log else { return Err(bad_log("it is not an object")) };
+    let changes = match log.remove("changes") {
+        None => Map::new(),
+        Some(Json::Object(changes)) => changes,
+        Some(_) => return Err(bad_log("\"changes\" is not an object")),
+    };
+    let config = match log.remove("config") {
+        None => Vec::new(),
+        Some(Json::Array(config)) => config,
+        Some(_) => return Err(bad_log("\"config\" is not a list")),
+    };
+    // What stands outside of entries concerns all of it.
+    let depth = |fault: &JsonError| if fault.path.first().is_some_and(|part| part == CONFIG) { 2 } else { 3 };
+    if let Some(fault) = faults.iter().find(|fault| fault.path.len() < depth(fault)) {
+        return Err(bad_log(fault));
+    }
+    let mut entries = Vec::new();
+    for (collection, list) in changes {
+        let Json::Array(list) = list else { return Err(bad_log(format!("{collection} is not a list"))) };
+        for (number, entry) in list.into_iter().enumerate() {
+            let place = format!("entry {} of {collection}", number + 1);
+            let path = ["changes", &collection, &number.to_string()];
+            let fault = fault_below(faults, &path);
+            match read_entry(place, &collection, entry, fault) {
+                Ok(entry) => entries.push(entry),
+                Err(refusal) => refusals.add(refusal),
+            }
+        }
+    }
+    for (number, entry) in config.into_iter().enumerate() {
+        let place = format!("entry {} of {CONFIG}", number + 1);
+        let fault = fault_below(faults, &[CONFIG, &number.to_string()]);
+        match read_config(place, entry, fault) {
+            Ok(entry) => entries.push(entry),
+            Err(refusal) => refusals.add(refusal),
+        }
+    }
+    Ok(entries)
+}
+
+/// The first fault of the text inside of an entry, as it is named there.
+fn fault_below(faults: &[JsonError], path: &[&str]) -> Option<JsonError> {
+    let fault = faults.iter().find(|fault| fault.path.iter().zip(path).all(|(a, b)| a == b))?;
+    let inner = fault.path.iter().skip(path.len()).skip_while(|part| *part == "data").cloned().collect();
+    Some(JsonError { path: inner, reason: fault.reason.clone() })
+}
+
+fn read_entry(
+    place: String,
+    collection: &str,
+    entry: Json,
+    fault: Option<JsonError>,
+) -> Result<Entry, Refusal> {
+    let id = id_of(entry.get("id"));
+    let target = Target { collection: Some(collection), id: id.as_deref().ok() };
+    if let Some(fault) = fault {
+        return Err(Refusal::unread(place, target, &fault));
+    }
+    let change: LoggedChange =
+        serde_json::from_value(entry).map_err(|error| Refusal::new(&place, target, error))?;
+    let id = id.clone().map_err(|reason| Refusal::new(&place, target, reason))?;
+    let mut data = change.data;
+    // It names the document and is no field of it.
+    data.remove("id");
+    judge(&place, target, &data)?;
+    Ok(Entry { place, collection: collection.into(), id, op: change.op, data })
+}
+
+fn read_config(place: String, entry: Json, fault: Option<JsonError>) -> Result<Entry, Refusal> {
+    let id = id_of(entry.get("key"));
+    let target = Target { collection: Some(CONFIG), id: id.as_deref().ok() };
+    if let Some(fault) = fault {
+        return Err(Refusal::unread(place, target, &fault));
+    }
+    let ConfigEntry { value } =
+        serde_json::from_value(entry).map_err(|error| Refusal::new(&place, target, error))?;
+    let id = id.clone().map_err(|reason| Refusal::new(&place, target, reason))?;
+    let data = Fields::from_iter([("value".to_owned(), value)]);
+    judge(&place, target, &data)?;
+    Ok(Entry { place, collection: CONFIG.into(), id, op: Op::Upsert, data })
+}
+
+fn id_of(id: Option<&Json>) -> Result<String, String> {
+    match id {
+        Some(Json::String(id)) => Ok(id.clone()),
+        Some(Json::Number(id)) => Ok(id.to_string()),
+        Some(other) => Err(format!("{other} is no id")),
+        None => Err("it has no id".into()),
     }
 }

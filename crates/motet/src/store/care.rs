@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 use super::documents::{MOST_CHANGES, change_id};
 use super::{Result, StorageError, Tx};
@@ -97,27 +97,6 @@ pub(crate) fn run_sql(database: &Path, query: &str) -> Result<(Vec<String>, Vec<
         found.push((0..columns.len()).map(|i| Ok(json(row.get_ref(i)?))).collect::<Result<_>>()?);
     }
     Ok((columns, found))
-}
-
-/// The rows of a table in a database of another app, which is only read.
-pub(crate) fn foreign_rows(database: &Path, table: &str) -> Result<Vec<Map<String, Json>>> {
-    let conn = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .map_err(|e| StorageError::Io(format!("{}: {e}", database.display())))?;
-    let sql = format!("SELECT * FROM {}", super::finding::identifier(table));
-    let mut statement =
-        conn.prepare(&sql).map_err(|e| StorageError::Io(format!("{}: {e}", database.display())))?;
-    let names: Vec<String> = statement.column_names().map(Into::into).collect();
-    let mut rows = statement.query([])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let mut fields = Map::new();
-        for (i, name) in names.iter().enumerate() {
-            let value = json(row.get_ref(i)?);
-            fields.insert(name.clone(), value);
-        }
-        found.push(fields);
-    }
-    Ok(found)
 }
 
 fn json(value: ValueRef<'_>) -> Json {

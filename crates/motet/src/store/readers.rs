@@ -68,6 +68,12 @@ impl Readers {
         Ok(value)
     }
 
+    /// Looks for what is wrong with the file, on a connection that remembers nothing of it: the full-text index of an idle one would be
+    /// checked against what it was when that connection last used it, and be taken for damaged.
+    pub(crate) fn integrity(&self) -> Result<Vec<String>> {
+        Tx { conn: &open_reader(&self.path)? }.integrity()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,0 +1,188 @@
+//! Edits that every device makes alike: two devices that take up the same newer row, each for itself, have made one change and not
+//! two. What a counter gained is then added once, and what a text or a list gained stands there once.
+//!
+//! The change is made on nothing but the history of the field that it writes, under an actor that is derived from that history and
+//! from what the change does. Whatever else a device has written to the document has no part in it.
+
+use std::collections::HashSet;
+
+use automerge::legacy::{Key, ObjectId};
+use automerge::{ActorId, AutomergeError, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value};
+use serde_json::Value as Json;
+
+use super::edit::{Edit, EditError};
+use super::read::Fields;
+use super::{Document, TAKEN_UP};
+use crate::limits;
+use crate::schema::{CollectionSchema, FieldKind};
+
+impl Document {
+    /// Whether a field merges by what was done to it, so that the same edit made twice would count twice.
+    pub(crate) fn counts_edits(&self, schema: &CollectionSchema, field: &str) -> bool {
+        let reader = self.reader(schema, None);
+        let stored = reader.stored_name(field);
+        let is_container = |value: &Value<'_>| value.is_counter() || matches!(value, Value::Object(_));
+        matches!(
+            reader.kind(&ROOT, stored),
+            FieldKind::Text | FieldKind::Counter | FieldKind::Set | FieldKind::List
+        ) || reader.values(&ROOT, stored).first().is_some_and(|(value, _)| is_container(value))
+    }
+
+    /// Sets fields, each by changes of its own that every device makes alike which knows the same history of the field. `prefix` begins
+    /// the actors: among concurrent values of one time the larger actor wins. Returns the changes that are new.
+    pub(crate) fn write_alike(
+        &mut self,
+        edit: &Edit<'_>,
+        set: &Fields,
+        prefix: &[u8],
+    ) -> Result<Vec<Change>, EditError> {
+        let mut changes = Vec::new();
+        for (field, value) in set {
+            let base = self.history_of(edit.schema, field)?;
+            let set = Fields::from_iter([(field.clone(), value.clone())]);
+            // What a change does is known once it is made: devices that differ in their declarations must not share an actor.
+            let mut draft = base.clone();
+            draft.alike = Some(base.alike_actor(field, &[], b"draft"));
+            let drafted = draft.write_at_once(edit, &set)?;
+            if drafted.is_empty() {
+                continue;
+            }
+            let mut made = base;
+            made.alike = Some(made.alike_actor(field, &drafted, prefix));
+            let more = made.write_at_once(edit, &set)?;
+            let new: Vec<Change> =
+                more.into_iter().filter(|change| !self.has_change(&change.hash())).collect();
+            self.am.apply_changes(new.iter().cloned())?;
+            changes.extend(new);
+        }
+        self.shown = None;
+        Ok(changes)
+    }
+
+    fn write_at_once(&mut self, edit: &Edit<'_>, set: &Fields) -> Result<Vec<Change>, EditError> {
+        let shown = self.fields(edit.schema);
+        let edit = Edit {
+            shown: &shown,
+            base: None,
+            message: Some(edit.message.unwrap_or(TAKEN_UP)),
+            ..edit.clone()
+        };
+        self.write(&edit, set, &[], false)
+    }
+
+    fn alike_actor(&self, field: &str, drafted: &[Change], prefix: &[u8]) -> ActorId {
+        let mut hash = blake3::Hasher::new_derive_key("motet 2026 alike actor v1");
+        hash.update(&self.identity.space.0);
+        hash.update(&self.identity.document.0);
+        hash.update(&(field.len() as u64).to_le_bytes());
+        hash.update(field.as_bytes());
+        self.heads().iter().for_each(|head| _ = hash.update(&head.0));
+        drafted.iter().for_each(|change| _ = hash.update(&change.hash().0));
+        let mut actor = prefix.to_vec();
+        actor.extend(&hash.finalize().as_bytes()[..16]);
+        ActorId::from(actor)
+    }
+
+    /// A document of nothing but the changes that wrote to a field, and those before them.
+    fn history_of(&self, schema: &CollectionSchema, field: &str) -> Result<Self, EditError> {
+        let heads = self.heads();
+        let mut base = self.writers_of(schema, field);
+        base.sort_unstable();
+        if base == heads {
+            return Ok(self.clone());
+        }
+        let mut document = Self::new(self.identity);
+        document.am = self.am.fork_at(&base)?;
+        // Two devices that see other values in the field have not seen the same of it.
+        let same = document.field(schema, field) == self.field(schema, field);
+        Ok(if same { document } else { self.clone() })
+    }
+
+    /// The latest changes that wrote to a field, or to anything inside it.
+    fn writers_of(&self, schema: &CollectionSchema, field: &str) -> Vec<ChangeHash> {
+        let reader = self.reader(schema, None);
+        let names: HashSet<String> = schema
+            .aliased()
+            .filter(|(name, aliases)| *name == field || aliases.iter().any(|alias| alias == field))
+            .flat_map(|(name, aliases)| aliases.iter().chain([name]).cloned())
+            .chain([field.to_owned(), reader.stored_name(field).to_owned()])
+            .collect();
+        let mut objects = HashSet::new();
+        for name in &names {
+            for (value, id) in reader.values(&ROOT, name) {
+                self.objects_in(&value, &id, &mut objects);
+            }
+        }
+        let (mut open, mut seen, mut found) = (self.heads(), HashSet::new(), Vec::new());
+        while let Some(hash) = open.pop() {
+            if !seen.insert(hash) {
+                continue;
+            }
+            if seen.len() > limits::ALIKE_CHANGES {
+                return self.heads();
+            }
+            match self.writes_to(&hash, &names, &objects) {
+                Ok(true) => found.push(hash),
+                Ok(false) => {
+                    let meta = self.am.get_change_meta_by_hash(&hash);
+                    open.extend(meta.into_iter().flat_map(|meta| meta.deps));
+                }
+                Err(_) => return self.heads(),
+            }
+        }
+        found
+    }
+
+    fn objects_in(&self, value: &Value<'_>, id: &ObjId, objects: &mut HashSet<String>) {
+        let Value::Object(kind) = value else { return };
+        objects.insert(id.to_string());
+        let mut inner = |value: Value<'_>, id: ObjId| self.objects_in(&value, &id, objects);
+        match kind {
+            ObjType::Text => {}
+            ObjType::List => {
+                self.am.list_range(id, ..).for_each(|item| inner(item.value.clone().into_value(), item.id()));
+            }
+            ObjType::Map | ObjType::Table => {
+                for item in self.am.map_range(id, ..) {
+                    let values = self.am.get_all(id, item.key.as_ref()).unwrap_or_default();
+                    values.into_iter().for_each(|(value, id)| inner(value, id));
+                }
+            }
+        }
+    }
+
+    /// Whether a change wrote to a field of one of these names, or into one of these objects. A very large one is taken to have done so.
+    fn writes_to(
+        &self,
+        hash: &ChangeHash,
+        names: &HashSet<String>,
+        objects: &HashSet<String>,
+    ) -> Result<bool, AutomergeError> {
+        let meta = self.am.get_change_meta_by_hash(hash).ok_or(AutomergeError::Fail)?;
+        if (meta.max_op + 1).saturating_sub(meta.start_op) > limits::ALIKE_CHANGE_OPS {
+            return Ok(true);
+        }
+        let change = self.am.get_change_by_hash(hash).ok_or(AutomergeError::Fail)?;
+        let decoded = change.decode();
+        Ok(decoded.operations.iter().any(|op| match (&op.obj, &op.key) {
+            (ObjectId::Root, Key::Map(key)) => names.contains(key.as_str()),
+            (ObjectId::Root, Key::Seq(_)) => true,
+            (ObjectId::Id(id), _) => objects.contains(&format!("{}@{}", id.counter(), id.actor())),
+        }))
+    }
+}
+
+/// The fields of `set` that would be counted twice, and the rest.
+pub(crate) fn split_counted(
+    document: &Document,
+    schema: &CollectionSchema,
+    set: &Fields,
+    shown: &Fields,
+) -> (Fields, Fields) {
+    let differs = |(name, value): &(&String, &Json)| shown.get(*name) != Some(*value);
+    let (counted, plain): (Vec<_>, Vec<_>) =
+        set.iter().filter(differs).partition(|(name, _)| document.counts_edits(schema, name));
+    let owned =
+        |fields: Vec<(&String, &Json)>| fields.into_iter().map(|(n, v)| (n.clone(), v.clone())).collect();
+    (owned(counted), owned(plain))
+}

@@ -1,0 +1,52 @@
+//! What every write has to pass, whatever way it comes in.
+
+use motet_proto::limits as proto;
+use serde_json::Value as Json;
+
+use super::Loaded;
+use super::local::{Patch, check_rules};
+use crate::doc::{Misfit, check_field, check_fields};
+use crate::error::WriteError;
+
+/// Judges what a write sets: its size, before Automerge works on it for minutes; whether a document can hold it; and the
+/// rules that are declared.
+pub(super) fn check_patch(loaded: &Loaded, patch: &Patch) -> Result<(), WriteError> {
+    check_size(patch.set.values().map(text_bytes).sum())?;
+    check_fields(&patch.set).map_err(|misfit| refused(loaded, &misfit))?;
+    check_rules(loaded, patch)
+}
+
+/// Judges elements that are added to a set.
+pub(super) fn check_elements(loaded: &Loaded, field: &str, elements: &[Json]) -> Result<(), WriteError> {
+    check_size(elements.iter().map(text_bytes).sum())?;
+    elements
+        .iter()
+        .try_for_each(|element| check_field(field, element).map_err(|misfit| refused(loaded, &misfit)))
+}
+
+/// What a write adds must fit into one entry, or it could never be sent.
+pub(super) fn check_size(bytes: usize) -> Result<(), WriteError> {
+    let limit = proto::ENTRY_PAYLOAD_BYTES - 4 * (proto::NAME_BYTES + proto::DEVICE_NAME_BYTES);
+    if bytes > limit { Err(WriteError::TooLarge { bytes, limit }) } else { Ok(()) }
+}
+
+/// Judges the name of a collection or a document.
+pub(crate) fn check_name(name: &str) -> Result<(), WriteError> {
+    let fits = (1..=proto::NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
+    if fits { Ok(()) } else { Err(WriteError::BadName { name: name.chars().take(80).collect() }) }
+}
+
+fn refused(loaded: &Loaded, misfit: &Misfit) -> WriteError {
+    let (collection, name) = (&loaded.row.collection, &loaded.row.name);
+    WriteError::BadValue { reason: format!("{collection}/{name}: {misfit}") }
+}
+
+fn text_bytes(value: &Json) -> usize {
+    match value {
+        Json::String(text) => text.len(),
+        Json::Array(items) => items.iter().map(text_bytes).sum(),
+        // A name takes its bytes as well.
+        Json::Object(fields) => fields.iter().map(|(name, value)| name.len() + text_bytes(value)).sum(),
+        _ => 1,
+    }
+}

@@ -1,0 +1,250 @@
+//! Documents as JSONL: out of one replica and into another.
+
+use std::io::BufRead;
+
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+
+use super::lines::{Line, Lines};
+use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
+use crate::doc::Fields;
+use crate::error::{ReadError, WriteError};
+use crate::limits;
+use crate::replica::Replica;
+use crate::schema::Schema;
+use crate::store::StorageError;
+use crate::transaction::{new_id, to_fields};
+
+/// In a line of an export of several collections: the collection that its document belongs to. No document is taken for such a line: it
+/// has [`DOCUMENT`] beside it and nothing else.
+const COLLECTION: &str = "motet:collection";
+
+/// In a line of an export of several collections: the document.
+const DOCUMENT: &str = "document";
+
+/// The line of such an export that holds the declarations.
+const SCHEMA: &str = "motet:schema";
+
+/// What became of imported lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ImportSummary {
+    /// Documents that were made or changed.
+    pub imported: u64,
+    /// Lines that cannot be imported.
+    pub refused: u64,
+    /// The first [`LISTED_REFUSALS`](crate::limits::LISTED_REFUSALS) of them.
+    pub refusals: Vec<Refusal>,
+}
+
+impl Replica {
+    /// Puts every line of JSONL. The `id` of an object names its document. With a collection every line is a document of it; without one,
+    /// the input is what [`export_all`](Self::export_all) writes, where every line names its collection.
+    ///
+    /// Lines are judged as [`Collection::put`](crate::Collection::put) judges a value, and written in transactions of
+    /// [`IMPORTED_ROWS`](crate::limits::IMPORTED_ROWS); with [`BadRows::RefuseAll`] in one. `progress` hears how many were written.
+    ///
+    /// Two devices that import the same lines into documents of which they hold the same, each for itself, make one change of it where
+    /// making it twice would count twice: in texts, counters, sets and lists.
+    ///
+    /// # Errors
+    /// [`WriteError::Refused`] if no line can be imported, or if one cannot and it is to refuse all: nothing is imported then.
+    /// [`WriteError::Storage`] if input or file fail: earlier batches stay.
+    pub fn import_jsonl(
+        &self,
+        collection: Option<&str>,
+        input: impl BufRead,
+        bad_rows: BadRows,
+        mut progress: impl FnMut(u64),
+    ) -> Result<ImportSummary, WriteError> {
+        let mut import = Import::default();
+        for line in Lines::new(input) {
+            let line = line.map_err(|e| StorageError::Io(format!("the input cannot be read: {e}")))?;
+            match Parsed::new(collection, line) {
+                Ok(Parsed::Document(row)) => import.ready.push(row),
+                Ok(Parsed::Schema(schema)) if bad_rows == BadRows::RefuseAll => import.schemas.push(schema),
+                Ok(Parsed::Schema(schema)) => {
+                    progress(import.write(self, bad_rows)?);
+                    import.apply(self, schema)?;
+                }
+                Err(refusal) => import.refusals.add(refusal),
+            }
+            if import.ready.len() >= limits::IMPORTED_ROWS && bad_rows == BadRows::Report {
+                progress(import.write(self, bad_rows)?);
+            }
+        }
+        progress(import.write(self, bad_rows)?);
+        let Import { mut refusals, imported, .. } = import;
+        refusals.sort();
+        refusals.settle(bad_rows, imported)?;
+        Ok(ImportSummary { imported, refused: refusals.count, refusals: refusals.listed })
+    }
+
+    /// Hands on the whole replica as values that [`import_jsonl`](Self::import_jsonl) takes, one per line: first what is declared, then every
+    /// document with its collection. Fields and collections that stay on this device are not among them, and neither are deleted
+    /// documents, the history and the conflict journal.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn export_all(&self, mut each: impl FnMut(&Json)) -> Result<(), ReadError> {
+        let schemas = self.schemas();
+        let declared = Schema {
+            collections: schemas.iter().map(|(name, schema)| (name.clone(), (**schema).clone())).collect(),
+        };
+        if !declared.collections.is_empty() {
+            each(&json!({ SCHEMA: declared }));
+        }
+        for name in self.shared_collections()? {
+            self.documents(&name).for_each(|record| {
+                each(&json!({ COLLECTION: name, DOCUMENT: self.shared_fields(&name, record.value) }));
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Names of the collections whose documents may leave this device, in order.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn shared_collections(&self) -> Result<Vec<String>, ReadError> {
+        let schemas = self.schemas();
+        let mut names = self.collections()?;
+        names.retain(|name| !schemas.get(name).is_some_and(|schema| schema.is_local()));
+        Ok(names)
+    }
+}
+
+#[derive(Default)]
+struct Import {
+    ready: Vec<Row>,
+    /// Declarations that are applied with the documents or not at all.
+    schemas: Vec<(String, Schema)>,
+    imported: u64,
+    refusals: Refusals,
+}
+
+struct Row {
+    place: String,
+    collection: String,
+    id: String,
+    fields: Fields,
+}
+
+enum Parsed {
+    Document(Row),
+    Schema((String, Schema)),
+}
+
+impl Parsed {
+    fn new(collection: Option<&str>, line: Line) -> Result<Self, Refusal> {
+        let Line { place, value } = line;
+        let target = Target { collection, id: None };
+        let mut value = value.map_err(|error| Refusal::unread(&place, target, &error))?;
+        let wrapped = match &mut value {
+            Json::Object(fields) if fields.len() == 1 && fields.contains_key(SCHEMA) => {
+                let schema = fields.remove(SCHEMA).filter(Json::is_object).ok_or_else(|| {
+                    Refusal::new(&place, Target::default(), "a schema that is not an object")
+                })?;
+                let schema: Schema = serde_json::from_value(schema).map_err(|e| {
+                    Refusal::new(&place, Target::default(), format!("a schema that cannot be read: {e}"))
+                })?;
+                return Ok(Self::Schema((place, schema)));
+            }
+            Json::Object(fields) if fields.len() == 2 && fields.contains_key(COLLECTION) => {
+                match (fields.remove(COLLECTION), fields.remove(DOCUMENT)) {
+                    (Some(Json::String(name)), Some(document)) => Some((name, document)),
+                    _ => {
+                        return Err(Refusal::new(
+                            &place,
+                            target,
+                            "it does not name its collection as an export does",
+                        ));
+                    }
+                }
+            }
+            _ => None,
+        };
+        let (collection, value) = match (wrapped, collection) {
+            (Some((name, _)), Some(given)) if name != given => {
+                return Err(Refusal::new(&place, target, format!("it is of the collection {name:?}")));
+            }
+            (Some((name, document)), _) => (name, document),
+            (None, Some(given)) => (given.to_owned(), value),
+            (None, None) => {
+                let reason =
+                    "it names no collection: give one, or import what was exported with all collections";
+                return Err(Refusal::new(&place, target, reason));
+            }
+        };
+        let target = Target { collection: Some(&collection), id: None };
+        if !value.is_object() {
+            return Err(Refusal::new(&place, target, "it is not an object"));
+        }
+        let (id, fields) = to_fields(&value).map_err(|error| Refusal::unwritten(&place, target, &error))?;
+        let id = id.unwrap_or_else(new_id);
+        judge(&place, Target { collection: Some(&collection), id: Some(&id) }, &fields)?;
+        Ok(Self::Document(Row { place, collection, id, fields }))
+    }
+}
+
+impl Import {
+    /// Writes what is ready, in one transaction. Returns how many documents it was.
+    fn write(&mut self, replica: &Replica, bad_rows: BadRows) -> Result<u64, WriteError> {
+        let (rows, schemas) = (std::mem::take(&mut self.ready), std::mem::take(&mut self.schemas));
+        let is_strict = bad_rows == BadRows::RefuseAll;
+        if rows.is_empty() && !is_strict {
+            return Ok(0);
+        }
+        let unread = if is_strict { std::mem::take(&mut self.refusals) } else { Refusals::default() };
+        let (written, refusals) = replica.run(move |tx, core| {
+            for (_, schema) in &schemas {
+                schema.check()?;
+                core.apply_schema(tx, schema)?;
+            }
+            let (mut written, mut refusals) = (0, unread);
+            let mut rows = rows.into_iter().peekable();
+            while let Some(first) = rows.next() {
+                // Documents of one collection that follow one another are made on all cores.
+                let (collection, mut places) = (first.collection, vec![first.place]);
+                let mut documents = vec![(first.id, first.fields)];
+                while documents.len() < limits::IMPORTED_ROWS
+                    && let Some(row) = rows.next_if(|row| row.collection == collection)
+                {
+                    places.push(row.place);
+                    documents.push((row.id, row.fields));
+                }
+                let ids: Vec<String> = documents.iter().map(|(id, _)| id.clone()).collect();
+                let outcomes = core.put_many(tx, &collection, documents)?;
+                for ((place, id), outcome) in places.iter().zip(&ids).zip(outcomes) {
+                    match outcome {
+                        Ok(()) => written += 1,
+                        Err(error) => {
+                            let target = Target { collection: Some(&collection), id: Some(id) };
+                            refusals.add(Refusal::unwritten(place, target, &error));
+                        }
+                    }
+                }
+                core.let_go(tx)?;
+            }
+            if is_strict {
+                refusals.sort();
+                refusals.settle(bad_rows, 0)?;
+            }
+            Ok((written, refusals))
+        })?;
+        self.refusals.extend(refusals);
+        self.imported += written;
+        Ok(written)
+    }
+
+    /// Applies declarations; those that contradict themselves, or what is declared already, are refused as a line.
+    fn apply(&mut self, replica: &Replica, (place, schema): (String, Schema)) -> Result<(), WriteError> {
+        match replica.apply_schema(&schema) {
+            Err(WriteError::Storage(error)) => Err(error.into()),
+            Err(error) => {
+                self.refusals.add(Refusal::new(place, Target::default(), error));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! JSONL: one JSON value per line.
+
+use std::io::{self, BufRead};
+
+use serde_json::Value as Json;
+
+use super::json::{JsonError, parse_json};
+
+/// The lines of a text that hold something. A byte order mark is passed over.
+pub(super) struct Lines<R> {
+    input: R,
+    number: u64,
+}
+
+pub(super) struct Line {
+    /// `line 7`.
+    pub(super) place: String,
+    pub(super) value: Result<Json, JsonError>,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input, number: 0 }
+    }
+}
+
+impl<R: BufRead> Iterator for Lines<R> {
+    type Item = io::Result<Line>;
+
+    fn next(&mut self) -> Option<io::Result<Line>> {
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            match self.input.read_until(b'\n', &mut bytes) {
+                Ok(0) => return None,
+                Ok(_) => self.number += 1,
+                Err(error) => return Some(Err(error)),
+            }
+            let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+            if !text.trim_ascii().is_empty() {
+                let place = format!("line {}", self.number);
+                return Some(Ok(Line { place, value: parse_json(text) }));
+            }
+        }
+    }
+}
