@@ -10,8 +10,7 @@ use std::process::Command;
 use clap::Parser;
 use motet::{ConflictKind, Relay, Replica, Schema};
 use serde_json::json;
-use similar::{Algorithm, ChangeTag, DiffTag, TextDiff, capture_diff_slices};
-use unicode_segmentation::UnicodeSegmentation;
+use similar::{ChangeTag, DiffTag, TextDiff};
 
 /// Merges prose from a git history on two devices and compares with git's merge.
 #[derive(Parser)]
@@ -42,7 +41,7 @@ fn main() {
     let args = Args::parse();
     let cases = cases(&args);
     let merged = merge(&cases);
-    let (mut clean, mut equal, mut lines_lost, mut runs_lost, mut unlisted) = (0, 0, 0, 0, 0);
+    let (mut clean, mut equal, mut lines_lost, mut words_lost, mut unlisted) = (0, 0, 0, 0, 0);
     for (case, (text, is_listed)) in cases.iter().zip(&merged) {
         match &case.clean {
             Some(git) => {
@@ -62,14 +61,14 @@ fn main() {
                 let missing: Vec<String> = case
                     .sides
                     .iter()
-                    .flat_map(|side| inserted_runs(&case.base, side))
-                    .filter(|run| !text.contains(run))
+                    .flat_map(|side| inserted_words(&case.base, side))
+                    .filter(|word| !text.contains(word.as_str()))
                     .collect();
                 let lost = !missing.is_empty();
-                runs_lost += usize::from(lost);
+                words_lost += usize::from(lost);
                 unlisted += usize::from(!is_listed);
                 if args.show && (lost || !is_listed) {
-                    println!("--- {}: not there as a run {missing:?}, overlap listed {is_listed}", case.name);
+                    println!("--- {}: not there {missing:?}, overlap listed {is_listed}", case.name);
                 }
             }
         }
@@ -80,7 +79,7 @@ fn main() {
         equal as f64 * 100.0 / f64::from(clean.max(1))
     );
     println!(
-        "git finds conflicts in {}: an inserted run of characters is missing in {runs_lost}, the overlap is not in the journal in {unlisted}",
+        "git finds conflicts in {}: an inserted word is missing in {words_lost}, the overlap is not in the journal in {unlisted}",
         cases.len() as i32 - clean
     );
 }
@@ -181,28 +180,21 @@ fn inserted_lines(base: &str, side: &str) -> impl Iterator<Item = String> {
     inserted.map(|change| change.value().trim_end().to_owned()).collect::<Vec<_>>().into_iter()
 }
 
-/// Characters that a side inserted next to each other, by the alignment that the library uses: lines, words in changed lines,
-/// graphemes in changed words. Another alignment finds other runs, which the library never made.
-fn inserted_runs(base: &str, side: &str) -> Vec<String> {
-    const LEVELS: [fn(&str) -> Vec<&str>; 3] = [
-        |text| text.split_inclusive('\n').collect(),
-        |text| text.split_word_bounds().collect(),
-        |text| text.graphemes(true).collect(),
-    ];
-    fn refine(old: &str, new: &str, level: usize, runs: &mut Vec<String>) {
-        let (a, b) = (LEVELS[level](old), LEVELS[level](new));
-        for op in capture_diff_slices(Algorithm::Myers, &a, &b) {
-            let (removed, inserted) = (a[op.old_range()].concat(), b[op.new_range()].concat());
-            match op.tag() {
-                DiffTag::Replace if level + 1 < LEVELS.len() => refine(&removed, &inserted, level + 1, runs),
-                DiffTag::Insert | DiffTag::Replace => runs.push(inserted),
-                DiffTag::Equal | DiffTag::Delete => {}
-            }
+/// Words that a side inserted: in changed lines, those that the lines before did not have.
+fn inserted_words(base: &str, side: &str) -> Vec<String> {
+    let lines = TextDiff::from_lines(base, side);
+    let mut words = Vec::new();
+    for op in lines.ops() {
+        let (old, new) = (op.old_range(), op.new_range());
+        let of = |slices: &[&str]| -> String { slices.concat() };
+        let (removed, inserted) = (of(&lines.old_slices()[old]), of(&lines.new_slices()[new]));
+        if op.tag() == DiffTag::Insert || op.tag() == DiffTag::Replace {
+            let known: HashSet<&str> = removed.split_whitespace().collect();
+            let new = inserted.split_whitespace().filter(|word| !known.contains(word));
+            words.extend(new.map(str::to_owned));
         }
     }
-    let mut runs = Vec::new();
-    refine(base, side, 0, &mut runs);
-    runs
+    words
 }
 
 fn relay(data: &Path) -> String {

@@ -116,3 +116,106 @@ fn three_devices_with_the_same_line_keep_one_of_it_in_any_order() {
         );
     }
 }
+
+#[test]
+fn everyday_edits_made_alike_are_there_once() {
+    for (old, new) in [
+        ("verse one", "verse one\nverse two"),
+        ("a\r\nb\r\nc\r\n", "a\nb\nc\n"),
+        ("one two three four five six", "one two\nthree four\nfive six"),
+        ("", "Aloha ʻoe\nAloha ʻoe"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let (a, b) = forked(dir.path(), &relay.url(), old, new, new);
+        assert_eq!((lyrics(&a).as_str(), lyrics(&b).as_str()), (new, new));
+        assert!(a.conflicts("pieces", "1").unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_corrected_word_survives_that_line_ends_are_normalised() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = forked(dir.path(), &relay.url(), "a\r\nb\r\nc\r\n", "a\nb\nc\n", "a\r\nbee\r\nc\r\n");
+    assert_eq!((lyrics(&a).as_str(), lyrics(&b).as_str()), ("a\nbee\nc\n", "a\nbee\nc\n"));
+}
+
+/// The open conflicts of a text.
+fn open(replica: &Replica) -> Vec<motet::Conflict> {
+    let all = replica.conflicts("pieces", "1").unwrap();
+    all.into_iter().filter(|conflict| !conflict.settled).collect()
+}
+
+#[test]
+fn unrelated_rewrites_keep_whole_words_and_are_an_open_conflict_until_it_is_resolved() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = forked(dir.path(), &relay.url(), "one two three", "four five six", "seven eight nine");
+    let both = ["four five six seven eight nine", "seven eight nine four five six"];
+    assert!(both.contains(&lyrics(&a).as_str()), "{}", lyrics(&a));
+    assert_eq!(lyrics(&a), lyrics(&b));
+    // A device that was not there knows of it too.
+    let c = device(dir.path(), "c");
+    sync(&c, &relay.url());
+    for replica in [&a, &b, &c] {
+        let open = open(replica);
+        assert_eq!(open.len(), 1);
+        assert_eq!((open[0].kind, open[0].path.as_str()), (ConflictKind::Text, "/lyrics"));
+        assert_eq!(open[0].winner, "one two three");
+        assert_eq!(open[0].loser, json!(["four five six", "seven eight nine"]));
+        assert_eq!(replica.counts().unwrap().conflicts, 1);
+        assert_eq!(open[0].loser_id, self::open(&a)[0].loser_id);
+        let fields = replica.documents("pieces").get("1").unwrap().unwrap();
+        assert_eq!(fields.as_object().unwrap().keys().collect::<Vec<_>>(), ["id", "lyrics"]);
+    }
+    b.documents("pieces").resolve("1", "/lyrics", motet::Resolution::Shown).unwrap();
+    for replica in [&b, &a, &c] {
+        sync(replica, &relay.url());
+        assert!(open(replica).is_empty());
+        assert_eq!(replica.counts().unwrap().conflicts, 0);
+        assert!(both.contains(&lyrics(replica).as_str()));
+    }
+}
+
+#[test]
+fn an_open_conflict_of_a_text_is_settled_by_a_value_or_by_an_edit_of_the_place() {
+    for by_value in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let old = "verse\none two three\nend\n";
+        let (a, b) = forked(
+            dir.path(),
+            &relay.url(),
+            old,
+            "verse\nfour five six\nend\n",
+            "verse\nseven eight nine\nend\n",
+        );
+        assert_eq!((open(&a).len(), open(&b).len()), (1, 1));
+        // Another place is another matter.
+        let text = lyrics(&a).replace("verse", "Verse");
+        a.documents("pieces").set("1", &json!({ "lyrics": text })).unwrap();
+        assert_eq!(open(&a).len(), 1);
+        let text = "Verse\nfour five six\nend\n";
+        if by_value {
+            a.documents("pieces").resolve("1", "/lyrics", motet::Resolution::Value(json!(text))).unwrap();
+        } else {
+            a.documents("pieces").set("1", &json!({ "lyrics": text })).unwrap();
+        }
+        sync(&a, &relay.url());
+        sync(&b, &relay.url());
+        for replica in [&a, &b] {
+            assert_eq!(lyrics(replica), text);
+            assert!(open(replica).is_empty());
+        }
+    }
+}
+
+#[test]
+fn an_edited_line_outlives_a_delete_of_its_verse() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = forked(dir.path(), &relay.url(), "a b\nc d\ne f\ng\n", "g\n", "a b\nc dear\ne f\ng\n");
+    assert_eq!((lyrics(&a).as_str(), lyrics(&b).as_str()), ("c dear\ng\n", "c dear\ng\n"));
+    assert_eq!((open(&a).len(), open(&b).len()), (1, 1));
+}

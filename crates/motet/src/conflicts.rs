@@ -42,8 +42,9 @@ pub struct Conflict {
 pub enum ConflictKind {
     /// Concurrent values of a field: one shows, the others lost.
     Value,
-    /// Concurrent edits of the same lines of a text, or of lines next to each other. All words of both are in the text, and the
-    /// conflict counts as settled; both versions stand here for whoever wants to look.
+    /// Concurrent edits of the same lines of a text, or of lines next to each other. All words of both are in the text. Where both
+    /// made something else of the same words, or one deleted what the other edited, the conflict is open until
+    /// somebody resolves it or edits the place. Else it counts as settled, and both versions stand here for whoever wants to look.
     Text,
 }
 

@@ -147,6 +147,9 @@ pub const ALIKE_CHANGES: usize = 1_000;
 
 /// A change with more operations than this counts as one that wrote to every field: to look would cost more than it is worth.
 pub const ALIKE_CHANGE_OPS: u64 = 10_000;
+/// Bytes that are kept of each version of a place in a text that two devices edited; the document itself keeps them while the
+/// conflict is open. Longer ones are cut in the journal, never in the text.
+pub const OVERLAP_BYTES: usize = 16 << 10;
 
 /// Failed attempts to apply parts of one batch to one document before the rest is set aside. Bounds the work that
 /// hostile changes can cause.

@@ -84,6 +84,10 @@ impl Document {
         let shown = is_shown.then_some(edit.shown);
         reader.plan(&ROOT, &set, shown, edit.settle, &mut ops)?;
         remove.iter().for_each(|path| reader.plan_removal(&ROOT, path, &mut ops));
+        if edit.settle {
+            let marks = set.keys().flat_map(|field| self.marks_of(field));
+            ops.extend(marks.map(|key| Op::Delete { map: ROOT, key }));
+        }
         let message = if revived { Some(RESTORE) } else { edit.message };
         if !ops.is_empty() {
             changes.extend(self.commit(edit, at.as_deref(), ops, message)?);

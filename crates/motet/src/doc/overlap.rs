@@ -1,19 +1,51 @@
-//! Texts that were edited in the same place at the same time. They merge by character, and all words are there; but whether what
-//! came out makes sense only a person can say, so both versions are kept for the journal.
+//! Texts that were edited in the same place at the same time. All words of both are there; but whether what came out makes sense
+//! only a person can say, so both versions are kept for the journal.
+//!
+//! Where both made something else of the same words, the document itself says so, so that it is an open conflict on every device,
+//! until somebody settles it or edits the place. Who merges says it, by the change that also brings the text to what it should
+//! show; it is equal on every device.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use automerge::transaction::Transactable;
-use automerge::{Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ValueRef};
+use automerge::{
+    AutomergeError, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValueRef, ValueRef,
+};
+use motet_proto::DeviceId;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::edit::EditError;
 use super::genesis::Container;
 use super::{Document, FieldConflict, text};
+use crate::limits;
 use crate::schema::CollectionSchema;
 
 /// How a journal row of this kind is told from one about a value.
 pub(crate) const TEXT_OVERLAP: &str = "text:";
+
+/// Under this and the id of a journal row, a document says that two versions of a place in a text wait for somebody to choose. No
+/// field has such a name.
+const OPEN_MARK: &str = "\u{1}overlap:";
+
+/// Whether a key of a document is not the name of a field.
+pub(super) fn is_open_mark(key: &str) -> bool {
+    key.starts_with(OPEN_MARK)
+}
+
+/// What a document says of a place in a text of which two devices made something else.
+#[derive(Serialize, Deserialize)]
+struct OpenOverlap {
+    /// Name under which the document keeps the field.
+    field: String,
+    old: String,
+    versions: [String; 2],
+    /// Lines that all stand in the text as long as nobody has edited the place.
+    shown: Vec<String>,
+    /// Who made the later version, and when.
+    device: Option<[u8; 16]>,
+    time: i64,
+}
 
 /// Where two lines of changes parted, and the end of the other one.
 struct Forked {
@@ -53,7 +85,7 @@ impl Document {
         applied: &[Change],
     ) -> Result<Reconciliation, EditError> {
         let mut done = Reconciliation::default();
-        let Some(Forked { base, theirs }) = forked(before, applied) else { return Ok(done) };
+        let Some(Forked { base, theirs: theirs_heads }) = forked(before, applied) else { return Ok(done) };
         let texts: Vec<(String, ObjId)> = self
             .am
             .map_range(ROOT, ..)
@@ -62,20 +94,33 @@ impl Document {
             .collect();
         for (key, text) in texts {
             let at = |heads: &[ChangeHash]| self.am.text_at(&text, heads).unwrap_or_default();
-            let (old, ours, theirs) = (at(&base), at(before), at(&theirs));
+            let (old, ours, theirs) = (at(&base), at(before), at(&theirs_heads));
             if ours == old || theirs == old {
                 continue;
             }
             let merged = self.am.text(&text).unwrap_or_default();
             let text::Reconciled { splices, overlaps } = text::reconcile(&old, &ours, &theirs, &merged);
+            let latest = before.iter().chain(&theirs_heads).filter_map(|hash| self.author_of(hash));
+            let latest = latest.max_by_key(|(device, time)| (*time, device.map(|device| device.0)));
             let name = self.reader(schema, None).shown_name(&key).to_owned();
-            let path = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
-            done.overlaps
-                .extend(overlaps.into_iter().map(|overlap| self.journalled(&path, overlap, applied)));
-            if !splices.is_empty() {
+            let path = pointer(&name);
+            let mut marks = Vec::new();
+            for overlap in overlaps {
+                let open = overlap.open.clone();
+                let row = journalled(&path, overlap, latest.unwrap_or_default());
+                if open.is_empty() {
+                    done.overlaps.push(row);
+                } else {
+                    marks.push(OpenOverlap::mark(&key, &row, &open)?);
+                }
+            }
+            if !splices.is_empty() || !marks.is_empty() {
                 let (path, mut heads) = (format!("/{key}"), None);
                 let change = self.deterministic(&path, Container::Text(&merged), &mut heads, |tx| {
-                    splices.iter().try_for_each(|s| tx.splice_text(&text, s.at, s.delete as isize, &s.insert))
+                    splices
+                        .iter()
+                        .try_for_each(|s| tx.splice_text(&text, s.at, s.delete as isize, &s.insert))?;
+                    marks.iter().try_for_each(|(key, mark)| tx.put(ROOT, key, mark.as_str()))
                 });
                 done.changes.push(change?);
             }
@@ -83,26 +128,107 @@ impl Document {
         Ok(done)
     }
 
-    /// The row is the same on the device that made the other version: its id is that of the texts.
-    fn journalled(&self, path: &str, overlap: text::Overlap, applied: &[Change]) -> FieldConflict {
-        let text::Overlap { old, mut versions, .. } = overlap;
-        versions.sort();
-        let mut hash = blake3::Hasher::new_derive_key("motet 2026 text overlap v1");
-        for part in [path, &old, &versions[0], &versions[1]] {
-            hash.update(&(part.len() as u64).to_le_bytes());
-            hash.update(part.as_bytes());
+    /// The places of texts that wait for somebody to choose, and that nobody has edited since.
+    pub(super) fn open_overlaps(&self, schema: &CollectionSchema) -> Vec<FieldConflict> {
+        let reader = self.reader(schema, None);
+        let marks: Vec<(String, OpenOverlap)> = self.open_marks().collect();
+        let mut texts: HashMap<&str, String> = HashMap::new();
+        let mut open = Vec::new();
+        for (op, mark) in &marks {
+            let text = texts.entry(&mark.field).or_insert_with(|| match reader.resolve(&ROOT, &mark.field) {
+                Some(Json::String(text)) => text,
+                _ => String::new(),
+            });
+            if !mark.shown.iter().all(|line| text.contains(line.as_str())) {
+                continue;
+            }
+            open.push(FieldConflict {
+                path: pointer(reader.shown_name(&mark.field)),
+                op: op.clone(),
+                winner: Json::String(mark.old.clone()),
+                loser: json!(mark.versions),
+                device: mark.device.map(DeviceId),
+                time: mark.time,
+                winner_device: None,
+                winner_time: None,
+                settled: false,
+            });
         }
-        let (device, time) = applied.last().and_then(|c| self.author_of(&c.hash())).unwrap_or_default();
-        FieldConflict {
-            path: path.to_owned(),
-            op: format!("{TEXT_OVERLAP}{}", &hash.finalize().to_hex()[..32]),
-            winner: Json::String(old),
-            loser: json!(versions),
-            device,
-            time,
-            winner_device: None,
-            winner_time: None,
-            settled: true,
-        }
+        open
     }
+
+    /// The keys by which a document says that places of a field wait for somebody to choose.
+    pub(super) fn marks_of(&self, field: &str) -> Vec<String> {
+        let marks = self.open_marks().filter(|(_, mark)| mark.field == field);
+        marks.map(|(op, _)| format!("{OPEN_MARK}{op}")).collect()
+    }
+
+    fn open_marks(&self) -> impl Iterator<Item = (String, OpenOverlap)> {
+        self.am
+            .map_range(ROOT, OPEN_MARK.to_owned()..)
+            .map_while(|item| {
+                let op = item.key.strip_prefix(OPEN_MARK)?.to_owned();
+                let ValueRef::Scalar(ScalarValueRef::Str(mark)) = item.value else { return Some(None) };
+                Some(serde_json::from_str(&mark).ok().map(|mark| (op, mark)))
+            })
+            .flatten()
+    }
+}
+
+impl OpenOverlap {
+    /// Key and value by which a document says that a place waits for somebody to choose.
+    fn mark(field: &str, row: &FieldConflict, open: &[String]) -> Result<(String, String), EditError> {
+        let old = row.winner.as_str().map(cut).unwrap_or_default();
+        let versions = [0, 1].map(|n| row.loser[n].as_str().map(cut).unwrap_or_default());
+        let mut left = limits::OVERLAP_BYTES;
+        let lines = open.iter().flat_map(|text| text.lines()).map(str::trim).filter(|line| !line.is_empty());
+        let shown = lines.take_while(|line| {
+            left = left.saturating_sub(line.len());
+            left > 0
+        });
+        let shown = shown.map(str::to_owned).collect();
+        let mark = Self {
+            field: field.to_owned(),
+            old,
+            versions,
+            shown,
+            device: row.device.map(|device| device.0),
+            time: row.time,
+        };
+        let json = serde_json::to_string(&mark).map_err(|_| AutomergeError::Fail)?;
+        Ok((format!("{OPEN_MARK}{}", row.op), json))
+    }
+}
+
+/// The row is the same on every device: its id is that of the texts.
+fn journalled(path: &str, overlap: text::Overlap, latest: (Option<DeviceId>, i64)) -> FieldConflict {
+    let text::Overlap { old, mut versions, .. } = overlap;
+    versions.sort();
+    let mut hash = blake3::Hasher::new_derive_key("motet 2026 text overlap v1");
+    for part in [path, &old, &versions[0], &versions[1]] {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    FieldConflict {
+        path: path.to_owned(),
+        op: format!("{TEXT_OVERLAP}{}", &hash.finalize().to_hex()[..32]),
+        winner: Json::String(old),
+        loser: json!(versions),
+        device: latest.0,
+        time: latest.1,
+        winner_device: None,
+        winner_time: None,
+        settled: true,
+    }
+}
+
+/// A field's name as a JSON pointer.
+fn pointer(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// The start of a text that is too long to be kept twice.
+fn cut(text: &str) -> String {
+    let start = &text[..text.floor_char_boundary(limits::OVERLAP_BYTES)];
+    if start.len() < text.len() { format!("{start}…") } else { start.to_owned() }
 }

@@ -4,6 +4,7 @@ use automerge::{Automerge, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValu
 use motet_proto::DeviceId;
 use serde_json::{Map, Number, Value as Json};
 
+use super::overlap::is_open_mark;
 use super::time::made_at;
 use super::{Document, text};
 use crate::limits;
@@ -60,6 +61,7 @@ impl Document {
         let mut conflicts = Vec::new();
         self.collect_conflicts(schema, &ROOT, "", &mut conflicts);
         self.name_conflicts(schema, &mut conflicts);
+        conflicts.extend(self.open_overlaps(schema));
         conflicts
     }
 
@@ -77,7 +79,7 @@ impl Document {
             if let automerge::ValueRef::Object(ObjType::Map) = item.value {
                 self.collect_conflicts(schema, &item.id(), &path, conflicts);
             }
-            if !item.conflict {
+            if !item.conflict || is_open_mark(&item.key) {
                 continue;
             }
             let values = reader.values(map, &item.key);
@@ -186,6 +188,7 @@ impl Reader<'_> {
     /// All fields under the names that the app knows.
     pub(super) fn fields(&self) -> Fields {
         let mut fields = self.map(&ROOT);
+        fields.retain(|name, _| !is_open_mark(name));
         for (name, aliases) in self.schema.aliased() {
             let mut found: Vec<Json> =
                 [name].into_iter().chain(aliases).filter_map(|n| fields.remove(n)).collect();

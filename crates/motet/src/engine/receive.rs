@@ -238,7 +238,7 @@ impl Core {
             kind,
             fields: Vec::new(),
         };
-        let conflicts = self.commit(tx, loaded, &commit, now)?;
+        let mut conflicts = self.commit(tx, loaded, &commit, now)?;
         if let Some(document) = self.in_write.get(&key).map(|loaded| loaded.row.id) {
             if let Some(snapshot) = snapshot {
                 tx.put_snapshot(document, &snapshot.bytes, 0, true)?;
@@ -250,7 +250,9 @@ impl Core {
             self.rewrite(tx, key, &rewrite, now)?;
         }
         if !is_new && kind == ChangeKind::Updated {
-            received.folded += u64::from(self.reconcile_texts(tx, key, &before, &outcome.applied, now)?);
+            let found = self.reconcile_texts(tx, key, &before, &outcome.applied, now)?;
+            received.folded += u64::from(found.is_some());
+            conflicts += found.unwrap_or_default();
         }
         if is_new {
             // Nobody has asked for it yet: a first sync must not fill the memory.
@@ -268,7 +270,7 @@ impl Core {
     }
 
     /// Brings texts that this device and others have changed to what they should show, and writes down where they changed the
-    /// same lines. True if a change was made for it.
+    /// same lines. If changes were made for it, the number of conflicts that are open since then.
     fn reconcile_texts(
         &mut self,
         tx: Tx<'_>,
@@ -276,8 +278,8 @@ impl Core {
         before: &[ChangeHash],
         applied: &[Change],
         now: i64,
-    ) -> store::Result<bool> {
-        let Some(mut loaded) = self.in_write.remove(&key) else { return Ok(false) };
+    ) -> store::Result<Option<usize>> {
+        let Some(mut loaded) = self.in_write.remove(&key) else { return Ok(None) };
         let done = loaded.document.reconcile_texts(&loaded.schema, before, applied);
         let Reconciliation { changes, overlaps } =
             done.map_err(|e| StorageError::Io(format!("a text cannot be reconciled: {e}")))?;
@@ -286,11 +288,10 @@ impl Core {
         }
         if changes.is_empty() {
             self.put_back(loaded);
-            return Ok(false);
+            return Ok(None);
         }
         let commit = Commit { stale: true, automatic: true, ..Commit::of(&changes, ChangeKind::Updated) };
-        self.commit(tx, loaded, &commit, now)?;
-        Ok(true)
+        self.commit(tx, loaded, &commit, now).map(Some)
     }
 
     /// While a lost log is read again: which of the document's heads it holds.

@@ -26,8 +26,9 @@ pub(crate) struct Overlap {
     pub(crate) old: String,
     /// What each side made of it.
     pub(crate) versions: [String; 2],
-    /// Both replaced the same words, or one deleted what the other changed: somebody has to choose.
-    pub(crate) is_open: bool,
+    /// What now stands where both replaced the same words, or one deleted what the other changed: somebody has to choose. Empty if
+    /// both edits went well together.
+    pub(crate) open: Vec<String>,
 }
 
 /// What Automerge's merge of `ours` and `theirs`, both made from `old`, is to be changed to: what both inserted alike is there once,
@@ -126,8 +127,8 @@ struct Merge<'a> {
     is_fold: bool,
     /// Words have just been put next to each other that did not stand so before.
     is_seam: bool,
-    /// Parts of the old text of which both sides made something else.
-    open: Vec<Range<usize>>,
+    /// Parts of the old text of which both sides made something else, and what stands there now.
+    open: Vec<(Range<usize>, String)>,
 }
 
 impl<'a> Merge<'a> {
@@ -201,14 +202,15 @@ impl<'a> Merge<'a> {
             text
         } else {
             self.is_seam = true;
-            if !region.old.is_empty() && !is_spacing(&self.old[region.old.clone()]) {
-                self.open.push(region.old.clone());
-            }
-            match deletes {
+            let text = match deletes {
                 [true, _] => self.edited(&region.old, 1, hunks),
                 [_, true] => self.edited(&region.old, 0, hunks),
                 _ => self.both(region, hunks, versions.clone()),
+            };
+            if !is_spacing(&self.old[region.old.clone()]) {
+                self.open.push((region.old.clone(), text.clone()));
             }
+            text
         };
         let is_seam = self.is_seam;
         self.push(&text);
@@ -370,8 +372,10 @@ impl<'a> Merge<'a> {
                 self.sides[1].version(self.old, &range, &theirs[from.1..j]),
             ];
             if versions[0] != versions[1] {
-                let is_open = self.open.iter().any(|open| open.start < range.end && range.start < open.end);
-                overlaps.push(Overlap { old: self.old[range].to_owned(), versions, is_open });
+                let open =
+                    self.open.iter().filter(|(open, _)| open.start < range.end && range.start < open.end);
+                let open = open.map(|(_, text)| text.clone()).collect();
+                overlaps.push(Overlap { old: self.old[range].to_owned(), versions, open });
             }
         }
         overlaps

@@ -158,7 +158,7 @@ fn an_edit_outlives_a_delete_of_the_lines_around_it() {
     assert_eq!(one("The quick brown fox", "The fox", "The quick red fox"), "The red fox");
     let merged = automerge("a\nb c\nd\n", "a\nd\n", "a\nb see\nd\n", true);
     let overlaps = reconcile("a\nb c\nd\n", "a\nd\n", "a\nb see\nd\n", &merged).overlaps;
-    assert!(overlaps.iter().all(|overlap| overlap.is_open) && overlaps.len() == 1);
+    assert!(overlaps.len() == 1 && overlaps[0].open == ["b see\n"]);
 }
 
 #[test]
@@ -171,14 +171,11 @@ fn overlaps_are_places_that_both_sides_changed_and_not_alike() {
     assert_eq!(overlaps(old, "1\n2a\n3\n4\n5\n6\n", "1\n2a\n3\n4\n5\n6\n"), []);
     let both = overlaps(old, "1\n2a\n3\n4\n5\n6\n", "1\n2b\n3b\n4\n5\n6\n");
     let versions = ["2a\n3\n".into(), "2b\n3b\n".into()];
-    assert_eq!(both, [Overlap { old: "2\n3\n".into(), versions, is_open: true }]);
+    assert_eq!(both, [Overlap { old: "2\n3\n".into(), versions, open: vec!["2a\n2b\n3b\n".into()] }]);
     let next = overlaps(old, "1\n2a\n3\n4\n5\n6\n", "1\n2\n3b\n4\n5\n6\n");
-    assert!(next.len() == 1 && !next[0].is_open);
+    assert!(next.len() == 1 && next[0].open.is_empty());
     let versions = ["mine\n".into(), "theirs\n".into()];
-    assert_eq!(
-        overlaps("", "mine\n", "theirs\n"),
-        [Overlap { old: String::new(), versions, is_open: false }]
-    );
+    assert_eq!(overlaps("", "mine\n", "theirs\n"), [Overlap { old: String::new(), versions, open: vec![] }]);
 }
 
 #[test]
