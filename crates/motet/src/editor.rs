@@ -158,6 +158,7 @@ impl<T: Serialize> Editor<T> {
     ///
     /// # Errors
     /// [`Unsaved`] holds the fields that could not be written, with what was typed in them and why; everything else is saved.
+    #[allow(clippy::result_large_err)] // Once in an editor's life.
     pub fn close(mut self) -> Result<(), Unsaved> {
         self.closed = true;
         let saved = self.save();

@@ -158,14 +158,14 @@ impl WriteError {
 
     /// Whether other values could be written.
     fn is_of_content(&self) -> bool {
-        match self {
+        !matches!(
+            self,
             WriteError::Storage(_)
-            | WriteError::NotFound { .. }
-            | WriteError::BadName { .. }
-            | WriteError::Purged { .. }
-            | WriteError::UnknownVersion { .. }
-            | WriteError::Rejected(_) => false,
-            _ => true,
-        }
+                | WriteError::NotFound { .. }
+                | WriteError::BadName { .. }
+                | WriteError::Purged { .. }
+                | WriteError::UnknownVersion { .. }
+                | WriteError::Rejected(_)
+        )
     }
 }
