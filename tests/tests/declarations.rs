@@ -74,7 +74,7 @@ fn what_was_written_while_a_collection_was_local_follows_as_an_edit_of_what_it_w
     let text = Schema::new().text("diary", "words");
     let (a, b) = (open(dir.path(), "a", &text), open(dir.path(), "b", &text));
     let diary = a.documents("diary");
-    for id in ["edited", "deleted", "unsent", "purged", "left"] {
+    for id in ["edited", "deleted", "restored", "unsent", "purged", "left"] {
         diary.put(id, &json!({ "words": "one\n", "mood": "leʻa", "page": 1 })).unwrap();
     }
     settle(&[&a, &b], &relay);
@@ -85,8 +85,10 @@ fn what_was_written_while_a_collection_was_local_follows_as_an_edit_of_what_it_w
     let mut record = diary.get("edited").unwrap().unwrap();
     record.value.as_object_mut().unwrap().remove("mood");
     diary.update(&mut record).unwrap();
-    diary.set("deleted", &json!({ "words": "s3cr3t" })).unwrap();
-    for id in ["deleted", "purged"] {
+    for id in ["deleted", "restored"] {
+        diary.set(id, &json!({ "words": "s3cr3t" })).unwrap();
+    }
+    for id in ["deleted", "restored", "purged"] {
         diary.delete(id).unwrap();
     }
     purge(&a, "diary", "purged");
@@ -105,18 +107,18 @@ fn what_was_written_while_a_collection_was_local_follows_as_an_edit_of_what_it_w
     assert_eq!(value(&b, "diary", "edited"), edited);
     assert_eq!(value(&b, "diary", "unsent")["page"], 7);
     assert_eq!(value(&b, "diary", "left")["page"], 1);
-    for gone in ["deleted", "purged"] {
+    for gone in ["deleted", "restored", "purged"] {
         assert_eq!(value(&b, "diary", gone), Value::Null);
     }
-    // What was written in a document before it was deleted here comes with it when it is restored here.
+    // What was written in a document before it was deleted here comes with it when it is restored, here or elsewhere, and not before.
+    let seen = |id| b.documents("diary").history(id, 10).unwrap().len();
+    assert_eq!((seen("deleted"), seen("restored")), (2, 2));
+    diary.restore("restored").unwrap();
     b.documents("diary").restore("deleted").unwrap();
-    sync(&b, &relay.url());
-    assert_eq!(value(&b, "diary", "deleted")["words"], "one\n");
-    b.documents("diary").delete("deleted").unwrap();
-    settle(&[&a, &b], &relay);
-    diary.restore("deleted").unwrap();
-    settle(&[&a, &b], &relay);
-    assert_eq!(value(&b, "diary", "deleted")["words"], "s3cr3t");
+    settle(&[&b, &a], &relay);
+    for id in ["deleted", "restored"] {
+        assert_eq!(value(&b, "diary", id)["words"], "s3cr3t");
+    }
 }
 
 #[test]
@@ -398,4 +400,32 @@ fn rules_hold_at_every_entrance() {
         value(&a, "songs", "over"),
         json!({ "id": "over", "plays": 15, "words": "many words", "tags": [2, 3, 4] })
     );
+}
+
+#[test]
+fn what_was_local_of_a_document_is_there_when_another_device_brings_it_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (open(dir.path(), "a", &Schema::new()), open(dir.path(), "b", &Schema::new()));
+    let diary = a.documents("diary");
+    diary.put("1", &json!({ "title": "Kahi", "page": 1 })).unwrap();
+    settle(&[&a, &b], &relay);
+    a.apply_schema(&Schema::new().local("diary")).unwrap();
+    diary.set("1", &json!({ "title": "Lua" })).unwrap();
+    diary.delete("1").unwrap();
+    a.apply_schema(&shared("diary")).unwrap();
+    b.documents("diary").set("1", &json!({ "page": 2 })).unwrap();
+    settle(&[&b, &a], &relay);
+    assert_eq!(value(&b, "diary", "1"), json!({ "id": "1", "title": "Lua", "page": 2 }));
+}
+
+#[test]
+fn what_could_not_be_shared_one_day_is_not_kept_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = open(dir.path(), "a", &Schema::new().local("diary"));
+    let deep = (0..200).fold(json!(1), |inner, _| json!([inner]));
+    for bad in [json!({ "": 1 }), json!({ "f": { "": 1 } }), json!({ "f": deep })] {
+        assert!(matches!(a.documents("diary").put("1", &bad), Err(WriteError::BadValue { .. })));
+    }
+    assert!(a.documents("diary").list().unwrap().is_empty());
 }

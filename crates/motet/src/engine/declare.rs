@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use motet_proto::DocumentId;
+
 use super::local::write_error;
 use super::overlay::{Freed, Overlay};
 use super::{Commit, Core, Loaded, to_json};
@@ -9,7 +11,7 @@ use crate::doc::{Change, Fields};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::schema::{CollectionSchema, Schema};
-use crate::store::Tx;
+use crate::store::{self, Tx};
 
 impl Core {
     /// Adds declarations to those there are.
@@ -116,6 +118,38 @@ impl Core {
             self.in_write.remove(&key);
         }
         Ok(())
+    }
+
+    /// A document has come back from the trash because another device wrote to it: it gets what was local of it once. True if there
+    /// was something.
+    pub(super) fn free_revived(&mut self, tx: Tx<'_>, key: DocumentId, now: i64) -> store::Result<bool> {
+        let Some(mut loaded) = self.in_write.remove(&key) else { return Ok(false) };
+        let schema = loaded.schema.clone();
+        let kept = loaded.local.clone();
+        let freed = loaded.local.free(&schema);
+        if freed.is_empty() {
+            self.put_back(loaded);
+            return Ok(false);
+        }
+        match self.write_freed(&mut loaded, freed) {
+            Ok(changes) => {
+                let how = Commit {
+                    stale: true,
+                    local: true,
+                    automatic: true,
+                    ..Commit::of(&changes, ChangeKind::Updated)
+                };
+                self.commit(tx, loaded, &how, now)?;
+                Ok(true)
+            }
+            Err(WriteError::Storage(error)) => Err(error),
+            Err(error) => {
+                tracing::error!(document = %key, %error, "what was local of a document cannot be shared");
+                loaded.local = kept;
+                self.put_back(loaded);
+                Ok(false)
+            }
+        }
     }
 
     /// Writes fields that do not stay on this device any more into their document, each as an edit of the version that it lies on.

@@ -254,6 +254,9 @@ impl Core {
             received.folded += u64::from(found.is_some());
             conflicts += found.unwrap_or_default();
         }
+        if !is_new && kind == ChangeKind::Created {
+            received.folded += u64::from(self.free_revived(tx, key, now)?);
+        }
         if is_new {
             // Nobody has asked for it yet: a first sync must not fill the memory.
             self.in_write.remove(&key);
