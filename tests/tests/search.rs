@@ -56,7 +56,7 @@ fn letters_that_are_not_taken_apart_are_found_without_their_strokes() {
         ("ＡＢＣ１２", "abc12"),
         ("co\u{ad}op\u{ad}er\u{ad}ate", "cooperate"),
         ("Σοφός", "σοφοσ"),
-        ("Hoʻi mai", "ho'i"),
+        ("Hoʻi mai", "ho'i mai"),
     ] {
         assert_eq!(found(&[text], typed), [0], "{typed}");
         assert_eq!(found(&[typed], text), [0], "{text}");
@@ -123,7 +123,7 @@ fn the_best_match_is_found_among_thousands() {
     assert_eq!(songs.search("alohā*", 5_000).unwrap().len(), 2_001);
 
     // Also where it stands in nearly every text, and one text is about nothing else.
-    let mut documents: Vec<Value> = (0..7_000)
+    let mut documents: Vec<Value> = (0..4_500)
         .map(|n| json!({ "id": format!("b{n}"), "title": format!("t{n}"), "lyrics": lyrics(n) }))
         .collect();
     documents.push(
@@ -137,7 +137,7 @@ fn the_best_match_is_found_among_thousands() {
     let scores: Vec<f64> = songs.search("aloha", 3_000).unwrap().iter().map(|hit| hit.score).collect();
     assert!(scores.len() == 3_000 && scores.windows(2).all(|pair| pair[0] >= pair[1]));
     // Nothing is left out of what is asked for.
-    assert_eq!(songs.search("lehua", u64::MAX).unwrap().len(), 9_003);
+    assert_eq!(songs.search("lehua", u64::MAX).unwrap().len(), 6_503);
 }
 
 #[test]
@@ -146,11 +146,11 @@ fn every_word_of_a_query_counts() {
     let replica = Replica::open(dir.path().join("a.db")).unwrap();
     let songs = replica.documents("songs");
     let words = |n: usize| (0..n).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
-    songs.put("1", &json!({ "lyrics": words(400) })).unwrap();
-    assert_eq!(songs.search(&words(400), 5).unwrap().len(), 1);
+    songs.put("1", &json!({ "lyrics": words(1_000) })).unwrap();
+    assert_eq!(songs.search(&words(1_000), 5).unwrap().len(), 1);
     assert!(songs.search(&format!("{} missing", words(30)), 5).unwrap().is_empty());
     assert!(songs.search(&format!("\"{} missing\"", words(30)), 5).unwrap().is_empty());
-    assert_eq!(songs.search(&format!("\"{}\"", words(400)), 5).unwrap().len(), 1);
+    assert_eq!(songs.search(&format!("\"{}\"", words(1_000)), 5).unwrap().len(), 1);
     let error = songs.search(&words(5_000), 5).unwrap_err();
     assert_eq!(error.code(), "query-invalid");
     assert!(error.to_string().contains("5000 words"), "{error}");

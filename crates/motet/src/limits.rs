@@ -40,8 +40,8 @@ pub const TRAFFIC_DAYS: i64 = 400;
 pub const INDEX_BATCH: usize = 256;
 
 /// Matches of a full-text query that are compared, shared out among its words: about 1.5 us each. A search for a word that stands in
-/// most of 100,000 documents takes about 10 ms then, and not 200. A search that asks for more is given more.
-pub const SEARCH_CANDIDATES: usize = 6_000;
+/// most of 100,000 documents takes about 6 ms then, and not 200. A search that asks for more is given more.
+pub const SEARCH_CANDIDATES: usize = 4_000;
 
 /// Words of a full-text query; pairs of characters count as words. About 10 us each; more is a text, not a question.
 pub const SEARCH_WORDS: usize = 1_000;
