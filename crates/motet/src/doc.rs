@@ -18,13 +18,17 @@ mod check;
 mod chunk;
 mod cursor;
 mod edit;
+mod fork;
 mod genesis;
 mod history;
 mod inverse;
+mod list;
 mod merge;
 mod names;
 mod overlap;
 mod read;
+mod reconcile;
+mod rescue;
 mod text;
 mod three_way;
 mod time;
@@ -48,8 +52,9 @@ pub(crate) use edit::{Edit, EditError, merged, take_at};
 pub(crate) use history::Deed;
 pub(crate) use inverse::Step;
 pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};
-pub(crate) use overlap::{Reconciliation, TEXT_OVERLAP};
+pub(crate) use overlap::TEXT_OVERLAP;
 pub(crate) use read::{FieldConflict, Fields};
+pub(crate) use reconcile::Reconciled;
 pub(crate) use twins::Ousted;
 
 /// Message of a tombstone: a change without ops that deletes the document it stands at the head of.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::find::near_name;
 
+pub(crate) use field::is_count;
 pub use field::{Field, FieldKind, Rule};
 
 /// Declarations for one or more collections. A collection needs none: its fields are then registers, in which the

@@ -13,13 +13,13 @@ use motet_proto::DeviceId;
 use serde_json::Value as Json;
 
 use self::plan::splice_all;
-pub(super) use self::plan::{Op, carry_out, fill_list, put_field};
+pub(super) use self::plan::{Op, carry_out, fill_list, put, put_field};
 pub(crate) use self::plan::{merged, take_at};
 use super::genesis::{self, Container};
 use super::read::{Fields, Reader, element_key};
 use super::{Document, PURGE, RESTORE, TOMBSTONE, text, time};
 use crate::limits;
-use crate::schema::{CollectionSchema, FieldKind};
+use crate::schema::{CollectionSchema, FieldKind, is_count};
 
 /// Who edits, when, and on which state.
 #[derive(Clone, Debug)]
@@ -165,6 +165,22 @@ impl Document {
         Ok(changes)
     }
 
+    /// Settles the concurrent values of a field of an object in a list. `path` names fields and places, outermost first.
+    pub(crate) fn settle_in_list(
+        &mut self,
+        edit: &Edit<'_>,
+        path: &[String],
+        value: &Json,
+    ) -> Result<Vec<Change>, EditError> {
+        let reader = self.reader(edit.schema, None);
+        let Some((last, outer)) = path.split_last() else { return Ok(Vec::new()) };
+        let Some(object) = reader.object_at(outer) else { return Ok(Vec::new()) };
+        let mut ops = Vec::new();
+        let field = Fields::from_iter([(last.clone(), value.clone())]);
+        reader.plan(&object, &field, None, true, &mut ops)?;
+        Ok(self.commit(edit, None, ops, edit.message)?.into_iter().collect())
+    }
+
     /// Replaces `delete` code points at `at` of a text field by `insert`.
     pub(crate) fn splice_text(
         &mut self,
@@ -283,8 +299,8 @@ impl Document {
             let reader = Reader { am: &self.am, heads: at.as_deref(), schema };
             match (reader.kind(map, key), value) {
                 (FieldKind::Counter, Json::Number(new)) if !reader.is_counter(map, key) => {
-                    // A register becomes a counter with the number it has.
-                    let old = reader.count(map, key)?;
+                    // A register becomes a counter with the number it has, if a counter can have that.
+                    let old = reader.count(map, key).unwrap_or_default();
                     let new = new.as_i64().filter(|new| is_count(*new));
                     let new = new.ok_or_else(|| EditError::OutOfCount(key.clone()))?;
                     let counter = Container::Counter(new);
@@ -470,11 +486,6 @@ impl Reader<'_> {
             _ => Ok(0),
         }
     }
-}
-
-/// Whether a counter can have this value.
-pub(super) fn is_count(number: i64) -> bool {
-    (-limits::COUNTER_MAX..=limits::COUNTER_MAX).contains(&number)
 }
 
 fn begin<'a>(

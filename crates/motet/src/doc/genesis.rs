@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 
 use super::Identity;
 use super::check::SET_MARK_VALUE;
-use super::edit::fill_list;
+use super::edit::{fill_list, put};
 use super::read::{SET_MARK, element_key};
 
 /// What a container starts with.
@@ -29,6 +29,8 @@ pub(super) enum Container<'a> {
     Set(&'a [Json]),
     /// A list with these elements.
     List(&'a [Json]),
+    /// An object with these fields, or a plain value.
+    Value(&'a Json),
 }
 
 impl Container<'_> {
@@ -49,7 +51,7 @@ impl Container<'_> {
                 Some((_, set)) => elements.iter().try_for_each(|e| tx.put(&set, element_key(e), true)),
                 None => Err(AutomergeError::Fail),
             },
-            Container::Text(_) | Container::Map => Ok(()),
+            Container::Text(_) | Container::Map | Container::Value(_) => Ok(()),
         }
     }
 
@@ -71,6 +73,7 @@ impl Container<'_> {
                 let list = tx.put_object(map, key, ObjType::List)?;
                 fill_list(tx, &list, 0, items)
             }
+            Container::Value(value) => put(tx, map, key, value),
         }
     }
 }
@@ -137,6 +140,7 @@ pub(super) fn actor(identity: Identity, path: &str, container: Container<'_>, at
     match container {
         Container::Text(text) => content(b"t", text.as_bytes()),
         Container::Map => _ = hash.update(b"m"),
+        Container::Value(value) => content(b"v", value.to_string().as_bytes()),
         Container::Counter(start) => content(b"c", &start.to_le_bytes()),
         Container::Set(elements) => content(b"s", json(elements).as_bytes()),
         Container::List(items) => content(b"l", json(items).as_bytes()),

@@ -5,18 +5,20 @@
 //! until somebody settles it or edits the place. Who merges says it, by the change that also brings the text to what it should
 //! show; it is equal on every device.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use automerge::transaction::Transactable;
 use automerge::{
-    AutomergeError, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValueRef, ValueRef,
+    AutomergeError, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValueRef, ValueRef,
 };
 use motet_proto::DeviceId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::edit::EditError;
+use super::fork::Fork;
 use super::genesis::Container;
+use super::reconcile::Reconciled;
 use super::{Document, FieldConflict, text};
 use crate::limits;
 use crate::schema::CollectionSchema;
@@ -47,45 +49,14 @@ struct OpenOverlap {
     time: i64,
 }
 
-/// Where two lines of changes parted, and the end of the other one.
-struct Forked {
-    base: Vec<ChangeHash>,
-    theirs: Vec<ChangeHash>,
-}
-
-/// What arrived seen beside what was here; `None` if who made it knew all that was here.
-fn forked(before: &[ChangeHash], applied: &[Change]) -> Option<Forked> {
-    let arrived: HashSet<ChangeHash> = applied.iter().map(Change::hash).collect();
-    let deps: HashSet<ChangeHash> = applied.iter().flat_map(|c| c.deps().iter().copied()).collect();
-    let base: Vec<ChangeHash> = deps.iter().filter(|dep| !arrived.contains(*dep)).copied().collect();
-    if base.is_empty() || before.iter().all(|head| base.contains(head)) {
-        return None;
-    }
-    let heads = arrived.iter().filter(|hash| !deps.contains(*hash)).copied();
-    let theirs = heads.chain(base.iter().copied()).collect();
-    Some(Forked { base, theirs })
-}
-
-/// What two lines of changes that met have made of the texts of a document.
-#[derive(Debug, Default)]
-pub(crate) struct Reconciliation {
-    /// Changes that every device makes alike, after which the texts show what they should.
-    pub(crate) changes: Vec<Change>,
-    /// The places that both sides changed, and not alike.
-    pub(crate) overlaps: Vec<FieldConflict>,
-}
-
 impl Document {
-    /// Brings the texts that both what was here (`before`) and what has been applied since changed to what they should show. The
-    /// changes made depend on nothing but what the document holds, so whoever does this makes the same.
-    pub(crate) fn reconcile_texts(
+    /// Brings the texts that both sides of a fork changed to what they should show.
+    pub(super) fn reconcile_texts(
         &mut self,
         schema: &CollectionSchema,
-        before: &[ChangeHash],
-        applied: &[Change],
-    ) -> Result<Reconciliation, EditError> {
-        let mut done = Reconciliation::default();
-        let Some(Forked { base, theirs: theirs_heads }) = forked(before, applied) else { return Ok(done) };
+        fork: &Fork,
+        done: &mut Reconciled,
+    ) -> Result<(), EditError> {
         let texts: Vec<(String, ObjId)> = self
             .am
             .map_range(ROOT, ..)
@@ -94,13 +65,14 @@ impl Document {
             .collect();
         for (key, text) in texts {
             let at = |heads: &[ChangeHash]| self.am.text_at(&text, heads).unwrap_or_default();
-            let (old, ours, theirs) = (at(&base), at(before), at(&theirs_heads));
+            let old = at(&fork.base);
+            let [ours, theirs] = fork.sides.each_ref().map(|side| at(&side.known));
             if ours == old || theirs == old {
                 continue;
             }
             let merged = self.am.text(&text).unwrap_or_default();
             let text::Reconciled { splices, overlaps } = text::reconcile(&old, &ours, &theirs, &merged);
-            let latest = before.iter().chain(&theirs_heads).filter_map(|hash| self.author_of(hash));
+            let latest = fork.sides.iter().map(|side| self.latest_of(side));
             let latest = latest.max_by_key(|(device, time)| (*time, device.map(|device| device.0)));
             let name = self.reader(schema, None).shown_name(&key).to_owned();
             let path = pointer(&name);
@@ -109,14 +81,17 @@ impl Document {
                 let open = overlap.open.clone();
                 let row = journalled(&path, overlap, latest.unwrap_or_default());
                 if open.is_empty() {
-                    done.overlaps.push(row);
+                    done.noticed.push(row);
                 } else {
                     marks.push(OpenOverlap::mark(&key, &row, &open)?);
                 }
             }
             if !splices.is_empty() || !marks.is_empty() {
-                let (path, mut heads) = (format!("/{key}"), None);
-                let change = self.deterministic(&path, Container::Text(&merged), &mut heads, |tx| {
+                // Who does anything else makes another change.
+                let steps: Vec<_> = splices.iter().map(|s| json!([s.at, s.delete, s.insert])).collect();
+                let steps = json!([merged, steps, marks]);
+                let path = format!("/{key}");
+                let change = self.deterministic(&path, Container::Value(&steps), &mut None, |tx| {
                     splices
                         .iter()
                         .try_for_each(|s| tx.splice_text(&text, s.at, s.delete as isize, &s.insert))?;
@@ -125,7 +100,7 @@ impl Document {
                 done.changes.push(change?);
             }
         }
-        Ok(done)
+        Ok(())
     }
 
     /// The places of texts that wait for somebody to choose, and that nobody has edited since.

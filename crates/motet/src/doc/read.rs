@@ -76,8 +76,18 @@ impl Document {
         for item in self.am.map_range(map, ..) {
             let name = if *map == ROOT { reader.shown_name(&item.key) } else { &item.key };
             let path = format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"));
-            if let automerge::ValueRef::Object(ObjType::Map) = item.value {
-                self.collect_conflicts(schema, &item.id(), &path, conflicts);
+            match item.value {
+                automerge::ValueRef::Object(ObjType::Map) => {
+                    self.collect_conflicts(schema, &item.id(), &path, conflicts);
+                }
+                automerge::ValueRef::Object(ObjType::List) => {
+                    for (n, item) in self.am.list_range(item.id(), ..).enumerate() {
+                        if let automerge::ValueRef::Object(ObjType::Map) = item.value {
+                            self.collect_conflicts(schema, &item.id(), &format!("{path}/{n}"), conflicts);
+                        }
+                    }
+                }
+                _ => {}
             }
             if !item.conflict || is_open_mark(&item.key) {
                 continue;
@@ -299,7 +309,7 @@ impl Reader<'_> {
         texts.iter().map(|id| self.text(id)).reduce(|all, next| text::union(&all, &next)).unwrap_or_default()
     }
 
-    fn json(&self, value: &Value<'_>, id: &ObjId) -> Json {
+    pub(super) fn json(&self, value: &Value<'_>, id: &ObjId) -> Json {
         match value {
             Value::Object(ObjType::Map | ObjType::Table) => object(self.map(id)),
             Value::Object(ObjType::Text) => Json::String(self.text(id)),

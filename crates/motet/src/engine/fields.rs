@@ -96,6 +96,19 @@ impl Core {
             }
         };
         let value = value.ok_or_else(|| WriteError::NoConflict { path: path.to_owned() })?;
+        let is_in_list = path.match_indices('/').skip(1).any(|(end, _)| {
+            Json::Object(loaded.fields.clone()).pointer(&path[..end]).is_some_and(Json::is_array)
+        });
+        if is_in_list {
+            let edit = self.edit(&loaded.schema, None, &loaded.fields);
+            let changes = loaded.document.settle_in_list(&edit, &names, &value);
+            let changes = changes.map_err(super::local::write_error)?;
+            return self.finish(
+                tx,
+                loaded,
+                &Commit { stale: true, ..Commit::of(&changes, ChangeKind::Updated) },
+            );
+        }
         let nested = names
             .into_iter()
             .rev()

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::incoming::{Ahead, BadEntry, Group, Incoming};
 use super::{Commit, Core};
-use crate::doc::{Change, ChangeHash, Reconciliation, Rejected};
+use crate::doc::{Change, ChangeHash, Reconciled, Rejected};
 use crate::events::ChangeKind;
 use crate::status::LastError;
 use crate::store::{self, QuarantineRow, StorageError, Tx};
@@ -249,8 +249,8 @@ impl Core {
         if let Some(rewrite) = rewrite {
             self.rewrite(tx, key, &rewrite, now)?;
         }
-        if !is_new && kind == ChangeKind::Updated {
-            let found = self.reconcile_texts(tx, key, &before, &outcome.applied, now)?;
+        if kind != ChangeKind::Deleted {
+            let found = self.reconcile(tx, key, &before, &outcome.applied, now)?;
             received.folded += u64::from(found.is_some());
             conflicts += found.unwrap_or_default();
         }
@@ -272,9 +272,9 @@ impl Core {
         Ok(())
     }
 
-    /// Brings texts that this device and others have changed to what they should show, and writes down where they changed the
-    /// same lines. If changes were made for it, the number of conflicts that are open since then.
-    fn reconcile_texts(
+    /// Brings what two lines of changes have made to what it should show, and writes down where they wrote in one place. If
+    /// changes were made for it, the number of conflicts that are open since then.
+    fn reconcile(
         &mut self,
         tx: Tx<'_>,
         key: DocumentId,
@@ -283,11 +283,17 @@ impl Core {
         now: i64,
     ) -> store::Result<Option<usize>> {
         let Some(mut loaded) = self.in_write.remove(&key) else { return Ok(None) };
-        let done = loaded.document.reconcile_texts(&loaded.schema, before, applied);
-        let Reconciliation { changes, overlaps } =
-            done.map_err(|e| StorageError::Io(format!("a text cannot be reconciled: {e}")))?;
-        if tx.journal_overlaps(loaded.row.id, &super::conflict_rows(&overlaps)?, now)? > 0 {
-            self.notice(&loaded.row, &overlaps);
+        let schema = loaded.schema.clone();
+        let Reconciled { changes, noticed } = match loaded.document.reconcile(&schema, before, applied) {
+            Ok(done) => done,
+            Err(error) => {
+                // Both sides are in the document, as they merge without it. One document does not hold up the others.
+                tracing::warn!(document = %key, %error, "what has met cannot be reconciled");
+                return Ok(None);
+            }
+        };
+        if tx.journal_overlaps(loaded.row.id, &super::conflict_rows(&noticed)?, now)? > 0 {
+            self.notice(&loaded.row, &noticed);
         }
         if changes.is_empty() {
             self.put_back(loaded);

@@ -8,6 +8,8 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value as Json};
 
+use crate::limits::COUNTER_MAX;
+
 /// How concurrent writes of a field merge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -169,8 +171,8 @@ impl Field {
         let expected = match (&self.kind, value) {
             (FieldKind::Text, Json::String(_)) => None,
             (FieldKind::Text, _) => Some("a text".to_owned()),
-            (FieldKind::Counter, n) if n.is_i64() => None,
-            (FieldKind::Counter, _) => Some("a whole number".to_owned()),
+            (FieldKind::Counter, n) if n.as_i64().is_some_and(is_count) => None,
+            (FieldKind::Counter, _) => Some(format!("a whole number from -{COUNTER_MAX} to {COUNTER_MAX}")),
             (FieldKind::Set, Json::Array(items)) if items.iter().all(is_scalar) => None,
             (FieldKind::Set, _) => Some("an array of strings, numbers and booleans".to_owned()),
             (FieldKind::List, Json::Array(_)) => None,
@@ -368,6 +370,11 @@ impl<'de> Visitor<'de> for FieldVisitor {
         let table = Table::deserialize(MapAccessDeserializer::new(map))?;
         Field::try_from(table).map_err(serde::de::Error::custom)
     }
+}
+
+/// Whether a counter can have this value.
+pub(crate) fn is_count(number: i64) -> bool {
+    (-COUNTER_MAX..=COUNTER_MAX).contains(&number)
 }
 
 #[cfg(test)]

@@ -375,16 +375,17 @@ impl Tx<'_> {
         self.conn.prepare_cached(sql)?.execute(params![now, document])?;
         let mut fresh = 0;
         for conflict in conflicts {
-            let sql = "UPDATE conflict SET settled_at = ?, winner = ?, loser = ?, winner_device = ?, winner_time = ?
-                       WHERE document = ? AND path = ? AND op = ?";
+            let sql = "UPDATE conflict SET settled_at = ?, winner = ?, loser = ?, winner_device = ?, winner_time = ?, path = ?
+                       WHERE document = ? AND op = ?";
             let known = self.conn.prepare_cached(sql)?.execute(params![
                 conflict.settled.then_some(now),
                 conflict.winner,
                 conflict.loser,
                 conflict.winner_device.as_ref().map(DeviceId::as_bytes),
                 conflict.winner_time,
-                document,
+                // An item of a list may have moved.
                 conflict.path,
+                document,
                 conflict.op
             ])?;
             if known == 0 {

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use automerge::transaction::{Transactable, Transaction};
-use automerge::{AutomergeError, ObjId, ObjType, ROOT, ScalarValue};
+use automerge::{AutomergeError, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, Value};
 use serde_json::Value as Json;
-use similar::{Algorithm, DiffOp, capture_diff_slices};
 
-use super::{EditError, is_count};
+use super::EditError;
+use crate::doc::list::{self, Step};
 use crate::doc::read::{Fields, Reader, element_key};
 use crate::doc::text;
-use crate::schema::FieldKind;
+use crate::schema::{FieldKind, is_count};
 
 /// One step of a planned edit.
 pub(in crate::doc) enum Op {
@@ -66,12 +66,8 @@ impl Reader<'_> {
                 (FieldKind::Set, Json::Array(new)) => self.plan_set(map, key, new, shown, ops),
                 (FieldKind::List, Json::Array(new)) if let Some(list) = self.lists(map, key).first() => {
                     let old = shown.cloned().or_else(|| self.resolve(map, key));
-                    plan_list(
-                        list,
-                        old.as_ref().and_then(Json::as_array).map_or(&[], Vec::as_slice),
-                        new,
-                        ops,
-                    );
+                    let old = old.as_ref().and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+                    self.plan_list(list, old, new, settle, ops)?;
                 }
                 (kind, Json::String(new))
                     if !kind.is_single()
@@ -107,6 +103,89 @@ impl Reader<'_> {
             }
         }
         Ok(())
+    }
+
+    fn plan_list(
+        &self,
+        list: &ObjId,
+        old: &[Json],
+        new: &[Json],
+        settle: bool,
+        ops: &mut Vec<Op>,
+    ) -> Result<(), EditError> {
+        for step in list::diff(old, new) {
+            match step {
+                Step::Replace { at, delete, insert } => {
+                    ops.push(Op::SpliceList { list: list.clone(), at, delete, insert });
+                }
+                Step::Edit { at, new } => match self.element(list, at) {
+                    Some(item) => self.plan_object(&item, &new, settle, ops)?,
+                    // What is shown is no object in the document: it is written as one.
+                    None => ops.push(Op::SpliceList {
+                        list: list.clone(),
+                        at,
+                        delete: 1,
+                        insert: vec![Json::Object(new)],
+                    }),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// What must be done so that an object shows these fields and no others.
+    pub(in crate::doc) fn plan_object(
+        &self,
+        object: &ObjId,
+        new: &Fields,
+        settle: bool,
+        ops: &mut Vec<Op>,
+    ) -> Result<(), EditError> {
+        let old = self.map(object);
+        for (key, value) in new {
+            match (old.get(key), value) {
+                (Some(old), new) if old == new && !settle => {}
+                (Some(Json::Object(_)), Json::Object(fields))
+                    if !self.is_set(object, key)
+                        && let Some(inner) = self.maps(object, key).first() =>
+                {
+                    self.plan_object(inner, fields, settle, ops)?;
+                }
+                _ => {
+                    let field = Fields::from_iter([(key.clone(), value.clone())]);
+                    self.plan(object, &field, None, settle, ops)?;
+                }
+            }
+        }
+        for key in old.keys().filter(|key| !new.contains_key(*key)) {
+            self.plan_removal(object, std::slice::from_ref(key), ops);
+        }
+        Ok(())
+    }
+
+    /// The object that names of fields and places in lists lead to.
+    pub(super) fn object_at(&self, path: &[String]) -> Option<ObjId> {
+        let (mut at, mut kind) = (ROOT, ObjType::Map);
+        for name in path {
+            let (value, id) = match kind {
+                ObjType::List => self.am.get(&at, name.parse::<usize>().ok()?).ok()??,
+                _ if at == ROOT => self.values(&at, self.stored_name(name)).into_iter().next()?,
+                _ => self.values(&at, name).into_iter().next()?,
+            };
+            let Value::Object(found) = value else { return None };
+            (at, kind) = (id, found);
+        }
+        (kind == ObjType::Map).then_some(at)
+    }
+
+    /// The object at a place of a list.
+    fn element(&self, list: &ObjId, at: usize) -> Option<ObjId> {
+        let found = match self.heads {
+            Some(heads) => self.am.get_at(list, at, heads),
+            None => self.am.get(list, at),
+        };
+        let (value, id) = found.ok()??;
+        (value == Value::Object(ObjType::Map)).then_some(id)
     }
 
     /// The same edit with fields that do not merge inside, and are written in part, as a whole.
@@ -195,22 +274,6 @@ pub(crate) fn take_at(value: &mut Json, path: &[String]) -> Option<Json> {
     }
 }
 
-/// Element by element, from the end to the start, so that each place is still right when its turn comes.
-fn plan_list(list: &ObjId, old: &[Json], new: &[Json], ops: &mut Vec<Op>) {
-    let keys = |items: &[Json]| items.iter().map(element_key).collect::<Vec<_>>();
-    let (mut i, mut j) = (0, 0);
-    let mut splices = Vec::new();
-    for op in capture_diff_slices(Algorithm::Myers, &keys(old), &keys(new)) {
-        let (delete, insert) = (op.old_range().len(), op.new_range().len());
-        if !matches!(op, DiffOp::Equal { .. }) {
-            let insert = new[j..j + insert].to_vec();
-            splices.push(Op::SpliceList { list: list.clone(), at: i, delete, insert });
-        }
-        (i, j) = (i + delete, j + insert);
-    }
-    ops.extend(splices.into_iter().rev());
-}
-
 pub(in crate::doc) fn carry_out(tx: &mut Transaction<'_>, op: Op) -> Result<(), AutomergeError> {
     match op {
         Op::Put { map, key, value } => put(tx, &map, &key, &value),
@@ -232,7 +295,7 @@ pub(super) fn splice_all(
     splices.iter().try_for_each(|s| tx.splice_text(text, s.at, s.delete as isize, &s.insert))
 }
 
-pub(super) fn put(
+pub(in crate::doc) fn put(
     tx: &mut Transaction<'_>,
     map: &ObjId,
     key: &str,

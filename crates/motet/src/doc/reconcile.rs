@@ -1,0 +1,171 @@
+//! What Automerge's merge cannot know, done after it: when two lines of changes meet, what both sides did alike is there once, and what
+//! one side wrote into something that the other took away is not lost. Everything here is done by changes that every device makes alike.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use automerge::{AutomergeError, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ValueRef};
+use serde_json::{Value as Json, json};
+
+use super::edit::{EditError, Op, carry_out};
+use super::fork::Fork;
+use super::genesis::Container;
+use super::list::{self, Item, Merged};
+use super::read::FieldConflict;
+use super::{Document, time};
+use crate::schema::{CollectionSchema, FieldKind};
+
+/// How a journal row about a field of a list's item is told from others.
+pub(crate) const ITEM_FIELD: &str = "item:";
+
+/// What was done after a merge.
+#[derive(Debug, Default)]
+pub(crate) struct Reconciled {
+    pub(crate) changes: Vec<Change>,
+    /// What both sides wrote in one place, for the journal.
+    pub(crate) noticed: Vec<FieldConflict>,
+}
+
+impl Document {
+    /// Reconciles what was here (`before`) with what has been applied since. The document holds both. After an error it is to be
+    /// thrown away by the caller.
+    pub(crate) fn reconcile(
+        &mut self,
+        schema: &CollectionSchema,
+        before: &[ChangeHash],
+        applied: &[Change],
+    ) -> Result<Reconciled, EditError> {
+        let mut done = Reconciled::default();
+        let Some(fork) = self.fork(before, applied) else { return Ok(done) };
+        let all = AssertUnwindSafe(|| {
+            done.changes.extend(self.rescue(&fork)?);
+            self.reconcile_texts(schema, &fork, &mut done)?;
+            self.reconcile_lists(schema, &fork, &mut done)?;
+            Ok(done)
+        });
+        // What was received may be made to break it.
+        catch_unwind(all).unwrap_or(Err(AutomergeError::Fail.into()))
+    }
+
+    fn reconcile_lists(
+        &mut self,
+        schema: &CollectionSchema,
+        fork: &Fork,
+        done: &mut Reconciled,
+    ) -> Result<(), EditError> {
+        let lists: Vec<(String, ObjId)> = self
+            .am
+            .map_range(ROOT, ..)
+            .filter(|item| matches!(item.value, ValueRef::Object(ObjType::List)))
+            .map(|item| (item.key.to_string(), item.id()))
+            .collect();
+        for (key, id) in lists {
+            let name = self.reader(schema, None).shown_name(&key).to_owned();
+            if *schema.kind(&name) != FieldKind::List {
+                continue;
+            }
+            let old = self.items(schema, &id, Some(&fork.base));
+            let [ours, theirs] = fork.sides.each_ref().map(|side| self.items(schema, &id, Some(&side.known)));
+            if ours == old || theirs == old {
+                continue;
+            }
+            let now = self.items(schema, &id, None);
+            let times = fork.sides.each_ref().map(|side| (time::latest(&self.am, &side.heads), &side.heads));
+            let later = usize::from(times[1] > times[0]);
+            let merged = list::merge(&old, [&ours, &theirs], &now, later);
+            let lost = &merged.lost;
+            done.noticed.extend(lost.iter().map(|lost| self.told(&name, lost, fork, later)));
+            done.changes.extend(self.carry_out_merge(schema, &key, &id, &now, merged)?);
+        }
+        Ok(())
+    }
+
+    /// The items of a list, and what Automerge knows them by.
+    fn items(
+        &self,
+        schema: &CollectionSchema,
+        list: &ObjId,
+        heads: Option<&[ChangeHash]>,
+    ) -> Vec<Item<ObjId>> {
+        let reader = self.reader(schema, heads);
+        let items = match heads {
+            Some(heads) => self.am.list_range_at(list, .., heads),
+            None => self.am.list_range(list, ..),
+        };
+        let item = |item: automerge::iter::ListRangeItem<'_>| {
+            let id = item.id();
+            Item { value: reader.json(&item.value.into_value(), &id), id }
+        };
+        items.map(item).collect()
+    }
+
+    fn carry_out_merge(
+        &mut self,
+        schema: &CollectionSchema,
+        key: &str,
+        list: &ObjId,
+        now: &[Item<ObjId>],
+        merged: Merged<ObjId>,
+    ) -> Result<Option<Change>, EditError> {
+        let Merged { drop, edit, insert, .. } = merged;
+        if drop.is_empty() && edit.is_empty() && insert.is_empty() {
+            return Ok(None);
+        }
+        // Who does anything else makes another change.
+        let ids = |ids: &[ObjId]| ids.iter().map(ObjId::to_string).collect::<Vec<_>>();
+        let edited: Vec<_> = edit.iter().map(|(id, fields)| json!([id.to_string(), fields])).collect();
+        let inserted: Vec<_> =
+            insert.iter().map(|(id, value)| json!([id.as_ref().map(ObjId::to_string), value])).collect();
+        let name = json!([ids(&drop), edited, inserted]);
+        let mut ops = Vec::new();
+        let reader = self.reader(schema, None);
+        edit.iter().try_for_each(|(id, fields)| reader.plan_object(id, fields, false, &mut ops))?;
+        if ops.is_empty() && drop.is_empty() && insert.is_empty() {
+            return Ok(None);
+        }
+        let place = |id: &ObjId| now.iter().position(|item| item.id == *id);
+        let mut splices: Vec<(usize, usize, Vec<Json>)> =
+            drop.iter().filter_map(place).map(|at| (at, 1, Vec::new())).collect();
+        splices.extend(
+            insert.into_iter().map(|(behind, value)| {
+                (behind.as_ref().and_then(place).map_or(0, |at| at + 1), 0, vec![value])
+            }),
+        );
+        // From the end to the start, so that each place is still right when its turn comes; at one place what goes goes first.
+        splices.sort_by_key(|(at, delete, _)| std::cmp::Reverse((*at, *delete)));
+        ops.extend(splices.into_iter().map(|(at, delete, insert)| Op::SpliceList {
+            list: list.clone(),
+            at,
+            delete,
+            insert,
+        }));
+        let change = self.deterministic(&format!("/{key}"), Container::Value(&name), &mut None, |tx| {
+            ops.into_iter().try_for_each(|op| carry_out(tx, op))
+        })?;
+        Ok(Some(change))
+    }
+
+    /// The journal row about a field of an item that both sides wrote, the same on every device.
+    fn told(&self, field: &str, lost: &list::LostValue, fork: &Fork, later: usize) -> FieldConflict {
+        let escape = |name: &String| name.replace('~', "~0").replace('/', "~1");
+        let names = std::iter::once(&field.to_owned()).chain(&lost.path).map(escape).collect::<Vec<_>>();
+        let path = format!("/{}", names.join("/"));
+        let mut hash = blake3::Hasher::new_derive_key("motet 2026 item field v1");
+        for part in [&path, &lost.winner.to_string(), &lost.loser.to_string()] {
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+        let (device, time) = self.latest_of(&fork.sides[1 - later]);
+        let (winner_device, winner_time) = self.latest_of(&fork.sides[later]);
+        FieldConflict {
+            path,
+            op: format!("{ITEM_FIELD}{}", &hash.finalize().to_hex()[..32]),
+            winner: lost.winner.clone(),
+            loser: lost.loser.clone(),
+            device,
+            time,
+            winner_device,
+            winner_time: Some(winner_time),
+            settled: true,
+        }
+    }
+}

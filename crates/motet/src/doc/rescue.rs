@@ -1,0 +1,116 @@
+//! What somebody wrote inside a text, list, set, counter or object while somebody else replaced or removed the whole of it.
+//!
+//! Automerge keeps such writes and shows them nowhere. They are put in again beside what has replaced them, as if written there at the
+//! same time: then they show, or stand in the journal, by the rules for concurrent values.
+
+use automerge::transaction::Transactable;
+use automerge::{Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value};
+use serde_json::Value as Json;
+
+use super::Document;
+use super::edit::EditError;
+use super::fork::{Fork, Side};
+use super::genesis::Container;
+use super::read::{Reader, SET_MARK};
+use crate::schema::CollectionSchema;
+
+/// A value that one side has replaced while the other wrote inside of it.
+struct Lost {
+    map: ObjId,
+    key: String,
+    path: String,
+    kind: Kind,
+    /// What it was on the side that wrote inside of it, and that side's ends.
+    value: Json,
+    at: Vec<ChangeHash>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Text,
+    List,
+    Set,
+    Map,
+    Counter,
+}
+
+impl Document {
+    /// Puts in again what was written inside of values that the other side of a fork has replaced. Every device that sees the fork makes
+    /// the same changes.
+    pub(super) fn rescue(&mut self, fork: &Fork) -> Result<Vec<Change>, EditError> {
+        let mut lost = Vec::new();
+        self.find_lost(&ROOT, "", fork, &mut lost);
+        let mut changes = Vec::with_capacity(lost.len());
+        for Lost { map, key, path, kind, value, at } in lost {
+            let elements = value.as_array().map_or(&[][..], Vec::as_slice);
+            let container = match kind {
+                Kind::Text => Container::Text(value.as_str().unwrap_or_default()),
+                Kind::List => Container::List(elements),
+                Kind::Set => Container::Set(elements),
+                Kind::Counter => Container::Counter(value.as_i64().unwrap_or_default()),
+                Kind::Map => Container::Value(&value),
+            };
+            let change = self.deterministic(&path, container, &mut Some(at), |tx| {
+                if kind == Kind::Counter {
+                    // Automerge takes a put of what is there already for no change.
+                    tx.delete(&map, key.as_str())?;
+                }
+                container.put(tx, &map, &key)
+            })?;
+            changes.push(change);
+        }
+        Ok(changes)
+    }
+
+    fn find_lost(&self, map: &ObjId, path: &str, fork: &Fork, lost: &mut Vec<Lost>) {
+        let schema = CollectionSchema::default();
+        let base = Reader { am: &self.am, heads: Some(&fork.base), schema: &schema };
+        let stands = |side: &Side, key: &str, id: &ObjId| {
+            let reader = Reader { am: &self.am, heads: Some(&side.known), schema: &schema };
+            reader.values(map, key).iter().any(|(_, other)| other == id)
+        };
+        for item in self.am.map_range_at(map, .., &fork.base) {
+            let key = item.key.as_ref();
+            let path = format!("{path}/{key}");
+            for (value, id) in base.values(map, key) {
+                let Some(kind) = kind_of(&base, &value, &id) else { continue };
+                let side = match fork.sides.each_ref().map(|side| stands(side, key, &id)) {
+                    [true, true] => {
+                        if kind == Kind::Map {
+                            self.find_lost(&id, &path, fork, lost);
+                        }
+                        continue;
+                    }
+                    [false, false] => continue,
+                    [true, false] => &fork.sides[0],
+                    [false, true] => &fork.sides[1],
+                };
+                let now = Reader { am: &self.am, heads: None, schema: &schema };
+                let then = Reader { heads: Some(&side.known), ..now };
+                let values = then.values(map, key);
+                let written = values.iter().find(|(_, other)| *other == id);
+                let Some(written) = written.map(|(value, id)| then.json(value, id)) else { continue };
+                let is_there =
+                    || now.values(map, key).iter().any(|(value, id)| now.json(value, id) == written);
+                if base.json(&value, &id) == written || is_there() {
+                    continue;
+                }
+                let (map, key, at) = (map.clone(), key.to_owned(), side.heads.clone());
+                lost.push(Lost { map, key, path: path.clone(), kind, value: written, at });
+            }
+        }
+    }
+}
+
+/// What merges with writes inside of it.
+fn kind_of(reader: &Reader<'_>, value: &Value<'_>, id: &ObjId) -> Option<Kind> {
+    match value {
+        Value::Object(ObjType::Text) => Some(Kind::Text),
+        Value::Object(ObjType::List) => Some(Kind::List),
+        Value::Object(ObjType::Map | ObjType::Table) => {
+            let is_set = !reader.values(id, SET_MARK).is_empty();
+            Some(if is_set { Kind::Set } else { Kind::Map })
+        }
+        other => other.is_counter().then_some(Kind::Counter),
+    }
+}

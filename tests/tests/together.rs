@@ -1,0 +1,267 @@
+//! Two people write at the same time: nothing is lost silently, and nothing is there twice.
+
+use motet::{Collection, FieldKind, Replica, Resolution, Schema, json};
+use motet_tests::{TestRelay, sync};
+use serde_json::Value;
+
+/// Two devices, and a third that only reads, which know the same document.
+struct Pair {
+    _dir: tempfile::TempDir,
+    relay: TestRelay,
+    a: Replica,
+    b: Replica,
+    reader: Replica,
+}
+
+fn open(dir: &std::path::Path, name: &str) -> Replica {
+    let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
+    let schema = Schema::new()
+        .text("songs", "lyrics")
+        .field("songs", "plays", FieldKind::Counter)
+        .field("songs", "verses", FieldKind::List)
+        .field("songs", "tags", FieldKind::Set);
+    replica.apply_schema(&schema).unwrap();
+    replica
+}
+
+impl Pair {
+    fn new(base: &Value) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let [a, b, reader] = ["a", "b", "reader"].map(|name| open(dir.path(), name));
+        a.documents("songs").put("1", base).unwrap();
+        for replica in [&a, &b, &reader] {
+            sync(replica, &relay.url());
+        }
+        Self { _dir: dir, relay, a, b, reader }
+    }
+
+    /// Lets both hear of each other, and checks that all devices show the same, with the journal that goes with it. The reader hears
+    /// of both in one round, after one of them has.
+    fn meet(&self) -> Value {
+        for replica in [&self.a, &self.b, &self.a, &self.reader, &self.b] {
+            sync(replica, &self.relay.url());
+        }
+        let shown = shown(&self.a);
+        assert_eq!(shown, self::shown(&self.b));
+        assert_eq!(shown, self::shown(&self.reader));
+        shown
+    }
+
+    fn losers(&self, path: &str) -> Vec<Value> {
+        let losers = |replica: &Replica| -> Vec<Value> {
+            let rows = replica.conflicts("songs", "1").unwrap();
+            rows.into_iter().filter(|row| row.path == path).map(|row| row.loser).collect()
+        };
+        assert_eq!(losers(&self.a), losers(&self.b));
+        losers(&self.a)
+    }
+}
+
+fn songs(replica: &Replica) -> Collection<Value> {
+    replica.documents("songs")
+}
+
+fn shown(replica: &Replica) -> Value {
+    let record = songs(replica).get("1").unwrap().unwrap();
+    let mut anew = songs(replica).at("1", &record.version).unwrap();
+    anew["id"] = "1".into();
+    assert_eq!(anew, record.value, "the projection differs from the document");
+    assert_eq!(replica.verify().unwrap().problems, []);
+    let mut value = record.value;
+    value.as_object_mut().unwrap().remove("id");
+    value
+}
+
+fn base() -> Value {
+    json!({ "title": "t", "lyrics": "one\ntwo\n", "plays": 5, "verses": ["a", "b"], "tags": ["x"], "meta": { "key": "C" } })
+}
+
+/// What each kind of field gets written inside of it.
+fn write_inside(replica: &Replica, field: &str) {
+    let songs = songs(replica);
+    match field {
+        "lyrics" => _ = songs.splice_text("1", "lyrics", 8, 0, "three\n").unwrap(),
+        "plays" => _ = songs.increment("1", "plays", 2).unwrap(),
+        "verses" => _ = songs.put("1", &json!({ "verses": ["a", "b", "c"] })).unwrap(),
+        "tags" => {
+            replica.transaction(|tx| tx.add_to_set("songs", "1", "tags", &[json!("y")])).unwrap();
+        }
+        "meta" => _ = songs.put("1", &json!({ "meta": { "tempo": 90 } })).unwrap(),
+        _ => unreachable!(),
+    }
+}
+
+const WRITTEN: [(&str, &str); 5] = [
+    ("lyrics", r#""one\ntwo\nthree\n""#),
+    ("plays", "7"),
+    ("verses", r#"["a","b","c"]"#),
+    ("tags", r#"["x","y"]"#),
+    ("meta", r#"{"key":"C","tempo":90}"#),
+];
+
+#[test]
+fn what_is_written_inside_a_field_that_another_device_nulls_survives_or_is_in_the_journal() {
+    for (field, written) in WRITTEN {
+        for inside_first in [true, false] {
+            let pair = Pair::new(&base());
+            let (one, other) = if inside_first { (&pair.a, &pair.b) } else { (&pair.b, &pair.a) };
+            write_inside(one, field);
+            songs(other).put("1", &json!({ field: null })).unwrap();
+            let written: Value = serde_json::from_str(written).unwrap();
+            let shown = pair.meet();
+            if shown[field] != written {
+                assert_eq!(shown[field], Value::Null, "{field}");
+                assert_eq!(pair.losers(&format!("/{field}")), [written.clone()], "{field}");
+                let rows = pair.b.conflicts("songs", "1").unwrap();
+                let row = rows.iter().find(|row| row.loser == written).unwrap();
+                assert!(row.device.is_some() || row.winner_device.is_some());
+                songs(&pair.b).resolve("1", &row.path, Resolution::Loser(row.loser_id.clone())).unwrap();
+                assert_eq!(pair.meet()[field], written, "{field} restored");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_written_inside_a_field_that_another_device_removes_survives() {
+    for (field, written) in WRITTEN {
+        let pair = Pair::new(&base());
+        write_inside(&pair.a, field);
+        let mut record = songs(&pair.b).get("1").unwrap().unwrap();
+        record.as_object_mut().unwrap().remove(field);
+        songs(&pair.b).update(&mut record).unwrap();
+        let written: Value = serde_json::from_str(written).unwrap();
+        assert_eq!(pair.meet()[field], written, "{field}");
+    }
+}
+
+#[test]
+fn what_nobody_wrote_in_goes_when_it_is_removed() {
+    for (field, _) in WRITTEN {
+        let pair = Pair::new(&base());
+        songs(&pair.a).put("1", &json!({ "title": "other" })).unwrap();
+        let mut record = songs(&pair.b).get("1").unwrap().unwrap();
+        record.as_object_mut().unwrap().remove(field);
+        songs(&pair.b).update(&mut record).unwrap();
+        let shown = pair.meet();
+        assert_eq!(shown.get(field), None, "{field}");
+        assert_eq!(shown["title"], "other");
+    }
+}
+
+#[test]
+fn words_survive_that_a_document_is_deleted_and_made_again() {
+    for (field, written) in WRITTEN {
+        let pair = Pair::new(&base());
+        write_inside(&pair.a, field);
+        songs(&pair.b).delete("1").unwrap();
+        songs(&pair.b).put("1", &json!({ "title": "again" })).unwrap();
+        let written: Value = serde_json::from_str(written).unwrap();
+        let shown = pair.meet();
+        assert_eq!((&shown["title"], &shown[field]), (&json!("again"), &written));
+    }
+}
+
+#[test]
+fn an_item_is_ticked_moved_and_edited_once() {
+    let list = json!([{ "t": "milk", "done": false }, { "t": "bread", "done": false }, { "t": "salt", "done": false }]);
+    let pair = Pair::new(&json!({ "verses": list }));
+    // The same item is ticked by both, and a field of another is edited by each.
+    let mut ours = list.clone();
+    ours[0]["done"] = true.into();
+    ours[1]["done"] = true.into();
+    let mut theirs = list.clone();
+    theirs[0]["done"] = true.into();
+    theirs[1]["t"] = "rye bread".into();
+    songs(&pair.a).put("1", &json!({ "verses": ours })).unwrap();
+    songs(&pair.b).put("1", &json!({ "verses": theirs })).unwrap();
+    let right = json!([{ "t": "milk", "done": true }, { "t": "rye bread", "done": true }, { "t": "salt", "done": false }]);
+    assert_eq!(pair.meet()["verses"], right);
+}
+
+/// Base, what each of both writes, and what both then show.
+fn alike() -> Vec<[Value; 4]> {
+    vec![
+        // Both sort.
+        [
+            json!(["d", "c", "b", "a"]),
+            json!(["a", "b", "c", "d"]),
+            json!(["a", "b", "c", "d"]),
+            json!(["a", "b", "c", "d"]),
+        ],
+        // Both move one item to the front.
+        [json!(["a", "b", "c"]), json!(["c", "a", "b"]), json!(["c", "a", "b"]), json!(["c", "a", "b"])],
+        // Both append the same.
+        [json!(["a"]), json!(["a", "b"]), json!(["a", "b"]), json!(["a", "b"])],
+        [json!([]), json!(["a", "b"]), json!(["a", "b"]), json!(["a", "b"])],
+        [json!(null), json!(["a", "b"]), json!(["a", "b"]), json!(["a", "b"])],
+        // Both append, and one of them more.
+        [json!(["a"]), json!(["a", "b", "c"]), json!(["a", "b"]), json!(["a", "b", "c"])],
+        // One moves what the other takes out.
+        [json!(["a", "b", "c"]), json!(["c", "a", "b"]), json!(["a", "b"]), json!(["a", "b"])],
+        // The same twice by one person is meant.
+        [json!(["a"]), json!(["a", "a"]), json!(["a"]), json!(["a", "a"])],
+        // With ids: one moves, the other edits.
+        [
+            json!([{ "id": 1, "t": "a" }, { "id": 2, "t": "b" }]),
+            json!([{ "id": 2, "t": "b" }, { "id": 1, "t": "a" }]),
+            json!([{ "id": 1, "t": "a" }, { "id": 2, "t": "b!" }]),
+            json!([{ "id": 2, "t": "b!" }, { "id": 1, "t": "a" }]),
+        ],
+        // With ids: one deletes, the other edits.
+        [
+            json!([{ "id": 1, "t": "a" }, { "id": 2, "t": "b" }, { "id": 3, "t": "c" }]),
+            json!([{ "id": 1, "t": "a" }, { "id": 3, "t": "c" }]),
+            json!([{ "id": 1, "t": "a" }, { "id": 2, "t": "b!" }, { "id": 3, "t": "c" }]),
+            json!([{ "id": 1, "t": "a" }, { "id": 2, "t": "b!" }, { "id": 3, "t": "c" }]),
+        ],
+        // With ids: both add one of the same id, with different fields.
+        [
+            json!([{ "id": 1 }]),
+            json!([{ "id": 1 }, { "id": 2, "t": "b" }]),
+            json!([{ "id": 1 }, { "id": 2, "n": 1 }]),
+            json!([{ "id": 1 }, { "id": 2, "t": "b", "n": 1 }]),
+        ],
+    ]
+}
+
+#[test]
+fn lists_hold_what_both_did_once() {
+    for [base, ours, theirs, right] in alike() {
+        let pair = Pair::new(&json!({ "verses": base }));
+        songs(&pair.a).put("1", &json!({ "verses": ours })).unwrap();
+        songs(&pair.b).put("1", &json!({ "verses": theirs })).unwrap();
+        assert_eq!(pair.meet()["verses"], right, "{base}: {ours} and {theirs}");
+        // And it stays so.
+        songs(&pair.a).put("1", &json!({ "title": "later" })).unwrap();
+        assert_eq!(pair.meet()["verses"], right);
+    }
+}
+
+#[test]
+fn both_begin_a_list_offline_with_near_equal_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+    songs(&a).put("1", &json!({ "verses": ["a", "b", "c"] })).unwrap();
+    songs(&b).put("1", &json!({ "verses": ["a", "b", "d"] })).unwrap();
+    for replica in [&a, &b, &a] {
+        sync(replica, &relay.url());
+    }
+    assert_eq!(shown(&a), shown(&b));
+    let mut verses: Vec<String> = serde_json::from_value(shown(&a)["verses"].clone()).unwrap();
+    verses.sort();
+    assert_eq!(verses, ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn of_two_values_of_one_field_of_an_item_one_shows_and_the_other_is_in_the_journal() {
+    let list = json!([{ "id": "x", "t": "a" }]);
+    let pair = Pair::new(&json!({ "verses": list }));
+    songs(&pair.a).put("1", &json!({ "verses": [{ "id": "x", "t": "ours" }] })).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    songs(&pair.b).put("1", &json!({ "verses": [{ "id": "x", "t": "theirs" }] })).unwrap();
+    assert_eq!(pair.meet()["verses"], json!([{ "id": "x", "t": "theirs" }]));
+    assert_eq!(pair.losers("/verses/0/t"), [json!("ours")]);
+}
