@@ -265,3 +265,28 @@ fn of_two_values_of_one_field_of_an_item_one_shows_and_the_other_is_in_the_journ
     assert_eq!(pair.meet()["verses"], json!([{ "id": "x", "t": "theirs" }]));
     assert_eq!(pair.losers("/verses/0/t"), [json!("ours")]);
 }
+
+#[test]
+fn a_list_may_keep_duplicates() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+    for replica in [&a, &b] {
+        let schema = "[collections.songs.fields]\nverses = { kind = \"list\", keep_duplicates = true }";
+        replica.apply_schema(&Schema::from_toml(schema).unwrap()).unwrap();
+    }
+    songs(&a).put("1", &json!({ "verses": ["a", "z"] })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    // Both append the same, and both move one item.
+    songs(&a).put("1", &json!({ "verses": ["z", "a", "b"] })).unwrap();
+    songs(&b).put("1", &json!({ "verses": ["z", "a", "b"] })).unwrap();
+    for replica in [&a, &b, &a] {
+        sync(replica, &relay.url());
+    }
+    assert_eq!(shown(&a)["verses"], json!(["z", "a", "b", "b"]));
+    assert_eq!(shown(&b), shown(&a));
+    let error =
+        Schema::from_toml("[collections.songs.fields]\nx = { kind = \"text\", keep_duplicates = true }");
+    assert!(error.unwrap_err().to_string().contains("only a list"));
+}

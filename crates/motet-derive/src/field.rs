@@ -11,7 +11,7 @@ use crate::names::Case;
 use crate::types::{Shape, element, is_map, shape};
 
 const KINDS: &str = "register, text, counter, set, list, rank(\"lowest\", .., \"highest\"), ask and local";
-const RULES: &str = "alias, min_len, max_len, min and max";
+const RULES: &str = "alias, min_len, max_len, min, max and keep_duplicates";
 
 /// How serde writes a field.
 #[derive(Default)]
@@ -45,6 +45,7 @@ pub(crate) struct Field {
 struct Declared {
     kind: Option<(String, TokenStream)>,
     alias: Vec<LitStr>,
+    keep_duplicates: bool,
     min_len: Option<u64>,
     max_len: Option<u64>,
     min: Option<f64>,
@@ -161,6 +162,7 @@ impl Declared {
                 self.alias.push(alias);
                 twice
             }
+            "keep_duplicates" => std::mem::replace(&mut self.keep_duplicates, true),
             "min_len" => self.min_len.replace(length(meta)?).is_some(),
             "max_len" => self.max_len.replace(length(meta)?).is_some(),
             "min" => self.min.replace(number(meta)?).is_some(),
@@ -204,6 +206,9 @@ impl Declared {
             };
             return Err(format!("`{kind}` is for {wanted}; this field is {}{meant}", is(shape, element)));
         }
+        if self.keep_duplicates && kind != "list" {
+            return Err("`keep_duplicates` is for lists: `list, keep_duplicates`".into());
+        }
         let has_length = matches!(shape, Shape::String | Shape::Array | Shape::HashSet | Shape::Unknown);
         if (self.min_len.is_some() || self.max_len.is_some()) && !has_length {
             return Err(format!("`min_len` and `max_len` are for strings and arrays; this field is {shape}"));
@@ -228,6 +233,10 @@ impl Declared {
         let max_len = self.max_len.map(|length| quote!(.max_len(#length)));
         let min = self.min.map(|number| quote!(.min(#number)));
         let max = self.max.map(|number| quote!(.max(#number)));
+        // A kind alone is no field yet.
+        let keep_duplicates =
+            self.keep_duplicates.then(|| quote!(::motet::Field::from(#kind).keep_duplicates()));
+        let kind = keep_duplicates.unwrap_or(kind);
         quote!(#kind #(#alias)* #min_len #max_len #min #max)
     }
 }

@@ -71,7 +71,8 @@ impl Document {
             let now = self.items(schema, &id, None);
             let times = fork.sides.each_ref().map(|side| (time::latest(&self.am, &side.heads), &side.heads));
             let later = usize::from(times[1] > times[0]);
-            let merged = list::merge(&old, [&ours, &theirs], &now, later);
+            let folds = !schema.fields.get(&name).is_some_and(|field| field.keep_duplicates);
+            let merged = list::merge(&old, [&ours, &theirs], &now, later, folds);
             let lost = &merged.lost;
             done.noticed.extend(lost.iter().map(|lost| self.told(&name, lost, fork, later)));
             done.changes.extend(self.carry_out_merge(schema, &key, &id, &now, merged)?);

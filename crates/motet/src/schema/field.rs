@@ -57,6 +57,8 @@ pub struct Field {
     pub min: Option<f64>,
     /// Largest number.
     pub max: Option<f64>,
+    /// For a list: the same content that two devices put in at the same time stays there twice. Else it is there once.
+    pub keep_duplicates: bool,
 }
 
 /// A rule that a value breaks.
@@ -132,6 +134,13 @@ impl Field {
     #[must_use]
     pub fn alias(mut self, name: &str) -> Self {
         self.alias.push(name.into());
+        self
+    }
+
+    /// Has a list keep the same content that two devices put in at the same time twice.
+    #[must_use]
+    pub fn keep_duplicates(mut self) -> Self {
+        self.keep_duplicates = true;
         self
     }
 
@@ -276,6 +285,8 @@ struct Table {
     min: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     max: Option<f64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    keep_duplicates: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -301,6 +312,9 @@ impl TryFrom<Table> for Field {
         if table.kind != KindName::Rank && !table.order.is_empty() {
             return Err("only a rank has an order".into());
         }
+        if table.kind != KindName::List && table.keep_duplicates {
+            return Err("only a list keeps duplicates".into());
+        }
         let kind = match table.kind {
             KindName::Register => FieldKind::Register,
             KindName::Text => FieldKind::Text,
@@ -312,8 +326,8 @@ impl TryFrom<Table> for Field {
             KindName::Local => FieldKind::Local,
             KindName::Blob => return Err("fields for files (`blob`) come with a later version".into()),
         };
-        let Table { alias, min_len, max_len, min, max, .. } = table;
-        Ok(Self { kind, alias, min_len, max_len, min, max })
+        let Table { alias, min_len, max_len, min, max, keep_duplicates, .. } = table;
+        Ok(Self { kind, alias, min_len, max_len, min, max, keep_duplicates })
     }
 }
 
@@ -332,8 +346,9 @@ impl Serialize for Field {
         if order.is_empty() && *self == Self::from(self.kind.clone()) {
             return kind.serialize(serializer);
         }
-        let Self { alias, min_len, max_len, min, max, .. } = self.clone();
-        Table { kind, order: order.to_vec(), alias, min_len, max_len, min, max }.serialize(serializer)
+        let Self { alias, min_len, max_len, min, max, keep_duplicates, .. } = self.clone();
+        Table { kind, order: order.to_vec(), alias, min_len, max_len, min, max, keep_duplicates }
+            .serialize(serializer)
     }
 }
 
@@ -362,6 +377,7 @@ impl<'de> Visitor<'de> for FieldVisitor {
             max_len: None,
             min: None,
             max: None,
+            keep_duplicates: false,
         };
         Field::try_from(table).map_err(E::custom)
     }

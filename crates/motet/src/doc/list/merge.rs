@@ -38,18 +38,19 @@ pub(in crate::doc) struct LostValue {
 }
 
 /// Compares what both sides of a fork made of a list with what Automerge's merge shows. `later` is the side whose value shows where
-/// both wrote one.
+/// both wrote one. `folds`: what both put in without an id is there once.
 pub(in crate::doc) fn merge<I: Clone + Eq + Hash>(
     old: &[Item<I>],
     sides: [&[Item<I>]; 2],
     merged: &[Item<I>],
     later: usize,
+    folds: bool,
 ) -> Merged<I> {
     let known: HashMap<&I, &Json> = old.iter().map(|item| (&item.id, &item.value)).collect();
     let sides = sides.map(|items| Side::new(old, &known, items));
     let places: HashMap<&I, usize> = merged.iter().enumerate().map(|(n, item)| (&item.id, n)).collect();
     let mut plan = Plan { places, later, drop: HashSet::new(), edits: HashMap::new(), lost: Vec::new() };
-    plan.fold_twins(&known, &sides);
+    plan.fold_twins(&known, &sides, folds);
     for side in 0..2 {
         plan.follow_moves(&known, &sides[side], &sides[1 - side], side);
     }
@@ -139,9 +140,13 @@ struct Plan<'a, I> {
 
 impl<I: Clone + Eq + Hash> Plan<'_, I> {
     /// What both sides put in is there once: the first of the two stays, whoever looks.
-    fn fold_twins(&mut self, known: &HashMap<&I, &Json>, sides: &[Side<'_, I>; 2]) {
+    fn fold_twins(&mut self, known: &HashMap<&I, &Json>, sides: &[Side<'_, I>; 2], folds: bool) {
         let mut theirs = by_identity(&sides[1].inserted);
         for ours in &sides[0].inserted {
+            // What both have moved is one item all the same.
+            if !folds && !has_id(&ours.value) && sides[0].origin(&ours.id).is_none() {
+                continue;
+            }
             let Some(same) = theirs.get_mut(&identity(&ours.value)).filter(|same| !same.is_empty()) else {
                 continue;
             };
@@ -258,7 +263,7 @@ mod tests {
         let theirs = items(&[(1, json!("a")), (3, json!("b")), (4, json!("c"))]);
         let all = items(&[(1, json!("a")), (3, json!("b")), (4, json!("c")), (2, json!("b"))]);
         for (sides, later) in [([&ours[..], &theirs[..]], 0), ([&theirs[..], &ours[..]], 1)] {
-            let merged = merge(&old, sides, &all, later);
+            let merged = merge(&old, sides, &all, later, true);
             assert_eq!(merged.drop, [2]);
             assert_eq!((merged.edit, merged.insert, merged.lost), (vec![], vec![], vec![]));
         }
@@ -271,7 +276,7 @@ mod tests {
         let ours = items(&[(3, y.clone()), (1, x.clone())]);
         let theirs = items(&[(1, x.clone()), (2, json!({ "id": 2, "t": "y!" }))]);
         let all = items(&[(3, y), (1, x)]);
-        let merged = merge(&old, [&ours, &theirs], &all, 0);
+        let merged = merge(&old, [&ours, &theirs], &all, 0, true);
         assert_eq!(merged.edit, [(3, json!({ "id": 2, "t": "y!" }).as_object().unwrap().clone())]);
         assert_eq!((merged.drop, merged.insert), (vec![], vec![]));
     }
@@ -283,7 +288,7 @@ mod tests {
         let old = items(&[(1, x.clone()), (2, y)]);
         let ours = items(&[(1, x.clone())]);
         let theirs = items(&[(1, x.clone()), (2, written.clone())]);
-        let merged = merge(&old, [&ours, &theirs], &items(&[(1, x)]), 0);
+        let merged = merge(&old, [&ours, &theirs], &items(&[(1, x)]), 0, true);
         assert_eq!(merged.insert, [(Some(1), written)]);
     }
 
@@ -292,7 +297,7 @@ mod tests {
         let old = items(&[(1, json!("a")), (2, json!("b"))]);
         let ours = items(&[(3, json!("b")), (1, json!("a"))]);
         let theirs = items(&[(1, json!("a"))]);
-        let merged = merge(&old, [&ours, &theirs], &items(&[(3, json!("b")), (1, json!("a"))]), 0);
+        let merged = merge(&old, [&ours, &theirs], &items(&[(3, json!("b")), (1, json!("a"))]), 0, true);
         assert_eq!(merged.drop, [3]);
     }
 
@@ -302,7 +307,7 @@ mod tests {
         let ours = items(&[(2, json!({ "id": 1, "t": "ours" }))]);
         let theirs = items(&[(3, json!({ "id": 1, "t": "theirs" }))]);
         let all = items(&[(2, json!({ "id": 1, "t": "ours" })), (3, json!({ "id": 1, "t": "theirs" }))]);
-        let merged = merge(&old, [&ours, &theirs], &all, 1);
+        let merged = merge(&old, [&ours, &theirs], &all, 1, true);
         assert_eq!(merged.drop, [3]);
         assert_eq!(merged.edit[0].1["t"], "theirs");
         assert_eq!(merged.lost[0].path, ["1", "t"]);
