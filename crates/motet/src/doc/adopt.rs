@@ -4,10 +4,10 @@ use automerge::transaction::CommitOptions;
 use automerge::{ActorId, Automerge, AutomergeError, Change, ReadDoc};
 use serde_json::Value as Json;
 
-use super::edit::{Edit, EditError, is_count, put_field};
+use super::edit::{Edit, EditError, put_field};
 use super::read::Fields;
 use super::{ADOPT, Document, genesis, time};
-use crate::schema::{CollectionSchema, FieldKind};
+use crate::schema::{CollectionSchema, FieldKind, is_count};
 
 impl Document {
     /// Takes up a row as it was at `updated_at` (milliseconds since 1970): equal rows are equal changes on every device. Of
