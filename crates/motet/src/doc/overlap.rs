@@ -8,9 +8,7 @@
 use std::collections::HashMap;
 
 use automerge::transaction::Transactable;
-use automerge::{
-    AutomergeError, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValueRef, ValueRef,
-};
+use automerge::{AutomergeError, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValueRef, ValueRef};
 use motet_proto::DeviceId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
