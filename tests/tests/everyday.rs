@@ -190,3 +190,13 @@ fn counters_stay_within_their_bounds() {
     on_b.put("1", &json!({ "plays": 7 })).unwrap();
     assert_eq!(shown(&b, "1"), json!({ "plays": 7 }));
 }
+
+#[test]
+fn a_deleted_document_that_is_put_again_has_the_named_fields_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let (replica, songs) = singer(dir.path(), "a");
+    songs.put("1", &json!({ "meta": { "key": "C", "tempo": 90 }, "verses": ["a"], "title": "t" })).unwrap();
+    songs.delete("1").unwrap();
+    songs.put("1", &json!({ "meta": { "key": "C" } })).unwrap();
+    assert_eq!(shown(&replica, "1"), json!({ "meta": { "key": "C" } }));
+}

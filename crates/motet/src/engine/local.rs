@@ -101,8 +101,8 @@ impl Core {
                     return self.write(tx, loaded, patch, base, ChangeKind::Updated);
                 }
                 let mut patch = patch.clone();
-                let gone = loaded.fields.keys().filter(|key| !patch.set.contains_key(*key));
-                patch.remove.extend(gone.map(|key| vec![key.clone()]));
+                // Nested ones as well: of what was deleted only what is named comes back.
+                patch.remove.extend(diff(&loaded.fields, &patch.set).remove);
                 self.write(tx, loaded, &patch, None, ChangeKind::Created)
             }
         }
