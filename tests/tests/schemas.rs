@@ -46,13 +46,13 @@ impl Declared {
 
     fn schema(&self, collection: &str) -> Schema {
         let mut schema = Schema::new();
-        for field in 0..3 {
+        for (field, names) in NAMES.iter().enumerate() {
             let kind = match self.kinds[field] {
                 Kind::Register => FieldKind::Register,
                 Kind::Text => FieldKind::Text,
                 Kind::Local => FieldKind::Local,
             };
-            let older = NAMES[field].iter().filter(|name| **name != self.name(field));
+            let older = names.iter().filter(|name| **name != self.name(field));
             let declared = older.fold(Field::from(kind), |declared, name| declared.alias(name));
             schema = schema.field(collection, self.name(field), declared);
         }

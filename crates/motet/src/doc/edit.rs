@@ -61,6 +61,9 @@ pub(crate) enum EditError {
 /// The heads that an edit is made at; `None` for the current ones.
 pub(super) type At = Option<Vec<ChangeHash>>;
 
+/// Fields to set and paths to remove under the names that a document keeps them under, and whether a name is another one.
+type Stored<'e> = (Cow<'e, Fields>, Cow<'e, [Vec<String>]>, bool);
+
 impl Document {
     /// Sets the named fields, which [`check_fields`](super::check_fields) has let pass, and removes those at the given paths. `create` makes a change even if no value differs, so that a new or
     /// revived document has an author and a time. Returns the changes in the order made.
@@ -246,7 +249,7 @@ impl Document {
         remove: &'e [Vec<String>],
         at: &mut At,
         changes: &mut Vec<Change>,
-    ) -> Result<(Cow<'e, Fields>, Cow<'e, [Vec<String>]>, bool), EditError> {
+    ) -> Result<Stored<'e>, EditError> {
         if edit.schema.aliased().next().is_none() {
             return Ok((Cow::Borrowed(set), Cow::Borrowed(remove), false));
         }
