@@ -219,3 +219,47 @@ fn an_edited_line_outlives_a_delete_of_its_verse() {
     assert_eq!((lyrics(&a).as_str(), lyrics(&b).as_str()), ("c dear\ng\n", "c dear\ng\n"));
     assert_eq!((open(&a).len(), open(&b).len()), (1, 1));
 }
+
+#[test]
+fn a_word_edited_while_a_big_text_is_rewritten_is_carried_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let line = |n: usize| format!("{n} e hoʻi ke aloha\n");
+    let old: String = (0..1_800).map(line).collect();
+    let theirs = old.replace("900 e hoʻi", "900 e hele");
+    let (a, b) = forked(dir.path(), &relay.url(), &old, &old.to_uppercase(), &theirs);
+    assert_eq!(lyrics(&a), lyrics(&b));
+    let edited = "900 e hele ke aloha\n";
+    assert!(lyrics(&a).contains(edited), "the edit is lost");
+    let (merged, upper) = (lyrics(&a), old.to_uppercase());
+    let rest: Vec<&str> = merged.lines().filter(|line| !edited.starts_with(line)).collect();
+    let wrong = rest.iter().zip(upper.lines()).find(|(line, right)| *line != right);
+    assert_eq!(wrong, None, "{} lines", rest.len());
+    assert_eq!(rest.len(), 1_800);
+    assert_eq!((open(&a).len(), open(&b).len()), (1, 1));
+}
+
+#[test]
+fn both_big_rewrites_are_there_and_alike_ones_once() {
+    let line = |n: usize| format!("{n} e hoʻi ke aloha\n");
+    let old: String = (0..1_800).map(line).collect();
+    let (upper, other) = (old.to_uppercase(), old.replace("e hoʻi ke aloha", "pā mai ka makani"));
+    for (theirs, lines) in [(&upper, 1_800), (&other, 3_600)] {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let (a, b) = forked(dir.path(), &relay.url(), &old, &upper, theirs);
+        assert_eq!(lyrics(&a), lyrics(&b));
+        assert_eq!(lyrics(&a).lines().count(), lines);
+    }
+}
+
+#[test]
+fn a_text_that_no_device_could_bear_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = device(dir.path(), "a");
+    a.documents("pieces").put("1", &json!({ "lyrics": "aloha" })).unwrap();
+    let long = "x".repeat(motet::limits::TEXT_CHARS as usize + 1);
+    let error = a.documents("pieces").set("1", &json!({ "lyrics": long })).unwrap_err().to_string();
+    assert!(error.contains("lyrics") && error.contains("2097152"), "{error}");
+    assert_eq!(lyrics(&a), "aloha");
+}

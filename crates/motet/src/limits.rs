@@ -147,6 +147,19 @@ pub const ALIKE_CHANGES: usize = 1_000;
 
 /// A change with more operations than this counts as one that wrote to every field: to look would cost more than it is worth.
 pub const ALIKE_CHANGE_OPS: u64 = 10_000;
+
+/// Characters of a declared text, unless the field declares `max_len`: 2 Mi. Automerge takes about 300 bytes of memory for each while
+/// it is put, so that a phone survives it; a larger text belongs into a register or a blob.
+pub const TEXT_CHARS: u64 = 2 << 20;
+
+/// Elements of a declared list or set, unless the field declares `max_len`. Each takes as much memory as a character of a text, and an
+/// object as much as each of its fields.
+pub const LIST_ELEMENTS: u64 = 100_000;
+
+/// Characters that a rewrite deletes from a text one by one. Automerge takes about 7 us for each; where more would go, a new text is put
+/// in the place of the old one. Edits that others made of the old one meanwhile are carried over when they arrive.
+pub const TEXT_DELETES: usize = 32 << 10;
+
 /// Bytes that are kept of each version of a place in a text that two devices edited; the document itself keeps them while the
 /// conflict is open. Longer ones are cut in the journal, never in the text.
 pub const OVERLAP_BYTES: usize = 16 << 10;

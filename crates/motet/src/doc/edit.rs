@@ -12,8 +12,7 @@ use automerge::{AutomergeError, Change, ChangeHash, ObjId, PatchLog, ROOT, ReadD
 use motet_proto::DeviceId;
 use serde_json::Value as Json;
 
-use self::plan::splice_all;
-pub(super) use self::plan::{Op, carry_out, fill_list, put, put_field};
+pub(super) use self::plan::{Op, carry_out, fill_list, put, put_field, splice_all};
 pub(crate) use self::plan::{merged, take_at};
 use super::genesis::{self, Container};
 use super::read::{Fields, Reader, element_key};

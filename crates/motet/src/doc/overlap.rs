@@ -13,7 +13,7 @@ use motet_proto::DeviceId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
-use super::edit::EditError;
+use super::edit::{EditError, splice_all};
 use super::fork::Fork;
 use super::genesis::Container;
 use super::reconcile::Reconciled;
@@ -62,14 +62,18 @@ impl Document {
             .map(|item| (item.key.to_string(), item.id()))
             .collect();
         for (key, text) in texts {
-            let at = |heads: &[ChangeHash]| self.am.text_at(&text, heads).unwrap_or_default();
+            // By the field, not by the text: one side may have put a new text in the place of the old one.
+            let at = |heads: &[ChangeHash]| match self.reader(schema, Some(heads)).resolve(&ROOT, &key) {
+                Some(Json::String(text)) => text,
+                _ => String::new(),
+            };
             let old = at(&fork.base);
             let [ours, theirs] = fork.sides.each_ref().map(|side| at(&side.known));
             if ours == old || theirs == old {
                 continue;
             }
             let merged = self.am.text(&text).unwrap_or_default();
-            let text::Reconciled { splices, overlaps } = text::reconcile(&old, &ours, &theirs, &merged);
+            let text::Reconciled { splices, anew, overlaps } = text::reconcile(&old, &ours, &theirs, &merged);
             let latest = fork.sides.iter().map(|side| self.latest_of(side));
             let latest = latest.max_by_key(|(device, time)| (*time, device.map(|device| device.0)));
             let name = self.reader(schema, None).shown_name(&key).to_owned();
@@ -90,9 +94,10 @@ impl Document {
                 let steps = json!([merged, steps, marks]);
                 let path = format!("/{key}");
                 let change = self.deterministic(&path, Container::Value(&steps), &mut None, |tx| {
-                    splices
-                        .iter()
-                        .try_for_each(|s| tx.splice_text(&text, s.at, s.delete as isize, &s.insert))?;
+                    match &anew {
+                        Some(anew) => Container::Text(anew).put(tx, &ROOT, &key)?,
+                        None => splice_all(tx, &text, &splices)?,
+                    }
                     marks.iter().try_for_each(|(key, mark)| tx.put(ROOT, key, mark.as_str()))
                 });
                 done.changes.push(change?);

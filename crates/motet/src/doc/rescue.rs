@@ -86,6 +86,14 @@ impl Document {
                     [false, true] => &fork.sides[1],
                 };
                 let now = Reader { am: &self.am, heads: None, schema: &schema };
+                // A text in the place of a text: what is written in both is brought together as text.
+                if kind == Kind::Text
+                    && *map == ROOT
+                    && now.values(map, key).len() == 1
+                    && !now.texts(map, key).is_empty()
+                {
+                    continue;
+                }
                 let then = Reader { heads: Some(&side.known), ..now };
                 let values = then.values(map, key);
                 let written = values.iter().find(|(_, other)| *other == id);

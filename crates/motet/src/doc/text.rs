@@ -8,6 +8,7 @@ pub(crate) use self::diff::diff;
 pub(crate) use self::merge::{Overlap, Reconciled, reconcile};
 
 use self::sequence::{Budget, changes};
+use crate::limits;
 
 /// One replacement, in Unicode code points of the old text. Splices are given from the end of the text to its start,
 /// so that each one's position is still right when it is applied.
@@ -16,6 +17,11 @@ pub(crate) struct Splice {
     pub(crate) at: usize,
     pub(crate) delete: usize,
     pub(crate) insert: String,
+}
+
+/// Whether so much is deleted one by one that it is better to begin anew.
+pub(crate) fn is_too_much(splices: &[Splice]) -> bool {
+    splices.iter().map(|splice| splice.delete).sum::<usize>() > limits::TEXT_DELETES
 }
 
 /// Both texts in one: common lines once, differing lines of both, `first` before `second`.

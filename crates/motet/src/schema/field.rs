@@ -8,7 +8,7 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value as Json};
 
-use crate::limits::COUNTER_MAX;
+use crate::limits::{self, COUNTER_MAX};
 
 /// How concurrent writes of a field merge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +51,8 @@ pub struct Field {
     pub alias: Vec<String>,
     /// Fewest characters (Unicode code points) of a string, or elements of an array.
     pub min_len: Option<u64>,
-    /// Most characters of a string, or elements of an array.
+    /// Most characters of a string, or elements of an array. If nothing is declared, a text has at most
+    /// [`TEXT_CHARS`](crate::limits::TEXT_CHARS), a list or set [`LIST_ELEMENTS`](crate::limits::LIST_ELEMENTS).
     pub max_len: Option<u64>,
     /// Smallest number.
     pub min: Option<f64>,
@@ -214,12 +215,21 @@ impl Field {
     pub(crate) fn broken_by_length(&self, length: usize) -> Option<Rule> {
         let length = length as u64;
         let short = self.min_len.filter(|min| length < *min).map(|min| Rule::MinLen { min, length });
-        short.or_else(|| self.max_len.filter(|max| length > *max).map(|max| Rule::MaxLen { max, length }))
+        short.or_else(|| self.most().filter(|max| length > *max).map(|max| Rule::MaxLen { max, length }))
     }
 
     /// Whether anything is said about the length of a value.
     pub(crate) fn counts(&self) -> bool {
-        self.min_len.is_some() || self.max_len.is_some()
+        self.min_len.is_some() || self.most().is_some()
+    }
+
+    /// Most characters or elements: what is declared, or what a device can bear.
+    fn most(&self) -> Option<u64> {
+        self.max_len.or(match self.kind {
+            FieldKind::Text => Some(limits::TEXT_CHARS),
+            FieldKind::List | FieldKind::Set => Some(limits::LIST_ELEMENTS),
+            _ => None,
+        })
     }
 
     pub(super) fn check(&self) -> Result<(), String> {

@@ -8,6 +8,7 @@ use automerge::{AutomergeError, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, Valu
 use serde_json::Value as Json;
 
 use super::EditError;
+use crate::doc::genesis::Container;
 use crate::doc::list::{self, Step};
 use crate::doc::read::{Fields, Reader, element_key};
 use crate::doc::text;
@@ -32,6 +33,12 @@ pub(in crate::doc) enum Op {
     Splice {
         text: ObjId,
         splices: Vec<text::Splice>,
+    },
+    /// Puts a new text in the place of one of which little is left.
+    PutText {
+        map: ObjId,
+        key: String,
+        content: String,
     },
     /// Replaces `delete` elements of a list from `at` on.
     SpliceList {
@@ -77,7 +84,10 @@ impl Reader<'_> {
                         Some(old) => text::diff(old, new),
                         None => text::diff(&self.text(text), new),
                     };
-                    if !splices.is_empty() {
+                    // Only of a field of the document itself are edits of an old text carried over.
+                    if *map == ROOT && text::is_too_much(&splices) {
+                        ops.push(Op::PutText { map: map.clone(), key: key.clone(), content: new.clone() });
+                    } else if !splices.is_empty() {
                         ops.push(Op::Splice { text: text.clone(), splices });
                     }
                 }
@@ -280,6 +290,7 @@ pub(in crate::doc) fn carry_out(tx: &mut Transaction<'_>, op: Op) -> Result<(), 
         Op::Delete { map, key } => tx.delete(&map, key),
         Op::Increment { map, key, by } => tx.increment(&map, key, by),
         Op::Splice { text, splices } => splice_all(tx, &text, &splices),
+        Op::PutText { map, key, content } => Container::Text(&content).put(tx, &map, &key),
         Op::SpliceList { list, at, delete, insert } => {
             (0..delete).try_for_each(|_| tx.delete(&list, at))?;
             fill_list(tx, &list, at, &insert)
@@ -287,7 +298,7 @@ pub(in crate::doc) fn carry_out(tx: &mut Transaction<'_>, op: Op) -> Result<(), 
     }
 }
 
-pub(super) fn splice_all(
+pub(in crate::doc) fn splice_all(
     tx: &mut Transaction<'_>,
     text: &ObjId,
     splices: &[text::Splice],

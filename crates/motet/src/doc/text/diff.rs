@@ -110,13 +110,11 @@ fn refine_lines(old: &str, new: &str, hunk: &Hunk, budget: &mut Budget, words: &
         let is_whole = words.len() == before + 1
             && words[before].old.start == line.start
             && words[before].old.end >= line.end;
-        // What was replaced in two lines one after the other is one replacement.
-        if follows
-            && is_whole
-            && let Some(last) = words.pop()
-        {
-            words[before - 1].old.end = last.old.end;
-            words[before - 1].new.end = last.new.end;
+        // What was replaced in two lines one after the other is one replacement, of whole lines.
+        if follows && is_whole {
+            words.truncate(before);
+            words[before - 1].old.end = pair.old.end;
+            words[before - 1].new.end = pair.new.end;
         }
         follows = is_whole;
     }

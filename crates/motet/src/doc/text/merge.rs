@@ -8,13 +8,15 @@ use std::ops::Range;
 
 use super::diff::{Hunk, by_line, diff, inside, lines, refined};
 use super::sequence::Budget;
-use super::{Splice, push_line, union};
+use super::{Splice, is_too_much, push_line, union};
 
 /// What a merge comes to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reconciled {
     /// What is to be changed in the merged text, from its end to its start.
     pub(crate) splices: Vec<Splice>,
+    /// The whole text after that; only if so much is changed that it is better put anew.
+    pub(crate) anew: Option<String>,
     /// Where both sides changed the same lines, or lines next to each other, and not alike.
     pub(crate) overlaps: Vec<Overlap>,
 }
@@ -36,15 +38,24 @@ pub(crate) struct Overlap {
 /// it was is not touched. The result does not depend on which side is which.
 pub(crate) fn reconcile(old: &str, ours: &str, theirs: &str, merged: &str) -> Reconciled {
     if ours == theirs {
-        return Reconciled { splices: diff(merged, ours), overlaps: Vec::new() };
+        return Reconciled::of(merged, ours.to_owned(), Vec::new());
     }
     if ours == old || theirs == old {
         return Reconciled::default();
     }
     let mut merge = Merge::new(old, [ours, theirs], merged);
     merge.run();
-    let splices = if merge.is_fold { diff(merged, &merge.out) } else { Vec::new() };
-    Reconciled { splices, overlaps: merge.overlaps() }
+    let overlaps = merge.overlaps();
+    let text = if merge.is_fold { merge.out } else { merged.to_owned() };
+    Reconciled::of(merged, text, overlaps)
+}
+
+impl Reconciled {
+    fn of(merged: &str, text: String, overlaps: Vec<Overlap>) -> Self {
+        let splices = diff(merged, &text);
+        let anew = is_too_much(&splices).then_some(text);
+        Self { splices, anew, overlaps }
+    }
 }
 
 /// A side of a merge.
