@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use motet::{Adoption, Editor, Record, Replica, Schema, Transaction, Version, WriteError};
+use motet::{Adoption, BadRows, Editor, Record, Replica, Schema, Transaction, Version, WriteError};
 use serde_json::{Value, json};
 
 use super::anew;
@@ -157,12 +157,12 @@ impl Device {
                     None => json!({ "op": "delete", "id": id(*doc) }),
                 };
                 let entries: Vec<Value> = entries.iter().map(entry).collect();
-                replica.import_change_log(&json!({ "changes": { COLLECTION: entries } }))?;
+                carry_out(&replica, &json!({ "changes": { COLLECTION: entries } }))?;
             }
             Act::OwnChangeLog => {
                 let log =
                     replica.export_change_log(0).map_err(|error| WriteError::Rejected(error.to_string()))?;
-                replica.import_change_log(&log)?;
+                carry_out(&replica, &log)?;
             }
             Act::Undo => return undo(&replica),
             Act::Redo => return redo(&replica),
@@ -393,6 +393,11 @@ fn in_transaction(
         }
     }
     Ok(())
+}
+
+/// All of a change log, or nothing.
+fn carry_out(replica: &Replica, log: &Value) -> Result<(), WriteError> {
+    replica.import_change_log_text(log.to_string().as_bytes(), BadRows::RefuseAll).map(drop)
 }
 
 fn undo(replica: &Replica) -> Result<bool, WriteError> {

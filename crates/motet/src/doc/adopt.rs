@@ -41,7 +41,8 @@ impl Document {
         for (name, value) in &plain {
             changes.push(self.field_change(name, value, updated_at)?);
         }
-        if row.is_empty() {
+        // Containers are made at no time: somebody has to say how new the row is.
+        if plain.is_empty() {
             changes.push(self.field_change("", &Json::Null, updated_at)?);
         }
         changes.retain(|change| !self.has_change(&change.hash()));
@@ -59,7 +60,15 @@ impl Document {
         updated_at: i64,
     ) -> Result<Vec<Change>, EditError> {
         let edit = Edit { time: updated_at, message: Some(ADOPT), ..edit.clone() };
-        self.write_alike(&edit, set, &updated_at.max(0).to_be_bytes())
+        let mut changes = self.write_alike(&edit, set, &updated_at.max(0).to_be_bytes())?;
+        if !changes.is_empty() && !changes.iter().any(|change| change.message() == Some(ADOPT)) {
+            let mark = self.field_change("", &Json::Null, updated_at)?;
+            if !self.has_change(&mark.hash()) {
+                self.am.apply_changes([mark.clone()])?;
+                changes.push(mark);
+            }
+        }
+        Ok(changes)
     }
 
     fn field_change(&self, name: &str, value: &Json, updated_at: i64) -> Result<Change, EditError> {
@@ -76,7 +85,7 @@ impl Document {
         am.set_actor(ActorId::from(actor));
         let mut tx = am.transaction();
         if name.is_empty() {
-            // A row of nothing but its id: a change without ops.
+            // No field of its own: a change without ops.
             drop(tx);
             let options = CommitOptions::default().with_time(time).with_message(ADOPT);
             let hash = am.empty_commit(options);

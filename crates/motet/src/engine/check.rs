@@ -7,13 +7,30 @@ use super::Loaded;
 use super::local::{Patch, check_rules};
 use crate::doc::{Misfit, check_field, check_fields};
 use crate::error::WriteError;
+use crate::limits;
+use crate::schema::FieldKind;
 
 /// Judges what a write sets: its size, before Automerge works on it for minutes; whether a document can hold it; and the
 /// rules that are declared.
 pub(super) fn check_patch(loaded: &Loaded, patch: &Patch) -> Result<(), WriteError> {
     check_size(patch.set.values().map(text_bytes).sum())?;
     check_fields(&patch.set).map_err(|misfit| refused(loaded, &misfit))?;
+    check_counts(loaded, patch)?;
     check_rules(loaded, patch)
+}
+
+/// What stays on this device does not come to the document, which would judge it.
+fn check_counts(loaded: &Loaded, patch: &Patch) -> Result<(), WriteError> {
+    let bounds = -limits::COUNTER_MAX..=limits::COUNTER_MAX;
+    for (field, value) in &patch.set {
+        let is_beyond = value.as_i64().is_some_and(|count| !bounds.contains(&count));
+        if is_beyond && *loaded.schema.kind(field) == FieldKind::Counter {
+            let (collection, name, max) = (&loaded.row.collection, &loaded.row.name, limits::COUNTER_MAX);
+            let reason = format!("{collection}/{name}: field {field:?}: a counter goes from -{max} to {max}");
+            return Err(WriteError::BadValue { reason });
+        }
+    }
+    Ok(())
 }
 
 /// Judges elements that are added to a set.
