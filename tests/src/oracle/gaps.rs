@@ -12,14 +12,24 @@ pub(super) struct Gap {
     explains: fn(&Script, &Fault) -> bool,
 }
 
-const GAPS: [Gap; 1] = [Gap {
-    name: "a word that shares a letter with what it replaces is torn",
-    explains: |script, fault| {
-        fault.check == "promise"
-            && fault.what.contains("stands there 0 times")
-            && has(script, |act| matches!(act, Act::Write(_) | Act::Change { .. }))
+const GAPS: [Gap; 2] = [
+    Gap {
+        name: "a row adopted where another clock is ahead is not taken for newer",
+        explains: |script, fault| {
+            fault.check == "shown"
+                && script.devices > 1
+                && has(script, |act| matches!(act, Act::Adopt { .. }))
+        },
     },
-}];
+    Gap {
+        name: "a word that shares a letter with what it replaces is torn",
+        explains: |script, fault| {
+            fault.check == "promise"
+                && fault.what.contains("stands there 0 times")
+                && has(script, |act| matches!(act, Act::Write(_) | Act::Change { .. }))
+        },
+    },
+];
 
 /// The known fault by which a short script fails, if any.
 pub(super) fn explained(script: &Script, fault: &Fault) -> Option<&'static str> {
