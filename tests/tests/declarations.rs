@@ -364,10 +364,12 @@ fn rules_hold_at_every_entrance() {
         })
     };
     for field in ["plays", "count"] {
-        for (by, rule) in [(3, "is above 10"), (i64::MAX, "is above 10"), (-9, "is below 0")] {
+        for (by, rule) in [(3, "is above 10"), (1_000, "is above 10"), (-9, "is below 0")] {
             let refused = songs.increment("1", field, by).unwrap_err();
             assert_eq!(refused.to_string(), format!("songs: plays {rule}"));
         }
+        let refused = songs.increment("1", field, i64::MAX).unwrap_err();
+        assert!(matches!(refused, WriteError::Rule { .. }), "{refused}");
     }
     for field in ["words", "lyrics"] {
         let refused = songs.splice_text("1", field, 0, 0, "ʻāā ʻ").unwrap_err();
@@ -428,4 +430,22 @@ fn what_could_not_be_shared_one_day_is_not_kept_either() {
         assert!(matches!(a.documents("diary").put("1", &bad), Err(WriteError::BadValue { .. })));
     }
     assert!(a.documents("diary").list().unwrap().is_empty());
+}
+
+#[test]
+fn a_document_in_the_trash_follows_declarations_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = open(dir.path(), "a", &Schema::new());
+    let diary = a.documents("diary");
+    diary.put("1", &json!({ "title": "Kahi" })).unwrap();
+    a.apply_schema(&Schema::new().local("diary")).unwrap();
+    diary.set("1", &json!({ "title": "Lua" })).unwrap();
+    diary.delete("1").unwrap();
+    let renamed = Schema::new().field("diary", "name", Field::register().alias("title"));
+    for schema in [shared("diary"), renamed, Schema::new().local("diary")] {
+        a.apply_schema(&schema).unwrap();
+        assert_eq!(a.verify().unwrap().problems, []);
+    }
+    diary.restore("1").unwrap();
+    assert_eq!(value(&a, "diary", "1"), json!({ "id": "1", "name": "Lua" }));
 }

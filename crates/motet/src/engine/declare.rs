@@ -69,9 +69,7 @@ impl Core {
         self.behind = None;
         self.schema.insert(name.to_owned(), after.clone());
         self.declare_view(tx, name)?;
-        if before.has_local() {
-            self.free_fields(tx, name, before, after)?;
-        }
+        self.free_fields(tx, name, before, after)?;
         if before.is_local() && self.leaves(name) {
             self.owe_collection(tx, name)?;
         }
@@ -86,8 +84,13 @@ impl Core {
         before: &CollectionSchema,
         after: &CollectionSchema,
     ) -> Result<(), WriteError> {
+        // Documents in the trash may have something of earlier declarations.
+        let documents = tx.documents_with_local(collection)?;
+        if documents.is_empty() {
+            return Ok(());
+        }
         self.catch_up_all(tx)?;
-        for document in tx.documents_with_local(collection)? {
+        for document in documents {
             let row = tx.document_by_id(document)?;
             let mut loaded = self.take(tx, row)?;
             let (name, key) = (loaded.row.name.clone(), loaded.row.key);
