@@ -271,7 +271,7 @@ impl<'a> Merge<'a> {
     /// What `side` edited in a range of which the other side only deleted parts: an edit outlives a delete that has not seen it, in
     /// lines as in documents. Of whole lines those lines stay that were edited, of a part of a line the words.
     fn edited(&self, range: &Range<usize>, side: usize, hunks: [&[Hunk]; 2]) -> String {
-        let kept = self.touched(range, hunks[side]);
+        let kept = self.touched(range, side, hunks[side]);
         let deleted = hunks[1 - side];
         let mut text = String::new();
         let mut at = range.start;
@@ -295,10 +295,14 @@ impl<'a> Merge<'a> {
     }
 
     /// The parts of a range that hunks changed: whole lines, if the range is of lines.
-    fn touched<'h>(&self, range: &Range<usize>, hunks: &'h [Hunk]) -> Vec<(Range<usize>, &'h [Hunk])> {
+    fn touched<'h>(&self, range: &Range<usize>, side: usize, hunks: &'h [Hunk]) -> Vec<(Range<usize>, &'h [Hunk])> {
         let mut parts: Vec<(Range<usize>, Range<usize>)> = Vec::new();
         for (n, hunk) in hunks.iter().enumerate() {
-            let part = self.widened(range, &hunk.old).filter(|_| !hunk.new.is_empty());
+            // Lines put between others touch neither of them.
+            let is_between = hunk.old.is_empty()
+                && (hunk.old.start == 0 || self.old[..hunk.old.start].ends_with('\n'))
+                && self.sides[side].inserts(hunk).ends_with('\n');
+            let part = self.widened(range, &hunk.old).filter(|_| !hunk.new.is_empty() && !is_between);
             let part = part.unwrap_or_else(|| hunk.old.clone());
             match parts.last_mut() {
                 Some((last, of)) if part.start < last.end => {
@@ -325,7 +329,7 @@ impl<'a> Merge<'a> {
         if self.widened(&region.old, &region.old).is_some_and(|lines| lines == region.old) {
             for side in [0, 1] {
                 versions[side].clear();
-                for (part, hunks) in self.touched(&region.old, hunks[side]) {
+                for (part, hunks) in self.touched(&region.old, side, hunks[side]) {
                     let lines = self.sides[side].version(self.old, &part, hunks);
                     push_line(&mut versions[side], &lines);
                 }

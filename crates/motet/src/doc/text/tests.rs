@@ -156,6 +156,8 @@ fn unrelated_rewrites_keep_whole_words() {
 fn an_edit_outlives_a_delete_of_the_lines_around_it() {
     assert_eq!(one("a b\nc d\ne f\ng\n", "g\n", "a b\nc dd\ne f\ng\n"), "c dd\ng\n");
     assert_eq!(one("The quick brown fox", "The fox", "The quick red fox"), "The red fox");
+    // Lines put between deleted lines are no edit of these.
+    assert_eq!(one("a\nb\nc\nd\n", "a\nd\n", "a\nb\nnew\nc\nd\n"), "a\nnew\nd\n");
     let merged = automerge("a\nb c\nd\n", "a\nd\n", "a\nb see\nd\n", true);
     let overlaps = reconcile("a\nb c\nd\n", "a\nd\n", "a\nb see\nd\n", &merged).overlaps;
     assert!(overlaps.len() == 1 && overlaps[0].open == ["b see\n"]);
