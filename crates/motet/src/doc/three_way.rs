@@ -47,7 +47,7 @@ pub(super) fn lists(base: &[Json], mine: &[Json], theirs: &[Json]) -> Vec<Json> 
 /// What turns one text into another, in order.
 fn text_replacements(from: &str, to: &str) -> Vec<Replacement<char>> {
     let mut splices = text::diff(from, to);
-    splices.sort_by_key(|splice| splice.at);
+    splices.reverse();
     let replacements = splices.into_iter().map(|splice| Replacement {
         range: splice.at..splice.at + splice.delete,
         insert: splice.insert.chars().collect(),
