@@ -494,9 +494,10 @@ fn joined(first: &str, second: &str) -> String {
     if lines(first).len() > 1 || lines(second).len() > 1 || first.ends_with('\n') || second.ends_with('\n') {
         return union(first, second);
     }
-    let mut text = first.to_owned();
-    push_apart(&mut text, second);
-    text
+    let is_apart = first.ends_with(char::is_whitespace) || second.starts_with(char::is_whitespace);
+    let has_words = |text: &str| text.contains(char::is_alphanumeric);
+    let space = if !is_apart && has_words(first) && has_words(second) { " " } else { "" };
+    format!("{first}{space}{second}")
 }
 
 /// Whether `part` is the start or the end of `whole`, and no word is cut by it.
