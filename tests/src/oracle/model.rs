@@ -395,6 +395,7 @@ impl Rules {
                     } else {
                         outcome.verdict = Verdict::Either;
                         outcome.open_documents.insert(doc);
+                        outcome.forked.insert(doc);
                         outcome
                     };
                 };
