@@ -5,14 +5,15 @@
 use motet_tests::oracle::{Act, Generate, Kind, Script, Step, Write, alone, play, search, together};
 use serde_json::{Value, json};
 
-/// Scripts that are played unless `MOTET_SCRIPTS` says otherwise, half of them on one device.
+/// Scripts that are played unless `MOTET_SCRIPTS` says otherwise; of ten so many on one device.
 const SCRIPTS: u64 = 10_000;
+const ALONE_OF_TEN: u64 = 7;
 
-fn every_script_keeps_its_promises(generate: Generate) {
+fn every_script_keeps_its_promises(generate: Generate, of_ten: u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (first, count) = match number("MOTET_SEED") {
         Some(seed) => (seed, 1),
-        None => (1, number("MOTET_SCRIPTS").unwrap_or(SCRIPTS) / 2),
+        None => (1, number("MOTET_SCRIPTS").unwrap_or(SCRIPTS) * of_ten / 10),
     };
     let search = search(generate, first, count, false);
     println!("{} scripts; known faults: {:?}", search.scripts, search.known);
@@ -23,12 +24,12 @@ fn every_script_keeps_its_promises(generate: Generate) {
 
 #[test]
 fn scripts_on_one_device() {
-    every_script_keeps_its_promises(alone);
+    every_script_keeps_its_promises(alone, ALONE_OF_TEN);
 }
 
 #[test]
 fn scripts_on_two_and_three_devices() {
-    every_script_keeps_its_promises(together);
+    every_script_keeps_its_promises(together, 10 - ALONE_OF_TEN);
 }
 
 /// Scripts that once failed, made short.

@@ -20,14 +20,23 @@ pub(super) struct Anew {
     pub(super) has_changes: bool,
 }
 
+/// Opens the file of a replica.
+///
+/// # Errors
+/// What SQLite says.
+pub(super) fn open(database: &Path) -> Result<Connection, String> {
+    let conn = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_WRITE);
+    conn.map_err(|error| format!("the file cannot be opened: {error}"))
+}
+
 /// Reads all documents of a collection.
 ///
 /// # Errors
 /// What cannot be read.
-pub(super) fn read(database: &Path, collection: &str) -> Result<BTreeMap<String, Anew>, String> {
+pub(super) fn read(conn: &Connection, collection: &str) -> Result<BTreeMap<String, Anew>, String> {
     let failed = |error: rusqlite::Error| format!("the file cannot be read: {error}");
-    let conn = Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
-    let mut documents = conn.prepare("SELECT id, name FROM document WHERE collection = ?").map_err(failed)?;
+    let mut documents =
+        conn.prepare_cached("SELECT id, name FROM document WHERE collection = ?").map_err(failed)?;
     let ids: Vec<(i64, String)> = documents
         .query_map([collection], |row| Ok((row.get(0)?, row.get(1)?)))
         .and_then(Iterator::collect)

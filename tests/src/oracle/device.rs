@@ -35,6 +35,8 @@ pub(super) struct Device {
     /// Dropped before the disk is unmounted.
     slots: BTreeMap<usize, Slot>,
     replica: Option<Replica>,
+    /// For reading the changes without the library.
+    conn: Option<rusqlite::Connection>,
     mount: Mount,
     clock: Arc<AtomicI64>,
     /// Rows that were taken up so far: each newer than the one before.
@@ -63,11 +65,13 @@ impl Device {
             name: name.to_owned(),
             slots: BTreeMap::new(),
             replica: None,
+            conn: None,
             mount: Mount::new(mount, &Disk::default()),
             clock: Arc::new(AtomicI64::new(START_MS)),
             rows: 0,
         };
         device.replica = Some(device.open()?);
+        device.conn = Some(anew::open(&device.path())?);
         device.replica().apply_schema(schema).map_err(|error| error.to_string())?;
         Ok(device)
     }
@@ -131,10 +135,16 @@ impl Device {
                 Some(Slot::Editor(editor)) => return editor.refresh(),
                 _ => return Ok(false),
             },
-            Act::Import { documents } => {
+            Act::Import { documents, many } => {
                 let values: Vec<Value> =
                     documents.iter().map(|(doc, fields)| with_id(*doc, fields)).collect();
-                replica.transaction(move |tx| tx.put_many(COLLECTION, &values))?;
+                if *many {
+                    replica.transaction(move |tx| tx.put_many(COLLECTION, &values))?;
+                } else {
+                    let lines: Vec<String> = values.iter().map(Value::to_string).collect();
+                    let lines = lines.join("\n");
+                    replica.import_jsonl(Some(COLLECTION), lines.as_bytes(), BadRows::Report, |_| {})?;
+                }
             }
             Act::Adopt { doc, fields, newer } => {
                 self.rows += 1;
@@ -328,7 +338,8 @@ impl Device {
     /// # Errors
     /// What cannot be read.
     pub(super) fn anew(&self) -> Result<BTreeMap<usize, anew::Anew>, String> {
-        let all = anew::read(&self.path(), COLLECTION)?;
+        let Some(conn) = &self.conn else { return Err("the file is not open".into()) };
+        let all = anew::read(conn, COLLECTION)?;
         Ok(all.into_iter().filter_map(|(name, read)| Some((number(&name)?, read))).collect())
     }
 

@@ -126,6 +126,7 @@ impl Generator {
             42 => Act::Refresh { slot: self.slot() },
             43..=44 => Act::Import {
                 documents: (0..1 + self.below(3)).map(|_| (self.doc(), self.fields())).collect(),
+                many: self.one_in(3),
             },
             45..=47 => Act::Adopt { doc: self.doc(), fields: self.fields(), newer: !self.one_in(4) },
             48..=49 => Act::ChangeLog {

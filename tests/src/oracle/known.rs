@@ -59,13 +59,17 @@ impl Known {
                 outcome
             }
             Act::Change { slot, set, remove } => self.change(*slot, set, remove),
-            Act::Import { documents } => {
+            Act::Import { documents, many: false } => {
+                let entries = documents.iter().map(|(doc, fields)| (*doc, Some(fields.clone())));
+                self.rows(&entries.collect::<Vec<_>>())
+            }
+            Act::Import { documents, many: true } => {
                 let puts =
                     documents.iter().map(|(doc, fields)| Write::Put { doc: *doc, fields: fields.clone() });
                 self.in_turn(&puts.collect::<Vec<_>>())
             }
             Act::Adopt { doc, fields, newer } => self.adopt(*doc, fields, *newer),
-            Act::ChangeLog { entries } => self.change_log(entries),
+            Act::ChangeLog { entries } => self.rows(entries),
             Act::OwnChangeLog => {
                 let mut outcome = nothing();
                 for state in self.world.values() {
@@ -108,7 +112,7 @@ impl Known {
             Act::Write(write) => vec![write.doc()],
             Act::Transaction { writes, .. } => writes.iter().map(Write::doc).collect(),
             Act::Change { slot, .. } => self.slots.get(slot).map(|held| held.doc).into_iter().collect(),
-            Act::Import { documents } => documents.iter().map(|(doc, _)| *doc).collect(),
+            Act::Import { documents, .. } => documents.iter().map(|(doc, _)| *doc).collect(),
             Act::Adopt { doc, .. } => vec![*doc],
             Act::ChangeLog { entries } => entries.iter().map(|(doc, _)| *doc).collect(),
             _ => self.world.keys().copied().collect(),
@@ -263,19 +267,25 @@ impl Known {
         outcome
     }
 
-    fn change_log(&self, entries: &[(usize, Option<Fields>)]) -> Outcome {
+    /// What is refused is reported, the rest goes in; if there is no rest, all is refused.
+    fn rows(&self, entries: &[(usize, Option<Fields>)]) -> Outcome {
         let mut all = Outcome::nothing(&self.world, Verdict::Done);
+        let mut refused = 0;
         for (doc, fields) in entries {
             match fields {
                 Some(fields) => {
                     let put = Write::Put { doc: *doc, fields: fields.clone() };
                     let next = self.rules.write(&all.world, &put, &self.versions);
+                    let has_ask = self.rules.kinds.values().any(|kind| *kind == Kind::Ask);
                     match next.verdict {
-                        Verdict::Refused => return Outcome::nothing(&self.world, Verdict::Refused),
-                        Verdict::Either => all.verdict = Verdict::Either,
-                        Verdict::Done => {}
+                        Verdict::Refused => refused += 1,
+                        Verdict::Done if !(has_ask && self.forked.contains(doc)) => all.world = next.world,
+                        _ => {
+                            all.verdict = Verdict::Either;
+                            all.open_documents.insert(*doc);
+                            all.world = next.world;
+                        }
                     }
-                    all.world = next.world;
                 }
                 None => {
                     if let Some(State::Live(fields)) = all.world.get(doc).cloned() {
@@ -283,6 +293,9 @@ impl Known {
                     }
                 }
             }
+        }
+        if refused > 0 && refused == entries.len() {
+            all.verdict = Verdict::Refused;
         }
         all
     }

@@ -88,6 +88,7 @@ impl Run {
             promises,
             network,
             script_ms: 0,
+            thorough: true,
             skews: script.skews.clone(),
         };
         for at in 0..script.devices {
@@ -305,7 +306,7 @@ fn wrote(act: &Act, before: &States, after: &States, expected: &Outcome) -> Wrot
                 force(*doc, &mut fields.iter().flat_map(Fields::keys));
             }
         }
-        Act::Import { documents } => {
+        Act::Import { documents, .. } => {
             documents.iter().for_each(|(doc, fields)| force(*doc, &mut fields.keys()));
         }
         Act::Change { set, .. } if !expected.forked.is_empty() => {

@@ -122,8 +122,8 @@ pub enum Act {
     Change { slot: usize, set: Fields, remove: Vec<String> },
     /// The editor in a slot takes in what others have written.
     Refresh { slot: usize },
-    /// Documents go in as `motet import` hands them over.
-    Import { documents: Vec<(usize, Fields)> },
+    /// Documents go in as `motet import` hands them over, or all or none of them by `put_many`.
+    Import { documents: Vec<(usize, Fields)>, many: bool },
     /// A row of another database is taken up. `newer`: it was changed after everything here, else before.
     Adopt { doc: usize, fields: Fields, newer: bool },
     /// A change log is carried out: upserts, and deletes where there are no fields.
@@ -261,10 +261,10 @@ impl std::fmt::Display for Told<'_> {
             Act::Change { slot, set, remove } => {
                 write!(f, "slot {slot} changes {} and removes {remove:?}, is written back", json(set))
             }
-            Act::Import { documents } => {
+            Act::Import { documents, many } => {
                 let all: Vec<_> =
                     documents.iter().map(|(doc, fields)| format!("{} {}", id(*doc), json(fields))).collect();
-                write!(f, "import [{}]", all.join("; "))
+                write!(f, "{} [{}]", if *many { "put many" } else { "import" }, all.join("; "))
             }
             Act::Adopt { doc, fields, newer } => {
                 write!(

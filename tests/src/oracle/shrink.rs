@@ -103,7 +103,7 @@ fn simpler_acts(act: &Act) -> Vec<Act> {
             .map(|(set, remove)| Act::Change { slot: *slot, set, remove })
             .collect(),
         Act::Open { slot, doc, editor: true } => vec![Act::Open { slot: *slot, doc: *doc, editor: false }],
-        Act::Import { documents } => {
+        Act::Import { documents, many } => {
             let mut all = Vec::new();
             if let [(doc, fields)] = &documents[..] {
                 all.push(Act::Write(Write::Put { doc: *doc, fields: fields.clone() }));
@@ -111,11 +111,11 @@ fn simpler_acts(act: &Act) -> Vec<Act> {
             for at in 0..documents.len() {
                 let mut fewer = documents.clone();
                 fewer.remove(at);
-                all.push(Act::Import { documents: fewer });
+                all.push(Act::Import { documents: fewer, many: *many });
                 for fields in simpler_fields(&documents[at].1) {
                     let mut simpler = documents.clone();
                     simpler[at].1 = fields;
-                    all.push(Act::Import { documents: simpler });
+                    all.push(Act::Import { documents: simpler, many: *many });
                 }
             }
             all
