@@ -326,6 +326,11 @@ impl Known {
                 (_, now) => now.clone(),
             };
             outcome.open.extend(self.late_local.iter().map(|name| (*doc, name.clone())));
+            if matches!(now, State::Deleted(None)) {
+                // What it kept on this device is not known.
+                let local = self.rules.kinds.iter().filter(|(_, kind)| **kind == Kind::Local);
+                outcome.open.extend(local.map(|(name, _)| (*doc, name.clone())));
+            }
             if self.forked.contains(doc) {
                 outcome.open_documents.insert(*doc);
             }
