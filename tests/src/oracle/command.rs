@@ -56,7 +56,8 @@ pub fn search(generate: Generate, first: u64, count: u64, all: bool) -> Search {
             }
             played.fetch_add(1, Ordering::Relaxed);
             let seed = first.wrapping_add(n);
-            let Err((script, fault)) = try_one(&generate(seed)) else { continue };
+            let Err(failed) = try_one(&generate(seed)) else { continue };
+            let (script, fault) = *failed;
             let mut search = search.lock().unwrap();
             if let Some(name) = gaps::explained(&script, &fault) {
                 *search.known.entry(name).or_default() += 1;
@@ -80,8 +81,8 @@ pub fn search(generate: Generate, first: u64, count: u64, all: bool) -> Search {
 ///
 /// # Errors
 /// The short script, and how it fails.
-pub fn try_one(script: &Script) -> Result<(), (Script, Fault)> {
-    play(script).map_err(|fault| shrink(script, &fault))
+pub fn try_one(script: &Script) -> Result<(), Box<(Script, Fault)>> {
+    play(script).map_err(|fault| Box::new(shrink(script, &fault)))
 }
 
 impl std::fmt::Display for Found {
@@ -135,7 +136,8 @@ fn one(seed: u64, script: &Script) -> i32 {
             println!("seed {seed}: all is well\n{script}");
             0
         }
-        Err((script, fault)) => {
+        Err(failed) => {
+            let (script, fault) = *failed;
             println!("{}", Found { seed, script, fault });
             1
         }

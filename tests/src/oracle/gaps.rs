@@ -2,7 +2,7 @@
 //! to be empty.
 
 use super::run::Fault;
-use super::script::{Act, Script};
+use super::script::{Act, Script, Step};
 
 /// A fault that is known.
 pub(super) struct Gap {
@@ -12,7 +12,14 @@ pub(super) struct Gap {
     explains: fn(&Script, &Fault) -> bool,
 }
 
-const GAPS: [Gap; 2] = [
+const GAPS: [Gap; 3] = [
+    Gap {
+        name: "a row of nothing but sets leaves no time behind, and an older row changes its document",
+        explains: |script, fault| {
+            let is_older = |step: &Step| matches!(step.act, Act::Adopt { newer: false, .. });
+            fault.check == "shown" && script.steps.last().is_some_and(is_older)
+        },
+    },
     Gap {
         name: "adopt takes numbers into a local collection that its counters refuse",
         explains: |script, fault| {

@@ -240,7 +240,7 @@ pub(super) fn remove_at(fields: &mut Fields, path: &[String]) {
 fn as_set(items: &[Value]) -> Value {
     let mut once: Vec<Value> = Vec::new();
     for item in items {
-        if !once.iter().any(|known| known.to_string() == item.to_string()) {
+        if !once.iter().any(|known| is_same(known, item)) {
             once.push(item.clone());
         }
     }
@@ -251,6 +251,12 @@ fn sorted(items: &[Value]) -> Value {
     let mut items = items.to_vec();
     items.sort_by_key(Value::to_string);
     Value::Array(items)
+}
+
+/// Elements of a set are told apart by how they are written: 1 and 1.0 are two.
+fn is_same(one: &Value, other: &Value) -> bool {
+    let written = |value: &Value| value.to_string();
+    written(one) == written(other)
 }
 
 fn is_counted(value: &Value) -> bool {
@@ -468,11 +474,10 @@ impl Rules {
                         return outcome;
                     }
                 };
-                let same = |a: &Value, b: &Value| a.to_string() == b.to_string();
                 let all: Vec<Value> = old.iter().chain(add).cloned().collect();
                 // Added first, then taken out: two calls.
                 let left: Vec<Value> =
-                    all.into_iter().filter(|item| !remove.iter().any(|gone| same(item, gone))).collect();
+                    all.into_iter().filter(|item| !remove.iter().any(|gone| is_same(item, gone))).collect();
                 now.insert(field.clone(), as_set(&left));
                 outcome.world.insert(doc, State::Live(now));
             }
