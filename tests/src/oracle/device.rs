@@ -167,7 +167,7 @@ impl Device {
                     None => json!({ "op": "delete", "id": id(*doc) }),
                 };
                 let entries: Vec<Value> = entries.iter().map(entry).collect();
-                carry_out(&replica, &json!({ "changes": { COLLECTION: entries } }))?;
+                replica.import_change_log(&json!({ "changes": { COLLECTION: entries } }))?;
             }
             Act::OwnChangeLog => {
                 let log =
