@@ -489,11 +489,13 @@ fn check_everywhere(device: &Device, known: &Known, shown: &Shown, trash: &Shown
         }
     }
     for (doc, fields) in trash {
-        if let Some(State::Deleted(Some(held))) = known.world.get(doc)
-            && rules.comparable(held) != rules.comparable(fields)
-        {
-            let what = difference(&rules.comparable(held), &rules.comparable(fields));
-            return Err(("trash", format!("{} in the trash: {what}", id(*doc))));
+        if let Some(State::Deleted(Some(held))) = known.world.get(doc) {
+            // What stays on this device is not taken back by undo.
+            let (held, fields) =
+                (rules.comparable(&rules.shared(held)), rules.comparable(&rules.shared(fields)));
+            if held != fields {
+                return Err(("trash", format!("{} in the trash: {}", id(*doc), difference(&held, &fields))));
+            }
         }
     }
     if !thorough {
