@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use super::history::Made;
 use super::read::{Fields, Reader, element_key};
 use super::{Deed, Document, three_way};
+use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind};
 
 /// A step that this device made: from one state of a document to another.
@@ -204,11 +205,9 @@ impl Field<'_> {
         if now == to {
             return from.cloned();
         }
-        if now.is_none() {
-            return None;
-        }
+        now?;
         let left = i128::from(current) + i128::from(before) - i128::from(after);
-        let left = left.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+        let left = left.clamp((-limits::COUNTER_MAX).into(), limits::COUNTER_MAX.into()) as i64;
         (from.is_some() || left != 0).then(|| left.into())
     }
 

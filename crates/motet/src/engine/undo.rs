@@ -11,6 +11,7 @@
 //! [`Document::without`]: crate::doc::Document::without
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::local::{Patch, diff};
 use super::{Commit, Core, Loaded, touched};
@@ -206,12 +207,14 @@ impl Core {
     }
 }
 
+type Heads = Vec<[u8; 32]>;
+
 /// What became of one document.
 struct Back {
     /// Before and after it went back.
     step: (StoredVersion, StoredVersion),
     /// The version that it has now, and the earlier one that this is exactly like.
-    same_as: Option<(Vec<[u8; 32]>, Vec<[u8; 32]>)>,
+    same_as: Option<(Heads, Heads)>,
     told: UndoneDocument,
 }
 
@@ -268,8 +271,8 @@ fn candidate(tx: Tx<'_>, scope: &UndoScope, kind: StepKind) -> store::Result<Opt
                         _ => document,
                     };
                     documents.push(document);
-                } else if !latest.contains_key(&key) {
-                    latest.insert(key, (step.kind, document.clone()));
+                } else if let Entry::Vacant(unknown) = latest.entry(key) {
+                    unknown.insert((step.kind, document.clone()));
                     if step.kind == StepKind::Undo && kind == StepKind::Redo {
                         documents.push(document);
                     }

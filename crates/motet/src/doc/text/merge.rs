@@ -295,7 +295,12 @@ impl<'a> Merge<'a> {
     }
 
     /// The parts of a range that hunks changed: whole lines, if the range is of lines.
-    fn touched<'h>(&self, range: &Range<usize>, side: usize, hunks: &'h [Hunk]) -> Vec<(Range<usize>, &'h [Hunk])> {
+    fn touched<'h>(
+        &self,
+        range: &Range<usize>,
+        side: usize,
+        hunks: &'h [Hunk],
+    ) -> Vec<(Range<usize>, &'h [Hunk])> {
         let mut parts: Vec<(Range<usize>, Range<usize>)> = Vec::new();
         for (n, hunk) in hunks.iter().enumerate() {
             // Lines put between others touch neither of them.
