@@ -46,7 +46,7 @@ pub enum Kind {
     Set,
     /// An array that merges by element.
     List,
-    /// One of [`RANKS`].
+    /// One of the ranks.
     Rank,
     /// Anything; concurrent values are all kept.
     Ask,
