@@ -248,6 +248,9 @@ fn a_change_log_reports_what_it_refuses() {
 }
 
 /// Two devices take up the same newer row, each for itself.
+/// How a device takes up a row.
+type Way<'a> = &'a dyn Fn(&Replica, i64, &str);
+
 #[test]
 fn the_same_newer_row_counts_once() {
     let row = |n: i64, updated_at: &str| {
@@ -261,7 +264,7 @@ fn the_same_newer_row_counts_once() {
         let line = row(n, updated_at).to_string();
         _ = replica.import_jsonl(Some("songs"), line.as_bytes(), BadRows::Report, |_| ()).unwrap();
     };
-    let ways: [(&str, &dyn Fn(&Replica, i64, &str)); 2] = [("adopt", &adopt), ("import", &import)];
+    let ways: [(&str, Way<'_>); 2] = [("adopt", &adopt), ("import", &import)];
     for (way, take) in ways {
         for start in ["taken up on both", "synced", "put and synced"] {
             let dir = tempfile::tempdir().unwrap();

@@ -112,7 +112,7 @@ fn what_is_written_inside_a_field_that_another_device_nulls_survives_or_is_in_th
             let shown = pair.meet();
             if shown[field] != written {
                 assert_eq!(shown[field], Value::Null, "{field}");
-                assert_eq!(pair.losers(&format!("/{field}")), [written.clone()], "{field}");
+                assert_eq!(pair.losers(&format!("/{field}")), std::slice::from_ref(&written), "{field}");
                 let rows = pair.b.conflicts("songs", "1").unwrap();
                 let row = rows.iter().find(|row| row.loser == written).unwrap();
                 assert!(row.device.is_some() || row.winner_device.is_some());
