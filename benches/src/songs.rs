@@ -33,6 +33,18 @@ pub fn write(to: &Path, data: Option<&Path>, count: usize) {
     std::fs::write(to, out).unwrap();
 }
 
+/// Lines of made-up words, at least `bytes` of them.
+pub fn prose(bytes: usize) -> String {
+    let mut text = String::with_capacity(bytes + 2_000);
+    for n in 0.. {
+        if text.len() >= bytes {
+            break;
+        }
+        text.push_str(made_up(n)["lyrics"].as_str().unwrap_or_default());
+    }
+    text
+}
+
 /// A song of about 1.2 kB from a small stock of words, the same on every run.
 fn made_up(n: usize) -> Value {
     const WORDS: [&str; 24] = [

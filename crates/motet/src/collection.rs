@@ -10,14 +10,14 @@ use serde_json::Value as Json;
 use crate::conflicts::Resolution;
 use crate::doc::Fields;
 use crate::editor::Editor;
-use crate::engine::{Patch, diff};
+use crate::engine::{Composed, Patch, diff, is_big};
 use crate::error::{ReadError, WriteError};
 use crate::find::{Filter, Hit, Hits, LiveQuery, Misfit, Query, Records, words};
 use crate::replica::Replica;
 use crate::schema::Rule;
 use crate::status::Version;
 use crate::store::{self, ListRow, StorageError, Tx};
-use crate::transaction::{PendingWrite, Transaction, to_fields};
+use crate::transaction::{PendingWrite, Transaction, new_id, to_fields, to_patch};
 
 /// The documents of one collection as values of type `T`.
 ///
@@ -164,12 +164,12 @@ impl<T> Collection<T> {
     /// # Errors
     /// [`WriteError::NotFound`] if there is no such document, [`WriteError::BadValue`] if `fields` is no object.
     pub fn set<F: Serialize>(&self, id: &str, fields: &F) -> Result<Version, WriteError> {
-        self.replica.transaction(self.setting(id, fields))
+        self.replica.transaction(self.setting(id, fields, true))
     }
 
     /// [`set`](Self::set) for async code.
     pub fn set_async<F: Serialize>(&self, id: &str, fields: &F) -> PendingWrite<Version> {
-        self.replica.transaction_async(self.setting(id, fields))
+        self.replica.transaction_async(self.setting(id, fields, false))
     }
 
     /// Adds to a counter, durably; a document without the field gets it.
@@ -236,9 +236,18 @@ impl<T> Collection<T> {
         move |tx: &mut Transaction<'_>| tx.splice_text(&name, &id, &field, position, delete, &insert)
     }
 
-    fn setting<F: Serialize>(&self, id: &str, fields: &F) -> impl Write<Version> + use<T, F> {
-        let (name, id, fields) = (self.name.clone(), id.to_owned(), to_fields(fields));
-        move |tx: &mut Transaction<'_>| tx.set(&name, &id, &fields?.1)
+    fn setting<F: Serialize>(&self, id: &str, fields: &F, waits: bool) -> impl Write<Version> + use<T, F> {
+        let (name, id, patch) = (self.name.clone(), id.to_owned(), to_patch(fields));
+        let composed = patch.as_ref().ok().filter(|_| waits).and_then(|patch| self.compose(&id, patch, None));
+        move |tx: &mut Transaction<'_>| {
+            tx.offer(composed);
+            tx.set_patch(&name, &id, &patch?)
+        }
+    }
+
+    /// Composes a big write before its transaction, on the thread of a caller that waits for it.
+    fn compose(&self, id: &str, patch: &Patch, base: Option<&Version>) -> Option<Composed> {
+        is_big(&patch.set).then(|| self.replica.compose_ahead(&self.name, id, patch, base)).flatten()
     }
 }
 
@@ -254,12 +263,12 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// [`WriteError::BadValue`] if the value is no object, [`WriteError::BadName`] if collection or id cannot be
     /// used.
     pub fn insert(&self, value: &T) -> Result<String, WriteError> {
-        self.replica.transaction(self.inserting(value))
+        self.replica.transaction(self.inserting(value, true))
     }
 
     /// [`insert`](Self::insert) for async code.
     pub fn insert_async(&self, value: &T) -> PendingWrite<String> {
-        self.replica.transaction_async(self.inserting(value))
+        self.replica.transaction_async(self.inserting(value, false))
     }
 
     /// Makes the document `id`, or changes those fields of it that the value names; durable on return.
@@ -267,12 +276,12 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// # Errors
     /// As [`insert`](Self::insert).
     pub fn put(&self, id: &str, value: &T) -> Result<Version, WriteError> {
-        self.replica.transaction(self.putting(id, value))
+        self.replica.transaction(self.putting(id, value, true))
     }
 
     /// [`put`](Self::put) for async code.
     pub fn put_async(&self, id: &str, value: &T) -> PendingWrite<Version> {
-        self.replica.transaction_async(self.putting(id, value))
+        self.replica.transaction_async(self.putting(id, value, false))
     }
 
     /// Writes back a record that was read, durably: only what the app changed becomes ops, based on the version it
@@ -286,7 +295,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// [`WriteError::NotFound`] if the document is gone; else as [`insert`](Self::insert). The record is as before then, and
     /// can be written again.
     pub fn update(&self, record: &mut Record<T>) -> Result<Version, WriteError> {
-        let (version, next) = self.replica.transaction(self.updating(record))?;
+        let (version, next) = self.replica.transaction(self.updating(record, true))?;
         record.continue_from(next);
         Ok(version)
     }
@@ -297,7 +306,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         T: Clone + Send + 'static,
     {
         let mut next = record.clone();
-        let write = self.updating(record);
+        let write = self.updating(record, false);
         self.replica.transaction_async(move |tx| {
             next.continue_from(write(tx)?.1);
             Ok(next)
@@ -433,21 +442,38 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         Ok(self.replica.read(|tx| tx.matches(&self.name, filter, id))?)
     }
 
-    fn inserting(&self, value: &T) -> impl Write<String> + use<T> {
+    fn inserting(&self, value: &T, waits: bool) -> impl Write<String> + use<T> {
         let name = self.name.clone();
-        let value = serde_json::to_value(value).map_err(|e| WriteError::BadValue { reason: e.to_string() });
-        move |tx: &mut Transaction<'_>| tx.insert(&name, &value?)
+        let named =
+            to_fields(value).map(|(id, set)| (id.unwrap_or_else(new_id), Patch { set, remove: Vec::new() }));
+        let composed =
+            named.as_ref().ok().filter(|_| waits).and_then(|(id, patch)| self.compose(id, patch, None));
+        move |tx: &mut Transaction<'_>| {
+            let (id, patch) = named?;
+            tx.offer(composed);
+            tx.put_patch(&name, &id, &patch)?;
+            Ok(id)
+        }
     }
 
-    fn putting(&self, id: &str, value: &T) -> impl Write<Version> + use<T> {
-        let (name, id, fields) = (self.name.clone(), id.to_owned(), to_fields(value));
-        move |tx: &mut Transaction<'_>| tx.put(&name, &id, &fields?.1)
+    fn putting(&self, id: &str, value: &T, waits: bool) -> impl Write<Version> + use<T> {
+        let (name, id, patch) = (self.name.clone(), id.to_owned(), to_patch(value));
+        let composed = patch.as_ref().ok().filter(|_| waits).and_then(|patch| self.compose(&id, patch, None));
+        move |tx: &mut Transaction<'_>| {
+            tx.offer(composed);
+            tx.put_patch(&name, &id, &patch?)
+        }
     }
 
-    fn updating(&self, record: &Record<T>) -> impl Write<(Version, Base)> + use<T> {
+    fn updating(&self, record: &Record<T>, waits: bool) -> impl Write<(Version, Base)> + use<T> {
         let name = self.name.clone();
         let (id, version, written) = (record.id.clone(), record.version.clone(), record.written());
-        move |tx: &mut Transaction<'_>| tx.update_fields(&name, &id, written?, &version)
+        let patch = written.as_ref().ok().filter(|_| waits).map(|(patch, _)| patch);
+        let composed = patch.and_then(|patch| self.compose(&id, patch, Some(&version)));
+        move |tx: &mut Transaction<'_>| {
+            tx.offer(composed);
+            tx.update_fields(&name, &id, written?, &version)
+        }
     }
 
     fn record(&self, row: ListRow) -> Result<Record<T>, ReadError> {

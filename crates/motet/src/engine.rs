@@ -10,6 +10,7 @@ mod bulk;
 mod care;
 mod check;
 mod compact;
+mod composed;
 mod declare;
 mod feed;
 mod fields;
@@ -56,6 +57,7 @@ use crate::time::Clock;
 pub(crate) use adopt::Adopted;
 pub(crate) use care::{Examined, examine};
 pub(crate) use check::check_name;
+pub(crate) use composed::{Composed, compose_ahead, is_big};
 pub(crate) use incoming::{Incoming, load_ahead, prepare};
 pub(crate) use loaded::Loaded;
 use loaded::{load, load_behind, new_document};
@@ -134,6 +136,8 @@ pub(crate) struct Core {
     transaction: u64,
     /// Documents of the running write, of the running transaction.
     in_write: HashMap<DocumentId, Box<Loaded>>,
+    /// What was composed before the transaction for the next write.
+    composed: Option<Box<Composed>>,
     in_transaction: HashMap<DocumentId, Box<Loaded>>,
     /// What listeners hear once the write, the transaction is committed.
     write_events: Vec<Event>,
@@ -214,6 +218,7 @@ impl Core {
             told: feed::Told::default(),
             transaction: 0,
             in_write: HashMap::new(),
+            composed: None,
             in_transaction: HashMap::new(),
             write_events: Vec::new(),
             events: Vec::new(),
@@ -371,8 +376,11 @@ impl Core {
         if let Some(before) = version {
             self.note_step(document, before, loaded.version());
         }
-        if is_new && commit.origin.is_none() {
-            loaded.save_new(commit);
+        if is_new {
+            match commit.origin {
+                None => loaded.save_new(commit),
+                Some(_) => loaded.save_received(commit.changes),
+            }
             if let Some(saved) = loaded.saved.take() {
                 tx.put_snapshot(document, &saved, store::change_id(document, loaded.row.changes), false)?;
             }

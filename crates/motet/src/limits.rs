@@ -67,6 +67,14 @@ pub const VERIFIED_DOCUMENTS: usize = 100;
 /// Changes after the snapshot from which a load writes a new snapshot. Loading changes costs about 10 us each.
 pub const SNAPSHOT_AFTER_CHANGES: usize = 256;
 
+/// Bytes of text from which a write of one document is composed before its transaction, so that others write meanwhile. Composing takes
+/// about 1.5 us a byte: a smaller write keeps others waiting for 100 ms at most, and uses the document that is held in memory.
+pub const COMPOSED_AHEAD_BYTES: usize = 64 << 10;
+
+/// Bytes of changes after the snapshot from which a load writes a new snapshot, if they are a quarter of it; and from which a
+/// document that arrives as changes is saved. Loading changes takes three times the time and memory of loading a snapshot.
+pub const SNAPSHOT_AFTER_BYTES: usize = 128 << 10;
+
 /// Bytes of changes from which a new document is saved at once. A song of 1 kB loads in 150 us from a snapshot and in 370 us from
 /// its changes; making the snapshot and loading it back costs as much as one load.
 pub const SNAPSHOT_NEW_BYTES: usize = 512;
@@ -152,9 +160,13 @@ pub const ALIKE_CHANGE_OPS: u64 = 10_000;
 /// it is put, so that a phone survives it; a larger text belongs into a register or a blob.
 pub const TEXT_CHARS: u64 = 2 << 20;
 
-/// Elements of a declared list or set, unless the field declares `max_len`. Each takes as much memory as a character of a text, and an
+/// Elements of an array, list or set, unless the field declares `max_len`. Each takes as much memory as a character of a text, and an
 /// object as much as each of its fields.
 pub const LIST_ELEMENTS: u64 = 100_000;
+
+/// Fields of a document, and of an object in it: 10,000. Each takes about 300 bytes of memory and a place in every comparison; whoever has
+/// more has rows, which are documents of their own. Refused on write. What two devices add up to beyond it by merging stays.
+pub const OBJECT_FIELDS: usize = 10_000;
 
 /// Characters that a rewrite deletes from a text one by one. Automerge takes about 7 us for each; where more would go, a new text is put
 /// in the place of the old one. Edits that others made of the old one meanwhile are carried over when they arrive.
@@ -249,6 +261,10 @@ pub const PARALLEL_FROM_DOCUMENTS: usize = 8;
 /// Entries, or rows of the outbox, that the sync task works on by itself: handing a few over to another thread and back would take
 /// longer than the work.
 pub const SMALL_WORK: u64 = 7;
+
+/// Bytes of entries from which they are merged before the transaction, however few they are: 16 KiB, compressed, can be a text of
+/// 100 kB, which takes about 100 ms. Fewer are merged with the document that is held in memory.
+pub const MERGED_AHEAD_BYTES: usize = 16 << 10;
 
 /// The same in bytes of entries: an entry of hundreds of edits is merged while the next arrives.
 pub const SMALL_WORK_BYTES: usize = 4 << 10;

@@ -10,13 +10,13 @@ use uuid::Uuid;
 
 use crate::collection::Collection;
 use crate::conflicts::Conflict;
-use crate::engine::{Core, Schemas, SendSlot, Shared};
+use crate::engine::{self, Composed, Core, Patch, Schemas, SendSlot, Shared};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::events::{Commits, Event};
 use crate::limits;
 use crate::machine;
 use crate::schema::{Declare, Schema};
-use crate::status::StatusBoard;
+use crate::status::{StatusBoard, Version};
 use crate::store::{self, Durability, Readers, StorageError, Tx, Writer};
 use crate::sync::{Conditions, PresenceBoard, SyncHandle};
 use crate::time::{self, Clock};
@@ -335,6 +335,18 @@ impl Replica {
         write: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> + Send + 'static,
     ) -> Result<R, WriteError> {
         self.inner.local.writer.run(Durability::Full, whole(write))
+    }
+
+    /// Composes a write before its transaction; `None` if that is to be done in it.
+    pub(crate) fn compose_ahead(
+        &self,
+        collection: &str,
+        id: &str,
+        patch: &Patch,
+        base: Option<&Version>,
+    ) -> Option<Composed> {
+        let Local { shared, readers, .. } = &*self.inner.local;
+        engine::compose_ahead(shared, readers, (collection, id), patch, base)
     }
 
     /// The sync task, if the app has connected.

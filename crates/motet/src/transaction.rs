@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::collection::{Base, Record, shape_error};
 use crate::conflicts::Resolution;
 use crate::doc::Fields;
-use crate::engine::{Core, Patch};
+use crate::engine::{Composed, Core, Patch};
 use crate::error::WriteError;
 use crate::limits;
 use crate::status::Version;
@@ -53,6 +53,11 @@ impl<R> Future for PendingWrite<R> {
 impl<'t> Transaction<'t> {
     pub(crate) fn new(tx: Tx<'t>, core: &'t mut Core) -> Self {
         Self { tx, core }
+    }
+
+    /// The next write of this transaction has been composed before it.
+    pub(crate) fn offer(&mut self, composed: Option<Composed>) {
+        self.core.offer(composed);
     }
 
     /// Adds a document and returns its id: the value's own `id` field if it has one, else a new UUID.
@@ -162,6 +167,24 @@ impl<'t> Transaction<'t> {
     ) -> Result<(Version, Base), WriteError> {
         let (document, version) = self.core.update_branch(self.tx, collection, id, &patch, base)?;
         Ok((document, Base { version, fields }))
+    }
+
+    pub(crate) fn put_patch(
+        &mut self,
+        collection: &str,
+        id: &str,
+        patch: &Patch,
+    ) -> Result<Version, WriteError> {
+        self.core.put(self.tx, collection, id, patch, None)
+    }
+
+    pub(crate) fn set_patch(
+        &mut self,
+        collection: &str,
+        id: &str,
+        patch: &Patch,
+    ) -> Result<Version, WriteError> {
+        self.core.update(self.tx, collection, id, patch)
     }
 
     /// Sets single fields of a document that exists.
@@ -329,6 +352,12 @@ impl<'t> Transaction<'t> {
     ) -> Result<Version, WriteError> {
         self.core.put(self.tx, collection, id, &Patch { set, remove: Vec::new() }, base)
     }
+}
+
+/// What sets the fields of a value. Its `id` is no field of it.
+pub(crate) fn to_patch<T: Serialize>(value: &T) -> Result<Patch, WriteError> {
+    let (_, set) = to_fields(value)?;
+    Ok(Patch { set, remove: Vec::new() })
 }
 
 /// The fields of a value, and its `id`, which names the document and is no field of it.

@@ -16,6 +16,7 @@ pub(super) fn check_patch(loaded: &Loaded, patch: &Patch) -> Result<(), WriteErr
     check_size(patch.set.values().map(text_bytes).sum())?;
     check_fields(&patch.set).map_err(|misfit| refused(loaded, &misfit))?;
     check_counts(loaded, patch)?;
+    check_amounts(loaded, patch)?;
     check_rules(loaded, patch)
 }
 
@@ -31,6 +32,51 @@ fn check_counts(loaded: &Loaded, patch: &Patch) -> Result<(), WriteError> {
         }
     }
     Ok(())
+}
+
+/// Bounds how many things a document consists of: each takes hundreds of bytes in memory. What others have made beyond the bounds stays, and
+/// can be made smaller.
+fn check_amounts(loaded: &Loaded, patch: &Patch) -> Result<(), WriteError> {
+    let refuse = |what: &str| {
+        let (collection, name) = (&loaded.row.collection, &loaded.row.name);
+        Err(WriteError::BadValue { reason: format!("{collection}/{name}: {what}") })
+    };
+    let added = patch.set.keys().filter(|field| !loaded.fields.contains_key(*field)).count();
+    let removed =
+        patch.remove.iter().filter(|path| matches!(&path[..], [name] if loaded.fields.contains_key(name)));
+    let (before, max) = (loaded.fields.len(), limits::OBJECT_FIELDS);
+    let after = (before + added).saturating_sub(removed.count());
+    if after > max && after > before {
+        return refuse(&format!("it would have {after} fields, and a document has at most {max}"));
+    }
+    for (field, value) in &patch.set {
+        // A declared length is checked with the other rules.
+        let is_declared = loaded.schema.field(field).is_some_and(|declared| declared.max_len.is_some());
+        let most = if is_declared { usize::MAX } else { limits::LIST_ELEMENTS as usize };
+        if let Some(what) = too_many(value, most) {
+            return refuse(&format!("field {field:?}: {what}"));
+        }
+    }
+    Ok(())
+}
+
+/// What there are too many of in a value.
+fn too_many(value: &Json, most: usize) -> Option<String> {
+    match value {
+        Json::Array(items) if items.len() > most => {
+            Some(format!("an array has {} elements, and at most {most} can be", items.len()))
+        }
+        Json::Object(fields) if fields.len() > limits::OBJECT_FIELDS => Some(format!(
+            "an object has {} fields, and at most {} can be",
+            fields.len(),
+            limits::OBJECT_FIELDS
+        )),
+        Json::Array(items) => items.iter().find_map(|item| too_many(item, limits::LIST_ELEMENTS as usize)),
+        Json::Object(fields) => {
+            fields.values().find_map(|item| too_many(item, limits::LIST_ELEMENTS as usize))
+        }
+        _ => None,
+    }
 }
 
 /// Judges elements that are added to a set.
@@ -58,7 +104,7 @@ fn refused(loaded: &Loaded, misfit: &Misfit) -> WriteError {
     WriteError::BadValue { reason: format!("{collection}/{name}: {misfit}") }
 }
 
-fn text_bytes(value: &Json) -> usize {
+pub(super) fn text_bytes(value: &Json) -> usize {
     match value {
         Json::String(text) => text.len(),
         Json::Array(items) => items.iter().map(text_bytes).sum(),

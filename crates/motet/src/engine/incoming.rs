@@ -54,7 +54,8 @@ pub(super) enum Part {
 
 pub(super) struct Snapshot {
     pub(super) entry: EntryId,
-    pub(super) document: Box<Document>,
+    /// `None` once it has been taken as the document to merge into: a big one is not held twice.
+    pub(super) document: Option<Box<Document>>,
     pub(super) bytes: Vec<u8>,
     /// The remote lets other entries go because of it.
     pub(super) supersedes: bool,
@@ -246,7 +247,8 @@ impl Group {
                     match &part {
                         Part::Changes(changes) => self.hashes.extend(changes.iter().map(|c| c.hash().0)),
                         Part::Snapshot(snapshot) => {
-                            self.hashes.extend(snapshot.document.heads().iter().map(|head| head.0));
+                            let heads = snapshot.document.iter().flat_map(|document| document.heads());
+                            self.hashes.extend(heads.map(|head| head.0));
                         }
                     }
                     self.parts.push(part);
@@ -278,20 +280,26 @@ impl Group {
         let mut later = Vec::new();
         for part in std::mem::take(&mut self.parts) {
             match part {
-                Part::Snapshot(first) if snapshot.is_none() && changes.is_empty() => {
-                    loaded.document = (*first.document).clone();
-                    snapshot = Some(first);
-                }
+                Part::Snapshot(first) if snapshot.is_none() && changes.is_empty() => snapshot = Some(first),
                 // A second snapshot is taken up in the transaction, where it can be set aside.
                 part @ Part::Snapshot(_) => later.push(part),
                 Part::Changes(more) => changes.extend(more),
             }
         }
         let outcome = if changes.is_empty() {
+            if let Some(document) = snapshot.as_mut().and_then(|snapshot| snapshot.document.take()) {
+                loaded.document = *document;
+            }
             MergeOutcome::default()
         } else {
+            if let Some(document) = snapshot.as_ref().and_then(|snapshot| snapshot.document.as_ref()) {
+                loaded.document = (**document).clone();
+            }
             loaded.document.merge(changes, &schema)
         };
+        if snapshot.is_none() {
+            loaded.save_received(&outcome.applied);
+        }
         self.parts = later;
         self.ahead = Some(Ahead::Merged(Box::new(Merged { loaded, onto: None, snapshot, outcome })));
     }
@@ -305,7 +313,7 @@ impl Opened {
                 let supersedes = !supersedes.is_empty();
                 let identity = Identity { space: SpaceId::DEFAULT, document: self.entry.document };
                 load_snapshot(identity, &self.body, heads, schema).map(|document| {
-                    let (entry, document) = (self.entry.id, Box::new(document));
+                    let (entry, document) = (self.entry.id, Some(Box::new(document)));
                     Part::Snapshot(Snapshot { entry, document, bytes: self.body, supersedes })
                 })
             }

@@ -83,6 +83,9 @@ impl Core {
     ) -> Result<Version, WriteError> {
         check_name(collection)?;
         check_name(name)?;
+        if let Some(composed) = self.take_composed(tx, (collection, name), base)? {
+            return self.finish(tx, composed.loaded, &composed.written.commit(composed.kind));
+        }
         match self.find(tx, collection, name)? {
             None if base.is_some() => Err(not_found(collection, name)),
             None => {
@@ -116,6 +119,10 @@ impl Core {
         name: &str,
         patch: &Patch,
     ) -> Result<Version, WriteError> {
+        let composed = self.take_composed(tx, (collection, name), None)?;
+        if let Some(composed) = composed.filter(|composed| composed.kind == ChangeKind::Updated) {
+            return self.finish(tx, composed.loaded, &composed.written.commit(composed.kind));
+        }
         let loaded = self.find_live(tx, collection, name)?;
         self.write(tx, loaded, patch, None, ChangeKind::Updated)
     }
@@ -131,8 +138,14 @@ impl Core {
         base: &Version,
     ) -> Result<(Version, Version), WriteError> {
         let kind = ChangeKind::Updated;
-        let mut loaded = self.find_live(tx, collection, name)?;
-        let written = self.by().compose(&mut loaded, patch, Some(base), kind)?;
+        let (loaded, written) = match self.take_composed(tx, (collection, name), Some(base))? {
+            Some(composed) => (composed.loaded, composed.written),
+            None => {
+                let mut loaded = self.find_live(tx, collection, name)?;
+                let written = self.by().compose(&mut loaded, patch, Some(base), kind)?;
+                (loaded, written)
+            }
+        };
         let branch = written.heads_after(base);
         let version = self.finish(tx, loaded, &written.commit(kind))?;
         Ok((version, branch))
@@ -247,9 +260,9 @@ impl Core {
 /// Who writes, when, and why.
 #[derive(Clone, Copy)]
 pub(super) struct By<'a> {
-    device: DeviceId,
-    time: i64,
-    message: Option<&'a str>,
+    pub(super) device: DeviceId,
+    pub(super) time: i64,
+    pub(super) message: Option<&'a str>,
 }
 
 /// What a write did to a document in memory.

@@ -44,6 +44,7 @@ impl store::Engine for Core {
             self.write_events.clear();
             self.settings_stale |= self.settings_changed;
         }
+        self.composed = None;
         self.message = None;
         self.label = None;
         self.steps.clear();

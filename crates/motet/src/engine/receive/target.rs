@@ -54,10 +54,13 @@ impl Core {
             },
             (existing, Some(ahead)) => {
                 // The document has changed since it was merged ahead, and with it what changes may have waited for.
-                let waited = ahead.outcome.rejected.into_iter().map(|rejected| rejected.change);
-                let ousted = ahead.outcome.ousted.into_iter().flat_map(|ousted| ousted.changes);
-                let changes = ahead.outcome.applied.into_iter().chain(waited).chain(ousted).collect();
-                if let Some(snapshot) = ahead.snapshot {
+                let Merged { loaded, snapshot: arrived, outcome: merged, .. } = *ahead;
+                let waited = merged.rejected.into_iter().map(|rejected| rejected.change);
+                let ousted = merged.ousted.into_iter().flat_map(|ousted| ousted.changes);
+                let changes = merged.applied.into_iter().chain(waited).chain(ousted).collect();
+                if let Some(mut snapshot) = arrived {
+                    // If nothing more was merged into it, it was taken from there.
+                    snapshot.document.get_or_insert(Box::new(loaded.document));
                     parts.push(Part::Snapshot(snapshot));
                 }
                 parts.push(Part::Changes(changes));
@@ -94,21 +97,22 @@ impl Core {
         for part in std::mem::take(parts) {
             match part {
                 Part::Changes(more) => changes.extend(more),
-                Part::Snapshot(snapshot) => match loaded.document.lacking(&snapshot.document) {
-                    Ok(more) => {
-                        let lacks = |more: Vec<Change>| !more.is_empty();
-                        left_out |= snapshot.supersedes
-                            && is_news
-                            && snapshot.document.lacking(&loaded.document).is_ok_and(lacks);
-                        changes.extend(more);
+                Part::Snapshot(Snapshot { document: None, .. }) => {}
+                Part::Snapshot(Snapshot { document: Some(document), entry, bytes, supersedes }) => {
+                    match loaded.document.lacking(&document) {
+                        Ok(more) => {
+                            let lacks = |more: Vec<Change>| !more.is_empty();
+                            left_out |=
+                                supersedes && is_news && document.lacking(&loaded.document).is_ok_and(lacks);
+                            changes.extend(more);
+                        }
+                        Err(reason) => {
+                            let (document, hash) = (loaded.row.key, entry.0);
+                            let bad = BadEntry { document, hash, bytes, reason, supersedes: false };
+                            self.set_bad_aside(tx, remote, &[bad], received, now)?;
+                        }
                     }
-                    Err(reason) => {
-                        let (hash, bytes) = (snapshot.entry.0, snapshot.bytes);
-                        let bad =
-                            BadEntry { document: loaded.row.key, hash, bytes, reason, supersedes: false };
-                        self.set_bad_aside(tx, remote, &[bad], received, now)?;
-                    }
-                },
+                }
             }
         }
         if left_out && loaded.row.id != 0 && self.leaves(&loaded.row.collection) {
@@ -121,6 +125,7 @@ impl Core {
             let waited = outcome.rejected.extract_if(.., |rejected| rejected.waits);
             changes.extend(waited.map(|rejected| rejected.change));
             let schema = loaded.schema.clone();
+            loaded.saved = None;
             let merged = loaded.document.merge(changes, &schema);
             outcome.applied.extend(merged.applied);
             outcome.rejected.extend(merged.rejected);
@@ -142,6 +147,7 @@ impl Core {
     ) -> store::Result<Option<Rewrite>> {
         let Target { loaded, snapshot, outcome, .. } = target;
         let Some(ousted) = outcome.ousted.take() else { return Ok(None) };
+        loaded.saved = None;
         outcome.applied.retain(|change| loaded.document.has_change(&change.hash()));
         if snapshot.take().is_some() {
             // It holds what has lost: what is left of it is written down change by change.
@@ -164,7 +170,9 @@ impl Core {
 fn changes_of(parts: Vec<Part>, reason: &str) -> Vec<Rejected> {
     let changes = parts.into_iter().flat_map(|part| match part {
         Part::Changes(changes) => changes,
-        Part::Snapshot(snapshot) => snapshot.document.changes().unwrap_or_default(),
+        Part::Snapshot(snapshot) => {
+            snapshot.document.and_then(|document| document.changes().ok()).unwrap_or_default()
+        }
     });
     changes.map(|change| Rejected { change, reason: reason.to_owned(), waits: true }).collect()
 }

@@ -124,9 +124,11 @@ impl Driver {
     }
 }
 
-/// Opens entries on all cores if there are many; a few are merged in the transaction at once.
+/// Opens entries on all cores, and merges ahead of the transaction, if there are many or big ones; a few small ones are merged in the
+/// transaction at once. Nothing big is done on the thread that keeps the connection alive.
 async fn prepare_entries(local: &Arc<Local>, entries: Vec<Entry>) -> Result<Incoming, StorageError> {
-    if entries.len() < limits::PARALLEL_FROM_DOCUMENTS {
+    let bytes: usize = entries.iter().map(Entry::size).sum();
+    if entries.len() < limits::PARALLEL_FROM_DOCUMENTS && bytes < limits::MERGED_AHEAD_BYTES {
         return Ok(prepare(entries, &local.shared.schemas(), |_| false, |_| None));
     }
     let local = local.clone();
