@@ -51,7 +51,7 @@ fn a_fresh_device_ends_with_what_the_others_have_whatever_came_as_what() {
     };
     assert_eq!(contents(&b), shared(contents(&a)));
     assert!(b.verify().unwrap().problems.is_empty());
-    assert_eq!(b.documents("pieces").search("kūpaʻa", 2_000).unwrap().len(), 500);
+    assert_eq!(b.documents("pieces").search("kūpaʻa", 2_000).unwrap().len(), 1_480);
 
     // What was shown is a document like any other.
     b.documents("pieces").splice_text("1450", "lyrics", 0, 0, "1. ").unwrap();
