@@ -70,7 +70,7 @@ fn rows_that_cannot_be_taken_up_are_named_and_the_others_go_in() {
             "row 3: field \"title\": its text is not UTF-8 from byte 1 on (songs/3)",
             "row 4: it has the same id as row 1 (songs/1)",
             "row 5: it has no \"id\"",
-            "row 6: field \"plays\" is not a whole number (songs/6)",
+            "row 6: field \"plays\" is not a whole number from -9007199254740991 to 9007199254740991 (songs/6)",
             "row 10: it has the same id as row 1 (songs/1)",
             "row 11: \"a\\nb\" cannot be used as a name: it must have 1 to 512 bytes and no control characters (songs/a\u{fffd}b)",
         ]
@@ -93,7 +93,7 @@ fn rows_that_cannot_be_taken_up_are_named_and_the_others_go_in() {
     .unwrap();
     let refused = a.adopt_sqlite(&old, "songs", "songs", &strict).unwrap_err();
     assert!(
-        refused.to_string().contains("row 2: field \"plays\" is not a whole number (songs/6)"),
+        refused.to_string().contains("row 2: field \"plays\" is not a whole number from -9007199254740991 to 9007199254740991 (songs/6)"),
         "{refused}"
     );
     clean(&a);

@@ -164,3 +164,41 @@ fn a_document_that_is_made_again_after_a_delete_lives() {
         assert_eq!(device.get().unwrap()["title"], "anew");
     }
 }
+
+#[test]
+fn of_two_arrays_or_objects_that_are_imported_the_later_shows_with_its_writer() {
+    let bases = [json!([1]), json!({ "k": [1] }), json!({ "k": 1 })];
+    for (n, base) in bases.iter().enumerate() {
+        for [ours, theirs] in [
+            [json!(["A"]), json!(["B"])],
+            [json!("A"), json!("B")],
+            [json!({ "k": "A" }), json!({ "k": "B" })],
+        ] {
+            let (_dir, relay, a, b) = pair();
+            let import = |device: &Device, at: i64, value: &Value| {
+                device.clock.store(at, Ordering::SeqCst);
+                let row = json!({ "id": "1", "parts": value });
+                let put = |tx: &mut motet::Transaction<'_>| tx.put_many("songs", &[row]).map(drop);
+                device.replica.transaction(put).unwrap();
+            };
+            import(&a, T0 + 1, base);
+            sync_all(&relay, &[&a, &b]);
+            // Who is earlier changes from case to case.
+            let (first, second) = if n % 2 == 0 { (&a, &b) } else { (&b, &a) };
+            import(first, T0 + 1_000, &ours);
+            import(second, T0 + 2_000, &theirs);
+            sync_all(&relay, &[&a, &b]);
+            for device in [&a, &b] {
+                let mut right = theirs.clone();
+                if let (Value::Object(base), Value::Object(right)) = (base, &mut right) {
+                    base.iter().for_each(|(k, v)| _ = right.entry(k.clone()).or_insert_with(|| v.clone()));
+                }
+                assert_eq!(device.get().unwrap()["parts"], right, "{base}: {ours}, then {theirs}");
+                for conflict in device.replica.conflicts("songs", "1").unwrap() {
+                    assert!(conflict.device.is_some() && conflict.winner_device.is_some(), "{conflict:?}");
+                    assert!(Some(conflict.time) < conflict.winner_time);
+                }
+            }
+        }
+    }
+}

@@ -17,15 +17,17 @@ use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind};
 
 impl Document {
-    /// Whether a field merges by what was done to it, so that the same edit made twice would count twice.
-    pub(crate) fn counts_edits(&self, schema: &CollectionSchema, field: &str) -> bool {
+    /// Whether a write of `value` merges by what it does to the field, so that the same edit made twice would count twice. An array
+    /// or object that is no list or set is a value like others, and belongs to the device that wrote it, at its time.
+    fn counts_edits(&self, schema: &CollectionSchema, field: &str, value: &Json) -> bool {
         let reader = self.reader(schema, None);
         let stored = reader.stored_name(field);
-        let is_container = |value: &Value<'_>| value.is_counter() || matches!(value, Value::Object(_));
-        matches!(
-            reader.kind(&ROOT, stored),
-            FieldKind::Text | FieldKind::Counter | FieldKind::Set | FieldKind::List
-        ) || reader.values(&ROOT, stored).first().is_some_and(|(value, _)| is_container(value))
+        match reader.kind(&ROOT, stored) {
+            FieldKind::Counter => value.is_number(),
+            FieldKind::Set | FieldKind::List => value.is_array(),
+            FieldKind::Text => value.is_string(),
+            _ => value.is_string() && !reader.texts(&ROOT, stored).is_empty(),
+        }
     }
 
     /// Sets fields, each by changes of its own that every device makes alike which knows the same history of the field. `prefix` begins
@@ -181,7 +183,7 @@ pub(crate) fn split_counted(
 ) -> (Fields, Fields) {
     let differs = |(name, value): &(&String, &Json)| shown.get(*name) != Some(*value);
     let (counted, plain): (Vec<_>, Vec<_>) =
-        set.iter().filter(differs).partition(|(name, _)| document.counts_edits(schema, name));
+        set.iter().filter(differs).partition(|(name, value)| document.counts_edits(schema, name, value));
     let owned =
         |fields: Vec<(&String, &Json)>| fields.into_iter().map(|(n, v)| (n.clone(), v.clone())).collect();
     (owned(counted), owned(plain))

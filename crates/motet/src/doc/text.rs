@@ -40,7 +40,8 @@ pub(crate) fn union(first: &str, second: &str) -> String {
 /// Appends a line; the last line of the other text may lack its line break.
 fn push_line(out: &mut String, line: &str) {
     if !out.is_empty() && !out.ends_with('\n') {
-        out.push('\n');
+        let is_crlf = out.contains("\r\n") || line.ends_with("\r\n");
+        out.push_str(if is_crlf { "\r\n" } else { "\n" });
     }
     out.push_str(line);
 }

@@ -501,7 +501,9 @@ fn joined(first: &str, second: &str) -> String {
     }
     let is_apart = first.ends_with(char::is_whitespace) || second.starts_with(char::is_whitespace);
     let has_words = |text: &str| text.contains(char::is_alphanumeric);
-    let space = if !is_apart && has_words(first) && has_words(second) { " " } else { "" };
+    // A mark that ends or goes on with what stands before it has no space before it.
+    let goes_on = second.starts_with([',', '.', ';', ':', '!', '?', ')', ']', '}', '…']);
+    let space = if !is_apart && !goes_on && has_words(first) && has_words(second) { " " } else { "" };
     format!("{first}{space}{second}")
 }
 

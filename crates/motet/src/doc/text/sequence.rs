@@ -37,27 +37,34 @@ impl Budget {
 /// two sides which insert the same find it in the same place.
 pub(super) fn changes(old: &[&str], new: &[&str], budget: &mut Budget) -> Vec<Change> {
     let mut ids: HashMap<&str, u32> = HashMap::new();
-    let mut sides = [Vec::with_capacity(old.len()), Vec::with_capacity(new.len())];
-    let mut counts: Vec<[u32; 2]> = Vec::new();
-    for (side, items) in [old, new].into_iter().enumerate() {
+    let sides = [old, new].map(|items| -> Vec<u32> {
+        let mut numbered = Vec::with_capacity(items.len());
         for item in items {
-            let id = *ids.entry(item).or_insert(counts.len() as u32);
-            if id as usize == counts.len() {
-                counts.push([0; 2]);
-            }
-            counts[id as usize][side] += 1;
-            sides[side].push(id);
+            let next = ids.len() as u32;
+            numbered.push(*ids.entry(item).or_insert(next));
         }
+        numbered
+    });
+    // What both begin and end with stays where it is: of many equal lines the one that was changed is the one that has changed.
+    let alike = |pairs: &mut dyn Iterator<Item = (&u32, &u32)>| pairs.take_while(|(a, b)| a == b).count();
+    let start = alike(&mut sides[0].iter().zip(&sides[1]));
+    let end = alike(&mut sides[0][start..].iter().rev().zip(sides[1][start..].iter().rev()));
+    let middle = [start..old.len() - end, start..new.len() - end];
+    let mut counts = vec![[0_u32; 2]; ids.len()];
+    for (side, range) in middle.iter().enumerate() {
+        sides[side][range.clone()].iter().for_each(|id| counts[*id as usize][side] += 1);
     }
     // What the other side does not have can match nothing.
-    let shared = sides.each_ref().map(|ids| -> Vec<(usize, u32)> {
-        let shared = ids.iter().copied().enumerate();
-        shared.filter(|(_, id)| counts[*id as usize].iter().all(|n| *n > 0)).collect()
+    let shared = [0, 1].map(|side| -> Vec<(usize, u32)> {
+        let items = middle[side].clone().map(|at| (at, sides[side][at]));
+        items.filter(|(_, id)| counts[*id as usize].iter().all(|n| *n > 0)).collect()
     });
     let [a, b] = shared.each_ref().map(|items| items.iter().map(|(_, id)| *id).collect::<Vec<_>>());
     let mut search = Search { a: &a, b: &b, budget, matches: Vec::new() };
     search.solve(0..a.len(), 0..b.len(), 0);
-    let matches = search.matches.into_iter().map(|(i, j)| (shared[0][i].0, shared[1][j].0));
+    let inner = search.matches.into_iter().map(|(i, j)| (shared[0][i].0, shared[1][j].0));
+    let last = (old.len() - end..old.len()).zip(new.len() - end..new.len());
+    let matches = (0..start).map(|at| (at, at)).chain(inner).chain(last);
     let changes = between(matches, old.len(), new.len());
     slide(changes, &sides[0], &sides[1])
 }

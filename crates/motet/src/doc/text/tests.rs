@@ -150,6 +150,14 @@ fn unrelated_rewrites_keep_whole_words() {
     );
     either("in <<_a>>,", "in <<_bee>>,", "in <<_cod>>,", ["in <<_bee _cod>>,", "in <<_cod _bee>>,"]);
     either("say ", "say h", "say w", ["say h w", "say w h"]);
+    // What goes on with a mark has no space before it, and lines are parted as those around them are.
+    either("a, b", "a, b, c", "a, b, d", ["a, b, c, d", "a, b, d, c"]);
+    either("x (y)", "x (y, A)", "x (y, B)", ["x (y, A, B)", "x (y, B, A)"]);
+    either("a", "a\r\nX", "a\r\nY", ["a\r\nX\r\nY", "a\r\nY\r\nX"]);
+    // Of many equal lines the one that was changed is the one that has changed.
+    let line = "E hoʻi ke aloha\n";
+    let new = format!("E hoʻi ke alohā\n{}", line.repeat(9));
+    assert_eq!(diff(&line.repeat(10), &new), [Splice { at: 14, delete: 1, insert: "ā".into() }]);
     assert_eq!(one("aloha oe", "Aloha oe", "alohā oe"), "Alohā oe");
 }
 
