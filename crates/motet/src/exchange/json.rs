@@ -259,11 +259,11 @@ mod tests {
     fn what_would_be_lost_or_misread_is_refused_by_name() {
         for (text, expected) in [
             (&b"{\"a\":1,\"b\":{\"t\":1,\"t\":2}}"[..], "field \"b/t\": its object has it twice"),
-            (b"{\"a\":", "not valid JSON"),
+            (b"{\"a\":", "field \"a\": not valid JSON"),
             (b"{\"a\":1} x", "not valid JSON"),
             (b"{\"a\":\"\xff\"}", "not UTF-8: byte 7"),
-            (b"{\"a\":1e999}", "not valid JSON"),
-            (b"{\"a\":NaN}", "not valid JSON"),
+            (b"{\"a\":1e999}", "field \"a\": not valid JSON"),
+            (b"{\"a\":NaN}", "field \"a\": not valid JSON"),
             (b"", "not valid JSON"),
         ] {
             let error = parse_json(text).unwrap_err().to_string();

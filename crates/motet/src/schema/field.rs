@@ -410,7 +410,7 @@ mod tests {
 
     #[test]
     fn bounds_are_exact_and_sets_are_counted_as_sets() {
-        let max = Field::from(FieldKind::Counter).max(9_007_199_254_740_992.0);
+        let max = Field::register().max(9_007_199_254_740_992.0);
         assert_eq!(max.broken_by(&json!(9_007_199_254_740_992_i64)), None);
         assert!(max.broken_by(&json!(9_007_199_254_740_993_i64)).is_some());
         let half = Field::register().min(-0.5).max(2.5);
