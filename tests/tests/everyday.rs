@@ -200,3 +200,17 @@ fn a_deleted_document_that_is_put_again_has_the_named_fields_only() {
     songs.put("1", &json!({ "meta": { "key": "C" } })).unwrap();
     assert_eq!(shown(&replica, "1"), json!({ "meta": { "key": "C" } }));
 }
+
+#[test]
+fn a_value_that_stayed_here_is_shared_whatever_it_is() {
+    for value in [json!(1.5), json!(9_007_199_254_740_992_i64), json!("seven"), json!(7)] {
+        let dir = tempfile::tempdir().unwrap();
+        let replica = Replica::open(dir.path().join("a.db")).unwrap();
+        replica.apply_schema(&Schema::new().field("songs", "plays", FieldKind::Local)).unwrap();
+        replica.documents("songs").put("1", &json!({ "plays": value })).unwrap();
+        replica.apply_schema(&Schema::new().field("songs", "plays", FieldKind::Counter)).unwrap();
+        assert_eq!(shown(&replica, "1"), json!({ "plays": value }));
+        replica.documents("songs").put("1", &json!({ "plays": 3 })).unwrap();
+        assert_eq!(shown(&replica, "1"), json!({ "plays": 3 }));
+    }
+}

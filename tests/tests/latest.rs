@@ -202,3 +202,40 @@ fn of_two_arrays_or_objects_that_are_imported_the_later_shows_with_its_writer() 
         }
     }
 }
+
+#[test]
+fn an_object_that_is_later_than_a_plain_value_shows_and_has_its_writer() {
+    let befores = [json!({}), json!({ "meta": null }), json!({ "meta": "old" }), json!({ "meta": [1] })];
+    for before in befores {
+        for (ours, theirs) in [
+            (json!("plain"), json!({ "tempo": 120 })),
+            (json!(5), json!({})),
+            (json!(null), json!({ "a": { "b": 1 } })),
+        ] {
+            if before.get("meta") == Some(&ours) {
+                continue;
+            }
+            let (_dir, relay, a, b) = pair();
+            a.put(T0 + 1, before.clone());
+            sync_all(&relay, &[&a, &b]);
+            a.put(T0 + 1_000, json!({ "meta": ours }));
+            b.put(T0 + 3_000, json!({ "meta": theirs }));
+            sync_all(&relay, &[&a, &b]);
+            for device in [&a, &b] {
+                assert_eq!(device.get().unwrap()["meta"], theirs, "{before}: {ours}, then {theirs}");
+                let [conflict] = &device.replica.conflicts("songs", "1").unwrap()[..] else {
+                    panic!("{before}")
+                };
+                assert_eq!((&conflict.loser, conflict.device_name.as_deref()), (&ours, Some("a")));
+                assert_eq!(conflict.winner_device_name.as_deref(), Some("b"));
+                assert_eq!(conflict.winner_time, Some(T0 / 1_000 + 3));
+            }
+            // And the other way round.
+            a.put(T0 + 5_000, json!({ "meta": { "later": true } }));
+            b.put(T0 + 7_000, json!({ "meta": "latest" }));
+            sync_all(&relay, &[&a, &b]);
+            assert_eq!(a.get().unwrap()["meta"], "latest");
+            assert_eq!(b.get().unwrap()["meta"], "latest");
+        }
+    }
+}

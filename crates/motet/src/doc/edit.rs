@@ -300,11 +300,12 @@ impl Document {
             let path = format!("{path}/{key}");
             let reader = Reader { am: &self.am, heads: at.as_deref(), schema };
             match (reader.kind(map, key), value) {
-                (FieldKind::Counter, Json::Number(new)) if !reader.is_counter(map, key) => {
+                (FieldKind::Counter, Json::Number(new))
+                    if !reader.is_counter(map, key)
+                        && let Some(new) = new.as_i64().filter(|new| is_count(*new)) =>
+                {
                     // A register becomes a counter with the number it has, if a counter can have that.
                     let old = reader.count(map, key).unwrap_or_default();
-                    let new = new.as_i64().filter(|new| is_count(*new));
-                    let new = new.ok_or_else(|| EditError::OutOfCount(key.clone()))?;
                     let counter = Container::Counter(new);
                     self.make(map, key, &path, [Container::Counter(old), counter], at, changes)?;
                 }
@@ -333,6 +334,8 @@ impl Document {
                         self.make(map, key, &path, [Container::Text(content); 2], at, changes)?;
                     }
                 }
+                // An empty object is a value of who writes it: nothing in it would tell whose it is.
+                (_, Json::Object(fields)) if fields.is_empty() => {}
                 (_, Json::Object(fields)) => {
                     if reader.maps(map, key).is_empty() || reader.is_set(map, key) {
                         self.make(map, key, &path, [Container::Map; 2], at, changes)?;

@@ -97,8 +97,10 @@ impl Document {
                 continue;
             };
             let shown = reader.json(winner, winner_id);
-            let written = |id| self.am.hash_for_opid(id).and_then(|hash| self.author_of(&hash));
-            let (winner_device, winner_time) = written(winner_id).unzip();
+            let written = |value, id| reader.written_by(value, id).and_then(|hash| self.author_of(&hash));
+            // What every device makes alike on nothing has no time.
+            let (winner_device, winner_time) =
+                written(winner, winner_id).filter(|(device, time)| device.is_some() || *time != 0).unzip();
             let is_ranked = *map == ROOT && matches!(schema.kind(name), FieldKind::Rank(_));
             for (value, id) in losers {
                 let loser = reader.json(value, id);
@@ -106,7 +108,7 @@ impl Document {
                 if loser == shown || is_emptied_text(value, &loser) {
                     continue;
                 }
-                let (device, time) = written(id).unwrap_or((None, 0));
+                let (device, time) = written(value, id).unwrap_or((None, 0));
                 conflicts.push(FieldConflict {
                     path: path.clone(),
                     op: id.to_string(),
@@ -169,8 +171,35 @@ impl Reader<'_> {
             FieldKind::Rank(order) => value.as_str().and_then(|value| order.iter().position(|v| v == value)),
             _ => None,
         };
-        let made = self.am.hash_for_opid(id).map_or(0, |hash| made_at(self.am, &hash));
+        let made = self.written_by(value, id).map_or(0, |hash| made_at(self.am, &hash));
         (rank, self.is_container(kind, value, id), made)
+    }
+
+    /// The latest change that wrote a value. An object or list may have been made by a change that every device makes alike, which
+    /// is of no time and of nobody: who wrote what it holds has written it.
+    pub(super) fn written_by(&self, value: &Value<'_>, id: &ObjId) -> Option<ChangeHash> {
+        let own = self.am.hash_for_opid(id);
+        let inner: Vec<ChangeHash> = match value {
+            Value::Object(ObjType::Map) => {
+                let items = match self.heads {
+                    Some(heads) => self.am.map_range_at(id, .., heads),
+                    None => self.am.map_range(id, ..),
+                };
+                let written = |item: automerge::iter::MapRangeItem<'_>| {
+                    self.written_by(&item.value.clone().into_value(), &item.id())
+                };
+                items.filter_map(written).collect()
+            }
+            Value::Object(ObjType::List) => {
+                let items = match self.heads {
+                    Some(heads) => self.am.list_range_at(id, .., heads),
+                    None => self.am.list_range(id, ..),
+                };
+                items.filter_map(|item| self.am.hash_for_opid(&item.id())).collect()
+            }
+            _ => Vec::new(),
+        };
+        own.into_iter().chain(inner).max_by_key(|hash| made_at(self.am, hash))
     }
 
     /// Whether a value is one that merges with what others do inside of it.

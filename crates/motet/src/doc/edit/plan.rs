@@ -63,7 +63,10 @@ impl Reader<'_> {
         for (key, value) in set {
             let shown = shown.and_then(|shown| shown.get(key));
             match (self.kind(map, key), value) {
-                (FieldKind::Counter, Json::Number(new)) if let Some(new) = new.as_i64() => {
+                (FieldKind::Counter, Json::Number(new))
+                    if let Some(new) = new.as_i64()
+                        && (is_count(new) || self.is_counter(map, key)) =>
+                {
                     let by = new.checked_sub(self.count(map, key)?).filter(|_| is_count(new));
                     let by = by.ok_or_else(|| EditError::OutOfCount(key.clone()))?;
                     if by != 0 {
