@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::edit::{EditError, splice_all};
-use super::fork::Fork;
+use super::fork::{Fork, Side};
 use super::genesis::Container;
 use super::reconcile::Reconciled;
 use super::{Document, FieldConflict, text};
@@ -81,7 +81,13 @@ impl Document {
             // Several devices may reconcile at once, each with what has reached it. What they take out twice is out once, and what they
             // part twice is parted; but words that each of them put in again would stand there twice, or be taken out by another.
             let puts_in_spaces = |splice: &text::Splice| splice.insert.chars().all(char::is_whitespace);
-            let is_safe = anew.is_none() && splices.iter().all(puts_in_spaces);
+            let splices: Vec<_> = splices.into_iter().map(|splice| trimmed(&merged, splice)).collect();
+            // Where one side put a new text in the place of the old one, nothing else carries over what the other wrote.
+            let is_other = |side: &Side| {
+                self.reader(schema, Some(&side.known)).texts(&ROOT, &key).first() != Some(&text)
+            };
+            let is_safe =
+                anew.is_some() || fork.sides.iter().any(is_other) || splices.iter().all(puts_in_spaces);
             let splices = if is_safe { splices } else { Vec::new() };
             let mut marks = Vec::new();
             for overlap in overlaps {
@@ -99,7 +105,10 @@ impl Document {
                 let steps = json!([merged, steps, marks]);
                 let path = format!("/{key}");
                 let change = self.deterministic(&path, Container::Value(&steps), &mut None, |tx| {
-                    splice_all(tx, &text, &splices)?;
+                    match &anew {
+                        Some(anew) => Container::Text(anew).put(tx, &ROOT, &key)?,
+                        None => splice_all(tx, &text, &splices)?,
+                    }
                     marks.iter().try_for_each(|(key, mark)| tx.put(ROOT, key, mark.as_str()))
                 });
                 done.changes.push(change?);
@@ -211,4 +220,15 @@ fn pointer(name: &str) -> String {
 fn cut(text: &str) -> String {
     let start = &text[..text.floor_char_boundary(limits::OVERLAP_BYTES)];
     if start.len() < text.len() { format!("{start}…") } else { start.to_owned() }
+}
+
+/// A splice without what it takes out and puts in again at its ends.
+fn trimmed(text: &str, splice: text::Splice) -> text::Splice {
+    let text::Splice { at, delete, insert } = splice;
+    let old: Vec<char> = text.chars().skip(at).take(delete).collect();
+    let new: Vec<char> = insert.chars().collect();
+    let start = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    let (old, new) = (&old[start..], &new[start..]);
+    let end = old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count();
+    text::Splice { at: at + start, delete: old.len() - end, insert: new[..new.len() - end].iter().collect() }
 }
