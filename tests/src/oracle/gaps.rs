@@ -12,7 +12,16 @@ pub(super) struct Gap {
     explains: fn(&Script, &Fault) -> bool,
 }
 
-const GAPS: [Gap; 3] = [
+const GAPS: [Gap; 4] = [
+    Gap {
+        name: "an adoption that another device made alike is undone for both",
+        explains: |script, fault| {
+            fault.check == "promise"
+                && fault.what.contains("is deleted, although somebody wrote")
+                && has(script, |act| matches!(act, Act::Adopt { .. }))
+                && has(script, |act| matches!(act, Act::Undo))
+        },
+    },
     Gap {
         name: "a row adopted where another clock is ahead is not taken for newer",
         explains: |script, fault| {
