@@ -243,6 +243,20 @@ fn a_word_edited_while_a_big_text_is_rewritten_is_carried_over() {
 }
 
 #[test]
+fn a_line_added_while_a_text_is_put_anew_is_carried_over() {
+    let line = |n: usize| format!("{n} e hoʻi ke aloha\n");
+    let old: String = (0..1_800).map(line).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    // The rewrite leaves the end of the text alone, which is where the other writes.
+    let (head, tail) = old.split_at(old.find("1790 ").unwrap());
+    let ours = head.to_uppercase() + tail;
+    let (a, b) = forked(dir.path(), &relay.url(), &old, &ours, &format!("{old}hou\n"));
+    assert!(lyrics(&a) == format!("{ours}hou\n"), "{}", &lyrics(&a)[ours.len() - 40..]);
+    assert_eq!(lyrics(&a), lyrics(&b));
+}
+
+#[test]
 fn both_big_rewrites_are_there_and_alike_ones_once() {
     let line = |n: usize| format!("{n} e hoʻi ke aloha\n");
     let old: String = (0..1_800).map(line).collect();

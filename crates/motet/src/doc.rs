@@ -33,6 +33,10 @@ mod text;
 mod three_way;
 mod time;
 mod twins;
+mod woven;
+
+#[cfg(test)]
+mod many;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,6 +1,6 @@
 //! Where two lines of changes parted that have met now.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use automerge::{Change, ChangeHash};
 
@@ -8,12 +8,17 @@ use motet_proto::DeviceId;
 
 use super::{Document, time};
 
+/// Lines that are brought together one by one when they arrive at once; further ones come in together.
+const LINES: usize = 8;
+
 /// Two lines of changes that were made without knowledge of each other, and meet in one document.
 #[derive(Debug)]
 pub(super) struct Fork {
     /// What both knew.
     pub(super) base: Vec<ChangeHash>,
     pub(super) sides: [Side; 2],
+    /// Both sides together, as a version to read and to write at.
+    pub(super) ends: Vec<ChangeHash>,
 }
 
 /// One of the two lines.
@@ -25,52 +30,84 @@ pub(super) struct Side {
     pub(super) heads: Vec<ChangeHash>,
 }
 
+/// Lines of changes that have met in a document, and are brought together one after the other.
+#[derive(Debug)]
+pub(super) struct Meeting {
+    /// What has been brought together: its ends, and those among them that somebody made.
+    ends: Vec<ChangeHash>,
+    heads: Vec<ChangeHash>,
+    /// What is still to come in.
+    lines: VecDeque<Vec<ChangeHash>>,
+    /// Changes that have arrived and are not in it yet.
+    apart: HashMap<ChangeHash, Vec<ChangeHash>>,
+}
+
+impl Meeting {
+    /// The next line to be brought together with those before, of which `ends` are the ends now.
+    pub(super) fn next(&mut self, ends: Option<Vec<ChangeHash>>) -> Option<Fork> {
+        if let Some(ends) = ends {
+            self.ends = ends;
+        }
+        loop {
+            let line = self.lines.pop_front()?;
+            let base = self.take_up(&line);
+            let ours = Side::new(self.ends.clone(), self.heads.clone());
+            // A line leaves what has been brought together at its ends, or further down.
+            self.ends.retain(|end| !base.contains(end));
+            self.ends.extend_from_slice(&line);
+            self.ends.sort_unstable();
+            self.heads.extend_from_slice(&line);
+            // Who has begun the document apart has nothing in common with the others.
+            if !base.is_empty() {
+                let known = line.iter().chain(&base).copied().collect();
+                return Some(Fork { base, sides: [ours, Side::new(known, line)], ends: self.ends.clone() });
+            }
+        }
+    }
+
+    /// Takes the changes of a line out of those that are apart; returns what it is built on.
+    fn take_up(&mut self, line: &[ChangeHash]) -> Vec<ChangeHash> {
+        let (mut base, mut open) = (Vec::new(), line.to_vec());
+        let mut seen: HashSet<ChangeHash> = line.iter().copied().collect();
+        while let Some(hash) = open.pop() {
+            match self.apart.remove(&hash) {
+                Some(deps) => open.extend(deps.into_iter().filter(|dep| seen.insert(*dep))),
+                None => base.push(hash),
+            }
+        }
+        base.sort_unstable();
+        base
+    }
+}
+
 impl Document {
-    /// The lines that met when `applied` was merged into the document, which was at `before`. They are found alike by a device that
+    /// The lines that met when `applied` was merged into the document, which was at `before`. Two lines are found alike by a device that
     /// had one of them, and by one that receives both together. `None` if everybody knew of everything.
-    pub(super) fn fork(&self, before: &[ChangeHash], applied: &[Change]) -> Option<Fork> {
+    pub(super) fn meeting(&self, before: &[ChangeHash], applied: &[Change]) -> Option<Meeting> {
         let heads = self.heads();
         if heads.len() < 2 || applied.is_empty() {
             return None;
         }
-        let arrived: HashMap<ChangeHash, &Change> = applied.iter().map(|c| (c.hash(), c)).collect();
-        let deps: HashSet<ChangeHash> = applied.iter().flat_map(|c| c.deps().iter().copied()).collect();
-        let base: Vec<ChangeHash> = deps.iter().filter(|dep| !arrived.contains_key(*dep)).copied().collect();
-        let (ours, theirs): (Vec<_>, Vec<_>) = heads.iter().copied().partition(|head| before.contains(head));
-        if !ours.is_empty() && !theirs.is_empty() {
-            if base.is_empty() {
-                return None;
-            }
-            let known = theirs.iter().chain(&base).copied().collect();
-            let sides = [Side::new(before.to_vec(), ours), Side::new(known, theirs)];
-            return Some(Fork { base, sides });
+        let apart = applied.iter().map(|change| (change.hash(), change.deps().to_vec())).collect();
+        let (ours, mut tips): (Vec<_>, Vec<_>) = heads.into_iter().partition(|head| before.contains(head));
+        if ours.is_empty() {
+            tips.retain(|head| self.is_authored(head));
         }
-        // Several lines arrived together.
-        let mut made: Vec<ChangeHash> = theirs.into_iter().filter(|head| self.is_authored(head)).collect();
-        made.sort_unstable();
-        let (first, rest) = made.split_first()?;
-        if rest.is_empty() {
-            return None;
+        tips.sort_unstable();
+        let mut lines: VecDeque<Vec<ChangeHash>> = tips.iter().map(|tip| vec![*tip]).collect();
+        if lines.len() > LINES {
+            let rest = lines.drain(LINES - 1..).flatten().collect();
+            lines.push_back(rest);
         }
-        let below = |tips: &[ChangeHash]| {
-            let (mut seen, mut open) = (HashSet::new(), tips.to_vec());
-            while let Some(hash) = open.pop() {
-                if let Some(change) = arrived.get(&hash)
-                    && seen.insert(hash)
-                {
-                    open.extend_from_slice(change.deps());
-                }
-            }
-            seen
-        };
-        let common: HashSet<ChangeHash> = below(&[*first]).intersection(&below(rest)).copied().collect();
-        let base: Vec<ChangeHash> = before.iter().copied().chain(common).collect();
-        if base.is_empty() {
-            return None;
+        let mut meeting = Meeting { ends: before.to_vec(), heads: ours, lines, apart };
+        if meeting.heads.is_empty() {
+            let first = meeting.lines.pop_front()?;
+            let base = meeting.take_up(&first);
+            meeting.ends.retain(|end| !base.contains(end));
+            meeting.ends.extend_from_slice(&first);
+            meeting.heads = first;
         }
-        let side = |tips: &[ChangeHash]| Side::new(base.iter().chain(tips).copied().collect(), tips.to_vec());
-        let sides = [side(&[*first]), side(rest)];
-        Some(Fork { base, sides })
+        Some(meeting)
     }
 
     /// Who made the latest change of a side, and when, in seconds since 1970.
@@ -83,6 +120,15 @@ impl Document {
     fn is_authored(&self, hash: &ChangeHash) -> bool {
         let meta = self.am.get_change_meta_by_hash(hash);
         meta.is_some_and(|meta| meta.author.is_some() || self.am.get_author_for_actor(&meta.actor).is_some())
+    }
+}
+
+impl Fork {
+    /// Takes up a change that was made on top of everything that both sides know, or on top of some of it.
+    pub(super) fn follow(&mut self, change: &Change) {
+        self.ends.retain(|end| !change.deps().contains(end));
+        self.ends.push(change.hash());
+        self.ends.sort_unstable();
     }
 }
 

@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::edit::{EditError, splice_all};
-use super::fork::{Fork, Side};
+use super::fork::Fork;
 use super::genesis::Container;
 use super::reconcile::Reconciled;
+use super::text::CarriedOver;
+use super::woven::woven;
 use super::{Document, FieldConflict, text};
 use crate::limits;
 use crate::schema::CollectionSchema;
@@ -52,68 +54,90 @@ impl Document {
     pub(super) fn reconcile_texts(
         &mut self,
         schema: &CollectionSchema,
-        fork: &Fork,
+        fork: &mut Fork,
         done: &mut Reconciled,
     ) -> Result<(), EditError> {
         let texts: Vec<(String, ObjId)> = self
             .am
-            .map_range(ROOT, ..)
+            .map_range_at(ROOT, .., &fork.ends)
             .filter(|item| !item.conflict && matches!(item.value, ValueRef::Object(ObjType::Text)))
             .map(|item| (item.key.to_string(), item.id()))
             .collect();
-        for (key, text) in texts {
-            // By the field, not by the text: one side may have put a new text in the place of the old one.
-            let at = |heads: &[ChangeHash]| match self.reader(schema, Some(heads)).resolve(&ROOT, &key) {
-                Some(Json::String(text)) => text,
-                _ => String::new(),
-            };
-            let old = at(&fork.base);
-            let [ours, theirs] = fork.sides.each_ref().map(|side| at(&side.known));
-            if ours == old || theirs == old {
+        texts.into_iter().try_for_each(|(key, text)| self.reconcile_text(schema, fork, done, &key, &text))
+    }
+
+    fn reconcile_text(
+        &mut self,
+        schema: &CollectionSchema,
+        fork: &mut Fork,
+        done: &mut Reconciled,
+        key: &str,
+        text: &ObjId,
+    ) -> Result<(), EditError> {
+        // By the field, not by the text: one side may have put a new text in the place of the old one.
+        let at = |heads: &[ChangeHash]| match self.reader(schema, Some(heads)).resolve(&ROOT, key) {
+            Some(Json::String(text)) => text,
+            _ => String::new(),
+        };
+        let old = at(&fork.base);
+        let [ours, theirs] = fork.sides.each_ref().map(|side| at(&side.known));
+        let merged = self.am.text_at(text, &fork.ends)?;
+        // The same words may have been taken out and put in again.
+        if ours == old && merged == theirs || theirs == old && merged == ours {
+            return Ok(());
+        }
+        let known = fork.sides.each_ref().map(|side| &side.known[..]);
+        let texts = known.map(|known| self.reader(schema, Some(known)).texts(&ROOT, key));
+        let is_known = texts.each_ref().map(|texts| texts.contains(text));
+        let woven = match is_known {
+            [true, true] => woven(&self.am, text, &fork.ends, known, [&ours, &theirs]),
+            _ => None,
+        };
+        let folded = woven.as_ref().map(text::fold);
+        let latest = fork.sides.iter().map(|side| self.latest_of(side));
+        let latest = latest.max_by_key(|(device, time)| (*time, device.map(|device| device.0)));
+        let path = pointer(self.reader(schema, Some(&fork.ends)).shown_name(key));
+        let mut marks = Vec::new();
+        for overlap in text::overlaps(&old, [&ours, &theirs]) {
+            let open = overlap.open.clone();
+            let row = journalled(&path, overlap, latest.unwrap_or_default());
+            if open.is_empty() {
+                done.noticed.push(row);
                 continue;
             }
-            let merged = self.am.text(&text).unwrap_or_default();
-            let text::Reconciled { splices, anew, overlaps } = text::reconcile(&old, &ours, &theirs, &merged);
-            let latest = fork.sides.iter().map(|side| self.latest_of(side));
-            let latest = latest.max_by_key(|(device, time)| (*time, device.map(|device| device.0)));
-            let name = self.reader(schema, None).shown_name(&key).to_owned();
-            let path = pointer(&name);
-            // Several devices may reconcile at once, each with what has reached it. What they take out twice is out once, and what they
-            // part twice is parted; but words that each of them put in again would stand there twice, or be taken out by another.
-            let puts_in_spaces = |splice: &text::Splice| splice.insert.chars().all(char::is_whitespace);
-            let splices: Vec<_> = splices.into_iter().map(|splice| trimmed(&merged, splice)).collect();
-            // Where one side put a new text in the place of the old one, nothing else carries over what the other wrote.
-            let is_other = |side: &Side| {
-                self.reader(schema, Some(&side.known)).texts(&ROOT, &key).first() != Some(&text)
-            };
-            let is_safe =
-                anew.is_some() || fork.sides.iter().any(is_other) || splices.iter().all(puts_in_spaces);
-            let splices = if is_safe { splices } else { Vec::new() };
-            let mut marks = Vec::new();
-            for overlap in overlaps {
-                let open = overlap.open.clone();
-                let row = journalled(&path, overlap, latest.unwrap_or_default());
-                if open.is_empty() || !is_safe {
-                    done.noticed.push(row);
-                } else {
-                    marks.push(OpenOverlap::mark(&key, &row, &open)?);
+            let shown: Vec<String> = match woven.as_ref().zip(folded.as_ref()) {
+                Some((woven, folded)) => {
+                    let inserted = open.iter().flat_map(|open| [0, 1].map(|side| (side, &open.new[side])));
+                    inserted.flat_map(|(side, range)| folded.lines_with(woven, side, range)).collect()
                 }
-            }
-            if !splices.is_empty() || !marks.is_empty() {
-                // Who does anything else makes another change.
-                let steps: Vec<_> = splices.iter().map(|s| json!([s.at, s.delete, s.insert])).collect();
-                let steps = json!([merged, steps, marks]);
-                let path = format!("/{key}");
-                let change = self.deterministic(&path, Container::Value(&steps), &mut None, |tx| {
-                    match &anew {
-                        Some(anew) => Container::Text(anew).put(tx, &ROOT, &key)?,
-                        None => splice_all(tx, &text, &splices)?,
-                    }
-                    marks.iter().try_for_each(|(key, mark)| tx.put(ROOT, key, mark.as_str()))
-                });
-                done.changes.push(change?);
-            }
+                None => open.into_iter().map(|open| open.text).collect(),
+            };
+            marks.push(OpenOverlap::mark(key, &row, &shown)?);
         }
+        let CarriedOver { splices, anew } = match folded {
+            Some(folded) => CarriedOver { splices: folded.splices, anew: None },
+            // One side has put a new text in the place of the old one, and nothing but the words themselves says what the other wrote.
+            None if is_known != [false, false] && texts.iter().all(|texts| !texts.is_empty()) => {
+                text::carry_over(&old, [&ours, &theirs], &merged)
+            }
+            None => CarriedOver { splices: Vec::new(), anew: None },
+        };
+        if splices.is_empty() && marks.is_empty() {
+            return Ok(());
+        }
+        // Who does anything else makes another change.
+        let steps: Vec<_> = splices.iter().map(|s| json!([s.at, s.delete, s.insert])).collect();
+        let steps = json!([merged, steps, marks]);
+        let (path, ends) = (format!("/{key}"), &mut Some(fork.ends.clone()));
+        let change = self.deterministic(&path, Container::Value(&steps), ends, |tx| {
+            match &anew {
+                Some(anew) => Container::Text(anew).put(tx, &ROOT, key)?,
+                None => splice_all(tx, text, &splices)?,
+            }
+            marks.iter().try_for_each(|(key, mark)| tx.put(ROOT, key, mark.as_str()))
+        })?;
+        fork.follow(&change);
+        done.changes.push(change);
         Ok(())
     }
 
@@ -220,15 +244,4 @@ fn pointer(name: &str) -> String {
 fn cut(text: &str) -> String {
     let start = &text[..text.floor_char_boundary(limits::OVERLAP_BYTES)];
     if start.len() < text.len() { format!("{start}…") } else { start.to_owned() }
-}
-
-/// A splice without what it takes out and puts in again at its ends.
-fn trimmed(text: &str, splice: text::Splice) -> text::Splice {
-    let text::Splice { at, delete, insert } = splice;
-    let old: Vec<char> = text.chars().skip(at).take(delete).collect();
-    let new: Vec<char> = insert.chars().collect();
-    let start = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
-    let (old, new) = (&old[start..], &new[start..]);
-    let end = old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count();
-    text::Splice { at: at + start, delete: old.len() - end, insert: new[..new.len() - end].iter().collect() }
 }

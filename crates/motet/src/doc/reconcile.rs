@@ -35,11 +35,15 @@ impl Document {
         applied: &[Change],
     ) -> Result<Reconciled, EditError> {
         let mut done = Reconciled::default();
-        let Some(fork) = self.fork(before, applied) else { return Ok(done) };
+        let Some(mut meeting) = self.meeting(before, applied) else { return Ok(done) };
         let all = AssertUnwindSafe(|| {
-            done.changes.extend(self.rescue(&fork)?);
-            self.reconcile_texts(schema, &fork, &mut done)?;
-            self.reconcile_lists(schema, &fork, &mut done)?;
+            let mut ends = None;
+            while let Some(mut fork) = meeting.next(ends.take()) {
+                self.rescue(&mut fork, &mut done)?;
+                self.reconcile_texts(schema, &mut fork, &mut done)?;
+                self.reconcile_lists(schema, &mut fork, &mut done)?;
+                ends = Some(fork.ends);
+            }
             Ok(done)
         });
         // What was received may be made to break it.
@@ -49,49 +53,41 @@ impl Document {
     fn reconcile_lists(
         &mut self,
         schema: &CollectionSchema,
-        fork: &Fork,
+        fork: &mut Fork,
         done: &mut Reconciled,
     ) -> Result<(), EditError> {
         let lists: Vec<(String, ObjId)> = self
             .am
-            .map_range(ROOT, ..)
+            .map_range_at(ROOT, .., &fork.ends)
             .filter(|item| matches!(item.value, ValueRef::Object(ObjType::List)))
             .map(|item| (item.key.to_string(), item.id()))
             .collect();
         for (key, id) in lists {
-            let name = self.reader(schema, None).shown_name(&key).to_owned();
+            let name = self.reader(schema, Some(&fork.ends)).shown_name(&key).to_owned();
             if *schema.kind(&name) != FieldKind::List {
                 continue;
             }
-            let old = self.items(schema, &id, Some(&fork.base));
-            let [ours, theirs] = fork.sides.each_ref().map(|side| self.items(schema, &id, Some(&side.known)));
+            let old = self.items(schema, &id, &fork.base);
+            let [ours, theirs] = fork.sides.each_ref().map(|side| self.items(schema, &id, &side.known));
             if ours == old || theirs == old {
                 continue;
             }
-            let now = self.items(schema, &id, None);
+            let now = self.items(schema, &id, &fork.ends);
             let times = fork.sides.each_ref().map(|side| (time::latest(&self.am, &side.heads), &side.heads));
             let later = usize::from(times[1] > times[0]);
             let folds = !schema.fields.get(&name).is_some_and(|field| field.keep_duplicates);
             let merged = list::merge(&old, [&ours, &theirs], &now, later, folds);
             let lost = &merged.lost;
             done.noticed.extend(lost.iter().map(|lost| self.told(&name, lost, fork, later)));
-            done.changes.extend(self.carry_out_merge(schema, &key, &id, &now, merged)?);
+            done.changes.extend(self.carry_out_merge(schema, (&key, &id), &now, merged, fork)?);
         }
         Ok(())
     }
 
     /// The items of a list, and what Automerge knows them by.
-    fn items(
-        &self,
-        schema: &CollectionSchema,
-        list: &ObjId,
-        heads: Option<&[ChangeHash]>,
-    ) -> Vec<Item<ObjId>> {
-        let reader = self.reader(schema, heads);
-        let items = match heads {
-            Some(heads) => self.am.list_range_at(list, .., heads),
-            None => self.am.list_range(list, ..),
-        };
+    fn items(&self, schema: &CollectionSchema, list: &ObjId, heads: &[ChangeHash]) -> Vec<Item<ObjId>> {
+        let reader = self.reader(schema, Some(heads));
+        let items = self.am.list_range_at(list, .., heads);
         let item = |item: automerge::iter::ListRangeItem<'_>| {
             let id = item.id();
             Item { value: reader.json(&item.value.into_value(), &id), id }
@@ -102,10 +98,10 @@ impl Document {
     fn carry_out_merge(
         &mut self,
         schema: &CollectionSchema,
-        key: &str,
-        list: &ObjId,
+        (key, list): (&str, &ObjId),
         now: &[Item<ObjId>],
         merged: Merged<ObjId>,
+        fork: &mut Fork,
     ) -> Result<Option<Change>, EditError> {
         let Merged { drop, edit, insert, .. } = merged;
         if drop.is_empty() && edit.is_empty() && insert.is_empty() {
@@ -118,7 +114,7 @@ impl Document {
             insert.iter().map(|(id, value)| json!([id.as_ref().map(ObjId::to_string), value])).collect();
         let name = json!([ids(&drop), edited, inserted]);
         let mut ops = Vec::new();
-        let reader = self.reader(schema, None);
+        let reader = self.reader(schema, Some(&fork.ends));
         edit.iter().try_for_each(|(id, fields)| reader.plan_object(id, fields, false, &mut ops))?;
         if ops.is_empty() && drop.is_empty() && insert.is_empty() {
             return Ok(None);
@@ -139,9 +135,11 @@ impl Document {
             delete,
             insert,
         }));
-        let change = self.deterministic(&format!("/{key}"), Container::Value(&name), &mut None, |tx| {
+        let at = &mut Some(fork.ends.clone());
+        let change = self.deterministic(&format!("/{key}"), Container::Value(&name), at, |tx| {
             ops.into_iter().try_for_each(|op| carry_out(tx, op))
         })?;
+        fork.follow(&change);
         Ok(Some(change))
     }
 

@@ -4,7 +4,7 @@
 //! same time: then they show, or stand in the journal, by the rules for concurrent values.
 
 use automerge::transaction::Transactable;
-use automerge::{Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value};
+use automerge::{ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value};
 use serde_json::Value as Json;
 
 use super::Document;
@@ -12,6 +12,7 @@ use super::edit::EditError;
 use super::fork::{Fork, Side};
 use super::genesis::Container;
 use super::read::{Reader, SET_MARK};
+use super::reconcile::Reconciled;
 use crate::schema::CollectionSchema;
 
 /// A value that one side has replaced while the other wrote inside of it.
@@ -37,10 +38,9 @@ enum Kind {
 impl Document {
     /// Puts in again what was written inside of values that the other side of a fork has replaced. Every device that sees the fork makes
     /// the same changes.
-    pub(super) fn rescue(&mut self, fork: &Fork) -> Result<Vec<Change>, EditError> {
+    pub(super) fn rescue(&mut self, fork: &mut Fork, done: &mut Reconciled) -> Result<(), EditError> {
         let mut lost = Vec::new();
         self.find_lost(&ROOT, "", fork, &mut lost);
-        let mut changes = Vec::with_capacity(lost.len());
         for Lost { map, key, path, kind, value, at } in lost {
             let elements = value.as_array().map_or(&[][..], Vec::as_slice);
             let container = match kind {
@@ -57,9 +57,10 @@ impl Document {
                 }
                 container.put(tx, &map, &key)
             })?;
-            changes.push(change);
+            fork.follow(&change);
+            done.changes.push(change);
         }
-        Ok(changes)
+        Ok(())
     }
 
     fn find_lost(&self, map: &ObjId, path: &str, fork: &Fork, lost: &mut Vec<Lost>) {
@@ -85,7 +86,7 @@ impl Document {
                     [true, false] => &fork.sides[0],
                     [false, true] => &fork.sides[1],
                 };
-                let now = Reader { am: &self.am, heads: None, schema: &schema };
+                let now = Reader { am: &self.am, heads: Some(&fork.ends), schema: &schema };
                 // A text in the place of a text: what is written in both is brought together as text.
                 if kind == Kind::Text
                     && *map == ROOT

@@ -1,11 +1,13 @@
 //! Whole texts: what changed between two, what two together hold, and what a merge of two should show.
 
 mod diff;
+mod fold;
 mod merge;
 mod sequence;
 
 pub(crate) use self::diff::diff;
-pub(crate) use self::merge::{Overlap, Reconciled, reconcile};
+pub(crate) use self::fold::{Woven, fold};
+pub(crate) use self::merge::{CarriedOver, Overlap, carry_over, overlaps};
 
 use self::sequence::{Budget, changes};
 use crate::limits;
@@ -45,6 +47,9 @@ fn push_line(out: &mut String, line: &str) {
     }
     out.push_str(line);
 }
+
+#[cfg(test)]
+use self::merge::Open;
 
 #[cfg(test)]
 mod tests;

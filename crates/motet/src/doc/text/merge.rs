@@ -1,8 +1,5 @@
-//! Two versions of a text that was one: what should show.
-//!
-//! Automerge merges by character, so all that was written is there; but what both wrote alike is there twice, and two rewrites of
-//! one place stand letter by letter in each other. This is the merge by words that people expect, made from the texts alone, so
-//! that every device finds the same, whichever side is its own.
+//! Two versions of a text that was one, brought together by the texts alone: where both changed the same lines, and what a text is
+//! that holds the edits of both. Whichever side is one's own, the result is the same.
 
 use std::ops::Range;
 
@@ -10,15 +7,13 @@ use super::diff::{Hunk, by_line, diff, inside, lines, refined};
 use super::sequence::Budget;
 use super::{Splice, is_too_much, push_line, union};
 
-/// What a merge comes to.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reconciled {
-    /// What is to be changed in the merged text, from its end to its start.
+/// What brings the edits of the other side into a text that one side has put in the place of the old one.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CarriedOver {
+    /// What is to be changed in the new text, from its end to its start.
     pub(crate) splices: Vec<Splice>,
     /// The whole text after that; only if so much is changed that it is better put anew.
     pub(crate) anew: Option<String>,
-    /// Where both sides changed the same lines, or lines next to each other, and not alike.
-    pub(crate) overlaps: Vec<Overlap>,
 }
 
 /// Lines that two sides changed differently.
@@ -28,33 +23,37 @@ pub(crate) struct Overlap {
     pub(crate) old: String,
     /// What each side made of it.
     pub(crate) versions: [String; 2],
-    /// What now stands where both replaced the same words, or one deleted what the other changed: somebody has to choose. Empty if
-    /// both edits went well together.
-    pub(crate) open: Vec<String>,
+    /// Where both replaced the same words, or one deleted what the other changed: somebody has to choose. Empty if both edits went
+    /// well together.
+    pub(crate) open: Vec<Open>,
 }
 
-/// What Automerge's merge of `ours` and `theirs`, both made from `old`, is to be changed to: what both inserted alike is there once,
-/// and where both rewrote the same words, both versions stand there whole, one after the other. A place that one side has left as
-/// it was is not touched. The result does not depend on which side is which.
-pub(crate) fn reconcile(old: &str, ours: &str, theirs: &str, merged: &str) -> Reconciled {
-    if ours == theirs {
-        return Reconciled::of(merged, ours.to_owned(), Vec::new());
-    }
-    if ours == old || theirs == old {
-        return Reconciled::default();
-    }
-    let mut merge = Merge::new(old, [ours, theirs], merged);
-    merge.run();
-    let overlaps = merge.overlaps();
-    let text = if merge.is_fold { merge.out } else { merged.to_owned() };
-    Reconciled::of(merged, text, overlaps)
+/// Words of which two sides made something else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    /// Both versions, one after the other.
+    pub(crate) text: String,
+    /// What each side put in their place, in characters of its version.
+    pub(crate) new: [Range<usize>; 2],
 }
 
-impl Reconciled {
-    fn of(merged: &str, text: String, overlaps: Vec<Overlap>) -> Self {
-        let splices = diff(merged, &text);
-        let anew = is_too_much(&splices).then_some(text);
-        Self { splices, anew, overlaps }
+/// Brings into `new`, which shows in the place of `old`, what both sides made of the old text: what both inserted alike once, and where
+/// both rewrote the same words, both versions whole, one after the other.
+pub(crate) fn carry_over(old: &str, sides: [&str; 2], new: &str) -> CarriedOver {
+    let text = match sides {
+        [ours, theirs] if ours == theirs => ours.to_owned(),
+        sides => Merge::of(old, sides).out,
+    };
+    let splices = diff(new, &text);
+    let anew = is_too_much(&splices).then_some(text);
+    CarriedOver { splices, anew }
+}
+
+/// Where both sides changed the same lines of a text, or lines next to each other, and not alike.
+pub(crate) fn overlaps(old: &str, sides: [&str; 2]) -> Vec<Overlap> {
+    match sides {
+        [ours, theirs] if ours == theirs || ours == old || theirs == old => Vec::new(),
+        sides => Merge::of(old, sides).overlaps(),
     }
 }
 
@@ -75,6 +74,13 @@ impl<'a> Side<'a> {
 
     fn inserts(&self, hunk: &Hunk) -> &'a str {
         &self.text[hunk.new.clone()]
+    }
+
+    /// What hunks that follow each other put in, in characters.
+    fn put_in(&self, hunks: &[Hunk]) -> Range<usize> {
+        let (Some(first), Some(last)) = (hunks.first(), hunks.last()) else { return 0..0 };
+        let start = self.text[..first.new.start].chars().count();
+        start..start + self.text[first.new.start..last.new.end].chars().count()
     }
 
     /// What the hunks, all of which lie in it, make of a range of the old text.
@@ -132,34 +138,29 @@ fn regions(sides: [&[Hunk]; 2]) -> Vec<Region> {
 struct Merge<'a> {
     old: &'a str,
     sides: [Side<'a>; 2],
-    place: Place<'a>,
     out: String,
-    /// Both sides did something in one place, so that it matters what the merge made of it.
-    is_fold: bool,
     /// Words have just been put next to each other that did not stand so before.
     is_seam: bool,
     /// Parts of the old text of which both sides made something else, and what stands there now.
-    open: Vec<(Range<usize>, String)>,
+    open: Vec<(Range<usize>, Open)>,
 }
 
 impl<'a> Merge<'a> {
-    fn new(old: &'a str, texts: [&'a str; 2], merged: &'a str) -> Self {
+    fn of(old: &'a str, texts: [&'a str; 2]) -> Self {
         let mut sides = texts.map(|text| Side::new(old, text));
-        let out = String::with_capacity(merged.len());
-        let place = Place { merged, at: 0, slack: 0 };
-        let is_fold = drop_doubled(&mut sides);
-        Self { old, sides, place, out, is_fold, is_seam: false, open: Vec::new() }
+        drop_doubled(&mut sides);
+        let mut merge = Self { old, sides, out: String::new(), is_seam: false, open: Vec::new() };
+        merge.run();
+        merge
     }
 
     fn run(&mut self) {
         let (mut at, mut last) = (0, None::<Range<usize>>);
         for region in regions([&self.sides[0].words, &self.sides[1].words]) {
-            self.keep(&self.old[at..region.old.start]);
+            self.push(&self.old[at..region.old.start]);
             at = region.old.end;
-            // What is inserted before a word and what replaces the word begin in one place: Automerge may show either first.
-            // And of the space between two words one side may have taken what the other relied on.
+            // Of the space between two words one side may have taken what the other relied on.
             if let Some(last) = last.replace(region.old.clone()) {
-                self.is_fold |= last.start == region.old.start;
                 let old = &self.old[last.start..region.old.end];
                 self.is_seam |= last.end == region.old.start && old.contains(char::is_whitespace);
             }
@@ -172,18 +173,12 @@ impl<'a> Merge<'a> {
                 Some(side) => {
                     let hunks = if side == 0 { ours } else { theirs };
                     let text = self.sides[side].version(self.old, &region.old, hunks);
-                    self.keep(&text);
+                    self.push(&text);
                 }
                 None => self.join(&region),
             }
         }
-        self.keep(&self.old[at..]);
-    }
-
-    /// Takes over what the merge shows as it should.
-    fn keep(&mut self, text: &str) {
-        self.push(text);
-        self.place.pass(text);
+        self.push(&self.old[at..]);
     }
 
     /// Takes over text that may meet words which it has not stood next to.
@@ -193,15 +188,12 @@ impl<'a> Merge<'a> {
         }
         if std::mem::take(&mut self.is_seam) && is_glued(&self.out, text) {
             self.out.push(' ');
-            self.is_fold = true;
-            self.place.has_passed(" ");
         }
         self.out.push_str(text);
     }
 
     /// A region that both sides changed.
     fn join(&mut self, region: &Region) {
-        self.is_fold = true;
         let hunks = [0, 1].map(|side| &self.sides[side].words[region.hunks[side].clone()]);
         let versions = [0, 1].map(|side| self.sides[side].version(self.old, &region.old, hunks[side]));
         let deletes = hunks.map(|hunks| hunks.iter().all(|hunk| hunk.new.is_empty()));
@@ -219,16 +211,14 @@ impl<'a> Merge<'a> {
                 _ => self.both(region, hunks, versions.clone()),
             };
             if !is_spacing(&self.old[region.old.clone()]) {
-                self.open.push((region.old.clone(), text.clone()));
+                let new = [0, 1].map(|side| self.sides[side].put_in(hunks[side]));
+                self.open.push((region.old.clone(), Open { text: text.clone(), new }));
             }
             text
         };
         let is_seam = self.is_seam;
         self.push(&text);
         self.is_seam = is_seam;
-        if !self.place.has_passed(&text) {
-            self.place.skip(versions.iter().map(String::len).sum::<usize>() + region.old.len());
-        }
     }
 
     /// What deletions of both sides leave.
@@ -340,22 +330,8 @@ impl<'a> Merge<'a> {
                 }
             }
         }
-        let signs = [0, 1].map(|side| {
-            let inserted = hunks[side].iter().flat_map(|hunk| self.sides[side].inserts(hunk).lines());
-            inserted.map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
-        });
         let [a, b] = &versions;
-        let len = a.len() + b.len() + region.old.len();
-        let (ours_first, theirs_first) = (joined(a, b), joined(b, a));
-        // Where it is settled already, it stays.
-        match [&ours_first, &theirs_first].map(|text| self.place.is_at(text)) {
-            [true, false] => return ours_first,
-            [false, true] => return theirs_first,
-            _ => {}
-        }
-        let first = self.place.first_of(a.trim(), b.trim(), len);
-        let first = first.or_else(|| self.place.first_of(signs[0], signs[1], len)).unwrap_or(a < b);
-        if first { ours_first } else { theirs_first }
+        if a < b { joined(a, b) } else { joined(b, a) }
     }
 
     /// The places where both sides changed the same lines, or lines next to each other.
@@ -394,7 +370,7 @@ impl<'a> Merge<'a> {
             if versions[0] != versions[1] {
                 let open =
                     self.open.iter().filter(|(open, _)| open.start < range.end && range.start < open.end);
-                let open = open.map(|(_, text)| text.clone()).collect();
+                let open = open.map(|(_, open)| open.clone()).collect();
                 overlaps.push(Overlap { old: self.old[range].to_owned(), versions, open });
             }
         }
@@ -403,8 +379,7 @@ impl<'a> Merge<'a> {
 }
 
 /// Takes an insertion of one side out that the other side made as well, as the start or the end of a replacement beside it.
-fn drop_doubled(sides: &mut [Side<'_>; 2]) -> bool {
-    let mut any = false;
+fn drop_doubled(sides: &mut [Side<'_>; 2]) {
     for side in [0, 1] {
         let other = &sides[1 - side];
         let is_doubled = |hunk: &Hunk, text: &str| {
@@ -422,65 +397,7 @@ fn drop_doubled(sides: &mut [Side<'_>; 2]) -> bool {
             let inserted = &text[hunk.new.clone()];
             !hunk.old.is_empty() || is_spacing(inserted) || !is_doubled(hunk, inserted)
         });
-        any |= kept.len() < sides[side].words.len();
         sides[side].words = kept;
-    }
-    any
-}
-
-/// Where the merged text stands as the merge goes on. Of use only for the order of two versions: the one that shows first stays first.
-struct Place<'a> {
-    merged: &'a str,
-    at: usize,
-    /// How far from there it may be, after a region in which the merge may have made anything.
-    slack: usize,
-}
-
-impl Place<'_> {
-    /// Goes past text that should show as it is.
-    fn pass(&mut self, text: &str) {
-        if text.is_empty() {
-            return;
-        }
-        if self.has_passed(text) {
-            return;
-        }
-        let start = &text[..text.floor_char_boundary(64)];
-        let found = self.window(self.slack + start.len()).find(start);
-        if let Some(found) = found {
-            let at = self.at + found + text.len();
-            self.at = self.merged.floor_char_boundary(at);
-            self.slack = 0;
-        }
-    }
-
-    /// Whether this is what stands here, as far as that is known.
-    fn is_at(&self, text: &str) -> bool {
-        self.slack == 0 && self.merged[self.at..].starts_with(text)
-    }
-
-    fn has_passed(&mut self, text: &str) -> bool {
-        let is_at = self.is_at(text);
-        self.at += if is_at { text.len() } else { 0 };
-        is_at
-    }
-
-    fn skip(&mut self, bytes: usize) {
-        self.slack += 2 * bytes + 16;
-    }
-
-    fn window(&self, bytes: usize) -> &str {
-        &self.merged[self.at..self.merged.floor_char_boundary(self.at + bytes)]
-    }
-
-    /// Whether `a` stands before `b`; of two that begin in one place the longer is first. `None` if that cannot be told.
-    fn first_of(&self, a: &str, b: &str, len: usize) -> Option<bool> {
-        let window = self.window(self.slack + 2 * len + 16);
-        let find = |text: &str| window.find(text).filter(|_| !text.is_empty());
-        match (find(a)?, find(b)?) {
-            (x, y) if x == y => (a.len() != b.len()).then_some(a.len() > b.len()),
-            (x, y) => Some(x < y),
-        }
     }
 }
 
@@ -508,7 +425,7 @@ fn joined(first: &str, second: &str) -> String {
 }
 
 /// Whether `part` is the start or the end of `whole`, and no word is cut by it.
-fn contains_part(whole: &str, part: &str) -> bool {
+pub(super) fn contains_part(whole: &str, part: &str) -> bool {
     has_start(whole, part) || has_end(whole, part)
 }
 
@@ -534,6 +451,6 @@ fn is_glued(before: &str, after: &str) -> bool {
     is_letter(before.chars().next_back()) && is_letter(after.chars().next())
 }
 
-fn is_spacing(text: &str) -> bool {
+pub(super) fn is_spacing(text: &str) -> bool {
     text.chars().all(char::is_whitespace)
 }

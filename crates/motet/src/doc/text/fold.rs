@@ -1,0 +1,278 @@
+//! What is left to do after Automerge has merged two versions of a text by character: what both sides inserted alike stands there
+//! twice, and what they left stands next to what it never stood beside.
+//!
+//! Several devices may do this at once, each with what has reached it. So nothing is put in here but what parts words, and nothing is
+//! taken out but what stands there a second time: of equal insertions the first stays, whoever looks, and of two of which one
+//! holds the other the larger. Where devices do that one after the other or at the same time, one copy is always left.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::ops::Range;
+
+use unicode_segmentation::UnicodeSegmentation;
+
+use super::Splice;
+use super::diff::lines;
+use super::merge::{contains_part, is_spacing};
+use super::sequence::{Budget, changes};
+
+/// How many characters two equal insertions may be apart that could as well stand in one place.
+const SLIDE: usize = 256;
+
+/// Marks that end or go on with what stands before them, with no space between.
+const GOES_ON: [char; 10] = [',', '.', ';', ':', '!', '?', ')', ']', '}', '…'];
+
+/// Marks that belong to what follows them.
+const OPENS: [char; 6] = ['(', '[', '{', '¿', '¡', '«'];
+
+/// A merged text, and what of it each of two sides knows.
+pub(crate) struct Woven {
+    pub(crate) chars: Vec<char>,
+    /// Where each character stands in the version of each side.
+    pub(crate) at: [Vec<Option<usize>>; 2],
+    /// The versions of the sides.
+    pub(crate) sides: [Vec<char>; 2],
+}
+
+/// What a merged text should be.
+pub(crate) struct Folded {
+    /// What is to be changed in the merged text, from its end to its start.
+    pub(crate) splices: Vec<Splice>,
+    /// Characters of the text after that, and where each stood in the merged text.
+    chars: Vec<(char, Option<usize>)>,
+}
+
+/// Takes out what stands there twice, and parts what has run together. The result does not depend on which side is which.
+pub(crate) fn fold(woven: &Woven) -> Folded {
+    let whole = Fold::new(woven);
+    let gone = whole.doubles();
+    let crlf = woven.chars.windows(2).any(|pair| pair == ['\r', '\n']);
+    let mut folded = Folded { splices: Vec::new(), chars: Vec::with_capacity(woven.chars.len()) };
+    let mut last = None;
+    for (at, c) in woven.chars.iter().enumerate() {
+        if gone.contains(&at) {
+            folded.delete(at);
+            continue;
+        }
+        match last.and_then(|last| whole.part(last, at)) {
+            Some('\n') => folded.insert(at, if crlf { "\r\n" } else { "\n" }),
+            Some(_) => folded.insert(at, " "),
+            None => {}
+        }
+        folded.chars.push((*c, Some(at)));
+        last = Some(at);
+    }
+    folded.splices.reverse();
+    folded
+}
+
+impl Folded {
+    /// The lines that hold what a side inserted in a range of its version.
+    pub(crate) fn lines_with(&self, woven: &Woven, side: usize, range: &Range<usize>) -> Vec<String> {
+        let is_in = |merged: usize| {
+            let own = woven.at[side][merged].filter(|_| woven.at[1 - side][merged].is_none());
+            own.is_some_and(|at| range.contains(&at))
+        };
+        let lines = self.chars.split(|(c, _)| *c == '\n');
+        let lines = lines.filter(|line| line.iter().any(|(_, at)| at.is_some_and(is_in)));
+        lines.map(|line| line.iter().map(|(c, _)| *c).collect()).collect()
+    }
+
+    fn delete(&mut self, at: usize) {
+        match self.splices.last_mut() {
+            Some(last) if last.insert.is_empty() && last.at + last.delete == at => last.delete += 1,
+            _ => self.splices.push(Splice { at, delete: 1, insert: String::new() }),
+        }
+    }
+
+    fn insert(&mut self, at: usize, text: &str) {
+        self.splices.push(Splice { at, delete: 0, insert: text.to_owned() });
+        self.chars.extend(text.chars().map(|c| (c, None)));
+    }
+}
+
+/// A part of the merged text of which no character is known to both sides.
+struct Gap {
+    range: Range<usize>,
+    /// What each side has inserted there.
+    own: [Vec<usize>; 2],
+}
+
+/// A merged text, and its gaps.
+struct Fold<'a> {
+    woven: &'a Woven,
+    gaps: Vec<Gap>,
+}
+
+impl<'a> Fold<'a> {
+    fn new(woven: &'a Woven) -> Self {
+        let mut gaps: Vec<Gap> = Vec::new();
+        let mut is_open = false;
+        for at in 0..woven.chars.len() {
+            let side = match [0, 1].map(|side| woven.at[side][at].is_some()) {
+                [true, false] => 0,
+                [false, true] => 1,
+                [true, true] => {
+                    is_open = false;
+                    continue;
+                }
+                // Of a third side, with which these two are brought together later.
+                [false, false] => continue,
+            };
+            if !std::mem::replace(&mut is_open, true) {
+                gaps.push(Gap { range: at..at, own: [Vec::new(), Vec::new()] });
+            }
+            if let Some(gap) = gaps.last_mut() {
+                gap.range.end = at + 1;
+                gap.own[side].push(at);
+            }
+        }
+        Self { woven, gaps }
+    }
+
+    /// Characters that stand there a second time.
+    fn doubles(&self) -> HashSet<usize> {
+        let mut gone = HashSet::new();
+        for gap in &self.gaps {
+            self.doubles_in(gap, &mut gone);
+        }
+        for pair in self.gaps.windows(2) {
+            gone.extend(self.slid_double(&pair[0], &pair[1]));
+        }
+        gone
+    }
+
+    fn doubles_in(&self, gap: &Gap, gone: &mut HashSet<usize>) {
+        let [ours, theirs] = gap.own.each_ref().map(|own| self.text(own));
+        if ours.is_empty() || theirs.is_empty() {
+            return;
+        }
+        let out = if ours == theirs {
+            usize::from(gap.own[0][0] < gap.own[1][0])
+        } else if is_spacing(&ours) && is_spacing(&theirs) {
+            let rank = |text: &str| (text.matches('\n').count(), text.len());
+            match rank(&ours).cmp(&rank(&theirs)) {
+                Ordering::Less => 0,
+                Ordering::Greater => 1,
+                Ordering::Equal => return,
+            }
+        } else if contains_part(&ours, &theirs) {
+            1
+        } else if contains_part(&theirs, &ours) {
+            0
+        } else {
+            return self.double_lines(gap, [&ours, &theirs], gone);
+        };
+        gone.extend(&gap.own[out]);
+    }
+
+    /// Lines that both sides inserted among others.
+    fn double_lines(&self, gap: &Gap, texts: [&str; 2], gone: &mut HashSet<usize>) {
+        let [ours, theirs] = texts.map(lines);
+        if ours.len() < 2 || theirs.len() < 2 {
+            return;
+        }
+        let starts = [&ours, &theirs].map(|lines| {
+            let ends = lines.iter().scan(0, |at, line| {
+                *at += line.chars().count();
+                Some(*at)
+            });
+            [0].into_iter().chain(ends).collect::<Vec<_>>()
+        });
+        let differ = changes(&ours, &theirs, &mut Budget::new());
+        let (mut i, mut j) = (0, 0);
+        for (a, b) in differ.into_iter().chain([(ours.len()..ours.len(), theirs.len()..theirs.len())]) {
+            let alike = i..a.start;
+            // A blank line alone may part other verses there.
+            if ours[alike.clone()].iter().any(|line| !is_spacing(line)) {
+                for (x, y) in alike.zip(j..b.start) {
+                    let len = ours[x].chars().count();
+                    let [first, second] = [(0, x), (1, y)].map(|(side, line)| {
+                        let start = starts[side][line];
+                        &gap.own[side][start..start + len]
+                    });
+                    gone.extend(if first[0] < second[0] { second } else { first });
+                }
+            }
+            (i, j) = (a.end, b.end);
+        }
+    }
+
+    /// What both sides inserted alike, but one before and the other behind something that both know: either way the same text comes
+    /// out.
+    fn slid_double<'g>(&self, first: &Gap, second: &'g Gap) -> &'g [usize] {
+        let apart = first.range.end..second.range.start;
+        let is_known = self.woven.at.iter().all(|at| at[apart.clone()].iter().all(Option::is_some));
+        let between = &self.woven.chars[apart];
+        let side = usize::from(first.own[0].is_empty());
+        let (ours, theirs) = (&first.own[side], &second.own[1 - side]);
+        let is_alone = first.own[1 - side].is_empty() && second.own[side].is_empty();
+        if !is_alone || !is_known || between.len() > SLIDE || ours.len() != theirs.len() {
+            return &[];
+        }
+        let between: String = between.iter().collect();
+        let is_alike = self.text(ours) + &between == between.clone() + &self.text(theirs);
+        if is_alike { theirs } else { &[] }
+    }
+
+    fn text(&self, at: &[usize]) -> String {
+        at.iter().map(|at| self.woven.chars[*at]).collect()
+    }
+
+    /// What has to part two characters that have come to stand next to each other: a space or a line break.
+    fn part(&self, x: usize, y: usize) -> Option<char> {
+        let Woven { chars, at, sides } = self.woven;
+        if chars[x].is_whitespace() || chars[y].is_whitespace() {
+            return None;
+        }
+        let places = [0, 1].map(|side| at[side][x].zip(at[side][y]));
+        if places.iter().flatten().any(|(x, y)| *y == x + 1) {
+            // Somebody wrote it so.
+            return None;
+        }
+        let between = |side: usize| places[side].and_then(|(x, y)| sides[side].get(x + 1..y));
+        let known: Vec<&[char]> = (0..2).filter_map(between).collect();
+        if known.is_empty() {
+            return self.part_of_sides(x, y);
+        }
+        if known.iter().all(|between| between.contains(&'\n')) {
+            return Some('\n');
+        }
+        let is_spaced = known.iter().all(|between| between.iter().any(|c| c.is_whitespace()));
+        (is_spaced && !GOES_ON.contains(&chars[y]) || is_one_word(chars[x], chars[y])).then_some(' ')
+    }
+
+    /// What parts an insertion of one side from one of the other.
+    fn part_of_sides(&self, x: usize, y: usize) -> Option<char> {
+        let Woven { chars, at, sides } = self.woven;
+        let gap = self.gaps.partition_point(|gap| gap.range.end <= x);
+        let gap = self.gaps.get(gap).filter(|gap| gap.range.contains(&x) && gap.range.contains(&y))?;
+        let side = (0..2).find(|side| at[*side][x].is_some() && at[1 - *side][y].is_some())?;
+        let is_blank = |c: &&char| matches!(c, ' ' | '\t' | '\r');
+        let next = sides[side].iter().skip(at[side][x]? + 1).find(|c| !is_blank(c));
+        let last = sides[1 - side].get(..at[1 - side][y]?)?.iter().rfind(|c| !is_blank(c));
+        if [next, last].iter().all(|c| c.is_none_or(|c| *c == '\n')) && (next.is_some() || last.is_some()) {
+            return Some('\n');
+        }
+        let is_letter =
+            |at: Option<usize>| at.and_then(|at| chars.get(at)).is_some_and(|c| c.is_alphanumeric());
+        let (left, right) = (chars[x], chars[y]);
+        let are_letters = left.is_alphanumeric() && right.is_alphanumeric();
+        // Letters put into the middle of a word do not take it apart.
+        let is_inside = is_letter(gap.range.start.checked_sub(1))
+            && gap.range.clone().all(|at| is_letter(Some(at)))
+            && is_letter(Some(gap.range.end));
+        let is_unspaced = are_letters && !is_one_word(left, right);
+        if is_unspaced || is_inside || GOES_ON.contains(&right) || OPENS.contains(&left) {
+            return None;
+        }
+        let has_words = |own: &Vec<usize>| own.iter().any(|at| chars[*at].is_alphanumeric());
+        gap.own.iter().all(has_words).then_some(' ')
+    }
+}
+
+/// Whether two characters that stand next to each other are of one word, in scripts that part words.
+fn is_one_word(left: char, right: char) -> bool {
+    let is_one = || format!("{left}{right}").split_word_bounds().count() == 1;
+    left.is_alphanumeric() && right.is_alphanumeric() && is_one()
+}
