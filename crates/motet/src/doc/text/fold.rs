@@ -1,12 +1,13 @@
 //! What is left to do after Automerge has merged two versions of a text by character: what both sides inserted alike stands there
 //! twice, and what they left stands next to what it never stood beside.
 //!
-//! Several devices may do this at once, each with what has reached it. So nothing is put in here but what parts words, and nothing is
-//! taken out but what stands there a second time: of equal insertions the first stays, whoever looks, and of two of which one
-//! holds the other the larger. Where devices do that one after the other or at the same time, one copy is always left.
+//! Several devices may do this at once, each with what has reached it. So nothing is taken out but what stands there a second time: of
+//! equal insertions the first stays, whoever looks, and of two of which one holds the other the larger. Where devices do that one
+//! after the other or at the same time, one copy is always left. And nothing is put in but what parts words, and the letters of a
+//! word that one side wrote into while the other took it out: put in twice, they are taken out as a double.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
@@ -45,21 +46,30 @@ pub(crate) struct Folded {
 /// Takes out what stands there twice, and parts what has run together. The result does not depend on which side is which.
 pub(crate) fn fold(woven: &Woven) -> Folded {
     let whole = Fold::new(woven);
-    let gone = whole.doubles();
-    let crlf = woven.chars.windows(2).any(|pair| pair == ['\r', '\n']);
+    let mut gone = whole.doubles();
+    let (torn, intact) = (whole.torn(&mut gone), Torn::default());
     let mut folded = Folded { splices: Vec::new(), chars: Vec::with_capacity(woven.chars.len()) };
+    let crlf = woven.chars.windows(2).any(|pair| pair == ['\r', '\n']);
     let mut last = None;
     for (at, c) in woven.chars.iter().enumerate() {
         if gone.contains(&at) {
             folded.delete(at);
             continue;
         }
+        let Torn { before, after, follows } = torn.get(&at).unwrap_or(&intact);
+        let left = folded.chars.last().map(|(c, _)| *c);
+        let joins = left.is_some_and(|left| is_one_word(left, before.chars().next().unwrap_or(*c)));
+        let is_torn = !before.is_empty() || last.is_some_and(|last| torn.contains_key(&last));
         match last.and_then(|last| whole.part(last, at)) {
+            _ if follows.is_some() && *follows == last => {}
             Some('\n') => folded.insert(at, if crlf { "\r\n" } else { "\n" }),
             Some(_) => folded.insert(at, " "),
+            None if is_torn && joins && !whole.is_written(last, at) => folded.insert(at, " "),
             None => {}
         }
+        folded.insert(at, before);
         folded.chars.push((*c, Some(at)));
+        folded.insert(at + 1, after);
         last = Some(at);
     }
     folded.splices.reverse();
@@ -86,9 +96,21 @@ impl Folded {
     }
 
     fn insert(&mut self, at: usize, text: &str) {
+        if text.is_empty() {
+            return;
+        }
         self.splices.push(Splice { at, delete: 0, insert: text.to_owned() });
         self.chars.extend(text.chars().map(|c| (c, None)));
     }
+}
+
+/// What is missing before and behind a character of a word.
+#[derive(Default)]
+struct Torn {
+    before: String,
+    after: String,
+    /// The character of the word that stands before it.
+    follows: Option<usize>,
 }
 
 /// A part of the merged text of which no character is known to both sides.
@@ -168,28 +190,29 @@ impl<'a> Fold<'a> {
 
     /// Lines that both sides inserted among others.
     fn double_lines(&self, gap: &Gap, texts: [&str; 2], gone: &mut HashSet<usize>) {
-        let [ours, theirs] = texts.map(lines);
-        if ours.len() < 2 || theirs.len() < 2 {
+        // Which lines are found to be alike must not depend on whose they are.
+        let sides = if texts[0] < texts[1] { [0, 1] } else { [1, 0] };
+        let [left, right] = sides.map(|side| lines(texts[side]));
+        if left.len() < 2 || right.len() < 2 {
             return;
         }
-        let starts = [&ours, &theirs].map(|lines| {
+        let starts = [&left, &right].map(|lines| {
             let ends = lines.iter().scan(0, |at, line| {
                 *at += line.chars().count();
                 Some(*at)
             });
             [0].into_iter().chain(ends).collect::<Vec<_>>()
         });
-        let differ = changes(&ours, &theirs, &mut Budget::new());
+        let differ = changes(&left, &right, &mut Budget::new());
         let (mut i, mut j) = (0, 0);
-        for (a, b) in differ.into_iter().chain([(ours.len()..ours.len(), theirs.len()..theirs.len())]) {
+        for (a, b) in differ.into_iter().chain([(left.len()..left.len(), right.len()..right.len())]) {
             let alike = i..a.start;
             // A blank line alone may part other verses there.
-            if ours[alike.clone()].iter().any(|line| !is_spacing(line)) {
+            if left[alike.clone()].iter().any(|line| !is_spacing(line)) {
                 for (x, y) in alike.zip(j..b.start) {
-                    let len = ours[x].chars().count();
-                    let [first, second] = [(0, x), (1, y)].map(|(side, line)| {
-                        let start = starts[side][line];
-                        &gap.own[side][start..start + len]
+                    let [first, second] = [(0, x), (1, y)].map(|(n, line)| {
+                        let own = &gap.own[sides[n]];
+                        &own[starts[n][line]..starts[n][line + 1]]
                     });
                     gone.extend(if first[0] < second[0] { second } else { first });
                 }
@@ -215,6 +238,58 @@ impl<'a> Fold<'a> {
         if is_alike { theirs } else { &[] }
     }
 
+    /// What is missing before and behind characters that one side wrote into a word which the other has taken out: the words of that
+    /// side stay whole. What is left of a word goes if the other side has put the whole word there itself.
+    fn torn(&self, gone: &mut HashSet<usize>) -> HashMap<usize, Torn> {
+        let mut torn: HashMap<usize, Torn> = HashMap::new();
+        for side in [0, 1] {
+            let text = &self.woven.sides[side];
+            let mut standing = vec![None; text.len()];
+            let places =
+                self.woven.at[side].iter().enumerate().filter_map(|(at, place)| Some((at, (*place)?)));
+            places.for_each(|(at, place)| standing[place] = Some(at));
+            let mut upto = 0;
+            let own = self.gaps.iter().flat_map(|gap| &gap.own[side]);
+            let mut own: Vec<usize> = own.filter_map(|at| self.woven.at[side][*at]).collect();
+            own.sort_unstable();
+            for place in own {
+                if place < upto || !is_letter(text[place]) {
+                    continue;
+                }
+                let start = text[..place].iter().rposition(|c| !is_letter(*c)).map_or(0, |at| at + 1);
+                let end =
+                    text[place..].iter().position(|c| !is_letter(*c)).map_or(text.len(), |len| place + len);
+                upto = end;
+                let is_own = |at: &usize| self.woven.at[1 - side][*at].is_none() && !gone.contains(at);
+                let (word, standing) = (&text[start..end], &standing[start..end]);
+                if !standing.iter().flatten().all(is_own) || standing.iter().all(Option::is_some) {
+                    continue;
+                }
+                match self.writes(1 - side, word, standing) {
+                    true => gone.extend(standing.iter().flatten()),
+                    false => mend(word, standing, &mut torn),
+                }
+            }
+        }
+        torn
+    }
+
+    /// Whether a side has put a word where the other's letters of it stand.
+    fn writes(&self, side: usize, word: &[char], standing: &[Option<usize>]) -> bool {
+        let Some(at) = standing.iter().flatten().next() else { return false };
+        let gap = self.gaps.partition_point(|gap| gap.range.end <= *at);
+        let own = self.gaps.get(gap).map(|gap| self.text(&gap.own[side])).unwrap_or_default();
+        let word: String = word.iter().collect();
+        own.split(|c| !is_letter(c)).any(|other| other == word)
+    }
+
+    /// Whether somebody wrote the two next to each other.
+    fn is_written(&self, x: Option<usize>, y: usize) -> bool {
+        let Some(x) = x else { return false };
+        let mut places = self.woven.at.iter().filter_map(|at| at[x].zip(at[y]));
+        places.any(|(x, y)| y == x + 1)
+    }
+
     fn text(&self, at: &[usize]) -> String {
         at.iter().map(|at| self.woven.chars[*at]).collect()
     }
@@ -225,11 +300,10 @@ impl<'a> Fold<'a> {
         if chars[x].is_whitespace() || chars[y].is_whitespace() {
             return None;
         }
-        let places = [0, 1].map(|side| at[side][x].zip(at[side][y]));
-        if places.iter().flatten().any(|(x, y)| *y == x + 1) {
-            // Somebody wrote it so.
+        if self.is_written(Some(x), y) {
             return None;
         }
+        let places = [0, 1].map(|side| at[side][x].zip(at[side][y]));
         let between = |side: usize| places[side].and_then(|(x, y)| sides[side].get(x + 1..y));
         let known: Vec<&[char]> = (0..2).filter_map(between).collect();
         if known.is_empty() {
@@ -269,6 +343,30 @@ impl<'a> Fold<'a> {
         let has_words = |own: &Vec<usize>| own.iter().any(|at| chars[*at].is_alphanumeric());
         gap.own.iter().all(has_words).then_some(' ')
     }
+}
+
+/// Notes what is missing of a word, whose letters stand at these places.
+fn mend(word: &[char], standing: &[Option<usize>], torn: &mut HashMap<usize, Torn>) {
+    let (mut missing, mut last) = (String::new(), None);
+    for (c, at) in word.iter().zip(standing) {
+        match at {
+            Some(at) => {
+                torn.insert(
+                    *at,
+                    Torn { before: std::mem::take(&mut missing), after: String::new(), follows: last },
+                );
+                last = Some(*at);
+            }
+            None => missing.push(*c),
+        }
+    }
+    if let Some(last) = last.and_then(|last| torn.get_mut(&last)) {
+        last.after = missing;
+    }
+}
+
+fn is_letter(c: char) -> bool {
+    c.is_alphanumeric() || ('\u{300}'..='\u{36f}').contains(&c)
 }
 
 /// Whether two characters that stand next to each other are of one word, in scripts that part words.

@@ -153,7 +153,12 @@ fn unrelated_rewrites_keep_whole_words() {
     );
     either("1\n2\n3\n4\n", "1\nx\ny\n4\n", "1\np\nq\n4\n", ["1\nx\ny\np\nq\n4\n", "1\np\nq\nx\ny\n4\n"]);
     either("a song here", "a songs here", "a songbook here", ["a songs book here", "a songbook s here"]);
-    either("the colour red", "the colours red", "the shade red", ["the s shade red", "the shade s red"]);
+    either(
+        "the colour red",
+        "the colours red",
+        "the shade red",
+        ["the colours shade red", "the shade colours red"],
+    );
     either("in <<_a>>,", "in <<_bee>>,", "in <<_cod>>,", ["in <<_bee _cod>>,", "in <<_cod _bee>>,"]);
     either("say ", "say h", "say w", ["say h w", "say w h"]);
     // What goes on with a mark has no space before it, and lines are parted as those around them are.
@@ -173,6 +178,10 @@ fn what_is_written_into_deleted_lines_stands_apart() {
     assert_eq!(one("The quick brown fox", "The fox", "The quick red fox"), "The red fox");
     assert_eq!(one("a\nb\nc\nd\n", "a\nd\n", "a\nb\nnew\nc\nd\n"), "a\nnew\nd\n");
     assert_eq!(one("foo x bar", "foo bar", "foo bar"), "foo bar");
+    // Of a word that somebody has corrected not only the new letters stay.
+    assert_eq!(one("a b\nc dear e\nf\n", "f\n", "a b\nc dears e\nf\n"), "dears\nf\n");
+    assert_eq!(one("a dear day", "a day", "a dears day"), "a dears day");
+    assert_eq!(one("I ka makani nui", "I ka nui", "I ka makānī nui"), "I ka makānī nui");
 }
 
 #[test]
