@@ -7,7 +7,6 @@
 mod anew;
 mod command;
 mod device;
-mod gaps;
 mod generate;
 mod known;
 mod model;

@@ -57,6 +57,8 @@ pub(super) fn read(conn: &Connection, collection: &str) -> Result<BTreeMap<Strin
             Automerge::load(&bytes).map_err(|error| format!("{name} cannot be loaded: {error}"))?;
         let mut anew = Anew { has_changes: !document.get_heads().is_empty(), ..Anew::default() };
         anew.fields = map(&document, &ROOT, "", &mut anew.contested);
+        // What a document says of conflicts stands beside its fields.
+        anew.fields.retain(|name, _| !name.starts_with('\u{1}'));
         all.insert(name, anew);
     }
     Ok(all)

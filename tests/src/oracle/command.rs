@@ -5,15 +5,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::gaps;
 use super::generate::{alone, together};
 use super::run::{Fault, play};
 use super::script::Script;
 use super::shrink::shrink;
 
 const HELP: &str = "oracle [--scripts N] [--first SEED] [--devices 1|2] [--all]
-    plays N scripts (default 1000) from a seed on, half of them on one device and half on two or three, until one fails in a way
-    that is not known; with --all goes on to the end and tells each kind of failure once
+    plays N scripts (default 1000) from a seed on, half of them on one device and half on two or three, until one fails;
+    with --all goes on to the end and tells each kind of failure once
 oracle --seed SEED [--devices 1|2]
     plays the scripts of one seed, and makes them short if they fail";
 
@@ -33,17 +32,14 @@ pub struct Found {
 pub struct Search {
     /// Scripts that were played.
     pub scripts: u64,
-    /// Scripts that fail in ways that are known, by name.
-    pub known: BTreeMap<&'static str, u64>,
-    /// Scripts that fail otherwise: one of each kind, and how often.
+    /// Scripts that fail: one of each kind, and how often.
     pub found: BTreeMap<String, (u64, Found)>,
 }
 
 /// Makes the script of a seed.
 pub type Generate = fn(u64) -> Script;
 
-/// Plays up to `count` scripts from the seed `first` on, on all cores, until one fails in a way that is not known, or with `all`
-/// to the end.
+/// Plays up to `count` scripts from the seed `first` on, on all cores, until one fails, or with `all` to the end.
 pub fn search(generate: Generate, first: u64, count: u64, all: bool) -> Search {
     let [next, played] = std::array::from_fn(|_| AtomicU64::new(0));
     let stop = AtomicBool::new(false);
@@ -59,10 +55,6 @@ pub fn search(generate: Generate, first: u64, count: u64, all: bool) -> Search {
             let Err(failed) = try_one(&generate(seed)) else { continue };
             let (script, fault) = *failed;
             let mut search = search.lock().unwrap();
-            if let Some(name) = gaps::explained(&script, &fault) {
-                *search.known.entry(name).or_default() += 1;
-                continue;
-            }
             stop.fetch_or(!all, Ordering::Relaxed);
             let found = Found { seed, script, fault };
             let kind = kind_of(&found);
@@ -118,7 +110,6 @@ pub fn command(args: &[String]) -> i32 {
         let start = Instant::now();
         let search = search(generate, number("--first").unwrap_or(1), each, has("--all"));
         println!("{} scripts on {name}, {:.1} s", search.scripts, start.elapsed().as_secs_f64());
-        search.known.iter().for_each(|(name, times)| println!("  known: {times} times: {name}"));
         for (kind, (times, found)) in &search.found {
             println!("  {times} times, first seed {}: {kind}", found.seed);
             code = 1;

@@ -39,8 +39,8 @@ pub(super) struct Device {
     conn: Option<rusqlite::Connection>,
     mount: Mount,
     clock: Arc<AtomicI64>,
-    /// Rows that were taken up so far: each newer than the one before.
-    rows: i64,
+    /// How new a row of another database is now, on whichever device it is taken up: each newer than the one before.
+    pub(super) rows: i64,
 }
 
 /// What one way of reading shows: the fields of each live document.
@@ -147,7 +147,6 @@ impl Device {
                 }
             }
             Act::Adopt { doc, fields, newer } => {
-                self.rows += 1;
                 // In the next century, or in the last one.
                 let at = if *newer { 4_200_000_000 + 10 * self.rows } else { 100_000_000 };
                 let mut row = fields.clone();

@@ -137,7 +137,7 @@ impl Promises {
                 deletes,
                 act,
                 forced: false,
-                adopted: false,
+                adopted: wrote.adopted,
                 knew: knew.clone(),
                 time,
             });
@@ -160,9 +160,11 @@ impl Promises {
                 known.iter().copied().filter(|event| self.events[*event].doc == doc).collect();
             let heads = self.latest(&of_doc);
             let lives = heads.iter().any(|head| !self.events[*head].deletes);
+            // Two devices that take up the same row have made one change, which each of them may then delete for both.
+            let is_alike = heads.iter().all(|head| self.events[*head].deletes || self.events[*head].adopted);
             let fields = match world.get(&doc) {
                 Some(State::Live(fields)) => fields,
-                _ if lives => {
+                _ if lives && !is_alike => {
                     return Err(format!("{} is deleted, although somebody wrote to it since", id(doc)));
                 }
                 _ => continue,

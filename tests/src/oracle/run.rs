@@ -212,6 +212,7 @@ impl Run {
         self.script_ms += ACT_MS;
         let (device, known) = (&mut self.devices[at], &mut self.known[at]);
         device.set_clock(self.script_ms + self.skews[at]);
+        device.rows = self.script_ms / ACT_MS;
         let before = states(device, known);
         let mut expected = known.expect(act);
         if expected.verdict == Verdict::Done && known.may_be_contested(act) {

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 
 use super::edit::{At, Edit, EditError, Op, carry_out};
 use super::genesis::Container;
-use super::read::{FieldConflict, Fields, Reader, SET_MARK, element_key};
+use super::read::{FieldConflict, Fields, Reader, SET_MARK, element_key, pointer};
 use super::{Change, Document, text};
 use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind};
@@ -234,7 +234,7 @@ impl Document {
                 }
                 let (device, time) = written(made(&id)).unwrap_or((None, 0));
                 conflicts.push(FieldConflict {
-                    path: format!("/{}", name.replace('~', "~0").replace('/', "~1")),
+                    path: pointer([&**name]),
                     op: id.to_string(),
                     winner: winner_json.clone(),
                     loser,

@@ -16,6 +16,7 @@ use serde_json::{Value as Json, json};
 use super::edit::{EditError, splice_all};
 use super::fork::Fork;
 use super::genesis::Container;
+use super::read::pointer;
 use super::reconcile::Reconciled;
 use super::text::CarriedOver;
 use super::woven::woven;
@@ -96,7 +97,7 @@ impl Document {
         let folded = woven.as_ref().map(text::fold);
         let latest = fork.sides.iter().map(|side| self.latest_of(side));
         let latest = latest.max_by_key(|(device, time)| (*time, device.map(|device| device.0)));
-        let path = pointer(self.reader(schema, Some(&fork.ends)).shown_name(key));
+        let path = pointer([self.reader(schema, Some(&fork.ends)).shown_name(key)]);
         let mut marks = Vec::new();
         for overlap in text::overlaps(&old, [&ours, &theirs]) {
             let open = overlap.open.clone();
@@ -156,7 +157,7 @@ impl Document {
                 continue;
             }
             open.push(FieldConflict {
-                path: pointer(reader.shown_name(&mark.field)),
+                path: pointer([reader.shown_name(&mark.field)]),
                 op: op.clone(),
                 winner: Json::String(mark.old.clone()),
                 loser: json!(mark.versions),
@@ -233,11 +234,6 @@ fn journalled(path: &str, overlap: text::Overlap, latest: (Option<DeviceId>, i64
         winner_time: None,
         settled: true,
     }
-}
-
-/// A field's name as a JSON pointer.
-fn pointer(name: &str) -> String {
-    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
 /// The start of a text that is too long to be kept twice.

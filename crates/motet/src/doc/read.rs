@@ -75,7 +75,7 @@ impl Document {
         let reader = self.reader(schema, None);
         for item in self.am.map_range(map, ..) {
             let name = if *map == ROOT { reader.shown_name(&item.key) } else { &item.key };
-            let path = format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"));
+            let path = path.to_owned() + &pointer([name]);
             match item.value {
                 automerge::ValueRef::Object(ObjType::Map) => {
                     self.collect_conflicts(schema, &item.id(), &path, conflicts);
@@ -135,6 +135,12 @@ pub(super) struct Reader<'a> {
 
 /// Key under which a map says that it is a set. No field has an empty name.
 pub(super) const SET_MARK: &str = "";
+
+/// The names of a field and of what is inside of it as a JSON pointer.
+pub(super) fn pointer<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let escaped = |name: &str| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+    names.into_iter().map(escaped).collect()
+}
 
 /// The key of a set's element, the same on every device.
 pub(super) fn element_key(element: &Json) -> String {

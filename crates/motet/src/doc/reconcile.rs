@@ -10,7 +10,7 @@ use super::edit::{EditError, Op, carry_out};
 use super::fork::Fork;
 use super::genesis::Container;
 use super::list::{self, Item, Merged};
-use super::read::FieldConflict;
+use super::read::{FieldConflict, pointer};
 use super::{Document, time};
 use crate::schema::{CollectionSchema, FieldKind};
 
@@ -145,9 +145,7 @@ impl Document {
 
     /// The journal row about a field of an item that both sides wrote, the same on every device.
     fn told(&self, field: &str, lost: &list::LostValue, fork: &Fork, later: usize) -> FieldConflict {
-        let escape = |name: &String| name.replace('~', "~0").replace('/', "~1");
-        let names = std::iter::once(&field.to_owned()).chain(&lost.path).map(escape).collect::<Vec<_>>();
-        let path = format!("/{}", names.join("/"));
+        let path = pointer(std::iter::once(field).chain(lost.path.iter().map(String::as_str)));
         let mut hash = blake3::Hasher::new_derive_key("motet 2026 item field v1");
         for part in [&path, &lost.winner.to_string(), &lost.loser.to_string()] {
             hash.update(&(part.len() as u64).to_le_bytes());
