@@ -235,8 +235,9 @@ impl Run {
         let trash = device.trash().map_err(|error| ("trash", error))?;
         let deleted: BTreeSet<usize> = trash.keys().copied().collect();
         known.take_in(&shown, &deleted, own, done.map(|_| &expected));
+        // An editor saves what can be saved, also where the rest is refused.
+        known.forked.extend(expected.forked.iter().copied());
         if done.is_some() {
-            known.forked.extend(expected.forked.iter().copied());
             if own.is_some() || matches!(act, Act::Adopt { .. } | Act::Write(_) | Act::Transaction { .. }) {
                 known.forked.extend(expected.open.iter().map(|(doc, _)| *doc));
             }

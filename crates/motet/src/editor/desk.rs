@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use super::unsaved::UnsavedField;
 use crate::doc::Fields;
-use crate::engine::{Core, Patch, diff};
+use crate::engine::{Core, Patch, diff, is_big};
 use crate::error::WriteError;
 use crate::limits;
 use crate::replica::Replica;
@@ -199,7 +199,15 @@ impl Writing<'_> {
             true => Vec::new(),
             false => {
                 let (collection, id) = (desk.collection.clone(), desk.id.clone());
+                // A big text that was pasted or rewritten is compared while others write.
+                let composed = match &parts[..] {
+                    [(patch, version)] if is_big(&patch.set) => {
+                        desk.replica.compose_ahead(&collection, &id, patch, Some(version))
+                    }
+                    _ => None,
+                };
                 desk.replica.run(move |tx: Tx<'_>, core: &mut Core| {
+                    core.offer(composed);
                     let write = |(patch, version): &(Patch, Version)| {
                         core.update_typed(tx, &collection, &id, patch, version)
                     };

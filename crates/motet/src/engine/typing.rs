@@ -27,8 +27,13 @@ impl Core {
         patch: &Patch,
         base: &Version,
     ) -> Result<Typed, WriteError> {
-        let mut patch = patch.clone();
         let mut refused = Vec::new();
+        if let Some(composed) = self.take_composed(tx, (collection, name), Some(base))? {
+            let version = composed.written.heads_after(base);
+            self.finish(tx, composed.loaded, &composed.written.commit(composed.kind))?;
+            return Ok(Typed { version, refused });
+        }
+        let mut patch = patch.clone();
         let mut probed = false;
         while !patch.is_empty() {
             let loaded = self.find_edited(tx, collection, name, base)?;
