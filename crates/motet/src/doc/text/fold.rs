@@ -118,6 +118,10 @@ struct Gap {
     range: Range<usize>,
     /// What each side has inserted there.
     own: [Vec<usize>; 2],
+    /// Both sides have inserted letters.
+    has_words: bool,
+    /// It lies in the middle of a word.
+    is_inside: bool,
 }
 
 /// A merged text, and its gaps.
@@ -142,12 +146,24 @@ impl<'a> Fold<'a> {
                 [false, false] => continue,
             };
             if !std::mem::replace(&mut is_open, true) {
-                gaps.push(Gap { range: at..at, own: [Vec::new(), Vec::new()] });
+                gaps.push(Gap {
+                    range: at..at,
+                    own: [Vec::new(), Vec::new()],
+                    has_words: false,
+                    is_inside: false,
+                });
             }
             if let Some(gap) = gaps.last_mut() {
                 gap.range.end = at + 1;
                 gap.own[side].push(at);
             }
+        }
+        let is_letter = |at: usize| woven.chars.get(at).is_some_and(|c| c.is_alphanumeric());
+        for gap in &mut gaps {
+            gap.has_words = gap.own.iter().all(|own| own.iter().any(|at| is_letter(*at)));
+            let is_between =
+                gap.range.start > 0 && is_letter(gap.range.start - 1) && is_letter(gap.range.end);
+            gap.is_inside = is_between && gap.range.clone().all(is_letter);
         }
         Self { woven, gaps }
     }
@@ -243,6 +259,8 @@ impl<'a> Fold<'a> {
     fn torn(&self, gone: &mut HashSet<usize>) -> HashMap<usize, Torn> {
         let mut torn: HashMap<usize, Torn> = HashMap::new();
         for side in [0, 1] {
+            // By gap, the words that the other side has put there.
+            let mut words: HashMap<usize, HashSet<String>> = HashMap::new();
             let text = &self.woven.sides[side];
             let mut standing = vec![None; text.len()];
             let places =
@@ -265,22 +283,19 @@ impl<'a> Fold<'a> {
                 if !standing.iter().flatten().all(is_own) || standing.iter().all(Option::is_some) {
                     continue;
                 }
-                match self.writes(1 - side, word, standing) {
+                let Some(first) = standing.iter().flatten().next() else { continue };
+                let gap = self.gaps.partition_point(|gap| gap.range.end <= *first);
+                let words = words.entry(gap).or_insert_with(|| {
+                    let own = self.gaps.get(gap).map(|gap| self.text(&gap.own[1 - side])).unwrap_or_default();
+                    own.split(|c| !is_letter(c)).map(str::to_owned).collect()
+                });
+                match words.contains(&word.iter().collect::<String>()) {
                     true => gone.extend(standing.iter().flatten()),
                     false => mend(word, standing, &mut torn),
                 }
             }
         }
         torn
-    }
-
-    /// Whether a side has put a word where the other's letters of it stand.
-    fn writes(&self, side: usize, word: &[char], standing: &[Option<usize>]) -> bool {
-        let Some(at) = standing.iter().flatten().next() else { return false };
-        let gap = self.gaps.partition_point(|gap| gap.range.end <= *at);
-        let own = self.gaps.get(gap).map(|gap| self.text(&gap.own[side])).unwrap_or_default();
-        let word: String = word.iter().collect();
-        own.split(|c| !is_letter(c)).any(|other| other == word)
     }
 
     /// Whether somebody wrote the two next to each other.
@@ -328,20 +343,13 @@ impl<'a> Fold<'a> {
         if [next, last].iter().all(|c| c.is_none_or(|c| *c == '\n')) && (next.is_some() || last.is_some()) {
             return Some('\n');
         }
-        let is_letter =
-            |at: Option<usize>| at.and_then(|at| chars.get(at)).is_some_and(|c| c.is_alphanumeric());
         let (left, right) = (chars[x], chars[y]);
-        let are_letters = left.is_alphanumeric() && right.is_alphanumeric();
+        let is_unspaced = left.is_alphanumeric() && right.is_alphanumeric() && !is_one_word(left, right);
         // Letters put into the middle of a word do not take it apart.
-        let is_inside = is_letter(gap.range.start.checked_sub(1))
-            && gap.range.clone().all(|at| is_letter(Some(at)))
-            && is_letter(Some(gap.range.end));
-        let is_unspaced = are_letters && !is_one_word(left, right);
-        if is_unspaced || is_inside || GOES_ON.contains(&right) || OPENS.contains(&left) {
+        if is_unspaced || gap.is_inside || GOES_ON.contains(&right) || OPENS.contains(&left) {
             return None;
         }
-        let has_words = |own: &Vec<usize>| own.iter().any(|at| chars[*at].is_alphanumeric());
-        gap.own.iter().all(has_words).then_some(' ')
+        gap.has_words.then_some(' ')
     }
 }
 
