@@ -50,6 +50,9 @@ struct OpenOverlap {
     time: i64,
 }
 
+/// Key and value by which a document says that a place waits for somebody to choose.
+type Mark = (String, String);
+
 impl Document {
     /// Brings the texts that both sides of a fork changed to what they should show.
     pub(super) fn reconcile_texts(
@@ -95,26 +98,14 @@ impl Document {
             _ => None,
         };
         let folded = woven.as_ref().map(text::fold);
-        let latest = fork.sides.iter().map(|side| self.latest_of(side));
-        let latest = latest.max_by_key(|(device, time)| (*time, device.map(|device| device.0)));
-        let path = pointer([self.reader(schema, Some(&fork.ends)).shown_name(key)]);
-        let mut marks = Vec::new();
-        for overlap in text::overlaps(&old, [&ours, &theirs]) {
-            let open = overlap.open.clone();
-            let row = journalled(&path, overlap, latest.unwrap_or_default());
-            if open.is_empty() {
-                done.noticed.push(row);
-                continue;
-            }
-            let shown: Vec<String> = match woven.as_ref().zip(folded.as_ref()) {
-                Some((woven, folded)) => {
-                    let inserted = open.iter().flat_map(|open| [0, 1].map(|side| (side, &open.new[side])));
-                    inserted.flat_map(|(side, range)| folded.lines_with(woven, side, range)).collect()
-                }
-                None => open.into_iter().map(|open| open.text).collect(),
-            };
-            marks.push(OpenOverlap::mark(key, &row, &shown)?);
-        }
+        let stands = |open: Vec<text::Open>| match woven.as_ref().zip(folded.as_ref()) {
+            Some((woven, folded)) => folded.lines_of(woven, &open),
+            None => open.into_iter().map(|open| open.text).collect(),
+        };
+        let name = self.reader(schema, Some(&fork.ends)).shown_name(key).to_owned();
+        let (marks, told) =
+            self.told_of(fork, (key, &name), text::overlaps(&old, [&ours, &theirs]), stands)?;
+        done.noticed.extend(told);
         let CarriedOver { splices, anew } = match folded {
             Some(folded) => CarriedOver { splices: folded.splices, anew: None },
             // One side has put a new text in the place of the old one, and nothing but the words themselves says what the other wrote.
@@ -140,6 +131,29 @@ impl Document {
         fork.follow(&change);
         done.changes.push(change);
         Ok(())
+    }
+
+    /// What is said of places that both sides changed: by the document, where somebody has to choose, and by the journal. `stands`: the
+    /// lines that show until somebody edits such a place.
+    fn told_of(
+        &self,
+        fork: &Fork,
+        (key, name): (&str, &str),
+        overlaps: Vec<text::Overlap>,
+        stands: impl Fn(Vec<text::Open>) -> Vec<String>,
+    ) -> Result<(Vec<Mark>, Vec<FieldConflict>), EditError> {
+        let latest = fork.sides.iter().map(|side| self.latest_of(side));
+        let latest = latest.max_by_key(|(device, time)| (*time, device.map(|device| device.0)));
+        let (mut marks, mut told) = (Vec::new(), Vec::new());
+        for mut overlap in overlaps {
+            let open = std::mem::take(&mut overlap.open);
+            let row = journalled(&pointer([name]), overlap, latest.unwrap_or_default());
+            match open.is_empty() {
+                true => told.push(row),
+                false => marks.push(OpenOverlap::mark(key, &row, &stands(open))?),
+            }
+        }
+        Ok((marks, told))
     }
 
     /// The places of texts that wait for somebody to choose, and that nobody has edited since.
@@ -190,8 +204,8 @@ impl Document {
 }
 
 impl OpenOverlap {
-    /// Key and value by which a document says that a place waits for somebody to choose.
-    fn mark(field: &str, row: &FieldConflict, open: &[String]) -> Result<(String, String), EditError> {
+    /// What says of a place that it waits, as long as all these lines stand in the text.
+    fn mark(field: &str, row: &FieldConflict, open: &[String]) -> Result<Mark, EditError> {
         let old = row.winner.as_str().map(cut).unwrap_or_default();
         let versions = [0, 1].map(|n| row.loser[n].as_str().map(cut).unwrap_or_default());
         let mut left = limits::OVERLAP_BYTES;

@@ -7,7 +7,7 @@ mod sequence;
 
 pub(crate) use self::diff::diff;
 pub(crate) use self::fold::{Woven, fold};
-pub(crate) use self::merge::{CarriedOver, Overlap, carry_over, overlaps};
+pub(crate) use self::merge::{CarriedOver, Open, Overlap, carry_over, overlaps};
 
 use self::sequence::{Budget, changes};
 use crate::limits;
@@ -47,9 +47,6 @@ fn push_line(out: &mut String, line: &str) {
     }
     out.push_str(line);
 }
-
-#[cfg(test)]
-use self::merge::Open;
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::Splice;
 use super::diff::lines;
-use super::merge::{contains_part, is_spacing};
+use super::merge::{Open, contains_part, is_spacing};
 use super::sequence::{Budget, changes};
 
 /// How many characters two equal insertions may be apart that could as well stand in one place.
@@ -77,14 +77,19 @@ pub(crate) fn fold(woven: &Woven) -> Folded {
 }
 
 impl Folded {
-    /// The lines that hold what a side inserted in a range of its version.
-    pub(crate) fn lines_with(&self, woven: &Woven, side: usize, range: &Range<usize>) -> Vec<String> {
-        let is_in = |merged: usize| {
-            let own = woven.at[side][merged].filter(|_| woven.at[1 - side][merged].is_none());
-            own.is_some_and(|at| range.contains(&at))
+    /// The lines that hold what the sides have put in the place of the same words.
+    pub(crate) fn lines_of(&self, woven: &Woven, open: &[Open]) -> Vec<String> {
+        let is_put = |merged: usize| {
+            let [ours, theirs] = [0, 1].map(|side| woven.at[side][merged]);
+            let own = match (ours, theirs) {
+                (Some(at), None) => Some((0, at)),
+                (None, Some(at)) => Some((1, at)),
+                _ => None,
+            };
+            own.is_some_and(|(side, at)| open.iter().any(|open| open.new[side].contains(&at)))
         };
         let lines = self.chars.split(|(c, _)| *c == '\n');
-        let lines = lines.filter(|line| line.iter().any(|(_, at)| at.is_some_and(is_in)));
+        let lines = lines.filter(|line| line.iter().any(|(_, at)| at.is_some_and(is_put)));
         lines.map(|line| line.iter().map(|(c, _)| *c).collect()).collect()
     }
 
