@@ -14,6 +14,9 @@ use motet::{Field, Relay, Replica, Schema};
 use motet_benches::{peak_rss_mb, songs};
 use serde_json::json;
 
+/// A file that tells the neighbour to stop.
+const STOP: &str = "stop";
+
 /// How fast big texts are put, sent and received, and how much memory that takes.
 #[derive(Parser)]
 struct Args {
@@ -37,6 +40,8 @@ enum Stage {
     Send,
     Receive,
     Field,
+    Rewrite,
+    Neighbour,
 }
 
 fn main() {
@@ -70,6 +75,17 @@ fn measure(folder: &Path, size: f64) {
     show("send, after a start", child(Stage::Send, folder, &url), loaded);
     show("receive", child(Stage::Receive, folder, &url), loaded);
     show("another field, after a start", child(Stage::Field, folder, &url), loaded);
+    // Another process reads and writes the same file meanwhile.
+    let stop = folder.join(STOP);
+    let (neighbour, rewritten) = std::thread::scope(|scope| {
+        let neighbour = scope.spawn(|| child(Stage::Neighbour, folder, &url));
+        let rewritten = child(Stage::Rewrite, folder, &url);
+        std::fs::write(&stop, "").unwrap();
+        (neighbour.join().unwrap(), rewritten)
+    });
+    show("rewrite in capitals", rewritten, spliced);
+    let [puts, gets, _] = neighbour;
+    println!("  meanwhile another process waits at most {puts:.0} ms for a put, {gets:.0} ms for a get");
 }
 
 /// Runs a stage in a process of its own. Returns its seconds, those of the processor, and its peak in MB.
@@ -118,6 +134,14 @@ fn run(stage: Stage, folder: &Path, url: &str) {
             assert!(replica.documents("texts").get("1").unwrap().is_some());
             (begun, Box::new(replica))
         }
+        Stage::Neighbour => return neighbour(folder),
+        Stage::Rewrite => {
+            let replica = open(folder, "b");
+            let text = std::fs::read_to_string(text_of(folder)).unwrap().to_uppercase();
+            let begun = (Instant::now(), busy());
+            replica.documents("texts").set("1", &json!({ "text": text })).unwrap();
+            (begun, Box::new(replica))
+        }
         Stage::Field => {
             let replica = open(folder, "b");
             let begun = (Instant::now(), busy());
@@ -127,6 +151,23 @@ fn run(stage: Stage, folder: &Path, url: &str) {
     };
     let (wall, busy) = (begun.elapsed().as_secs_f64(), self::busy() - busy);
     println!("{wall} {busy} {}", peak_rss_mb(std::process::id()).unwrap());
+}
+
+/// Reads and writes until it is told to stop; prints the longest time that a write and a read took, in milliseconds.
+fn neighbour(folder: &Path) {
+    let replica = open(folder, "b");
+    let (small, mut longest, mut number) = (replica.documents("small"), [0.0_f64; 2], 0);
+    while !folder.join(STOP).exists() {
+        let writes = Instant::now();
+        number += 1;
+        small.put("1", &json!({ "number": number })).unwrap();
+        longest[0] = longest[0].max(writes.elapsed().as_secs_f64() * 1e3);
+        let reads = Instant::now();
+        assert!(small.get("1").unwrap().is_some());
+        longest[1] = longest[1].max(reads.elapsed().as_secs_f64() * 1e3);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    println!("{} {} 0", longest[0], longest[1]);
 }
 
 /// Seconds that this process has kept processors busy: on a machine that has other work as well they say more than the clock.
