@@ -212,6 +212,58 @@ fn an_open_conflict_of_a_text_is_settled_by_a_value_or_by_an_edit_of_the_place()
 }
 
 #[test]
+fn two_people_who_resolve_at_the_same_time_lose_neither_choice() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    for (id, end) in [("1", "end\n"), ("2", "")] {
+        let (a, b) = (device(dir.path(), &format!("a{id}")), device(dir.path(), &format!("b{id}")));
+        let text = |line: &str| json!({ "lyrics": format!("{line}\n{end}") });
+        a.documents("pieces").put(id, &text("hello world")).unwrap();
+        sync(&a, &relay.url());
+        sync(&b, &relay.url());
+        a.documents("pieces").set(id, &text("goodbye moon")).unwrap();
+        b.documents("pieces").set(id, &text("greetings stars")).unwrap();
+        [&a, &b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+        for (replica, line) in [(&a, "goodbye moon"), (&b, "greetings stars")] {
+            let value = text(line)["lyrics"].clone();
+            replica.documents("pieces").resolve(id, "/lyrics", motet::Resolution::Value(value)).unwrap();
+        }
+        [&a, &b, &a, &b].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+        for replica in [&a, &b] {
+            let shown = replica.documents("pieces").get(id).unwrap().unwrap()["lyrics"].clone();
+            let shown = shown.as_str().unwrap();
+            assert!(["goodbye moon", "greetings stars"].iter().all(|line| shown.contains(line)), "{shown:?}");
+            assert!(replica.counts().unwrap().conflicts > 0);
+        }
+    }
+}
+
+/// What one device shows after two edits of the same version.
+fn twice(old: &str, first: &str, second: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let a = device(dir.path(), "a");
+    let pieces = a.documents("pieces");
+    pieces.put("1", &json!({ "lyrics": old })).unwrap();
+    let [mut one, mut two] = [(); 2].map(|()| pieces.get("1").unwrap().unwrap());
+    (one.value["lyrics"], two.value["lyrics"]) = (first.into(), second.into());
+    pieces.update(&mut one).unwrap();
+    pieces.update(&mut two).unwrap();
+    assert!(a.verify().unwrap().problems.is_empty());
+    lyrics(&a)
+}
+
+#[test]
+fn what_one_device_writes_on_an_older_version_merges_like_what_others_write() {
+    assert_eq!(
+        twice("verse one\n", "verse one\nverse two\n", "verse one\nverse two\n"),
+        "verse one\nverse two\n"
+    );
+    assert_eq!(twice("recieve", "receive", "receive"), "receive");
+    let both = ["goodbye moon greetings stars", "greetings stars goodbye moon"];
+    assert!(both.contains(&twice("hello world", "goodbye moon", "greetings stars").as_str()));
+}
+
+#[test]
 fn what_was_written_in_a_line_outlives_a_delete_of_its_verse() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));

@@ -87,8 +87,18 @@ impl Document {
         reader.plan(&ROOT, &set, shown, edit.settle, &mut ops)?;
         remove.iter().for_each(|path| reader.plan_removal(&ROOT, path, &mut ops));
         if edit.settle {
-            let marks = set.keys().flat_map(|field| self.marks_of(field));
-            ops.extend(marks.map(|key| Op::Delete { map: ROOT, key }));
+            for (field, value) in &*set {
+                let marks = self.marks_of(field);
+                // Two people who choose at the same time must not take out each other's choice.
+                if let (false, Json::String(content)) = (marks.is_empty(), value)
+                    && let Some(text) = reader.texts(&ROOT, field).first()
+                    && let Some(splice) =
+                        ops.iter_mut().find(|op| matches!(op, Op::Splice { text: id, .. } if id == text))
+                {
+                    *splice = Op::PutText { map: ROOT, key: field.clone(), content: content.clone() };
+                }
+                ops.extend(marks.into_iter().map(|key| Op::Delete { map: ROOT, key }));
+            }
         }
         let message = if revived { Some(RESTORE) } else { edit.message };
         if !ops.is_empty() {

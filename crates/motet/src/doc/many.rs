@@ -224,6 +224,8 @@ fn every_word(number: usize, steps: Vec<Step>) {
                 let old = devices.field(device % number, "lyrics");
                 let mut parts = parts_of(old.as_str().unwrap());
                 let Some(part) = parts.get_mut(at) else { continue };
+                // Two corrections of one word stand there as two words.
+                rewritten.push(part.chars().take(6).collect());
                 let end = part.trim_end().len();
                 part.insert(end, ['q', 'x', 'z'][at % 3]);
                 devices.write(device % number, &fields("lyrics", json!(parts.concat())));

@@ -97,14 +97,14 @@ impl Document {
             [true, true] => woven(&self.am, text, &fork.ends, known, [&ours, &theirs]),
             _ => None,
         };
-        let folded = woven.as_ref().map(text::fold);
+        let text::Meetings { overlaps, lettered } = text::meetings(&old, [&ours, &theirs]);
+        let folded = woven.as_ref().map(|woven| text::fold(woven, &lettered));
         let stands = |open: Vec<text::Open>| match woven.as_ref().zip(folded.as_ref()) {
             Some((woven, folded)) => folded.lines_of(woven, &open),
             None => open.into_iter().map(|open| open.text).collect(),
         };
         let name = self.reader(schema, Some(&fork.ends)).shown_name(key).to_owned();
-        let (marks, told) =
-            self.told_of(fork, (key, &name), text::overlaps(&old, [&ours, &theirs]), stands)?;
+        let (marks, told) = self.told_of(fork, (key, &name), overlaps, stands)?;
         done.noticed.extend(told);
         let CarriedOver { splices, anew } = match folded {
             Some(folded) => CarriedOver { splices: folded.splices, anew: None },

@@ -7,7 +7,7 @@ mod sequence;
 
 pub(crate) use self::diff::diff;
 pub(crate) use self::fold::{Woven, fold};
-pub(crate) use self::merge::{CarriedOver, Open, Overlap, carry_over, overlaps};
+pub(crate) use self::merge::{CarriedOver, Meetings, Open, Overlap, carry_over, meetings};
 
 use self::sequence::{Budget, changes};
 use crate::limits;

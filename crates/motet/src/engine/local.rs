@@ -242,8 +242,14 @@ impl Core {
             return Ok(version);
         }
         check_size(commit.changes.iter().map(|change| change.raw_bytes().len()).sum())?;
-        let key = loaded.row.key;
+        let (key, before) =
+            (loaded.row.key, loaded.row.heads.iter().copied().map(ChangeHash).collect::<Vec<_>>());
         self.commit(tx, loaded, commit, self.shared.now_ms())?;
+        // Who writes on an older version merges with what has been written since.
+        let is_merged = self.in_write.get(&key).is_some_and(|loaded| loaded.row.heads.len() > 1);
+        if is_merged && !before.is_empty() && !commit.changes.is_empty() {
+            self.reconcile(tx, key, &before, commit.changes, self.shared.now_ms())?;
+        }
         Ok(Version(self.in_write.get(&key).map(|loaded| loaded.row.heads.clone()).unwrap_or_default()))
     }
 

@@ -274,7 +274,7 @@ impl Core {
 
     /// Brings what two lines of changes have made to what it should show, and writes down where they wrote in one place. If
     /// changes were made for it, the number of conflicts that are open since then.
-    fn reconcile(
+    pub(super) fn reconcile(
         &mut self,
         tx: Tx<'_>,
         key: DocumentId,

@@ -44,8 +44,9 @@ pub(crate) struct Folded {
 }
 
 /// Takes out what stands there twice, and parts what has run together. The result does not depend on which side is which.
-pub(crate) fn fold(woven: &Woven) -> Folded {
-    let whole = Fold::new(woven);
+/// `lettered`: words of which each side corrected other letters, as places in both versions; these are left as they merge.
+pub(crate) fn fold(woven: &Woven, lettered: &[[Range<usize>; 2]]) -> Folded {
+    let whole = Fold::new(woven, lettered);
     let mut gone = whole.doubles();
     let (torn, intact) = (whole.torn(&mut gone), Torn::default());
     let mut folded = Folded { splices: Vec::new(), chars: Vec::with_capacity(woven.chars.len()) };
@@ -59,11 +60,11 @@ pub(crate) fn fold(woven: &Woven) -> Folded {
         let Torn { before, after, follows } = torn.get(&at).unwrap_or(&intact);
         let left = folded.chars.last().map(|(c, _)| *c);
         let joins = left.is_some_and(|left| is_one_word(left, before.chars().next().unwrap_or(*c)));
-        let is_torn = !before.is_empty() || last.is_some_and(|last| torn.contains_key(&last));
-        match last.and_then(|last| whole.part(last, at)) {
+        let is_torn = torn.contains_key(&at) || last.is_some_and(|last| torn.contains_key(&last));
+        match last.and_then(|last| whole.part(last, at, is_torn)).as_deref() {
             _ if follows.is_some() && *follows == last => {}
-            Some('\n') => folded.insert(at, if crlf { "\r\n" } else { "\n" }),
-            Some(_) => folded.insert(at, " "),
+            Some("\n") => folded.insert(at, if crlf { "\r\n" } else { "\n" }),
+            Some(part) => folded.insert(at, part),
             None if is_torn && joins && !whole.is_written(last, at) => folded.insert(at, " "),
             None => {}
         }
@@ -133,10 +134,13 @@ struct Gap {
 struct Fold<'a> {
     woven: &'a Woven,
     gaps: Vec<Gap>,
+    lettered: &'a [[Range<usize>; 2]],
+    /// Where each character of the versions of the sides stands in the merged text.
+    standing: [Vec<Option<usize>>; 2],
 }
 
 impl<'a> Fold<'a> {
-    fn new(woven: &'a Woven) -> Self {
+    fn new(woven: &'a Woven, lettered: &'a [[Range<usize>; 2]]) -> Self {
         let mut gaps: Vec<Gap> = Vec::new();
         let mut is_open = false;
         for at in 0..woven.chars.len() {
@@ -170,7 +174,13 @@ impl<'a> Fold<'a> {
                 gap.range.start > 0 && is_letter(gap.range.start - 1) && is_letter(gap.range.end);
             gap.is_inside = is_between && gap.range.clone().all(is_letter);
         }
-        Self { woven, gaps }
+        let standing = [0, 1].map(|side| {
+            let mut standing = vec![None; woven.sides[side].len()];
+            let places = woven.at[side].iter().enumerate().filter_map(|(at, place)| Some((at, (*place)?)));
+            places.for_each(|(at, place)| standing[place] = Some(at));
+            standing
+        });
+        Self { woven, gaps, lettered, standing }
     }
 
     /// Characters that stand there a second time.
@@ -191,6 +201,10 @@ impl<'a> Fold<'a> {
             return;
         }
         let out = if ours == theirs {
+            if !ours.contains(char::is_whitespace) && !self.begin_alike(gap) {
+                // Letters of different places of a word.
+                return;
+            }
             usize::from(gap.own[0][0] < gap.own[1][0])
         } else if is_spacing(&ours) && is_spacing(&theirs) {
             let rank = |text: &str| (text.matches('\n').count(), text.len());
@@ -207,6 +221,20 @@ impl<'a> Fold<'a> {
             return self.double_lines(gap, [&ours, &theirs], gone);
         };
         gone.extend(&gap.own[out]);
+    }
+
+    /// Whether what both sides inserted stands behind the same character in both versions.
+    fn begin_alike(&self, gap: &Gap) -> bool {
+        let before = |side: usize| {
+            let first = self.woven.at[side][*gap.own[side].first()?]?;
+            let last = first.checked_sub(1)?;
+            // A character that is not there any more is known to one side alone.
+            Some(self.standing[side][last].filter(|at| self.woven.at[1 - side][*at].is_some()))
+        };
+        match [before(0), before(1)] {
+            [Some(ours), Some(theirs)] => ours.is_some() && ours == theirs,
+            [ours, theirs] => ours == theirs,
+        }
     }
 
     /// Lines that both sides inserted among others.
@@ -267,16 +295,13 @@ impl<'a> Fold<'a> {
             // By gap, the words that the other side has put there.
             let mut words: HashMap<usize, HashSet<String>> = HashMap::new();
             let text = &self.woven.sides[side];
-            let mut standing = vec![None; text.len()];
-            let places =
-                self.woven.at[side].iter().enumerate().filter_map(|(at, place)| Some((at, (*place)?)));
-            places.for_each(|(at, place)| standing[place] = Some(at));
+            let standing = &self.standing[side];
             let mut upto = 0;
             let own = self.gaps.iter().flat_map(|gap| &gap.own[side]);
             let mut own: Vec<usize> = own.filter_map(|at| self.woven.at[side][*at]).collect();
             own.sort_unstable();
             for place in own {
-                if place < upto || !is_letter(text[place]) {
+                if place < upto || !is_letter(text[place]) || self.is_lettered(side, place) {
                     continue;
                 }
                 let start = text[..place].iter().rposition(|c| !is_letter(*c)).map_or(0, |at| at + 1);
@@ -303,6 +328,12 @@ impl<'a> Fold<'a> {
         torn
     }
 
+    /// Whether a character stands in a word of which each side corrected other letters.
+    fn is_lettered(&self, side: usize, place: usize) -> bool {
+        let at = self.lettered.partition_point(|words| words[side].end <= place);
+        self.lettered.get(at).is_some_and(|words| words[side].contains(&place))
+    }
+
     /// Whether somebody wrote the two next to each other.
     fn is_written(&self, x: Option<usize>, y: usize) -> bool {
         let Some(x) = x else { return false };
@@ -315,7 +346,8 @@ impl<'a> Fold<'a> {
     }
 
     /// What has to part two characters that have come to stand next to each other: a space or a line break.
-    fn part(&self, x: usize, y: usize) -> Option<char> {
+    /// `is_torn`: what is missing of their words is put in already.
+    fn part(&self, x: usize, y: usize, is_torn: bool) -> Option<String> {
         let Woven { chars, at, sides } = self.woven;
         if chars[x].is_whitespace() || chars[y].is_whitespace() {
             return None;
@@ -327,17 +359,21 @@ impl<'a> Fold<'a> {
         let between = |side: usize| places[side].and_then(|(x, y)| sides[side].get(x + 1..y));
         let known: Vec<&[char]> = (0..2).filter_map(between).collect();
         if known.is_empty() {
-            return self.part_of_sides(x, y);
+            return self.part_of_sides(x, y, is_torn);
         }
         if known.iter().all(|between| between.contains(&'\n')) {
-            return Some('\n');
+            return Some("\n".into());
+        }
+        if known.iter().any(|between| between.iter().all(|c| is_letter(*c))) {
+            // Letters were taken out of the middle of a word.
+            return None;
         }
         let is_spaced = known.iter().all(|between| between.iter().any(|c| c.is_whitespace()));
-        (is_spaced && !GOES_ON.contains(&chars[y]) || is_one_word(chars[x], chars[y])).then_some(' ')
+        (is_spaced && !GOES_ON.contains(&chars[y]) || is_one_word(chars[x], chars[y])).then(|| " ".into())
     }
 
     /// What parts an insertion of one side from one of the other.
-    fn part_of_sides(&self, x: usize, y: usize) -> Option<char> {
+    fn part_of_sides(&self, x: usize, y: usize, is_torn: bool) -> Option<String> {
         let Woven { chars, at, sides } = self.woven;
         let gap = self.gaps.partition_point(|gap| gap.range.end <= x);
         let gap = self.gaps.get(gap).filter(|gap| gap.range.contains(&x) && gap.range.contains(&y))?;
@@ -346,7 +382,13 @@ impl<'a> Fold<'a> {
         let next = sides[side].iter().skip(at[side][x]? + 1).find(|c| !is_blank(c));
         let last = sides[1 - side].get(..at[1 - side][y]?)?.iter().rfind(|c| !is_blank(c));
         if [next, last].iter().all(|c| c.is_none_or(|c| *c == '\n')) && (next.is_some() || last.is_some()) {
-            return Some('\n');
+            return Some("\n".into());
+        }
+        if self.is_lettered(side, at[side][x]?) && self.is_lettered(1 - side, at[1 - side][y]?) {
+            return None;
+        }
+        if let Some((rest, head)) = self.halves(side, x, y).filter(|_| !is_torn) {
+            return Some(format!("{rest} {head}"));
         }
         let (left, right) = (chars[x], chars[y]);
         let is_unspaced = left.is_alphanumeric() && right.is_alphanumeric() && !is_one_word(left, right);
@@ -354,7 +396,34 @@ impl<'a> Fold<'a> {
         if is_unspaced || gap.is_inside || GOES_ON.contains(&right) || OPENS.contains(&left) {
             return None;
         }
-        gap.has_words.then_some(' ')
+        gap.has_words.then(|| " ".into())
+    }
+
+    /// Of a word of which each side made something else, and whose versions meet here: what the first lacks behind `x`, and the second before
+    /// `y`, to be whole.
+    fn halves(&self, side: usize, x: usize, y: usize) -> Option<(String, String)> {
+        let Woven { at, sides, .. } = self.woven;
+        let (first, second) = (&sides[side], &sides[1 - side]);
+        let (last, next) = (at[side][x]?, at[1 - side][y]?);
+        let begin = |text: &[char], at: usize| {
+            text[..at].iter().rposition(|c| !is_letter(*c)).map_or(0, |before| before + 1)
+        };
+        let end = |text: &[char], at: usize| {
+            text[at..].iter().position(|c| !is_letter(*c)).map_or(text.len(), |len| at + len)
+        };
+        if y != x + 1 || !is_letter(first[last]) || !is_letter(second[next]) {
+            return None;
+        }
+        // What is there of both stands where it belongs.
+        let stands = |side: usize, places: Range<usize>, from: usize| {
+            places.enumerate().all(|(n, place)| self.standing[side][place] == Some(from + n))
+        };
+        let (start, stop) = (begin(first, last), end(second, next));
+        let is_there =
+            stands(side, start..last + 1, (x + start).checked_sub(last)?) && stands(1 - side, next..stop, y);
+        let rest: String = first[last + 1..end(first, last)].iter().collect();
+        let head: String = second[begin(second, next)..next].iter().collect();
+        (is_there && !(rest.is_empty() && head.is_empty())).then_some((rest, head))
     }
 }
 

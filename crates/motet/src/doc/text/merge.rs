@@ -28,6 +28,15 @@ pub(crate) struct Overlap {
     pub(crate) open: Vec<Open>,
 }
 
+/// Where two sides met.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Meetings {
+    /// Where both changed the same lines, or lines next to each other, and not alike.
+    pub(crate) overlaps: Vec<Overlap>,
+    /// Words of which each corrected other letters: what each put in their place, in characters of its version.
+    pub(crate) lettered: Vec<[Range<usize>; 2]>,
+}
+
 /// Words of which two sides made something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Open {
@@ -49,11 +58,14 @@ pub(crate) fn carry_over(old: &str, sides: [&str; 2], new: &str) -> CarriedOver 
     CarriedOver { splices, anew }
 }
 
-/// Where both sides changed the same lines of a text, or lines next to each other, and not alike.
-pub(crate) fn overlaps(old: &str, sides: [&str; 2]) -> Vec<Overlap> {
+/// What two sides made of the same places of a text.
+pub(crate) fn meetings(old: &str, sides: [&str; 2]) -> Meetings {
     match sides {
-        [ours, theirs] if ours == theirs || ours == old || theirs == old => Vec::new(),
-        sides => Merge::of(old, sides).overlaps(),
+        [ours, theirs] if ours == theirs || ours == old || theirs == old => Meetings::default(),
+        sides => {
+            let merge = Merge::of(old, sides);
+            Meetings { overlaps: merge.overlaps(), lettered: merge.lettered }
+        }
     }
 }
 
@@ -143,13 +155,16 @@ struct Merge<'a> {
     is_seam: bool,
     /// Parts of the old text of which both sides made something else, and what stands there now.
     open: Vec<(Range<usize>, Open)>,
+    /// Words of which each side corrected other letters.
+    lettered: Vec<[Range<usize>; 2]>,
 }
 
 impl<'a> Merge<'a> {
     fn of(old: &'a str, texts: [&'a str; 2]) -> Self {
         let mut sides = texts.map(|text| Side::new(old, text));
         drop_doubled(&mut sides);
-        let mut merge = Self { old, sides, out: String::new(), is_seam: false, open: Vec::new() };
+        let mut merge =
+            Self { old, sides, out: String::new(), is_seam: false, open: Vec::new(), lettered: Vec::new() };
         merge.run();
         merge
     }
@@ -202,6 +217,7 @@ impl<'a> Merge<'a> {
         } else if deletes == [true, true] {
             self.without(&region.old, hunks)
         } else if let Some(text) = self.by_letter(&region.old, hunks) {
+            self.lettered.push([0, 1].map(|side| self.sides[side].put_in(hunks[side])));
             text
         } else {
             self.is_seam = true;
@@ -237,6 +253,11 @@ impl<'a> Merge<'a> {
     fn by_letter(&self, range: &Range<usize>, hunks: [&[Hunk]; 2]) -> Option<String> {
         let [[ours], [theirs]] = hunks else { return None };
         if ours.old != *range || theirs.old != *range {
+            return None;
+        }
+        // Digits of two numbers make a third one.
+        let texts = [self.sides[0].inserts(ours), self.sides[1].inserts(theirs)];
+        if texts.iter().any(|text| text.contains(char::is_numeric)) {
             return None;
         }
         let budget = &mut Budget::new();

@@ -24,9 +24,7 @@ fn automerge(old: &str, ours: &str, theirs: &str, order: bool) -> (String, Woven
         let mut side = base.fork();
         side.set_actor(vec![actor; 4].into());
         let mut tx = side.transaction();
-        for splice in diff(old, new) {
-            tx.splice_text(&text, splice.at, splice.delete as isize, &splice.insert).unwrap();
-        }
+        crate::doc::edit::splice_all(&mut tx, &text, &diff(old, new)).unwrap();
         tx.commit();
         side
     });
@@ -47,8 +45,8 @@ fn swapped(woven: &Woven) -> Woven {
 fn reconciled(old: &str, ours: &str, theirs: &str) -> [String; 2] {
     [true, false].map(|order| {
         let (merged, woven) = automerge(old, ours, theirs, order);
-        let result = apply(&merged, &fold(&woven).splices);
-        let other = apply(&merged, &fold(&swapped(&woven)).splices);
+        let result = apply(&merged, &fold(&woven, &meetings(old, [ours, theirs]).lettered).splices);
+        let other = apply(&merged, &fold(&swapped(&woven), &meetings(old, [theirs, ours]).lettered).splices);
         assert_eq!(result, other, "{old:?} {ours:?} {theirs:?} depends on who is who");
         result
     })
@@ -152,7 +150,12 @@ fn unrelated_rewrites_keep_whole_words() {
         ["four five six seven eight nine", "seven eight nine four five six"],
     );
     either("1\n2\n3\n4\n", "1\nx\ny\n4\n", "1\np\nq\n4\n", ["1\nx\ny\np\nq\n4\n", "1\np\nq\nx\ny\n4\n"]);
-    either("a song here", "a songs here", "a songbook here", ["a songs book here", "a songbook s here"]);
+    either(
+        "a song here",
+        "a songs here",
+        "a songbook here",
+        ["a songs songbook here", "a songbook songs here"],
+    );
     either(
         "the colour red",
         "the colours red",
@@ -190,13 +193,13 @@ fn an_edit_outlives_a_rewrite_that_deletes_the_lines_around_it() {
     assert_eq!(rewritten("The quick brown fox", "The fox", "The quick red fox"), "The red fox");
     // Lines put between deleted lines are no edit of these.
     assert_eq!(rewritten("a\nb\nc\nd\n", "a\nd\n", "a\nb\nnew\nc\nd\n"), "a\nnew\nd\n");
-    let overlaps = overlaps("a\nb c\nd\n", ["a\nd\n", "a\nb see\nd\n"]);
+    let overlaps = meetings("a\nb c\nd\n", ["a\nd\n", "a\nb see\nd\n"]).overlaps;
     assert!(overlaps.len() == 1 && overlaps[0].open[0].text == "b see\n");
 }
 
 #[test]
 fn overlaps_are_places_that_both_sides_changed_and_not_alike() {
-    let overlaps = |old: &str, ours: &str, theirs: &str| overlaps(old, [ours, theirs]);
+    let overlaps = |old: &str, ours: &str, theirs: &str| meetings(old, [ours, theirs]).overlaps;
     let old = "1\n2\n3\n4\n5\n6\n";
     assert_eq!(overlaps(old, "1\n2a\n3\n4\n5\n6\n", "1\n2\n3\n4\n5b\n6\n"), []);
     assert_eq!(overlaps(old, "1\n2a\n3\n4\n5\n6\n", "1\n2a\n3\n4\n5\n6\n"), []);
@@ -208,6 +211,24 @@ fn overlaps_are_places_that_both_sides_changed_and_not_alike() {
     assert!(next.len() == 1 && next[0].open.is_empty());
     let versions = ["mine\n".into(), "theirs\n".into()];
     assert_eq!(overlaps("", "mine\n", "theirs\n"), [Overlap { old: String::new(), versions, open: vec![] }]);
+}
+
+#[test]
+fn corrections_of_one_word_stay_one_word_or_become_two() {
+    either("kupuna aina", "kupuna ʻaina", "kupuna āina", ["kupuna ʻāina"; 2]);
+    either("aloha oe now", "aloha Oe now", "aloha ʻoe now", ["aloha ʻOe now", "aloha Oʻe now"]);
+    either(
+        "I walk home",
+        "I walking home",
+        "I walked home",
+        ["I walking walked home", "I walked walking home"],
+    );
+    either("total 100 now", "total 150 now", "total 200 now", ["total 150 200 now", "total 200 150 now"]);
+    either("total 100 now", "total 110 now", "total 120 now", ["total 110 120 now", "total 120 110 now"]);
+    either("tempo 72 now", "tempo 76 now", "tempo 82 now", ["tempo 76 82 now", "tempo 82 76 now"]);
+    // What is put in before a line comes before what replaces its first word.
+    assert_eq!(one("alpha beta\n", "new line\nalpha beta\n", "xkrxdjj beta\n"), "new line\nxkrxdjj beta\n");
+    assert_eq!(one("one two\r\nend\r\n", "one two\nend\n", "one two x\r\nend\r\n"), "one two x\nend\n");
 }
 
 #[test]
@@ -253,8 +274,9 @@ proptest! {
     ) {
         let (ours, theirs) = (edit(old.clone(), &ours), edit(old.clone(), &theirs));
         let (merged, woven) = automerge(&old, &ours, &theirs, order);
-        let result = apply(&merged, &fold(&woven).splices);
-        prop_assert_eq!(&result, &apply(&merged, &fold(&swapped(&woven)).splices));
+        let result = apply(&merged, &fold(&woven, &meetings(&old, [&ours, &theirs]).lettered).splices);
+        let other = meetings(&old, [&theirs, &ours]).lettered;
+        prop_assert_eq!(&result, &apply(&merged, &fold(&swapped(&woven), &other).splices));
         // New words have letters of their own here.
         for side in [&ours, &theirs] {
             for word in words(side).into_iter().filter(|word| word.contains(['p', 'q', 'r'])) {
