@@ -197,3 +197,29 @@ fn a_field_that_is_removed_is_gone_under_every_name() {
         assert_eq!(shown(replica), json!({}));
     }
 }
+
+#[test]
+fn a_conflict_from_before_a_rename_is_settled_under_either_name() {
+    for (path, kind) in [
+        ("/newer", FieldKind::Register),
+        ("/older", FieldKind::Register),
+        ("/newer", FieldKind::Ask),
+        ("/older", FieldKind::Ask),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let before = Schema::new().field("songs", "older", kind.clone());
+        let (a, b) = (open(dir.path(), "a", &before), open(dir.path(), "b", &before));
+        a.documents("songs").put("1", &json!({ "title": "Mele" })).unwrap();
+        sync(&a, &relay.url());
+        sync(&b, &relay.url());
+        a.documents("songs").set("1", &json!({ "older": "one" })).unwrap();
+        b.documents("songs").set("1", &json!({ "older": "two" })).unwrap();
+        [&a, &b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+        a.apply_schema(&Schema::new().field("songs", "newer", Field::from(kind).alias("older"))).unwrap();
+        a.documents("songs").resolve("1", path, motet::Resolution::Shown).unwrap();
+        assert!(a.conflicts("songs", "1").unwrap().iter().all(|conflict| conflict.settled), "{path}");
+        a.documents("songs").set("1", &json!({ "newer": "three" })).unwrap();
+        assert_eq!(a.documents("songs").get("1").unwrap().unwrap()["newer"], "three");
+    }
+}

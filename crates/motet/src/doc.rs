@@ -57,7 +57,7 @@ pub(crate) use history::Deed;
 pub(crate) use inverse::Step;
 pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};
 pub(crate) use overlap::TEXT_OVERLAP;
-pub(crate) use read::{FieldConflict, Fields};
+pub(crate) use read::{FieldConflict, Fields, pointer};
 pub(crate) use reconcile::Reconciled;
 pub(crate) use twins::Ousted;
 

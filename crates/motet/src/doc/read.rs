@@ -137,7 +137,7 @@ pub(super) struct Reader<'a> {
 pub(super) const SET_MARK: &str = "";
 
 /// The names of a field and of what is inside of it as a JSON pointer.
-pub(super) fn pointer<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn pointer<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let escaped = |name: &str| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
     names.into_iter().map(escaped).collect()
 }

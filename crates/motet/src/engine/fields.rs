@@ -75,12 +75,28 @@ impl Core {
         resolution: &Resolution,
     ) -> Result<Version, WriteError> {
         let mut loaded = self.find_live(tx, collection, name)?;
-        let names = pointer(path)?;
+        let asked = path;
+        let mut names = pointer(path)?;
+        let schema = loaded.schema.clone();
+        // The journal may know the field by an older name.
+        let newest = |names: &mut [String]| {
+            if let Some(name) = names.first_mut() {
+                *name = schema.canonical(name).to_owned();
+            }
+        };
+        newest(&mut names);
+        let path = &*crate::doc::pointer(names.iter().map(String::as_str));
+        let is_of = |row: &str| {
+            pointer(row).is_ok_and(|mut row| {
+                newest(&mut row);
+                row == names
+            })
+        };
         if names.first().is_some_and(|name| loaded.schema.keeps(name)) {
-            return Err(WriteError::NoConflict { path: path.to_owned() });
+            return Err(WriteError::NoConflict { path: asked.to_owned() });
         }
         let rows = tx.conflicts(loaded.row.id)?;
-        let is_open = rows.iter().any(|row| row.path == path && !row.settled);
+        let is_open = rows.iter().any(|row| is_of(&row.path) && !row.settled);
         let shown = || Json::Object(loaded.fields.clone()).pointer(path).cloned();
         let value = match resolution {
             Resolution::Shown if is_open => shown(),
@@ -90,12 +106,12 @@ impl Core {
             Resolution::Loser(loser) => {
                 let row = rows.into_iter().find(|row| {
                     // Both versions of a text are in it already: there is no value to put in its place.
-                    row.path == path && row.op == *loser && !row.op.starts_with(TEXT_OVERLAP)
+                    is_of(&row.path) && row.op == *loser && !row.op.starts_with(TEXT_OVERLAP)
                 });
                 row.and_then(|row| serde_json::from_str(&row.loser).ok())
             }
         };
-        let value = value.ok_or_else(|| WriteError::NoConflict { path: path.to_owned() })?;
+        let value = value.ok_or_else(|| WriteError::NoConflict { path: asked.to_owned() })?;
         let is_in_list = path.match_indices('/').skip(1).any(|(end, _)| {
             Json::Object(loaded.fields.clone()).pointer(&path[..end]).is_some_and(Json::is_array)
         });
@@ -114,7 +130,7 @@ impl Core {
             .rev()
             .fold(value, |inner, name| Json::Object(Fields::from_iter([(name, inner)])));
         let Json::Object(set) = nested else {
-            return Err(WriteError::NoConflict { path: path.to_owned() });
+            return Err(WriteError::NoConflict { path: asked.to_owned() });
         };
         let patch = Patch { set, remove: Vec::new() };
         check_patch(&loaded, &patch)?;
