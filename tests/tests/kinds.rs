@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use motet::{Field, FieldKind, Replica, Schema, WriteError};
-use motet_tests::{TestRelay, contents, sync};
+use motet_tests::{TestRelay, contents, device, sync};
 use serde_json::{Value, json};
 
 const RANKS: [&str; 3] = ["draft", "learned", "performed"];
@@ -226,5 +226,30 @@ fn a_field_that_asks_asks_for_objects_too() {
     for replica in [&a, &b] {
         assert!(replica.conflicts("songs", "1").unwrap().iter().all(|c| c.settled));
         assert_eq!(field(replica, "songs", "1").unwrap()["key"], "G");
+    }
+}
+
+#[test]
+fn what_a_declaration_shows_of_concurrent_values_is_shown_at_once() {
+    for (first, then) in [(FieldKind::Register, FieldKind::List), (FieldKind::List, FieldKind::Register)] {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
+        a.apply_schema(&Schema::new().field("songs", "f", first.clone())).unwrap();
+        a.documents("songs").put("1", &json!({ "title": "Mele" })).unwrap();
+        sync(&a, &relay.url());
+        sync(&b, &relay.url());
+        a.documents("songs").set("1", &json!({ "f": ["k"] })).unwrap();
+        b.documents("songs").set("1", &json!({ "f": "reg" })).unwrap();
+        [&a, &b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+        let fresh = device(dir.path(), "fresh");
+        for replica in [&a, &fresh] {
+            replica.apply_schema(&Schema::new().field("songs", "f", then.clone())).unwrap();
+        }
+        sync(&fresh, &relay.url());
+        let shown =
+            |replica: &motet::Replica| replica.documents("songs").get("1").unwrap().unwrap()["f"].clone();
+        assert_eq!(shown(&a), shown(&fresh), "{first:?} to {then:?}");
+        assert!(a.verify().unwrap().problems.is_empty());
     }
 }

@@ -362,7 +362,8 @@ impl CollectionSchema {
     /// The declarations that decide what a document shows.
     fn shown_by(&self) -> (Vec<(&str, Field)>, DeletePolicy) {
         let fields = self.fields.iter().filter(|(_, field)| {
-            !field.alias.is_empty() || matches!(field.kind, FieldKind::Rank(_) | FieldKind::Ask)
+            !field.alias.is_empty()
+                || matches!(field.kind, FieldKind::Rank(_) | FieldKind::Ask | FieldKind::List)
         });
         let without_rules =
             |f: &Field| Field { kind: f.kind.clone(), alias: f.alias.clone(), ..Field::default() };

@@ -237,10 +237,10 @@ impl Run {
         known.take_in(&shown, &deleted, own, done.map(|_| &expected));
         // An editor saves what can be saved, also where the rest is refused.
         known.forked.extend(expected.forked.iter().copied());
-        if done.is_some() {
-            if own.is_some() || matches!(act, Act::Adopt { .. } | Act::Write(_) | Act::Transaction { .. }) {
-                known.forked.extend(expected.open.iter().map(|(doc, _)| *doc));
-            }
+        let writes =
+            own.is_some() || matches!(act, Act::Adopt { .. } | Act::Write(_) | Act::Transaction { .. });
+        if done.is_some() && writes {
+            known.forked.extend(expected.open.iter().map(|(doc, _)| *doc));
         }
         let after = states(device, known);
         let mut wrote = wrote(act, &before, &after, &expected);

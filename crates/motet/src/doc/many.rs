@@ -278,6 +278,9 @@ fn name_of(item: &Json) -> String {
     item["id"].as_str().or_else(|| item["name"].as_str()).unwrap().to_owned()
 }
 
+/// What somebody does to the items.
+type ChangeItems<'a> = Box<dyn FnOnce(&mut Vec<Json>) + 'a>;
+
 fn every_item(number: usize, steps: Vec<ListStep>) {
     let item = |n: usize, with_id: bool| {
         let name = format!("n{n}");
@@ -289,7 +292,7 @@ fn every_item(number: usize, steps: Vec<ListStep>) {
     // By whom an item may be gone, and which may be there twice: what has no id and is moved while it is edited.
     let (mut deleted, mut moved, mut edited) = (HashSet::new(), HashSet::new(), HashSet::new());
     for step in steps {
-        let (device, change): (usize, Box<dyn FnOnce(&mut Vec<Json>)>) = match step {
+        let (device, change): (usize, ChangeItems<'_>) = match step {
             ListStep::Send { from, to, share } => {
                 devices.send(from % number, to % number, share);
                 continue;
