@@ -238,6 +238,21 @@ fn two_people_who_resolve_at_the_same_time_lose_neither_choice() {
     }
 }
 
+#[test]
+fn an_undo_after_a_merge_leaves_what_the_other_wrote_and_puts_nothing_in_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = forked(dir.path(), &relay.url(), "hello world\n", "goodbye moon\n", "greetings stars\n");
+    a.undo().unwrap().unwrap();
+    [&a, &b].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+    let mut lines: Vec<String> = lyrics(&b).lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["greetings stars", "hello world"]);
+    b.undo().unwrap().unwrap();
+    [&b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+    assert_eq!((lyrics(&a).as_str(), lyrics(&b).as_str()), ("hello world\n", "hello world\n"));
+}
+
 /// What one device shows after two edits of the same version.
 fn twice(old: &str, first: &str, second: &str) -> String {
     let dir = tempfile::tempdir().unwrap();

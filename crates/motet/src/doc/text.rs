@@ -6,7 +6,7 @@ mod merge;
 mod sequence;
 
 pub(crate) use self::diff::diff;
-pub(crate) use self::fold::{Woven, fold};
+pub(crate) use self::fold::{Woven, fold, is_one_word};
 pub(crate) use self::merge::{CarriedOver, Meetings, Open, Overlap, carry_over, meetings};
 
 use self::sequence::{Budget, changes};

@@ -34,14 +34,33 @@ struct Replacement<T> {
 pub(super) fn texts(base: &str, mine: &str, theirs: &str) -> String {
     let chars: Vec<char> = base.chars().collect();
     let words = word_bounds(base);
-    let [mine, theirs] = [mine, theirs].map(|to| whole_words(&chars, &words, text_replacements(base, to)));
-    merge(&chars, &mine, &theirs, |c| c.is_whitespace()).into_iter().collect()
+    let [mut mine, theirs] =
+        [mine, theirs].map(|to| whole_words(&chars, &words, text_replacements(base, to)));
+    mine.iter_mut().for_each(|mine| put_once(&chars, mine, &theirs));
+    let between = |last: &char, next: &char| text::is_one_word(*last, *next).then_some(' ');
+    merge(&chars, &mine, &theirs, |c| c.is_whitespace(), between).into_iter().collect()
+}
+
+/// What goes back and stands beside its place already is not put in again.
+fn put_once(base: &[char], mine: &mut Replacement<char>, theirs: &[Replacement<char>]) {
+    let words = |insert: &[char]| insert.iter().collect::<String>().trim().to_owned();
+    let (back, range) = (words(&mine.insert), mine.range.clone());
+    let is_beside =
+        |their: &&Replacement<char>| their.range.start <= range.end + 1 && range.start <= their.range.end + 1;
+    if back.is_empty() || !theirs.iter().filter(is_beside).any(|their| words(&their.insert) == back) {
+        return;
+    }
+    mine.insert.clear();
+    let is_line = range.start.checked_sub(1).is_none_or(|before| base[before] == '\n');
+    if is_line && base.get(range.end) == Some(&'\n') {
+        mine.range.end += 1;
+    }
 }
 
 /// The same for lists.
 pub(super) fn lists(base: &[Json], mine: &[Json], theirs: &[Json]) -> Vec<Json> {
     let [mine, theirs] = [mine, theirs].map(|to| list_replacements(base, to));
-    merge(base, &mine, &theirs, |_| false)
+    merge(base, &mine, &theirs, |_| false, |_, _| None)
 }
 
 /// What turns one text into another, in order.
@@ -75,7 +94,7 @@ fn alike<T: PartialEq>(own: Vec<Replacement<T>>, others: &[Replacement<T>]) -> V
 }
 
 fn apply<T: Clone>(base: &[T], replacements: &[Replacement<T>]) -> Vec<T> {
-    merge(base, replacements, &[], |_| false)
+    merge(base, replacements, &[], |_| false, |_, _| None)
 }
 
 /// Carries out both sides' replacements, which are given in order. What stands in the way of `mine` stays: a place of which `theirs`
@@ -85,6 +104,7 @@ fn merge<T: Clone>(
     mine: &[Replacement<T>],
     theirs: &[Replacement<T>],
     separates: impl Fn(&T) -> bool,
+    between: impl Fn(&T, &T) -> Option<T>,
 ) -> Vec<T> {
     let mut gone = [vec![false; base.len()], vec![false; base.len()]];
     theirs.iter().for_each(|t| gone[1][t.range.clone()].fill(true));
@@ -95,8 +115,15 @@ fn merge<T: Clone>(
     let mut out: Vec<T> = Vec::with_capacity(base.len());
     let (mut mine, mut theirs) = (mine.into_iter().peekable(), theirs.iter().peekable());
     for at in 0..=base.len() {
+        // What others put in before something stands before what that goes back to.
+        let goes_back = mine.peek().is_some_and(|m| m.range.start == at && !m.range.is_empty());
+        while let Some(t) = theirs.next_if(|t| goes_back && t.range.start == at && t.range.is_empty()) {
+            out.extend(t.insert.iter().cloned());
+        }
+        let mut has_put = false;
         while let Some(m) = mine.next_if(|m| m.range.start == at) {
             out.extend(m.insert.iter().cloned());
+            has_put |= !m.insert.is_empty();
         }
         while let Some(t) = theirs.next_if(|t| t.range.start == at) {
             // The space before a word that stays is not taken from it.
@@ -107,6 +134,10 @@ fn merge<T: Clone>(
                 && !separates(first)
             {
                 out.push(base[before].clone());
+            } else if has_put
+                && let Some(part) = out.last().zip(t.insert.first()).and_then(|(a, b)| between(a, b))
+            {
+                out.push(part);
             }
             out.extend(t.insert.iter().cloned());
         }
@@ -202,7 +233,21 @@ mod tests {
             ("two", "one", "two, three", "one, three"),
             ("two big", "one", "two large", "one large"),
             ("a", "a b", "a c", "a b c"),
-            ("", "mine", "theirs", "minetheirs"),
+            ("", "mine", "theirs", "mine theirs"),
+            // Others wrote before what goes back, or what it goes back to is there already.
+            (
+                "goodbye moon\n",
+                "hello world\n",
+                "greetings stars\ngoodbye moon\n",
+                "greetings stars\nhello world\n",
+            ),
+            (
+                "goodbye moon\n",
+                "hello world\n",
+                "goodbye moon\ngreetings stars\n",
+                "hello world\ngreetings stars\n",
+            ),
+            ("greetings stars\n", "hello world\n", "greetings stars\nhello world\n", "hello world\n"),
             ("E hoʻi\n", "E hoʻi ke aloha\n", "E hoʻi\nI ka pō\n", "E hoʻi ke aloha\nI ka pō\n"),
         ];
         for (base, mine, theirs, expected) in cases {

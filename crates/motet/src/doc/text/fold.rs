@@ -452,7 +452,7 @@ fn is_letter(c: char) -> bool {
 }
 
 /// Whether two characters that stand next to each other are of one word, in scripts that part words.
-fn is_one_word(left: char, right: char) -> bool {
+pub(crate) fn is_one_word(left: char, right: char) -> bool {
     let is_one = || format!("{left}{right}").split_word_bounds().count() == 1;
     left.is_alphanumeric() && right.is_alphanumeric() && is_one()
 }
