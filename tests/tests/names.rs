@@ -223,3 +223,29 @@ fn a_conflict_from_before_a_rename_is_settled_under_either_name() {
         assert_eq!(a.documents("songs").get("1").unwrap().unwrap()["newer"], "three");
     }
 }
+
+#[test]
+fn an_empty_text_that_was_begun_at_the_same_time_hides_no_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    // Which of two texts is the first depends on the names.
+    let names: Vec<(String, String)> = (0..12).map(|n| (format!("old{n}"), format!("new{n}"))).collect();
+    let older = names.iter().fold(Schema::new(), |schema, (old, _)| schema.text("songs", old));
+    let newer = names
+        .iter()
+        .fold(Schema::new(), |schema, (old, new)| schema.field("songs", new, Field::text().alias(old)));
+    let (a, b) = (open(dir.path(), "a", &older), open(dir.path(), "b", &older));
+    let c = open(dir.path(), "c", &newer);
+    a.documents("songs").put("1", &json!({ "x": 1 })).unwrap();
+    [&a, &b, &c].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+    for (old, new) in &names {
+        a.documents("songs").put("1", &json!({ old: "one" })).unwrap();
+        b.documents("songs").put("1", &json!({ old: "" })).unwrap();
+        c.documents("songs").put("1", &json!({ new: "two" })).unwrap();
+    }
+    [&a, &b, &c, &a, &b, &c].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+    for (_, new) in &names {
+        let text = shown(&c)[new].as_str().unwrap().to_owned();
+        assert!(text.contains("one") && text.contains("two"), "{new}: {text:?}");
+    }
+}

@@ -63,12 +63,12 @@ impl Reader<'_> {
     }
 
     fn has_content(&self, key: &str) -> bool {
-        match self.values(&ROOT, key).first() {
-            None => false,
-            Some((Value::Object(ObjType::Text | ObjType::List), id)) => self.length(id) > 0,
-            Some((Value::Object(_), id)) => self.map(id).keys().any(|key| key != SET_MARK),
-            Some(_) => self.counted(&ROOT, key) != Some(0),
-        }
+        // Of several texts that were begun at the same time an empty one may be the first.
+        self.values(&ROOT, key).iter().any(|(value, id)| match value {
+            Value::Object(ObjType::Text | ObjType::List) => self.length(id) > 0,
+            Value::Object(_) => self.map(id).keys().any(|key| key != SET_MARK),
+            Value::Scalar(_) => self.counted(&ROOT, key) != Some(0),
+        })
     }
 
     /// Values under several names as one.
