@@ -21,9 +21,11 @@ pub(crate) struct Splice {
     pub(crate) insert: String,
 }
 
-/// Whether so much is deleted one by one that it is better to begin anew.
-pub(crate) fn is_too_much(splices: &[Splice]) -> bool {
+/// Whether a text of `len` characters is changed in so many places, or so much of it deleted one by one, that it is better to begin anew.
+pub(crate) fn is_too_much(splices: &[Splice], len: usize) -> bool {
+    let places = splices.len() as u64;
     splices.iter().map(|splice| splice.delete).sum::<usize>() > limits::TEXT_DELETES
+        || places.saturating_mul(places).saturating_mul(len as u64) > limits::TEXT_SPLICE_WORK
 }
 
 /// Both texts in one: common lines once, differing lines of both, `first` before `second`.

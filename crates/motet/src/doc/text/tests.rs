@@ -81,6 +81,15 @@ fn a_changed_vowel_touches_one_grapheme() {
 }
 
 #[test]
+fn hundreds_of_places_of_a_long_text_are_too_many() {
+    let places = |number: usize| -> Vec<Splice> {
+        (0..number).map(|at| Splice { at, delete: 1, insert: "x".into() }).collect()
+    };
+    assert!(is_too_much(&places(1_000), 132_000) && !is_too_much(&places(1_000), 4_000));
+    assert!(!is_too_much(&places(100), 132_000));
+}
+
+#[test]
 fn a_new_line_is_one_insertion() {
     let splices = diff("ʻekahi\nʻekolu\n", "ʻekahi\nʻelua\nʻekolu\n");
     assert_eq!(splices, [Splice { at: 7, delete: 0, insert: "ʻelua\n".into() }]);
