@@ -382,4 +382,31 @@ impl Known {
             self.world.insert(doc, now);
         }
     }
+
+    /// Fields that an act writes more than once are written by it even if they show in the end what they showed before.
+    pub(super) fn note_rewritten(&mut self, act: &Act, own: Option<usize>) {
+        let written: Vec<(usize, Vec<String>)> = match act {
+            Act::Import { documents, .. } => {
+                documents.iter().map(|(doc, fields)| (*doc, fields.keys().cloned().collect())).collect()
+            }
+            Act::ChangeLog { entries } => {
+                let names = |fields: &Option<Fields>| fields.iter().flat_map(|f| f.keys().cloned()).collect();
+                entries.iter().map(|(doc, fields)| (*doc, names(fields))).collect()
+            }
+            Act::Transaction { writes, .. } => {
+                let all = |doc: &usize| match self.world.get(doc) {
+                    Some(State::Live(fields)) => fields.keys().cloned().collect(),
+                    _ => Vec::new(),
+                };
+                writes.iter().map(|write| (write.doc(), all(&write.doc()))).collect()
+            }
+            _ => return,
+        };
+        for (slot, held) in &mut self.slots {
+            let of_it: Vec<_> = written.iter().filter(|(doc, _)| *doc == held.doc).collect();
+            if Some(*slot) != own && of_it.len() > 1 {
+                held.foreign.extend(of_it.into_iter().flat_map(|(_, names)| names.clone()));
+            }
+        }
+    }
 }

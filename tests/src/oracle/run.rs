@@ -235,6 +235,7 @@ impl Run {
         let trash = device.trash().map_err(|error| ("trash", error))?;
         let deleted: BTreeSet<usize> = trash.keys().copied().collect();
         known.take_in(&shown, &deleted, own, done.map(|_| &expected));
+        known.note_rewritten(act, own);
         // An editor saves what can be saved, also where the rest is refused.
         known.forked.extend(expected.forked.iter().copied());
         let writes =

@@ -461,7 +461,8 @@ impl Document {
         message: Option<&str>,
     ) -> Result<Option<Change>, EditError> {
         self.ensure_actor(edit.device);
-        let time = time::after(&self.am, at.unwrap_or(&self.am.get_heads()), edit.time);
+        // Also of what it is not built on: who writes on an older version has seen the rest.
+        let time = time::after(&self.am, &self.am.get_heads(), edit.time);
         let mut tx = begin(&mut self.am, at)?;
         ops.into_iter().try_for_each(|op| carry_out(&mut tx, op))?;
         let mut options = CommitOptions::default().with_time(time);

@@ -16,10 +16,9 @@ pub(super) fn latest(am: &Automerge, hashes: &[ChangeHash]) -> i64 {
     hashes.iter().map(|hash| made_at(am, hash)).max().unwrap_or_default()
 }
 
-/// Time of a new change: never earlier than what it depends on, so that a clock that is ahead loses its advantage once its
-/// changes are known.
-pub(super) fn after(am: &Automerge, deps: &[ChangeHash], now: i64) -> i64 {
-    in_milliseconds(now).max(latest(am, deps).saturating_add(1))
+/// Time of a new change: later than what is known, so that a clock that is ahead loses its advantage once its changes are known.
+pub(super) fn after(am: &Automerge, known: &[ChangeHash], now: i64) -> i64 {
+    in_milliseconds(now).max(latest(am, known).saturating_add(1))
 }
 
 /// A time that reads as milliseconds: what is earlier than 1973 is of 1973.
