@@ -21,7 +21,7 @@ use super::sequence::{Budget, changes};
 const SLIDE: usize = 256;
 
 /// Marks that end or go on with what stands before them, with no space between.
-const GOES_ON: [char; 10] = [',', '.', ';', ':', '!', '?', ')', ']', '}', '…'];
+pub(super) const GOES_ON: [char; 10] = [',', '.', ';', ':', '!', '?', ')', ']', '}', '…'];
 
 /// Marks that belong to what follows them.
 const OPENS: [char; 6] = ['(', '[', '{', '¿', '¡', '«'];
@@ -304,12 +304,10 @@ impl<'a> Fold<'a> {
                 if place < upto || !is_letter(text[place]) || self.is_lettered(side, place) {
                     continue;
                 }
-                let start = text[..place].iter().rposition(|c| !is_letter(*c)).map_or(0, |at| at + 1);
-                let end =
-                    text[place..].iter().position(|c| !is_letter(*c)).map_or(text.len(), |len| place + len);
-                upto = end;
+                let around = word_around(text, place);
+                upto = around.end;
                 let is_own = |at: &usize| self.woven.at[1 - side][*at].is_none() && !gone.contains(at);
-                let (word, standing) = (&text[start..end], &standing[start..end]);
+                let (word, standing) = (&text[around.clone()], &standing[around]);
                 if !standing.iter().flatten().all(is_own) || standing.iter().all(Option::is_some) {
                     continue;
                 }
@@ -405,12 +403,6 @@ impl<'a> Fold<'a> {
         let Woven { at, sides, .. } = self.woven;
         let (first, second) = (&sides[side], &sides[1 - side]);
         let (last, next) = (at[side][x]?, at[1 - side][y]?);
-        let begin = |text: &[char], at: usize| {
-            text[..at].iter().rposition(|c| !is_letter(*c)).map_or(0, |before| before + 1)
-        };
-        let end = |text: &[char], at: usize| {
-            text[at..].iter().position(|c| !is_letter(*c)).map_or(text.len(), |len| at + len)
-        };
         if y != x + 1 || !is_letter(first[last]) || !is_letter(second[next]) {
             return None;
         }
@@ -418,11 +410,11 @@ impl<'a> Fold<'a> {
         let stands = |side: usize, places: Range<usize>, from: usize| {
             places.enumerate().all(|(n, place)| self.standing[side][place] == Some(from + n))
         };
-        let (start, stop) = (begin(first, last), end(second, next));
-        let is_there =
-            stands(side, start..last + 1, (x + start).checked_sub(last)?) && stands(1 - side, next..stop, y);
-        let rest: String = first[last + 1..end(first, last)].iter().collect();
-        let head: String = second[begin(second, next)..next].iter().collect();
+        let (one, other) = (word_around(first, last), word_around(second, next));
+        let is_there = stands(side, one.start..last + 1, (x + one.start).checked_sub(last)?)
+            && stands(1 - side, next..other.end, y);
+        let rest: String = first[last + 1..one.end].iter().collect();
+        let head: String = second[other.start..next].iter().collect();
         (is_there && !(rest.is_empty() && head.is_empty())).then_some((rest, head))
     }
 }
@@ -445,6 +437,13 @@ fn mend(word: &[char], standing: &[Option<usize>], torn: &mut HashMap<usize, Tor
     if let Some(last) = last.and_then(|last| torn.get_mut(&last)) {
         last.after = missing;
     }
+}
+
+/// The letters around a letter.
+fn word_around(text: &[char], at: usize) -> Range<usize> {
+    let start = text[..at].iter().rposition(|c| !is_letter(*c)).map_or(0, |before| before + 1);
+    let end = text[at..].iter().position(|c| !is_letter(*c)).map_or(text.len(), |len| at + len);
+    start..end
 }
 
 fn is_letter(c: char) -> bool {

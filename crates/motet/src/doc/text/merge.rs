@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::diff::{Hunk, by_line, diff, inside, lines, refined};
+use super::fold::GOES_ON;
 use super::sequence::Budget;
 use super::{Splice, is_too_much, push_line, union};
 
@@ -439,8 +440,7 @@ fn joined(first: &str, second: &str) -> String {
     }
     let is_apart = first.ends_with(char::is_whitespace) || second.starts_with(char::is_whitespace);
     let has_words = |text: &str| text.contains(char::is_alphanumeric);
-    // A mark that ends or goes on with what stands before it has no space before it.
-    let goes_on = second.starts_with([',', '.', ';', ':', '!', '?', ')', ']', '}', '…']);
+    let goes_on = second.starts_with(GOES_ON);
     let space = if !is_apart && !goes_on && has_words(first) && has_words(second) { " " } else { "" };
     format!("{first}{space}{second}")
 }
