@@ -110,6 +110,34 @@ impl Document {
         Some(meeting)
     }
 
+    /// The lines that this document, which was at `before`, has in common with none of its own changes, and that others have brought
+    /// together with them already.
+    pub(super) fn met_elsewhere(&self, before: &[ChangeHash], applied: &[Change]) -> Option<Meeting> {
+        if before.is_empty() || applied.iter().all(|change| change.deps().len() < 2) {
+            return None;
+        }
+        // Each stands after those that it depends on.
+        let mut knowing: HashSet<ChangeHash> = before.iter().copied().collect();
+        let mut tips: HashSet<ChangeHash> = HashSet::new();
+        let mut merged: HashSet<ChangeHash> = HashSet::new();
+        let mut apart = HashMap::new();
+        for change in applied {
+            if change.deps().iter().any(|dep| knowing.contains(dep)) {
+                knowing.insert(change.hash());
+                merged.extend(change.deps().iter().filter(|dep| tips.contains(*dep)));
+            } else {
+                change.deps().iter().for_each(|dep| _ = tips.remove(dep));
+                tips.insert(change.hash());
+                apart.insert(change.hash(), change.deps().to_vec());
+            }
+        }
+        let mut lines: Vec<_> = tips.intersection(&merged).filter(|tip| self.is_authored(tip)).collect();
+        lines.sort_unstable();
+        let lines: VecDeque<_> = lines.into_iter().take(LINES).map(|tip| vec![*tip]).collect();
+        let meeting = Meeting { ends: before.to_vec(), heads: before.to_vec(), lines, apart };
+        (!meeting.lines.is_empty()).then_some(meeting)
+    }
+
     /// Who made the latest change of a side, and when, in seconds since 1970.
     pub(super) fn latest_of(&self, side: &Side) -> (Option<DeviceId>, i64) {
         let latest = side.heads.iter().max_by_key(|head| time::made_at(&self.am, head));

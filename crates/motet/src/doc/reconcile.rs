@@ -7,7 +7,7 @@ use automerge::{AutomergeError, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDo
 use serde_json::{Value as Json, json};
 
 use super::edit::{EditError, Op, carry_out};
-use super::fork::Fork;
+use super::fork::{Fork, Meeting};
 use super::genesis::Container;
 use super::list::{self, Item, Merged};
 use super::read::{FieldConflict, pointer};
@@ -34,20 +34,37 @@ impl Document {
         before: &[ChangeHash],
         applied: &[Change],
     ) -> Result<Reconciled, EditError> {
-        let mut done = Reconciled::default();
-        let Some(mut meeting) = self.meeting(before, applied) else { return Ok(done) };
         let all = AssertUnwindSafe(|| {
-            let mut ends = None;
-            while let Some(mut fork) = meeting.next(ends.take()) {
-                self.rescue(&mut fork, &mut done)?;
-                self.reconcile_texts(schema, &mut fork, &mut done)?;
-                self.reconcile_lists(schema, &mut fork, &mut done)?;
-                ends = Some(fork.ends);
+            let mut done = Reconciled::default();
+            if let Some(meeting) = self.met_elsewhere(before, applied) {
+                // Whoever brought them together has written what was to be done: here it is only told.
+                done.noticed = self.clone().bring_together(schema, meeting)?.noticed;
+            }
+            if let Some(meeting) = self.meeting(before, applied) {
+                let Reconciled { changes, noticed } = self.bring_together(schema, meeting)?;
+                done.changes = changes;
+                done.noticed.extend(noticed);
             }
             Ok(done)
         });
         // What was received may be made to break it.
         catch_unwind(all).unwrap_or(Err(AutomergeError::Fail.into()))
+    }
+
+    fn bring_together(
+        &mut self,
+        schema: &CollectionSchema,
+        mut meeting: Meeting,
+    ) -> Result<Reconciled, EditError> {
+        let mut done = Reconciled::default();
+        let mut ends = None;
+        while let Some(mut fork) = meeting.next(ends.take()) {
+            self.rescue(&mut fork, &mut done)?;
+            self.reconcile_texts(schema, &mut fork, &mut done)?;
+            self.reconcile_lists(schema, &mut fork, &mut done)?;
+            ends = Some(fork.ends);
+        }
+        Ok(done)
     }
 
     fn reconcile_lists(
