@@ -205,7 +205,8 @@ impl<'a> Fold<'a> {
                 // Letters of different places of a word.
                 return;
             }
-            usize::from(gap.own[0][0] < gap.own[1][0])
+            // Of two equal ones the later is the one that the rest of a line follows.
+            usize::from((gap.own[0][0] < gap.own[1][0]) != begins_line(&ours))
         } else if is_spacing(&ours) && is_spacing(&theirs) {
             let rank = |text: &str| (text.matches('\n').count(), text.len());
             match rank(&ours).cmp(&rank(&theirs)) {
@@ -263,7 +264,8 @@ impl<'a> Fold<'a> {
                         let own = &gap.own[sides[n]];
                         &own[starts[n][line]..starts[n][line + 1]]
                     });
-                    gone.extend(if first[0] < second[0] { second } else { first });
+                    let is_first = (first[0] < second[0]) == left[x].ends_with('\n');
+                    gone.extend(if is_first { second } else { first });
                 }
             }
             (i, j) = (a.end, b.end);
@@ -437,6 +439,11 @@ fn mend(word: &[char], standing: &[Option<usize>], torn: &mut HashMap<usize, Tor
     if let Some(last) = last.and_then(|last| torn.get_mut(&last)) {
         last.after = missing;
     }
+}
+
+/// Whether what was inserted ends with the beginning of a line, which goes on with what stood there.
+fn begins_line(inserted: &str) -> bool {
+    inserted.contains('\n') && !inserted.ends_with('\n')
 }
 
 /// The letters around a letter.
