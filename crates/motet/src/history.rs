@@ -144,7 +144,7 @@ pub enum UndoneEffect {
     Restored,
     /// It stays, although the transaction had made it or brought it back: others have written in it since.
     Kept,
-    /// It shows the same as before: others have written all of it anew since, or deleted it.
+    /// It shows the same as before: others have done the same, written all of it anew since, or deleted it.
     Unchanged,
 }
 

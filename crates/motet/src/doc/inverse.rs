@@ -27,7 +27,7 @@ impl Document {
     pub(crate) fn without(&self, schema: &CollectionSchema, step: &Step<'_>, now: &Fields) -> Fields {
         // What both made alike belongs to both.
         let is_shared = step.from.is_empty() && self.is_made_elsewhere(step.device);
-        let beside = self.heads_beside(step.heads);
+        let beside = self.beside(step.heads);
         let mut left = now.clone();
         let names = step.from.keys().chain(step.to.keys().filter(|name| !step.from.contains_key(*name)));
         for name in names {
@@ -56,12 +56,14 @@ impl Document {
         })
     }
 
-    /// The heads of all that was made without knowing of a step from one version to another.
-    fn heads_beside(&self, [before, after]: [&[ChangeHash]; 2]) -> Vec<ChangeHash> {
+    /// What was made without knowing of a step from one version to another.
+    fn beside(&self, [before, after]: [&[ChangeHash]; 2]) -> Beside {
         let made = self.made();
         let (before, after) = (known_at(&made, before), known_at(&made, after));
         let mut beside = HashSet::new();
         let mut heads = HashSet::new();
+        let mut lines = HashSet::new();
+        let mut is_all = true;
         // Each stands after those that it depends on.
         for change in &made {
             let is_new = after.contains(&change.hash) && !before.contains(&change.hash);
@@ -69,26 +71,34 @@ impl Document {
             let is_genesis = change.deed == Deed::Genesis;
             if (!is_new || is_genesis) && change.deps.iter().all(|dep| beside.contains(dep)) {
                 beside.insert(change.hash);
-                change.deps.iter().for_each(|dep| _ = heads.remove(dep));
+                for dep in &change.deps {
+                    heads.remove(dep);
+                    lines.remove(dep);
+                }
                 if !is_new {
                     heads.insert(change.hash);
                 }
+                if !is_genesis {
+                    lines.insert(change.hash);
+                }
+            } else if !is_new {
+                is_all &= change.device.is_none();
             }
         }
-        heads.into_iter().collect()
+        Beside { heads: heads.into_iter().collect(), is_whole: is_all && lines.len() == 1 }
     }
 
     fn field_without(
         &self,
         schema: &CollectionSchema,
         step: &Step<'_>,
-        beside: &[ChangeHash],
+        beside: &Beside,
         name: &str,
         field: Field<'_>,
     ) -> Option<Json> {
         let reader = self.reader(schema, None);
         let then = self.reader(schema, Some(step.heads[1]));
-        let others = || self.reader(schema, Some(beside)).resolve(&ROOT, name);
+        let others = || self.reader(schema, Some(&beside.heads)).resolve(&ROOT, name);
         let by_others =
             |map: &ObjId, key: &str| self.is_written_by_others(step.device, &reader, &then, map, key);
         match reader.kind(&ROOT, name) {
@@ -99,9 +109,9 @@ impl Document {
             }
             // Only who resolves it can write it.
             FieldKind::Ask if reader.is_contested(&ROOT, name) => field.now.cloned(),
-            FieldKind::Text => field.text(others().as_ref()),
-            FieldKind::List => field.list(others().as_ref()),
-            _ if !reader.texts(&ROOT, name).is_empty() => field.text(others().as_ref()),
+            FieldKind::Text => field.text(others(), beside.is_whole),
+            FieldKind::List => field.list(others(), beside.is_whole),
+            _ if !reader.texts(&ROOT, name).is_empty() => field.text(others(), beside.is_whole),
             _ if field.now == field.to && by_others(&ROOT, name) => field.now.cloned(),
             _ => field.value(),
         }
@@ -141,6 +151,13 @@ impl Document {
             made.device.is_some_and(|by| by != device) && made.deps.iter().all(|dep| genesis.contains(dep))
         })
     }
+}
+
+/// What a document holds without a step, and without what was built on it.
+struct Beside {
+    heads: Vec<ChangeHash>,
+    /// It is one line of changes, and nobody has written anything on top of the step.
+    is_whole: bool,
 }
 
 /// The changes that are known at some heads.
@@ -233,16 +250,19 @@ impl Field<'_> {
         }
     }
 
-    /// `others`: what it is without the step and all that was built on it.
-    fn text(self, others: Option<&Json>) -> Option<Json> {
+    /// `others`: what it is without the step and all that was built on it. `is_whole`: nothing but the step is missing in that.
+    fn text(self, others: Option<Json>, is_whole: bool) -> Option<Json> {
         let Self { from, to, now } = self;
         let (Some(Json::String(after)), Some(Json::String(current))) = (to, now) else { return self.value() };
+        if is_whole && matches!(others, Some(Json::String(_))) {
+            return others;
+        }
         let before = match from {
             Some(Json::String(before)) => before,
             None | Some(Json::Null) => "",
             Some(_) => return self.value(),
         };
-        let goal = match others {
+        let goal = match &others {
             Some(Json::String(others)) => three_way::text_without_own(before, after, others),
             _ => before.to_owned(),
         };
@@ -254,15 +274,18 @@ impl Field<'_> {
         }
     }
 
-    fn list(self, others: Option<&Json>) -> Option<Json> {
+    fn list(self, others: Option<Json>, is_whole: bool) -> Option<Json> {
         let Self { from, to, now } = self;
         let (Some(Json::Array(after)), Some(Json::Array(current))) = (to, now) else { return self.value() };
+        if is_whole && matches!(others, Some(Json::Array(_))) {
+            return others;
+        }
         let before = match from {
             Some(Json::Array(before)) => before.as_slice(),
             None | Some(Json::Null) => &[],
             Some(_) => return self.value(),
         };
-        let goal = match others {
+        let goal = match &others {
             Some(Json::Array(others)) => three_way::list_without_own(before, after, others),
             _ => before.to_vec(),
         };
