@@ -14,7 +14,7 @@ use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::schema::Rule;
 use crate::status::Version;
-use crate::store::Tx;
+use crate::store::{StoredConflict, Tx};
 
 impl Core {
     /// Adds to a counter.
@@ -98,16 +98,25 @@ impl Core {
         let rows = tx.conflicts(loaded.row.id)?;
         let is_open = rows.iter().any(|row| is_of(&row.path) && !row.settled);
         let shown = || Json::Object(loaded.fields.clone()).pointer(path).cloned();
+        let is_text = |loser: &String| {
+            let is_row = |row: &StoredConflict| is_of(&row.path) && row.op == *loser && !row.settled;
+            loser.starts_with(TEXT_OVERLAP) && rows.iter().any(is_row)
+        };
+        if matches!(resolution, Resolution::Loser(loser) if is_text(loser)) {
+            let reason = format!(
+                "both versions of {asked} are in the text already: keep what shows, or give the text as it is to be"
+            );
+            return Err(WriteError::BadValue { reason });
+        }
         let value = match resolution {
             Resolution::Shown if is_open => shown(),
             Resolution::Value(value) if is_open => Some(value.clone()),
             // There is nothing to settle, and a value is not written by the way.
             Resolution::Shown | Resolution::Value(_) => None,
             Resolution::Loser(loser) => {
-                let row = rows.into_iter().find(|row| {
-                    // Both versions of a text are in it already: there is no value to put in its place.
-                    is_of(&row.path) && row.op == *loser && !row.op.starts_with(TEXT_OVERLAP)
-                });
+                let row = rows.iter().find(|row| is_of(&row.path) && row.op == *loser);
+                // Both versions of a text are in it: there is no value to put in its place.
+                let row = row.filter(|row| !row.op.starts_with(TEXT_OVERLAP));
                 row.and_then(|row| serde_json::from_str(&row.loser).ok())
             }
         };
