@@ -239,3 +239,38 @@ fn an_object_that_is_later_than_a_plain_value_shows_and_has_its_writer() {
         }
     }
 }
+
+#[test]
+fn a_later_write_settles_what_devices_with_other_declarations_wrote_at_once() {
+    let cases = [
+        (FieldKind::Set, [json!(["x"]), json!(["y"]), json!(["z"])]),
+        (FieldKind::List, [json!(["x"]), json!(["y"]), json!(["z", "y"])]),
+        (FieldKind::Text, [json!("x"), json!(7), json!("z")]),
+    ];
+    for (kind, [first, second, later]) in cases {
+        for declares in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let relay = TestRelay::start(&dir.path().join("relay"));
+            let (a, b) = (motet_tests::device(dir.path(), "a"), motet_tests::device(dir.path(), "b"));
+            a.apply_schema(&Schema::new().field("tasks", "f", kind.clone())).unwrap();
+            a.documents("tasks").put("1", &json!({ "title": "hana" })).unwrap();
+            [&a, &b].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+            a.documents("tasks").set("1", &json!({ "f": first })).unwrap();
+            b.documents("tasks").set("1", &json!({ "f": second })).unwrap();
+            let meet = || [&a, &b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+            let open = |replica: &Replica| {
+                let rows = replica.conflicts("tasks", "1").unwrap();
+                rows.iter().filter(|row| !row.settled).count()
+            };
+            meet();
+            assert_eq!((open(&a), open(&b)), (1, 1), "{kind:?}");
+            let writer = if declares { &a } else { &b };
+            writer.documents("tasks").set("1", &json!({ "f": later })).unwrap();
+            meet();
+            for replica in [&a, &b] {
+                assert_eq!(replica.documents("tasks").get("1").unwrap().unwrap()["f"], later, "{kind:?}");
+                assert_eq!(open(replica), 0, "{kind:?}, written by {declares}");
+            }
+        }
+    }
+}

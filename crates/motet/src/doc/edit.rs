@@ -319,12 +319,17 @@ impl Document {
                     let counter = Container::Counter(new);
                     self.make(map, key, &path, [Container::Counter(old), counter], at, changes)?;
                 }
-                (FieldKind::Set, Json::Array(_)) if !reader.is_set(map, key) => {
+                // What is made anew takes the place of concurrent values that lost: who writes the whole has seen them.
+                (FieldKind::Set, Json::Array(_))
+                    if !reader.is_set(map, key) || reader.is_divided(map, key) =>
+                {
                     let old = reader.resolve(map, key);
                     let old = old.as_ref().and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
                     self.make(map, key, &path, [Container::Set(old); 2], at, changes)?;
                 }
-                (FieldKind::List, Json::Array(items)) if reader.lists(map, key).is_empty() => {
+                (FieldKind::List, Json::Array(items))
+                    if reader.lists(map, key).is_empty() || reader.is_divided(map, key) =>
+                {
                     let old = reader.resolve(map, key);
                     let old = old.as_ref().and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
                     let lists = [Container::List(old), Container::List(items)];
@@ -334,9 +339,10 @@ impl Document {
                 (FieldKind::Rank(_) | FieldKind::Ask, _) => {}
                 (kind, Json::String(content)) => {
                     let texts = reader.texts(map, key);
-                    if texts.len() > 1 {
+                    let is_divided = !texts.is_empty() && reader.is_divided(map, key);
+                    if texts.len() > 1 && !is_divided {
                         self.join(&path, &texts, schema, at, changes)?;
-                    } else if texts.is_empty() && *kind == FieldKind::Text {
+                    } else if is_divided || texts.is_empty() && *kind == FieldKind::Text {
                         // A register becomes a text with the words it has, so that edits which two devices then
                         // make at the same time merge.
                         let old = reader.resolve(map, key);

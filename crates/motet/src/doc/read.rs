@@ -272,6 +272,18 @@ impl Reader<'_> {
         shown.any(|other| Some(other) != first)
     }
 
+    /// Whether a field has concurrent values that do not show in what it shows.
+    pub(super) fn is_divided(&self, map: &ObjId, key: &str) -> bool {
+        let values = self.values(map, key);
+        let Some(((winner, id), losers)) = values.split_first() else { return false };
+        let merges = matches!(winner, Value::Object(ObjType::Text | ObjType::Map));
+        let shown = || self.json(winner, id);
+        losers
+            .iter()
+            .filter(|(value, _)| !merges || value != winner)
+            .any(|(value, id)| self.json(value, id) != shown())
+    }
+
     /// The list objects of a field if the one that wins is a list, winner first.
     pub(super) fn lists(&self, map: &ObjId, key: &str) -> Vec<ObjId> {
         self.objects(map, key, ObjType::List)
