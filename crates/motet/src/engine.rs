@@ -190,6 +190,12 @@ impl Commit<'_> {
     fn is_plain_edit(&self) -> bool {
         self.origin.is_none() && self.kind == ChangeKind::Updated && !self.local && !self.changes.is_empty()
     }
+
+    /// It costs more to read it anew, for another process that would have to show it, than to show it at once.
+    fn is_big(&self) -> bool {
+        let bytes: usize = self.changes.iter().map(|change| change.raw_bytes().len()).sum();
+        bytes >= limits::COMPOSED_AHEAD_BYTES
+    }
 }
 
 impl Core {
@@ -361,7 +367,7 @@ impl Core {
             loaded.row.id = tx.insert_document(&loaded.row, &to_json(&loaded.fields)?, None)?;
             self.told.projected = true;
             self.mark_unindexed(tx, loaded.row.id)?;
-        } else if !reread && commit.is_plain_edit() {
+        } else if !reread && commit.is_plain_edit() && !commit.is_big() {
             self.mark_behind(tx, &loaded.row)?;
         } else {
             self.project(tx, &loaded)?;
