@@ -171,8 +171,10 @@ impl Core {
         }
         let schema = loaded.schema.clone();
         let field = schema.canonical(field);
-        if let Some(declared) = schema.fields.get(field).filter(|declared| declared.counts()) {
-            let old = loaded.fields.get(field).and_then(Json::as_str).map_or(0, |text| text.chars().count());
+        let old = loaded.fields.get(field).and_then(Json::as_str).unwrap_or_default();
+        let bytes = old.len() + insert.len();
+        if let Some(declared) = schema.fields.get(field).filter(|declared| declared.counts(bytes)) {
+            let old = old.chars().count();
             let new = old.saturating_sub(delete) + insert.chars().count();
             super::fields::check_step(&loaded, field, declared.broken_by_length(new), new.cmp(&old))?;
         }

@@ -218,9 +218,9 @@ impl Field {
         short.or_else(|| self.most().filter(|max| length > *max).map(|max| Rule::MaxLen { max, length }))
     }
 
-    /// Whether anything is said about the length of a value.
-    pub(crate) fn counts(&self) -> bool {
-        self.min_len.is_some() || self.most().is_some()
+    /// Whether the length of a text of so many bytes has to be looked at: counting the characters of a long text takes time.
+    pub(crate) fn counts(&self, bytes: usize) -> bool {
+        self.min_len.is_some() || self.most().is_some_and(|most| bytes as u64 > most)
     }
 
     /// Most characters or elements: what is declared, or what a device can bear.
