@@ -22,10 +22,12 @@ pub(crate) struct Splice {
 }
 
 /// Whether a text of `len` characters is changed in so many places, or so much of it deleted one by one, that it is better to begin anew.
-pub(crate) fn is_too_much(splices: &[Splice], len: usize) -> bool {
+/// `is_current`: the change is made on top of all that there is.
+pub(crate) fn is_too_much(splices: &[Splice], len: usize, is_current: bool) -> bool {
+    let len = (len as u64).saturating_mul(if is_current { 1 } else { limits::OLDER_VERSION_WORK });
     let places = splices.len() as u64;
     splices.iter().map(|splice| splice.delete).sum::<usize>() > limits::TEXT_DELETES
-        || places.saturating_mul(places).saturating_mul(len as u64) > limits::TEXT_SPLICE_WORK
+        || places.saturating_mul(places).saturating_mul(len) > limits::TEXT_SPLICE_WORK
 }
 
 /// Both texts in one: common lines once, differing lines of both, `first` before `second`.

@@ -88,7 +88,8 @@ impl Reader<'_> {
                         None => text::diff(&self.text(text), new),
                     };
                     // Only of a field of the document itself are edits of an old text carried over.
-                    if *map == ROOT && text::is_too_much(&splices, self.length(text)) {
+                    let is_current = self.heads.is_none();
+                    if *map == ROOT && text::is_too_much(&splices, self.length(text), is_current) {
                         ops.push(Op::PutText { map: map.clone(), key: key.clone(), content: new.clone() });
                     } else if !splices.is_empty() {
                         ops.push(Op::Splice { text: text.clone(), splices });

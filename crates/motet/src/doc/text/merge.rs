@@ -55,7 +55,7 @@ pub(crate) fn carry_over(old: &str, sides: [&str; 2], new: &str) -> CarriedOver 
         sides => Merge::of(old, sides).out,
     };
     let splices = diff(new, &text);
-    let anew = is_too_much(&splices, new.chars().count()).then_some(text);
+    let anew = is_too_much(&splices, new.chars().count(), false).then_some(text);
     CarriedOver { splices, anew }
 }
 
