@@ -347,3 +347,57 @@ fn a_text_that_no_device_could_bear_is_refused_by_name() {
     assert!(error.contains("lyrics") && error.contains("2097152"), "{error}");
     assert_eq!(lyrics(&a), "aloha");
 }
+
+#[test]
+fn what_went_well_together_stands_in_the_journal_of_who_receives_the_merge_with_the_edit() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    // The line that both added is taken out once: whoever merges writes something, and the other receives that with the edit.
+    let (ours, theirs) = ("one TWO three\nx\nsame new\n", "one two THREE\nx\nsame new\n");
+    let (a, b) = forked(dir.path(), &relay.url(), "one two three\nx\n", ours, theirs);
+    assert_eq!(lyrics(&a), "one TWO THREE\nx\nsame new\n");
+    let rows = |replica: &Replica| {
+        let rows = replica.conflicts("pieces", "1").unwrap().into_iter();
+        rows.map(|row| (row.loser_id, row.settled, row.loser)).collect::<Vec<_>>()
+    };
+    let [(_, settled, versions)] = &rows(&a)[..] else { panic!("{:?}", rows(&a)) };
+    assert!(settled);
+    assert_eq!(*versions, json!(["one TWO three\n", "one two THREE\n"]));
+    assert_eq!(rows(&a), rows(&b));
+}
+
+#[test]
+fn lines_that_two_devices_put_into_a_numbered_list_stay_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (ours, theirs) = ("1. x\n2. a\n3. b\n", "1. a\n2. y\n3. b\n");
+    let (a, b) = forked(dir.path(), &relay.url(), "1. a\n2. b\n", ours, theirs);
+    assert_eq!(lyrics(&a), lyrics(&b));
+    let text = lyrics(&a);
+    let lines = text.lines().map(|line| line.trim_start_matches(|c: char| !c.is_alphabetic()));
+    assert_eq!(lines.collect::<Vec<_>>(), ["x", "a", "y", "b"], "{text:?}");
+    assert!(text.ends_with("3. b\n"), "{text:?}");
+}
+
+#[test]
+fn an_undo_of_a_deletion_puts_what_the_other_wrote_where_they_wrote_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = forked(dir.path(), &relay.url(), "a b c\n", "", "a b c d\n");
+    a.undo().unwrap().unwrap();
+    [&a, &b].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+    assert_eq!((lyrics(&a).as_str(), lyrics(&b).as_str()), ("a b c d\n", "a b c d\n"));
+}
+
+#[test]
+fn an_open_text_says_how_it_is_resolved() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, _b) = forked(dir.path(), &relay.url(), "hello world\n", "goodbye moon\n", "greetings stars\n");
+    let row = a.conflicts("pieces", "1").unwrap().remove(0);
+    let refused =
+        a.documents("pieces").resolve("1", "/lyrics", motet::Resolution::Loser(row.loser_id)).unwrap_err();
+    assert!(refused.to_string().contains("both versions"), "{refused}");
+    a.documents("pieces").resolve("1", "/lyrics", motet::Resolution::Value(json!("one line\n"))).unwrap();
+    assert_eq!(lyrics(&a), "one line\n");
+}
