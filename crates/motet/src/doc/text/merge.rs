@@ -392,8 +392,16 @@ impl<'a> Merge<'a> {
             if versions[0] != versions[1] {
                 let open =
                     self.open.iter().filter(|(open, _)| open.start < range.end && range.start < open.end);
-                let open = open.map(|(_, open)| open.clone()).collect();
-                overlaps.push(Overlap { old: self.old[range].to_owned(), versions, open });
+                let open: Vec<Open> = open.map(|(_, open)| open.clone()).collect();
+                let old = &self.old[range];
+                // Where one side did all that the other did, and more, there is nothing that does not show.
+                let shows_one = || {
+                    let both = Merge::of(old, versions.each_ref().map(String::as_str)).out;
+                    versions.contains(&both)
+                };
+                if !open.is_empty() || !shows_one() {
+                    overlaps.push(Overlap { old: old.to_owned(), versions, open });
+                }
             }
         }
         overlaps
