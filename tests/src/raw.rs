@@ -3,6 +3,7 @@
 use motet_proto::message::{Hello, Message, Outcome, Pull, Push};
 use motet_proto::payload::Payload;
 use motet_proto::{DeviceId, DocumentId, Entry, Kind, SpaceId, envelope, frame, limits};
+use sha2::{Digest, Sha256};
 
 /// An entry of a document of `pieces`, from a stranger, without a preview.
 pub fn entry(name: &str, kind: Kind, body: Vec<u8>) -> Entry {
@@ -65,4 +66,46 @@ fn exchange(url: &str, message: &Message) -> Vec<Message> {
         messages.push(frame::decode(bytes).unwrap());
     }
     messages
+}
+
+/// A change of a few bytes that puts nothing into one field `count` times: its columns are runs.
+pub fn bomb(count: u64) -> Vec<u8> {
+    const CHANGE: u8 = 1;
+    let run = |value: &[u8]| [&signed(count)[..], value].concat();
+    // Key, insert, action, value's length, predecessors.
+    let columns =
+        [(21, run(b"\x01k")), (52, unsigned(count)), (66, run(&[1])), (86, run(&[0])), (112, run(&[0]))];
+    // No dependencies, an actor, sequence 1, first op 1, time 0, no message, no other actors.
+    let mut data = vec![0, 1, 7, 1, 1, 0, 0, 0, columns.len() as u8];
+    columns.iter().for_each(|(kind, column)| data.extend([*kind, column.len() as u8]));
+    columns.iter().for_each(|(_, column)| data.extend(column));
+    let chunk = [&[CHANGE][..], &unsigned(data.len() as u64), &data].concat();
+    [&[0x85, 0x6f, 0x4a, 0x83][..], &Sha256::digest(&chunk)[..4], &chunk].concat()
+}
+
+fn unsigned(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+/// A number that is not negative, where others may be: bit 6 of its last byte is its sign.
+fn signed(value: u64) -> Vec<u8> {
+    let mut bytes = unsigned(value);
+    if let Some(last) = bytes.last_mut().filter(|last| **last & 0x40 != 0) {
+        *last |= 0x80;
+        bytes.push(0);
+    }
+    bytes
+}
+
+/// The same chunk with the checksum that its bytes have now.
+pub fn checked(mut chunk: Vec<u8>) -> Vec<u8> {
+    let checksum = Sha256::digest(&chunk[8..]);
+    chunk[4..8].copy_from_slice(&checksum[..4]);
+    chunk
 }

@@ -25,7 +25,7 @@ fn the_history_tells_who_did_what_and_every_version_can_be_seen_and_restored() {
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     b.transaction(|tx| {
-        tx.set_message("second verse");
+        tx.set_message("second verse")?;
         tx.splice_text("songs", "1", "lyrics", 17, 0, "Ka papa lohi mai\n")?;
         tx.set("songs", "1", &json!({ "key": "F" }))
     })

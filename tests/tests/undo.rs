@@ -150,7 +150,7 @@ fn an_undo_says_what_it_took_back() {
     let a = open(dir.path(), "a");
     a.documents("songs").put("1", &json!({ "title": "t", "key": "C" })).unwrap();
     a.transaction(|tx| {
-        tx.set_message("for the concert");
+        tx.set_message("for the concert")?;
         tx.set("songs", "1", &json!({ "title": "T", "lyrics": "one\n" }))?;
         tx.put("lists", "l", &json!({ "songs": ["1"] }))
     })
@@ -488,7 +488,7 @@ fn the_command_line_undoes_within_a_scope_and_says_what() {
         let a = Replica::open(dir.path().join("a.db")).unwrap();
         a.transaction(|tx| {
             tx.set_label("log")?;
-            tx.set_message("a line");
+            tx.set_message("a line")?;
             tx.put("log", "l", &json!({ "text": "x" }))
         })
         .unwrap();

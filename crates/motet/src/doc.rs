@@ -41,7 +41,7 @@ mod many;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use automerge::{ActorId, Author, Automerge, SaveOptions};
+use automerge::{ActorId, Author, Automerge, ChangeMetadata, SaveOptions};
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, DocumentId, SpaceId};
 
@@ -51,7 +51,7 @@ use crate::schema::{CollectionSchema, DeletePolicy};
 pub(crate) use alike::split_counted;
 pub(crate) use automerge::{Change, ChangeHash};
 pub(crate) use check::{Misfit, check_field, check_fields};
-pub(crate) use chunk::{ChunkError, check_snapshot, heads_of, split_changes, split_headers};
+pub(crate) use chunk::{ChunkError, check_change, check_snapshot, heads_of, split_changes, split_headers};
 pub(crate) use edit::{Edit, EditError, merged, take_at};
 pub(crate) use history::Deed;
 pub(crate) use inverse::Step;
@@ -60,6 +60,10 @@ pub(crate) use overlap::TEXT_OVERLAP;
 pub(crate) use read::{FieldConflict, Fields, pointer};
 pub(crate) use reconcile::Reconciled;
 pub(crate) use twins::Ousted;
+
+/// Messages of this library begin so. No app can give one to a change, and those that say that a document is deleted count only of changes
+/// without ops.
+pub(crate) const RESERVED_MESSAGES: &str = "motet:";
 
 /// Message of a tombstone: a change without ops that deletes the document it stands at the head of.
 const TOMBSTONE: &str = "motet:delete";
@@ -187,7 +191,7 @@ impl Document {
             let has_author = meta.author.is_some() || self.am.get_author_for_actor(&meta.actor).is_some();
             let is_edit = has_author || meta.message.as_deref() == Some(ADOPT);
             is_edit
-                && !matches!(meta.message.as_deref(), Some(TOMBSTONE | PURGE))
+                && !is_end(meta)
                 && time::milliseconds(meta.timestamp) >= at
                 && meta.hash != *tombstone
                 && !known.contains(&meta.hash)
@@ -262,7 +266,11 @@ impl Document {
     /// Changes were made here or arrived: some may be graves.
     fn note_graves(&mut self, changes: &[Change]) {
         if let Some(graves) = &mut self.graves {
-            changes.iter().for_each(|change| graves.note(change.hash(), change.message()));
+            for change in
+                changes.iter().filter(|change| change.is_empty() || change.message() == Some(RESTORE))
+            {
+                graves.note(change.hash(), change.message());
+            }
         }
     }
 
@@ -270,7 +278,9 @@ impl Document {
         if self.graves.is_none() {
             let mut graves = Graves::default();
             for meta in self.am.get_changes_meta(&[]) {
-                graves.note(meta.hash, meta.message.as_deref());
+                if has_no_ops(&meta) || meta.message.as_deref() == Some(RESTORE) {
+                    graves.note(meta.hash, meta.message.as_deref());
+                }
             }
             self.graves = Some(graves);
         }
@@ -295,7 +305,7 @@ impl Document {
 
     fn is_tombstone(&self, hash: &ChangeHash) -> bool {
         let meta = self.am.get_change_meta_by_hash(hash);
-        meta.is_some_and(|meta| matches!(meta.message.as_deref(), Some(TOMBSTONE | PURGE)))
+        meta.is_some_and(|meta| is_end(&meta))
     }
 }
 
@@ -311,5 +321,14 @@ impl Graves {
 
 /// Whether a change says that nothing of its document is to be kept.
 pub(crate) fn is_purge(change: &Change) -> bool {
-    change.message() == Some(PURGE)
+    change.is_empty() && change.message() == Some(PURGE)
+}
+
+/// Whether a change deletes the document.
+fn is_end(meta: &ChangeMetadata<'_>) -> bool {
+    has_no_ops(meta) && matches!(meta.message.as_deref(), Some(TOMBSTONE | PURGE))
+}
+
+fn has_no_ops(meta: &ChangeMetadata<'_>) -> bool {
+    meta.max_op < meta.start_op
 }

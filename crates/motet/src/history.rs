@@ -220,7 +220,7 @@ impl Replica {
     /// replica.transaction({
     ///     let id = id.clone();
     ///     move |tx| {
-    ///         tx.set_message("no practice today");
+    ///         tx.set_message("no practice today")?;
     ///         tx.set("tasks", &id, &json!({ "title": "Rest" }))
     ///     }
     /// })?;

@@ -245,6 +245,9 @@ pub const UNDO_SWEEP: i64 = 256;
 /// Steps that are read at once when something is undone. The one that is meant is usually the first.
 pub const UNDO_READ: usize = 64;
 
+/// Length of the message of a transaction, in bytes. It goes with every change of it to every device.
+pub const MESSAGE_BYTES: usize = 4 << 10;
+
 /// Length of a label of an undo history, in bytes.
 pub const UNDO_LABEL_BYTES: usize = 256;
 
@@ -308,3 +311,14 @@ pub const ROUND_ATTEMPTS: usize = 4;
 
 /// How often the time of the last sync is written down while a connection stays open.
 pub const SYNCED_AT_KEPT_EVERY: Duration = Duration::from_secs(5);
+
+/// Operations that a change may have beyond one for each of its bytes. What holds a character or a number takes a byte at least; deletions and
+/// nulls take none, so that 95 bytes could hold fifty million operations, at 100 to 500 bytes of memory each. As many as a list of the
+/// largest kind has elements, and some more.
+pub const CHANGE_EMPTY_OPERATIONS: u64 = 128 << 10;
+
+/// The same of a whole document, in operations beyond one for each byte that it is saved as.
+pub const DOCUMENT_EMPTY_OPERATIONS: u64 = 1 << 20;
+
+/// What the names in one column of a change may open to, in bytes: as much as a payload.
+pub const COLUMN_STRING_BYTES: u64 = motet_proto::limits::PAYLOAD_INFLATED_BYTES as u64;

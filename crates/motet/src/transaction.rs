@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::collection::{Base, Record, shape_error};
 use crate::conflicts::Resolution;
-use crate::doc::Fields;
+use crate::doc::{Fields, RESERVED_MESSAGES};
 use crate::engine::{Composed, Core, Patch};
 use crate::error::WriteError;
 use crate::limits;
@@ -324,8 +324,22 @@ impl<'t> Transaction<'t> {
     }
 
     /// A note for the history: why this transaction was made. It is kept with the changes and reaches every device.
-    pub fn set_message(&mut self, message: &str) {
+    ///
+    /// # Errors
+    /// [`WriteError::BadValue`] if it is longer than [`MESSAGE_BYTES`](crate::limits::MESSAGE_BYTES), or begins with `motet:`, as notes
+    /// of this library do. The transaction can go on without it.
+    pub fn set_message(&mut self, message: &str) -> Result<(), WriteError> {
+        if message.len() > limits::MESSAGE_BYTES {
+            let reason =
+                format!("a message has at most {} bytes, not {}", limits::MESSAGE_BYTES, message.len());
+            return Err(WriteError::BadValue { reason });
+        }
+        if message.starts_with(RESERVED_MESSAGES) {
+            let reason = format!("a message must not begin with {RESERVED_MESSAGES:?}");
+            return Err(WriteError::BadValue { reason });
+        }
         self.core.set_message(message);
+        Ok(())
     }
 
     /// Gives this transaction an undo history of its own: [`undo`](crate::Replica::undo) passes it over, and only an undo that is

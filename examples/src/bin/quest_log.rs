@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // A goal and its first task, together or not at all.
     let (goal, task) = phone.transaction(|tx| {
-        tx.set_message("a new quest");
+        tx.set_message("a new quest")?;
         let goal =
             tx.insert("goals", &Goal { title: "Dance Hiʻilawe".into(), deadline: None, experience: 0 })?;
         let tags = vec!["hula".into()];

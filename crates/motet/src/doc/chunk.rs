@@ -5,19 +5,24 @@
 //!
 //! ```text
 //! chunk    = magic:4 checksum:4 type:u8 length:uleb data
-//! document = actors heads change-columns operation-columns …      (type 0)
+//! document = actors heads change-columns operation-columns data data …                        (type 0)
+//! change   = dependencies actor sequence first-op time message other-actors columns data …     (type 1)
 //! columns  = count:uleb (specification:uleb length:uleb)*         bit 3 of a specification: deflated
 //! ```
+
+mod rows;
 
 use std::collections::HashSet;
 
 use automerge::Change;
 use sha2::{Digest, Sha256};
 
+use crate::limits;
+use rows::{Columns, most_rows};
+
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 const DOCUMENT: u8 = 0;
 const CHANGE: u8 = 1;
-const DEFLATED: u64 = 0b1000;
 
 /// Why bytes are not handed to Automerge.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +41,8 @@ pub(crate) enum ChunkError {
     BadChange(String),
     #[error("there are no changes in it")]
     Empty,
+    #[error("it opens to more than {0} operations, or to too long names")]
+    TooManyOperations(u64),
 }
 
 /// Splits concatenated change chunks. The changes keep their original bytes.
@@ -47,6 +54,7 @@ pub(crate) fn split_changes(mut bytes: &[u8]) -> Result<Vec<Change>, ChunkError>
             return Err(ChunkError::WrongType(header.kind));
         }
         let (chunk, rest) = bytes.split_at_checked(header.end).ok_or(ChunkError::Truncated)?;
+        operations(&chunk[header.start..])?;
         // Parsing a change computes its hash from the data; the checksum is the hash's first four bytes.
         let change = std::panic::catch_unwind(|| Change::try_from(chunk))
             .map_err(|_| ChunkError::BadChange("the reader failed".into()))?
@@ -67,6 +75,36 @@ pub(crate) struct ChangeHeader<'b> {
     deps: Vec<[u8; 32]>,
 }
 
+/// Judges a change that this device has made, as the devices do that will receive it.
+pub(crate) fn check_change(change: &Change) -> Result<(), ChunkError> {
+    let bytes = change.raw_bytes();
+    let header = Header::parse(bytes)?;
+    operations(&bytes[header.start..]).map(drop)
+}
+
+/// How many operations the data of a change hold. An error if they are more than it may have.
+fn operations(change: &[u8]) -> Result<u64, ChunkError> {
+    let mut data = change;
+    let most = most_rows(limits::CHANGE_EMPTY_OPERATIONS, data.len());
+    skip_hashes(&mut data)?;
+    let actor = uleb(&mut data)?;
+    skip(&mut data, actor)?;
+    for _number in ["sequence", "first op", "time"] {
+        uleb(&mut data)?;
+    }
+    let message = uleb(&mut data)?;
+    skip(&mut data, message)?;
+    for _ in 0..uleb(&mut data)? {
+        let actor = uleb(&mut data)?;
+        skip(&mut data, actor)?;
+    }
+    let columns = Columns::parse(&mut data)?;
+    if columns.are_deflated() {
+        return Err(ChunkError::Deflated);
+    }
+    columns.rows(&mut data, most)
+}
+
 /// Splits concatenated change chunks without reading what is in them, which costs a tenth.
 pub(crate) fn split_headers(mut bytes: &[u8]) -> Result<Vec<ChangeHeader<'_>>, ChunkError> {
     let mut headers = Vec::new();
@@ -81,6 +119,7 @@ pub(crate) fn split_headers(mut bytes: &[u8]) -> Result<Vec<ChangeHeader<'_>>, C
         if hash[..4] != header.checksum {
             return Err(ChunkError::Checksum);
         }
+        operations(&chunk[header.start..])?;
         let mut data = &chunk[header.start..];
         let count = usize::try_from(uleb(&mut data)?).map_err(|_| ChunkError::Truncated)?;
         let len = count.checked_mul(32).ok_or(ChunkError::Truncated)?;
@@ -108,7 +147,7 @@ pub(crate) fn heads_of(changes: &[ChangeHeader<'_>]) -> Option<Vec<[u8; 32]>> {
     Some(heads)
 }
 
-/// Checks that bytes are exactly one uncompressed document chunk. Automerge checks its checksum and heads itself.
+/// Checks that bytes are exactly one uncompressed document chunk, and hold no more operations than a document may have. Automerge checks its checksum and heads itself.
 pub(crate) fn check_snapshot(bytes: &[u8]) -> Result<(), ChunkError> {
     let header = Header::parse(bytes)?;
     if header.kind != DOCUMENT {
@@ -122,17 +161,13 @@ pub(crate) fn check_snapshot(bytes: &[u8]) -> Result<(), ChunkError> {
         let len = uleb(&mut data)?;
         skip(&mut data, len)?;
     }
-    let heads = uleb(&mut data)?;
-    skip(&mut data, heads.checked_mul(32).ok_or(ChunkError::Truncated)?)?;
-    for _columns in ["changes", "operations"] {
-        for _ in 0..uleb(&mut data)? {
-            if uleb(&mut data)? & DEFLATED != 0 {
-                return Err(ChunkError::Deflated);
-            }
-            uleb(&mut data)?;
-        }
+    skip_hashes(&mut data)?;
+    let columns = [Columns::parse(&mut data)?, Columns::parse(&mut data)?];
+    if columns.iter().any(Columns::are_deflated) {
+        return Err(ChunkError::Deflated);
     }
-    Ok(())
+    let most = most_rows(limits::DOCUMENT_EMPTY_OPERATIONS, bytes.len());
+    columns.iter().try_for_each(|columns| columns.rows(&mut data, most).map(drop))
 }
 
 struct Header {
@@ -170,6 +205,11 @@ fn uleb(bytes: &mut &[u8]) -> Result<u64, ChunkError> {
     Err(ChunkError::Truncated)
 }
 
+fn skip_hashes(bytes: &mut &[u8]) -> Result<(), ChunkError> {
+    let count = uleb(bytes)?;
+    skip(bytes, count.checked_mul(32).ok_or(ChunkError::Truncated)?)
+}
+
 fn skip(bytes: &mut &[u8], len: u64) -> Result<(), ChunkError> {
     let len = usize::try_from(len).map_err(|_| ChunkError::Truncated)?;
     *bytes = bytes.get(len..).ok_or(ChunkError::Truncated)?;
@@ -180,7 +220,7 @@ fn skip(bytes: &mut &[u8], len: u64) -> Result<(), ChunkError> {
 mod tests {
     use super::*;
     use automerge::transaction::Transactable;
-    use automerge::{Automerge, ROOT};
+    use automerge::{Automerge, ROOT, ReadDoc};
     use proptest::prelude::*;
 
     fn document() -> Automerge {
@@ -245,7 +285,101 @@ mod tests {
         assert_eq!(check_snapshot(&bytes), Err(ChunkError::WrongType(1)));
     }
 
+    /// A change that puts nothing into one field `count` times.
+    fn bomb(count: u64) -> Vec<u8> {
+        let run = |value: &[u8]| [&signed(count as i64)[..], value].concat();
+        // Key, insert, action, value's length, predecessors.
+        let columns =
+            [(21, run(b"\x01k")), (52, unsigned(count)), (66, run(&[1])), (86, run(&[0])), (112, run(&[0]))];
+        // No dependencies, an actor, sequence 1, first op 1, time 0, no message, no other actors.
+        let mut data = vec![0, 1, 7, 1, 1, 0, 0, 0, columns.len() as u8];
+        columns.iter().for_each(|(kind, column)| data.extend([*kind, column.len() as u8]));
+        columns.iter().for_each(|(_, column)| data.extend(column));
+        let chunk = [&[CHANGE][..], &unsigned(data.len() as u64), &data].concat();
+        [&MAGIC[..], &Sha256::digest(&chunk)[..4], &chunk].concat()
+    }
+
+    fn unsigned(mut value: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while value >= 0x80 {
+            bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        bytes.push(value as u8);
+        bytes
+    }
+
+    fn signed(value: i64) -> Vec<u8> {
+        // A zero byte more never changes a number that is not negative.
+        let mut bytes = unsigned(value as u64);
+        if let Some(last) = bytes.last_mut().filter(|last| **last & 0x40 != 0) {
+            *last |= 0x80;
+            bytes.push(0);
+        }
+        bytes
+    }
+
+    #[test]
+    fn operations_are_counted_before_they_are_read() {
+        for count in [1, 63, 64, 65, 1_000, 100_000] {
+            let changes = split_changes(&bomb(count)).unwrap();
+            assert_eq!(changes[0].len() as u64, count);
+            assert_eq!(check_change(&changes[0]), Ok(()));
+            let bytes = bomb(count);
+            let header = Header::parse(&bytes).unwrap();
+            assert_eq!(operations(&bytes[header.start..]), Ok(count));
+        }
+        for count in
+            [limits::CHANGE_EMPTY_OPERATIONS + 100, 1_000_000, 50_000_000, u64::from(u32::MAX), 1 << 62]
+        {
+            let bytes = bomb(count);
+            assert!(bytes.len() < 120);
+            assert!(matches!(split_changes(&bytes), Err(ChunkError::TooManyOperations(_))), "{count}");
+            assert!(matches!(split_headers(&bytes), Err(ChunkError::TooManyOperations(_))), "{count}");
+        }
+    }
+
+    #[test]
+    fn what_holds_something_may_have_many_operations() {
+        let mut am = Automerge::new();
+        let mut tx = am.transaction();
+        let text = tx.put_object(ROOT, "lyrics", automerge::ObjType::Text).unwrap();
+        tx.splice_text(&text, 0, 0, &"y".repeat(300_000)).unwrap();
+        tx.commit();
+        assert_eq!(split_changes(&am.save_after(&[])).unwrap()[0].len(), 300_001);
+        assert_eq!(check_snapshot(&am.save_nocompress()), Ok(()));
+    }
+
     proptest! {
+        #[test]
+        fn as_many_operations_are_counted_as_automerge_reads(
+            puts in prop::collection::vec((0..4u8, 0..3u8, -3..300i64), 1..60), deletes in 0..4usize) {
+            let mut am = Automerge::new();
+            for part in puts.chunks(7) {
+                let mut tx = am.transaction();
+                for (key, kind, value) in part {
+                    let key = ["a", "ʻokina", "b", "long name"][usize::from(*key)];
+                    match kind {
+                        0 => tx.put(ROOT, key, *value).unwrap(),
+                        1 => tx.put(ROOT, key, ()).unwrap(),
+                        _ => {
+                            let text = tx.put_object(ROOT, key, automerge::ObjType::Text).unwrap();
+                            tx.splice_text(&text, 0, 0, &"aʻb".repeat(value.unsigned_abs() as usize % 9)).unwrap();
+                            let len = tx.length(&text);
+                            tx.splice_text(&text, 0, deletes.min(len) as isize, "").unwrap();
+                        }
+                    }
+                }
+                tx.commit();
+            }
+            for change in am.get_changes(&[]) {
+                let bytes = change.raw_bytes();
+                let header = Header::parse(bytes).unwrap();
+                prop_assert_eq!(operations(&bytes[header.start..]), Ok(change.len() as u64));
+            }
+            prop_assert_eq!(check_snapshot(&am.save_nocompress()), Ok(()));
+        }
+
         #[test]
         fn damaged_bytes_never_panic(at in any::<prop::sample::Index>(), flip in 1u8.., cut in any::<prop::sample::Index>()) {
             let am = document();

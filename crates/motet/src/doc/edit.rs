@@ -227,7 +227,15 @@ impl Document {
             return Err(EditError::OutOfRange { field: field.to_owned(), at: position, delete, len });
         }
         let splices = vec![text::Splice { at: position, delete, insert: insert.to_owned() }];
-        changes.extend(self.commit(edit, at.as_deref(), vec![Op::Splice { text, splices }], edit.message)?);
+        let op = if text::is_too_much(&splices, len, at.is_none()) {
+            let old = reader.text(&text);
+            let before: String = old.chars().take(position).collect();
+            let after: String = old.chars().skip(position + delete).collect();
+            Op::PutText { map: ROOT, key: field.clone(), content: before + insert + &after }
+        } else {
+            Op::Splice { text, splices }
+        };
+        changes.extend(self.commit(edit, at.as_deref(), vec![op], edit.message)?);
         Ok(changes)
     }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use automerge::ChangeHash;
 use motet_proto::DeviceId;
 
-use super::{ADOPT, Document, PURGE, RESTORE, TAKEN_UP, TOMBSTONE, time};
+use super::{ADOPT, Document, RESTORE, TAKEN_UP, is_end, time};
 
 /// One change, as the history tells of it.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ impl Document {
             .map(|meta| {
                 let is_genesis = genesis.contains(&meta.hash);
                 let deed = match meta.message.as_deref() {
-                    Some(TOMBSTONE | PURGE) => Deed::Delete,
+                    _ if is_end(&meta) => Deed::Delete,
                     Some(RESTORE) => Deed::Restore,
                     Some(ADOPT) => Deed::Adopt,
                     Some(TAKEN_UP) => Deed::TakenUp,

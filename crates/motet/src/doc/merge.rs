@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use automerge::{Change, ChangeHash};
+use automerge::{Change, ChangeHash, ReadDoc};
 
 use super::{ChunkError, Document, Identity, Ousted, check_snapshot, split_changes};
 use crate::limits;
@@ -161,7 +161,9 @@ impl Document {
     fn try_apply(&self, changes: &[Change], schema: &CollectionSchema) -> Result<Document, String> {
         catch_unwind(AssertUnwindSafe(|| {
             let mut document = self.clone();
+            let empty = empty_operations(changes)?;
             document.am.apply_changes(changes.iter().cloned()).map_err(|e| e.to_string())?;
+            document.check_operations(empty)?;
             if changes.iter().any(|change| !document.has_change(&change.hash())) {
                 return Err("it was not taken up".to_owned());
             }
@@ -186,11 +188,22 @@ impl Document {
             for bytes in changes {
                 parsed.extend(split_changes(bytes).map_err(|e| e.to_string())?);
             }
+            let empty = empty_operations(&parsed)?;
             let mut document = Self::load(identity, snapshot, parsed).map_err(|e| e.to_string())?;
+            document.check_operations(empty)?;
             document.read_under_guard(schema)?;
             Ok(document)
         };
         catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| Err("it makes the load fail".into()))
+    }
+
+    /// Refuses what no device would take as a saved document. `empty`: operations that hold nothing, which have just come in.
+    fn check_operations(&self, empty: u64) -> Result<(), String> {
+        let is_fine =
+            |bytes| empty == 0 || self.am.stats().num_ops <= limits::DOCUMENT_EMPTY_OPERATIONS + bytes;
+        // Saving it costs more than most changes.
+        let is_fine = is_fine(0) || is_fine(self.am.save_nocompress().len() as u64);
+        if is_fine { Ok(()) } else { Err(TOO_MANY.to_owned()) }
     }
 
     /// Reads everything that is shown, so that content which cannot be read fails here and not later.
@@ -223,4 +236,13 @@ pub(crate) fn load_snapshot(
         return Err("its heads are not those that its header names".into());
     }
     Ok(document)
+}
+
+const TOO_MANY: &str = "the document would hold too many operations that hold nothing";
+
+/// Operations beyond one for each byte of the changes. An error if they are more than a document may have.
+fn empty_operations(changes: &[Change]) -> Result<u64, String> {
+    let empty = |change: &Change| (change.len() as u64).saturating_sub(change.raw_bytes().len() as u64);
+    let empty = changes.iter().map(empty).sum();
+    if empty > limits::DOCUMENT_EMPTY_OPERATIONS { Err(TOO_MANY.to_owned()) } else { Ok(empty) }
 }

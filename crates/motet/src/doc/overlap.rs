@@ -107,7 +107,7 @@ impl Document {
         let (marks, told) = self.told_of(fork, (key, &name), overlaps, stands)?;
         done.noticed.extend(told);
         let CarriedOver { splices, anew } = match folded {
-            Some(folded) => CarriedOver { splices: folded.splices, anew: None },
+            Some(folded) => folded.carried_over(),
             // One side has put a new text in the place of the old one, and nothing but the words themselves says what the other wrote.
             None if is_known != [false, false] && texts.iter().all(|texts| !texts.is_empty()) => {
                 text::carry_over(&old, [&ours, &theirs], &merged)

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::check::{check_name, check_patch, check_size};
 use super::{Commit, Core, Loaded, new_document};
-use crate::doc::{Change, ChangeHash, Edit, EditError, Fields, merged, take_at};
+use crate::doc::{Change, ChangeHash, Edit, EditError, Fields, check_change, merged, take_at};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::schema::CollectionSchema;
@@ -244,6 +244,10 @@ impl Core {
             return Ok(version);
         }
         check_size(commit.changes.iter().map(|change| change.raw_bytes().len()).sum())?;
+        commit.changes.iter().try_for_each(|change| {
+            check_change(change)
+                .map_err(|error| WriteError::BadValue { reason: format!("the change: {error}") })
+        })?;
         let (key, before) =
             (loaded.row.key, loaded.row.heads.iter().copied().map(ChangeHash).collect::<Vec<_>>());
         self.commit(tx, loaded, commit, self.shared.now_ms())?;

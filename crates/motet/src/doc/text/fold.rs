@@ -12,10 +12,10 @@ use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::Splice;
 use super::diff::lines;
-use super::merge::{Open, contains_part, is_spacing};
+use super::merge::{CarriedOver, Open, contains_part, is_spacing};
 use super::sequence::{Budget, changes};
+use super::{Splice, is_too_much};
 
 /// How many characters two equal insertions may be apart that could as well stand in one place.
 const SLIDE: usize = 256;
@@ -38,7 +38,7 @@ pub(crate) struct Woven {
 /// What a merged text should be.
 pub(crate) struct Folded {
     /// What is to be changed in the merged text, from its end to its start.
-    pub(crate) splices: Vec<Splice>,
+    pub(super) splices: Vec<Splice>,
     /// Characters of the text after that, and where each stood in the merged text.
     chars: Vec<(char, Option<usize>)>,
 }
@@ -78,6 +78,13 @@ pub(crate) fn fold(woven: &Woven, lettered: &[[Range<usize>; 2]]) -> Folded {
 }
 
 impl Folded {
+    /// How that is written: place by place, or as a new text.
+    pub(crate) fn carried_over(self) -> CarriedOver {
+        let anew = is_too_much(&self.splices, self.chars.len(), false);
+        let anew = anew.then(|| self.chars.iter().map(|(c, _)| *c).collect());
+        CarriedOver { splices: self.splices, anew }
+    }
+
     /// The lines that hold what the sides have put in the place of the same words.
     pub(crate) fn lines_of(&self, woven: &Woven, open: &[Open]) -> Vec<String> {
         let is_put = |merged: usize| {

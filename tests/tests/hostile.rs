@@ -1,0 +1,141 @@
+//! What a device takes from others that mean harm: whoever holds a token of the account, or runs the relay.
+
+use automerge::transaction::{CommitOptions, Transactable};
+use automerge::{Automerge, ROOT};
+use motet_proto::Kind;
+use motet_proto::message::Outcome;
+use motet_tests::raw::{self, bomb, entry, push};
+use motet_tests::{TestRelay, contents, device, sync};
+use serde_json::json;
+
+/// Peak memory of this process, in MB.
+fn peak_mb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).unwrap_or_default() / 1_024
+}
+
+#[test]
+fn a_few_bytes_that_open_to_millions_of_operations_are_set_aside_unread() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
+    a.documents("pieces").put("before", &json!({ "title": "mua" })).unwrap();
+    sync(&a, &relay.url());
+    let counts = [1_000_000, 50_000_000, 1 << 40, 1 << 62];
+    let entries = counts.iter().enumerate().map(|(n, count)| {
+        let bytes = bomb(*count);
+        assert!(bytes.len() < 130);
+        entry(&format!("bomb{n}"), Kind::Changes, bytes)
+    });
+    assert!(
+        push(&relay.url(), entries.collect()).iter().all(|outcome| matches!(outcome, Outcome::Stored(_)))
+    );
+    a.documents("pieces").put("after", &json!({ "title": "ma hope" })).unwrap();
+    sync(&a, &relay.url());
+    let before = peak_mb();
+    sync(&b, &relay.url());
+    assert!(peak_mb() < before + 200, "{before} MB became {} MB", peak_mb());
+    let ids: Vec<_> = contents(&b).into_iter().map(|(_, id, ..)| id).collect();
+    assert_eq!(ids, ["after", "before"]);
+    let aside = b.quarantined(10).unwrap();
+    assert_eq!(aside.len(), counts.len());
+    assert!(aside.iter().all(|item| item.reason.contains("operations")), "{:?}", aside[0].reason);
+    // The position has moved: they do not come again.
+    assert_eq!(sync(&b, &relay.url()).received, 0);
+}
+
+#[test]
+fn many_changes_that_each_open_to_much_fill_no_document() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let b = device(dir.path(), "b");
+    // Each of another device, so that all are changes of one document.
+    let actors = (1..=40_u8).map(|actor| {
+        let mut bytes = bomb(130_000);
+        *bytes.iter_mut().skip(12).find(|byte| **byte == 7).unwrap() = actor;
+        raw::checked(bytes)
+    });
+    let entries: Vec<_> = actors.map(|bytes| entry("one", Kind::Changes, bytes)).collect();
+    push(&relay.url(), entries);
+    let before = peak_mb();
+    sync(&b, &relay.url());
+    assert!(peak_mb() < before + 1_500, "{before} MB became {} MB", peak_mb());
+    let aside = b.quarantined(100).unwrap();
+    assert!(aside.len() >= 30, "{}", aside.len());
+    assert!(b.verify().unwrap().problems.is_empty());
+}
+
+/// A change of a stranger that writes a title and has a message.
+fn edit(message: &str) -> Vec<u8> {
+    let mut am = Automerge::new();
+    let mut tx = am.transaction();
+    tx.put(ROOT, "title", "by a stranger").unwrap();
+    tx.commit_with(CommitOptions::default().with_message(message).with_time(1));
+    am.save_after(&[])
+}
+
+#[test]
+fn an_edit_deletes_nothing_whatever_its_message_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
+    for (n, message) in
+        ["motet:purge", "motet:delete", "motet:adopt", "motet:taken-up", "motet:else"].iter().enumerate()
+    {
+        let id = n.to_string();
+        a.documents("pieces").put(&id, &json!({ "lyrics": "E hoʻi ke aloha" })).unwrap();
+        sync(&a, &relay.url());
+        push(&relay.url(), vec![entry(&id, Kind::Changes, edit(message))]);
+        for replica in [&a, &b] {
+            sync(replica, &relay.url());
+            let song = replica.documents("pieces").get(&id).unwrap().unwrap();
+            assert_eq!(song["lyrics"], "E hoʻi ke aloha", "{message}");
+            assert_eq!(song["title"], "by a stranger", "{message}");
+            assert!(replica.documents("pieces").trash().unwrap().is_empty(), "{message}");
+        }
+    }
+}
+
+#[test]
+fn an_app_cannot_give_its_changes_the_messages_of_the_library() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = device(dir.path(), "a");
+    for message in ["motet:purge", "motet:delete", "motet:", &"long ".repeat(1_000)] {
+        let message = message.to_owned();
+        let refused = a.transaction(move |tx| {
+            tx.set_message(&message)?;
+            tx.put("pieces", "1", &json!({ "title": "x" }))
+        });
+        assert!(refused.unwrap_err().to_string().contains("message"));
+    }
+    assert!(a.documents("pieces").get("1").unwrap().is_none());
+}
+
+#[test]
+fn a_long_text_is_deleted_by_few_operations() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
+    let text = "E hoʻi ke aloha i ke kai\n".repeat(12_000);
+    a.documents("pieces").put("1", &json!({ "lyrics": format!("mua {text}ma hope") })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    a.documents("pieces").splice_text("1", "lyrics", 4, text.chars().count(), "").unwrap();
+    // The same text at once on both: one of the two is taken out again.
+    let pasted = "Aloha kakahiaka kākou\n".repeat(9_000);
+    for replica in [&a, &b] {
+        let mut record = replica.documents("pieces").get("1").unwrap().unwrap();
+        record["notes"] = pasted.clone().into();
+        replica.documents("pieces").update(&mut record).unwrap();
+    }
+    for replica in [&a, &b, &a, &b] {
+        sync(replica, &relay.url());
+    }
+    for replica in [&a, &b] {
+        let song = replica.documents("pieces").get("1").unwrap().unwrap();
+        assert_eq!(song["lyrics"], "mua ma hope");
+        assert!(song["notes"] == pasted.as_str());
+        assert!(replica.quarantined(10).unwrap().is_empty());
+    }
+}
