@@ -312,6 +312,10 @@ pub const ROUND_ATTEMPTS: usize = 4;
 /// How often the time of the last sync is written down while a connection stays open.
 pub const SYNCED_AT_KEPT_EVERY: Duration = Duration::from_secs(5);
 
+/// Concurrent values that a field may have. Each that does not show has a row in the journal; as many devices would have to write one field
+/// while none of them syncs.
+pub const CONCURRENT_VALUES: usize = 1_024;
+
 /// Operations that a change may have beyond one for each of its bytes. What holds a character or a number takes a byte at least; deletions and
 /// nulls take none, so that 95 bytes could hold fifty million operations, at 100 to 500 bytes of memory each. As many as a list of the
 /// largest kind has elements, and some more.

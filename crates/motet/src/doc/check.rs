@@ -19,6 +19,7 @@ pub(crate) struct Misfit {
 }
 
 const EMPTY_NAME: &str = "a name in it is empty";
+const TOO_CONTESTED: &str = "a field of it has too many concurrent values";
 const TOO_DEEP: &str = "it is nested too deep";
 
 impl fmt::Display for Misfit {
@@ -89,6 +90,9 @@ fn judge(am: &Automerge, object: &ObjId, levels: usize) -> Result<(), &'static s
         }
         if item.conflict {
             let values = am.get_all(object, item.key.as_ref()).unwrap_or_default();
+            if values.len() > limits::CONCURRENT_VALUES {
+                return Err(TOO_CONTESTED);
+            }
             return values.iter().try_for_each(|(value, id)| match value {
                 Value::Object(kind) if is_nested(*kind) => inner(id),
                 _ => Ok(()),
