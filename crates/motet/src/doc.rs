@@ -59,6 +59,7 @@ pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};
 pub(crate) use overlap::TEXT_OVERLAP;
 pub(crate) use read::{FieldConflict, Fields, pointer};
 pub(crate) use reconcile::Reconciled;
+pub(crate) use text::is_okina;
 pub(crate) use twins::Ousted;
 
 /// Messages of this library begin so. No app can give one to a change, and those that say that a document is deleted count only of changes

@@ -5,7 +5,7 @@
 //! until somebody settles it or edits the place. Who merges says it, by the change that also brings the text to what it should
 //! show; it is equal on every device.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use automerge::transaction::Transactable;
 use automerge::{AutomergeError, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValueRef, ValueRef};
@@ -97,8 +97,8 @@ impl Document {
             [true, true] => woven(&self.am, text, &fork.ends, known, [&ours, &theirs]),
             _ => None,
         };
-        let text::Meetings { overlaps, lettered } = text::meetings(&old, [&ours, &theirs]);
-        let folded = woven.as_ref().map(|woven| text::fold(woven, &lettered));
+        let text::Meetings { overlaps, places } = text::meetings(&old, [&ours, &theirs]);
+        let folded = woven.as_ref().map(|woven| text::fold(woven, &places));
         let stands = |open: Vec<text::Open>| match woven.as_ref().zip(folded.as_ref()) {
             Some((woven, folded)) => folded.lines_of(woven, &open),
             None => open.into_iter().map(|open| open.text).collect(),
@@ -167,7 +167,8 @@ impl Document {
                 Some(Json::String(text)) => text,
                 _ => String::new(),
             });
-            if !mark.shown.iter().all(|line| text.contains(line.as_str())) {
+            let lines: HashSet<&str> = text.lines().map(str::trim).collect();
+            if !mark.shown.iter().all(|line| lines.contains(line.as_str())) {
                 continue;
             }
             open.push(FieldConflict {

@@ -4,10 +4,12 @@ mod diff;
 mod fold;
 mod merge;
 mod sequence;
+mod words;
 
 pub(crate) use self::diff::diff;
 pub(crate) use self::fold::{Woven, fold, is_one_word};
 pub(crate) use self::merge::{CarriedOver, Meetings, Open, Overlap, carry_over, meetings};
+pub(crate) use self::words::is_okina;
 
 use self::sequence::{Budget, changes};
 use crate::limits;

@@ -9,6 +9,8 @@ use unicode_normalization::char::{
     canonical_combining_class, compose, decompose_compatible, is_combining_mark,
 };
 
+use crate::doc::is_okina;
+
 /// What a piece of a text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
@@ -167,11 +169,6 @@ impl<E: FnMut(Piece, &str, Range<usize>)> Reader<E> {
             self.run.clear();
         }
     }
-}
-
-/// The ʻokina, and what is typed where a keyboard has none.
-fn is_okina(c: char) -> bool {
-    matches!(c, 'ʻ' | '‘' | '’' | '\'' | 'ʼ' | 'ʽ' | 'ʾ' | '`' | '´' | '′')
 }
 
 /// Characters that are nothing to see: soft hyphens, joiners, signs of direction, fillers, the stretch of Arabic.

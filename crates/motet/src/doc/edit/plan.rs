@@ -308,13 +308,12 @@ pub(in crate::doc) fn splice_all(
     splices: &[text::Splice],
 ) -> Result<(), AutomergeError> {
     splices.iter().try_for_each(|s| {
-        // What others insert behind a space is a word more often than what they insert before it.
-        let is_space = s.delete == 1 && s.insert.chars().all(char::is_whitespace);
-        if s.delete == 0 || s.insert.is_empty() || is_space {
+        // What others insert behind a single character comes behind what replaces it.
+        if s.delete <= 1 || s.insert.is_empty() {
             return tx.splice_text(text, s.at, s.delete as isize, &s.insert);
         }
         // What replaces stands in the middle of what it replaces: what others insert before or behind that at the same time comes before or
-        // behind it then, whoever they are. An ʻokina comes before the vowel that gets its kahakō.
+        // behind it then, whoever they are.
         tx.splice_text(text, s.at + 1, s.delete as isize - 1, &s.insert)?;
         tx.splice_text(text, s.at, 1, "")
     })

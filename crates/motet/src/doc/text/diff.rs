@@ -10,6 +10,7 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::Splice;
 use super::sequence::{Budget, changes};
+use super::words::{are_spelt_alike, has_no_spaces, words as words_of};
 
 /// Changed lines up to this size, in bytes of both sides, are compared by word.
 const BYTES_BY_WORD: usize = 64 << 10;
@@ -70,18 +71,58 @@ fn by_grapheme(old: &str, new: &str) -> Vec<Hunk> {
     fine
 }
 
-/// The graphemes that differ in a hunk whose two sides are similar.
+/// Letters that a word has to keep at least to be a corrected one.
+const KEPT_LETTERS: usize = 3;
+
+/// The graphemes that differ in a hunk of which one side corrects the other: other marks on the same letters, or one place in a word.
 pub(super) fn inside(old: &str, new: &str, hunk: &Hunk, budget: &mut Budget) -> Option<Vec<Hunk>> {
     let (a, b) = (&old[hunk.old.clone()], &new[hunk.new.clone()]);
     if a.is_empty() || b.is_empty() || a.len() + b.len() > BYTES_BY_GRAPHEME {
         return None;
     }
+    // Digits of two numbers make a third one.
+    if a.contains(char::is_numeric) || b.contains(char::is_numeric) {
+        return None;
+    }
+    let is_alike = are_spelt_alike(a, b);
+    let is_run = has_no_spaces(a) || has_no_spaces(b);
     let (a, b): (Vec<&str>, Vec<&str>) = (a.graphemes(true).collect(), b.graphemes(true).collect());
     let inner = hunks(&a, &b, budget);
-    let kept = a.iter().map(|token| weight(token)).sum::<usize>() - removed(old, hunk, &inner);
-    let most = weight_of(&a).max(weight_of(&b));
-    // Half of the letters, so that nobody finds an "e" of one word in another; signs and spaces alone are similar to nothing.
-    (most > 0 && 2 * kept >= most).then(|| shifted(inner, hunk))
+    let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).count();
+    let of = |parts: &[&str]| parts.iter().map(|part| letters(part)).sum::<usize>();
+    let gone = inner.iter().map(|inner| letters(&old[hunk.old.start..][inner.old.clone()])).sum::<usize>();
+    let (kept, most) = (of(&a) - gone, of(&a).max(of(&b)));
+    let is_corrected = match is_run {
+        // Half of the letters, so that nobody finds a letter of one word in another.
+        true => most > 0 && 2 * kept >= most,
+        false => inner.len() == 1 && kept >= KEPT_LETTERS && 3 * kept >= 2 * most,
+    };
+    (is_alike || is_corrected)
+        .then(|| shifted(inner, hunk).into_iter().flat_map(|inner| by_letter(old, new, inner)).collect())
+}
+
+/// Letters that got other marks one by one, apart from what was put between them.
+fn by_letter(old: &str, new: &str, hunk: Hunk) -> Vec<Hunk> {
+    let (mut at, mut upto) = (hunk.old.start, hunk.new.start);
+    let mut letters = Vec::new();
+    let mut others = new[hunk.new.clone()].grapheme_indices(true);
+    for letter in old[hunk.old.clone()].graphemes(true) {
+        let Some((place, other)) = others.find(|(_, other)| are_spelt_alike(letter, other)) else {
+            return vec![hunk];
+        };
+        let place = hunk.new.start + place;
+        if place > upto {
+            letters.push(Hunk { old: at..at, new: upto..place });
+        }
+        (at, upto) = (at + letter.len(), place + other.len());
+        if letter != other {
+            letters.push(Hunk { old: at - letter.len()..at, new: place..upto });
+        }
+    }
+    if upto < hunk.new.end {
+        letters.push(Hunk { old: at..at, new: upto..hunk.new.end });
+    }
+    letters
 }
 
 /// Compares changed lines by word: those of one block, or, where that would be too much, line by line.
@@ -133,8 +174,7 @@ struct Change {
 
 fn refine_words(old: &str, new: &str, hunk: &Hunk, budget: &mut Budget, words: &mut Vec<Hunk>) {
     let (a, b) = (&old[hunk.old.clone()], &new[hunk.new.clone()]);
-    let (a_words, b_words): (Vec<&str>, Vec<&str>) =
-        (a.split_word_bounds().collect(), b.split_word_bounds().collect());
+    let (a_words, b_words) = (words_of(a), words_of(b));
     let inner = hunks(&a_words, &b_words, budget);
     let mut kept = weight_of(&a_words) - removed(a, &Hunk { old: 0..a.len(), new: 0..0 }, &inner);
     let total = weight_of(&a_words).max(weight_of(&b_words));
@@ -166,7 +206,10 @@ impl Change {
         let inner = inside(old, new, &hunk, budget);
         let gone = |inner: &Hunk| weight(&old[inner.old.clone()]);
         let shared = inner.map_or(0, |inner| a - inner.iter().map(gone).sum::<usize>());
-        Self { shared, letters: a.max(b), is_rewrite: a > 0 && b > 0 && shared == 0, hunk }
+        // A number in the place of another is no rewrite of what stands around it.
+        let is_number = |text: &str| text.contains(char::is_numeric);
+        let are_numbers = is_number(&old[hunk.old.clone()]) && is_number(&new[hunk.new.clone()]);
+        Self { shared, letters: a.max(b), is_rewrite: a > 0 && b > 0 && shared == 0 && !are_numbers, hunk }
     }
 
     /// Whether so little stands between this rewrite and the next that they are one.

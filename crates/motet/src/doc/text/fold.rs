@@ -13,8 +13,9 @@ use std::ops::Range;
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::diff::lines;
-use super::merge::{CarriedOver, Open, contains_part, is_spacing};
+use super::merge::{CarriedOver, Open, Place, contains_part, is_spacing};
 use super::sequence::{Budget, changes};
+use super::words::{has_no_spaces, words};
 use super::{Splice, is_too_much};
 
 /// How many characters two equal insertions may be apart that could as well stand in one place.
@@ -39,42 +40,60 @@ pub(crate) struct Woven {
 pub(crate) struct Folded {
     /// What is to be changed in the merged text, from its end to its start.
     pub(super) splices: Vec<Splice>,
-    /// Characters of the text after that, and where each stood in the merged text.
-    chars: Vec<(char, Option<usize>)>,
+    /// Characters of the text after that, and where each comes from.
+    chars: Vec<(char, From)>,
 }
 
-/// Takes out what stands there twice, and parts what has run together. The result does not depend on which side is which.
-/// `lettered`: words of which each side corrected other letters, as places in both versions; these are left as they merge.
-pub(crate) fn fold(woven: &Woven, lettered: &[[Range<usize>; 2]]) -> Folded {
-    let whole = Fold::new(woven, lettered);
-    let mut gone = whole.doubles();
-    let (torn, intact) = (whole.torn(&mut gone), Torn::default());
-    let mut folded = Folded { splices: Vec::new(), chars: Vec::with_capacity(woven.chars.len()) };
-    let crlf = woven.chars.windows(2).any(|pair| pair == ['\r', '\n']);
-    let mut last = None;
-    for (at, c) in woven.chars.iter().enumerate() {
-        if gone.contains(&at) {
-            folded.delete(at);
-            continue;
+/// Where a character of a folded text comes from.
+#[derive(Clone, Copy, PartialEq)]
+enum From {
+    /// This place of the merged text.
+    Merged(usize),
+    /// It parts words, or completes one.
+    Put,
+    /// A place where both sides changed the same words is written anew; whether somebody has to choose there.
+    Anew { is_open: bool },
+}
+
+/// Takes out what stands there twice, parts what has run together, and writes the places anew in which edits of both sides touch each other, if
+/// they have not merged to what both together are. The result does not depend on which side is which.
+pub(crate) fn fold(woven: &Woven, places: &[Place]) -> Folded {
+    let whole = Fold::new(woven, places);
+    let mut chars = whole.folded();
+    let mut stands = vec![None; woven.chars.len()];
+    for (n, (_, from)) in chars.iter().enumerate() {
+        if let From::Merged(at) = from {
+            stands[*at] = Some(n);
         }
-        let Torn { before, after, follows } = torn.get(&at).unwrap_or(&intact);
-        let left = folded.chars.last().map(|(c, _)| *c);
-        let joins = left.is_some_and(|left| is_one_word(left, before.chars().next().unwrap_or(*c)));
-        let is_torn = torn.contains_key(&at) || last.is_some_and(|last| torn.contains_key(&last));
-        match last.and_then(|last| whole.part(last, at, is_torn)).as_deref() {
-            _ if follows.is_some() && *follows == last => {}
-            Some("\n") => folded.insert(at, if crlf { "\r\n" } else { "\n" }),
-            Some(part) => folded.insert(at, part),
-            None if is_torn && joins && !whole.is_written(last, at) => folded.insert(at, " "),
-            None => {}
-        }
-        folded.insert(at, before);
-        folded.chars.push((*c, Some(at)));
-        folded.insert(at + 1, after);
-        last = Some(at);
     }
-    folded.splices.reverse();
-    folded
+    // From the end, so that what stands before has not moved.
+    for place in places.iter().rev() {
+        whole.write(place, &stands, &mut chars);
+    }
+    Folded { splices: splices(&chars, woven.chars.len()), chars }
+}
+
+/// What turns a merged text of so many characters into a folded one, from its end to its start.
+fn splices(chars: &[(char, From)], len: usize) -> Vec<Splice> {
+    let mut splices = Vec::new();
+    let (mut at, mut insert) = (0, String::new());
+    let mut push = |at: usize, delete: usize, insert: &mut String| {
+        if delete > 0 || !insert.is_empty() {
+            splices.push(Splice { at, delete, insert: std::mem::take(insert) });
+        }
+    };
+    for (c, from) in chars {
+        match from {
+            From::Merged(place) => {
+                push(at, place - at, &mut insert);
+                at = place + 1;
+            }
+            From::Put | From::Anew { .. } => insert.push(*c),
+        }
+    }
+    push(at, len - at, &mut insert);
+    splices.reverse();
+    splices
 }
 
 impl Folded {
@@ -87,33 +106,22 @@ impl Folded {
 
     /// The lines that hold what the sides have put in the place of the same words.
     pub(crate) fn lines_of(&self, woven: &Woven, open: &[Open]) -> Vec<String> {
-        let is_put = |merged: usize| {
-            let [ours, theirs] = [0, 1].map(|side| woven.at[side][merged]);
-            let own = match (ours, theirs) {
-                (Some(at), None) => Some((0, at)),
-                (None, Some(at)) => Some((1, at)),
-                _ => None,
-            };
-            own.is_some_and(|(side, at)| open.iter().any(|open| open.new[side].contains(&at)))
+        let is_put = |from: &From| match *from {
+            From::Merged(merged) => {
+                let [ours, theirs] = [0, 1].map(|side| woven.at[side][merged]);
+                let own = match (ours, theirs) {
+                    (Some(at), None) => Some((0, at)),
+                    (None, Some(at)) => Some((1, at)),
+                    _ => None,
+                };
+                own.is_some_and(|(side, at)| open.iter().any(|open| open.new[side].contains(&at)))
+            }
+            From::Put => false,
+            From::Anew { is_open } => is_open,
         };
         let lines = self.chars.split(|(c, _)| *c == '\n');
-        let lines = lines.filter(|line| line.iter().any(|(_, at)| at.is_some_and(is_put)));
+        let lines = lines.filter(|line| line.iter().any(|(_, from)| is_put(from)));
         lines.map(|line| line.iter().map(|(c, _)| *c).collect()).collect()
-    }
-
-    fn delete(&mut self, at: usize) {
-        match self.splices.last_mut() {
-            Some(last) if last.insert.is_empty() && last.at + last.delete == at => last.delete += 1,
-            _ => self.splices.push(Splice { at, delete: 1, insert: String::new() }),
-        }
-    }
-
-    fn insert(&mut self, at: usize, text: &str) {
-        if text.is_empty() {
-            return;
-        }
-        self.splices.push(Splice { at, delete: 0, insert: text.to_owned() });
-        self.chars.extend(text.chars().map(|c| (c, None)));
     }
 }
 
@@ -140,14 +148,14 @@ struct Gap {
 /// A merged text, and its gaps.
 struct Fold<'a> {
     woven: &'a Woven,
+    places: &'a [Place],
     gaps: Vec<Gap>,
-    lettered: &'a [[Range<usize>; 2]],
     /// Where each character of the versions of the sides stands in the merged text.
     standing: [Vec<Option<usize>>; 2],
 }
 
 impl<'a> Fold<'a> {
-    fn new(woven: &'a Woven, lettered: &'a [[Range<usize>; 2]]) -> Self {
+    fn new(woven: &'a Woven, places: &'a [Place]) -> Self {
         let mut gaps: Vec<Gap> = Vec::new();
         let mut is_open = false;
         for at in 0..woven.chars.len() {
@@ -187,7 +195,78 @@ impl<'a> Fold<'a> {
             places.for_each(|(at, place)| standing[place] = Some(at));
             standing
         });
-        Self { woven, gaps, lettered, standing }
+        Self { woven, places, gaps, standing }
+    }
+
+    /// The merged text without doubles, what has run together parted, and torn words whole.
+    fn folded(&self) -> Vec<(char, From)> {
+        let Woven { chars, .. } = self.woven;
+        let mut folded = Vec::with_capacity(chars.len());
+        let put =
+            |folded: &mut Vec<(char, From)>, text: &str| folded.extend(text.chars().map(|c| (c, From::Put)));
+        let mut gone = self.doubles();
+        let (torn, intact) = (self.torn(&mut gone), Torn::default());
+        let crlf = chars.windows(2).any(|pair| pair == ['\r', '\n']);
+        let mut last = None;
+        for (at, c) in chars.iter().enumerate().filter(|(at, _)| !gone.contains(at)) {
+            let Torn { before, after, follows } = torn.get(&at).unwrap_or(&intact);
+            let left = folded.last().map(|(c, _)| *c);
+            let joins = left.is_some_and(|left| is_one_word(left, before.chars().next().unwrap_or(*c)));
+            let is_torn = torn.contains_key(&at) || last.is_some_and(|last| torn.contains_key(&last));
+            match last.and_then(|last| self.part(last, at, is_torn)).as_deref() {
+                _ if follows.is_some() && *follows == last => {}
+                Some("\n") => put(&mut folded, if crlf { "\r\n" } else { "\n" }),
+                Some(part) => put(&mut folded, part),
+                None if is_torn && joins && !self.is_written(last, at) => put(&mut folded, " "),
+                None => {}
+            }
+            put(&mut folded, before);
+            folded.push((*c, From::Merged(at)));
+            put(&mut folded, after);
+            last = Some(at);
+        }
+        folded
+    }
+
+    /// Writes a place anew, if it does not show what it should. What is taken out for that is put in again in the same change, so that nothing
+    /// is lost if somebody else does the same in another way. Left alone is a place in which a third side has written.
+    /// `stands`: where each character of the merged text stands in the folded one.
+    fn write(&self, place: &Place, stands: &[Option<usize>], folded: &mut Vec<(char, From)>) {
+        // What stands beside the place is known to both; `None`: it reaches to that end of the text.
+        let both = |ends: [Option<usize>; 2]| match [0, 1]
+            .map(|side| ends[side].map(|at| self.standing[side][at]))
+        {
+            [None, None] => Some(None),
+            [Some(Some(ours)), Some(Some(theirs))] if ours == theirs => Some(Some(ours)),
+            _ => None,
+        };
+        let before = [0, 1].map(|side| place.new[side].start.checked_sub(1));
+        let behind =
+            [0, 1].map(|side| Some(place.new[side].end).filter(|end| *end < self.woven.sides[side].len()));
+        let (Some(before), Some(behind)) = (both(before), both(behind)) else { return };
+        let merged = before.map_or(0, |at| at + 1)..behind.unwrap_or(self.woven.chars.len());
+        let is_known = |at: usize| self.woven.at.iter().any(|side| side[at].is_some());
+        if merged.start > merged.end || !merged.clone().all(is_known) {
+            return;
+        }
+        let start = before.map_or(Some(0), |at| stands[at].map(|at| at + 1));
+        let end = behind.map_or(Some(folded.len()), |at| stands[at]);
+        let Some((start, end)) = start.zip(end).filter(|(start, end)| start <= end) else { return };
+        let shown: String = folded[start..end].iter().map(|(c, _)| *c).collect();
+        // Lines are whole: they are brought together as they stand.
+        if shown.contains('\n') || place.text.contains('\n') || has_no_spaces(&shown) {
+            return;
+        }
+        let written: HashSet<String> = [0, 1]
+            .iter()
+            .flat_map(|side| {
+                let version: String = self.woven.sides[*side][place.new[*side].clone()].iter().collect();
+                words(&version).into_iter().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect();
+        if let Some(anew) = mended(&folded[start..end], place, &written) {
+            folded.splice(start..end, anew);
+        }
     }
 
     /// Characters that stand there a second time.
@@ -310,7 +389,7 @@ impl<'a> Fold<'a> {
             let mut own: Vec<usize> = own.filter_map(|at| self.woven.at[side][*at]).collect();
             own.sort_unstable();
             for place in own {
-                if place < upto || !is_letter(text[place]) || self.is_lettered(side, place) {
+                if place < upto || !is_letter(text[place]) || self.is_corrected(side, place) {
                     continue;
                 }
                 let around = word_around(text, place);
@@ -336,9 +415,9 @@ impl<'a> Fold<'a> {
     }
 
     /// Whether a character stands in a word of which each side corrected other letters.
-    fn is_lettered(&self, side: usize, place: usize) -> bool {
-        let at = self.lettered.partition_point(|words| words[side].end <= place);
-        self.lettered.get(at).is_some_and(|words| words[side].contains(&place))
+    fn is_corrected(&self, side: usize, place: usize) -> bool {
+        let at = self.places.partition_point(|other| other.new[side].end <= place);
+        self.places.get(at).is_some_and(|other| other.is_corrected && other.new[side].contains(&place))
     }
 
     /// Whether somebody wrote the two next to each other.
@@ -391,7 +470,7 @@ impl<'a> Fold<'a> {
         if [next, last].iter().all(|c| c.is_none_or(|c| *c == '\n')) && (next.is_some() || last.is_some()) {
             return Some("\n".into());
         }
-        if self.is_lettered(side, at[side][x]?) && self.is_lettered(1 - side, at[1 - side][y]?) {
+        if self.is_corrected(side, at[side][x]?) && self.is_corrected(1 - side, at[1 - side][y]?) {
             return None;
         }
         if let Some((rest, head)) = self.halves(side, x, y).filter(|_| !is_torn) {
@@ -446,6 +525,67 @@ fn mend(word: &[char], standing: &[Option<usize>], torn: &mut HashMap<usize, Tor
     if let Some(last) = last.and_then(|last| torn.get_mut(&last)) {
         last.after = missing;
     }
+}
+
+/// A part of a line with the words that a place should show, and without what is no word that anybody has written (`written`); `None` if it
+/// is so already. Nothing else is taken out: several devices may do this at once, each in another way.
+fn mended(shown: &[(char, From)], place: &Place, written: &HashSet<String>) -> Option<Vec<(char, From)>> {
+    // The words, each with what stands before it.
+    let text: String = shown.iter().map(|(c, _)| *c).collect();
+    let (mut parts, mut there) = (Vec::new(), Vec::new());
+    let (mut from, mut at) = (0, 0);
+    for word in words(&text) {
+        at += word.chars().count();
+        if is_word(word) {
+            parts.push(&shown[from..at]);
+            there.push(word);
+            from = at;
+        }
+    }
+    if from < at {
+        parts.push(&shown[from..at]);
+        there.push("");
+    }
+    let wanted: Vec<&str> = words(&place.text).into_iter().filter(|word| is_word(word)).collect();
+    // A word that both versions have need not stand there twice.
+    let mut missing: HashSet<&str> = wanted.iter().copied().filter(|word| !there.contains(word)).collect();
+    let is_torn = |word: &&str| !word.is_empty() && !written.contains(*word) && !wanted.contains(word);
+    if missing.is_empty() && !there.iter().any(|word| is_torn(&word)) {
+        return None;
+    }
+    let from = From::Anew { is_open: place.is_open };
+    let mut anew: Vec<(char, From)> = Vec::new();
+    let mut put = |anew: &mut Vec<(char, From)>, word: &str| {
+        if missing.remove(word) {
+            if anew.last().is_some_and(|(c, _)| !c.is_whitespace()) {
+                anew.push((' ', from));
+            }
+            anew.extend(word.chars().map(|c| (c, from)));
+        }
+    };
+    let mut i = 0;
+    let ends = [(there.len()..there.len(), wanted.len()..wanted.len())];
+    for (x, y) in changes(&there, &wanted, &mut Budget::new()).into_iter().chain(ends) {
+        parts[i..x.start].iter().for_each(|part| keep(&mut anew, part, from));
+        i = x.end;
+        wanted[y].iter().for_each(|word| put(&mut anew, word));
+        let kept = x.filter(|at| !is_torn(&there[*at]));
+        kept.for_each(|at| keep(&mut anew, parts[at], from));
+    }
+    Some(anew)
+}
+
+fn is_word(text: &str) -> bool {
+    text.contains(char::is_alphanumeric)
+}
+
+/// Goes on with a word that stays, apart from what stands before it.
+fn keep(anew: &mut Vec<(char, From)>, part: &[(char, From)], from: From) {
+    let joins = |(c, _): &(char, From)| c.is_alphanumeric();
+    if part.first().is_some_and(joins) && anew.last().is_some_and(joins) {
+        anew.push((' ', from));
+    }
+    anew.extend_from_slice(part);
 }
 
 /// Whether what was inserted ends with the beginning of a line, which goes on with what stood there.

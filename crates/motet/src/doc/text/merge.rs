@@ -34,8 +34,21 @@ pub(crate) struct Overlap {
 pub(crate) struct Meetings {
     /// Where both changed the same lines, or lines next to each other, and not alike.
     pub(crate) overlaps: Vec<Overlap>,
-    /// Words of which each corrected other letters: what each put in their place, in characters of its version.
-    pub(crate) lettered: Vec<[Range<usize>; 2]>,
+    /// Where both changed the same words, or words with nothing between.
+    pub(crate) places: Vec<Place>,
+}
+
+/// A part of the old text in which edits of both sides touch each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// What stands there on each side, in characters of its version.
+    pub(crate) new: [Range<usize>; 2],
+    /// What both together are.
+    pub(crate) text: String,
+    /// Somebody has to choose.
+    pub(crate) is_open: bool,
+    /// Each side corrected other letters of one word.
+    pub(crate) is_corrected: bool,
 }
 
 /// Words of which two sides made something else.
@@ -65,7 +78,7 @@ pub(crate) fn meetings(old: &str, sides: [&str; 2]) -> Meetings {
         [ours, theirs] if ours == theirs || ours == old || theirs == old => Meetings::default(),
         sides => {
             let merge = Merge::of(old, sides);
-            Meetings { overlaps: merge.overlaps(), lettered: merge.lettered }
+            Meetings { overlaps: merge.overlaps(), places: merge.places() }
         }
     }
 }
@@ -75,6 +88,8 @@ struct Side<'a> {
     text: &'a str,
     lines: Vec<Hunk>,
     words: Vec<Hunk>,
+    /// All words that it changed, with those that the other side inserted as well.
+    all: Vec<Hunk>,
 }
 
 impl<'a> Side<'a> {
@@ -82,7 +97,19 @@ impl<'a> Side<'a> {
         let budget = &mut Budget::new();
         let lines = by_line(old, text, budget);
         let words = refined(old, text, &lines, budget);
-        Self { text, lines, words }
+        let all = words.clone();
+        Self { text, lines, words, all }
+    }
+
+    /// Where a part of the old text stands now, with what was inserted at its ends; in characters.
+    fn place_of(&self, old: &Range<usize>) -> Range<usize> {
+        let at = |hunk: Option<&Hunk>, at: usize| hunk.map_or(at, |hunk| hunk.new.end + at - hunk.old.end);
+        let before = self.all.partition_point(|hunk| hunk.old.end <= old.start && hunk.old.start < old.start);
+        let upto = self.all.partition_point(|hunk| hunk.old.end <= old.end);
+        let start = at(before.checked_sub(1).map(|last| &self.all[last]), old.start);
+        let end = at(upto.checked_sub(1).map(|last| &self.all[last]), old.end).max(start);
+        let chars = self.text[..start].chars().count();
+        chars..chars + self.text[start..end].chars().count()
     }
 
     fn inserts(&self, hunk: &Hunk) -> &'a str {
@@ -156,8 +183,15 @@ struct Merge<'a> {
     is_seam: bool,
     /// Parts of the old text of which both sides made something else, and what stands there now.
     open: Vec<(Range<usize>, Open)>,
-    /// Words of which each side corrected other letters.
-    lettered: Vec<[Range<usize>; 2]>,
+    /// Parts of the old text that hunks changed which touch each other, where they stand in `out`, and whose hunks they are.
+    touched: Vec<Touched>,
+}
+
+struct Touched {
+    old: Range<usize>,
+    out: Range<usize>,
+    by: [bool; 2],
+    is_corrected: bool,
 }
 
 impl<'a> Merge<'a> {
@@ -165,7 +199,7 @@ impl<'a> Merge<'a> {
         let mut sides = texts.map(|text| Side::new(old, text));
         drop_doubled(&mut sides);
         let mut merge =
-            Self { old, sides, out: String::new(), is_seam: false, open: Vec::new(), lettered: Vec::new() };
+            Self { old, sides, out: String::new(), is_seam: false, open: Vec::new(), touched: Vec::new() };
         merge.run();
         merge
     }
@@ -174,6 +208,9 @@ impl<'a> Merge<'a> {
         let (mut at, mut last) = (0, None::<Range<usize>>);
         for region in regions([&self.sides[0].words, &self.sides[1].words]) {
             self.push(&self.old[at..region.old.start]);
+            let touches = self.touched.last().is_some_and(|last| last.old.end == region.old.start);
+            let begin = self.out.len();
+            let mut is_corrected = false;
             at = region.old.end;
             // Of the space between two words one side may have taken what the other relied on.
             if let Some(last) = last.replace(region.old.clone()) {
@@ -181,6 +218,7 @@ impl<'a> Merge<'a> {
                 self.is_seam |= last.end == region.old.start && old.contains(char::is_whitespace);
             }
             let [ours, theirs] = [0, 1].map(|side| &self.sides[side].words[region.hunks[side].clone()]);
+            let by = [!ours.is_empty(), !theirs.is_empty()];
             let one_side = match (ours.is_empty(), theirs.is_empty()) {
                 (false, false) => None,
                 (empty, _) => Some(usize::from(empty)),
@@ -191,7 +229,15 @@ impl<'a> Merge<'a> {
                     let text = self.sides[side].version(self.old, &region.old, hunks);
                     self.push(&text);
                 }
-                None => self.join(&region),
+                None => is_corrected = self.join(&region),
+            }
+            let end = self.out.len();
+            match self.touched.last_mut() {
+                Some(last) if touches => {
+                    (last.old.end, last.out.end, last.is_corrected) = (region.old.end, end, false);
+                    last.by = [last.by[0] || by[0], last.by[1] || by[1]];
+                }
+                _ => self.touched.push(Touched { old: region.old, out: begin..end, by, is_corrected }),
             }
         }
         self.push(&self.old[at..]);
@@ -203,22 +249,41 @@ impl<'a> Merge<'a> {
             return;
         }
         if std::mem::take(&mut self.is_seam) && is_glued(&self.out, text) {
+            if let Some(last) = self.touched.last_mut().filter(|last| last.out.end == self.out.len()) {
+                last.out.end += 1;
+            }
             self.out.push(' ');
         }
         self.out.push_str(text);
     }
 
-    /// A region that both sides changed.
-    fn join(&mut self, region: &Region) {
+    /// Where edits of both sides touch each other.
+    fn places(&self) -> Vec<Place> {
+        let met = self.touched.iter().filter(|touched| touched.by == [true, true]);
+        let place = |touched: &Touched| Place {
+            new: self.sides.each_ref().map(|side| side.place_of(&touched.old)),
+            text: self.out[touched.out.clone()].to_owned(),
+            is_corrected: touched.is_corrected,
+            is_open: self
+                .open
+                .iter()
+                .any(|(open, _)| open.start < touched.old.end && touched.old.start < open.end),
+        };
+        met.map(place).collect()
+    }
+
+    /// A region that both sides changed. Whether each corrected other letters.
+    fn join(&mut self, region: &Region) -> bool {
         let hunks = [0, 1].map(|side| &self.sides[side].words[region.hunks[side].clone()]);
         let versions = [0, 1].map(|side| self.sides[side].version(self.old, &region.old, hunks[side]));
         let deletes = hunks.map(|hunks| hunks.iter().all(|hunk| hunk.new.is_empty()));
+        let mut is_corrected = false;
         let text = if versions[0] == versions[1] {
             versions[0].clone()
         } else if deletes == [true, true] {
             self.without(&region.old, hunks)
         } else if let Some(text) = self.by_letter(&region.old, hunks) {
-            self.lettered.push([0, 1].map(|side| self.sides[side].put_in(hunks[side])));
+            is_corrected = true;
             text
         } else {
             self.is_seam = true;
@@ -227,7 +292,9 @@ impl<'a> Merge<'a> {
                 [_, true] => self.edited(&region.old, 0, hunks),
                 _ => self.both(region, hunks, versions.clone()),
             };
-            if !is_spacing(&self.old[region.old.clone()]) {
+            // Where one version has all of the other, there is nothing to choose.
+            let is_one = deletes == [false, false] && versions.contains(&text);
+            if !is_spacing(&self.old[region.old.clone()]) && !is_one {
                 let new = [0, 1].map(|side| self.sides[side].put_in(hunks[side]));
                 self.open.push((region.old.clone(), Open { text: text.clone(), new }));
             }
@@ -236,6 +303,7 @@ impl<'a> Merge<'a> {
         let is_seam = self.is_seam;
         self.push(&text);
         self.is_seam = is_seam;
+        is_corrected
     }
 
     /// What deletions of both sides leave.
@@ -254,11 +322,6 @@ impl<'a> Merge<'a> {
     fn by_letter(&self, range: &Range<usize>, hunks: [&[Hunk]; 2]) -> Option<String> {
         let [[ours], [theirs]] = hunks else { return None };
         if ours.old != *range || theirs.old != *range {
-            return None;
-        }
-        // Digits of two numbers make a third one.
-        let texts = [self.sides[0].inserts(ours), self.sides[1].inserts(theirs)];
-        if texts.iter().any(|text| text.contains(char::is_numeric)) {
             return None;
         }
         let budget = &mut Budget::new();
@@ -353,7 +416,23 @@ impl<'a> Merge<'a> {
             }
         }
         let [a, b] = &versions;
-        if a < b { joined(a, b) } else { joined(b, a) }
+        if !region.old.is_empty() {
+            return if a < b { joined(a, b) } else { joined(b, a) };
+        }
+        // What goes on with a line stands beside it, and what brings lines of its own outside.
+        let begins_line = region.old.start == 0 || self.old[..region.old.start].ends_with('\n');
+        let is_apart = |text: &str| match begins_line {
+            true => text.ends_with('\n'),
+            false => text.starts_with(['\r', '\n']),
+        };
+        match [is_apart(a), is_apart(b)] {
+            [true, false] if begins_line => a.clone() + b,
+            [true, false] => b.clone() + a,
+            [false, true] if begins_line => b.clone() + a,
+            [false, true] => a.clone() + b,
+            _ if a < b => joined(a, b),
+            _ => joined(b, a),
+        }
     }
 
     /// The places where both sides changed the same lines, or lines next to each other.

@@ -45,8 +45,8 @@ fn swapped(woven: &Woven) -> Woven {
 fn reconciled(old: &str, ours: &str, theirs: &str) -> [String; 2] {
     [true, false].map(|order| {
         let (merged, woven) = automerge(old, ours, theirs, order);
-        let result = apply(&merged, &fold(&woven, &meetings(old, [ours, theirs]).lettered).splices);
-        let other = apply(&merged, &fold(&swapped(&woven), &meetings(old, [theirs, ours]).lettered).splices);
+        let result = apply(&merged, &fold(&woven, &meetings(old, [ours, theirs]).places).splices);
+        let other = apply(&merged, &fold(&swapped(&woven), &meetings(old, [theirs, ours]).places).splices);
         assert_eq!(result, other, "{old:?} {ours:?} {theirs:?} depends on who is who");
         result
     })
@@ -283,8 +283,8 @@ proptest! {
     ) {
         let (ours, theirs) = (edit(old.clone(), &ours), edit(old.clone(), &theirs));
         let (merged, woven) = automerge(&old, &ours, &theirs, order);
-        let result = apply(&merged, &fold(&woven, &meetings(&old, [&ours, &theirs]).lettered).splices);
-        let other = meetings(&old, [&theirs, &ours]).lettered;
+        let result = apply(&merged, &fold(&woven, &meetings(&old, [&ours, &theirs]).places).splices);
+        let other = meetings(&old, [&theirs, &ours]).places;
         prop_assert_eq!(&result, &apply(&merged, &fold(&swapped(&woven), &other).splices));
         // New words have letters of their own here.
         for side in [&ours, &theirs] {
