@@ -245,8 +245,9 @@ fn an_undo_after_a_merge_leaves_what_the_other_wrote_and_puts_nothing_in_twice()
     let (a, b) = forked(dir.path(), &relay.url(), "hello world\n", "goodbye moon\n", "greetings stars\n");
     a.undo().unwrap().unwrap();
     [&a, &b].iter().for_each(|replica| _ = sync(replica, &relay.url()));
-    // The other replaced the same words.
-    assert_eq!((lyrics(&a).as_str(), lyrics(&b).as_str()), ("greetings stars\n", "greetings stars\n"));
+    let mut lines: Vec<String> = lyrics(&b).lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["greetings stars", "hello world"]);
     b.undo().unwrap().unwrap();
     [&b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
     assert_eq!((lyrics(&a).as_str(), lyrics(&b).as_str()), ("hello world\n", "hello world\n"));
@@ -401,4 +402,85 @@ fn an_open_text_says_how_it_is_resolved() {
     assert!(refused.to_string().contains("both versions"), "{refused}");
     a.documents("pieces").resolve("1", "/lyrics", motet::Resolution::Value(json!("one line\n"))).unwrap();
     assert_eq!(lyrics(&a), "one line\n");
+}
+
+/// Lines of a text long enough that many changed places are written as a new text.
+fn long(mark: impl Fn(usize) -> &'static str) -> String {
+    (0..600).map(|n| format!("ka laina {n} o kēia mele lōʻihi loa, he nui nā huaʻōlelo ma laila, a hiki i ka hopena o ke mele a pau me ke aloha nui a me ka mahalo{}\n", mark(n))).collect()
+}
+
+#[test]
+fn two_who_change_hundreds_of_lines_each_have_every_line_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let ours = long(|n| if n % 2 == 0 { " ʻae" } else { "" });
+    let theirs = long(|n| if n % 2 == 1 { " ʻaʻole" } else { "" });
+    let (a, b) = forked(dir.path(), &relay.url(), &long(|_| ""), &ours, &theirs);
+    let both = long(|n| if n % 2 == 0 { " ʻae" } else { " ʻaʻole" });
+    assert!(lyrics(&a) == both, "{} lines", lyrics(&a).lines().count());
+    assert!(lyrics(&b) == both);
+    assert!(twice(&long(|_| ""), &ours, &theirs) == both);
+}
+
+#[test]
+fn a_deletion_on_an_older_version_is_quick() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = device(dir.path(), "a");
+    let pieces = a.documents("pieces");
+    let text = long(|_| "").chars().take(16_000).collect::<String>();
+    pieces.put("1", &json!({ "lyrics": text })).unwrap();
+    let mut record = pieces.get("1").unwrap().unwrap();
+    pieces.splice_text("1", "lyrics", 0, 0, "X").unwrap();
+    record["lyrics"] = "".into();
+    pieces.update(&mut record).unwrap();
+    // The line in which somebody wrote meanwhile stays.
+    assert!(lyrics(&a).starts_with('X') && lyrics(&a).lines().count() == 1, "{}", lyrics(&a));
+}
+
+#[test]
+fn words_of_both_are_words_that_somebody_wrote() {
+    let cases = [
+        ("a red fox", "a blue fox", "a grey fox", &["a", "blue", "fox", "grey"][..], true),
+        ("my cat is", "my dog is", "my scatty is", &["dog", "is", "my", "scatty"], true),
+        ("my cats sleep", "my cat sleep", "my dogs sleep", &["cat", "dogs", "my", "sleep"], true),
+        ("the line is", "the lines is", "the aina is", &["aina", "is", "lines", "the"], true),
+        ("hope", "hoped", "house", &["hoped", "house"], true),
+        ("one two", "one tow", "one too", &["one", "too", "tow"], true),
+        ("abcd", "abdc", "abdd", &["abdc", "abdd"], true),
+        ("hoi", "hoʻi", "hōʻi", &["hōʻi"], false),
+        ("aina", "ʻaina", "ʻāina", &["ʻāina"], false),
+        ("adress", "address", "Address", &["Address"], false),
+        ("5", "6", "5 eggs", &["6", "eggs"], false),
+        ("12.50", "13.50", "12.75", &["12.75", "13.50"], true),
+        ("10:30", "10:45", "11:30", &["10:45", "11:30"], true),
+        ("2024-01-05", "2024-01-06", "2024-02-05", &["2024-01-06", "2024-02-05"], true),
+        ("-5", "5", "-6", &["-6", "5"], true),
+        ("v1.2.3", "v1.2.4", "v1.3.0", &["v1.2.4", "v1.3.0"], true),
+        ("cafe", "café", "café!", &["café!"], false),
+        ("verse\nend", "verse\nA\nB\nend", "verse\nB\nA\nend", &["A", "B", "end", "verse"], false),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    let put = |replica: &Replica, of: fn(&(&str, &str, &str, &[&str], bool)) -> String| {
+        for (n, case) in cases.iter().enumerate() {
+            let lyrics = json!({ "lyrics": of(case) });
+            replica.documents("pieces").put(&n.to_string(), &lyrics).unwrap();
+        }
+    };
+    put(&a, |case| case.0.to_owned());
+    [&a, &b].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+    put(&a, |case| case.1.to_owned());
+    put(&b, |case| case.2.to_owned());
+    [&a, &b, &a, &b].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+    for (n, (old, ours, theirs, words, is_open)) in cases.iter().enumerate() {
+        for replica in [&a, &b] {
+            let shown = replica.documents("pieces").get(&n.to_string()).unwrap().unwrap()["lyrics"].clone();
+            let mut shown: Vec<&str> = shown.as_str().unwrap().split_whitespace().collect();
+            shown.sort_unstable();
+            assert_eq!(shown, *words, "{old:?} {ours:?} {theirs:?}");
+            let rows = replica.conflicts("pieces", &n.to_string()).unwrap();
+            assert_eq!(rows.iter().any(|row| !row.settled), *is_open, "{old:?} {ours:?} {theirs:?}");
+        }
+    }
 }

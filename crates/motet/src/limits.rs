@@ -177,6 +177,10 @@ pub const TEXT_DELETES: usize = 32 << 10;
 /// What would take more is put as a new text, as with [`TEXT_DELETES`].
 pub const TEXT_SPLICE_WORK: u64 = 5_000_000_000;
 
+/// The same as [`TEXT_DELETES`] for a change that is made on an older version: there the time grows with the square of the number, to half a
+/// second for this many and 40 s for 16,000.
+pub const OLDER_VERSION_DELETES: usize = 2 << 10;
+
 /// How many times the work of [`TEXT_SPLICE_WORK`] a change takes that is made on an older version of the document: Automerge leaves out
 /// what was written since each time that it looks for a place. Measured: five times, and seven where the text was rewritten since.
 pub const OLDER_VERSION_WORK: u64 = 8;

@@ -19,6 +19,7 @@ pub(crate) struct Misfit {
 }
 
 const EMPTY_NAME: &str = "a name in it is empty";
+const RESERVED_NAME: &str = "its name begins as the marks of open conflicts do";
 const TOO_CONTESTED: &str = "a field of it has too many concurrent values";
 const TOO_DEEP: &str = "it is nested too deep";
 
@@ -43,6 +44,9 @@ pub(crate) fn check_field(name: &str, value: &Json) -> Result<(), Misfit> {
     let misfit = |reason| Misfit { field: name.to_owned(), reason };
     if name.is_empty() {
         return Err(misfit(EMPTY_NAME));
+    }
+    if super::overlap::is_open_mark(name) {
+        return Err(misfit(RESERVED_NAME));
     }
     check_value(value, limits::VALUE_DEPTH).map_err(misfit)
 }

@@ -254,7 +254,12 @@ impl Field<'_> {
     fn text(self, others: Option<Json>, is_whole: bool) -> Option<Json> {
         let Self { from, to, now } = self;
         let (Some(Json::String(after)), Some(Json::String(current))) = (to, now) else { return self.value() };
-        if is_whole && matches!(others, Some(Json::String(_))) {
+        // Not where the others have taken out as well what would come back: they may take that back, too.
+        let words = |text: &Json| {
+            text.as_str().map(|text| text.split_whitespace().map(str::to_owned).collect::<HashSet<_>>())
+        };
+        let had = from.and_then(words).unwrap_or_default();
+        if is_whole && others.as_ref().and_then(words).is_some_and(|words| words.is_superset(&had)) {
             return others;
         }
         let before = match from {
@@ -277,7 +282,9 @@ impl Field<'_> {
     fn list(self, others: Option<Json>, is_whole: bool) -> Option<Json> {
         let Self { from, to, now } = self;
         let (Some(Json::Array(after)), Some(Json::Array(current))) = (to, now) else { return self.value() };
-        if is_whole && matches!(others, Some(Json::Array(_))) {
+        let had = from.and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+        let have = others.as_ref().and_then(Json::as_array);
+        if is_whole && have.is_some_and(|items| had.iter().all(|item| items.contains(item))) {
             return others;
         }
         let before = match from {

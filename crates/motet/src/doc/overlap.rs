@@ -64,10 +64,27 @@ impl Document {
         let texts: Vec<(String, ObjId)> = self
             .am
             .map_range_at(ROOT, .., &fork.ends)
-            .filter(|item| !item.conflict && matches!(item.value, ValueRef::Object(ObjType::Text)))
+            .filter(|item| matches!(item.value, ValueRef::Object(ObjType::Text)))
+            .filter(|item| !item.conflict || self.are_put_anew(schema, fork, &item.key))
             .map(|item| (item.key.to_string(), item.id()))
             .collect();
         texts.into_iter().try_for_each(|(key, text)| self.reconcile_text(schema, fork, done, &key, &text))
+    }
+
+    /// Whether both sides have put a new text in the place of the old one, as each does who changes much of it.
+    fn are_put_anew(&self, schema: &CollectionSchema, fork: &Fork, key: &str) -> bool {
+        let texts = |heads: &[ChangeHash]| {
+            let reader = self.reader(schema, Some(heads));
+            let texts = reader.texts(&ROOT, key);
+            (texts.len() == reader.values(&ROOT, key).len()).then_some(texts)
+        };
+        let [ours, theirs] = fork.sides.each_ref().map(|side| texts(&side.known).unwrap_or_default());
+        let old = texts(&fork.base).unwrap_or_default();
+        let all = texts(&fork.ends).unwrap_or_default();
+        let is_one = [&old, &ours, &theirs].iter().all(|texts| texts.len() == 1);
+        // Two choices between the same versions do not take out each other.
+        let is_open = || self.open_marks(Some(&fork.base)).any(|(_, mark)| mark.field == key);
+        is_one && all.len() == 2 && ours != theirs && !all.contains(&old[0]) && !is_open()
     }
 
     fn reconcile_text(
@@ -110,11 +127,14 @@ impl Document {
             Some(folded) => folded.carried_over(),
             // One side has put a new text in the place of the old one, and nothing but the words themselves says what the other wrote.
             None if is_known != [false, false] && texts.iter().all(|texts| !texts.is_empty()) => {
-                text::carry_over(&old, [&ours, &theirs], &merged)
+                match self.are_put_anew(schema, fork, key) {
+                    true => text::put_together(&old, [&ours, &theirs]),
+                    false => text::carry_over(&old, [&ours, &theirs], &merged),
+                }
             }
             None => CarriedOver { splices: Vec::new(), anew: None },
         };
-        if splices.is_empty() && marks.is_empty() {
+        if splices.is_empty() && anew.is_none() && marks.is_empty() {
             return Ok(());
         }
         // Who does anything else makes another change.
@@ -159,7 +179,7 @@ impl Document {
     /// The places of texts that wait for somebody to choose, and that nobody has edited since.
     pub(super) fn open_overlaps(&self, schema: &CollectionSchema) -> Vec<FieldConflict> {
         let reader = self.reader(schema, None);
-        let marks: Vec<(String, OpenOverlap)> = self.open_marks().collect();
+        let marks: Vec<(String, OpenOverlap)> = self.open_marks(None).collect();
         let mut texts: HashMap<&str, String> = HashMap::new();
         let mut open = Vec::new();
         for (op, mark) in &marks {
@@ -188,19 +208,22 @@ impl Document {
 
     /// The keys by which a document says that places of a field wait for somebody to choose.
     pub(super) fn marks_of(&self, field: &str) -> Vec<String> {
-        let marks = self.open_marks().filter(|(_, mark)| mark.field == field);
+        let marks = self.open_marks(None).filter(|(_, mark)| mark.field == field);
         marks.map(|(op, _)| format!("{OPEN_MARK}{op}")).collect()
     }
 
-    fn open_marks(&self) -> impl Iterator<Item = (String, OpenOverlap)> {
-        self.am
-            .map_range(ROOT, OPEN_MARK.to_owned()..)
-            .map_while(|item| {
-                let op = item.key.strip_prefix(OPEN_MARK)?.to_owned();
-                let ValueRef::Scalar(ScalarValueRef::Str(mark)) = item.value else { return Some(None) };
-                Some(serde_json::from_str(&mark).ok().map(|mark| (op, mark)))
-            })
-            .flatten()
+    fn open_marks(&self, heads: Option<&[ChangeHash]>) -> impl Iterator<Item = (String, OpenOverlap)> {
+        let from = OPEN_MARK.to_owned();
+        match heads {
+            Some(heads) => self.am.map_range_at(ROOT, from.., heads),
+            None => self.am.map_range(ROOT, from..),
+        }
+        .map_while(|item| {
+            let op = item.key.strip_prefix(OPEN_MARK)?.to_owned();
+            let ValueRef::Scalar(ScalarValueRef::Str(mark)) = item.value else { return Some(None) };
+            Some(serde_json::from_str(&mark).ok().map(|mark| (op, mark)))
+        })
+        .flatten()
     }
 }
 

@@ -276,7 +276,8 @@ impl Reader<'_> {
     pub(super) fn is_divided(&self, map: &ObjId, key: &str) -> bool {
         let values = self.values(map, key);
         let Some(((winner, id), losers)) = values.split_first() else { return false };
-        let merges = matches!(winner, Value::Object(ObjType::Text | ObjType::Map));
+        // The words of all texts show; a write takes them into one.
+        let merges = *winner == Value::Object(ObjType::Text);
         let shown = || self.json(winner, id);
         losers
             .iter()
@@ -373,10 +374,14 @@ impl Reader<'_> {
 
     fn objects(&self, map: &ObjId, key: &str, kind: ObjType) -> Vec<ObjId> {
         let values = self.values(map, key);
-        if values.first().is_none_or(|(winner, _)| *winner != Value::Object(kind)) {
+        let Some((winner, first)) = values.first().filter(|(winner, _)| *winner == Value::Object(kind))
+        else {
             return Vec::new();
-        }
-        values.into_iter().filter(|(value, _)| *value == Value::Object(kind)).map(|(_, id)| id).collect()
+        };
+        // A set and an object have nothing in common.
+        let is_set = |id: &ObjId| kind == ObjType::Map && !self.values(id, SET_MARK).is_empty();
+        let is_alike = |(value, id): &&(Value<'_>, ObjId)| value == winner && is_set(id) == is_set(first);
+        values.iter().filter(is_alike).map(|(_, id)| id.clone()).collect()
     }
 }
 

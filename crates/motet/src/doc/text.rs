@@ -8,7 +8,7 @@ mod words;
 
 pub(crate) use self::diff::diff;
 pub(crate) use self::fold::{Woven, fold, is_one_word};
-pub(crate) use self::merge::{CarriedOver, Meetings, Open, Overlap, carry_over, meetings};
+pub(crate) use self::merge::{CarriedOver, Meetings, Open, Overlap, carry_over, meetings, put_together};
 pub(crate) use self::words::is_okina;
 
 use self::sequence::{Budget, changes};
@@ -26,9 +26,13 @@ pub(crate) struct Splice {
 /// Whether a text of `len` characters is changed in so many places, or so much of it deleted one by one, that it is better to begin anew.
 /// `is_current`: the change is made on top of all that there is.
 pub(crate) fn is_too_much(splices: &[Splice], len: usize, is_current: bool) -> bool {
-    let len = (len as u64).saturating_mul(if is_current { 1 } else { limits::OLDER_VERSION_WORK });
+    let (work, deletes) = match is_current {
+        true => (1, limits::TEXT_DELETES),
+        false => (limits::OLDER_VERSION_WORK, limits::OLDER_VERSION_DELETES),
+    };
+    let len = (len as u64).saturating_mul(work);
     let places = splices.len() as u64;
-    splices.iter().map(|splice| splice.delete).sum::<usize>() > limits::TEXT_DELETES
+    splices.iter().map(|splice| splice.delete).sum::<usize>() > deletes
         || places.saturating_mul(places).saturating_mul(len) > limits::TEXT_SPLICE_WORK
 }
 

@@ -135,18 +135,24 @@ impl Core {
             );
         }
         let nested = names
-            .into_iter()
+            .iter()
             .rev()
-            .fold(value, |inner, name| Json::Object(Fields::from_iter([(name, inner)])));
+            .fold(value.clone(), |inner, name| Json::Object(Fields::from_iter([(name.clone(), inner)])));
         let Json::Object(set) = nested else {
             return Err(WriteError::NoConflict { path: asked.to_owned() });
         };
-        let patch = Patch { set, remove: Vec::new() };
+        // Of an object nothing stays that was not chosen.
+        let mut chosen = loaded.fields.clone();
+        set_at(&mut chosen, &names, value);
+        let remove = super::local::diff(&loaded.fields, &chosen).remove;
+        let patch = Patch { set, remove };
         check_patch(&loaded, &patch)?;
         let mut edit = self.edit(&loaded.schema, None, &loaded.fields);
         edit.settle = true;
-        let changes =
-            loaded.document.write(&edit, &patch.set, &[], false).map_err(super::local::write_error)?;
+        let changes = loaded
+            .document
+            .write(&edit, &patch.set, &patch.remove, false)
+            .map_err(super::local::write_error)?;
         self.finish(tx, loaded, &Commit { stale: true, ..Commit::of(&changes, ChangeKind::Updated) })
     }
 
@@ -203,6 +209,19 @@ fn after_edit(loaded: &Loaded, field: &str, add: &[Json], take_out: &[Json]) -> 
     let held = loaded.fields.get(field).and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
     let mut seen: HashSet<String> = take_out.iter().map(Json::to_string).collect();
     held.iter().chain(add).filter(|element| seen.insert(element.to_string())).cloned().collect()
+}
+
+/// Puts a value under names, outermost first.
+fn set_at(fields: &mut Fields, names: &[String], value: Json) {
+    match names {
+        [] => {}
+        [name] => _ = fields.insert(name.clone(), value),
+        [name, inner @ ..] => {
+            if let Some(Json::Object(fields)) = fields.get_mut(name) {
+                set_at(fields, inner, value);
+            }
+        }
+    }
 }
 
 /// The names in a JSON pointer.

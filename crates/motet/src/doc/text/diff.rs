@@ -97,8 +97,26 @@ pub(super) fn inside(old: &str, new: &str, hunk: &Hunk, budget: &mut Budget) -> 
         true => most > 0 && 2 * kept >= most,
         false => inner.len() == 1 && kept >= KEPT_LETTERS && 3 * kept >= 2 * most,
     };
-    (is_alike || is_corrected)
-        .then(|| shifted(inner, hunk).into_iter().flat_map(|inner| by_letter(old, new, inner)).collect())
+    let letters = || shifted(inner, hunk).into_iter().flat_map(|inner| by_letter(old, new, inner));
+    (is_alike || is_corrected).then(|| slid(old, new, hunk.old.start, letters().collect()))
+}
+
+/// Insertions as far in front as they could as well stand: of two equal letters it does not matter which one is new.
+fn slid(old: &str, new: &str, start: usize, mut hunks: Vec<Hunk>) -> Vec<Hunk> {
+    let mut from = start;
+    for hunk in &mut hunks {
+        while hunk.old.is_empty()
+            && let Some(letter) = old[from..hunk.old.start].graphemes(true).next_back()
+            && new[..hunk.new.start].ends_with(letter)
+            && new[hunk.new.clone()].ends_with(letter)
+        {
+            let len = letter.len();
+            hunk.old = hunk.old.start - len..hunk.old.end - len;
+            hunk.new = hunk.new.start - len..hunk.new.end - len;
+        }
+        from = hunk.old.end;
+    }
+    hunks
 }
 
 /// Letters that got other marks one by one, apart from what was put between them.

@@ -341,6 +341,7 @@ impl<'a> Fold<'a> {
         });
         let differ = changes(&left, &right, &mut Budget::new());
         let (mut i, mut j) = (0, 0);
+        let mut differing = [Vec::new(), Vec::new()];
         for (a, b) in differ.into_iter().chain([(left.len()..left.len(), right.len()..right.len())]) {
             let alike = i..a.start;
             // A blank line alone may part other verses there.
@@ -354,7 +355,21 @@ impl<'a> Fold<'a> {
                     gone.extend(if is_first { second } else { first });
                 }
             }
+            differing[0].extend(a.clone());
+            differing[1].extend(b.clone());
             (i, j) = (a.end, b.end);
+        }
+        // The same lines in another order.
+        let mut others = differing[1].clone();
+        for x in differing[0].iter().copied().filter(|x| left[*x].ends_with('\n') && !is_spacing(left[*x])) {
+            if let Some(at) = others.iter().position(|y| left[x] == right[*y]) {
+                let y = others.remove(at);
+                let [first, second] = [(0, x), (1, y)].map(|(n, line)| {
+                    let own = &gap.own[sides[n]];
+                    &own[starts[n][line]..starts[n][line + 1]]
+                });
+                gone.extend(if first[0] < second[0] { second } else { first });
+            }
         }
     }
 
@@ -550,7 +565,7 @@ fn mended(shown: &[(char, From)], place: &Place, written: &HashSet<String>) -> O
     // A word that both versions have need not stand there twice.
     let mut missing: HashSet<&str> = wanted.iter().copied().filter(|word| !there.contains(word)).collect();
     let is_torn = |word: &&str| !word.is_empty() && !written.contains(*word) && !wanted.contains(word);
-    if missing.is_empty() && !there.iter().any(|word| is_torn(&word)) {
+    if missing.is_empty() && !there.iter().any(is_torn) {
         return None;
     }
     let from = From::Anew { is_open: place.is_open };

@@ -72,6 +72,11 @@ pub(crate) fn carry_over(old: &str, sides: [&str; 2], new: &str) -> CarriedOver 
     CarriedOver { splices, anew }
 }
 
+/// What becomes of a text in whose place both sides have put a new one.
+pub(crate) fn put_together(old: &str, sides: [&str; 2]) -> CarriedOver {
+    CarriedOver { splices: Vec::new(), anew: Some(Merge::of(old, sides).out) }
+}
+
 /// What two sides made of the same places of a text.
 pub(crate) fn meetings(old: &str, sides: [&str; 2]) -> Meetings {
     match sides {
@@ -257,6 +262,18 @@ impl<'a> Merge<'a> {
         self.out.push_str(text);
     }
 
+    /// Whether what is inserted brings lines of its own.
+    fn is_apart(&self, at: usize, inserted: &str) -> bool {
+        match self.begins_line(at) {
+            true => inserted.ends_with('\n'),
+            false => inserted.starts_with(['\r', '\n']),
+        }
+    }
+
+    fn begins_line(&self, at: usize) -> bool {
+        at == 0 || self.old[..at].ends_with('\n')
+    }
+
     /// Where edits of both sides touch each other.
     fn places(&self) -> Vec<Place> {
         let met = self.touched.iter().filter(|touched| touched.by == [true, true]);
@@ -420,12 +437,8 @@ impl<'a> Merge<'a> {
             return if a < b { joined(a, b) } else { joined(b, a) };
         }
         // What goes on with a line stands beside it, and what brings lines of its own outside.
-        let begins_line = region.old.start == 0 || self.old[..region.old.start].ends_with('\n');
-        let is_apart = |text: &str| match begins_line {
-            true => text.ends_with('\n'),
-            false => text.starts_with(['\r', '\n']),
-        };
-        match [is_apart(a), is_apart(b)] {
+        let begins_line = self.begins_line(region.old.start);
+        match [a, b].map(|text| self.is_apart(region.old.start, text)) {
             [true, false] if begins_line => a.clone() + b,
             [true, false] => b.clone() + a,
             [false, true] if begins_line => b.clone() + a,
