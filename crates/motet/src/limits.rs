@@ -182,8 +182,9 @@ pub const TEXT_SPLICE_WORK: u64 = 5_000_000_000;
 pub const OLDER_VERSION_DELETES: usize = 2 << 10;
 
 /// How many times the work of [`TEXT_SPLICE_WORK`] a change takes that is made on an older version of the document: Automerge leaves out
-/// what was written since each time that it looks for a place. Measured: five times, and seven where the text was rewritten since.
-pub const OLDER_VERSION_WORK: u64 = 8;
+/// what was written since each time that it looks for a place. Measured: five times, seven where the text was rewritten since, and fifty
+/// where others have replaced most of it.
+pub const OLDER_VERSION_WORK: u64 = 64;
 
 /// Bytes that are kept of each version of a place in a text that two devices edited; the document itself keeps them while the
 /// conflict is open. Longer ones are cut in the journal, never in the text.

@@ -521,7 +521,7 @@ impl Reader<'_> {
     }
 }
 
-fn is_current(am: &automerge::Automerge, heads: &[ChangeHash]) -> bool {
+pub(super) fn is_current(am: &automerge::Automerge, heads: &[ChangeHash]) -> bool {
     let current = am.get_heads();
     current.len() == heads.len() && current.iter().all(|head| heads.contains(head))
 }

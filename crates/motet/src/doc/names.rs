@@ -129,7 +129,8 @@ impl Reader<'_> {
     fn plan_emptying(&self, key: &str, ops: &mut Vec<Op>) {
         let values = self.values(&ROOT, key);
         let is_plain = |(value, _): &(Value<'_>, ObjId)| !value.is_object() && !value.is_counter();
-        if values.iter().any(is_plain) {
+        // Emptied, what has lost would be a conflict of nothing with nothing.
+        if values.iter().any(is_plain) || self.is_divided(&ROOT, key) {
             return ops.push(Op::Delete { map: ROOT, key: key.to_owned() });
         }
         for (value, id) in values {

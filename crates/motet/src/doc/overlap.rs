@@ -123,13 +123,14 @@ impl Document {
         let name = self.reader(schema, Some(&fork.ends)).shown_name(key).to_owned();
         let (marks, told) = self.told_of(fork, (key, &name), overlaps, stands)?;
         done.noticed.extend(told);
+        let is_current = super::edit::is_current(&self.am, &fork.ends);
         let CarriedOver { splices, anew } = match folded {
-            Some(folded) => folded.carried_over(),
+            Some(folded) => folded.carried_over(is_current),
             // One side has put a new text in the place of the old one, and nothing but the words themselves says what the other wrote.
             None if is_known != [false, false] && texts.iter().all(|texts| !texts.is_empty()) => {
                 match self.are_put_anew(schema, fork, key) {
                     true => text::put_together(&old, [&ours, &theirs]),
-                    false => text::carry_over(&old, [&ours, &theirs], &merged),
+                    false => text::carry_over(&old, [&ours, &theirs], &merged, is_current),
                 }
             }
             None => CarriedOver { splices: Vec::new(), anew: None },

@@ -97,9 +97,9 @@ fn splices(chars: &[(char, From)], len: usize) -> Vec<Splice> {
 }
 
 impl Folded {
-    /// How that is written: place by place, or as a new text.
-    pub(crate) fn carried_over(self) -> CarriedOver {
-        let anew = is_too_much(&self.splices, self.chars.len(), false);
+    /// How that is written: place by place, or as a new text. `is_current`: on top of all that there is.
+    pub(crate) fn carried_over(self, is_current: bool) -> CarriedOver {
+        let anew = is_too_much(&self.splices, self.chars.len(), is_current);
         let anew = anew.then(|| self.chars.iter().map(|(c, _)| *c).collect());
         CarriedOver { splices: self.splices, anew }
     }

@@ -62,13 +62,13 @@ pub(crate) struct Open {
 
 /// Brings into `new`, which shows in the place of `old`, what both sides made of the old text: what both inserted alike once, and where
 /// both rewrote the same words, both versions whole, one after the other.
-pub(crate) fn carry_over(old: &str, sides: [&str; 2], new: &str) -> CarriedOver {
+pub(crate) fn carry_over(old: &str, sides: [&str; 2], new: &str, is_current: bool) -> CarriedOver {
     let text = match sides {
         [ours, theirs] if ours == theirs => ours.to_owned(),
         sides => Merge::of(old, sides).out,
     };
     let splices = diff(new, &text);
-    let anew = is_too_much(&splices, new.chars().count(), false).then_some(text);
+    let anew = is_too_much(&splices, new.chars().count(), is_current).then_some(text);
     CarriedOver { splices, anew }
 }
 

@@ -54,8 +54,8 @@ fn reconciled(old: &str, ours: &str, theirs: &str) -> [String; 2] {
 
 /// The same where one side has put a new text in the place of the old one.
 fn rewritten(old: &str, ours: &str, theirs: &str) -> String {
-    let texts =
-        [[ours, theirs], [theirs, ours]].map(|sides| apply(ours, &carry_over(old, sides, ours).splices));
+    let texts = [[ours, theirs], [theirs, ours]]
+        .map(|sides| apply(ours, &carry_over(old, sides, ours, true).splices));
     assert_eq!(texts[0], texts[1], "{old:?} {ours:?} {theirs:?} depends on who is who");
     texts[0].clone()
 }
@@ -248,7 +248,7 @@ fn big_rewrites_are_compared_in_bounded_work() {
     for new in [old.to_uppercase(), reversed, "x".repeat(80_000), "y z\n".repeat(24_000)] {
         assert_eq!(apply(&old, &diff(&old, &new)), new);
         let merged = format!("{}{new}", &old[..old.floor_char_boundary(1_000)]);
-        carry_over(&old, [&new, &old.to_lowercase().replace("nui", "iki")], &merged);
+        carry_over(&old, [&new, &old.to_lowercase().replace("nui", "iki")], &merged, true);
     }
 }
 
