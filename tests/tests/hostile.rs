@@ -139,3 +139,12 @@ fn a_long_text_is_deleted_by_few_operations() {
         assert!(replica.quarantined(10).unwrap().is_empty());
     }
 }
+
+#[test]
+fn no_field_has_the_name_of_a_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = device(dir.path(), "a");
+    let refused = a.documents("pieces").put("1", &json!({ "\u{1}overlap:text:abc": "x" })).unwrap_err();
+    assert!(refused.to_string().contains("overlap"), "{refused}");
+    assert!(a.documents("pieces").get("1").unwrap().is_none());
+}

@@ -274,3 +274,44 @@ fn a_later_write_settles_what_devices_with_other_declarations_wrote_at_once() {
         }
     }
 }
+
+#[test]
+fn a_set_beside_an_object_takes_none_of_its_names_and_every_choice_settles() {
+    let resolutions = [
+        motet::Resolution::Shown,
+        motet::Resolution::Value(json!(["z"])),
+        motet::Resolution::Value(json!({ "q": 2 })),
+    ];
+    for (n, resolution) in resolutions.into_iter().enumerate() {
+        for (kind, first) in [(FieldKind::Set, json!(["x", "y"])), (FieldKind::Register, json!({ "a": 1 }))] {
+            let dir = tempfile::tempdir().unwrap();
+            let relay = TestRelay::start(&dir.path().join("relay"));
+            let (a, b) = (motet_tests::device(dir.path(), "a"), motet_tests::device(dir.path(), "b"));
+            a.apply_schema(&Schema::new().field("tasks", "f", kind.clone())).unwrap();
+            a.documents("tasks").put("1", &json!({ "title": "hana" })).unwrap();
+            let meet = || [&a, &b, &a, &b].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+            meet();
+            a.documents("tasks").set("1", &json!({ "f": first })).unwrap();
+            let second = if kind == FieldKind::Set { json!({ "k": 1 }) } else { json!("text") };
+            b.documents("tasks").set("1", &json!({ "f": second })).unwrap();
+            meet();
+            let shown =
+                |replica: &Replica| replica.documents("tasks").get("1").unwrap().unwrap()["f"].clone();
+            assert!(shown(&a) == first || shown(&a) == second, "{}", shown(&a));
+            if n == 2 && kind == FieldKind::Set {
+                continue;
+            }
+            let chosen = match &resolution {
+                motet::Resolution::Value(value) => value.clone(),
+                _ => shown(&a),
+            };
+            a.documents("tasks").resolve("1", "/f", resolution.clone()).unwrap();
+            meet();
+            for replica in [&a, &b] {
+                assert_eq!(shown(replica), chosen, "{kind:?} {n}");
+                let rows = replica.conflicts("tasks", "1").unwrap();
+                assert!(rows.iter().all(|row| row.settled), "{kind:?} {n}: {rows:?}");
+            }
+        }
+    }
+}

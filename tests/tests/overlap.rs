@@ -464,8 +464,8 @@ fn words_of_both_are_words_that_somebody_wrote() {
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
     let put = |replica: &Replica, version: usize| {
         for (n, (old, ours, theirs, ..)) in cases.iter().enumerate() {
-            let lyrics = json!({ "lyrics": [old, ours, theirs][version] });
-            replica.documents("pieces").put(&n.to_string(), &lyrics).unwrap();
+            let lyrics = [old, ours, theirs][version];
+            replica.documents("pieces").put(&n.to_string(), &json!({ "lyrics": lyrics })).unwrap();
         }
     };
     put(&a, 0);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use motet::{Conflict, Problem, Resolution};
+use motet::{Conflict, ConflictKind, Problem, Resolution};
 use serde_json::json;
 
 use super::documents::value_of;
@@ -124,8 +124,18 @@ fn show(collection: &str, id: &str, conflict: &Conflict, output: &Output) {
         output.paint(style, glyph),
         output.paint(CYAN, &conflict.path)
     ));
-    output.line(&format!("    shows   {}", conflict.winner));
-    output.line(&format!("    lost    {}  {device} {when}", conflict.loser));
+    match (conflict.kind, &conflict.loser) {
+        // Both versions are in the text.
+        (ConflictKind::Text, serde_json::Value::Array(versions)) => {
+            output.line(&format!("    before  {}", conflict.winner));
+            versions.iter().for_each(|version| output.line(&format!("    wrote   {version}")));
+            output.line(&format!("    latest  {device} {when}"));
+        }
+        _ => {
+            output.line(&format!("    shows   {}", conflict.winner));
+            output.line(&format!("    lost    {}  {device} {when}", conflict.loser));
+        }
+    }
     output.line(&output.paint(GREY, &format!("    loser   {}", conflict.loser_id)));
 }
 

@@ -33,6 +33,8 @@ impl Core {
             let old = loaded.fields.get(field).and_then(Json::as_i64).unwrap_or_default();
             // Beyond 64 bits it is beyond every bound as well.
             let broken = declared.broken_by(&old.saturating_add(by).into());
+            // Of what is no counter it is said below.
+            let broken = broken.filter(|rule| !matches!(rule, Rule::Kind { .. }));
             check_step(&loaded, field, broken, by.cmp(&0))?;
         }
         let edit = self.edit(&loaded.schema, None, &loaded.fields);
