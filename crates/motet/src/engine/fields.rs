@@ -12,7 +12,7 @@ use crate::conflicts::Resolution;
 use crate::doc::{Change, EditError, Fields, TEXT_OVERLAP};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
-use crate::schema::Rule;
+use crate::schema::{FieldKind, Rule};
 use crate::status::Version;
 use crate::store::{StoredConflict, Tx};
 
@@ -34,7 +34,8 @@ impl Core {
             // Beyond 64 bits it is beyond every bound as well.
             let broken = declared.broken_by(&old.saturating_add(by).into());
             // Of what is no counter it is said below.
-            let broken = broken.filter(|rule| !matches!(rule, Rule::Kind { .. }));
+            let is_counter = declared.kind == FieldKind::Counter;
+            let broken = broken.filter(|rule| is_counter || !matches!(rule, Rule::Kind { .. }));
             check_step(&loaded, field, broken, by.cmp(&0))?;
         }
         let edit = self.edit(&loaded.schema, None, &loaded.fields);
