@@ -55,6 +55,39 @@ fn there_and_back(field: &str, values: &[Json]) {
 }
 
 #[test]
+fn writes_on_older_versions_go_back_one_by_one() {
+    let cases = [
+        ["verse\n", "verse\nA\nB\n", "verse\nB\nA\n"],
+        ["word", "", "words"],
+        ["hello world", "goodbye moon", "greetings stars"],
+        ["1. a\n2. b", "1. x\n2. a\n3. b", "1. a\n2. y\n3. b"],
+    ];
+    for [old, ours, theirs] in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let a = open(dir.path(), "a");
+        let songs = a.documents("songs");
+        songs.put("1", &json!({ "lyrics": old })).unwrap();
+        let [mut one, mut two] = [(); 2].map(|()| songs.get("1").unwrap().unwrap());
+        let mut versions = vec![value(&a, "1").unwrap()];
+        for n in 0..2 {
+            for (record, text) in [(&mut one, ours), (&mut two, theirs)] {
+                record["lyrics"] = format!("{text}{}", " hou".repeat(n)).into();
+                songs.update(record).unwrap();
+                versions.push(value(&a, "1").unwrap());
+            }
+        }
+        for version in versions.iter().rev().skip(1) {
+            a.undo().unwrap().unwrap();
+            assert_eq!(value(&a, "1").unwrap(), *version, "{old:?} {ours:?} {theirs:?}");
+        }
+        for version in &versions[1..] {
+            a.redo().unwrap().unwrap();
+            assert_eq!(value(&a, "1").unwrap(), *version, "redo {old:?} {ours:?} {theirs:?}");
+        }
+    }
+}
+
+#[test]
 fn texts_go_back_version_by_version() {
     there_and_back("lyrics", &[json!("one"), json!("two"), json!("six")]);
     let dog = ["The", "The cat", "The dog", "The dog sat", "The dog ran"];

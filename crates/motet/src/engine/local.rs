@@ -255,6 +255,11 @@ impl Core {
         let is_merged = self.in_write.get(&key).is_some_and(|loaded| loaded.row.heads.len() > 1);
         if is_merged && !before.is_empty() && !commit.changes.is_empty() {
             self.reconcile(tx, key, &before, commit.changes, self.shared.now_ms())?;
+            // What this write has merged to is what an undo goes back from.
+            let merged = self.in_write.get(&key).map(|loaded| (loaded.row.id, loaded.version()));
+            if let Some((document, version)) = merged.filter(|_| !commit.automatic) {
+                self.note_step(document, version.clone(), version);
+            }
         }
         Ok(Version(self.in_write.get(&key).map(|loaded| loaded.row.heads.clone()).unwrap_or_default()))
     }
