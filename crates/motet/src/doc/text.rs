@@ -2,6 +2,7 @@
 
 mod diff;
 mod fold;
+mod mend;
 mod merge;
 mod sequence;
 mod words;

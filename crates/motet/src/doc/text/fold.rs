@@ -13,6 +13,7 @@ use std::ops::Range;
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::diff::lines;
+use super::mend::mended;
 use super::merge::{CarriedOver, Open, Place, contains_part, is_spacing};
 use super::sequence::{Budget, changes};
 use super::words::{has_no_spaces, words};
@@ -41,12 +42,12 @@ pub(crate) struct Folded {
     /// What is to be changed in the merged text, from its end to its start.
     pub(super) splices: Vec<Splice>,
     /// Characters of the text after that, and where each comes from.
-    chars: Vec<(char, From)>,
+    chars: Vec<(char, Source)>,
 }
 
 /// Where a character of a folded text comes from.
 #[derive(Clone, Copy, PartialEq)]
-enum From {
+pub(super) enum Source {
     /// This place of the merged text.
     Merged(usize),
     /// It parts words, or completes one.
@@ -62,11 +63,11 @@ pub(crate) fn fold(woven: &Woven, places: &[Place]) -> Folded {
     let mut chars = whole.folded();
     let mut stands = vec![None; woven.chars.len()];
     for (n, (_, from)) in chars.iter().enumerate() {
-        if let From::Merged(at) = from {
+        if let Source::Merged(at) = from {
             stands[*at] = Some(n);
         }
     }
-    // From the end, so that what stands before has not moved.
+    // Source the end, so that what stands before has not moved.
     for place in places.iter().rev() {
         whole.write(place, &stands, &mut chars);
     }
@@ -74,7 +75,7 @@ pub(crate) fn fold(woven: &Woven, places: &[Place]) -> Folded {
 }
 
 /// What turns a merged text of so many characters into a folded one, from its end to its start.
-fn splices(chars: &[(char, From)], len: usize) -> Vec<Splice> {
+fn splices(chars: &[(char, Source)], len: usize) -> Vec<Splice> {
     let mut splices = Vec::new();
     let (mut at, mut insert) = (0, String::new());
     let mut push = |at: usize, delete: usize, insert: &mut String| {
@@ -84,11 +85,11 @@ fn splices(chars: &[(char, From)], len: usize) -> Vec<Splice> {
     };
     for (c, from) in chars {
         match from {
-            From::Merged(place) => {
+            Source::Merged(place) => {
                 push(at, place - at, &mut insert);
                 at = place + 1;
             }
-            From::Put | From::Anew { .. } => insert.push(*c),
+            Source::Put | Source::Anew { .. } => insert.push(*c),
         }
     }
     push(at, len - at, &mut insert);
@@ -106,8 +107,8 @@ impl Folded {
 
     /// The lines that hold what the sides have put in the place of the same words.
     pub(crate) fn lines_of(&self, woven: &Woven, open: &[Open]) -> Vec<String> {
-        let is_put = |from: &From| match *from {
-            From::Merged(merged) => {
+        let is_put = |from: &Source| match *from {
+            Source::Merged(merged) => {
                 let [ours, theirs] = [0, 1].map(|side| woven.at[side][merged]);
                 let own = match (ours, theirs) {
                     (Some(at), None) => Some((0, at)),
@@ -116,8 +117,8 @@ impl Folded {
                 };
                 own.is_some_and(|(side, at)| open.iter().any(|open| open.new[side].contains(&at)))
             }
-            From::Put => false,
-            From::Anew { is_open } => is_open,
+            Source::Put => false,
+            Source::Anew { is_open } => is_open,
         };
         let lines = self.chars.split(|(c, _)| *c == '\n');
         let lines = lines.filter(|line| line.iter().any(|(_, from)| is_put(from)));
@@ -199,11 +200,12 @@ impl<'a> Fold<'a> {
     }
 
     /// The merged text without doubles, what has run together parted, and torn words whole.
-    fn folded(&self) -> Vec<(char, From)> {
+    fn folded(&self) -> Vec<(char, Source)> {
         let Woven { chars, .. } = self.woven;
         let mut folded = Vec::with_capacity(chars.len());
-        let put =
-            |folded: &mut Vec<(char, From)>, text: &str| folded.extend(text.chars().map(|c| (c, From::Put)));
+        let put = |folded: &mut Vec<(char, Source)>, text: &str| {
+            folded.extend(text.chars().map(|c| (c, Source::Put)))
+        };
         let mut gone = self.doubles();
         let (torn, intact) = (self.torn(&mut gone), Torn::default());
         let crlf = chars.windows(2).any(|pair| pair == ['\r', '\n']);
@@ -221,7 +223,7 @@ impl<'a> Fold<'a> {
                 None => {}
             }
             put(&mut folded, before);
-            folded.push((*c, From::Merged(at)));
+            folded.push((*c, Source::Merged(at)));
             put(&mut folded, after);
             last = Some(at);
         }
@@ -231,7 +233,7 @@ impl<'a> Fold<'a> {
     /// Writes a place anew, if it does not show what it should. What is taken out for that is put in again in the same change, so that nothing
     /// is lost if somebody else does the same in another way. Left alone is a place in which a third side has written.
     /// `stands`: where each character of the merged text stands in the folded one.
-    fn write(&self, place: &Place, stands: &[Option<usize>], folded: &mut Vec<(char, From)>) {
+    fn write(&self, place: &Place, stands: &[Option<usize>], folded: &mut Vec<(char, Source)>) {
         // What stands beside the place is known to both; `None`: it reaches to that end of the text.
         let both = |ends: [Option<usize>; 2]| match [0, 1]
             .map(|side| ends[side].map(|at| self.standing[side][at]))
@@ -540,67 +542,6 @@ fn mend(word: &[char], standing: &[Option<usize>], torn: &mut HashMap<usize, Tor
     if let Some(last) = last.and_then(|last| torn.get_mut(&last)) {
         last.after = missing;
     }
-}
-
-/// A part of a line with the words that a place should show, and without what is no word that anybody has written (`written`); `None` if it
-/// is so already. Nothing else is taken out: several devices may do this at once, each in another way.
-fn mended(shown: &[(char, From)], place: &Place, written: &HashSet<String>) -> Option<Vec<(char, From)>> {
-    // The words, each with what stands before it.
-    let text: String = shown.iter().map(|(c, _)| *c).collect();
-    let (mut parts, mut there) = (Vec::new(), Vec::new());
-    let (mut from, mut at) = (0, 0);
-    for word in words(&text) {
-        at += word.chars().count();
-        if is_word(word) {
-            parts.push(&shown[from..at]);
-            there.push(word);
-            from = at;
-        }
-    }
-    if from < at {
-        parts.push(&shown[from..at]);
-        there.push("");
-    }
-    let wanted: Vec<&str> = words(&place.text).into_iter().filter(|word| is_word(word)).collect();
-    // A word that both versions have need not stand there twice.
-    let mut missing: HashSet<&str> = wanted.iter().copied().filter(|word| !there.contains(word)).collect();
-    let is_torn = |word: &&str| !word.is_empty() && !written.contains(*word) && !wanted.contains(word);
-    if missing.is_empty() && !there.iter().any(is_torn) {
-        return None;
-    }
-    let from = From::Anew { is_open: place.is_open };
-    let mut anew: Vec<(char, From)> = Vec::new();
-    let mut put = |anew: &mut Vec<(char, From)>, word: &str| {
-        if missing.remove(word) {
-            if anew.last().is_some_and(|(c, _)| !c.is_whitespace()) {
-                anew.push((' ', from));
-            }
-            anew.extend(word.chars().map(|c| (c, from)));
-        }
-    };
-    let mut i = 0;
-    let ends = [(there.len()..there.len(), wanted.len()..wanted.len())];
-    for (x, y) in changes(&there, &wanted, &mut Budget::new()).into_iter().chain(ends) {
-        parts[i..x.start].iter().for_each(|part| keep(&mut anew, part, from));
-        i = x.end;
-        wanted[y].iter().for_each(|word| put(&mut anew, word));
-        let kept = x.filter(|at| !is_torn(&there[*at]));
-        kept.for_each(|at| keep(&mut anew, parts[at], from));
-    }
-    Some(anew)
-}
-
-fn is_word(text: &str) -> bool {
-    text.contains(char::is_alphanumeric)
-}
-
-/// Goes on with a word that stays, apart from what stands before it.
-fn keep(anew: &mut Vec<(char, From)>, part: &[(char, From)], from: From) {
-    let joins = |(c, _): &(char, From)| c.is_alphanumeric();
-    if part.first().is_some_and(joins) && anew.last().is_some_and(joins) {
-        anew.push((' ', from));
-    }
-    anew.extend_from_slice(part);
 }
 
 /// Whether what was inserted ends with the beginning of a line, which goes on with what stood there.
