@@ -267,11 +267,7 @@ impl Document {
     /// Changes were made here or arrived: some may be graves.
     fn note_graves(&mut self, changes: &[Change]) {
         if let Some(graves) = &mut self.graves {
-            for change in
-                changes.iter().filter(|change| change.is_empty() || change.message() == Some(RESTORE))
-            {
-                graves.note(change.hash(), change.message());
-            }
+            changes.iter().for_each(|change| graves.note(change.hash(), change.message(), change.is_empty()));
         }
     }
 
@@ -279,9 +275,7 @@ impl Document {
         if self.graves.is_none() {
             let mut graves = Graves::default();
             for meta in self.am.get_changes_meta(&[]) {
-                if has_no_ops(&meta) || meta.message.as_deref() == Some(RESTORE) {
-                    graves.note(meta.hash, meta.message.as_deref());
-                }
+                graves.note(meta.hash, meta.message.as_deref(), has_no_ops(&meta));
             }
             self.graves = Some(graves);
         }
@@ -311,9 +305,9 @@ impl Document {
 }
 
 impl Graves {
-    fn note(&mut self, hash: ChangeHash, message: Option<&str>) {
+    fn note(&mut self, hash: ChangeHash, message: Option<&str>, is_empty: bool) {
         match message {
-            Some(TOMBSTONE | PURGE) => self.tombstones.push(hash),
+            Some(TOMBSTONE | PURGE) if is_empty => self.tombstones.push(hash),
             Some(RESTORE) => self.restored.push(hash),
             _ => {}
         }

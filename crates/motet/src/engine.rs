@@ -193,8 +193,12 @@ impl Commit<'_> {
 
     /// It costs more to read it anew, for another process that would have to show it, than to show it at once.
     fn is_big(&self) -> bool {
-        let bytes: usize = self.changes.iter().map(|change| change.raw_bytes().len()).sum();
-        bytes >= limits::COMPOSED_AHEAD_BYTES
+        self.bytes() >= limits::COMPOSED_AHEAD_BYTES
+    }
+
+    /// Size of its changes.
+    fn bytes(&self) -> usize {
+        self.changes.iter().map(|change| change.raw_bytes().len()).sum()
     }
 }
 
@@ -407,8 +411,8 @@ impl Core {
         let is_sent = !commit.changes.is_empty() && self.leaves(&loaded.row.collection);
         if is_sent {
             self.note_growth(tx, &loaded.row, commit.changes.len())?;
-            let bytes = commit.changes.iter().map(|change| change.raw_bytes().len()).sum();
-            self.write_bytes = self.write_bytes.saturating_add(if is_new { usize::MAX } else { bytes });
+            let bytes = if is_new { usize::MAX } else { commit.bytes() };
+            self.write_bytes = self.write_bytes.saturating_add(bytes);
             let first_change = if is_new { 0 } else { store::change_id(document, first_change) };
             self.owe(tx, document, commit.origin, op, first_change, now)?;
         }

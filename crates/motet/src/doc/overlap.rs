@@ -61,14 +61,17 @@ impl Document {
         fork: &mut Fork,
         done: &mut Reconciled,
     ) -> Result<(), EditError> {
-        let texts: Vec<(String, ObjId)> = self
+        // Two texts of one field are brought together if they are what became of one.
+        let texts: Vec<(String, ObjId, bool)> = self
             .am
             .map_range_at(ROOT, .., &fork.ends)
             .filter(|item| matches!(item.value, ValueRef::Object(ObjType::Text)))
             .filter(|item| !item.conflict || self.are_put_anew(schema, fork, &item.key))
-            .map(|item| (item.key.to_string(), item.id()))
+            .map(|item| (item.key.to_string(), item.id(), item.conflict))
             .collect();
-        texts.into_iter().try_for_each(|(key, text)| self.reconcile_text(schema, fork, done, &key, &text))
+        texts.into_iter().try_for_each(|(key, text, are_two)| {
+            self.reconcile_text(schema, fork, done, &key, &text, are_two)
+        })
     }
 
     /// Whether both sides have put a new text in the place of the old one, as each does who changes much of it.
@@ -94,6 +97,7 @@ impl Document {
         done: &mut Reconciled,
         key: &str,
         text: &ObjId,
+        are_two: bool,
     ) -> Result<(), EditError> {
         // By the field, not by the text: one side may have put a new text in the place of the old one.
         let at = |heads: &[ChangeHash]| match self.reader(schema, Some(heads)).resolve(&ROOT, key) {
@@ -128,7 +132,7 @@ impl Document {
             Some(folded) => folded.carried_over(is_current),
             // One side has put a new text in the place of the old one, and nothing but the words themselves says what the other wrote.
             None if is_known != [false, false] && texts.iter().all(|texts| !texts.is_empty()) => {
-                match self.are_put_anew(schema, fork, key) {
+                match are_two {
                     true => text::put_together(&old, [&ours, &theirs]),
                     false => text::carry_over(&old, [&ours, &theirs], &merged, is_current),
                 }

@@ -243,7 +243,7 @@ impl Core {
             self.put_back(loaded);
             return Ok(version);
         }
-        check_size(commit.changes.iter().map(|change| change.raw_bytes().len()).sum())?;
+        check_size(commit.bytes())?;
         commit.changes.iter().try_for_each(|change| {
             check_change(change)
                 .map_err(|error| WriteError::BadValue { reason: format!("the change: {error}") })

@@ -341,6 +341,15 @@ impl<'a> Fold<'a> {
             });
             [0].into_iter().chain(ends).collect::<Vec<_>>()
         });
+        // Of two equal lines the one that goes: what only begins a line stays where the rest of the line follows.
+        let double = |x: usize, y: usize| {
+            let [first, second] = [(0, x), (1, y)].map(|(n, line)| {
+                let own = &gap.own[sides[n]];
+                &own[starts[n][line]..starts[n][line + 1]]
+            });
+            let is_first = (first[0] < second[0]) == left[x].ends_with('\n');
+            if is_first { second } else { first }
+        };
         let differ = changes(&left, &right, &mut Budget::new());
         let (mut i, mut j) = (0, 0);
         let mut differing = [Vec::new(), Vec::new()];
@@ -348,29 +357,17 @@ impl<'a> Fold<'a> {
             let alike = i..a.start;
             // A blank line alone may part other verses there.
             if left[alike.clone()].iter().any(|line| !is_spacing(line)) {
-                for (x, y) in alike.zip(j..b.start) {
-                    let [first, second] = [(0, x), (1, y)].map(|(n, line)| {
-                        let own = &gap.own[sides[n]];
-                        &own[starts[n][line]..starts[n][line + 1]]
-                    });
-                    let is_first = (first[0] < second[0]) == left[x].ends_with('\n');
-                    gone.extend(if is_first { second } else { first });
-                }
+                alike.zip(j..b.start).for_each(|(x, y)| gone.extend(double(x, y)));
             }
-            differing[0].extend(a.clone());
-            differing[1].extend(b.clone());
             (i, j) = (a.end, b.end);
+            differing[0].extend(a);
+            differing[1].extend(b);
         }
         // The same lines in another order.
-        let mut others = differing[1].clone();
-        for x in differing[0].iter().copied().filter(|x| left[*x].ends_with('\n') && !is_spacing(left[*x])) {
-            if let Some(at) = others.iter().position(|y| left[x] == right[*y]) {
-                let y = others.remove(at);
-                let [first, second] = [(0, x), (1, y)].map(|(n, line)| {
-                    let own = &gap.own[sides[n]];
-                    &own[starts[n][line]..starts[n][line + 1]]
-                });
-                gone.extend(if first[0] < second[0] { second } else { first });
+        let [ours, mut theirs] = differing;
+        for x in ours.into_iter().filter(|x| left[*x].ends_with('\n') && !is_spacing(left[*x])) {
+            if let Some(at) = theirs.iter().position(|y| left[x] == right[*y]) {
+                gone.extend(double(x, theirs.remove(at)));
             }
         }
     }
