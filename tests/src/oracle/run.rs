@@ -180,8 +180,14 @@ impl Run {
                 let what = difference(&mine.unwrap_or_default(), &theirs.unwrap_or_default());
                 return Err(("converge", format!("{} on {other} and on {one}: {what}", id(*doc))));
             }
+            // A rule settles what it is declared for, on the devices that know it.
+            let alike = |path: &str| {
+                let name = path.split('/').next().unwrap_or_default();
+                self.known[one].rules.kind(name) == self.known[other].rules.kind(name)
+            };
             let rows = |losers: &Losers| -> Vec<_> {
-                losers.iter().filter(|((of, _), _)| of == doc).map(|(_, rows)| rows.clone()).collect()
+                let of_both = losers.iter().filter(|((of, path), _)| of == doc && alike(path));
+                of_both.map(|(_, rows)| rows.clone()).collect()
             };
             if rows(&here) != rows(&there) {
                 let what = format!("{:?} and {:?}", rows(&here), rows(&there));
