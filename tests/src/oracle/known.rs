@@ -321,6 +321,9 @@ impl Known {
                     };
                     State::Live(self.rules.back_to(live, then))
                 }
+                (Some(State::Deleted(Some(then))), State::Live(now) | State::Deleted(Some(now))) => {
+                    State::Deleted(Some(self.rules.back_to(Some(now), then)))
+                }
                 (Some(State::Deleted(then)), _) => State::Deleted(then.clone()),
                 (_, State::Live(_)) => State::Deleted(None),
                 (_, now) => now.clone(),

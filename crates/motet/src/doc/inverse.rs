@@ -7,6 +7,7 @@ use motet_proto::DeviceId;
 use serde_json::Value as Json;
 
 use super::history::Made;
+use super::list::identity;
 use super::read::{Fields, Reader, element_key};
 use super::{Deed, Document, three_way};
 use crate::limits;
@@ -284,7 +285,8 @@ impl Field<'_> {
         let (Some(Json::Array(after)), Some(Json::Array(current))) = (to, now) else { return self.value() };
         let had = from.and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
         let have = others.as_ref().and_then(Json::as_array);
-        if is_whole && have.is_some_and(|items| had.iter().all(|item| items.contains(item))) {
+        let has = |items: &[Json], item: &Json| items.iter().any(|other| identity(other) == identity(item));
+        if is_whole && have.is_some_and(|items| had.iter().all(|item| has(items, item))) {
             return others;
         }
         let before = match from {

@@ -84,7 +84,7 @@ fn replace(old: &[Json], new: &[Json], at: usize, steps: &mut Vec<Step>) {
 }
 
 /// Whether an object without an id is a changed version of another.
-fn is_same(old: &Json, new: &Json, as_many: bool) -> bool {
+pub(super) fn is_same(old: &Json, new: &Json, as_many: bool) -> bool {
     let (Json::Object(before), Json::Object(after)) = (old, new) else { return false };
     if has_id(old) || has_id(new) {
         return false;

@@ -9,6 +9,10 @@ use unicode_segmentation::UnicodeSegmentation;
 use super::read::element_key;
 use super::text;
 
+mod items;
+
+pub(super) use items::lists;
+
 /// `to`, which one side made of `from`, without what `others` made of it alike: what is left when only that side's own is taken back.
 pub(super) fn text_without_own(from: &str, to: &str, others: &str) -> String {
     let chars: Vec<char> = from.chars().collect();
@@ -51,16 +55,19 @@ fn put_once(base: &[char], mine: &mut Replacement<char>, theirs: &[Replacement<c
         return;
     }
     mine.insert.clear();
+    // One of the two spaces around it goes with it.
+    let their = theirs.iter().find(|their| words(&their.insert) == back);
+    let is_blank = |c: Option<&char>| c.is_some_and(|c| *c == ' ');
+    let before = range.start.checked_sub(1);
+    if their.is_some_and(|their| is_blank(their.insert.first())) && is_blank(before.map(|at| &base[at])) {
+        mine.range.start -= 1;
+    } else if their.is_some_and(|their| is_blank(their.insert.last())) && is_blank(base.get(range.end)) {
+        mine.range.end += 1;
+    }
     let is_line = range.start.checked_sub(1).is_none_or(|before| base[before] == '\n');
     if is_line && base.get(range.end) == Some(&'\n') {
         mine.range.end += 1;
     }
-}
-
-/// The same for lists.
-pub(super) fn lists(base: &[Json], mine: &[Json], theirs: &[Json]) -> Vec<Json> {
-    let [mine, theirs] = [mine, theirs].map(|to| list_replacements(base, to));
-    merge(base, &mine, &theirs, |_| false, |_, _| None)
 }
 
 /// What turns one text into another, in order.
@@ -219,7 +226,6 @@ fn word_end(bounds: &[usize], at: usize) -> usize {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
 
     #[test]
     fn what_others_typed_into_it_stays() {
@@ -258,10 +264,6 @@ mod tests {
             text_without_own("one\ntwo\n", "ONE\ntwo\nboth\n", "one\ntwo\nboth\n"),
             "one\ntwo\nboth\n"
         );
-        let list = |value: Json| value.as_array().cloned().unwrap_or_default();
-        let merged = |base, mine, theirs| lists(&list(base), &list(mine), &list(theirs));
-        assert_eq!(merged(json!([1, 9, 2]), json!([1, 2]), json!([1, 9, 2, 3])), list(json!([1, 2, 3])));
-        assert_eq!(merged(json!([1]), json!([2]), json!([3])), list(json!([3])));
     }
 
     proptest! {
@@ -269,13 +271,6 @@ mod tests {
         fn one_side_alone_is_that_side(base in "[ab \nāʻ👩\u{301}]{0,20}", other in "[ab \nāʻ👩\u{301}]{0,20}") {
             prop_assert_eq!(texts(&base, &other, &base), other.clone());
             prop_assert_eq!(texts(&base, &base, &other), other);
-        }
-
-        #[test]
-        fn lists_of_one_side_alone(base in prop::collection::vec(0..4u8, 0..8), other in prop::collection::vec(0..4u8, 0..8)) {
-            let [base, other]: [Vec<Json>; 2] = [base, other].map(|l| l.into_iter().map(Json::from).collect());
-            prop_assert_eq!(lists(&base, &other, &base), other.clone());
-            prop_assert_eq!(lists(&base, &base, &other), other);
         }
     }
 }

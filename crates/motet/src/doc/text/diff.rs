@@ -6,11 +6,12 @@
 
 use std::ops::Range;
 
+use unicode_normalization::char::is_combining_mark;
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::Splice;
 use super::sequence::{Budget, changes};
-use super::words::{are_spelt_alike, has_no_spaces, words as words_of};
+use super::words::{are_spelt_alike, has_no_spaces, is_okina, words as words_of};
 
 /// Changed lines up to this size, in bytes of both sides, are compared by word.
 const BYTES_BY_WORD: usize = 64 << 10;
@@ -32,7 +33,14 @@ pub(crate) fn diff(old: &str, new: &str) -> Vec<Splice> {
     for hunk in by_grapheme(old, new) {
         at += old[upto..hunk.old.start].chars().count();
         let delete = old[hunk.old.clone()].chars().count();
-        splices.push(Splice { at, delete, insert: new[hunk.new].to_owned() });
+        let insert = new[hunk.new].to_owned();
+        if delete == 1 && !insert.is_empty() && begins_word(old, &hunk.old) {
+            // What others insert before the word comes before it, as it stands now.
+            splices.push(Splice { at, delete, insert: String::new() });
+            splices.push(Splice { at: at + delete, delete: 0, insert });
+        } else {
+            splices.push(Splice { at, delete, insert });
+        }
         (at, upto) = (at + delete, hunk.old.end);
     }
     splices.reverse();
@@ -56,6 +64,12 @@ pub(super) fn refined(old: &str, new: &str, lines: &[Hunk], budget: &mut Budget)
         }
     }
     words
+}
+
+/// Whether a character is the first of a word that goes on behind it.
+fn begins_word(text: &str, at: &Range<usize>) -> bool {
+    let goes_on = text[at.end..].starts_with(|c: char| c.is_alphanumeric() || is_okina(c) || is_combining_mark(c));
+    goes_on && !text[..at.start].ends_with(|c: char| c.is_alphanumeric() || is_okina(c))
 }
 
 fn by_grapheme(old: &str, new: &str) -> Vec<Hunk> {

@@ -16,7 +16,7 @@ use super::diff::lines;
 use super::mend::mended;
 use super::merge::{CarriedOver, Open, Place, contains_part, is_spacing};
 use super::sequence::{Budget, changes};
-use super::words::{has_no_spaces, words};
+use super::words::{has_no_spaces, is_okina, words};
 use super::{Splice, is_too_much};
 
 /// How many characters two equal insertions may be apart that could as well stand in one place.
@@ -67,11 +67,49 @@ pub(crate) fn fold(woven: &Woven, places: &[Place]) -> Folded {
             stands[*at] = Some(n);
         }
     }
-    // Source the end, so that what stands before has not moved.
+    // From the end, so that what stands before has not moved.
     for place in places.iter().rev() {
         whole.write(place, &stands, &mut chars);
     }
+    let chars = tidied(woven, chars);
     Folded { splices: splices(&chars, woven.chars.len()), chars }
+}
+
+/// Takes out spaces and empty lines that are left of lines of which each side took out another part: spaces at the start or end of a line or
+/// beside another one, where nobody had them. And the last line keeps its line break if both versions have one.
+fn tidied(woven: &Woven, chars: Vec<(char, Source)>) -> Vec<(char, Source)> {
+    // What stands before or behind a character, in the versions of those who know it.
+    let beside = |at: usize, next: bool| {
+        (0..2).filter_map(move |side| {
+            let (place, version) = (woven.at[side][at]?, &woven.sides[side]);
+            let place = if next { place.checked_add(1) } else { place.checked_sub(1) };
+            Some(place.and_then(|place| version.get(place)).copied())
+        })
+    };
+    let is_edge = |c: Option<char>| c.is_none_or(char::is_whitespace);
+    let mut out: Vec<(char, Source)> = Vec::with_capacity(chars.len());
+    for (n, (c, from)) in chars.iter().enumerate() {
+        let (before, behind) = (out.last().map(|(c, _)| *c), chars.get(n + 1).map(|(c, _)| *c));
+        let is_stray = match (*from, *c) {
+            (Source::Merged(at), ' ' | '\t') => {
+                is_edge(before) && !beside(at, false).any(is_edge)
+                    || matches!(behind, None | Some('\r' | '\n')) && !beside(at, true).any(is_edge)
+            }
+            (Source::Merged(at), '\n') => {
+                before == Some('\n') && !beside(at, false).any(|c| matches!(c, None | Some('\r' | '\n')))
+            }
+            _ => false,
+        };
+        if !is_stray {
+            out.push((*c, *from));
+        }
+    }
+    let ends_line = |text: &[char]| text.ends_with(&['\n']);
+    if out.last().is_some_and(|(c, _)| *c != '\n') && woven.sides.iter().all(|side| ends_line(side)) {
+        let is_crlf = woven.sides.iter().all(|side| side.ends_with(&['\r', '\n']));
+        out.extend((if is_crlf { "\r\n" } else { "\n" }).chars().map(|c| (c, Source::Put)));
+    }
+    out
 }
 
 /// What turns a merged text of so many characters into a folded one, from its end to its start.
@@ -410,7 +448,11 @@ impl<'a> Fold<'a> {
                 upto = around.end;
                 let is_own = |at: &usize| self.woven.at[1 - side][*at].is_none() && !gone.contains(at);
                 let (word, standing) = (&text[around.clone()], &standing[around]);
-                if !standing.iter().flatten().all(is_own) || standing.iter().all(Option::is_some) {
+                if !standing.iter().flatten().all(is_own) {
+                    continue;
+                }
+                if let Some(whole) = standing.iter().copied().collect::<Option<Vec<_>>>() {
+                    self.join(&whole, gone, &mut torn);
                     continue;
                 }
                 let Some(first) = standing.iter().flatten().next() else { continue };
@@ -426,6 +468,18 @@ impl<'a> Fold<'a> {
             }
         }
         torn
+    }
+
+    /// A word between the letters of which the other side has put words of its own: its rest goes to its beginning.
+    fn join(&self, standing: &[usize], gone: &mut HashSet<usize>, torn: &mut HashMap<usize, Torn>) {
+        let chars = &self.woven.chars;
+        let parts = |pair: &[usize]| {
+            (pair[0] + 1..pair[1]).any(|at| chars[at].is_whitespace() && !gone.contains(&at))
+        };
+        let Some(last) = standing.windows(2).position(parts) else { return };
+        let rest = &standing[last + 1..];
+        torn.insert(standing[last], Torn { after: self.text(rest), ..Torn::default() });
+        gone.extend(rest);
     }
 
     /// Whether a character stands in a word of which each side corrected other letters.
@@ -546,10 +600,14 @@ fn begins_line(inserted: &str) -> bool {
     inserted.contains('\n') && !inserted.ends_with('\n')
 }
 
-/// The letters around a letter.
+/// The letters around a letter, and an ʻokina or apostrophe between them.
 fn word_around(text: &[char], at: usize) -> Range<usize> {
-    let start = text[..at].iter().rposition(|c| !is_letter(*c)).map_or(0, |before| before + 1);
-    let end = text[at..].iter().position(|c| !is_letter(*c)).map_or(text.len(), |len| at + len);
+    let is_inside = |at: usize| {
+        let between = || at > 0 && is_letter(text[at - 1]) && text.get(at + 1).is_some_and(|c| is_letter(*c));
+        is_letter(text[at]) || is_okina(text[at]) && between()
+    };
+    let start = (0..at).rev().find(|at| !is_inside(*at)).map_or(0, |before| before + 1);
+    let end = (at..text.len()).find(|at| !is_inside(*at)).unwrap_or(text.len());
     start..end
 }
 

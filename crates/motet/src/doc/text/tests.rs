@@ -305,3 +305,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_line_put_in_before_a_word_in_capitals_stands_before_it() {
+    assert_eq!(one("hula\n", "mele\nhula\n", "HULA\n"), "mele\nHULA\n");
+    assert_eq!(one("pua hula", "k pua hula", "mua hula"), "k mua hula");
+    assert_eq!(one("one don't\ntwo\n", "one DON'T\ntwo\n", "two\n"), "DON'T\ntwo\n");
+}
+
+#[test]
+fn a_word_in_capitals_is_whole_where_others_put_a_line_in_its_place() {
+    either("lei\nnani", "lei\nmele\n", "lei\nNANI", ["lei\nNANI mele\n", "lei\nmele\nNANI"]);
+    either("kai\nua", "kai\nʻāina\n", "kai\nUA", ["kai\nUA\nʻāina\n", "kai\nUA ʻāina\n"]);
+}
+
+#[test]
+fn what_is_left_of_a_line_has_no_spaces_at_its_ends() {
+    assert_eq!(one("one aloha\n", "one\n", "one k aloha\n"), "one k\n");
+    assert_eq!(one("ka café ʻāina\nend\n", "ka ʻāina\nend\n", "ka café\nend\n"), "ka\nend\n");
+    assert_eq!(one("ke\nmakani lei\n", "ke\nlei\n", "ke\nmakani\n"), "ke\n");
+    // What somebody wrote so stays.
+    assert_eq!(one("a\n b\n\nc", "a\n b\n\nd", "x a\n b\n\nc"), "x a\n b\n\nd");
+}
+
+#[test]
+fn the_last_line_keeps_its_line_break() {
+    assert_eq!(one("ke ua\npua\n", "ke ua\nPUA\n", "ke ua\n"), "ke ua\nPUA\n");
+    assert_eq!(one("ke ua\r\npua\r\n", "ke ua\r\nPUA\r\n", "ke ua\r\n"), "ke ua\r\nPUA\r\n");
+    assert_eq!(one("a\nb\n", "a\n", "b\n"), "");
+}
