@@ -315,3 +315,24 @@ fn a_set_beside_an_object_takes_none_of_its_names_and_every_choice_settles() {
         }
     }
 }
+
+#[test]
+fn an_object_that_shows_still_shows_when_its_last_field_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let [a, b] = ["a", "b"].map(|name| Device::new(dir.path(), name));
+    b.put(T0, json!({ "place": null }));
+    sync(&b.replica, &relay.url());
+    a.put(T0 + 1_000, json!({ "place": { "at": [] } }));
+    sync(&a.replica, &relay.url());
+    let songs = a.replica.documents("songs");
+    let mut song = songs.get("1").unwrap().unwrap();
+    assert_eq!(song.value["place"], json!({ "at": [] }));
+    song.value["place"] = json!({});
+    songs.update(&mut song).unwrap();
+    sync(&a.replica, &relay.url());
+    sync(&b.replica, &relay.url());
+    for device in [&a, &b] {
+        assert_eq!(device.replica.documents("songs").get("1").unwrap().unwrap().value["place"], json!({}));
+    }
+}

@@ -290,3 +290,20 @@ fn a_list_may_keep_duplicates() {
         Schema::from_toml("[collections.songs.fields]\nx = { kind = \"text\", keep_duplicates = true }");
     assert!(error.unwrap_err().to_string().contains("only a list"));
 }
+
+#[test]
+fn a_list_begun_on_a_version_that_had_none_joins_the_one_that_others_began() {
+    let pair = Pair::new(&json!({ "title": "t" }));
+    let mut stale = pair.a.documents("songs").get("1").unwrap().unwrap();
+    pair.b.documents("songs").set("1", &json!({ "verses": [], "plays": 2 })).unwrap();
+    pair.meet();
+    stale.value["verses"] = json!(["mine"]);
+    stale.value["plays"] = json!(1);
+    pair.a.documents("songs").update(&mut stale).unwrap();
+    assert_eq!(pair.a.conflicts("songs", "1").unwrap(), []);
+    pair.b.documents("songs").set("1", &json!({ "verses": ["theirs"] })).unwrap();
+    let met = pair.meet();
+    let mut verses = met["verses"].as_array().unwrap().clone();
+    verses.sort_by_key(ToString::to_string);
+    assert_eq!((verses, &met["plays"]), (vec![json!("mine"), json!("theirs")], &json!(3)));
+}

@@ -146,3 +146,26 @@ fn an_edit_of_what_was_read_before_a_delete_and_a_restore_is_whole() {
     }
     assert_eq!(contents(&a), contents(&b));
 }
+
+#[test]
+fn a_document_of_which_each_deleted_its_own_is_gone_though_the_lists_were_brought_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
+    for device in [&a, &b] {
+        device.apply_schema(&Schema::new().field("pieces", "parts", motet::FieldKind::List)).unwrap();
+    }
+    a.documents("pieces").put("1", &json!({ "parts": [{ "id": "y" }] })).unwrap();
+    b.documents("pieces").put("1", &json!({ "parts": [{ "id": "y", "n": 0 }] })).unwrap();
+    sync(&b, &relay.url());
+    a.documents("pieces").delete("1").unwrap();
+    assert!(b.undo().unwrap().is_some());
+    // Whoever meets first brings both lists together: nobody's edit.
+    for device in [&a, &b, &a, &b] {
+        sync(device, &relay.url());
+    }
+    for device in [&a, &b] {
+        assert!(device.documents("pieces").get("1").unwrap().is_none());
+        assert_eq!(device.documents("pieces").trash().unwrap().len(), 1);
+    }
+}

@@ -26,7 +26,12 @@ impl Pair {
 
     /// Until nobody has anything to tell; then both show the same.
     fn meet(&self) {
-        while self.devices.iter().map(|device| sync(device, &self.relay.url())).any(|s| s.sent + s.received > 0) {}
+        while self
+            .devices
+            .iter()
+            .map(|device| sync(device, &self.relay.url()))
+            .any(|s| s.sent + s.received > 0)
+        {}
     }
 
     fn set(&self, device: usize, id: &str, value: &Json) {
@@ -36,9 +41,10 @@ impl Pair {
 
     fn shown(&self, id: &str, like: &Json) -> Json {
         let field = if like.is_array() { "list" } else { "text" };
-        let [a, b] = self.devices.each_ref().map(|device| {
-            device.documents("songs").get(id).unwrap().unwrap().value[field].clone()
-        });
+        let [a, b] = self
+            .devices
+            .each_ref()
+            .map(|device| device.documents("songs").get(id).unwrap().unwrap().value[field].clone());
         assert_eq!(a, b, "{id}");
         a
     }
@@ -65,8 +71,11 @@ fn taken_back(base: &Json, sides: [&Json; 2]) -> [Json; 2] {
     }
     let words = |value: &Json| {
         let text = value.to_string();
-        let mut words: Vec<_> =
-            text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        let mut words: Vec<_> = text
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect();
         words.sort();
         words
     };
@@ -105,7 +114,11 @@ fn an_item_that_one_moved_and_the_other_wrote_in_is_there_once() {
 fn what_both_replaced_comes_back_once() {
     for (base, a, b) in [
         (json!(["a"]), json!(["b"]), json!(["c"])),
-        (json!(["echo", "foxtrot", "golf"]), json!(["echo", "lima", "golf"]), json!(["echo", "mike", "golf"])),
+        (
+            json!(["echo", "foxtrot", "golf"]),
+            json!(["echo", "lima", "golf"]),
+            json!(["echo", "mike", "golf"]),
+        ),
         (json!("echo foxtrot golf"), json!("echo lima golf"), json!("echo mike golf")),
         (json!("echo\nfoxtrot\ngolf\n"), json!("echo\nlima\ngolf\n"), json!("echo\nmike\ngolf\n")),
         (json!("hello world\n"), json!("goodbye moon\n"), json!("greetings stars\n")),

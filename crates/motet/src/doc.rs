@@ -164,14 +164,15 @@ impl Document {
         self.am.get_change_meta_by_hash(hash).is_some()
     }
 
-    /// A document is deleted when all its heads are tombstones: a delete loses to an edit it had not seen. Where deletes
+    /// A document is deleted when its latest changes are tombstones: a delete loses to an edit it had not seen. Where deletes
     /// win, it is deleted when any tombstone is not followed by a change that restored it; where the latest wins, when such a
     /// tombstone is later than every edit it had not seen.
     pub(crate) fn is_deleted(&mut self, schema: &CollectionSchema) -> bool {
         let policy = schema.delete_policy();
         if policy == DeletePolicy::EditWins && !is_planted(Bug::DeleteWinsOverEdit) {
-            let heads = self.am.get_heads();
-            return !heads.is_empty() && heads.iter().all(|head| self.is_tombstone(head));
+            let (tombstones, edits) = self.latest_of_somebody();
+            let is_known = |edit: &ChangeHash| tombstones.iter().any(|t| self.is_ancestor(edit, t));
+            return !tombstones.is_empty() && edits.iter().all(is_known);
         }
         let graves = self.graves();
         let buried =
@@ -183,15 +184,37 @@ impl Document {
         }
     }
 
+    /// The tombstones and the edits on top of which nobody has made anything. What all devices make alike is nobody's: it does not bring back
+    /// what was deleted, and hides no tombstone.
+    fn latest_of_somebody(&self) -> (Vec<ChangeHash>, Vec<ChangeHash>) {
+        let (mut tombstones, mut edits) = (Vec::new(), Vec::new());
+        let (mut open, mut seen) = (self.am.get_heads(), HashSet::new());
+        while let Some(hash) = open.pop() {
+            let Some(meta) = self.am.get_change_meta_by_hash(&hash).filter(|_| seen.insert(hash)) else {
+                continue;
+            };
+            match () {
+                () if self.is_tombstone(&hash) => tombstones.push(hash),
+                () if self.is_of_somebody(&meta) => edits.push(hash),
+                () => open.extend(meta.deps),
+            }
+        }
+        (tombstones, edits)
+    }
+
+    /// Whether a change is an edit of a device, or takes up a row, and is not made alike on every device.
+    fn is_of_somebody(&self, meta: &ChangeMetadata<'_>) -> bool {
+        meta.author.is_some()
+            || self.am.get_author_for_actor(&meta.actor).is_some()
+            || meta.message.as_deref() == Some(ADOPT)
+    }
+
     /// Whether somebody who did not know of a tombstone has edited the document at its time or later.
     fn is_outlived(&self, tombstone: &ChangeHash) -> bool {
         let known = self.ancestors(tombstone);
         let at = time::made_at(&self.am, tombstone);
         self.am.get_changes_meta(&[]).iter().any(|meta| {
-            // What every device makes alike is nobody's edit.
-            let has_author = meta.author.is_some() || self.am.get_author_for_actor(&meta.actor).is_some();
-            let is_edit = has_author || meta.message.as_deref() == Some(ADOPT);
-            is_edit
+            self.is_of_somebody(meta)
                 && !is_end(meta)
                 && time::milliseconds(meta.timestamp) >= at
                 && meta.hash != *tombstone
@@ -206,12 +229,11 @@ impl Document {
         base: &[ChangeHash],
         schema: &CollectionSchema,
     ) -> bool {
-        let (graves, heads) = (self.graves(), self.am.get_heads());
-        let before =
-            |change: &ChangeHash, head: &ChangeHash| change == head || self.is_ancestor(change, head);
+        let (graves, (latest, _)) = (self.graves(), self.latest_of_somebody());
+        let before = |change: &ChangeHash, head: &ChangeHash| self.knows(head, change);
         graves.tombstones.iter().any(|tombstone| {
-            // Where a delete loses, one that is no head has lost or is followed by another.
-            (schema.delete_policy() != DeletePolicy::EditWins || heads.contains(tombstone))
+            // Where a delete loses, one that something was made on top of has lost or is followed by another.
+            (schema.delete_policy() != DeletePolicy::EditWins || latest.contains(tombstone))
                 && self.author_of(tombstone).and_then(|(author, _)| author) == Some(device)
                 && !base.iter().any(|head| before(tombstone, head))
                 && !graves.restored.iter().any(|restored| before(tombstone, restored))
@@ -280,6 +302,11 @@ impl Document {
             self.graves = Some(graves);
         }
         self.graves.clone().unwrap_or_default()
+    }
+
+    /// Whether what was known right after `head` has `hash` in it.
+    fn knows(&self, head: &ChangeHash, hash: &ChangeHash) -> bool {
+        head == hash || self.is_ancestor(hash, head)
     }
 
     /// Whether `descendant` was made knowing `ancestor`.

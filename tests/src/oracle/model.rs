@@ -483,12 +483,13 @@ impl Rules {
             }
             Write::Delete { .. } => {
                 let Some(fields) = live else { return refused(outcome) };
-                outcome.world.insert(doc, State::Deleted(Some(fields)));
+                // A local document is gone for good.
+                outcome.world.insert(doc, State::Deleted((!self.local).then_some(fields)));
             }
             Write::Restore { .. } => {
                 match state {
                     State::Deleted(Some(fields)) => _ = outcome.world.insert(doc, State::Live(fields)),
-                    // A local document is gone for good, and one that undo took back was never there.
+                    // One that undo took back was never there.
                     State::Deleted(None) => {
                         outcome.verdict = Verdict::Either;
                         outcome.open_documents.insert(doc);

@@ -6,6 +6,7 @@
 mod plan;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use automerge::transaction::{CommitOptions, Transaction};
 use automerge::{AutomergeError, Change, ChangeHash, ObjId, PatchLog, ROOT, ReadDoc};
@@ -79,6 +80,7 @@ impl Document {
         let (set, remove, renamed) = self.stored_names(edit, set, remove, &mut at, &mut changes)?;
         let (set, remove) = self.reader(edit.schema, at.as_deref()).whole(set, remove);
         self.prepare(&ROOT, "", &set, edit.schema, &mut at, &mut changes)?;
+        self.prepare_removal(&remove, edit.schema, &mut at, &mut changes)?;
         let mut ops = Vec::new();
         let reader = Reader { am: &self.am, heads: at.as_deref(), schema: edit.schema };
         // What was made for the new values has changed what the document shows.
@@ -378,6 +380,30 @@ impl Document {
         Ok(())
     }
 
+    /// An object out of which something is removed takes the place of concurrent values that lost: what is removed from it might be all that
+    /// made it the latest.
+    fn prepare_removal(
+        &mut self,
+        remove: &[Vec<String>],
+        schema: &CollectionSchema,
+        at: &mut At,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), EditError> {
+        let inside: BTreeSet<&String> =
+            remove.iter().filter(|path| path.len() > 1).map(|path| &path[0]).collect();
+        for key in inside {
+            let reader = Reader { am: &self.am, heads: at.as_deref(), schema };
+            if !reader.maps(&ROOT, key).is_empty()
+                && !reader.is_set(&ROOT, key)
+                && reader.is_divided(&ROOT, key)
+            {
+                let old = reader.resolve(&ROOT, key).unwrap_or_default();
+                self.make(&ROOT, key, &format!("/{key}"), [Container::Value(&old); 2], at, changes)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a container with what the field holds (`old`), or, if that is nothing to begin with, with what it is to hold
     /// (`new`). A field that has no value yet gets a genesis change, which depends on nothing; otherwise the container replaces
     /// what is there, at the heads of the edit. Either way two devices that write the same have written it once, and counters
@@ -404,10 +430,17 @@ impl Document {
         }
         if *map == ROOT && !has_value(&self.am) {
             let genesis = genesis::changes(self.identity, key, new)?;
-            if !genesis.iter().any(|change| self.has_change(&change.hash())) {
-                self.am.apply_changes(genesis.iter().cloned())?;
+            // Somebody else may have begun the field since the version that is written on.
+            let is_in_base = |change: &Change| match at.as_deref() {
+                None => self.has_change(&change.hash()),
+                Some(base) => base.iter().any(|head| self.knows(head, &change.hash())),
+            };
+            if !genesis.iter().any(is_in_base) {
                 at.iter_mut().for_each(|heads| heads.extend(genesis.last().map(Change::hash)));
-                changes.extend(genesis);
+                let new: Vec<_> =
+                    genesis.into_iter().filter(|change| !self.has_change(&change.hash())).collect();
+                self.am.apply_changes(new.iter().cloned())?;
+                changes.extend(new);
                 return Ok(());
             }
         }

@@ -68,7 +68,8 @@ pub(super) fn refined(old: &str, new: &str, lines: &[Hunk], budget: &mut Budget)
 
 /// Whether a character is the first of a word that goes on behind it.
 fn begins_word(text: &str, at: &Range<usize>) -> bool {
-    let goes_on = text[at.end..].starts_with(|c: char| c.is_alphanumeric() || is_okina(c) || is_combining_mark(c));
+    let goes_on =
+        text[at.end..].starts_with(|c: char| c.is_alphanumeric() || is_okina(c) || is_combining_mark(c));
     goes_on && !text[..at.start].ends_with(|c: char| c.is_alphanumeric() || is_okina(c))
 }
 

@@ -87,7 +87,9 @@ impl<'a> Side<'a> {
             let mut old: Vec<usize> = from.clone().filter(|at| !origin.contains(&Some(*at))).collect();
             for n in to.clone().filter(|n| items[*n].is_object()) {
                 let found = old.iter().position(|at| is_same(&base[*at], &items[n], as_many));
-                if origin[n].is_none() && let Some(found) = found {
+                if origin[n].is_none()
+                    && let Some(found) = found
+                {
                     origin[n] = Some(old.remove(found));
                 }
             }
@@ -189,7 +191,9 @@ fn fields_gone_back(base: &Fields, goal: &Fields, mut now: Fields) -> Fields {
             continue;
         }
         match (now.get(name).cloned(), after) {
-            (current, Some(after)) if current.as_ref() == before => _ = now.insert(name.clone(), after.clone()),
+            (current, Some(after)) if current.as_ref() == before => {
+                _ = now.insert(name.clone(), after.clone())
+            }
             (current, None) if current.as_ref() == before => _ = now.remove(name),
             (Some(current), Some(after)) => {
                 let left = gone_back(before.unwrap_or(&Json::Null), after, current);
@@ -245,9 +249,18 @@ mod tests {
             (json!(["c"]), json!(["a"]), json!(["c", "a"]), json!(["a"])),
             (json!([]), json!([{ "t": "m" }]), json!([{ "t": "m" }]), json!([{ "t": "m" }])),
             (json!(["d", "c", "b", "a"]), json!(["a", "b", "c", "d"]), json!(["c", "a"]), json!(["a", "c"])),
-            (json!(["a", "c"]), json!(["a", "b", "b", "c"]), json!(["a", "b", "c"]), json!(["a", "b", "b", "c"])),
+            (
+                json!(["a", "c"]),
+                json!(["a", "b", "b", "c"]),
+                json!(["a", "b", "c"]),
+                json!(["a", "b", "b", "c"]),
+            ),
         ] {
-            assert_eq!(merged(base.clone(), mine.clone(), theirs.clone()), expected, "{base} {mine} {theirs}");
+            assert_eq!(
+                merged(base.clone(), mine.clone(), theirs.clone()),
+                expected,
+                "{base} {mine} {theirs}"
+            );
         }
     }
 
@@ -255,7 +268,10 @@ mod tests {
     fn an_item_that_was_edited_or_moved_is_the_same_item() {
         let [m, n] = [json!({ "id": 1, "t": "m" }), json!({ "id": 2, "t": "n" })];
         let [written_m, written_n] = [json!({ "id": 1, "t": "M" }), json!({ "id": 2, "t": "N" })];
-        assert_eq!(merged(json!([n, m]), json!([m, n]), json!([written_n, written_m])), json!([written_m, written_n]));
+        assert_eq!(
+            merged(json!([n, m]), json!([m, n]), json!([written_n, written_m])),
+            json!([written_m, written_n])
+        );
         let milk = |done: bool, text: &str| json!({ "done": done, "t": text });
         assert_eq!(
             merged(json!([milk(true, "milk")]), json!([milk(false, "milk")]), json!([milk(true, "milk 2l")])),
