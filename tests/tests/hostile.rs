@@ -1,16 +1,23 @@
 //! What a device takes from others that mean harm: whoever holds a token of the account, or runs the relay.
 
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use automerge::transaction::{CommitOptions, Transactable};
-use automerge::{Automerge, ROOT};
+use automerge::{Automerge, ObjType, ROOT};
 use motet_proto::Kind;
 use motet_proto::message::Outcome;
 use motet_tests::raw::{self, bomb, entry, push};
-use motet_tests::{TestRelay, contents, device, sync};
+use motet_tests::{Cli, TestRelay, contents, device, program, sync};
 use serde_json::json;
 
 /// Peak memory of this process, in MB.
 fn peak_mb() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    peak_mb_of("self")
+}
+
+fn peak_mb_of(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).unwrap_or_default() / 1_024
 }
@@ -64,6 +71,86 @@ fn many_changes_that_each_open_to_much_fill_no_document() {
     let aside = b.quarantined(100).unwrap();
     assert!(aside.len() >= 30, "{}", aside.len());
     assert!(b.verify().unwrap().problems.is_empty());
+}
+
+/// A change of a stranger that puts a text of one letter: a few hundred bytes, once they are packed.
+fn long_text(letters: usize) -> Vec<u8> {
+    let mut am = Automerge::new();
+    let mut tx = am.transaction();
+    let text = tx.put_object(ROOT, "lyrics", ObjType::Text).unwrap();
+    tx.splice_text(&text, 0, 0, &"a".repeat(letters)).unwrap();
+    tx.put(ROOT, "title", "by a stranger").unwrap();
+    tx.commit_with(CommitOptions::default().with_time(1));
+    am.save_after(&[])
+}
+
+/// Runs a command to its end; returns whether it succeeded, what it said, and the most memory that it had, in MB.
+fn watched(command: &mut Command) -> (bool, String, u64) {
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        peak = peak.max(peak_mb_of(&child.id().to_string()));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    (output.status.success(), said.concat(), peak)
+}
+
+#[test]
+fn a_page_that_opens_to_much_is_taken_in_slice_by_slice() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let names: Vec<_> = (0..24).map(|n| format!("{n:02}")).collect();
+    let text = long_text(500_000);
+    let entries: Vec<_> = names.iter().map(|name| entry(name, Kind::Changes, text.clone())).collect();
+    assert!(entries.iter().map(|entry| entry.payload.len()).sum::<usize>() < 100_000);
+    push(&relay.url(), entries);
+    let b = Cli::init(dir.path(), "b", &relay.url());
+    let (is_done, said, peak) = watched(&mut b.command(&["sync"]));
+    assert!(is_done, "{said}");
+    // All at once they would take 24 times 45 MB.
+    assert!(peak < 800, "{peak} MB");
+    assert_eq!(b.json(&["list", "pieces", "--json"]).as_array().unwrap().len(), names.len());
+}
+
+#[test]
+fn what_ends_the_process_is_set_aside_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    a.documents("pieces").put("before", &json!({ "title": "mua" })).unwrap();
+    sync(&a, &relay.url());
+    push(&relay.url(), vec![entry("huge", Kind::Changes, long_text(3_000_000))]);
+    a.documents("pieces").put("after", &json!({ "title": "ma hope" })).unwrap();
+    sync(&a, &relay.url());
+    let b = Cli::init(dir.path(), "b", &relay.url());
+    // A device with less memory than that takes.
+    let small = |args: &str| {
+        let mut command = Command::new("sh");
+        let motet = program("motet");
+        let line = format!("ulimit -v 250000; exec {} --db {} {args}", motet.display(), b.db().display());
+        command.arg("-c").arg(line).env("MALLOC_ARENA_MAX", "1").env_remove("MOTET_DB");
+        command
+    };
+    for attempt in ["first", "second"] {
+        let (is_done, said, _) = watched(&mut small("sync"));
+        assert!(!is_done && said.contains("memory"), "{attempt}: {said}");
+    }
+    let (is_done, said, _) = watched(&mut small("sync"));
+    assert!(is_done, "{said}");
+    let ids: Vec<_> = contents(&device(dir.path(), "b")).into_iter().map(|(_, id, ..)| id).collect();
+    assert_eq!(ids, ["after", "before"]);
+    let aside = device(dir.path(), "b").quarantined(10).unwrap();
+    assert_eq!(aside.len(), 1);
+    assert!(aside[0].reason.contains("ended 2 times"), "{}", aside[0].reason);
+    // Where there is room for it, it can be tried again.
+    let b = device(dir.path(), "b");
+    b.retry_quarantined().unwrap();
+    sync(&b, &relay.url());
+    assert_eq!(b.documents("pieces").get("huge").unwrap().unwrap()["title"], "by a stranger");
+    assert!(b.quarantined(10).unwrap().is_empty());
 }
 
 /// A change of a stranger that writes a title and has a message.

@@ -53,6 +53,18 @@ pub fn open(suite: u8, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
     }
 }
 
+/// Bytes that a payload says it opens to; the most that there may be if it does not say, or is sealed with a suite that this build does not
+/// know. Nothing is opened for that.
+pub fn opened_len(suite: u8, sealed: &[u8]) -> usize {
+    let claimed = match sealed.split_first() {
+        _ if suite != SUITE_PLAIN => None,
+        Some((&RAW, plain)) => Some(plain.len()),
+        Some((&ZSTD, packed)) => packing::claimed_len(packed),
+        _ => Some(0),
+    };
+    claimed.unwrap_or(limits::PAYLOAD_INFLATED_BYTES).min(limits::PAYLOAD_INFLATED_BYTES)
+}
+
 fn prefixed(form: u8, bytes: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(bytes.len() + 1);
     sealed.push(form);
@@ -69,6 +81,7 @@ mod tests {
         for plain in ["", "kō", &"E hoʻi ke aloha i ke kai. ".repeat(100)] {
             let sealed = seal_plain(plain.as_bytes());
             assert_eq!(open(SUITE_PLAIN, &sealed).unwrap(), plain.as_bytes());
+            assert_eq!(opened_len(SUITE_PLAIN, &sealed), plain.len());
         }
         assert!(seal_plain("E hoʻi ke aloha i ke kai. ".repeat(100).as_bytes()).len() < 200);
     }
@@ -81,5 +94,7 @@ mod tests {
         assert!(matches!(open(SUITE_PLAIN, &[ZSTD, 1, 2, 3]), Err(OpenError::Damaged(_))));
         assert!(matches!(open(SUITE_PLAIN, &[7, 1]), Err(OpenError::Damaged(_))));
         assert_eq!(open(9, b"x"), Err(OpenError::UnknownSuite(9)));
+        assert_eq!(opened_len(SUITE_PLAIN, &prefixed(ZSTD, &bomb)), limits::PAYLOAD_INFLATED_BYTES);
+        assert_eq!((opened_len(SUITE_PLAIN, b""), opened_len(9, b"x")), (0, limits::PAYLOAD_INFLATED_BYTES));
     }
 }

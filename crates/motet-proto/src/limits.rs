@@ -54,6 +54,10 @@ pub const PAGE_ENTRIES: usize = 1_024;
 /// A page closes at this size, in bytes of payload.
 pub const PAGE_BYTES: usize = 512 << 10;
 
+/// How often the relay may say in one session that a position is none of its log: once after it was restored, and once more if that happened in
+/// between.
+pub const RESETS_OF_A_SESSION: u32 = 2;
+
 /// Pages that a device holds and has not applied; beyond it, it stops reading from its connection.
 pub const UNAPPLIED_PAGES: usize = 4;
 

@@ -21,18 +21,25 @@ pub(crate) fn pack(plain: &[u8], level: i32) -> Option<Vec<u8>> {
     })
 }
 
+/// The size that zstd data claims to inflate to, if it does.
+pub(crate) fn claimed_len(packed: &[u8]) -> Option<usize> {
+    let claimed = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
+    claimed.map(|size| usize::try_from(size).unwrap_or(usize::MAX))
+}
+
 /// Inflates zstd data of at most `cap` bytes. The size that the data claims is checked before anything is allocated.
 pub(crate) fn unpack(packed: &[u8], cap: usize) -> Result<Vec<u8>, OpenError> {
-    let claimed = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
-    let Some(size) = claimed else { return Err(OpenError::Damaged("zstd frame without a size")) };
-    if size > cap as u64 {
+    let Some(size) = claimed_len(packed) else {
+        return Err(OpenError::Damaged("zstd frame without a size"));
+    };
+    if size > cap {
         return Err(OpenError::TooLarge);
     }
     UNPACK.with_borrow_mut(|kept| {
         if kept.is_none() {
             *kept = Decompressor::new().ok();
         }
-        let unpacked = kept.as_mut().and_then(|unpack| unpack.decompress(packed, size as usize).ok());
+        let unpacked = kept.as_mut().and_then(|unpack| unpack.decompress(packed, size).ok());
         unpacked.ok_or(OpenError::Damaged("not zstd"))
     })
 }

@@ -64,7 +64,7 @@ use loaded::{load, load_behind, new_document};
 pub(crate) use local::{Patch, diff};
 pub(crate) use presence::CursorAt;
 pub use receive::CollectionCounts;
-pub(crate) use receive::Received;
+pub(crate) use receive::{Received, Turn};
 pub(crate) use remotes::is_due;
 use send_slot::Ready;
 pub(crate) use send_slot::SendSlot;

@@ -210,6 +210,12 @@ pub const ROUND_TIMEOUT: Duration = Duration::from_secs(25);
 /// After [`ROUND_TIMEOUT`], a round goes on while the relay is heard at least this often; what is being sent is given its time.
 pub const ROUND_SILENCE: Duration = Duration::from_secs(5);
 
+/// How long taking in a slice of what was received counts as progress of a round: a text that fills a payload takes about 15 s on a slow phone.
+pub const SLICE_TIME: Duration = Duration::from_secs(60);
+
+/// A round that was asked for ends after this time, whatever still arrives; what is under way goes on.
+pub const ROUND_LONGEST: Duration = Duration::from_secs(15 * 60);
+
 /// How often a round looks whether that is so.
 pub const ROUND_LOOKS_AGAIN: Duration = Duration::from_secs(1);
 
@@ -283,6 +289,19 @@ pub const SMALL_WORK: u64 = 7;
 /// 100 kB, which takes about 100 ms. Fewer are merged with the document that is held in memory.
 pub const MERGED_AHEAD_BYTES: usize = 16 << 10;
 
+/// Bytes, as opened, of received entries that are opened and merged at a time: 161 kB of payloads can open to 5 GB, and a loaded text takes 90
+/// times its size. An entry that is larger by
+/// itself, up to [`PAYLOAD_INFLATED_BYTES`](motet_proto::limits::PAYLOAD_INFLATED_BYTES), is opened alone.
+pub const OPENED_BYTES: usize = 4 << 20;
+
+/// Bytes, as opened, from which received entries are written down before they are opened, so that the next process knows what this one
+/// ended with. 1 MiB of a text takes about 90 MB: what is smaller ends no process, and one row more for each would cost.
+pub const NOTED_OPENING_BYTES: usize = 1 << 20;
+
+/// Processes that may end while they open an entry: the first time it may have been one of several that were opened together, or somebody
+/// ended the process. Then it is set aside untried.
+pub const OPENING_DEATHS: u32 = 2;
+
 /// The same in bytes of entries: an entry of hundreds of edits is merged while the next arrives.
 pub const SMALL_WORK_BYTES: usize = 4 << 10;
 
@@ -325,6 +344,13 @@ pub const CONCURRENT_VALUES: usize = 1_024;
 /// nulls take none, so that 95 bytes could hold fifty million operations, at 100 to 500 bytes of memory each. As many as a list of the
 /// largest kind has elements, and some more.
 pub const CHANGE_EMPTY_OPERATIONS: u64 = 128 << 10;
+
+/// Operations that a change may have, however large it is: each takes about 90 bytes of memory. As many as the characters of a text that fills a
+/// payload.
+pub const CHANGE_OPERATIONS: u64 = motet_proto::limits::ENTRY_PAYLOAD_BYTES as u64 + CHANGE_EMPTY_OPERATIONS;
+
+/// Operations that a saved document may have: twice that.
+pub const DOCUMENT_OPERATIONS: u64 = 2 * CHANGE_OPERATIONS;
 
 /// The same of a whole document, in operations beyond one for each byte that it is saved as.
 pub const DOCUMENT_EMPTY_OPERATIONS: u64 = 1 << 20;

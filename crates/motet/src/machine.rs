@@ -15,6 +15,12 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
     Ok(bytes)
 }
 
+/// A number drawn once in the life of this process.
+pub(crate) fn process() -> [u8; 16] {
+    static PROCESS: LazyLock<[u8; 16]> = LazyLock::new(|| random().unwrap_or_default());
+    *PROCESS
+}
+
 /// Threads that work at the same time. In a simulation one: there the order of things is part of the seed.
 pub(crate) fn cores() -> usize {
     // Asked once: the answer is read from files of the system.

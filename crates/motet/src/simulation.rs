@@ -265,7 +265,7 @@ impl Session {
             None => return Ok(()),
         };
         let received = self.local.writer.run(Durability::Normal, move |tx, core| {
-            core.receive(tx, remote, incoming, &receipts, position)
+            core.receive(tx, remote, incoming, &receipts, position.into())
         })?;
         self.unmerged |= received.unmerged;
         for document in &received.waiting {

@@ -13,6 +13,7 @@ mod filter;
 mod finding;
 mod foreign;
 mod history;
+mod opening;
 mod outbox;
 mod quarantine;
 mod readers;

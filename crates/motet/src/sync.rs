@@ -259,12 +259,16 @@ impl SyncHandle {
         let timeout = async move {
             let mut patience = time;
             let mut answer = answer;
+            let longest = tokio::time::Instant::now() + limits::ROUND_LONGEST;
             loop {
                 match tokio::time::timeout(patience, &mut answer).await {
                     Ok(Ok(outcome)) => return outcome,
                     Ok(Err(_)) => return Err(SyncError::NotConnected),
-                    Err(_) if !extends || traffic.is_silent(limits::ROUND_SILENCE) => {
+                    Err(_) if !extends || traffic.is_idle(limits::ROUND_SILENCE) => {
                         return Err(SyncError::Timeout { seconds: time.as_secs() });
+                    }
+                    Err(_) if tokio::time::Instant::now() >= longest => {
+                        return Err(SyncError::Timeout { seconds: limits::ROUND_LONGEST.as_secs() });
                     }
                     Err(_) => patience = limits::ROUND_LOOKS_AGAIN,
                 }

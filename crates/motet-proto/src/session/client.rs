@@ -58,6 +58,8 @@ pub struct ClientSession {
     held: Vec<Held>,
     /// Sequence number up to which a position is kept or handed out.
     reached: u64,
+    /// How often the relay has refused a position in this session.
+    resets: u32,
     applying: VecDeque<Applying>,
 
     rounds: Vec<Round>,
@@ -130,6 +132,7 @@ impl ClientSession {
             inbox: VecDeque::new(),
             held: Vec::new(),
             reached: position.map_or(0, |position| position.seq),
+            resets: 0,
             applying: VecDeque::new(),
             rounds: Vec::new(),
             presence: None,
@@ -254,6 +257,10 @@ impl ClientSession {
             Message::Fetched(fetched) => self.handle_fetched(fetched),
             Message::Refused(refused) if self.pull == Some(refused.id) && self.position.is_some() => {
                 self.pull = None;
+                self.resets += 1;
+                if self.resets > limits::RESETS_OF_A_SESSION {
+                    return self.end(EndReason::Protocol("it refuses its own positions"));
+                }
                 if is_planted(Bug::RefusedIsJustForgotten) {
                     (self.position, self.handed_out, self.want_pull) = (None, None, true);
                     return self.pump(now);
@@ -351,6 +358,10 @@ impl ClientSession {
         };
         if page.after > self.position.map_or(0, |position| position.seq) {
             return self.end(EndReason::Protocol("it left out a part of the log"));
+        }
+        let is_further = self.position.is_none_or(|position| page.position.seq > position.seq);
+        if page.more && !is_further {
+            return self.end(EndReason::Protocol("it says that there is more, and does not go on"));
         }
         self.confirmed |= !self.reseeding;
         self.position = Some(page.position);

@@ -525,6 +525,48 @@ fn a_page_that_leaves_something_out_ends_the_session() {
 }
 
 #[test]
+fn a_relay_that_leads_nowhere_is_left() {
+    let more = |id, seq| {
+        let Message::Page(page) = page(Some(id), 0, seq) else { unreachable!() };
+        Message::Page(crate::message::Page { more: true, ..page })
+    };
+    let ended = |session: &mut ClientSession| {
+        std::iter::from_fn(|| session.poll_effect())
+            .any(|effect| matches!(effect, ClientEffect::End(EndReason::Protocol(_))))
+    };
+    // The same page again and again.
+    let mut session = reading_device(true);
+    session.request_round(1, NOW);
+    for (id, is_ended) in [(3, false), (4, true)] {
+        session.handle_message(more(id, 1), NOW);
+        session.handle_applied(false, NOW);
+        assert_eq!(ended(&mut session), is_ended, "{id}");
+    }
+    // Positions of its own, refused again and again.
+    let mut session = reading_device(false);
+    session.request_round(1, NOW);
+    let mut id = 3;
+    for n in 1..=3 {
+        session.handle_message(Message::Refused(crate::message::Refused { id }), NOW);
+        if n == 3 {
+            return assert!(ended(&mut session));
+        }
+        assert!(!ended(&mut session), "{n}");
+        session.handle_position_reset(NOW);
+        session.handle_message(page(Some(id + 1), 0, n), NOW);
+        while let Some(effect) = session.poll_effect() {
+            match effect {
+                ClientEffect::Apply { .. } => session.handle_applied(false, NOW),
+                ClientEffect::Reseed => session.handle_reseeded(NOW),
+                _ => {}
+            }
+        }
+        session.request_round(n + 1, NOW);
+        id += 2;
+    }
+}
+
+#[test]
 fn a_receipt_that_no_position_reaches_is_applied_not_at_all_and_not_for_ever() {
     let mut session = reading_device(true);
     let position = Some(Position { seq: 1, tag: [1; 16] });

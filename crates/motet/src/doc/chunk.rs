@@ -85,7 +85,7 @@ pub(crate) fn check_change(change: &Change) -> Result<(), ChunkError> {
 /// How many operations the data of a change hold. An error if they are more than it may have.
 fn operations(change: &[u8]) -> Result<u64, ChunkError> {
     let mut data = change;
-    let most = most_rows(limits::CHANGE_EMPTY_OPERATIONS, data.len());
+    let most = most_rows(limits::CHANGE_EMPTY_OPERATIONS, data.len()).min(limits::CHANGE_OPERATIONS);
     skip_hashes(&mut data)?;
     let actor = uleb(&mut data)?;
     skip(&mut data, actor)?;
@@ -166,7 +166,7 @@ pub(crate) fn check_snapshot(bytes: &[u8]) -> Result<(), ChunkError> {
     if columns.iter().any(Columns::are_deflated) {
         return Err(ChunkError::Deflated);
     }
-    let most = most_rows(limits::DOCUMENT_EMPTY_OPERATIONS, bytes.len());
+    let most = most_rows(limits::DOCUMENT_EMPTY_OPERATIONS, bytes.len()).min(limits::DOCUMENT_OPERATIONS);
     columns.iter().try_for_each(|columns| columns.rows(&mut data, most).map(drop))
 }
 

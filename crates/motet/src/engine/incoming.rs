@@ -102,6 +102,13 @@ struct Opened {
     preview: Option<Preview>,
 }
 
+impl Incoming {
+    /// An entry is set aside untried.
+    pub(crate) fn set_aside(&mut self, entry: Entry, reason: &str) {
+        self.bad.push(BadEntry::new(entry, reason.to_owned()));
+    }
+}
+
 impl std::fmt::Debug for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Group").field("key", &self.key).field("parts", &self.parts.len()).finish()
@@ -205,6 +212,10 @@ impl Group {
     /// True if the one entry is a whole document that can be shown as it is.
     fn show_ahead(&mut self, schema: &CollectionSchema) -> bool {
         let [opened] = &mut self.opened[..] else { return false };
+        // What might end the process is merged while that is noted.
+        if opened.body.len() >= limits::NOTED_OPENING_BYTES {
+            return false;
+        }
         let Some(preview) = opened.preview.take().filter(|p| p.schema == schema.fingerprint()) else {
             return false;
         };

@@ -36,6 +36,23 @@ pub(crate) struct Received {
     pub(crate) parked: u64,
 }
 
+/// When a batch came.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Turn {
+    /// It was asked for.
+    Out,
+    /// In the order of the remote's log; more of the same page follows.
+    Within,
+    /// In the order of the remote's log, up to this position.
+    UpTo(Position),
+}
+
+impl From<Option<Position>> for Turn {
+    fn from(position: Option<Position>) -> Self {
+        position.map_or(Self::Out, Self::UpTo)
+    }
+}
+
 /// How a batch came.
 #[derive(Clone, Copy)]
 pub(super) struct Delivery {
@@ -59,6 +76,9 @@ impl Received {
         self.folded += more.folded;
         self.owed += more.owed;
         self.unmerged |= more.unmerged;
+        self.waiting.extend(more.waiting);
+        self.settled += more.settled;
+        self.parked += more.parked;
     }
 }
 
@@ -93,11 +113,11 @@ impl Core {
         remote: i64,
         incoming: Incoming,
         receipts: &[StoredReceipt],
-        position: Option<Position>,
+        turn: Turn,
     ) -> store::Result<Received> {
         self.catch_up_all(tx)?;
         let now = self.shared.now_ms();
-        let is_news = position.is_some() && !self.reseeding.contains_key(&remote);
+        let is_news = turn != Turn::Out && !self.reseeding.contains_key(&remote);
         let delivery = Delivery { remote, now, is_news };
         let mut received = Received::default();
         if is_planted(Bug::BadEntryFailsBatch) && !incoming.bad.is_empty() {
@@ -109,7 +129,7 @@ impl Core {
             received.owed += self.owe_if_known(tx, remote, document, now)?;
         }
         // Out of turn nobody can tell what came after an erasure.
-        let erasures = incoming.erased.into_iter().filter(|_| position.is_some());
+        let erasures = incoming.erased.into_iter().filter(|_| turn != Turn::Out);
         let (followed, last): (Vec<_>, Vec<_>) = erasures.partition(|(_, is_followed)| *is_followed);
         received.owed += self.note_erased(tx, remote, followed.into_iter().map(|(key, _)| key), now)?;
         let devices: BTreeMap<_, _> = incoming.groups.iter().flat_map(|group| &group.devices).collect();
@@ -124,8 +144,8 @@ impl Core {
         if received.quarantined > 0 {
             tx.bound_quarantine()?;
         }
-        if position.is_some() {
-            tx.set_position(remote, position)?;
+        if let Turn::UpTo(position) = turn {
+            tx.set_position(remote, Some(position))?;
         }
         Ok(received)
     }

@@ -54,13 +54,15 @@ pub(super) struct Traffic {
     /// When something was received last, and until when what was sent may be under way, in milliseconds since the start.
     heard_at: AtomicU64,
     busy_until: AtomicU64,
+    /// Until when what was received may be taken in, and when that was done last.
+    works_until: AtomicU64,
 }
 
 impl Default for Traffic {
     fn default() -> Self {
         let zero = || AtomicU64::new(0);
         let (up, down, messages_up, heard_at, busy_until) = (zero(), zero(), zero(), zero(), zero());
-        Self { up, down, messages_up, started: Instant::now(), heard_at, busy_until }
+        Self { up, down, messages_up, started: Instant::now(), heard_at, busy_until, works_until: zero() }
     }
 }
 
@@ -70,6 +72,17 @@ impl Traffic {
     pub(super) fn is_silent(&self, patience: Duration) -> bool {
         let since = self.heard_at.load(Ordering::Relaxed).max(self.busy_until.load(Ordering::Relaxed));
         self.started.elapsed() > Duration::from_millis(since) + patience
+    }
+
+    /// Whether nothing goes on: the relay is silent, and nothing that it has sent is being taken in.
+    pub(super) fn is_idle(&self, patience: Duration) -> bool {
+        let works_until = Duration::from_millis(self.works_until.load(Ordering::Relaxed));
+        self.is_silent(patience) && self.started.elapsed() > works_until + patience
+    }
+
+    /// What was received is taken in, for `time` at most; zero: that was done.
+    pub(super) fn works(&self, time: Duration) {
+        self.works_until.store(self.now_ms() + time.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// A connection begins: what was sent on others is of no account.

@@ -3,6 +3,7 @@
 mod documents;
 mod effects;
 mod rounds;
+mod taking_in;
 mod turns;
 
 use std::collections::{HashSet, VecDeque};
@@ -76,6 +77,8 @@ struct Running {
     connection: Connection,
     loading: OptionFuture<BoxFuture<'static, Result<OutboxBatch, StorageError>>>,
     applying: FuturesOrdered<BoxFuture<'static, Result<Applied, StorageError>>>,
+    /// Entries that were being opened when a process ended.
+    deaths: taking_in::Deaths,
     /// The last apply has been handed to the writer: the next may follow.
     submitted: Option<oneshot::Receiver<()>>,
     /// Documents that are shown already are being merged.
@@ -242,12 +245,12 @@ impl Driver {
     async fn run_session(&mut self, connection: Connection) -> Ended {
         let remote = self.remote;
         let compares_after = self.compares_after();
-        let begun = self
-            .local
-            .writer
-            .submit(Durability::Normal, move |tx, core| core.begin_session(tx, remote, compares_after));
+        let begun = self.local.writer.submit(Durability::Normal, move |tx, core| {
+            let deaths = tx.take_stock_of_opening(&machine::process())?;
+            Ok((core.begin_session(tx, remote, compares_after)?, deaths))
+        });
         let begun = begun.await;
-        let (position, reseeding): (Option<Position>, bool) = match begun {
+        let ((position, reseeding), deaths): ((Option<Position>, bool), _) = match begun {
             Ok(begun) => begun,
             Err(error) => return Ended::Failed(SyncError::Storage(error)),
         };
@@ -276,6 +279,7 @@ impl Driver {
             connection,
             loading: None.into(),
             applying: FuturesOrdered::new(),
+            deaths: Arc::new(deaths),
             submitted: None,
             merging: None.into(),
             is_merging: false,

@@ -96,7 +96,8 @@ fn tidied(woven: &Woven, chars: Vec<(char, Source)>) -> Vec<(char, Source)> {
                     || matches!(behind, None | Some('\r' | '\n')) && !beside(at, true).any(is_edge)
             }
             (Source::Merged(at), '\n') => {
-                before == Some('\n') && !beside(at, false).any(|c| matches!(c, None | Some('\r' | '\n')))
+                matches!(before, None | Some('\n'))
+                    && !beside(at, false).any(|c| matches!(c, None | Some('\r' | '\n')))
             }
             _ => false,
         };

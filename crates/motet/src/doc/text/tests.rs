@@ -324,6 +324,7 @@ fn what_is_left_of_a_line_has_no_spaces_at_its_ends() {
     assert_eq!(one("one aloha\n", "one\n", "one k aloha\n"), "one k\n");
     assert_eq!(one("ka café ʻāina\nend\n", "ka ʻāina\nend\n", "ka café\nend\n"), "ka\nend\n");
     assert_eq!(one("ke\nmakani lei\n", "ke\nlei\n", "ke\nmakani\n"), "ke\n");
+    assert_eq!(one("la one\nend\n", "la\nend\n", "one\nend\n"), "end\n");
     // What somebody wrote so stays.
     assert_eq!(one("a\n b\n\nc", "a\n b\n\nd", "x a\n b\n\nc"), "x a\n b\n\nd");
 }

@@ -1,17 +1,15 @@
 //! Carries out what a session asks for.
 
-use std::sync::Arc;
-
 use futures_util::future::FutureExt;
 use motet_proto::Entry;
 use motet_proto::session::{ClientEffect, EndReason};
 use tokio::sync::oneshot;
 
+use super::taking_in::{Page, opened_len};
 use super::{Applied, Driver, Ended, Running};
-use crate::engine::{Core, Incoming, load_ahead, merge_all, prepare};
+use crate::engine::{Core, Turn, merge_all, prepare};
 use crate::error::SyncError;
 use crate::limits;
-use crate::replica::Local;
 use crate::store::{Durability, StorageError, Tx};
 
 impl Driver {
@@ -59,11 +57,15 @@ impl Driver {
                 let (submitted, next) = oneshot::channel();
                 let previous = running.submitted.replace(next);
                 let bytes: usize = entries.iter().map(Entry::size).sum();
-                let is_small = count <= limits::SMALL_WORK && bytes <= limits::SMALL_WORK_BYTES;
+                let opened: usize = entries.iter().map(opened_len).sum();
+                let is_small = count <= limits::SMALL_WORK
+                    && bytes <= limits::SMALL_WORK_BYTES
+                    && opened < limits::NOTED_OPENING_BYTES;
+                let turn = Turn::from(position);
                 if is_small && running.applying.is_empty() && writer.is_free() {
                     let incoming = prepare(entries, &local.shared.schemas(), |_| false, |_| None);
                     let receive = move |tx: Tx<'_>, core: &mut Core| {
-                        core.receive(tx, remote, incoming, &receipts, position)
+                        core.receive(tx, remote, incoming, &receipts, turn)
                     };
                     let received =
                         local.writer.run(Durability::Normal, receive).map_err(SyncError::Storage)?;
@@ -73,17 +75,11 @@ impl Driver {
                     self.take_applied(running, applied);
                     return Ok(());
                 }
+                let (deaths, traffic) = (running.deaths.clone(), self.traffic.clone());
+                let page = Page { remote, entries, receipts, turn, deaths, traffic };
                 let apply = async move {
-                    let incoming = prepare_entries(&local, entries).await?;
-                    if let Some(previous) = previous {
-                        // If it was not submitted, it has failed, and so has the session.
-                        previous.await.map_err(|_| StorageError::Closed)?;
-                    }
-                    let receive = local.writer.submit(Durability::Normal, move |tx, core| {
-                        core.receive(tx, remote, incoming, &receipts, position)
-                    });
-                    _ = submitted.send(());
-                    Ok(Applied { received: receive.await?, entries: count, progress: (done, total) })
+                    let received = page.take_in(local, previous, submitted).await?;
+                    Ok(Applied { received, entries: count, progress: (done, total) })
                 };
                 running.applying.push_back(apply.boxed());
             }
@@ -122,24 +118,6 @@ impl Driver {
         let merged = async { merge.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string()))) };
         running.merging = Some(merged.boxed()).into();
     }
-}
-
-/// Opens entries on all cores, and merges ahead of the transaction, if there are many or big ones; a few small ones are merged in the
-/// transaction at once. Nothing big is done on the thread that keeps the connection alive.
-async fn prepare_entries(local: &Arc<Local>, entries: Vec<Entry>) -> Result<Incoming, StorageError> {
-    let bytes: usize = entries.iter().map(Entry::size).sum();
-    if entries.len() < limits::PARALLEL_FROM_DOCUMENTS && bytes < limits::MERGED_AHEAD_BYTES {
-        return Ok(prepare(entries, &local.shared.schemas(), |_| false, |_| None));
-    }
-    let local = local.clone();
-    let prepared = tokio::task::spawn_blocking(move || {
-        let keys: Vec<_> = entries.iter().map(|entry| entry.document).collect();
-        let known = local.readers.read(|tx| tx.known_documents(&keys))?;
-        let schemas = local.shared.schemas();
-        let load = |key| load_ahead(&local.readers, &schemas, key);
-        Ok(prepare(entries, &schemas, |key| !known.contains(&key), load))
-    });
-    prepared.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string())))
 }
 
 fn end_error(reason: EndReason) -> SyncError {

@@ -1,6 +1,6 @@
 //! What was done and what it cost: rounds that somebody waits for, the day's traffic, and what the status says of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -84,6 +84,7 @@ impl Driver {
         running.progress = applied.progress;
         if applied.entries + applied.received.settled > 0 {
             self.progressed = true;
+            self.traffic.works(Duration::ZERO);
             self.rounds.iter_mut().for_each(|round| round.attempts = 1);
         }
         self.tally.received += applied.entries;

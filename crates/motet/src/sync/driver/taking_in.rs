@@ -1,0 +1,164 @@
+//! Takes in a page of entries: opens and merges them slice by slice, so that what a page opens to is never held at once, and notes
+//! large ones before they are opened, so that one which ends the process is set aside by the next.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use motet_proto::session::StoredReceipt;
+use motet_proto::{Entry, EntryId, envelope};
+use tokio::sync::oneshot;
+
+use crate::engine::{Core, Incoming, Received, Turn, load_ahead, prepare};
+use crate::limits;
+use crate::machine;
+use crate::replica::Local;
+use crate::store::{Durability, StorageError, Tx};
+use crate::sync::connection::Traffic;
+
+/// How many processes have ended while they opened an entry.
+pub(super) type Deaths = Arc<HashMap<[u8; 32], u32>>;
+
+/// A page, or what came of one document that was asked for.
+pub(super) struct Page {
+    pub(super) remote: i64,
+    pub(super) entries: Vec<Entry>,
+    pub(super) receipts: Vec<StoredReceipt>,
+    pub(super) turn: Turn,
+    pub(super) deaths: Deaths,
+    pub(super) traffic: Arc<Traffic>,
+}
+
+/// Entries that are opened together.
+struct Slice {
+    entries: Vec<Entry>,
+    /// Bytes that they open to.
+    opened: usize,
+}
+
+/// The bytes that an entry opens to, as it says itself.
+pub(super) fn opened_len(entry: &Entry) -> usize {
+    envelope::opened_len(entry.suite, &entry.payload)
+}
+
+impl Page {
+    /// Takes it in. `previous` resolves when what came before is handed to the writer, `submitted` says so of this.
+    pub(super) async fn take_in(
+        self,
+        local: Arc<Local>,
+        previous: Option<oneshot::Receiver<()>>,
+        submitted: oneshot::Sender<()>,
+    ) -> Result<Received, StorageError> {
+        let Self { remote, entries, receipts, turn, deaths, traffic } = self;
+        let within = if turn == Turn::Out { Turn::Out } else { Turn::Within };
+        let mut slices = cut(entries, &deaths);
+        let last = slices.pop().unwrap_or(Slice { entries: Vec::new(), opened: 0 });
+        // If the page before was not submitted, it has failed, and so has the session.
+        let in_turn = async || match previous {
+            Some(previous) => previous.await.map_err(|_| StorageError::Closed),
+            None => Ok(()),
+        };
+        let mut received = Received::default();
+        if slices.is_empty() && last.opened < limits::NOTED_OPENING_BYTES {
+            traffic.works(limits::SLICE_TIME);
+            let (incoming, _) = last.open(&local, &deaths).await?;
+            in_turn().await?;
+            let submit =
+                move |tx: Tx<'_>, core: &mut Core| core.receive(tx, remote, incoming, &receipts, turn);
+            let taken = local.writer.submit(Durability::Normal, submit);
+            _ = submitted.send(());
+            return taken.await;
+        }
+        // One after the other: what two large pages open to is not held at once.
+        in_turn().await?;
+        for slice in slices {
+            traffic.works(limits::SLICE_TIME);
+            let (incoming, noted) = slice.open(&local, &deaths).await?;
+            let submit = move |tx: Tx<'_>, core: &mut Core| {
+                tx.note_opened(&noted)?;
+                core.receive(tx, remote, incoming, &[], within)
+            };
+            received.add(local.writer.submit(Durability::Normal, submit).await?);
+        }
+        traffic.works(limits::SLICE_TIME);
+        let (incoming, noted) = last.open(&local, &deaths).await?;
+        let submit = move |tx: Tx<'_>, core: &mut Core| {
+            tx.note_opened(&noted)?;
+            core.receive(tx, remote, incoming, &receipts, turn)
+        };
+        let taken = local.writer.submit(Durability::Normal, submit);
+        _ = submitted.send(());
+        received.add(taken.await?);
+        traffic.works(Duration::ZERO);
+        Ok(received)
+    }
+}
+
+/// Cuts a page into slices: what may have ended a process is opened alone.
+fn cut(entries: Vec<Entry>, deaths: &HashMap<[u8; 32], u32>) -> Vec<Slice> {
+    let mut slices: Vec<Slice> = Vec::new();
+    let mut is_closed = true;
+    for entry in entries {
+        let opened = opened_len(&entry);
+        let is_suspect = deaths.contains_key(&entry.id.0);
+        let has_room = slices.last().is_some_and(|last| last.opened + opened <= limits::OPENED_BYTES);
+        match slices.last_mut().filter(|_| has_room && !is_closed && !is_suspect) {
+            Some(last) => {
+                last.entries.push(entry);
+                last.opened += opened;
+            }
+            None => slices.push(Slice { entries: vec![entry], opened }),
+        }
+        is_closed = is_suspect;
+    }
+    slices
+}
+
+impl Slice {
+    /// Opens the entries, and says which of them are noted as being opened.
+    async fn open(
+        mut self,
+        local: &Arc<Local>,
+        deaths: &HashMap<[u8; 32], u32>,
+    ) -> Result<(Incoming, Vec<[u8; 32]>), StorageError> {
+        let is_deadly =
+            |entry: &mut Entry| deaths.get(&entry.id.0).is_some_and(|n| *n >= limits::OPENING_DEATHS);
+        let deadly: Vec<Entry> = self.entries.extract_if(.., is_deadly).collect();
+        let mut noted: Vec<[u8; 32]> = deadly.iter().map(|entry| entry.id.0).collect();
+        if self.opened >= limits::NOTED_OPENING_BYTES && !self.entries.is_empty() {
+            let opening: Vec<[u8; 32]> = self.entries.iter().map(|entry| entry.id.0).collect();
+            noted.extend(&opening);
+            let process = machine::process();
+            let note = move |tx: Tx<'_>, _: &mut Core| tx.note_opening(&process, &opening);
+            local.writer.submit(Durability::Normal, note).await?;
+        }
+        let mut incoming = self.prepare(local).await?;
+        for entry in deadly {
+            let EntryId(id) = entry.id;
+            tracing::warn!(document = %entry.document, "an entry is set aside untried: the process ended when it was opened");
+            let deaths = deaths.get(&id).copied().unwrap_or_default();
+            incoming.set_aside(entry, &format!("the app ended {deaths} times while it opened this"));
+        }
+        Ok((incoming, noted))
+    }
+
+    /// Opens entries on all cores, and merges ahead of the transaction, if there are many or big ones; a few small ones are merged in the
+    /// transaction at once. Nothing big is done on the thread that keeps the connection alive.
+    async fn prepare(self, local: &Arc<Local>) -> Result<Incoming, StorageError> {
+        let Self { entries, .. } = self;
+        let bytes: usize = entries.iter().map(Entry::size).sum();
+        let is_small = bytes < limits::MERGED_AHEAD_BYTES && self.opened < limits::NOTED_OPENING_BYTES;
+        if entries.len() < limits::PARALLEL_FROM_DOCUMENTS && is_small {
+            return Ok(prepare(entries, &local.shared.schemas(), |_| false, |_| None));
+        }
+        let local = local.clone();
+        let prepared = tokio::task::spawn_blocking(move || {
+            let keys: Vec<_> = entries.iter().map(|entry| entry.document).collect();
+            let known = local.readers.read(|tx| tx.known_documents(&keys))?;
+            let schemas = local.shared.schemas();
+            let load = |key| load_ahead(&local.readers, &schemas, key);
+            Ok(prepare(entries, &schemas, |key| !known.contains(&key), load))
+        });
+        prepared.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string())))
+    }
+}
