@@ -4,9 +4,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use automerge::transaction::{CommitOptions, Transactable};
-use automerge::{Automerge, ObjType, ROOT};
-use motet_proto::Kind;
+use automerge::{Automerge, Change, ObjType, ROOT};
 use motet_proto::message::Outcome;
+use motet_proto::payload::Payload;
+use motet_proto::{Kind, SpaceId, envelope};
 use motet_tests::raw::{self, bomb, entry, push};
 use motet_tests::{Cli, TestRelay, contents, device, program, sync};
 use serde_json::json;
@@ -151,6 +152,70 @@ fn what_ends_the_process_is_set_aside_by_the_next() {
     sync(&b, &relay.url());
     assert_eq!(b.documents("pieces").get("huge").unwrap().unwrap()["title"], "by a stranger");
     assert!(b.quarantined(10).unwrap().is_empty());
+}
+
+#[test]
+fn nobody_can_take_the_place_of_what_every_device_makes() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let [a, b, c] = ["a", "b", "c"].map(|name| device(dir.path(), name));
+    a.documents("pieces").put("1", &json!({ "lyrics": "E hoʻi ke aloha", "title": "mele" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    // The actor of the text, and a change of it with a smaller hash.
+    let page = raw::pull(&relay.url());
+    let payload = Payload::decode(
+        &envelope::open(page[0].suite, &page[0].payload).unwrap(),
+        SpaceId::DEFAULT,
+        page[0].document,
+    );
+    let mut am = Automerge::new();
+    am.load_incremental(&payload.unwrap().body).unwrap();
+    let text = am.get_changes(&[]).into_iter().find(|change| change.deps().is_empty()).unwrap();
+    let forged = (0..).map(|n| {
+        let mut am = Automerge::new().with_actor(text.actor_id().clone());
+        let mut tx = am.transaction();
+        tx.put(ROOT, "lyrics", format!("forged {n}")).unwrap();
+        tx.commit_with(CommitOptions::default().with_time(0));
+        am.get_changes(&[]).remove(0)
+    });
+    let forged = forged.into_iter().find(|change| change.hash() < text.hash()).unwrap();
+    push(&relay.url(), vec![entry("1", Kind::Changes, forged.raw_bytes().to_vec())]);
+    // `c` sees both for the first time.
+    for replica in [&a, &b, &c, &a, &b, &c] {
+        sync(replica, &relay.url());
+        assert_eq!(replica.documents("pieces").get("1").unwrap().unwrap()["lyrics"], "E hoʻi ke aloha");
+    }
+    b.documents("pieces").set("1", &json!({ "lyrics": "E hoʻi ke aloha i ke kai" })).unwrap();
+    for replica in [&b, &a, &c] {
+        sync(replica, &relay.url());
+        let song = replica.documents("pieces").get("1").unwrap().unwrap();
+        assert_eq!(song["lyrics"], "E hoʻi ke aloha i ke kai");
+        assert!(replica.verify().unwrap().problems.is_empty());
+    }
+}
+
+#[test]
+fn a_chain_of_changes_in_reverse_order_is_merged_as_fast_as_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let mut am = Automerge::new();
+    for n in 0..6_000 {
+        let mut tx = am.transaction();
+        tx.put(ROOT, "title", n).unwrap();
+        tx.commit_with(CommitOptions::default().with_time(n));
+    }
+    let changes = am.get_changes(&[]);
+    let bytes = |changes: &mut dyn Iterator<Item = &Change>| {
+        changes.flat_map(|change| change.raw_bytes().to_vec()).collect::<Vec<u8>>()
+    };
+    let [forwards, backwards] = [bytes(&mut changes.iter()), bytes(&mut changes.iter().rev())];
+    push(&relay.url(), vec![entry("1", Kind::Changes, backwards), entry("2", Kind::Changes, forwards)]);
+    let a = device(dir.path(), "a");
+    sync(&a, &relay.url());
+    for id in ["1", "2"] {
+        assert_eq!(a.documents("pieces").get(id).unwrap().unwrap()["title"], 5_999);
+    }
 }
 
 /// A change of a stranger that writes a title and has a message.

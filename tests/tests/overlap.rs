@@ -44,7 +44,7 @@ fn both_versions_of_the_same_lines_stand_in_the_journal_of_both_devices() {
 }
 
 #[test]
-fn conflicts_go_to_a_text_file_as_well() {
+fn conflicts_go_to_a_file_of_json_lines_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let log = dir.path().join("conflicts.log");
@@ -55,10 +55,32 @@ fn conflicts_go_to_a_text_file_as_well() {
     b.documents("pieces").set("1", &json!({ "title": "from b", "lyrics": "one?\ntwo!?\n" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
+    // Whatever a name or a value holds, a conflict is one line.
+    let steering = "line\nbreak \u{1b}[31m";
+    a.documents("pieces").set("1", &json!({ steering: "x".repeat(100_000) })).unwrap();
+    b.documents("pieces").set("1", &json!({ steering: "y".repeat(100_000) })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
     let log = std::fs::read_to_string(&log).unwrap();
-    assert!(log.contains("pieces/1 /title\n") && log.contains("from a") && log.contains("from b"), "{log}");
-    assert!(log.contains("pieces/1 /lyrics\n") && log.contains("one!") && log.contains("one?"), "{log}");
-    assert!(log.contains(&a.device_id().to_string()), "{log}");
+    assert!(!log.contains('\u{1b}') && log.len() < 20_000, "{} bytes", log.len());
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let find = |path: &str| lines.iter().find(|line| line["path"] == path && line["id"] == "1").unwrap();
+    let title = find("/title");
+    let both = [&title["shown"], &title["lost"]];
+    assert!(both.contains(&&json!("from a")) && both.contains(&&json!("from b")), "{title}");
+    let device = a.device_id().to_string();
+    assert!([&title["shown_by"], &title["lost_by"]].contains(&&json!(device)), "{title}");
+    assert!(find("/lyrics")["lost"].to_string().contains("one!"));
+    assert!(find(&format!("/{steering}"))["lost"].as_str().unwrap().ends_with('…'));
+    // The journal keeps what was lost whole, and of what shows the beginning.
+    let row = b
+        .conflicts("pieces", "1")
+        .unwrap()
+        .into_iter()
+        .find(|row| row.path == format!("/{steering}"))
+        .unwrap();
+    assert_eq!(row.loser.as_str().unwrap().len(), 100_000);
+    assert!(row.winner.as_str().unwrap().ends_with('…'));
 }
 
 #[test]

@@ -16,7 +16,8 @@ pub struct Conflict {
     pub path: String,
     /// What kind of conflict it is.
     pub kind: ConflictKind,
-    /// For a text: the lines as they stood before both edits. Else the value that the document showed when the conflict was found.
+    /// For a text: the lines as they stood before both edits. Else the value that the document showed when the conflict was
+    /// found; of more than 16 KiB only the beginning, as a string that ends in `…`: it stands in every row of its field.
     pub winner: Json,
     /// For a text: both versions of these lines. Else the value that lost.
     pub loser: Json,

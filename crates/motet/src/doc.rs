@@ -171,13 +171,15 @@ impl Document {
         let policy = schema.delete_policy();
         if policy == DeletePolicy::EditWins && !is_planted(Bug::DeleteWinsOverEdit) {
             let (tombstones, edits) = self.latest_of_somebody();
-            let is_known = |edit: &ChangeHash| tombstones.iter().any(|t| self.is_ancestor(edit, t));
-            return !tombstones.is_empty() && edits.iter().all(is_known);
+            if tombstones.is_empty() || edits.is_empty() {
+                return !tombstones.is_empty();
+            }
+            let known = self.ancestors(&tombstones);
+            return edits.iter().all(|edit| known.contains(edit));
         }
         let graves = self.graves();
-        let buried =
-            |tombstone: &&ChangeHash| !graves.restored.iter().any(|r| self.is_ancestor(tombstone, r));
-        let mut standing = graves.tombstones.iter().filter(buried);
+        let lifted = self.ancestors(&graves.restored);
+        let mut standing = graves.tombstones.iter().filter(|tombstone| !lifted.contains(*tombstone));
         match policy {
             DeletePolicy::Latest => standing.any(|tombstone| !self.is_outlived(tombstone)),
             DeletePolicy::EditWins | DeletePolicy::Wins => standing.next().is_some(),
@@ -211,7 +213,7 @@ impl Document {
 
     /// Whether somebody who did not know of a tombstone has edited the document at its time or later.
     fn is_outlived(&self, tombstone: &ChangeHash) -> bool {
-        let known = self.ancestors(tombstone);
+        let known = self.ancestors(std::slice::from_ref(tombstone));
         let at = time::made_at(&self.am, tombstone);
         self.am.get_changes_meta(&[]).iter().any(|meta| {
             self.is_of_somebody(meta)
@@ -311,13 +313,13 @@ impl Document {
 
     /// Whether `descendant` was made knowing `ancestor`.
     fn is_ancestor(&self, ancestor: &ChangeHash, descendant: &ChangeHash) -> bool {
-        self.ancestors(descendant).contains(ancestor)
+        self.ancestors(std::slice::from_ref(descendant)).contains(ancestor)
     }
 
-    /// All that was known when a change was made.
-    fn ancestors(&self, descendant: &ChangeHash) -> HashSet<ChangeHash> {
+    /// All that was known when these changes were made.
+    fn ancestors(&self, descendants: &[ChangeHash]) -> HashSet<ChangeHash> {
         let mut seen = HashSet::new();
-        let mut open = vec![*descendant];
+        let mut open = descendants.to_vec();
         while let Some(hash) = open.pop() {
             let Some(meta) = self.am.get_change_meta_by_hash(&hash) else { continue };
             open.extend(meta.deps.iter().filter(|dep| seen.insert(**dep)));

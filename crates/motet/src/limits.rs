@@ -336,6 +336,12 @@ pub const ROUND_ATTEMPTS: usize = 4;
 /// How often the time of the last sync is written down while a connection stays open.
 pub const SYNCED_AT_KEPT_EVERY: Duration = Duration::from_secs(5);
 
+/// Bytes of the value that shows, in each row of the conflict journal: there may be a row for each of [`CONCURRENT_VALUES`].
+pub const CONFLICT_WINNER_BYTES: usize = 16 << 10;
+
+/// Bytes of a value in the conflict log, which is for people.
+pub const CONFLICT_LOG_BYTES: usize = 4 << 10;
+
 /// Concurrent values that a field may have. Each that does not show has a row in the journal; as many devices would have to write one field
 /// while none of them syncs.
 pub const CONCURRENT_VALUES: usize = 1_024;

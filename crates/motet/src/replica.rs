@@ -404,7 +404,9 @@ impl ReplicaBuilder {
         self
     }
 
-    /// Writes every conflict that is found to a text file as well, with both values, the device and the time.
+    /// Appends every conflict that is found to a file as well, one JSON object in a line: `collection`, `id`, `path`, `shown`, `shown_by`,
+    /// `shown_at`, `lost`, `lost_by`, `lost_at`, `settled`. Devices are named by their ids, times are seconds since 1970; of values over 4 KiB
+    /// only the beginning stands there, as a string that ends in `…`.
     #[must_use]
     pub fn conflict_log(mut self, path: impl AsRef<Path>) -> Self {
         self.conflict_log = Some(path.as_ref().to_owned());

@@ -5,16 +5,20 @@
 //! time 0): equal content is then the same change everywhere, and applying it twice does nothing. Different content
 //! is a conflict between two objects, and the resolver shows the words of both.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use automerge::transaction::{CommitOptions, Transactable, Transaction};
 use automerge::{
     ActorId, Automerge, AutomergeError, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValue,
+    Value, legacy,
 };
 use serde_json::Value as Json;
 
-use super::Identity;
 use super::check::SET_MARK_VALUE;
 use super::edit::{fill_list, put};
-use super::read::{SET_MARK, element_key};
+use super::read::{Reader, SET_MARK, element_key};
+use super::{Document, Identity};
+use crate::schema::CollectionSchema;
 
 /// What a container starts with.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +115,77 @@ pub(super) fn changes_in(
     Ok(changes)
 }
 
+impl Document {
+    /// Whether a change is a container, or its first content, exactly as every device makes it: what it holds is made once more and compared.
+    pub(super) fn is_genesis(&self, change: &Change) -> bool {
+        if change.seq() != 1
+            || change.timestamp() != 0
+            || change.message().is_some()
+            || change.deps().len() > 1
+        {
+            return false;
+        }
+        let base = match change.deps().first().map(|dep| self.am.get_change_by_hash(dep)) {
+            Some(None) => return false,
+            Some(Some(base)) if !base.deps().is_empty() || !self.is_genesis(&base) => return false,
+            base => base.flatten(),
+        };
+        let is_filled = base.is_some();
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            let mut am = Automerge::new();
+            am.apply_changes(base.into_iter().chain([change.clone()])).ok()?;
+            let keys: Vec<String> = am.keys(ROOT).collect();
+            let [key] = &keys[..] else { return None };
+            let held = Held::read(&am, key, is_filled.then_some(change))?;
+            changes(self.identity, key, held.container()).ok()?.pop()
+        }));
+        made.ok().flatten().is_some_and(|made| made.hash() == change.hash())
+    }
+}
+
+/// What a container holds.
+enum Held {
+    Text(String),
+    Map,
+    Counter(i64),
+    Set(Vec<Json>),
+    List(Vec<Json>),
+}
+
+impl Held {
+    /// `filled`: the change that gave it its content, in which the elements of a set stand in their order.
+    fn read(am: &Automerge, key: &str, filled: Option<&Change>) -> Option<Self> {
+        let (value, id) = am.get(ROOT, key).ok()??;
+        let no_schema = CollectionSchema::default();
+        let reader = Reader { am, heads: None, schema: &no_schema };
+        Some(match value {
+            Value::Object(ObjType::Text) => Self::Text(am.text(&id).ok()?),
+            Value::Object(ObjType::List) => Self::List(reader.json(&value, &id).as_array()?.clone()),
+            Value::Object(ObjType::Map) if am.get(&id, SET_MARK).ok()?.is_some() => {
+                let operations = filled.map(|change| change.decode().operations).unwrap_or_default();
+                let elements = operations.into_iter().filter_map(|operation| match operation.key {
+                    legacy::Key::Map(key) => serde_json::from_str(&key).ok(),
+                    legacy::Key::Seq(_) => None,
+                });
+                Self::Set(elements.collect())
+            }
+            Value::Object(ObjType::Map) => Self::Map,
+            Value::Scalar(_) if value.is_counter() => Self::Counter(reader.json(&value, &id).as_i64()?),
+            _ => return None,
+        })
+    }
+
+    fn container(&self) -> Container<'_> {
+        match self {
+            Self::Text(text) => Container::Text(text),
+            Self::Map => Container::Map,
+            Self::Counter(number) => Container::Counter(*number),
+            Self::Set(elements) => Container::Set(elements),
+            Self::List(items) => Container::List(items),
+        }
+    }
+}
+
 fn commit(
     am: &mut Automerge,
     actor: ActorId,
@@ -169,6 +244,39 @@ mod tests {
             map.hash().to_string(),
             "60a025c7ef6ddaa3a0e5a50afeed67547a39fb6ae9e4f19f7e940c1ee1431254"
         );
+    }
+
+    #[test]
+    fn what_every_device_makes_is_known_from_what_somebody_made_up() {
+        let identity = Identity {
+            space: SpaceId::DEFAULT,
+            document: DocumentId::derive(SpaceId::DEFAULT, "pieces", "1"),
+        };
+        let items = [Json::from("ʻekahi"), Json::from(2), serde_json::json!({ "a": [1] })];
+        let scalars = [Json::from("b"), Json::from("a"), Json::from(true), Json::from(-3)];
+        for container in [
+            Container::Text("mele"),
+            Container::Text(""),
+            Container::Map,
+            Container::Counter(0),
+            Container::Counter(-5),
+            Container::Set(&[]),
+            Container::Set(&scalars),
+            Container::List(&[]),
+            Container::List(&items),
+        ] {
+            let mut document = Document::new(identity);
+            let made = changes(identity, "field", container).unwrap();
+            document.am.apply_changes(made.clone()).unwrap();
+            assert!(made.iter().all(|change| document.is_genesis(change)), "{container:?}");
+            // The same actor with something else.
+            let last = made.last().unwrap();
+            let mut am = Automerge::new();
+            am.apply_changes(made[..made.len() - 1].to_vec()).unwrap();
+            let forged =
+                commit(&mut am, last.actor_id().clone(), |tx| tx.put(ROOT, "field", "forged")).unwrap();
+            assert!(!document.is_genesis(&forged), "{container:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Crafted changes can make Automerge panic, some after the document has moved. Everything here therefore works on a
 //! clone and catches panics; what fails is named and set aside, the rest goes on.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::{Change, ChangeHash, ReadDoc};
@@ -88,24 +88,28 @@ impl Document {
             .into_iter()
             .filter(|change| seen.insert(change.hash()) && !self.has_change(&change.hash()))
             .collect();
-        let mut ready: Vec<Change> = Vec::with_capacity(pending.len());
-        let mut known: HashSet<ChangeHash> = HashSet::new();
-        loop {
-            let before = ready.len();
-            let mut rest = Vec::new();
-            for change in pending {
-                if change.deps().iter().all(|dep| known.contains(dep) || self.has_change(dep)) {
-                    known.insert(change.hash());
-                    ready.push(change);
-                } else {
-                    rest.push(change);
+        // By change: how many of those that it depends on have yet to come. By what is missing: who waits for it.
+        let mut lacks: Vec<usize> = Vec::with_capacity(pending.len());
+        let mut waiting: HashMap<ChangeHash, Vec<usize>> = HashMap::new();
+        for (n, change) in pending.iter().enumerate() {
+            let missing: HashSet<_> = change.deps().iter().filter(|dep| !self.has_change(dep)).collect();
+            lacks.push(missing.len());
+            missing.into_iter().for_each(|dep| waiting.entry(*dep).or_default().push(n));
+        }
+        let mut next: VecDeque<usize> = (0..pending.len()).filter(|n| lacks[*n] == 0).collect();
+        let mut order = Vec::with_capacity(pending.len());
+        while let Some(n) = next.pop_front() {
+            order.push(n);
+            for follower in waiting.remove(&pending[n].hash()).unwrap_or_default() {
+                lacks[follower] -= 1;
+                if lacks[follower] == 0 {
+                    next.push_back(follower);
                 }
             }
-            if rest.is_empty() || ready.len() == before {
-                return (ready, rest);
-            }
-            pending = rest;
         }
+        let mut pending: Vec<Option<Change>> = pending.drain(..).map(Some).collect();
+        let ready = order.into_iter().filter_map(|n| pending[n].take()).collect();
+        (ready, pending.into_iter().flatten().collect())
     }
 
     /// Applies all, or halves the batch until the culprits stand alone.

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 
 use super::edit::{At, Edit, EditError, Op, carry_out};
 use super::genesis::Container;
-use super::read::{FieldConflict, Fields, Reader, SET_MARK, element_key, pointer};
+use super::read::{FieldConflict, Fields, Reader, SET_MARK, element_key, excerpt, pointer};
 use super::{Change, Document, text};
 use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind};
@@ -237,7 +237,7 @@ impl Document {
                 conflicts.push(FieldConflict {
                     path: pointer([&**name]),
                     op: id.to_string(),
-                    winner: winner_json.clone(),
+                    winner: excerpt(&winner_json),
                     loser,
                     device,
                     time,

@@ -3,6 +3,7 @@
 use automerge::{Automerge, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, Value};
 use motet_proto::DeviceId;
 use serde_json::{Map, Number, Value as Json};
+use std::borrow::Cow;
 
 use super::overlap::is_open_mark;
 use super::time::made_at;
@@ -101,6 +102,7 @@ impl Document {
             // What every device makes alike on nothing has no time.
             let (winner_device, winner_time) =
                 written(winner, winner_id).filter(|(device, time)| device.is_some() || *time != 0).unzip();
+            let told = excerpt(&shown);
             let is_ranked = *map == ROOT && matches!(schema.kind(name), FieldKind::Rank(_));
             for (value, id) in losers {
                 let loser = reader.json(value, id);
@@ -112,7 +114,7 @@ impl Document {
                 conflicts.push(FieldConflict {
                     path: path.clone(),
                     op: id.to_string(),
-                    winner: shown.clone(),
+                    winner: told.clone(),
                     loser,
                     device,
                     time,
@@ -407,6 +409,20 @@ fn scalar_json(scalar: &ScalarValue) -> Json {
         ScalarValue::Bytes(bytes) => bytes.iter().copied().map(Json::from).collect(),
         ScalarValue::Unknown { .. } | ScalarValue::Null => Json::Null,
     }
+}
+
+/// A value as the journal tells of it where it lies elsewhere as well: its beginning, if it is large.
+pub(super) fn excerpt(value: &Json) -> Json {
+    let text = match value {
+        Json::String(text) => Cow::Borrowed(text),
+        Json::Array(_) | Json::Object(_) => Cow::Owned(value.to_string()),
+        _ => return value.clone(),
+    };
+    if text.len() <= limits::CONFLICT_WINNER_BYTES {
+        return value.clone();
+    }
+    let end = text.floor_char_boundary(limits::CONFLICT_WINNER_BYTES);
+    Json::String(format!("{}…", &text[..end]))
 }
 
 fn is_emptied_text(value: &Value<'_>, json: &Json) -> bool {

@@ -3,10 +3,12 @@
 //!
 //! Here the twin with the smaller hash wins, on every device and whatever came first: a device that holds the other one puts its
 //! document together anew, without it and without what was built on it. An order by the log would be another one on each remote.
+//!
+//! The actors of containers can be derived by anybody. A change that is not the container that belongs to its actor loses to the one that is.
 
 use std::collections::HashSet;
 
-use automerge::{Change, ChangeHash};
+use automerge::{Change, ChangeHash, ReadDoc};
 use motet_proto::DeviceId;
 
 use super::{Document, MergeOutcome};
@@ -41,7 +43,7 @@ impl Document {
             let refused = outcome.rejected.iter().filter(|rejected| !rejected.waits);
             let Some((winner, loser)) = refused.map(|rejected| &rejected.change).find_map(|change| {
                 let twin = self.twin_of(change).filter(|_| !failed.contains(&change.hash()))?;
-                (change.hash() < twin).then(|| (change.clone(), twin))
+                self.beats(change, twin).then(|| (change.clone(), twin))
             }) else {
                 break;
             };
@@ -52,7 +54,7 @@ impl Document {
         for rejected in outcome.rejected.iter_mut().filter(|rejected| !rejected.waits) {
             match self.twin_of(&rejected.change) {
                 // Its turn comes when the document receives more.
-                Some(twin) if rejected.change.hash() < twin => {
+                Some(twin) if self.beats(&rejected.change, twin) => {
                     rejected.waits = true;
                     rejected.reason = "another change with its actor and number cannot give way yet".into();
                 }
@@ -105,6 +107,17 @@ impl Document {
             None => ousted,
         });
         true
+    }
+
+    /// Whether a change wins against its twin in this document: of two the one that every device makes, whoever made up the other one; else
+    /// the one with the smaller hash.
+    fn beats(&self, change: &Change, twin: ChangeHash) -> bool {
+        let Some(held) = self.am.get_change_by_hash(&twin) else { return false };
+        match (self.is_genesis(change), self.is_genesis(&held)) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => change.hash() < twin,
+        }
     }
 
     /// The change of this document that has the actor and number of another one, if it is not the same.

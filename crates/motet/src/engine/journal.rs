@@ -1,12 +1,40 @@
-//! The conflict journal as a text file, for people who settle by hand.
+//! The conflict journal as a file of JSON lines, for people who settle by hand and for programs that read logs.
 
 use std::io::Write;
 
 use motet_proto::DeviceId;
+use serde::Serialize;
+use serde_json::Value as Json;
 
 use super::Core;
 use crate::doc::FieldConflict;
+use crate::limits;
 use crate::store::DocumentRow;
+
+/// One conflict. Line breaks and signs that would steer a terminal are escaped, as JSON wants it.
+#[derive(Serialize)]
+struct Line<'a> {
+    collection: &'a str,
+    id: &'a str,
+    path: &'a str,
+    shown: Json,
+    shown_by: Option<String>,
+    shown_at: Option<i64>,
+    lost: Json,
+    lost_by: Option<String>,
+    lost_at: i64,
+    settled: bool,
+}
+
+/// A value, or its beginning as a string if it is large.
+fn told(value: &Json) -> Json {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    if text.len() <= limits::CONFLICT_LOG_BYTES {
+        return value.clone();
+    }
+    let end = text.floor_char_boundary(limits::CONFLICT_LOG_BYTES);
+    Json::String(format!("{}…", &text[..end]))
+}
 
 impl Core {
     /// Conflicts were found that were not known before.
@@ -15,19 +43,21 @@ impl Core {
             return;
         }
         for conflict in conflicts {
-            let FieldConflict { path, winner, loser, device, time, winner_device, winner_time, .. } =
-                conflict;
-            let name_of = |device: &Option<DeviceId>| {
-                device.map_or_else(|| "an unknown device".to_owned(), |device| device.to_string())
+            let name_of = |device: &Option<DeviceId>| device.as_ref().map(DeviceId::to_string);
+            let line = Line {
+                collection: &row.collection,
+                id: &row.name,
+                path: &conflict.path,
+                shown: told(&conflict.winner),
+                shown_by: name_of(&conflict.winner_device),
+                shown_at: conflict.winner_time,
+                lost: told(&conflict.loser),
+                lost_by: name_of(&conflict.device),
+                lost_at: conflict.time,
+                settled: conflict.settled,
             };
-            let device = name_of(device);
-            let won =
-                winner_time.map_or_else(String::new, |at| format!(", by {} at {at}", name_of(winner_device)));
-            let (collection, name) = (&row.collection, &row.name);
-            let line = format!(
-                "{collection}/{name} {path}\n  shown {winner}{won}\n  lost  {loser}\n  by    {device} at {time}\n"
-            );
-            self.noticed.push(line);
+            // What came out of JSON goes into it.
+            self.noticed.extend(serde_json::to_string(&line).map(|line| line + "\n"));
         }
     }
 

@@ -313,7 +313,7 @@ mod tests {
             let [first, last] = ["first", "last"].map(|text| json!({ "id": text }));
             let theirs: Vec<_> = [&first].into_iter().chain(&base).chain([&last]).cloned().collect();
             let left = lists(&base, &goal, &theirs);
-            let expected: Vec<_> = goal.iter().cloned().collect();
+            let expected = goal.clone();
             let rest: Vec<_> = left.iter().filter(|item| **item != first && **item != last).cloned().collect();
             prop_assert_eq!(left.iter().filter(|item| **item == first || **item == last).count(), 2);
             let sorted = |items: &[Json]| {
