@@ -336,3 +336,24 @@ fn an_object_that_shows_still_shows_when_its_last_field_is_removed() {
         assert_eq!(device.replica.documents("songs").get("1").unwrap().unwrap().value["place"], json!({}));
     }
 }
+
+#[test]
+fn a_rank_that_is_declared_late_settles_what_was_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (motet_tests::device(dir.path(), "a"), motet_tests::device(dir.path(), "b"));
+    a.documents("tasks").put("1", &json!({ "status": "done" })).unwrap();
+    b.documents("tasks").put("1", &json!({ "status": "draft" })).unwrap();
+    [&a, &b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+    let open = |replica: &Replica| {
+        let rows = replica.conflicts("tasks", "1").unwrap();
+        rows.iter().filter(|row| !row.settled).count()
+    };
+    assert_eq!((open(&a), a.counts().unwrap().conflicts), (1, 1));
+    a.apply_schema(&Schema::new().field("tasks", "status", Field::rank(["draft", "done"]))).unwrap();
+    assert_eq!(a.documents("tasks").get("1").unwrap().unwrap()["status"], "done");
+    assert_eq!((open(&a), a.counts().unwrap().conflicts), (0, 0));
+    assert!(a.conflicts("tasks", "1").unwrap().iter().any(|row| row.loser == "draft"));
+    // On a device that has not declared it, it is open.
+    assert_eq!(open(&b), 1);
+}

@@ -117,6 +117,52 @@ fn a_purged_document_stays_purged_when_the_log_is_read_again() {
     assert_eq!(a.counts().unwrap().quarantined, 0);
 }
 
+/// Nobody else has what was purged before the first sync, so nobody can send the whole of it: another device's document of the same
+/// name waited for that for ever.
+#[test]
+fn a_purge_before_the_first_sync_does_not_stand_in_the_way_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    a.documents("pieces").put("1", &json!({ "title": "gone" })).unwrap();
+    a.documents("pieces").delete("1").unwrap();
+    a.documents("pieces").purge_trash(i64::MAX).unwrap();
+    assert_eq!(changes(dir.path(), "a"), 0);
+    let refused = a.documents("pieces").put("1", &json!({ "title": "anew" })).unwrap_err();
+    assert!(matches!(refused, WriteError::Purged { .. }), "{refused}");
+    let piece = json!({ "id": "1", "title": "Hiʻilawe" });
+    b.documents("pieces").put("1", &piece).unwrap();
+    for replica in [&a, &b, &a, &b] {
+        sync(replica, &relay.url());
+    }
+    for replica in [&a, &b] {
+        assert_eq!(replica.documents("pieces").get("1").unwrap().unwrap().value, piece);
+        assert_eq!(replica.counts().unwrap().quarantined, 0);
+    }
+    a.documents("pieces").set("1", &json!({ "title": "ʻElua" })).unwrap();
+    for replica in [&a, &b] {
+        sync(replica, &relay.url());
+    }
+    assert_eq!(b.documents("pieces").get("1").unwrap().unwrap()["title"], "ʻElua");
+}
+
+#[test]
+fn a_round_that_meets_a_purge_sends_the_whole_document() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    a.documents("pieces").put("1", &json!({ "title": "Aloha ʻOe" })).unwrap();
+    sync(&a, &relay.url());
+    a.documents("pieces").delete("1").unwrap();
+    a.documents("pieces").purge_trash(i64::MAX).unwrap();
+    b.documents("pieces").put("1", &json!({ "title": "Hiʻilawe" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    assert_eq!(b.status().pending, 0);
+    sync(&a, &relay.url());
+    assert_eq!(a.documents("pieces").get("1").unwrap().unwrap()["title"], "Hiʻilawe");
+}
+
 fn changes(dir: &std::path::Path, name: &str) -> i64 {
     let conn = rusqlite::Connection::open(dir.join(format!("{name}.db"))).unwrap();
     conn.query_row("SELECT COUNT(*) FROM change", [], |row| row.get(0)).unwrap()

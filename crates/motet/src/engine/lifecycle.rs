@@ -12,6 +12,14 @@ use crate::events::ChangeKind;
 use crate::status::Version;
 use crate::store::{self, Tx};
 
+/// What became of changes that arrived beside a purge.
+pub(super) struct AfterPurge {
+    /// They may be kept.
+    pub(super) is_kept: bool,
+    /// The remote is owed the whole document.
+    pub(super) owed: bool,
+}
+
 impl Core {
     /// Brings a deleted document back as it was.
     pub(crate) fn restore(
@@ -63,6 +71,11 @@ impl Core {
             loaded.local.write(tx, loaded.row.id)?;
             self.project(tx, loaded)?;
             if self.leaves(&loaded.row.collection) {
+                if self.remotes.is_empty() {
+                    // Nobody has it or will have it: what another device makes under this id is whole without it.
+                    loaded.row.heads.clear();
+                    self.project(tx, loaded)?;
+                }
                 tx.sweep_purged(loaded.row.id)?;
             }
         }
@@ -70,28 +83,30 @@ impl Core {
     }
 
     /// Changes of a document arrived, a purge among them or before them. Says whether they may be kept: a fragment of a purged
-    /// document is not, it waits for the rest.
+    /// document is not, it waits for the rest; and whether the remote is now owed the whole document.
     pub(super) fn after_purge(
         &mut self,
         tx: Tx<'_>,
         remote: i64,
         loaded: &mut Loaded,
         applied: &[Change],
-    ) -> store::Result<bool> {
+    ) -> store::Result<AfterPurge> {
+        let mut owed = false;
         let is_deleted = loaded.document.is_deleted(&loaded.schema);
         if loaded.row.purged {
             let is_whole = loaded.row.heads.iter().all(|head| loaded.document.has_hash(head));
             if !is_whole {
-                return Ok(false);
+                return Ok(AfterPurge { is_kept: false, owed });
             }
             loaded.row.purged = is_deleted;
         } else if applied.iter().any(crate::doc::is_purge) {
             loaded.row.purged = is_deleted;
             if !is_deleted && loaded.row.id != 0 && self.leaves(&loaded.row.collection) {
                 self.owe_whole(tx, remote, loaded.row.id, self.shared.now_ms())?;
+                owed = true;
             }
         }
-        Ok(true)
+        Ok(AfterPurge { is_kept: true, owed })
     }
 
     fn find_deleted(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<Box<Loaded>, WriteError> {

@@ -46,12 +46,14 @@ impl Core {
         for key in behind {
             let held = self.take_held(key);
             let was_held = held.is_some();
+            let mut had_conflicts = false;
             let loaded = match held {
                 Some(loaded) => Ok(loaded),
                 None => tx.document_by_key(key)?.map_or_else(
                     || Err(StorageError::Damaged("a document is not there any more".into())),
                     |row| {
                         let schema = self.schema_of(&row.collection);
+                        had_conflicts = row.conflicts > 0;
                         load_behind(tx, row, schema)
                     },
                 ),
@@ -59,9 +61,14 @@ impl Core {
             match loaded {
                 Ok(loaded) => {
                     self.project(tx, &loaded)?;
-                    // A new declaration concerns whole collections: they must not fill the memory.
+                    // A new declaration concerns whole collections: they must not fill the memory. It may settle conflicts, or
+                    // name them otherwise.
                     if was_held {
                         self.put_back(loaded);
+                    } else if had_conflicts || loaded.row.conflicts > 0 {
+                        let conflicts = loaded.document.conflicts(&loaded.schema);
+                        let now = self.shared.now_ms();
+                        tx.journal_conflicts(loaded.row.id, &super::conflict_rows(&conflicts)?, now)?;
                     }
                 }
                 // It is reported to whoever asks for the document; the others go on.

@@ -216,7 +216,9 @@ impl Core {
                 tx.release(group.key, &item.hash)?;
             }
         }
-        if !self.after_purge(tx, remote, &mut loaded, &outcome.applied)? {
+        let after_purge = self.after_purge(tx, remote, &mut loaded, &outcome.applied)?;
+        received.owed += u64::from(after_purge.owed);
+        if !after_purge.is_kept {
             let reason = "the document was purged here, and the rest of it has not arrived";
             let fragments = std::mem::take(&mut outcome.applied);
             outcome.rejected.extend(fragments.into_iter().map(|change| Rejected {
