@@ -164,6 +164,29 @@ fn of_plain_values_the_later_wins_and_the_loser_stands_in_the_journal() {
     assert_eq!(apps.open_conflicts(), 0);
 }
 
+/// Only what merges takes the other in: a list or an object that showed hid a number that another app had written.
+#[test]
+fn of_values_that_do_not_merge_the_loser_stands_in_the_journal_whatever_shows() {
+    for (old, new) in [
+        (json!(1.5), json!(["a"])),
+        (json!(["b"]), json!(["a"])),
+        (json!("words"), json!({ "x": 1 })),
+        (json!({ "x": 1 }), json!(1.5)),
+        (json!(["a"]), json!({ "x": 1 })),
+        (json!({ "x": 1 }), json!(["a"])),
+    ] {
+        let apps = Apps::start(&Field::register());
+        assert_eq!(apps.both(&old, &new), new, "{old}");
+        assert_eq!(apps.open_conflicts(), 1, "{old} and {new}");
+        let conflict = apps.new.conflicts("songs", "1").unwrap().remove(0);
+        assert_eq!((&*conflict.path, &conflict.loser), ("/new", &old), "{new}");
+        let loser = motet::Resolution::Loser(conflict.loser_id);
+        apps.third.documents("songs").resolve("1", "/new", loser).unwrap();
+        assert_eq!(apps.settle(), old, "{new}");
+        assert_eq!(apps.open_conflicts(), 0, "{old} and {new}");
+    }
+}
+
 #[test]
 fn a_rank_takes_the_highest_and_ask_asks() {
     let apps = Apps::start(&Field::rank(["draft", "done"]));

@@ -71,6 +71,19 @@ impl Reader<'_> {
         })
     }
 
+    /// Whether what stands under the name that shows takes in what stands under another one: see [`merged`](Self::merged).
+    fn takes_in(&self, best: &str, shown: &Json, other: &Json) -> bool {
+        match (self.kind(&ROOT, best), shown, other) {
+            (kind, Json::String(_), Json::String(_)) => {
+                *kind == FieldKind::Text || !self.texts(&ROOT, best).is_empty()
+            }
+            (FieldKind::Counter, Json::Number(_), other) => other.as_i64().is_some(),
+            (FieldKind::Set | FieldKind::List, Json::Array(_), Json::Array(_))
+            | (FieldKind::Register, Json::Object(_), Json::Object(_)) => true,
+            _ => false,
+        }
+    }
+
     /// Values under several names as one.
     fn merged(&self, name: &str, names: &[&str]) -> Option<Json> {
         let best = *self.by_precedence(name, names).first()?;
@@ -209,26 +222,20 @@ impl Document {
             let Some((best, others)) = names.split_first().filter(|(_, others)| !others.is_empty()) else {
                 continue;
             };
-            let shown = reader.shown(name);
-            let Some(((winner, winner_id), winner_json)) =
+            let Some(((_, winner_id), winner_json)) =
                 reader.values(&ROOT, best).into_iter().next().zip(reader.resolve(&ROOT, best))
             else {
                 continue;
             };
-            // What has merged lost nothing.
-            let is_merging =
-                winner.is_object() || winner.is_counter() || shown.as_ref() != Some(&winner_json);
-            if is_merging && *schema.kind(name) != FieldKind::Ask {
-                continue;
-            }
             let made = |id: &ObjId| self.am.hash_for_opid(id);
             let written = |hash: Option<ChangeHash>| hash.and_then(|hash| self.author_of(&hash));
             let (winner_device, winner_time) = written(made(&winner_id)).unzip();
             for other in others {
                 let Some((_, id)) = reader.values(&ROOT, other).into_iter().next() else { continue };
-                let Some(loser) = reader.resolve(&ROOT, other).filter(|loser| *loser != winner_json) else {
-                    continue;
-                };
+                // What has merged lost nothing.
+                let is_lost =
+                    |loser: &Json| *loser != winner_json && !reader.takes_in(best, &winner_json, loser);
+                let Some(loser) = reader.resolve(&ROOT, other).filter(is_lost) else { continue };
                 let knew = made(&id).zip(made(&winner_id));
                 if knew.is_some_and(|(loser, winner)| loser == winner || self.is_ancestor(&loser, &winner)) {
                     continue;
