@@ -5,19 +5,29 @@
 //! with itself. A script that fails is made shorter as long as it fails in the same way.
 
 mod anew;
+mod asks;
+mod back;
+mod bounds;
+mod checks;
 mod command;
+mod deletes;
 mod device;
 mod generate;
+mod journal;
 mod known;
 mod model;
+mod names;
 mod network;
 mod promises;
+mod reading;
+mod remember;
 mod run;
 mod script;
 mod shrink;
+mod writes;
 
 pub use command::{Found, Generate, Search, command, search, try_one};
 pub use generate::{alone, together};
 pub use run::{Fault, play};
-pub use script::{Act, Fields, Kind, Script, Step, Write};
+pub use script::{Act, Bounds, Choice, Declared, Fields, Kind, Policy, Script, Step, Write};
 pub use shrink::shrink;

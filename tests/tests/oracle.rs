@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p motet-tests --bin oracle -- --scripts 1000000` plays more of them. `MOTET_SEED` plays one seed here.
 
-use motet_tests::oracle::{Act, Generate, Kind, Script, Step, Write, alone, play, search, together};
+use motet_tests::oracle::{Act, Generate, Kind, Policy, Script, Step, Write, alone, play, search, together};
 use serde_json::{Value, json};
 
 /// Scripts that are played unless `MOTET_SCRIPTS` says otherwise; of ten so many on one device.
@@ -37,9 +37,9 @@ mod once {
     use super::*;
 
     fn script(declared: &[(&str, Kind)], acts: Vec<Act>) -> Script {
-        let declared = declared.iter().map(|(name, kind)| ((*name).to_owned(), *kind)).collect();
+        let declared = declared.iter().map(|(name, kind)| ((*name).to_owned(), (*kind).into())).collect();
         let steps = acts.into_iter().map(|act| Step { device: 0, act }).collect();
-        Script { devices: 1, skews: vec![0], local: false, declared, steps }
+        Script { devices: 1, skews: vec![0], local: false, policy: Policy::EditWins, declared, steps }
     }
 
     fn fields(value: Value) -> serde_json::Map<String, Value> {
@@ -91,7 +91,7 @@ mod once {
                 (Kind::Set, json!(["a", "b"])),
                 (Kind::Text, json!("two words")),
             ] {
-                let declare = Act::Declare { field: "f".into(), kind };
+                let declare = Act::Declare { field: "f".into(), declared: kind.into(), everywhere: true };
                 let acts = vec![put(json!({ "f": old })), declare, put(json!({ "f": new }))];
                 holds(script(&[], acts));
             }

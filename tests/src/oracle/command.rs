@@ -142,7 +142,8 @@ fn kind_of(found: &Found) -> String {
         let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
         words.find(|word| *word != "Write").unwrap_or_default().to_owned()
     };
-    let mut kinds: Vec<_> = found.script.declared.iter().map(|(_, kind)| format!("{kind:?}")).collect();
+    let mut kinds: Vec<_> =
+        found.script.declared.iter().map(|(_, declared)| format!("{:?}", declared.kind)).collect();
     kinds.sort();
     kinds.dedup();
     let acts: Vec<_> = found.script.steps.iter().map(|step| name(&step.act)).collect();

@@ -10,8 +10,10 @@ use motet::{Adoption, BadRows, Editor, Record, Replica, Schema, Transaction, Ver
 use serde_json::{Value, json};
 
 use super::anew;
-use super::model::{Noted, World, place, resolved};
-use super::script::{Act, Fields, Kind, Write, id};
+use super::journal::{Journal, call};
+use super::model::Noted;
+use super::script::{Act, Fields, Policy, Script, Write, id};
+use super::writes::{place, resolved};
 use crate::simulation::disk::Disk;
 use crate::simulation::vfs::Mount;
 
@@ -20,9 +22,6 @@ pub(super) const COLLECTION: &str = "things";
 
 /// A day in 2026, in milliseconds since 1970.
 const START_MS: i64 = 1_780_000_000_000;
-
-/// Of so many reads of the view one goes through the library.
-const SQL_EVERY: u32 = 8;
 
 /// Name of the restore point.
 const POINT: &str = "point";
@@ -40,25 +39,13 @@ pub(super) struct Device {
     slots: BTreeMap<usize, Slot>,
     replica: Option<Replica>,
     /// For reading the changes without the library.
-    conn: Option<rusqlite::Connection>,
+    pub(super) conn: Option<rusqlite::Connection>,
     /// How often the view was read.
-    selections: Cell<u32>,
+    pub(super) selections: Cell<u32>,
     mount: Mount,
     clock: Arc<AtomicI64>,
     /// How new a row of another database is now, on whichever device it is taken up: each newer than the one before.
     pub(super) rows: i64,
-}
-
-/// What one way of reading shows: the fields of each live document.
-pub(super) type Shown = BTreeMap<usize, Fields>;
-
-/// What stands beside the fields of a document.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Status {
-    /// Its version.
-    pub(super) version: String,
-    /// It is in the trash.
-    pub(super) deleted: bool,
 }
 
 impl Device {
@@ -121,17 +108,18 @@ impl Device {
     pub(super) fn act(
         &mut self,
         act: &Act,
-        world: &World,
+        journal: &Journal,
         versions: &BTreeMap<usize, Vec<Noted>>,
     ) -> Result<bool, WriteError> {
         let replica = self.replica().clone();
         match act {
-            Act::Write(write) => return self.write(write, versions),
+            Act::Write(write) => return self.write(write, versions, journal),
             Act::Transaction { writes, fails } => {
                 let (writes, fails, versions) = (writes.clone(), *fails, versions.clone());
+                let journal = journal.clone();
                 replica.transaction(move |tx| {
                     for write in &writes {
-                        in_transaction(tx, write, &versions)?;
+                        in_transaction(tx, write, &versions, &journal)?;
                     }
                     if fails { Err(WriteError::Rejected("the app changed its mind".into())) } else { Ok(()) }
                 })?;
@@ -187,8 +175,13 @@ impl Device {
                 let doc = doc.map(id);
                 replica.restore_point(POINT, doc.as_deref().map(|doc| (COLLECTION, doc)))?;
             }
-            Act::Declare { field, kind } => {
-                replica.apply_schema(&Schema::new().field(COLLECTION, field, kind.declared()))?;
+            Act::Declare { field, declared, .. } => {
+                replica.apply_schema(&Schema::new().field(COLLECTION, field, declared.field()))?;
+            }
+            // What it is declared to be is known to the run.
+            Act::Rename { .. } => {}
+            Act::DeclarePolicy { policy } => {
+                replica.apply_schema(&Schema::new().delete(COLLECTION, policy.declared()))?;
             }
             Act::Restart => {
                 self.slots.clear();
@@ -198,13 +191,18 @@ impl Device {
                 self.replica = Some(opened);
             }
             Act::Repair => _ = replica.repair().map_err(|error| WriteError::Rejected(error.to_string()))?,
+            Act::PurgeTrash => _ = replica.documents(COLLECTION).purge_trash(i64::MAX)?,
             Act::Sync => {}
         }
-        _ = world;
         Ok(true)
     }
 
-    fn write(&mut self, write: &Write, versions: &BTreeMap<usize, Vec<Noted>>) -> Result<bool, WriteError> {
+    fn write(
+        &mut self,
+        write: &Write,
+        versions: &BTreeMap<usize, Vec<Noted>>,
+        journal: &Journal,
+    ) -> Result<bool, WriteError> {
         let things = self.replica().documents(COLLECTION);
         let doc = write.doc();
         let name = id(doc);
@@ -239,9 +237,17 @@ impl Device {
             Write::RestoreVersion { back, .. } => {
                 things.restore_version(&name, &old_version(doc, *back, versions)?)?
             }
-            Write::PutAt { .. } | Write::EditSet { .. } | Write::Retype { .. } | Write::Relist { .. } => {
-                let (write, versions) = (write.clone(), versions.clone());
-                self.replica().transaction(move |tx| in_transaction(tx, &write, &versions))?;
+            Write::Resolve { field, row, choice, .. } => {
+                let (path, resolution) = call(journal, doc, field, *row, choice);
+                things.resolve(&name, &path, resolution)?
+            }
+            Write::PutAt { .. }
+            | Write::EditSet { .. }
+            | Write::Retype { .. }
+            | Write::Relist { .. }
+            | Write::Purge { .. } => {
+                let (write, versions, journal) = (write.clone(), versions.clone(), journal.clone());
+                self.replica().transaction(move |tx| in_transaction(tx, &write, &versions, &journal))?;
                 return Ok(true);
             }
         };
@@ -311,76 +317,11 @@ impl Device {
     }
 }
 
-/// What the ways of reading show.
-impl Device {
-    /// What `list` shows.
-    ///
-    /// # Errors
-    /// What the library says.
-    pub(super) fn listed(&self, replica: &Replica) -> Result<Shown, String> {
-        let list = replica.documents(COLLECTION).list().map_err(|error| format!("list: {error}"))?;
-        Ok(list
-            .into_iter()
-            .filter_map(|record| Some((number(&record.id)?, without_id(record.value)?)))
-            .collect())
-    }
-
-    /// What the view in SQL shows.
-    ///
-    /// # Errors
-    /// What the library says.
-    pub(super) fn selected(&self) -> Result<Shown, String> {
-        let query = format!("SELECT id, json FROM collection_{COLLECTION}");
-        let fields = |id: &str, json: &str| Some((number(id)?, serde_json::from_str(json).ok()?));
-        self.selections.set(self.selections.get() + 1);
-        if self.selections.get() % SQL_EVERY == 1 {
-            let table = self.replica().sql(&query).map_err(|error| format!("sql: {error}"))?;
-            let row = |row: &Vec<Value>| fields(row[0].as_str()?, row[1].as_str()?);
-            return Ok(table.rows.iter().filter_map(row).collect());
-        }
-        // A connection of its own for each call takes an eighth of all the time.
-        let Some(conn) = &self.conn else { return Err("the file is not open".into()) };
-        let read = || {
-            let mut statement = conn.prepare_cached(&query)?;
-            let rows =
-                statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
-        };
-        let rows = read().map_err(|error| format!("sql: {error}"))?;
-        Ok(rows.iter().filter_map(|(id, json)| fields(id, json)).collect())
-    }
-
-    /// Every document read anew from its changes, by Automerge alone.
-    ///
-    /// # Errors
-    /// What cannot be read.
-    pub(super) fn anew(&self) -> Result<BTreeMap<usize, anew::Anew>, String> {
-        let Some(conn) = &self.conn else { return Err("the file is not open".into()) };
-        let all = anew::read(conn, COLLECTION)?;
-        Ok(all.into_iter().filter_map(|(name, read)| Some((number(&name)?, read))).collect())
-    }
-
-    /// What the trash shows.
-    ///
-    /// # Errors
-    /// What the library says.
-    pub(super) fn trash(&self) -> Result<Shown, String> {
-        let trash =
-            self.replica().documents(COLLECTION).trash().map_err(|error| format!("trash: {error}"))?;
-        Ok(trash.into_iter().filter_map(|gone| Some((number(&gone.id)?, without_id(gone.fields)?))).collect())
-    }
-
-    /// The state of a document, deleted or not; `None` if there is none.
-    pub(super) fn status(&self, doc: usize) -> Option<Status> {
-        let status = self.replica().document_status(COLLECTION, &id(doc)).ok()??;
-        Some(Status { version: status.heads.to_string(), deleted: status.deleted })
-    }
-}
-
 fn in_transaction(
     tx: &mut Transaction<'_>,
     write: &Write,
     versions: &BTreeMap<usize, Vec<Noted>>,
+    journal: &Journal,
 ) -> Result<(), WriteError> {
     let doc = write.doc();
     let name = id(doc);
@@ -413,6 +354,11 @@ fn in_transaction(
             drop(tx.add_to_set(COLLECTION, &name, field, add)?);
             drop(tx.remove_from_set(COLLECTION, &name, field, remove)?);
         }
+        Write::Resolve { field, row, choice, .. } => {
+            let (path, resolution) = call(journal, doc, field, *row, choice);
+            drop(tx.resolve(COLLECTION, &name, &path, &resolution)?);
+        }
+        Write::Purge { .. } => tx.purge(COLLECTION, &name)?,
         Write::Delete { .. } => tx.delete(COLLECTION, &name)?,
         Write::Restore { .. } => drop(tx.restore(COLLECTION, &name)?),
         Write::RestoreVersion { back, .. } => {
@@ -460,7 +406,7 @@ fn with_id(doc: usize, fields: &Fields) -> Value {
     Value::Object(fields)
 }
 
-fn without_id(value: Value) -> Option<Fields> {
+pub(super) fn without_id(value: Value) -> Option<Fields> {
     match value {
         Value::Object(mut fields) => {
             fields.remove("id");
@@ -477,12 +423,17 @@ fn apply(value: &mut Value, set: &Fields, remove: &[String]) {
     }
 }
 
-fn number(name: &str) -> Option<usize> {
+pub(super) fn number(name: &str) -> Option<usize> {
     name.strip_prefix('d')?.parse().ok()
 }
 
 /// What all devices declare.
-pub(super) fn schema(declared: &[(String, Kind)], local: bool) -> Schema {
-    let schema = if local { Schema::new().local(COLLECTION) } else { Schema::new() };
-    declared.iter().fold(schema, |schema, (field, kind)| schema.field(COLLECTION, field, kind.declared()))
+pub(super) fn schema(script: &Script) -> Schema {
+    let schema = if script.local { Schema::new().local(COLLECTION) } else { Schema::new() };
+    let schema = match script.policy {
+        Policy::EditWins => schema,
+        policy => schema.delete(COLLECTION, policy.declared()),
+    };
+    let fields = script.declared.iter();
+    fields.fold(schema, |schema, (field, declared)| schema.field(COLLECTION, field, declared.field()))
 }

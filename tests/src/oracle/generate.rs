@@ -1,8 +1,10 @@
 //! Scripts from a seed: any field, any old value, any new value, any entrance.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
-use super::script::{Act, Fields, Kind, MARKS, RANKS, Script, Step, Write};
+use super::script::{Act, Bounds, Choice, Declared, Fields, Kind, MARKS, Policy, RANKS, Script, Step, Write};
 use crate::random::Random;
 
 /// Documents of a script.
@@ -13,6 +15,9 @@ const SLOTS: u64 = 2;
 
 /// Names of fields; some that have a meaning elsewhere.
 const NAMES: [&str; 6] = ["f", "ʻano", "a.b", "a/b~c", "type", "$id"];
+
+/// Names that fields get later.
+const LATER_NAMES: [&str; 4] = ["g", "h", "ʻinoa hou", "h.i"];
 
 /// Words of texts, some of which are not ASCII, and line ends of both kinds.
 const WORDS: [&str; 14] = [
@@ -51,6 +56,8 @@ struct Generator {
     random: Random,
     declared: Vec<(String, Kind)>,
     names: Vec<String>,
+    /// What fields with older names are called now.
+    newest: BTreeMap<String, String>,
     /// Marks that are used up.
     marks: usize,
     /// Texts and lists hold marks and nothing else.
@@ -61,7 +68,14 @@ impl Generator {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x6f72_6163_6c65);
         (0..4).for_each(|_| _ = random.below(2));
-        Self { random, declared: Vec::new(), names: Vec::new(), marks: 0, marked: false }
+        Self {
+            random,
+            declared: Vec::new(),
+            names: Vec::new(),
+            newest: BTreeMap::new(),
+            marks: 0,
+            marked: false,
+        }
     }
 
     fn below(&mut self, n: usize) -> usize {
@@ -96,9 +110,17 @@ impl Generator {
             skews: skews.collect(),
             devices,
             local: devices == 1 && self.one_in(15),
-            declared: self.declared.clone(),
+            policy: if self.one_in(2) {
+                Policy::EditWins
+            } else {
+                self.pick(&[Policy::Wins, Policy::Latest])
+            },
+            declared: Vec::new(),
             steps: Vec::new(),
         };
+        let declared = self.declared.clone().into_iter();
+        let declared = declared.map(|(field, kind)| (field, self.declaration(kind))).collect();
+        let script = Script { declared, ..script };
         let count = 2 + self.below(if devices > 1 { 24 } else { 12 });
         let mut steps = Vec::new();
         for _ in 0..count {
@@ -112,7 +134,10 @@ impl Generator {
         if devices > 1 && self.one_in(4) {
             return Act::Sync;
         }
-        match self.below(60) {
+        if devices > 1 && self.one_in(16) {
+            return Act::Write(self.resolve());
+        }
+        match self.below(64) {
             0..=24 => Act::Write(self.write()),
             25..=28 => Act::Transaction {
                 writes: (0..1 + self.below(3)).map(|_| self.write()).collect(),
@@ -139,21 +164,98 @@ impl Generator {
             54 => Act::Redo,
             55 => Act::Point,
             56 => Act::RestorePoint { doc: if self.one_in(2) { Some(self.doc()) } else { None } },
-            57 => {
-                let (field, kind) = (self.name(), self.pick(&Kind::EVERY));
-                if self.declared.iter().any(|(name, _)| *name == field) {
-                    return Act::Write(self.write());
-                }
-                self.declared.push((field.clone(), kind));
-                Act::Declare { field, kind }
-            }
+            57 => self.declare(),
             58 => Act::Restart,
+            60 if devices > 1 => Act::Write(self.resolve()),
+            61 if self.one_in(2) => Act::PurgeTrash,
+            61 if self.one_in(2) => {
+                Act::DeclarePolicy { policy: self.pick(&[Policy::EditWins, Policy::Wins, Policy::Latest]) }
+            }
+            62 | 63 => self.rename(),
             _ => Act::Repair,
         }
     }
 
+    /// A field is declared that was not, or with other rules.
+    fn declare(&mut self) -> Act {
+        let field = self.newest_name();
+        let known = self.declared.iter().find(|(name, _)| *name == field).map(|(_, kind)| *kind);
+        let kind = known.unwrap_or_else(|| self.pick(&Kind::EVERY));
+        if known.is_none() {
+            self.declared.push((field.clone(), kind));
+            return Act::Declare { field, declared: self.declaration(kind), everywhere: true };
+        }
+        let declared = Declared { kind, bounds: self.bounds(kind) };
+        Act::Declare { field, declared, everywhere: self.one_in(3) }
+    }
+
+    fn newest_name(&mut self) -> String {
+        let name = self.name();
+        self.newest.get(&name).cloned().unwrap_or(name)
+    }
+
+    /// A field gets a name that is new, or one that it had before.
+    fn rename(&mut self) -> Act {
+        let from = self.newest_name();
+        let older: Vec<String> = self
+            .newest
+            .iter()
+            .filter(|(_, newest)| **newest == from)
+            .map(|(older, _)| older.clone())
+            .collect();
+        let later = LATER_NAMES.iter().find(|name| !self.names.iter().any(|known| known == *name));
+        let (to, alias) = match later {
+            Some(later) if older.is_empty() || !self.one_in(3) => ((*later).to_owned(), true),
+            _ if older.is_empty() => return Act::Restart,
+            _ => (self.pick(&older), self.one_in(2)),
+        };
+        self.newest.values_mut().filter(|newest| **newest == from).for_each(|newest| newest.clone_from(&to));
+        self.newest.remove(&to);
+        self.newest.insert(from.clone(), to.clone());
+        let kind = self.declared.iter().find(|(name, _)| *name == from).map(|(_, kind)| *kind);
+        if !self.names.contains(&to) {
+            self.names.push(to.clone());
+            self.declared.extend(kind.map(|kind| (to.clone(), kind)));
+        }
+        Act::Rename { from, to, alias }
+    }
+
+    fn declaration(&mut self, kind: Kind) -> Declared {
+        let is_ruled = self.one_in(if self.marked { 12 } else { 4 });
+        Declared { kind, bounds: if is_ruled { self.bounds(kind) } else { Bounds::default() } }
+    }
+
+    fn bounds(&mut self, kind: Kind) -> Bounds {
+        let mut bounds = Bounds::default();
+        if matches!(kind, Kind::Counter | Kind::Register | Kind::Ask | Kind::Local) {
+            bounds.min = self.one_in(2).then(|| self.pick(&[-2.0, 0.0, 0.5]));
+            bounds.max = self.one_in(2).then(|| self.pick(&[2.0, 6.5, 9_007_199_254_740_992.0]));
+        }
+        if !matches!(kind, Kind::Counter | Kind::Rank) {
+            let most: &[u64] = if matches!(kind, Kind::Set | Kind::List) { &[1, 2, 3] } else { &[3, 6, 20] };
+            bounds.min_len = self.one_in(2).then(|| self.pick(&[0, 1, 1, 2]));
+            bounds.max_len = self.one_in(2).then(|| self.pick(most).max(bounds.min_len.unwrap_or(0)));
+        }
+        bounds
+    }
+
+    fn resolve(&mut self) -> Write {
+        let (doc, field) = (self.doc(), self.name());
+        let choice = match self.below(3) {
+            0 => Choice::Shown,
+            1 => Choice::Loser,
+            _ => Choice::Value(self.value_of(&field)),
+        };
+        Write::Resolve { doc, field, row: self.below(3), choice }
+    }
+
     fn write(&mut self) -> Write {
         let doc = self.doc();
+        match self.below(60) {
+            0 => return Write::Purge { doc },
+            1 => return self.resolve(),
+            _ => {}
+        }
         match self.below(if self.marked { 60 } else { 44 }) {
             0..=4 => Write::Insert { doc, fields: self.fields() },
             5..=10 => Write::Put { doc, fields: self.fields() },

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::journal::Journal;
 use super::model::{Noted, Outcome, Rules, State, Verdict, World, difference, remove_at};
-use super::script::{Act, Fields, Kind, Write};
+use super::script::{Act, Bounds, Fields, Kind, Write};
 
 /// What the app holds in a slot.
 #[derive(Clone, Debug)]
@@ -22,6 +23,15 @@ pub(super) struct Held {
     pub(super) remade: bool,
 }
 
+/// What can be taken back, or done again.
+#[derive(Clone, Debug)]
+pub(super) struct Undoable {
+    /// What the device showed before.
+    pub(super) before: World,
+    /// The documents that it wrote.
+    pub(super) docs: BTreeSet<usize>,
+}
+
 /// What is known of one device.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
@@ -33,10 +43,14 @@ pub(super) struct Known {
     pub(super) versions: BTreeMap<usize, Vec<Noted>>,
     /// What the app holds.
     pub(super) slots: BTreeMap<usize, Held>,
-    /// What it showed before each transaction that can be taken back.
-    pub(super) undo: Vec<World>,
-    /// What it showed before each undo that can be done again.
-    pub(super) redo: Vec<World>,
+    /// The transactions that can be taken back.
+    pub(super) undo: Vec<Undoable>,
+    /// The undos that can be done again.
+    pub(super) redo: Vec<Undoable>,
+    /// A document that was removed for good has come back: what can be taken back of it is not known.
+    pub(super) undo_is_open: bool,
+    /// The conflict journal before the act.
+    pub(super) journal: Journal,
     /// Documents that were written on an older version of themselves, or by several devices at a time.
     pub(super) forked: BTreeSet<usize>,
     /// What it showed at the restore point.
@@ -50,7 +64,7 @@ impl Known {
     pub(super) fn expect(&self, act: &Act) -> Outcome {
         let nothing = || Outcome::nothing(&self.world, Verdict::Done);
         match act {
-            Act::Write(write) => self.rules.write(&self.world, write, &self.versions),
+            Act::Write(write) => self.rules.write(&self.world, write, &self.versions, &self.journal),
             Act::Transaction { writes, fails } => {
                 let mut outcome = self.in_turn(writes);
                 if *fails {
@@ -81,8 +95,14 @@ impl Known {
                 }
                 outcome
             }
-            Act::Undo => self.back_to(self.undo.last()),
-            Act::Redo => self.back_to(self.redo.last()),
+            Act::Undo => self.undone(&self.undo),
+            Act::Redo => self.undone(&self.redo),
+            Act::PurgeTrash => {
+                let mut outcome = nothing();
+                let gone = outcome.world.values_mut().filter(|state| matches!(state, State::Deleted(_)));
+                gone.for_each(|state| *state = State::Purged);
+                outcome
+            }
             Act::RestorePoint { doc } => match &self.point {
                 None => Outcome::nothing(&self.world, Verdict::Refused),
                 Some(point) => {
@@ -92,32 +112,33 @@ impl Known {
                         let state = point.get(&number).cloned().unwrap_or(State::Absent);
                         then.insert(number, state);
                     }
-                    if self.rules.local { nothing() } else { self.back_to(Some(&then)) }
+                    let mut outcome = if self.rules.local { nothing() } else { self.back_to(Some(&then)) };
+                    for (doc, state) in &then {
+                        if let (State::Live(then), Some(State::Live(now))) = (state, self.world.get(doc))
+                            && self.rules.allow_over(Some(now), then) != Verdict::Done
+                        {
+                            // It held what is refused since it was declared.
+                            outcome.verdict = Verdict::Either;
+                        }
+                    }
+                    outcome
                 }
             },
+            // Who has met others shows by another policy what it has met.
+            Act::DeclarePolicy { .. } => {
+                let mut outcome = nothing();
+                outcome.open_documents.extend(self.forked.iter().copied());
+                outcome
+            }
             Act::Open { .. }
             | Act::Refresh { .. }
             | Act::Point
             | Act::Declare { .. }
+            | Act::Rename { .. }
             | Act::Restart
             | Act::Repair
             | Act::Sync => nothing(),
         }
-    }
-
-    /// Whether an act may touch an `ask` field that has several values, which is then refused.
-    pub(super) fn may_be_contested(&self, act: &Act) -> bool {
-        let asks = self.rules.kinds.values().any(|kind| *kind == Kind::Ask);
-        let docs: Vec<usize> = match act {
-            Act::Write(write) => vec![write.doc()],
-            Act::Transaction { writes, .. } => writes.iter().map(Write::doc).collect(),
-            Act::Change { slot, .. } => self.slots.get(slot).map(|held| held.doc).into_iter().collect(),
-            Act::Import { documents, .. } => documents.iter().map(|(doc, _)| *doc).collect(),
-            Act::Adopt { doc, .. } => vec![*doc],
-            Act::ChangeLog { entries } => entries.iter().map(|(doc, _)| *doc).collect(),
-            _ => self.world.keys().copied().collect(),
-        };
-        asks && docs.iter().any(|doc| self.forked.contains(doc))
     }
 
     /// All of the writes, or none.
@@ -125,7 +146,14 @@ impl Known {
         let mut all = Outcome::nothing(&self.world, Verdict::Done);
         let mut written = BTreeSet::new();
         for write in writes {
-            let mut next = self.rules.write(&all.world, write, &self.versions);
+            let mut next = self.rules.write(&all.world, write, &self.versions, &self.journal);
+            if let Write::Resolve { doc, .. } = write
+                && written.contains(doc)
+            {
+                // What was open is settled, or is not known.
+                next = Outcome::nothing(&all.world, Verdict::Either);
+                next.open_documents.insert(*doc);
+            }
             if let Write::PutAt { doc, fields, .. } = write
                 && written.contains(doc)
             {
@@ -172,7 +200,9 @@ impl Known {
         let (set, gone) = difference(&held.base, &value);
         let Some(State::Live(now)) = self.world.get(&held.doc) else {
             outcome.verdict = Verdict::Refused;
-            if held.editor {
+            if held.editor && self.world.get(&held.doc) == Some(&State::Purged) {
+                outcome.verdict = Verdict::Either;
+            } else if held.editor {
                 // What was typed may bring the document back.
                 outcome.verdict = Verdict::Either;
                 outcome.open_documents.insert(held.doc);
@@ -182,13 +212,13 @@ impl Known {
             return outcome;
         };
         outcome.verdict = self.rules.allow_over(Some(now), &set);
-        if outcome.verdict == Verdict::Refused && held.editor {
-            // Fields that break no rule may be saved.
-            outcome.open_documents.insert(held.doc);
-        }
         let mut now = now.clone();
         let names: BTreeSet<&String> =
             set.keys().chain(gone.iter().filter_map(|path| path.first())).collect();
+        if outcome.verdict == Verdict::Refused && held.editor {
+            // Fields that break no rule are saved, others are not written.
+            outcome.open.extend(names.iter().map(|name| (held.doc, (*name).clone())));
+        }
         for name in names {
             let foreign = held.remade || held.foreign.contains(name);
             if foreign {
@@ -224,6 +254,10 @@ impl Known {
         now: &mut Fields,
         outcome: &mut Outcome,
     ) {
+        if self.rules.bounds(name) != Bounds::default() {
+            // What is written together with what others wrote may break a rule, or not.
+            outcome.verdict = Verdict::Either;
+        }
         let number = |fields: &Fields| fields.get(name).and_then(Value::as_i64);
         if self.rules.kind(name) == Kind::Counter
             && !held.remade
@@ -263,6 +297,9 @@ impl Known {
         };
         self.rules.set(&mut now, fields);
         outcome.verdict = verdict;
+        if verdict == Verdict::Either {
+            outcome.open_documents.insert(doc);
+        }
         outcome.world.insert(doc, State::Live(now));
         outcome
     }
@@ -275,11 +312,11 @@ impl Known {
             match fields {
                 Some(fields) => {
                     let put = Write::Put { doc: *doc, fields: fields.clone() };
-                    let next = self.rules.write(&all.world, &put, &self.versions);
-                    let has_ask = self.rules.kinds.values().any(|kind| *kind == Kind::Ask);
+                    let next = self.rules.write(&all.world, &put, &self.versions, &self.journal);
+                    let contested = self.contested(&Act::ChangeLog { entries: vec![(*doc, None)] });
                     match next.verdict {
                         Verdict::Refused => refused += 1,
-                        Verdict::Done if !(has_ask && self.forked.contains(doc)) => all.world = next.world,
+                        Verdict::Done if contested == Verdict::Done => all.world = next.world,
                         _ => {
                             all.verdict = Verdict::Either;
                             all.open_documents.insert(*doc);
@@ -298,51 +335,6 @@ impl Known {
             all.verdict = Verdict::Refused;
         }
         all
-    }
-
-    /// All documents as they were, with the local fields of now.
-    fn back_to(&self, then: Option<&World>) -> Outcome {
-        let mut outcome = Outcome::nothing(&self.world, Verdict::Done);
-        let Some(then) = then else { return outcome };
-        for (doc, now) in &self.world {
-            let state = match (then.get(doc), now) {
-                (Some(State::Live(then)), now) => {
-                    let held = match now {
-                        State::Live(now) => Some(now),
-                        _ => None,
-                    };
-                    if self.rules.allow_over(held, &self.rules.shared(then)) != Verdict::Done {
-                        // It held what is refused since it was declared.
-                        outcome.verdict = Verdict::Either;
-                    }
-                    let live = match now {
-                        State::Live(now) | State::Deleted(Some(now)) => Some(now),
-                        _ => None,
-                    };
-                    State::Live(self.rules.back_to(live, then))
-                }
-                (Some(State::Deleted(Some(then))), State::Live(now) | State::Deleted(Some(now))) => {
-                    State::Deleted(Some(self.rules.back_to(Some(now), then)))
-                }
-                (Some(State::Deleted(then)), _) => State::Deleted(then.clone()),
-                (_, State::Live(_)) => State::Deleted(None),
-                (_, now) => now.clone(),
-            };
-            outcome.open.extend(self.late_local.iter().map(|name| (*doc, name.clone())));
-            if matches!(now, State::Deleted(None)) {
-                // What it kept on this device is not known.
-                let local = self.rules.kinds.iter().filter(|(_, kind)| **kind == Kind::Local);
-                outcome.open.extend(local.map(|(name, _)| (*doc, name.clone())));
-            }
-            if self.forked.contains(doc) {
-                outcome.open_documents.insert(*doc);
-            }
-            outcome.world.insert(*doc, state);
-        }
-        if !self.forked.is_empty() && outcome.verdict == Verdict::Done {
-            outcome.verdict = Verdict::Either;
-        }
-        outcome
     }
 
     /// Takes in what the device shows now, by whatever came about. `own`: the slot that wrote it.
@@ -368,7 +360,11 @@ impl Known {
                     }
                 }
                 None if before == State::Absent => State::Absent,
-                None => State::Deleted(None),
+                None if before == State::Purged => State::Purged,
+                None => match expected.and_then(|outcome| outcome.world.get(&doc)) {
+                    Some(State::Purged) => State::Purged,
+                    _ => State::Deleted(None),
+                },
             };
             let slots = self.slots.iter_mut().filter(|(slot, held)| held.doc == doc && Some(**slot) != own);
             for (_, held) in slots {

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Number, Value};
+use serde_json::Value;
 
-use super::script::{Fields, Kind, MARKS, RANKS, Write};
+use super::script::{Bounds, Declared, Fields, Kind, Policy, RANKS};
 
 /// Values nested less deeply than this are taken.
 const SURELY_SHALLOW: usize = 60;
@@ -25,6 +25,8 @@ pub(super) enum State {
     Live(Fields),
     /// It is in the trash, with these fields if they are known.
     Deleted(Option<Fields>),
+    /// It was removed for good.
+    Purged,
 }
 
 /// All documents, by number.
@@ -42,7 +44,7 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    fn and(self, other: Verdict) -> Verdict {
+    pub(super) fn and(self, other: Verdict) -> Verdict {
         match (self, other) {
             (Verdict::Refused, _) | (_, Verdict::Refused) => Verdict::Refused,
             (Verdict::Either, _) | (_, Verdict::Either) => Verdict::Either,
@@ -93,8 +95,14 @@ pub(super) struct Noted {
 pub(super) struct Rules {
     /// Declared fields.
     pub(super) kinds: BTreeMap<String, Kind>,
+    /// What fields with older names are called now.
+    pub(super) names: BTreeMap<String, String>,
+    /// What may stand in them.
+    pub(super) bounds: BTreeMap<String, Bounds>,
     /// The whole collection stays here.
     pub(super) local: bool,
+    /// What deletes do.
+    pub(super) policy: Policy,
 }
 
 impl Rules {
@@ -127,7 +135,15 @@ impl Rules {
         if value.is_null() {
             return deep;
         }
-        let fits = match self.kind(field) {
+        if self.fits(field, value) && self.broken(field, value).is_none() { deep } else { Verdict::Refused }
+    }
+
+    /// Whether a value is of the kind that is declared.
+    pub(super) fn fits(&self, field: &str, value: &Value) -> bool {
+        if value.is_null() {
+            return true;
+        }
+        match self.kind(field) {
             Kind::Register | Kind::Ask | Kind::Local => true,
             Kind::Text => value.is_string(),
             Kind::Counter => match value.as_i64() {
@@ -137,16 +153,16 @@ impl Rules {
             Kind::Set => value.as_array().is_some_and(|items| items.iter().all(is_scalar)),
             Kind::List => value.is_array(),
             Kind::Rank => value.as_str().is_some_and(|value| RANKS.contains(&value)),
-        };
-        if fits { deep } else { Verdict::Refused }
+        }
     }
 
-    /// Whether all fields may be given these values.
-    pub(super) fn allow(&self, fields: &Fields) -> Verdict {
-        fields.iter().fold(Verdict::Done, |all, (name, value)| all.and(self.allows(name, value)))
+    /// Takes up a declaration.
+    pub(super) fn declare(&mut self, field: &str, declared: Declared) {
+        self.kinds.insert(field.to_owned(), declared.kind);
+        self.bounds.insert(field.to_owned(), declared.bounds);
     }
 
-    /// The same, given what they hold: a number that is too large to be counted on from may stand in the way.
+    /// Whether all fields may be given these values, given what they hold: a number that is too large to be counted on from may stand in the way.
     pub(super) fn allow_over(&self, now: Option<&Fields>, fields: &Fields) -> Verdict {
         let stands_in_the_way = |(name, value): (&String, &Value)| {
             let old = now.and_then(|now| now.get(name));
@@ -155,7 +171,16 @@ impl Rules {
             self.kind(name) == Kind::Counter && value.is_i64() && is_large
         };
         let large = fields.iter().any(stands_in_the_way);
-        self.allow(fields).and(if large { Verdict::Either } else { Verdict::Done })
+        // What broke a rule before it was declared, or came from elsewhere, may be written as it is or not.
+        let is_as_it_was = |name: &String, value: &Value| {
+            self.fits(name, value) && now.and_then(|now| now.get(name)).is_some_and(|old| old == value)
+        };
+        let allowed =
+            fields.iter().fold(Verdict::Done, |all, (name, value)| match self.allows(name, value) {
+                Verdict::Refused if !name.is_empty() && is_as_it_was(name, value) => all.and(Verdict::Either),
+                verdict => all.and(verdict),
+            });
+        allowed.and(if large { Verdict::Either } else { Verdict::Done })
     }
 
     /// What a field shows when `new` is written over `old`.
@@ -237,7 +262,7 @@ pub(super) fn remove_at(fields: &mut Fields, path: &[String]) {
 }
 
 /// The elements of a set, each once, in an order that does not depend on who wrote them.
-fn as_set(items: &[Value]) -> Value {
+pub(super) fn as_set(items: &[Value]) -> Value {
     let mut once: Vec<Value> = Vec::new();
     for item in items {
         if !once.iter().any(|known| is_same(known, item)) {
@@ -254,7 +279,7 @@ fn sorted(items: &[Value]) -> Value {
 }
 
 /// Elements of a set are told apart by how they are written: 1 and 1.0 are two.
-fn is_same(one: &Value, other: &Value) -> bool {
+pub(super) fn is_same(one: &Value, other: &Value) -> bool {
     let written = |value: &Value| value.to_string();
     written(one) == written(other)
 }
@@ -263,11 +288,11 @@ fn is_counted(value: &Value) -> bool {
     value.as_i64().is_some_and(is_count)
 }
 
-fn is_count(number: i64) -> bool {
+pub(super) fn is_count(number: i64) -> bool {
     (-COUNTER_MAX..=COUNTER_MAX).contains(&number)
 }
 
-fn is_scalar(value: &Value) -> bool {
+pub(super) fn is_scalar(value: &Value) -> bool {
     matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_))
 }
 
@@ -284,261 +309,5 @@ fn depth(value: &Value) -> usize {
         Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
         _ => 0,
-    }
-}
-
-/// What a text shows after a splice, in code points; `None` if the range lies outside.
-fn spliced(text: &str, at: usize, delete: usize, insert: &str) -> Option<String> {
-    let chars: Vec<char> = text.chars().collect();
-    let end = at.checked_add(delete).filter(|end| *end <= chars.len())?;
-    Some(chars[..at].iter().chain(insert.chars().collect::<Vec<_>>().iter()).chain(&chars[end..]).collect())
-}
-
-/// Where a splice goes in the text that is there.
-pub(super) fn place(text: &str, at: usize, delete: usize, outside: bool) -> (usize, usize) {
-    let length = text.chars().count();
-    if outside {
-        return (length + 1 + at, delete);
-    }
-    let at = at % (length + 1);
-    (at, delete.min(length - at))
-}
-
-/// What the app writes, given what it sees.
-pub(super) fn resolved(write: &Write, seen: Option<&Fields>) -> Write {
-    match write {
-        Write::Retype { doc, field, at, delete, mark, splice } => {
-            let text = seen.and_then(|fields| fields.get(field)).and_then(Value::as_str).unwrap_or_default();
-            let words: Vec<&str> = text.split_inclusive([' ', '\n']).collect();
-            let at = at % (words.len() + 1);
-            let end = (at + delete).min(words.len());
-            let insert = mark.map(|mark| format!("{} ", MARKS[mark])).unwrap_or_default();
-            if *splice {
-                let length = |words: &[&str]| words.iter().map(|word| word.chars().count()).sum();
-                let (at, delete) = (length(&words[..at]), length(&words[at..end]));
-                return Write::Splice { doc: *doc, field: field.clone(), at, delete, insert, outside: false };
-            }
-            let new = [words[..at].concat(), insert, words[end..].concat()].concat();
-            Write::Set { doc: *doc, fields: Fields::from_iter([(field.clone(), new.into())]) }
-        }
-        Write::Relist { doc, field, at, delete, mark } => {
-            let items = seen.and_then(|fields| fields.get(field)).and_then(Value::as_array);
-            let mut items = items.cloned().unwrap_or_default();
-            let at = at % (items.len() + 1);
-            let end = (at + delete).min(items.len());
-            items.splice(at..end, mark.map(|mark| MARKS[mark].into()));
-            Write::Set { doc: *doc, fields: Fields::from_iter([(field.clone(), items.into())]) }
-        }
-        other => other.clone(),
-    }
-}
-
-impl Rules {
-    /// What a write of one document leads to. `versions`: what each document was, the latest last.
-    pub(super) fn write(
-        &self,
-        world: &World,
-        write: &Write,
-        versions: &BTreeMap<usize, Vec<Noted>>,
-    ) -> Outcome {
-        let mut outcome = Outcome::nothing(world, Verdict::Done);
-        let doc = write.doc();
-        let state = world.get(&doc).cloned().unwrap_or(State::Absent);
-        let no_versions = Vec::new();
-        let versions = versions.get(&doc).unwrap_or(&no_versions);
-        let live = match &state {
-            State::Live(fields) => Some(fields.clone()),
-            _ => None,
-        };
-        let refused = |mut outcome: Outcome| {
-            outcome.verdict = Verdict::Refused;
-            outcome
-        };
-        if self.local && matches!(write, Write::PutAt { .. } | Write::RestoreVersion { .. }) {
-            // A local document has no versions.
-            outcome.verdict = Verdict::Either;
-            outcome.open_documents.insert(doc);
-            return outcome;
-        }
-        let write = &resolved(write, live.as_ref());
-        match write {
-            Write::Retype { .. } | Write::Relist { .. } => return refused(outcome),
-            Write::Insert { fields, .. } | Write::Put { fields, .. } => {
-                let mut now = live.unwrap_or_default();
-                outcome.verdict = self.allow_over(Some(&now), fields);
-                self.set(&mut now, fields);
-                outcome.world.insert(doc, State::Live(now));
-            }
-            Write::Set { fields, .. } => {
-                let Some(mut now) = live else { return refused(outcome) };
-                outcome.verdict = self.allow_over(Some(&now), fields);
-                self.set(&mut now, fields);
-                outcome.world.insert(doc, State::Live(now));
-            }
-            Write::Update { changes, .. } => {
-                let Some(mut now) = live else { return refused(outcome) };
-                for (number, (set, remove)) in changes.iter().enumerate() {
-                    match self.change(&mut now, set, remove) {
-                        Verdict::Done => {}
-                        verdict if number == 0 && (verdict == Verdict::Refused || changes.len() == 1) => {
-                            outcome.verdict = verdict;
-                            break;
-                        }
-                        // Some of it was written before the rest was refused.
-                        _ => {
-                            outcome.verdict = Verdict::Either;
-                            outcome.open_documents.insert(doc);
-                            break;
-                        }
-                    }
-                }
-                outcome.world.insert(doc, State::Live(now));
-            }
-            Write::PutAt { fields, back, .. } => {
-                let Some(mut now) = live else {
-                    return if matches!(state, State::Absent) {
-                        refused(outcome)
-                    } else {
-                        outcome.verdict = Verdict::Either;
-                        outcome.open_documents.insert(doc);
-                        outcome.forked.insert(doc);
-                        outcome
-                    };
-                };
-                let Some(index) = versions.len().checked_sub(1 + back) else { return refused(outcome) };
-                outcome.verdict = self.allow_over(Some(&now), fields);
-                self.set(&mut now, fields);
-                outcome.world.insert(doc, State::Live(now));
-                if versions[index].version != versions[versions.len() - 1].version {
-                    outcome.open.extend(fields.keys().map(|name| (doc, name.clone())));
-                    outcome.forked.insert(doc);
-                }
-            }
-            Write::Splice { field, at, delete, insert, outside, .. } => {
-                let Some(mut now) = live else { return refused(outcome) };
-                if self.kind(field) != Kind::Text || self.local || field.is_empty() {
-                    return refused(outcome);
-                }
-                let old = match now.get(field) {
-                    None | Some(Value::Null) => "",
-                    Some(Value::String(text)) => text,
-                    Some(_) => {
-                        outcome.verdict = Verdict::Either;
-                        outcome.open.insert((doc, field.clone()));
-                        return outcome;
-                    }
-                };
-                let (at, delete) = place(old, *at, *delete, *outside);
-                let Some(text) = spliced(old, at, delete, insert) else { return refused(outcome) };
-                now.insert(field.clone(), text.into());
-                outcome.world.insert(doc, State::Live(now));
-                if at == 0 && delete == 0 && insert.is_empty() {
-                    outcome.open.insert((doc, field.clone()));
-                }
-            }
-            Write::Increment { field, by, .. } => {
-                let Some(mut now) = live else { return refused(outcome) };
-                if self.kind(field) != Kind::Counter || self.local || field.is_empty() {
-                    return refused(outcome);
-                }
-                let old = match now.get(field) {
-                    None | Some(Value::Null) => 0,
-                    Some(value) => match value.as_i64() {
-                        // It was something else before it was declared.
-                        Some(old) if !is_count(old) => return refused(outcome),
-                        Some(old) => old,
-                        None if value.is_u64() => return refused(outcome),
-                        None => {
-                            outcome.verdict = Verdict::Either;
-                            0
-                        }
-                    },
-                };
-                let Some(sum) = old.checked_add(*by).filter(|sum| is_count(*sum)) else {
-                    return refused(outcome);
-                };
-                now.insert(field.clone(), Value::Number(Number::from(sum)));
-                outcome.world.insert(doc, State::Live(now));
-            }
-            Write::EditSet { field, add, remove, .. } => {
-                let Some(mut now) = live else { return refused(outcome) };
-                if self.kind(field) != Kind::Set || self.local || field.is_empty() {
-                    return refused(outcome);
-                }
-                let old = match now.get(field) {
-                    None | Some(Value::Null) => Vec::new(),
-                    Some(Value::Array(items)) if items.iter().all(is_scalar) => items.clone(),
-                    Some(_) => {
-                        outcome.verdict = Verdict::Either;
-                        outcome.open.insert((doc, field.clone()));
-                        return outcome;
-                    }
-                };
-                let all: Vec<Value> = old.iter().chain(add).cloned().collect();
-                // Added first, then taken out: two calls.
-                let left: Vec<Value> =
-                    all.into_iter().filter(|item| !remove.iter().any(|gone| is_same(item, gone))).collect();
-                now.insert(field.clone(), as_set(&left));
-                outcome.world.insert(doc, State::Live(now));
-            }
-            Write::Delete { .. } => {
-                let Some(fields) = live else { return refused(outcome) };
-                // A local document is gone for good.
-                outcome.world.insert(doc, State::Deleted((!self.local).then_some(fields)));
-            }
-            Write::Restore { .. } => {
-                match state {
-                    State::Deleted(Some(fields)) => _ = outcome.world.insert(doc, State::Live(fields)),
-                    // One that undo took back was never there.
-                    State::Deleted(None) => {
-                        outcome.verdict = Verdict::Either;
-                        outcome.open_documents.insert(doc);
-                    }
-                    _ => return refused(outcome),
-                }
-            }
-            Write::RestoreVersion { back, .. } => {
-                let Some(index) = versions.len().checked_sub(1 + back) else { return refused(outcome) };
-                outcome.verdict = self.allow_over(live.as_ref(), &versions[index].fields);
-                if outcome.verdict == Verdict::Refused {
-                    // It held what the declarations of today refuse.
-                    outcome.verdict = Verdict::Either;
-                }
-                if live.is_none() {
-                    outcome.open_documents.insert(doc);
-                }
-                outcome.world.insert(doc, State::Live(self.back_to(live.as_ref(), &versions[index].fields)));
-            }
-        }
-        outcome
-    }
-
-    /// What a document shows when an app changes its record and writes it back.
-    pub(super) fn change(&self, now: &mut Fields, set: &Fields, remove: &[String]) -> Verdict {
-        let before = now.clone();
-        for (name, value) in set {
-            let value = match (self.kind(name), value) {
-                (Kind::Set, Value::Array(items)) if !self.local => as_set(items),
-                _ => value.clone(),
-            };
-            now.insert(name.clone(), value);
-        }
-        for name in remove {
-            now.remove(name);
-        }
-        // What is written as it was is no write.
-        let changed =
-            |(name, value): &(&String, &Value)| before.get(*name) != Some(value) && !remove.contains(name);
-        let changed: Fields =
-            set.iter().filter(changed).map(|(name, value)| (name.clone(), value.clone())).collect();
-        self.allow_over(Some(&before), &changed)
-    }
-
-    /// The fields of a version, with the local fields of now.
-    pub(super) fn back_to(&self, now: Option<&Fields>, then: &Fields) -> Fields {
-        let mut fields = self.shared(then);
-        let local = now.into_iter().flatten().filter(|(name, _)| self.keeps(name));
-        fields.extend(local.map(|(name, value)| (name.clone(), value.clone())));
-        fields
     }
 }

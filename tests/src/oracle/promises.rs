@@ -7,45 +7,58 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::deletes::Presence;
 use super::model::{COUNTER_MAX, Rules, State, World};
-use super::script::{Fields, Kind, MARKS, id};
+use super::script::{Fields, Kind, MARKS, Policy, id};
 
 /// Changes that are further apart than this, in milliseconds, are told apart by their time: what a device writes in a moment, or
 /// after others whose clocks are ahead, is a few milliseconds apart.
-const SURELY_LATER: i64 = 500;
+pub(super) const SURELY_LATER: i64 = 500;
 
 /// A field that changed.
 #[derive(Clone, Debug)]
-struct Event {
+pub(super) struct Event {
     doc: usize,
     /// `None`: the document itself was made, deleted or brought back.
     field: Option<String>,
     before: Option<Value>,
     after: Option<Value>,
     /// The document is deleted after it.
-    deletes: bool,
+    pub(super) deletes: bool,
     /// The act that it belongs to.
     act: usize,
-    /// Whatever it says, it wrote; the value may be as it was.
+    /// The document was deleted before it, and is there after it.
+    pub(super) restores: bool,
+    /// It wrote in a document that is deleted, and stays so.
+    pub(super) is_beside_delete: bool,
+    /// What deletes did on its device.
+    pub(super) policy: Policy,
+    /// The document was removed for good by it.
+    purges: bool,
+    /// What it did was dropped before its device knew of a relay: it never leaves.
+    pub(super) never_sent: bool,
+    /// It may have written; the value may be as it was.
     forced: bool,
     /// It was taken up from rows that others may have as well.
-    adopted: bool,
+    pub(super) adopted: bool,
     /// Events that its device knew.
-    knew: BTreeSet<usize>,
+    pub(super) knew: BTreeSet<usize>,
     /// When, in milliseconds: by the clock of its device, but not before what it knew.
-    time: i64,
+    pub(super) time: i64,
 }
 
 /// All events, and who knows which.
 #[derive(Clone, Debug)]
 pub(super) struct Promises {
-    events: Vec<Event>,
+    pub(super) events: Vec<Event>,
     acts: usize,
     /// Documents that a device wrote on an older version of its own.
     beside: BTreeSet<usize>,
     /// Documents of which rows were taken up.
     adopted: BTreeSet<usize>,
     devices: Vec<BTreeSet<usize>>,
+    /// Devices that have met the relay.
+    has_synced: Vec<bool>,
     relay: BTreeSet<usize>,
 }
 
@@ -54,6 +67,8 @@ pub(super) struct Promises {
 pub(super) struct Wrote {
     /// Fields that were written several times, or with what they held.
     pub(super) forced: BTreeSet<(usize, String)>,
+    /// Fields of which a conflict was settled: they were written, also with what they held.
+    pub(super) settled: BTreeSet<(usize, String)>,
     /// It took up rows.
     pub(super) adopted: bool,
     /// Documents whose version changed.
@@ -72,12 +87,14 @@ impl Promises {
             beside: BTreeSet::new(),
             adopted: BTreeSet::new(),
             devices: vec![BTreeSet::new(); devices],
+            has_synced: vec![false; devices],
             relay: BTreeSet::new(),
         }
     }
 
     /// A round with the relay.
     pub(super) fn round(&mut self, device: usize) {
+        self.has_synced[device] = true;
         self.relay.extend(&self.devices[device]);
         self.devices[device].clone_from(&self.relay);
     }
@@ -108,19 +125,30 @@ impl Promises {
         for doc in wrote.touched.iter().copied() {
             let (old, new) = (fields(before, doc), fields(after, doc));
             let deletes = !is_live(after, doc);
+            let was_deleted = matches!(before.get(&doc), Some(State::Deleted(_) | State::Purged));
+            let (restores, policy) = (was_deleted && !deletes, rules.policy);
+            let purges = after.get(&doc) == Some(&State::Purged);
+            let never_sent = purges && !self.has_synced[device];
+            let is_beside_delete = was_deleted && deletes && !purges;
             let act = self.acts;
             let known = knew.iter().map(|event| &self.events[*event]).filter(|event| event.doc == doc);
             let time = known.map(|event| event.time).max().unwrap_or(0).max(wrote.time);
             let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
             for name in names {
                 let forced = wrote.forced.contains(&(doc, name.clone()));
-                if old.get(name) != new.get(name) || forced {
+                let settled = wrote.settled.contains(&(doc, name.clone()));
+                if old.get(name) != new.get(name) || forced || settled {
                     self.events.push(Event {
                         doc,
                         field: Some(name.clone()),
                         before: old.get(name).cloned(),
                         after: new.get(name).cloned(),
                         deletes,
+                        restores,
+                        is_beside_delete,
+                        policy,
+                        purges,
+                        never_sent,
                         act,
                         forced,
                         adopted: wrote.adopted,
@@ -135,6 +163,11 @@ impl Promises {
                 before: None,
                 after: None,
                 deletes,
+                restores,
+                is_beside_delete,
+                policy,
+                purges,
+                never_sent,
                 act,
                 forced: false,
                 adopted: wrote.adopted,
@@ -145,6 +178,12 @@ impl Promises {
         self.devices[device].extend(first..self.events.len());
     }
 
+    /// Documents of which a device knows that they were removed for good.
+    pub(super) fn purged(&self, device: usize) -> BTreeSet<usize> {
+        let known = self.devices[device].iter().map(|event| &self.events[*event]);
+        known.filter(|event| event.purges).map(|event| event.doc).collect()
+    }
+
     /// Whether what a device shows is what was promised, given what it knows.
     pub(super) fn check(
         &self,
@@ -152,25 +191,25 @@ impl Promises {
         rules: &Rules,
         world: &World,
         losers: &Losers,
+        is_last: bool,
     ) -> Result<(), String> {
         let known = &self.devices[device];
         let docs: BTreeSet<usize> = known.iter().map(|event| self.events[*event].doc).collect();
         for doc in docs {
             let of_doc: BTreeSet<usize> =
                 known.iter().copied().filter(|event| self.events[*event].doc == doc).collect();
-            let heads = self.latest(&of_doc);
-            let lives = heads.iter().any(|head| !self.events[*head].deletes);
-            // Two devices that take up the same row have made one change, which each of them may then delete for both.
-            let is_alike = heads.iter().all(|head| self.events[*head].deletes || self.events[*head].adopted);
+            let presence = self.presence(rules.policy, &of_doc);
             let fields = match world.get(&doc) {
                 Some(State::Live(fields)) => fields,
-                _ if lives && !is_alike => {
-                    return Err(format!("{} is deleted, although somebody wrote to it since", id(doc)));
+                // Who has removed it for good waits for the whole of it.
+                _ if !is_last && of_doc.iter().any(|event| self.events[*event].purges) => continue,
+                _ if presence == Presence::Live => {
+                    return Err(format!("{} is deleted, although it was written to since", id(doc)));
                 }
                 _ => continue,
             };
-            if !lives {
-                return Err(format!("{} is there, although all that was written of it was deleted", id(doc)));
+            if presence == Presence::Deleted {
+                return Err(format!("{} is there, although it was deleted", id(doc)));
             }
             let rows: usize =
                 losers.iter().filter(|((of, _), _)| *of == doc).map(|(_, rows)| rows.len()).sum();
@@ -182,7 +221,7 @@ impl Promises {
             let mut by_field: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
             for event in &of_doc {
                 if let Some(field) = &self.events[*event].field {
-                    by_field.entry(field).or_default().insert(*event);
+                    by_field.entry(rules.newest(field)).or_default().insert(*event);
                 }
             }
             for (field, events) in by_field {
@@ -222,7 +261,7 @@ impl Promises {
     }
 
     /// Events that no other of them knew.
-    fn latest(&self, events: &BTreeSet<usize>) -> BTreeSet<usize> {
+    pub(super) fn latest(&self, events: &BTreeSet<usize>) -> BTreeSet<usize> {
         let known = |event: usize| events.iter().any(|other| self.events[*other].knew.contains(&event));
         events.iter().copied().filter(|event| !known(*event)).collect()
     }
@@ -275,6 +314,13 @@ impl Promises {
                     return Err(format!("shows {shown:?}, and {lost} stands in no journal: {losers:?}"));
                 }
             }
+        }
+        // Whoever wrote knowing of a loser has settled it.
+        let is_latest =
+            |loser: &&Value| latest.iter().any(|event| self.events[*event].after.as_ref() == Some(*loser));
+        let is_sure = events.iter().all(|event| !self.events[*event].forced && !self.events[*event].adopted);
+        if let Some(old) = losers.iter().find(|loser| is_sure && !is_latest(loser)) {
+            return Err(format!("{old} is open, although somebody wrote who knew of it"));
         }
         Ok(())
     }

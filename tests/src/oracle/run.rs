@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use motet::{WriteError, simulation};
+use motet::{Schema, WriteError, simulation};
 
-use super::device::{COLLECTION, Device, Shown, schema};
-use super::known::{Held, Known};
-use super::model::{Noted, Outcome, Rules, State, Verdict, World};
+use super::checks::{check_everywhere, check_versions, compare, difference};
+use super::device::{COLLECTION, Device, schema};
+use super::journal::{self, Journal};
+use super::known::Known;
+use super::model::{Outcome, Rules, State, Verdict};
 use super::network::Network;
 use super::promises::{Losers, Promises, Wrote};
-use super::script::{Act, Fields, Script, Told, Write, id};
+use super::remember::{keep_slots, note_versions, remember};
+use super::script::{Act, Declared, Fields, Script, Told, Write, id};
 
 /// Numbers runs of this process, so that their disks do not meet.
 static RUNS: AtomicU64 = AtomicU64::new(0);
@@ -36,7 +39,7 @@ pub struct Fault {
     pub what: String,
 }
 
-type Checked<T = ()> = Result<T, (&'static str, String)>;
+pub(super) type Checked<T = ()> = Result<T, (&'static str, String)>;
 
 /// Plays a script from its beginning to its end.
 ///
@@ -78,8 +81,9 @@ struct Run {
 impl Run {
     fn new(script: &Script) -> Checked<Self> {
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
-        let schema = schema(&script.declared, script.local);
-        let rules = Rules { kinds: script.declared.iter().cloned().collect(), local: script.local };
+        let schema = schema(script);
+        let mut rules = Rules { local: script.local, policy: script.policy, ..Rules::default() };
+        script.declared.iter().for_each(|(field, declared)| rules.declare(field, *declared));
         let network = (script.devices > 1).then(|| Network::new(format!("oracle-{number}-relay")));
         let promises = Promises::new(script.devices);
         let mut run = Self {
@@ -101,6 +105,7 @@ impl Run {
 
     fn step(&mut self, at: usize, act: &Act) -> Checked {
         match act {
+            Act::Declare { field, .. } if self.known[at].rules.newest(field) != field => Ok(()),
             // A call each: what is written before one is refused stays.
             Act::Write(Write::Update { doc, changes }) => {
                 self.act(at, &Act::Open { slot: SCRATCH, doc: *doc, editor: false })?;
@@ -110,24 +115,54 @@ impl Run {
                 }
                 Ok(())
             }
-            Act::Declare { field, kind } => {
-                for at in 0..self.devices.len() {
+            Act::Declare { field, declared, everywhere } => {
+                let devices = if *everywhere { 0..self.devices.len() } else { at..at + 1 };
+                // What is listed as broken follows the rules that are taken up below.
+                let thorough = std::mem::take(&mut self.thorough);
+                for at in devices {
                     self.act(at, act)?;
                     let known = &mut self.known[at];
-                    known.rules.kinds.insert(field.clone(), *kind);
-                    if *kind == super::script::Kind::Local {
+                    known.rules.declare(field, *declared);
+                    if declared.kind == super::script::Kind::Local {
                         known.late_local.insert(field.clone());
                     }
                 }
+                self.thorough = thorough;
                 Ok(())
             }
-            Act::Sync => self.round(at),
+            Act::Rename { from, to, alias } => self.rename(from, to, *alias),
+            Act::DeclarePolicy { policy } => {
+                for at in 0..self.devices.len() {
+                    self.act(at, act)?;
+                    self.known[at].rules.policy = *policy;
+                }
+                Ok(())
+            }
+            Act::Sync => self.round(at, false),
             act => self.act(at, act),
         }
     }
 
+    /// Every device calls a field otherwise.
+    fn rename(&mut self, from: &str, to: &str, alias: bool) -> Checked {
+        if !self.known.iter().all(|known| known.may_rename(from, to, alias)) {
+            return Ok(());
+        }
+        for (device, known) in self.devices.iter_mut().zip(&mut self.known) {
+            let rules = &known.rules;
+            let field = Declared { kind: rules.kind(from), bounds: rules.bounds(from) }.field();
+            let field = if alias { field.alias(from) } else { field };
+            let declared = device.replica().apply_schema(&Schema::new().field(COLLECTION, to, field));
+            declared.map_err(|error| ("rename", error.to_string()))?;
+            device.close_slots();
+            known.rename(from, to);
+        }
+        (0..self.devices.len())
+            .try_for_each(|at| self.act(at, &Act::Rename { from: from.to_owned(), to: to.to_owned(), alias }))
+    }
+
     /// A round of one device. What it shows then is what has met, by the promises that devices make each other.
-    fn round(&mut self, at: usize) -> Checked {
+    fn round(&mut self, at: usize, is_last: bool) -> Checked {
         let Some(network) = &mut self.network else { return Ok(()) };
         self.script_ms += ACT_MS;
         let (device, known) = (&mut self.devices[at], &mut self.known[at]);
@@ -137,20 +172,33 @@ impl Run {
         self.promises.round(at);
         let shown = device.listed(device.replica()).map_err(|error| ("list", error))?;
         let trash = device.trash().map_err(|error| ("trash", error))?;
+        let was_purged: Vec<usize> =
+            known.world.iter().filter(|(_, state)| **state == State::Purged).map(|(doc, _)| *doc).collect();
         known.take_in(&shown, &trash.keys().copied().collect(), None, None);
+        for doc in self.promises.purged(at) {
+            // What came of a purge elsewhere shows nowhere; one that was never sent is not known here.
+            if !shown.contains_key(&doc) && !trash.contains_key(&doc) && device.status(doc).is_some() {
+                known.world.insert(doc, State::Purged);
+            }
+        }
         for (doc, fields) in &trash {
             known.world.insert(*doc, State::Deleted(Some(fields.clone())));
         }
+        known.undo_is_open |= was_purged.iter().any(|doc| known.world.get(doc) != Some(&State::Purged));
         let after = states(device, known);
         known
             .forked
             .extend(after.iter().filter(|(doc, state)| before.get(*doc) != Some(state)).map(|(doc, _)| *doc));
         note_versions(known, &after);
         check_everywhere(device, known, &shown, &trash, self.thorough)?;
-        let losers = losers(device, &known.world)?;
+        let losers = losers(device, known)?;
         self.promises
-            .check(at, &known.rules, &known.world, &losers)
+            .check(at, &known.rules, &known.world, &losers, is_last)
             .map_err(|what| ("promise", format!("on {at}: {what}")))?;
+        let set_aside = device.replica().counts().map_err(|e| ("round", e.to_string()))?.quarantined;
+        if is_last && set_aside > 0 {
+            return Err(("round", format!("{set_aside} entries are set aside in the end")));
+        }
         let pending = device.replica().status().pending;
         if pending > 0 {
             return Err(("round", format!("{pending} changes are pending after a round")));
@@ -165,8 +213,8 @@ impl Run {
     fn check_equal(&self, one: usize, other: usize) -> Checked {
         let (states_here, states_there) =
             (states(&self.devices[one], &self.known[one]), states(&self.devices[other], &self.known[other]));
-        let here = losers(&self.devices[one], &self.known[one].world)?;
-        let there = losers(&self.devices[other], &self.known[other].world)?;
+        let here = losers(&self.devices[one], &self.known[one])?;
+        let there = losers(&self.devices[other], &self.known[other])?;
         for (doc, state) in &states_here {
             if states_there.get(doc).is_none_or(|theirs| theirs.0 != state.0) {
                 continue;
@@ -200,14 +248,21 @@ impl Run {
     /// Everybody has met everybody.
     fn meet(&mut self) -> Checked {
         for _ in 0..2 {
-            (0..self.devices.len()).try_for_each(|at| self.round(at))?;
+            (0..self.devices.len()).try_for_each(|at| self.round(at, false))?;
         }
         // A change that all make alike may have been made in the last round.
-        (0..self.devices.len()).try_for_each(|at| self.round(at))?;
+        (0..self.devices.len()).try_for_each(|at| self.round(at, true))?;
         let first = states(&self.devices[0], &self.known[0]);
         for at in 1..self.devices.len() {
             let other = states(&self.devices[at], &self.known[at]);
-            if first != other {
+            // What was removed for good before it was ever sent is nowhere else.
+            let is_gone = |at: usize, doc: &usize| self.known[at].world.get(doc) == Some(&State::Purged);
+            let differs = |doc: &usize| match (first.get(doc), other.get(doc)) {
+                (Some(_), None) => !is_gone(0, doc),
+                (None, Some(_)) => !is_gone(at, doc),
+                (one, other) => one != other,
+            };
+            if first.keys().chain(other.keys()).any(differs) {
                 return Err(("converge", format!("versions on 0 and on {at}: {first:?} and {other:?}")));
             }
         }
@@ -217,16 +272,26 @@ impl Run {
     fn act(&mut self, at: usize, act: &Act) -> Checked {
         self.script_ms += ACT_MS;
         let (device, known) = (&mut self.devices[at], &mut self.known[at]);
+        let by_newest = &known.rules.by_newest(act);
+        let (written, act) =
+            if known.rules.is_by_any_name(act) { (act, by_newest) } else { (by_newest, by_newest) };
         device.set_clock(self.script_ms + self.skews[at]);
         device.rows = self.script_ms / ACT_MS;
         let before = states(device, known);
+        known.journal = match known.needs_journal(act) {
+            true => journal::read(device.replica(), &known.rules, &known.world.keys().copied().collect())?,
+            false => Journal::new(),
+        };
         let mut expected = known.expect(act);
-        if expected.verdict == Verdict::Done && known.may_be_contested(act) {
-            expected.verdict = Verdict::Either;
+        if expected.verdict == Verdict::Done {
+            expected.verdict = known.contested(act);
         }
-        let done = device.act(act, &known.world, &known.versions);
+        let done = device.act(written, &known.journal, &known.versions);
         let shown = device.listed(device.replica()).map_err(|error| ("list", error))?;
         let done = judge(act, &expected, done)?;
+        if let (Act::Write(Write::Resolve { doc, row, .. }), Some(_)) = (act, done) {
+            check_settled(device, known, *doc, *row)?;
+        }
         let own = match act {
             Act::Change { slot, .. } => Some(*slot),
             _ => None,
@@ -241,6 +306,10 @@ impl Run {
         let trash = device.trash().map_err(|error| ("trash", error))?;
         let deleted: BTreeSet<usize> = trash.keys().copied().collect();
         known.take_in(&shown, &deleted, own, done.map(|_| &expected));
+        for (doc, fields) in trash.iter().filter(|(doc, _)| expected.open_documents.contains(*doc)) {
+            // What is written of a document that stays deleted is in the trash with it.
+            known.world.insert(*doc, State::Deleted(Some(fields.clone())));
+        }
         known.note_rewritten(act, own);
         // An editor saves what can be saved, also where the rest is refused.
         known.forked.extend(expected.forked.iter().copied());
@@ -251,10 +320,16 @@ impl Run {
         }
         let after = states(device, known);
         let mut wrote = wrote(act, &before, &after, &expected);
+        if let (Act::Write(Write::Resolve { doc, row, .. }), Some(_)) = (act, done)
+            && let Some(row) = journal::pick(&known.journal, *doc, *row)
+        {
+            let field = (*doc, row.path[0].clone());
+            _ = if row.path.len() == 1 { wrote.settled.insert(field) } else { wrote.forced.insert(field) };
+        }
         wrote.time = device.now();
         wrote.beside.clone_from(&expected.forked);
         self.promises.note(at, &known.rules, &world, &known.world, &wrote);
-        remember(known, act, done, world, before != after)?;
+        remember(known, act, done, world, &wrote.touched)?;
         note_versions(known, &after);
         keep_slots(device, known, act, done);
         check_everywhere(device, known, &shown, &trash, self.thorough)
@@ -271,7 +346,7 @@ impl Run {
 }
 
 /// The version of each document, and whether it is deleted.
-type States = BTreeMap<usize, (String, bool)>;
+pub(super) type States = BTreeMap<usize, (String, bool)>;
 
 fn states(device: &Device, known: &Known) -> States {
     let docs = known.world.keys().copied().chain(0..4).collect::<BTreeSet<_>>();
@@ -280,18 +355,26 @@ fn states(device: &Device, known: &Known) -> States {
 }
 
 /// The open losers of each field.
-fn losers(device: &Device, world: &World) -> Checked<Losers> {
+fn losers(device: &Device, known: &Known) -> Checked<Losers> {
     let mut all = Losers::new();
-    for doc in world.keys() {
-        let rows =
-            device.replica().conflicts(COLLECTION, &id(*doc)).map_err(|e| ("conflict", e.to_string()))?;
+    let journal = journal::read(device.replica(), &known.rules, &known.world.keys().copied().collect())?;
+    for (doc, rows) in journal {
         for row in rows.into_iter().filter(|row| !row.settled) {
-            let field = row.path.trim_start_matches('/').replace("~1", "/").replace("~0", "~");
-            all.entry((*doc, field)).or_default().push(row.loser);
+            all.entry((doc, row.path.join("/"))).or_default().push(row.loser);
         }
     }
     all.values_mut().for_each(|rows| rows.sort_by_key(ToString::to_string));
     Ok(all)
+}
+
+/// After a `resolve` nothing of its path is open.
+fn check_settled(device: &Device, known: &Known, doc: usize, row: usize) -> Checked {
+    let Some(row) = journal::pick(&known.journal, doc, row) else { return Ok(()) };
+    let now = journal::read(device.replica(), &known.rules, &BTreeSet::from([doc]))?;
+    match now[&doc].iter().find(|other| other.path == row.path && !other.settled) {
+        Some(open) => Err(("settled", format!("{} is resolved, and {open:?} is open", row.pointer))),
+        None => Ok(()),
+    }
 }
 
 /// What an act wrote, as far as it can be told.
@@ -338,221 +421,4 @@ fn judge(act: &Act, expected: &Outcome, done: Result<bool, WriteError>) -> Check
         (Ok(done), _) => Ok(Some(done)),
         (Err(_), _) => Ok(None),
     }
-}
-
-/// What shows is what was promised.
-fn compare(known: &Known, act: &Act, expected: &Outcome, shown: &Shown) -> Checked {
-    let wrong = |doc: usize, what: String| Err(("shown", format!("{}: {} {what}", Told(act), id(doc))));
-    let docs: BTreeSet<usize> = expected.world.keys().chain(shown.keys()).copied().collect();
-    for doc in docs.into_iter().filter(|doc| !expected.open_documents.contains(doc)) {
-        match (expected.world.get(&doc), shown.get(&doc)) {
-            (Some(State::Live(expected_fields)), Some(shown)) => {
-                let is_open = |name: &String| expected.open.contains(&(doc, name.clone()));
-                let relevant = |fields: &Fields| -> Fields {
-                    let fields = known.rules.comparable(fields).into_iter();
-                    fields.filter(|(name, _)| !is_open(name)).collect()
-                };
-                let (expected, shown) = (relevant(expected_fields), relevant(shown));
-                if expected != shown {
-                    return wrong(doc, difference(&expected, &shown));
-                }
-            }
-            (Some(State::Live(fields)), None) => {
-                return wrong(doc, format!("is not there; it is {}", text(fields)));
-            }
-            (_, Some(fields)) => return wrong(doc, format!("is there: {}", text(fields))),
-            (_, None) => {}
-        }
-    }
-    Ok(())
-}
-
-fn text(fields: &Fields) -> String {
-    serde_json::Value::Object(fields.clone()).to_string()
-}
-
-/// The fields that differ.
-fn difference(expected: &Fields, shown: &Fields) -> String {
-    let names: BTreeSet<&String> = expected.keys().chain(shown.keys()).collect();
-    let told = |value: Option<&serde_json::Value>| value.map_or("nothing".to_owned(), ToString::to_string);
-    let differing = names.into_iter().filter(|name| expected.get(*name) != shown.get(*name));
-    let all: Vec<String> = differing
-        .map(|name| format!("{name:?} is {}, not {}", told(shown.get(name)), told(expected.get(name))))
-        .collect();
-    all.join(", ")
-}
-
-/// What can be taken back, and what can be done again.
-fn remember(known: &mut Known, act: &Act, done: Option<bool>, before: World, wrote: bool) -> Checked {
-    match (act, done) {
-        (Act::Undo, Some(done)) => {
-            let was = known.undo.pop();
-            if done != was.is_some() {
-                return Err(("undo", format!("undo returns {done}, there is {}", told(was.is_some()))));
-            }
-            was.into_iter().for_each(|_| known.redo.push(before.clone()));
-        }
-        (Act::Redo, Some(done)) => {
-            let was = known.redo.pop();
-            if done != was.is_some() {
-                return Err(("undo", format!("redo returns {done}, there is {}", told(was.is_some()))));
-            }
-            was.into_iter().for_each(|_| known.undo.push(before.clone()));
-        }
-        (Act::Point, _) => known.point = Some(before),
-        _ if wrote && !known.rules.local => {
-            known.undo.push(before);
-            known.redo.clear();
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-fn told(is_there: bool) -> &'static str {
-    if is_there { "something to go back to" } else { "nothing to go back to" }
-}
-
-fn note_versions(known: &mut Known, after: &States) {
-    for (doc, (version, deleted)) in after {
-        let Some(State::Live(fields)) = known.world.get(doc) else { continue };
-        let fields = known.rules.shared(fields);
-        let versions = known.versions.entry(*doc).or_default();
-        if !deleted && versions.last().is_none_or(|last| last.version != *version) {
-            versions.push(Noted { version: version.clone(), fields });
-        }
-    }
-}
-
-/// What the app holds after an act.
-fn keep_slots(device: &Device, known: &mut Known, act: &Act, done: Option<bool>) {
-    match act {
-        Act::Open { slot, doc, editor } => {
-            known.slots.remove(slot);
-            if let (Some(true), Some(base)) = (done, device.slot(*slot)) {
-                let (doc, editor, remade) = (*doc, *editor, false);
-                known.slots.insert(*slot, Held { doc, editor, base, foreign: BTreeSet::new(), remade });
-            }
-        }
-        Act::Change { slot, .. } => match (done, device.slot(*slot)) {
-            (Some(true), Some(base)) => {
-                known.slots.entry(*slot).and_modify(|held| held.base = base);
-            }
-            (Some(false), _) => {}
-            _ => _ = known.slots.remove(slot),
-        },
-        Act::Refresh { slot } => {
-            if let (Some(true), Some(base)) = (done, device.slot(*slot)) {
-                known.slots.entry(*slot).and_modify(|held| {
-                    held.base = base;
-                    held.foreign.clear();
-                    held.remade = false;
-                });
-            }
-        }
-        Act::Restart => known.slots.clear(),
-        _ => {}
-    }
-}
-
-/// The same in every way that it can be read.
-fn check_everywhere(device: &Device, known: &Known, shown: &Shown, trash: &Shown, thorough: bool) -> Checked {
-    let rules = &known.rules;
-    let selected =
-        device.selected().or_else(|error| if shown.is_empty() { Ok(Shown::new()) } else { Err(error) });
-    same("sql", "the view in SQL", shown, &selected.map_err(|error| ("sql", error))?)?;
-    if thorough {
-        let second = device.open().map_err(|error| ("open", error))?;
-        let listed = device.listed(&second).map_err(|error| ("second", error))?;
-        same("second", "another process", shown, &listed)?;
-    }
-    let anew = device.anew().map_err(|error| ("anew", error))?;
-    for (doc, fields) in shown {
-        let Some(anew) = anew.get(doc) else { return Err(("anew", format!("{} has no changes", id(*doc)))) };
-        if rules.local {
-            if anew.has_changes {
-                return Err(("local", format!("{} is local and has changes", id(*doc))));
-            }
-            continue;
-        }
-        let forked = known.forked.contains(doc);
-        if forked && !anew.contested.is_empty() {
-            continue;
-        }
-        let expected = rules.comparable(&rules.shared(fields));
-        let read = rules.comparable(&rules.shared(&anew.fields));
-        if expected != read {
-            let what = difference(&expected, &read);
-            return Err(("anew", format!("{} read anew from its changes: {what}", id(*doc))));
-        }
-        if forked {
-            continue;
-        }
-        if !anew.contested.is_empty() {
-            return Err(("conflict", format!("{} holds several values of {:?}", id(*doc), anew.contested)));
-        }
-        let rows =
-            device.replica().conflicts(COLLECTION, &id(*doc)).map_err(|e| ("conflict", e.to_string()))?;
-        if !rows.is_empty() {
-            return Err(("conflict", format!("{} is in conflict with itself: {rows:?}", id(*doc))));
-        }
-    }
-    for (doc, fields) in trash {
-        if let Some(State::Deleted(Some(held))) = known.world.get(doc) {
-            // What stays on this device is not taken back by undo.
-            let (held, fields) =
-                (rules.comparable(&rules.shared(held)), rules.comparable(&rules.shared(fields)));
-            if held != fields {
-                return Err(("trash", format!("{} in the trash: {}", id(*doc), difference(&held, &fields))));
-            }
-        }
-    }
-    if !thorough {
-        return Ok(());
-    }
-    let problems = device.replica().verify().map_err(|e| ("verify", e.to_string()))?.problems;
-    if !problems.is_empty() {
-        return Err(("verify", format!("verify finds {problems:?}")));
-    }
-    Ok(())
-}
-
-fn same(check: &'static str, who: &str, shown: &Shown, other: &Shown) -> Checked {
-    let docs: BTreeSet<usize> = shown.keys().chain(other.keys()).copied().collect();
-    for doc in docs {
-        match (shown.get(&doc), other.get(&doc)) {
-            (Some(shown), Some(other)) if shown == other => {}
-            (Some(shown), Some(other)) => {
-                return Err((check, format!("{who} shows of {}: {}", id(doc), difference(shown, other))));
-            }
-            (shown, _) => {
-                let is_there = if shown.is_some() { "does not show" } else { "shows" };
-                return Err((check, format!("{who} {is_there} {}", id(doc))));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Every version is what it was.
-fn check_versions(device: &Device, known: &Known) -> Checked {
-    let rules = &known.rules;
-    let things = device.replica().documents(COLLECTION);
-    for (doc, versions) in &known.versions {
-        if rules.local || known.forked.contains(doc) {
-            continue;
-        }
-        for noted in versions {
-            let version = noted.version.parse().map_err(|_| ("version", "it cannot be read".to_owned()))?;
-            let then = things.at(&id(*doc), &version);
-            let then = then.map_err(|error| ("version", format!("{} at {version}: {error}", id(*doc))))?;
-            let serde_json::Value::Object(then) = then else { continue };
-            let (then, noted) =
-                (rules.comparable(&rules.shared(&then)), rules.comparable(&rules.shared(&noted.fields)));
-            if then != noted {
-                return Err(("version", format!("{} at {version}: {}", id(*doc), difference(&noted, &then))));
-            }
-        }
-    }
-    Ok(())
 }

@@ -85,6 +85,75 @@ impl Kind {
     }
 }
 
+/// Rules of a field.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bounds {
+    /// Fewest characters or elements.
+    pub min_len: Option<u64>,
+    /// Most characters or elements.
+    pub max_len: Option<u64>,
+    /// Smallest number.
+    pub min: Option<f64>,
+    /// Largest number.
+    pub max: Option<f64>,
+}
+
+/// How a field is declared.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Declared {
+    /// How concurrent writes merge.
+    pub kind: Kind,
+    /// What may stand in it.
+    pub bounds: Bounds,
+}
+
+impl Declared {
+    /// As the library wants it declared.
+    pub(super) fn field(self) -> motet::Field {
+        let Bounds { min_len, max_len, min, max } = self.bounds;
+        motet::Field { min_len, max_len, min, max, ..self.kind.declared() }
+    }
+}
+
+impl From<Kind> for Declared {
+    fn from(kind: Kind) -> Self {
+        Self { kind, bounds: Bounds::default() }
+    }
+}
+
+impl std::fmt::Display for Declared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.kind)?;
+        if self.bounds != Bounds::default() {
+            write!(f, " with {:?}", self.bounds)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a delete does to an edit that it had not seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// The edit brings the document back.
+    #[default]
+    EditWins,
+    /// The document stays deleted until somebody restores it.
+    Wins,
+    /// The later of the two wins.
+    Latest,
+}
+
+impl Policy {
+    /// As the library wants it declared.
+    pub(super) fn declared(self) -> motet::DeletePolicy {
+        match self {
+            Policy::EditWins => motet::DeletePolicy::EditWins,
+            Policy::Wins => motet::DeletePolicy::Wins,
+            Policy::Latest => motet::DeletePolicy::Latest,
+        }
+    }
+}
+
 /// What happens, from the first to the last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Script {
@@ -94,8 +163,10 @@ pub struct Script {
     pub skews: Vec<i64>,
     /// The whole collection stays on its device.
     pub local: bool,
+    /// What deletes do, as every device declares at the start.
+    pub policy: Policy,
     /// Fields that every device declares at the start. Other fields are not declared.
-    pub declared: Vec<(String, Kind)>,
+    pub declared: Vec<(String, Declared)>,
     /// What happens.
     pub steps: Vec<Step>,
 }
@@ -138,14 +209,31 @@ pub enum Act {
     Point,
     /// All documents, or one, become what they were at the restore point.
     RestorePoint { doc: Option<usize> },
-    /// A field is declared after it may have been used.
-    Declare { field: String, kind: Kind },
+    /// A field is declared after it may have been used, here or everywhere. Only rules may differ from device to device.
+    Declare { field: String, declared: Declared, everywhere: bool },
+    /// Every device calls a field otherwise. Without `alias` it is called by one of its older names again.
+    Rename { from: String, to: String, alias: bool },
+    /// Every device declares what deletes do from then on.
+    DeclarePolicy { policy: Policy },
     /// The process ends and begins again.
     Restart,
     /// `repair` runs; it has nothing to do.
     Repair,
+    /// Everything in the trash is removed for good.
+    PurgeTrash,
     /// A round with the relay.
     Sync,
+}
+
+/// How a conflict is settled.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Choice {
+    /// What shows is right.
+    Shown,
+    /// The loser is.
+    Loser,
+    /// This value is.
+    Value(Value),
 }
 
 /// A write of one document.
@@ -177,6 +265,10 @@ pub enum Write {
     Restore { doc: usize },
     /// `restore_version` to what it was so many versions ago.
     RestoreVersion { doc: usize, back: usize },
+    /// `resolve` of a row of the journal; places are taken modulo what is there. If nothing is, of a field that has no conflict.
+    Resolve { doc: usize, field: String, row: usize, choice: Choice },
+    /// `purge` of what is in the trash.
+    Purge { doc: usize },
 }
 
 impl Write {
@@ -195,7 +287,9 @@ impl Write {
             | Write::Relist { doc, .. }
             | Write::Delete { doc }
             | Write::Restore { doc }
-            | Write::RestoreVersion { doc, .. } => *doc,
+            | Write::RestoreVersion { doc, .. }
+            | Write::Resolve { doc, .. }
+            | Write::Purge { doc } => *doc,
         }
     }
 }
@@ -216,7 +310,11 @@ impl Write {
             | Write::EditSet { field, .. }
             | Write::Retype { field, .. }
             | Write::Relist { field, .. } => vec![field.clone()],
-            Write::Delete { .. } | Write::Restore { .. } | Write::RestoreVersion { .. } => Vec::new(),
+            Write::Delete { .. }
+            | Write::Restore { .. }
+            | Write::RestoreVersion { .. }
+            | Write::Resolve { .. }
+            | Write::Purge { .. } => Vec::new(),
         }
     }
 }
@@ -233,8 +331,11 @@ impl std::fmt::Display for Script {
         if self.skews.iter().any(|skew| *skew != 0) {
             writeln!(f, "  clocks are off by {:?} ms", self.skews)?;
         }
-        for (field, kind) in &self.declared {
-            writeln!(f, "  declared: {field} is a {kind:?}")?;
+        if self.policy != Policy::default() {
+            writeln!(f, "  deletes: {:?}", self.policy)?;
+        }
+        for (field, declared) in &self.declared {
+            writeln!(f, "  declared: {field} is a {declared}")?;
         }
         for (number, step) in self.steps.iter().enumerate() {
             writeln!(f, "  {number}: on {}: {}", step.device, Told(&step.act))?;
@@ -282,6 +383,9 @@ impl std::fmt::Display for Told<'_> {
                 };
                 write!(f, "change log [{}]", entries.iter().map(told).collect::<Vec<_>>().join("; "))
             }
+            Act::Declare { field, declared, everywhere } => {
+                write!(f, "declare {field} as {declared}{}", if *everywhere { " everywhere" } else { "" })
+            }
             other => write!(f, "{other:?}"),
         }
     }
@@ -327,6 +431,10 @@ impl std::fmt::Display for Write {
             Write::Delete { doc } => write!(f, "delete {}", id(*doc)),
             Write::Restore { doc } => write!(f, "restore {}", id(*doc)),
             Write::RestoreVersion { doc, back } => write!(f, "restore {} as {back} versions back", id(*doc)),
+            Write::Resolve { doc, field, row, choice } => {
+                write!(f, "resolve row {row} of {}, else {field:?}: {choice:?}", id(*doc))
+            }
+            Write::Purge { doc } => write!(f, "purge {}", id(*doc)),
         }
     }
 }

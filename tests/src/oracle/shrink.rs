@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::run::{Fault, play};
-use super::script::{Act, Fields, Script, Write};
+use super::script::{Act, Bounds, Choice, Declared, Fields, Policy, Script, Write};
 
 /// Scripts that are tried, at most.
 const TRIES: usize = 1_500;
@@ -55,9 +55,17 @@ fn candidates(script: &Script) -> Vec<Script> {
         let mut fewer = script.clone();
         fewer.declared.remove(at);
         all.push(fewer);
+        for bounds in fewer_bounds(script.declared[at].1.bounds) {
+            let mut simpler = script.clone();
+            simpler.declared[at].1.bounds = bounds;
+            all.push(simpler);
+        }
     }
     if script.skews.iter().any(|skew| *skew != 0) {
         all.push(Script { skews: vec![0; script.devices], ..script.clone() });
+    }
+    if script.policy != Policy::default() {
+        all.push(Script { policy: Policy::default(), ..script.clone() });
     }
     if script.local {
         all.push(Script { local: false, ..script.clone() });
@@ -142,6 +150,13 @@ fn simpler_acts(act: &Act) -> Vec<Act> {
                 }
             }
             all
+        }
+        Act::Declare { field, declared, everywhere } => {
+            let simpler = fewer_bounds(declared.bounds).into_iter();
+            let simpler = simpler.map(|bounds| Declared { bounds, ..*declared });
+            simpler
+                .map(|declared| Act::Declare { field: field.clone(), declared, everywhere: *everywhere })
+                .collect()
         }
         _ => Vec::new(),
     }
@@ -232,11 +247,34 @@ fn simpler_writes(write: &Write) -> Vec<Write> {
             all.retain(|simpler| simpler != write);
             all
         }
+        Write::Resolve { doc, field, row, choice } => {
+            let with = |row: usize, choice: Choice| {
+                let (doc, field) = (*doc, field.clone());
+                Write::Resolve { doc, field, row, choice }
+            };
+            let mut all = vec![with(0, choice.clone()), with(*row, Choice::Shown)];
+            if let Choice::Value(value) = choice {
+                all.extend(simpler_values(value).into_iter().map(|value| with(*row, Choice::Value(value))));
+            }
+            all.retain(|simpler| simpler != write);
+            all
+        }
         Write::RestoreVersion { doc, back } if *back > 0 => {
             vec![Write::RestoreVersion { doc: *doc, back: back - 1 }]
         }
         _ => Vec::new(),
     }
+}
+
+fn fewer_bounds(bounds: Bounds) -> Vec<Bounds> {
+    let mut all = vec![
+        Bounds { min_len: None, ..bounds },
+        Bounds { max_len: None, ..bounds },
+        Bounds { min: None, ..bounds },
+        Bounds { max: None, ..bounds },
+    ];
+    all.retain(|fewer| *fewer != bounds);
+    all
 }
 
 fn changes(set: &Fields, remove: &[String]) -> Vec<(Fields, Vec<String>)> {
