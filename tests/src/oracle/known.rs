@@ -345,8 +345,16 @@ impl Known {
         own: Option<usize>,
         expected: Option<&Outcome>,
     ) {
-        let docs: BTreeSet<usize> =
-            self.world.keys().chain(shown.keys()).chain(deleted.iter()).copied().collect();
+        // Made and removed for good by one act, a document shows nowhere.
+        let expected_docs = expected.into_iter().flat_map(|outcome| outcome.world.keys());
+        let docs: BTreeSet<usize> = self
+            .world
+            .keys()
+            .chain(shown.keys())
+            .chain(deleted.iter())
+            .chain(expected_docs)
+            .copied()
+            .collect();
         for doc in docs {
             let before = self.world.get(&doc).cloned().unwrap_or(State::Absent);
             let now = match shown.get(&doc) {
@@ -359,10 +367,9 @@ impl Known {
                         _ => State::Deleted(None),
                     }
                 }
-                None if before == State::Absent => State::Absent,
-                None if before == State::Purged => State::Purged,
-                None => match expected.and_then(|outcome| outcome.world.get(&doc)) {
-                    Some(State::Purged) => State::Purged,
+                None => match (&before, expected.and_then(|outcome| outcome.world.get(&doc))) {
+                    (State::Purged, _) | (_, Some(State::Purged)) => State::Purged,
+                    (State::Absent, _) => State::Absent,
                     _ => State::Deleted(None),
                 },
             };
