@@ -332,7 +332,9 @@ impl Promises {
         shown: Option<&Value>,
         deleted: bool,
     ) -> Result<(), String> {
-        let is_number = |value: &Option<Value>| value.as_ref().is_some_and(Value::is_i64);
+        // A larger number is no counter: it was there before the field was declared.
+        let is_count = |number: i64| number.unsigned_abs() <= COUNTER_MAX.unsigned_abs();
+        let is_number = |value: &Option<Value>| value.as_ref().and_then(Value::as_i64).is_some_and(is_count);
         let (begins, others): (Vec<usize>, Vec<usize>) =
             events.iter().partition(|event| !is_number(&self.events[**event].before));
         let [begin] = begins[..] else { return Ok(()) };
