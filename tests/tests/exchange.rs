@@ -1,6 +1,6 @@
 //! In and out: rows of another database, change logs; and looking after the file.
 
-use motet::{Adoption, FieldKind, ProblemKind, Replica, Schema, WriteError};
+use motet::{Adoption, BadRows, FieldKind, ProblemKind, Replica, Schema, WriteError};
 use motet_tests::{TestRelay, device, sync};
 use serde_json::json;
 
@@ -16,6 +16,53 @@ fn legacy(path: &std::path::Path, title: &str, updated_at: &str) {
         "INSERT INTO songs VALUES (1, ?1, 'Kūmaka ka ʻikena\n', 4, 90.5, 's3cr3t', '2024-05-01', ?2, NULL),
                (2, 'gone', '', 4, 1, '', '2024-05-01', ?2, '2025-01-01')";
     conn.execute(sql, [title, updated_at]).unwrap();
+}
+
+/// A row that does not say when it was written fills a document that is not there, and is named where one differs from it.
+#[test]
+fn a_row_without_a_time_changes_no_document_and_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = device(dir.path(), "a");
+    replica.apply_schema(&Schema::new().text("songs", "lyrics")).unwrap();
+    let adopt = |rows: serde_json::Value, bad_rows| {
+        let adoption = Adoption { bad_rows, ..Adoption::default() };
+        replica.adopt("songs", rows.as_array().unwrap().clone(), &adoption).unwrap()
+    };
+    let title = |id: &str| replica.documents("songs").get(id).unwrap().unwrap()["title"].clone();
+    for (n, time) in [None, Some(json!(null)), Some(json!("")), Some(json!(" "))].into_iter().enumerate() {
+        let row = |title: &str| {
+            let mut row = json!({ "id": n, "title": title, "lyrics": "E hoʻi\n", "key": null });
+            if let Some(time) = &time {
+                row["updated_at"] = time.clone();
+            }
+            json!([row])
+        };
+        let id = n.to_string();
+        assert_eq!(adopt(row("Hoʻi"), BadRows::Report).new, 1);
+        assert_eq!(adopt(row("Hoʻi"), BadRows::Report).unchanged, 1);
+        for bad_rows in [BadRows::Report, BadRows::RefuseAll] {
+            let summary = adopt(row("E hoʻi"), bad_rows);
+            assert_eq!((summary.undated, summary.unchanged, summary.updated, summary.refused), (1, 0, 0, 0));
+            let named = summary.undated_rows[0].to_string();
+            assert!(named.starts_with("row 1: it has no \"updated_at\""), "{named}");
+            assert!(named.contains("\"title\"") && named.ends_with(&format!("(songs/{n})")), "{named}");
+        }
+        assert_eq!(title(&id), "Hoʻi");
+        // A row with a time is newer than one without.
+        let dated = json!([{ "id": n, "title": "later", "updated_at": "2025-02-01T00:00:00Z" }]);
+        assert_eq!((adopt(dated, BadRows::Report).updated, title(&id)), (1, json!("later")));
+    }
+    // Times count to the millisecond.
+    let at = |time: &str, title: &str| {
+        let row = json!([{ "id": "x", "title": title, "updated_at": time }]);
+        adopt(row, BadRows::Report)
+    };
+    assert_eq!(at("2025-01-03T10:00:00.500Z", "a").new, 1);
+    assert_eq!(at("2025-01-03T10:00:00.499Z", "b").unchanged, 1);
+    assert_eq!((at("2025-01-03T10:00:00.501Z", "c").updated, title("x")), (1, json!("c")));
+    // Deleted documents stay so.
+    replica.documents("songs").delete("0").unwrap();
+    assert_eq!(adopt(json!([{ "id": 0, "title": "again" }]), BadRows::Report).passed_over, 1);
 }
 
 #[test]

@@ -91,11 +91,16 @@ pub(crate) fn adopt(
     if output.json {
         output.json_line(&summary)?;
     } else {
-        let AdoptSummary { new, updated, unchanged, passed_over, .. } = summary;
+        let AdoptSummary { new, updated, unchanged, passed_over, undated, .. } = summary;
+        let undated =
+            if undated == 0 { String::new() } else { format!(", {undated} without a time left alone") };
         let mark = output.paint(GREEN, "✓");
         output.line(&format!(
-            "{mark} {new} new, {updated} updated, {unchanged} unchanged, {passed_over} passed over"
+            "{mark} {new} new, {updated} updated, {unchanged} unchanged, {passed_over} passed over{undated}"
         ));
+    }
+    if !output.json {
+        tell(summary.undated, &summary.undated_rows);
     }
     // What was left out of a row did not come over either.
     let reported = [summary.refusals, summary.omissions].concat();
@@ -130,13 +135,18 @@ fn report(count: u64, refusals: &[Refusal], output: &Output) -> Result<(), CliEr
         return Ok(());
     }
     if !output.json {
-        refusals.iter().for_each(|refusal| eprintln!("{refusal}"));
-        let more = count.saturating_sub(refusals.len() as u64);
-        if more > 0 {
-            eprintln!("and {more} more");
-        }
+        tell(count, refusals);
     }
     Err(CliError::Refused(format!("{count} refused; the others were taken up")))
+}
+
+/// Names rows on the error output.
+fn tell(count: u64, rows: &[Refusal]) {
+    rows.iter().for_each(|row| eprintln!("{row}"));
+    let more = count.saturating_sub(rows.len() as u64);
+    if more > 0 {
+        eprintln!("and {more} more");
+    }
 }
 
 fn style() -> ProgressStyle {

@@ -71,6 +71,11 @@ impl Document {
         Ok(changes)
     }
 
+    /// When somebody last wrote in it, in milliseconds since 1970.
+    pub(crate) fn written_at(&self) -> Option<i64> {
+        self.made().iter().map(|made| time::made_at(&self.am, &made.hash)).max()
+    }
+
     fn field_change(&self, name: &str, value: &Json, updated_at: i64) -> Result<Change, EditError> {
         let mut hash = blake3::Hasher::new_derive_key("motet 2026 adopted row v1");
         hash.update(&self.identity.space.0);

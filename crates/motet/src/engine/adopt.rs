@@ -1,6 +1,7 @@
 //! Rows of another database.
 
 use motet_proto::{DocumentId, SpaceId};
+use serde_json::Value as Json;
 
 use super::check::{check_name, check_patch};
 use super::local::{Patch, write_error};
@@ -11,24 +12,29 @@ use crate::events::ChangeKind;
 use crate::store::Tx;
 
 /// What became of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Adopted {
     New,
     Updated,
     Unchanged,
     /// Its document is deleted.
     PassedOver,
+    /// It does not say how new it is, and its document is there and has something else in this field.
+    Undated {
+        field: String,
+    },
 }
 
 impl Core {
-    /// Takes up a row. One whose document is there already changes it only if the row is newer than the document.
+    /// Takes up a row as it was at `updated_at` (milliseconds since 1970, if it is known). One whose document is there already changes it
+    /// only if the row is newer than the document.
     pub(crate) fn adopt(
         &mut self,
         tx: Tx<'_>,
         collection: &str,
         name: &str,
         row: &Fields,
-        updated_at: i64,
+        updated_at: Option<i64>,
     ) -> Result<Adopted, WriteError> {
         check_name(collection)?;
         check_name(name)?;
@@ -48,7 +54,10 @@ impl Core {
                 let mut changes = Vec::new();
                 if !loaded.schema.is_local() {
                     let schema = loaded.schema.clone();
-                    changes = loaded.document.adopt(&schema, &patch.set, updated_at).map_err(write_error)?;
+                    changes = loaded
+                        .document
+                        .adopt(&schema, &patch.set, updated_at.unwrap_or_default())
+                        .map_err(write_error)?;
                 }
                 let commit = Commit { stale: true, local, ..Commit::of(&changes, ChangeKind::Created) };
                 self.finish(tx, loaded, &commit)?;
@@ -62,14 +71,20 @@ impl Core {
         tx: Tx<'_>,
         mut loaded: Box<Loaded>,
         patch: &Patch,
-        updated_at: i64,
+        updated_at: Option<i64>,
     ) -> Result<Adopted, WriteError> {
         let patch = patch.canonical(&loaded.schema)?;
         let shown = &loaded.fields;
         let new = patch.set.iter().filter(|(name, value)| shown.get(*name) != Some(*value));
         let new: Fields = new.map(|(name, value)| (name.clone(), value.clone())).collect();
-        let newest = loaded.document.made().iter().map(|made| made.time * 1_000).max();
-        if new.is_empty() || newest.is_some_and(|newest| newest >= updated_at) {
+        let Some(updated_at) = updated_at else {
+            // A null where the document has nothing says no more than it does.
+            let differs = |(name, value): &(&String, &Json)| !value.is_null() || shown.contains_key(*name);
+            let field = new.iter().find(differs).map(|(name, _)| name.clone());
+            self.put_back(loaded);
+            return Ok(field.map_or(Adopted::Unchanged, |field| Adopted::Undated { field }));
+        };
+        if new.is_empty() || loaded.document.written_at() >= Some(updated_at) {
             self.put_back(loaded);
             return Ok(Adopted::Unchanged);
         }

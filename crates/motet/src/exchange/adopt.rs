@@ -36,7 +36,8 @@ pub struct Adoption {
     /// Columns that hold the id of another row.
     pub references: Vec<String>,
     /// The column that says when a row was last changed: ISO 8601 with or without fractions, as SQLite writes it, or
-    /// seconds or milliseconds since 1970.
+    /// seconds or milliseconds since 1970. A row in which it is missing, null or empty is undated: it becomes a document where there is
+    /// none, and changes none that is there, since nobody can say which of the two is newer.
     pub updated_at: String,
     /// The column that is set in rows that are deleted; these are passed over. Null, 0, false and an empty text do not set it.
     pub deleted_at: String,
@@ -62,6 +63,10 @@ pub struct AdoptSummary {
     pub updated: u64,
     /// Rows whose document had all of it already, or was newer.
     pub unchanged: u64,
+    /// Rows without a time that differ from their document, which was left as it is.
+    pub undated: u64,
+    /// The first [`LISTED_REFUSALS`](crate::limits::LISTED_REFUSALS) of them, with the first field that differs.
+    pub undated_rows: Vec<Refusal>,
     /// Rows that are deleted, or whose document is.
     pub passed_over: u64,
     /// Rows that cannot be taken up.
@@ -235,6 +240,7 @@ struct Intake<'a> {
     summary: AdoptSummary,
     refusals: Refusals,
     omissions: Refusals,
+    undated: Refusals,
 }
 
 #[derive(Clone)]
@@ -242,7 +248,8 @@ struct Row {
     place: String,
     id: String,
     fields: Fields,
-    updated_at: i64,
+    /// Milliseconds since 1970; `None` if the row does not say.
+    updated_at: Option<i64>,
 }
 
 /// What is wrong with a row, and with which field.
@@ -260,6 +267,7 @@ impl<'a> Intake<'a> {
             summary: AdoptSummary::default(),
             refusals: Refusals::default(),
             omissions: Refusals::default(),
+            undated: Refusals::default(),
         }
     }
 
@@ -355,10 +363,16 @@ impl<'a> Intake<'a> {
         let (rows, collection) = (std::mem::take(&mut self.ready), self.collection.to_owned());
         let is_strict = self.adoption.bad_rows == BadRows::RefuseAll;
         let unread = if is_strict { std::mem::take(&mut self.refusals) } else { Refusals::default() };
-        let (adopted, refusals) = self.replica.run(move |tx, core| {
+        let column = self.adoption.updated_at.clone();
+        let (adopted, refusals, undated) = self.replica.run(move |tx, core| {
             let (mut adopted, mut refusals) = (Vec::with_capacity(rows.len()), unread);
+            let mut undated = Refusals::default();
             for (number, row) in (1..).zip(&rows) {
                 match core.adopt(tx, &collection, &row.id, &row.fields, row.updated_at) {
+                    Ok(Adopted::Undated { field }) => {
+                        let target = Target { collection: Some(&collection), id: Some(&row.id) };
+                        undated.add(row.undated(target, &column, field));
+                    }
                     Ok(outcome) => adopted.push(outcome),
                     Err(WriteError::Storage(error)) => return Err(error.into()),
                     Err(error) => {
@@ -374,15 +388,18 @@ impl<'a> Intake<'a> {
                 refusals.sort();
                 refusals.settle(BadRows::RefuseAll, 0)?;
             }
-            Ok((adopted, refusals))
+            Ok((adopted, refusals, undated))
         })?;
         self.refusals.extend(refusals);
+        self.undated.extend(undated);
         for outcome in adopted {
             match outcome {
                 Adopted::New => self.summary.new += 1,
                 Adopted::Updated => self.summary.updated += 1,
                 Adopted::Unchanged => self.summary.unchanged += 1,
                 Adopted::PassedOver => self.summary.passed_over += 1,
+                // Listed with their reasons.
+                Adopted::Undated { .. } => {}
             }
         }
         Ok(())
@@ -396,15 +413,28 @@ impl<'a> Intake<'a> {
         self.write()?;
         self.refusals.sort();
         let AdoptSummary { new, updated, unchanged, passed_over, .. } = self.summary;
-        self.refusals.settle(bad_rows, new + updated + unchanged + passed_over)?;
-        let (refusals, omissions) = (self.refusals, self.omissions);
+        let read = new + updated + unchanged + passed_over + self.undated.count;
+        self.refusals.settle(bad_rows, read)?;
+        let (refusals, omissions, undated) = (self.refusals, self.omissions, self.undated);
         Ok(AdoptSummary {
             refused: refusals.count,
             refusals: refusals.listed,
+            undated: undated.count,
+            undated_rows: undated.listed,
             left_out: omissions.count,
             omissions: omissions.listed,
             ..self.summary
         })
+    }
+}
+
+impl Row {
+    /// Why it changes nothing: it does not say when it was written.
+    fn undated(&self, target: Target<'_>, column: &str, field: String) -> Refusal {
+        let reason = format!(
+            "it has no {column:?}, so nobody can say whether it is newer than its document, which has another {field:?} and stays as it is"
+        );
+        Refusal { field: Some(field), ..Refusal::new(&self.place, target, reason) }
     }
 }
 
@@ -457,11 +487,11 @@ impl Adoption {
     fn read(&self, place: String, id: String, mut fields: Fields, key: &[String]) -> Result<Row, Bad> {
         fields.remove(&self.deleted_at);
         let updated_at = match fields.get(&self.updated_at) {
-            None | Some(Json::Null) => 0,
-            Some(Json::String(at)) if at.trim().is_empty() => 0,
-            Some(at) => milliseconds(at).ok_or_else(|| {
+            None | Some(Json::Null) => None,
+            Some(Json::String(at)) if at.trim().is_empty() => None,
+            Some(at) => Some(milliseconds(at).ok_or_else(|| {
                 (Some(self.updated_at.clone()), format!("{:?}: {at} is no time", self.updated_at))
-            })?,
+            })?),
         };
         // The one column that names a row is the id of its document; of several each says something of its own.
         if let [column] = key {
