@@ -240,6 +240,92 @@ fn a_filter_means_what_a_model_says_with_indexes_and_without() {
     }
 }
 
+/// Numbers whose neighbours a floating point number cannot tell apart.
+fn near_a_power(random: &mut Random) -> Value {
+    let power = [53, 62, 63, 64, 10][random.below(5) as usize];
+    // Around 2^63 floating point numbers are 1,024 and 2,048 apart.
+    let step = [1, 2, 511, 512, 513, 1_023, 1_024, 1_025, 2_048][random.below(9) as usize];
+    let sign = if random.below(2) == 0 { 1_i128 } else { -1 };
+    let n = (1_i128 << power) + sign * step + sign * random.below(3) as i128;
+    match (random.below(4), i64::try_from(n), u64::try_from(n)) {
+        (0, ..) => json!(n as f64 + if power < 53 { 0.5 } else { 0.0 }),
+        (1, ..) => json!(-(n as f64)),
+        (2, Ok(n), _) => json!(n.wrapping_neg()),
+        (_, Ok(n), _) => json!(n),
+        (.., Ok(n)) => json!(n),
+        _ => json!(n as f64),
+    }
+}
+
+#[test]
+fn numbers_compare_and_are_ordered_exactly() {
+    let mut random = Random(seed());
+    let dir = tempfile::tempdir().unwrap();
+    let replica = replica(&dir);
+    // Ties are ordered by id.
+    let mut numbers: Vec<(String, Value)> =
+        (0..400).map(|n| (format!("{n:03}"), near_a_power(&mut random))).collect();
+    for (at, edge) in
+        [json!(u64::MAX), json!(18_446_744_073_709_551_616.0), json!(1_u64 << 63)].iter().enumerate()
+    {
+        numbers[at].1 = edge.clone();
+    }
+    let written = numbers.clone();
+    let put = move |tx: &mut motet::Transaction<'_>| {
+        written.iter().try_for_each(|(id, v)| tx.put("t", id, &json!({ "v": v, "c": "c" })).map(drop))
+    };
+    replica.transaction(put).unwrap();
+    let model = |descending: bool| {
+        let mut model = numbers.clone();
+        model.sort_by(|a, b| {
+            let order = order(&a.1, &b.1).unwrap();
+            if descending { order.reverse() } else { order }.then(a.0.cmp(&b.0))
+        });
+        model
+    };
+    for indexed in [false, true] {
+        if indexed {
+            replica.apply_schema(&Schema::new().index("t", ["v"]).index("t", ["c", "v"])).unwrap();
+        }
+        for (descending, by) in [(false, motet::Order::Ascending), (true, motet::Order::Descending)] {
+            let model = model(descending);
+            for filtered in [false, true] {
+                let query = Query::new().order("v", by);
+                let query = if filtered { query.filter(field("c").eq("c")) } else { query };
+                let found = |query: &Query| -> Vec<(String, Value)> {
+                    let found = replica.documents("t").find(query).unwrap();
+                    found.into_iter().map(|record| (record.id.clone(), record["v"].clone())).collect()
+                };
+                assert_eq!(found(&query), model, "descending: {descending}, indexed: {indexed}");
+                let start = random.below(300);
+                assert_eq!(found(&query.limit(7).offset(start)), model[start as usize..][..7]);
+            }
+        }
+        for _ in 0..300 {
+            let (bound, pick) = (near_a_power(&mut random), random.below(6));
+            let comparison = [
+                Comparison::Eq,
+                Comparison::Ne,
+                Comparison::Lt,
+                Comparison::Le,
+                Comparison::Gt,
+                Comparison::Ge,
+            ][pick as usize];
+            let filter = Filter::Compare("v".into(), comparison, bound);
+            let wanted: Vec<&String> = numbers
+                .iter()
+                .filter(|(_, v)| holds(&filter, &json!({ "v": v })))
+                .map(|(id, _)| id)
+                .collect();
+            assert_eq!(
+                found(&replica, filter.clone()),
+                wanted.into_iter().cloned().collect::<Vec<_>>(),
+                "{filter:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_field_whose_name_has_a_dot_can_be_queried() {
     let dir = tempfile::tempdir().unwrap();

@@ -32,8 +32,8 @@ pub struct Query {
     pub(crate) offset: u64,
 }
 
-/// Ascending or descending. Missing values and nulls come first when ascending, then numbers, with booleans as 0 and 1, then strings by
-/// code point. Whole numbers above 9,223,372,036,854,775,807 are ordered by their first 15 digits.
+/// Ascending or descending. Missing values and nulls come first when ascending, then numbers, exactly, with booleans as 0 and 1, then
+/// strings by code point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// Smallest first.

@@ -220,6 +220,34 @@ impl Operand {
     }
 }
 
+/// The whole numbers from 2^63 on that a field holds, which SQLite reads as floating point.
+pub(super) struct LargeIntegers {
+    /// Whether a document has one.
+    pub(super) is_there: String,
+    /// What such a number, or a fraction beside it, is more than 2^63: exact, so it orders those that are read as equal. Null for others.
+    pub(super) beyond: String,
+}
+
+impl LargeIntegers {
+    pub(super) fn of(field: &str) -> Result<Self> {
+        let Operand { value, kind, json } = Operand::field(field)?;
+        // A range of numbers alone, so that an index of the field finds them.
+        let is_large = format!("{value} BETWEEN {BEYOND_INTEGER:.1} AND {:.1}", 2.0 * BEYOND_INTEGER);
+        // The digits before the last one count tens. A ten less and ten ones more: twice 2^63 would leave the integers on the way. A
+        // difference of two such numbers is exact, also as floating point.
+        let whole = format!(
+            "(CAST(substr({json}, 1, length({json}) - 1) AS INTEGER) - {}) * 10 + CAST(substr({json}, -1) AS INTEGER) + {}",
+            (1_u64 << 63) / 10 + 1,
+            10 - (1_u64 << 63) % 10
+        );
+        let beyond = format!(
+            "CASE WHEN {is_large} THEN CASE {kind} WHEN 'integer' THEN {whole}
+                                                   WHEN 'real' THEN {value} - {BEYOND_INTEGER:.1} END END"
+        );
+        Ok(Self { is_there: format!("{is_large} AND {kind} = 'integer'"), beyond })
+    }
+}
+
 /// A number of 2^63 or more.
 struct Large {
     /// As SQLite reads it.

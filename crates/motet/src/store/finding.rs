@@ -3,7 +3,7 @@
 use rusqlite::types::Value;
 use rusqlite::{params, params_from_iter};
 
-use super::filter::{JSON, Sql, extract, literal, name_path, path};
+use super::filter::{JSON, LargeIntegers, Sql, extract, literal, name_path, path};
 use super::readers::{ListRow, list_row};
 use super::{Result, Tx};
 use crate::find::{Filter, Order, Query};
@@ -16,11 +16,18 @@ impl Tx<'_> {
     pub(crate) fn find(&self, collection: &str, query: &Query, mut each: impl FnMut(ListRow)) -> Result<()> {
         let mut sql = Sql::new(collection);
         sql.condition(&query.filter)?;
-        sql.text += " ORDER BY ";
+        let mut order_by = String::new();
         for (field, order) in &query.order {
-            sql.text += &extract(JSON, field)?;
-            sql.text += if *order == Order::Descending { " DESC, " } else { ", " };
+            let direction = if *order == Order::Descending { " DESC, " } else { ", " };
+            order_by += &extract(JSON, field)?;
+            order_by += direction;
+            if let Some(digits) = self.last_digits(&sql, field)? {
+                order_by += &digits;
+                order_by += direction;
+            }
         }
+        sql.text += " ORDER BY ";
+        sql.text += &order_by;
         sql.text += "p.name LIMIT ? OFFSET ?";
         let number = |n: u64| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX));
         sql.values.extend([number(query.limit), number(query.offset)]);
@@ -31,6 +38,16 @@ impl Tx<'_> {
             each(list_row(row)?);
         }
         Ok(())
+    }
+
+    /// What tells numbers of the field apart that SQLite reads as equal, if any document of the query has such a number. Where none has,
+    /// an index of the field alone answers the query.
+    fn last_digits(&self, sql: &Sql, field: &str) -> Result<Option<String>> {
+        let large = LargeIntegers::of(field)?;
+        let mut statement =
+            self.conn.prepare_cached(&format!("SELECT 1 {} AND {} LIMIT 1", sql.text, large.is_there))?;
+        let is_there = statement.exists(params_from_iter(&sql.values))?;
+        Ok(is_there.then_some(large.beyond))
     }
 
     /// How many documents a filter lets through.
