@@ -127,11 +127,82 @@ fn a_bad_schema_is_refused_by_name() {
         ("songs.fields.s = { kind = \"text\", mim_len = 2 }", "mim_len"),
         ("songs.fields = { a = { alias = [\"b\"] }, b = \"text\" }", "\"b\" cannot be its alias"),
         ("songs.fields.s = { min = 3, max = 2 }", "no value can be"),
+        ("songs.fields.s = { min_len = 3000000, kind = \"text\" }", "no value can be"),
+        ("songs.fields.s = { min = 0.2, max = 0.8, kind = \"counter\" }", "no value can be"),
+        ("songs.fields.s = { min = 1e17, kind = \"counter\" }", "no value can be"),
+        ("songs.fields.s = { max = inf }", "finite"),
+        ("songs.fields.s = { min = nan }", "finite"),
+        ("songs.fields.s = { alias = [\"t\", \"t\"] }", "songs.s: the alias \"t\" is named twice"),
+        ("songs.fields.id = \"text\"", "songs.id: \"id\" names the document"),
+        ("songs.fields.s = { alias = [\"id\"] }", "songs.s: \"id\" names the document"),
+        ("songs.indexes = [[\"a\", \"id\"]]", "songs: an index names \"id\""),
+        ("songs.indexes = [[\"a\", \"a\"]]", "an index names \"a\" twice"),
+        ("songs.indexes = [[\"a\"], [\"b\"], [\"a\"]]", "the index of a is declared twice"),
+        ("songs.indexes = [[]]", "an index names no field"),
+        ("songs = { indexes = [[\"b\"]], fields = { a = { alias = [\"b\"] } } }", "show the field as \"a\""),
+        ("songs = { search = [\"b.c\"], fields = { a = { alias = [\"b\"] } } }", "show the field as \"a\""),
+        ("songs.search = [\"a\", \"a\"]", "search names \"a\" twice"),
+        ("songs.search = [\"id\"]", "search names \"id\""),
+        ("songs = { search = [\"a\"], fields = { a = \"local\" } }", "search names \"a\", which is `local`"),
+        (
+            "songs = { search = [\"a.b\"], fields = { a = \"local\" } }",
+            "search names \"a.b\", which is `local`",
+        ),
+        ("songs = { search = [\"a\"], fields = { a = \"counter\" } }", "which is a `counter`"),
         ("songs.delete = \"never\"", "never"),
     ] {
         let error = Schema::from_toml(&format!("[collections]\n{toml}\n")).unwrap_err();
         assert!(error.to_string().contains(wrong), "{error}");
     }
+}
+
+/// Every option on every kind: it does something, or it is refused by the names of field, option and the kinds that it fits.
+#[test]
+fn an_option_that_would_do_nothing_is_refused() {
+    const KINDS: [&str; 8] = ["register", "text", "counter", "set", "list", "rank", "ask", "local"];
+    let with_length: &[&str] = &["register", "text", "set", "list", "ask", "local"];
+    let with_size: &[&str] = &["register", "counter", "ask", "local"];
+    let options: [(&str, &str, &[&str]); 7] = [
+        ("min_len", "min_len = 1", with_length),
+        ("max_len", "max_len = 9", with_length),
+        ("min", "min = 1", with_size),
+        ("max", "max = 9", with_size),
+        ("keep_duplicates", "keep_duplicates = true", &["list"]),
+        ("order", "order = [\"a\", \"b\"]", &["rank"]),
+        ("alias", "alias = [\"older\"]", &KINDS),
+    ];
+    for kind in KINDS {
+        for (option, written, fits) in options {
+            let order = if kind == "rank" && option != "order" { "order = [\"a\"], " } else { "" };
+            let toml = format!("[collections]\nsongs.fields.s = {{ kind = \"{kind}\", {order}{written} }}\n");
+            match Schema::from_toml(&toml) {
+                Ok(_) => assert!(fits.contains(&kind), "{option} is accepted on {kind}"),
+                Err(error) => {
+                    let said = error.to_string();
+                    assert!(!fits.contains(&kind), "{said}");
+                    assert!(said.contains(option) || said.contains("only a rank has an order"), "{said}");
+                    assert!(option == "order" || fits.iter().all(|kind| said.contains(kind)), "{said}");
+                }
+            }
+        }
+    }
+    // The builder says the same, when it is applied, and nothing of it is applied.
+    let dir = tempfile::tempdir().unwrap();
+    let replica = Replica::open(dir.path().join("a.db")).unwrap();
+    let schema =
+        Schema::new().text("songs", "title").field("songs", "tags", Field::from(FieldKind::Set).max(3.0));
+    let said = replica.apply_schema(&schema).unwrap_err().to_string();
+    assert!(said.contains("songs.tags: `max` does nothing on the kind `set`"), "{said}");
+    replica.documents("songs").put("1", &json!({ "title": 5 })).unwrap();
+    // Declared in two steps it is the same; a field that becomes local later only leaves the search.
+    replica
+        .apply_schema(
+            &Schema::new().field("songs", "mine", FieldKind::Local).search("songs", ["title", "notes"]),
+        )
+        .unwrap();
+    let said = replica.apply_schema(&Schema::new().search("songs", ["mine"])).unwrap_err().to_string();
+    assert!(said.contains("search names \"mine\", which is `local`"), "{said}");
+    replica.apply_schema(&Schema::new().field("songs", "notes", FieldKind::Local)).unwrap();
 }
 
 #[test]

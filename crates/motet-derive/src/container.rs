@@ -51,6 +51,11 @@ impl Container {
         self.indexes.iter().chain(&self.search).flatten()
     }
 
+    /// The fields that full-text search looks into.
+    pub(crate) fn searched(&self) -> impl Iterator<Item = &LitStr> {
+        self.search.iter().flatten()
+    }
+
     fn read_motet(&mut self, meta: &ParseNestedMeta<'_>) -> Result<()> {
         let name = name_of(meta);
         let twice = match name.as_str() {
@@ -72,8 +77,11 @@ impl Container {
             }
             "local" => std::mem::replace(&mut self.local, true),
             "index" => {
-                self.indexes.push(strings(meta)?);
-                false
+                let index = strings(meta)?;
+                let names = |index: &[LitStr]| index.iter().map(LitStr::value).collect::<Vec<_>>();
+                let twice = self.indexes.iter().any(|known| names(known) == names(&index));
+                self.indexes.push(index);
+                twice
             }
             "search" => self.search.replace(strings(meta)?).is_some(),
             _ => return Err(meta.error(format!("unknown; on a struct there are {KNOWN}"))),

@@ -36,6 +36,8 @@ pub(crate) struct Field {
     /// Whether it holds fields of any name.
     pub(crate) is_open: bool,
     pub(crate) alias: Vec<LitStr>,
+    /// The kind that it says.
+    pub(crate) kind: Option<String>,
     /// The declaration; `None` if there is none.
     pub(crate) declaration: Option<TokenStream>,
 }
@@ -74,7 +76,8 @@ impl Field {
             return Err(Error::new_spanned(ident, "a field needs a name"));
         }
         let declaration = (declared.any && name.is_some()).then(|| declared.declaration());
-        Ok(Self { name, is_written, is_open: false, alias: declared.alias, declaration })
+        let kind = declared.kind.map(|(kind, _)| kind);
+        Ok(Self { name, is_written, is_open: false, alias: declared.alias, kind, declaration })
     }
 }
 
@@ -90,7 +93,14 @@ fn flattened(ty: &Type, ident: &Ident, declared: &Declared) -> Result<Field> {
                        are registers)";
         return Err(Error::new_spanned(ty, message));
     }
-    Ok(Field { name: None, is_written: true, is_open: true, alias: Vec::new(), declaration: None })
+    Ok(Field {
+        name: None,
+        is_written: true,
+        is_open: true,
+        alias: Vec::new(),
+        kind: None,
+        declaration: None,
+    })
 }
 
 impl Written {
@@ -208,6 +218,18 @@ impl Declared {
         }
         if self.keep_duplicates && kind != "list" {
             return Err("`keep_duplicates` is for lists: `list, keep_duplicates`".into());
+        }
+        let idle =
+            |option: &str, fits: &str| Err(format!("`{option}` does nothing on `{kind}`; it is for {fits}"));
+        let lengths = [("min_len", self.min_len.is_some()), ("max_len", self.max_len.is_some())];
+        if let (Some((option, _)), "counter" | "rank") = (lengths.iter().find(|(_, given)| *given), kind) {
+            return idle(option, "register, text, set, list, ask and local");
+        }
+        let sizes = [("min", self.min.is_some()), ("max", self.max.is_some())];
+        if let (Some((option, _)), "text" | "set" | "list" | "rank") =
+            (sizes.iter().find(|(_, given)| *given), kind)
+        {
+            return idle(option, "register, counter, ask and local");
         }
         let has_length = matches!(shape, Shape::String | Shape::Array | Shape::HashSet | Shape::Unknown);
         if (self.min_len.is_some() || self.max_len.is_some()) && !has_length {

@@ -100,6 +100,28 @@ fn check_names(container: &Container, fields: &[(&syn::Ident, Field)]) -> Result
             }
         }
     }
+    for (_, field) in fields {
+        if let Some(alias) = field.alias.iter().find(|alias| alias.value() == "id") {
+            errors.push(Error::new_spanned(alias, "`id` names the document and is no field of it"));
+        }
+    }
+    for name in container.named().filter(|name| name.value() == "id") {
+        errors.push(Error::new_spanned(name, "`id` names the document and is no field of it"));
+    }
+    for name in container.searched() {
+        let value = name.value();
+        let first = value.split('.').next().unwrap_or_default();
+        let named = |field: &&(&syn::Ident, Field)| {
+            [Some(value.as_str()), Some(first)].contains(&field.1.name.as_deref())
+        };
+        let kind = fields.iter().find(named).and_then(|(_, field)| field.kind.as_deref());
+        let why = match kind {
+            Some("local") => "it is `local`, and local fields are never searched",
+            Some("counter") => "it is a `counter`, and holds no words",
+            _ => continue,
+        };
+        errors.push(Error::new_spanned(name, format!("{why}; search is for fields of all other kinds")));
+    }
     let is_open = fields.iter().any(|(_, field)| field.is_open);
     for named in container.named().filter(|_| !is_open) {
         let name = named.value();

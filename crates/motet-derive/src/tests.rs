@@ -126,6 +126,37 @@ fn a_kind_fits_the_type_as_far_as_it_can_be_seen() {
     ] {
         says(&error, &["this field is", is]);
     }
+    // Also where nothing is known of the type.
+    for (error, option) in [
+        (field!(#[motet(counter, max_len = 3)] plays: Count), "`max_len` does nothing on `counter`"),
+        (field!(#[motet(counter, min_len = 3)] plays: i64), "`min_len` does nothing on `counter`"),
+        (field!(#[motet(rank("a"), max_len = 3)] status: Status), "`max_len` does nothing on `rank`"),
+        (field!(#[motet(rank("a"), max = 3)] status: Status), "`max` does nothing on `rank`"),
+        (field!(#[motet(text, min = 3)] lyrics: Lyrics), "`min` does nothing on `text`"),
+        (field!(#[motet(set, min = 3)] tags: Tags), "`min` does nothing on `set`"),
+        (field!(#[motet(list, max = 3)] verses: Verses), "`max` does nothing on `list`"),
+        (field!(#[motet(alias = "id")] name: String), "names the document"),
+    ] {
+        says(&error, &[option]);
+    }
+    says(&container!(#[motet(collection = "songs", index("title"), index("title"))]), &["said already"]);
+    let one = |input: DeriveInput| errors(&input).join("\n");
+    for listed in ["index", "search"] {
+        let list = syn::Ident::new(listed, proc_macro2::Span::call_site());
+        says(
+            &one(parse_quote! { #[motet(collection = "songs", #list("id"))] struct Song { id: String } }),
+            &["names the document"],
+        );
+    }
+    for (kind, why) in [("local", "never searched"), ("counter", "no words")] {
+        let kind = syn::Ident::new(kind, proc_macro2::Span::call_site());
+        says(
+            &one(
+                parse_quote! { #[motet(collection = "songs", search("a.b"))] struct Song { #[motet(#kind)] a: A } },
+            ),
+            &[why],
+        );
+    }
     says(&field!(#[motet(min = 2, max = 1)] plays: i64), &["no value"]);
     says(&field!(#[motet(min_len = 2, max_len = 1)] title: String), &["no value"]);
     says(&field!(#[motet(rank("a", "a"))] status: String), &["twice"]);

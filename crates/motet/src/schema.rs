@@ -216,6 +216,9 @@ impl Schema {
                 if field.is_empty() {
                     return Err(bad("a field has a name".into()));
                 }
+                if let Some(name) = std::iter::once(field).chain(&declared.alias).find(|name| *name == "id") {
+                    return Err(bad(format!("{name:?} names the document and is no field of it")));
+                }
                 declared.check().map_err(bad)?;
                 let taken = declared.alias.iter().find(|alias| {
                     *alias == field || collection.fields.contains_key(*alias) || alias.is_empty()
@@ -224,9 +227,7 @@ impl Schema {
                     return Err(bad(format!("{alias:?} cannot be its alias, a field has that name")));
                 }
             }
-            if collection.indexes.iter().flatten().any(Vec::is_empty) {
-                return Err(SchemaError { reason: format!("{name}: an index names no field") });
-            }
+            collection.check_lists(name)?;
             // Two of its own fields may claim one older name.
             CollectionSchema::default().extend(name, collection)?;
         }
@@ -254,7 +255,10 @@ impl CollectionSchema {
     pub(crate) fn extend(&mut self, collection: &str, newer: &Self) -> Result<(), SchemaError> {
         let fields = renames::follow(&self.fields, &newer.fields)
             .map_err(|reason| SchemaError { reason: format!("{collection}.{reason}") })?;
-        self.fields = fields;
+        // Declared in two steps, it does nothing all the same. A field that becomes local only now leaves a search that names it.
+        let merged = Self { fields, ..Self::default() };
+        merged.check_search(collection, newer.search.as_deref())?;
+        self.fields = merged.fields;
         self.delete = newer.delete.or(self.delete);
         self.local = newer.local.or(self.local);
         self.indexes = newer.indexes.clone().or(self.indexes.take());
@@ -294,6 +298,58 @@ impl CollectionSchema {
             if let Some(near) = declared.near_declared(name) {
                 let reason = format!(
                     "{collection}: {list} names {name:?}, which is not declared; did you mean {near:?}?"
+                );
+                return Err(SchemaError { reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for indexes and searches that would find nothing, or say the same twice.
+    fn check_lists(&self, collection: &str) -> Result<(), SchemaError> {
+        let bad = |reason: String| Err(SchemaError { reason: format!("{collection}: {reason}") });
+        let indexes: Vec<&Vec<String>> = self.indexes.iter().flatten().collect();
+        if indexes.iter().any(|index| index.is_empty()) {
+            return bad("an index names no field".into());
+        }
+        if let Some(at) = (0..indexes.len()).find(|at| indexes[..*at].contains(&indexes[*at])) {
+            return bad(format!("the index of {} is declared twice", indexes[at].join(", ")));
+        }
+        let lists = indexes.into_iter().map(|index| ("an index", index));
+        for (list, names) in lists.chain(self.search.iter().map(|search| ("search", search))) {
+            for (at, name) in names.iter().enumerate() {
+                let first = name.split('.').next().unwrap_or(name);
+                let newest = self.canonical(if self.canonical(name) == name { first } else { name });
+                if name == "id" {
+                    return bad(format!(
+                        "{list} names \"id\", which names the document and is no field of it"
+                    ));
+                }
+                if names[..at].contains(name) {
+                    return bad(format!("{list} names {name:?} twice"));
+                }
+                if newest != name && newest != first {
+                    return bad(format!(
+                        "{list} names {name:?}, an older name; documents show the field as {newest:?}"
+                    ));
+                }
+            }
+        }
+        self.check_search(collection, self.search.as_deref())
+    }
+
+    /// Looks for fields that a search names and never looks into.
+    fn check_search(&self, collection: &str, search: Option<&[String]>) -> Result<(), SchemaError> {
+        for name in search.unwrap_or_default() {
+            let first = name.split('.').next().unwrap_or(name);
+            let why = [name.as_str(), first].into_iter().find_map(|name| match self.kind(name) {
+                FieldKind::Local => Some("is `local`, and local fields are never searched"),
+                FieldKind::Counter => Some("is a `counter`, and holds no words"),
+                _ => None,
+            });
+            if let Some(why) = why {
+                let reason = format!(
+                    "{collection}: search names {name:?}, which {why}; search is for fields of all other kinds"
                 );
                 return Err(SchemaError { reason });
             }

@@ -34,6 +34,20 @@ pub enum FieldKind {
 }
 
 impl FieldKind {
+    /// As it is called in declarations.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::Text => "text",
+            Self::Counter => "counter",
+            Self::Set => "set",
+            Self::List => "list",
+            Self::Rank(_) => "rank",
+            Self::Ask => "ask",
+            Self::Local => "local",
+        }
+    }
+
     /// One of several concurrent values counts, as a whole: nothing merges inside of it.
     pub(crate) fn is_single(&self) -> bool {
         matches!(self, FieldKind::Rank(_) | FieldKind::Ask)
@@ -232,7 +246,9 @@ impl Field {
         })
     }
 
+    /// Looks for what contradicts itself or would do nothing.
     pub(super) fn check(&self) -> Result<(), String> {
+        self.check_options()?;
         if let FieldKind::Rank(order) = &self.kind {
             let mut sorted = order.clone();
             sorted.sort();
@@ -241,15 +257,50 @@ impl Field {
                 return Err("a rank names its values in `order`, lowest first, each once".into());
             }
         }
-        if self.min.is_some_and(f64::is_nan) || self.max.is_some_and(f64::is_nan) {
-            return Err("a bound is a number".into());
+        if [self.min, self.max].into_iter().flatten().any(|bound| !bound.is_finite()) {
+            return Err("`min` and `max` are finite numbers".into());
         }
-        if self.min_len.zip(self.max_len).is_some_and(|(min, max)| min > max)
+        if self.min_len.zip(self.most()).is_some_and(|(min, max)| min > max)
             || self.min.zip(self.max).is_some_and(|(min, max)| min > max)
+            || (self.kind == FieldKind::Counter && !self.has_count())
         {
             return Err("no value can be at least the minimum and at most the maximum".into());
         }
         Ok(())
+    }
+
+    /// Each option fits some kinds, and does nothing on the others.
+    fn check_options(&self) -> Result<(), String> {
+        use FieldKind::{Counter, List, Rank, Set, Text};
+        let has_no_length = matches!(self.kind, Counter | Rank(_));
+        let has_no_size = matches!(self.kind, Text | Set | List | Rank(_));
+        let (of_length, of_size) =
+            ("register, text, set, list, ask and local", "register, counter, ask and local");
+        let given = [
+            ("min_len", self.min_len.is_some() && has_no_length, of_length),
+            ("max_len", self.max_len.is_some() && has_no_length, of_length),
+            ("min", self.min.is_some() && has_no_size, of_size),
+            ("max", self.max.is_some() && has_no_size, of_size),
+            ("keep_duplicates", self.keep_duplicates && self.kind != List, "list"),
+        ];
+        if let Some((option, _, fits)) = given.iter().find(|(_, is_idle, _)| *is_idle) {
+            return Err(format!(
+                "`{option}` does nothing on the kind `{}`; it is for {fits}",
+                self.kind.name()
+            ));
+        }
+        let twice = |at: usize| self.alias[..at].contains(&self.alias[at]);
+        match (0..self.alias.len()).find(|at| twice(*at)) {
+            Some(at) => Err(format!("the alias {:?} is named twice", self.alias[at])),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a counter can have a value within the bounds.
+    fn has_count(&self) -> bool {
+        let most = COUNTER_MAX as f64;
+        let (min, max) = (self.min.unwrap_or(-most).ceil(), self.max.unwrap_or(most).floor());
+        min.max(-most) <= max.min(most)
     }
 }
 
@@ -321,9 +372,6 @@ impl TryFrom<Table> for Field {
     fn try_from(table: Table) -> Result<Self, String> {
         if table.kind != KindName::Rank && !table.order.is_empty() {
             return Err("only a rank has an order".into());
-        }
-        if table.kind != KindName::List && table.keep_duplicates {
-            return Err("only a list keeps duplicates".into());
         }
         let kind = match table.kind {
             KindName::Register => FieldKind::Register,
