@@ -7,7 +7,7 @@ use motet::{Peer, Place, Relay, Replica, Schema};
 use motet_proto::message::{Hello, Message, Ping, Pull};
 use motet_proto::presence::Presence;
 use motet_proto::{DeviceId, SpaceId, frame, limits};
-use motet_tests::{TestRelay, device, sync, wait_until};
+use motet_tests::{TestRelay, device, program, sync, wait_until};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message as WsMessage;
 
@@ -192,6 +192,57 @@ fn a_frozen_device_is_gone_for_others_and_back_when_it_is_heard() {
         std::thread::sleep(Duration::from_secs(3));
         wait_until("who is nowhere is not back", SOON, || seen(&["a"]));
     });
+}
+
+/// A process that the system has stopped holds its connections open, and its kernel takes what is sent to it.
+#[cfg(unix)]
+#[test]
+fn a_stopped_process_is_gone_for_others_until_it_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start_impatient(&dir.path().join("relay"), Duration::from_secs(2));
+    let (b, polling) = (device(dir.path(), "b"), device(dir.path(), "polling"));
+    b.connect(Relay::new(&relay.url())).unwrap();
+    polling.connect(Relay::new(&relay.url()).transport(motet::Transport::Post)).unwrap();
+    // Who polls tells nothing and hears nothing: it would be gone and back with every exchange.
+    polling.set_presence(Some(&Place::document("pieces", "song"))).unwrap();
+    let child = std::process::Command::new(program("motet-present-child"))
+        .arg(dir.path().join("child.db"))
+        .arg(relay.url())
+        .spawn()
+        .unwrap();
+    let child = Killed(child);
+    let names = || peers(&b).into_iter().map(|peer| peer.device_name).collect::<Vec<_>>();
+    for _ in 0..2 {
+        wait_until("the child is seen", SOON, || names() == ["child"]);
+        child.signal("-STOP");
+        wait_until("the stopped one is gone", SOON, || names().is_empty());
+        polling.sync_now().unwrap();
+        assert_eq!(peers(&polling), []);
+        child.signal("-CONT");
+    }
+    wait_until("it is back", SOON, || names() == ["child"]);
+    drop(child);
+    wait_until("the killed one is gone", SOON, || names().is_empty());
+}
+
+/// A process that does not outlive its test.
+#[cfg(unix)]
+struct Killed(std::process::Child);
+
+#[cfg(unix)]
+impl Killed {
+    fn signal(&self, signal: &str) {
+        let pid = self.0.id().to_string();
+        assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Killed {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
 }
 
 /// The session that a device has left behind ends later than its next one begins.

@@ -76,6 +76,9 @@ impl Replica {
     /// Tells the devices that are connected where this one is; `None`: nowhere. They forget it when this device's connection ends, or
     /// when nothing was heard of this device for half a minute, and hear of it again when it is back.
     ///
+    /// A device whose way to the relay lets no lasting connection through, and which therefore polls, tells nothing and hears of nobody:
+    /// what it said would be out of date before it was heard.
+    ///
     /// Of a collection that stays on this device, or is not synced at present, nothing is told. If it is switched off later, the others
     /// hear that this device is nowhere, and where it is when the collection is switched on again. Nor is a field told that stays on
     /// this device.
