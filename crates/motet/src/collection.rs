@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use crate::conflicts::Resolution;
 use crate::doc::Fields;
 use crate::editor::Editor;
-use crate::engine::{Composed, Patch, diff, is_big};
+use crate::engine::{Composed, Entrance, Patch, diff, is_big};
 use crate::error::{ReadError, WriteError};
 use crate::find::{Filter, Hit, Hits, LiveQuery, Misfit, Query, Records, words};
 use crate::replica::Replica;
@@ -247,7 +247,9 @@ impl<T> Collection<T> {
 
     /// Composes a big write before its transaction, on the thread of a caller that waits for it.
     fn compose(&self, id: &str, patch: &Patch, base: Option<&Version>) -> Option<Composed> {
-        is_big(&patch.set).then(|| self.replica.compose_ahead(&self.name, id, patch, base)).flatten()
+        is_big(&patch.set)
+            .then(|| self.replica.compose_ahead(&self.name, id, patch, base, Entrance::Put))
+            .flatten()
     }
 }
 

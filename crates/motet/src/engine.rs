@@ -54,10 +54,11 @@ use crate::store::{self, DocumentRow, NewConflict, Op, RemoteRow, StepDocument, 
 use crate::sync::{Conditions, PresenceBoard, SyncPolicy};
 use crate::time::Clock;
 
-pub(crate) use adopt::Adopted;
+pub(crate) use adopt::{Adopted, compose_rows};
+pub(crate) use bulk::compose_many;
 pub(crate) use care::{Examined, examine};
 pub(crate) use check::check_name;
-pub(crate) use composed::{Composed, compose_ahead, is_big};
+pub(crate) use composed::{Composed, Entrance, bytes_of, compose_ahead, is_big};
 pub(crate) use incoming::{Incoming, load_ahead, prepare};
 pub(crate) use loaded::Loaded;
 use loaded::{load, load_behind, new_document};

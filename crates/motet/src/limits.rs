@@ -143,8 +143,19 @@ pub const SHOWN_NAME_CHARS: usize = 80;
 /// Rows that a summary names because they were refused. Further ones are counted: whoever has so many looks at the source.
 pub const LISTED_REFUSALS: usize = 100;
 
-/// Rows of JSONL that are imported in one transaction. One fsync for many, and still others may write in between.
+/// Rows of JSONL that are imported together. One fsync for many, and still others may write in between.
 pub const IMPORTED_ROWS: usize = 250;
+
+/// Bytes of text in rows from which those that were read are written. Their documents are in memory meanwhile, at some tens of bytes for
+/// each.
+pub const IMPORTED_BYTES: usize = 1 << 20;
+
+/// How long a transaction with many rows takes up further ones. Another process waits for its end, and for one row more: 100 ms at most, if
+/// rows are small.
+pub const WRITE_TURN: Duration = Duration::from_millis(40);
+
+/// Bytes of text in the big entries of a change log up to which they are composed before its transaction. All of them are in memory then.
+pub const CHANGE_LOG_AHEAD_BYTES: usize = 4 << 20;
 
 /// A BLOB column is taken up with at most so many bytes. Larger ones are left out and reported: they belong into files.
 pub const ADOPTED_BLOB_BYTES: usize = 64 << 10;

@@ -1,7 +1,9 @@
 //! The entry point.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, limits as proto};
@@ -10,7 +12,8 @@ use uuid::Uuid;
 
 use crate::collection::Collection;
 use crate::conflicts::Conflict;
-use crate::engine::{self, Composed, Core, Patch, Schemas, SendSlot, Shared};
+use crate::doc::Fields;
+use crate::engine::{self, Composed, Core, Entrance, Patch, Schemas, SendSlot, Shared};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::events::{Commits, Event};
 use crate::limits;
@@ -136,6 +139,9 @@ impl Replica {
     }
 
     /// Writes several documents at once: all of it or nothing, durable on return.
+    ///
+    /// Other processes that write to the same file wait until it ends: what takes long, such as comparing a big text, is better done with
+    /// [`Collection::put`](crate::Collection::put) and its like, which do it before their transaction.
     ///
     /// The closure must not call the replica itself; such a call fails. It may run on another thread. Returning an
     /// error, or a panic, takes everything back.
@@ -344,9 +350,45 @@ impl Replica {
         id: &str,
         patch: &Patch,
         base: Option<&Version>,
+        entrance: Entrance,
     ) -> Option<Composed> {
         let Local { shared, readers, .. } = &*self.inner.local;
-        engine::compose_ahead(shared, readers, (collection, id), patch, base)
+        engine::compose_ahead(shared, readers, (collection, id), patch, base, entrance)
+    }
+
+    /// Writes many documents of a collection, in as many transactions as it takes for others to write in between. Returns of each whether
+    /// it was written.
+    pub(crate) fn write_many(
+        &self,
+        collection: &str,
+        documents: Vec<(String, Fields)>,
+    ) -> Result<Vec<Result<(), WriteError>>, WriteError> {
+        let Local { shared, readers, .. } = &*self.inner.local;
+        let mut ready = engine::compose_many(shared, readers, collection, documents)?;
+        let mut outcomes = Vec::with_capacity(ready.len());
+        while !ready.is_empty() {
+            let (name, mut waiting) = (collection.to_owned(), std::mem::take(&mut ready));
+            let (left, written) = self.run(move |tx, core| {
+                let until = Some(Instant::now() + limits::WRITE_TURN);
+                let written = core.write_many(tx, &name, &mut waiting, until)?;
+                core.let_go(tx)?;
+                Ok((waiting, written))
+            })?;
+            ready = left;
+            outcomes.extend(written);
+        }
+        Ok(outcomes)
+    }
+
+    /// Composes rows of another database before the transactions that write them.
+    pub(crate) fn compose_rows<R: Send>(
+        &self,
+        collection: &str,
+        rows: Vec<R>,
+        of: impl Fn(&R) -> (&str, &Fields, Option<i64>) + Sync,
+    ) -> VecDeque<(R, Option<Composed>)> {
+        let Local { shared, readers, .. } = &*self.inner.local;
+        engine::compose_rows(shared, readers, collection, rows, of)
     }
 
     /// The sync task, if the app has connected.

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use super::unsaved::UnsavedField;
 use crate::doc::Fields;
-use crate::engine::{Core, Patch, diff, is_big};
+use crate::engine::{Core, Entrance, Patch, diff, is_big};
 use crate::error::WriteError;
 use crate::limits;
 use crate::replica::Replica;
@@ -202,7 +202,7 @@ impl Writing<'_> {
                 // A big text that was pasted or rewritten is compared while others write.
                 let composed = match &parts[..] {
                     [(patch, version)] if is_big(&patch.set) => {
-                        desk.replica.compose_ahead(&collection, &id, patch, Some(version))
+                        desk.replica.compose_ahead(&collection, &id, patch, Some(version), Entrance::Put)
                     }
                     _ => None,
                 };

@@ -1,15 +1,36 @@
 //! Rows of another database.
 
+use std::collections::VecDeque;
+
 use motet_proto::{DocumentId, SpaceId};
 use serde_json::Value as Json;
 
 use super::check::{check_name, check_patch};
-use super::local::{Patch, write_error};
-use super::{Commit, Core, Loaded, new_document};
+use super::local::{By, Patch, Written, write_error};
+use super::parallel::parallel;
+use super::{Composed, Core, Entrance, Loaded, Shared, compose_ahead, new_document};
 use crate::doc::Fields;
 use crate::error::WriteError;
 use crate::events::ChangeKind;
-use crate::store::Tx;
+use crate::store::{Readers, Tx};
+
+/// Composes rows of a collection before the transactions that write them, on all cores.
+pub(crate) fn compose_rows<R: Send>(
+    shared: &Shared,
+    readers: &Readers,
+    collection: &str,
+    rows: Vec<R>,
+    of: impl Fn(&R) -> (&str, &Fields, Option<i64>) + Sync,
+) -> VecDeque<(R, Option<Composed>)> {
+    let composed = parallel(rows, |row| {
+        let (name, fields, updated_at) = of(&row);
+        let patch = Patch { set: fields.clone(), remove: Vec::new() };
+        let entrance = Entrance::Adopted(updated_at);
+        let composed = compose_ahead(shared, readers, (collection, name), &patch, None, entrance);
+        (row, composed)
+    });
+    composed.into()
+}
 
 /// What became of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,69 +59,28 @@ impl Core {
     ) -> Result<Adopted, WriteError> {
         check_name(collection)?;
         check_name(name)?;
-        let patch = Patch { set: row.clone(), remove: Vec::new() };
-        match self.find(tx, collection, name)? {
+        let composed = self.take_composed(tx, (collection, name), None)?;
+        if let Some(composed) = composed
+            && let Some(adopted) = composed.adopted
+        {
+            self.finish(tx, composed.loaded, &composed.written.commit(composed.kind))?;
+            return Ok(adopted);
+        }
+        let (mut loaded, kind) = match self.find(tx, collection, name)? {
             Some(loaded) if loaded.row.deleted => {
                 self.put_back(loaded);
-                Ok(Adopted::PassedOver)
+                return Ok(Adopted::PassedOver);
             }
-            Some(loaded) => self.adopt_newer(tx, loaded, &patch, updated_at),
+            Some(loaded) => (loaded, ChangeKind::Updated),
             None => {
                 let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
-                let mut loaded = new_document(key, collection, name, self.schema_of(collection));
-                let patch = patch.canonical(&loaded.schema)?;
-                check_patch(&loaded, &patch)?;
-                let (patch, local) = loaded.keep(&patch);
-                let mut changes = Vec::new();
-                if !loaded.schema.is_local() {
-                    let schema = loaded.schema.clone();
-                    changes = loaded
-                        .document
-                        .adopt(&schema, &patch.set, updated_at.unwrap_or_default())
-                        .map_err(write_error)?;
-                }
-                let commit = Commit { stale: true, local, ..Commit::of(&changes, ChangeKind::Created) };
-                self.finish(tx, loaded, &commit)?;
-                Ok(Adopted::New)
+                (new_document(key, collection, name, self.schema_of(collection)), ChangeKind::Created)
             }
-        }
-    }
-
-    fn adopt_newer(
-        &mut self,
-        tx: Tx<'_>,
-        mut loaded: Box<Loaded>,
-        patch: &Patch,
-        updated_at: Option<i64>,
-    ) -> Result<Adopted, WriteError> {
-        let patch = patch.canonical(&loaded.schema)?;
-        let shown = &loaded.fields;
-        let new = patch.set.iter().filter(|(name, value)| shown.get(*name) != Some(*value));
-        let new: Fields = new.map(|(name, value)| (name.clone(), value.clone())).collect();
-        let Some(updated_at) = updated_at else {
-            // A null where the document has nothing says no more than it does.
-            let differs = |(name, value): &(&String, &Json)| !value.is_null() || shown.contains_key(*name);
-            let field = new.iter().find(differs).map(|(name, _)| name.clone());
-            self.put_back(loaded);
-            return Ok(field.map_or(Adopted::Unchanged, |field| Adopted::Undated { field }));
         };
-        if new.is_empty() || loaded.document.written_at() >= Some(updated_at) {
-            self.put_back(loaded);
-            return Ok(Adopted::Unchanged);
-        }
-        let patch = Patch { set: new, remove: Vec::new() };
-        check_patch(&loaded, &patch)?;
-        let (patch, local) = loaded.keep(&patch);
-        let mut changes = Vec::new();
-        if !loaded.schema.is_local() {
-            let edit = self.by().edit(&loaded.schema, None, &loaded.fields);
-            changes = loaded.document.adopt_newer(&edit, &patch.set, updated_at).map_err(write_error)?;
-        }
-        let is_changed = local || !changes.is_empty();
-        let fields = patch.set.keys().cloned().collect();
-        let commit = Commit { stale: true, local, fields, ..Commit::of(&changes, ChangeKind::Updated) };
-        self.finish(tx, loaded, &commit)?;
-        Ok(if is_changed { Adopted::Updated } else { Adopted::Unchanged })
+        let patch = Patch { set: row.clone(), remove: Vec::new() };
+        let (adopted, written) = self.by().compose_adopted(&mut loaded, &patch, updated_at)?;
+        self.finish(tx, loaded, &written.commit(kind))?;
+        Ok(adopted)
     }
 
     /// Lets go of what the running write holds in memory: bulk work must not fill it.
@@ -108,5 +88,61 @@ impl Core {
         self.catch_up_all(tx)?;
         self.in_write.clear();
         Ok(())
+    }
+}
+
+impl By<'_> {
+    /// Takes a row up into a document in memory, which is new or there already.
+    pub(super) fn compose_adopted(
+        &self,
+        loaded: &mut Loaded,
+        patch: &Patch,
+        updated_at: Option<i64>,
+    ) -> Result<(Adopted, Written), WriteError> {
+        let patch = patch.canonical(&loaded.schema)?;
+        if loaded.row.id != 0 {
+            return self.compose_newer(loaded, &patch, updated_at);
+        }
+        check_patch(loaded, &patch)?;
+        let (patch, local) = loaded.keep(&patch);
+        let mut changes = Vec::new();
+        if !loaded.schema.is_local() {
+            let schema = loaded.schema.clone();
+            let at = updated_at.unwrap_or_default();
+            changes = loaded.document.adopt(&schema, &patch.set, at).map_err(write_error)?;
+        }
+        Ok((Adopted::New, Written { changes, local, fields: Vec::new(), stale: true }))
+    }
+
+    fn compose_newer(
+        &self,
+        loaded: &mut Loaded,
+        patch: &Patch,
+        updated_at: Option<i64>,
+    ) -> Result<(Adopted, Written), WriteError> {
+        let nothing = || Written { changes: Vec::new(), local: false, fields: Vec::new(), stale: true };
+        let shown = &loaded.fields;
+        let new = patch.set.iter().filter(|(name, value)| shown.get(*name) != Some(*value));
+        let new: Fields = new.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let Some(updated_at) = updated_at else {
+            // A null where the document has nothing says no more than it does.
+            let differs = |(name, value): &(&String, &Json)| !value.is_null() || shown.contains_key(*name);
+            let field = new.iter().find(differs).map(|(name, _)| name.clone());
+            return Ok((field.map_or(Adopted::Unchanged, |field| Adopted::Undated { field }), nothing()));
+        };
+        if new.is_empty() || loaded.document.written_at() >= Some(updated_at) {
+            return Ok((Adopted::Unchanged, nothing()));
+        }
+        let patch = Patch { set: new, remove: Vec::new() };
+        check_patch(loaded, &patch)?;
+        let (patch, local) = loaded.keep(&patch);
+        let mut changes = Vec::new();
+        if !loaded.schema.is_local() {
+            let edit = self.edit(&loaded.schema, None, &loaded.fields);
+            changes = loaded.document.adopt_newer(&edit, &patch.set, updated_at).map_err(write_error)?;
+        }
+        let adopted = if local || !changes.is_empty() { Adopted::Updated } else { Adopted::Unchanged };
+        let fields = patch.set.keys().cloned().collect();
+        Ok((adopted, Written { changes, local, fields, stale: true }))
     }
 }

@@ -1,15 +1,21 @@
 //! Many documents at once: new ones are made on all cores.
 
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
 use motet_proto::{DocumentId, SpaceId};
 
 use super::check::{check_name, check_patch};
+use super::composed::{Composed, Entrance, compose_ahead, is_big};
 use super::local::{By, Patch, Written, write_error};
 use super::parallel::parallel;
-use super::{Core, Loaded, new_document};
+use super::{Core, Loaded, Shared, new_document};
 use crate::doc::{Edit, Fields, split_counted};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
-use crate::store::{StorageError, Tx};
+use crate::schema::CollectionSchema;
+use crate::store::{self, Readers, StorageError, Tx};
 
 /// A document to be written: as it is, and what is to be set.
 enum Item {
@@ -18,11 +24,79 @@ enum Item {
     Refused(WriteError),
 }
 
-/// A document that was made, one that is there, or why there is none.
-enum Composed {
-    New(Box<Loaded>, Written),
-    There(String, Patch),
+/// A document on its way into the file.
+pub(crate) enum Ready {
+    /// One that was made, and what it was made of.
+    New(Box<Loaded>, Written, Patch),
+    /// One that is there, and what was composed of it if that is much.
+    There(String, Patch, Option<Box<Composed>>),
+    /// Why there is none.
     Refused(WriteError),
+}
+
+/// Makes new documents of a collection, and composes what is big of others, before their transaction and on all cores.
+pub(crate) fn compose_many(
+    shared: &Shared,
+    readers: &Readers,
+    collection: &str,
+    documents: Vec<(String, Fields)>,
+) -> store::Result<VecDeque<Ready>> {
+    let schema = shared.schemas().get(collection).cloned().unwrap_or_default();
+    let items = readers.read(|tx| items(tx, collection, &schema, documents))?;
+    let by = By { device: shared.device, time: shared.now_ms(), message: None };
+    let ahead = |name: &str, patch: &Patch| {
+        let of = (collection, name);
+        is_big(&patch.set).then(|| compose_ahead(shared, readers, of, patch, None, Entrance::Row)).flatten()
+    };
+    Ok(compose(by, items, ahead))
+}
+
+/// Which documents are new.
+fn items(
+    tx: Tx<'_>,
+    collection: &str,
+    schema: &Arc<CollectionSchema>,
+    documents: Vec<(String, Fields)>,
+) -> store::Result<Vec<Item>> {
+    let mut items = Vec::with_capacity(documents.len());
+    let mut seen = HashSet::new();
+    for (name, set) in documents {
+        if let Err(error) = check_name(collection).and_then(|()| check_name(&name)) {
+            items.push(Item::Refused(error));
+            continue;
+        }
+        let patch = Patch { set, remove: Vec::new() };
+        let key = DocumentId::derive(SpaceId::DEFAULT, collection, &name);
+        // One that stands here twice is there when its second turn comes.
+        let is_new = seen.insert(key) && tx.known_documents(&[key])?.is_empty();
+        items.push(match is_new {
+            true => Item::New(new_document(key, collection, &name, schema.clone()), patch),
+            false => Item::There(name, patch),
+        });
+    }
+    Ok(items)
+}
+
+fn compose(
+    by: By<'_>,
+    items: Vec<Item>,
+    ahead: impl Fn(&str, &Patch) -> Option<Composed> + Sync,
+) -> VecDeque<Ready> {
+    let composed = parallel(items, |item| match item {
+        Item::New(mut loaded, patch) => match by.compose(&mut loaded, &patch, None, ChangeKind::Created) {
+            Ok(written) => {
+                loaded.save_new(&written.commit(ChangeKind::Created));
+                Ready::New(loaded, written, patch)
+            }
+            Err(error) => Ready::Refused(error),
+        },
+        Item::There(name, patch) => {
+            let composed = ahead(&name, &patch).map(Box::new);
+            Ready::There(name, patch, composed)
+        }
+        Item::Refused(error) => Ready::Refused(error),
+    });
+    composed.into()
 }
 
 impl Core {
@@ -34,60 +108,58 @@ impl Core {
         collection: &str,
         documents: Vec<(String, Fields)>,
     ) -> Result<Vec<Result<(), WriteError>>, StorageError> {
-        let schema = self.schema_of(collection);
-        let mut items = Vec::with_capacity(documents.len());
-        let mut seen = std::collections::HashSet::new();
-        for (name, set) in documents {
-            if let Err(error) = check_name(collection).and_then(|()| check_name(&name)) {
-                items.push(Item::Refused(error));
-                continue;
-            }
-            let patch = Patch { set, remove: Vec::new() };
-            let key = DocumentId::derive(SpaceId::DEFAULT, collection, &name);
-            // One that stands here twice is there when its second turn comes.
-            let is_new = seen.insert(key) && tx.known_documents(&[key])?.is_empty();
-            items.push(match is_new {
-                true => Item::New(new_document(key, collection, &name, schema.clone()), patch),
-                false => Item::There(name, patch),
-            });
-        }
-        let by = self.by();
-        let composed = parallel(items, |item| match item {
-            Item::New(mut loaded, patch) => {
-                match by.compose(&mut loaded, &patch, None, ChangeKind::Created) {
-                    Ok(written) => {
-                        loaded.save_new(&written.commit(ChangeKind::Created));
-                        Composed::New(loaded, written)
-                    }
-                    Err(error) => Composed::Refused(error),
-                }
-            }
-            Item::There(name, patch) => Composed::There(name, patch),
-            Item::Refused(error) => Composed::Refused(error),
-        });
-        let mut outcomes = Vec::with_capacity(composed.len());
-        for item in composed {
+        let items = items(tx, collection, &self.schema_of(collection), documents)?;
+        let mut ready = compose(self.by(), items, |_, _| None);
+        self.write_many(tx, collection, &mut ready, None)
+    }
+
+    /// Writes documents that were composed, the first of them and others until a time is over: others want to write as well.
+    pub(crate) fn write_many(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        ready: &mut VecDeque<Ready>,
+        until: Option<Instant>,
+    ) -> Result<Vec<Result<(), WriteError>>, StorageError> {
+        let mut outcomes = Vec::new();
+        while let Some(item) = ready.pop_front() {
             let outcome = match item {
-                Composed::New(loaded, written) => {
-                    let key = loaded.row.key;
-                    let outcome = self.finish(tx, loaded, &written.commit(ChangeKind::Created)).map(drop);
+                Ready::New(loaded, written, patch) => {
+                    let (key, name) = (loaded.row.key, loaded.row.name.clone());
+                    // It may have come from elsewhere meanwhile.
+                    let is_new =
+                        loaded.schema == self.schema_of(collection) && tx.known_documents(&[key])?.is_empty();
+                    let outcome = match is_new {
+                        true => self.finish(tx, loaded, &written.commit(ChangeKind::Created)).map(drop),
+                        false => self.put_row(tx, collection, &name, &patch),
+                    };
                     // Nobody has asked for it yet: bulk work must not fill the memory.
                     self.in_write.remove(&key);
                     outcome
                 }
-                Composed::There(name, patch) => self.put_row(tx, collection, &name, &patch),
-                Composed::Refused(error) => Err(error),
+                Ready::There(name, patch, composed) => {
+                    self.composed = composed;
+                    self.put_row(tx, collection, &name, &patch)
+                }
+                Ready::Refused(error) => Err(error),
             };
             outcomes.push(match outcome {
                 Err(WriteError::Storage(error)) => return Err(error),
                 outcome => outcome,
             });
+            if until.is_some_and(|until| Instant::now() >= until) {
+                break;
+            }
         }
         Ok(outcomes)
     }
 
     /// [`put`](Self::put) of a row that another device may take up as well, without knowing of this one.
     fn put_row(&mut self, tx: Tx<'_>, collection: &str, name: &str, patch: &Patch) -> Result<(), WriteError> {
+        if let Some(composed) = self.take_composed(tx, (collection, name), None)? {
+            let commit = composed.written.commit(composed.kind);
+            return self.finish(tx, composed.loaded, &commit).map(drop);
+        }
         match self.find(tx, collection, name)? {
             Some(mut loaded) if !loaded.row.deleted => {
                 let written = self.by().compose_row(&mut loaded, patch)?;
@@ -105,7 +177,7 @@ impl Core {
 impl By<'_> {
     /// Sets fields of a document in memory at its current version. Fields that count edits are written by changes that every device
     /// makes alike; what is left is an edit of this device, which also tells who took the row up.
-    fn compose_row(&self, loaded: &mut Loaded, patch: &Patch) -> Result<Written, WriteError> {
+    pub(super) fn compose_row(&self, loaded: &mut Loaded, patch: &Patch) -> Result<Written, WriteError> {
         let patch = &*patch.canonical(&loaded.schema)?;
         check_patch(loaded, patch)?;
         let fields = patch.set.keys().cloned().collect();

@@ -6,7 +6,7 @@ use motet_proto::{DocumentId, SpaceId};
 
 use super::check::{check_name, text_bytes};
 use super::local::{By, Patch, Written};
-use super::{Core, Loaded, Shared, load, new_document};
+use super::{Adopted, Core, Loaded, Shared, load, new_document};
 use crate::doc::Fields;
 use crate::events::ChangeKind;
 use crate::limits;
@@ -21,14 +21,31 @@ pub(crate) struct Composed {
     onto: Option<DocumentRow>,
     base: Option<Version>,
     pub(super) kind: ChangeKind,
+    /// What became of a row that was adopted.
+    pub(super) adopted: Option<Adopted>,
     pub(super) loaded: Box<Loaded>,
     pub(super) written: Written,
 }
 
+/// How what is written comes in.
+#[derive(Clone, Copy)]
+pub(crate) enum Entrance {
+    /// As an edit of this device.
+    Put,
+    /// As a row that other devices may take up as well.
+    Row,
+    /// As a row of another database, with the time that it was written at.
+    Adopted(Option<i64>),
+}
+
 /// Whether a write is worth being composed before the transaction.
 pub(crate) fn is_big(set: &Fields) -> bool {
-    let bytes: usize = set.values().map(text_bytes).sum();
-    bytes >= limits::COMPOSED_AHEAD_BYTES
+    bytes_of(set) >= limits::COMPOSED_AHEAD_BYTES
+}
+
+/// Bytes of text in a write.
+pub(crate) fn bytes_of(set: &Fields) -> usize {
+    set.values().map(text_bytes).sum()
 }
 
 /// Composes a write of the document `name`; `None` if that is to be done, or to fail, in the transaction.
@@ -38,6 +55,7 @@ pub(crate) fn compose_ahead(
     (collection, name): (&str, &str),
     patch: &Patch,
     base: Option<&Version>,
+    entrance: Entrance,
 ) -> Option<Composed> {
     let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
     let schema = shared.schemas().get(collection).cloned().unwrap_or_default();
@@ -56,11 +74,18 @@ pub(crate) fn compose_ahead(
         let (mut loaded, onto) = readers.read(read).ok().flatten()?;
         let kind = if onto.is_some() { ChangeKind::Updated } else { ChangeKind::Created };
         let by = By { device: shared.device, time: shared.now_ms(), message: None };
-        let written = by.compose(&mut loaded, patch, base, kind).ok()?;
+        let (adopted, written) = match entrance {
+            Entrance::Adopted(updated_at) => {
+                let (adopted, written) = by.compose_adopted(&mut loaded, patch, updated_at).ok()?;
+                (Some(adopted), written)
+            }
+            Entrance::Row if onto.is_some() => (None, by.compose_row(&mut loaded, patch).ok()?),
+            Entrance::Put | Entrance::Row => (None, by.compose(&mut loaded, patch, base, kind).ok()?),
+        };
         if kind == ChangeKind::Created {
             loaded.save_new(&written.commit(kind));
         }
-        Some(Composed { key, onto, base: base.cloned(), kind, loaded, written })
+        Some(Composed { key, onto, base: base.cloned(), kind, adopted, loaded, written })
     };
     catch_unwind(AssertUnwindSafe(compose)).ok().flatten()
 }

@@ -283,7 +283,7 @@ pub(super) struct By<'a> {
 }
 
 /// What a write did to a document in memory.
-pub(super) struct Written {
+pub(crate) struct Written {
     pub(super) changes: Vec<Change>,
     pub(super) local: bool,
     pub(super) fields: Vec<String>,

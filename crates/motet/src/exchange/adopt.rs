@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,11 +16,11 @@ use super::json::{as_text, parse_with_faults};
 use super::lines::Lines;
 use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
 use crate::doc::Fields;
-use crate::engine::Adopted;
+use crate::engine::{Adopted, Core, bytes_of};
 use crate::error::WriteError;
 use crate::limits;
 use crate::replica::Replica;
-use crate::store::{Cell, ForeignTable};
+use crate::store::{Cell, ForeignTable, Tx};
 
 /// How rows are taken up.
 ///
@@ -237,6 +238,8 @@ struct Intake<'a> {
     /// Where the row of an id stands.
     seen: HashMap<String, String>,
     ready: Vec<Row>,
+    /// Bytes of text in them.
+    ready_bytes: usize,
     summary: AdoptSummary,
     refusals: Refusals,
     omissions: Refusals,
@@ -264,6 +267,7 @@ impl<'a> Intake<'a> {
             key,
             seen: HashMap::new(),
             ready: Vec::new(),
+            ready_bytes: 0,
             summary: AdoptSummary::default(),
             refusals: Refusals::default(),
             omissions: Refusals::default(),
@@ -353,43 +357,70 @@ impl<'a> Intake<'a> {
             self.refusals.add(refusal);
             return Ok(());
         }
+        self.ready_bytes += bytes_of(&row.fields);
         self.ready.push(row);
-        let is_batch = self.ready.len() >= limits::ADOPTED_ROWS;
+        let is_batch = self.ready.len() >= limits::ADOPTED_ROWS || self.ready_bytes >= limits::IMPORTED_BYTES;
         if is_batch && self.adoption.bad_rows == BadRows::Report { self.write() } else { Ok(()) }
     }
 
-    /// Writes what is ready, in one transaction.
+    /// Writes what is ready.
     fn write(&mut self) -> Result<(), WriteError> {
-        let (rows, collection) = (std::mem::take(&mut self.ready), self.collection.to_owned());
-        let is_strict = self.adoption.bad_rows == BadRows::RefuseAll;
-        let unread = if is_strict { std::mem::take(&mut self.refusals) } else { Refusals::default() };
-        let column = self.adoption.updated_at.clone();
-        let (adopted, refusals, undated) = self.replica.run(move |tx, core| {
-            let (mut adopted, mut refusals) = (Vec::with_capacity(rows.len()), unread);
-            let mut undated = Refusals::default();
-            for (number, row) in (1..).zip(&rows) {
-                match core.adopt(tx, &collection, &row.id, &row.fields, row.updated_at) {
-                    Ok(Adopted::Undated { field }) => {
-                        let target = Target { collection: Some(&collection), id: Some(&row.id) };
-                        undated.add(row.undated(target, &column, field));
-                    }
-                    Ok(outcome) => adopted.push(outcome),
-                    Err(WriteError::Storage(error)) => return Err(error.into()),
-                    Err(error) => {
-                        let target = Target { collection: Some(&collection), id: Some(&row.id) };
-                        refusals.add(Refusal::unwritten(&row.place, target, &error));
+        self.ready_bytes = 0;
+        let rows = std::mem::take(&mut self.ready);
+        if self.adoption.bad_rows == BadRows::RefuseAll {
+            return self.write_all(rows);
+        }
+        let mut rows =
+            self.replica.compose_rows(self.collection, rows, |row| (&row.id, &row.fields, row.updated_at));
+        while !rows.is_empty() {
+            let (mut waiting, mut turn) = (std::mem::take(&mut rows), self.turn());
+            let (left, turn) = self.replica.run(move |tx, core| {
+                let until = Instant::now() + limits::WRITE_TURN;
+                while let Some((row, composed)) = waiting.pop_front() {
+                    core.offer(composed);
+                    turn.take(tx, core, &row)?;
+                    if Instant::now() >= until {
+                        break;
                     }
                 }
+                core.let_go(tx)?;
+                Ok((waiting, turn))
+            })?;
+            rows = left;
+            self.note(turn);
+        }
+        Ok(())
+    }
+
+    /// Writes all rows or none, in one transaction.
+    fn write_all(&mut self, rows: Vec<Row>) -> Result<(), WriteError> {
+        let mut turn = Turn { refusals: std::mem::take(&mut self.refusals), ..self.turn() };
+        let turn = self.replica.run(move |tx, core| {
+            for (number, row) in (1..).zip(&rows) {
+                turn.take(tx, core, row)?;
                 if number % limits::ADOPTED_ROWS == 0 {
                     core.let_go(tx)?;
                 }
             }
-            if is_strict {
-                refusals.sort();
-                refusals.settle(BadRows::RefuseAll, 0)?;
-            }
-            Ok((adopted, refusals, undated))
+            turn.refusals.sort();
+            turn.refusals.settle(BadRows::RefuseAll, 0)?;
+            Ok(turn)
         })?;
+        self.note(turn);
+        Ok(())
+    }
+
+    fn turn(&self) -> Turn {
+        Turn {
+            collection: self.collection.to_owned(),
+            updated_at: self.adoption.updated_at.clone(),
+            adopted: Vec::new(),
+            refusals: Refusals::default(),
+            undated: Refusals::default(),
+        }
+    }
+
+    fn note(&mut self, Turn { adopted, refusals, undated, .. }: Turn) {
         self.refusals.extend(refusals);
         self.undated.extend(undated);
         for outcome in adopted {
@@ -402,7 +433,6 @@ impl<'a> Intake<'a> {
                 Adopted::Undated { .. } => {}
             }
         }
-        Ok(())
     }
 
     fn finish(mut self) -> Result<AdoptSummary, WriteError> {
@@ -425,6 +455,30 @@ impl<'a> Intake<'a> {
             omissions: omissions.listed,
             ..self.summary
         })
+    }
+}
+
+/// One transaction: what became of its rows.
+struct Turn {
+    collection: String,
+    updated_at: String,
+    adopted: Vec<Adopted>,
+    refusals: Refusals,
+    undated: Refusals,
+}
+
+impl Turn {
+    fn take(&mut self, tx: Tx<'_>, core: &mut Core, row: &Row) -> Result<(), WriteError> {
+        let target = Target { collection: Some(&self.collection), id: Some(&row.id) };
+        match core.adopt(tx, &self.collection, &row.id, &row.fields, row.updated_at) {
+            Ok(Adopted::Undated { field }) => {
+                self.undated.add(row.undated(target, &self.updated_at, field));
+            }
+            Ok(outcome) => self.adopted.push(outcome),
+            Err(WriteError::Storage(error)) => return Err(error.into()),
+            Err(error) => self.refusals.add(Refusal::unwritten(&row.place, target, &error)),
+        }
+        Ok(())
     }
 }
 

@@ -6,8 +6,9 @@ use serde_json::{Map, Value as Json, json};
 use super::json::{JsonError, parse_with_faults};
 use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
 use crate::doc::Fields;
-use crate::engine::Patch;
+use crate::engine::{Composed, Entrance, Patch, bytes_of, is_big};
 use crate::error::{ReadError, WriteError};
+use crate::limits;
 use crate::replica::Replica;
 
 /// What a change log did to the documents here.
@@ -129,11 +130,12 @@ impl Replica {
         bad_rows: BadRows,
     ) -> Result<ChangeLogSummary, WriteError> {
         let mut refusals = Refusals::default();
-        let entries = entries_of(log, faults, &mut refusals)?;
+        let entries = self.compose_entries(entries_of(log, faults, &mut refusals)?);
         self.run(move |tx, core| {
             let mut summary = ChangeLogSummary::default();
-            for Entry { place, collection, id, op, data } in entries {
+            for (Entry { place, collection, id, op, data }, composed) in entries {
                 let patch = Patch { set: data, remove: Vec::new() };
+                core.offer(composed);
                 let outcome = match op {
                     Op::Upsert => core.put(tx, &collection, &id, &patch, None).map(drop),
                     Op::Delete => core.delete(tx, &collection, &id),
@@ -152,6 +154,24 @@ impl Replica {
             refusals.settle(bad_rows, summary.upserted + summary.deleted + summary.missing)?;
             Ok(ChangeLogSummary { refused: refusals.count, refusals: refusals.listed, ..summary })
         })
+    }
+}
+
+impl Replica {
+    /// Composes big entries before the transaction of their log, as far as memory allows: others write meanwhile.
+    fn compose_entries(&self, entries: Vec<Entry>) -> Vec<(Entry, Option<Composed>)> {
+        let mut room = limits::CHANGE_LOG_AHEAD_BYTES;
+        let compose = |entry: Entry| {
+            let bytes = bytes_of(&entry.data);
+            if entry.op == Op::Delete || !is_big(&entry.data) || bytes > room {
+                return (entry, None);
+            }
+            room -= bytes;
+            let patch = Patch { set: entry.data.clone(), remove: Vec::new() };
+            let composed = self.compose_ahead(&entry.collection, &entry.id, &patch, None, Entrance::Put);
+            (entry, composed)
+        };
+        entries.into_iter().map(compose).collect()
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use super::lines::{Line, Lines};
 use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
 use crate::doc::Fields;
+use crate::engine::bytes_of;
 use crate::error::{ReadError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
@@ -40,8 +41,8 @@ impl Replica {
     /// Puts every line of JSONL. The `id` of an object names its document. With a collection every line is a document of it; without one,
     /// the input is what [`export_all`](Self::export_all) writes, where every line names its collection.
     ///
-    /// Lines are judged as [`Collection::put`](crate::Collection::put) judges a value, and written in transactions of
-    /// [`IMPORTED_ROWS`](crate::limits::IMPORTED_ROWS); with [`BadRows::RefuseAll`] in one. `progress` hears how many were written.
+    /// Lines are judged as [`Collection::put`](crate::Collection::put) judges a value, and written in transactions that
+    /// let others write in between ([`WRITE_TURN`](crate::limits::WRITE_TURN)); with [`BadRows::RefuseAll`] in one, for which they wait. `progress` hears how many were written.
     ///
     /// Two devices that import the same lines into documents of which they hold the same, each for itself, make one change of it where
     /// making it twice would count twice: in texts, counters, sets and lists.
@@ -60,7 +61,10 @@ impl Replica {
         for line in Lines::new(input) {
             let line = line.map_err(|e| StorageError::Io(format!("the input cannot be read: {e}")))?;
             match Parsed::new(collection, line) {
-                Ok(Parsed::Document(row)) => import.ready.push(row),
+                Ok(Parsed::Document(row)) => {
+                    import.ready_bytes += bytes_of(&row.fields);
+                    import.ready.push(row);
+                }
                 Ok(Parsed::Schema(schema)) if bad_rows == BadRows::RefuseAll => import.schemas.push(schema),
                 Ok(Parsed::Schema(schema)) => {
                     progress(import.write(self, bad_rows)?);
@@ -68,7 +72,9 @@ impl Replica {
                 }
                 Err(refusal) => import.refusals.add(refusal),
             }
-            if import.ready.len() >= limits::IMPORTED_ROWS && bad_rows == BadRows::Report {
+            let is_batch =
+                import.ready.len() >= limits::IMPORTED_ROWS || import.ready_bytes >= limits::IMPORTED_BYTES;
+            if is_batch && bad_rows == BadRows::Report {
                 progress(import.write(self, bad_rows)?);
             }
         }
@@ -116,6 +122,8 @@ impl Replica {
 #[derive(Default)]
 struct Import {
     ready: Vec<Row>,
+    /// Bytes of text in them.
+    ready_bytes: usize,
     /// Declarations that are applied with the documents or not at all.
     schemas: Vec<(String, Schema)>,
     imported: u64,
@@ -187,48 +195,41 @@ impl Parsed {
 }
 
 impl Import {
-    /// Writes what is ready, in one transaction. Returns how many documents it was.
+    /// Writes what is ready. Returns how many documents it was.
     fn write(&mut self, replica: &Replica, bad_rows: BadRows) -> Result<u64, WriteError> {
-        let (rows, schemas) = (std::mem::take(&mut self.ready), std::mem::take(&mut self.schemas));
-        let is_strict = bad_rows == BadRows::RefuseAll;
-        if rows.is_empty() && !is_strict {
-            return Ok(0);
+        let rows = std::mem::take(&mut self.ready);
+        self.ready_bytes = 0;
+        if bad_rows == BadRows::RefuseAll {
+            return self.write_all(replica, rows);
         }
-        let unread = if is_strict { std::mem::take(&mut self.refusals) } else { Refusals::default() };
+        let before = self.imported;
+        let mut groups = Groups::new(rows);
+        while let Some(Group { collection, places, documents }) = groups.next() {
+            let ids: Vec<String> = documents.iter().map(|(id, _)| id.clone()).collect();
+            let outcomes = replica.write_many(&collection, documents)?;
+            self.imported += note(&collection, &places, &ids, outcomes, &mut self.refusals);
+        }
+        Ok(self.imported - before)
+    }
+
+    /// Writes all or nothing, in one transaction.
+    fn write_all(&mut self, replica: &Replica, rows: Vec<Row>) -> Result<u64, WriteError> {
+        let (schemas, unread) = (std::mem::take(&mut self.schemas), std::mem::take(&mut self.refusals));
         let (written, refusals) = replica.run(move |tx, core| {
             for (_, schema) in &schemas {
                 schema.check()?;
                 core.apply_schema(tx, schema)?;
             }
             let (mut written, mut refusals) = (0, unread);
-            let mut rows = rows.into_iter().peekable();
-            while let Some(first) = rows.next() {
-                // Documents of one collection that follow one another are made on all cores.
-                let (collection, mut places) = (first.collection, vec![first.place]);
-                let mut documents = vec![(first.id, first.fields)];
-                while documents.len() < limits::IMPORTED_ROWS
-                    && let Some(row) = rows.next_if(|row| row.collection == collection)
-                {
-                    places.push(row.place);
-                    documents.push((row.id, row.fields));
-                }
+            let mut groups = Groups::new(rows);
+            while let Some(Group { collection, places, documents }) = groups.next() {
                 let ids: Vec<String> = documents.iter().map(|(id, _)| id.clone()).collect();
                 let outcomes = core.put_many(tx, &collection, documents)?;
-                for ((place, id), outcome) in places.iter().zip(&ids).zip(outcomes) {
-                    match outcome {
-                        Ok(()) => written += 1,
-                        Err(error) => {
-                            let target = Target { collection: Some(&collection), id: Some(id) };
-                            refusals.add(Refusal::unwritten(place, target, &error));
-                        }
-                    }
-                }
+                written += note(&collection, &places, &ids, outcomes, &mut refusals);
                 core.let_go(tx)?;
             }
-            if is_strict {
-                refusals.sort();
-                refusals.settle(bad_rows, 0)?;
-            }
+            refusals.sort();
+            refusals.settle(BadRows::RefuseAll, 0)?;
             Ok((written, refusals))
         })?;
         self.refusals.extend(refusals);
@@ -247,4 +248,53 @@ impl Import {
             Ok(()) => Ok(()),
         }
     }
+}
+
+/// Documents of one collection that follow one another: they are made on all cores.
+struct Group {
+    collection: String,
+    places: Vec<String>,
+    documents: Vec<(String, Fields)>,
+}
+
+struct Groups(std::iter::Peekable<std::vec::IntoIter<Row>>);
+
+impl Groups {
+    fn new(rows: Vec<Row>) -> Self {
+        Self(rows.into_iter().peekable())
+    }
+
+    fn next(&mut self) -> Option<Group> {
+        let first = self.0.next()?;
+        let (collection, mut places) = (first.collection, vec![first.place]);
+        let mut documents = vec![(first.id, first.fields)];
+        while documents.len() < limits::IMPORTED_ROWS
+            && let Some(row) = self.0.next_if(|row| row.collection == collection)
+        {
+            places.push(row.place);
+            documents.push((row.id, row.fields));
+        }
+        Some(Group { collection, places, documents })
+    }
+}
+
+/// Takes down what became of documents. Returns how many were written.
+fn note(
+    collection: &str,
+    places: &[String],
+    ids: &[String],
+    outcomes: Vec<Result<(), WriteError>>,
+    refusals: &mut Refusals,
+) -> u64 {
+    let mut written = 0;
+    for ((place, id), outcome) in places.iter().zip(ids).zip(outcomes) {
+        match outcome {
+            Ok(()) => written += 1,
+            Err(error) => {
+                let target = Target { collection: Some(collection), id: Some(id) };
+                refusals.add(Refusal::unwritten(place, target, &error));
+            }
+        }
+    }
+    written
 }
