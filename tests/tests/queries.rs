@@ -427,6 +427,10 @@ fn a_name_that_is_nearly_a_declared_one_is_told() {
     }
     assert!(t.count(&field("lyric").eq("x")).is_err());
     assert!(t.live(Query::new().filter(field("lyric").eq("x"))).is_err());
+    let renamed = motet::Field::from(motet::FieldKind::Text).alias("genre");
+    replica.apply_schema(&Schema::new().field("t", "category", renamed)).unwrap();
+    let error = t.find(&Query::new().filter(field("genre").eq("hula"))).unwrap_err();
+    assert!(error.to_string().contains("is called \"category\" now"), "{error}");
     // What a document has is no error, nor what is like nothing that is declared, nor anything in a collection without declarations.
     assert_eq!(t.find(&Query::new().filter(field("titles").ne(Value::Null))).unwrap().len(), 1);
     assert_eq!(t.find(&Query::new().filter(field("subtitle").eq(1))).unwrap().len(), 0);

@@ -489,11 +489,17 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
             .map_err(|e| Misfit { id: name, reason: e.to_string() })
     }
 
-    /// A name that is nearly that of a declared field, and that no document has, is a typing error.
+    /// A name that is nearly that of a declared field, and that no document has, is a typing error; so is one that a field had before.
     fn check_names(&self, tx: Tx<'_>, names: Vec<&str>) -> store::Result<()> {
         let schemas = self.replica.schemas();
         let Some(schema) = schemas.get(&self.name) else { return Ok(()) };
         for name in names {
+            let first = name.split('.').next().unwrap_or(name);
+            let newest = schema.canonical(first);
+            if newest != first && !tx.is_field_used(&self.name, name)? {
+                let reason = format!("the field {first:?} of {} is called {newest:?} now", self.name);
+                return Err(StorageError::Query(reason));
+            }
             if let Some(near) = schema.near_declared(name)
                 && !tx.is_field_used(&self.name, name)?
             {
