@@ -472,3 +472,36 @@ fn one_document_is_synced_compacted_and_taken_back_from_the_relay() {
     assert_eq!(b.json(&["get", "pieces", id, "--json"])["line11"], "ʻekahi");
     assert_eq!(code(&b.run(&["get", "private", "note"])), 5);
 }
+
+#[test]
+fn what_cannot_be_printed_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let cli = Cli::new(dir.path(), "a");
+    cli.ok(&["init", "--device", "a"]);
+    cli.ok_with(&["put", "songs", "--id", "1"], r#"{"title":"mele"}"#);
+    for args in [&["export", "songs"][..], &["list", "songs"], &["status"], &["change-log", "export"], &["get", "songs", "1"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = cli.command(args).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("standard output"), "{args:?}");
+    }
+}
+
+#[test]
+fn what_others_wrote_does_not_steer_the_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = RelayProcess::start(&dir.path().join("relay"), "127.0.0.1:0", &[]);
+    let [a, b] = ["a", "b"].map(|name| Cli::init(dir.path(), name, &relay.url()));
+    let steering = "\u{1b}]0;mine\u{7}\u{1b}[2J";
+    for (cli, n) in [(&a, 1), (&b, 2)] {
+        let song = serde_json::json!({ steering: format!("{steering}{n}") });
+        cli.ok_with(&["put", "songs", "--id", "1"], &song.to_string());
+        cli.ok(&["sync"]);
+    }
+    a.ok(&["sync"]);
+    for args in [&["list", "songs"][..], &["get", "songs", "1"], &["conflicts"], &["history", "songs", "1"], &["status"]] {
+        let output = a.run(args);
+        let said = [output.stdout, output.stderr].concat();
+        assert!(!said.contains(&0x1b) && !said.contains(&7), "{args:?}: {}", String::from_utf8_lossy(&said));
+    }
+}

@@ -1,5 +1,6 @@
 //! What people see: glyphs and colours on a terminal, plain words in a pipe, JSON for scripts.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
@@ -32,17 +33,21 @@ impl Output {
         self.colour
     }
 
-    /// Prints a line. A reader that has gone away (`| head`) ends the command quietly.
+    /// Prints a line for people: what would steer their terminal is escaped, for it may come from anybody.
     pub(crate) fn line(&self, text: &str) {
-        if writeln!(std::io::stdout(), "{text}").is_err() {
-            std::process::exit(0);
-        }
+        print(&printable(text, self.colour));
+    }
+
+    /// Prints a line on the error output, escaped likewise.
+    pub(crate) fn complain(&self, text: &str) {
+        // Where that goes nowhere, nobody is left to be told.
+        _ = writeln!(std::io::stderr(), "{}", printable(text, false));
     }
 
     /// Prints a value as one line of JSON.
     pub(crate) fn json_line(&self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string(value).map_err(|e| CliError::Other(e.to_string()))?;
-        self.line(&text);
+        print(&text);
         Ok(())
     }
 
@@ -57,7 +62,7 @@ impl Output {
             if !error.refusals().is_empty() {
                 value["error"]["refusals"] = serde_json::json!(error.refusals());
             }
-            eprintln!("{value}");
+            _ = writeln!(std::io::stderr(), "{value}");
             return;
         }
         let glyph = match error.exit_code() {
@@ -65,13 +70,52 @@ impl Output {
             4 => "⚠",
             _ => "✗",
         };
-        eprintln!("{glyph} {error}");
+        self.complain(&format!("{glyph} {error}"));
         // The first stands in the sentence.
-        error.refusals().iter().skip(1).for_each(|refusal| eprintln!("  {refusal}"));
+        error.refusals().iter().skip(1).for_each(|refusal| self.complain(&format!("  {refusal}")));
         if let Some(hint) = error.hint() {
-            eprintln!("  {hint}");
+            self.complain(&format!("  {hint}"));
         }
     }
+}
+
+/// Prints a line as it is. A reader that has gone away (`| head`) ends the command quietly; any other failure, a full disk for one, is an
+/// error: what was written is not all.
+fn print(text: &str) {
+    let mut out = std::io::stdout();
+    let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) else { return };
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    _ = writeln!(std::io::stderr(), "✗ standard output cannot be written: {error}");
+    std::process::exit(1);
+}
+
+/// A text without what steers a terminal: control characters are shown by their numbers, but for line breaks and tabs. `colour`: the colours
+/// that this program sets itself stay.
+fn printable(text: &str, colour: bool) -> Cow<'_, str> {
+    let is_plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    if text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let styles = [GREEN, YELLOW, RED, CYAN, MAGENTA, GREY, BOLD];
+    let own: Vec<String> =
+        styles.iter().flat_map(|style| [format!("{style}"), format!("{style:#}")]).collect();
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        match own.iter().find(|own| colour && rest.starts_with(own.as_str())) {
+            Some(own) => {
+                out.push_str(own);
+                rest = &rest[own.len()..];
+            }
+            None => {
+                if is_plain(c) { out.push(c) } else { out.extend(c.escape_unicode()) }
+                rest = &rest[c.len_utf8()..];
+            }
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// Glyph, colour and word for the state of a space.
@@ -114,4 +158,20 @@ pub(crate) fn local_time(ms: i64) -> String {
 
 pub(crate) fn last_synced(ms: Option<i64>) -> String {
     ms.map_or_else(|| "never".into(), local_time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_steers_the_terminal() {
+        let from_anybody = "mele\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\r\nʻāina\t👩\u{301}";
+        let shown = printable(from_anybody, true);
+        assert_eq!(shown, "mele\\u{1b}[2J\\u{1b}]0;title\\u{7}\\u{9b}31m\\u{d}\nʻāina\t👩\u{301}");
+        let painted = format!("{GREEN}✓{GREEN:#} {BOLD}1{BOLD:#}");
+        assert_eq!(printable(&painted, true), painted);
+        assert!(!printable(&painted, false).contains('\u{1b}'));
+        assert!(matches!(printable("plain", false), Cow::Borrowed(_)));
+    }
 }

@@ -180,7 +180,7 @@ pub(crate) fn watch(db: Option<&Path>, output: &Output) -> Result<(), CliError> 
                 changed = status.changed() => if changed.is_err() { return Ok(()) },
                 event = events.recv() => match event {
                     Ok(event) => show_event(&event, output)?,
-                    Err(RecvError::Lagged(missed)) => eprintln!("{missed} events were missed"),
+                    Err(RecvError::Lagged(missed)) => output.complain(&format!("{missed} events were missed")),
                     Err(RecvError::Closed) => return Ok(()),
                 },
             }

@@ -100,7 +100,7 @@ pub(crate) fn adopt(
         ));
     }
     if !output.json {
-        tell(summary.undated, &summary.undated_rows);
+        tell(summary.undated, &summary.undated_rows, output);
     }
     // What was left out of a row did not come over either.
     let reported = [summary.refusals, summary.omissions].concat();
@@ -135,17 +135,17 @@ fn report(count: u64, refusals: &[Refusal], output: &Output) -> Result<(), CliEr
         return Ok(());
     }
     if !output.json {
-        tell(count, refusals);
+        tell(count, refusals, output);
     }
     Err(CliError::Refused(format!("{count} refused; the others were taken up")))
 }
 
 /// Names rows on the error output.
-fn tell(count: u64, rows: &[Refusal]) {
-    rows.iter().for_each(|row| eprintln!("{row}"));
+fn tell(count: u64, rows: &[Refusal], output: &Output) {
+    rows.iter().for_each(|row| output.complain(&row.to_string()));
     let more = count.saturating_sub(rows.len() as u64);
     if more > 0 {
-        eprintln!("and {more} more");
+        output.complain(&format!("and {more} more"));
     }
 }
 
