@@ -1,5 +1,6 @@
 //! What the integration tests share: real relays, real devices, real programs.
 
+pub mod attack;
 pub mod fuzz;
 pub mod oracle;
 pub mod proxy;
@@ -57,6 +58,11 @@ impl TestRelay {
             });
         });
         Self { address: told.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Starts a relay as a configuration says, on a free port.
+    pub fn start_as(config: motet_relay::Config) -> Self {
+        Self::run(config, 0)
     }
 
     /// Where devices find it.
@@ -232,11 +238,16 @@ impl RelayProcess {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let address = Self::url_of(&mut child)["http://".len()..].to_owned();
+        Self { child, address }
+    }
+
+    /// Waits until a relay that was started with its output piped says where it listens.
+    pub fn url_of(child: &mut Child) -> String {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.split("http://").nth(1).and_then(|rest| rest.split(',').next());
-        let address = address.unwrap_or_else(|| panic!("the relay said {line:?}")).to_owned();
-        Self { child, address }
+        format!("http://{}", address.unwrap_or_else(|| panic!("the relay said {line:?}")))
     }
 
     /// Where devices find it.

@@ -19,7 +19,7 @@ pub enum Kind {
     Snapshot {
         /// Heads of the saved document, sorted. A reader that has them need not fetch the body.
         heads: Vec<ChangeHash>,
-        /// The exact entries whose changes the snapshot contains; never a range. A first push supersedes nothing.
+        /// The exact entries whose changes the snapshot contains, sorted, each once; never a range. A first push supersedes nothing.
         supersedes: Vec<EntryId>,
     },
     /// What the log holds of the document up to here leaves it at once: its owner wants none of it there. Devices keep what they have.
@@ -134,18 +134,28 @@ pub enum EntryError {
     /// The kind is larger than the protocol allows: a snapshot header names too many heads or superseded entries.
     #[error("the entry's header is too large")]
     HeaderTooLarge,
+    /// A snapshot's header is not sorted, or names something twice. Repetitions compress to nothing on the way, and each would cost the
+    /// remote a look-up.
+    #[error("the heads or superseded entries of a snapshot are not sorted, each once")]
+    Unsorted,
 }
 
 impl Entry {
-    /// Makes an entry of sealed bytes and computes its id.
+    /// Makes an entry of sealed bytes, sorts what a snapshot names, and computes the id.
     pub fn new(
         space: SpaceId,
         document: DocumentId,
         device: DeviceId,
-        kind: Kind,
+        mut kind: Kind,
         suite: u8,
         payload: Vec<u8>,
     ) -> Self {
+        if let Kind::Snapshot { heads, supersedes } = &mut kind {
+            heads.sort_unstable();
+            heads.dedup();
+            supersedes.sort_unstable();
+            supersedes.dedup();
+        }
         let mut entry = Self { id: EntryId([0; 32]), document, device, kind, suite, payload };
         entry.id = entry.compute_id(space);
         entry
@@ -210,6 +220,11 @@ impl Entry {
         };
         if !is_small {
             return Err(EntryError::HeaderTooLarge);
+        }
+        if let Kind::Snapshot { heads, supersedes } = &self.kind
+            && !(heads.is_sorted_by(|a, b| a < b) && supersedes.is_sorted_by(|a, b| a < b))
+        {
+            return Err(EntryError::Unsorted);
         }
         if self.compute_id(space) != self.id { Err(EntryError::WrongId) } else { Ok(()) }
     }
@@ -276,6 +291,25 @@ mod tests {
         }
         let huge = [&[0x82, 0x07, 0x5a, 0x00, 0x10, 0x00, 0x00][..], &vec![0; 1 << 20]].concat();
         assert_eq!(self::entry(Kind::Other(huge)).check(SpaceId::DEFAULT), Err(EntryError::HeaderTooLarge));
+    }
+
+    #[test]
+    fn what_a_snapshot_names_is_sorted_and_there_once() {
+        let (a, b) = (EntryId([1; 32]), EntryId([2; 32]));
+        let sorted = entry(Kind::Snapshot { heads: vec![[3; 32], [1; 32]], supersedes: vec![b, a, b] });
+        assert_eq!(sorted.check(SpaceId::DEFAULT), Ok(()), "it is made so");
+        let heads = vec![[1; 32]];
+        for (heads, supersedes) in [
+            (heads.clone(), vec![b, a]),
+            (heads.clone(), vec![a, a]),
+            (vec![[1; 32], [1; 32]], vec![a]),
+            (vec![[2; 32], [1; 32]], vec![]),
+        ] {
+            let mut bad = sorted.clone();
+            bad.kind = Kind::Snapshot { heads, supersedes };
+            bad.id = bad.compute_id(SpaceId::DEFAULT);
+            assert_eq!(bad.check(SpaceId::DEFAULT), Err(EntryError::Unsorted), "{:?}", bad.kind);
+        }
     }
 
     #[test]

@@ -67,8 +67,9 @@ pub const APPLIES_UNDER_WAY: usize = 2;
 /// Heads in a snapshot header. A document with more concurrent heads is sent as changes.
 pub const SNAPSHOT_HEADS: usize = 1_024;
 
-/// Entries that one snapshot may supersede. With the largest payload they still fit into one frame.
-pub const SNAPSHOT_SUPERSEDES: usize = 8_192;
+/// Entries that one snapshot may supersede: many times what a document has had since its last snapshot. The remote looks for each, so
+/// this bounds what one entry can cost; with the largest payload they still fit into one frame.
+pub const SNAPSHOT_SUPERSEDES: usize = 1_024;
 
 /// Largest kind of an entry that this version does not know, in bytes. As much as the largest snapshot header.
 pub const OTHER_KIND_BYTES: usize = 32 * (SNAPSHOT_HEADS + SNAPSHOT_SUPERSEDES);

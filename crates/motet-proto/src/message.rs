@@ -137,6 +137,9 @@ pub enum Rejection {
     /// A snapshot of what is not in the log any more: somebody has had it erased, or another snapshot has taken its place.
     #[n(4)]
     Outdated,
+    /// A snapshot whose header is not sorted, or names something twice.
+    #[n(5)]
+    Malformed,
 }
 
 /// A question for entries.
@@ -281,4 +284,16 @@ pub enum ErrorCode {
     /// The relay has too much to do; try again later.
     #[n(4)]
     Busy,
+    /// No room is left, on the relay's disk or for this account. What was sent is not stored; the device keeps it and tries again.
+    #[n(5)]
+    Full,
+    /// The account has as many sessions, spaces or documents as it may have.
+    #[n(6)]
+    Limit,
+    /// The token of this session is not valid any more.
+    #[n(7)]
+    Unauthorized,
+    /// The device has opened newer sessions.
+    #[n(8)]
+    Replaced,
 }

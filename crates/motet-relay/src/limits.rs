@@ -6,11 +6,41 @@ use std::time::Duration;
 /// Pushes that one transaction takes in, at most. More would make the first of them wait too long for its fsync.
 pub const GROUP_PUSHES: usize = 128;
 
-/// A transaction takes in no more pushes once it holds this many bytes of payload.
-pub const GROUP_BYTES: usize = 4 << 20;
+/// Entries that one transaction takes in from small pushes. About 3 ms of work.
+pub const GROUP_ENTRIES: usize = 256;
 
-/// Bytes of payload that may wait for the writer. A push beyond it is answered "busy", and its device comes back.
-pub const QUEUED_BYTES: usize = 64 << 20;
+/// Bytes that one transaction takes in from small pushes.
+pub const GROUP_BYTES: usize = 1 << 20;
+
+/// A push of at most this many bytes is small: it goes together with others.
+pub const SMALL_BYTES: usize = 64 << 10;
+
+/// A push of at most this many entries, its own and those that its snapshots name, is small.
+pub const SMALL_ENTRIES: usize = 64;
+
+/// Entries of a large push that one transaction takes in, so that nobody else waits for more than that. About 3 ms.
+pub const STEP_ENTRIES: usize = 256;
+
+/// Bytes of a large push that one transaction takes in, unless one entry has more.
+pub const STEP_BYTES: usize = 512 << 10;
+
+/// Entries named by snapshots that one transaction takes in. Each is looked for once, which takes some microseconds.
+pub const STEP_NAMED: usize = 1_024;
+
+/// Entries that one transaction takes out of a log, or marks as superseded. About 3 ms; what is more is left to the next.
+pub const STEP_CHANGED: usize = 128;
+
+/// Bytes of pushes that may wait for the writer. What is beyond it is answered "busy", and its device comes back.
+pub const QUEUED_BYTES: usize = 128 << 20;
+
+/// Of those, bytes of one account.
+pub const QUEUED_BYTES_PER_ACCOUNT: usize = 32 << 20;
+
+/// An account with no more than this in the queue is never "busy", whatever others have queued: a full batch.
+pub const QUEUED_BYTES_ALWAYS: usize = 1 << 20;
+
+/// After a panic the writer waits this long before it goes on, so that one that repeats does not fill the log.
+pub const WRITER_REVIVED_AFTER: Duration = Duration::from_millis(100);
 
 /// A push of at most this many bytes may be written on the thread of its session: a few keystrokes.
 pub const WRITTEN_AT_ONCE_BYTES: usize = 16 << 10;
@@ -36,8 +66,8 @@ pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// How often the relay looks for entries whose time is over.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Entries that leave in one transaction. About 10 ms; pushes wait no longer than that.
-pub const SWEPT_ENTRIES: usize = 1_000;
+/// Entries that leave in one transaction. About 3 ms; pushes wait no longer than that.
+pub const SWEPT_ENTRIES: usize = STEP_CHANGED;
 
 /// Page cache of each connection in KiB.
 pub const PAGE_CACHE_KIB: i64 = 2_048;
@@ -99,3 +129,9 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// Longest token in bytes. Common JWTs have up to 4 kB.
 pub const TOKEN_BYTES: usize = 8 << 10;
+
+/// What `/healthz` has found out is good for this long: whoever asks more often costs nothing.
+pub const HEALTH_KNOWN_FOR: Duration = Duration::from_secs(1);
+
+/// A writer that has not come to a question of `/healthz` after this time is not well. Longer than anything it does.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);

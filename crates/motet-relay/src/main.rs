@@ -1,5 +1,6 @@
 //! The relay as a program.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,7 +38,8 @@ fn main() -> ExitCode {
     match motet_relay::runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(serve(args))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("motet-relay: {error}");
+            // Nobody may be listening any more.
+            _ = writeln!(std::io::stderr(), "motet-relay: {error}");
             ExitCode::FAILURE
         }
     }
@@ -49,17 +51,21 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let listener =
         TcpListener::bind(args.listen).await.map_err(|e| format!("cannot listen on {}: {e}", args.listen))?;
     let address = listener.local_addr()?;
-    println!(
+    say(&format!(
         "motet-relay {} on http://{address}, data in {}",
         env!("CARGO_PKG_VERSION"),
         args.data.display()
-    );
+    ));
     if open {
-        println!("no tokens configured: this machine only, everybody on it is the account `local`");
+        say("no tokens configured: this machine only, everybody on it is the account `local`");
     }
     let config = Config { auth, retention: u32::from(args.retention) * DAY, ..Config::new(args.data) };
     run(listener, config, stop_signal()).await?;
     Ok(())
+}
+
+fn say(line: &str) {
+    _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Resolves on SIGTERM and on Ctrl-C.

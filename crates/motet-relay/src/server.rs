@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::auth::{Auth, AuthError};
+use crate::health::Health;
 use crate::hub::Hub;
 use crate::limits;
 use crate::session;
@@ -70,6 +71,7 @@ pub(crate) struct Relay {
     pub(crate) hub: Hub,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) present_silence: Duration,
+    health: Health,
     auth: Auth,
     sessions: Arc<Semaphore>,
     next_session: AtomicU64,
@@ -96,12 +98,13 @@ pub async fn run(
         hub: Hub::default(),
         stopping,
         present_silence: config.present_silence,
+        health: Health::default(),
         auth: config.auth,
         sessions: Arc::new(Semaphore::new(limits::SESSIONS)),
         next_session: AtomicU64::new(1),
     });
     let app = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(health))
         .route("/v1/sync", get(web_socket).post(post))
         .with_state(relay.clone());
     let listener = listener.tap_io(|stream| {
@@ -140,6 +143,13 @@ async fn sweep(store: &SqliteStore, retention: Duration) {
         while let Ok(entries @ 1..) = store.sweep(before).await {
             tracing::info!(entries, "superseded entries have left");
         }
+    }
+}
+
+async fn health(State(relay): State<Arc<Relay>>) -> Response {
+    match relay.health.check(&relay.store).await {
+        Ok(()) => "ok\n".into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }
 }
 

@@ -305,9 +305,9 @@ impl Running {
         let mut append = relay.store.append(log.clone(), entries);
         let tell = move |appended: Result<Appended, StoreError>| {
             let appended = appended?;
-            let outcome = appended.outcome.clone();
+            let (outcome, failed) = (appended.outcome.clone(), appended.failed.clone());
             relay.hub.publish(&log, id, appended);
-            Ok(outcome)
+            failed.map_or(Ok(outcome), Err)
         };
         if let Some(appended) = (&mut append).now_or_never() {
             self.others_first = true;

@@ -3,6 +3,7 @@
 //!
 //! [`sqlite`] is the embedded one, and the default.
 
+mod folder;
 pub mod sqlite;
 
 use futures_util::future::BoxFuture;
@@ -28,6 +29,9 @@ pub enum StoreError {
     /// The files are damaged, or written by a newer version.
     #[error("the relay's data cannot be used: {0}")]
     Unusable(String),
+    /// Another relay has the folder open.
+    #[error("another relay uses {0}; each needs a data folder of its own")]
+    InUse(String),
     /// Anything else.
     #[error("the relay's store failed: {0}")]
     Failed(String),
@@ -45,6 +49,7 @@ impl StoreError {
         match self {
             StoreError::Full => "store-full",
             StoreError::Unusable(_) => "store-unusable",
+            StoreError::InUse(_) => "store-in-use",
             StoreError::Failed(_) => "store-failed",
             StoreError::Busy => "store-busy",
             StoreError::Closed => "store-closed",
@@ -64,6 +69,8 @@ pub struct Appended {
     pub outcome: AppendOutcome,
     /// The entries that are new, in log order, for the hub.
     pub fresh: Vec<Entry>,
+    /// Some of a large push is durable, and this is why the rest is not.
+    pub failed: Option<StoreError>,
 }
 
 /// A home for logs.
@@ -72,9 +79,10 @@ pub trait LogStore: Send + Sync + 'static {
     fn head(&self, log: &LogId) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Appends entries in order; calls for one log take effect in the order made. When the future resolves, they are durable. The call
-    /// itself may wait for the disk, as long as that is quick. Entries that break the protocol are rejected one by one; entries that
+    /// itself may wait for the disk, as long as that is quick. A large append is made in steps, between which others have their turn; if
+    /// a later one fails, what the earlier ones have stored stays, and [`Appended::failed`] says why the rest is not there. Entries that break the protocol are rejected one by one; entries that
     /// the log holds already keep their sequence number. What a snapshot supersedes stays until it is [swept](Self::sweep); what an
-    /// erasure is about leaves with it, and no snapshot that was made before brings it back.
+    /// erasure is about is not read any more from then on and leaves in steps, and no snapshot that was made before brings it back.
     fn append(&self, log: LogId, entries: Vec<Entry>) -> BoxFuture<'static, Result<Appended, StoreError>>;
 
     /// One page of what lies after a position.
@@ -97,4 +105,7 @@ pub trait LogStore: Send + Sync + 'static {
     /// Removes what was superseded before `before`, in seconds since 1970, of all logs. Positions stay as they are. Returns how many
     /// entries left; if it is [`SWEPT_ENTRIES`](crate::limits::SWEPT_ENTRIES), there may be more.
     fn sweep(&self, before: i64) -> BoxFuture<'static, Result<usize, StoreError>>;
+
+    /// Whether the store could write now: resolves when it has tried.
+    fn probe(&self) -> BoxFuture<'static, Result<(), StoreError>>;
 }

@@ -1,6 +1,8 @@
 //! Logs in one SQLite file: one connection that writes, with group commit, and a few readers. WAL, `synchronous=FULL`.
 
+mod left;
 mod logs;
+mod queue;
 mod reader;
 mod writer;
 
@@ -13,16 +15,18 @@ use motet_proto::{DocumentId, Entry, EntryId, Position, SpaceId};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
+use super::folder::Folder;
 use super::{Appended, LogId, LogStore, StoreError};
 use crate::limits;
 use logs::Logs;
 use reader::Readers;
 use writer::Writer;
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/001.sql"),
     include_str!("migrations/002.sql"),
     include_str!("migrations/003.sql"),
+    include_str!("migrations/004.sql"),
 ];
 
 /// Marks a file as the relay's (`application_id`).
@@ -35,17 +39,22 @@ const SEQ_BITS: u32 = 40;
 pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
+    /// Given back last, when nothing writes any more.
+    folder: Option<Folder>,
 }
 
 impl SqliteStore {
-    /// Opens or creates `relay.db` in the folder `data`, which is created if needed.
+    /// Opens or creates `relay.db` in the folder `data`, which is created if needed. The folder is this store's alone until it is
+    /// dropped.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] if the file is no relay's or was written by a newer version; it is left as it was.
+    /// [`StoreError::InUse`] if another relay has the folder open; [`StoreError::Unusable`] if the file is no relay's or was written
+    /// by a newer version; it is left as it was.
     pub fn open(data: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(data)
-            .map_err(|e| StoreError::Unusable(format!("cannot create {}: {e}", data.display())))?;
-        Self::open_file(&data.join("relay.db"))
+        let folder = Folder::take(data)?;
+        let mut store = Self::open_file(&folder.database())?;
+        store.folder = Some(folder);
+        Ok(store)
     }
 
     /// Opens or creates the database at `path`, in a folder that exists.
@@ -57,7 +66,11 @@ impl SqliteStore {
         configure(&conn)?;
         migrate(&mut conn)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
-        Ok(Self { writer: Writer::spawn(Logs::new(conn))?, readers: Readers::new(path.to_owned()) })
+        Ok(Self {
+            writer: Writer::spawn(Logs::new(conn)?)?,
+            readers: Readers::new(path.to_owned()),
+            folder: None,
+        })
     }
 }
 
@@ -86,6 +99,10 @@ impl LogStore for SqliteStore {
 
     fn sweep(&self, before: i64) -> BoxFuture<'static, Result<usize, StoreError>> {
         self.writer.sweep(before)
+    }
+
+    fn probe(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.writer.probe()
     }
 }
 

@@ -46,7 +46,9 @@ impl Core {
             true => u64::MAX,
             false => position.map_or(0, |position| position.seq),
         };
-        let held: Vec<_> = listed.iter().filter(|entry| entry.seq <= read_to).collect();
+        // The oldest first; a snapshot that names fewer than it holds is as good.
+        let held = listed.iter().filter(|entry| entry.seq <= read_to).take(proto::SNAPSHOT_SUPERSEDES);
+        let held: Vec<_> = held.collect();
         if held.is_empty() || !saves_enough(held.len() >= limits::COMPACT_FROM_ENTRIES) {
             return Ok(None);
         }

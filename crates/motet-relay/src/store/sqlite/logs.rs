@@ -11,6 +11,7 @@ use motet_proto::session::AppendOutcome;
 use motet_proto::{DocumentId, Entry, EntryId, Position};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::left::{Left, remove, supersede};
 use super::{end, id_head, row_base};
 use crate::limits;
 use crate::store::{Appended, LogId, StoreError};
@@ -20,6 +21,8 @@ pub(super) struct Logs {
     conn: Connection,
     /// Where logs end that were written to lately.
     ends: HashMap<LogId, Log>,
+    /// What is left to be done for entries that change many others.
+    left: Left,
 }
 
 /// A log's row and where it ends.
@@ -30,16 +33,16 @@ struct Log {
 }
 
 impl Logs {
-    pub(super) fn new(conn: Connection) -> Self {
-        Self { conn, ends: HashMap::new() }
+    pub(super) fn new(conn: Connection) -> Result<Self, StoreError> {
+        let left = Left::load(&conn)?;
+        Ok(Self { conn, ends: HashMap::new(), left })
     }
 
     /// Appends to several logs. If it fails, nothing of it remains.
     pub(super) fn append(&mut self, work: Vec<(LogId, Vec<Entry>)>) -> Result<Vec<Appended>, StoreError> {
-        let appended = self.begin().and_then(|()| {
-            let Self { conn, ends } = &mut *self;
-            work.into_iter().map(|(log, entries)| append(conn, log, entries, ends)).collect()
-        });
+        let appended = self
+            .begin()
+            .and_then(|()| work.into_iter().map(|(log, entries)| self.append_to(log, entries)).collect());
         self.end(appended)
     }
 
@@ -52,7 +55,7 @@ impl Logs {
 
     /// Appends to one log, in the transaction that [`begin_now`](Self::begin_now) has begun. If it fails, nothing of it remains.
     pub(super) fn finish(&mut self, log: LogId, entries: Vec<Entry>) -> Result<Appended, StoreError> {
-        let appended = append(&self.conn, log, entries, &mut self.ends);
+        let appended = self.append_to(log, entries);
         self.end(appended)
     }
 
@@ -62,6 +65,7 @@ impl Logs {
             let end = if is_planted(Bug::AckBeforeCommit) { "COMMIT" } else { "ROLLBACK" };
             self.conn.execute_batch(end)?;
             self.ends.clear();
+            self.left = Left::load(&self.conn)?;
         }
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         Ok(())
@@ -83,12 +87,20 @@ impl Logs {
             if !is_planted(Bug::HeadsKeptAfterFailure) {
                 self.ends.clear();
             }
+            // If it cannot be read, what it names is not done before the next start, and hidden as before.
+            if let Ok(left) = Left::load(&self.conn) {
+                self.left = left;
+            }
         }
         done
     }
 
     /// Removes what was superseded before `before`, at most [`limits::SWEPT_ENTRIES`].
     pub(super) fn sweep(&mut self, before: i64) -> Result<usize, StoreError> {
+        if !self.left.is_empty() {
+            self.work_off()?;
+            return Ok(limits::SWEPT_ENTRIES);
+        }
         let due = superseded(&self.conn, before);
         if due.as_ref().is_ok_and(Vec::is_empty) {
             return Ok(0);
@@ -104,96 +116,125 @@ impl Logs {
         });
         self.end(swept)
     }
-}
 
-fn append(
-    conn: &Connection,
-    id: LogId,
-    entries: Vec<Entry>,
-    ends: &mut HashMap<LogId, Log>,
-) -> Result<Appended, StoreError> {
-    let mut log = match ends.get(&id) {
-        Some(log) => *log,
-        None => find_or_create(conn, &id)?,
-    };
-    let before = log.head;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-    let mut outcomes = Vec::with_capacity(entries.len());
-    let mut fresh = Vec::with_capacity(entries.len());
-    for entry in entries {
-        if let Err(error) = entry.check(id.space) {
-            let why = match error {
-                EntryError::WrongId => Rejection::WrongId,
-                EntryError::TooLarge { .. } | EntryError::HeaderTooLarge => Rejection::TooLarge,
-            };
-            outcomes.push(Outcome::Rejected(why, error.to_string()));
-            continue;
+    /// Does one step of what is left to be done; true if there is more.
+    pub(super) fn work_off(&mut self) -> Result<bool, StoreError> {
+        if self.left.is_empty() {
+            return Ok(false);
         }
-        let seq = log.head.seq + 1;
-        let known = find_entry(conn, log.row, entry.document, &entry.id)?;
-        if let Some(known) = known.filter(|_| !is_planted(Bug::NoDuplicatesDropped)) {
-            outcomes.push(Outcome::Stored(known));
-            continue;
-        }
-        if is_outdated(conn, log.row, &entry)? {
-            let why = "nothing of what it supersedes is in the log any more".into();
-            outcomes.push(Outcome::Rejected(Rejection::Outdated, why));
-            continue;
-        }
-        log.head = log.head.next(entry.id);
-        let sql = "INSERT INTO entry (id, entry, tag, document, device, kind, suite, payload, received_at)
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        conn.prepare_cached(sql)?.execute(params![
-            row_base(log.row) + seq as i64,
-            entry.id.as_bytes(),
-            log.head.tag,
-            entry.document.as_bytes(),
-            entry.device.as_bytes(),
-            entry.kind.to_bytes(),
-            entry.suite,
-            entry.payload,
-            now
-        ])?;
-        let sql = "INSERT INTO entry_of (space, document, head, seq) VALUES (?, ?, ?, ?)";
-        let place = params![log.row, entry.document.as_bytes(), id_head(&entry.id), seq as i64];
-        conn.prepare_cached(sql)?.execute(place)?;
-        match &entry.kind {
-            Kind::Snapshot { supersedes, .. } => {
-                let itself = is_planted(Bug::SweepTakesSnapshot) && !supersedes.is_empty();
-                let snapshot = itself.then_some(&entry.id);
-                for id in supersedes.iter().chain(snapshot) {
-                    supersede(conn, log.row, &entry, id, seq, now)?;
-                }
+        let worked = self.begin().and_then(|()| self.left.step(&self.conn));
+        self.end(worked)?;
+        Ok(!self.left.is_empty())
+    }
+
+    /// Whether the file could be written to.
+    pub(super) fn probe(&mut self) -> Result<(), StoreError> {
+        let begun = self.begin();
+        self.end(begun)
+    }
+
+    fn append_to(&mut self, id: LogId, entries: Vec<Entry>) -> Result<Appended, StoreError> {
+        let Self { conn, ends, left } = self;
+        let mut log = match ends.get(&id) {
+            Some(log) => *log,
+            None => find_or_create(conn, &id)?,
+        };
+        let before = log.head;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        let mut outcomes = Vec::with_capacity(entries.len());
+        let mut fresh = Vec::with_capacity(entries.len());
+        let mut misses = 0;
+        for entry in entries {
+            if let Err(error) = entry.check(id.space) {
+                let why = match error {
+                    EntryError::WrongId => Rejection::WrongId,
+                    EntryError::TooLarge { .. } | EntryError::HeaderTooLarge => Rejection::TooLarge,
+                    EntryError::Unsorted => Rejection::Malformed,
+                };
+                outcomes.push(Outcome::Rejected(why, error.to_string()));
+                continue;
             }
-            Kind::Erased => erase(conn, log.row, &entry, seq)?,
-            Kind::Changes | Kind::Other(_) => {}
+            let seq = log.head.seq + 1;
+            let known = find_entry(conn, left, log.row, entry.document, &entry.id)?;
+            if let Some(known) = known.filter(|_| !is_planted(Bug::NoDuplicatesDropped)) {
+                outcomes.push(Outcome::Stored(known));
+                continue;
+            }
+            if is_outdated(conn, left, log.row, &entry, &mut misses)? {
+                let why = "nothing of what it supersedes is in the log any more".into();
+                outcomes.push(Outcome::Rejected(Rejection::Outdated, why));
+                continue;
+            }
+            log.head = log.head.next(entry.id);
+            let sql =
+                "INSERT INTO entry (id, entry, tag, document, device, kind, suite, payload, received_at)
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+            conn.prepare_cached(sql)?.execute(params![
+                row_base(log.row) + seq as i64,
+                entry.id.as_bytes(),
+                log.head.tag,
+                entry.document.as_bytes(),
+                entry.device.as_bytes(),
+                entry.kind.to_bytes(),
+                entry.suite,
+                entry.payload,
+                now
+            ])?;
+            let sql = "INSERT INTO entry_of (space, document, head, seq) VALUES (?, ?, ?, ?)";
+            let place = params![log.row, entry.document.as_bytes(), id_head(&entry.id), seq as i64];
+            conn.prepare_cached(sql)?.execute(place)?;
+            match &entry.kind {
+                Kind::Snapshot { supersedes, .. } => {
+                    let itself = is_planted(Bug::SweepTakesSnapshot) && !supersedes.is_empty();
+                    let snapshot = itself.then_some(&entry.id);
+                    let place = row_base(log.row) + seq as i64;
+                    for id in supersedes.iter().take(limits::STEP_CHANGED).chain(snapshot) {
+                        supersede(conn, left, place, entry.document, id, now)?;
+                    }
+                    left.note_superseding(conn, place, supersedes.len())?;
+                }
+                Kind::Erased => left.erase(conn, row_base(log.row) + seq as i64, entry.document)?,
+                Kind::Changes | Kind::Other(_) => {}
+            }
+            outcomes.push(Outcome::Stored(seq));
+            fresh.push(entry);
         }
-        outcomes.push(Outcome::Stored(seq));
-        fresh.push(entry);
+        let appended = (!fresh.is_empty()).then_some((before.seq + 1, log.head));
+        if ends.len() >= limits::REMEMBERED_LOGS {
+            ends.clear();
+        }
+        ends.insert(id, log);
+        Ok(Appended { outcome: AppendOutcome { outcomes, appended }, fresh, failed: None })
     }
-    let appended = (!fresh.is_empty()).then_some((before.seq + 1, log.head));
-    if ends.len() >= limits::REMEMBERED_LOGS {
-        ends.clear();
-    }
-    ends.insert(id, log);
-    Ok(Appended { outcome: AppendOutcome { outcomes, appended }, fresh })
 }
 
 /// Whether an entry is a snapshot of which everything that it supersedes has left the log. It was made before that, and would bring
-/// back what somebody had erased.
-fn is_outdated(conn: &Connection, log: i64, entry: &Entry) -> Result<bool, StoreError> {
+/// back what somebody had erased. Who names many entries that are not there is not looked at for ever: `misses` counts them over a
+/// step.
+fn is_outdated(
+    conn: &Connection,
+    left: &Left,
+    log: i64,
+    entry: &Entry,
+    misses: &mut usize,
+) -> Result<bool, StoreError> {
     let Kind::Snapshot { supersedes, .. } = &entry.kind else { return Ok(false) };
     for id in supersedes {
-        if find_entry(conn, log, entry.document, id)?.is_some() {
+        if find_entry(conn, left, log, entry.document, id)?.is_some() {
             return Ok(false);
+        }
+        *misses += 1;
+        if *misses > limits::STEP_NAMED {
+            break;
         }
     }
     Ok(!supersedes.is_empty())
 }
 
 /// Sequence number of an entry, if the log holds it.
-fn find_entry(
+pub(super) fn find_entry(
     conn: &Connection,
+    left: &Left,
     log: i64,
     document: DocumentId,
     id: &EntryId,
@@ -203,6 +244,9 @@ fn find_entry(
     let mut found = statement.query(params![log, document.as_bytes(), id_head(id)])?;
     while let Some(row) = found.next()? {
         let seq: i64 = row.get(0)?;
+        if left.is_erased(row_base(log) + seq, document) {
+            continue;
+        }
         let sql = "SELECT entry = ? FROM entry WHERE id = ?";
         let is_it = params![id.as_bytes(), row_base(log) + seq];
         if conn.prepare_cached(sql)?.query_row(is_it, |row| row.get(0))? {
@@ -212,40 +256,6 @@ fn find_entry(
     Ok(None)
 }
 
-/// Notes that the changes of the entry `id` are in the snapshot that was stored as number `seq`.
-fn supersede(
-    conn: &Connection,
-    log: i64,
-    snapshot: &Entry,
-    id: &EntryId,
-    seq: u64,
-    now: i64,
-) -> Result<(), StoreError> {
-    // An entry that has left already, or comes later, is not there to be superseded.
-    let found = find_entry(conn, log, snapshot.document, id)?;
-    let Some(old) = found.filter(|old| *old < seq || is_planted(Bug::SweepTakesSnapshot)) else {
-        return Ok(());
-    };
-    let sql = "UPDATE entry_of SET superseded = 1
-               WHERE space = ? AND document = ? AND head = ? AND seq = ? AND superseded = 0";
-    let place = params![log, snapshot.document.as_bytes(), id_head(id), old as i64];
-    if conn.prepare_cached(sql)?.execute(place)? > 0 {
-        let sql = "INSERT INTO superseded (at, entry) VALUES (?, ?)";
-        conn.prepare_cached(sql)?.execute([now, row_base(log) + old as i64])?;
-    }
-    Ok(())
-}
-
-/// Everything that the log holds of a document before `seq` leaves.
-fn erase(conn: &Connection, log: i64, erasure: &Entry, seq: u64) -> Result<(), StoreError> {
-    let sql = "SELECT seq FROM entry_of WHERE space = ? AND document = ? AND seq < ?";
-    let mut statement = conn.prepare_cached(sql)?;
-    let document = params![log, erasure.document.as_bytes(), seq as i64];
-    let found: Vec<i64> =
-        statement.query_map(document, |row| row.get(0))?.collect::<Result<_, rusqlite::Error>>()?;
-    found.into_iter().try_for_each(|old| remove(conn, row_base(log) + old))
-}
-
 /// What was superseded before `before`, at most [`limits::SWEPT_ENTRIES`]: since when, and the entry's row.
 fn superseded(conn: &Connection, before: i64) -> Result<Vec<(i64, i64)>, StoreError> {
     let sql = "SELECT at, entry FROM superseded WHERE at < ? ORDER BY at, entry LIMIT ?";
@@ -253,17 +263,6 @@ fn superseded(conn: &Connection, before: i64) -> Result<Vec<(i64, i64)>, StoreEr
     let rows =
         statement.query_map([before, limits::SWEPT_ENTRIES as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// Takes an entry out of the log. Id and tag stay: whoever has read up to it goes on from there.
-fn remove(conn: &Connection, row: i64) -> Result<(), StoreError> {
-    let sql = "DELETE FROM entry_of WHERE (space, document, head, seq) =
-                 (SELECT id >> 40, document, substr(entry, 1, 8), id & 0xffffffffff FROM entry WHERE id = ?)";
-    conn.prepare_cached(sql)?.execute([row])?;
-    let sql =
-        "UPDATE entry SET document = x'', device = x'', kind = x'', suite = 0, payload = x'' WHERE id = ?";
-    conn.prepare_cached(sql)?.execute([row])?;
-    Ok(())
 }
 
 fn find_or_create(conn: &Connection, id: &LogId) -> Result<Log, StoreError> {

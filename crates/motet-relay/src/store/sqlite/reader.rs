@@ -1,5 +1,6 @@
 //! Reads on connections of their own, off the async threads.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -107,6 +108,7 @@ fn read(conn: &Connection, log: &LogId, after: Option<Position>) -> Result<ReadO
     let mut statement = conn.prepare_cached(sql)?;
     let most = limits::PAGE_ROWS as i64;
     let mut rows = statement.query(params![base + after.seq as i64, base + head as i64, most])?;
+    let erasing = erasing(conn, row)?;
     let (mut entries, mut position, mut bytes) = (Vec::new(), after, 0);
     while bytes < proto::PAGE_BYTES
         && entries.len() < batch(proto::PAGE_ENTRIES)
@@ -116,6 +118,10 @@ fn read(conn: &Connection, log: &LogId, after: Option<Position>) -> Result<ReadO
         position = Position { seq, tag: row.get(2)? };
         if row.get_ref(5)?.as_blob().is_ok_and(<[u8]>::is_empty) {
             // It has left the log.
+            continue;
+        }
+        if !erasing.is_empty() && erasing.get(&DocumentId(row.get(3)?)).is_some_and(|erased| seq < *erased) {
+            // It is about to.
             continue;
         }
         let entry = entry(row)?;
@@ -139,6 +145,7 @@ fn read_document(
     let mut statement = conn.prepare_cached(sql)?;
     let most = batch(proto::PAGE_ENTRIES);
     let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let after = erasing(conn, row)?.get(&document).map_or(after, |erased| after.max(*erased as i64 - 1));
     let rows =
         statement.query_map(params![row, document.as_bytes(), after, most as i64], |row| row.get(0))?;
     let found: Vec<i64> = rows.collect::<Result<_, _>>()?;
@@ -166,6 +173,17 @@ fn read_document(
         }
     }
     Ok(page)
+}
+
+/// Up to which sequence number documents of a log are erased of which something has not left yet.
+fn erasing(conn: &Connection, row: i64) -> Result<HashMap<DocumentId, u64>, StoreError> {
+    let sql = "SELECT document, MAX(entry) FROM erasing WHERE entry > ? AND entry <= ? GROUP BY document";
+    let mut statement = conn.prepare_cached(sql)?;
+    let base = row_base(row);
+    let found = statement.query_map([base, row_base(row + 1)], |found| {
+        Ok((DocumentId(found.get(0)?), (found.get::<_, i64>(1)? - base) as u64))
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
 }
 
 fn find(conn: &Connection, log: &LogId) -> Result<Option<(i64, u64)>, StoreError> {

@@ -1,48 +1,37 @@
 //! When appends are written: at once if the disk is quick and nobody waits, otherwise grouped, so that whatever waits goes into
 //! one transaction and one fsync.
 
+use std::collections::VecDeque;
 use std::future::ready;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use motet_proto::session::AppendOutcome;
 use motet_proto::{Entry, Kind};
 use tokio::sync::oneshot;
 
 use super::logs::Logs;
+use super::queue::{Done, Next, Push, Queue, Task};
 use crate::limits;
 use crate::store::{Appended, LogId, StoreError};
 
 /// Handle to the logs and to the writer thread. Dropping it waits for queued pushes.
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    queue: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
     logs: Mutex<(Logs, Pace)>,
-    /// Jobs that were handed to the thread and are not done. As long as there are any, nothing is written before them.
+    queue: Queue,
+    /// Pushes and tasks that were handed to the thread and are not done. As long as there are any, nothing is written before them.
     waiting: AtomicUsize,
-    /// Bytes of entries in those.
-    queued: AtomicUsize,
-}
-
-enum Job {
-    Push(Push),
-    /// Removes what was superseded before a time.
-    Sweep(i64, oneshot::Sender<Result<usize, StoreError>>),
-}
-
-struct Push {
-    bytes: usize,
-    log: LogId,
-    entries: Vec<Entry>,
-    reply: oneshot::Sender<Result<Appended, StoreError>>,
+    closed: AtomicBool,
 }
 
 /// How long the last transaction took, and when it ended.
@@ -51,20 +40,23 @@ struct Pace {
     ended: Instant,
 }
 
+/// Something that the thread has in hand. However it is put down, also by a panic, it is not waited for any more.
+struct InHand<'s>(&'s Shared);
+
 impl Writer {
     pub(super) fn spawn(logs: Logs) -> Result<Self, StoreError> {
-        let (queue, jobs) = channel();
         let shared = Arc::new(Shared {
             logs: Mutex::new((logs, Pace { took: Duration::MAX, ended: Instant::now() })),
+            queue: Queue::default(),
             waiting: AtomicUsize::new(0),
-            queued: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
         });
         let served = shared.clone();
         let thread = std::thread::Builder::new()
             .name("relay-writer".into())
-            .spawn(move || served.serve(&jobs))
+            .spawn(move || served.serve())
             .map_err(|e| StoreError::Failed(e.to_string()))?;
-        Ok(Self { shared, queue: Some(queue), thread: Some(thread) })
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Writes a push, or queues it at once, so that the order of calls is the order of appends.
@@ -75,6 +67,7 @@ impl Writer {
     ) -> BoxFuture<'static, Result<Appended, StoreError>> {
         let bytes = entries.iter().map(Entry::size).sum();
         let is_small = bytes <= limits::WRITTEN_AT_ONCE_BYTES
+            && entries.len() <= limits::SMALL_ENTRIES
             && entries.iter().all(|entry| matches!(entry.kind, Kind::Changes | Kind::Other(_)));
         if is_small
             && let Some(mut turn) = self.shared.take_turn()
@@ -83,30 +76,51 @@ impl Writer {
             return ready(timed(&mut turn, |logs| logs.finish(log, entries))).boxed();
         }
         let (reply, answer) = oneshot::channel();
-        if self.shared.queued.fetch_add(bytes, Ordering::Relaxed) > limits::QUEUED_BYTES {
-            self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
-            return ready(Err(StoreError::Busy)).boxed();
+        self.shared.waiting.fetch_add(1, Ordering::AcqRel);
+        let push = Push { log, entries: VecDeque::from(entries), bytes, done: Done::default(), reply };
+        if let Err(error) = self.shared.queue.push(push) {
+            self.shared.waiting.fetch_sub(1, Ordering::AcqRel);
+            return ready(Err(error)).boxed();
         }
-        self.queue(Job::Push(Push { bytes, log, entries, reply }));
-        answer.map(|answer| answer.unwrap_or(Err(StoreError::Closed))).boxed()
+        self.answer(answer)
     }
 
     pub(super) fn sweep(&self, before: i64) -> BoxFuture<'static, Result<usize, StoreError>> {
         let (reply, answer) = oneshot::channel();
-        self.queue(Job::Sweep(before, reply));
-        answer.map(|answer| answer.unwrap_or(Err(StoreError::Closed))).boxed()
+        self.task(Task::Sweep(before, reply));
+        self.answer(answer)
     }
 
-    fn queue(&self, job: Job) {
+    /// Resolves when the writer has come to it and could have written.
+    pub(super) fn probe(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        let (reply, answer) = oneshot::channel();
+        self.task(Task::Probe(reply));
+        self.answer(answer)
+    }
+
+    fn task(&self, task: Task) {
         self.shared.waiting.fetch_add(1, Ordering::AcqRel);
-        // If the thread is gone the reply is dropped, and the answer says so.
-        _ = self.queue.as_ref().map(|queue| queue.send(job));
+        self.shared.queue.task(task);
+    }
+
+    /// A reply that was dropped means that the thread gave up what it had in hand.
+    fn answer<T: Send + 'static>(
+        &self,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let shared = self.shared.clone();
+        let given_up = move |_| match shared.closed.load(Ordering::Acquire) {
+            true => StoreError::Closed,
+            false => StoreError::Failed("the writer was interrupted".into()),
+        };
+        answer.map(move |answer| answer.unwrap_or_else(|e| Err(given_up(e)))).boxed()
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.queue = None;
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.queue.close();
         if let Some(thread) = self.thread.take() {
             _ = thread.join();
         }
@@ -126,59 +140,97 @@ impl Shared {
         (took <= limits::WRITTEN_AT_ONCE && ended.elapsed() >= took).then_some(logs)
     }
 
-    fn serve(&self, jobs: &Receiver<Job>) {
-        let mut next = jobs.recv().ok();
-        while let Some(job) = next.take() {
-            match job {
-                Job::Push(push) => next = self.append(push, jobs),
-                Job::Sweep(before, reply) => {
-                    let swept = self.lock().0.sweep(before);
-                    self.waiting.fetch_sub(1, Ordering::AcqRel);
-                    _ = reply.send(swept);
-                }
+    /// Serves until the queue is closed and empty. A panic costs what was in hand, whose senders are told, and nothing else.
+    fn serve(&self) {
+        while catch_unwind(AssertUnwindSafe(|| self.serve_queue())).is_err() {
+            tracing::error!("the writer panicked and goes on; what it had in hand was not written");
+            std::thread::sleep(limits::WRITER_REVIVED_AFTER);
+        }
+    }
+
+    fn serve_queue(&self) {
+        // What is left of work that is larger than a step is done when nobody waits, and one step of it after each group.
+        let mut is_work_left = true;
+        loop {
+            match self.queue.next(!is_work_left) {
+                Next::Group(group) => self.append(group),
+                Next::Task(task) => self.carry_out(task),
+                Next::Nothing => {}
+                Next::Closed => return,
             }
-            if next.is_none() {
-                next = jobs.recv().ok();
+            // If it fails, that is logged, and it is tried again with the next push.
+            is_work_left = timed(&mut self.lock(), Logs::work_off).unwrap_or(false);
+        }
+    }
+
+    fn carry_out(&self, task: Task) {
+        let _in_hand = InHand(self);
+        match task {
+            Task::Sweep(before, reply) => _ = reply.send(self.lock().0.sweep(before)),
+            Task::Probe(reply) => _ = reply.send(self.lock().0.probe()),
+            #[cfg(test)]
+            Task::Panic => panic!("planted"),
+        }
+    }
+
+    /// Appends the steps of a group in one transaction.
+    fn append(&self, group: Vec<(Push, Vec<Entry>)>) {
+        let _in_hand: Vec<_> = group.iter().map(|_| InHand(self)).collect();
+        let (pushes, work): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|(push, step)| {
+                let log = push.log.clone();
+                (push, (log, step))
+            })
+            .unzip();
+        match timed(&mut self.lock(), |logs| logs.append(work)) {
+            Ok(appended) => {
+                pushes.into_iter().zip(appended).for_each(|(push, step)| self.take_step(push, step));
+            }
+            Err(error) => {
+                for Push { done, reply, .. } in pushes {
+                    // What earlier steps have stored is there to stay: the others hear of it.
+                    _ = reply.send(match done.appended {
+                        Some(_) => Ok(done.into_appended(Some(error.clone()))),
+                        None => Err(error.clone()),
+                    });
+                }
             }
         }
     }
 
-    /// Appends a push and those that wait behind it. Returns the job that is next if it is another one.
-    fn append(&self, first: Push, jobs: &Receiver<Job>) -> Option<Job> {
-        let mut next = None;
-        let mut bytes = first.bytes;
-        let mut group = vec![first];
-        while group.len() < limits::GROUP_PUSHES && bytes < limits::GROUP_BYTES {
-            match jobs.try_recv() {
-                Ok(Job::Push(push)) => {
-                    bytes += push.bytes;
-                    group.push(push);
-                }
-                Ok(job) => {
-                    next = Some(job);
-                    break;
-                }
-                Err(_) => break,
-            }
+    /// A step of a push is durable: it is answered if it was the last one, and waits for its next turn otherwise.
+    fn take_step(&self, mut push: Push, step: Appended) {
+        let Done { outcomes, appended, fresh } = &mut push.done;
+        outcomes.extend(step.outcome.outcomes);
+        fresh.extend(step.fresh);
+        if let Some((first, last)) = step.outcome.appended {
+            *appended = Some((appended.map_or(first, |(first, _)| first), last));
         }
-        self.queued.fetch_sub(bytes, Ordering::Relaxed);
-        let count = group.len();
-        let (work, replies): (Vec<_>, Vec<_>) =
-            group.into_iter().map(|push| ((push.log, push.entries), push.reply)).unzip();
-        let appended = timed(&mut self.lock(), |logs| logs.append(work));
-        self.waiting.fetch_sub(count, Ordering::AcqRel);
-        match appended {
-            Ok(appended) => {
-                replies.into_iter().zip(appended).for_each(|(reply, done)| _ = reply.send(Ok(done)));
-            }
-            Err(error) => replies.into_iter().for_each(|reply| _ = reply.send(Err(error.clone()))),
+        if push.entries.is_empty() {
+            _ = push.reply.send(Ok(push.done.into_appended(None)));
+        } else {
+            self.waiting.fetch_add(1, Ordering::AcqRel);
+            self.queue.put_back(push);
         }
-        next
     }
 
     fn lock(&self) -> MutexGuard<'_, (Logs, Pace)> {
         // A panic in the middle of a transaction leaves one open, which the next one takes back.
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Done {
+    fn into_appended(self, failed: Option<StoreError>) -> Appended {
+        let outcome = AppendOutcome { outcomes: self.outcomes, appended: self.appended };
+        Appended { outcome, fresh: self.fresh, failed }
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -188,4 +240,35 @@ fn timed<T>((logs, pace): &mut (Logs, Pace), work: impl FnOnce(&mut Logs) -> T) 
     let ended = Instant::now();
     *pace = Pace { took: ended - begun, ended };
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use motet_proto::{DeviceId, DocumentId, SpaceId};
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::store::sqlite;
+
+    #[test]
+    fn a_panic_costs_what_was_in_hand_and_nothing_else() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        sqlite::migrate(&mut conn).unwrap();
+        let writer = Writer::spawn(Logs::new(conn).unwrap()).unwrap();
+        let push = |n: u8| {
+            let log = LogId { account: "a".into(), space: SpaceId::DEFAULT };
+            let (document, device) = (DocumentId([n; 16]), DeviceId([1; 16]));
+            let entry = Entry::new(log.space, document, device, Kind::Changes, 0, vec![n; 100_000]);
+            writer.append(log, vec![entry])
+        };
+        let appended = push(1).now_or_never();
+        writer.task(Task::Panic);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert!(appended.is_none(), "it is large, and goes to the thread");
+        runtime.block_on(async {
+            assert_eq!(push(2).await.unwrap().outcome.outcomes.len(), 1);
+            writer.probe().await.unwrap();
+        });
+        assert_eq!(writer.shared.waiting.load(Ordering::Acquire), 0);
+    }
 }

@@ -1,0 +1,94 @@
+//! The data folder: one relay at a time, and nobody else's eyes.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::StoreError;
+
+/// The database inside of the folder.
+const DATABASE: &str = "relay.db";
+
+/// Held as long as a relay runs. The system gives it back when the process ends, however it ends.
+const LOCK: &str = "relay.lock";
+
+/// A folder that this process has for itself until it drops it.
+pub(super) struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Takes the folder `path`, which is created if needed.
+    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+        let unusable = |what: &str, e: std::io::Error| {
+            StoreError::Unusable(format!("cannot {what} {}: {e}", path.display()))
+        };
+        create(path).map_err(|e| unusable("create", e))?;
+        let lock = open_private(&path.join(LOCK)).map_err(|e| unusable("write to", e))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(path.display().to_string())),
+            Err(TryLockError::Error(e)) => return Err(unusable("lock", e)),
+        }
+        let folder = Self { path: path.to_owned(), _lock: lock };
+        folder.keep_private().map_err(|e| unusable("keep to itself", e))?;
+        Ok(folder)
+    }
+
+    /// The database.
+    pub(super) fn database(&self) -> PathBuf {
+        self.path.join(DATABASE)
+    }
+
+    /// Files only for the relay's own user: what is inside is sealed or not, as the apps decide, but the names of accounts are
+    /// readable. SQLite gives its other files the mode of the database.
+    fn keep_private(&self) -> std::io::Result<()> {
+        open_private(&self.database())?;
+        for name in [LOCK, DATABASE, "relay.db-wal", "relay.db-shm"] {
+            match restrict(&self.path.join(name), 0o600) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                restricted => restricted?,
+            }
+        }
+        // A folder that others share (`/tmp`, `.`) is theirs as well; it is left as it is.
+        let ours = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.starts_with("relay."));
+        let mut others =
+            std::fs::read_dir(&self.path)?.filter_map(Result::ok).filter(|e| !ours(&e.file_name()));
+        if others.next().is_none() { restrict(&self.path, 0o700) } else { Ok(()) }
+    }
+}
+
+#[cfg(unix)]
+fn create(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(not(unix))]
+fn create(path: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(path)
+}
+
+/// Opens a file, and creates it for nobody but this user.
+fn open_private(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+#[cfg(unix)]
+fn restrict(path: &Path, mode: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let found = std::fs::metadata(path)?.permissions();
+    if found.mode() & 0o777 == mode {
+        return Ok(());
+    }
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn restrict(_: &Path, _: u32) -> std::io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! What is left to be done for entries that change many others: erasures, and snapshots that supersede much. It is done in steps, so
+//! that nobody waits for all of it, and is taken up again when the relay starts.
+
+use std::collections::{BTreeMap, HashMap};
+
+use motet_proto::planted::{Bug, is_planted};
+use motet_proto::{DocumentId, EntryId, Kind};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::logs::find_entry;
+use super::{SEQ_BITS, id_head};
+use crate::limits;
+use crate::store::StoreError;
+
+/// What is left, as the tables `erasing` and `superseding` have it. Entries are named by their row ids.
+#[derive(Default)]
+pub(super) struct Left {
+    /// Erasures of which not everything has left. It counts as erased all the same.
+    erasing: BTreeMap<i64, DocumentId>,
+    /// The last of them, by log and document.
+    erased: HashMap<(i64, DocumentId), i64>,
+    /// Snapshots, and how many of the entries that they name were looked for.
+    superseding: BTreeMap<i64, usize>,
+}
+
+impl Left {
+    pub(super) fn load(conn: &Connection) -> Result<Self, StoreError> {
+        let mut left = Self::default();
+        let mut statement = conn.prepare_cached("SELECT entry, document FROM erasing ORDER BY entry")?;
+        for row in statement.query_map([], |row| Ok((row.get(0)?, DocumentId(row.get(1)?))))? {
+            let (entry, document) = row?;
+            left.remember_erasure(entry, document);
+        }
+        let mut statement = conn.prepare_cached("SELECT entry, done FROM superseding")?;
+        for row in statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))? {
+            let (entry, done) = row?;
+            left.superseding.insert(entry, usize::try_from(done).unwrap_or(0));
+        }
+        Ok(left)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.erasing.is_empty() && self.superseding.is_empty()
+    }
+
+    /// Whether an entry counts as erased although it has not left yet.
+    pub(super) fn is_erased(&self, entry: i64, document: DocumentId) -> bool {
+        let erasure = self.erased.get(&(entry >> SEQ_BITS, document));
+        erasure.is_some_and(|erasure| entry < *erasure)
+    }
+
+    /// Everything that the log holds of a document before the erasure `entry` leaves: some of it now, the rest in steps.
+    pub(super) fn erase(
+        &mut self,
+        conn: &Connection,
+        entry: i64,
+        document: DocumentId,
+    ) -> Result<(), StoreError> {
+        if erase_step(conn, entry, document)? {
+            let sql = "INSERT INTO erasing (entry, document) VALUES (?, ?)";
+            conn.prepare_cached(sql)?.execute(params![entry, document.as_bytes()])?;
+            self.remember_erasure(entry, document);
+        }
+        Ok(())
+    }
+
+    /// The snapshot `entry` supersedes `named` entries, of which a step was marked with it.
+    pub(super) fn note_superseding(
+        &mut self,
+        conn: &Connection,
+        entry: i64,
+        named: usize,
+    ) -> Result<(), StoreError> {
+        if named > limits::STEP_CHANGED {
+            let sql = "INSERT INTO superseding (entry, done) VALUES (?, ?)";
+            conn.prepare_cached(sql)?.execute([entry, limits::STEP_CHANGED as i64])?;
+            self.superseding.insert(entry, limits::STEP_CHANGED);
+        }
+        Ok(())
+    }
+
+    /// Does a step of what is left.
+    pub(super) fn step(&mut self, conn: &Connection) -> Result<(), StoreError> {
+        if let Some((&entry, &document)) = self.erasing.first_key_value() {
+            if !erase_step(conn, entry, document)? {
+                conn.prepare_cached("DELETE FROM erasing WHERE entry = ?")?.execute([entry])?;
+                self.erasing.remove(&entry);
+                let key = (entry >> SEQ_BITS, document);
+                if self.erased.get(&key) == Some(&entry) {
+                    self.erased.remove(&key);
+                }
+            }
+            return Ok(());
+        }
+        let Some((&entry, &done)) = self.superseding.first_key_value() else { return Ok(()) };
+        let (document, named, at) = snapshot(conn, entry)?;
+        let step: Vec<_> = named.iter().skip(done).take(limits::STEP_CHANGED).collect();
+        for id in &step {
+            supersede(conn, self, entry, document, id, at)?;
+        }
+        let done = done + step.len();
+        if step.is_empty() || done >= named.len() {
+            conn.prepare_cached("DELETE FROM superseding WHERE entry = ?")?.execute([entry])?;
+            self.superseding.remove(&entry);
+        } else {
+            let sql = "UPDATE superseding SET done = ? WHERE entry = ?";
+            conn.prepare_cached(sql)?.execute([done as i64, entry])?;
+            self.superseding.insert(entry, done);
+        }
+        Ok(())
+    }
+
+    fn remember_erasure(&mut self, entry: i64, document: DocumentId) {
+        self.erasing.insert(entry, document);
+        let last = self.erased.entry((entry >> SEQ_BITS, document)).or_insert(entry);
+        *last = entry.max(*last);
+    }
+}
+
+/// Notes that the changes of the entry `id` are in the snapshot that was stored as the row `snapshot`.
+pub(super) fn supersede(
+    conn: &Connection,
+    left: &Left,
+    snapshot: i64,
+    document: DocumentId,
+    id: &EntryId,
+    now: i64,
+) -> Result<(), StoreError> {
+    let log = snapshot >> SEQ_BITS;
+    let base = log << SEQ_BITS;
+    // An entry that has left already, or comes later, is not there to be superseded.
+    let found = find_entry(conn, left, log, document, id)?;
+    let before = |old: &u64| base + (*old as i64) < snapshot || is_planted(Bug::SweepTakesSnapshot);
+    let Some(old) = found.filter(before) else { return Ok(()) };
+    let sql = "UPDATE entry_of SET superseded = 1
+               WHERE space = ? AND document = ? AND head = ? AND seq = ? AND superseded = 0";
+    let place = params![log, document.as_bytes(), id_head(id), old as i64];
+    if conn.prepare_cached(sql)?.execute(place)? > 0 {
+        let sql = "INSERT INTO superseded (at, entry) VALUES (?, ?)";
+        conn.prepare_cached(sql)?.execute([now, base + old as i64])?;
+    }
+    Ok(())
+}
+
+/// Takes an entry out of the log. Id and tag stay: whoever has read up to it goes on from there.
+pub(super) fn remove(conn: &Connection, row: i64) -> Result<(), StoreError> {
+    let sql = "DELETE FROM entry_of WHERE (space, document, head, seq) =
+                 (SELECT id >> 40, document, substr(entry, 1, 8), id & 0xffffffffff FROM entry WHERE id = ?)";
+    conn.prepare_cached(sql)?.execute([row])?;
+    let sql =
+        "UPDATE entry SET document = x'', device = x'', kind = x'', suite = 0, payload = x'' WHERE id = ?";
+    conn.prepare_cached(sql)?.execute([row])?;
+    Ok(())
+}
+
+/// Takes out a step of what an erasure is about; true if there is more.
+fn erase_step(conn: &Connection, erasure: i64, document: DocumentId) -> Result<bool, StoreError> {
+    let log = erasure >> SEQ_BITS;
+    let base = log << SEQ_BITS;
+    let sql = "SELECT seq FROM entry_of WHERE space = ? AND document = ? AND seq < ? LIMIT ?";
+    let mut statement = conn.prepare_cached(sql)?;
+    let most = limits::STEP_CHANGED as i64 + 1;
+    let found: Vec<i64> = statement
+        .query_map(params![log, document.as_bytes(), erasure - base, most], |row| row.get(0))?
+        .collect::<Result<_, rusqlite::Error>>()?;
+    found.iter().take(limits::STEP_CHANGED).try_for_each(|old| remove(conn, base + old))?;
+    Ok(found.len() > limits::STEP_CHANGED)
+}
+
+/// A stored snapshot's document, what it supersedes, and when it came. It may have left meanwhile: then it names nothing.
+fn snapshot(conn: &Connection, entry: i64) -> Result<(DocumentId, Vec<EntryId>, i64), StoreError> {
+    let sql = "SELECT document, kind, received_at FROM entry WHERE id = ? AND kind <> x''";
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?, row.get(2)?));
+    let found = conn.prepare_cached(sql)?.query_row([entry], read).optional()?;
+    let Some((document, kind, at)) = found else { return Ok((DocumentId([0; 16]), Vec::new(), 0)) };
+    match Kind::from_bytes(&kind) {
+        Some(Kind::Snapshot { supersedes, .. }) => Ok((DocumentId(document), supersedes, at)),
+        _ => Ok((DocumentId(document), Vec::new(), at)),
+    }
+}

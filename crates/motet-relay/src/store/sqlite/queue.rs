@@ -1,0 +1,236 @@
+//! What waits to be written: a queue for each account, and turns among them.
+//!
+//! Nobody waits for more than one step of somebody else: what is large goes in bounded steps, and between two of them everybody who
+//! has something small to write has a turn. An account that sends much fills its own queue and is told so; the others notice nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use motet_proto::message::Outcome;
+use motet_proto::{Entry, Kind, Position};
+use tokio::sync::oneshot;
+
+use crate::limits;
+use crate::store::{Appended, LogId, StoreError};
+
+/// A push that waits, and how far it is.
+pub(super) struct Push {
+    pub(super) log: LogId,
+    pub(super) entries: VecDeque<Entry>,
+    pub(super) bytes: usize,
+    pub(super) done: Done,
+    pub(super) reply: oneshot::Sender<Result<Appended, StoreError>>,
+}
+
+/// What the steps of a push have done so far.
+#[derive(Default)]
+pub(super) struct Done {
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) appended: Option<(u64, Position)>,
+    pub(super) fresh: Vec<Entry>,
+}
+
+/// Other things to do for the writer.
+pub(super) enum Task {
+    /// Removes what was superseded before a time.
+    Sweep(i64, oneshot::Sender<Result<usize, StoreError>>),
+    /// Shows that the writer is alive and the file can be written to.
+    Probe(oneshot::Sender<Result<(), StoreError>>),
+    #[cfg(test)]
+    Panic,
+}
+
+/// What is next.
+pub(super) enum Next {
+    /// Steps of pushes, for one transaction: each with the entries that it takes in.
+    Group(Vec<(Push, Vec<Entry>)>),
+    Task(Task),
+    /// Nobody waits.
+    Nothing,
+    Closed,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    accounts: HashMap<String, Waiting>,
+    /// The accounts that wait, in the order of their turns.
+    turns: VecDeque<String>,
+    tasks: VecDeque<Task>,
+    /// Bytes of all pushes that wait.
+    bytes: usize,
+    /// The last group was of small steps although somebody waits with a large one.
+    large_is_due: bool,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Waiting {
+    pushes: VecDeque<Push>,
+    bytes: usize,
+}
+
+impl Queue {
+    /// Queues a push, unless the queue of its account is full.
+    pub(super) fn push(&self, push: Push) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        let State { accounts, turns, bytes, .. } = &mut *state;
+        let queued = accounts.get(&push.log.account).map_or(0, |waiting| waiting.bytes);
+        let own = queued + push.bytes;
+        let is_too_much = queued > 0 && own > limits::QUEUED_BYTES_PER_ACCOUNT;
+        // A little is taken in from everybody, whatever others have queued.
+        let is_full = *bytes + push.bytes > limits::QUEUED_BYTES && own > limits::QUEUED_BYTES_ALWAYS;
+        if is_too_much || is_full {
+            return Err(StoreError::Busy);
+        }
+        *bytes += push.bytes;
+        let account = push.log.account.clone();
+        let waiting = accounts.entry(account.clone()).or_default();
+        waiting.bytes += push.bytes;
+        if waiting.pushes.is_empty() {
+            turns.push_back(account);
+        }
+        waiting.pushes.push_back(push);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Puts a push back whose next step has to wait for its turn.
+    pub(super) fn put_back(&self, push: Push) {
+        let mut state = self.lock();
+        let account = push.log.account.clone();
+        let waiting = state.accounts.entry(account.clone()).or_default();
+        let was_empty = waiting.pushes.is_empty();
+        waiting.bytes += push.bytes;
+        let bytes = push.bytes;
+        waiting.pushes.push_front(push);
+        state.bytes += bytes;
+        if was_empty {
+            state.turns.push_back(account);
+        }
+    }
+
+    pub(super) fn task(&self, task: Task) {
+        self.lock().tasks.push_back(task);
+        self.wake.notify_one();
+    }
+
+    /// No more comes; what waits is still handed out.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.wake.notify_all();
+    }
+
+    /// What is next. Waits for it if `patient`.
+    pub(super) fn next(&self, patient: bool) -> Next {
+        let mut state = self.lock();
+        loop {
+            if let Some(task) = state.tasks.pop_front() {
+                return Next::Task(task);
+            }
+            if !state.turns.is_empty() {
+                return Next::Group(state.take_group());
+            }
+            if state.closed {
+                return Next::Closed;
+            }
+            if !patient {
+                return Next::Nothing;
+            }
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Small steps of all who have one, or, every other time, the large one of whose turn it is.
+    fn take_group(&mut self) -> Vec<(Push, Vec<Entry>)> {
+        let mut group = Vec::new();
+        let (mut entries, mut bytes, mut passed) = (0, 0, 0);
+        if !std::mem::take(&mut self.large_is_due) {
+            while passed < self.turns.len() && group.len() < limits::GROUP_PUSHES {
+                let Some(account) = self.turns.pop_front() else { break };
+                let front = self.accounts.get(&account).and_then(|waiting| waiting.pushes.front());
+                let size = front.filter(|push| push.is_small()).map(|push| (push.entries.len(), push.bytes));
+                match size {
+                    Some((more, size))
+                        if entries + more <= limits::GROUP_ENTRIES && bytes + size <= limits::GROUP_BYTES =>
+                    {
+                        (entries, bytes, passed) = (entries + more, bytes + size, 0);
+                        group.extend(self.take_step(account));
+                    }
+                    _ => {
+                        self.turns.push_back(account);
+                        passed += 1;
+                    }
+                }
+            }
+            if !group.is_empty() {
+                self.large_is_due = self.turns.iter().any(|account| self.is_large(account));
+                return group;
+            }
+        }
+        let place = self.turns.iter().position(|account| self.is_large(account)).unwrap_or(0);
+        if let Some(account) = self.turns.remove(place) {
+            group.extend(self.take_step(account));
+        }
+        group
+    }
+
+    fn is_large(&self, account: &str) -> bool {
+        let front = self.accounts.get(account).and_then(|waiting| waiting.pushes.front());
+        front.is_some_and(|push| !push.is_small())
+    }
+
+    /// The first push of an account, and the entries of its next step. The account goes to the end of the turns.
+    fn take_step(&mut self, account: String) -> Option<(Push, Vec<Entry>)> {
+        let waiting = self.accounts.get_mut(&account)?;
+        let mut push = waiting.pushes.pop_front()?;
+        waiting.bytes -= push.bytes;
+        self.bytes -= push.bytes;
+        if waiting.pushes.is_empty() {
+            self.accounts.remove(&account);
+        } else {
+            self.turns.push_back(account);
+        }
+        let (mut step, mut bytes, mut named) = (Vec::new(), 0, 0);
+        while step.len() < limits::STEP_ENTRIES
+            && let Some(entry) = push.entries.pop_front()
+        {
+            bytes += entry.size();
+            named += names(&entry);
+            if !step.is_empty() && (bytes > limits::STEP_BYTES || named > limits::STEP_NAMED) {
+                push.entries.push_front(entry);
+                break;
+            }
+            step.push(entry);
+        }
+        push.bytes = push.entries.iter().map(Entry::size).sum();
+        Some((push, step))
+    }
+}
+
+impl Push {
+    fn is_small(&self) -> bool {
+        self.bytes <= limits::SMALL_BYTES
+            && self.entries.len() <= limits::SMALL_ENTRIES
+            && self.entries.iter().map(names).sum::<usize>() <= limits::SMALL_ENTRIES
+    }
+}
+
+/// Entries that an entry names, each of which has to be looked for.
+fn names(entry: &Entry) -> usize {
+    match &entry.kind {
+        Kind::Snapshot { supersedes, .. } => supersedes.len(),
+        _ => 0,
+    }
+}

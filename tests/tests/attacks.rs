@@ -1,0 +1,206 @@
+//! Accounts that mean harm to a relay, and a neighbour who should not notice. The measures are generous: other tests run beside these.
+
+use std::path::Path;
+use std::time::Duration;
+
+use motet_proto::message::{Outcome, Pull, Rejection};
+use motet_proto::{Entry, EntryId, Kind, Message, SpaceId, limits};
+use motet_relay::auth::Auth;
+use motet_relay::store::sqlite::SqliteStore;
+use motet_tests::TestRelay;
+use motet_tests::attack::{Peer, entry, neighbour};
+
+/// Longest time that a neighbour may wait for a small push on a machine that runs other tests.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+fn two_accounts(dir: &Path) -> Auth {
+    let file = dir.join("tokens");
+    std::fs::write(&file, "bad -> attacker\ngood -> neighbour\n").unwrap();
+    Auth::from_file(&file).unwrap()
+}
+
+async fn relay(dir: &Path) -> (TestRelay, String) {
+    let auth = two_accounts(dir);
+    let data = dir.join("relay");
+    let relay = tokio::task::spawn_blocking(move || TestRelay::start_with(&data, auth, 0)).await.unwrap();
+    let address = relay.address().to_string();
+    (relay, address)
+}
+
+fn snapshot(document: u64, number: u64, supersedes: Vec<EntryId>) -> Entry {
+    entry(document, number, Kind::Snapshot { heads: vec![[1; 32]], supersedes }, 50)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_names_each_entry_once_and_not_too_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_relay, address) = relay(dir.path()).await;
+    let mut peer = Peer::welcome(&address, Some("bad"), 1).await;
+    let change = entry(1, 1, Kind::Changes, 50);
+    peer.push(vec![change.clone()]).await.unwrap();
+    let forged = |supersedes: Vec<EntryId>| {
+        let mut forged = snapshot(1, 2, Vec::new());
+        forged.kind = Kind::Snapshot { heads: vec![[1; 32]], supersedes };
+        forged.id = forged.compute_id(SpaceId::DEFAULT);
+        forged
+    };
+    let numbered = |n: u32| EntryId([&n.to_be_bytes()[..], &[0; 28]].concat().try_into().unwrap());
+    let many: Vec<_> = (0..=limits::SNAPSHOT_SUPERSEDES as u32).map(numbered).collect();
+    let entries = vec![forged(vec![change.id; 1_000]), forged(many.clone()), forged(vec![change.id])];
+    let outcomes = peer.push(entries).await.unwrap().outcomes;
+    assert!(matches!(outcomes[0], Outcome::Rejected(Rejection::Malformed, _)), "{outcomes:?}");
+    assert!(matches!(outcomes[1], Outcome::Rejected(Rejection::TooLarge, _)), "{outcomes:?}");
+    assert!(matches!(outcomes[2], Outcome::Stored(2)), "{outcomes:?}");
+
+    // Frames of a few kilobytes that open to millions of bytes of names that are nowhere.
+    let attack = tokio::spawn({
+        let address = address.clone();
+        async move {
+            let mut peer = Peer::welcome(&address, Some("bad"), 2).await;
+            for push in 0..20 {
+                let names = &many[..limits::SNAPSHOT_SUPERSEDES];
+                let entries = (0..200).map(|n| snapshot(1, 1_000 * push + n, names.to_vec())).collect();
+                let outcomes = peer.push(entries).await.unwrap().outcomes;
+                assert!(outcomes.iter().all(|o| matches!(o, Outcome::Rejected(Rejection::Outdated, _))));
+            }
+        }
+    });
+    let during = neighbour(&address, Some("good"), 9, Duration::from_secs(2)).await;
+    attack.await.unwrap();
+    assert_eq!(during.refused, 0);
+    assert!(during.share(0.9) < PATIENCE, "{:?} {:?}", during.share(0.5), during.share(0.9));
+    let bytes = std::fs::metadata(dir.path().join("relay/relay.db")).unwrap().len();
+    assert!(bytes < 2 << 20, "the log has grown to {bytes} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_snapshot_supersedes_all_that_it_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let (relay, address) = relay(dir.path()).await;
+    let mut peer = Peer::welcome(&address, Some("bad"), 1).await;
+    let changes: Vec<_> = (0..1_000).map(|n| entry(1, n, Kind::Changes, 20)).collect();
+    let ids = changes.iter().map(|change| change.id).collect();
+    peer.push(changes).await.unwrap();
+    peer.push(vec![snapshot(1, 5_000, ids)]).await.unwrap();
+    drop(peer);
+    drop(relay);
+    // Whatever was not marked when the relay stopped is marked by the next one.
+    let store = SqliteStore::open(&dir.path().join("relay")).unwrap();
+    let mut left = 0;
+    loop {
+        match motet_relay::store::LogStore::sweep(&store, i64::MAX).await.unwrap() {
+            0 => break,
+            swept => left += swept,
+        }
+    }
+    assert!(left >= 1_000, "{left} entries have left");
+    drop(store);
+    let conn = rusqlite::Connection::open(dir.path().join("relay/relay.db")).unwrap();
+    let kept: i64 = conn.query_row("SELECT COUNT(*) FROM entry WHERE kind <> x''", [], |r| r.get(0)).unwrap();
+    assert_eq!(kept, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn erasing_much_holds_nobody_up_and_shows_at_once() {
+    const ENTRIES: u64 = 30_720;
+    let dir = tempfile::tempdir().unwrap();
+    let (relay, address) = relay(dir.path()).await;
+    let mut peer = Peer::welcome(&address, Some("bad"), 1).await;
+    for push in 0..ENTRIES / 1_024 {
+        let entries = (0..1_024).map(|n| entry(1, push * 1_024 + n, Kind::Changes, 20)).collect();
+        peer.push(entries).await.unwrap();
+    }
+    let again = entry(1, 5, Kind::Changes, 20);
+    let watch = tokio::spawn({
+        let address = address.clone();
+        async move { neighbour(&address, Some("good"), 9, Duration::from_secs(2)).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let erasure = entry(1, 0, Kind::Erased, 8);
+    assert_eq!(peer.push(vec![erasure.clone()]).await.unwrap().outcomes, [Outcome::Stored(ENTRIES + 1)]);
+    // It is erased as soon as that is known, and what comes after it is stored anew.
+    let stale = snapshot(1, 77, vec![again.id]);
+    let outcomes = peer.push(vec![stale, again.clone()]).await.unwrap().outcomes;
+    assert!(matches!(outcomes[0], Outcome::Rejected(Rejection::Outdated, _)), "{outcomes:?}");
+    assert_eq!(outcomes[1], Outcome::Stored(ENTRIES + 2));
+    let mut entries = Vec::new();
+    let mut after = None;
+    loop {
+        peer.send(&Message::Pull(Pull { id: 1, after, live: false })).await;
+        let Some(Message::Page(page)) = peer.receive().await else { panic!("no page") };
+        entries.extend(page.entries);
+        after = Some(page.position);
+        if !page.more {
+            break;
+        }
+    }
+    // Its own pushes are not sent back to a session, so another one looks too.
+    assert!(entries.is_empty());
+    drop(peer);
+    let during = watch.await.unwrap();
+    assert_eq!(during.refused, 0);
+    assert!(during.share(0.98) < PATIENCE, "{:?} {:?}", during.share(0.5), during.share(0.98));
+    drop(relay);
+
+    let (relay, address) = self::relay(dir.path()).await;
+    let mut peer = Peer::welcome(&address, Some("bad"), 2).await;
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        peer.send(&Message::Pull(Pull { id: 1, after, live: false })).await;
+        let Some(Message::Page(page)) = peer.receive().await else { panic!("no page") };
+        found.extend(page.entries);
+        after = Some(page.position);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(found, [erasure, again]);
+    drop(relay);
+    let store = SqliteStore::open(&dir.path().join("relay")).unwrap();
+    while motet_relay::store::LogStore::sweep(&store, 0).await.unwrap() > 0 {}
+    drop(store);
+    let conn = rusqlite::Connection::open(dir.path().join("relay/relay.db")).unwrap();
+    let sql = "SELECT COUNT(*) FROM entry WHERE kind <> x'' AND id < (1 << 41)";
+    let kept: i64 = conn.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 2, "all the rest has left the file");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_pushes_much_waits_for_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_relay, address) = relay(dir.path()).await;
+    let stop = std::time::Instant::now() + Duration::from_secs(3);
+    let attackers: Vec<_> = (0..6)
+        .map(|n: u64| {
+            let address = address.clone();
+            tokio::spawn(async move {
+                let big = entry(n, n, Kind::Changes, limits::ENTRY_PAYLOAD_BYTES);
+                let mut number = 0;
+                while std::time::Instant::now() < stop {
+                    let mut peer = Peer::welcome(&address, Some("bad"), n as u8).await;
+                    loop {
+                        number += 1;
+                        let mut entry = big.clone();
+                        entry.payload[..8].copy_from_slice(&u64::to_le_bytes(number));
+                        entry.id = entry.compute_id(SpaceId::DEFAULT);
+                        if peer.push(vec![entry]).await.is_err() || std::time::Instant::now() >= stop {
+                            break;
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    let during = neighbour(&address, Some("good"), 9, Duration::from_secs(3)).await;
+    for attacker in attackers {
+        attacker.await.unwrap();
+    }
+    assert_eq!(during.refused, 0, "the neighbour is never told that the relay is busy");
+    assert!(during.share(0.5) < PATIENCE, "{:?} {:?}", during.share(0.5), during.share(0.9));
+    println!(
+        "neighbour p50 {:?}, p99 {:?}, {} pushes",
+        during.share(0.5),
+        during.share(0.99),
+        during.times.len()
+    );
+}
