@@ -3,9 +3,13 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use motet_proto::Kind;
+use motet::Relay;
+use motet_proto::message::ErrorCode;
+use motet_proto::{Kind, Message};
+use motet_tests::attack::{self, Peer};
 use motet_tests::raw::{entry, pull, push};
-use motet_tests::{RelayProcess, program, wait_until};
+use motet_tests::{RelayProcess, contents, device, program, sync, wait_until};
+use serde_json::json;
 
 fn health(url: &str) -> (u16, String) {
     let answer = reqwest::blocking::get(format!("{url}/healthz")).unwrap();
@@ -82,4 +86,142 @@ fn health_tells_when_the_relay_cannot_write() {
     wait_until("ill", Duration::from_secs(20), || health(&relay.url()).0 == 503);
     conn.execute_batch("ROLLBACK").unwrap();
     wait_until("well again", Duration::from_secs(20), || health(&relay.url()).0 == 200);
+}
+
+#[cfg(unix)]
+fn hang_up(relay: &RelayProcess) {
+    assert!(Command::new("kill").args(["-HUP", &relay.pid().to_string()]).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_come_and_go_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = dir.path().join("tokens");
+    std::fs::write(&tokens, "one -> a\ntwo -> a\n").unwrap();
+    let relay = RelayProcess::start(
+        &dir.path().join("relay"),
+        "127.0.0.1:0",
+        &["--tokens", tokens.to_str().unwrap()],
+    );
+    let address = relay.address().to_owned();
+    let mut one = Peer::welcome(&address, Some("one"), 1).await;
+    let mut two = Peer::welcome(&address, Some("two"), 2).await;
+    assert!(Peer::connect(&address, Some("three")).await.is_err());
+
+    // A file that makes no sense changes nothing, and SIGHUP does not end the relay.
+    std::fs::write(&tokens, "one -> a\nnonsense\n").unwrap();
+    hang_up(&relay);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(two.push(vec![attack::entry(1, 1, Kind::Changes, 10)]).await.is_ok());
+
+    // Without a signal it is noticed as well.
+    std::fs::write(&tokens, "one -> a\nthree -> a\n").unwrap();
+    let gone = tokio::time::timeout(Duration::from_secs(5), two.receive()).await;
+    let gone = gone.expect("a removed token closes its sessions within 5 s");
+    assert!(
+        matches!(&gone, Some(Message::Error(error)) if error.code == ErrorCode::Unauthorized),
+        "{gone:?}"
+    );
+    Peer::welcome(&address, Some("three"), 3).await;
+    assert!(Peer::connect(&address, Some("two")).await.is_err());
+    assert!(one.push(vec![attack::entry(1, 2, Kind::Changes, 10)]).await.is_ok());
+
+    // The last one out.
+    std::fs::write(&tokens, "# nobody\n").unwrap();
+    hang_up(&relay);
+    let gone = tokio::time::timeout(Duration::from_secs(5), one.receive()).await.unwrap();
+    assert!(
+        matches!(&gone, Some(Message::Error(error)) if error.code == ErrorCode::Unauthorized),
+        "{gone:?}"
+    );
+    assert!(Peer::connect(&address, Some("three")).await.is_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_relay_reads_and_erases_and_recovers_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let config = dir.path().join("relay.toml");
+    let reserve =
+        |bytes: u64| std::fs::write(&config, format!("[limits]\nreserve_bytes = {bytes}\n")).unwrap();
+    reserve(0);
+    let args = ["--config", config.to_str().unwrap()];
+    let mut relay = RelayProcess::start(&data, "127.0.0.1:0", &args);
+    let a = device(dir.path(), "a");
+    a.documents("pieces").insert(&json!({ "id": "one", "lyrics": "x" })).unwrap();
+    sync(&a, &relay.url());
+
+    // There is never so much room: the relay starts all the same.
+    relay.kill();
+    reserve(1 << 60);
+    let relay = RelayProcess::start(&data, &relay.address().to_owned(), &args);
+    assert_eq!(health(&relay.url()), (200, "ok, read-only: the disk is full\n".into()));
+    let b = device(dir.path(), "b");
+    sync(&b, &relay.url());
+    assert_eq!(contents(&a), contents(&b), "what is there can be read");
+    a.documents("pieces").insert(&json!({ "id": "two", "lyrics": "y" })).unwrap();
+    a.connect(Relay::new(&relay.url())).unwrap();
+    wait_until("told", Duration::from_secs(20), || {
+        a.status().last_error.is_some_and(|error| error.message.contains("the relay is full"))
+    });
+    let pending = a.pending_documents(10).unwrap();
+    assert_eq!(pending.len(), 1, "the device keeps everything: {pending:?}");
+    assert_eq!(push(&relay.url(), vec![entry("other", Kind::Erased, Vec::new())]).len(), 1);
+
+    reserve(0);
+    hang_up(&relay);
+    wait_until("synced", Duration::from_secs(20), || a.sync_now().is_ok());
+    sync(&b, &relay.url());
+    assert_eq!(contents(&a), contents(&b));
+}
+
+/// With a disk that is really full; only where a small one can be mounted.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_relay_starts_on_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mount = ["-t", "tmpfs", "-o", "size=24m", "tmpfs", disk.to_str().unwrap()];
+    if !Command::new("mount").args(mount).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    {
+        return;
+    }
+    let _mounted = Mounted(disk.clone());
+    let config = dir.path().join("relay.toml");
+    std::fs::write(&config, "[limits]\nreserve_bytes = 6000000\n").unwrap();
+    let args = ["--config", config.to_str().unwrap()];
+    let data = disk.join("relay");
+    let mut relay = RelayProcess::start(&data, "127.0.0.1:0", &args);
+    push(&relay.url(), vec![entry("song", Kind::Changes, vec![1; 100_000])]);
+    let fill = || {
+        let mut file = std::fs::File::create(disk.join("filler")).unwrap();
+        while std::io::Write::write_all(&mut file, &[1; 4_096]).is_ok() {}
+    };
+    std::thread::sleep(Duration::from_millis(1_500));
+    fill();
+    wait_until("noticed", Duration::from_secs(10), || health(&relay.url()).1.contains("read-only"));
+    assert!(
+        std::panic::catch_unwind(|| push(&relay.url(), vec![entry("song", Kind::Changes, vec![2])])).is_err()
+    );
+    relay.kill();
+    fill();
+    let relay = RelayProcess::start(&data, "127.0.0.1:0", &args);
+    assert_eq!(pull(&relay.url()).len(), 1);
+    std::fs::remove_file(disk.join("filler")).unwrap();
+    wait_until("recovered", Duration::from_secs(10), || health(&relay.url()).1 == "ok\n");
+    push(&relay.url(), vec![entry("song", Kind::Changes, vec![3])]);
+    assert_eq!(pull(&relay.url()).len(), 2);
+}
+
+#[cfg(target_os = "linux")]
+struct Mounted(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }

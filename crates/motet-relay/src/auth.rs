@@ -21,6 +21,14 @@ pub enum Auth {
     Tokens(HashMap<[u8; 32], String>),
 }
 
+/// Who speaks, and by which token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The account.
+    pub account: String,
+    token: Option<[u8; 32]>,
+}
+
 /// The tokens file is not usable.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TokensError {
@@ -105,15 +113,15 @@ impl Auth {
         }
     }
 
-    /// The account that a request speaks for.
+    /// Who a request speaks for.
     ///
     /// # Errors
     /// [`AuthError`] if it has no good token.
-    pub fn account(&self, headers: &HeaderMap) -> Result<String, AuthError> {
+    pub fn identify(&self, headers: &HeaderMap) -> Result<Identity, AuthError> {
         let tokens = match self {
             // Browsers name the page's origin on every WebSocket and every cross-origin POST; apps do not.
             Auth::Local if headers.contains_key(ORIGIN) => return Err(AuthError::WebPage),
-            Auth::Local => return Ok(LOCAL_ACCOUNT.to_owned()),
+            Auth::Local => return Ok(Identity { account: LOCAL_ACCOUNT.to_owned(), token: None }),
             Auth::Tokens(tokens) => tokens,
         };
         let header = headers.get(AUTHORIZATION).ok_or(AuthError::Missing)?;
@@ -125,7 +133,18 @@ impl Auth {
             .map(|(_, token)| token.trim())
             .filter(|token| token.len() <= limits::TOKEN_BYTES)
             .ok_or(AuthError::Missing)?;
-        tokens.get(&hash(token)).cloned().ok_or(AuthError::Invalid)
+        let token = hash(token);
+        let account = tokens.get(&token).cloned().ok_or(AuthError::Invalid)?;
+        Ok(Identity { account, token: Some(token) })
+    }
+
+    /// Whether somebody who was let in earlier would be let in now, as the same account.
+    pub fn knows(&self, who: &Identity) -> bool {
+        match (self, &who.token) {
+            (Auth::Local, None) => true,
+            (Auth::Tokens(tokens), Some(token)) => tokens.get(token) == Some(&who.account),
+            _ => false,
+        }
     }
 }
 
@@ -140,7 +159,7 @@ mod tests {
     fn account(auth: &Auth, value: &str) -> Result<String, AuthError> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, value.parse().unwrap());
-        auth.account(&headers)
+        auth.identify(&headers).map(|who| who.account)
     }
 
     #[test]
@@ -151,10 +170,10 @@ mod tests {
         assert_eq!(account(&auth, "Bearer ghi"), Ok("ʻiolani".into()));
         assert_eq!(account(&auth, "Bearer abcd"), Err(AuthError::Invalid));
         assert_eq!(account(&auth, "Basic abc"), Err(AuthError::Missing));
-        assert_eq!(auth.account(&HeaderMap::new()), Err(AuthError::Missing));
-        assert_eq!(Auth::Local.account(&HeaderMap::new()), Ok("local".into()));
+        assert_eq!(auth.identify(&HeaderMap::new()).map(|who| who.account), Err(AuthError::Missing));
+        assert_eq!(Auth::Local.identify(&HeaderMap::new()).map(|who| who.account), Ok("local".into()));
         let page = HeaderMap::from_iter([(ORIGIN, "https://example.org".parse().unwrap())]);
-        assert_eq!(Auth::Local.account(&page), Err(AuthError::WebPage));
+        assert_eq!(Auth::Local.identify(&page).map(|who| who.account), Err(AuthError::WebPage));
     }
 
     #[test]

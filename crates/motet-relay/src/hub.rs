@@ -30,7 +30,7 @@ struct Place {
 /// What a session hears of the others of its log.
 #[derive(Clone, Debug)]
 pub(crate) enum News {
-    Committed(CommittedRun),
+    Committed(Arc<CommittedRun>),
     Presence(Arc<Presence>),
 }
 
@@ -48,6 +48,11 @@ impl Hub {
         self.lock().get(log).map(Place::everybody).unwrap_or_default()
     }
 
+    /// Sessions that hear the news of a log.
+    pub(crate) fn listeners(&self, log: &LogId) -> usize {
+        self.lock().get(log).map_or(0, |place| place.sender.receiver_count())
+    }
+
     /// Tells the other sessions of a log what a push has appended. `origin` is the session that pushed.
     pub(crate) fn publish(&self, log: &LogId, origin: u64, appended: Appended) {
         let Some((first, position)) = appended.outcome.appended else { return };
@@ -56,7 +61,8 @@ impl Hub {
         let bytes: usize = appended.fresh.iter().map(Entry::size).sum();
         let entries = (bytes <= limits::HUB_RUN_BYTES).then(|| Arc::new(appended.fresh));
         // An error means that nobody listens, which is fine.
-        _ = place.sender.send(News::Committed(CommittedRun { origin, first, position, entries }));
+        let run = CommittedRun { origin, first, position, entries };
+        _ = place.sender.send(News::Committed(Arc::new(run)));
     }
 
     /// Tells the sessions of a log where the device of a session is.

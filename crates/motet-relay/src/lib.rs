@@ -5,7 +5,10 @@
 //! position, at once to those who are connected.
 //!
 //! ```text
+//! accept     connections: deadlines and places before it is known who speaks (doors)
+//!   │
 //! server     HTTP: /healthz, /v1/sync as WebSocket or POST, sign-in, stopping
+//!   │        accounts: sessions and how much they send; strangers: wrong tokens; config: all limits
 //!   │
 //! session    one connection: motet_proto::session::RelaySession joined with store and hub
 //!   │   ╲
@@ -24,13 +27,19 @@
 //! # }
 //! ```
 
+mod accept;
+mod accounts;
 pub mod auth;
+pub mod config;
+mod doors;
 mod health;
 mod hub;
 pub mod limits;
+pub mod reload;
 mod server;
 mod session;
 pub mod store;
+mod strangers;
 
 pub use server::{Config, RunError, run};
 

@@ -79,10 +79,10 @@ pub const CHECKPOINT_PAGES: i64 = 1_000;
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs that the hub keeps for a slow session of a space; one that falls further behind reads the log instead.
-pub const HUB_RUNS: usize = 64;
+pub const HUB_RUNS: usize = 16;
 
 /// Larger runs are not handed round; sessions read them from the log. With [`HUB_RUNS`] this bounds a space's hub to
-/// 1 MiB.
+/// a quarter of a MiB, and at rest to some kilobytes.
 pub const HUB_RUN_BYTES: usize = 16 << 10;
 
 /// Places that a device may tell within [`PLACES_COUNTED_OVER`]: twice as many as our devices do. More are not handed round.
@@ -108,10 +108,7 @@ pub const POST_BYTES: usize = 4 * motet_proto::limits::FRAME_BYTES;
 /// Answer to one `POST` after which no more of its messages are taken in.
 pub const POST_ANSWER_BYTES: usize = 4 * motet_proto::limits::PAGE_BYTES;
 
-/// Sessions open at the same time. A session at rest costs about 40 kB.
-pub const SESSIONS: usize = 10_000;
-
-/// A new connection must have introduced itself within this time.
+/// A new session must have introduced itself within this time, whatever else it sends.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection from which no whole frame came for this long is closed. Devices probe every 25 s, but the largest
@@ -135,3 +132,60 @@ pub const HEALTH_KNOWN_FOR: Duration = Duration::from_secs(1);
 
 /// A writer that has not come to a question of `/healthz` after this time is not well. Longer than anything it does.
 pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection must have sent a whole request within this time, however it dribbles; also for the next one after an answer.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often connections are looked at whose time may be over.
+pub const REQUESTS_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+
+/// Largest head of a request, in bytes: the longest token, and what proxies add.
+pub const REQUEST_HEAD_BYTES: usize = 32 << 10;
+
+/// Connections that are being closed while others have already come in their place, at most.
+pub const EVICTED_AT_A_TIME: u64 = 32;
+
+/// Descriptors that are kept for the store, the log and what is just being closed.
+pub const RESERVED_DESCRIPTORS: u64 = 96;
+
+/// Of a connection this many bytes may always be under way, whatever others send: small messages get through.
+pub const INCOMPLETE_ALWAYS: u64 = 64 << 10;
+
+/// Bytes that a WebSocket reads at a time, and keeps room for. A session at rest costs little more than that.
+pub const SOCKET_BUFFER_BYTES: usize = 4 << 10;
+
+/// A body that brings nothing for this long is given up.
+pub const BODY_SILENCE: Duration = Duration::from_secs(10);
+
+/// A body must bring this many bytes a second on average, beyond [`BODY_SILENCE`].
+pub const BODY_BYTES_PER_SECOND: u64 = 2_000;
+
+/// Frames from this size on are decoded while other sessions of the thread go on elsewhere. Below it that costs more than it saves.
+pub const LARGE_FRAME_BYTES: usize = 256 << 10;
+
+/// Accounts of which is remembered how much they have sent lately, after their last session has gone.
+pub const REMEMBERED_ACCOUNTS: usize = 10_000;
+
+/// Addresses with wrong tokens that are remembered.
+pub const REMEMBERED_STRANGERS: usize = 10_000;
+
+/// Every so often one refused token of an address is forgiven.
+pub const REFUSAL_FORGIVEN_AFTER: Duration = Duration::from_secs(5);
+
+/// How late a refusal is when an address has had too many.
+pub const LATE_ANSWER_AFTER: Duration = Duration::from_secs(1);
+
+/// Late answers that one address waits for at a time; beyond it, it is turned away.
+pub const LATE_ANSWERS: usize = 32;
+
+/// How often the log speaks of an address with wrong tokens.
+pub const STRANGER_TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// A push that finds no room is answered after this time, so that meanwhile the device can read what there is.
+pub const FULL_ANSWER_AFTER: Duration = Duration::from_secs(1);
+
+/// How often the room on the disk is looked at.
+pub const ROOM_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the tokens file is looked at for changes. What was removed is closed within five seconds.
+pub const TOKENS_LOOKED_AT_EVERY: Duration = Duration::from_secs(2);

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use clap::Parser;
 use motet_relay::auth::Auth;
+use motet_relay::reload::Files;
 use motet_relay::{Config, limits, run};
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 
 /// Passes changes between the devices of an account and keeps them until a device asks.
 #[derive(Parser)]
@@ -27,6 +29,12 @@ struct Args {
     /// Days that an entry stays after a snapshot of its document has superseded it.
     #[arg(long, default_value_t = DAYS, value_name = "DAYS")]
     retention: u16,
+    /// File of limits and proxies, in TOML; see `--limits`. SIGHUP reads it again, and the tokens too.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Prints all limits with their units, defaults and reasons, and ends.
+    #[arg(long)]
+    limits: bool,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -34,6 +42,10 @@ const DAYS: u16 = (limits::RETENTION.as_secs() / DAY.as_secs()) as u16;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.limits {
+        print_limits();
+        return ExitCode::SUCCESS;
+    }
     motet_relay::init_logging();
     match motet_relay::runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(serve(args))) {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,7 +58,10 @@ fn main() -> ExitCode {
 }
 
 async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
-    let auth = args.tokens.as_deref().map_or(Ok(Auth::Local), Auth::from_file)?;
+    let files = Files { tokens: args.tokens, config: args.config };
+    let (auth, terms) = files.read()?;
+    // Before anything else: a signal that nobody waits for would end the process.
+    let asked = hang_up();
     let open = matches!(auth, Auth::Local);
     let listener =
         TcpListener::bind(args.listen).await.map_err(|e| format!("cannot listen on {}: {e}", args.listen))?;
@@ -59,13 +74,33 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     if open {
         say("no tokens configured: this machine only, everybody on it is the account `local`");
     }
-    let config = Config { auth, retention: u32::from(args.retention) * DAY, ..Config::new(args.data) };
+    let (told, changes) = watch::channel((auth.clone(), terms.clone()));
+    tokio::spawn(files.follow(asked, told));
+    let retention = u32::from(args.retention) * DAY;
+    let config = Config { auth, terms, retention, changes: Some(changes), ..Config::new(args.data) };
     run(listener, config, stop_signal()).await?;
     Ok(())
 }
 
 fn say(line: &str) {
     _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn print_limits() {
+    say("[limits]");
+    for (name, unit, default, reason) in motet_relay::config::TABLE {
+        say(&format!("# {reason} In {unit}.\n{name} = {default}"));
+    }
+}
+
+/// Says so on each SIGHUP.
+fn hang_up() -> mpsc::Receiver<()> {
+    let (ask, asked) = mpsc::channel(1);
+    #[cfg(unix)]
+    if let Ok(mut signals) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        tokio::spawn(async move { while signals.recv().await.is_some() && ask.send(()).await.is_ok() {} });
+    }
+    asked
 }
 
 /// Resolves on SIGTERM and on Ctrl-C.

@@ -1,30 +1,34 @@
 //! HTTP: health, sign-in, and the two ways to speak.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use axum::Router;
 use axum::extract::ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt;
+use axum::{Extension, Router};
 use motet_proto::limits as proto;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::auth::{Auth, AuthError};
+use crate::accept;
+use crate::accounts::{self, Accounts};
+use crate::auth::{Auth, AuthError, Identity};
+use crate::config::{Limits, Terms};
+use crate::doors::{self, Doors, Place};
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::limits;
 use crate::session;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{LogStore, StoreError};
+use crate::strangers::{Answer, Strangers};
 
 /// How a relay runs.
 #[derive(Clone)]
@@ -33,6 +37,10 @@ pub struct Config {
     pub data: PathBuf,
     /// Who may speak. [`Auth::Local`] is accepted only on a loopback address.
     pub auth: Auth,
+    /// How much of everything the relay takes on.
+    pub terms: Terms,
+    /// Tells other tokens and terms while the relay runs. Sessions whose token is not there any more are closed.
+    pub changes: Option<watch::Receiver<(Auth, Terms)>>,
     /// How long an entry stays in its log after a snapshot has superseded it, in whole seconds; see
     /// [`RETENTION`](limits::RETENTION).
     pub retention: Duration,
@@ -41,10 +49,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// Data in `data`, one local account, loopback only, the default retention.
+    /// Data in `data`, one local account, loopback only, the default limits and retention.
     pub fn new(data: impl Into<PathBuf>) -> Self {
         let (retention, present_silence) = (limits::RETENTION, limits::PRESENT_SILENCE);
-        Self { data: data.into(), auth: Auth::Local, retention, present_silence }
+        let terms = Terms::default();
+        Self { data: data.into(), auth: Auth::Local, terms, changes: None, retention, present_silence }
     }
 }
 
@@ -71,10 +80,21 @@ pub(crate) struct Relay {
     pub(crate) hub: Hub,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) present_silence: Duration,
+    pub(crate) auth: watch::Receiver<Auth>,
+    terms: watch::Receiver<Terms>,
     health: Health,
-    auth: Auth,
+    accounts: Arc<Accounts>,
+    strangers: Strangers,
     sessions: Arc<Semaphore>,
     next_session: AtomicU64,
+}
+
+/// A request that was let in.
+pub(crate) struct Admitted {
+    pub(crate) who: Identity,
+    pub(crate) request: accounts::Request,
+    pub(crate) place: Arc<Place>,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Serves until `shutdown` resolves, then tells the sessions to end and lets requests finish for at most
@@ -91,42 +111,54 @@ pub async fn run(
     if matches!(config.auth, Auth::Local) && !address.ip().is_loopback() {
         return Err(RunError::OpenToTheWorld(address));
     }
-    let store = SqliteStore::open(&config.data)?;
+    doors::raise_descriptors();
+    let store = SqliteStore::open_with(&config.data, &config.terms.limits)?;
     let (stop, stopping) = watch::channel(false);
+    let (auth, terms) = (watch::channel(config.auth), watch::channel(config.terms));
+    let most = terms.1.borrow().limits.sessions.min(doors::descriptors() / 8 * 7);
     let relay = Arc::new(Relay {
         store,
         hub: Hub::default(),
-        stopping,
+        stopping: stopping.clone(),
         present_silence: config.present_silence,
+        auth: auth.1,
+        terms: terms.1.clone(),
         health: Health::default(),
-        auth: config.auth,
-        sessions: Arc::new(Semaphore::new(limits::SESSIONS)),
+        accounts: Arc::default(),
+        strangers: Strangers::default(),
+        sessions: Arc::new(Semaphore::new(most as usize)),
         next_session: AtomicU64::new(1),
     });
     let app = Router::new()
         .route("/healthz", get(health))
         .route("/v1/sync", get(web_socket).post(post))
         .with_state(relay.clone());
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-    });
     tracing::info!(%address, "the relay is up");
-    let (drained, mut wait) = tokio::sync::oneshot::channel::<()>();
-    let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
+    let doors = Doors::new();
+    let serving = accept::serve(listener, doors.clone(), terms.1, app, stopping);
+    let stopped = async move {
         shutdown.await;
         tracing::info!("stopping");
         _ = stop.send(true);
-        drop(drained);
-    });
+    };
+    let work = async {
+        tokio::join!(
+            sweep(&relay.store, config.retention),
+            look_at_room(&relay),
+            take_changes(&relay, config.changes, &auth.0, &terms.0)
+        )
+    };
     tokio::select! {
-        outcome = serving => outcome?,
-        () = sweep(&relay.store, config.retention) => {}
-        () = async {
-            _ = (&mut wait).await;
-            tokio::time::sleep(limits::SHUTDOWN_GRACE).await;
-        } => tracing::warn!("some sessions did not finish in time"),
+        _ = async { tokio::join!(serving, stopped) } => {}
+        _ = work => {}
+    }
+    let begun = Instant::now();
+    while doors.open() > 0 {
+        if begun.elapsed() >= limits::SHUTDOWN_GRACE {
+            tracing::warn!("some sessions did not finish in time");
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     tracing::info!("the relay is down");
     Ok(())
@@ -140,25 +172,60 @@ async fn sweep(store: &SqliteStore, retention: Duration) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let before = now.saturating_sub(retention).as_secs() as i64;
         // If it fails, the store has logged it, and the next time may go better.
+        let mut all = 0;
         while let Ok(entries @ 1..) = store.sweep(before).await {
-            tracing::info!(entries, "superseded entries have left");
+            all += entries;
+        }
+        if all > 0 {
+            tracing::info!(entries = all, "superseded entries have left");
         }
     }
 }
 
+/// Looks again and again whether there is room on the disk. Does not end.
+async fn look_at_room(relay: &Relay) {
+    let mut due = tokio::time::interval(limits::ROOM_LOOKED_AT_EVERY);
+    loop {
+        due.tick().await;
+        relay.store.look_at_room(relay.limits().reserve_bytes);
+    }
+}
+
+/// Takes up other tokens and terms whenever there are. Does not end.
+async fn take_changes(
+    relay: &Relay,
+    changes: Option<watch::Receiver<(Auth, Terms)>>,
+    auth: &watch::Sender<Auth>,
+    terms: &watch::Sender<Terms>,
+) {
+    let Some(mut changes) = changes else { return std::future::pending().await };
+    while changes.changed().await.is_ok() {
+        let (new_auth, new_terms) = changes.borrow_and_update().clone();
+        relay.store.set_limits(&new_terms.limits);
+        _ = auth.send(new_auth);
+        _ = terms.send(new_terms);
+        tracing::info!("tokens and limits were taken up anew");
+    }
+    std::future::pending().await
+}
+
 async fn health(State(relay): State<Arc<Relay>>) -> Response {
     match relay.health.check(&relay.store).await {
+        Ok(()) if relay.store.is_full() => "ok, read-only: the disk is full\n".into_response(),
         Ok(()) => "ok\n".into_response(),
+        // It is known, and goes by itself when there is room.
+        Err(StoreError::Full) => "ok, read-only: the disk is full\n".into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }
 }
 
 async fn web_socket(
     State(relay): State<Arc<Relay>>,
+    Extension(place): Extension<Arc<Place>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let (account, permit) = match relay.admit(&headers) {
+    let admitted = match relay.admit(&headers, &place).await {
         Ok(admitted) => admitted,
         Err(refusal) => return refusal,
     };
@@ -166,49 +233,101 @@ async fn web_socket(
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
+    place.become_session();
     let id = relay.next_session();
     upgrade
+        .read_buffer_size(limits::SOCKET_BUFFER_BYTES)
+        .write_buffer_size(limits::SOCKET_BUFFER_BYTES)
         .max_message_size(proto::FRAME_BYTES)
         .max_frame_size(proto::FRAME_BYTES)
         .max_write_buffer_size(2 * proto::FRAME_BYTES)
-        .on_upgrade(move |socket| async move {
-            session::serve_socket(relay, account, id, socket).await;
-            drop(permit);
-        })
+        .on_upgrade(move |socket| session::serve_socket(relay, admitted, id, socket))
 }
 
-async fn post(State(relay): State<Arc<Relay>>, request: Request) -> Response {
+async fn post(
+    State(relay): State<Arc<Relay>>,
+    Extension(place): Extension<Arc<Place>>,
+    request: Request,
+) -> Response {
     // Before the body is read: who may not speak costs no memory.
-    let (account, _permit) = match relay.admit(request.headers()) {
+    let admitted = match relay.admit(request.headers(), &place).await {
         Ok(admitted) => admitted,
         Err(refusal) => return refusal,
     };
-    let body = match axum::body::to_bytes(request.into_body(), limits::POST_BYTES).await {
-        Ok(body) => body,
-        Err(error) => return (StatusCode::PAYLOAD_TOO_LARGE, error.to_string()).into_response(),
-    };
     let id = relay.next_session();
-    let answer = session::serve_post(relay, account, id, &body).await;
-    ([(CONTENT_TYPE, "application/vnd.motet")], answer).into_response()
+    match session::serve_post(relay, admitted, id, request.into_body()).await {
+        Ok(answer) => ([(CONTENT_TYPE, "application/vnd.motet")], answer).into_response(),
+        Err((status, reason)) => (status, [(CONNECTION, "close")], reason).into_response(),
+    }
 }
 
 impl Relay {
-    /// The account of a request and its place among the sessions.
+    pub(crate) fn limits(&self) -> Limits {
+        self.terms.borrow().limits.clone()
+    }
+
+    /// Who a request speaks for, and its place among the others.
     #[allow(clippy::result_large_err)]
-    fn admit(&self, headers: &HeaderMap) -> Result<(String, OwnedSemaphorePermit), Response> {
-        let account = self.auth.account(headers).map_err(|error| match error {
-            AuthError::WebPage => (StatusCode::FORBIDDEN, error.to_string()).into_response(),
-            AuthError::Missing | AuthError::Invalid => {
-                (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], error.to_string()).into_response()
+    async fn admit(&self, headers: &HeaderMap, place: &Arc<Place>) -> Result<Admitted, Response> {
+        let identity = self.auth.borrow().identify(headers);
+        let who = match identity {
+            Ok(who) => who,
+            Err(error) => return Err(self.refuse(error, self.address(headers, place)).await),
+        };
+        let full = |reason: &'static str| {
+            (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], reason).into_response()
+        };
+        let limits = self.limits();
+        let request = self
+            .accounts
+            .admit(&who.account, &limits)
+            .ok_or_else(|| full("this account has too many sessions open"))?;
+        let permit = self.sessions.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| full("the relay has too many sessions open"))?;
+        place.meter.charge(request.account.incomplete.clone(), limits.incomplete_bytes_per_account);
+        Ok(Admitted { who, request, place: place.clone(), _permit: permit })
+    }
+
+    /// Answers a request without a good token, the later the more of them come from its address.
+    async fn refuse(&self, error: AuthError, address: IpAddr) -> Response {
+        if error == AuthError::WebPage {
+            return (StatusCode::FORBIDDEN, error.to_string()).into_response();
+        }
+        let allowed = self.terms.borrow().limits.wrong_tokens;
+        match self.strangers.refuse(address, allowed) {
+            Answer::Now => {}
+            Answer::Late => {
+                let _late = Late(&self.strangers, address);
+                tokio::time::sleep(limits::LATE_ANSWER_AFTER).await;
             }
-        })?;
-        let permit = self.sessions.clone().try_acquire_owned().map_err(|_| {
-            (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], "the relay is full").into_response()
-        })?;
-        Ok((account, permit))
+            Answer::Never => {
+                let headers = [(RETRY_AFTER, "60"), (CONNECTION, "close")];
+                return (StatusCode::TOO_MANY_REQUESTS, headers, "too many wrong tokens").into_response();
+            }
+        }
+        (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], error.to_string()).into_response()
+    }
+
+    /// Where a request comes from, as far as that can be believed.
+    fn address(&self, headers: &HeaderMap, place: &Place) -> IpAddr {
+        let named = || {
+            let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+            last.rsplit(',').next()?.trim().parse().ok()
+        };
+        let is_proxy = self.terms.borrow().proxies.contains(&place.peer);
+        doors::network(is_proxy.then(named).flatten().unwrap_or(place.peer))
     }
 
     fn next_session(&self) -> u64 {
         self.next_session.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A refusal that waits; whether or not somebody is still there to hear it.
+struct Late<'s>(&'s Strangers, IpAddr);
+
+impl Drop for Late<'_> {
+    fn drop(&mut self) {
+        self.0.answered(self.1);
     }
 }

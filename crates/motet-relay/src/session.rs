@@ -2,24 +2,26 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::ws::{Message as WsMessage, WebSocket};
+use axum::http::StatusCode;
 use futures_util::SinkExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, SplitStream, StreamExt};
+use motet_proto::frame::FrameError;
 use motet_proto::message::{ErrorCode, Fetch};
 use motet_proto::presence::Presence;
 use motet_proto::session::{AppendOutcome, DocumentPage, ReadOutcome, RelayEffect, RelaySession};
-use motet_proto::{Entry, Message, frame};
+use motet_proto::{DeviceId, Entry, Message, SpaceId, frame};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{timeout, timeout_at};
 
 use crate::hub::News;
 use crate::limits;
-use crate::server::Relay;
+use crate::server::{Admitted, Relay};
 use crate::store::{Appended, LogId, LogStore, StoreError};
 
 /// What the store has done for a session.
@@ -33,9 +35,18 @@ enum Done {
 /// A session and what is under way for it.
 struct Running {
     relay: Arc<Relay>,
-    account: String,
+    admitted: Admitted,
     id: u64,
     session: RelaySession,
+    /// A session that stays; not a `POST`.
+    is_socket: bool,
+    device: Option<DeviceId>,
+    /// Told when the device has opened newer sessions.
+    replaced: Option<Arc<Notify>>,
+    /// Nothing is read before this time: the account has sent too much lately.
+    paused: Option<Instant>,
+    /// What goes on without being served before this time: the greeting, and then whatever the device sends.
+    idle_since: Instant,
     log: Option<LogId>,
     hub: Option<Receiver<News>>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -44,6 +55,8 @@ struct Running {
     closing: bool,
     /// Others were told something: they wait for it, while what this device gets is only a receipt.
     others_first: bool,
+    /// The place of the device is told at this time, as it was told too often.
+    tell_at: Option<Instant>,
     /// Since when places are counted, and how many there were.
     places: (Instant, u32),
     /// Where the device said that it is, and whether the others still believe it.
@@ -55,7 +68,7 @@ struct Running {
 }
 
 /// Serves a WebSocket until either side is done with it.
-pub(crate) async fn serve_socket(relay: Arc<Relay>, account: String, id: u64, socket: WebSocket) {
+pub(crate) async fn serve_socket(relay: Arc<Relay>, admitted: Admitted, id: u64, socket: WebSocket) {
     let (mut sink, mut stream) = socket.split();
     let (outgoing, mut to_send) = mpsc::channel::<Vec<u8>>(limits::QUEUED_FRAMES);
     let sender = tokio::spawn(async move {
@@ -66,7 +79,8 @@ pub(crate) async fn serve_socket(relay: Arc<Relay>, account: String, id: u64, so
         }
         _ = sink.close().await;
     });
-    let mut running = Running::new(relay, account, id);
+    let mut running = Running::new(relay, admitted, id);
+    running.is_socket = true;
     tracing::debug!(session = id, "opened");
     running.serve(&mut stream, &outgoing).await;
     drop(outgoing);
@@ -75,42 +89,74 @@ pub(crate) async fn serve_socket(relay: Arc<Relay>, account: String, id: u64, so
     tracing::debug!(session = id, "closed");
 }
 
-/// Answers the messages of one `POST`.
-pub(crate) async fn serve_post(relay: Arc<Relay>, account: String, id: u64, mut body: &[u8]) -> Vec<u8> {
-    let mut running = Running::new(relay, account, id);
-    let mut answer = Vec::new();
+/// Answers the messages of one `POST`, as they come. What is not taken in is not answered, and the device sends it again.
+pub(crate) async fn serve_post(
+    relay: Arc<Relay>,
+    admitted: Admitted,
+    id: u64,
+    body: Body,
+) -> Result<Vec<u8>, (StatusCode, &'static str)> {
+    let mut running = Running::new(relay, admitted, id);
+    let mut body = body.into_data_stream();
+    let (mut answer, mut waiting, mut received) = (Vec::new(), Vec::new(), 0);
+    let begun = Instant::now();
     loop {
-        running.settle().await;
-        for frame in running.frames.drain(..) {
-            answer.extend_from_slice(&(frame.len() as u32).to_be_bytes());
-            answer.extend_from_slice(&frame);
+        let due = begun
+            + limits::BODY_SILENCE
+            + Duration::from_secs(received as u64 / limits::BODY_BYTES_PER_SECOND);
+        let silent = Instant::now() + limits::BODY_SILENCE;
+        let chunk = match timeout_at(due.min(silent).into(), body.next()).await {
+            Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the body takes too long")),
+            Ok(Some(Err(_))) => {
+                return Err((StatusCode::BAD_REQUEST, "the body broke off, or too much is under way"));
+            }
+            Ok(Some(Ok(chunk))) => chunk,
+            Ok(None) => break,
+        };
+        received += chunk.len();
+        if received > limits::POST_BYTES {
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"));
         }
-        // What is not taken in here is not answered, and the device sends it again.
-        if running.closing || answer.len() > limits::POST_ANSWER_BYTES {
-            return answer;
+        waiting.extend_from_slice(&chunk);
+        let mut rest = &waiting[..];
+        while running.takes_more(&answer)
+            && let Some(frame) = next_frame(&mut rest)
+        {
+            running.answer_frame(frame, &mut answer).await;
         }
-        match frame::split_delimited(&mut body) {
-            Ok(None) => return answer,
-            Ok(Some(bytes)) => running.take_frame(bytes),
-            Err(error) => running.session.handle_bad_frame(error.to_string()),
+        // The rest of the body is read and dropped, so that the answer arrives.
+        let rest = if running.takes_more(&answer) { rest.len() } else { 0 };
+        if rest < waiting.len() {
+            waiting.drain(..waiting.len() - rest);
+            running.admitted.place.meter.complete();
         }
     }
+    if !waiting.is_empty() && running.takes_more(&answer) {
+        running.answer_frame(Err(FrameError::Truncated), &mut answer).await;
+    }
+    Ok(answer)
 }
 
 impl Running {
-    fn new(relay: Arc<Relay>, account: String, id: u64) -> Self {
+    fn new(relay: Arc<Relay>, admitted: Admitted, id: u64) -> Self {
         let agent = concat!("motet-relay/", env!("CARGO_PKG_VERSION")).to_owned();
         Self {
             relay,
-            account,
+            admitted,
             id,
             session: RelaySession::new(id, agent),
+            is_socket: false,
+            device: None,
+            replaced: None,
+            paused: None,
+            idle_since: Instant::now(),
             log: None,
             hub: None,
             under_way: FuturesUnordered::new(),
             frames: Vec::new(),
             closing: false,
             others_first: false,
+            tell_at: None,
             places: (Instant::now(), 0),
             place: None,
             is_present: false,
@@ -121,6 +167,7 @@ impl Running {
 
     async fn serve(&mut self, stream: &mut SplitStream<WebSocket>, outgoing: &mpsc::Sender<Vec<u8>>) {
         let mut stopping = self.relay.stopping.clone();
+        let mut auth = self.relay.auth.clone();
         loop {
             self.carry_out();
             if std::mem::take(&mut self.others_first) {
@@ -135,23 +182,38 @@ impl Running {
                 return;
             }
             let patience = if self.log.is_some() { limits::IDLE_TIMEOUT } else { limits::HELLO_TIMEOUT };
-            let saturated = self.session.is_saturated();
+            self.paused = self.paused.filter(|until| *until > Instant::now());
+            let saturated = self.session.is_saturated() || self.paused.is_some();
+            if saturated && self.log.is_some() {
+                self.idle_since = Instant::now();
+            }
             let silence = self.next_silence();
             tokio::select! {
-                received = timeout(patience, stream.next()), if !saturated => match received {
-                    Ok(Some(Ok(WsMessage::Binary(bytes)))) => {
-                        self.note_heard();
-                        self.take_frame(&bytes);
+                received = stream.next(), if !saturated => match received {
+                    Some(Ok(message)) => {
+                        if !self.take(message) {
+                            return;
+                        }
                     }
-                    Ok(Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_)))) => self.note_heard(),
-                    Ok(Some(Ok(WsMessage::Text(_)))) => self.session.handle_bad_frame("text instead of a frame".into()),
-                    Ok(Some(Ok(WsMessage::Close(_))) | None) => return,
-                    Ok(Some(Err(error))) => {
+                    Some(Err(error)) => {
                         tracing::debug!(session = self.id, %error, "the connection broke");
                         return;
                     }
-                    Err(_) => self.session.handle_failure(ErrorCode::Protocol, "nothing was heard for too long"),
+                    None => return,
                 },
+                () = until(Some(self.idle_since + patience)), if !saturated => {
+                    self.session.handle_failure(ErrorCode::Protocol, "nothing was heard for too long");
+                }
+                () = until(self.paused), if self.paused.is_some() => {}
+                () = until(self.tell_at), if self.tell_at.is_some() => self.tell(),
+                () = told(self.replaced.clone()) => {
+                    self.session.handle_failure(ErrorCode::Replaced, "the device has opened newer sessions");
+                }
+                Ok(()) = auth.changed() => {
+                    if !auth.borrow_and_update().knows(&self.admitted.who) {
+                        self.session.handle_failure(ErrorCode::Unauthorized, "the token is not valid any more");
+                    }
+                }
                 news = next_news(&mut self.hub) => self.take_news(news),
                 Some(done) = self.under_way.next() => self.take_done(done),
                 () = until(silence), if !saturated => self.take_silence(),
@@ -159,6 +221,56 @@ impl Running {
                     self.session.handle_failure(ErrorCode::ShuttingDown, "the relay is stopping");
                 }
             }
+        }
+    }
+
+    /// Takes in what a WebSocket has brought; false if it was its end.
+    fn take(&mut self, message: WsMessage) -> bool {
+        let bytes = match &message {
+            WsMessage::Binary(bytes) => bytes.len(),
+            WsMessage::Close(_) => return false,
+            _ => 0,
+        };
+        self.admitted.place.meter.complete();
+        self.note_heard();
+        // Who has not introduced itself has to, and nothing else counts.
+        if self.log.is_some() {
+            self.idle_since = Instant::now();
+        }
+        match message {
+            WsMessage::Binary(bytes) => self.take_frame(&bytes),
+            WsMessage::Text(_) => self.session.handle_bad_frame("text instead of a frame".into()),
+            _ => self.charge(bytes),
+        }
+        true
+    }
+
+    /// Whether a `POST` takes in one more message.
+    fn takes_more(&self, answer: &[u8]) -> bool {
+        !self.closing && answer.len() <= limits::POST_ANSWER_BYTES
+    }
+
+    /// Takes in one message of a `POST`, and answers it.
+    async fn answer_frame(&mut self, frame: Result<&[u8], FrameError>, answer: &mut Vec<u8>) {
+        match frame {
+            Ok(bytes) => self.take_frame(bytes),
+            Err(error) => self.session.handle_bad_frame(error.to_string()),
+        }
+        self.settle().await;
+        for frame in self.frames.drain(..) {
+            answer.extend_from_slice(&(frame.len() as u32).to_be_bytes());
+            answer.extend_from_slice(&frame);
+        }
+        if let Some(until) = self.paused.take() {
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
+    /// What was taken in counts for the account; who sends too much is read later.
+    fn charge(&mut self, bytes: usize) {
+        let wait = self.admitted.request.account.charge(bytes, &self.relay.limits());
+        if !wait.is_zero() {
+            self.paused = Some(Instant::now() + wait.min(limits::IDLE_TIMEOUT));
         }
     }
 
@@ -196,6 +308,8 @@ impl Running {
                 let code = match error {
                     StoreError::Closed => ErrorCode::ShuttingDown,
                     StoreError::Busy => ErrorCode::Busy,
+                    StoreError::Full | StoreError::Quota(_) => ErrorCode::Full,
+                    StoreError::Limit(_) => ErrorCode::Limit,
                     _ => ErrorCode::Internal,
                 };
                 self.session.handle_failure(code, &error.to_string());
@@ -208,7 +322,10 @@ impl Running {
             match effect {
                 RelayEffect::Send(message) => self.frames.push(frame::encode(&message)),
                 RelayEffect::Open { space } => {
-                    let log = LogId { account: self.account.clone(), space };
+                    if !self.introduce(space) {
+                        continue;
+                    }
+                    let log = LogId { account: self.admitted.who.account.clone(), space };
                     // Before the head is read, so that nothing falls between.
                     let (hub, present) = self.relay.hub.subscribe(&log);
                     self.hub = Some(hub);
@@ -236,28 +353,55 @@ impl Running {
                     };
                     self.under_way.push(read.boxed());
                 }
-                // Who tells more often than an eye can follow is not passed on; the next one says all.
-                RelayEffect::Presence(_) if !self.may_tell() => {}
                 RelayEffect::Presence(presence) => {
                     self.place = Some(presence).filter(|presence| !presence.sealed.is_empty());
-                    match &self.place {
-                        Some(_) => self.present(),
-                        None => self.withdraw(),
-                    }
+                    self.tell_when_due();
                 }
                 RelayEffect::Close => self.closing = true,
             }
         }
     }
 
-    /// Whether the device may tell the others where it is once more.
-    fn may_tell(&mut self) -> bool {
+    /// The session is about a space, and counts from now on. False if the account has too many.
+    fn introduce(&mut self, space: SpaceId) -> bool {
+        let Some(device) = self.device.filter(|_| self.is_socket) else { return true };
+        let limits = self.relay.limits();
+        self.replaced = self.admitted.request.introduce(device, space, self.id, &limits);
+        if self.replaced.is_none() {
+            let message = format!("this account has {} sessions open already", limits.sessions_per_account);
+            self.session.handle_failure(ErrorCode::Limit, &message);
+        }
+        self.replaced.is_some()
+    }
+
+    /// Tells the others where the device is, at once or when that may be told again; what it says meanwhile takes the place of it.
+    fn tell_when_due(&mut self) {
+        if self.tell_at.is_some() {
+            return;
+        }
         let (since, count) = &mut self.places;
         if since.elapsed() >= limits::PLACES_COUNTED_OVER {
             (*since, *count) = (Instant::now(), 0);
         }
         *count += 1;
-        *count <= limits::PLACES
+        if *count > limits::PLACES {
+            self.tell_at = Some(*since + limits::PLACES_COUNTED_OVER);
+            return;
+        }
+        let listeners = self.log.as_ref().map_or(0, |log| self.relay.hub.listeners(log));
+        let wait = self.admitted.request.account.charge_place(listeners, &self.relay.limits());
+        if wait.is_zero() {
+            return self.tell();
+        }
+        self.tell_at = Some(Instant::now() + wait);
+    }
+
+    fn tell(&mut self) {
+        self.tell_at = None;
+        match &self.place {
+            Some(_) => self.present(),
+            None => self.withdraw(),
+        }
     }
 
     /// When the silence of a device that is somewhere has to be looked at.
@@ -310,18 +454,40 @@ impl Running {
             failed.map_or(Ok(outcome), Err)
         };
         if let Some(appended) = (&mut append).now_or_never() {
+            let appended = match appended {
+                Err(error @ (StoreError::Full | StoreError::Quota(_))) => {
+                    // The session ends with it; what there is to read is read first.
+                    let late = tokio::time::sleep(limits::FULL_ANSWER_AFTER);
+                    return self.under_way.push(late.map(move |()| Done::Appended(push, Err(error))).boxed());
+                }
+                appended => appended,
+            };
             self.others_first = true;
             return self.take_done(Done::Appended(push, tell(appended)));
         }
-        let task = tokio::spawn(async move { tell(append.await) });
+        let task = tokio::spawn(async move {
+            let told = tell(append.await);
+            if matches!(told, Err(StoreError::Full | StoreError::Quota(_))) {
+                // The session ends with it; what there is to read is read first.
+                tokio::time::sleep(limits::FULL_ANSWER_AFTER).await;
+            }
+            told
+        });
         let failed = |e: tokio::task::JoinError| Err(StoreError::Failed(e.to_string()));
         let done = task.map(move |outcome| Done::Appended(push, outcome.unwrap_or_else(failed)));
         self.under_way.push(done.boxed());
     }
 
     fn take_frame(&mut self, bytes: &[u8]) {
-        match frame::decode(bytes) {
+        let message = decode(bytes);
+        let opened = match &message {
+            Ok(Message::Push(push)) => push.entries.iter().map(Entry::size).sum(),
+            _ => 0,
+        };
+        self.charge(opened.max(bytes.len()));
+        match message {
             Ok(Message::Hello(hello)) => {
+                self.device.get_or_insert(hello.device);
                 tracing::debug!(session = self.id, device = %hello.device, agent = hello.agent, "hello");
                 self.session.handle_message(Message::Hello(hello));
             }
@@ -361,6 +527,32 @@ impl Drop for Running {
 async fn next_news(hub: &mut Option<Receiver<News>>) -> Result<News, RecvError> {
     match hub {
         Some(hub) => hub.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Decodes a frame. A large one takes milliseconds, in which others go on elsewhere.
+fn decode(bytes: &[u8]) -> Result<Message, FrameError> {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let can_move = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if bytes.len() >= limits::LARGE_FRAME_BYTES && can_move() {
+        return tokio::task::block_in_place(|| frame::decode(bytes));
+    }
+    frame::decode(bytes)
+}
+
+/// The first frame of what has come of a body; `None` if it is not whole yet.
+fn next_frame<'b>(body: &mut &'b [u8]) -> Option<Result<&'b [u8], FrameError>> {
+    match frame::split_delimited(body) {
+        Err(FrameError::Truncated) => None,
+        frame => frame.transpose(),
+    }
+}
+
+/// Resolves when somebody is told to go.
+async fn told(notify: Option<Arc<Notify>>) {
+    match notify {
+        Some(notify) => notify.notified().await,
         None => std::future::pending().await,
     }
 }

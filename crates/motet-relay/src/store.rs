@@ -4,6 +4,7 @@
 //! [`sqlite`] is the embedded one, and the default.
 
 mod folder;
+mod room;
 pub mod sqlite;
 
 use futures_util::future::BoxFuture;
@@ -24,11 +25,17 @@ pub struct LogId {
 #[non_exhaustive]
 pub enum StoreError {
     /// The disk is full.
-    #[error("the relay's disk is full")]
+    #[error("the relay is full: there is no room left on its disk")]
     Full,
     /// The files are damaged, or written by a newer version.
     #[error("the relay's data cannot be used: {0}")]
     Unusable(String),
+    /// The logs of an account hold as much as they may.
+    #[error("the relay is full for this account: {0}")]
+    Quota(String),
+    /// An account has as many logs or documents as it may, or the relay has as many logs.
+    #[error("{0}")]
+    Limit(String),
     /// Another relay has the folder open.
     #[error("another relay uses {0}; each needs a data folder of its own")]
     InUse(String),
@@ -49,6 +56,8 @@ impl StoreError {
         match self {
             StoreError::Full => "store-full",
             StoreError::Unusable(_) => "store-unusable",
+            StoreError::Quota(_) => "store-quota",
+            StoreError::Limit(_) => "store-limit",
             StoreError::InUse(_) => "store-in-use",
             StoreError::Failed(_) => "store-failed",
             StoreError::Busy => "store-busy",

@@ -1,6 +1,7 @@
 //! The data folder: one relay at a time, and nobody else's eyes.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
@@ -10,6 +11,12 @@ const DATABASE: &str = "relay.db";
 
 /// Held as long as a relay runs. The system gives it back when the process ends, however it ends.
 const LOCK: &str = "relay.lock";
+
+/// Takes room on the disk that the relay gives up when there is none left.
+const BALLAST: &str = "relay.ballast";
+
+/// As much as starting and erasing need: SQLite's index of its log, and the log up to its next checkpoint.
+pub(super) const BALLAST_BYTES: u64 = 4 << 20;
 
 /// A folder that this process has for itself until it drops it.
 pub(super) struct Folder {
@@ -38,6 +45,26 @@ impl Folder {
     /// The database.
     pub(super) fn database(&self) -> PathBuf {
         self.path.join(DATABASE)
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives up the file that only keeps room, so that the relay can start and erase on a disk that others have filled.
+    pub(super) fn give_up_ballast(&self) {
+        _ = std::fs::remove_file(self.path.join(BALLAST));
+    }
+
+    /// Keeps room again, in a file of zeros that the disk really holds.
+    pub(super) fn keep_ballast(&self) {
+        let path = self.path.join(BALLAST);
+        let bytes = vec![0; BALLAST_BYTES as usize];
+        let is_there = std::fs::metadata(&path).is_ok_and(|found| found.len() == BALLAST_BYTES);
+        if !is_there && open_private(&path).and_then(|mut file| file.write_all(&bytes)).is_err() {
+            self.give_up_ballast();
+        }
     }
 
     /// Files only for the relay's own user: what is inside is sealed or not, as the apps decide, but the names of accounts are

@@ -4,19 +4,23 @@ mod left;
 mod logs;
 mod queue;
 mod reader;
+mod usage;
 mod writer;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt};
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::session::{DocumentPage, ReadOutcome};
-use motet_proto::{DocumentId, Entry, EntryId, Position, SpaceId};
+use motet_proto::{DocumentId, Entry, EntryId, Kind, Position, SpaceId};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::folder::Folder;
+use super::folder::{self, Folder};
+use super::room::Room;
 use super::{Appended, LogId, LogStore, StoreError};
+use crate::config::Limits;
 use crate::limits;
 use logs::Logs;
 use reader::Readers;
@@ -32,8 +36,15 @@ const MIGRATIONS: [&str; 4] = [
 /// Marks a file as the relay's (`application_id`).
 const APPLICATION_ID: i64 = 0x4d6f_7472;
 
-/// Bits of an entry's row id that hold its sequence number.
+/// Bits of an entry's row id that hold its sequence number. No log has more entries, and the file no more logs, than
+/// [`LAST_SEQ`] and [`LAST_SPACE`].
 const SEQ_BITS: u32 = 40;
+
+/// The last sequence number that a row id holds.
+const LAST_SEQ: u64 = (1 << SEQ_BITS) - 1;
+
+/// The last log of which all row ids are positive and its own; the base of the one after it is still a number.
+const LAST_SPACE: i64 = (1 << (63 - SEQ_BITS)) - 2;
 
 /// The embedded store.
 pub struct SqliteStore {
@@ -41,6 +52,7 @@ pub struct SqliteStore {
     readers: Readers,
     /// Given back last, when nothing writes any more.
     folder: Option<Folder>,
+    room: Arc<Room>,
 }
 
 impl SqliteStore {
@@ -51,10 +63,47 @@ impl SqliteStore {
     /// [`StoreError::InUse`] if another relay has the folder open; [`StoreError::Unusable`] if the file is no relay's or was written
     /// by a newer version; it is left as it was.
     pub fn open(data: &Path) -> Result<Self, StoreError> {
+        Self::open_with(data, &Limits::default())
+    }
+
+    /// The same with other limits. A disk without room is no error: what there is can be read.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(data: &Path, limits: &Limits) -> Result<Self, StoreError> {
         let folder = Folder::take(data)?;
-        let mut store = Self::open_file(&folder.database())?;
+        let mut opened = Self::open_file(&folder.database());
+        if opened.is_err() {
+            // There may be no room even for SQLite's index of its log.
+            folder.give_up_ballast();
+            opened = Self::open_file(&folder.database());
+        }
+        let mut store = opened?;
         store.folder = Some(folder);
+        store.set_limits(limits);
+        store.look_at_room(limits.reserve_bytes);
         Ok(store)
+    }
+
+    /// Changes how much accounts may have. What is there already stays.
+    pub fn set_limits(&self, limits: &Limits) {
+        self.writer.set_limits(limits);
+    }
+
+    /// Whether there is no room on the disk: then pushes are refused, but erasures are not.
+    pub fn is_full(&self) -> bool {
+        self.room.is_full()
+    }
+
+    /// Looks at the disk, of which `reserve` bytes are to be left.
+    pub fn look_at_room(&self, reserve: u64) {
+        let Some(folder) = &self.folder else { return };
+        let free = self.room.look(folder.path(), reserve);
+        match free {
+            Some(free) if free < folder::BALLAST_BYTES / 2 => folder.give_up_ballast(),
+            Some(free) if free > reserve + folder::BALLAST_BYTES => folder.keep_ballast(),
+            _ => {}
+        }
     }
 
     /// Opens or creates the database at `path`, in a folder that exists.
@@ -66,11 +115,9 @@ impl SqliteStore {
         configure(&conn)?;
         migrate(&mut conn)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
-        Ok(Self {
-            writer: Writer::spawn(Logs::new(conn)?)?,
-            readers: Readers::new(path.to_owned()),
-            folder: None,
-        })
+        let room = Arc::<Room>::default();
+        let writer = Writer::spawn(Logs::new(conn, room.clone())?)?;
+        Ok(Self { writer, readers: Readers::new(path.to_owned()), folder: None, room })
     }
 }
 
@@ -80,6 +127,10 @@ impl LogStore for SqliteStore {
     }
 
     fn append(&self, log: LogId, entries: Vec<Entry>) -> BoxFuture<'static, Result<Appended, StoreError>> {
+        // What frees room is let in.
+        if self.is_full() && !entries.iter().all(|entry| entry.kind == Kind::Erased) {
+            return std::future::ready(Err(StoreError::Full)).boxed();
+        }
         self.writer.append(log, entries)
     }
 
@@ -132,9 +183,13 @@ fn configure(conn: &Connection) -> Result<(), StoreError> {
 fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
     let pragma =
         |conn: &Connection, name| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let supported = MIGRATIONS.len() as i64;
+    if pragma(conn, "user_version")? == supported && pragma(conn, "application_id")? == APPLICATION_ID {
+        // Nothing is written: the disk may be full.
+        return Ok(());
+    }
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = pragma(&tx, "user_version")?;
-    let supported = MIGRATIONS.len() as i64;
     let tables: i64 = tx.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables > 0 && pragma(&tx, "application_id")? != APPLICATION_ID {
         return Err(StoreError::Unusable("relay.db is a database of another application".into()));

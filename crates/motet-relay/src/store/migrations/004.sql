@@ -11,3 +11,14 @@ CREATE TABLE superseding (
   entry INTEGER PRIMARY KEY,         -- row id in `entry` of the snapshot
   done INTEGER NOT NULL              -- how many of the entries that it names have been looked for
 );
+
+-- What accounts have in their logs. Written now and then: after a crash it may be a little less than there is.
+CREATE TABLE usage (
+  account TEXT PRIMARY KEY,
+  bytes INTEGER NOT NULL,
+  documents INTEGER NOT NULL         -- that there ever were
+) WITHOUT ROWID;
+
+INSERT INTO usage (account, bytes, documents)
+  SELECT account, SUM(length(payload) + length(kind) + 100), COUNT(DISTINCT entry.document)
+  FROM space JOIN entry ON entry.id >> 40 = space.id WHERE kind <> x'' GROUP BY account;

@@ -21,6 +21,8 @@ pub(super) struct Left {
     erased: HashMap<(i64, DocumentId), i64>,
     /// Snapshots, and how many of the entries that they name were looked for.
     superseding: BTreeMap<i64, usize>,
+    /// Bytes that have left the logs in this transaction, by log.
+    freed: HashMap<i64, u64>,
 }
 
 impl Left {
@@ -56,7 +58,7 @@ impl Left {
         entry: i64,
         document: DocumentId,
     ) -> Result<(), StoreError> {
-        if erase_step(conn, entry, document)? {
+        if self.erase_step(conn, entry, document)? {
             let sql = "INSERT INTO erasing (entry, document) VALUES (?, ?)";
             conn.prepare_cached(sql)?.execute(params![entry, document.as_bytes()])?;
             self.remember_erasure(entry, document);
@@ -82,7 +84,7 @@ impl Left {
     /// Does a step of what is left.
     pub(super) fn step(&mut self, conn: &Connection) -> Result<(), StoreError> {
         if let Some((&entry, &document)) = self.erasing.first_key_value() {
-            if !erase_step(conn, entry, document)? {
+            if !self.erase_step(conn, entry, document)? {
                 conn.prepare_cached("DELETE FROM erasing WHERE entry = ?")?.execute([entry])?;
                 self.erasing.remove(&entry);
                 let key = (entry >> SEQ_BITS, document);
@@ -108,6 +110,43 @@ impl Left {
             self.superseding.insert(entry, done);
         }
         Ok(())
+    }
+
+    /// Takes an entry out of the log. Id and tag stay: whoever has read up to it goes on from there.
+    pub(super) fn remove(&mut self, conn: &Connection, row: i64) -> Result<(), StoreError> {
+        let sql = "SELECT length(payload) + length(kind) + 100 FROM entry WHERE id = ? AND kind <> x''";
+        let bytes = conn.prepare_cached(sql)?.query_row([row], |row| row.get::<_, i64>(0)).optional()?;
+        *self.freed.entry(row >> SEQ_BITS).or_default() += bytes.unwrap_or(0).unsigned_abs();
+        let sql = "DELETE FROM entry_of WHERE (space, document, head, seq) =
+                     (SELECT id >> 40, document, substr(entry, 1, 8), id & 0xffffffffff FROM entry WHERE id = ?)";
+        conn.prepare_cached(sql)?.execute([row])?;
+        let sql = "UPDATE entry SET document = x'', device = x'', kind = x'', suite = 0, payload = x'' WHERE id = ?";
+        conn.prepare_cached(sql)?.execute([row])?;
+        Ok(())
+    }
+
+    /// What has left since this was asked last.
+    pub(super) fn take_freed(&mut self) -> HashMap<i64, u64> {
+        std::mem::take(&mut self.freed)
+    }
+
+    /// Takes out a step of what an erasure is about; true if there is more.
+    fn erase_step(
+        &mut self,
+        conn: &Connection,
+        erasure: i64,
+        document: DocumentId,
+    ) -> Result<bool, StoreError> {
+        let log = erasure >> SEQ_BITS;
+        let base = log << SEQ_BITS;
+        let sql = "SELECT seq FROM entry_of WHERE space = ? AND document = ? AND seq < ? LIMIT ?";
+        let mut statement = conn.prepare_cached(sql)?;
+        let most = limits::STEP_CHANGED as i64 + 1;
+        let found: Vec<i64> = statement
+            .query_map(params![log, document.as_bytes(), erasure - base, most], |row| row.get(0))?
+            .collect::<Result<_, rusqlite::Error>>()?;
+        found.iter().take(limits::STEP_CHANGED).try_for_each(|old| self.remove(conn, base + old))?;
+        Ok(found.len() > limits::STEP_CHANGED)
     }
 
     fn remember_erasure(&mut self, entry: i64, document: DocumentId) {
@@ -140,31 +179,6 @@ pub(super) fn supersede(
         conn.prepare_cached(sql)?.execute([now, base + old as i64])?;
     }
     Ok(())
-}
-
-/// Takes an entry out of the log. Id and tag stay: whoever has read up to it goes on from there.
-pub(super) fn remove(conn: &Connection, row: i64) -> Result<(), StoreError> {
-    let sql = "DELETE FROM entry_of WHERE (space, document, head, seq) =
-                 (SELECT id >> 40, document, substr(entry, 1, 8), id & 0xffffffffff FROM entry WHERE id = ?)";
-    conn.prepare_cached(sql)?.execute([row])?;
-    let sql =
-        "UPDATE entry SET document = x'', device = x'', kind = x'', suite = 0, payload = x'' WHERE id = ?";
-    conn.prepare_cached(sql)?.execute([row])?;
-    Ok(())
-}
-
-/// Takes out a step of what an erasure is about; true if there is more.
-fn erase_step(conn: &Connection, erasure: i64, document: DocumentId) -> Result<bool, StoreError> {
-    let log = erasure >> SEQ_BITS;
-    let base = log << SEQ_BITS;
-    let sql = "SELECT seq FROM entry_of WHERE space = ? AND document = ? AND seq < ? LIMIT ?";
-    let mut statement = conn.prepare_cached(sql)?;
-    let most = limits::STEP_CHANGED as i64 + 1;
-    let found: Vec<i64> = statement
-        .query_map(params![log, document.as_bytes(), erasure - base, most], |row| row.get(0))?
-        .collect::<Result<_, rusqlite::Error>>()?;
-    found.iter().take(limits::STEP_CHANGED).try_for_each(|old| remove(conn, base + old))?;
-    Ok(found.len() > limits::STEP_CHANGED)
 }
 
 /// A stored snapshot's document, what it supersedes, and when it came. It may have left meanwhile: then it names nothing.

@@ -1,6 +1,7 @@
 //! What is done to logs, each call one transaction: appending, and letting go of what is superseded.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use motet_proto::Kind;
@@ -11,9 +12,12 @@ use motet_proto::session::AppendOutcome;
 use motet_proto::{DocumentId, Entry, EntryId, Position};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::left::{Left, remove, supersede};
-use super::{end, id_head, row_base};
+use super::left::{Left, supersede};
+use super::usage::Usage;
+use super::{LAST_SEQ, LAST_SPACE, end, id_head, row_base};
+use crate::config::Limits;
 use crate::limits;
+use crate::store::room::Room;
 use crate::store::{Appended, LogId, StoreError};
 
 /// The connection that writes.
@@ -23,6 +27,9 @@ pub(super) struct Logs {
     ends: HashMap<LogId, Log>,
     /// What is left to be done for entries that change many others.
     left: Left,
+    usage: Usage,
+    pub(super) limits: Limits,
+    room: Arc<Room>,
 }
 
 /// A log's row and where it ends.
@@ -33,9 +40,10 @@ struct Log {
 }
 
 impl Logs {
-    pub(super) fn new(conn: Connection) -> Result<Self, StoreError> {
+    pub(super) fn new(conn: Connection, room: Arc<Room>) -> Result<Self, StoreError> {
         let left = Left::load(&conn)?;
-        Ok(Self { conn, ends: HashMap::new(), left })
+        let (usage, limits) = (Usage::default(), Limits::default());
+        Ok(Self { conn, ends: HashMap::new(), left, usage, limits, room })
     }
 
     /// Appends to several logs. If it fails, nothing of it remains.
@@ -65,6 +73,7 @@ impl Logs {
             let end = if is_planted(Bug::AckBeforeCommit) { "COMMIT" } else { "ROLLBACK" };
             self.conn.execute_batch(end)?;
             self.ends.clear();
+            self.usage.forget();
             self.left = Left::load(&self.conn)?;
         }
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -77,7 +86,14 @@ impl Logs {
             true => Ok(done),
             false => Ok(self.conn.prepare_cached("COMMIT")?.execute([]).map(|_| done)?),
         });
+        if done.is_ok() {
+            // It is committed; a count that cannot be looked up is a little too high.
+            _ = self.usage.settle(&self.conn, self.left.take_freed());
+        }
         if let Err(error) = &done {
+            if matches!(error, StoreError::Full) {
+                self.room.note_full();
+            }
             tracing::error!(code = error.code(), %error, "a log cannot be written");
             if !self.conn.is_autocommit() {
                 // The error that led here is what the sessions are told.
@@ -87,6 +103,7 @@ impl Logs {
             if !is_planted(Bug::HeadsKeptAfterFailure) {
                 self.ends.clear();
             }
+            self.usage.forget();
             // If it cannot be read, what it names is not done before the next start, and hidden as before.
             if let Ok(left) = Left::load(&self.conn) {
                 self.left = left;
@@ -97,6 +114,10 @@ impl Logs {
 
     /// Removes what was superseded before `before`, at most [`limits::SWEPT_ENTRIES`].
     pub(super) fn sweep(&mut self, before: i64) -> Result<usize, StoreError> {
+        if self.usage.is_unsaved() {
+            let saved = self.begin().and_then(|()| self.usage.save(&self.conn));
+            self.end(saved)?;
+        }
         if !self.left.is_empty() {
             self.work_off()?;
             return Ok(limits::SWEPT_ENTRIES);
@@ -108,7 +129,7 @@ impl Logs {
         // Nobody else writes: it is the same inside.
         let swept = self.begin().and(due).and_then(|due| {
             for (at, entry) in &due {
-                remove(&self.conn, *entry)?;
+                self.left.remove(&self.conn, *entry)?;
                 let sql = "DELETE FROM superseded WHERE at = ? AND entry = ?";
                 self.conn.prepare_cached(sql)?.execute([at, entry])?;
             }
@@ -134,16 +155,20 @@ impl Logs {
     }
 
     fn append_to(&mut self, id: LogId, entries: Vec<Entry>) -> Result<Appended, StoreError> {
-        let Self { conn, ends, left } = self;
+        let Self { conn, ends, left, usage, limits: allowed, .. } = self;
         let mut log = match ends.get(&id) {
             Some(log) => *log,
-            None => find_or_create(conn, &id)?,
+            None => match find_or_create(conn, &id, allowed)? {
+                Ok(log) => log,
+                Err(limit) => return Ok(Appended::refused(limit)),
+            },
         };
         let before = log.head;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut fresh = Vec::with_capacity(entries.len());
         let mut misses = 0;
+        let mut failed = None;
         for entry in entries {
             if let Err(error) = entry.check(id.space) {
                 let why = match error {
@@ -164,6 +189,15 @@ impl Logs {
                 let why = "nothing of what it supersedes is in the log any more".into();
                 outcomes.push(Outcome::Rejected(Rejection::Outdated, why));
                 continue;
+            }
+            let is_new = usage.is_new_document(conn, log.row, entry.document)?;
+            if let Err(error) = usage.check(conn, &id.account, &entry, is_new, allowed)? {
+                failed = Some(error);
+                break;
+            }
+            if seq > LAST_SEQ {
+                failed = Some(StoreError::Limit("this space has as many entries as a space can have".into()));
+                break;
             }
             log.head = log.head.next(entry.id);
             let sql =
@@ -196,6 +230,7 @@ impl Logs {
                 Kind::Erased => left.erase(conn, row_base(log.row) + seq as i64, entry.document)?,
                 Kind::Changes | Kind::Other(_) => {}
             }
+            usage.add(&id.account, &entry, is_new);
             outcomes.push(Outcome::Stored(seq));
             fresh.push(entry);
         }
@@ -204,7 +239,7 @@ impl Logs {
             ends.clear();
         }
         ends.insert(id, log);
-        Ok(Appended { outcome: AppendOutcome { outcomes, appended }, fresh, failed: None })
+        Ok(Appended { outcome: AppendOutcome { outcomes, appended }, fresh, failed })
     }
 }
 
@@ -265,13 +300,48 @@ fn superseded(conn: &Connection, before: i64) -> Result<Vec<(i64, i64)>, StoreEr
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn find_or_create(conn: &Connection, id: &LogId) -> Result<Log, StoreError> {
+/// The log of an id; the limit that it would break, if there is none yet.
+fn find_or_create(
+    conn: &Connection,
+    id: &LogId,
+    allowed: &Limits,
+) -> Result<Result<Log, StoreError>, StoreError> {
     let sql = "SELECT id FROM space WHERE account = ? AND uuid = ?";
     let place = params![id.account, id.space.as_bytes()];
     let found = conn.prepare_cached(sql)?.query_row(place, |row| row.get(0)).optional()?;
     if let Some(row) = found {
-        return Ok(Log { row, head: end(conn, row, id.space)? });
+        return Ok(Ok(Log { row, head: end(conn, row, id.space)? }));
+    }
+    // The last row is found at once, those of an account are counted: there are not many.
+    let count = |sql: &str, place: &[&dyn rusqlite::ToSql]| -> Result<i64, StoreError> {
+        Ok(conn.prepare_cached(sql)?.query_row(place, |row| row.get(0))?)
+    };
+    let last = count("SELECT COALESCE(MAX(id), 0) FROM space", &[])?;
+    if last >= LAST_SPACE.min(i64::try_from(allowed.spaces).unwrap_or(i64::MAX)) {
+        return Ok(Err(StoreError::Limit("the relay has as many spaces as it may have".into())));
+    }
+    let own = count("SELECT COUNT(*) FROM space WHERE account = ?", &[&id.account])?;
+    if own.unsigned_abs() >= allowed.spaces_per_account {
+        return Ok(Err(StoreError::Limit(format!("this account has {own} spaces, and may have no more"))));
     }
     conn.prepare_cached("INSERT INTO space (account, uuid) VALUES (?, ?)")?.execute(place)?;
-    Ok(Log { row: conn.last_insert_rowid(), head: Position::start(id.space) })
+    Ok(Ok(Log { row: conn.last_insert_rowid(), head: Position::start(id.space) }))
+}
+
+impl Appended {
+    /// Nothing was appended.
+    fn refused(error: StoreError) -> Self {
+        let outcome = AppendOutcome { outcomes: Vec::new(), appended: None };
+        Self { outcome, fresh: Vec::new(), failed: Some(error) }
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        if self.usage.is_unsaved() {
+            // What is lost is a count that is a little too low.
+            let saved = self.begin().and_then(|()| self.usage.save(&self.conn));
+            _ = self.end(saved);
+        }
+    }
 }

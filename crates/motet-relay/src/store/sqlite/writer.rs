@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::logs::Logs;
 use super::queue::{Done, Next, Push, Queue, Task};
+use crate::config::Limits;
 use crate::limits;
 use crate::store::{Appended, LogId, StoreError};
 
@@ -96,6 +97,10 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         self.task(Task::Probe(reply));
         self.answer(answer)
+    }
+
+    pub(super) fn set_limits(&self, limits: &Limits) {
+        self.shared.lock().0.limits = limits.clone();
     }
 
     fn task(&self, task: Task) {
@@ -201,14 +206,15 @@ impl Shared {
 
     /// A step of a push is durable: it is answered if it was the last one, and waits for its next turn otherwise.
     fn take_step(&self, mut push: Push, step: Appended) {
+        let failed = step.failed;
         let Done { outcomes, appended, fresh } = &mut push.done;
         outcomes.extend(step.outcome.outcomes);
         fresh.extend(step.fresh);
         if let Some((first, last)) = step.outcome.appended {
             *appended = Some((appended.map_or(first, |(first, _)| first), last));
         }
-        if push.entries.is_empty() {
-            _ = push.reply.send(Ok(push.done.into_appended(None)));
+        if push.entries.is_empty() || failed.is_some() {
+            _ = push.reply.send(Ok(push.done.into_appended(failed)));
         } else {
             self.waiting.fetch_add(1, Ordering::AcqRel);
             self.queue.put_back(push);
@@ -254,7 +260,7 @@ mod tests {
     fn a_panic_costs_what_was_in_hand_and_nothing_else() {
         let mut conn = Connection::open_in_memory().unwrap();
         sqlite::migrate(&mut conn).unwrap();
-        let writer = Writer::spawn(Logs::new(conn).unwrap()).unwrap();
+        let writer = Writer::spawn(Logs::new(conn, Arc::default()).unwrap()).unwrap();
         let push = |n: u8| {
             let log = LogId { account: "a".into(), space: SpaceId::DEFAULT };
             let (document, device) = (DocumentId([n; 16]), DeviceId([1; 16]));

@@ -1,0 +1,130 @@
+//! What accounts have in their logs, counted as it comes and goes. It is written down now and then, not with every push: that would be
+//! a page more for each.
+
+use std::collections::HashMap;
+
+use motet_proto::{DocumentId, Entry};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::config::Limits;
+use crate::store::StoreError;
+
+/// Counts of accounts that were written to since the relay started.
+#[derive(Default)]
+pub(super) struct Usage {
+    accounts: HashMap<String, Count>,
+    /// What the transaction that is under way adds.
+    adding: HashMap<String, Count>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Count {
+    bytes: u64,
+    documents: u64,
+    is_unsaved: bool,
+}
+
+impl Usage {
+    /// Whether an account may add an entry; the limit that it would break.
+    pub(super) fn check(
+        &mut self,
+        conn: &Connection,
+        account: &str,
+        entry: &Entry,
+        is_new: bool,
+        allowed: &Limits,
+    ) -> Result<Result<(), StoreError>, StoreError> {
+        let known = match self.accounts.get(account) {
+            Some(count) => *count,
+            None => {
+                let count = load(conn, account)?;
+                self.accounts.insert(account.to_owned(), count);
+                count
+            }
+        };
+        let adding = self.adding.get(account).copied().unwrap_or_default();
+        if known.bytes + adding.bytes + entry.size() as u64 > allowed.bytes_per_account {
+            let most = allowed.bytes_per_account;
+            return Ok(Err(StoreError::Quota(format!("its logs may hold {most} bytes"))));
+        }
+        if is_new && known.documents + adding.documents >= allowed.documents_per_account {
+            let most = allowed.documents_per_account;
+            return Ok(Err(StoreError::Limit(format!("this account may have {most} documents"))));
+        }
+        Ok(Ok(()))
+    }
+
+    /// Whether a log has nothing of a document.
+    pub(super) fn is_new_document(
+        &self,
+        conn: &Connection,
+        log: i64,
+        document: DocumentId,
+    ) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM entry_of WHERE space = ? AND document = ? LIMIT 1";
+        Ok(!conn.prepare_cached(sql)?.exists(params![log, document.as_bytes()])?)
+    }
+
+    /// An entry is added, if the transaction is.
+    pub(super) fn add(&mut self, account: &str, entry: &Entry, is_new: bool) {
+        let adding = self.adding.entry(account.to_owned()).or_default();
+        adding.bytes += entry.size() as u64;
+        adding.documents += u64::from(is_new);
+    }
+
+    /// The transaction is done: what it added counts, and what left is free again.
+    pub(super) fn settle(&mut self, conn: &Connection, freed: HashMap<i64, u64>) -> Result<(), StoreError> {
+        for (account, added) in self.adding.drain() {
+            let count = self.accounts.entry(account).or_default();
+            count.bytes += added.bytes;
+            count.documents += added.documents;
+            count.is_unsaved = true;
+        }
+        for (log, bytes) in freed.into_iter().filter(|(_, bytes)| *bytes > 0) {
+            let sql = "SELECT account FROM space WHERE id = ?";
+            let account: Option<String> =
+                conn.prepare_cached(sql)?.query_row([log], |row| row.get(0)).optional()?;
+            let Some(account) = account else { continue };
+            let mut count = match self.accounts.get(&account) {
+                Some(count) => *count,
+                None => load(conn, &account)?,
+            };
+            count.bytes = count.bytes.saturating_sub(bytes);
+            count.is_unsaved = true;
+            self.accounts.insert(account, count);
+        }
+        Ok(())
+    }
+
+    /// The transaction has failed.
+    pub(super) fn forget(&mut self) {
+        self.adding.clear();
+    }
+
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.accounts.values().any(|count| count.is_unsaved)
+    }
+
+    /// Writes down what has changed.
+    pub(super) fn save(&mut self, conn: &Connection) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO usage (account, bytes, documents) VALUES (?, ?, ?)";
+        let mut statement = conn.prepare_cached(sql)?;
+        for (account, count) in self.accounts.iter_mut().filter(|(_, count)| count.is_unsaved) {
+            statement.execute(params![account, count.bytes as i64, count.documents as i64])?;
+            count.is_unsaved = false;
+        }
+        Ok(())
+    }
+}
+
+fn load(conn: &Connection, account: &str) -> Result<Count, StoreError> {
+    let sql = "SELECT bytes, documents FROM usage WHERE account = ?";
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(Count {
+            bytes: row.get::<_, i64>(0)?.unsigned_abs(),
+            documents: row.get::<_, i64>(1)?.unsigned_abs(),
+            is_unsaved: false,
+        })
+    };
+    Ok(conn.prepare_cached(sql)?.query_row([account], read).optional()?.unwrap_or_default())
+}
