@@ -30,9 +30,9 @@ async fn relay(dir: &Path, limits: Limits) -> (TestRelay, String) {
 /// The relay's last words to a peer.
 async fn end(peer: &mut Peer) -> Option<ErrorCode> {
     loop {
-        match tokio::time::timeout(Duration::from_secs(20), peer.receive()).await.unwrap()? {
-            Message::Error(error) => return Some(error.code),
-            _ => {}
+        let message = tokio::time::timeout(Duration::from_secs(20), peer.receive()).await.unwrap()?;
+        if let Message::Error(error) = message {
+            return Some(error.code);
         }
     }
 }

@@ -156,7 +156,7 @@ fn a_full_relay_reads_and_erases_and_recovers_by_itself() {
     // There is never so much room: the relay starts all the same.
     relay.kill();
     reserve(1 << 60);
-    let relay = RelayProcess::start(&data, &relay.address().to_owned(), &args);
+    let relay = RelayProcess::start(&data, relay.address(), &args);
     assert_eq!(health(&relay.url()), (200, "ok, read-only: the disk is full\n".into()));
     let b = device(dir.path(), "b");
     sync(&b, &relay.url());
