@@ -479,7 +479,13 @@ fn what_cannot_be_printed_is_an_error() {
     let cli = Cli::new(dir.path(), "a");
     cli.ok(&["init", "--device", "a"]);
     cli.ok_with(&["put", "songs", "--id", "1"], r#"{"title":"mele"}"#);
-    for args in [&["export", "songs"][..], &["list", "songs"], &["status"], &["change-log", "export"], &["get", "songs", "1"]] {
+    for args in [
+        &["export", "songs"][..],
+        &["list", "songs"],
+        &["status"],
+        &["change-log", "export"],
+        &["get", "songs", "1"],
+    ] {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
         let output = cli.command(args).stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{args:?}");
@@ -499,7 +505,13 @@ fn what_others_wrote_does_not_steer_the_terminal() {
         cli.ok(&["sync"]);
     }
     a.ok(&["sync"]);
-    for args in [&["list", "songs"][..], &["get", "songs", "1"], &["conflicts"], &["history", "songs", "1"], &["status"]] {
+    for args in [
+        &["list", "songs"][..],
+        &["get", "songs", "1"],
+        &["conflicts"],
+        &["history", "songs", "1"],
+        &["status"],
+    ] {
         let output = a.run(args);
         let said = [output.stdout, output.stderr].concat();
         assert!(!said.contains(&0x1b) && !said.contains(&7), "{args:?}: {}", String::from_utf8_lossy(&said));

@@ -110,7 +110,11 @@ fn printable(text: &str, colour: bool) -> Cow<'_, str> {
                 rest = &rest[own.len()..];
             }
             None => {
-                if is_plain(c) { out.push(c) } else { out.extend(c.escape_unicode()) }
+                if is_plain(c) {
+                    out.push(c)
+                } else {
+                    out.extend(c.escape_unicode())
+                }
                 rest = &rest[c.len_utf8()..];
             }
         }
