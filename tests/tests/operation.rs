@@ -166,6 +166,11 @@ fn a_full_relay_reads_and_erases_and_recovers_by_itself() {
     wait_until("told", Duration::from_secs(20), || {
         a.status().last_error.is_some_and(|error| error.message.contains("the relay is full"))
     });
+    // Who asks is told at once.
+    let asked = std::time::Instant::now();
+    let refused = a.sync_now().unwrap_err();
+    assert_eq!(refused.code(), "sync-relay-full", "{refused}");
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
     let pending = a.pending_documents(10).unwrap();
     assert_eq!(pending.len(), 1, "the device keeps everything: {pending:?}");
     assert_eq!(push(&relay.url(), vec![entry("other", Kind::Erased, Vec::new())]).len(), 1);

@@ -5,6 +5,43 @@
 
 use minicbor::{Decode, Encode};
 
+/// An enum that is a number on the wire. A number of a newer version is kept: one that is not known here must not end a session that is
+/// otherwise understood.
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $number:literal => $variant:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+            /// A number that this version does not know.
+            Unknown(u32),
+        }
+
+        impl<C> Encode<C> for $name {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                e: &mut minicbor::Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                e.u32(match self {
+                    $(Self::$variant => $number,)*
+                    Self::Unknown(number) => *number,
+                })?;
+                Ok(())
+            }
+        }
+
+        impl<'b, C> Decode<'b, C> for $name {
+            fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+                Ok(match d.u32()? {
+                    $($number => Self::$variant,)*
+                    number => Self::Unknown(number),
+                })
+            }
+        }
+    };
+}
+
 use crate::entry::Entry;
 use crate::ids::{DeviceId, DocumentId, EntryId, SpaceId};
 use crate::position::Position;
@@ -118,28 +155,22 @@ pub enum Outcome {
     Rejected(#[n(0)] Rejection, #[n(1)] String),
 }
 
-/// Why an entry is rejected for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub enum Rejection {
-    /// The id does not match the content.
-    #[n(0)]
-    WrongId,
-    /// Larger than the protocol or the relay's configuration allows.
-    #[n(1)]
-    TooLarge,
-    /// The account's storage is used up.
-    #[n(2)]
-    Quota,
-    /// The account may not write to this space.
-    #[n(3)]
-    Forbidden,
-    /// A snapshot of what is not in the log any more: somebody has had it erased, or another snapshot has taken its place.
-    #[n(4)]
-    Outdated,
-    /// A snapshot whose header is not sorted, or names something twice.
-    #[n(5)]
-    Malformed,
+codes! {
+    /// Why an entry is rejected for good.
+    Rejection {
+        /// The id does not match the content.
+        0 => WrongId,
+        /// Larger than the protocol or the relay's configuration allows.
+        1 => TooLarge,
+        /// The account's storage is used up.
+        2 => Quota,
+        /// The account may not write to this space.
+        3 => Forbidden,
+        /// A snapshot of what is not in the log any more: somebody has had it erased, or another snapshot has taken its place.
+        4 => Outdated,
+        /// A snapshot whose header is not sorted, or names something twice.
+        5 => Malformed,
+    }
 }
 
 /// A question for entries.
@@ -265,35 +296,26 @@ pub struct ErrorMessage {
     pub message: String,
 }
 
-/// Machine-readable reasons to end a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub enum ErrorCode {
-    /// Bytes or messages that the protocol does not have.
-    #[n(0)]
-    Protocol,
-    /// No version in both ranges.
-    #[n(1)]
-    Version,
-    /// The relay failed; try again later.
-    #[n(2)]
-    Internal,
-    /// The relay is stopping; connect again.
-    #[n(3)]
-    ShuttingDown,
-    /// The relay has too much to do; try again later.
-    #[n(4)]
-    Busy,
-    /// No room is left, on the relay's disk or for this account. What was sent is not stored; the device keeps it and tries again.
-    #[n(5)]
-    Full,
-    /// The account has as many sessions, spaces or documents as it may have.
-    #[n(6)]
-    Limit,
-    /// The token of this session is not valid any more.
-    #[n(7)]
-    Unauthorized,
-    /// The device has opened newer sessions.
-    #[n(8)]
-    Replaced,
+codes! {
+    /// Machine-readable reasons to end a session.
+    ErrorCode {
+        /// Bytes or messages that the protocol does not have.
+        0 => Protocol,
+        /// No version in both ranges.
+        1 => Version,
+        /// The relay failed; try again later.
+        2 => Internal,
+        /// The relay is stopping; connect again.
+        3 => ShuttingDown,
+        /// The relay has too much to do; try again later.
+        4 => Busy,
+        /// No room is left, on the relay's disk or for this account. What was sent is not stored; the device keeps it and tries again.
+        5 => Full,
+        /// The account has as many sessions, spaces or documents as it may have.
+        6 => Limit,
+        /// The token of this session is not valid any more.
+        7 => Unauthorized,
+        /// The device has opened newer sessions.
+        8 => Replaced,
+    }
 }

@@ -172,6 +172,13 @@ pub enum SyncError {
         /// Who must be updated.
         reason: String,
     },
+    /// The relay takes nothing more from this account at present: its disk is full, or a limit of the account is reached. What the relay has can
+    /// still be received, and what was written here is sent as soon as there is room.
+    #[error("the relay takes no more: {reason}")]
+    Full {
+        /// What the relay said.
+        reason: String,
+    },
     /// The relay answered with an error, or broke the protocol.
     #[error("the relay failed: {reason}")]
     Relay {
@@ -261,6 +268,7 @@ impl SyncError {
             SyncError::AuthNeeded { .. } => "sync-auth-needed",
             SyncError::Timeout { .. } => "sync-timeout",
             SyncError::Version { .. } => "sync-version",
+            SyncError::Full { .. } => "sync-relay-full",
             SyncError::Relay { .. } => "sync-relay",
             SyncError::BadUrl { .. } => "sync-bad-url",
         }
@@ -270,9 +278,17 @@ impl SyncError {
     pub fn is_retryable(&self) -> bool {
         match self {
             SyncError::Storage(error) => error.is_retryable(),
-            SyncError::Offline { .. } | SyncError::Timeout { .. } | SyncError::Relay { .. } => true,
+            SyncError::Offline { .. }
+            | SyncError::Timeout { .. }
+            | SyncError::Full { .. }
+            | SyncError::Relay { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether the relay has refused, so that trying at once again would be answered likewise.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, SyncError::Full { .. })
     }
 }
 

@@ -62,6 +62,21 @@ fn samples() -> Vec<Message> {
 }
 
 /// The wire format of version 1. A difference here breaks devices in the field.
+/// What a newer version says is known to be unknown, and no reason to end a session.
+#[test]
+fn codes_of_a_newer_version_are_kept() {
+    let receipt = Receipt {
+        id: 2,
+        outcomes: vec![Outcome::Rejected(Rejection::Unknown(1 << 20), "something new".into())],
+        position: None,
+        after: 0,
+    };
+    let error = ErrorMessage { code: ErrorCode::Unknown(77), message: "something new".into() };
+    for message in [Message::Receipt(receipt), Message::Error(error)] {
+        assert_eq!(decode(&encode(&message)).unwrap(), message);
+    }
+}
+
 #[test]
 fn golden_frames() {
     let golden = include_str!("golden.txt");

@@ -2,6 +2,7 @@
 
 use futures_util::future::FutureExt;
 use motet_proto::Entry;
+use motet_proto::message::ErrorCode;
 use motet_proto::session::{ClientEffect, EndReason};
 use tokio::sync::oneshot;
 
@@ -124,6 +125,14 @@ fn end_error(reason: EndReason) -> SyncError {
     match reason {
         EndReason::Version(reason) => SyncError::Version { reason },
         EndReason::Silence => SyncError::Offline { reason: reason.to_string() },
+        // What it says is for a person; what happens next goes by the code.
+        EndReason::Relay { code: ErrorCode::ShuttingDown, message } => SyncError::Offline { reason: message },
+        EndReason::Relay { code: ErrorCode::Unauthorized, message } => {
+            SyncError::AuthNeeded { reason: message }
+        }
+        EndReason::Relay { code: ErrorCode::Full | ErrorCode::Limit, message } => {
+            SyncError::Full { reason: message }
+        }
         EndReason::Relay { .. } | EndReason::Protocol(_) => SyncError::Relay { reason: reason.to_string() },
     }
 }

@@ -154,7 +154,7 @@ impl Driver {
         // If this cannot be kept, the status of this process still shows it.
         _ = self.local.writer.submit(Durability::Normal, move |tx, _| tx.set_last_error(remote, &json)).await;
         // After it is kept: who waited may ask for the status next, or exit.
-        let retry = reached && error.is_retryable();
+        let retry = reached && error.is_retryable() && !error.is_refusal();
         for round in self.rounds.extract_if(.., |round| !retry || round.attempts >= limits::ROUND_ATTEMPTS) {
             _ = round.reply.send(Err(error.clone()));
         }
