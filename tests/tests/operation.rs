@@ -182,6 +182,32 @@ fn a_full_relay_reads_and_erases_and_recovers_by_itself() {
     assert_eq!(contents(&a), contents(&b));
 }
 
+#[test]
+fn a_device_downloads_everything_from_a_relay_that_takes_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let mut relay = RelayProcess::start(&data, "127.0.0.1:0", &[]);
+    let a = device(dir.path(), "a");
+    let songs = (0..6_000).map(|n| json!({ "id": format!("{n:04}"), "lyrics": format!("mele {n} {n}") }));
+    let songs: Vec<_> = songs.collect();
+    a.transaction(move |tx| tx.put_many("pieces", &songs)).unwrap();
+    sync(&a, &relay.url());
+    relay.kill();
+    let config = dir.path().join("relay.toml");
+    std::fs::write(&config, format!("[limits]\nreserve_bytes = {}\n", 1_u64 << 60)).unwrap();
+    let relay = RelayProcess::start(&data, relay.address(), &["--config", config.to_str().unwrap()]);
+    let b = device(dir.path(), "b");
+    b.documents("pieces").insert(&json!({ "id": "mine", "lyrics": "not sent yet" })).unwrap();
+    b.connect(Relay::new(&relay.url())).unwrap();
+    wait_until("downloaded", Duration::from_secs(60), || contents(&b).len() == 6_001);
+    wait_until("told", Duration::from_secs(20), || {
+        b.status().last_error.is_some_and(|error| error.code == "sync-relay-full")
+    });
+    assert_eq!(b.status().pending, 1);
+    // Connected, with nothing under way: it neither asks again and again, nor says that all is safe.
+    wait_until("at rest", Duration::from_secs(20), || b.status().state == motet::SyncState::Pending);
+}
+
 /// With a disk that is really full; only where a small one can be mounted.
 #[cfg(target_os = "linux")]
 #[test]

@@ -215,3 +215,26 @@ fn a_document_of_which_each_deleted_its_own_is_gone_though_the_lists_were_brough
         assert_eq!(device.documents("pieces").trash().unwrap().len(), 1);
     }
 }
+
+#[test]
+fn where_deletes_win_nothing_of_a_purged_document_is_set_aside_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
+    for device in [&a, &b] {
+        device.apply_schema(&Schema::new().delete("pieces", motet::DeletePolicy::Wins)).unwrap();
+    }
+    a.documents("pieces").put("1", &json!({})).unwrap();
+    a.documents("pieces").delete("1").unwrap();
+    sync(&a, &relay.url());
+    b.documents("pieces").put("1", &json!({ "lyrics": "written without knowing" })).unwrap();
+    a.documents("pieces").purge_trash(i64::MAX).unwrap();
+    for device in [&b, &a, &b, &a] {
+        sync(device, &relay.url());
+    }
+    for device in [&a, &b] {
+        assert!(device.documents("pieces").get("1").unwrap().is_none());
+        assert_eq!(device.quarantined(10).unwrap().len(), 0);
+        assert!(device.verify().unwrap().problems.is_empty());
+    }
+}

@@ -227,6 +227,9 @@ pub const SLICE_TIME: Duration = Duration::from_secs(60);
 /// A round that was asked for ends after this time, whatever still arrives; what is under way goes on.
 pub const ROUND_LONGEST: Duration = Duration::from_secs(15 * 60);
 
+/// After a relay has said that it takes no more, it is not asked again for this time, unless somebody wants it; what it has is received meanwhile.
+pub const FULL_PAUSE: Duration = Duration::from_secs(60);
+
 /// How often a round looks whether that is so.
 pub const ROUND_LOOKS_AGAIN: Duration = Duration::from_secs(1);
 

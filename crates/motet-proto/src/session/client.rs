@@ -48,6 +48,8 @@ pub struct ClientSession {
     last_row: i64,
     loading: bool,
     want_load: bool,
+    /// Nothing is sent for the time being: the relay has just said that it takes no more.
+    holds: bool,
     loads_begun: u64,
     in_flight: VecDeque<(u32, Vec<i64>)>,
     documents: Documents,
@@ -126,6 +128,7 @@ impl ClientSession {
             last_row: 0,
             loading: false,
             want_load: true,
+            holds: false,
             loads_begun: 0,
             in_flight: VecDeque::new(),
             documents: Documents::default(),
@@ -145,6 +148,18 @@ impl ClientSession {
     /// The next thing to do.
     pub fn poll_effect(&mut self) -> Option<ClientEffect> {
         self.effects.pop_front()
+    }
+
+    /// Sends nothing until [`release_pushes`](Self::release_pushes); what the relay has is received all the same.
+    pub fn hold_pushes(&mut self) {
+        self.holds = true;
+    }
+
+    /// Sends again what waits.
+    pub fn release_pushes(&mut self, now: Duration) {
+        if std::mem::take(&mut self.holds) {
+            self.pump(now);
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
@@ -169,7 +184,7 @@ impl ClientSession {
             && self.pull.is_none()
             && !self.want_pull
             && !self.reseeding
-            && !self.want_load
+            && (!self.want_load || self.holds)
             && !self.loading
             && self.in_flight.is_empty()
             && self.inbox.is_empty()
@@ -180,7 +195,7 @@ impl ClientSession {
 
     /// The outbox row after which the next load begins, while nothing but a new row is waited for.
     pub fn waits_after(&self) -> Option<i64> {
-        (self.is_idle() && self.confirmed).then_some(self.last_row)
+        (self.is_idle() && self.confirmed && !self.holds).then_some(self.last_row)
     }
 
     /// Asks for a full round; answered by [`ClientEffect::RoundDone`] unless the session ends first.
@@ -378,6 +393,7 @@ impl ClientSession {
         }
         self.begin_documents(now);
         if self.want_load
+            && !self.holds
             && !self.loading
             && (self.confirmed || is_planted(Bug::SendsToAnUnknownLog))
             && self.in_flight.len() < limits::PUSH_WINDOW_BATCHES

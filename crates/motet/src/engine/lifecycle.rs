@@ -4,9 +4,13 @@
 //! it held of the document but its id and heads. Whoever edited the document without knowing of the purge brings it back, and
 //! pushes it whole: a device that purged it could not make anything of the edit alone.
 
+use std::collections::HashSet;
+
+use motet_proto::DocumentId;
+
 use super::overlay::Overlay;
 use super::{Commit, Core, Loaded};
-use crate::doc::Change;
+use crate::doc::{Change, MergeOutcome};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::status::Version;
@@ -107,6 +111,27 @@ impl Core {
             }
         }
         Ok(AfterPurge { is_kept: true, owed })
+    }
+
+    /// Where deletes win, nothing brings back what was purged, and nobody will send the rest of it: that there were more changes is all
+    /// that is kept of them.
+    pub(super) fn pass_over(
+        &mut self,
+        tx: Tx<'_>,
+        key: DocumentId,
+        loaded: &Loaded,
+        outcome: &MergeOutcome,
+    ) -> store::Result<()> {
+        let changes =
+            || outcome.applied.iter().chain(outcome.rejected.iter().map(|rejected| &rejected.change));
+        let mut row = loaded.row.clone();
+        let known: HashSet<[u8; 32]> = changes().flat_map(|change| change.deps()).map(|dep| dep.0).collect();
+        row.heads.extend(changes().map(|change| change.hash().0));
+        row.heads.retain(|head| !known.contains(head));
+        row.heads.sort_unstable();
+        row.heads.dedup();
+        tx.update_document(&row, "{}")?;
+        changes().try_for_each(|change| tx.release(key, &change.hash().0))
     }
 
     fn find_deleted(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<Box<Loaded>, WriteError> {

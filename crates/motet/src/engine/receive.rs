@@ -14,6 +14,7 @@ use super::incoming::{Ahead, BadEntry, Group, Incoming};
 use super::{Commit, Core};
 use crate::doc::{Change, ChangeHash, Reconciled, Rejected};
 use crate::events::ChangeKind;
+use crate::schema::DeletePolicy;
 use crate::status::LastError;
 use crate::store::{self, QuarantineRow, StorageError, Tx};
 use target::Target;
@@ -219,6 +220,9 @@ impl Core {
         let after_purge = self.after_purge(tx, remote, &mut loaded, &outcome.applied)?;
         received.owed += u64::from(after_purge.owed);
         if !after_purge.is_kept {
+            if loaded.schema.delete_policy() == DeletePolicy::Wins {
+                return self.pass_over(tx, group.key, &loaded, &outcome);
+            }
             let reason = "the document was purged here, and the rest of it has not arrived";
             let fragments = std::mem::take(&mut outcome.applied);
             outcome.rejected.extend(fragments.into_iter().map(|change| Rejected {

@@ -55,6 +55,8 @@ pub(super) struct Driver {
     lock: SyncLock,
     /// Something was settled since the last failure.
     progressed: bool,
+    /// Until when the relay is not asked whether it takes more.
+    full_until: Option<tokio::time::Instant>,
     /// What was done and not yet reported by a round.
     tally: SyncSummary,
     policy: watch::Receiver<(SyncPolicy, Conditions)>,
@@ -77,6 +79,8 @@ struct Running {
     connection: Connection,
     loading: OptionFuture<BoxFuture<'static, Result<OutboxBatch, StorageError>>>,
     applying: FuturesOrdered<BoxFuture<'static, Result<Applied, StorageError>>>,
+    /// Until when nothing is sent.
+    holds_until: Option<tokio::time::Instant>,
     /// Entries that were being opened when a process ended.
     deaths: taking_in::Deaths,
     /// The last apply has been handed to the writer: the next may follow.
@@ -186,6 +190,7 @@ impl Driver {
             next_id: 1,
             lock,
             progressed: false,
+            full_until: None,
             tally: SyncSummary::default(),
             traffic,
             counted: [0; 3],
@@ -213,6 +218,9 @@ impl Driver {
                 },
                 Err((error, reached)) => (error, reached),
             };
+            if error.is_refusal() {
+                self.full_until = Some(tokio::time::Instant::now() + limits::FULL_PAUSE);
+            }
             failures = if std::mem::take(&mut self.progressed) { 1 } else { failures + 1 };
             self.note_failure(&error, reached).await;
             self.local.shared.board.set_link(Link::Waiting);
@@ -268,6 +276,11 @@ impl Driver {
         if self.mode() != SyncMode::Live && !self.is_wanted() {
             self.take_command(Command::Round(oneshot::channel().0));
         }
+        let holds_until = self.full_until.filter(|until| *until > tokio::time::Instant::now());
+        let holds_until = holds_until.filter(|_| self.rounds.is_empty());
+        if holds_until.is_some() {
+            session.hold_pushes();
+        }
         for round in &mut self.rounds {
             session.request_round(round.id, self.started.elapsed());
         }
@@ -280,6 +293,7 @@ impl Driver {
             loading: None.into(),
             applying: FuturesOrdered::new(),
             deaths: Arc::new(deaths),
+            holds_until,
             submitted: None,
             merging: None.into(),
             is_merging: false,
@@ -355,7 +369,11 @@ impl Driver {
                 command = self.commands.recv() => {
                     let Some(command) = command else { return Err(Ended::LetGo) };
                     match self.take_command(command) {
-                        Taken::Round(id) => running.session.request_round(id, self.started.elapsed()),
+                        Taken::Round(id) => {
+                            running.holds_until = None;
+                            running.session.release_pushes(self.started.elapsed());
+                            running.session.request_round(id, self.started.elapsed());
+                        }
                         Taken::Document(token) => self.begin_document(running, token),
                     }
                 }
@@ -365,6 +383,10 @@ impl Driver {
                 () = tokio::time::sleep(timeout) => self.take_timeout(running, saturated),
                 _ = poll.tick() => self.look_around(running),
                 _ = comparison.tick() => self.look_for_comparison(running)?,
+                () = until(running.holds_until) => {
+                    running.holds_until = None;
+                    running.session.release_pushes(self.started.elapsed());
+                }
                 () = until(running.compact_at) => self.look_for_compaction(running)?,
                 Ok(()) = self.policy.changed() => {}
                 place = next_place(&mut self.place, self.place_due) => {
