@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Default)]
 pub(super) struct Room {
     is_full: AtomicBool,
+    /// Somebody looks at the disk from time to time, and finds out when there is room again.
+    is_watched: AtomicBool,
 }
 
 impl Room {
@@ -14,9 +16,9 @@ impl Room {
         self.is_full.load(Ordering::Relaxed)
     }
 
-    /// A write found none.
+    /// A write found none. Where nobody looks at the disk, the next write has to find out for itself.
     pub(super) fn note_full(&self) {
-        if !self.is_full.swap(true, Ordering::Relaxed) {
+        if self.is_watched.load(Ordering::Relaxed) && !self.is_full.swap(true, Ordering::Relaxed) {
             tracing::error!("the disk is full: the relay only reads, until there is room again");
         }
     }
@@ -24,6 +26,7 @@ impl Room {
     /// Looks at the disk that holds `path`, of which `reserve` bytes are to be left. Returns what is free, if that can be told.
     pub(super) fn look(&self, path: &Path, reserve: u64) -> Option<u64> {
         let free = free(path)?;
+        self.is_watched.store(true, Ordering::Relaxed);
         if free < reserve {
             if !self.is_full.swap(true, Ordering::Relaxed) {
                 tracing::error!(
