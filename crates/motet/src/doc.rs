@@ -57,7 +57,7 @@ pub(crate) use history::Deed;
 pub(crate) use inverse::Step;
 pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};
 pub(crate) use overlap::TEXT_OVERLAP;
-pub(crate) use read::{FieldConflict, Fields, pointer};
+pub(crate) use read::{FieldConflict, Fields, excerpt, pointer};
 pub(crate) use reconcile::Reconciled;
 pub(crate) use text::is_okina;
 pub(crate) use twins::Ousted;
@@ -195,10 +195,12 @@ impl Document {
             let Some(meta) = self.am.get_change_meta_by_hash(&hash).filter(|_| seen.insert(hash)) else {
                 continue;
             };
-            match () {
-                () if self.is_tombstone(&hash) => tombstones.push(hash),
-                () if self.is_of_somebody(&meta) => edits.push(hash),
-                () => open.extend(meta.deps),
+            if is_end(&meta) {
+                tombstones.push(hash);
+            } else if self.is_of_somebody(&meta) {
+                edits.push(hash);
+            } else {
+                open.extend(meta.deps);
             }
         }
         (tombstones, edits)
@@ -325,11 +327,6 @@ impl Document {
             open.extend(meta.deps.iter().filter(|dep| seen.insert(**dep)));
         }
         seen
-    }
-
-    fn is_tombstone(&self, hash: &ChangeHash) -> bool {
-        let meta = self.am.get_change_meta_by_hash(hash);
-        meta.is_some_and(|meta| is_end(&meta))
     }
 }
 

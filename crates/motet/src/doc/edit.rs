@@ -365,9 +365,8 @@ impl Document {
                 (_, Json::Object(fields)) => {
                     if reader.maps(map, key).is_empty() || reader.is_set(map, key) {
                         self.make(map, key, &path, [Container::Map; 2], at, changes)?;
-                    } else if reader.is_divided(map, key) {
-                        let old = reader.resolve(map, key).unwrap_or_default();
-                        self.make(map, key, &path, [Container::Value(&old); 2], at, changes)?;
+                    } else {
+                        self.settle_object(map, key, &path, schema, at, changes)?;
                     }
                     let reader = Reader { am: &self.am, heads: at.as_deref(), schema };
                     if let Some(inner) = reader.maps(map, key).into_iter().next() {
@@ -393,13 +392,27 @@ impl Document {
             remove.iter().filter(|path| path.len() > 1).map(|path| &path[0]).collect();
         for key in inside {
             let reader = Reader { am: &self.am, heads: at.as_deref(), schema };
-            if !reader.maps(&ROOT, key).is_empty()
-                && !reader.is_set(&ROOT, key)
-                && reader.is_divided(&ROOT, key)
-            {
-                let old = reader.resolve(&ROOT, key).unwrap_or_default();
-                self.make(&ROOT, key, &format!("/{key}"), [Container::Value(&old); 2], at, changes)?;
+            if !reader.maps(&ROOT, key).is_empty() && !reader.is_set(&ROOT, key) {
+                self.settle_object(&ROOT, key, &format!("/{key}"), schema, at, changes)?;
             }
+        }
+        Ok(())
+    }
+
+    /// An object that shows takes the place of concurrent values that lost, if there are any.
+    fn settle_object(
+        &mut self,
+        map: &ObjId,
+        key: &str,
+        path: &str,
+        schema: &CollectionSchema,
+        at: &mut At,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), EditError> {
+        let reader = Reader { am: &self.am, heads: at.as_deref(), schema };
+        if reader.is_divided(map, key) {
+            let old = reader.resolve(map, key).unwrap_or_default();
+            self.make(map, key, path, [Container::Value(&old); 2], at, changes)?;
         }
         Ok(())
     }
@@ -431,9 +444,10 @@ impl Document {
         if *map == ROOT && !has_value(&self.am) {
             let genesis = genesis::changes(self.identity, key, new)?;
             // Somebody else may have begun the field since the version that is written on.
-            let is_in_base = |change: &Change| match at.as_deref() {
+            let known = at.as_deref().map(|base| (base, self.ancestors(base)));
+            let is_in_base = |change: &Change| match &known {
                 None => self.has_change(&change.hash()),
-                Some(base) => base.iter().any(|head| self.knows(head, &change.hash())),
+                Some((base, earlier)) => base.contains(&change.hash()) || earlier.contains(&change.hash()),
             };
             if !genesis.iter().any(is_in_base) {
                 at.iter_mut().for_each(|heads| heads.extend(genesis.last().map(Change::hash)));

@@ -285,8 +285,8 @@ impl Field<'_> {
         let (Some(Json::Array(after)), Some(Json::Array(current))) = (to, now) else { return self.value() };
         let had = from.and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
         let have = others.as_ref().and_then(Json::as_array);
-        let has = |items: &[Json], item: &Json| items.iter().any(|other| identity(other) == identity(item));
-        if is_whole && have.is_some_and(|items| had.iter().all(|item| has(items, item))) {
+        let identities = |items: &[Json]| items.iter().map(identity).collect::<HashSet<_>>();
+        if is_whole && have.is_some_and(|items| identities(items).is_superset(&identities(had))) {
             return others;
         }
         let before = match from {

@@ -244,7 +244,7 @@ impl Document {
                 conflicts.push(FieldConflict {
                     path: pointer([&**name]),
                     op: id.to_string(),
-                    winner: excerpt(&winner_json),
+                    winner: excerpt(&winner_json, limits::CONFLICT_WINNER_BYTES),
                     loser,
                     device,
                     time,

@@ -102,7 +102,7 @@ impl Document {
             // What every device makes alike on nothing has no time.
             let (winner_device, winner_time) =
                 written(winner, winner_id).filter(|(device, time)| device.is_some() || *time != 0).unzip();
-            let told = excerpt(&shown);
+            let told = excerpt(&shown, limits::CONFLICT_WINNER_BYTES);
             let is_ranked = *map == ROOT && matches!(schema.kind(name), FieldKind::Rank(_));
             for (value, id) in losers {
                 let loser = reader.json(value, id);
@@ -411,17 +411,17 @@ fn scalar_json(scalar: &ScalarValue) -> Json {
     }
 }
 
-/// A value as the journal tells of it where it lies elsewhere as well: its beginning, if it is large.
-pub(super) fn excerpt(value: &Json) -> Json {
+/// A value as it is told of where it lies elsewhere as well: its beginning as a string, if it takes more than `most` bytes.
+pub(crate) fn excerpt(value: &Json, most: usize) -> Json {
     let text = match value {
         Json::String(text) => Cow::Borrowed(text),
         Json::Array(_) | Json::Object(_) => Cow::Owned(value.to_string()),
         _ => return value.clone(),
     };
-    if text.len() <= limits::CONFLICT_WINNER_BYTES {
+    if text.len() <= most {
         return value.clone();
     }
-    let end = text.floor_char_boundary(limits::CONFLICT_WINNER_BYTES);
+    let end = text.floor_char_boundary(most);
     Json::String(format!("{}…", &text[..end]))
 }
 

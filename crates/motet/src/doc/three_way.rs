@@ -51,17 +51,15 @@ fn put_once(base: &[char], mine: &mut Replacement<char>, theirs: &[Replacement<c
     let (back, range) = (words(&mine.insert), mine.range.clone());
     let is_beside =
         |their: &&Replacement<char>| their.range.start <= range.end + 1 && range.start <= their.range.end + 1;
-    if back.is_empty() || !theirs.iter().filter(is_beside).any(|their| words(&their.insert) == back) {
-        return;
-    }
+    let their = theirs.iter().filter(is_beside).find(|their| words(&their.insert) == back);
+    let Some(their) = their.filter(|_| !back.is_empty()) else { return };
     mine.insert.clear();
     // One of the two spaces around it goes with it.
-    let their = theirs.iter().find(|their| words(&their.insert) == back);
     let is_blank = |c: Option<&char>| c.is_some_and(|c| *c == ' ');
     let before = range.start.checked_sub(1);
-    if their.is_some_and(|their| is_blank(their.insert.first())) && is_blank(before.map(|at| &base[at])) {
+    if is_blank(their.insert.first()) && is_blank(before.map(|at| &base[at])) {
         mine.range.start -= 1;
-    } else if their.is_some_and(|their| is_blank(their.insert.last())) && is_blank(base.get(range.end)) {
+    } else if is_blank(their.insert.last()) && is_blank(base.get(range.end)) {
         mine.range.end += 1;
     }
     let is_line = range.start.checked_sub(1).is_none_or(|before| base[before] == '\n');

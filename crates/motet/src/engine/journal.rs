@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::Core;
-use crate::doc::FieldConflict;
+use crate::doc::{FieldConflict, excerpt};
 use crate::limits;
 use crate::store::DocumentRow;
 
@@ -26,16 +26,6 @@ struct Line<'a> {
     settled: bool,
 }
 
-/// A value, or its beginning as a string if it is large.
-fn told(value: &Json) -> Json {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    if text.len() <= limits::CONFLICT_LOG_BYTES {
-        return value.clone();
-    }
-    let end = text.floor_char_boundary(limits::CONFLICT_LOG_BYTES);
-    Json::String(format!("{}…", &text[..end]))
-}
-
 impl Core {
     /// Conflicts were found that were not known before.
     pub(super) fn notice(&mut self, row: &DocumentRow, conflicts: &[FieldConflict]) {
@@ -48,10 +38,10 @@ impl Core {
                 collection: &row.collection,
                 id: &row.name,
                 path: &conflict.path,
-                shown: told(&conflict.winner),
+                shown: excerpt(&conflict.winner, limits::CONFLICT_LOG_BYTES),
                 shown_by: name_of(&conflict.winner_device),
                 shown_at: conflict.winner_time,
-                lost: told(&conflict.loser),
+                lost: excerpt(&conflict.loser, limits::CONFLICT_LOG_BYTES),
                 lost_by: name_of(&conflict.device),
                 lost_at: conflict.time,
                 settled: conflict.settled,

@@ -46,51 +46,47 @@ impl Page {
     pub(super) async fn take_in(
         self,
         local: Arc<Local>,
-        previous: Option<oneshot::Receiver<()>>,
+        mut previous: Option<oneshot::Receiver<()>>,
         submitted: oneshot::Sender<()>,
     ) -> Result<Received, StorageError> {
         let Self { remote, entries, receipts, turn, deaths, traffic } = self;
         let within = if turn == Turn::Out { Turn::Out } else { Turn::Within };
         let mut slices = cut(entries, &deaths);
         let last = slices.pop().unwrap_or(Slice { entries: Vec::new(), opened: 0 });
-        // If the page before was not submitted, it has failed, and so has the session.
-        let in_turn = async || match previous {
-            Some(previous) => previous.await.map_err(|_| StorageError::Closed),
-            None => Ok(()),
-        };
-        let mut received = Received::default();
-        if slices.is_empty() && last.opened < limits::NOTED_OPENING_BYTES {
-            traffic.works(limits::SLICE_TIME);
-            let (incoming, _) = last.open(&local, &deaths).await?;
-            in_turn().await?;
-            let submit =
-                move |tx: Tx<'_>, core: &mut Core| core.receive(tx, remote, incoming, &receipts, turn);
-            let taken = local.writer.submit(Durability::Normal, submit);
-            _ = submitted.send(());
-            return taken.await;
+        let hand_over =
+            |incoming: Incoming, noted: Vec<[u8; 32]>, receipts: Vec<StoredReceipt>, turn: Turn| {
+                local.writer.submit(Durability::Normal, move |tx: Tx<'_>, core: &mut Core| {
+                    tx.note_opened(&noted)?;
+                    core.receive(tx, remote, incoming, &receipts, turn)
+                })
+            };
+        let is_light = slices.is_empty() && last.opened < limits::NOTED_OPENING_BYTES;
+        if !is_light {
+            // One after the other: what two large pages open to is not held at once.
+            in_turn(previous.take()).await?;
         }
-        // One after the other: what two large pages open to is not held at once.
-        in_turn().await?;
+        let mut received = Received::default();
         for slice in slices {
             traffic.works(limits::SLICE_TIME);
             let (incoming, noted) = slice.open(&local, &deaths).await?;
-            let submit = move |tx: Tx<'_>, core: &mut Core| {
-                tx.note_opened(&noted)?;
-                core.receive(tx, remote, incoming, &[], within)
-            };
-            received.add(local.writer.submit(Durability::Normal, submit).await?);
+            received.add(hand_over(incoming, noted, Vec::new(), within).await?);
         }
         traffic.works(limits::SLICE_TIME);
         let (incoming, noted) = last.open(&local, &deaths).await?;
-        let submit = move |tx: Tx<'_>, core: &mut Core| {
-            tx.note_opened(&noted)?;
-            core.receive(tx, remote, incoming, &receipts, turn)
-        };
-        let taken = local.writer.submit(Durability::Normal, submit);
+        in_turn(previous.take()).await?;
+        let taken = hand_over(incoming, noted, receipts, turn);
         _ = submitted.send(());
         received.add(taken.await?);
         traffic.works(Duration::ZERO);
         Ok(received)
+    }
+}
+
+/// Waits for its turn. If the page before was not submitted, it has failed, and so has the session.
+async fn in_turn(previous: Option<oneshot::Receiver<()>>) -> Result<(), StorageError> {
+    match previous {
+        Some(previous) => previous.await.map_err(|_| StorageError::Closed),
+        None => Ok(()),
     }
 }
 
