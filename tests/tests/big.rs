@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use motet::{Field, Replica, Schema, WriteError};
+use motet::{Adoption, BadRows, Field, Replica, Schema, WriteError};
 use motet_proto::Kind;
 use motet_tests::{TestRelay, device, raw, sync};
 use serde_json::{Map, Value, json};
@@ -181,4 +181,103 @@ fn too_many_fields_or_elements_are_refused_by_name() {
     );
     assert!(pieces.get("2").unwrap().is_none());
     refused(pieces.put("2", &json!({ "long": array(100_003) })), "long");
+}
+
+/// Another connection gets its writes in while a big text, or many rows, are being compared and made.
+#[test]
+fn others_write_while_rows_are_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let schema = Schema::new().text("pieces", "lyrics");
+    let [replica, beside] = [(); 2].map(|()| Replica::open(dir.path().join("a.db")).unwrap());
+    [&replica, &beside].iter().for_each(|replica| replica.apply_schema(&schema).unwrap());
+    let text = |bytes: usize, seed: usize| -> String {
+        (0..bytes / 8)
+            .map(|n| {
+                format!("{:06}{}", (n * 7_919 + seed) % 1_000_000, if n % 8 == 7 { " \n" } else { "  " })
+            })
+            .collect()
+    };
+    let big = json!({ "id": "big", "lyrics": text(150_000, 1), "updated_at": "2025-01-03T10:00:00Z" });
+    let other = json!({ "id": "other", "lyrics": text(150_000, 2) });
+    let many: Vec<_> =
+        (0..60).map(|n| json!({ "id": format!("{n}"), "lyrics": text(4_000, n), "updated_at": "2025-01-03T10:00:00Z" })).collect();
+    type Way<'a> = (&'a str, Box<dyn Fn() + Sync + 'a>);
+    let pieces = replica.documents("pieces");
+    let (first, second) = (text(150_000, 3), text(150_000, 4));
+    let ways: [Way<'_>; 8] = [
+        (
+            "a big text is put, and nobody waits for it",
+            Box::new(|| {
+                pieces.put_async("async", &json!({ "lyrics": first })).durable().unwrap();
+            }),
+        ),
+        (
+            "it is set anew",
+            Box::new(|| {
+                pieces.set_async("async", &json!({ "lyrics": second })).durable().unwrap();
+            }),
+        ),
+        (
+            "much is put into it",
+            Box::new(|| {
+                pieces.splice_text("async", "lyrics", 10, 100_000, &first).unwrap();
+            }),
+        ),
+        (
+            "a letter of it is typed after a start",
+            Box::new(|| {
+                let fresh = Replica::open(dir.path().join("a.db")).unwrap();
+                fresh.documents("pieces").splice_text("async", "lyrics", 0, 0, "x").unwrap();
+            }),
+        ),
+        (
+            "a big row is adopted",
+            Box::new(|| {
+                assert_eq!(replica.adopt("pieces", vec![big.clone()], &Adoption::default()).unwrap().new, 1)
+            }),
+        ),
+        (
+            "a big line is imported",
+            Box::new(|| {
+                _ = replica
+                    .import_jsonl(Some("pieces"), format!("{other}\n").as_bytes(), BadRows::Report, |_| {})
+                    .unwrap()
+            }),
+        ),
+        (
+            "many rows are adopted",
+            Box::new(|| {
+                assert_eq!(replica.adopt("pieces", many.clone(), &Adoption::default()).unwrap().new, 60)
+            }),
+        ),
+        (
+            "a change log comes in",
+            Box::new(|| {
+                let log = json!({ "changes": { "logged": [{ "op": "upsert", "id": "1", "data": other }] } });
+                assert_eq!(replica.import_change_log(&log).unwrap().upserted, 1);
+            }),
+        ),
+    ];
+    for (what, take_up) in &ways {
+        let done = AtomicBool::new(false);
+        let written = std::thread::scope(|scope| {
+            let writing = scope.spawn(|| {
+                let mut written = 0;
+                while !done.load(Ordering::Relaxed) {
+                    beside.documents("small").put("1", &json!({ "n": written })).unwrap();
+                    written += 1;
+                }
+                written
+            });
+            take_up();
+            done.store(true, Ordering::Relaxed);
+            writing.join().unwrap()
+        });
+        assert!(written >= 5, "{what}: {written} writes got in");
+    }
+    assert_eq!(replica.documents("pieces").get("big").unwrap().unwrap()["lyrics"], big["lyrics"]);
+    assert_eq!(replica.documents("pieces").list().unwrap().len(), 63);
+    let spliced = format!("x{}{first}{}", &second[..10], &second[100_010..]);
+    assert_eq!(beside.documents("pieces").get("async").unwrap().unwrap()["lyrics"], spliced.as_str());
+    assert_eq!(replica.verify().unwrap().problems, []);
 }

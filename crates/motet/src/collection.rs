@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use crate::conflicts::Resolution;
 use crate::doc::Fields;
 use crate::editor::Editor;
-use crate::engine::{Composed, Entrance, Patch, diff, is_big};
+use crate::engine::{Ahead, Composed, Entrance, Patch, Splice, diff, is_big};
 use crate::error::{ReadError, WriteError};
 use crate::find::{Filter, Hit, Hits, LiveQuery, Misfit, Query, Records, words};
 use crate::replica::Replica;
@@ -123,12 +123,12 @@ impl<T> Collection<T> {
     /// # Errors
     /// [`WriteError::NotFound`] if there is no such document.
     pub fn delete(&self, id: &str) -> Result<(), WriteError> {
-        self.replica.transaction(self.deleting(id))
+        self.replica.write(self.ahead_of(id), self.deleting(id))
     }
 
     /// [`delete`](Self::delete) for async code.
     pub fn delete_async(&self, id: &str) -> PendingWrite<()> {
-        self.replica.transaction_async(self.deleting(id))
+        self.replica.write_async(Some(self.ahead_of(id)), self.deleting(id))
     }
 
     /// Replaces `delete` characters (Unicode code points) from `position` on by `insert`, in a text field, durably.
@@ -143,7 +143,9 @@ impl<T> Collection<T> {
         delete: usize,
         insert: &str,
     ) -> Result<Version, WriteError> {
-        self.replica.transaction(self.splicing(id, field, position, delete, insert))
+        let splice = Splice { field: field.to_owned(), position, delete, insert: insert.to_owned() };
+        let (ahead, write) = self.splicing(id, splice);
+        self.replica.write(ahead, write)
     }
 
     /// [`splice_text`](Self::splice_text) for async code. Splices that are handed over one after another and awaited
@@ -156,7 +158,9 @@ impl<T> Collection<T> {
         delete: usize,
         insert: &str,
     ) -> PendingWrite<Version> {
-        self.replica.transaction_async(self.splicing(id, field, position, delete, insert))
+        let splice = Splice { field: field.to_owned(), position, delete, insert: insert.to_owned() };
+        let (ahead, write) = self.splicing(id, splice);
+        self.replica.write_async(Some(ahead), write)
     }
 
     /// Sets single fields of a document that exists, durably.
@@ -164,12 +168,14 @@ impl<T> Collection<T> {
     /// # Errors
     /// [`WriteError::NotFound`] if there is no such document, [`WriteError::BadValue`] if `fields` is no object.
     pub fn set<F: Serialize>(&self, id: &str, fields: &F) -> Result<Version, WriteError> {
-        self.replica.transaction(self.setting(id, fields, true))
+        let (ahead, write) = self.setting(id, fields, true);
+        self.replica.write(ahead, write)
     }
 
     /// [`set`](Self::set) for async code.
     pub fn set_async<F: Serialize>(&self, id: &str, fields: &F) -> PendingWrite<Version> {
-        self.replica.transaction_async(self.setting(id, fields, false))
+        let (ahead, write) = self.setting(id, fields, false);
+        self.replica.write_async(ahead, write)
     }
 
     /// Adds to a counter, durably; a document without the field gets it.
@@ -178,7 +184,7 @@ impl<T> Collection<T> {
     /// [`WriteError::BadValue`] if the field is neither a counter nor declared as one; [`WriteError::NotFound`].
     pub fn increment(&self, id: &str, field: &str, by: i64) -> Result<Version, WriteError> {
         let (name, id, field) = (self.name.clone(), id.to_owned(), field.to_owned());
-        self.replica.transaction(move |tx| tx.increment(&name, &id, &field, by))
+        self.replica.write(self.ahead_of(&id), move |tx| tx.increment(&name, &id, &field, by))
     }
 
     /// Settles the concurrent values of the field at `path`, a JSON pointer such as `/title`, durably and for every
@@ -188,7 +194,7 @@ impl<T> Collection<T> {
     /// [`WriteError::NoConflict`] if there is no such field or loser; [`WriteError::NotFound`].
     pub fn resolve(&self, id: &str, path: &str, resolution: Resolution) -> Result<Version, WriteError> {
         let (name, id, path) = (self.name.clone(), id.to_owned(), path.to_owned());
-        self.replica.transaction(move |tx| tx.resolve(&name, &id, &path, &resolution))
+        self.replica.write(self.ahead_of(&id), move |tx| tx.resolve(&name, &id, &path, &resolution))
     }
 
     /// Brings a deleted document back as it was, durably.
@@ -197,7 +203,7 @@ impl<T> Collection<T> {
     /// [`WriteError::NotFound`] if there is no such deleted document, or it was purged.
     pub fn restore(&self, id: &str) -> Result<Version, WriteError> {
         let (name, id) = (self.name.clone(), id.to_owned());
-        self.replica.transaction(move |tx| tx.restore(&name, &id))
+        self.replica.write(self.ahead_of(&id), move |tx| tx.restore(&name, &id))
     }
 
     /// Deleted documents, the latest first. They stay in the trash until they are purged.
@@ -223,33 +229,52 @@ impl<T> Collection<T> {
         move |tx: &mut Transaction<'_>| tx.delete(&name, &id)
     }
 
-    fn splicing(
+    fn splicing(&self, id: &str, splice: Splice) -> (Ahead, impl Write<Version> + use<T>) {
+        let (name, id) = (self.name.clone(), id.to_owned());
+        let ahead = match splice.is_big() {
+            true => Ahead::Splice { collection: name.clone(), id: id.clone(), splice: splice.clone() },
+            false => self.ahead_of(&id),
+        };
+        (ahead, move |tx: &mut Transaction<'_>| tx.splice(&name, &id, &splice))
+    }
+
+    fn setting<F: Serialize>(
         &self,
         id: &str,
-        field: &str,
-        position: usize,
-        delete: usize,
-        insert: &str,
-    ) -> impl Write<Version> + use<T> {
-        let (name, id, field, insert) =
-            (self.name.clone(), id.to_owned(), field.to_owned(), insert.to_owned());
-        move |tx: &mut Transaction<'_>| tx.splice_text(&name, &id, &field, position, delete, &insert)
-    }
-
-    fn setting<F: Serialize>(&self, id: &str, fields: &F, waits: bool) -> impl Write<Version> + use<T, F> {
+        fields: &F,
+        waits: bool,
+    ) -> (Option<Ahead>, impl Write<Version> + use<T, F>) {
         let (name, id, patch) = (self.name.clone(), id.to_owned(), to_patch(fields));
-        let composed = patch.as_ref().ok().filter(|_| waits).and_then(|patch| self.compose(&id, patch, None));
-        move |tx: &mut Transaction<'_>| {
+        let (ahead, composed) = self.ahead(&id, patch.as_ref().ok(), None, waits);
+        let write = move |tx: &mut Transaction<'_>| {
             tx.offer(composed);
             tx.set_patch(&name, &id, &patch?)
-        }
+        };
+        (ahead, write)
     }
 
-    /// Composes a big write before its transaction, on the thread of a caller that waits for it.
-    fn compose(&self, id: &str, patch: &Patch, base: Option<&Version>) -> Option<Composed> {
-        is_big(&patch.set)
-            .then(|| self.replica.compose_ahead(&self.name, id, patch, base, Entrance::Put))
-            .flatten()
+    /// What is done of a write before its transaction: a big one is composed, on the thread of a caller that waits for it, else when its
+    /// turn comes.
+    fn ahead(
+        &self,
+        id: &str,
+        patch: Option<&Patch>,
+        base: Option<&Version>,
+        waits: bool,
+    ) -> (Option<Ahead>, Option<Composed>) {
+        let Some(patch) = patch.filter(|patch| is_big(&patch.set)) else {
+            return (Some(self.ahead_of(id)), None);
+        };
+        if waits {
+            let composed = self.replica.compose_ahead(&self.name, id, patch, base, Entrance::Put);
+            return (composed.is_none().then(|| self.ahead_of(id)), composed);
+        }
+        let (collection, id, patch) = (self.name.clone(), id.to_owned(), patch.clone());
+        (Some(Ahead::Patch { collection, id, patch, base: base.cloned() }), None)
+    }
+
+    pub(crate) fn ahead_of(&self, id: &str) -> Ahead {
+        Ahead::Document { collection: self.name.clone(), id: id.to_owned() }
     }
 }
 
@@ -265,12 +290,14 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// [`WriteError::BadValue`] if the value is no object, [`WriteError::BadName`] if collection or id cannot be
     /// used.
     pub fn insert(&self, value: &T) -> Result<String, WriteError> {
-        self.replica.transaction(self.inserting(value, true))
+        let (ahead, write) = self.inserting(value, true);
+        self.replica.write(ahead, write)
     }
 
     /// [`insert`](Self::insert) for async code.
     pub fn insert_async(&self, value: &T) -> PendingWrite<String> {
-        self.replica.transaction_async(self.inserting(value, false))
+        let (ahead, write) = self.inserting(value, false);
+        self.replica.write_async(ahead, write)
     }
 
     /// Makes the document `id`, or changes those fields of it that the value names; durable on return.
@@ -278,12 +305,14 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// # Errors
     /// As [`insert`](Self::insert).
     pub fn put(&self, id: &str, value: &T) -> Result<Version, WriteError> {
-        self.replica.transaction(self.putting(id, value, true))
+        let (ahead, write) = self.putting(id, value, true);
+        self.replica.write(ahead, write)
     }
 
     /// [`put`](Self::put) for async code.
     pub fn put_async(&self, id: &str, value: &T) -> PendingWrite<Version> {
-        self.replica.transaction_async(self.putting(id, value, false))
+        let (ahead, write) = self.putting(id, value, false);
+        self.replica.write_async(ahead, write)
     }
 
     /// Writes back a record that was read, durably: only what the app changed becomes ops, based on the version it
@@ -297,7 +326,8 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// [`WriteError::NotFound`] if the document is gone; else as [`insert`](Self::insert). The record is as before then, and
     /// can be written again.
     pub fn update(&self, record: &mut Record<T>) -> Result<Version, WriteError> {
-        let (version, next) = self.replica.transaction(self.updating(record, true))?;
+        let (ahead, write) = self.updating(record, true);
+        let (version, next) = self.replica.write(ahead, write)?;
         record.continue_from(next);
         Ok(version)
     }
@@ -308,8 +338,8 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         T: Clone + Send + 'static,
     {
         let mut next = record.clone();
-        let write = self.updating(record, false);
-        self.replica.transaction_async(move |tx| {
+        let (ahead, write) = self.updating(record, false);
+        self.replica.write_async(ahead, move |tx| {
             next.continue_from(write(tx)?.1);
             Ok(next)
         })
@@ -444,38 +474,47 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         Ok(self.replica.read(|tx| tx.matches(&self.name, filter, id))?)
     }
 
-    fn inserting(&self, value: &T, waits: bool) -> impl Write<String> + use<T> {
+    fn inserting(&self, value: &T, waits: bool) -> (Option<Ahead>, impl Write<String> + use<T>) {
         let name = self.name.clone();
         let named =
             to_fields(value).map(|(id, set)| (id.unwrap_or_else(new_id), Patch { set, remove: Vec::new() }));
-        let composed =
-            named.as_ref().ok().filter(|_| waits).and_then(|(id, patch)| self.compose(id, patch, None));
-        move |tx: &mut Transaction<'_>| {
+        let (ahead, composed) = match &named {
+            Ok((id, patch)) => self.ahead(id, Some(patch), None, waits),
+            Err(_) => (None, None),
+        };
+        let write = move |tx: &mut Transaction<'_>| {
             let (id, patch) = named?;
             tx.offer(composed);
             tx.put_patch(&name, &id, &patch)?;
             Ok(id)
-        }
+        };
+        (ahead, write)
     }
 
-    fn putting(&self, id: &str, value: &T, waits: bool) -> impl Write<Version> + use<T> {
+    fn putting(&self, id: &str, value: &T, waits: bool) -> (Option<Ahead>, impl Write<Version> + use<T>) {
         let (name, id, patch) = (self.name.clone(), id.to_owned(), to_patch(value));
-        let composed = patch.as_ref().ok().filter(|_| waits).and_then(|patch| self.compose(&id, patch, None));
-        move |tx: &mut Transaction<'_>| {
+        let (ahead, composed) = self.ahead(&id, patch.as_ref().ok(), None, waits);
+        let write = move |tx: &mut Transaction<'_>| {
             tx.offer(composed);
             tx.put_patch(&name, &id, &patch?)
-        }
+        };
+        (ahead, write)
     }
 
-    fn updating(&self, record: &Record<T>, waits: bool) -> impl Write<(Version, Base)> + use<T> {
+    fn updating(
+        &self,
+        record: &Record<T>,
+        waits: bool,
+    ) -> (Option<Ahead>, impl Write<(Version, Base)> + use<T>) {
         let name = self.name.clone();
         let (id, version, written) = (record.id.clone(), record.version.clone(), record.written());
-        let patch = written.as_ref().ok().filter(|_| waits).map(|(patch, _)| patch);
-        let composed = patch.and_then(|patch| self.compose(&id, patch, Some(&version)));
-        move |tx: &mut Transaction<'_>| {
+        let patch = written.as_ref().ok().map(|(patch, _)| patch);
+        let (ahead, composed) = self.ahead(&id, patch, Some(&version), waits);
+        let write = move |tx: &mut Transaction<'_>| {
             tx.offer(composed);
             tx.update_fields(&name, &id, written?, &version)
-        }
+        };
+        (ahead, write)
     }
 
     fn record(&self, row: ListRow) -> Result<Record<T>, ReadError> {

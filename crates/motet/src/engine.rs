@@ -6,6 +6,7 @@
 //! again, with a fresh actor.
 
 mod adopt;
+mod ahead;
 mod bulk;
 mod care;
 mod check;
@@ -14,6 +15,7 @@ mod composed;
 mod declare;
 mod feed;
 mod fields;
+mod held;
 mod history;
 mod incoming;
 mod journal;
@@ -50,11 +52,12 @@ use crate::events::{ChangeKind, Commits, Event};
 use crate::limits;
 use crate::schema::CollectionSchema;
 use crate::status::StatusBoard;
-use crate::store::{self, DocumentRow, NewConflict, Op, RemoteRow, StepDocument, StorageError, Tx};
+use crate::store::{self, DocumentRow, NewConflict, Op, Readers, RemoteRow, StepDocument, StorageError, Tx};
 use crate::sync::{Conditions, PresenceBoard, SyncPolicy};
 use crate::time::Clock;
 
 pub(crate) use adopt::{Adopted, compose_rows};
+pub(crate) use ahead::Ahead;
 pub(crate) use bulk::compose_many;
 pub(crate) use care::{Examined, examine};
 pub(crate) use check::check_name;
@@ -62,7 +65,7 @@ pub(crate) use composed::{Composed, Entrance, bytes_of, compose_ahead, is_big};
 pub(crate) use incoming::{Incoming, load_ahead, prepare};
 pub(crate) use loaded::Loaded;
 use loaded::{load, load_behind, new_document};
-pub(crate) use local::{Patch, diff};
+pub(crate) use local::{Patch, Splice, diff};
 pub(crate) use presence::CursorAt;
 pub use receive::CollectionCounts;
 pub(crate) use receive::{Received, Turn};
@@ -112,6 +115,8 @@ pub(crate) type Schemas = HashMap<String, Arc<CollectionSchema>>;
 /// State of the writer thread.
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
+    /// For what is done before a transaction.
+    readers: Arc<Readers>,
     schema: Schemas,
     /// Collections that the user does not want synced at present.
     excluded: HashSet<String>,
@@ -125,8 +130,10 @@ pub(crate) struct Core {
     /// The remote that the status speaks of.
     active: Option<i64>,
     cache: LruCache<DocumentId, Box<Loaded>>,
-    /// Documents whose projection lags behind their changes; `None`: as the file says.
-    behind: Option<HashSet<DocumentId>>,
+    /// What was held before another process wrote: checked before it counts.
+    unsure: LruCache<DocumentId, Box<Loaded>>,
+    /// Documents whose projection lags behind their changes, and since when; `None`: as the file says.
+    behind: Option<HashMap<DocumentId, i64>>,
     /// Documents wait for the full-text index; `None`: as the file says.
     unindexed: Option<bool>,
     /// Collections that have a view; `None`: as the file says.
@@ -204,10 +211,11 @@ impl Commit<'_> {
 }
 
 impl Core {
-    pub(crate) fn new(shared: Arc<Shared>, tx: Tx<'_>) -> store::Result<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, readers: Arc<Readers>, tx: Tx<'_>) -> store::Result<Self> {
         let capacity = NonZeroUsize::new(limits::CACHED_DOCUMENTS).unwrap_or(NonZeroUsize::MIN);
         let mut core = Self {
             shared,
+            readers,
             schema: Schemas::new(),
             excluded: HashSet::new(),
             message: None,
@@ -223,6 +231,7 @@ impl Core {
             policy: None,
             noticed: Vec::new(),
             cache: LruCache::new(capacity),
+            unsure: LruCache::new(capacity),
             behind: None,
             unindexed: None,
             views: None,
@@ -321,9 +330,8 @@ impl Core {
 
     /// Takes a document out by name, ready to be edited; `None` if there is none, not even a deleted one.
     fn find(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> store::Result<Option<Box<Loaded>>> {
-        // What is held is as the file is: after a foreign write nothing is held.
         let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
-        if let Some(held) = self.take_held(key) {
+        if let Some(held) = self.take_held(tx, key)? {
             return Ok(Some(held));
         }
         self.catch_up_with(tx, key)?;
@@ -333,13 +341,7 @@ impl Core {
     /// Takes a document out, ready to be edited. It comes back through [`commit`](Self::commit) or
     /// [`put_back`](Self::put_back), or is forgotten.
     fn take(&mut self, tx: Tx<'_>, row: DocumentRow) -> store::Result<Box<Loaded>> {
-        self.take_held(row.key).map_or_else(|| self.load(tx, row), Ok)
-    }
-
-    fn take_held(&mut self, key: DocumentId) -> Option<Box<Loaded>> {
-        let in_transaction = self.in_write.remove(&key).or_else(|| self.in_transaction.remove(&key));
-        // An older state in the cache must not come back if this one is forgotten.
-        in_transaction.or_else(|| self.cache.pop(&key))
+        self.take_held(tx, row.key)?.map_or_else(|| self.load(tx, row), Ok)
     }
 
     fn put_back(&mut self, loaded: Box<Loaded>) {

@@ -187,7 +187,7 @@ impl<T> Collection<T> {
     /// As [`at`](Self::at).
     pub fn restore_version(&self, id: &str, version: &Version) -> Result<Version, WriteError> {
         let (name, id, version) = (self.name().to_owned(), id.to_owned(), version.clone());
-        self.replica().transaction(move |tx| tx.restore_version(&name, &id, &version))
+        self.replica().write(self.ahead_of(&id), move |tx| tx.restore_version(&name, &id, &version))
     }
 
     fn fields_at(&self, id: &str, version: &Version) -> Result<Fields, WriteError> {

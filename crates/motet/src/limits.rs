@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-/// Documents kept loaded. A small document takes about 50 kB in memory, so the cache stays near 13 MB.
+/// Documents kept loaded, and as many again that another process may have changed since. A small document takes about 50 kB in memory,
+/// so each of the two stays near 13 MB.
 pub const CACHED_DOCUMENTS: usize = 256;
 
 /// Writes that one transaction takes in, at most. More would make the first of them wait too long for its fsync.
@@ -20,6 +21,10 @@ pub const COUNTER_MAX: i64 = 9_007_199_254_740_991;
 /// How long the projection of an edited document may lag behind its changes while nobody reads it. Readers that are no
 /// replica (plain SQL) see an edit after this time at the latest.
 pub const PROJECTION_LAG: Duration = Duration::from_millis(50);
+
+/// How long the projection of a document that another process has edited may lag behind before this one makes it, unasked. The other
+/// holds the document in memory, and is quicker.
+pub const FOREIGN_PROJECTION_LAG: Duration = Duration::from_secs(2);
 
 /// Documents whose projection may lag behind. They stay in the cache until it has caught up.
 pub const DOCUMENTS_BEHIND: usize = CACHED_DOCUMENTS / 2;
@@ -70,6 +75,10 @@ pub const SNAPSHOT_AFTER_CHANGES: usize = 256;
 /// Bytes of text from which a write of one document is composed before its transaction, so that others write meanwhile. Composing takes
 /// about 1.5 us a byte: a smaller write keeps others waiting for 100 ms at most, and uses the document that is held in memory.
 pub const COMPOSED_AHEAD_BYTES: usize = 64 << 10;
+
+/// Stored bytes from which a document that is not in memory is loaded before the transaction that writes it. Loading takes about 1.5 us a
+/// byte of text, of which a snapshot keeps a third: a smaller document keeps others waiting for 100 ms at most.
+pub const LOADED_AHEAD_BYTES: i64 = 16 << 10;
 
 /// Bytes of changes after the snapshot from which a load writes a new snapshot, if they are a quarter of it; and from which a
 /// document that arrives as changes is saved. Loading changes takes three times the time and memory of loading a snapshot.

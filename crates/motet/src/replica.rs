@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::collection::Collection;
 use crate::conflicts::Conflict;
 use crate::doc::Fields;
-use crate::engine::{self, Composed, Core, Entrance, Patch, Schemas, SendSlot, Shared};
+use crate::engine::{self, Ahead, Composed, Core, Entrance, Patch, Schemas, SendSlot, Shared};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::events::{Commits, Event};
 use crate::limits;
@@ -51,7 +51,7 @@ pub struct Replica {
 /// The parts that the sync task works with.
 pub(crate) struct Local {
     pub(crate) path: PathBuf,
-    pub(crate) readers: Readers,
+    pub(crate) readers: Arc<Readers>,
     pub(crate) writer: Writer<Core>,
     pub(crate) shared: Arc<Shared>,
 }
@@ -172,8 +172,27 @@ impl Replica {
         &self,
         write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
     ) -> PendingWrite<R> {
+        self.write_async(None, write)
+    }
+
+    /// [`transaction`](Self::transaction), of a write that says what it will need.
+    pub(crate) fn write<R: Send + 'static>(
+        &self,
+        ahead: impl Into<Option<Ahead>>,
+        write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
+    ) -> Result<R, WriteError> {
         let write = whole(move |tx, core: &mut Core| write(&mut Transaction::new(tx, core)));
-        PendingWrite::new(self.inner.local.writer.submit(Durability::Full, write))
+        self.inner.local.writer.run_prepared(Durability::Full, ahead.into(), write)
+    }
+
+    /// [`transaction_async`](Self::transaction_async), of a write that may say what it will need.
+    pub(crate) fn write_async<R: Send + 'static>(
+        &self,
+        ahead: Option<Ahead>,
+        write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
+    ) -> PendingWrite<R> {
+        let write = whole(move |tx, core: &mut Core| write(&mut Transaction::new(tx, core)));
+        PendingWrite::new(self.inner.local.writer.submit_prepared(Durability::Full, ahead, write))
     }
 
     /// Events after each commit, from now on. A listener that falls more than
@@ -249,9 +268,16 @@ impl Replica {
             return Ok(found);
         }
         // Inside a transaction of this thread it is refused; what is committed is read as it is shown then.
-        let caught_up = local.writer.run(Durability::Normal, |tx, core: &mut Core| core.catch_up_all(tx));
-        if let Err(error) = caught_up {
-            tracing::debug!(%error, "reading without catching up");
+        let catch_up = |tx: Tx<'_>, core: &mut Core| core.catch_up_turn(tx, true);
+        loop {
+            match local.writer.run_prepared(Durability::Normal, Some(Ahead::Behind { all: true }), catch_up) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "reading without catching up");
+                    break;
+                }
+            }
         }
         local.readers.read(once)?.ok_or(StorageError::Closed)
     }
@@ -341,6 +367,15 @@ impl Replica {
         write: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> + Send + 'static,
     ) -> Result<R, WriteError> {
         self.inner.local.writer.run(Durability::Full, whole(write))
+    }
+
+    /// [`run`](Self::run), of a write that says what it will need.
+    pub(crate) fn run_prepared<R: Send + 'static>(
+        &self,
+        ahead: Option<Ahead>,
+        write: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> + Send + 'static,
+    ) -> Result<R, WriteError> {
+        self.inner.local.writer.run_prepared(Durability::Full, ahead, whole(write))
     }
 
     /// Composes a write before its transaction; `None` if that is to be done in it.
@@ -477,6 +512,7 @@ impl ReplicaBuilder {
         let fresh = machine::random().map_err(|e| OpenError::System(e.to_string()))?;
         let fresh = Uuid::from_bytes(fresh);
         let name = self.device_name.as_deref().map(str::trim);
+        let readers = Arc::new(Readers::new(&self.path));
         let (shared, core) = store::setup(&conn, |tx| {
             let (device, device_name) = identify(tx, fresh, name, machine::file_identity(&self.path))?;
             note_version(tx)?;
@@ -494,7 +530,7 @@ impl ReplicaBuilder {
                 clock: self.clock,
                 conflict_log: self.conflict_log,
             });
-            Ok((shared.clone(), Core::new(shared, tx)?))
+            Ok((shared.clone(), Core::new(shared, readers.clone(), tx)?))
         })?;
         let heard = shared.clone();
         let is_heard = move || {
@@ -504,7 +540,7 @@ impl ReplicaBuilder {
             true => Writer::unattended(conn, core),
             false => Writer::spawn(conn, core, is_heard)?,
         };
-        let local = Local { readers: Readers::new(&self.path), path: self.path, writer, shared };
+        let local = Local { readers, path: self.path, writer, shared };
         Ok(Replica { inner: Arc::new(Inner { sync: Mutex::new(None), local: Arc::new(local) }) })
     }
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::collection::{Base, Record, shape_error};
 use crate::conflicts::Resolution;
 use crate::doc::{Fields, RESERVED_MESSAGES};
-use crate::engine::{Composed, Core, Patch};
+use crate::engine::{Composed, Core, Patch, Splice};
 use crate::error::WriteError;
 use crate::limits;
 use crate::status::Version;
@@ -169,6 +169,15 @@ impl<'t> Transaction<'t> {
         Ok((document, Base { version, fields }))
     }
 
+    pub(crate) fn splice(
+        &mut self,
+        collection: &str,
+        id: &str,
+        splice: &Splice,
+    ) -> Result<Version, WriteError> {
+        self.core.splice_text(self.tx, collection, id, splice)
+    }
+
     pub(crate) fn put_patch(
         &mut self,
         collection: &str,
@@ -214,7 +223,8 @@ impl<'t> Transaction<'t> {
         delete: usize,
         insert: &str,
     ) -> Result<Version, WriteError> {
-        self.core.splice_text(self.tx, collection, id, field, position, delete, insert)
+        let splice = Splice { field: field.to_owned(), position, delete, insert: insert.to_owned() };
+        self.core.splice_text(self.tx, collection, id, &splice)
     }
 
     /// Deletes a document. An edit that another device makes without knowing of it brings the document back.

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use super::unsaved::UnsavedField;
 use crate::doc::Fields;
-use crate::engine::{Core, Entrance, Patch, diff, is_big};
+use crate::engine::{Ahead, Core, Entrance, Patch, diff, is_big};
 use crate::error::WriteError;
 use crate::limits;
 use crate::replica::Replica;
@@ -206,7 +206,10 @@ impl Writing<'_> {
                     }
                     _ => None,
                 };
-                desk.replica.run(move |tx: Tx<'_>, core: &mut Core| {
+                let ahead = composed
+                    .is_none()
+                    .then(|| Ahead::Document { collection: collection.clone(), id: id.clone() });
+                desk.replica.run_prepared(ahead, move |tx: Tx<'_>, core: &mut Core| {
                     core.offer(composed);
                     let write = |(patch, version): &(Patch, Version)| {
                         core.update_typed(tx, &collection, &id, patch, version)

@@ -19,7 +19,7 @@ pub(crate) struct Examined {
 pub(crate) fn examine(tx: Tx<'_>, schemas: &Schemas, document: i64) -> store::Result<Option<Examined>> {
     let row = tx.document_by_id(document)?;
     // What somebody is just writing follows in a moment.
-    if row.purged || tx.behind()?.contains(&row.key) {
+    if row.purged || tx.behind_since(row.id)?.is_some() {
         return Ok(None);
     }
     let (collection, name, heads, key) =
@@ -72,8 +72,7 @@ impl Core {
         name: &str,
         lost: bool,
     ) -> store::Result<()> {
-        self.cache.clear();
-        self.in_transaction.clear();
+        self.forget_all_held();
         self.forget_marks();
         let Some(row) = tx.document(collection, name)? else { return Ok(()) };
         let schema = self.schema_of(collection);

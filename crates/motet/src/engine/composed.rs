@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use motet_proto::{DocumentId, SpaceId};
 
 use super::check::{check_name, text_bytes};
-use super::local::{By, Patch, Written};
-use super::{Adopted, Core, Loaded, Shared, load, new_document};
+use super::held::is_as_stored;
+use super::local::{By, Patch, Splice, Written};
+use super::{Adopted, Core, Loaded, Shared, load_behind, new_document};
 use crate::doc::Fields;
 use crate::events::ChangeKind;
 use crate::limits;
@@ -52,10 +53,43 @@ pub(crate) fn bytes_of(set: &Fields) -> usize {
 pub(crate) fn compose_ahead(
     shared: &Shared,
     readers: &Readers,
-    (collection, name): (&str, &str),
+    of: (&str, &str),
     patch: &Patch,
     base: Option<&Version>,
     entrance: Entrance,
+) -> Option<Composed> {
+    composed(shared, readers, of, base, base.is_none(), |by, loaded, is_new| {
+        let kind = if is_new { ChangeKind::Created } else { ChangeKind::Updated };
+        Some(match entrance {
+            Entrance::Adopted(updated_at) => {
+                let (adopted, written) = by.compose_adopted(loaded, patch, updated_at).ok()?;
+                (Some(adopted), written)
+            }
+            Entrance::Row if !is_new => (None, by.compose_row(loaded, patch).ok()?),
+            Entrance::Put | Entrance::Row => (None, by.compose(loaded, patch, base, kind).ok()?),
+        })
+    })
+}
+
+/// Composes a splice of a text, as [`compose_ahead`].
+pub(super) fn compose_splice_ahead(
+    shared: &Shared,
+    readers: &Readers,
+    of: (&str, &str),
+    splice: &Splice,
+) -> Option<Composed> {
+    composed(shared, readers, of, None, false, |by, loaded, _| {
+        Some((None, by.compose_splice(loaded, splice).ok()?))
+    })
+}
+
+fn composed(
+    shared: &Shared,
+    readers: &Readers,
+    (collection, name): (&str, &str),
+    base: Option<&Version>,
+    may_be_new: bool,
+    compose: impl FnOnce(By<'_>, &mut Loaded, bool) -> Option<(Option<Adopted>, Written)>,
 ) -> Option<Composed> {
     let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
     let schema = shared.schemas().get(collection).cloned().unwrap_or_default();
@@ -65,23 +99,20 @@ pub(crate) fn compose_ahead(
     }
     let read = |tx: Tx<'_>| match tx.document(collection, name)? {
         Some(row) if row.deleted || row.purged || tx.is_unmerged(row.id)? => Ok(None),
-        Some(row) => load(tx, row.clone(), schema.clone()).map(|loaded| Some((loaded, Some(row)))),
-        None if base.is_some() => Ok(None),
-        None => Ok(Some((new_document(key, collection, name, schema.clone()), None))),
+        Some(row) => {
+            let loaded = load_behind(tx, row, schema.clone())?;
+            let onto = loaded.row.clone();
+            Ok(Some((loaded, Some(onto))))
+        }
+        None if may_be_new => Ok(Some((new_document(key, collection, name, schema.clone()), None))),
+        None => Ok(None),
     };
     let compose = || {
         check_name(collection).and(check_name(name)).ok()?;
         let (mut loaded, onto) = readers.read(read).ok().flatten()?;
-        let kind = if onto.is_some() { ChangeKind::Updated } else { ChangeKind::Created };
         let by = By { device: shared.device, time: shared.now_ms(), message: None };
-        let (adopted, written) = match entrance {
-            Entrance::Adopted(updated_at) => {
-                let (adopted, written) = by.compose_adopted(&mut loaded, patch, updated_at).ok()?;
-                (Some(adopted), written)
-            }
-            Entrance::Row if onto.is_some() => (None, by.compose_row(&mut loaded, patch).ok()?),
-            Entrance::Put | Entrance::Row => (None, by.compose(&mut loaded, patch, base, kind).ok()?),
-        };
+        let (adopted, written) = compose(by, &mut loaded, onto.is_none())?;
+        let kind = if onto.is_some() { ChangeKind::Updated } else { ChangeKind::Created };
         if kind == ChangeKind::Created {
             loaded.save_new(&written.commit(kind));
         }
@@ -93,7 +124,9 @@ pub(crate) fn compose_ahead(
 impl Core {
     /// The next write of the running transaction has been composed ahead.
     pub(crate) fn offer(&mut self, composed: Option<Composed>) {
-        self.composed = composed.map(Box::new);
+        if let Some(composed) = composed {
+            self.composed = Some(Box::new(composed));
+        }
     }
 
     /// What was composed ahead for this write, if the document is still what it was made on.
@@ -103,18 +136,24 @@ impl Core {
         (collection, name): (&str, &str),
         base: Option<&Version>,
     ) -> store::Result<Option<Box<Composed>>> {
-        let Some(composed) = self.composed.take() else { return Ok(None) };
-        // The row of a document whose projection lags behind tells of an earlier state.
-        let is_current = composed.base.as_ref() == base
+        let Some(mut composed) = self.composed.take() else { return Ok(None) };
+        let is_meant = composed.base.as_ref() == base
             && composed.key == DocumentId::derive(SpaceId::DEFAULT, collection, name)
-            && composed.loaded.schema == self.schema_of(collection)
-            && !self.behind(tx)?.contains(&composed.key)
-            && tx.document(collection, name)? == composed.onto;
+            && composed.loaded.schema == self.schema_of(collection);
+        if !is_meant {
+            return Ok(None);
+        }
+        let is_current = match (tx.document(collection, name)?, &composed.onto) {
+            (None, None) => true,
+            (Some(row), Some(onto)) => is_as_stored(tx, &row, onto, &composed.loaded.document)?,
+            _ => false,
+        };
         if !is_current {
             return Ok(None);
         }
         // What may be held of it is the same without the write.
-        drop(self.take_held(composed.key));
+        self.forget_held(composed.key);
+        composed.loaded.keep_snapshot(tx);
         Ok(Some(composed))
     }
 }

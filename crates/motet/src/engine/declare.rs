@@ -64,8 +64,7 @@ impl Core {
             tx.declare_indexes(name, after.indexes.as_deref().unwrap_or_default())?;
         }
         // What is loaded was read under the old declarations.
-        self.cache.clear();
-        self.in_transaction.clear();
+        self.forget_all_held();
         self.behind = None;
         self.schema.insert(name.to_owned(), after.clone());
         self.declare_view(tx, name)?;

@@ -1,6 +1,8 @@
 //! What listeners hear: of this replica's own commits, and of those of other processes.
 
-use motet_proto::DeviceId;
+use std::collections::HashMap;
+
+use motet_proto::{DeviceId, DocumentId};
 
 use super::{Commit, Core};
 use crate::events::{ChangeKind, Event};
@@ -17,6 +19,10 @@ pub(super) struct Told {
     pub(super) projected: bool,
     /// Another process has written, and listeners have not heard of it for certain.
     foreign: bool,
+    /// Of that, some has no number yet, as its projection lags behind.
+    unnumbered: bool,
+    /// Documents whose projections lag behind writes of this process, and the number of the last change of those.
+    own: HashMap<DocumentId, i64>,
     /// Where the running transaction leaves off.
     next: Option<(i64, i64)>,
 }
@@ -25,8 +31,10 @@ impl Told {
     pub(super) fn end(&mut self, committed: bool) {
         self.projected = false;
         if let Some((seq, document)) = self.next.take().filter(|_| committed) {
-            (self.seq, self.document, self.foreign) = (seq, document, false);
+            (self.seq, self.document) = (seq, document);
+            self.foreign &= self.unnumbered;
         }
+        self.unnumbered = false;
     }
 }
 
@@ -57,8 +65,12 @@ impl Core {
         if !self.told.foreign {
             return Ok(());
         }
-        // An edit that is not projected yet has no number.
-        self.catch_up_all(tx)?;
+        // An edit that is not projected yet has no number. It is told of when it has one: projecting it here, which may mean to load a big
+        // document, would keep others waiting.
+        let behind = std::mem::take(self.behind(tx)?);
+        self.told.own.retain(|key, _| behind.contains_key(key));
+        self.told.unnumbered = !behind.is_empty();
+        self.behind = Some(behind);
         let reached = (tx.latest_seq()?, tx.latest_document()?);
         // A listener that is told more than it can hold is told that it missed some.
         for row in tx.changed_after(self.told.seq, limits::EVENT_BACKLOG + 1)? {
@@ -82,6 +94,43 @@ impl Core {
         Ok(())
     }
 
+    /// A write of this process is not projected yet.
+    pub(super) fn note_lagging(&mut self, row: &DocumentRow) {
+        self.told.own.insert(row.key, row.changes);
+    }
+
+    /// Whether it is for this process to project a document that lags behind since `at`: it has written it itself, or the process that
+    /// has done so is not doing it.
+    pub(super) fn is_due(&self, key: DocumentId, at: i64) -> bool {
+        let lag = limits::FOREIGN_PROJECTION_LAG.as_millis() as i64;
+        at == 0 || self.told.own.contains_key(&key) || self.shared.now_ms().saturating_sub(at) >= lag
+    }
+
+    /// Perhaps there was no such write after all.
+    pub(super) fn forget_lagging(&mut self) {
+        self.told.own.clear();
+    }
+
+    /// A document is about to be projected whose projection lags behind: listeners hear of it if another process has written it.
+    pub(super) fn note_late(&mut self, tx: Tx<'_>, row: &DocumentRow) -> store::Result<()> {
+        let is_own = self.told.own.remove(&row.key) == Some(row.changes);
+        // A new declaration is no write.
+        if is_own || tx.behind_since(row.id)?.is_none_or(|at| at == 0) {
+            return Ok(());
+        }
+        self.write_events.push(Event {
+            collection: row.collection.clone(),
+            id: row.name.clone(),
+            kind: ChangeKind::Updated,
+            remote: false,
+            fields: Vec::new(),
+            device: None,
+            time: row.updated_at,
+            transaction: self.transaction,
+        });
+        Ok(())
+    }
+
     /// What this transaction has written is told by its own events.
     pub(super) fn note_own(&mut self, tx: Tx<'_>) -> store::Result<()> {
         if self.told.projected {
@@ -93,6 +142,12 @@ impl Core {
     /// Listeners need not hear of what was there before them.
     pub(super) fn note_start(&mut self, tx: Tx<'_>) -> store::Result<()> {
         (self.told.seq, self.told.document) = (tx.latest_seq()?, tx.latest_document()?);
+        for (row, at) in tx.behind_documents(limits::DOCUMENTS_BEHIND)? {
+            if self.is_due(row.key, at) {
+                let (_, last) = tx.changes_after(&row)?;
+                self.told.own.insert(row.key, last);
+            }
+        }
         Ok(())
     }
 }

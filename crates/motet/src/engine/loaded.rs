@@ -21,6 +21,8 @@ pub(crate) struct Loaded {
     pub(super) schema: Arc<CollectionSchema>,
     /// A new document with exactly the changes that it has in memory, saved and loaded back.
     pub(super) saved: Option<Vec<u8>>,
+    /// A snapshot of what it was loaded from, up to the id of a change, that a reader could not keep.
+    snapshot: Option<(Vec<u8>, i64)>,
 }
 
 impl Loaded {
@@ -32,7 +34,20 @@ impl Loaded {
             local: Overlay::default(),
             schema,
             saved: None,
+            snapshot: None,
         })
+    }
+
+    /// Keeps the snapshot that was made when it was loaded, if its rows are still those. A reader cannot: it is kept once the document
+    /// is taken into a transaction.
+    pub(super) fn keep_snapshot(&mut self, tx: Tx<'_>) {
+        if let Some((bytes, upto)) = &self.snapshot {
+            match tx.put_snapshot(self.row.id, bytes, *upto, false) {
+                Ok(()) => self.snapshot = None,
+                // Only a cache.
+                Err(error) => tracing::debug!(%error, "a snapshot is not kept"),
+            }
+        }
     }
 
     /// Saves a new document, if it is worth it: it loads in less than half the time then, here and on
@@ -138,15 +153,13 @@ pub(super) fn load_behind(
     row.changes = row.changes.max(stored.last_change - store::change_id(row.id, 0));
     // A small tail of a big document is no reason to write all of it anew.
     let is_big = tail >= limits::SNAPSHOT_AFTER_BYTES.max(saved / 4);
+    let mut snapshot = None;
     if is_big || stored.changes.len() >= limits::SNAPSHOT_AFTER_CHANGES {
-        // Only a cache; a reader cannot write it.
-        if let Some(bytes) = document.save_checked()
-            && let Err(error) = tx.put_snapshot(row.id, &bytes, stored.last_change, false)
-        {
-            tracing::debug!(%error, "a snapshot is not kept");
-        }
+        snapshot = document.save_checked().map(|bytes| (bytes, stored.last_change));
     }
     let mut loaded = Loaded::new(row, document, schema);
+    loaded.snapshot = snapshot;
+    loaded.keep_snapshot(tx);
     // A document in the trash may still have what was local once.
     if loaded.schema.has_local() || loaded.row.deleted {
         loaded.local = Overlay::read(tx, loaded.row.id)?;

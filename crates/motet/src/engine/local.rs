@@ -152,41 +152,23 @@ impl Core {
     }
 
     /// Replaces a part of a text field.
-    #[allow(clippy::too_many_arguments)]
     pub(crate) fn splice_text(
         &mut self,
         tx: Tx<'_>,
         collection: &str,
         name: &str,
-        field: &str,
-        position: usize,
-        delete: usize,
-        insert: &str,
+        splice: &Splice,
     ) -> Result<Version, WriteError> {
-        check_size(insert.len())?;
-        let mut loaded = self.find_live(tx, collection, name)?;
-        if loaded.schema.keeps(field) {
-            let reason = format!("field {field:?} stays on this device and is no text");
-            return Err(WriteError::BadValue { reason });
-        }
-        let schema = loaded.schema.clone();
-        let field = schema.canonical(field);
-        let old = loaded.fields.get(field).and_then(Json::as_str).unwrap_or_default();
-        let bytes = old.len() + insert.len();
-        if let Some(declared) = schema.fields.get(field).filter(|declared| declared.counts(bytes)) {
-            let old = old.chars().count();
-            let new = old.saturating_sub(delete) + insert.chars().count();
-            super::fields::check_step(&loaded, field, declared.broken_by_length(new), new.cmp(&old))?;
-        }
-        let edit = self.edit(&loaded.schema, None, &loaded.fields);
-        let changes =
-            loaded.document.splice_text(&edit, field, position, delete, insert).map_err(write_error)?;
-        match loaded.fields.get_mut(field) {
-            Some(Json::String(text)) => splice(text, position, delete, insert),
-            _ => _ = loaded.fields.insert(field.to_owned(), insert.into()),
-        }
-        let fields = vec![field.to_owned()];
-        self.finish(tx, loaded, &Commit { fields, ..Commit::of(&changes, ChangeKind::Updated) })
+        let (loaded, written) = match self.take_composed(tx, (collection, name), None)? {
+            Some(composed) => (composed.loaded, composed.written),
+            None => {
+                check_size(splice.insert.len())?;
+                let mut loaded = self.find_live(tx, collection, name)?;
+                let written = self.by().compose_splice(&mut loaded, splice)?;
+                (loaded, written)
+            }
+        };
+        self.finish(tx, loaded, &written.commit(ChangeKind::Updated))
     }
 
     /// Deletes a document, by a tombstone that merges.
@@ -282,6 +264,22 @@ pub(super) struct By<'a> {
     pub(super) message: Option<&'a str>,
 }
 
+/// A part of a text field, and what takes its place. Positions are in code points.
+#[derive(Clone, Debug)]
+pub(crate) struct Splice {
+    pub(crate) field: String,
+    pub(crate) position: usize,
+    pub(crate) delete: usize,
+    pub(crate) insert: String,
+}
+
+impl Splice {
+    /// Whether it is worth being composed before the transaction.
+    pub(crate) fn is_big(&self) -> bool {
+        self.insert.len().saturating_add(self.delete) >= crate::limits::COMPOSED_AHEAD_BYTES
+    }
+}
+
 /// What a write did to a document in memory.
 pub(crate) struct Written {
     pub(super) changes: Vec<Change>,
@@ -336,6 +334,35 @@ impl<'a> By<'a> {
             loaded.show(&patch);
         }
         Ok(Written { changes, local, fields, stale })
+    }
+}
+
+impl By<'_> {
+    /// Replaces a part of a text of a document in memory.
+    pub(super) fn compose_splice(&self, loaded: &mut Loaded, splice: &Splice) -> Result<Written, WriteError> {
+        let Splice { field, position, delete, insert } = splice;
+        check_size(insert.len())?;
+        if loaded.schema.keeps(field) {
+            let reason = format!("field {field:?} stays on this device and is no text");
+            return Err(WriteError::BadValue { reason });
+        }
+        let schema = loaded.schema.clone();
+        let field = schema.canonical(field);
+        let old = loaded.fields.get(field).and_then(Json::as_str).unwrap_or_default();
+        let bytes = old.len() + insert.len();
+        if let Some(declared) = schema.fields.get(field).filter(|declared| declared.counts(bytes)) {
+            let old = old.chars().count();
+            let new = old.saturating_sub(*delete) + insert.chars().count();
+            super::fields::check_step(loaded, field, declared.broken_by_length(new), new.cmp(&old))?;
+        }
+        let edit = self.edit(&loaded.schema, None, &loaded.fields);
+        let changes =
+            loaded.document.splice_text(&edit, field, *position, *delete, insert).map_err(write_error)?;
+        match loaded.fields.get_mut(field) {
+            Some(Json::String(text)) => replace_part(text, splice),
+            _ => _ = loaded.fields.insert(field.to_owned(), insert.as_str().into()),
+        }
+        Ok(Written { changes, local: false, fields: vec![field.to_owned()], stale: false })
     }
 }
 
@@ -464,12 +491,12 @@ pub(super) fn check_rules(loaded: &Loaded, patch: &Patch) -> Result<(), WriteErr
     Ok(())
 }
 
-/// Replaces `delete` code points of a text by `insert`, as Automerge has just done; the range was checked there.
-fn splice(text: &mut String, position: usize, delete: usize, insert: &str) {
+/// Does to a text what Automerge has just done; the range was checked there.
+fn replace_part(text: &mut String, splice: &Splice) {
     let byte = |text: &str, at: usize| text.char_indices().nth(at).map_or(text.len(), |(byte, _)| byte);
-    let start = byte(text, position);
-    let end = start + byte(&text[start..], delete);
-    text.replace_range(start..end, insert);
+    let start = byte(text, splice.position);
+    let end = start + byte(&text[start..], splice.delete);
+    text.replace_range(start..end, &splice.insert);
 }
 
 pub(super) fn not_found(collection: &str, name: &str) -> WriteError {

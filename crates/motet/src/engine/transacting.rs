@@ -1,17 +1,30 @@
 //! A transaction's beginning and end, as the engine sees them.
 
+use std::time::Duration;
+
 use motet_proto::planted::{Bug, is_planted};
 
-use super::Core;
+use super::{Ahead, Core};
+use crate::limits;
 use crate::store::{self, Tx};
 
 impl store::Engine for Core {
+    type Ahead = Ahead;
+
+    fn is_long(&mut self, tx: Tx<'_>, ahead: &Ahead, foreign: bool) -> bool {
+        Self::is_long(self, tx, ahead, foreign)
+    }
+
+    fn prepare(&mut self, tx: Tx<'_>, ahead: Ahead, foreign: bool) {
+        self.do_ahead(tx, ahead, foreign);
+    }
+
     fn begin(&mut self, tx: Tx<'_>, foreign: bool) -> store::Result<()> {
         // Another process counts by the same clock, so that the latest transaction has the largest number.
         self.transaction = self.transaction.max(self.shared.now_ms().unsigned_abs() * 1_000);
         if foreign {
-            // Another process may have written: what is loaded may be stale, the settings too.
-            self.cache.clear();
+            // What is loaded may be stale, the settings too.
+            self.doubt_held();
             self.forget_marks();
             self.settings_stale = true;
         }
@@ -41,6 +54,7 @@ impl store::Engine for Core {
         } else {
             self.in_write.clear();
             self.forget_marks();
+            self.forget_lagging();
             self.write_events.clear();
             self.settings_stale |= self.settings_changed;
         }
@@ -63,6 +77,7 @@ impl store::Engine for Core {
         let policy = self.policy.take();
         self.recounts = false;
         self.told.end(committed);
+        self.composed = None;
         if !committed {
             self.noticed.clear();
             self.settings_stale |= settings_changed;
@@ -73,6 +88,7 @@ impl store::Engine for Core {
             }
             self.in_transaction.clear();
             self.forget_marks();
+            self.forget_lagging();
             // A failure in the middle of a write has not ended it.
             self.in_write.clear();
             self.write_events.clear();
@@ -113,12 +129,22 @@ impl store::Engine for Core {
         });
     }
 
-    fn is_behind(&self) -> bool {
-        self.behind.as_ref().is_none_or(|behind| !behind.is_empty()) || self.unindexed != Some(false)
+    fn lag(&self) -> Option<Duration> {
+        let Some(behind) = &self.behind else { return Some(limits::PROJECTION_LAG) };
+        if self.unindexed != Some(false) || behind.iter().any(|(key, at)| self.is_due(*key, *at)) {
+            return Some(limits::PROJECTION_LAG);
+        }
+        (!behind.is_empty()).then_some(limits::FOREIGN_PROJECTION_LAG)
+    }
+
+    fn behind_ahead() -> Ahead {
+        Ahead::Behind { all: false }
     }
 
     fn catch_up(&mut self, tx: Tx<'_>) -> store::Result<()> {
-        self.catch_up_all(tx)?;
+        if !self.catch_up_turn(tx, false)? {
+            return Ok(());
+        }
         if let Err(error) = self.index_batch(tx) {
             // Searching tells of it; what else has caught up stays.
             tracing::error!(%error, "words cannot be indexed");

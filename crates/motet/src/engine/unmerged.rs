@@ -200,7 +200,7 @@ impl Core {
         loaded.row.conflicts = shown.conflicts.len() as i64;
         loaded.row.updated_at = now;
         // A document that is held was loaded from the same changes.
-        drop(self.take_held(loaded.row.key));
+        self.forget_held(loaded.row.key);
         self.project(tx, &loaded)?;
         let found = tx.journal_conflicts(loaded.row.id, &conflict_rows(&shown.conflicts)?, now)?;
         if found > 0 {
@@ -224,7 +224,7 @@ impl Core {
     ) -> store::Result<()> {
         tracing::warn!(document = %row.key, reason, "a document is not what its preview says");
         let stored = tx.stored_document(row.id)?;
-        drop(self.take_held(row.key));
+        self.forget_held(row.key);
         self.behind(tx)?.remove(&row.key);
         tx.remove_unmerged(row.id)?;
         let commit = Commit { origin: Some(remote), ..Commit::of(&[], ChangeKind::Deleted) };

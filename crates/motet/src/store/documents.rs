@@ -1,6 +1,6 @@
 //! Documents, their changes, projections and conflicts.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use motet_proto::{DeviceId, DocumentId};
 use rusqlite::{OptionalExtension, Row, params};
@@ -122,6 +122,19 @@ impl Tx<'_> {
             stored.changes.push(row.get(1)?);
         }
         Ok(stored)
+    }
+
+    /// Bytes of the changes of a document that its row does not count yet, and the number of its last change.
+    pub(crate) fn changes_after(&self, row: &DocumentRow) -> Result<(Vec<Vec<u8>>, i64)> {
+        let sql = "SELECT id, bytes FROM change WHERE id > ? AND id <= ? ORDER BY id";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query([change_id(row.id, row.changes), change_id(row.id, MOST_CHANGES)])?;
+        let (mut changes, mut last) = (Vec::new(), row.changes);
+        while let Some(found) = rows.next()? {
+            last = found.get::<_, i64>(0)? - change_id(row.id, 0);
+            changes.push(found.get(1)?);
+        }
+        Ok((changes, last))
     }
 
     /// Adds a document and its projection; returns its row id. `synced_at`: when a remote held it, if one does.
@@ -317,12 +330,36 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Documents whose projection lags behind.
-    pub(crate) fn behind(&self) -> Result<HashSet<DocumentId>> {
-        let sql = "SELECT d.key FROM behind b JOIN document d ON d.id = b.document";
+    /// Documents whose projection lags behind, and since when (milliseconds since 1970; 0: by a new declaration).
+    pub(crate) fn behind(&self) -> Result<HashMap<DocumentId, i64>> {
+        let sql = "SELECT d.key, b.at FROM behind b JOIN document d ON d.id = b.document";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement.query_map([], |row| Ok(DocumentId(row.get(0)?)))?;
+        let rows = statement.query_map([], |row| Ok((DocumentId(row.get(0)?), row.get(1)?)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// Some of the documents whose projections lag behind, and since when.
+    pub(crate) fn behind_documents(&self, most: usize) -> Result<Vec<(DocumentRow, i64)>> {
+        let mut statement = self.conn.prepare_cached("SELECT document, at FROM behind LIMIT ?")?;
+        let rows = statement.query_map([most as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.map(|row| {
+            row.map_err(StorageError::from).and_then(|(id, at)| Ok((self.document_by_id(id)?, at)))
+        })
+        .collect()
+    }
+
+    /// Bytes that a document is loaded from; 0 if there is no such document.
+    pub(crate) fn stored_bytes(&self, key: DocumentId) -> Result<i64> {
+        let sql = "SELECT d.id, s.upto, coalesce(length(s.bytes), 0)
+                   FROM document d LEFT JOIN snapshot s ON s.document = d.id WHERE d.key = ?";
+        let found = self.conn.prepare_cached(sql)?.query_row([key.as_bytes()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, i64>(2)?))
+        });
+        let Some((id, upto, bytes)) = found.optional()? else { return Ok(0) };
+        let range = [upto.unwrap_or_default().max(change_id(id, 0)), change_id(id, MOST_CHANGES)];
+        let sql = "SELECT coalesce(sum(length(bytes)), 0) FROM change WHERE id > ? AND id <= ?";
+        let later: i64 = self.conn.prepare_cached(sql)?.query_row(range, |row| row.get(0))?;
+        Ok(bytes + later)
     }
 
     /// When the projection of a document began to lag behind; `None` if it does not.

@@ -8,11 +8,10 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use motet_proto::planted::{Bug, is_planted};
 use rusqlite::Connection;
@@ -33,6 +32,13 @@ pub(crate) enum Durability {
 /// What is kept beside the connection between transactions. It sees every transaction and every write begin and end, so
 /// that memory never holds what disk lacks.
 pub(crate) trait Engine: Send + 'static {
+    /// What a write says beforehand of what it will need.
+    type Ahead: Send + 'static;
+    /// Whether that takes long: it is [prepared](Self::prepare) then, and the write has a transaction of its own. `tx` is no transaction
+    /// yet: each of its reads sees the file as it is at that time.
+    fn is_long(&mut self, tx: Tx<'_>, ahead: &Self::Ahead, foreign: bool) -> bool;
+    /// Does, before the transaction, what can be done there, so that other processes write meanwhile. They may make it void.
+    fn prepare(&mut self, tx: Tx<'_>, ahead: Self::Ahead, foreign: bool);
     /// A transaction begins; `foreign` if another process has written since the last one.
     fn begin(&mut self, tx: Tx<'_>, foreign: bool) -> Result<()>;
     /// All writes have run; the transaction is about to be committed.
@@ -41,8 +47,10 @@ pub(crate) trait Engine: Send + 'static {
     fn end_write(&mut self, ok: bool);
     /// The transaction ended; if not `committed`, all its rows are rolled back.
     fn end(&mut self, committed: bool);
-    /// There is work left that no caller waits for.
-    fn is_behind(&self) -> bool;
+    /// How long work may wait that no caller waits for, if there is any.
+    fn lag(&self) -> Option<Duration>;
+    /// What that work needs beforehand.
+    fn behind_ahead() -> Self::Ahead;
     /// Does that work.
     fn catch_up(&mut self, tx: Tx<'_>) -> Result<()>;
 }
@@ -60,8 +68,8 @@ struct Shared<E> {
     /// Rung when the queue has room again.
     room: Condvar,
     worker: Mutex<Worker<E>>,
-    /// There is work left that no caller waits for; the writer thread does it when it has waited a little.
-    behind: AtomicBool,
+    /// When the writer thread does the work that no caller waits for, if there is any.
+    due: Mutex<Option<Instant>>,
     /// Somebody wants to hear of commits, also of those of other processes.
     is_heard: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -138,7 +146,21 @@ impl<E: Engine> Writer<E> {
         T: Send + 'static,
         F: From<StorageError> + Send + 'static,
     {
-        let ticket = self.enqueue(durability, write, false);
+        self.submit_prepared(durability, None, write)
+    }
+
+    /// [`submit`](Self::submit), of a write that says what it will need.
+    pub(crate) fn submit_prepared<T, F>(
+        &self,
+        durability: Durability,
+        ahead: Option<E::Ahead>,
+        write: impl FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send + 'static,
+    ) -> Ticket<T, F>
+    where
+        T: Send + 'static,
+        F: From<StorageError> + Send + 'static,
+    {
+        let ticket = self.enqueue(durability, ahead, write, false);
         self.ring();
         ticket
     }
@@ -153,7 +175,7 @@ impl<E: Engine> Writer<E> {
         T: Send + 'static,
         F: From<StorageError> + Send + 'static,
     {
-        let ticket = self.enqueue(durability, write, true);
+        let ticket = self.enqueue(durability, None, write, true);
         self.ring();
         ticket
     }
@@ -174,7 +196,21 @@ impl<E: Engine> Writer<E> {
         T: Send + 'static,
         F: From<StorageError> + Send + 'static,
     {
-        let ticket = self.enqueue(durability, write, false);
+        self.run_prepared(durability, None, write)
+    }
+
+    /// [`run`](Self::run), of a write that says what it will need.
+    pub(crate) fn run_prepared<T, F>(
+        &self,
+        durability: Durability,
+        ahead: Option<E::Ahead>,
+        write: impl FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send + 'static,
+    ) -> std::result::Result<T, F>
+    where
+        T: Send + 'static,
+        F: From<StorageError> + Send + 'static,
+    {
+        let ticket = self.enqueue(durability, ahead, write, false);
         let free = match self.shared.worker.try_lock() {
             Ok(mut worker) => {
                 self.shared.run_group(&mut worker);
@@ -212,6 +248,7 @@ impl<E: Engine> Writer<E> {
     fn enqueue<T, F>(
         &self,
         durability: Durability,
+        ahead: Option<E::Ahead>,
         write: impl FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send + 'static,
         first: bool,
     ) -> Ticket<T, F>
@@ -225,7 +262,7 @@ impl<E: Engine> Writer<E> {
             _ = sender.send(Err(StorageError::Io(message.into()).into()));
             return Ticket { reply };
         }
-        let job = Task { durability, write: Some(write), outcome: None, reply: Some(sender) };
+        let job = Task { durability, ahead, write: Some(write), outcome: None, reply: Some(sender) };
         let mut queue = self.shared.lock_queue();
         while queue.jobs.len() >= limits::QUEUED_WRITES {
             self.shared.work.notify_one();
@@ -255,14 +292,14 @@ impl<E: Engine> Drop for Writer<E> {
 
 impl<E: Engine> Shared<E> {
     fn new(conn: Connection, engine: E, is_heard: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        let behind = AtomicBool::new(engine.is_behind());
+        let due = Mutex::new(engine.lag().map(|lag| Instant::now() + lag));
         let worker = Worker { conn, engine, synchronous: Durability::Full, data_version: None };
         Self {
             queue: Mutex::new(Queue { jobs: VecDeque::new(), waiting: 0, closed: false }),
             work: Condvar::new(),
             room: Condvar::new(),
             worker: Mutex::new(worker),
-            behind,
+            due,
             is_heard: Box::new(is_heard),
         }
     }
@@ -272,21 +309,23 @@ impl<E: Engine> Shared<E> {
         loop {
             let mut queue = self.lock_queue();
             while queue.jobs.is_empty() && !queue.closed {
-                let behind = self.behind.load(Ordering::Relaxed);
-                let lag = match (behind, (self.is_heard)()) {
-                    (true, _) => limits::PROJECTION_LAG,
-                    (false, true) => limits::FOREIGN_WRITE_POLL,
-                    (false, false) => Duration::MAX,
-                };
-                let (woken, wait) =
-                    self.work.wait_timeout(queue, lag).unwrap_or_else(PoisonError::into_inner);
+                let due = *self.lock_due();
+                let poll = if (self.is_heard)() { limits::FOREIGN_WRITE_POLL } else { Duration::MAX };
+                let until_due =
+                    due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
+                let (woken, wait) = self
+                    .work
+                    .wait_timeout(queue, until_due.min(poll))
+                    .unwrap_or_else(PoisonError::into_inner);
                 queue = woken;
-                if wait.timed_out() && queue.jobs.is_empty() && (behind || self.is_foreign()) {
+                let is_due = || self.lock_due().is_some_and(|due| due <= Instant::now());
+                if wait.timed_out() && queue.jobs.is_empty() && (is_due() || self.is_foreign()) {
+                    *self.lock_due() = None;
                     queue.jobs.push_back(catching_up());
                 }
             }
             let last = queue.jobs.is_empty();
-            if last && self.behind.load(Ordering::Relaxed) {
+            if last && self.lock_due().is_some() {
                 queue.jobs.push_back(catching_up());
             }
             drop(queue);
@@ -312,14 +351,16 @@ impl<E: Engine> Shared<E> {
             return;
         }
         let running = Running::mark();
+        let rest = worker.prepare(&mut group);
+        if !rest.is_empty() {
+            let mut queue = self.lock_queue();
+            rest.into_iter().rev().for_each(|job| queue.jobs.push_front(job));
+            self.work.notify_one();
+        }
         let outcome = worker.transaction(&mut group);
         worker.engine.end(outcome.is_ok());
         drop(running);
-        let behind = worker.engine.is_behind();
-        if self.behind.swap(behind, Ordering::Relaxed) != behind && behind {
-            // The thread sleeps without a limit until it is told.
-            self.work.notify_one();
-        }
+        self.set_due(worker.engine.lag());
         let error = outcome.err();
         group.into_iter().for_each(|job| job.reply(error.as_ref()));
     }
@@ -330,6 +371,24 @@ impl<E: Engine> Shared<E> {
         worker.data_version().is_ok_and(|version| worker.data_version != Some(version))
     }
 
+    /// Work that nobody waits for may wait for `lag`, and for no longer than it may already.
+    fn set_due(&self, lag: Option<Duration>) {
+        let mut due = self.lock_due();
+        let wanted = lag.map(|lag| Instant::now() + lag);
+        let is_sooner = wanted.is_some_and(|wanted| due.is_none_or(|due| wanted < due));
+        if wanted.is_none() || is_sooner {
+            *due = wanted;
+        }
+        if is_sooner {
+            // The thread sleeps for longer until it is told.
+            self.work.notify_one();
+        }
+    }
+
+    fn lock_due(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_queue(&self) -> MutexGuard<'_, Queue<E>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -338,7 +397,8 @@ impl<E: Engine> Shared<E> {
 /// A write that nobody waits for.
 fn catching_up<E: Engine>() -> Box<dyn Job<E>> {
     let write = |tx: Tx<'_>, engine: &mut E| engine.catch_up(tx);
-    Box::new(Task { durability: Durability::Normal, write: Some(write), outcome: None, reply: None })
+    let ahead = Some(E::behind_ahead());
+    Box::new(Task { durability: Durability::Normal, ahead, write: Some(write), outcome: None, reply: None })
 }
 
 impl<T, F: From<StorageError>> Ticket<T, F> {
@@ -358,28 +418,36 @@ impl<T, F: From<StorageError>> Future for Ticket<T, F> {
     }
 }
 
-trait Job<E>: Send {
+trait Job<E: Engine>: Send {
     fn durability(&self) -> Durability;
+    /// What it says of what it will need.
+    fn ahead(&mut self) -> &mut Option<E::Ahead>;
     /// Runs the write; false if its rows must be rolled back.
     fn run(&mut self, tx: Tx<'_>, engine: &mut E) -> bool;
     fn reply(self: Box<Self>, commit: Option<&StorageError>);
 }
 
-struct Task<W, T, F> {
+struct Task<A, W, T, F> {
     durability: Durability,
+    ahead: Option<A>,
     write: Option<W>,
     outcome: Option<std::result::Result<T, F>>,
     reply: Option<oneshot::Sender<std::result::Result<T, F>>>,
 }
 
-impl<E, W, T, F> Job<E> for Task<W, T, F>
+impl<E, W, T, F> Job<E> for Task<E::Ahead, W, T, F>
 where
+    E: Engine,
     W: FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send,
     T: Send,
     F: From<StorageError> + Send,
 {
     fn durability(&self) -> Durability {
         self.durability
+    }
+
+    fn ahead(&mut self) -> &mut Option<E::Ahead> {
+        &mut self.ahead
     }
 
     fn run(&mut self, tx: Tx<'_>, engine: &mut E) -> bool {
@@ -414,6 +482,33 @@ struct Worker<E> {
 }
 
 impl<E: Engine> Worker<E> {
+    /// Does what the first of these writes needs beforehand, if it takes long; it is alone then. Returns those that have to wait.
+    fn prepare(&mut self, group: &mut Vec<Box<dyn Job<E>>>) -> Vec<Box<dyn Job<E>>> {
+        if group.iter_mut().all(|job| job.ahead().is_none()) {
+            return Vec::new();
+        }
+        let version = self.data_version().ok();
+        let foreign = version != self.data_version && !is_planted(Bug::ForeignWritesUnseen);
+        let tx = Tx { conn: &self.conn };
+        let engine = &mut self.engine;
+        // What panics here will do so again in the transaction, where it is told.
+        let mut is_long = |job: &mut Box<dyn Job<E>>| {
+            let ahead = job.ahead().as_ref();
+            let mut is_long = |ahead| catch_unwind(AssertUnwindSafe(|| engine.is_long(tx, ahead, foreign)));
+            ahead.is_some_and(|ahead| is_long(ahead).unwrap_or(false))
+        };
+        match group.iter_mut().position(&mut is_long) {
+            None => Vec::new(),
+            Some(0) => {
+                if let Some(ahead) = group[0].ahead().take() {
+                    _ = catch_unwind(AssertUnwindSafe(|| self.engine.prepare(tx, ahead, foreign)));
+                }
+                group.split_off(1)
+            }
+            Some(at) => group.split_off(at),
+        }
+    }
+
     fn transaction(&mut self, group: &mut [Box<dyn Job<E>>]) -> Result<()> {
         let full = group.iter().any(|job| job.durability() == Durability::Full)
             && !is_planted(Bug::DeviceSkipsFsync);

@@ -35,7 +35,7 @@ impl Core {
         let loaded = match (existing, ahead) {
             (existing, Some(ahead)) if ahead.onto == existing && self.is_declared(&ahead.loaded) => {
                 // It is still as it was loaded; what may be held of it is the same without the merge.
-                drop(self.take_held(group.key));
+                self.forget_held(group.key);
                 (snapshot, outcome) = (ahead.snapshot, ahead.outcome);
                 ahead.loaded
             }

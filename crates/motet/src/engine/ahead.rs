@@ -1,0 +1,92 @@
+//! What takes long and can be done before a transaction, so that other processes write meanwhile: composing a big write, and loading a
+//! big document that is not in memory.
+
+use motet_proto::{DocumentId, SpaceId};
+
+use super::composed::{compose_ahead, compose_splice_ahead};
+use super::held::is_as_stored;
+use super::local::{Patch, Splice};
+use super::{Core, Entrance, load_behind};
+use crate::limits;
+use crate::status::Version;
+use crate::store::{self, Tx};
+
+/// What a write says beforehand of what it will need.
+pub(crate) enum Ahead {
+    /// One document.
+    Document { collection: String, id: String },
+    /// The documents whose projections lag behind; with `all`, also those that another process is likely to project.
+    Behind { all: bool },
+    /// Fields of one document.
+    Patch { collection: String, id: String, patch: Patch, base: Option<Version> },
+    /// A part of a text.
+    Splice { collection: String, id: String, splice: Splice },
+}
+
+impl Core {
+    pub(super) fn is_long(&mut self, tx: Tx<'_>, ahead: &Ahead, foreign: bool) -> bool {
+        match ahead {
+            Ahead::Document { collection, id } => self.is_cold(tx, collection, id, foreign),
+            Ahead::Behind { .. } => true,
+            Ahead::Patch { .. } | Ahead::Splice { .. } => true,
+        }
+    }
+
+    pub(super) fn do_ahead(&mut self, tx: Tx<'_>, ahead: Ahead, foreign: bool) {
+        let (shared, readers) = (self.shared.clone(), self.readers.clone());
+        match ahead {
+            Ahead::Document { collection, id } => self.load_ahead(&collection, &id),
+            Ahead::Behind { all } => {
+                for (row, at) in tx.behind_documents(limits::DOCUMENTS_BEHIND).unwrap_or_default() {
+                    if (all || self.is_due(row.key, at))
+                        && self.is_cold(tx, &row.collection, &row.name, foreign)
+                    {
+                        self.load_ahead(&row.collection, &row.name);
+                    }
+                }
+            }
+            Ahead::Patch { collection, id, patch, base } => {
+                let of = (&*collection, &*id);
+                self.offer(compose_ahead(&shared, &readers, of, &patch, base.as_ref(), Entrance::Put));
+            }
+            Ahead::Splice { collection, id, splice } => {
+                self.offer(compose_splice_ahead(&shared, &readers, (&collection, &id), &splice));
+            }
+        }
+    }
+
+    /// Whether a document is big and would have to be loaded, or checked, before it is written.
+    fn is_cold(&self, tx: Tx<'_>, collection: &str, name: &str, foreign: bool) -> bool {
+        let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+        let is_sure = !foreign && self.cache.contains(&key);
+        let schema = self.schema_of(collection);
+        // What stays on this device has no version to be checked.
+        if is_sure || schema.has_local() || schema.is_local() {
+            return false;
+        }
+        tx.stored_bytes(key).is_ok_and(|bytes| bytes >= limits::LOADED_AHEAD_BYTES)
+    }
+
+    /// Has a document in memory as it is now, to be checked again in the transaction. What fails is told there.
+    fn load_ahead(&mut self, collection: &str, name: &str) {
+        let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+        let mut held = self.cache.pop(&key).or_else(|| self.unsure.pop(&key));
+        let schema = self.schema_of(collection);
+        let load = |tx: Tx<'_>| -> store::Result<_> {
+            let Some(row) = tx.document(collection, name)? else { return Ok(None) };
+            if row.deleted || row.purged || tx.is_unmerged(row.id)? {
+                return Ok(None);
+            }
+            if let Some(held) = held.take_if(|held| held.schema == schema && held.can_be_checked())
+                && is_as_stored(tx, &row, &held.row, &held.document)?
+            {
+                return Ok(Some(held));
+            }
+            load_behind(tx, row, schema.clone()).map(Some)
+        };
+        let readers = self.readers.clone();
+        if let Ok(Some(loaded)) = readers.read(load) {
+            self.unsure.put(key, loaded);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Two replicas on one file: each goes on from what the other has written, whatever it holds in memory.
+
+use std::path::Path;
+use std::time::Duration;
+
+use motet::{Field, FieldKind, Replica, Schema};
+use motet_tests::random::{Random, seed};
+use motet_tests::{TestRelay, sync};
+use serde_json::{Value as Json, json};
+
+/// Of what the documents are.
+const NOTES: &str = "notes";
+
+fn open(file: &Path, schema: &Schema) -> Replica {
+    let replica = Replica::builder(file).device_name("beside").open().unwrap();
+    replica.apply_schema(schema).unwrap();
+    replica
+}
+
+/// What is declared of a number may change while both hold documents.
+fn declared(way: u64) -> Schema {
+    let kinds = [FieldKind::Register, FieldKind::Ask, FieldKind::Local];
+    let text = Field::text().max_len(100_000_000);
+    Schema::new().field(NOTES, "text", text).field(NOTES, "kind", kinds[way as usize].clone())
+}
+
+/// A document as it has to be.
+#[derive(Default)]
+struct Wanted {
+    text: String,
+    kind: Option<u64>,
+    is_deleted: bool,
+    is_purged: bool,
+}
+
+impl Wanted {
+    fn shown(&self, id: &str) -> Option<Json> {
+        let mut shown = json!({ "id": id, "text": self.text });
+        if let Some(kind) = self.kind {
+            shown["kind"] = kind.into();
+        }
+        (!self.is_deleted && !self.is_purged).then_some(shown)
+    }
+}
+
+fn words(random: &mut Random, count: u64) -> String {
+    let words = ["kai ", "laʻi ", "pō ", "🌊", "ua\n", "é"];
+    (0..count).map(|_| words[random.below(words.len() as u64) as usize]).collect()
+}
+
+fn splice(replica: &Replica, id: &str, wanted: &mut Wanted, random: &mut Random) {
+    let length = wanted.text.chars().count() as u64;
+    let at = random.below(length + 1);
+    let delete = random.below((length - at).min(5) + 1);
+    let count = 1 + random.below(4);
+    let insert = words(random, count);
+    replica.documents(NOTES).splice_text(id, "text", at as usize, delete as usize, &insert).unwrap();
+    let before: String = wanted.text.chars().take(at as usize).collect();
+    let after: String = wanted.text.chars().skip((at + delete) as usize).collect();
+    wanted.text = before + &insert + &after;
+}
+
+#[test]
+fn each_goes_on_from_what_the_other_has_written() {
+    let seed = seed();
+    for round in 0..3 {
+        let mut random = Random(seed.wrapping_add(round));
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let file = dir.path().join("a.db");
+        let mut beside = [open(&file, &declared(0)), open(&file, &declared(0))];
+        let far = open(&dir.path().join("far.db"), &declared(0));
+        let mut wanted: Vec<Wanted> = Vec::new();
+        let mut way = 0;
+        for step in 0..250 {
+            let what = format!("seed {seed}, round {round}, step {step}");
+            let side = random.below(2) as usize;
+            let replica = &beside[side];
+            if wanted.len() < 4 || random.below(30) == 0 {
+                let count = if random.below(6) == 0 { 12_000 } else { 20 };
+                let text = words(&mut random, count);
+                replica.documents(NOTES).put(&wanted.len().to_string(), &json!({ "text": text })).unwrap();
+                wanted.push(Wanted { text, ..Wanted::default() });
+                continue;
+            }
+            let n = random.below(wanted.len() as u64) as usize;
+            let (id, document) = (n.to_string(), &mut wanted[n]);
+            let notes = replica.documents(NOTES);
+            let is_live = document.shown(&id).is_some();
+            match random.below(24) {
+                0..=9 if is_live => splice(replica, &id, document, &mut random),
+                10 if is_live => {
+                    document.text.push_str(&words(&mut random, 3));
+                    notes.set(&id, &json!({ "text": document.text })).unwrap();
+                }
+                11 | 12 if is_live => {
+                    document.kind = Some(random.below(9));
+                    notes.set(&id, &json!({ "kind": document.kind })).unwrap();
+                }
+                13 if is_live => {
+                    notes.delete(&id).unwrap();
+                    document.is_deleted = true;
+                }
+                13..=15 if document.is_deleted && !document.is_purged => {
+                    notes.restore(&id).unwrap();
+                    document.is_deleted = false;
+                }
+                16 if document.is_deleted && !document.is_purged => {
+                    replica.transaction(move |tx| tx.purge(NOTES, &id)).unwrap();
+                    document.is_purged = true;
+                }
+                17 => {
+                    way = random.below(3);
+                    replica.apply_schema(&declared(way)).unwrap();
+                }
+                18 => _ = replica.repair().unwrap(),
+                19 => std::thread::sleep(Duration::from_millis(60)),
+                20 if is_live => {
+                    // Another device edits, and one of the two takes it in.
+                    [replica, &far].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+                    splice(&far, &id, document, &mut random);
+                    [&far, replica].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+                }
+                21 if is_live => {
+                    let message = "a write that fails takes nothing with it";
+                    let failed = replica.transaction(move |tx| {
+                        tx.splice_text(NOTES, &id, "text", 0, 0, "lost")?;
+                        Err::<(), _>(motet::WriteError::BadValue { reason: message.into() })
+                    });
+                    assert!(failed.is_err(), "{what}");
+                }
+                22 if random.below(3) == 0 => {
+                    beside[side] = open(&file, &declared(way));
+                }
+                _ => {
+                    let shown = notes.get(&id).unwrap().map(|record| record.value);
+                    assert_eq!(shown, document.shown(&id), "{what}, document {id}");
+                }
+            }
+        }
+        for replica in &beside {
+            for (n, document) in wanted.iter().enumerate() {
+                let id = n.to_string();
+                let shown = replica.documents(NOTES).get(&id).unwrap().map(|record| record.value);
+                assert_eq!(shown, document.shown(&id), "seed {seed}, round {round}, document {n}");
+            }
+        }
+        assert_eq!(beside[0].verify().unwrap().problems, [], "seed {seed}, round {round}");
+    }
+}
