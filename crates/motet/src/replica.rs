@@ -274,8 +274,16 @@ impl Replica {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::debug!(%error, "reading without catching up");
-                    break;
+                    // The disk is full, say. What was written is to be read all the same.
+                    tracing::debug!(%error, "reading what cannot be kept");
+                    let catch_up = |tx: Tx<'_>, core: &mut Core| core.catch_up_all(tx);
+                    match local.writer.peek(catch_up, |tx| Ok(once(tx))) {
+                        Ok(found) => return found?.ok_or(StorageError::Closed),
+                        Err(error) => {
+                            tracing::debug!(%error, "reading without catching up");
+                            break;
+                        }
+                    }
                 }
             }
         }

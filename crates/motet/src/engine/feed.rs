@@ -106,9 +106,9 @@ impl Core {
         at == 0 || self.told.own.contains_key(&key) || self.shared.now_ms().saturating_sub(at) >= lag
     }
 
-    /// Perhaps there was no such write after all.
-    pub(super) fn forget_lagging(&mut self) {
-        self.told.own.clear();
+    /// Perhaps there was no such write after all: listeners hear of it in any case.
+    pub(super) fn doubt_lagging(&mut self) {
+        self.told.own.values_mut().for_each(|last| *last = i64::MIN);
     }
 
     /// A document is about to be projected whose projection lags behind: listeners hear of it if another process has written it.

@@ -230,6 +230,23 @@ impl<E: Engine> Writer<E> {
         ticket.wait()
     }
 
+    /// Reads what the file would be after `write`, on this thread; nothing of that is kept. For a disk that takes no more.
+    pub(crate) fn peek<T>(
+        &self,
+        write: impl FnOnce(Tx<'_>, &mut E) -> Result<()>,
+        read: impl FnOnce(Tx<'_>) -> Result<T>,
+    ) -> Result<T> {
+        if RUNNING.get() {
+            return Err(StorageError::Io("a transaction is running on this thread".into()));
+        }
+        let mut worker = self.shared.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = Running::mark();
+        let outcome = worker.peek(write, read);
+        worker.engine.end(false);
+        drop(running);
+        outcome
+    }
+
     /// Somebody listens for commits from now on.
     pub(crate) fn heed(&self) {
         self.shared.work.notify_one();
@@ -523,13 +540,34 @@ impl<E: Engine> Worker<E> {
         outcome
     }
 
-    /// Runs the writes; false if there is nothing to commit.
-    fn run_all(&mut self, group: &mut [Box<dyn Job<E>>]) -> Result<bool> {
+    fn peek<T>(
+        &mut self,
+        write: impl FnOnce(Tx<'_>, &mut E) -> Result<()>,
+        read: impl FnOnce(Tx<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.execute("BEGIN IMMEDIATE")?;
+        let outcome = self.begin().and_then(|()| {
+            let tx = Tx { conn: &self.conn };
+            write(tx, &mut self.engine)?;
+            read(tx)
+        });
+        self.engine.end_write(false);
+        self.execute("ROLLBACK")?;
+        outcome
+    }
+
+    /// A transaction has begun.
+    fn begin(&mut self) -> Result<()> {
         let version = self.data_version()?;
         let foreign = self.data_version.replace(version).is_none_or(|before| before != version)
             && !is_planted(Bug::ForeignWritesUnseen);
+        self.engine.begin(Tx { conn: &self.conn }, foreign)
+    }
+
+    /// Runs the writes; false if there is nothing to commit.
+    fn run_all(&mut self, group: &mut [Box<dyn Job<E>>]) -> Result<bool> {
+        self.begin()?;
         let tx = Tx { conn: &self.conn };
-        self.engine.begin(tx, foreign)?;
         if let [job] = group {
             // Alone, the transaction is its own savepoint.
             let ok = job.run(tx, &mut self.engine);
