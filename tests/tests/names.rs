@@ -1,6 +1,8 @@
 //! A field that two apps make at the same time under an old and a new name is one field.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use motet::{Field, FieldKind, Replica, Schema, WriteError};
 use motet_tests::{TestRelay, sync};
@@ -270,5 +272,33 @@ fn an_empty_text_that_was_begun_at_the_same_time_hides_no_words() {
     for (_, new) in &names {
         let text = shown(&c)[new].as_str().unwrap().to_owned();
         assert!(text.contains("one") && text.contains("two"), "{new}: {text:?}");
+    }
+}
+
+/// Folding the names of a field empties the list under one of them: nobody has written that.
+#[test]
+fn what_folding_names_empties_does_not_come_back_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let now = Arc::new(AtomicI64::new(1_700_000_000_000));
+    let [a, b] = ["a", "b"].map(|name| {
+        let now = now.clone();
+        let clock = move || now.fetch_add(1_500, Ordering::Relaxed);
+        Replica::builder(dir.path().join(name)).device_name(name).clock(clock).open().unwrap()
+    });
+    b.documents("pieces").put("1", &json!({ "type": 1.5 })).unwrap();
+    let renamed = Schema::new().field("pieces", "form", Field::register().alias("type"));
+    [&a, &b].iter().for_each(|device| device.apply_schema(&renamed).unwrap());
+    a.documents("pieces").put("1", &json!({ "form": ["mele"] })).unwrap();
+    sync(&a, &relay.url());
+    // Over the list, and not knowing of what the other does next.
+    a.documents("pieces").set("1", &json!({ "form": 2.5 })).unwrap();
+    sync(&b, &relay.url());
+    b.documents("pieces").set("1", &json!({ "form": "" })).unwrap();
+    for device in [&a, &b, &a] {
+        sync(device, &relay.url());
+    }
+    for device in [&a, &b] {
+        assert_eq!(device.documents("pieces").get("1").unwrap().unwrap()["form"], "");
     }
 }

@@ -238,3 +238,34 @@ fn where_deletes_win_nothing_of_a_purged_document_is_set_aside_for_ever() {
         assert!(device.verify().unwrap().problems.is_empty());
     }
 }
+
+#[test]
+fn where_the_latest_wins_an_edit_older_than_the_purge_is_not_set_aside_for_ever() {
+    for order in ["edit, delete, purge", "delete, edit, purge", "delete, purge, edit"] {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
+        for device in [&a, &b] {
+            device.apply_schema(&Schema::new().delete("pieces", motet::DeletePolicy::Latest)).unwrap();
+        }
+        a.documents("pieces").put("1", &json!({})).unwrap();
+        [&a, &b].iter().for_each(|device| _ = sync(device, &relay.url()));
+        for act in order.split(", ") {
+            match act {
+                "edit" => _ = b.documents("pieces").put("1", &json!({ "lyrics": "not knowing" })).unwrap(),
+                "delete" => a.documents("pieces").delete("1").unwrap(),
+                _ => _ = a.documents("pieces").purge_trash(i64::MAX).unwrap(),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        for device in [&a, &b, &a, &b, &a] {
+            sync(device, &relay.url());
+        }
+        for device in [&a, &b] {
+            let is_there = device.documents("pieces").get("1").unwrap().is_some();
+            assert_eq!(is_there, order.ends_with("edit"), "{order}");
+            assert_eq!(device.quarantined(10).unwrap().len(), 0, "{order}");
+            assert!(device.verify().unwrap().problems.is_empty(), "{order}");
+        }
+    }
+}

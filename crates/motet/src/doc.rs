@@ -60,6 +60,7 @@ pub(crate) use overlap::TEXT_OVERLAP;
 pub(crate) use read::{FieldConflict, Fields, excerpt, pointer};
 pub(crate) use reconcile::Reconciled;
 pub(crate) use text::is_okina;
+pub(crate) use time::time_of;
 pub(crate) use twins::Ousted;
 
 /// Messages of this library begin so. No app can give one to a change, and those that say that a document is deleted count only of changes
@@ -184,6 +185,17 @@ impl Document {
             DeletePolicy::Latest => standing.any(|tombstone| !self.is_outlived(tombstone)),
             DeletePolicy::EditWins | DeletePolicy::Wins => standing.next().is_some(),
         }
+    }
+
+    /// When the document was deleted, by the latest tombstone that keeps it so; `None` if there is none.
+    pub(crate) fn deleted_at(&mut self) -> Option<i64> {
+        let graves = self.graves();
+        let lifted = self.ancestors(&graves.restored);
+        let standing = graves.tombstones.iter().filter(|tombstone| !lifted.contains(*tombstone));
+        standing
+            .filter(|tombstone| !self.is_outlived(tombstone))
+            .map(|hash| time::made_at(&self.am, hash))
+            .max()
     }
 
     /// The tombstones and the edits on top of which nobody has made anything. What all devices make alike is nobody's: it does not bring back

@@ -243,9 +243,7 @@ impl Document {
 
     /// Deletes the document: a tombstone on top of everything it holds now.
     pub(crate) fn delete(&mut self, edit: &Edit<'_>) -> Result<Vec<Change>, EditError> {
-        let changes = vec![self.empty_change(edit, Some(TOMBSTONE))?];
-        self.note_graves(&changes);
-        Ok(changes)
+        Ok(vec![self.empty_change(edit, Some(TOMBSTONE))?])
     }
 
     /// A tombstone after which nothing of the document is to be kept.
@@ -255,9 +253,7 @@ impl Document {
 
     /// Brings a deleted document back as it was.
     pub(crate) fn restore(&mut self, edit: &Edit<'_>) -> Result<Vec<Change>, EditError> {
-        let changes = vec![self.empty_change(edit, Some(RESTORE))?];
-        self.note_graves(&changes);
-        Ok(changes)
+        Ok(vec![self.empty_change(edit, Some(RESTORE))?])
     }
 
     /// An edit of declared fields under the names that this document keeps them under; also whether a name is another one.
@@ -548,7 +544,9 @@ impl Document {
         // Automerge looks at operations when it decides whether an actor may write on an older version. This change has none: its actor
         // would write its next one there without knowing of it, and no device could load the two.
         self.has_actor = false;
-        Ok(self.am.get_change_by_hash(&hash).ok_or(AutomergeError::Fail)?)
+        let change = self.am.get_change_by_hash(&hash).ok_or(AutomergeError::Fail)?;
+        self.note_graves(std::slice::from_ref(&change));
+        Ok(change)
     }
 }
 

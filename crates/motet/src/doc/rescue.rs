@@ -104,10 +104,55 @@ impl Document {
                 if base.json(&value, &id) == written || is_there() {
                     continue;
                 }
+                // What it held is under another name of the field now: nobody wrote that here.
+                if is_empty(&written) && self.is_emptied_by_nobody((map, key, &id), &fork.base, side) {
+                    continue;
+                }
                 let (map, key, at) = (map.clone(), key.to_owned(), side.heads.clone());
                 lost.push(Lost { map, key, path: path.clone(), kind, value: written, at });
             }
         }
+    }
+}
+
+impl Document {
+    /// Whether it is a change that every device makes alike that has emptied a value on one side of a fork.
+    fn is_emptied_by_nobody(
+        &self,
+        (map, key, id): (&ObjId, &str, &ObjId),
+        base: &[ChangeHash],
+        side: &Side,
+    ) -> bool {
+        let schema = CollectionSchema::default();
+        let is_empty_at = |heads: &[ChangeHash]| {
+            let reader = Reader { am: &self.am, heads: Some(heads), schema: &schema };
+            let values = reader.values(map, key);
+            let value = values.iter().find(|(_, other)| other == id);
+            value.is_some_and(|(value, id)| is_empty(&reader.json(value, id)))
+        };
+        let mut seen = self.ancestors(base);
+        seen.extend(base);
+        let mut open = side.known.clone();
+        while let Some(hash) = open.pop() {
+            let Some(meta) = self.am.get_change_meta_by_hash(&hash).filter(|_| seen.insert(hash)) else {
+                continue;
+            };
+            if !self.is_of_somebody(&meta) && is_empty_at(&[hash]) && !is_empty_at(&meta.deps) {
+                return true;
+            }
+            open.extend(meta.deps);
+        }
+        false
+    }
+}
+
+/// Whether a value that merges with writes inside of it has nothing in it.
+fn is_empty(value: &Json) -> bool {
+    match value {
+        Json::String(text) => text.is_empty(),
+        Json::Array(items) => items.is_empty(),
+        Json::Object(fields) => fields.is_empty(),
+        other => other.as_i64() == Some(0),
     }
 }
 

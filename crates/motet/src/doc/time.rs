@@ -1,7 +1,7 @@
 //! When changes were made. Among concurrent values the one of the later change shows, so seconds would be too coarse: a change
 //! carries milliseconds.
 
-use automerge::{Automerge, ChangeHash};
+use automerge::{Automerge, Change, ChangeHash};
 
 /// Times below are seconds, as other programs write them: year 5138 in seconds, 1973 in milliseconds.
 const FIRST_IN_MILLISECONDS: i64 = 100_000_000_000;
@@ -9,6 +9,11 @@ const FIRST_IN_MILLISECONDS: i64 = 100_000_000_000;
 /// Time of a change in milliseconds since 1970, as its device told it; 0 for changes that every device makes alike on nothing.
 pub(super) fn made_at(am: &Automerge, hash: &ChangeHash) -> i64 {
     am.get_change_meta_by_hash(hash).map_or(0, |meta| milliseconds(meta.timestamp))
+}
+
+/// Time of a change that no document has taken in, as [`made_at`].
+pub(crate) fn time_of(change: &Change) -> i64 {
+    milliseconds(change.timestamp())
 }
 
 /// The latest time of some changes.

@@ -13,6 +13,7 @@ use super::{Commit, Core, Loaded};
 use crate::doc::{Change, MergeOutcome};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
+use crate::schema::DeletePolicy;
 use crate::status::Version;
 use crate::store::{self, Tx};
 
@@ -70,6 +71,9 @@ impl Core {
     /// not sent at present, the purge is owed as well.
     pub(super) fn sweep(&mut self, tx: Tx<'_>, loaded: &mut Loaded) -> store::Result<()> {
         if loaded.row.purged {
+            if let Some(at) = loaded.document.deleted_at() {
+                tx.put_grave(loaded.row.id, at)?;
+            }
             loaded.fields.clear();
             loaded.local = Overlay::default();
             loaded.local.write(tx, loaded.row.id)?;
@@ -113,8 +117,26 @@ impl Core {
         Ok(AfterPurge { is_kept: true, owed })
     }
 
-    /// Where deletes win, nothing brings back what was purged, and nobody will send the rest of it: that there were more changes is all
-    /// that is kept of them.
+    /// Whether a fragment of a purged document brings nothing back, so that nobody will send the rest of it: where deletes win, and where
+    /// the latest wins and all of it was made before the document was deleted.
+    pub(super) fn is_too_late(
+        &self,
+        tx: Tx<'_>,
+        loaded: &Loaded,
+        outcome: &MergeOutcome,
+    ) -> store::Result<bool> {
+        let rejected = outcome.rejected.iter().map(|rejected| &rejected.change);
+        Ok(match loaded.schema.delete_policy() {
+            DeletePolicy::Wins => true,
+            DeletePolicy::EditWins => false,
+            DeletePolicy::Latest => {
+                let latest = outcome.applied.iter().chain(rejected).map(crate::doc::time_of).max();
+                tx.grave(loaded.row.id)?.is_some_and(|at| latest.is_none_or(|latest| latest < at))
+            }
+        })
+    }
+
+    /// Nothing brings back what was purged: that there were more changes is all that is kept of them.
     pub(super) fn pass_over(
         &mut self,
         tx: Tx<'_>,

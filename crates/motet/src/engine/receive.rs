@@ -14,7 +14,6 @@ use super::incoming::{Ahead, BadEntry, Group, Incoming};
 use super::{Commit, Core};
 use crate::doc::{Change, ChangeHash, Reconciled, Rejected};
 use crate::events::ChangeKind;
-use crate::schema::DeletePolicy;
 use crate::status::LastError;
 use crate::store::{self, QuarantineRow, StorageError, Tx};
 use target::Target;
@@ -220,7 +219,7 @@ impl Core {
         let after_purge = self.after_purge(tx, remote, &mut loaded, &outcome.applied)?;
         received.owed += u64::from(after_purge.owed);
         if !after_purge.is_kept {
-            if loaded.schema.delete_policy() == DeletePolicy::Wins {
+            if self.is_too_late(tx, &loaded, &outcome)? {
                 return self.pass_over(tx, group.key, &loaded, &outcome);
             }
             let reason = "the document was purged here, and the rest of it has not arrived";

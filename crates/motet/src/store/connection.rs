@@ -10,12 +10,13 @@ use super::{Result, StorageError, Tx};
 use crate::limits;
 
 /// Migrations in order; `user_version` counts how many a file has had.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/001.sql"),
     include_str!("migrations/002.sql"),
     include_str!("migrations/003.sql"),
     include_str!("migrations/004.sql"),
     include_str!("migrations/005.sql"),
+    include_str!("migrations/006.sql"),
 ];
 
 /// Marks a file as Motet's (`application_id`), so that another app's database is not taken for one.

@@ -250,6 +250,18 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// When a purged document was deleted, as its changes had it (milliseconds since 1970).
+    pub(crate) fn grave(&self, document: i64) -> Result<Option<i64>> {
+        let sql = "SELECT at FROM grave WHERE document = ?";
+        Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
+    }
+
+    pub(crate) fn put_grave(&self, document: i64, at: i64) -> Result<()> {
+        let sql = "INSERT INTO grave (document, at) VALUES (?, ?) ON CONFLICT DO UPDATE SET at = excluded.at";
+        self.conn.prepare_cached(sql)?.execute([document, at])?;
+        Ok(())
+    }
+
     /// Drops all that a document is made of, so that it can be written anew. The numbers of its changes are not used again.
     pub(crate) fn clear_content(&self, document: i64) -> Result<()> {
         let range = [change_id(document, 0), change_id(document, MOST_CHANGES)];
@@ -305,6 +317,7 @@ impl Tx<'_> {
             "unmerged",
             "compactable",
             "erased",
+            "grave",
             "conflict",
             "local_field",
             "projection",
