@@ -99,7 +99,8 @@ impl Known {
             Act::Redo => self.undone(&self.redo),
             Act::PurgeTrash => {
                 let mut outcome = nothing();
-                let gone = outcome.world.values_mut().filter(|state| matches!(state, State::Deleted(_)));
+                let gone =
+                    outcome.world.values_mut().filter(|state| matches!(state, State::Deleted(Some(_))));
                 gone.for_each(|state| *state = State::Purged);
                 outcome
             }

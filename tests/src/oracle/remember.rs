@@ -16,6 +16,12 @@ pub(super) fn remember(
     before: World,
     docs: &BTreeSet<usize>,
 ) -> Checked {
+    if let (Act::Change { slot, .. }, None) = (act, done)
+        && known.slots.get(slot).is_none_or(|held| held.editor)
+    {
+        // An editor that saves a part is set back by its user and closed: it takes that part back by a step of its own.
+        known.undo_is_open = true;
+    }
     match (act, done) {
         (Act::Undo | Act::Redo, Some(_)) if known.undo_is_open => {}
         (Act::Undo | Act::Redo, Some(done)) => {
