@@ -1,12 +1,14 @@
 //! Looking after the file: is everything in it what it should be, and if not, making it so.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
-use crate::engine::{Examined, examine};
+use crate::engine::{Examined, Repaired, examine};
 use crate::error::{ReadError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
-use crate::store::QuarantinedRow;
+use crate::store::{self, QuarantinedRow, StorageError};
 
 /// What [`Replica::verify`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -42,6 +44,8 @@ pub enum ProblemKind {
     Snapshot,
     /// What reads are served from. Repaired from the changes.
     Projection,
+    /// What waits to be sent. Sealed again from the changes.
+    Outbox,
 }
 
 /// What [`Replica::repair`] did.
@@ -51,6 +55,10 @@ pub struct RepairReport {
     pub problems: Vec<Problem>,
     /// Documents of which something was lost here: with the next sync everything the relay holds is read again.
     pub fetched_again: u64,
+    /// The database itself was damaged, and was put in order or written anew.
+    pub written_anew: bool,
+    /// What is still not as it should be.
+    pub left: Vec<Problem>,
 }
 
 /// Something that was received and could not be applied.
@@ -99,59 +107,143 @@ impl Replica {
         self.run(|tx, _| Ok(tx.forget_positions()?))
     }
 
-    /// Looks at the whole file: the database, each document's changes, snapshot and projection. Takes about as long as
-    /// loading every document; other work goes on meanwhile.
+    /// Looks at the whole file: the database, and all that is stored of each document. Nothing that is found ends it: what cannot be read
+    /// is named, and the rest is looked at. Takes about as long as loading every document; other work goes on meanwhile.
     ///
     /// # Errors
-    /// [`ReadError`] if the file cannot be read at all.
+    /// [`ReadError`] if the file cannot be opened, or is in use for too long.
     pub fn verify(&self) -> Result<VerifyReport, ReadError> {
-        let mut report = VerifyReport::default();
-        for detail in self.local().readers.integrity()? {
-            report.problems.push(Problem { collection: None, id: None, kind: ProblemKind::File, detail });
-        }
-        let schemas = self.schemas();
-        let mut after = 0;
-        loop {
-            let examined = self.read(|tx| {
-                let ids = tx.document_ids_after(after, limits::VERIFIED_DOCUMENTS)?;
-                ids.into_iter().map(|id| Ok((id, examine(tx, &schemas, id)?))).collect::<Result<Vec<_>, _>>()
-            })?;
-            let Some((last, _)) = examined.last() else { return Ok(report) };
-            after = *last;
-            for (_, examined) in examined {
-                report.documents += 1;
-                report.problems.extend(examined.into_iter().flat_map(Examined::into_problems));
-            }
-        }
+        Ok(self.look()?.report)
     }
 
-    /// Repairs what [`verify`](Self::verify) finds: projections, snapshots and the full-text index are made anew. Changes
-    /// that are damaged are dropped with those that build on them, and with the next sync everything the relay holds is read
-    /// again; whatever it does not hold of them is lost.
+    /// Repairs what [`verify`](Self::verify) finds, from whatever source of it still loads: the saved form of a document, its changes, the
+    /// entries that wait to be sent. Projections and the full-text index are made anew. If the database itself is damaged, it is
+    /// written anew from what can be read of it. Only changes that are nowhere here are lost, and those that build on
+    /// them wait for them. The next session compares everything with the relay: what it holds is read again, and it is sent what it lacks.
     ///
     /// # Errors
     /// [`WriteError`]; documents repaired until then stay repaired.
     pub fn repair(&self) -> Result<RepairReport, WriteError> {
-        let found = self.verify().map_err(|error| match error {
-            ReadError::Storage(error) => WriteError::Storage(error),
-            ReadError::Shape { reason, .. } => WriteError::BadValue { reason },
-        })?;
-        let mut report = RepairReport { problems: found.problems, fetched_again: 0 };
-        for problem in &report.problems {
-            if let (Some(collection), Some(id)) = (problem.collection.clone(), problem.id.clone()) {
-                let lost = problem.kind == ProblemKind::Changes;
-                self.run(move |tx, core| Ok(core.repair(tx, &collection, &id, lost)?))?;
-                report.fetched_again += u64::from(lost);
+        let mut looked = self.look().map_err(write_error)?;
+        let mut report = RepairReport { problems: looked.report.problems.clone(), ..RepairReport::default() };
+        if looked.is_file_damaged {
+            self.repair_file()?;
+            report.written_anew = true;
+            looked = self.look().map_err(write_error)?;
+        }
+        let documents: BTreeSet<i64> = looked.damaged.iter().copied().collect();
+        for document in documents {
+            match self.run(move |tx, core| Ok(core.repair(tx, document)?)) {
+                Ok(repaired) => report.fetched_again += u64::from(repaired == Repaired::FetchedAgain),
+                // The others are repaired, and this one is still named afterwards.
+                Err(WriteError::Storage(StorageError::Damaged(reason))) => {
+                    tracing::error!(document, reason, "a document cannot be repaired");
+                }
+                Err(error) => return Err(error),
             }
+        }
+        // A row of the outbox that is gone leaves no trace here: the remote tells what it lacks.
+        self.run(|tx, core| Ok(core.tidy(tx)?))?;
+        if !report.problems.is_empty() {
+            report.left = self.look().map_err(write_error)?.report.problems;
         }
         self.run(|tx, core| Ok(core.rebuild_search(tx)?))?;
         Ok(report)
+    }
+
+    fn look(&self) -> Result<Looked, ReadError> {
+        let mut looked = Looked::default();
+        let integrity = match self.local().readers.integrity() {
+            Err(StorageError::Damaged(detail)) => vec![detail],
+            lines => lines?,
+        };
+        looked.is_file_damaged = !integrity.is_empty();
+        integrity.into_iter().for_each(|detail| looked.report.problems.push(Problem::of_file(detail)));
+        let ids = match self.local().readers.read(|tx| tx.all_document_ids()) {
+            Err(StorageError::Damaged(detail)) => {
+                looked.is_file_damaged = true;
+                looked
+                    .report
+                    .problems
+                    .push(Problem::of_file(format!("documents cannot be listed: {detail}")));
+                return Ok(looked);
+            }
+            ids => ids?,
+        };
+        let caught_up = self.read(|_| Ok(()));
+        if let Err(StorageError::Damaged(detail)) = caught_up {
+            looked.is_file_damaged = true;
+            looked.report.problems.push(Problem::of_file(detail));
+        }
+        let schemas = self.schemas();
+        for chunk in ids.chunks(limits::VERIFIED_DOCUMENTS) {
+            // A view of the file for each few, so that it can be written to meanwhile.
+            self.local().readers.read(|tx| {
+                chunk.iter().try_for_each(|id| {
+                    looked.report.documents += 1;
+                    match examine(tx, &schemas, *id) {
+                        Ok(None) => {}
+                        Ok(Some(examined)) => {
+                            looked.damaged.push(examined.document);
+                            looked.report.problems.extend(examined.into_problems());
+                        }
+                        Err(error @ (StorageError::Damaged(_) | StorageError::Sqlite(_))) => {
+                            looked.damaged.push(*id);
+                            looked.report.problems.push(Problem::of_file(format!("document {id}: {error}")));
+                        }
+                        Err(error) => return Err(error),
+                    }
+                    Ok(())
+                })
+            })?;
+        }
+        for detail in self.local().readers.read(|tx| tx.of_nobody()).unwrap_or_default() {
+            looked.report.problems.push(Problem::of_file(detail));
+        }
+        Ok(looked)
+    }
+
+    /// The database itself is damaged. Often it is only something that is made of the rest; else all that can be read goes into a new file,
+    /// which takes the place of this one.
+    fn repair_file(&self) -> Result<(), WriteError> {
+        let derived = self.run(|tx, core| {
+            core.rebuild_search(tx)?;
+            Ok(tx.rebuild_indexes()?)
+        });
+        let is_sound = || self.local().readers.integrity().is_ok_and(|lines| lines.is_empty());
+        if derived.is_ok() && is_sound() {
+            return Ok(());
+        }
+        store::salvage(&self.local().path)?;
+        Ok(())
+    }
+}
+
+/// What [`Replica::look`] has found.
+#[derive(Default)]
+struct Looked {
+    report: VerifyReport,
+    /// The database itself.
+    is_file_damaged: bool,
+    damaged: Vec<i64>,
+}
+
+impl Problem {
+    fn of_file(detail: String) -> Self {
+        Self { collection: None, id: None, kind: ProblemKind::File, detail }
+    }
+}
+
+fn write_error(error: ReadError) -> WriteError {
+    match error {
+        ReadError::Storage(error) => WriteError::Storage(error),
+        ReadError::Shape { reason, .. } => WriteError::BadValue { reason },
     }
 }
 
 impl Examined {
     fn into_problems(self) -> Vec<Problem> {
-        let Self { collection, name, found } = self;
+        let Self { collection, name, found, .. } = self;
         let problem = |(kind, detail)| Problem {
             collection: Some(collection.clone()),
             id: Some(name.clone()),

@@ -69,6 +69,12 @@ pub const ADOPTED_ROWS: usize = 500;
 /// Documents that are verified on one view of the file. Bounds how long a reader keeps the log from being reset.
 pub const VERIFIED_DOCUMENTS: usize = 100;
 
+/// Times that rows between damaged pages of a table are looked for. Each takes less than a millisecond, and one page needs none.
+pub const SALVAGE_PROBES: usize = 4_096;
+
+/// Times that a damaged file is read again because somebody has written to it meanwhile.
+pub const SALVAGE_ATTEMPTS: usize = 5;
+
 /// Changes after the snapshot from which a load writes a new snapshot. Loading changes costs about 10 us each.
 pub const SNAPSHOT_AFTER_CHANGES: usize = 256;
 

@@ -3,6 +3,7 @@
 //! One connection writes and groups what waits into one transaction ([`writer`]); readers have connections of their
 //! own ([`readers`]). WAL, `synchronous=FULL` for anything a caller waits for.
 
+mod backup;
 mod care;
 mod compaction;
 mod connection;
@@ -18,13 +19,15 @@ mod outbox;
 mod quarantine;
 mod readers;
 mod remotes;
+mod salvage;
 mod steps;
 mod unmerged;
 mod words;
 mod writer;
 
-pub(crate) use care::run_sql;
-pub(crate) use connection::{backup, open};
+pub(crate) use backup::backup;
+pub(crate) use care::{Names, SealedRow, run_sql};
+pub(crate) use connection::open;
 pub(crate) use documents::StoredDocument;
 pub(crate) use documents::{DocumentRow, NewConflict, StoredConflict, change_id};
 pub use error::StorageError;
@@ -34,6 +37,7 @@ pub(crate) use outbox::{Op, OutboxRow};
 pub(crate) use quarantine::{QuarantineRow, QuarantinedRow, SetAside};
 pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow};
 pub(crate) use remotes::{RemoteRow, RoundRow};
+pub(crate) use salvage::salvage;
 pub(crate) use steps::{StepDocument, StepKind, StepRow, StoredVersion};
 pub(crate) use writer::{Durability, Engine, Ticket, Writer};
 

@@ -1,113 +1,131 @@
-//! One document: is everything stored of it what it should be, and making it so.
+//! One document: is everything stored of it what it should be? [`salvage`](super::salvage) makes it so.
 
-use super::overlay::Overlay;
-use super::{Core, Schemas, load_behind, new_document, to_json};
-use crate::care::ProblemKind;
-use crate::doc::{Document, Fields, Identity, split_changes};
-use crate::store::{self, StorageError, Tx};
 use motet_proto::SpaceId;
+
+use super::lifecycle::says_purged;
+use super::salvage::holds_more_than_rows;
+use super::{Core, Schemas, load_behind};
+use crate::care::ProblemKind;
+use crate::doc::{Change, Document, Fields, Identity, split_changes};
+use crate::store::{self, DocumentRow, Names, StorageError, Tx};
 
 /// What is wrong with a document.
 #[derive(Debug)]
 pub(crate) struct Examined {
+    pub(crate) document: i64,
     pub(crate) collection: String,
     pub(crate) name: String,
     pub(crate) found: Vec<(ProblemKind, String)>,
 }
 
-/// Compares what is stored of a document; `None` if all is well.
+/// Compares all that is stored of a document; `None` if all is well. Nothing is taken for granted that can be read from its changes.
 pub(crate) fn examine(tx: Tx<'_>, schemas: &Schemas, document: i64) -> store::Result<Option<Examined>> {
-    let row = tx.document_by_id(document)?;
-    // What somebody is just writing follows in a moment.
-    if row.purged || tx.behind_since(row.id)?.is_some() {
-        return Ok(None);
-    }
-    let (collection, name, heads, key) =
-        (row.collection.clone(), row.name.clone(), row.heads.clone(), row.key);
-    let schema = schemas.get(&collection).cloned().unwrap_or_default();
+    let names = tx.names_of(document)?;
+    let (collection, name) = names.settled().unwrap_or_default();
+    let examined =
+        |found| Examined { document, collection: collection.to_owned(), name: name.to_owned(), found };
     let mut found = Vec::new();
-    let stored = match tx.stored_document(document) {
-        Err(StorageError::Damaged(detail)) => {
-            let found = vec![(ProblemKind::Changes, detail)];
-            return Ok(Some(Examined { collection, name, found }));
+    match examine_rows(tx, schemas, &names, document, &mut found) {
+        Err(StorageError::Damaged(detail)) => found.push((ProblemKind::Changes, detail)),
+        outcome => outcome?,
+    }
+    Ok((!found.is_empty()).then(|| examined(found)))
+}
+
+fn examine_rows(
+    tx: Tx<'_>,
+    schemas: &Schemas,
+    names: &Names,
+    document: i64,
+    found: &mut Vec<(ProblemKind, String)>,
+) -> store::Result<()> {
+    if let Some(fault) = names.fault() {
+        // It cannot be looked at before that is put right.
+        found.push((ProblemKind::Projection, fault.into()));
+        return Ok(());
+    }
+    let row = tx.document_by_id(document)?;
+    for sealed in tx.sealed_rows(document, row.key)? {
+        if let Err(detail) = sealed.entry {
+            found.push((ProblemKind::Outbox, format!("an entry that waits to be sent: {detail}")));
         }
-        stored => stored?,
-    };
-    let identity = Identity { space: SpaceId::DEFAULT, document: key };
-    if let Some(snapshot) = &stored.snapshot
-        && let Err(error) = Document::load(identity, Some(snapshot), Vec::new())
-    {
-        let primary = tx.has_primary_snapshot(document)?;
-        let kind = if primary { ProblemKind::Changes } else { ProblemKind::Snapshot };
-        found.push((kind, error.to_string()));
-    } else {
-        match load_behind(tx, row, schema) {
-            Err(StorageError::Damaged(detail)) => found.push((ProblemKind::Changes, detail)),
-            Err(error) => return Err(error),
-            Ok(loaded) if loaded.row.heads != heads => {
-                let lacks = heads.iter().any(|head| !loaded.document.has_hash(head));
-                let kind = if lacks { ProblemKind::Changes } else { ProblemKind::Projection };
-                found.push((kind, "its changes do not lead to its heads".into()));
-            }
-            Ok(loaded) => {
-                let shown: Fields =
-                    tx.shown(document)?.map(|json| super::from_json(&json)).unwrap_or_default();
-                if shown != loaded.fields {
-                    let detail = "what it shows is not what its changes say".into();
-                    found.push((ProblemKind::Projection, detail));
-                }
+    }
+    if let Some(detail) = tx.parked_as_damaged(document)? {
+        found.push((ProblemKind::Outbox, format!("something was not sent: {detail}")));
+    }
+    if row.purged && !tx.has_content(document)? {
+        return Ok(());
+    }
+    let before = found.len();
+    let mut changes = Vec::new();
+    for (id, bytes) in tx.change_rows(document)? {
+        match split_changes(&bytes) {
+            Ok(more) => changes.extend(more),
+            Err(error) => {
+                let number = id - store::change_id(document, 0);
+                found.push((ProblemKind::Changes, format!("change {number}: {error}")));
             }
         }
     }
-    Ok(if found.is_empty() { None } else { Some(Examined { collection, name, found }) })
+    examine_saved(tx, &row, &changes, found)?;
+    if found.len() > before {
+        return Ok(());
+    }
+    let schema = schemas.get(&row.collection).cloned().unwrap_or_default();
+    // What somebody is just writing is shown in a moment.
+    let is_behind = tx.behind_since(document)?.is_some();
+    let was = row.clone();
+    let mut loaded = load_behind(tx, row, schema.clone())?;
+    if loaded.row.heads != was.heads && !is_behind {
+        let lacks = was.heads.iter().any(|head| !loaded.document.has_hash(head));
+        let kind = if lacks { ProblemKind::Changes } else { ProblemKind::Projection };
+        found.push((kind, "its changes do not lead to its heads".into()));
+        return Ok(());
+    }
+    if was.purged && !says_purged(&mut loaded.document, &schema) {
+        found.push((ProblemKind::Projection, "it is marked as purged, and is not".into()));
+    } else if is_behind || was.purged {
+        return Ok(());
+    }
+    let shown: Option<Fields> = tx.shown(document)?.and_then(|json| serde_json::from_str(&json).ok());
+    if shown.as_ref() != Some(&loaded.fields) || loaded.row.deleted != was.deleted {
+        found.push((ProblemKind::Projection, "what it shows is not what its changes say".into()));
+    }
+    Ok(())
+}
+
+fn examine_saved(
+    tx: Tx<'_>,
+    row: &DocumentRow,
+    changes: &[Change],
+    found: &mut Vec<(ProblemKind, String)>,
+) -> store::Result<()> {
+    let Some(raw) = tx.raw_snapshot(row.id)? else { return Ok(()) };
+    let identity = Identity { space: SpaceId::DEFAULT, document: row.key };
+    match Document::load(identity, Some(&raw.bytes), Vec::new()) {
+        Err(error) => {
+            let kind = if raw.is_primary { ProblemKind::Changes } else { ProblemKind::Snapshot };
+            found.push((kind, format!("its saved form: {error}")));
+        }
+        // Of damaged changes it may hold what is left.
+        Ok(saved) if !raw.is_primary && found.is_empty() && holds_more_than_rows(&saved, changes)? => {
+            let detail = "its saved form holds changes that are nowhere else, and does not say so";
+            found.push((ProblemKind::Snapshot, detail.into()));
+        }
+        Ok(_) => {}
+    }
+    Ok(())
 }
 
 impl Core {
-    /// Makes anew what can be made from the changes. With `lost`, keeps those changes that can still be read, and has
-    /// everything read again that the remotes hold.
-    pub(crate) fn repair(
-        &mut self,
-        tx: Tx<'_>,
-        collection: &str,
-        name: &str,
-        lost: bool,
-    ) -> store::Result<()> {
-        self.forget_all_held();
-        self.forget_marks();
-        let Some(row) = tx.document(collection, name)? else { return Ok(()) };
-        let schema = self.schema_of(collection);
-        if !tx.has_primary_snapshot(row.id)? || lost {
-            tx.drop_snapshot(row.id)?;
+    /// Drops what belongs to no document, and has everything compared with the remotes.
+    pub(crate) fn tidy(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        if !tx.of_nobody()?.is_empty() {
+            tx.drop_of_nobody()?;
         }
-        let mut loaded = if lost {
-            let mut loaded = new_document(row.key, collection, name, schema.clone());
-            let mut readable = Vec::new();
-            for (id, bytes) in tx.change_rows(row.id)? {
-                match split_changes(&bytes) {
-                    Ok(changes) => readable.extend(changes.into_iter().map(|change| (id, change))),
-                    Err(_) => tx.drop_change(id)?,
-                }
-            }
-            let outcome =
-                loaded.document.merge(readable.iter().map(|(_, change)| change.clone()).collect(), &schema);
-            for (id, change) in &readable {
-                if outcome.rejected.iter().any(|rejected| rejected.change.hash() == change.hash()) {
-                    tx.drop_change(*id)?;
-                }
-            }
-            loaded.row = row;
-            loaded.local = Overlay::read(tx, loaded.row.id)?;
-            tx.forget_positions()?;
-            loaded
-        } else {
-            load_behind(tx, row, schema)?
-        };
-        let conflicts = loaded.refresh(true);
-        loaded.row.conflicts = conflicts.len() as i64;
-        self.told.projected = true;
-        tx.update_document(&loaded.row, &to_json(&loaded.fields)?)?;
-        tx.unmark_behind(loaded.row.id)?;
-        self.mark_unindexed(tx, loaded.row.id)
+        tx.forget_positions()?;
+        self.write_recounts = true;
+        Ok(())
     }
 
     /// Makes the full-text index anew, as documents are searched or the replica is idle.

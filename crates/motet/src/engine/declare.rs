@@ -50,9 +50,6 @@ impl Core {
             tx.drop_pending_of(name)?;
             self.write_recounts = true;
         }
-        if after.has_local() {
-            tx.note_local()?;
-        }
         if !after.shows_as(before) {
             tx.mark_collection_behind(name)?;
         }

@@ -359,7 +359,7 @@ impl BadEntry {
 }
 
 /// Everything that can be said about an entry without the document it belongs to and without its body.
-fn open(entry: &Entry) -> Result<Payload, String> {
+pub(super) fn open(entry: &Entry) -> Result<Payload, String> {
     entry.check(SpaceId::DEFAULT).map_err(|e| e.to_string())?;
     let opened = envelope::open(entry.suite, &entry.payload).map_err(|e| e.to_string())?;
     let payload = Payload::decode(&opened, SpaceId::DEFAULT, entry.document).map_err(|e| e.to_string())?;

@@ -9,13 +9,13 @@ use std::collections::HashSet;
 use motet_proto::DocumentId;
 
 use super::overlay::Overlay;
-use super::{Commit, Core, Loaded};
-use crate::doc::{Change, MergeOutcome};
+use super::{Commit, Core, Loaded, load_behind};
+use crate::doc::{Change, Document, MergeOutcome};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
-use crate::schema::DeletePolicy;
+use crate::schema::{CollectionSchema, DeletePolicy};
 use crate::status::Version;
-use crate::store::{self, Tx};
+use crate::store::{self, StorageError, Tx};
 
 /// What became of changes that arrived beside a purge.
 pub(super) struct AfterPurge {
@@ -70,7 +70,8 @@ impl Core {
     /// A document was committed: if it was purged, what is left of it goes once nothing of it has to be sent. Where its collection is
     /// not sent at present, the purge is owed as well.
     pub(super) fn sweep(&mut self, tx: Tx<'_>, loaded: &mut Loaded) -> store::Result<()> {
-        if loaded.row.purged {
+        let schema = loaded.schema.clone();
+        if loaded.row.purged && says_purged(&mut loaded.document, &schema) {
             if let Some(at) = loaded.document.deleted_at() {
                 tx.put_grave(loaded.row.id, at)?;
             }
@@ -88,6 +89,27 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// A remote holds what was sent of a document: of a purged one the rest can go.
+    pub(super) fn sweep_sent(&mut self, tx: Tx<'_>, document: i64) -> store::Result<()> {
+        let row = tx.document_by_id(document)?;
+        if !row.purged {
+            return Ok(());
+        }
+        if tx.has_content(document)? {
+            let (key, schema) = (row.key, self.schema_of(&row.collection));
+            let loaded = match load_behind(tx, row, schema) {
+                // It is not the time to find out what is wrong with it.
+                Err(StorageError::Damaged(_)) => return Ok(()),
+                loaded => loaded?,
+            };
+            if !loaded.row.purged {
+                tracing::warn!(document = %key, "a document was marked as purged, and is not");
+                return self.project(tx, &loaded);
+            }
+        }
+        tx.sweep_purged(document)
     }
 
     /// Changes of a document arrived, a purge among them or before them. Says whether they may be kept: a fragment of a purged
@@ -161,4 +183,10 @@ impl Core {
             self.find(tx, collection, name)?.filter(|loaded| loaded.row.deleted && !loaded.row.purged);
         found.ok_or_else(|| super::local::not_found(collection, name))
     }
+}
+
+/// Whether the changes of a document say that nothing of it is to be kept.
+pub(super) fn says_purged(document: &mut Document, schema: &CollectionSchema) -> bool {
+    document.is_deleted(schema)
+        && document.changes().is_ok_and(|changes| changes.iter().any(crate::doc::is_purge))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use motet_proto::{DocumentId, SpaceId};
 
+use super::lifecycle::says_purged;
 use super::overlay::Overlay;
 use super::{Commit, open_conflicts};
 use crate::doc::{Change, Document, FieldConflict, Fields, Identity, split_changes};
@@ -166,5 +167,10 @@ pub(super) fn load_behind(
     }
     let conflicts = loaded.refresh(true);
     loaded.row.conflicts = open_conflicts(&conflicts);
+    if loaded.row.purged {
+        // Nothing is removed because of a mark: the changes decide.
+        let schema = loaded.schema.clone();
+        loaded.row.purged = says_purged(&mut loaded.document, &schema);
+    }
     Ok(loaded)
 }

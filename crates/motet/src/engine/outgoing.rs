@@ -1,11 +1,14 @@
 //! From the outbox to entries.
 
+use std::collections::HashSet;
+
 use motet_proto::payload::{Payload, Preview};
 use motet_proto::session::{OutboxBatch, OutboxItem};
 use motet_proto::{DocumentId, Entry, Kind, SpaceId, envelope, limits as proto, planted};
+use sha2::{Digest, Sha256};
 
 use super::Core;
-use crate::doc::Fields;
+use crate::doc::{Fields, check_snapshot, split_headers};
 use crate::limits;
 use crate::machine;
 use crate::status::LastError;
@@ -86,7 +89,17 @@ impl Core {
                 break;
             }
             let entry = match row.frozen {
-                Some(_) => tx.frozen_entry(&row)?,
+                Some(_) => match tx.frozen_entry(&row) {
+                    Err(StorageError::Damaged(reason)) => {
+                        let Some(entry) = self.seal_again(tx, remote, &row, &reason)? else {
+                            // One of the rows behind it covers more now than when they were read.
+                            batch.more = true;
+                            break;
+                        };
+                        entry
+                    }
+                    entry => entry?,
+                },
                 None => match self.freeze(tx, remote, &row) {
                     Ok(Some(FrozenRow { entry, has_rest })) => {
                         // The rest stands in a row behind all that were looked at.
@@ -110,9 +123,22 @@ impl Core {
         Ok(batch)
     }
 
+    /// What is stored of a document leads to what it says to be.
+    fn check_whole(&mut self, tx: Tx<'_>, row: &OutboxRow, hashes: &HashSet<[u8; 32]>) -> store::Result<()> {
+        self.catch_up_all(tx)?;
+        let stored = tx.document_by_id(row.document)?;
+        let is_gone = stored.purged && hashes.is_empty();
+        if is_gone || stored.heads.iter().all(|head| hashes.contains(head)) {
+            return Ok(());
+        }
+        Err(StorageError::Damaged("its stored changes do not lead to its heads".into()))
+    }
+
     /// Heads and compact form of a document that was saved when it was new and has not changed since.
     fn saved(&mut self, tx: Tx<'_>, document: i64, last: i64) -> store::Result<Option<Saved>> {
-        let Some(bytes) = tx.snapshot_at(document, last)? else { return Ok(None) };
+        let Some(bytes) = tx.snapshot_at(document, last)?.filter(|bytes| is_intact(bytes)) else {
+            return Ok(None);
+        };
         self.catch_up_all(tx)?;
         Ok(Some((tx.document_by_id(document)?.heads, bytes)))
     }
@@ -141,9 +167,50 @@ impl Core {
         Ok(Some(Preview { json, schema: schema.fingerprint() }))
     }
 
-    /// Fixes what a row sends: concatenated original bytes, or a saved document where a snapshot replaced them. What
-    /// does not fit into one entry goes into further rows.
+    /// What a row had fixed is damaged on disk, and nobody would take it. An erasure is sealed again; of anything else the whole document
+    /// is owed in another row, which holds at least as much.
+    fn seal_again(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        row: &OutboxRow,
+        reason: &str,
+    ) -> store::Result<Option<Entry>> {
+        tracing::warn!(document = %row.key, reason, "an entry that waits to be sent is damaged, and is sealed again");
+        if row.op == Op::Erase {
+            return Ok(self.freeze(tx, remote, row)?.map(|frozen| frozen.entry));
+        }
+        tx.drop_pending(row.id)?;
+        self.count_pending(remote, -1);
+        if tx.add_pending(remote, row.document, row.op, 0, self.shared.now_ms())? {
+            self.count_pending(remote, 1);
+        }
+        tx.widen_pending(remote, row.document)?;
+        Ok(None)
+    }
+
+    /// Fixes what a row sends. Where stored changes are damaged they are made anew first, from whatever holds them.
     fn freeze(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<FrozenRow>> {
+        match self.freeze_stored(tx, remote, row) {
+            Err(StorageError::Damaged(_)) => {
+                self.mend(tx, row.document)?;
+                self.freeze_stored(tx, remote, row)
+            }
+            frozen => frozen,
+        }
+    }
+
+    /// Fixes what a row sends: concatenated original bytes, or a saved document where a snapshot replaced them. What
+    /// does not fit into one entry goes into further rows. Everything is checked against its hash, since nobody else can tell what was meant.
+    fn freeze_stored(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        row: &OutboxRow,
+    ) -> store::Result<Option<FrozenRow>> {
+        if DocumentId::derive(SpaceId::DEFAULT, &row.collection, &row.name) != row.key {
+            return Err(StorageError::Damaged("its rows do not agree on its name".into()));
+        }
         if row.op == Op::Erase {
             // Not two erasures are the same entry.
             let salt: [u8; 16] = machine::random().map_err(|e| StorageError::Io(e.to_string()))?;
@@ -156,11 +223,15 @@ impl Core {
         let last = changes.last().map_or(0, |(id, _)| *id);
         let many = changes.len() > limits::FIRST_PUSH_CHANGES;
         let primary = whole && tx.has_primary_snapshot(row.document)?;
+        let hashes = headers(&changes)?;
         let saved = match whole {
             true if many || primary => self.save(tx, row.document)?,
             true => self.saved(tx, row.document, last)?,
             false => None,
         };
+        if whole && !primary {
+            self.check_whole(tx, row, &hashes)?;
+        }
         if primary && saved.is_none() {
             return Err(StorageError::Damaged("it cannot be saved in a form that others can load".into()));
         }
@@ -227,4 +298,20 @@ fn pieces(changes: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
         }
     }
     pieces
+}
+
+/// Hashes of changes, each checked against its bytes.
+fn headers(changes: &[(i64, Vec<u8>)]) -> store::Result<HashSet<[u8; 32]>> {
+    let mut hashes = HashSet::with_capacity(changes.len());
+    for (_, bytes) in changes {
+        let headers = split_headers(bytes).map_err(|error| StorageError::Damaged(error.to_string()))?;
+        hashes.extend(headers.iter().map(|header| header.hash));
+    }
+    Ok(hashes)
+}
+
+/// Whether a saved document is what was saved: four bytes of the hash of its data stand before it.
+fn is_intact(saved: &[u8]) -> bool {
+    check_snapshot(saved).is_ok()
+        && saved.get(4..8).zip(saved.get(8..)).is_some_and(|(sum, data)| Sha256::digest(data)[..4] == *sum)
 }

@@ -376,7 +376,8 @@ impl Core {
         match &receipt.result {
             Ok(()) => {
                 // A row that went out twice is settled once.
-                if tx.settle(receipt.row, now)?.is_some() {
+                if let Some(document) = tx.settle(receipt.row, now)? {
+                    self.sweep_sent(tx, document)?;
                     self.count_pending(remote, -1);
                     received.settled += 1;
                 }

@@ -3,11 +3,43 @@
 use std::path::Path;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use serde_json::Value as Json;
 
+use motet_proto::{DocumentId, Entry, EntryId, Kind, SpaceId};
+
 use super::documents::{MOST_CHANGES, change_id};
-use super::{Result, StorageError, Tx};
+use super::outbox::Op;
+use super::{Result, StorageError, Tx, next_seq};
+
+/// Tables whose rows are about a document, and nothing without it.
+const OF_DOCUMENTS: [&str; 10] = [
+    "snapshot",
+    "unindexed",
+    "behind",
+    "unmerged",
+    "local_field",
+    "outbox",
+    "conflict",
+    "compactable",
+    "erased",
+    "restore_point_document",
+];
+
+/// A saved document as it stands in its row, whatever that looks like.
+#[derive(Debug)]
+pub(crate) struct RawSnapshot {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) is_primary: bool,
+}
+
+/// A row of the outbox whose entry is fixed, as far as it can be read.
+#[derive(Debug)]
+pub(crate) struct SealedRow {
+    pub(crate) remote: i64,
+    /// The entry, if it is the one that was fixed; else what is wrong with it.
+    pub(crate) entry: std::result::Result<Entry, String>,
+}
 
 impl Tx<'_> {
     /// What SQLite finds wrong with the file.
@@ -18,11 +50,66 @@ impl Tx<'_> {
         Ok(lines.into_iter().filter(|line| line != "ok").collect())
     }
 
-    pub(crate) fn document_ids_after(&self, after: i64, limit: usize) -> Result<Vec<i64>> {
-        let sql = "SELECT id FROM document WHERE id > ? ORDER BY id LIMIT ?";
+    /// Ids of all documents that have a row or show something.
+    pub(crate) fn all_document_ids(&self) -> Result<Vec<i64>> {
+        let sql = "SELECT id FROM document UNION SELECT document FROM projection ORDER BY 1";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement.query_map([after, limit as i64], |row| row.get(0))?;
-        Ok(rows.collect::<std::result::Result<_, _>>()?)
+        let rows = statement.query_map([], |row| row.get(0))?;
+        let ids = rows.collect::<std::result::Result<Vec<i64>, _>>();
+        match ids.map_err(StorageError::from) {
+            Err(StorageError::Damaged(_)) => {
+                // Some page cannot be read: each one that there may be is looked for by itself.
+                let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'document'";
+                let last: i64 = self.conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+                Ok((1..=last).filter(|id| self.may_be_there(*id)).collect())
+            }
+            ids => ids,
+        }
+    }
+
+    /// Whether there is a document of this id, as far as that can be read.
+    fn may_be_there(&self, document: i64) -> bool {
+        let is_in = |sql: &str| self.conn.prepare_cached(sql).and_then(|mut found| found.exists([document]));
+        ["SELECT 1 FROM document WHERE id = ?", "SELECT 1 FROM projection WHERE document = ?"]
+            .into_iter()
+            .any(|sql| is_in(sql).unwrap_or(true))
+    }
+
+    /// What is stored of documents that are not there.
+    pub(crate) fn of_nobody(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        let mut next =
+            self.conn.prepare_cached("SELECT id >> 24 FROM change WHERE id > ? ORDER BY id LIMIT 1")?;
+        let mut is_there = self.conn.prepare_cached("SELECT 1 FROM document WHERE id = ?")?;
+        let mut after = -1;
+        while let Some(document) = next.query_row([after], |row| row.get::<_, i64>(0)).optional()? {
+            if !is_there.exists([document])? {
+                found.push(format!("there are changes of a document {document}, which is not there"));
+            }
+            after = change_id(document, MOST_CHANGES);
+        }
+        for table in OF_DOCUMENTS {
+            let sql = format!("SELECT COUNT(*) FROM {table} WHERE document NOT IN (SELECT id FROM document)");
+            let rows: i64 = self.conn.prepare_cached(&sql)?.query_row([], |row| row.get(0))?;
+            if rows > 0 {
+                found.push(format!("there are {rows} rows in {table} of documents that are not there"));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn drop_of_nobody(&self) -> Result<()> {
+        self.conn.execute("DELETE FROM change WHERE id >> 24 NOT IN (SELECT id FROM document)", [])?;
+        for table in OF_DOCUMENTS {
+            let sql = format!("DELETE FROM {table} WHERE document NOT IN (SELECT id FROM document)");
+            self.conn.execute(&sql, [])?;
+        }
+        Ok(())
+    }
+
+    /// Makes every index anew from its table.
+    pub(crate) fn rebuild_indexes(&self) -> Result<()> {
+        Ok(self.conn.execute_batch("REINDEX")?)
     }
 
     /// What the projection shows of a document.
@@ -37,9 +124,125 @@ impl Tx<'_> {
         let range = [change_id(document, 0), change_id(document, MOST_CHANGES)];
         let rows = statement.query_map(range, |row| {
             // Whatever stands there, so that it can be told to be damaged.
-            Ok((row.get(0)?, row.get_ref(1)?.as_bytes_or_null().ok().flatten().unwrap_or_default().to_vec()))
+            Ok((row.get(0)?, bytes(row.get_ref(1)?)))
         })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// The saved form of a document.
+    pub(crate) fn raw_snapshot(&self, document: i64) -> Result<Option<RawSnapshot>> {
+        let sql = "SELECT bytes, is_primary FROM snapshot WHERE document = ?";
+        let raw = self.conn.prepare_cached(sql)?.query_row([document], |row| {
+            Ok(RawSnapshot { bytes: bytes(row.get_ref(0)?), is_primary: number(row.get_ref(1)?) != 0 })
+        });
+        Ok(raw.optional()?)
+    }
+
+    /// The rows of the outbox that are about a document and are fixed.
+    pub(crate) fn sealed_rows(&self, document: i64, key: DocumentId) -> Result<Vec<SealedRow>> {
+        let sql = "SELECT remote, entry, device, kind, suite, sealed FROM outbox
+                   WHERE document = ? AND entry IS NOT NULL ORDER BY id";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([document], |row| {
+            let entry = sealed(key, |n| row.get_ref(n).unwrap_or(ValueRef::Null));
+            Ok(SealedRow { remote: row.get(0)?, entry })
+        })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// Why rows of the outbox that are about a document are not sent although nobody has refused them.
+    pub(crate) fn parked_as_damaged(&self, document: i64) -> Result<Option<String>> {
+        let sql =
+            "SELECT error FROM outbox WHERE document = ? AND error LIKE '%\"storage-damaged\"%' LIMIT 1";
+        Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
+    }
+
+    /// Drops what waits to be sent of a document to a remote, but for erasures. Returns how many rows that were.
+    pub(crate) fn drop_pending_changes(&self, remote: i64, document: i64) -> Result<usize> {
+        let sql = "DELETE FROM outbox WHERE remote = ? AND document = ? AND op <> 3";
+        Ok(self.conn.prepare_cached(sql)?.execute([remote, document])?)
+    }
+
+    /// Remotes to which something of a document waits to be sent, and what that means to a person.
+    pub(crate) fn pending_remotes(&self, document: i64) -> Result<Vec<(i64, Op)>> {
+        let sql = "SELECT remote, op FROM outbox WHERE document = ? AND op <> 3 GROUP BY remote HAVING id = MIN(id)";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement
+            .query_map([document], |row| Ok((row.get(0)?, Op::from_i64(number(row.get_ref(1)?)))))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// The wire id and the names of a document, as its row and its projection have them.
+    pub(crate) fn names_of(&self, document: i64) -> Result<Names> {
+        let sql = "SELECT key, collection, name FROM document WHERE id = ?";
+        let row = self.conn.prepare_cached(sql)?.query_row([document], |row| {
+            Ok((bytes(row.get_ref(0)?), (text(row.get_ref(1)?), text(row.get_ref(2)?))))
+        });
+        let sql = "SELECT collection, name FROM projection WHERE document = ?";
+        let shown = self
+            .conn
+            .prepare_cached(sql)?
+            .query_row([document], |row| Ok((text(row.get_ref(0)?), text(row.get_ref(1)?))));
+        let (row, shown) = (row.optional()?, shown.optional()?);
+        let (key, own) = row.unzip();
+        Ok(Names { key: key.and_then(|key| Some(DocumentId(key.try_into().ok()?))), own, shown })
+    }
+
+    /// Brings the rows of a document to the names given, and gives it a projection if it has none.
+    pub(crate) fn put_names(&self, document: i64, (collection, name): (&str, &str)) -> Result<()> {
+        let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+        let sql =
+            "INSERT INTO document (id, space, key, collection, name, created_at) VALUES (?, 1, ?, ?, ?, 0)
+                   ON CONFLICT (id) DO UPDATE SET
+                     space = 1, key = excluded.key, collection = excluded.collection, name = excluded.name";
+        self.conn.prepare_cached(sql)?.execute(params![document, key.as_bytes(), collection, name])?;
+        let sql = concat!(
+            "INSERT INTO projection
+               (document, collection, name, heads, deleted, conflicts, changes, updated_at, json, seq)
+             VALUES (?, ?, ?, x'', 0, 0, 0, 0, '{}', ",
+            next_seq!(),
+            ") ON CONFLICT (document) DO UPDATE SET collection = excluded.collection, name = excluded.name"
+        );
+        self.conn.prepare_cached(sql)?.execute(params![document, collection, name])?;
+        // What is no number, no heads, cannot be read as such later.
+        let sql = "UPDATE projection SET
+                     heads = CASE WHEN typeof(heads) = 'blob' AND length(heads) % 32 = 0 THEN heads ELSE x'' END,
+                     deleted = deleted IS 1, purged = purged IS 1,
+                     conflicts = CASE typeof(conflicts) WHEN 'integer' THEN conflicts ELSE 0 END,
+                     changes = CASE typeof(changes) WHEN 'integer' THEN MAX(changes, 0) ELSE 0 END,
+                     updated_at = CASE typeof(updated_at) WHEN 'integer' THEN updated_at ELSE 0 END,
+                     json = CASE WHEN typeof(json) = 'text' THEN json ELSE '{}' END
+                   WHERE document = ?";
+        self.conn.prepare_cached(sql)?.execute([document])?;
+        Ok(())
+    }
+
+    /// What is stored of a document is read as bytes, whatever it is marked as.
+    pub(crate) fn take_as_bytes(&self, document: i64) -> Result<()> {
+        let sql = "UPDATE change SET bytes = CAST(bytes AS BLOB) WHERE id BETWEEN ? AND ? AND typeof(bytes) <> 'blob'";
+        let range = [change_id(document, 0), change_id(document, MOST_CHANGES)];
+        self.conn.prepare_cached(sql)?.execute(range)?;
+        let sql = "UPDATE change SET origin = NULL WHERE id BETWEEN ? AND ? AND typeof(origin) NOT IN ('integer', 'null')";
+        self.conn.prepare_cached(sql)?.execute(range)?;
+        let sql = "UPDATE snapshot SET bytes = CAST(bytes AS BLOB), upto = CAST(upto AS INTEGER),
+                     is_primary = CAST(is_primary AS INTEGER)
+                   WHERE document = ? AND (typeof(bytes) <> 'blob' OR typeof(upto) <> 'integer'
+                     OR typeof(is_primary) <> 'integer')";
+        self.conn.prepare_cached(sql)?.execute([document])?;
+        Ok(())
+    }
+
+    /// Replaces the bytes of a change, if there is such a row.
+    pub(crate) fn replace_change(&self, id: i64, bytes: &[u8]) -> Result<()> {
+        self.conn.prepare_cached("UPDATE change SET bytes = ? WHERE id = ?")?.execute(params![bytes, id])?;
+        Ok(())
+    }
+
+    /// The saved form of a document holds changes that no row holds, and says nothing about which rows it holds.
+    pub(crate) fn rely_on_snapshot(&self, document: i64) -> Result<()> {
+        let sql = "UPDATE snapshot SET is_primary = 1, upto = 0 WHERE document = ?";
+        self.conn.prepare_cached(sql)?.execute([document])?;
+        Ok(())
     }
 
     pub(crate) fn drop_change(&self, id: i64) -> Result<()> {
@@ -83,6 +286,70 @@ impl Tx<'_> {
         let rows = statement.query_map([settled], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
+}
+
+/// What a document is called, as far as its rows say so.
+#[derive(Debug)]
+pub(crate) struct Names {
+    /// The id on the wire, which is derived from the names.
+    pub(crate) key: Option<DocumentId>,
+    pub(crate) own: Option<(String, String)>,
+    pub(crate) shown: Option<(String, String)>,
+}
+
+impl Names {
+    /// The names that the id on the wire confirms; without such the ones that there are.
+    pub(crate) fn settled(&self) -> Option<(&str, &str)> {
+        let all = || self.own.iter().chain(&self.shown).map(|(collection, name)| (&**collection, &**name));
+        let is_right = |(collection, name): &(&str, &str)| {
+            Some(DocumentId::derive(SpaceId::DEFAULT, collection, name)) == self.key
+        };
+        all().find(is_right).or_else(|| all().next())
+    }
+
+    /// What is wrong with them.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        let Some((collection, name)) = &self.own else { return Some("its row is missing") };
+        let Some(shown) = &self.shown else { return Some("what it shows is missing") };
+        let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+        if self.key != Some(key) || *shown != (collection.clone(), name.clone()) {
+            return Some("its rows do not agree on its name");
+        }
+        None
+    }
+}
+
+/// The entry in columns 1 to 5 of a row, if it is whole.
+fn sealed<'r>(
+    document: DocumentId,
+    column: impl Fn(usize) -> ValueRef<'r>,
+) -> std::result::Result<Entry, String> {
+    let array = |n: usize| column(n).as_blob().ok();
+    let entry = || {
+        Some(Entry {
+            id: EntryId(array(1)?.try_into().ok()?),
+            document,
+            device: motet_proto::DeviceId(array(2)?.try_into().ok()?),
+            kind: Kind::from_bytes(array(3)?)?,
+            suite: u8::try_from(number(column(4))).ok()?,
+            payload: array(5)?.to_vec(),
+        })
+    };
+    let entry = entry().ok_or("an outbox row cannot be read")?;
+    entry.check(SpaceId::DEFAULT).map_err(|error| error.to_string())?;
+    Ok(entry)
+}
+
+fn bytes(value: ValueRef<'_>) -> Vec<u8> {
+    value.as_bytes_or_null().ok().flatten().unwrap_or_default().to_vec()
+}
+
+fn text(value: ValueRef<'_>) -> String {
+    String::from_utf8_lossy(&bytes(value)).into_owned()
+}
+
+fn number(value: ValueRef<'_>) -> i64 {
+    value.as_i64().unwrap_or_default()
 }
 
 /// Runs a query on a connection that cannot write. Returns the names of the columns, and the rows.

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use rusqlite::backup::Backup;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{Result, StorageError, Tx};
+use super::{Result, StorageError};
 use crate::limits;
 
 /// Migrations in order; `user_version` counts how many a file has had.
@@ -44,57 +43,6 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
-/// Copies a live database into a new file, consistently, without stopping writers for long.
-///
-/// # Errors
-/// [`StorageError::Io`] if the target exists; it is left as it is.
-pub(crate) fn backup(from: &Path, to: &Path) -> Result<()> {
-    if to.exists() {
-        return Err(StorageError::Io(format!("{} exists already; a backup never overwrites", to.display())));
-    }
-    let source = open_reader(from)?;
-    let mut partial = to.as_os_str().to_owned();
-    partial.push(".motet-partial");
-    let partial = std::path::PathBuf::from(partial);
-    _ = std::fs::remove_file(&partial);
-    let mut target = Connection::open(&partial)?;
-    // In one step: between steps another writer would make it start over, perhaps for ever.
-    Backup::new(&source, &mut target)?.step(-1)?;
-    // A copy is a device of its own: it has done nothing yet that it could undo. Labels stay on this device.
-    target.pragma_update(None, "secure_delete", true)?;
-    Tx { conn: &target }.forget_steps()?;
-    strip_local(&target)?;
-    target.pragma_update(None, "journal_mode", "DELETE")?;
-    target.close().map_err(|(_, error)| error)?;
-    let file = std::fs::File::open(&partial).and_then(|file| file.sync_all());
-    file.and_then(|()| std::fs::rename(&partial, to)).map_err(|e| StorageError::Io(e.to_string()))
-}
-
-/// What stays on this device is in no backup either: not in its rows, not in free pages.
-fn strip_local(conn: &Connection) -> Result<()> {
-    let tx = Tx { conn };
-    if !tx.had_local()? {
-        return Ok(());
-    }
-    // What a document shows without its local fields is read from its changes again. Documents of local collections may have nothing
-    // else.
-    conn.execute_batch(
-        "CREATE TEMP TABLE gone AS SELECT document FROM projection WHERE length(heads) = 0 AND purged = 0;
-         UPDATE projection SET json = '{}' WHERE document IN (SELECT document FROM local_field);
-         INSERT OR IGNORE INTO behind (document, at) SELECT document, 0 FROM local_field;
-         DELETE FROM local_field;
-         DELETE FROM unindexed WHERE document IN (SELECT document FROM gone);
-         DELETE FROM behind WHERE document IN (SELECT document FROM gone);
-         DELETE FROM projection WHERE document IN (SELECT document FROM gone);
-         DELETE FROM document WHERE id IN (SELECT document FROM gone);
-         DROP TABLE gone;",
-    )?;
-    tx.drop_search_tables()?;
-    tx.mark_all_unindexed()?;
-    conn.execute_batch("VACUUM")?;
-    Ok(())
-}
-
 fn configure(conn: &Connection) -> Result<()> {
     conn.busy_timeout(limits::BUSY_TIMEOUT)?;
     conn.pragma_update(None, "synchronous", "FULL")?;
@@ -108,7 +56,7 @@ fn configure(conn: &Connection) -> Result<()> {
     Ok(())
 }
 
-fn migrate(conn: &mut Connection) -> Result<()> {
+pub(super) fn migrate(conn: &mut Connection) -> Result<()> {
     let pragma =
         |conn: &Connection, name| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
     let supported = MIGRATIONS.len() as i64;

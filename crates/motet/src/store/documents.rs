@@ -69,9 +69,6 @@ pub(crate) struct StoredConflict {
     pub(crate) settled: bool,
 }
 
-/// Where `meta` says that something was declared to stay on this device.
-const HAD_LOCAL: &str = "had-local";
-
 const DOCUMENT: &str =
     "SELECT d.id, d.key, d.collection, d.name, p.heads, p.deleted, p.conflicts, p.changes, p.updated_at, p.purged
                          FROM document d JOIN projection p ON p.document = d.id";
@@ -295,17 +292,6 @@ impl Tx<'_> {
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([collection], |row| row.get(0))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
-    }
-
-    /// Remembers that something stays on this device: backups are made with care from now on.
-    pub(crate) fn note_local(&self) -> Result<()> {
-        self.set_meta(HAD_LOCAL, Some("1"))
-    }
-
-    /// Whether anything was ever declared to stay on this device.
-    pub(super) fn had_local(&self) -> Result<bool> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM meta WHERE key = ?) OR EXISTS (SELECT 1 FROM local_field)";
-        Ok(self.conn.prepare_cached(sql)?.query_row([HAD_LOCAL], |row| row.get(0))?)
     }
 
     /// Removes a document that never had a change, so that no trace of it is left.

@@ -62,7 +62,15 @@ impl StorageError {
 impl From<rusqlite::Error> for StorageError {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode::*;
-        if let rusqlite::Error::InvalidColumnType(..) = error {
+        // Each statement asks for what was once written, so what cannot be read, or is not there, is not as it was written.
+        if matches!(
+            error,
+            rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::Utf8Error(..)
+                | rusqlite::Error::QueryReturnedNoRows
+        ) {
             return StorageError::Damaged(error.to_string());
         }
         match error.sqlite_error_code() {

@@ -1,7 +1,8 @@
 //! The outbox: what a remote does not hold yet.
 
 use motet_proto::planted::{Bug, is_planted};
-use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind};
+use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId};
+use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, params};
 
 use super::documents::{MOST_CHANGES, change_id};
@@ -149,7 +150,7 @@ impl Tx<'_> {
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
-    /// The entry of a frozen row, with its sealed bytes.
+    /// The entry of a frozen row, with its sealed bytes; [`StorageError::Damaged`] if it is not the one that was frozen.
     pub(crate) fn frozen_entry(&self, row: &OutboxRow) -> Result<Entry> {
         let damaged = || StorageError::Damaged("an outbox row cannot be read".into());
         let sql = "SELECT device, kind, suite, sealed FROM outbox WHERE id = ?";
@@ -158,14 +159,16 @@ impl Tx<'_> {
                 let kind = Kind::from_bytes(columns.get_ref(1)?.as_blob()?);
                 Ok((DeviceId(columns.get(0)?), kind, columns.get(2)?, columns.get(3)?))
             })?;
-        Ok(Entry {
+        let entry = Entry {
             id: row.frozen.ok_or_else(damaged)?,
             document: row.key,
             device,
             kind: kind.ok_or_else(damaged)?,
             suite,
             payload,
-        })
+        };
+        entry.check(SpaceId::DEFAULT).map_err(|error| StorageError::Damaged(error.to_string()))?;
+        Ok(entry)
     }
 
     /// Ids and bytes of the changes that a row covers, in order: those that did not come from `remote`, from
@@ -244,18 +247,8 @@ impl Tx<'_> {
                 self.conn.execute("DELETE FROM outbox WHERE document = ?", [document])?;
             }
             self.mark_synced(document, now)?;
-            self.sweep_purged_after_receipt(document)?;
         }
         Ok(document)
-    }
-
-    /// What was kept of a purged document until it was sent can go.
-    fn sweep_purged_after_receipt(&self, document: i64) -> Result<()> {
-        let sql = "SELECT 1 FROM projection WHERE document = ? AND purged = 1";
-        if self.conn.prepare_cached(sql)?.exists([document])? {
-            self.sweep_purged(document)?;
-        }
-        Ok(())
     }
 
     /// The remote will never accept the row as it is: it stays, visible, with the reason.
@@ -292,14 +285,23 @@ impl Tx<'_> {
 }
 
 fn outbox_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<OutboxRow> {
+    // One that is damaged is found out where it can be dealt with; the others go on.
+    let frozen = match row.get_ref(7)? {
+        ValueRef::Null => None,
+        id => Some(EntryId(id.as_blob().ok().and_then(|id| id.try_into().ok()).unwrap_or_default())),
+    };
+    let text = |n: usize| row.get_ref(n).map(|text| text.as_str().unwrap_or_default().to_owned());
+    let number = |n: usize| row.get_ref(n).map(|number| number.as_i64().unwrap_or_default());
     Ok(OutboxRow {
         id: row.get(0)?,
         document: row.get(1)?,
-        key: DocumentId(row.get(2)?),
-        collection: row.get(3)?,
-        name: row.get(4)?,
-        op: Op::from_i64(row.get(5)?),
-        first_change: row.get(6)?,
-        frozen: row.get::<_, Option<[u8; 32]>>(7)?.map(EntryId),
+        key: DocumentId(
+            row.get_ref(2)?.as_blob().ok().and_then(|key| key.try_into().ok()).unwrap_or_default(),
+        ),
+        collection: text(3)?,
+        name: text(4)?,
+        op: Op::from_i64(number(5)?),
+        first_change: number(6)?,
+        frozen,
     })
 }
