@@ -364,6 +364,83 @@ fn whatever_row_is_damaged_nothing_spreads_and_what_exists_comes_back() {
     }
 }
 
+/// A page of the database, zeroed or full of noise: what can be read is kept, and the rest comes from the relay.
+#[test]
+fn whatever_page_is_damaged_the_rest_is_kept_and_what_is_lost_comes_again() {
+    let mut random = Random(seed());
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let relay = TestRelay::start(&data);
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    for n in 0..120 {
+        let who = if n % 2 == 0 { &a } else { &b };
+        let lyrics = format!("Hiʻilawe {n}, kūmaka ka ʻikena\n").repeat(n % 13);
+        who.documents("pieces").put(&n.to_string(), &json!({ "title": n, "lyrics": lyrics })).unwrap();
+    }
+    a.apply_schema(&motet::Schema::new().index("pieces", ["title"])).unwrap();
+    for replica in [&b, &a] {
+        sync(replica, &relay.url());
+    }
+    assert!(!a.documents("pieces").search("kumaka", 5).unwrap().is_empty());
+    a.documents("pieces").delete("9").unwrap();
+    sync(&a, &relay.url());
+    let held = shown(&a);
+    for n in 0..10 {
+        a.documents("pieces").set(&n.to_string(), &json!({ "later": true })).ok();
+    }
+    let all = shown(&a);
+    let port = relay.address().port();
+    drop((a, b, relay));
+    let bytes = std::fs::read(dir.path().join("a.db")).unwrap();
+    let pages = bytes.len() / 4096;
+    let rounds = std::env::var("MOTET_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(24);
+    let mut kept = 0;
+    for round in 0..rounds {
+        let dir_now = dir.path().join(format!("{round}"));
+        std::fs::create_dir(&dir_now).unwrap();
+        copy_folder(&data, &dir_now.join("relay"));
+        let (mut damaged, page) = (bytes.clone(), 1 + random.below(pages as u64 - 1) as usize);
+        let zero = random.below(2) == 0;
+        println!("round {round}: page {} of {pages}, zeroed: {zero}", page + 1);
+        damaged[page * 4096..(page + 1) * 4096]
+            .iter_mut()
+            .for_each(|byte| *byte = if zero { 0 } else { random.below(256) as u8 });
+        std::fs::write(dir_now.join("a.db"), &damaged).unwrap();
+        let open = || {
+            let path = dir_now.join("a.db");
+            Replica::builder(path).device_name("a").open()
+        };
+        let opened = open().or_else(|error| {
+            println!("  {error}");
+            Replica::salvage(dir_now.join("a.db")).and_then(|()| open())
+        });
+        let Ok(a) = opened else {
+            // Where the tables are is not known any more: nothing is touched.
+            assert_eq!(std::fs::read(dir_now.join("a.db")).unwrap(), damaged);
+            continue;
+        };
+        kept += 1;
+        let report = a.repair().unwrap();
+        println!("  {} problems, written anew: {}", report.problems.len(), report.written_anew);
+        assert_eq!(report.left, []);
+        a.apply_schema(&motet::Schema::new().text("pieces", "lyrics").text("pieces", "notes")).unwrap();
+        let relay = TestRelay::start_with(&dir_now.join("relay"), Auth::Local, port);
+        sync(&a, &relay.url());
+        sync(&a, &relay.url());
+        assert_eq!((a.verify().unwrap().problems, a.status().pending), (vec![], 0));
+        let now = shown(&a);
+        assert_eq!(fresh(&dir_now, "late", &relay.url()), now);
+        assert_eq!(now.len(), held.len());
+        for (found, was) in now.iter().zip(all.iter().zip(&held)) {
+            assert!(found == was.0 || found == was.1, "{found:?}, it was {was:?}");
+        }
+        assert!(!a.documents("pieces").search("kumaka", 5).unwrap().is_empty());
+        drop((a, relay));
+        std::fs::remove_dir_all(&dir_now).unwrap();
+    }
+    assert!(kept * 4 > rounds * 3, "{kept} of {rounds}");
+}
+
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {

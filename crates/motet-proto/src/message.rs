@@ -317,5 +317,7 @@ codes! {
         7 => Unauthorized,
         /// The device has opened newer sessions.
         8 => Replaced,
+        /// The relay's file is damaged: whoever runs it has to repair it.
+        9 => Damaged,
     }
 }

@@ -189,3 +189,6 @@ pub const ROOM_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the tokens file is looked at for changes. What was removed is closed within five seconds.
 pub const TOKENS_LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
+
+/// Times that entries between damaged pages of a log are looked for. Each takes less than a millisecond, and one page needs none.
+pub const SALVAGE_PROBES: usize = 4_096;

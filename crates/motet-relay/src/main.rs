@@ -2,13 +2,14 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use motet_relay::auth::Auth;
 use motet_relay::reload::Files;
+use motet_relay::store::sqlite::care;
 use motet_relay::{Config, limits, run};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -35,6 +36,17 @@ struct Args {
     /// Prints all limits with their units, defaults and reasons, and ends.
     #[arg(long)]
     limits: bool,
+    #[command(subcommand)]
+    command: Option<Care>,
+}
+
+/// What is done to the data of a relay that does not run.
+#[derive(Subcommand)]
+enum Care {
+    /// Looks whether all logs are what they were.
+    Verify,
+    /// Makes damaged logs of what is left of them, and puts the damaged file aside. Devices then send what is missing.
+    Repair,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -47,6 +59,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     motet_relay::init_logging();
+    if let Some(command) = args.command {
+        return look_after(&args.data, &command);
+    }
     match motet_relay::runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(serve(args))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -54,6 +69,33 @@ fn main() -> ExitCode {
             _ = writeln!(std::io::stderr(), "motet-relay: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn look_after(data: &Path, command: &Care) -> ExitCode {
+    let report = match command {
+        Care::Verify => care::verify(data),
+        Care::Repair => care::repair(data),
+    };
+    let report = match report {
+        Ok(report) => report,
+        Err(error) => {
+            _ = writeln!(std::io::stderr(), "motet-relay: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    report.problems.iter().for_each(|problem| say(problem));
+    say(&format!("{} logs, {} entries, {} problems", report.logs, report.entries, report.problems.len()));
+    match &report.put_aside {
+        Some(aside) => {
+            say(&format!(
+                "repaired; the damaged file is {}, remove it when all devices have synced",
+                aside.display()
+            ));
+            ExitCode::SUCCESS
+        }
+        None if report.problems.is_empty() => ExitCode::SUCCESS,
+        None => ExitCode::FAILURE,
     }
 }
 

@@ -310,6 +310,7 @@ impl Running {
                     StoreError::Busy => ErrorCode::Busy,
                     StoreError::Full | StoreError::Quota(_) => ErrorCode::Full,
                     StoreError::Limit(_) => ErrorCode::Limit,
+                    StoreError::Unusable(_) => ErrorCode::Damaged,
                     _ => ErrorCode::Internal,
                 };
                 self.session.handle_failure(code, &error.to_string());

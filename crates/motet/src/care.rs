@@ -1,11 +1,12 @@
 //! Looking after the file: is everything in it what it should be, and if not, making it so.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde::Serialize;
 
 use crate::engine::{Examined, Repaired, examine};
-use crate::error::{ReadError, WriteError};
+use crate::error::{OpenError, ReadError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
 use crate::store::{self, QuarantinedRow, StorageError};
@@ -149,6 +150,15 @@ impl Replica {
         }
         self.run(|tx, core| Ok(core.rebuild_search(tx)?))?;
         Ok(report)
+    }
+
+    /// Writes a file that is too damaged to be opened anew from what can be read of it, in its place. Then it can be opened, and
+    /// [`repair`](Self::repair) puts the documents in order. A file that can be opened needs nothing of this.
+    ///
+    /// # Errors
+    /// [`OpenError::Storage`](crate::OpenError::Storage) if nothing can be read, or the file is none of Motet's; it is left as it is then.
+    pub fn salvage(path: impl AsRef<Path>) -> Result<(), OpenError> {
+        Ok(store::salvage(path.as_ref())?)
     }
 
     fn look(&self) -> Result<Looked, ReadError> {

@@ -96,6 +96,8 @@ pub(crate) struct Shared {
     pub(crate) schemas: RwLock<Arc<Schemas>>,
     /// Milliseconds since 1970; for what people see, never for what is right.
     pub(crate) clock: Clock,
+    /// Empties SQLite's log, on a thread of its own.
+    pub(crate) empty_log: Box<dyn Fn() + Send + Sync>,
     /// Where conflicts are written to as text, for people.
     pub(crate) conflict_log: Option<PathBuf>,
 }
@@ -138,6 +140,8 @@ pub(crate) struct Core {
     behind: Option<HashMap<DocumentId, i64>>,
     /// Documents wait for the full-text index; `None`: as the file says.
     unindexed: Option<bool>,
+    /// The running transaction has taken the last of what was purged out of the file: SQLite's log is emptied next.
+    scrubbed: bool,
     /// Collections that have a view; `None`: as the file says.
     views: Option<HashSet<String>>,
     /// What has been told of the feed.
@@ -236,6 +240,7 @@ impl Core {
             unsure: LruCache::new(capacity),
             behind: None,
             unindexed: None,
+            scrubbed: false,
             views: None,
             told: feed::Told::default(),
             transaction: 0,

@@ -179,6 +179,12 @@ pub enum SyncError {
         /// What the relay said.
         reason: String,
     },
+    /// The relay's file is damaged; whoever runs it has to repair it. What this device has is kept, and sent then.
+    #[error("the relay's data is damaged: {reason}")]
+    Damaged {
+        /// What the relay said.
+        reason: String,
+    },
     /// The relay answered with an error, or broke the protocol.
     #[error("the relay failed: {reason}")]
     Relay {
@@ -269,6 +275,7 @@ impl SyncError {
             SyncError::Timeout { .. } => "sync-timeout",
             SyncError::Version { .. } => "sync-version",
             SyncError::Full { .. } => "sync-relay-full",
+            SyncError::Damaged { .. } => "sync-relay-damaged",
             SyncError::Relay { .. } => "sync-relay",
             SyncError::BadUrl { .. } => "sync-bad-url",
         }
@@ -281,6 +288,7 @@ impl SyncError {
             SyncError::Offline { .. }
             | SyncError::Timeout { .. }
             | SyncError::Full { .. }
+            | SyncError::Damaged { .. }
             | SyncError::Relay { .. } => true,
             _ => false,
         }
@@ -288,7 +296,7 @@ impl SyncError {
 
     /// Whether the relay has refused, so that trying at once again would be answered likewise.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, SyncError::Full { .. })
+        matches!(self, SyncError::Full { .. } | SyncError::Damaged { .. })
     }
 }
 

@@ -72,6 +72,12 @@ pub const VERIFIED_DOCUMENTS: usize = 100;
 /// Times that rows between damaged pages of a table are looked for. Each takes less than a millisecond, and one page needs none.
 pub const SALVAGE_PROBES: usize = 4_096;
 
+/// Times that SQLite's log is to be emptied after a purge while others read it, each [`BUSY_TIMEOUT`] long.
+pub const EMPTY_LOG_ATTEMPTS: usize = 3;
+
+/// Pages of the full-text index that are merged in one transaction after a purge, so that no deleted word stays in it.
+pub const SCRUB_PAGES: i64 = 500;
+
 /// Times that a damaged file is read again because somebody has written to it meanwhile.
 pub const SALVAGE_ATTEMPTS: usize = 5;
 

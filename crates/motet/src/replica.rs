@@ -537,6 +537,7 @@ impl ReplicaBuilder {
                 schemas: RwLock::default(),
                 clock: self.clock,
                 conflict_log: self.conflict_log,
+                empty_log: empty_log(&self.path),
             });
             Ok((shared.clone(), Core::new(shared, readers.clone(), tx)?))
         })?;
@@ -551,6 +552,22 @@ impl ReplicaBuilder {
         let local = Local { readers, path: self.path, writer, shared };
         Ok(Replica { inner: Arc::new(Inner { sync: Mutex::new(None), local: Arc::new(local) }) })
     }
+}
+
+/// Empties SQLite's log in a moment, when the transaction that asks for it is over. In a simulation nothing runs by itself.
+fn empty_log(path: &Path) -> Box<dyn Fn() + Send + Sync> {
+    let path = path.to_owned();
+    Box::new(move || {
+        let path = path.clone();
+        let empty = move || {
+            if let Err(error) = store::empty_log(&path) {
+                tracing::warn!(%error, "what was purged may be in the database's log until that is written anew");
+            }
+        };
+        if !machine::is_simulated() {
+            _ = std::thread::Builder::new().name("motet-purge".into()).spawn(empty);
+        }
+    })
 }
 
 /// A write of the app, to its end.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use motet::{Conflict, ConflictKind, Problem, Resolution};
+use motet::{Conflict, ConflictKind, OpenError, Problem, Replica, Resolution, StorageError};
 use serde_json::json;
 
 use super::documents::value_of;
@@ -100,11 +100,30 @@ pub(crate) fn verify(db: Option<&Path>, output: &Output) -> Result<(), CliError>
 }
 
 pub(crate) fn repair(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
-    let report = open(db)?.repair()?;
+    let replica = match open(db) {
+        Err(CliError::Open(OpenError::Storage(StorageError::Damaged(reason)))) => {
+            // What cannot be read of it any more is not in it afterwards.
+            Replica::salvage(super::path(db)?)?;
+            if !output.json {
+                output.line(&format!("{} the file was written anew: {reason}", output.paint(YELLOW, "⚠")));
+            }
+            open(db)?
+        }
+        replica => replica?,
+    };
+    let report = replica.repair()?;
+    let left = report.left.len();
+    let is_left = || CliError::Other(format!("{left} problems are left"));
     if output.json {
-        return output.json_line(&report);
+        output.json_line(&report)?;
+        return if left == 0 { Ok(()) } else { Err(is_left()) };
     }
     report.problems.iter().for_each(|problem| show_problem(problem, output));
+    if left > 0 {
+        output.line("what is left:");
+        report.left.iter().for_each(|problem| show_problem(problem, output));
+        return Err(is_left());
+    }
     output.line(&format!("{} {} repaired", output.paint(GREEN, "✓"), report.problems.len()));
     if report.fetched_again > 0 {
         output.line(&format!(

@@ -1,5 +1,6 @@
 //! Logs in one SQLite file: one connection that writes, with group commit, and a few readers. WAL, `synchronous=FULL`.
 
+pub mod care;
 mod left;
 mod logs;
 mod queue;
@@ -177,6 +178,8 @@ fn configure(conn: &Connection) -> Result<(), StoreError> {
     conn.pragma_update(None, "cache_size", -limits::PAGE_CACHE_KIB)?;
     conn.pragma_update(None, "wal_autocheckpoint", limits::CHECKPOINT_PAGES)?;
     conn.pragma_update(None, "trusted_schema", false)?;
+    // What has left is not in free pages either.
+    conn.pragma_update(None, "secure_delete", true)?;
     Ok(())
 }
 

@@ -86,6 +86,7 @@ impl Core {
                     self.project(tx, loaded)?;
                 }
                 tx.sweep_purged(loaded.row.id)?;
+                self.unindexed = Some(true);
             }
         }
         Ok(())
@@ -109,6 +110,7 @@ impl Core {
                 return self.project(tx, &loaded);
             }
         }
+        self.unindexed = Some(true);
         tx.sweep_purged(document)
     }
 

@@ -30,6 +30,11 @@ impl Core {
         }
         let more = rows.len() == limits::INDEX_BATCH;
         self.unindexed = Some(more);
+        if !more && let Some(more) = tx.scrub_words()? {
+            // The rest is done when the replica is idle; the index knows everything meanwhile.
+            self.unindexed = Some(more);
+            self.scrubbed |= !more;
+        }
         Ok(more)
     }
 

@@ -78,6 +78,9 @@ impl store::Engine for Core {
         self.recounts = false;
         self.told.end(committed);
         self.composed = None;
+        if std::mem::take(&mut self.scrubbed) && committed {
+            (self.shared.empty_log)();
+        }
         if !committed {
             self.noticed.clear();
             self.settings_stale |= settings_changed;

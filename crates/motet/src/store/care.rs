@@ -95,6 +95,10 @@ impl Tx<'_> {
                 found.push(format!("there are {rows} rows in {table} of documents that are not there"));
             }
         }
+        let sql = "SELECT 1 FROM outbox WHERE remote NOT IN (SELECT id FROM remote)";
+        if self.conn.prepare_cached(sql)?.exists([])? {
+            found.push("something waits to be sent to a remote that is not there".into());
+        }
         Ok(found)
     }
 
@@ -102,6 +106,10 @@ impl Tx<'_> {
         self.conn.execute("DELETE FROM change WHERE id >> 24 NOT IN (SELECT id FROM document)", [])?;
         for table in OF_DOCUMENTS {
             let sql = format!("DELETE FROM {table} WHERE document NOT IN (SELECT id FROM document)");
+            self.conn.execute(&sql, [])?;
+        }
+        for table in ["outbox", "unmerged", "quarantine", "erased"] {
+            let sql = format!("DELETE FROM {table} WHERE remote NOT IN (SELECT id FROM remote)");
             self.conn.execute(&sql, [])?;
         }
         Ok(())
@@ -262,14 +270,18 @@ impl Tx<'_> {
     }
 
     pub(crate) fn drop_search_tables(&self) -> Result<()> {
+        self.search_tables()?.iter().try_for_each(|name| {
+            Ok(self.conn.execute_batch(&format!("DROP TABLE {}", super::finding::identifier(name)))?)
+        })
+    }
+
+    /// Names of the full-text indexes.
+    pub(super) fn search_tables(&self) -> Result<Vec<String>> {
         let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL TABLE%'
                    AND name GLOB 'search:*'";
         let mut statement = self.conn.prepare(sql)?;
         let names = statement.query_map([], |row| row.get(0))?;
-        for name in names.collect::<std::result::Result<Vec<String>, _>>()? {
-            self.conn.execute_batch(&format!("DROP TABLE {}", super::finding::identifier(&name)))?;
-        }
-        Ok(())
+        Ok(names.collect::<std::result::Result<_, _>>()?)
     }
 
     pub(crate) fn mark_all_unindexed(&self) -> Result<()> {

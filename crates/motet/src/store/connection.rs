@@ -52,8 +52,38 @@ fn configure(conn: &Connection) -> Result<()> {
     conn.pragma_update(None, "cache_size", -limits::PAGE_CACHE_KIB)?;
     conn.pragma_update(None, "wal_autocheckpoint", limits::CHECKPOINT_PAGES)?;
     conn.pragma_update(None, "trusted_schema", false)?;
+    // What was deleted is not in free pages either.
+    conn.pragma_update(None, "secure_delete", true)?;
     conn.set_prepared_statement_cache_capacity(limits::CACHED_STATEMENTS);
     Ok(())
+}
+
+/// Moves SQLite's log into the database and empties it, so that nothing is left in it of what was deleted. Somebody who is just reading
+/// an older state keeps it from that, for a while.
+pub(crate) fn empty_log(path: &Path) -> Result<()> {
+    let conn = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    conn.busy_timeout(limits::BUSY_TIMEOUT)?;
+    for _ in 0..limits::EMPTY_LOG_ATTEMPTS {
+        let busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))?;
+        if busy == 0 {
+            return Ok(());
+        }
+    }
+    Err(StorageError::Busy)
+}
+
+/// The file is Motet's and of the format of this version. What else it holds is not looked at.
+pub(super) fn check_format(conn: &Connection) -> Result<()> {
+    let pragma = |name| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let (found, supported) = (pragma("user_version")?, MIGRATIONS.len() as i64);
+    match pragma("application_id")? {
+        APPLICATION_ID if found == supported => Ok(()),
+        APPLICATION_ID if found > supported => Err(StorageError::Newer { found, supported }),
+        _ => Err(StorageError::Damaged("it is not a database of this version of Motet".into())),
+    }
 }
 
 pub(super) fn migrate(conn: &mut Connection) -> Result<()> {

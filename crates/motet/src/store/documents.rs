@@ -244,7 +244,9 @@ impl Tx<'_> {
                 .prepare_cached(&format!("DELETE FROM {table} WHERE document = ?"))?
                 .execute([document])?;
         }
-        Ok(())
+        let sql = "DELETE FROM quarantine WHERE document = (SELECT key FROM document WHERE id = ?)";
+        self.conn.prepare_cached(sql)?.execute([document])?;
+        self.note_scrub()
     }
 
     /// When a purged document was deleted, as its changes had it (milliseconds since 1970).

@@ -8,7 +8,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::backup::{Partial, columns, tables};
-use super::connection::{migrate, open_reader};
+use super::connection::{check_format, migrate, open_reader};
 use super::finding::identifier;
 use super::{Result, StorageError, Tx};
 use crate::limits;
@@ -19,6 +19,7 @@ use crate::limits;
 /// # Errors
 /// [`StorageError::Damaged`] if nothing can be read; the file is as it was then.
 pub(crate) fn salvage(path: &Path) -> Result<()> {
+    check_format(&open_reader(path)?)?;
     for _ in 0..limits::SALVAGE_ATTEMPTS {
         // Nobody must have written since it was read, or that would be lost.
         let watch = open_reader(path)?;

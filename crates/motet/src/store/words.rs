@@ -10,6 +10,9 @@ use super::{Result, Tx};
 use crate::find::words::{IndexedWords, Search, Step};
 use crate::limits;
 
+/// Where the file says that deleted words are to go.
+const SCRUB: &str = "scrub";
+
 /// A projection that the full-text index does not know yet.
 #[derive(Debug)]
 pub(crate) struct UnindexedRow {
@@ -106,6 +109,29 @@ impl Tx<'_> {
             self.conn.prepare_cached(&sql)?.execute([document])?;
         }
         Ok(())
+    }
+
+    /// Words that were deleted stay in the index until the parts of it that hold them are merged: notes that this is to be done.
+    pub(crate) fn note_scrub(&self) -> Result<()> {
+        self.set_meta(SCRUB, Some("1"))
+    }
+
+    /// Merges some of what is to be merged since [`note_scrub`](Self::note_scrub). `None` if nothing was to be done; else whether there is
+    /// more.
+    pub(crate) fn scrub_words(&self) -> Result<Option<bool>> {
+        let Some(stage) = self.meta(SCRUB)? else { return Ok(None) };
+        let pages = if stage == "1" { -limits::SCRUB_PAGES } else { limits::SCRUB_PAGES };
+        let mut more = false;
+        for table in self.search_tables()? {
+            let table = identifier(&table);
+            let before = self.conn.total_changes();
+            self.conn
+                .execute(&format!("INSERT INTO {table} ({table}, rank) VALUES ('merge', ?)"), [pages])?;
+            // As FTS5 says: with fewer, nothing was merged.
+            more |= self.conn.total_changes() - before >= 2;
+        }
+        self.set_meta(SCRUB, more.then_some("2"))?;
+        Ok(Some(more))
     }
 
     /// The best matches, best first, with their scores.

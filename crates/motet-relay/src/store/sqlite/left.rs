@@ -23,6 +23,8 @@ pub(super) struct Left {
     superseding: BTreeMap<i64, usize>,
     /// Bytes that have left the logs in this transaction, by log.
     freed: HashMap<i64, u64>,
+    /// Something has left that SQLite's log may still hold.
+    pub(super) is_in_log: bool,
 }
 
 impl Left {
@@ -114,6 +116,7 @@ impl Left {
 
     /// Takes an entry out of the log. Id and tag stay: whoever has read up to it goes on from there.
     pub(super) fn remove(&mut self, conn: &Connection, row: i64) -> Result<(), StoreError> {
+        self.is_in_log = true;
         let sql = "SELECT length(payload) + length(kind) + 100 FROM entry WHERE id = ? AND kind <> x''";
         let bytes = conn.prepare_cached(sql)?.query_row([row], |row| row.get::<_, i64>(0)).optional()?;
         *self.freed.entry(row >> SEQ_BITS).or_default() += bytes.unwrap_or(0).unsigned_abs();

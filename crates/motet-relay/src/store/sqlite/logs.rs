@@ -148,6 +148,17 @@ impl Logs {
         Ok(!self.left.is_empty())
     }
 
+    /// Once all of it has left: SQLite's log is emptied, in which it still stands. If somebody is just reading it, that is tried again.
+    pub(super) fn empty_log(&mut self) {
+        if !self.left.is_in_log || !self.left.is_empty() || !self.conn.is_autocommit() {
+            return;
+        }
+        _ = self.conn.busy_timeout(Duration::ZERO);
+        let emptied = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        self.left.is_in_log = emptied != Ok(0);
+        _ = self.conn.busy_timeout(limits::BUSY_TIMEOUT);
+    }
+
     /// Whether the file could be written to.
     pub(super) fn probe(&mut self) -> Result<(), StoreError> {
         let begun = self.begin();

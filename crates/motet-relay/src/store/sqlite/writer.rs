@@ -165,6 +165,9 @@ impl Shared {
             }
             // If it fails, that is logged, and it is tried again with the next push.
             is_work_left = timed(&mut self.lock(), Logs::work_off).unwrap_or(false);
+            if !is_work_left {
+                self.lock().0.empty_log();
+            }
         }
     }
 

@@ -133,6 +133,7 @@ fn end_error(reason: EndReason) -> SyncError {
         EndReason::Relay { code: ErrorCode::Full | ErrorCode::Limit, message } => {
             SyncError::Full { reason: message }
         }
+        EndReason::Relay { code: ErrorCode::Damaged, message } => SyncError::Damaged { reason: message },
         EndReason::Relay { .. } | EndReason::Protocol(_) => SyncError::Relay { reason: reason.to_string() },
     }
 }

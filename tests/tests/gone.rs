@@ -1,0 +1,124 @@
+//! Words that are to be gone are in no file any more: not in free pages, not in SQLite's log, not in the full-text index, not in a copy.
+
+use std::path::Path;
+use std::time::Duration;
+
+use motet::{FieldKind, Replica, Schema};
+use motet_tests::{TestRelay, contents, device, sync, wait_until};
+use serde_json::json;
+
+/// Whether any file of a folder whose name begins so holds the bytes.
+fn is_in_files(folder: &Path, prefix: &str, bytes: &[u8]) -> bool {
+    std::fs::read_dir(folder).unwrap().map(Result::unwrap).any(|file| {
+        file.file_name().to_string_lossy().starts_with(prefix)
+            && std::fs::read(file.path()).unwrap().windows(bytes.len()).any(|window| window == bytes)
+    })
+}
+
+/// Text that is not compressed away, with a word that is nowhere else.
+fn lyrics(word: &str, lines: u64) -> String {
+    let mut state = 7_u64;
+    let mut line = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        format!("{word} {:016x}\n", state)
+    };
+    (0..lines).map(|_| line()).collect()
+}
+
+#[test]
+fn a_purge_leaves_no_word_on_any_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    for n in 0..60 {
+        let text = lyrics(if n % 3 == 0 { "zzsecretzz" } else { "hiilawe" }, 1 + n % 40);
+        a.documents("pieces").put(&n.to_string(), &json!({ "title": n, "lyrics": text })).unwrap();
+        a.documents("pieces").splice_text(&n.to_string(), "lyrics", 0, 0, "E ").unwrap();
+    }
+    for replica in [&a, &b] {
+        sync(replica, &relay.url());
+        assert!(!replica.documents("pieces").search("zzsecretzz", 3).unwrap().is_empty());
+        replica.documents("pieces").search("hiilawe", 3).unwrap();
+    }
+    b.documents("pieces").splice_text("3", "lyrics", 0, 0, "zzsecretzz once more ").unwrap();
+    for replica in [&b, &a] {
+        sync(replica, &relay.url());
+    }
+    for n in (0..60).step_by(3) {
+        a.documents("pieces").delete(&n.to_string()).unwrap();
+    }
+    assert_eq!(a.documents("pieces").purge_trash(i64::MAX).unwrap(), 20);
+    for replica in [&a, &b] {
+        sync(replica, &relay.url());
+    }
+    for (name, replica) in [("a.db", &a), ("b.db", &b)] {
+        wait_until(name, Duration::from_secs(20), || !is_in_files(dir.path(), name, b"zzsecretzz"));
+        assert!(is_in_files(dir.path(), name, b"hiilawe"));
+        assert!(replica.documents("pieces").search("zzsecretzz", 3).unwrap().is_empty());
+        assert!(!replica.documents("pieces").search("hiilawe", 3).unwrap().is_empty());
+        assert_eq!(replica.verify().unwrap().problems, []);
+    }
+    assert_eq!(contents(&a), contents(&b));
+}
+
+#[test]
+fn what_was_erased_is_in_no_file_of_the_relay() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let relay = TestRelay::start(&data);
+    let a = device(dir.path(), "a");
+    for n in 0..40 {
+        // One change, so that it is not compressed with others.
+        let values = json!({ "title": format!("zzsecretzz{n}") });
+        a.documents("private").put(&n.to_string(), &values).unwrap();
+        a.documents("pieces").put(&n.to_string(), &json!({ "title": format!("hiilawe{n}") })).unwrap();
+    }
+    sync(&a, &relay.url());
+    assert!(is_in_files(&data, "relay.db", b"zzsecretzz"));
+    a.erase_remote("private").unwrap();
+    sync(&a, &relay.url());
+    wait_until("the relay", Duration::from_secs(20), || !is_in_files(&data, "relay.db", b"zzsecretzz"));
+    assert!(is_in_files(&data, "relay.db", b"hiilawe"));
+    let b = device(dir.path(), "b");
+    sync(&b, &relay.url());
+    assert_eq!(b.documents("pieces").list().unwrap().len(), 40);
+}
+
+#[test]
+fn a_backup_holds_nothing_that_stays_here_and_a_failed_one_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = device(dir.path(), "a");
+    a.apply_schema(&Schema::new().field("accounts", "key", FieldKind::Local).local("keys")).unwrap();
+    for n in 0..50 {
+        let id = n.to_string();
+        a.documents("accounts").put(&id, &json!({ "name": n, "key": lyrics("zzsecretzz", 20) })).unwrap();
+        a.documents("keys").put(&id, &json!({ "value": lyrics("zzsecretzz", 30) })).unwrap();
+    }
+    // No row is left of what stays here.
+    for n in 0..50 {
+        let id = n.to_string();
+        a.documents("keys").delete(&id).unwrap();
+        a.documents("accounts").set(&id, &json!({ "key": null })).unwrap();
+    }
+    a.documents("accounts").set("1", &json!({ "key": "zzsecretzz" })).unwrap();
+    let all: Vec<_> =
+        a.documents("accounts").list().unwrap().iter().map(|record| record.id.clone()).collect();
+    let copy = dir.path().join("copy.db");
+    // Two at once: one of them makes the file, and nobody sees half of it.
+    let done: Vec<bool> = std::thread::scope(|scope| {
+        let backups: Vec<_> = (0..4).map(|_| scope.spawn(|| a.backup(&copy).is_ok())).collect();
+        backups.into_iter().map(|backup| backup.join().unwrap()).collect()
+    });
+    assert_eq!(done.iter().filter(|done| **done).count(), 1);
+    assert!(!is_in_files(dir.path(), "copy.db", b"zzsecretzz"));
+    assert!(a.backup(dir.path().join("nowhere").join("copy.db")).is_err());
+    let files: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert!(!files.iter().any(|name| name.to_string_lossy().contains("partial")), "{files:?}");
+    let copy = Replica::open(&copy).unwrap();
+    assert_eq!(copy.verify().unwrap().problems, []);
+    let copied: Vec<_> =
+        copy.documents("accounts").list().unwrap().iter().map(|record| record.id.clone()).collect();
+    assert_eq!(copied, all);
+    assert!(copy.documents("accounts").get("1").unwrap().unwrap().value.get("key").is_none());
+}
