@@ -122,3 +122,46 @@ fn a_backup_holds_nothing_that_stays_here_and_a_failed_one_leaves_nothing() {
     assert_eq!(copied, all);
     assert!(copy.documents("accounts").get("1").unwrap().unwrap().value.get("key").is_none());
 }
+
+/// What a relay holds of a purged document is erased there after a time of grace, by whichever device is connected then.
+#[test]
+fn a_purge_erases_at_the_relay_when_its_time_has_come() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let relay = TestRelay::start(&data);
+    let now = Arc::new(AtomicI64::new(1_800_000_000_000));
+    let clock = now.clone();
+    let path = dir.path().join("a.db");
+    let a =
+        Replica::builder(path).device_name("a").clock(move || clock.load(Ordering::Relaxed)).open().unwrap();
+    let b = device(dir.path(), "b");
+    for id in ["1", "2"] {
+        a.documents("pieces").put(id, &json!({ "title": format!("zzsecretzz{id}") })).unwrap();
+    }
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    a.documents("pieces").delete("1").unwrap();
+    a.documents("pieces").purge_trash(i64::MAX).unwrap();
+    a.connect(motet::Relay::new(&relay.url())).unwrap();
+    a.sync_now().unwrap();
+    // Not yet: others are to read of the purge.
+    assert!(!a.compact_document("pieces", "1").unwrap());
+    assert!(is_in_files(&data, "relay.db", b"zzsecretzz1"));
+    sync(&b, &relay.url());
+    assert!(b.documents("pieces").get("1").unwrap().is_none());
+    now.fetch_add(31 * 86_400_000, Ordering::Relaxed);
+    assert!(a.compact_document("pieces", "1").unwrap());
+    wait_until("the relay", Duration::from_secs(20), || !is_in_files(&data, "relay.db", b"zzsecretzz1"));
+    assert!(is_in_files(&data, "relay.db", b"zzsecretzz2"));
+    assert!(!a.compact_document("pieces", "1").unwrap(), "there is nothing more to erase");
+    a.disconnect();
+    let c = device(dir.path(), "c");
+    for replica in [&a, &b, &c] {
+        sync(replica, &relay.url());
+        assert!(replica.documents("pieces").get("1").unwrap().is_none());
+        assert_eq!((replica.status().pending, replica.quarantined(10).unwrap().len()), (0, 0));
+        assert_eq!(replica.documents("pieces").list().unwrap().len(), 1);
+    }
+}

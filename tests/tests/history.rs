@@ -175,7 +175,7 @@ fn a_restore_point_brings_all_documents_back_or_one() {
     songs.delete("3").unwrap();
     songs.put("4", &json!({ "title": "new" })).unwrap();
     assert_eq!(a.restore_points().unwrap()[0].name, "before the concert");
-    assert_eq!(a.restore_point("before the concert", Some(("songs", "1"))).unwrap(), 1);
+    assert_eq!(a.restore_point("before the concert", Some(("songs", "1"))).unwrap().changed, 1);
     assert_eq!(songs.get("1").unwrap().unwrap()["title"], "1");
     assert_eq!(songs.get("2").unwrap().unwrap()["lyrics"], "changed ʻekahi\n");
     a.restore_point("before the concert", None).unwrap();
@@ -184,6 +184,33 @@ fn a_restore_point_brings_all_documents_back_or_one() {
     assert_eq!(songs.get("2").unwrap().unwrap()["lyrics"], "ʻekahi\n");
     assert_eq!(songs.trash().unwrap().len(), 1);
     assert!(matches!(a.restore_point("never", None), Err(WriteError::NoRestorePoint { .. })));
+    // There is nothing more to bring back; and what was purged is named.
+    assert_eq!(a.restore_point("before the concert", None).unwrap().changed, 0);
+    let nothing = a.restore_point("before the concert", Some(("songs", "never"))).unwrap();
+    assert_eq!((nothing.changed, nothing.purged), (0, vec![]));
+    songs.delete("1").unwrap();
+    songs.purge_trash(i64::MAX).unwrap();
+    let restored = a.restore_point("before the concert", None).unwrap();
+    assert_eq!((restored.changed, restored.purged), (0, vec![("songs".into(), "1".into())]));
     assert!(a.remove_restore_point("before the concert").unwrap());
     assert!(!a.remove_restore_point("before the concert").unwrap());
+}
+
+#[test]
+fn a_version_that_was_deleted_is_restored_as_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = open(dir.path(), "a");
+    let songs = a.documents("songs");
+    songs.put("1", &json!({ "title": "t", "lyrics": "one\n" })).unwrap();
+    songs.delete("1").unwrap();
+    let deleted = songs.history("1", 1).unwrap().remove(0).version;
+    songs.restore("1").unwrap();
+    assert!(songs.get("1").unwrap().is_some());
+    songs.restore_version("1", &deleted).unwrap();
+    assert!(songs.get("1").unwrap().is_none());
+    // Once more changes nothing.
+    let now = songs.history("1", 9).unwrap().len();
+    songs.restore_version("1", &deleted).unwrap();
+    assert_eq!(songs.history("1", 9).unwrap().len(), now);
+    assert_eq!(songs.trash().unwrap().len(), 1);
 }

@@ -107,7 +107,9 @@ fn whatever_is_damaged_devices_bring_back_what_is_missing() {
     for round in 0..rounds {
         let now = dir.path().join(format!("{round}"));
         std::fs::create_dir_all(now.join("relay")).unwrap();
-        ["a.db", "b.db"].map(|name| std::fs::copy(dir.path().join(name), now.join(name)).unwrap());
+        for name in ["a.db", "b.db"] {
+            std::fs::copy(dir.path().join(name), now.join(name)).unwrap();
+        }
         let mut damaged = bytes.clone();
         match random.below(3) {
             0 => {

@@ -177,10 +177,21 @@ pub(crate) struct Core {
     settings_stale: bool,
     /// They were read again, and listeners have not heard of it.
     settings_reloaded: bool,
-    /// Remotes whose log was lost and is being read from the start: which heads of which document it holds.
-    reseeding: HashMap<i64, HashMap<i64, HashSet<[u8; 32]>>>,
+    /// Remotes whose log was lost and is being read from the start: what of which document it holds.
+    reseeding: HashMap<i64, HashMap<i64, Held>>,
     /// Remotes and documents that they were told to forget.
     erased: HashSet<(i64, i64)>,
+}
+
+/// What the log of a remote holds of a document.
+#[derive(Default)]
+struct Held {
+    /// Those of the document's heads that have arrived.
+    heads: HashSet<[u8; 32]>,
+    /// The beginnings of the hashes of all changes that have arrived.
+    changes: HashSet<u32>,
+    /// The document was not here before: all of it has arrived.
+    is_whole: bool,
 }
 
 /// How a change of a document is written down.

@@ -65,6 +65,15 @@ pub struct RestorePoint {
     pub created_at: i64,
 }
 
+/// What [`Replica::restore_point`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PointRestored {
+    /// Documents that changed; 0 if all of them were as the point has them.
+    pub changed: usize,
+    /// Collection and id of documents that the point has and that were purged since: they cannot come back.
+    pub purged: Vec<(String, String)>,
+}
+
 /// What [`undo_within`](Replica::undo_within) and [`redo_within`](Replica::redo_within) are limited to. The default is every
 /// document, and the transactions without a label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -299,11 +308,11 @@ impl Replica {
     }
 
     /// Makes all documents what they were at a restore point, by new changes, in one transaction; those made since go into
-    /// the trash. With `only`, a collection and an id, just that document. Returns how many documents changed.
+    /// the trash. With `only`, a collection and an id, just that document. Says how many documents changed, and which are gone for good.
     ///
     /// # Errors
     /// [`WriteError::NoRestorePoint`]; nothing is changed then.
-    pub fn restore_point(&self, name: &str, only: Option<(&str, &str)>) -> Result<usize, WriteError> {
+    pub fn restore_point(&self, name: &str, only: Option<(&str, &str)>) -> Result<PointRestored, WriteError> {
         let name = name.to_owned();
         let only = only.map(|(collection, id)| (collection.to_owned(), id.to_owned()));
         self.run(move |tx, core| core.restore_point(tx, &name, only.as_ref()))

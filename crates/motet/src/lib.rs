@@ -75,7 +75,8 @@ pub use exchange::{
 pub use find::query::{Comparison, FieldRef};
 pub use find::{Filter, Hit, Hits, Listed, LiveQuery, Misfit, Order, Query, Records, Snippet, field};
 pub use history::{
-    FieldDiff, RestorePoint, Revision, RevisionKind, UndoScope, Undone, UndoneDocument, UndoneEffect,
+    FieldDiff, PointRestored, RestorePoint, Revision, RevisionKind, UndoScope, Undone, UndoneDocument,
+    UndoneEffect,
 };
 pub use motet_derive::Declare;
 pub use motet_proto::DeviceId;

@@ -61,8 +61,13 @@ pub(crate) fn restore(
         [collection, id] => Some((collection.as_str(), id.as_str())),
         _ => None,
     };
+    let mut purged = Vec::new();
     let count = match (only, version, point) {
-        (only, _, Some(point)) => replica.restore_point(point, only)?,
+        (only, _, Some(point)) => {
+            let restored = replica.restore_point(point, only)?;
+            purged = restored.purged;
+            restored.changed
+        }
         (Some((collection, id)), Some(version), None) => {
             replica.documents(collection).restore_version(id, &parse(version)?)?;
             1
@@ -76,9 +81,15 @@ pub(crate) fn restore(
         }
     };
     if output.json {
-        return output.json_line(&json!({ "restored": count }));
+        return output.json_line(&json!({ "restored": count, "purged": purged }));
     }
-    output.line(&format!("{} {count} restored", output.paint(GREEN, "✓")));
+    match count {
+        0 => output.line("nothing to restore: all of it is as it was then"),
+        _ => output.line(&format!("{} {count} restored", output.paint(GREEN, "✓"))),
+    }
+    for (collection, id) in purged {
+        output.line(&format!("    {collection}/{id} was removed for good, and cannot come back"));
+    }
     Ok(())
 }
 

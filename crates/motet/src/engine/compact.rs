@@ -9,8 +9,9 @@ use motet_proto::planted::{Bug, batch, is_planted, saves_enough};
 use motet_proto::{DocumentId, Entry, Kind, SpaceId, envelope, limits as proto};
 
 use super::Core;
-use crate::limits;
 use crate::store::{self, DocumentRow, StorageError, Tx};
+use crate::time::millis;
+use crate::{limits, machine};
 
 impl Core {
     /// Notes a document that has just had so many changes that its entries may be worth a snapshot.
@@ -18,6 +19,30 @@ impl Core {
         let every = batch(limits::COMPACT_EVERY_CHANGES) as i64;
         let before = row.changes - added as i64;
         if before / every < row.changes / every { tx.mark_compactable(row.id) } else { Ok(()) }
+    }
+
+    /// An erasure of what the log still holds of a document that was purged long enough ago: by then every device that comes now and
+    /// then has read of the purge. `None` if it is not time yet, or nothing is left.
+    fn erase_purged(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        row: &DocumentRow,
+        listed: &[Listed],
+    ) -> store::Result<Option<Entry>> {
+        if row.updated_at > self.shared.now_ms() - millis(limits::PURGE_GRACE) {
+            return Ok(None);
+        }
+        let salt: [u8; 16] = machine::random().map_err(|e| StorageError::Io(e.to_string()))?;
+        let sealed = envelope::seal_plain(&salt);
+        // All that there is may be the erasure itself, which has nothing else in it.
+        let is_gone = listed.iter().all(|entry| entry.bytes <= sealed.len() as u64);
+        if is_gone || self.erased.contains(&(remote, row.id)) || !self.leaves(&row.collection) {
+            tx.unmark_compactable(row.id)?;
+            return Ok(None);
+        }
+        let device = self.shared.device;
+        Ok(Some(Entry::new(SpaceId::DEFAULT, row.key, device, Kind::Erased, envelope::SUITE_PLAIN, sealed)))
     }
 
     /// A snapshot of a document that supersedes those of the listed entries whose changes it holds; `None` if that would not save
@@ -30,6 +55,9 @@ impl Core {
         listed: &[Listed],
     ) -> store::Result<Option<Entry>> {
         let Some(row) = tx.document_by_key(document)? else { return Ok(None) };
+        if row.purged && !tx.has_content(row.id)? {
+            return self.erase_purged(tx, remote, &row, listed);
+        }
         tx.unmark_compactable(row.id)?;
         let is_set_aside = tx.has_set_aside(document)? || !tx.knows_what_is_set_aside()?;
         if row.purged

@@ -7,7 +7,7 @@ use super::{Core, Loaded, touched};
 use crate::doc::{ChangeHash, Deed, Fields};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
-use crate::history::{Revision, RevisionKind};
+use crate::history::{PointRestored, Revision, RevisionKind};
 use crate::status::Version;
 use crate::store::{self, Tx};
 
@@ -82,7 +82,7 @@ impl Core {
         fields.ok_or_else(|| WriteError::UnknownVersion { heads: version.to_string() })
     }
 
-    /// Makes a document what it was at a version, by a new change.
+    /// Makes a document what it was at a version, by a new change; deleted, if it was deleted then.
     pub(crate) fn restore_version(
         &mut self,
         tx: Tx<'_>,
@@ -92,6 +92,18 @@ impl Core {
     ) -> Result<Version, WriteError> {
         let mut then = self.fields_at(tx, collection, name, version)?;
         let loaded = self.find_any(tx, collection, name)?;
+        if was_deleted(&loaded, version) {
+            let (now, deleted) = (Version(loaded.row.heads.clone()), loaded.row.deleted);
+            self.put_back(loaded);
+            if deleted {
+                return Ok(now);
+            }
+            self.delete(tx, collection, name)?;
+            let deleted = self.find_any(tx, collection, name)?;
+            let now = Version(deleted.row.heads.clone());
+            self.put_back(deleted);
+            return Ok(now);
+        }
         let mut now = loaded.fields.clone();
         let kind = if loaded.row.deleted { ChangeKind::Created } else { ChangeKind::Updated };
         // What stays on this device has no versions.
@@ -105,27 +117,35 @@ impl Core {
         tx.create_restore_point(name, self.shared.now_ms())
     }
 
-    /// Makes documents what they were at a restore point. Returns how many changed.
+    /// Makes documents what they were at a restore point.
     pub(crate) fn restore_point(
         &mut self,
         tx: Tx<'_>,
         point: &str,
         only: Option<&(String, String)>,
-    ) -> Result<usize, WriteError> {
+    ) -> Result<PointRestored, WriteError> {
         self.catch_up_all(tx)?;
         let rows = tx.differing_from(point)?;
         let mut rows = rows.ok_or_else(|| WriteError::NoRestorePoint { name: point.to_owned() })?;
+        let mut purged = tx.purged_since(point)?;
         if let Some((collection, name)) = only {
             rows.retain(|row| row.collection == *collection && row.name == *name);
+            purged.retain(|gone| gone.0 == *collection && gone.1 == *name);
         }
+        let mut changed = 0;
         for row in &rows {
             if row.heads.is_empty() {
                 self.delete(tx, &row.collection, &row.name)?;
+                changed += 1;
             } else {
-                self.restore_version(tx, &row.collection, &row.name, &Version(row.heads.clone()))?;
+                let before = tx.document(&row.collection, &row.name)?.map(|row| row.heads);
+                let now =
+                    self.restore_version(tx, &row.collection, &row.name, &Version(row.heads.clone()))?;
+                // What was brought back before is as it was then, by later changes.
+                changed += usize::from(before != Some(now.0));
             }
         }
-        Ok(rows.len())
+        Ok(PointRestored { changed, purged })
     }
 
     /// A document, deleted or not.
@@ -138,4 +158,12 @@ impl Core {
         let found = self.find(tx, collection, name)?.filter(|loaded| !loaded.row.purged);
         found.ok_or_else(|| not_found(collection, name))
     }
+}
+
+/// Whether a document was deleted at a version.
+fn was_deleted(loaded: &Loaded, version: &Version) -> bool {
+    let is_it = |after: &[ChangeHash]| {
+        after.len() == version.0.len() && after.iter().all(|head| version.0.contains(&head.0))
+    };
+    loaded.document.made().iter().any(|made| made.deed == Deed::Delete && is_it(&made.after))
 }

@@ -43,6 +43,8 @@ pub(super) struct Group {
     pub(super) entries: Vec<[u8; 32]>,
     /// Changes, and heads of snapshots, that arrived.
     pub(super) hashes: Vec<[u8; 32]>,
+    /// Beginnings of the hashes of all changes that arrived, also of those inside of snapshots of documents that are here.
+    pub(super) sums: Vec<u32>,
     /// The document merged ahead, or as a whole because this device had none.
     pub(super) ahead: Option<Ahead>,
 }
@@ -100,6 +102,12 @@ struct Opened {
     entry: Entry,
     body: Vec<u8>,
     preview: Option<Preview>,
+}
+
+/// The beginning of a change's hash, which also stands at its own beginning.
+pub(super) fn sum_of(change: &Change) -> u32 {
+    let [a, b, c, d, ..] = change.hash().0;
+    u32::from_be_bytes([a, b, c, d])
 }
 
 impl Incoming {
@@ -177,7 +185,7 @@ pub(crate) fn prepare(
     incoming.groups = parallel(groups, |(mut group, absent)| {
         let schema = schema_of(schemas, &group.collection);
         if !(absent && show && group.show_ahead(&schema)) {
-            group.parse(&schema);
+            group.parse(&schema, !absent);
             if absent && !group.parts.is_empty() {
                 group.merge_ahead(schema);
             } else if group.has_changes_only()
@@ -205,6 +213,7 @@ impl Group {
             bad: Vec::new(),
             entries: Vec::new(),
             hashes: Vec::new(),
+            sums: Vec::new(),
             ahead: None,
         }
     }
@@ -249,15 +258,21 @@ impl Group {
         true
     }
 
-    fn parse(&mut self, schema: &CollectionSchema) {
+    fn parse(&mut self, schema: &CollectionSchema, is_here: bool) {
         for opened in std::mem::take(&mut self.opened) {
             let id = opened.entry.id.0;
             match opened.parse(schema) {
                 Ok(part) => {
                     self.entries.push(id);
                     match &part {
-                        Part::Changes(changes) => self.hashes.extend(changes.iter().map(|c| c.hash().0)),
+                        Part::Changes(changes) => {
+                            self.hashes.extend(changes.iter().map(|c| c.hash().0));
+                            self.sums.extend(changes.iter().map(sum_of));
+                        }
                         Part::Snapshot(snapshot) => {
+                            let inside = snapshot.document.as_ref().filter(|_| is_here);
+                            let inside = inside.and_then(|document| document.changes().ok());
+                            self.sums.extend(inside.iter().flatten().map(sum_of));
                             let heads = snapshot.document.iter().flat_map(|document| document.heads());
                             self.hashes.extend(heads.map(|head| head.0));
                         }

@@ -86,6 +86,7 @@ impl Core {
                     self.project(tx, loaded)?;
                 }
                 tx.sweep_purged(loaded.row.id)?;
+                tx.mark_compactable(loaded.row.id)?;
                 self.unindexed = Some(true);
             }
         }
@@ -111,6 +112,7 @@ impl Core {
             }
         }
         self.unindexed = Some(true);
+        tx.mark_compactable(document)?;
         tx.sweep_purged(document)
     }
 

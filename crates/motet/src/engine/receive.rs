@@ -242,7 +242,7 @@ impl Core {
             return Ok(());
         }
         if !is_new && heads == before {
-            self.note_held(remote, loaded.row.id, &group.hashes, &heads);
+            self.note_held(remote, loaded.row.id, &group, &heads, false);
             self.put_back(loaded);
             return Ok(());
         }
@@ -269,7 +269,7 @@ impl Core {
                 tx.put_snapshot(document, &snapshot.bytes, 0, true)?;
             }
             tx.mark_synced(document, now)?;
-            self.note_held(remote, document, &group.hashes, &heads);
+            self.note_held(remote, document, &group, &heads, is_new);
         }
         if let Some(rewrite) = rewrite {
             self.rewrite(tx, key, &rewrite, now)?;
@@ -328,17 +328,21 @@ impl Core {
         self.commit(tx, loaded, &commit, now).map(Some)
     }
 
-    /// While a lost log is read again: which of the document's heads it holds.
+    /// While a lost log is read again: what it holds of the document.
     pub(super) fn note_held(
         &mut self,
         remote: i64,
         document: i64,
-        arrived: &[[u8; 32]],
+        group: &Group,
         heads: &[ChangeHash],
+        is_new: bool,
     ) {
         if let Some(seen) = self.reseeding.get_mut(&remote) {
-            let held = heads.iter().map(|head| head.0).filter(|head| arrived.contains(head));
-            seen.entry(document).or_default().extend(held);
+            let held = seen.entry(document).or_default();
+            let is_here = |head: &[u8; 32]| group.hashes.contains(head);
+            held.heads.extend(heads.iter().map(|head| head.0).filter(is_here));
+            held.changes.extend(&group.sums);
+            held.is_whole |= is_new;
         }
     }
 

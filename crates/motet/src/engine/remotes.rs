@@ -6,7 +6,7 @@ use std::time::Duration;
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DocumentId, Position};
 
-use super::Core;
+use super::{Core, Held};
 use crate::store::{self, DocumentRow, Op, Tx};
 use crate::time::millis;
 
@@ -271,8 +271,9 @@ impl Core {
         let Some(seen) = self.reseeding.remove(&remote) else { return Ok(()) };
         self.catch_up_all(tx)?;
         let mut held = HashSet::new();
-        for (document, hashes) in seen {
-            if tx.document_by_id(document)?.heads.iter().all(|head| hashes.contains(head)) {
+        for (document, seen) in seen {
+            let heads = tx.document_by_id(document)?.heads;
+            if heads.iter().all(|head| seen.heads.contains(head)) && is_covered(tx, document, &seen)? {
                 held.insert(document);
             }
         }
@@ -283,6 +284,16 @@ impl Core {
         tx.set_compared_at(remote, self.shared.now_ms())?;
         tx.set_reseed(remote, false)
     }
+}
+
+/// Whether a log holds all changes that are stored of a document, and not only the last of them: a device that meets it there for the first
+/// time could make nothing of those.
+fn is_covered(tx: Tx<'_>, document: i64, seen: &Held) -> store::Result<bool> {
+    if seen.is_whole {
+        return Ok(true);
+    }
+    // Each stored change begins with four bytes of its hash. What only a saved form holds has come in one entry, with its heads.
+    Ok(tx.change_sums(document)?.iter().all(|sum| seen.changes.contains(sum)))
 }
 
 /// Whether what was last compared at a time is to be compared again.

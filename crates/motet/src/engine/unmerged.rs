@@ -152,7 +152,7 @@ impl Core {
             }
         }
         let heads: Vec<_> = whole.heads.iter().copied().map(ChangeHash).collect();
-        self.note_held(remote, row.id, &group.hashes, &heads);
+        self.note_held(remote, row.id, &group, &heads, true);
         let fields = whole.fields.keys().cloned().collect();
         let commit = Commit { origin: Some(remote), ..Commit::of(&[], ChangeKind::Created) };
         let device = group.devices.into_keys().next();

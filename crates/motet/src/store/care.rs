@@ -225,6 +225,18 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// The beginnings of the hashes of a document's changes, as far as they stand in rows of their own.
+    pub(crate) fn change_sums(&self, document: i64) -> Result<Vec<u32>> {
+        let sql = "SELECT substr(bytes, 5, 4) FROM change WHERE id BETWEEN ? AND ?";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let range = [change_id(document, 0), change_id(document, MOST_CHANGES)];
+        let rows = statement.query_map(range, |row| {
+            let sum = row.get_ref(0)?.as_blob().ok().and_then(|sum| sum.try_into().ok());
+            Ok(u32::from_be_bytes(sum.unwrap_or_default()))
+        })?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
     /// What is stored of a document is read as bytes, whatever it is marked as.
     pub(crate) fn take_as_bytes(&self, document: i64) -> Result<()> {
         let sql = "UPDATE change SET bytes = CAST(bytes AS BLOB) WHERE id BETWEEN ? AND ? AND typeof(bytes) <> 'blob'";

@@ -22,12 +22,15 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Documents that may be worth a snapshot, none of whose changes waits to be sent.
-    pub(crate) fn compactable(&self, limit: usize) -> Result<Vec<DocumentId>> {
+    /// Documents that may be worth a snapshot, none of whose changes waits to be sent, and those that were purged before a time, of which
+    /// a remote may still hold something.
+    pub(crate) fn compactable(&self, limit: usize, purged_before: i64) -> Result<Vec<DocumentId>> {
         let sql = "SELECT d.key FROM compactable c JOIN document d ON d.id = c.document
-                   WHERE NOT EXISTS (SELECT 1 FROM outbox o WHERE o.document = c.document) LIMIT ?";
+                   JOIN projection p ON p.document = c.document
+                   WHERE NOT EXISTS (SELECT 1 FROM outbox o WHERE o.document = c.document)
+                     AND (p.purged = 0 OR p.updated_at <= ?) LIMIT ?";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement.query_map([limit as i64], |row| Ok(DocumentId(row.get(0)?)))?;
+        let rows = statement.query_map([purged_before, limit as i64], |row| Ok(DocumentId(row.get(0)?)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 

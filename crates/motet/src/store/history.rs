@@ -51,6 +51,16 @@ impl Tx<'_> {
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
+    /// Collection and name of the documents that a restore point remembers and that were purged since.
+    pub(crate) fn purged_since(&self, point: &str) -> Result<Vec<(String, String)>> {
+        let sql = "SELECT p.collection, p.name FROM restore_point_document r JOIN projection p ON p.document = r.document
+                   WHERE r.point = (SELECT id FROM restore_point WHERE name = ?) AND p.purged = 1
+                   ORDER BY p.collection, p.name";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([point], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
     /// The documents whose state is not the one a restore point remembers; `None` if there is no such point.
     pub(crate) fn differing_from(&self, point: &str) -> Result<Option<Vec<RememberedRow>>> {
         let sql = "SELECT id FROM restore_point WHERE name = ?";

@@ -8,6 +8,7 @@ use super::{Driver, Ended, Running};
 use crate::error::SyncError;
 use crate::limits;
 use crate::store::Durability;
+use crate::time::millis;
 
 /// What is asked for one document.
 pub(in crate::sync) struct DocumentRequest {
@@ -134,7 +135,8 @@ impl Driver {
     /// Nothing has happened for a while: documents whose entries have become many are made one snapshot each.
     pub(super) fn look_for_compaction(&mut self, running: &mut Running) -> Result<(), Ended> {
         running.compact_at = None;
-        let found = self.local.readers.read(|tx| tx.compactable(limits::COMPACT_DOCUMENTS));
+        let purged_before = self.local.shared.now_ms() - millis(limits::PURGE_GRACE);
+        let found = self.local.readers.read(|tx| tx.compactable(limits::COMPACT_DOCUMENTS, purged_before));
         for document in found.map_err(SyncError::Storage)? {
             let task = DocumentTask::Compact;
             let token = self.take_document(DocumentRequest { document, task, reply: None });
