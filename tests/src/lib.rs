@@ -8,6 +8,7 @@ pub mod random;
 pub mod raw;
 pub mod shuffle;
 pub mod simulation;
+pub mod web;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -30,7 +30,7 @@ impl CliError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             CliError::Usage(_) => 2,
-            CliError::Sync(SyncError::Offline { .. } | SyncError::Timeout { .. }) => 3,
+            CliError::Sync(SyncError::Offline { .. }) => 3,
             CliError::Sync(SyncError::AuthNeeded { .. }) => 4,
             CliError::NotFound(..) | CliError::Write(WriteError::NotFound { .. }) => 5,
             _ => 1,
@@ -68,6 +68,9 @@ impl CliError {
             CliError::Sync(SyncError::AuthNeeded { .. }) => {
                 Some("give a good token with: motet init --device NAME --relay URL --token T")
             }
+            CliError::Sync(SyncError::NoRelay { .. }) => Some(
+                "everything you wrote is saved here; name the relay with: motet init --device NAME --relay URL",
+            ),
             CliError::Sync(SyncError::NotConnected) => {
                 Some("name one with: motet init --device NAME --relay URL")
             }

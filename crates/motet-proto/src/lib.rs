@@ -19,6 +19,9 @@
 //! **Architecture invariant:** nothing here opens a socket or a file, reads a clock or draws a random number. What a
 //! session does is a function of the events it was given, so a simulation can replay any run.
 
+/// A relay marks its HTTP answers with this header, so that nobody else's are taken for them: a portal's, a proxy's.
+pub const RELAY_HEADER: &str = "motet-relay";
+
 pub mod entry;
 pub mod envelope;
 pub mod frame;

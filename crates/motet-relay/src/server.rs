@@ -9,11 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use axum::extract::ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
 use axum::extract::{Request, State};
 use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use motet_proto::limits as proto;
+use motet_proto::{RELAY_HEADER, limits as proto};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -132,7 +132,8 @@ pub async fn run(
     let app = Router::new()
         .route("/healthz", get(health))
         .route("/v1/sync", get(web_socket).post(post))
-        .with_state(relay.clone());
+        .with_state(relay.clone())
+        .layer(axum::middleware::map_response(signed));
     tracing::info!(%address, "the relay is up");
     let doors = Doors::new();
     let serving = accept::serve(listener, doors.clone(), terms.1, app, stopping);
@@ -207,6 +208,12 @@ async fn take_changes(
         tracing::info!("tokens and limits were taken up anew");
     }
     std::future::pending().await
+}
+
+/// Marks an answer as one of a relay.
+async fn signed(mut answer: Response) -> Response {
+    answer.headers_mut().insert(RELAY_HEADER, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+    answer
 }
 
 async fn health(State(relay): State<Arc<Relay>>) -> Response {

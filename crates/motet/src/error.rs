@@ -191,6 +191,24 @@ pub enum SyncError {
         /// What the relay said.
         reason: String,
     },
+    /// What answers at the relay's address is no relay: the address is wrong, or has moved.
+    #[error("{reason}")]
+    NoRelay {
+        /// What answers there.
+        reason: String,
+    },
+    /// The token cannot be sent: it is empty, or holds blanks, line ends or other letters than ASCII.
+    #[error("the token cannot be used: {reason}")]
+    BadToken {
+        /// What is wrong with it; never the token itself.
+        reason: String,
+    },
+    /// The sync task failed because of a fault of this library, or of what the app has it call. It begins anew by itself.
+    #[error("syncing failed inside of the app: {reason}")]
+    Internal {
+        /// What the fault said.
+        reason: String,
+    },
     /// The relay's address is not a URL of the kind `http://`, `https://`, `ws://` or `wss://`.
     #[error("{url:?} is not the address of a relay: {reason}")]
     BadUrl {
@@ -277,6 +295,9 @@ impl SyncError {
             SyncError::Full { .. } => "sync-relay-full",
             SyncError::Damaged { .. } => "sync-relay-damaged",
             SyncError::Relay { .. } => "sync-relay",
+            SyncError::NoRelay { .. } => "sync-no-relay",
+            SyncError::BadToken { .. } => "sync-bad-token",
+            SyncError::Internal { .. } => "sync-internal",
             SyncError::BadUrl { .. } => "sync-bad-url",
         }
     }
@@ -289,6 +310,7 @@ impl SyncError {
             | SyncError::Timeout { .. }
             | SyncError::Full { .. }
             | SyncError::Damaged { .. }
+            | SyncError::Internal { .. }
             | SyncError::Relay { .. } => true,
             _ => false,
         }

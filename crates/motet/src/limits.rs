@@ -255,6 +255,19 @@ pub const ROUND_LONGEST: Duration = Duration::from_secs(15 * 60);
 /// After a relay has said that it takes no more, it is not asked again for this time, unless somebody wants it; what it has is received meanwhile.
 pub const FULL_PAUSE: Duration = Duration::from_secs(60);
 
+/// A provider of tokens that has not answered after this time is not waited for: it may have to ask somebody else over the network, and a
+/// round that waits for it has [`ROUND_TIMEOUT`].
+pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Calls of a provider of tokens that may be under way, each on a thread of its own. Beyond it the provider is not asked.
+pub const TOKEN_CALLS: usize = 8;
+
+/// While `POST` is in use because no WebSocket came about, one is tried after this time: as long as the wait between two polls.
+pub const UPGRADE_TRIED_AGAIN_FIRST: Duration = POST_POLL;
+
+/// Each time it does not, it is tried after twice the time, up to this.
+pub const UPGRADE_TRIED_AGAIN_LAST: Duration = Duration::from_secs(10 * 60);
+
 /// How often a round looks whether that is so.
 pub const ROUND_LOOKS_AGAIN: Duration = Duration::from_secs(1);
 

@@ -285,7 +285,7 @@ impl Parts {
             Link::Idle if self.pending > 0 => SyncState::Pending,
             Link::Idle => SyncState::Synced,
             Link::None | Link::Waiting => match self.last_error.as_ref().map(|error| error.code.as_str()) {
-                Some("sync-offline" | "sync-timeout") => SyncState::Offline,
+                Some("sync-offline") => SyncState::Offline,
                 Some("sync-auth-needed") => SyncState::AuthNeeded,
                 Some(_) => SyncState::Error,
                 None if self.pending > 0 => SyncState::Pending,

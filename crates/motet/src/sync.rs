@@ -3,36 +3,42 @@
 //! What is said and when is decided by [`motet_proto::session::ClientSession`]; this room carries it out: [`driver`]
 //! joins the session with the store, the clock and a [`connection`], over WebSocket or `POST`.
 
+mod answers;
 mod connection;
 mod driver;
+mod endpoint;
 mod lock;
 mod policy;
+mod post;
 mod presence;
 mod replica;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use motet_proto::DocumentId;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::{CollectionCounts, Shared};
+use crate::engine::CollectionCounts;
 use crate::error::SyncError;
 use crate::limits;
 use crate::replica::Local;
 use crate::status::Link;
 use crate::store::{Durability, StorageError};
-use connection::{Endpoint, Traffic};
+use connection::Traffic;
 use driver::{Command, DocumentRequest, DocumentTask, Driver};
+use endpoint::Endpoint;
 pub use policy::{Conditions, PolicyError, SyncMode, SyncPolicy};
 pub(crate) use presence::PresenceBoard;
 pub use presence::{Peer, PeerWatch, Place};
 pub use replica::DayTraffic;
+use tokens::Token;
 
 /// A relay and how to reach it.
 ///
@@ -48,7 +54,7 @@ pub use replica::DayTraffic;
 #[derive(Clone)]
 pub struct Relay {
     url: String,
-    token: Option<TokenProvider>,
+    token: Option<Token>,
     transport: Transport,
 }
 
@@ -100,12 +106,29 @@ pub struct SyncSummary {
 
 /// A running sync task, on a thread of its own. Dropping it ends the task.
 pub(crate) struct SyncHandle {
-    shared: Arc<Shared>,
+    local: Arc<Local>,
+    remote: i64,
     /// As the engine numbers connections.
     connection: u64,
     traffic: Arc<Traffic>,
+    failure: Arc<LastFailure>,
     commands: mpsc::UnboundedSender<Command>,
     runtime: Option<Runtime>,
+}
+
+/// Why a session failed last, and when.
+#[derive(Default)]
+struct LastFailure(Mutex<Option<(Instant, SyncError)>>);
+
+impl LastFailure {
+    fn note(&self, error: &SyncError) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.clone()));
+    }
+
+    fn since(&self, begun: Instant) -> Option<SyncError> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(at, _)| *at >= begun).map(|(_, error)| error.clone())
+    }
 }
 
 impl Relay {
@@ -114,24 +137,22 @@ impl Relay {
         Self { url: url.to_owned(), token: None, transport: Transport::default() }
     }
 
-    /// Signs in with a token that does not change.
+    /// Signs in with a token that does not change. Blanks and line ends around it are not part of it.
     #[must_use]
-    pub fn token(self, token: &str) -> Self {
-        let token = token.to_owned();
-        self.token_provider(move |_| {
-            let token = token.clone();
-            async move { Ok(token) }
-        })
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(Token::Fixed(token.trim().to_owned()));
+        self
     }
 
     /// Signs in with tokens from a provider. It is asked before every connection, and once more when the relay
-    /// refuses what it gave. Its error, for a person, becomes [`SyncError::AuthNeeded`].
+    /// refuses what it gave. Its error, for a person, becomes [`SyncError::AuthNeeded`]. It runs on a thread of its own and may block;
+    /// what it has not given within [`TOKEN_TIMEOUT`](crate::limits::TOKEN_TIMEOUT) is not waited for, and asked for again later.
     #[must_use]
     pub fn token_provider<F>(mut self, provider: impl Fn(TokenRequest) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<String, String>> + Send + 'static,
     {
-        self.token = Some(Arc::new(move |request| Box::pin(provider(request))));
+        self.token = Some(Token::Provider(Arc::new(move |request| Box::pin(provider(request)))));
         self
     }
 
@@ -142,12 +163,21 @@ impl Relay {
         self
     }
 
-    /// Checks that the address can be one of a relay, without any network.
+    /// Checks that the address can be one of a relay and the token can be sent, without any network.
     ///
     /// # Errors
-    /// [`SyncError::BadUrl`] says what is wrong with it.
+    /// [`SyncError::BadUrl`] or [`SyncError::BadToken`] says what is wrong.
     pub fn check(&self) -> Result<(), SyncError> {
-        Endpoint::parse(&self.url).map(|_| ())
+        self.endpoint().map(|_| ())
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, SyncError> {
+        if let Some(Token::Fixed(token)) = &self.token
+            && let Some(reason) = tokens::fault(token)
+        {
+            return Err(SyncError::BadToken { reason });
+        }
+        Endpoint::parse(&self.url)
     }
 }
 
@@ -207,12 +237,12 @@ impl SyncHandle {
             .build()
             .map_err(|e| StorageError::Io(e.to_string()))?;
         let (commands, receiver) = mpsc::unbounded_channel();
-        let shared = local.shared.clone();
-        let traffic = Arc::new(Traffic::default());
-        let connection = shared.send_slot.begin();
-        let driver = Driver::new(local, relay, endpoint, (remote, connection), receiver, traffic.clone())?;
+        let (traffic, failure) = (Arc::new(Traffic::default()), Arc::new(LastFailure::default()));
+        let connection = local.shared.send_slot.begin();
+        let watched = (traffic.clone(), failure.clone());
+        let driver = Driver::new(local.clone(), relay, endpoint, (remote, connection), receiver, watched)?;
         runtime.spawn(driver.run());
-        Ok(Self { shared, connection, traffic, commands, runtime: Some(runtime) })
+        Ok(Self { local, remote, connection, traffic, failure, commands, runtime: Some(runtime) })
     }
 
     /// Asks for a round that nobody waits for; a pause between attempts ends.
@@ -255,24 +285,32 @@ impl SyncHandle {
         let (reply, answer) = oneshot::channel();
         // If the task is gone the reply is dropped, and the answer says so.
         _ = self.commands.send(command(reply));
-        let traffic = self.traffic.clone();
+        let (traffic, failure, begun) = (self.traffic.clone(), self.failure.clone(), Instant::now());
+        let (local, remote) = (self.local.clone(), self.remote);
         let timeout = async move {
             let mut patience = time;
             let mut answer = answer;
             let longest = tokio::time::Instant::now() + limits::ROUND_LONGEST;
-            loop {
+            let limit = loop {
                 match tokio::time::timeout(patience, &mut answer).await {
                     Ok(Ok(outcome)) => return outcome,
-                    Ok(Err(_)) => return Err(SyncError::NotConnected),
-                    Err(_) if !extends || traffic.is_idle(limits::ROUND_SILENCE) => {
-                        return Err(SyncError::Timeout { seconds: time.as_secs() });
+                    // The task died over it, and says why in a moment; if it was ended, so is this.
+                    Ok(Err(_)) => {
+                        tokio::time::sleep(limits::ROUND_LOOKS_AGAIN).await;
+                        return Err(failure.since(begun).unwrap_or(SyncError::NotConnected));
                     }
-                    Err(_) if tokio::time::Instant::now() >= longest => {
-                        return Err(SyncError::Timeout { seconds: limits::ROUND_LONGEST.as_secs() });
-                    }
+                    Err(_) if !extends || traffic.is_idle(limits::ROUND_SILENCE) => break time,
+                    Err(_) if tokio::time::Instant::now() >= longest => break limits::ROUND_LONGEST,
                     Err(_) => patience = limits::ROUND_LOOKS_AGAIN,
                 }
+            };
+            // What went wrong meanwhile says more than that the time is over, and the status says it already.
+            if let Some(error) = failure.since(begun) {
+                return Err(error);
             }
+            let error = SyncError::Timeout { seconds: limit.as_secs() };
+            driver::keep_error(&local, remote, &error).await;
+            Err(error)
         };
         let task = self.runtime.as_ref().map(|runtime| runtime.spawn(timeout));
         async move {
@@ -289,9 +327,10 @@ impl Drop for SyncHandle {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-        self.shared.send_slot.end(self.connection);
-        self.shared.board.set_link(Link::None);
-        self.shared.presence.forget();
+        let shared = &self.local.shared;
+        shared.send_slot.end(self.connection);
+        shared.board.set_link(Link::None);
+        shared.presence.forget();
     }
 }
 
@@ -301,7 +340,7 @@ pub(crate) fn use_relay(local: &Local, relay: &Relay) -> Result<(), SyncError> {
 }
 
 fn activate(local: &Local, relay: &Relay) -> Result<(Endpoint, i64), SyncError> {
-    let endpoint = Endpoint::parse(&relay.url)?;
+    let endpoint = relay.endpoint()?;
     let (url, now) = (endpoint.url.clone(), local.shared.now_ms());
     let remote = local
         .writer

@@ -17,9 +17,12 @@ pub(crate) fn init(
     output: &Output,
 ) -> Result<(), CliError> {
     let path = path(db)?;
-    if let Some(url) = &relay {
-        Relay::new(url).check().map_err(|e| CliError::Usage(e.to_string()))?;
-    }
+    let relay = relay.map(|url| url.trim().to_owned());
+    let token = token.map(|token| token.trim().to_owned());
+    // Whatever is wrong with them is said before anything is made.
+    let named = Relay::new(relay.as_deref().unwrap_or("http://127.0.0.1"));
+    let named = token.iter().fold(named, |relay, token| relay.token(token));
+    named.check().map_err(|e| CliError::Usage(e.to_string()))?;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|e| file_error(folder, &e))?;
     }

@@ -40,11 +40,12 @@ struct Shown {
 }
 
 /// Merges all documents that are only shown so far. Every core reads, merges and hands over to the writer what it has,
-/// while the others go on.
+/// while the others go on; `goes_on` is told of each step.
 pub(crate) fn merge_all(
     readers: &Readers,
     writer: &Writer<Core>,
     shared: &Shared,
+    goes_on: &(dyn Fn() + Sync),
 ) -> store::Result<Received> {
     let all = Mutex::new(Received::default());
     loop {
@@ -60,6 +61,7 @@ pub(crate) fn merge_all(
                 while readers.read(|tx| tx.is_unindexed())? {
                     let index = |tx: Tx<'_>, core: &mut Core| core.index_batch(tx);
                     writer.submit::<_, StorageError>(Durability::Normal, index).wait()?;
+                    goes_on();
                 }
             }
             let mut under_way: Option<Ticket<Received, StorageError>> = None;
@@ -68,6 +70,7 @@ pub(crate) fn merge_all(
                 let merged = chunk.map(|chunk| readers.read(|tx| merge_some(tx, chunk, &shared.schemas())));
                 if let Some(ticket) = under_way.take() {
                     let received = ticket.wait()?;
+                    goes_on();
                     all.lock().unwrap_or_else(PoisonError::into_inner).add(received);
                 }
                 let Some(merged) = merged.transpose()? else { return Ok(()) };

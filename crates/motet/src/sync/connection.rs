@@ -1,4 +1,4 @@
-//! One open connection: frames out, frames in, over WebSocket or `POST`.
+//! One open connection: frames out, frames in, over WebSocket; [`post`] does the same by `POST`.
 
 use std::io;
 use std::pin::Pin;
@@ -8,12 +8,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use motet_proto::frame::{split_delimited, write_delimited};
 use motet_proto::{Message, frame, limits as proto};
-use reqwest::header::{
-    CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
-};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use reqwest::{Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
@@ -21,20 +18,11 @@ use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_acc
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message as WsMessage};
 
-use super::Transport;
+use super::answers::{self, Refused, offline, relay_error, root_cause};
+use super::endpoint::Endpoint;
+use super::{Transport, post};
 use crate::error::SyncError;
 use crate::limits;
-
-/// Where sync messages go, under the relay's address.
-const SYNC_PATH: &str = "v1/sync";
-
-/// A relay's address in its normal form.
-#[derive(Clone, Debug)]
-pub(super) struct Endpoint {
-    /// As the store knows the remote.
-    pub(super) url: String,
-    sync: Url,
-}
 
 /// An open connection. Dropping it closes it.
 pub(super) struct Connection {
@@ -96,7 +84,7 @@ impl Traffic {
         [&self.up, &self.down, &self.messages_up].map(|count| count.load(Ordering::Relaxed))
     }
 
-    fn sent(&self, bytes: usize, messages: usize) {
+    pub(super) fn sent(&self, bytes: usize, messages: usize) {
         self.up.fetch_add(bytes as u64, Ordering::Relaxed);
         self.messages_up.fetch_add(messages as u64, Ordering::Relaxed);
         let takes = bytes as u64 * 1_000 / limits::SLOWEST_BYTES_PER_SECOND;
@@ -108,41 +96,9 @@ impl Traffic {
         self.started.elapsed().as_millis() as u64
     }
 
-    fn received(&self, bytes: usize) {
+    pub(super) fn received(&self, bytes: usize) {
         self.down.fetch_add(bytes as u64, Ordering::Relaxed);
         self.heard_at.store(self.now_ms(), Ordering::Relaxed);
-    }
-}
-
-/// Why a connection was not opened.
-pub(super) enum ConnectError {
-    /// The relay refused the token.
-    Unauthorized(String),
-    /// Nobody is there: no connection was made at all.
-    Away(SyncError),
-    Other(SyncError),
-}
-
-impl Endpoint {
-    pub(super) fn parse(text: &str) -> Result<Self, SyncError> {
-        let bad = |reason: String| SyncError::BadUrl { url: text.to_owned(), reason };
-        let http = match text.split_once("://") {
-            Some(("ws", rest)) => format!("http://{rest}"),
-            Some(("wss", rest)) => format!("https://{rest}"),
-            Some(("http" | "https", _)) => text.to_owned(),
-            _ => return Err(bad("it must begin with http://, https://, ws:// or wss://".into())),
-        };
-        let mut base = Url::parse(&http).map_err(|e| bad(e.to_string()))?;
-        if !base.username().is_empty() || base.password().is_some() {
-            return Err(bad("it must not hold a user name or password".into()));
-        }
-        base.set_query(None);
-        base.set_fragment(None);
-        if !base.path().ends_with('/') {
-            base.set_path(&format!("{}/", base.path()));
-        }
-        let sync = base.join(SYNC_PATH).map_err(|e| bad(e.to_string()))?;
-        Ok(Self { url: base.to_string(), sync })
     }
 }
 
@@ -154,31 +110,40 @@ pub(super) async fn connect(
     token: Option<String>,
     hello: Message,
     traffic: Arc<Traffic>,
-) -> Result<Connection, ConnectError> {
+) -> Result<Connection, Refused> {
     traffic.begin();
     if transport != Transport::Post {
         match web_socket(client, endpoint, token.as_deref(), traffic.clone()).await {
-            Ok(Some(connection)) => return Ok(connection),
-            Ok(None) if transport == Transport::Auto => {
-                tracing::info!("the way to the relay lets no WebSocket through; using POST");
+            Ok(connection) => return Ok(connection),
+            Err(NoSocket::PostMayWork(_)) if transport == Transport::Auto => {
+                tracing::info!("the way to the relay lets no WebSocket through; trying POST");
             }
-            Ok(None) => {
-                let reason = "the way to the relay lets no WebSocket through".into();
-                return Err(ConnectError::Other(SyncError::Offline { reason }));
-            }
-            Err(error) => return Err(error),
+            Err(NoSocket::PostMayWork(error) | NoSocket::Refused(error)) => return Err(error),
         }
     }
-    post(client, endpoint, token, hello, traffic).await
+    post::open(client, endpoint, token, hello, traffic).await
 }
 
-/// `None` if something on the way answers but does not speak WebSocket.
-async fn web_socket(
+/// Why there is no WebSocket.
+pub(super) enum NoSocket {
+    /// Something on the way answers but does not speak WebSocket.
+    PostMayWork(Refused),
+    Refused(Refused),
+}
+
+impl From<Refused> for NoSocket {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+/// Opens a WebSocket.
+pub(super) async fn web_socket(
     client: &reqwest::Client,
     endpoint: &Endpoint,
     token: Option<&str>,
     traffic: Arc<Traffic>,
-) -> Result<Option<Connection>, ConnectError> {
+) -> Result<Connection, NoSocket> {
     let key = generate_key();
     let mut request = client
         .get(endpoint.sync.clone())
@@ -191,19 +156,19 @@ async fn web_socket(
     }
     let response = tokio::time::timeout(limits::CONNECT_TIMEOUT, request.send())
         .await
-        .map_err(|_| ConnectError::Other(offline("connecting took too long")))?
-        .map_err(|e| failed(&e))?;
+        .map_err(|_| Refused::Lost(offline("connecting took too long")))?
+        .map_err(|e| answers::failed(&e, &endpoint.sync))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return match refusal(response).await {
-            ConnectError::Other(SyncError::Relay { .. }) => Ok(None),
-            error => Err(error),
-        };
+        let may_post = answers::may_post(&response);
+        let refusal = answers::refusal(response).await;
+        return Err(if may_post { NoSocket::PostMayWork(refusal) } else { NoSocket::Refused(refusal) });
     }
     let accept = response.headers().get(SEC_WEBSOCKET_ACCEPT).map(|value| value.as_bytes().to_vec());
     if accept.as_deref() != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
-        return Ok(None);
+        let reason = format!("what answers at {} speaks no WebSocket", endpoint.sync);
+        return Err(NoSocket::PostMayWork(Refused::Settled(SyncError::NoRelay { reason })));
     }
-    let upgraded = response.upgrade().await.map_err(|e| ConnectError::Other(offline(&root_cause(&e))))?;
+    let upgraded = response.upgrade().await.map_err(|e| Refused::Lost(offline(&root_cause(&e))))?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(proto::FRAME_BYTES))
         .max_frame_size(Some(proto::FRAME_BYTES))
@@ -242,7 +207,7 @@ async fn web_socket(
             }
         }
     });
-    Ok(Some(Connection { outgoing, incoming, live: true }))
+    Ok(Connection { outgoing, incoming, live: true })
 }
 
 /// Counts what passes, also in the middle of a large frame: a slow connection is not a silent one.
@@ -285,110 +250,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 }
 
-/// A connection that is none: each exchange is a `POST` that begins with the greeting.
-async fn post(
-    client: &reqwest::Client,
-    endpoint: &Endpoint,
-    token: Option<String>,
-    hello: Message,
-    traffic: Arc<Traffic>,
-) -> Result<Connection, ConnectError> {
-    let (outgoing, mut to_send) = mpsc::channel::<Message>(limits::QUEUED_FRAMES);
-    let (received, incoming) = mpsc::channel(limits::QUEUED_FRAMES);
-    let exchange =
-        Exchange { client: client.clone(), url: endpoint.sync.clone(), token, traffic: traffic.clone() };
-    // The first exchange tells whether the relay is there and the token is good.
-    let welcome = exchange.run(&hello, &[]).await?;
-    tokio::spawn(async move {
-        for message in welcome {
-            _ = received.send(Ok(message)).await;
-        }
-        while let Some(first) = to_send.recv().await {
-            let mut batch = vec![first];
-            while let Ok(next) = to_send.try_recv() {
-                batch.push(next);
-            }
-            batch.retain(|message| !matches!(message, Message::Hello(_)));
-            if batch.is_empty() {
-                continue;
-            }
-            let answers = match exchange.run_with_retries(&hello, &batch).await {
-                // The greeting was answered before.
-                Ok(answers) => {
-                    answers.into_iter().filter(|m| !matches!(m, Message::Welcome(_))).map(Ok).collect()
-                }
-                Err(ConnectError::Unauthorized(reason)) => vec![Err(SyncError::AuthNeeded { reason })],
-                Err(ConnectError::Away(error) | ConnectError::Other(error)) => vec![Err(error)],
-            };
-            for answer in answers {
-                let over = answer.is_err();
-                if received.send(answer).await.is_err() || over {
-                    return;
-                }
-            }
-        }
-    });
-    Ok(Connection { outgoing, incoming, live: false })
-}
-
-struct Exchange {
-    client: reqwest::Client,
-    url: Url,
-    token: Option<String>,
-    traffic: Arc<Traffic>,
-}
-
-impl Exchange {
-    /// Tries again what was lost on the way: asked twice, the relay answers twice, and an entry that it holds already it does not
-    /// take again.
-    async fn run_with_retries(
-        &self,
-        hello: &Message,
-        messages: &[Message],
-    ) -> Result<Vec<Message>, ConnectError> {
-        for delay in limits::EXCHANGE_RETRY_DELAYS {
-            match self.run(hello, messages).await {
-                Err(ConnectError::Other(error @ SyncError::Offline { .. })) => {
-                    tracing::debug!(%error, "an exchange is tried again");
-                }
-                done => return done,
-            }
-            tokio::time::sleep(delay).await;
-        }
-        self.run(hello, messages).await
-    }
-
-    async fn run(&self, hello: &Message, messages: &[Message]) -> Result<Vec<Message>, ConnectError> {
-        let mut body = Vec::new();
-        write_delimited(hello, &mut body);
-        messages.iter().for_each(|message| write_delimited(message, &mut body));
-        self.traffic.sent(body.len(), 1 + messages.len());
-        let mut request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/vnd.motet");
-        let patience =
-            proto::SILENCE + Duration::from_secs(body.len() as u64 / limits::SLOWEST_BYTES_PER_SECOND);
-        request = request.body(body);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        let sent = tokio::time::timeout(patience, request.send()).await;
-        let response = sent.map_err(|_| silent())?.map_err(|e| failed(&e))?;
-        if response.status() != StatusCode::OK {
-            return Err(refusal(response).await);
-        }
-        let body = read_bounded(response, limits::EXCHANGE_BYTES).await.map_err(ConnectError::Other)?;
-        self.traffic.received(body.len());
-        let mut rest = &body[..];
-        let mut answers = Vec::new();
-        let broken = |e: frame::FrameError| ConnectError::Other(relay_error(&e.to_string()));
-        while let Some(bytes) = split_delimited(&mut rest).map_err(broken)? {
-            answers.push(frame::decode(bytes).map_err(broken)?);
-        }
-        Ok(answers)
-    }
-}
-
 /// Reads a body of at most `limit` bytes.
-async fn read_bounded(mut response: Response, limit: usize) -> Result<Vec<u8>, SyncError> {
+pub(super) async fn read_bounded(mut response: Response, limit: usize) -> Result<Vec<u8>, SyncError> {
     let mut body = Vec::new();
     let next =
         async |response: &mut Response| match tokio::time::timeout(proto::SILENCE, response.chunk()).await {
@@ -402,56 +265,4 @@ async fn read_bounded(mut response: Response, limit: usize) -> Result<Vec<u8>, S
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// What an HTTP status that is not the one hoped for means.
-async fn refusal(response: Response) -> ConnectError {
-    let status = response.status();
-    let text = match read_bounded(response, limits::REFUSAL_BYTES).await {
-        Ok(body) => String::from_utf8_lossy(&body).trim().to_owned(),
-        Err(_) => String::new(),
-    };
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            let reason = if text.is_empty() { "the relay refused the token".into() } else { text };
-            ConnectError::Unauthorized(reason)
-        }
-        StatusCode::TOO_MANY_REQUESTS
-        | StatusCode::BAD_GATEWAY
-        | StatusCode::SERVICE_UNAVAILABLE
-        | StatusCode::GATEWAY_TIMEOUT => ConnectError::Other(offline(&format!("the relay answers {status}"))),
-        _ => ConnectError::Other(relay_error(&format!("it answers {status} {text}"))),
-    }
-}
-
-fn failed(error: &reqwest::Error) -> ConnectError {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
-    let offline = offline(&root_cause(error));
-    let mut causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    let io = causes.find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-    // Somebody was there and was lost, in the middle of a TLS handshake for one.
-    let was_there =
-        matches!(io, Some(BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof));
-    if error.is_connect() && !was_there { ConnectError::Away(offline) } else { ConnectError::Other(offline) }
-}
-
-fn silent() -> ConnectError {
-    ConnectError::Other(offline("the relay stopped answering"))
-}
-
-fn offline(reason: &str) -> SyncError {
-    SyncError::Offline { reason: reason.to_owned() }
-}
-
-fn relay_error(reason: &str) -> SyncError {
-    SyncError::Relay { reason: reason.to_owned() }
-}
-
-/// The innermost error: "connection refused" rather than "error sending request".
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

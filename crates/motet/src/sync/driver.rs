@@ -8,10 +8,11 @@ mod turns;
 
 use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{BoxFuture, OptionFuture};
+use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use motet_proto::presence::Presence;
 use motet_proto::session::{ClientSession, OutboxBatch};
@@ -19,10 +20,13 @@ use motet_proto::{DocumentId, Position, SpaceId, limits as proto};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use documents::{DocumentRequest, DocumentTask};
+pub(super) use rounds::keep_error;
 
-use super::connection::{Connection, Endpoint, Traffic};
+use super::connection::{Connection, Traffic};
+use super::endpoint::Endpoint;
 use super::lock::SyncLock;
-use super::{Conditions, Relay, SyncMode, SyncPolicy, SyncSummary};
+use super::tokens::{Tokens, panic_message};
+use super::{Conditions, LastFailure, Relay, SyncMode, SyncPolicy, SyncSummary, Transport};
 use crate::engine::Received;
 use crate::error::SyncError;
 use crate::limits;
@@ -41,7 +45,10 @@ pub(super) enum Command {
 
 pub(super) struct Driver {
     local: Arc<Local>,
-    relay: Relay,
+    transport: Transport,
+    tokens: Tokens,
+    /// A WebSocket that was opened while `POST` was in use: the next session's.
+    upgraded: Option<Connection>,
     endpoint: Endpoint,
     remote: i64,
     /// As the engine numbers connections.
@@ -66,6 +73,8 @@ pub(super) struct Driver {
     /// When the last round ended that the policy asked for.
     last_round: Option<Instant>,
     traffic: Arc<Traffic>,
+    /// For those whose time ends while it is being tried.
+    failure: Arc<LastFailure>,
     /// Traffic that is counted already; and of that, what the days' counters lack.
     counted: [u64; 3],
     unkept: [u64; 2],
@@ -104,6 +113,10 @@ struct Running {
     compact_at: Option<tokio::time::Instant>,
     /// Documents that were asked for because something of them was missing.
     asked: HashSet<DocumentId>,
+    /// When a WebSocket is tried while `POST` is in use, how long after that again, and the attempt that is under way.
+    upgrade_at: Option<tokio::time::Instant>,
+    upgrade_after: Duration,
+    upgrading: OptionFuture<BoxFuture<'static, Option<Connection>>>,
 }
 
 /// How a session ended.
@@ -159,7 +172,7 @@ impl Driver {
         endpoint: Endpoint,
         (remote, connection): (i64, u64),
         commands: mpsc::UnboundedReceiver<Command>,
-        traffic: Arc<Traffic>,
+        (traffic, failure): (Arc<Traffic>, Arc<LastFailure>),
     ) -> Result<Self, SyncError> {
         let client = reqwest::Client::builder()
             .connect_timeout(limits::CONNECT_TIMEOUT)
@@ -180,7 +193,10 @@ impl Driver {
             last_round: None,
             unkept: [0; 2],
             local,
-            relay,
+            transport: relay.transport,
+            tokens: Tokens::new(relay.token),
+            upgraded: None,
+            failure,
             endpoint,
             remote,
             client,
@@ -199,8 +215,24 @@ impl Driver {
         })
     }
 
-    /// Runs until the replica lets go of the command channel.
+    /// Runs until the replica lets go of the command channel. A fault of this task, or of what the app has it call, ends a session
+    /// with its reason, and not the task.
     pub(super) async fn run(mut self) {
+        let mut failures = 0;
+        while let Err(panic) = AssertUnwindSafe(self.serve()).catch_unwind().await {
+            let error = SyncError::Internal { reason: panic_message(&*panic).to_owned() };
+            tracing::error!(%error, "the sync task panicked, and begins anew");
+            failures += 1;
+            let noted = AssertUnwindSafe(self.note_failure(&error, false));
+            _ = noted.catch_unwind().await;
+            self.local.shared.board.set_link(Link::Waiting);
+            self.local.shared.presence.forget();
+            tokio::time::sleep(retry_delay(failures)).await;
+        }
+    }
+
+    /// Connects, runs a session, and comes back after its end.
+    async fn serve(&mut self) {
         let mut failures = 0;
         while self.wait_for_turn().await {
             self.local.shared.board.set_link(Link::Connecting);
@@ -306,6 +338,10 @@ impl Driver {
             compact_after: lengthened(limits::COMPACT_IDLE, 1.0),
             compact_at: None,
             asked: HashSet::new(),
+            upgrade_at: (!live && self.transport == Transport::Auto)
+                .then(|| tokio::time::Instant::now() + limits::UPGRADE_TRIED_AGAIN_FIRST),
+            upgrade_after: limits::UPGRADE_TRIED_AGAIN_FIRST,
+            upgrading: None.into(),
         };
         self.begin_documents(&mut running);
         let Err(ended) = self.drive(&mut running).await;
@@ -388,6 +424,8 @@ impl Driver {
                     running.session.release_pushes(self.started.elapsed());
                 }
                 () = until(running.compact_at) => self.look_for_compaction(running)?,
+                () = until(running.upgrade_at) => self.try_upgrade(running),
+                Some(upgraded) = &mut running.upgrading => self.take_upgrade(running, upgraded)?,
                 Ok(()) = self.policy.changed() => {}
                 place = next_place(&mut self.place, self.place_due) => {
                     self.place_due = tokio::time::Instant::now() + limits::PRESENCE_EVERY;

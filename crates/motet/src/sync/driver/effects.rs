@@ -1,5 +1,7 @@
 //! Carries out what a session asks for.
 
+use std::time::Duration;
+
 use futures_util::future::FutureExt;
 use motet_proto::Entry;
 use motet_proto::message::ErrorCode;
@@ -113,9 +115,14 @@ impl Driver {
             return;
         }
         (running.unmerged, running.is_merging) = (false, true);
-        let local = self.local.clone();
-        let merge =
-            tokio::task::spawn_blocking(move || merge_all(&local.readers, &local.writer, &local.shared));
+        let (local, traffic) = (self.local.clone(), self.traffic.clone());
+        traffic.works(limits::SLICE_TIME);
+        let merge = tokio::task::spawn_blocking(move || {
+            let goes_on = || traffic.works(limits::SLICE_TIME);
+            let merged = merge_all(&local.readers, &local.writer, &local.shared, &goes_on);
+            traffic.works(Duration::ZERO);
+            merged
+        });
         let merged = async { merge.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string()))) };
         running.merging = Some(merged.boxed()).into();
     }

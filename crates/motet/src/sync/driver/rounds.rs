@@ -8,6 +8,7 @@ use super::{Applied, Command, Driver, Running, Taken};
 use crate::engine::Received;
 use crate::error::SyncError;
 use crate::limits;
+use crate::replica::Local;
 use crate::status::{LastError, Link};
 use crate::store::{Durability, RoundRow, StorageError};
 use crate::sync::SyncSummary;
@@ -143,16 +144,8 @@ impl Driver {
     /// Tells those who wait, and keeps the error for the status. A round whose connection broke is tried again.
     pub(super) async fn note_failure(&mut self, error: &SyncError, reached: bool) {
         tracing::info!(code = error.code(), %error, "the sync session ended");
-        let last = LastError {
-            code: error.code().into(),
-            message: error.to_string(),
-            at: self.local.shared.now_ms(),
-        };
-        let json = serde_json::to_string(&last).unwrap_or_default();
-        let remote = self.remote;
-        self.local.shared.board.set_error(last);
-        // If this cannot be kept, the status of this process still shows it.
-        _ = self.local.writer.submit(Durability::Normal, move |tx, _| tx.set_last_error(remote, &json)).await;
+        self.failure.note(error);
+        keep_error(&self.local, self.remote, error).await;
         // After it is kept: who waited may ask for the status next, or exit.
         let retry = reached && error.is_retryable() && !error.is_refusal();
         for round in self.rounds.extract_if(.., |round| !retry || round.attempts >= limits::ROUND_ATTEMPTS) {
@@ -160,4 +153,14 @@ impl Driver {
         }
         self.fail_documents(error, retry);
     }
+}
+
+/// Keeps an error for the status, of this process and after it.
+pub(in crate::sync) async fn keep_error(local: &Local, remote: i64, error: &SyncError) {
+    let at = local.shared.now_ms();
+    let last = LastError { code: error.code().into(), message: error.to_string(), at };
+    let json = serde_json::to_string(&last).unwrap_or_default();
+    local.shared.board.set_error(last);
+    // If this cannot be kept, the status of this process still shows it.
+    _ = local.writer.submit(Durability::Normal, move |tx, _| tx.set_last_error(remote, &json)).await;
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::FutureExt;
 use motet_proto::message::Hello;
 use motet_proto::{Message, SpaceId, limits as proto};
 
@@ -10,14 +11,18 @@ use crate::engine::is_due;
 use crate::error::SyncError;
 use crate::limits;
 use crate::status::Link;
-use crate::sync::connection::{ConnectError, Connection, connect};
-use crate::sync::{SyncMode, TokenRequest};
+use crate::sync::SyncMode;
+use crate::sync::answers::{Refused, relay_error};
+use crate::sync::connection::{Connection, connect, web_socket};
 
 impl Driver {
     /// The error comes with whether somebody was there: if not, trying again at once is of no use.
     pub(super) async fn connect(&mut self) -> Result<Connection, (SyncError, bool)> {
         self.rounds.iter_mut().for_each(|round| round.attempts += 1);
         self.documents.iter_mut().for_each(|document| document.attempts += 1);
+        if let Some(connection) = self.upgraded.take() {
+            return Ok(connection);
+        }
         let hello = Message::Hello(Hello {
             version_min: proto::VERSION_MIN,
             version_max: proto::VERSION_MAX,
@@ -27,32 +32,23 @@ impl Driver {
         });
         let mut refused: Option<(Option<String>, String)> = None;
         loop {
-            let token = self.token(refused.is_some()).await.map_err(|error| (error, false))?;
+            let token = self.tokens.get(refused.is_some()).await.map_err(|error| (error, false))?;
             if let Some((before, reason)) = refused.take()
                 && before == token
             {
                 return Err((SyncError::AuthNeeded { reason }, false));
             }
-            let transport = self.relay.transport;
+            let transport = self.transport;
             let (traffic, hello) = (self.traffic.clone(), hello.clone());
             match connect(&self.client, &self.endpoint, transport, token.clone(), hello, traffic).await {
                 Ok(connection) => return Ok(connection),
-                Err(ConnectError::Unauthorized(reason)) if token.is_none() => {
+                Err(Refused::Unauthorized(reason)) if token.is_none() => {
                     return Err((SyncError::AuthNeeded { reason }, false));
                 }
-                Err(ConnectError::Unauthorized(reason)) => refused = Some((token, reason)),
-                Err(ConnectError::Away(error)) => return Err((error, false)),
-                Err(ConnectError::Other(error)) => return Err((error, true)),
-            }
-        }
-    }
-
-    async fn token(&self, rejected: bool) -> Result<Option<String>, SyncError> {
-        match &self.relay.token {
-            None => Ok(None),
-            Some(provider) => {
-                let token = provider(TokenRequest { rejected }).await;
-                token.map(Some).map_err(|reason| SyncError::AuthNeeded { reason })
+                Err(Refused::Unauthorized(reason)) => refused = Some((token, reason)),
+                Err(Refused::Settled(error)) => return Err((error, false)),
+                Err(Refused::Lost(error)) => return Err((error, true)),
+                Err(Refused::TooLarge(reason)) => return Err((relay_error(&reason), false)),
             }
         }
     }
@@ -104,6 +100,34 @@ impl Driver {
                 Ok(()) = self.policy.changed() => {}
             }
         }
+    }
+
+    /// Whatever let no WebSocket through may let one through by now: tried beside the session, which goes on meanwhile.
+    pub(super) fn try_upgrade(&self, running: &mut Running) {
+        running.upgrade_at = None;
+        let (client, endpoint, tokens) = (self.client.clone(), self.endpoint.clone(), self.tokens.clone());
+        let traffic = self.traffic.clone();
+        let upgrade = async move {
+            let token = tokens.get(false).await.ok()?;
+            web_socket(&client, &endpoint, token.as_deref(), traffic).await.ok()
+        };
+        running.upgrading = Some(upgrade.boxed()).into();
+    }
+
+    /// With a WebSocket the session over `POST` ends, and another begins. Otherwise it is tried again, after a longer time.
+    pub(super) fn take_upgrade(
+        &mut self,
+        running: &mut Running,
+        upgraded: Option<Connection>,
+    ) -> Result<(), Ended> {
+        running.upgrading = None.into();
+        if let Some(connection) = upgraded {
+            self.upgraded = Some(connection);
+            return Err(Ended::Done);
+        }
+        running.upgrade_after = (2 * running.upgrade_after).min(limits::UPGRADE_TRIED_AGAIN_LAST);
+        running.upgrade_at = Some(tokio::time::Instant::now() + running.upgrade_after);
+        Ok(())
     }
 
     /// A comparison begins with a session: if one is due, this one ends.

@@ -1,0 +1,50 @@
+//! A relay's address.
+
+use reqwest::Url;
+
+use crate::error::SyncError;
+
+/// Where sync messages go, under the relay's address.
+const SYNC_PATH: &str = "v1/sync";
+
+/// A relay's address in its normal form.
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    /// As the store knows the remote.
+    pub(super) url: String,
+    pub(super) sync: Url,
+}
+
+impl Endpoint {
+    /// Reads an address as people type it: with blanks around it, and the scheme in any case.
+    pub(super) fn parse(text: &str) -> Result<Self, SyncError> {
+        let bad = |reason: &str| SyncError::BadUrl { url: text.to_owned(), reason: reason.to_owned() };
+        let scheme = bad("it must begin with http://, https://, ws:// or wss://");
+        let (name, rest) = text.trim().split_once("://").ok_or_else(|| scheme.clone())?;
+        let http = match name.to_ascii_lowercase().as_str() {
+            "http" | "ws" => "http",
+            "https" | "wss" => "https",
+            _ => return Err(scheme),
+        };
+        // A lenient reader would take the path for the host.
+        if rest.is_empty() || rest.starts_with(['/', '\\', '?', '#']) {
+            return Err(bad("it names no host"));
+        }
+        let url = Url::parse(&format!("{http}://{rest}"));
+        let mut base = url.map_err(|e| bad(&format!("its host cannot be read: {e}")))?;
+        if !base.username().is_empty() || base.password().is_some() {
+            return Err(bad("it must not hold a user name or password"));
+        }
+        if base.query().is_some() {
+            return Err(bad("it must not hold a query: nothing from the ? on would reach the relay"));
+        }
+        if base.fragment().is_some() {
+            return Err(bad("it must not hold a fragment: nothing from the # on would reach the relay"));
+        }
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
+        let sync = base.join(SYNC_PATH).map_err(|e| bad(&e.to_string()))?;
+        Ok(Self { url: base.to_string(), sync })
+    }
+}

@@ -1,0 +1,155 @@
+//! What the app has the sync task call: it may hang, block, panic or give nonsense, and syncing goes on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use motet::{Relay, Replica, SyncError, SyncState};
+use motet_relay::auth::Auth;
+use motet_tests::{Cli, TestRelay, device, wait_until};
+use serde_json::json;
+
+fn relay(dir: &std::path::Path) -> TestRelay {
+    let tokens = dir.join("tokens");
+    std::fs::write(&tokens, "good -> keola\n").unwrap();
+    TestRelay::start_with(&dir.join("relay"), Auth::from_file(&tokens).unwrap(), 0)
+}
+
+/// A provider that does `first` the first time and gives the token from then on.
+fn provider<F>(url: &str, first: impl Fn() -> F + Send + Sync + 'static) -> Relay
+where
+    F: Future<Output = Result<String, String>> + Send + 'static,
+{
+    let calls = AtomicUsize::new(0);
+    Relay::new(url).token_provider(move |_| {
+        let first = (calls.fetch_add(1, Ordering::Relaxed) == 0).then(&first);
+        async move {
+            match first {
+                Some(first) => first.await,
+                None => Ok("good".into()),
+            }
+        }
+    })
+}
+
+/// A first call that fails: the reason is told within the limit, and the next one is made without anybody asking for it.
+fn fails_once_and_is_asked_again(name: &str, relay: impl Fn(&str) -> Relay, words: &str, state: SyncState) {
+    let dir = tempfile::tempdir().unwrap();
+    let server = self::relay(dir.path());
+    let a = device(dir.path(), "a");
+    a.documents("pieces").insert(&json!({ "lyrics": "x" })).unwrap();
+    let begun = Instant::now();
+    a.connect(relay(&server.url())).unwrap();
+    wait_until(name, Duration::from_secs(15), || a.status().state == state);
+    let error = a.status().last_error.unwrap();
+    assert!(error.message.contains(words), "{name}: {}", error.message);
+    wait_until(name, Duration::from_secs(20), || a.status().state == SyncState::Synced);
+    assert!(begun.elapsed() < Duration::from_secs(30), "{name}");
+    assert_eq!((a.status().pending, a.status().last_error), (0, None), "{name}");
+}
+
+#[test]
+fn a_provider_of_tokens_that_hangs_blocks_or_panics_once_is_asked_again() {
+    let cases: [(&str, fn(&str) -> Relay, &str, SyncState); 6] = [
+        ("hangs", |url| provider(url, std::future::pending), "did not answer", SyncState::Offline),
+        (
+            "blocks for good",
+            |url| {
+                provider(url, || async {
+                    std::thread::sleep(Duration::from_secs(600));
+                    Ok(String::new())
+                })
+            },
+            "did not answer",
+            SyncState::Offline,
+        ),
+        (
+            "panics when it is polled",
+            |url| provider(url, || async { panic!("the keychain is gone") }),
+            "the keychain is gone",
+            SyncState::AuthNeeded,
+        ),
+        (
+            "panics when it is called",
+            |url| {
+                let called = AtomicBool::new(false);
+                Relay::new(url).token_provider(move |_| {
+                    assert!(called.swap(true, Ordering::Relaxed), "no keychain yet");
+                    async { Ok("good".into()) }
+                })
+            },
+            "no keychain yet",
+            SyncState::AuthNeeded,
+        ),
+        (
+            "gives nonsense",
+            |url| provider(url, || async { Ok("go od\n".into()) }),
+            "visible ASCII",
+            SyncState::AuthNeeded,
+        ),
+        ("gives nothing", |url| provider(url, || async { Ok(" \n".into()) }), "empty", SyncState::AuthNeeded),
+    ];
+    std::thread::scope(|scope| {
+        for (name, relay, words, state) in cases {
+            scope.spawn(move || fails_once_and_is_asked_again(name, relay, words, state));
+        }
+    });
+}
+
+#[test]
+fn a_token_is_trimmed_and_one_that_cannot_be_sent_is_refused_where_it_enters() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = relay(dir.path());
+    let a = device(dir.path(), "a");
+    for token in ["good\n", " good\r\n", "good"] {
+        a.connect(Relay::new(&relay.url()).token(token)).unwrap();
+        a.sync_now().unwrap();
+        a.connect(provider(&relay.url(), move || async move { Ok(token.into()) })).unwrap();
+        a.sync_now().unwrap();
+    }
+    a.disconnect();
+    for token in ["", "\n", "two words", "geheim-ö", "a\nb", "a\u{200b}b", "a\0b"] {
+        let relay = Relay::new(&relay.url()).token(token);
+        assert!(matches!(relay.check(), Err(SyncError::BadToken { .. })), "{token:?}");
+        let error = a.connect(relay).unwrap_err();
+        assert!(matches!(error, SyncError::BadToken { .. }) && !error.is_retryable(), "{token:?}: {error}");
+        assert!(token.trim().is_empty() || !error.to_string().contains(token), "no token in {error}");
+    }
+    let cli = Cli::new(dir.path(), "c");
+    let refused = cli.run(&["init", "--device", "c", "--relay", &relay.url(), "--token", "two words"]);
+    assert_eq!(refused.status.code(), Some(2));
+    cli.ok(&["init", "--device", "c", "--relay", &relay.url(), "--token", "good\n"]);
+    cli.ok(&["sync"]);
+}
+
+/// The clock is the app's, and the sync task asks it.
+#[test]
+fn a_sync_task_that_dies_is_told_of_and_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let broken = Arc::new(AtomicBool::new(false));
+    let is_broken = broken.clone();
+    let clock = move || {
+        let is_sync = std::thread::current().name() == Some("motet-sync");
+        assert!(!(is_sync && is_broken.swap(false, Ordering::Relaxed)), "the clock has stopped");
+        1_700_000_000_000
+    };
+    let a = Replica::builder(dir.path().join("a.db")).device_name("a").clock(clock).open().unwrap();
+    a.connect(Relay::new(&relay.url())).unwrap();
+    a.sync_now().unwrap();
+    a.documents("pieces").insert(&json!({ "lyrics": "x" })).unwrap();
+    broken.store(true, Ordering::Relaxed);
+    // Whoever waits is told, whatever the round had come to.
+    let error = a.sync_now().unwrap_err();
+    assert!(
+        matches!(&error, SyncError::Internal { reason } if reason.contains("the clock has stopped")),
+        "{error}"
+    );
+    assert!(error.is_retryable());
+    assert_eq!(a.status().state, SyncState::Error);
+    assert_eq!(a.status().last_error.unwrap().code, "sync-internal");
+    wait_until("synced by itself", Duration::from_secs(20), || a.status().state == SyncState::Synced);
+    a.documents("pieces").insert(&json!({ "lyrics": "y" })).unwrap();
+    a.sync_now().unwrap();
+    assert_eq!((a.status().pending, a.status().last_error), (0, None));
+}
