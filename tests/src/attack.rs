@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use motet_proto::message::{ErrorMessage, Hello, Message, Push, Receipt};
+use motet_proto::message::{ErrorMessage, Hello, Message, NotTaken, Push, Receipt};
 use motet_proto::{DeviceId, DocumentId, Entry, Kind, SpaceId, frame, limits};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -84,6 +84,9 @@ impl Peer {
             match self.receive().await {
                 Some(Message::Receipt(receipt)) => return Ok(receipt),
                 Some(Message::Error(error)) => return Err(Some(error)),
+                Some(Message::NotTaken(NotTaken { code, message, .. })) => {
+                    return Err(Some(ErrorMessage { code, message }));
+                }
                 Some(_) => {}
                 None => return Err(None),
             }

@@ -27,12 +27,14 @@ async fn relay(dir: &Path, limits: Limits) -> (TestRelay, String) {
     (relay, address)
 }
 
-/// The relay's last words to a peer.
+/// The relay's last words to a peer, or why it does not take a push.
 async fn end(peer: &mut Peer) -> Option<ErrorCode> {
     loop {
         let message = tokio::time::timeout(Duration::from_secs(20), peer.receive()).await.unwrap()?;
-        if let Message::Error(error) = message {
-            return Some(error.code);
+        match message {
+            Message::Error(error) => return Some(error.code),
+            Message::NotTaken(not_taken) => return Some(not_taken.code),
+            _ => {}
         }
     }
 }

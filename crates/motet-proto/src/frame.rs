@@ -68,6 +68,7 @@ pub fn encode(message: &Message) -> Vec<u8> {
         Message::Presence(m) => body(11, m),
         Message::Fetch(m) => body(12, m),
         Message::Fetched(m) => body(13, m),
+        Message::NotTaken(m) => body(14, m),
     }
 }
 
@@ -165,6 +166,7 @@ fn decode_body(kind: u8, body: &[u8]) -> Result<Message, FrameError> {
         11 => Message::Presence(read(kind, body)?),
         12 => Message::Fetch(read(kind, body)?),
         13 => Message::Fetched(read(kind, body)?),
+        14 => Message::NotTaken(read(kind, body)?),
         _ => return Err(FrameError::UnknownType(kind)),
     })
 }

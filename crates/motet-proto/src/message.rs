@@ -76,6 +76,8 @@ pub enum Message {
     Fetch(Fetch),
     /// The answer to a fetch.
     Fetched(Fetched),
+    /// Relay to device: a push was not stored. The session goes on.
+    NotTaken(NotTaken),
 }
 
 /// First message of a device. Who the account is comes from the transport (`Authorization` header).
@@ -144,6 +146,22 @@ pub struct Receipt {
     pub after: u64,
 }
 
+/// A push was not stored, or not all of it: no room, too much to do, a limit of the account, a fault. Nothing of it is confirmed; the device
+/// keeps it all and sends it again later. Everything else goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct NotTaken {
+    /// Id of the push.
+    #[n(0)]
+    pub id: u32,
+    /// Machine-readable reason.
+    #[n(1)]
+    pub code: ErrorCode,
+    /// The reason for a person.
+    #[n(2)]
+    pub message: String,
+}
+
 /// What became of one entry.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Outcome {
@@ -170,6 +188,8 @@ codes! {
         4 => Outdated,
         /// A snapshot whose header is not sorted, or names something twice.
         5 => Malformed,
+        /// The way to the relay lets no message of its size through. A device says so to itself, when a proxy says so to it.
+        6 => TooLargeForTheWay,
     }
 }
 
@@ -297,7 +317,7 @@ pub struct ErrorMessage {
 }
 
 codes! {
-    /// Machine-readable reasons to end a session.
+    /// Machine-readable reasons to end a session, or not to take a push.
     ErrorCode {
         /// Bytes or messages that the protocol does not have.
         0 => Protocol,

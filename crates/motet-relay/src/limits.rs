@@ -181,9 +181,6 @@ pub const LATE_ANSWERS: usize = 32;
 /// How often the log speaks of an address with wrong tokens.
 pub const STRANGER_TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// A push that finds no room is answered after this time, so that meanwhile the device can read what there is.
-pub const FULL_ANSWER_AFTER: Duration = Duration::from_secs(1);
-
 /// How often the room on the disk is looked at.
 pub const ROOM_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 

@@ -14,7 +14,7 @@ use motet_proto::frame::FrameError;
 use motet_proto::message::{ErrorCode, Fetch};
 use motet_proto::presence::Presence;
 use motet_proto::session::{AppendOutcome, DocumentPage, ReadOutcome, RelayEffect, RelaySession};
-use motet_proto::{DeviceId, Entry, Message, SpaceId, frame};
+use motet_proto::{DeviceId, Entry, Message, Position, SpaceId, frame};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{timeout, timeout_at};
@@ -28,8 +28,20 @@ use crate::store::{Appended, LogId, LogStore, StoreError};
 enum Done {
     Opened(Result<u64, StoreError>),
     Read(Result<ReadOutcome, StoreError>),
-    Appended(u32, Result<AppendOutcome, StoreError>),
+    Appended(u32, Result<AppendOutcome, NotStored>),
     Document(Fetch, Result<DocumentPage, StoreError>),
+}
+
+/// Why a push was not stored, and what of it was all the same.
+struct NotStored {
+    error: StoreError,
+    appended: Option<(u64, Position)>,
+}
+
+impl From<StoreError> for NotStored {
+    fn from(error: StoreError) -> Self {
+        Self { error, appended: None }
+    }
 }
 
 /// A session and what is under way for it.
@@ -301,19 +313,17 @@ impl Running {
             Done::Read(Ok(outcome)) => self.session.handle_read(outcome),
             Done::Appended(push, Ok(outcome)) => self.session.handle_appended(push, outcome),
             Done::Document(fetch, Ok(page)) => self.session.handle_document(fetch, page),
+            // The push alone is answered: who cannot send can still receive.
+            Done::Appended(push, Err(NotStored { error, appended }))
+                if !matches!(error, StoreError::Closed) =>
+            {
+                self.session.handle_not_appended(push, appended, code_of(&error), &error.to_string());
+            }
             Done::Opened(Err(error))
             | Done::Read(Err(error))
-            | Done::Appended(_, Err(error))
+            | Done::Appended(_, Err(NotStored { error, .. }))
             | Done::Document(_, Err(error)) => {
-                let code = match error {
-                    StoreError::Closed => ErrorCode::ShuttingDown,
-                    StoreError::Busy => ErrorCode::Busy,
-                    StoreError::Full | StoreError::Quota(_) => ErrorCode::Full,
-                    StoreError::Limit(_) => ErrorCode::Limit,
-                    StoreError::Unusable(_) => ErrorCode::Damaged,
-                    _ => ErrorCode::Internal,
-                };
-                self.session.handle_failure(code, &error.to_string());
+                self.session.handle_failure(code_of(&error), &error.to_string());
             }
         }
     }
@@ -452,29 +462,17 @@ impl Running {
             let appended = appended?;
             let (outcome, failed) = (appended.outcome.clone(), appended.failed.clone());
             relay.hub.publish(&log, id, appended);
-            failed.map_or(Ok(outcome), Err)
+            match failed {
+                None => Ok(outcome),
+                Some(error) => Err(NotStored { error, appended: outcome.appended }),
+            }
         };
         if let Some(appended) = (&mut append).now_or_never() {
-            let appended = match appended {
-                Err(error @ (StoreError::Full | StoreError::Quota(_))) => {
-                    // The session ends with it; what there is to read is read first.
-                    let late = tokio::time::sleep(limits::FULL_ANSWER_AFTER);
-                    return self.under_way.push(late.map(move |()| Done::Appended(push, Err(error))).boxed());
-                }
-                appended => appended,
-            };
             self.others_first = true;
             return self.take_done(Done::Appended(push, tell(appended)));
         }
-        let task = tokio::spawn(async move {
-            let told = tell(append.await);
-            if matches!(told, Err(StoreError::Full | StoreError::Quota(_))) {
-                // The session ends with it; what there is to read is read first.
-                tokio::time::sleep(limits::FULL_ANSWER_AFTER).await;
-            }
-            told
-        });
-        let failed = |e: tokio::task::JoinError| Err(StoreError::Failed(e.to_string()));
+        let task = tokio::spawn(async move { tell(append.await) });
+        let failed = |e: tokio::task::JoinError| Err(StoreError::Failed(e.to_string()).into());
         let done = task.map(move |outcome| Done::Appended(push, outcome.unwrap_or_else(failed)));
         self.under_way.push(done.boxed());
     }
@@ -522,6 +520,17 @@ impl Drop for Running {
         if let Some(log) = &self.log {
             self.relay.hub.leave(log, self.id);
         }
+    }
+}
+
+fn code_of(error: &StoreError) -> ErrorCode {
+    match error {
+        StoreError::Closed => ErrorCode::ShuttingDown,
+        StoreError::Busy => ErrorCode::Busy,
+        StoreError::Full | StoreError::Quota(_) => ErrorCode::Full,
+        StoreError::Limit(_) => ErrorCode::Limit,
+        StoreError::Unusable(_) => ErrorCode::Damaged,
+        _ => ErrorCode::Internal,
     }
 }
 

@@ -174,7 +174,7 @@ pub enum SyncError {
     },
     /// The relay takes nothing more from this account at present: its disk is full, or a limit of the account is reached. What the relay has can
     /// still be received, and what was written here is sent as soon as there is room.
-    #[error("the relay takes no more: {reason}")]
+    #[error("downloads go on, uploads wait: {reason}")]
     Full {
         /// What the relay said.
         reason: String,

@@ -316,6 +316,7 @@ impl Session {
                         self.session.push_aside(token, snapshot, now);
                     }
                 }
+                ClientEffect::NotTaken { .. } => self.session.release_pushes(now),
                 ClientEffect::DocumentDone { .. } | ClientEffect::Presence(_) => {}
                 ClientEffect::RoundDone { round } => self.almost_done.push(round),
                 ClientEffect::End(reason) => self.ended = Some(reason.to_string()),

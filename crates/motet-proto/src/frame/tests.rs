@@ -42,6 +42,7 @@ fn samples() -> Vec<Message> {
         Message::Ping(Ping { nonce: 5 }),
         Message::Pong(Ping { nonce: 5 }),
         Message::Error(ErrorMessage { code: ErrorCode::Busy, message: "later".into() }),
+        Message::NotTaken(NotTaken { id: 1, code: ErrorCode::Full, message: "full".into() }),
         Message::Presence(Presence { device: DeviceId([2; 16]), suite: 0, sealed: vec![0, 1] }),
         Message::Fetch(Fetch { id: 3, document: DocumentId([1; 16]), after: 2, whole: true }),
         Message::Fetched(Fetched {

@@ -88,6 +88,8 @@ struct Round {
     /// Set once the outbox has been read to its end: pushes before this id must be settled.
     push_barrier: Option<u32>,
     pushes_settled: bool,
+    /// Not waited for is what is held.
+    gives_up: bool,
 }
 
 impl ClientSession {
@@ -158,8 +160,16 @@ impl ClientSession {
     /// Sends again what waits.
     pub fn release_pushes(&mut self, now: Duration) {
         if std::mem::take(&mut self.holds) {
+            self.load_again();
             self.pump(now);
         }
+    }
+
+    /// The rounds that were asked for are complete without what is held, as soon as everything else is.
+    pub fn settle_without_pushes(&mut self, now: Duration) {
+        self.rounds.iter_mut().for_each(|round| round.gives_up = true);
+        self.settle_rounds();
+        self.pump(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
@@ -206,6 +216,7 @@ impl ClientSession {
             needs_load: self.loads_begun + 1,
             push_barrier: None,
             pushes_settled: false,
+            gives_up: false,
         });
         self.want_pull = true;
         self.want_load = true;
@@ -227,6 +238,11 @@ impl ClientSession {
     /// Answer to [`ClientEffect::LoadOutbox`].
     pub fn handle_outbox(&mut self, batch: OutboxBatch, now: Duration) {
         self.loading = false;
+        if self.holds && !batch.items.is_empty() {
+            // They are loaded again when they may be sent.
+            self.want_load = true;
+            return self.pump(now);
+        }
         if let Some(last) = batch.items.last() {
             self.last_row = last.row;
             self.push(batch.items, now);
@@ -269,6 +285,7 @@ impl ClientSession {
             Message::Presence(presence) => self.effects.push_back(ClientEffect::Presence(presence)),
             Message::Page(page) => self.handle_page(page),
             Message::Receipt(receipt) => self.handle_receipt(receipt),
+            Message::NotTaken(not_taken) => self.handle_not_taken(not_taken),
             Message::Fetched(fetched) => self.handle_fetched(fetched),
             Message::Refused(refused) if self.pull == Some(refused.id) && self.position.is_some() => {
                 self.pull = None;
@@ -356,6 +373,7 @@ impl ClientSession {
             round.needs_load = self.loads_begun + 1;
             round.push_barrier = None;
             round.pushes_settled = false;
+            round.gives_up = false;
         }
     }
 
@@ -449,7 +467,9 @@ impl ClientSession {
         }
         let oldest = self.in_flight.front().map(|(push, _)| *push);
         let applied = self.pulls_applied;
+        let holds_all = self.holds && self.in_flight.is_empty();
         for round in &mut self.rounds {
+            round.pushes_settled |= round.gives_up && holds_all;
             round.pushes_settled |=
                 round.push_barrier.is_some_and(|barrier| oldest.is_none_or(|oldest| oldest >= barrier))
                     || is_planted(Bug::RoundEndsEarly);

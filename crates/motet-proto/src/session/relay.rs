@@ -7,8 +7,8 @@ use crate::entry::Entry;
 use crate::ids::{DeviceId, SpaceId};
 use crate::limits;
 use crate::message::{
-    ErrorCode, ErrorMessage, Fetch, Fetched, Listed, Message, Outcome, Page, Ping, Pull, Push, Receipt,
-    Refused, Welcome,
+    ErrorCode, ErrorMessage, Fetch, Fetched, Listed, Message, NotTaken, Outcome, Page, Ping, Pull, Push,
+    Receipt, Refused, Welcome,
 };
 use crate::planted::{Bug, is_planted};
 use crate::position::Position;
@@ -258,6 +258,25 @@ impl RelaySession {
             }
         }
         self.send(Message::Receipt(Receipt { id: push, outcomes: outcome.outcomes, position, after }));
+        self.pump();
+    }
+
+    /// Answer to [`RelayEffect::Append`]: not all of it was stored, and the device is told that nothing was. `appended` is what was stored
+    /// all the same, first and last.
+    pub fn handle_not_appended(
+        &mut self,
+        push: u32,
+        appended: Option<(u64, Position)>,
+        code: ErrorCode,
+        message: &str,
+    ) {
+        self.pushes = self.pushes.saturating_sub(1);
+        if self.state == State::Ready {
+            let message = message.to_owned();
+            self.send(Message::NotTaken(NotTaken { id: push, code, message }));
+        }
+        // It is read like what others have stored: the device has no receipt for it.
+        self.head = self.head.max(appended.map_or(0, |(_, last)| last.seq));
         self.pump();
     }
 

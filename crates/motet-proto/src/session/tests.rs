@@ -248,7 +248,7 @@ impl World {
             ClientEffect::RoundDone { round } => device.rounds.push(round),
             ClientEffect::DocumentDone { token, .. } => device.done.push(token),
             ClientEffect::Listed { token, listed } => device.listed.push((token, listed)),
-            ClientEffect::Presence(_) => {}
+            ClientEffect::Presence(_) | ClientEffect::NotTaken { .. } => {}
             ClientEffect::End(reason) => device.ended = Some(reason),
         }
         true
@@ -650,4 +650,47 @@ fn answers_that_do_not_fit_the_question_end_the_session() {
         let mut effects = std::iter::from_fn(|| session.poll_effect());
         assert!(effects.any(|effect| matches!(effect, ClientEffect::End(EndReason::Protocol(_)))));
     }
+}
+
+/// A push that was not taken is answered alone: the rows wait, the log is read on, and whoever waits for a round decides what with.
+#[test]
+fn a_push_that_is_not_taken_waits_and_ends_nothing() {
+    use crate::message::{ErrorCode, NotTaken};
+    let not_taken = |id| {
+        let message = "full".to_owned();
+        Message::NotTaken(NotTaken { id, code: ErrorCode::Full, message })
+    };
+    let effects =
+        |session: &mut ClientSession| -> Vec<_> { std::iter::from_fn(|| session.poll_effect()).collect() };
+    // A device that has read the log, and has sent row 1 as push 2.
+    let mut session = reading_device(true);
+    effects(&mut session);
+    session.request_round(1, NOW);
+    assert!(effects(&mut session).contains(&ClientEffect::LoadOutbox { after_row: 1 }));
+    session.handle_outbox(OutboxBatch::default(), NOW);
+    session.handle_message(not_taken(2), NOW);
+    let told = effects(&mut session);
+    assert!(
+        told.iter().any(|e| matches!(e, ClientEffect::NotTaken { code: ErrorCode::Full, .. })),
+        "{told:?}"
+    );
+    assert!(
+        !told.iter().any(|e| matches!(e, ClientEffect::LoadOutbox { .. } | ClientEffect::End(_))),
+        "{told:?}"
+    );
+    // The log is read all the same, and the round ends without what waits only if it is told to.
+    session.handle_message(page(Some(3), 0, 1), NOW);
+    session.handle_applied(false, NOW);
+    let read = effects(&mut session);
+    assert!(!read.iter().any(|e| matches!(e, ClientEffect::RoundDone { .. })), "{read:?}");
+    session.settle_without_pushes(NOW);
+    assert!(effects(&mut session).contains(&ClientEffect::RoundDone { round: 1 }));
+    assert!(session.is_idle());
+    assert_eq!(session.waits_after(), None, "nothing is handed over meanwhile");
+    // Released, the same row is loaded again; a round that was not given up waits for it.
+    session.release_pushes(NOW);
+    assert!(effects(&mut session).contains(&ClientEffect::LoadOutbox { after_row: 0 }));
+    // What answers no push ends it.
+    session.handle_message(not_taken(77), NOW);
+    assert!(matches!(effects(&mut session).last(), Some(ClientEffect::End(EndReason::Protocol(_)))));
 }

@@ -8,6 +8,9 @@ use rusqlite::{OptionalExtension, params};
 use super::documents::{MOST_CHANGES, change_id};
 use super::{Result, StorageError, Tx};
 
+/// Why a row is parked that a proxy does not let through.
+const TOO_LARGE_FOR_THE_WAY: &str = "rejected-toolargefortheway";
+
 /// What a pending row means to a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
@@ -255,6 +258,14 @@ impl Tx<'_> {
     pub(crate) fn park(&self, id: i64, error: &str) -> Result<bool> {
         let sql = "UPDATE outbox SET error = ? WHERE id = ? AND error IS NULL";
         Ok(self.conn.prepare_cached(sql)?.execute(params![error, id])? > 0)
+    }
+
+    /// Rows that were too large for the way to the remote may be sent again: it may be another way by now.
+    pub(crate) fn unpark_too_large(&self, remote: i64) -> Result<()> {
+        let sql =
+            "UPDATE outbox SET error = NULL WHERE remote = ? AND error IS NOT NULL AND error ->> 'code' = ?";
+        self.conn.prepare_cached(sql)?.execute(params![remote, TOO_LARGE_FOR_THE_WAY])?;
+        Ok(())
     }
 
     /// Drops what waits to be sent of a collection.

@@ -64,6 +64,11 @@ pub(super) struct Driver {
     progressed: bool,
     /// Until when the relay is not asked whether it takes more.
     full_until: Option<tokio::time::Instant>,
+    /// No session has been.
+    is_first: bool,
+    /// Why it has not taken what was sent, and how often in a row, until it is sent again or some of it is taken.
+    not_taken: Option<SyncError>,
+    refusals: usize,
     /// What was done and not yet reported by a round.
     tally: SyncSummary,
     policy: watch::Receiver<(SyncPolicy, Conditions)>,
@@ -207,6 +212,9 @@ impl Driver {
             lock,
             progressed: false,
             full_until: None,
+            is_first: true,
+            not_taken: None,
+            refusals: 0,
             tally: SyncSummary::default(),
             traffic,
             counted: [0; 3],
@@ -285,7 +293,12 @@ impl Driver {
     async fn run_session(&mut self, connection: Connection) -> Ended {
         let remote = self.remote;
         let compares_after = self.compares_after();
+        // Another way than the last one, perhaps.
+        let is_other_way = connection.live || std::mem::take(&mut self.is_first);
         let begun = self.local.writer.submit(Durability::Normal, move |tx, core| {
+            if is_other_way {
+                tx.unpark_too_large(remote)?;
+            }
             let deaths = tx.take_stock_of_opening(&machine::process())?;
             Ok((core.begin_session(tx, remote, compares_after)?, deaths))
         });
@@ -310,8 +323,9 @@ impl Driver {
         }
         let holds_until = self.full_until.filter(|until| *until > tokio::time::Instant::now());
         let holds_until = holds_until.filter(|_| self.rounds.is_empty());
-        if holds_until.is_some() {
-            session.hold_pushes();
+        match holds_until {
+            Some(_) => session.hold_pushes(),
+            None => self.not_taken = None,
         }
         for round in &mut self.rounds {
             session.request_round(round.id, self.started.elapsed());
@@ -406,8 +420,7 @@ impl Driver {
                     let Some(command) = command else { return Err(Ended::LetGo) };
                     match self.take_command(command) {
                         Taken::Round(id) => {
-                            running.holds_until = None;
-                            running.session.release_pushes(self.started.elapsed());
+                            self.release(running);
                             running.session.request_round(id, self.started.elapsed());
                         }
                         Taken::Document(token) => self.begin_document(running, token),
@@ -419,10 +432,7 @@ impl Driver {
                 () = tokio::time::sleep(timeout) => self.take_timeout(running, saturated),
                 _ = poll.tick() => self.look_around(running),
                 _ = comparison.tick() => self.look_for_comparison(running)?,
-                () = until(running.holds_until) => {
-                    running.holds_until = None;
-                    running.session.release_pushes(self.started.elapsed());
-                }
+                () = until(running.holds_until) => self.release(running),
                 () = until(running.compact_at) => self.look_for_compaction(running)?,
                 () = until(running.upgrade_at) => self.try_upgrade(running),
                 Some(upgraded) = &mut running.upgrading => self.take_upgrade(running, upgraded)?,

@@ -101,7 +101,7 @@ impl Exchange {
                         .extend([second, entries].map(|entries| vec![Message::Push(Push { id, entries })]));
                 }
                 Some(Message::Push(Push { id, .. })) => {
-                    let outcomes = vec![Outcome::Rejected(Rejection::TooLarge, reason)];
+                    let outcomes = vec![Outcome::Rejected(Rejection::TooLargeForTheWay, reason)];
                     merge(
                         &mut answers,
                         vec![Message::Receipt(Receipt { id, outcomes, position: None, after: 0 })],
@@ -165,9 +165,24 @@ impl Exchange {
     }
 }
 
-/// Adds answers. Receipts for parts of one push become one; where the log stands then is asked anew.
+/// Adds answers. Receipts for parts of one push become one; where the log stands then is asked anew. If a part was not taken, the push
+/// was not.
 fn merge(answers: &mut Vec<Message>, more: Vec<Message>) {
+    let is_of = |answer: &Message, push: u32| match answer {
+        Message::Receipt(receipt) => receipt.id == push,
+        Message::NotTaken(not_taken) => not_taken.id == push,
+        _ => false,
+    };
     for message in more {
+        match &message {
+            Message::NotTaken(not_taken) => answers.retain(|answer| !is_of(answer, not_taken.id)),
+            Message::Receipt(receipt)
+                if answers.iter().any(|a| matches!(a, Message::NotTaken(n) if n.id == receipt.id)) =>
+            {
+                continue;
+            }
+            _ => {}
+        }
         let earlier = answers.iter_mut().find_map(|earlier| match (earlier, &message) {
             (Message::Receipt(earlier), Message::Receipt(receipt)) if earlier.id == receipt.id => {
                 Some(earlier)

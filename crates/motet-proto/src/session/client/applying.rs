@@ -1,7 +1,7 @@
 //! What has arrived, on its way into the device's store: pages and receipts, and the position that goes with them.
 
-use super::{ClientEffect, ClientSession, EndReason, StoredReceipt};
-use crate::message::{Outcome, Page, Receipt};
+use super::{ClientEffect, ClientSession, EndReason, NO_ROW, StoredReceipt};
+use crate::message::{NotTaken, Outcome, Page, Receipt};
 use crate::planted::{Bug, is_planted};
 use crate::position::Position;
 
@@ -72,6 +72,24 @@ impl ClientSession {
         self.held.push(Held { push, receipts, last, position });
         // What others wrote in between comes by itself to a live session.
         self.want_pull |= !self.live && position.is_none();
+    }
+
+    /// The relay has not stored a push. Its rows are loaded again when pushes are released.
+    pub(super) fn handle_not_taken(&mut self, not_taken: NotTaken) {
+        let NotTaken { id, code, message } = not_taken;
+        let Some(at) = self.in_flight.iter().position(|(push, _)| *push == id && !self.is_answered(id))
+        else {
+            return self.end(EndReason::Protocol("an answer for no push"));
+        };
+        let rows = self.in_flight.remove(at).map(|(_, rows)| rows).unwrap_or_default();
+        if let Some(first) = rows.into_iter().filter(|row| *row != NO_ROW).min() {
+            self.last_row = self.last_row.min(first - 1);
+        }
+        // Rounds that were about to end wait for what was not taken.
+        self.load_again();
+        self.holds = true;
+        self.documents.note_rejected(id);
+        self.effects.push_back(ClientEffect::NotTaken { code, message });
     }
 
     pub(super) fn has_something_to_apply(&self) -> bool {

@@ -45,6 +45,14 @@ pub enum ClientEffect {
     /// After a reset, the log has been read to its end: queue what it lacks. Answer with
     /// [`super::ClientSession::handle_reseeded`].
     Reseed,
+    /// The relay has not taken a push, and nothing is sent until [`super::ClientSession::release_pushes`]; all else goes on.
+    /// [`super::ClientSession::settle_without_pushes`] completes the rounds that wait for it.
+    NotTaken {
+        /// Machine-readable reason.
+        code: ErrorCode,
+        /// The relay's words.
+        message: String,
+    },
     /// The round is complete: what was in the outbox when it began is settled, what was in the log is applied.
     RoundDone {
         /// As given to [`super::ClientSession::request_round`].

@@ -9,7 +9,7 @@ use motet_proto::session::{ClientEffect, EndReason};
 use tokio::sync::oneshot;
 
 use super::taking_in::{Page, opened_len};
-use super::{Applied, Driver, Ended, Running};
+use super::{Applied, Driver, Ended, Running, keep_error, retry_delay};
 use crate::engine::{Core, Turn, merge_all, prepare};
 use crate::error::SyncError;
 use crate::limits;
@@ -99,13 +99,53 @@ impl Driver {
                 finish.await.map_err(SyncError::Storage)?;
                 running.session.handle_reseeded(self.started.elapsed());
             }
-            ClientEffect::DocumentDone { token, taken } => self.finish_document(token, Ok(taken)),
+            ClientEffect::DocumentDone { token, taken } => {
+                let outcome = match &self.not_taken {
+                    Some(error) if !taken => Err(error.clone()),
+                    _ => Ok(taken),
+                };
+                self.finish_document(token, outcome);
+            }
+            ClientEffect::NotTaken { code, message } => {
+                self.take_refusal(running, not_taken_error(code, message)).await;
+            }
             ClientEffect::Listed { token, listed } => self.compact(running, token, listed).await?,
             ClientEffect::Presence(presence) => self.local.shared.presence.heard(&presence),
             ClientEffect::RoundDone { round } => running.almost_done.push(round),
             ClientEffect::End(reason) => return Err(end_error(reason).into()),
         }
         Ok(())
+    }
+
+    /// The relay has not taken what was sent. Whoever waits is told at once if that takes somebody's doing, such as making room; otherwise
+    /// it is sent again a few times first. What the relay has is received meanwhile.
+    async fn take_refusal(&mut self, running: &mut Running, error: SyncError) {
+        self.refusals += 1;
+        let is_full = error.is_refusal();
+        let pause = if is_full { limits::FULL_PAUSE } else { retry_delay(self.refusals) };
+        let until = tokio::time::Instant::now() + pause;
+        running.holds_until = Some(until);
+        self.full_until = is_full.then_some(until);
+        // An answer to each of several pushes is one reason.
+        let is_known = self.not_taken.as_ref().is_some_and(|known| known.to_string() == error.to_string());
+        self.not_taken = Some(error.clone());
+        if !is_known {
+            tracing::info!(code = error.code(), %error, "the relay has not taken what was sent");
+            self.failure.note(&error);
+            keep_error(&self.local, self.remote, &error).await;
+        }
+        if is_full {
+            return running.session.settle_without_pushes(self.started.elapsed());
+        }
+        self.rounds.iter_mut().for_each(|round| round.attempts += 1);
+        self.fail_rounds(&error, true);
+    }
+
+    /// Sends again what was held.
+    pub(super) fn release(&mut self, running: &mut Running) {
+        running.holds_until = None;
+        self.not_taken = None;
+        running.session.release_pushes(self.started.elapsed());
     }
 
     /// What is shown already is merged when the log is read: until then every core has that to do.
@@ -125,6 +165,13 @@ impl Driver {
         });
         let merged = async { merge.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string()))) };
         running.merging = Some(merged.boxed()).into();
+    }
+}
+
+fn not_taken_error(code: ErrorCode, message: String) -> SyncError {
+    match code {
+        ErrorCode::Full | ErrorCode::Limit => SyncError::Full { reason: message },
+        _ => SyncError::Relay { reason: format!("it did not take what was sent: {message}") },
     }
 }
 

@@ -83,6 +83,9 @@ impl Driver {
 
     pub(super) fn count_applied(&mut self, running: &mut Running, applied: Applied) {
         running.progress = applied.progress;
+        if applied.received.settled > 0 {
+            (self.not_taken, self.refusals) = (None, 0);
+        }
         if applied.entries + applied.received.settled > 0 {
             self.progressed = true;
             self.traffic.works(Duration::ZERO);
@@ -125,6 +128,11 @@ impl Driver {
         let Some(at) = self.rounds.iter().position(|round| round.id == id) else { return Ok(()) };
         let round = self.rounds.remove(at);
         self.keep_traffic();
+        if let Some(error) = &self.not_taken {
+            // All that could be done is done, and uploads wait.
+            _ = round.reply.send(Err(error.clone()));
+            return Ok(());
+        }
         let duration = round.started.elapsed().as_millis();
         let summary = SyncSummary { duration_ms: duration as u64, ..std::mem::take(&mut self.tally) };
         let now = self.local.shared.now_ms();
@@ -148,10 +156,15 @@ impl Driver {
         keep_error(&self.local, self.remote, error).await;
         // After it is kept: who waited may ask for the status next, or exit.
         let retry = reached && error.is_retryable() && !error.is_refusal();
+        self.fail_rounds(error, retry);
+        self.fail_documents(error, retry);
+    }
+
+    /// Tells those who wait for a round, unless it is tried again.
+    pub(super) fn fail_rounds(&mut self, error: &SyncError, retry: bool) {
         for round in self.rounds.extract_if(.., |round| !retry || round.attempts >= limits::ROUND_ATTEMPTS) {
             _ = round.reply.send(Err(error.clone()));
         }
-        self.fail_documents(error, retry);
     }
 }
 
