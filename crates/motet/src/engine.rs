@@ -37,6 +37,7 @@ mod twins;
 mod typing;
 mod undo;
 mod unmerged;
+mod writing;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
@@ -66,7 +67,7 @@ pub(crate) use composed::{Composed, Entrance, bytes_of, compose_ahead, is_big};
 pub(crate) use incoming::{Incoming, load_ahead, prepare};
 pub(crate) use loaded::Loaded;
 use loaded::{load, load_behind, new_document};
-pub(crate) use local::{Patch, Splice, diff};
+pub(crate) use local::{Patch, diff};
 pub(crate) use presence::CursorAt;
 pub use receive::CollectionCounts;
 pub(crate) use receive::{Received, Turn};
@@ -75,6 +76,7 @@ pub(crate) use salvage::Repaired;
 use send_slot::Ready;
 pub(crate) use send_slot::SendSlot;
 pub(crate) use unmerged::merge_all;
+pub(crate) use writing::Splice;
 
 /// What the writer thread shares with the rest of the replica.
 pub(crate) struct Shared {

@@ -4,6 +4,7 @@
 //! own ([`readers`]). WAL, `synchronous=FULL` for anything a caller waits for.
 
 mod backup;
+mod behind;
 mod care;
 mod compaction;
 mod connection;

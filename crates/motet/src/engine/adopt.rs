@@ -6,8 +6,9 @@ use motet_proto::{DocumentId, SpaceId};
 use serde_json::Value as Json;
 
 use super::check::{check_name, check_patch};
-use super::local::{By, Patch, Written, write_error};
+use super::local::{Patch, write_error};
 use super::parallel::parallel;
+use super::writing::{By, Written};
 use super::{Composed, Core, Entrance, Loaded, Shared, compose_ahead, new_document};
 use crate::doc::Fields;
 use crate::error::WriteError;

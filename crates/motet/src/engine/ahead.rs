@@ -5,7 +5,8 @@ use motet_proto::{DocumentId, SpaceId};
 
 use super::composed::{compose_ahead, compose_splice_ahead};
 use super::held::is_as_stored;
-use super::local::{Patch, Splice};
+use super::local::Patch;
+use super::writing::Splice;
 use super::{Core, Entrance, load_behind};
 use crate::limits;
 use crate::status::Version;

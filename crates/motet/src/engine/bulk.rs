@@ -8,8 +8,9 @@ use motet_proto::{DocumentId, SpaceId};
 
 use super::check::{check_name, check_patch};
 use super::composed::{Composed, Entrance, compose_ahead, is_big};
-use super::local::{By, Patch, Written, write_error};
+use super::local::{Patch, write_error};
 use super::parallel::parallel;
+use super::writing::{By, Written};
 use super::{Core, Loaded, Shared, new_document};
 use crate::doc::{Edit, Fields, split_counted};
 use crate::error::WriteError;

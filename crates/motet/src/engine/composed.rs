@@ -6,7 +6,8 @@ use motet_proto::{DocumentId, SpaceId};
 
 use super::check::{check_name, text_bytes};
 use super::held::is_as_stored;
-use super::local::{By, Patch, Splice, Written};
+use super::local::Patch;
+use super::writing::{By, Splice, Written};
 use super::{Adopted, Core, Loaded, Shared, load_behind, new_document};
 use crate::doc::Fields;
 use crate::events::ChangeKind;

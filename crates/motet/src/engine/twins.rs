@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use motet_proto::DocumentId;
 
-use super::local::By;
+use super::writing::By;
 use super::{Commit, Core, Loaded};
 use crate::doc::{Change, ChangeHash, Fields, Ousted, Rejected, split_headers};
 use crate::error::WriteError;

@@ -4,18 +4,21 @@
 //! a caller that blocks anyway and finds the connection free, or the writer thread. Without a caller's own turn each
 //! small write would pay for waking two threads, which costs more than the write.
 
+mod job;
+mod worker;
+
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use motet_proto::planted::{Bug, is_planted};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
+
+pub(crate) use job::Ticket;
+use job::{Job, Task, catching_up};
+use worker::Worker;
 
 use super::{Result, StorageError, Tx};
 use crate::limits;
@@ -100,11 +103,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         RUNNING.set(false);
     }
-}
-
-/// The outcome of a write that was handed over: wait for it, or await it.
-pub(crate) struct Ticket<T, F> {
-    reply: oneshot::Receiver<std::result::Result<T, F>>,
 }
 
 impl<E: Engine> Writer<E> {
@@ -408,204 +406,5 @@ impl<E: Engine> Shared<E> {
 
     fn lock_queue(&self) -> MutexGuard<'_, Queue<E>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A write that nobody waits for.
-fn catching_up<E: Engine>() -> Box<dyn Job<E>> {
-    let write = |tx: Tx<'_>, engine: &mut E| engine.catch_up(tx);
-    let ahead = Some(E::behind_ahead());
-    Box::new(Task { durability: Durability::Normal, ahead, write: Some(write), outcome: None, reply: None })
-}
-
-impl<T, F: From<StorageError>> Ticket<T, F> {
-    /// Waits on the calling thread, which may also be inside an async runtime.
-    pub(crate) fn wait(self) -> std::result::Result<T, F> {
-        pollster::block_on(self)
-    }
-}
-
-impl<T, F: From<StorageError>> Future for Ticket<T, F> {
-    type Output = std::result::Result<T, F>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.reply)
-            .poll(cx)
-            .map(|reply| reply.unwrap_or_else(|_| Err(StorageError::Closed.into())))
-    }
-}
-
-trait Job<E: Engine>: Send {
-    fn durability(&self) -> Durability;
-    /// What it says of what it will need.
-    fn ahead(&mut self) -> &mut Option<E::Ahead>;
-    /// Runs the write; false if its rows must be rolled back.
-    fn run(&mut self, tx: Tx<'_>, engine: &mut E) -> bool;
-    fn reply(self: Box<Self>, commit: Option<&StorageError>);
-}
-
-struct Task<A, W, T, F> {
-    durability: Durability,
-    ahead: Option<A>,
-    write: Option<W>,
-    outcome: Option<std::result::Result<T, F>>,
-    reply: Option<oneshot::Sender<std::result::Result<T, F>>>,
-}
-
-impl<E, W, T, F> Job<E> for Task<E::Ahead, W, T, F>
-where
-    E: Engine,
-    W: FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send,
-    T: Send,
-    F: From<StorageError> + Send,
-{
-    fn durability(&self) -> Durability {
-        self.durability
-    }
-
-    fn ahead(&mut self) -> &mut Option<E::Ahead> {
-        &mut self.ahead
-    }
-
-    fn run(&mut self, tx: Tx<'_>, engine: &mut E) -> bool {
-        let Some(write) = self.write.take() else { return false };
-        let outcome = catch_unwind(AssertUnwindSafe(|| write(tx, engine))).unwrap_or_else(|_| {
-            Err(StorageError::Io("the write panicked; nothing of it was kept".into()).into())
-        });
-        let ok = outcome.is_ok();
-        self.outcome = Some(outcome);
-        ok
-    }
-
-    fn reply(mut self: Box<Self>, commit: Option<&StorageError>) {
-        let outcome = match (self.outcome.take(), commit) {
-            (Some(Err(error)), _) => Err(error),
-            (_, Some(error)) => Err(error.clone().into()),
-            (Some(Ok(value)), None) => Ok(value),
-            (None, None) => Err(StorageError::Closed.into()),
-        };
-        if let Some(reply) = self.reply.take() {
-            _ = reply.send(outcome);
-        }
-    }
-}
-
-/// The connection and what belongs to it.
-struct Worker<E> {
-    conn: Connection,
-    engine: E,
-    synchronous: Durability,
-    data_version: Option<i64>,
-}
-
-impl<E: Engine> Worker<E> {
-    /// Does what the first of these writes needs beforehand, if it takes long; it is alone then. Returns those that have to wait.
-    fn prepare(&mut self, group: &mut Vec<Box<dyn Job<E>>>) -> Vec<Box<dyn Job<E>>> {
-        if group.iter_mut().all(|job| job.ahead().is_none()) {
-            return Vec::new();
-        }
-        let version = self.data_version().ok();
-        let foreign = version != self.data_version && !is_planted(Bug::ForeignWritesUnseen);
-        let tx = Tx { conn: &self.conn };
-        let engine = &mut self.engine;
-        // What panics here will do so again in the transaction, where it is told.
-        let mut is_long = |job: &mut Box<dyn Job<E>>| {
-            let ahead = job.ahead().as_ref();
-            let mut is_long = |ahead| catch_unwind(AssertUnwindSafe(|| engine.is_long(tx, ahead, foreign)));
-            ahead.is_some_and(|ahead| is_long(ahead).unwrap_or(false))
-        };
-        match group.iter_mut().position(&mut is_long) {
-            None => Vec::new(),
-            Some(0) => {
-                if let Some(ahead) = group[0].ahead().take() {
-                    _ = catch_unwind(AssertUnwindSafe(|| self.engine.prepare(tx, ahead, foreign)));
-                }
-                group.split_off(1)
-            }
-            Some(at) => group.split_off(at),
-        }
-    }
-
-    fn transaction(&mut self, group: &mut [Box<dyn Job<E>>]) -> Result<()> {
-        let full = group.iter().any(|job| job.durability() == Durability::Full)
-            && !is_planted(Bug::DeviceSkipsFsync);
-        self.set_synchronous(if full { Durability::Full } else { Durability::Normal })?;
-        self.execute("BEGIN IMMEDIATE")?;
-        let outcome =
-            self.run_all(group).and_then(|keep| self.execute(if keep { "COMMIT" } else { "ROLLBACK" }));
-        if outcome.is_err() && !self.conn.is_autocommit() {
-            // The error that led here is what the callers are told.
-            _ = self.execute("ROLLBACK");
-        }
-        outcome
-    }
-
-    fn peek<T>(
-        &mut self,
-        write: impl FnOnce(Tx<'_>, &mut E) -> Result<()>,
-        read: impl FnOnce(Tx<'_>) -> Result<T>,
-    ) -> Result<T> {
-        self.execute("BEGIN IMMEDIATE")?;
-        let outcome = self.begin().and_then(|()| {
-            let tx = Tx { conn: &self.conn };
-            write(tx, &mut self.engine)?;
-            read(tx)
-        });
-        self.engine.end_write(false);
-        self.execute("ROLLBACK")?;
-        outcome
-    }
-
-    /// A transaction has begun.
-    fn begin(&mut self) -> Result<()> {
-        let version = self.data_version()?;
-        let foreign = self.data_version.replace(version).is_none_or(|before| before != version)
-            && !is_planted(Bug::ForeignWritesUnseen);
-        self.engine.begin(Tx { conn: &self.conn }, foreign)
-    }
-
-    /// Runs the writes; false if there is nothing to commit.
-    fn run_all(&mut self, group: &mut [Box<dyn Job<E>>]) -> Result<bool> {
-        self.begin()?;
-        let tx = Tx { conn: &self.conn };
-        if let [job] = group {
-            // Alone, the transaction is its own savepoint.
-            let ok = job.run(tx, &mut self.engine);
-            if ok {
-                self.engine.before_commit(tx)?;
-            }
-            self.engine.end_write(ok);
-            return Ok(ok);
-        }
-        for job in group {
-            self.execute("SAVEPOINT job")?;
-            let ok = job.run(tx, &mut self.engine);
-            if !ok {
-                self.execute("ROLLBACK TO job")?;
-            }
-            self.execute("RELEASE job")?;
-            self.engine.end_write(ok);
-        }
-        self.engine.before_commit(tx)?;
-        Ok(true)
-    }
-
-    /// Changes when another connection has written; read inside the transaction, so that nothing slips in between.
-    fn data_version(&self) -> Result<i64> {
-        Ok(self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?)
-    }
-
-    fn set_synchronous(&mut self, wanted: Durability) -> Result<()> {
-        if self.synchronous != wanted {
-            let value = if wanted == Durability::Full { "FULL" } else { "NORMAL" };
-            self.conn.pragma_update(None, "synchronous", value)?;
-            self.synchronous = wanted;
-        }
-        Ok(())
-    }
-
-    fn execute(&self, sql: &str) -> Result<()> {
-        self.conn.prepare_cached(sql)?.execute([])?;
-        Ok(())
     }
 }
