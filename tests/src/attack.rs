@@ -85,7 +85,7 @@ impl Peer {
                 Some(Message::Receipt(receipt)) => return Ok(receipt),
                 Some(Message::Error(error)) => return Err(Some(error)),
                 Some(Message::NotTaken(NotTaken { code, message, .. })) => {
-                    return Err(Some(ErrorMessage { code, message }));
+                    return Err(Some(ErrorMessage { code, message, window_ms: None }));
                 }
                 Some(_) => {}
                 None => return Err(None),

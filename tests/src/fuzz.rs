@@ -39,7 +39,8 @@ pub fn frame(bytes: &[u8]) {
     let now = Duration::from_secs(1);
     let device = DeviceId([1; 16]);
     let mut client = ClientSession::new(device, SpaceId::DEFAULT, String::new(), None, false, true, now);
-    let welcome = motet_proto::message::Welcome { version: 1, head: 0, agent: String::new() };
+    let welcome =
+        motet_proto::message::Welcome { version: 1, head: 0, agent: String::new(), window_ms: None };
     client.handle_message(Message::Welcome(welcome), now);
     client.handle_message(message.clone(), now);
     while client.poll_effect().is_some() {}

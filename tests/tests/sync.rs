@@ -30,7 +30,7 @@ fn a_fresh_device_gets_everything_and_states_tell_the_way() {
     assert_eq!(a.document_status("pieces", &id).unwrap().unwrap().state, DocumentState::LocalOnly);
     let summary = sync(&a, &relay.url());
     assert_eq!((summary.sent, summary.received), (1, 0));
-    assert_eq!(a.status().state, SyncState::Synced);
+    assert_eq!(a.status().state, SyncState::Paused);
     let status = a.document_status("pieces", &id).unwrap().unwrap();
     assert_eq!((status.state, status.pending_changes), (DocumentState::Synced, 0));
     assert!(status.last_synced_at.is_some());
@@ -517,7 +517,7 @@ fn the_status_stream_tells_what_happens() {
     watcher.join().unwrap();
     let seen = seen.lock().unwrap();
     assert!(seen.iter().any(|state| matches!(state, SyncState::Syncing { .. })), "{seen:?}");
-    assert_eq!(seen.last(), Some(&SyncState::Synced), "{seen:?}");
+    assert_eq!(seen.last(), Some(&SyncState::Paused), "it has let go: {seen:?}");
 }
 
 #[test]

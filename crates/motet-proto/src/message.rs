@@ -114,6 +114,10 @@ pub struct Welcome {
     /// Software and version of the relay.
     #[n(2)]
     pub agent: String,
+    /// After the connection was lost, a device waits for a random part of this time before it comes back, in milliseconds: as long as
+    /// the relay needs for all who are there now.
+    #[n(3)]
+    pub window_ms: Option<u32>,
 }
 
 /// Entries to append, in order.
@@ -314,6 +318,9 @@ pub struct ErrorMessage {
     /// The reason for a person.
     #[n(1)]
     pub message: String,
+    /// As of [`Welcome`].
+    #[n(2)]
+    pub window_ms: Option<u32>,
 }
 
 codes! {

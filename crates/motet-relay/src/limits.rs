@@ -72,6 +72,9 @@ pub const SWEPT_ENTRIES: usize = STEP_CHANGED;
 /// Page cache of each connection in KiB.
 pub const PAGE_CACHE_KIB: i64 = 2_048;
 
+/// What is kept of a write-ahead log that a long read has made large, in bytes: twice what lies between two checkpoints.
+pub const WAL_KEPT_BYTES: i64 = 8 << 20;
+
 /// Write-ahead log size in pages at which SQLite checkpoints. 1,000 pages are 4 MB.
 pub const CHECKPOINT_PAGES: i64 = 1_000;
 
@@ -123,6 +126,18 @@ pub const REMEMBERED_LOGS: usize = 10_000;
 
 /// After the signal to stop, sessions get this long to finish what is under way.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// Time that a relay needs for a device that comes back: it signs in, and asks what is new.
+pub const COMES_BACK_IN: Duration = Duration::from_millis(2);
+
+/// Devices come back over at least this time, and at most the other.
+pub const COME_BACK_WITHIN: Duration = Duration::from_secs(1);
+
+/// See [`COME_BACK_WITHIN`].
+pub const COME_BACK_LONGEST: Duration = Duration::from_secs(30);
+
+/// At a planned stop the sessions are closed in steps over at most this time, so that they are done within [`SHUTDOWN_GRACE`].
+pub const STOPPED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Longest token in bytes. Common JWTs have up to 4 kB.
 pub const TOKEN_BYTES: usize = 8 << 10;

@@ -86,6 +86,7 @@ pub(crate) struct Relay {
     accounts: Arc<Accounts>,
     strangers: Strangers,
     sessions: Arc<Semaphore>,
+    most_sessions: usize,
     next_session: AtomicU64,
 }
 
@@ -127,6 +128,7 @@ pub async fn run(
         accounts: Arc::default(),
         strangers: Strangers::default(),
         sessions: Arc::new(Semaphore::new(most as usize)),
+        most_sessions: most as usize,
         next_session: AtomicU64::new(1),
     });
     let app = Router::new()
@@ -189,6 +191,7 @@ async fn look_at_room(relay: &Relay) {
     loop {
         due.tick().await;
         relay.store.look_at_room(relay.limits().reserve_bytes);
+        relay.store.tidy().await;
     }
 }
 
@@ -323,6 +326,13 @@ impl Relay {
         };
         let is_proxy = self.terms.borrow().proxies.contains(&place.peer);
         doors::network(is_proxy.then(named).flatten().unwrap_or(place.peer))
+    }
+
+    /// Over how long the devices that are connected now are to come back, if they all lose the connection at once.
+    pub(crate) fn window(&self) -> Duration {
+        let sessions = self.most_sessions - self.sessions.available_permits();
+        let window = limits::COMES_BACK_IN * u32::try_from(sessions).unwrap_or(u32::MAX);
+        window.clamp(limits::COME_BACK_WITHIN, limits::COME_BACK_LONGEST)
     }
 
     fn next_session(&self) -> u64 {

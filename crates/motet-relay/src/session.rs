@@ -179,6 +179,8 @@ impl Running {
 
     async fn serve(&mut self, stream: &mut SplitStream<WebSocket>, outgoing: &mpsc::Sender<Vec<u8>>) {
         let mut stopping = self.relay.stopping.clone();
+        let mut stop_at = None;
+        self.session.set_window(self.relay.window());
         let mut auth = self.relay.auth.clone();
         loop {
             self.carry_out();
@@ -229,7 +231,14 @@ impl Running {
                 news = next_news(&mut self.hub) => self.take_news(news),
                 Some(done) = self.under_way.next() => self.take_done(done),
                 () = until(silence), if !saturated => self.take_silence(),
-                _ = stopping.wait_for(|stopping| *stopping) => {
+                _ = stopping.wait_for(|stopping| *stopping), if stop_at.is_none() => {
+                    // As many leave at a time as can come back, wherever that is.
+                    let window = self.relay.window();
+                    self.session.set_window(window);
+                    let step = window.min(limits::STOPPED_WITHIN).mul_f64(random_part());
+                    stop_at = Some(Instant::now() + step);
+                }
+                () = until(stop_at), if stop_at.is_some() => {
                     self.session.handle_failure(ErrorCode::ShuttingDown, "the relay is stopping");
                 }
             }
@@ -532,6 +541,12 @@ fn code_of(error: &StoreError) -> ErrorCode {
         StoreError::Unusable(_) => ErrorCode::Damaged,
         _ => ErrorCode::Internal,
     }
+}
+
+/// A number between 0 and 1.
+fn random_part() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0) as f64 / u64::MAX as f64
 }
 
 async fn next_news(hub: &mut Option<Receiver<News>>) -> Result<News, RecvError> {

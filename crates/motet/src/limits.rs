@@ -155,6 +155,13 @@ pub const PAGE_CACHE_KIB: i64 = 4_096;
 /// Prepared statements kept by each connection: all that there are, so that none is parsed twice. About 5 kB each.
 pub const CACHED_STATEMENTS: usize = 256;
 
+/// What is kept of a write-ahead log that a long read has made large, in bytes: twice what lies between two checkpoints. While somebody
+/// reads, nothing of the log can be written over.
+pub const WAL_KEPT_BYTES: i64 = 8 << 20;
+
+/// A read that takes this long may have made the write-ahead log large: afterwards it is looked at.
+pub const LONG_READ: Duration = Duration::from_secs(1);
+
 /// Write-ahead log size in pages at which SQLite checkpoints. 1,000 pages are 4 MB. Once the log has its size, commits
 /// overwrite it; as long as a file grows, each fsync also has to write down its new size, which doubles its cost.
 pub const CHECKPOINT_PAGES: i64 = 1_000;
@@ -282,13 +289,22 @@ pub const SLOWEST_BYTES_PER_SECOND: u64 = 4_096;
 pub const EXCHANGE_RETRY_DELAYS: [Duration; 3] =
     [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(2)];
 
-/// Waits between connection attempts: 2, 4, 8 s, then the last value for good. Each is lengthened by up to a quarter
-/// at random so that devices do not come back in step.
+/// After a connection is lost, the first wait is a random part of this time, if the relay has not named another one.
+pub const COME_BACK_WITHIN: Duration = Duration::from_secs(2);
+
+/// The longest such time that a relay can name: nobody is away for longer because of a number.
+pub const COME_BACK_LONGEST: Duration = Duration::from_secs(60);
+
+/// Waits between further attempts: 4, 8, 16 s, then the last value for good. Each is between half of it and all of it, at random, so that
+/// devices do not come back in step.
 pub const RETRY_DELAYS: [Duration; 4] =
-    [Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8), Duration::from_secs(60)];
+    [Duration::from_secs(4), Duration::from_secs(8), Duration::from_secs(16), Duration::from_secs(30)];
 
 /// How often a replica looks whether the process that syncs its file still does.
 pub const SYNC_LOCK_POLL: Duration = Duration::from_secs(2);
+
+/// A process that holds the right to sync and has not said for this long that it runs is taken for frozen.
+pub const SYNC_LOCK_SILENCE: Duration = Duration::from_secs(10);
 
 /// How often a connected replica looks whether another process has written to the database.
 pub const FOREIGN_WRITE_POLL: Duration = Duration::from_millis(500);

@@ -96,6 +96,11 @@ impl Replica {
         self.inner.local.shared.device
     }
 
+    /// The database file, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.inner.local.path
+    }
+
     /// This device's name, as other devices see it.
     pub fn device_name(&self) -> &str {
         &self.inner.local.shared.device_name

@@ -46,7 +46,7 @@ pub enum SyncState {
     AuthNeeded,
     /// Something else failed; see [`Status::last_error`].
     Error,
-    /// Not connected because the app has not asked for it.
+    /// Not connected because the app has not asked for it, or has disconnected; see [`Status::last_synced_at`].
     Paused,
 }
 
@@ -180,6 +180,8 @@ pub(crate) struct StatusBoard {
 pub(crate) enum Link {
     /// The app has not connected.
     None,
+    /// The app has disconnected: others may go on writing.
+    LetGo,
     Connecting,
     /// Connected and at work; `done` of `total` entries of the log are read.
     Busy {
@@ -284,14 +286,17 @@ impl Parts {
             Link::Busy { done, total } => SyncState::Syncing { done, total },
             Link::Idle if self.pending > 0 => SyncState::Pending,
             Link::Idle => SyncState::Synced,
-            Link::None | Link::Waiting => match self.last_error.as_ref().map(|error| error.code.as_str()) {
-                Some("sync-offline") => SyncState::Offline,
-                Some("sync-auth-needed") => SyncState::AuthNeeded,
-                Some(_) => SyncState::Error,
-                None if self.pending > 0 => SyncState::Pending,
-                None if self.last_synced_at.is_some() => SyncState::Synced,
-                None => SyncState::Paused,
-            },
+            Link::None | Link::LetGo | Link::Waiting => {
+                match self.last_error.as_ref().map(|error| error.code.as_str()) {
+                    Some("sync-offline") => SyncState::Offline,
+                    Some("sync-auth-needed") => SyncState::AuthNeeded,
+                    Some(_) => SyncState::Error,
+                    None if self.pending > 0 => SyncState::Pending,
+                    None if self.link == Link::LetGo => SyncState::Paused,
+                    None if self.last_synced_at.is_some() => SyncState::Synced,
+                    None => SyncState::Paused,
+                }
+            }
         }
     }
 }

@@ -177,7 +177,13 @@ impl Relay {
         {
             return Err(SyncError::BadToken { reason });
         }
-        Endpoint::parse(&self.url)
+        let endpoint = Endpoint::parse(&self.url)?;
+        if self.token.is_some() && !endpoint.keeps_secrets() {
+            let reason =
+                "a token would be sent over it for anybody on the way to read; only https:// keeps it secret";
+            return Err(SyncError::BadUrl { url: self.url.clone(), reason: reason.into() });
+        }
+        Ok(endpoint)
     }
 }
 
@@ -329,7 +335,7 @@ impl Drop for SyncHandle {
         }
         let shared = &self.local.shared;
         shared.send_slot.end(self.connection);
-        shared.board.set_link(Link::None);
+        shared.board.set_link(Link::LetGo);
         shared.presence.forget();
     }
 }

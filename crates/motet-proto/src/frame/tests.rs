@@ -28,7 +28,7 @@ fn samples() -> Vec<Message> {
             space: SpaceId::DEFAULT,
             agent: "motet".into(),
         }),
-        Message::Welcome(Welcome { version: 1, head: 3, agent: "relay".into() }),
+        Message::Welcome(Welcome { version: 1, head: 3, agent: "relay".into(), window_ms: Some(500) }),
         Message::Push(Push { id: 1, entries: vec![entry(vec![1, 2]), snapshot] }),
         Message::Receipt(Receipt {
             id: 1,
@@ -41,7 +41,7 @@ fn samples() -> Vec<Message> {
         Message::Refused(Refused { id: 2 }),
         Message::Ping(Ping { nonce: 5 }),
         Message::Pong(Ping { nonce: 5 }),
-        Message::Error(ErrorMessage { code: ErrorCode::Busy, message: "later".into() }),
+        Message::Error(ErrorMessage { code: ErrorCode::Busy, message: "later".into(), window_ms: Some(9) }),
         Message::NotTaken(NotTaken { id: 1, code: ErrorCode::Full, message: "full".into() }),
         Message::Presence(Presence { device: DeviceId([2; 16]), suite: 0, sealed: vec![0, 1] }),
         Message::Fetch(Fetch { id: 3, document: DocumentId([1; 16]), after: 2, whole: true }),
@@ -72,7 +72,8 @@ fn codes_of_a_newer_version_are_kept() {
         position: None,
         after: 0,
     };
-    let error = ErrorMessage { code: ErrorCode::Unknown(77), message: "something new".into() };
+    let error =
+        ErrorMessage { code: ErrorCode::Unknown(77), message: "something new".into(), window_ms: None };
     for message in [Message::Receipt(receipt), Message::Error(error)] {
         assert_eq!(decode(&encode(&message)).unwrap(), message);
     }

@@ -69,6 +69,8 @@ pub struct ClientSession {
     presence: Option<Presence>,
     effects: VecDeque<ClientEffect>,
 
+    /// Over how long devices are to come back, as the relay has named it.
+    window_ms: Option<u32>,
     last_heard: Duration,
     awaiting_since: Option<Duration>,
 }
@@ -142,6 +144,7 @@ impl ClientSession {
             rounds: Vec::new(),
             presence: None,
             effects: VecDeque::from([ClientEffect::Send(Message::Hello(hello))]),
+            window_ms: None,
             last_heard: now,
             awaiting_since: Some(now),
         }
@@ -181,6 +184,11 @@ impl ClientSession {
                 None => self.last_heard + limits::PING_AFTER,
             }),
         }
+    }
+
+    /// After the session, a device that comes back waits for a random part of this time; `None` if the relay has not named it.
+    pub fn window(&self) -> Option<Duration> {
+        self.window_ms.map(|ms| Duration::from_millis(ms.into()))
     }
 
     /// True while more input would only pile up: the driver then leaves it in the socket.
@@ -270,6 +278,7 @@ impl ClientSession {
             Message::Welcome(welcome) if self.state == State::Greeting => {
                 if (limits::VERSION_MIN..=limits::VERSION_MAX).contains(&welcome.version) {
                     self.state = State::Ready;
+                    self.window_ms = welcome.window_ms;
                     self.tell_presence();
                 } else {
                     self.end(EndReason::Version(format!("it chose version {}", welcome.version)));
@@ -280,7 +289,10 @@ impl ClientSession {
             Message::Error(error) if error.code == ErrorCode::Version => {
                 self.end(EndReason::Version(error.message))
             }
-            Message::Error(error) => self.end(EndReason::Relay { code: error.code, message: error.message }),
+            Message::Error(error) => {
+                self.window_ms = error.window_ms.or(self.window_ms);
+                self.end(EndReason::Relay { code: error.code, message: error.message });
+            }
             _ if self.state == State::Greeting => self.end(EndReason::Protocol("no welcome")),
             Message::Presence(presence) => self.effects.push_back(ClientEffect::Presence(presence)),
             Message::Page(page) => self.handle_page(page),

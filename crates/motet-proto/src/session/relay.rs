@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::entry::Entry;
 use crate::ids::{DeviceId, SpaceId};
@@ -118,6 +119,8 @@ pub struct RelaySession {
     told: BTreeSet<DeviceId>,
     pushes: usize,
     fetches: usize,
+    /// Over how long its devices are to come back.
+    window: Option<Duration>,
     effects: VecDeque<RelayEffect>,
 }
 
@@ -157,8 +160,18 @@ impl RelaySession {
             told: BTreeSet::new(),
             pushes: 0,
             fetches: 0,
+            window: None,
             effects: VecDeque::new(),
         }
+    }
+
+    /// Names the time over which devices are to come back if their connections are lost.
+    pub fn set_window(&mut self, window: Duration) {
+        self.window = Some(window);
+    }
+
+    fn window_ms(&self) -> Option<u32> {
+        self.window.map(|window| u32::try_from(window.as_millis()).unwrap_or(u32::MAX))
     }
 
     /// The next thing to do.
@@ -236,6 +249,7 @@ impl RelaySession {
                 version: limits::VERSION_MAX,
                 head,
                 agent: self.agent.clone(),
+                window_ms: self.window_ms(),
             }));
         }
     }
@@ -456,7 +470,8 @@ impl RelaySession {
     fn fail(&mut self, code: ErrorCode, message: String) {
         if self.state != State::Ended {
             self.state = State::Ended;
-            self.send(Message::Error(ErrorMessage { code, message }));
+            let window_ms = self.window_ms();
+            self.send(Message::Error(ErrorMessage { code, message, window_ms }));
             self.effects.push_back(RelayEffect::Close);
         }
     }

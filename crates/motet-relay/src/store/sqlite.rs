@@ -107,6 +107,13 @@ impl SqliteStore {
         }
     }
 
+    /// Makes the write-ahead log short again if a long read has let it grow. Whoever is at work just now is not waited for.
+    pub async fn tidy(&self) {
+        if let Err(error) = self.readers.tidy().await {
+            tracing::debug!(%error, "the write-ahead log stays as long as it is for now");
+        }
+    }
+
     /// Opens or creates the database at `path`, in a folder that exists.
     ///
     /// # Errors
@@ -177,6 +184,7 @@ fn configure(conn: &Connection) -> Result<(), StoreError> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "cache_size", -limits::PAGE_CACHE_KIB)?;
     conn.pragma_update(None, "wal_autocheckpoint", limits::CHECKPOINT_PAGES)?;
+    conn.pragma_update(None, "journal_size_limit", limits::WAL_KEPT_BYTES)?;
     conn.pragma_update(None, "trusted_schema", false)?;
     // What has left is not in free pages either.
     conn.pragma_update(None, "secure_delete", true)?;

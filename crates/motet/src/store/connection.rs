@@ -51,6 +51,7 @@ fn configure(conn: &Connection) -> Result<()> {
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "cache_size", -limits::PAGE_CACHE_KIB)?;
     conn.pragma_update(None, "wal_autocheckpoint", limits::CHECKPOINT_PAGES)?;
+    conn.pragma_update(None, "journal_size_limit", limits::WAL_KEPT_BYTES)?;
     conn.pragma_update(None, "trusted_schema", false)?;
     // What was deleted is not in free pages either.
     conn.pragma_update(None, "secure_delete", true)?;

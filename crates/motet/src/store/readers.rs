@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -58,14 +59,40 @@ impl Readers {
             Some(conn) => conn,
             None => open_reader(&self.path)?,
         };
+        let begun = Instant::now();
         let tx = conn.transaction()?;
         let value = read(Tx { conn: &tx })?;
         drop(tx);
+        if begun.elapsed() >= limits::LONG_READ {
+            self.tidy();
+        }
         let mut idle = self.lock();
         if idle.len() < limits::IDLE_READERS {
             idle.push(conn);
         }
         Ok(value)
+    }
+
+    /// Makes the write-ahead log short again if a long read has let it grow, here or in another process. Whoever is at work just now is not
+    /// waited for: it is done another time then.
+    pub(crate) fn tidy(&self) {
+        let mut wal = self.path.as_os_str().to_owned();
+        wal.push("-wal");
+        if std::fs::metadata(wal).is_ok_and(|wal| wal.len() > limits::WAL_KEPT_BYTES as u64)
+            && let Err(error) = self.shorten_wal()
+        {
+            tracing::debug!(%error, "the write-ahead log stays as long as it is for now");
+        }
+    }
+
+    fn shorten_wal(&self) -> Result<()> {
+        let conn = open_reader(&self.path)?;
+        conn.busy_timeout(Duration::ZERO)?;
+        // The long part first, which keeps nobody from writing.
+        for mode in ["PASSIVE", "TRUNCATE"] {
+            conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))?;
+        }
+        Ok(())
     }
 
     /// Looks for what is wrong with the file, on a connection that remembers nothing of it: the full-text index of an idle one would be

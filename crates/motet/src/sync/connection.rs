@@ -44,13 +44,17 @@ pub(super) struct Traffic {
     busy_until: AtomicU64,
     /// Until when what was received may be taken in, and when that was done last.
     works_until: AtomicU64,
+    /// The same of what is made ready to be sent.
+    loads_until: AtomicU64,
 }
 
 impl Default for Traffic {
     fn default() -> Self {
         let zero = || AtomicU64::new(0);
         let (up, down, messages_up, heard_at, busy_until) = (zero(), zero(), zero(), zero(), zero());
-        Self { up, down, messages_up, started: Instant::now(), heard_at, busy_until, works_until: zero() }
+        let (works_until, loads_until) = (zero(), zero());
+        let started = Instant::now();
+        Self { up, down, messages_up, started, heard_at, busy_until, works_until, loads_until }
     }
 }
 
@@ -62,10 +66,16 @@ impl Traffic {
         self.started.elapsed() > Duration::from_millis(since) + patience
     }
 
-    /// Whether nothing goes on: the relay is silent, and nothing that it has sent is being taken in.
+    /// Whether nothing goes on: the relay is silent, nothing that it has sent is being taken in, and nothing is made ready to be sent.
     pub(super) fn is_idle(&self, patience: Duration) -> bool {
-        let works_until = Duration::from_millis(self.works_until.load(Ordering::Relaxed));
-        self.is_silent(patience) && self.started.elapsed() > works_until + patience
+        let works_until =
+            self.works_until.load(Ordering::Relaxed).max(self.loads_until.load(Ordering::Relaxed));
+        self.is_silent(patience) && self.started.elapsed() > Duration::from_millis(works_until) + patience
+    }
+
+    /// Something is made ready to be sent, for `time` at most; zero: that was done. A large document takes its time.
+    pub(super) fn loads(&self, time: Duration) {
+        self.loads_until.store(self.now_ms() + time.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// What was received is taken in, for `time` at most; zero: that was done.

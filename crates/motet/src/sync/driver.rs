@@ -64,6 +64,8 @@ pub(super) struct Driver {
     progressed: bool,
     /// Until when the relay is not asked whether it takes more.
     full_until: Option<tokio::time::Instant>,
+    /// After a lost connection the first wait is a random part of this.
+    window: Duration,
     /// No session has been.
     is_first: bool,
     /// Why it has not taken what was sent, and how often in a row, until it is sent again or some of it is taken.
@@ -212,6 +214,7 @@ impl Driver {
             lock,
             progressed: false,
             full_until: None,
+            window: limits::COME_BACK_WITHIN,
             is_first: true,
             not_taken: None,
             refusals: 0,
@@ -235,7 +238,7 @@ impl Driver {
             _ = noted.catch_unwind().await;
             self.local.shared.board.set_link(Link::Waiting);
             self.local.shared.presence.forget();
-            tokio::time::sleep(retry_delay(failures)).await;
+            tokio::time::sleep(retry_delay(failures, self.window)).await;
         }
     }
 
@@ -265,7 +268,7 @@ impl Driver {
             self.note_failure(&error, reached).await;
             self.local.shared.board.set_link(Link::Waiting);
             tokio::select! {
-                () = tokio::time::sleep(retry_delay(failures)) => {}
+                () = tokio::time::sleep(retry_delay(failures, self.window)) => {}
                 command = self.commands.recv() => match command {
                     // Somebody knows better, or the device has just woken up.
                     Some(command) => {
@@ -359,6 +362,8 @@ impl Driver {
         };
         self.begin_documents(&mut running);
         let Err(ended) = self.drive(&mut running).await;
+        self.window =
+            running.session.window().unwrap_or(limits::COME_BACK_WITHIN).min(limits::COME_BACK_LONGEST);
         self.local.shared.send_slot.expect(self.connection, self.remote, None);
         self.local.shared.presence.forget();
         self.count_bytes();
@@ -400,6 +405,7 @@ impl Driver {
                 }
                 Some(batch) = &mut running.loading => {
                     running.loading = None.into();
+                    self.traffic.loads(Duration::ZERO);
                     running.take_batch(batch.map_err(SyncError::Storage)?, self.started.elapsed());
                 }
                 Some(applied) = running.applying.next() => {
@@ -431,7 +437,10 @@ impl Driver {
                 }
                 () = tokio::time::sleep(timeout) => self.take_timeout(running, saturated),
                 _ = poll.tick() => self.look_around(running),
-                _ = comparison.tick() => self.look_for_comparison(running)?,
+                _ = comparison.tick() => {
+                    self.tidy();
+                    self.look_for_comparison(running)?;
+                }
                 () = until(running.holds_until) => self.release(running),
                 () = until(running.compact_at) => self.look_for_compaction(running)?,
                 () = until(running.upgrade_at) => self.try_upgrade(running),
@@ -492,18 +501,59 @@ async fn until(time: Option<tokio::time::Instant>) {
     }
 }
 
-fn retry_delay(failures: usize) -> Duration {
+/// How long to wait after so many failures. All devices of a relay that was restarted fail at one moment: the first wait is any part of
+/// the window that the relay has named, and each later one between half of its time and all of it.
+fn retry_delay(failures: usize, window: Duration) -> Duration {
     let last = limits::RETRY_DELAYS.len() - 1;
-    lengthened(limits::RETRY_DELAYS[(failures.max(1) - 1).min(last)], 0.25)
+    match failures {
+        0 | 1 => window.mul_f64(random_part()),
+        _ => lengthened(limits::RETRY_DELAYS[(failures - 2).min(last)] / 2, 1.0),
+    }
 }
 
 /// A time, longer by up to this part of it, at random.
 fn lengthened(time: Duration, part: f64) -> Duration {
+    time + time.mul_f64(random_part() * part)
+}
+
+/// A number between 0 and 1.
+fn random_part() -> f64 {
     // Without randomness devices come back in step, which is no reason not to come back.
-    let [random] = machine::random().unwrap_or_default();
-    time + time.mul_f64(f64::from(random) / 255.0 * part)
+    let random = u32::from_be_bytes(machine::random().unwrap_or_default());
+    f64::from(random) / f64::from(u32::MAX)
 }
 
 fn agent() -> String {
     concat!("motet/", env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thousand devices that lose one relay: however they come back, no part of the time gets much more of them than another.
+    #[test]
+    fn devices_come_back_spread_over_the_time_that_they_have() {
+        for window in [Duration::from_millis(500), Duration::from_secs(20)] {
+            for failures in 1..9 {
+                let delays: Vec<f64> =
+                    (0..1_000).map(|_| retry_delay(failures, window).as_secs_f64()).collect();
+                let most = match failures {
+                    1 => window.as_secs_f64(),
+                    2 => 4.0,
+                    3 => 8.0,
+                    4 => 16.0,
+                    _ => 30.0,
+                };
+                let least = if failures == 1 { 0.0 } else { most / 2.0 };
+                assert!(delays.iter().all(|delay| (least..=most).contains(delay)), "{failures}: {delays:?}");
+                let tenth = (most - least) / 10.0;
+                for part in 0..10 {
+                    let from = least + f64::from(part) * tenth;
+                    let here = delays.iter().filter(|delay| (from..from + tenth).contains(delay)).count();
+                    assert!((50..170).contains(&here), "{failures}: {here} of 1,000 in part {part}");
+                }
+            }
+        }
+    }
 }

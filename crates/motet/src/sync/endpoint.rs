@@ -1,5 +1,7 @@
 //! A relay's address.
 
+use std::net::IpAddr;
+
 use reqwest::Url;
 
 use crate::error::SyncError;
@@ -16,6 +18,19 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether nobody on the way can read what is sent: over TLS, or where there is no way.
+    pub(super) fn keeps_secrets(&self) -> bool {
+        let host = self.sync.host_str().unwrap_or_default();
+        let is_loopback = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback(),
+            Err(_) => {
+                let name = host.trim_end_matches('.');
+                name == "localhost" || name.ends_with(".localhost")
+            }
+        };
+        self.sync.scheme() == "https" || is_loopback
+    }
+
     /// Reads an address as people type it: with blanks around it, and the scheme in any case.
     pub(super) fn parse(text: &str) -> Result<Self, SyncError> {
         let bad = |reason: &str| SyncError::BadUrl { url: text.to_owned(), reason: reason.to_owned() };

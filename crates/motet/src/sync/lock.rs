@@ -2,22 +2,37 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
 
-/// The right to sync a database, as long as the process lives: a lock on a file beside it. What is asked for runs without it, which is
-/// safe and only costs more.
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use crate::limits;
+
+/// The right to sync a database, as long as the process lives and runs: a lock on a file beside it, whose time it moves on again and again.
+/// A process that is frozen keeps its locks, so who finds the lock taken and the time standing still syncs as well. What is asked for runs
+/// without it. Two that sync at a time are safe, and only cost more.
 #[derive(Debug)]
 pub(super) struct SyncLock {
     path: PathBuf,
-    held: Option<File>,
+    held: Option<Held>,
     /// There are no locks here, on some network drives for one: everybody syncs then.
     is_useless: bool,
+    /// The time of the file while another process has it, and since when it was so.
+    seen: Option<(SystemTime, Instant)>,
+}
+
+#[derive(Debug)]
+struct Held {
+    file: File,
+    beats: Option<AbortHandle>,
 }
 
 impl SyncLock {
     pub(super) fn new(database: &Path) -> Self {
         let mut path = database.as_os_str().to_owned();
         path.push("-sync");
-        Self { path: path.into(), held: None, is_useless: false }
+        Self { path: path.into(), held: None, is_useless: false, seen: None }
     }
 
     /// Others may have it.
@@ -25,21 +40,62 @@ impl SyncLock {
         self.held = None;
     }
 
-    /// Takes the lock if nobody has it; true if it is held then.
+    /// Takes the lock if nobody has it; true if it is held then, or if whoever holds it does not run.
     pub(super) fn hold(&mut self) -> bool {
         if self.held.is_some() || self.is_useless {
             return true;
         }
         let options = File::options().create(true).truncate(false).write(true).open(&self.path);
         match options.map_err(TryLockError::Error).and_then(|file| file.try_lock().map(|()| file)) {
-            Ok(file) => self.held = Some(file),
-            Err(TryLockError::WouldBlock) => {}
+            Ok(file) => {
+                let beats = beat(&file);
+                self.held = Some(Held { file, beats });
+                self.seen = None;
+                true
+            }
+            Err(TryLockError::WouldBlock) => self.stands_still(),
             Err(TryLockError::Error(error)) => {
                 tracing::warn!(%error, "it cannot be found out whether another process syncs");
                 self.is_useless = true;
+                true
             }
         }
-        self.held.is_some() || self.is_useless
+    }
+
+    /// Whether the process that holds the lock has not moved the time of the file for too long.
+    fn stands_still(&mut self) -> bool {
+        let Ok(time) = std::fs::metadata(&self.path).and_then(|file| file.modified()) else { return false };
+        match self.seen {
+            Some((seen, since)) if seen == time => since.elapsed() >= limits::SYNC_LOCK_SILENCE,
+            _ => {
+                self.seen = Some((time, Instant::now()));
+                false
+            }
+        }
+    }
+}
+
+/// Moves the time of the file on as long as the process runs.
+fn beat(file: &File) -> Option<AbortHandle> {
+    let file = file.try_clone().ok()?;
+    let beats = async move {
+        let mut due = tokio::time::interval(limits::SYNC_LOCK_POLL);
+        loop {
+            due.tick().await;
+            // If it fails, another process syncs as well.
+            _ = file.set_modified(SystemTime::now());
+        }
+    };
+    Some(Handle::try_current().ok()?.spawn(beats).abort_handle())
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(beats) = &self.beats {
+            beats.abort();
+        }
+        // Now, and not when the task above has gone, which has the file as well.
+        _ = self.file.unlock();
     }
 }
 

@@ -61,6 +61,25 @@ impl Readers {
         self.run(move |conn| read_document(conn, &log, document, after, whole)).await
     }
 
+    pub(super) async fn tidy(&self) -> Result<(), StoreError> {
+        let mut wal = self.path.as_os_str().to_owned();
+        wal.push("-wal");
+        if !std::fs::metadata(wal).is_ok_and(|wal| wal.len() > limits::WAL_KEPT_BYTES as u64) {
+            return Ok(());
+        }
+        let readers = self.clone();
+        let work = move || {
+            let conn = readers.open()?;
+            conn.busy_timeout(std::time::Duration::ZERO)?;
+            // The long part first, which keeps nobody from writing.
+            for mode in ["PASSIVE", "TRUNCATE"] {
+                conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))?;
+            }
+            Ok(())
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|e| StoreError::Failed(e.to_string()))?
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,

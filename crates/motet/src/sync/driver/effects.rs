@@ -36,13 +36,16 @@ impl Driver {
                 if self.local.shared.board.current().pending <= limits::SMALL_WORK && writer.is_free() =>
             {
                 let bytes = running.batch_bytes;
+                self.traffic.loads(limits::SLICE_TIME);
                 let batch = writer
                     .run(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after_row, bytes));
+                self.traffic.loads(Duration::ZERO);
                 running.take_batch(batch.map_err(SyncError::Storage)?, self.started.elapsed());
             }
             ClientEffect::LoadOutbox { after_row } => {
                 let bytes = running.batch_bytes;
                 // Before what the app writes: as long as that takes, there is something to send.
+                self.traffic.loads(limits::SLICE_TIME);
                 let batch = writer.submit_first(Durability::Normal, move |tx, core| {
                     core.next_batch(tx, remote, after_row, bytes)
                 });
@@ -122,7 +125,7 @@ impl Driver {
     async fn take_refusal(&mut self, running: &mut Running, error: SyncError) {
         self.refusals += 1;
         let is_full = error.is_refusal();
-        let pause = if is_full { limits::FULL_PAUSE } else { retry_delay(self.refusals) };
+        let pause = if is_full { limits::FULL_PAUSE } else { retry_delay(self.refusals + 1, self.window) };
         let until = tokio::time::Instant::now() + pause;
         running.holds_until = Some(until);
         self.full_until = is_full.then_some(until);

@@ -37,6 +37,7 @@ impl Driver {
             return;
         }
         running.was_idle = true;
+        self.tidy();
         let quiet = running.compact_after;
         running.compact_at = running.connection.live.then(|| tokio::time::Instant::now() + quiet);
         let now = self.local.shared.now_ms();
@@ -49,6 +50,12 @@ impl Driver {
             // Nobody depends on it: if it fails, an older time is shown after the next start.
             drop(self.local.writer.submit(Durability::Normal, move |tx, _| tx.set_synced(remote, now)));
         }
+    }
+
+    /// What a long read of any process has left of the write-ahead log.
+    pub(super) fn tidy(&self) {
+        let local = self.local.clone();
+        drop(tokio::task::spawn_blocking(move || local.readers.tidy()));
     }
 
     pub(super) fn take_commands(&mut self) {
