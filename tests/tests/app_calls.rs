@@ -11,7 +11,7 @@ use serde_json::json;
 
 fn relay(dir: &std::path::Path) -> TestRelay {
     let tokens = dir.join("tokens");
-    std::fs::write(&tokens, "good -> keola\n").unwrap();
+    std::fs::write(&tokens, "good -> keola\nt0ken-of-keola -> keola\n").unwrap();
     TestRelay::start_with(&dir.join("relay"), Auth::from_file(&tokens).unwrap(), 0)
 }
 
@@ -32,6 +32,9 @@ where
     })
 }
 
+/// What a provider does the first time, a relay with it, and what the status says then.
+type Case = (&'static str, fn(&str) -> Relay, &'static str, SyncState);
+
 /// A first call that fails: the reason is told within the limit, and the next one is made without anybody asking for it.
 fn fails_once_and_is_asked_again(name: &str, relay: impl Fn(&str) -> Relay, words: &str, state: SyncState) {
     let dir = tempfile::tempdir().unwrap();
@@ -50,7 +53,7 @@ fn fails_once_and_is_asked_again(name: &str, relay: impl Fn(&str) -> Relay, word
 
 #[test]
 fn a_provider_of_tokens_that_hangs_blocks_or_panics_once_is_asked_again() {
-    let cases: [(&str, fn(&str) -> Relay, &str, SyncState); 6] = [
+    let cases: [Case; 6] = [
         ("hangs", |url| provider(url, std::future::pending), "did not answer", SyncState::Offline),
         (
             "blocks for good",
@@ -152,4 +155,50 @@ fn a_sync_task_that_dies_is_told_of_and_begins_anew() {
     a.documents("pieces").insert(&json!({ "lyrics": "y" })).unwrap();
     a.sync_now().unwrap();
     assert_eq!((a.status().pending, a.status().last_error), (0, None));
+}
+
+#[test]
+fn a_token_is_kept_out_of_the_database_and_off_plain_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = relay(dir.path());
+    let given = dir.path().join("given");
+    std::fs::write(&given, "t0ken-of-keola\n").unwrap();
+    let cli = Cli::new(dir.path(), "d");
+    let init = ["init", "--device", "d", "--relay", &relay.url()];
+    cli.ok(&[&init[..], &["--token-file", given.to_str().unwrap()]].concat());
+    cli.ok(&["sync"]);
+    cli.ok_with(&[&init[..], &["--token-file", "-"]].concat(), "t0ken-of-keola");
+    cli.ok(&["sync"]);
+    let warned = cli.run(&[&init[..], &["--token", "t0ken-of-keola"]].concat());
+    assert!(String::from_utf8_lossy(&warned.stderr).contains("--token-file"), "{warned:?}");
+    // In no file but the one beside the database, which only its owner reads.
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.starts_with("d.db") {
+            let holds = std::fs::read(&path).unwrap().windows(14).any(|bytes| bytes == b"t0ken-of-keola");
+            assert_eq!(holds, name == "d.db-token", "{name}");
+        }
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(dir.path().join("d.db-token")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    // The environment goes before it, for every command.
+    let output = cli.command(&["sync"]).env("MOTET_TOKEN", "bad").output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    // Another relay is not shown it.
+    cli.ok(&["init", "--device", "d", "--relay", "http://127.0.0.1:9"]);
+    assert!(!dir.path().join("d.db-token").exists());
+
+    for url in ["http://relay.example.org", "ws://192.168.1.5:8787", "http://[2001:db8::1]/"] {
+        let error = Relay::new(url).token("good").check().unwrap_err();
+        assert!(matches!(&error, SyncError::BadUrl { .. }) && error.to_string().contains("https"), "{error}");
+        Relay::new(url).check().unwrap();
+    }
+    for url in ["https://relay.example.org", "http://localhost:1", "http://127.1.2.3", "ws://[::1]:8787/x"] {
+        Relay::new(url).token("good").check().unwrap();
+    }
 }

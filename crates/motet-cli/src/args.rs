@@ -35,9 +35,12 @@ pub(crate) enum Command {
         /// Address of the relay, http:// or https://
         #[arg(long, value_name = "URL")]
         relay: Option<String>,
-        /// Token for the relay
-        #[arg(long, value_name = "T", env = "MOTET_TOKEN", hide_env_values = true)]
+        /// Token for the relay; others on this machine can see it here, so better MOTET_TOKEN or --token-file
+        #[arg(long, value_name = "T")]
         token: Option<String>,
+        /// File with the token for the relay, or - for standard input
+        #[arg(long, value_name = "FILE", conflicts_with = "token")]
+        token_file: Option<PathBuf>,
     },
     /// Declare kinds of fields
     Schema {

@@ -7,6 +7,7 @@ pub(crate) mod find;
 pub(crate) mod history;
 pub(crate) mod setup;
 pub(crate) mod sync;
+pub(crate) mod token;
 pub(crate) mod transfer;
 
 use std::path::Path;
@@ -15,9 +16,8 @@ use motet::{Relay, Replica};
 
 use crate::error::CliError;
 
-/// Names of the settings that `init` keeps.
+/// Name of the setting that `init` keeps.
 pub(crate) const RELAY_URL: &str = "relay.url";
-pub(crate) const RELAY_TOKEN: &str = "relay.token";
 
 /// The database file that a command works on.
 pub(crate) fn path(db: Option<&Path>) -> Result<&Path, CliError> {
@@ -39,7 +39,7 @@ pub(crate) fn open(db: Option<&Path>) -> Result<Replica, CliError> {
 pub(crate) fn relay(replica: &Replica) -> Result<Option<Relay>, CliError> {
     let Some(url) = replica.setting(RELAY_URL)? else { return Ok(None) };
     let relay = Relay::new(&url);
-    Ok(Some(match replica.setting(RELAY_TOKEN)? {
+    Ok(Some(match token::read(replica)? {
         Some(token) => relay.token(&token),
         None => relay,
     }))

@@ -66,7 +66,7 @@ impl CliError {
                 Some("everything you wrote is saved here and will be sent with the next sync")
             }
             CliError::Sync(SyncError::AuthNeeded { .. }) => {
-                Some("give a good token with: motet init --device NAME --relay URL --token T")
+                Some("give a good token with: motet init --device NAME --relay URL --token-file FILE")
             }
             CliError::Sync(SyncError::NoRelay { .. }) => Some(
                 "everything you wrote is saved here; name the relay with: motet init --device NAME --relay URL",

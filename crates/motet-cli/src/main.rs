@@ -30,7 +30,9 @@ fn main() -> ExitCode {
 fn run(args: Args, output: &Output) -> Result<(), CliError> {
     let db = args.db.as_deref();
     match args.command {
-        Command::Init { device, relay, token } => commands::setup::init(db, &device, relay, token, output),
+        Command::Init { device, relay, token, token_file } => {
+            commands::setup::init(db, &device, relay, (token, token_file), output)
+        }
         Command::Schema { command } => commands::setup::schema(db, &command, output),
         Command::Put { collection, id, base, file } => {
             commands::documents::put(db, &collection, id, base.as_deref(), &file, output)

@@ -1,10 +1,10 @@
 //! `init` and `schema`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use motet::{Relay, Replica, Schema};
 
-use super::{RELAY_TOKEN, RELAY_URL, open, path};
+use super::{RELAY_URL, open, path, token};
 use crate::args::SchemaCommand;
 use crate::error::{CliError, file_error};
 use crate::output::{GREEN, Output};
@@ -13,12 +13,15 @@ pub(crate) fn init(
     db: Option<&Path>,
     device: &str,
     relay: Option<String>,
-    token: Option<String>,
+    (token, token_file): (Option<String>, Option<PathBuf>),
     output: &Output,
 ) -> Result<(), CliError> {
     let path = path(db)?;
     let relay = relay.map(|url| url.trim().to_owned());
-    let token = token.map(|token| token.trim().to_owned());
+    if token.is_some() {
+        output.complain("a token on a command line is seen by others on this machine; use --token-file FILE, or MOTET_TOKEN");
+    }
+    let token = token::given(token, token_file.as_deref())?;
     // Whatever is wrong with them is said before anything is made.
     let named = Relay::new(relay.as_deref().unwrap_or("http://127.0.0.1"));
     let named = token.iter().fold(named, |relay, token| relay.token(token));
@@ -32,12 +35,12 @@ pub(crate) fn init(
         replica.use_relay(&Relay::new(url))?;
         if replica.setting(RELAY_URL)?.as_deref() != Some(url) {
             // A token is good for the relay that it was given for.
-            replica.set_setting(RELAY_TOKEN, None)?;
+            token::forget(path)?;
         }
         replica.set_setting(RELAY_URL, Some(url))?;
     }
-    if token.is_some() {
-        replica.set_setting(RELAY_TOKEN, token.as_deref())?;
+    if let Some(token) = &token {
+        token::keep(path, token)?;
     }
     if output.json {
         let device_id = replica.device_id().to_string();
@@ -69,7 +72,7 @@ pub(crate) fn schema(db: Option<&Path>, command: &SchemaCommand, output: &Output
     Ok(())
 }
 
-/// The file may hold a token and holds people's words: nobody else on this machine reads it.
+/// The file holds people's words: nobody else on this machine reads it.
 fn keep_private(path: &Path) -> Result<(), CliError> {
     #[cfg(unix)]
     {

@@ -10,6 +10,9 @@ use super::{RELAY_URL, open, relay};
 use crate::error::CliError;
 use crate::output::{GREEN, GREY, Output, document_state, last_synced, local_time, sync_state};
 
+/// Characters of a title that `watch` shows.
+const TITLE_CHARS: usize = 60;
+
 pub(crate) fn sync(db: Option<&Path>, document: &[String], output: &Output) -> Result<(), CliError> {
     let replica = open(db)?;
     connect(&replica)?;
@@ -171,15 +174,17 @@ pub(crate) fn watch(db: Option<&Path>, output: &Output) -> Result<(), CliError> 
         let mut shown = None;
         loop {
             let current = status.borrow_and_update().clone();
-            let line = (std::mem::discriminant(&current.state), current.pending);
-            if shown.replace(line) != Some(line) {
+            let error = current.last_error.as_ref().map(|error| error.message.clone());
+            let line = (std::mem::discriminant(&current.state), current.pending, error);
+            if shown.as_ref() != Some(&line) {
+                shown = Some(line);
                 show_status(&current, output)?;
             }
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => return Ok(()),
                 changed = status.changed() => if changed.is_err() { return Ok(()) },
                 event = events.recv() => match event {
-                    Ok(event) => show_event(&event, output)?,
+                    Ok(event) => show_event(&replica, &event, output)?,
                     Err(RecvError::Lagged(missed)) => output.complain(&format!("{missed} events were missed")),
                     Err(RecvError::Closed) => return Ok(()),
                 },
@@ -194,18 +199,38 @@ fn show_status(status: &Status, output: &Output) -> Result<(), CliError> {
     }
     let (glyph, style, word) = sync_state(status.state);
     let pending = if status.pending > 0 { format!(", {} pending", status.pending) } else { String::new() };
-    output.line(&output.paint(style, &format!("{glyph} {word}{pending}")));
+    let why = status.last_error.as_ref().map(|error| format!(": {}", error.message)).unwrap_or_default();
+    output.line(&format!("{} {}{why}", clock(), output.paint(style, &format!("{glyph} {word}{pending}"))));
     Ok(())
 }
 
-fn show_event(event: &Event, output: &Output) -> Result<(), CliError> {
+fn show_event(replica: &Replica, event: &Event, output: &Output) -> Result<(), CliError> {
     if output.json {
         return output.json_line(&serde_json::json!({ "event": event }));
     }
     let arrow = if event.remote { "↓" } else { "↑" };
     let kind = format!("{:?}", event.kind).to_lowercase();
-    output.line(&format!("{arrow} {}/{} {kind}", event.collection, event.id));
+    let title = title(replica, event).map(|title| format!("  {title}")).unwrap_or_default();
+    let line =
+        format!("{} {arrow} {}/{} {kind}{}", clock(), event.collection, event.id, output.paint(GREY, &title));
+    output.line(&line);
     Ok(())
+}
+
+/// What a person knows a document by.
+fn title(replica: &Replica, event: &Event) -> Option<String> {
+    let record = replica.documents(&event.collection).get(&event.id).ok()??;
+    let named = |field: &&str| {
+        record.value.get(*field).and_then(|value| value.as_str()).filter(|text| !text.is_empty())
+    };
+    let title = ["title", "name"].iter().find_map(named)?;
+    let first = title.lines().next().unwrap_or_default();
+    Some(format!("{:?}", first.chars().take(TITLE_CHARS).collect::<String>()))
+}
+
+/// The time of day.
+fn clock() -> String {
+    jiff::Zoned::now().strftime("%H:%M:%S").to_string()
 }
 
 fn connect(replica: &Replica) -> Result<(), CliError> {
