@@ -269,3 +269,38 @@ fn where_the_latest_wins_an_edit_older_than_the_purge_is_not_set_aside_for_ever(
         }
     }
 }
+
+/// What was deleted without knowing of a purge brings nothing back by itself, and belongs to the document if somebody else does.
+#[test]
+fn a_fragment_that_brings_nothing_back_waits_in_silence() {
+    for policy in [motet::DeletePolicy::EditWins, motet::DeletePolicy::Latest] {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let devices = ["a", "b", "c"].map(|name| device(dir.path(), name));
+        let [a, b, c] = &devices;
+        for device in &devices {
+            device.apply_schema(&Schema::new().delete("pieces", policy)).unwrap();
+        }
+        a.documents("pieces").put("1", &json!({ "title": "one" })).unwrap();
+        devices.iter().for_each(|device| _ = sync(device, &relay.url()));
+        b.documents("pieces").set("1", &json!({ "key": "F" })).unwrap();
+        b.documents("pieces").delete("1").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        a.documents("pieces").delete("1").unwrap();
+        a.documents("pieces").purge_trash(i64::MAX).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        c.documents("pieces").set("1", &json!({ "title": "two" })).unwrap();
+        [a, b, a].iter().for_each(|device| _ = sync(device, &relay.url()));
+        for device in [a, b] {
+            assert!(device.documents("pieces").get("1").unwrap().is_none());
+            assert_eq!(device.counts().unwrap().quarantined, 0);
+        }
+        [c, a, b, c, a].iter().for_each(|device| _ = sync(device, &relay.url()));
+        for device in &devices {
+            let piece = device.documents("pieces").get("1").unwrap().unwrap().value;
+            assert_eq!(piece, json!({ "id": "1", "title": "two", "key": "F" }), "{policy:?}");
+            assert_eq!(device.counts().unwrap().quarantined, 0);
+            assert_eq!(device.verify().unwrap().problems, []);
+        }
+    }
+}

@@ -357,7 +357,12 @@ pub(crate) fn is_purge(change: &Change) -> bool {
     change.is_empty() && change.message() == Some(PURGE)
 }
 
-/// Whether a change deletes the document.
+/// Whether a change deletes its document.
+pub(crate) fn is_tombstone(change: &Change) -> bool {
+    change.is_empty() && matches!(change.message(), Some(TOMBSTONE | PURGE))
+}
+
+/// [`is_tombstone`], of a change that a document holds.
 fn is_end(meta: &ChangeMetadata<'_>) -> bool {
     has_no_ops(meta) && matches!(meta.message.as_deref(), Some(TOMBSTONE | PURGE))
 }

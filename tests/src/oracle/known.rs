@@ -99,8 +99,9 @@ impl Known {
             Act::Redo => self.undone(&self.redo),
             Act::PurgeTrash => {
                 let mut outcome = nothing();
-                let gone =
-                    outcome.world.values_mut().filter(|state| matches!(state, State::Deleted(Some(_))));
+                // A local document that is deleted leaves nothing that could be purged.
+                let is_trash = |state: &&mut State| matches!(state, State::Deleted(_)) && !self.rules.local;
+                let gone = outcome.world.values_mut().filter(is_trash);
                 gone.for_each(|state| *state = State::Purged);
                 outcome
             }

@@ -143,8 +143,9 @@ impl Core {
         Ok(AfterPurge { is_kept: true, owed })
     }
 
-    /// Whether a fragment of a purged document brings nothing back, so that nobody will send the rest of it: where deletes win, and where
-    /// the latest wins and all of it was made before the document was deleted.
+    /// Whether a fragment of a purged document brings nothing back, so that nobody will send the rest of it: where the latest wins and all
+    /// of it was made before the document was deleted; where edits win and it ends in deletes itself. If somebody else brings the
+    /// document back, it belongs to it.
     pub(super) fn is_too_late(
         &self,
         tx: Tx<'_>,
@@ -152,17 +153,21 @@ impl Core {
         outcome: &MergeOutcome,
     ) -> store::Result<bool> {
         let rejected = outcome.rejected.iter().map(|rejected| &rejected.change);
+        let changes = || outcome.applied.iter().chain(rejected.clone());
         Ok(match loaded.schema.delete_policy() {
             DeletePolicy::Wins => true,
-            DeletePolicy::EditWins => false,
+            DeletePolicy::EditWins => {
+                let known: HashSet<_> = changes().flat_map(Change::deps).collect();
+                changes().filter(|change| !known.contains(&change.hash())).all(crate::doc::is_tombstone)
+            }
             DeletePolicy::Latest => {
-                let latest = outcome.applied.iter().chain(rejected).map(crate::doc::time_of).max();
+                let latest = changes().map(crate::doc::time_of).max();
                 tx.grave(loaded.row.id)?.is_some_and(|at| latest.is_none_or(|latest| latest < at))
             }
         })
     }
 
-    /// Nothing brings back what was purged: that there were more changes is all that is kept of them.
+    /// Where deletes win, nothing brings back what was purged: that there were more changes is all that is kept of them.
     pub(super) fn pass_over(
         &mut self,
         tx: Tx<'_>,

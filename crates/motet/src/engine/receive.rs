@@ -14,6 +14,7 @@ use super::incoming::{Ahead, BadEntry, Group, Incoming};
 use super::{Commit, Core};
 use crate::doc::{Change, ChangeHash, Reconciled, Rejected};
 use crate::events::ChangeKind;
+use crate::schema::DeletePolicy;
 use crate::status::LastError;
 use crate::store::{self, QuarantineRow, StorageError, Tx};
 use target::Target;
@@ -162,7 +163,15 @@ impl Core {
             received.quarantined += 1;
             tracing::warn!(%document, reason, "an entry was set aside");
             tx.quarantine(
-                &QuarantineRow { remote, document: *document, hash, waits: false, reason, bytes },
+                &QuarantineRow {
+                    remote,
+                    document: *document,
+                    hash,
+                    waits: false,
+                    dormant: false,
+                    reason,
+                    bytes,
+                },
                 now,
             )?;
         }
@@ -219,9 +228,10 @@ impl Core {
         let after_purge = self.after_purge(tx, remote, &mut loaded, &outcome.applied)?;
         received.owed += u64::from(after_purge.owed);
         if !after_purge.is_kept {
-            if self.is_too_late(tx, &loaded, &outcome)? {
+            if loaded.schema.delete_policy() == DeletePolicy::Wins {
                 return self.pass_over(tx, group.key, &loaded, &outcome);
             }
+            let dormant = self.is_too_late(tx, &loaded, &outcome)?;
             let reason = "the document was purged here, and the rest of it has not arrived";
             let fragments = std::mem::take(&mut outcome.applied);
             outcome.rejected.extend(fragments.into_iter().map(|change| Rejected {
@@ -229,10 +239,15 @@ impl Core {
                 reason: reason.into(),
                 waits: true,
             }));
-            received.quarantined += self.set_aside(tx, remote, group.key, &outcome.rejected, now)?;
+            let set_aside = self.set_aside(tx, remote, group.key, &outcome.rejected, dormant, now)?;
+            if dormant {
+                tx.forget_dormant(now - crate::limits::PURGE_GRACE.as_millis() as i64)?;
+            } else {
+                received.quarantined += set_aside;
+            }
             return Ok(());
         }
-        received.quarantined += self.set_aside(tx, remote, group.key, &outcome.rejected, now)?;
+        received.quarantined += self.set_aside(tx, remote, group.key, &outcome.rejected, false, now)?;
         if outcome.rejected.iter().any(|rejected| rejected.waits) {
             received.waiting.push(group.key);
         }
@@ -352,6 +367,7 @@ impl Core {
         remote: i64,
         document: DocumentId,
         rejected: &[Rejected],
+        dormant: bool,
         now: i64,
     ) -> store::Result<u64> {
         for item in rejected {
@@ -361,6 +377,7 @@ impl Core {
                 document,
                 hash: &item.change.hash().0,
                 waits: item.waits,
+                dormant: dormant && item.waits,
                 reason: &item.reason,
                 bytes: item.change.raw_bytes(),
             };

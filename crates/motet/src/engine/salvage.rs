@@ -143,6 +143,7 @@ impl Core {
                         document: row.key,
                         hash: &hash.0,
                         waits: true,
+                        dormant: false,
                         reason,
                         bytes,
                     };

@@ -14,6 +14,8 @@ pub(crate) struct QuarantineRow<'a> {
     /// Of the change; or the id of the entry, if nothing is known of what is in it.
     pub(crate) hash: &'a [u8; 32],
     pub(crate) waits: bool,
+    /// Of a purged document, and brings nothing of it back.
+    pub(crate) dormant: bool,
     pub(crate) reason: &'a str,
     pub(crate) bytes: &'a [u8],
 }
@@ -41,8 +43,8 @@ pub(crate) struct QuarantinedRow {
 
 impl Tx<'_> {
     pub(crate) fn quarantine(&self, row: &QuarantineRow<'_>, now: i64) -> Result<()> {
-        let sql = "INSERT INTO quarantine (remote, document, hash, waits, reason, bytes, at) VALUES (?, ?, ?, ?, ?, ?, ?)
-                   ON CONFLICT DO UPDATE SET waits = excluded.waits, reason = excluded.reason, bytes = excluded.bytes";
+        let sql = "INSERT INTO quarantine (remote, document, hash, waits, reason, bytes, at, dormant) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                   ON CONFLICT DO UPDATE SET waits = excluded.waits, dormant = excluded.dormant, reason = excluded.reason, bytes = excluded.bytes";
         self.conn.prepare_cached(sql)?.execute(params![
             row.remote,
             row.document.as_bytes(),
@@ -50,8 +52,16 @@ impl Tx<'_> {
             row.waits,
             row.reason,
             row.bytes,
-            now
+            now,
+            row.dormant
         ])?;
+        Ok(())
+    }
+
+    /// Removes what has been dormant since before `before` (milliseconds since 1970).
+    pub(crate) fn forget_dormant(&self, before: i64) -> Result<()> {
+        let sql = "DELETE FROM quarantine WHERE dormant = 1 AND at < ?";
+        self.conn.prepare_cached(sql)?.execute([before])?;
         Ok(())
     }
 
@@ -111,10 +121,11 @@ impl Tx<'_> {
         }
     }
 
-    /// What is set aside, the latest first.
+    /// What is set aside and somebody may miss, the latest first.
     pub(crate) fn quarantined(&self, limit: usize) -> Result<Vec<QuarantinedRow>> {
         let sql = "SELECT d.collection, d.name, q.hash, q.waits, q.reason, length(q.bytes), q.at
-                   FROM quarantine q LEFT JOIN document d ON d.key = q.document ORDER BY q.id DESC LIMIT ?";
+                   FROM quarantine q LEFT JOIN document d ON d.key = q.document
+                   WHERE q.dormant = 0 ORDER BY q.id DESC LIMIT ?";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([limit as i64], |row| {
             let (collection, name): (Option<String>, Option<String>) = (row.get(0)?, row.get(1)?);

@@ -47,7 +47,7 @@ impl Core {
                 Err(StorageError::Damaged(reason)) => {
                     // The others go on; these are tried again when the document is whole.
                     let rejected = changes_of(parts, &reason);
-                    received.quarantined += self.set_aside(tx, remote, group.key, &rejected, now)?;
+                    received.quarantined += self.set_aside(tx, remote, group.key, &rejected, false, now)?;
                     return Ok(None);
                 }
                 taken => taken?,
