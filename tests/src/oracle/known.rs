@@ -111,7 +111,11 @@ impl Known {
                     let mut then = self.world.clone();
                     let in_scope = |number: &usize| doc.is_none_or(|doc| doc == *number);
                     for number in self.world.keys().copied().filter(in_scope) {
-                        let state = point.get(&number).cloned().unwrap_or(State::Absent);
+                        // A point knows no versions of what was in the trash: what is deleted again is there as it is now.
+                        let state = match point.get(&number) {
+                            None | Some(State::Deleted(_)) => State::Absent,
+                            Some(state) => state.clone(),
+                        };
                         then.insert(number, state);
                     }
                     let mut outcome = if self.rules.local { nothing() } else { self.back_to(Some(&then)) };

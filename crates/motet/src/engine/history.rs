@@ -92,24 +92,27 @@ impl Core {
     ) -> Result<Version, WriteError> {
         let mut then = self.fields_at(tx, collection, name, version)?;
         let loaded = self.find_any(tx, collection, name)?;
-        if was_deleted(&loaded, version) {
-            let (now, deleted) = (Version(loaded.row.heads.clone()), loaded.row.deleted);
+        let (was_deleted, is_deleted) = (was_deleted(&loaded, version), loaded.row.deleted);
+        if was_deleted && is_deleted {
+            let now = Version(loaded.row.heads.clone());
             self.put_back(loaded);
-            if deleted {
-                return Ok(now);
-            }
-            self.delete(tx, collection, name)?;
-            let deleted = self.find_any(tx, collection, name)?;
-            let now = Version(deleted.row.heads.clone());
-            self.put_back(deleted);
             return Ok(now);
         }
         let mut now = loaded.fields.clone();
-        let kind = if loaded.row.deleted { ChangeKind::Created } else { ChangeKind::Updated };
+        let kind = if is_deleted { ChangeKind::Created } else { ChangeKind::Updated };
         // What stays on this device has no versions.
         now.retain(|name, _| !loaded.schema.keeps(name));
         then.retain(|name, _| !loaded.schema.keeps(name));
-        self.write(tx, loaded, &diff(&now, &then), None, kind)
+        let restored = self.write(tx, loaded, &diff(&now, &then), None, kind)?;
+        if !was_deleted {
+            return Ok(restored);
+        }
+        // In the trash it is what it was there.
+        self.delete(tx, collection, name)?;
+        let deleted = self.find_any(tx, collection, name)?;
+        let now = Version(deleted.row.heads.clone());
+        self.put_back(deleted);
+        Ok(now)
     }
 
     pub(crate) fn create_restore_point(&mut self, tx: Tx<'_>, name: &str) -> store::Result<()> {
