@@ -302,3 +302,15 @@ fn what_folding_names_empties_does_not_come_back_empty() {
         assert_eq!(device.documents("pieces").get("1").unwrap().unwrap()["form"], "");
     }
 }
+
+#[test]
+fn a_deleted_document_that_is_made_anew_under_an_older_name_has_what_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let device = open(dir.path(), "a", &Schema::new());
+    let songs = device.documents("songs");
+    songs.put("1", &json!({ "old": { "b": 0 } })).unwrap();
+    device.apply_schema(&Schema::new().field("songs", "new", Field::register().alias("old"))).unwrap();
+    songs.delete("1").unwrap();
+    songs.put("1", &json!({ "old": { "c": 1 } })).unwrap();
+    assert_eq!(shown(&device), json!({ "new": { "c": 1 } }));
+}

@@ -104,7 +104,7 @@ impl Core {
                 if !loaded.row.deleted || base.is_some() {
                     return self.write(tx, loaded, patch, base, ChangeKind::Updated);
                 }
-                let mut patch = patch.clone();
+                let mut patch = patch.canonical(&loaded.schema)?.into_owned();
                 // Nested ones as well: of what was deleted only what is named comes back.
                 patch.remove.extend(diff(&loaded.fields, &patch.set).remove);
                 self.write(tx, loaded, &patch, None, ChangeKind::Created)
