@@ -1,7 +1,8 @@
 //! Two replicas on one file: each goes on from what the other has written, whatever it holds in memory.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use motet::{Field, FieldKind, Replica, Schema};
 use motet_tests::random::{Random, seed};
@@ -147,4 +148,76 @@ fn each_goes_on_from_what_the_other_has_written() {
         }
         assert_eq!(beside[0].verify().unwrap().problems, [], "seed {seed}, round {round}");
     }
+}
+
+/// Listeners of each hear what the other has written, also of edits whose projection the other has not made yet.
+#[test]
+fn each_hears_of_what_the_other_has_written() {
+    let seed = seed();
+    let mut random = Random(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.db");
+    let both = [open(&file, &declared(0)), open(&file, &declared(0))];
+    for n in 0..5 {
+        let count = if n == 0 { 30_000 } else { 5 };
+        let text = words(&mut random, count);
+        both[0].documents(NOTES).put(&n.to_string(), &json!({ "text": text })).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(800));
+    let mut heard = [both[0].events(), both[1].events()];
+    for round in 0..12 {
+        heard.iter_mut().for_each(|events| while events.try_recv().is_ok() {});
+        let mut written = [BTreeSet::new(), BTreeSet::new()];
+        for _ in 0..1 + random.below(4) {
+            let (side, id) = (random.below(2) as usize, random.below(5).to_string());
+            let notes = both[side].documents(NOTES);
+            match random.below(3) {
+                0 => _ = notes.set(&id, &json!({ "kind": random.below(9) })).unwrap(),
+                _ => _ = notes.splice_text(&id, "text", 0, 0, "é ").unwrap(),
+            }
+            written[1 - side].insert(id);
+            std::thread::sleep(Duration::from_millis(random.below(2) * random.below(120)));
+        }
+        let begun = Instant::now();
+        let mut told = [BTreeSet::new(), BTreeSet::new()];
+        while !written.iter().zip(&told).all(|(written, told)| written.is_subset(told)) {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "seed {seed}, round {round}: {written:?} was written elsewhere, heard was {told:?}"
+            );
+            for (events, told) in heard.iter_mut().zip(&mut told) {
+                while let Ok(event) = events.try_recv() {
+                    told.insert(event.id);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Writes that nobody waits for are made in their order, whatever has to be composed before them, and none is lost when the app closes.
+#[test]
+fn writes_that_nobody_waits_for_keep_their_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.db");
+    let replica = open(&file, &declared(0));
+    let mut random = Random(1);
+    let big = words(&mut random, 40_000);
+    let notes = replica.documents(NOTES);
+    let mut waiting = Vec::new();
+    for n in 0..40 {
+        let text = if n % 8 == 7 { format!("{n} {big}") } else { n.to_string() };
+        waiting.push(notes.put_async("1", &json!({ "text": text, "kind": n })));
+        waiting.push(notes.splice_text_async("1", "text", 0, 0, "<"));
+        if n == 20 {
+            waiting.push(notes.splice_text_async("1", "text", 1, 0, &big));
+        }
+    }
+    drop((notes, replica));
+    waiting.into_iter().for_each(|write| _ = write.durable().unwrap());
+    let replica = open(&file, &declared(0));
+    let shown = replica.documents(NOTES).get("1").unwrap().unwrap().value;
+    assert_eq!(shown["kind"], 39);
+    assert_eq!(shown["text"], format!("<39 {big}"));
+    assert_eq!(replica.verify().unwrap().problems, []);
 }
