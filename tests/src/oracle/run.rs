@@ -219,8 +219,10 @@ impl Run {
             if states_there.get(doc).is_none_or(|theirs| theirs.0 != state.0) {
                 continue;
             }
+            // What is local on one of the two is its own there.
+            let rules = [&self.known[one].rules, &self.known[other].rules];
             let fields = |known: &Known| match known.world.get(doc) {
-                Some(State::Live(fields)) => Some(known.rules.shared(fields)),
+                Some(State::Live(fields)) => Some(rules[1].shared(&rules[0].shared(fields))),
                 _ => None,
             };
             let (mine, theirs) = (fields(&self.known[one]), fields(&self.known[other]));
@@ -387,9 +389,12 @@ fn wrote(act: &Act, before: &States, after: &States, expected: &Outcome) -> Wrot
         wrote.forced.extend(fields.map(|field| (doc, field.clone())));
     };
     match act {
-        Act::Transaction { writes, .. } if writes.len() > 1 => {
+        Act::Transaction { writes, .. } => {
+            let is_one = writes.len() == 1;
             for write in writes {
-                force(write.doc(), &mut write.fields().iter());
+                if !is_one || matches!(write, Write::EditSet { .. } | Write::PutAt { .. }) {
+                    force(write.doc(), &mut write.fields().iter());
+                }
             }
         }
         Act::Write(write @ (Write::EditSet { .. } | Write::PutAt { .. })) => {
