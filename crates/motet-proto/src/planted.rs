@@ -14,7 +14,8 @@ pub enum Bug {
     ReceiptOfAnotherPush,
     /// A refused position is forgotten, and what the new log lacks is not sent.
     RefusedIsJustForgotten,
-    /// The device sends before it knows whether the log is the one it knows.
+    /// The device sends before it knows whether the log is the one it knows, and a comparison looks at heads alone. Each of the two makes
+    /// up for the lack of the other.
     SendsToAnUnknownLog,
     /// A round ends while its pushes are under way.
     RoundEndsEarly,
