@@ -1,4 +1,5 @@
-//! Documents whose projections lag behind their changes.
+//! Documents whose projections lag behind their changes. What is derived must not keep a damaged file from being opened: a time that is
+//! none reads as 0.
 
 use std::collections::HashMap;
 
@@ -40,7 +41,7 @@ impl Tx<'_> {
 
     /// Documents whose projection lags behind, and since when (milliseconds since 1970; 0: by a new declaration).
     pub(crate) fn behind(&self) -> Result<HashMap<DocumentId, i64>> {
-        let sql = "SELECT d.key, b.at FROM behind b JOIN document d ON d.id = b.document";
+        let sql = "SELECT d.key, CAST(b.at AS INTEGER) FROM behind b JOIN document d ON d.id = b.document";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| Ok((DocumentId(row.get(0)?), row.get(1)?)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
@@ -48,7 +49,8 @@ impl Tx<'_> {
 
     /// Some of the documents whose projections lag behind, and since when.
     pub(crate) fn behind_documents(&self, most: usize) -> Result<Vec<(DocumentRow, i64)>> {
-        let mut statement = self.conn.prepare_cached("SELECT document, at FROM behind LIMIT ?")?;
+        let mut statement =
+            self.conn.prepare_cached("SELECT document, CAST(at AS INTEGER) FROM behind LIMIT ?")?;
         let rows = statement.query_map([most as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.map(|row| {
             row.map_err(StorageError::from).and_then(|(id, at)| Ok((self.document_by_id(id)?, at)))
@@ -58,7 +60,7 @@ impl Tx<'_> {
 
     /// When the projection of a document began to lag behind; `None` if it does not.
     pub(crate) fn behind_since(&self, document: i64) -> Result<Option<i64>> {
-        let sql = "SELECT at FROM behind WHERE document = ?";
+        let sql = "SELECT CAST(at AS INTEGER) FROM behind WHERE document = ?";
         Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
     }
 

@@ -222,7 +222,7 @@ impl Tx<'_> {
 
     /// When a purged document was deleted, as its changes had it (milliseconds since 1970).
     pub(crate) fn grave(&self, document: i64) -> Result<Option<i64>> {
-        let sql = "SELECT at FROM grave WHERE document = ?";
+        let sql = "SELECT CAST(at AS INTEGER) FROM grave WHERE document = ?";
         Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
     }
 
