@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use crate::conflicts::Resolution;
 use crate::doc::Fields;
 use crate::editor::Editor;
-use crate::engine::{Ahead, Composed, Entrance, Patch, Splice, diff, is_big};
+use crate::engine::{Ahead, Patch, Splice, diff};
 use crate::error::{ReadError, WriteError};
 use crate::find::{Filter, Hit, Hits, LiveQuery, Misfit, Query, Records, words};
 use crate::replica::Replica;
@@ -143,8 +143,7 @@ impl<T> Collection<T> {
         delete: usize,
         insert: &str,
     ) -> Result<Version, WriteError> {
-        let splice = Splice { field: field.to_owned(), position, delete, insert: insert.to_owned() };
-        let (ahead, write) = self.splicing(id, splice);
+        let (ahead, write) = self.splicing(id, field, position, delete, insert);
         self.replica.write(ahead, write)
     }
 
@@ -158,8 +157,7 @@ impl<T> Collection<T> {
         delete: usize,
         insert: &str,
     ) -> PendingWrite<Version> {
-        let splice = Splice { field: field.to_owned(), position, delete, insert: insert.to_owned() };
-        let (ahead, write) = self.splicing(id, splice);
+        let (ahead, write) = self.splicing(id, field, position, delete, insert);
         self.replica.write_async(Some(ahead), write)
     }
 
@@ -229,8 +227,16 @@ impl<T> Collection<T> {
         move |tx: &mut Transaction<'_>| tx.delete(&name, &id)
     }
 
-    fn splicing(&self, id: &str, splice: Splice) -> (Ahead, impl Write<Version> + use<T>) {
+    fn splicing(
+        &self,
+        id: &str,
+        field: &str,
+        position: usize,
+        delete: usize,
+        insert: &str,
+    ) -> (Ahead, impl Write<Version> + use<T>) {
         let (name, id) = (self.name.clone(), id.to_owned());
+        let splice = Splice { field: field.to_owned(), position, delete, insert: insert.to_owned() };
         let ahead = match splice.is_big() {
             true => Ahead::Splice { collection: name.clone(), id: id.clone(), splice: splice.clone() },
             false => self.ahead_of(&id),
@@ -245,7 +251,7 @@ impl<T> Collection<T> {
         waits: bool,
     ) -> (Option<Ahead>, impl Write<Version> + use<T, F>) {
         let (name, id, patch) = (self.name.clone(), id.to_owned(), to_patch(fields));
-        let (ahead, composed) = self.ahead(&id, patch.as_ref().ok(), None, waits);
+        let (ahead, composed) = self.replica.ahead(&name, &id, patch.as_ref().ok(), None, waits);
         let write = move |tx: &mut Transaction<'_>| {
             tx.offer(composed);
             tx.set_patch(&name, &id, &patch?)
@@ -253,28 +259,8 @@ impl<T> Collection<T> {
         (ahead, write)
     }
 
-    /// What is done of a write before its transaction: a big one is composed, on the thread of a caller that waits for it, else when its
-    /// turn comes.
-    fn ahead(
-        &self,
-        id: &str,
-        patch: Option<&Patch>,
-        base: Option<&Version>,
-        waits: bool,
-    ) -> (Option<Ahead>, Option<Composed>) {
-        let Some(patch) = patch.filter(|patch| is_big(&patch.set)) else {
-            return (Some(self.ahead_of(id)), None);
-        };
-        if waits {
-            let composed = self.replica.compose_ahead(&self.name, id, patch, base, Entrance::Put);
-            return (composed.is_none().then(|| self.ahead_of(id)), composed);
-        }
-        let (collection, id, patch) = (self.name.clone(), id.to_owned(), patch.clone());
-        (Some(Ahead::Patch { collection, id, patch, base: base.cloned() }), None)
-    }
-
     pub(crate) fn ahead_of(&self, id: &str) -> Ahead {
-        Ahead::Document { collection: self.name.clone(), id: id.to_owned() }
+        Ahead::of(&self.name, id)
     }
 }
 
@@ -479,7 +465,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         let named =
             to_fields(value).map(|(id, set)| (id.unwrap_or_else(new_id), Patch { set, remove: Vec::new() }));
         let (ahead, composed) = match &named {
-            Ok((id, patch)) => self.ahead(id, Some(patch), None, waits),
+            Ok((id, patch)) => self.replica.ahead(&name, id, Some(patch), None, waits),
             Err(_) => (None, None),
         };
         let write = move |tx: &mut Transaction<'_>| {
@@ -493,7 +479,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
 
     fn putting(&self, id: &str, value: &T, waits: bool) -> (Option<Ahead>, impl Write<Version> + use<T>) {
         let (name, id, patch) = (self.name.clone(), id.to_owned(), to_patch(value));
-        let (ahead, composed) = self.ahead(&id, patch.as_ref().ok(), None, waits);
+        let (ahead, composed) = self.replica.ahead(&name, &id, patch.as_ref().ok(), None, waits);
         let write = move |tx: &mut Transaction<'_>| {
             tx.offer(composed);
             tx.put_patch(&name, &id, &patch?)
@@ -509,7 +495,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         let name = self.name.clone();
         let (id, version, written) = (record.id.clone(), record.version.clone(), record.written());
         let patch = written.as_ref().ok().map(|(patch, _)| patch);
-        let (ahead, composed) = self.ahead(&id, patch, Some(&version), waits);
+        let (ahead, composed) = self.replica.ahead(&name, &id, patch, Some(&version), waits);
         let write = move |tx: &mut Transaction<'_>| {
             tx.offer(composed);
             tx.update_fields(&name, &id, written?, &version)

@@ -51,7 +51,9 @@ use crate::schema::{CollectionSchema, DeletePolicy};
 pub(crate) use alike::split_counted;
 pub(crate) use automerge::{Change, ChangeHash};
 pub(crate) use check::{Misfit, check_field, check_fields};
-pub(crate) use chunk::{ChunkError, check_change, check_snapshot, heads_of, split_changes, split_headers};
+pub(crate) use chunk::{
+    ChunkError, check_change, check_snapshot, heads_of, is_intact, split_changes, split_headers,
+};
 pub(crate) use edit::{Edit, EditError, merged, take_at};
 pub(crate) use history::Deed;
 pub(crate) use inverse::Step;
@@ -178,24 +180,25 @@ impl Document {
             let known = self.ancestors(&tombstones);
             return edits.iter().all(|edit| known.contains(edit));
         }
-        let graves = self.graves();
-        let lifted = self.ancestors(&graves.restored);
-        let mut standing = graves.tombstones.iter().filter(|tombstone| !lifted.contains(*tombstone));
         match policy {
-            DeletePolicy::Latest => standing.any(|tombstone| !self.is_outlived(tombstone)),
-            DeletePolicy::EditWins | DeletePolicy::Wins => standing.next().is_some(),
+            DeletePolicy::Latest => self.deleted_at().is_some(),
+            DeletePolicy::EditWins | DeletePolicy::Wins => !self.standing_tombstones().is_empty(),
         }
     }
 
-    /// When the document was deleted, by the latest tombstone that keeps it so; `None` if there is none.
+    /// When the document was deleted where the latest wins, by the latest tombstone that keeps it so; `None` if there is none.
     pub(crate) fn deleted_at(&mut self) -> Option<i64> {
-        let graves = self.graves();
-        let lifted = self.ancestors(&graves.restored);
-        let standing = graves.tombstones.iter().filter(|tombstone| !lifted.contains(*tombstone));
-        standing
-            .filter(|tombstone| !self.is_outlived(tombstone))
-            .map(|hash| time::made_at(&self.am, hash))
-            .max()
+        let standing = self.standing_tombstones();
+        let lasting = standing.iter().filter(|tombstone| !self.is_outlived(tombstone));
+        lasting.map(|hash| time::made_at(&self.am, hash)).max()
+    }
+
+    /// The tombstones that are not followed by a change that restored the document.
+    fn standing_tombstones(&mut self) -> Vec<ChangeHash> {
+        let Graves { mut tombstones, restored } = self.graves();
+        let lifted = self.ancestors(&restored);
+        tombstones.retain(|tombstone| !lifted.contains(tombstone));
+        tombstones
     }
 
     /// The tombstones and the edits on top of which nobody has made anything. What all devices make alike is nobody's: it does not bring back

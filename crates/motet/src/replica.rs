@@ -169,7 +169,7 @@ impl Replica {
         &self,
         write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
     ) -> Result<R, WriteError> {
-        self.run(move |tx, core| write(&mut Transaction::new(tx, core)))
+        self.write(None, write)
     }
 
     /// [`transaction`](Self::transaction) that returns at once with a handle, to be awaited or waited on later.
@@ -186,8 +186,7 @@ impl Replica {
         ahead: impl Into<Option<Ahead>>,
         write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
     ) -> Result<R, WriteError> {
-        let write = whole(move |tx, core: &mut Core| write(&mut Transaction::new(tx, core)));
-        self.inner.local.writer.run_prepared(Durability::Full, ahead.into(), write)
+        self.run_prepared(ahead.into(), move |tx, core| write(&mut Transaction::new(tx, core)))
     }
 
     /// [`transaction_async`](Self::transaction_async), of a write that may say what it will need.
@@ -379,7 +378,7 @@ impl Replica {
         &self,
         write: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> + Send + 'static,
     ) -> Result<R, WriteError> {
-        self.inner.local.writer.run(Durability::Full, whole(write))
+        self.run_prepared(None, write)
     }
 
     /// [`run`](Self::run), of a write that says what it will need.
@@ -389,6 +388,28 @@ impl Replica {
         write: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> + Send + 'static,
     ) -> Result<R, WriteError> {
         self.inner.local.writer.run_prepared(Durability::Full, ahead, whole(write))
+    }
+
+    /// What is done of a write of a document before its transaction: a big one is composed, on the thread of a caller that waits for it, else
+    /// when its turn comes.
+    pub(crate) fn ahead(
+        &self,
+        collection: &str,
+        id: &str,
+        patch: Option<&Patch>,
+        base: Option<&Version>,
+        waits: bool,
+    ) -> (Option<Ahead>, Option<Composed>) {
+        let document = || Ahead::of(collection, id);
+        let Some(patch) = patch.filter(|patch| engine::is_big(&patch.set)) else {
+            return (Some(document()), None);
+        };
+        if waits {
+            let composed = self.compose_ahead(collection, id, patch, base, Entrance::Put);
+            return (composed.is_none().then(document), composed);
+        }
+        let (collection, id) = (collection.to_owned(), id.to_owned());
+        (Some(Ahead::Patch { collection, id, patch: patch.clone(), base: base.cloned() }), None)
     }
 
     /// Composes a write before its transaction; `None` if that is to be done in it.

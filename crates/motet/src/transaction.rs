@@ -232,7 +232,7 @@ impl<'t> Transaction<'t> {
     /// # Errors
     /// [`WriteError::NotFound`] if there is no such document.
     pub fn delete(&mut self, collection: &str, id: &str) -> Result<(), WriteError> {
-        self.core.delete(self.tx, collection, id)
+        self.core.delete(self.tx, collection, id).map(drop)
     }
 
     /// Adds to a counter; a document without the field gets it.

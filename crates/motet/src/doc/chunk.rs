@@ -114,11 +114,7 @@ pub(crate) fn split_headers(mut bytes: &[u8]) -> Result<Vec<ChangeHeader<'_>>, C
             return Err(ChunkError::WrongType(header.kind));
         }
         let (chunk, rest) = bytes.split_at(header.end);
-        // The hash is taken over type, length and data.
-        let hash: [u8; 32] = Sha256::digest(&chunk[8..]).into();
-        if hash[..4] != header.checksum {
-            return Err(ChunkError::Checksum);
-        }
+        let hash = header.check(chunk)?;
         operations(&chunk[header.start..])?;
         let mut data = &chunk[header.start..];
         let count = usize::try_from(uleb(&mut data)?).map_err(|_| ChunkError::Truncated)?;
@@ -170,6 +166,11 @@ pub(crate) fn check_snapshot(bytes: &[u8]) -> Result<(), ChunkError> {
     columns.iter().try_for_each(|columns| columns.rows(&mut data, most).map(drop))
 }
 
+/// Whether a saved document is what was saved.
+pub(crate) fn is_intact(saved: &[u8]) -> bool {
+    check_snapshot(saved).and_then(|()| Header::parse(saved)?.check(saved)).is_ok()
+}
+
 struct Header {
     checksum: [u8; 4],
     kind: u8,
@@ -189,6 +190,12 @@ impl Header {
         let start = bytes.len() - rest.len();
         let end = start.checked_add(len).filter(|end| *end <= bytes.len()).ok_or(ChunkError::Truncated)?;
         Ok(Self { checksum: *checksum, kind: *kind, start, end })
+    }
+
+    /// The hash of the chunk that it stands before, taken over type, length and data: the checksum is the beginning of it.
+    fn check(&self, chunk: &[u8]) -> Result<[u8; 32], ChunkError> {
+        let hash: [u8; 32] = Sha256::digest(&chunk[8..self.end]).into();
+        if hash[..4] == self.checksum { Ok(hash) } else { Err(ChunkError::Checksum) }
     }
 }
 

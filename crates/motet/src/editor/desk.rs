@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 
 use super::unsaved::UnsavedField;
 use crate::doc::Fields;
-use crate::engine::{Ahead, Core, Entrance, Patch, diff, is_big};
+use crate::engine::{Core, Patch, diff};
 use crate::error::WriteError;
 use crate::limits;
 use crate::replica::Replica;
@@ -200,15 +200,11 @@ impl Writing<'_> {
             false => {
                 let (collection, id) = (desk.collection.clone(), desk.id.clone());
                 // A big text that was pasted or rewritten is compared while others write.
-                let composed = match &parts[..] {
-                    [(patch, version)] if is_big(&patch.set) => {
-                        desk.replica.compose_ahead(&collection, &id, patch, Some(version), Entrance::Put)
-                    }
-                    _ => None,
+                let (patch, base) = match &parts[..] {
+                    [(patch, version)] => (Some(patch), Some(version)),
+                    _ => (None, None),
                 };
-                let ahead = composed
-                    .is_none()
-                    .then(|| Ahead::Document { collection: collection.clone(), id: id.clone() });
+                let (ahead, composed) = desk.replica.ahead(&collection, &id, patch, base, true);
                 desk.replica.run_prepared(ahead, move |tx: Tx<'_>, core: &mut Core| {
                     core.offer(composed);
                     let write = |(patch, version): &(Patch, Version)| {

@@ -24,12 +24,17 @@ pub(crate) enum Ahead {
     Splice { collection: String, id: String, splice: Splice },
 }
 
+impl Ahead {
+    pub(crate) fn of(collection: &str, id: &str) -> Self {
+        Self::Document { collection: collection.to_owned(), id: id.to_owned() }
+    }
+}
+
 impl Core {
     pub(super) fn is_long(&mut self, tx: Tx<'_>, ahead: &Ahead, foreign: bool) -> bool {
         match ahead {
             Ahead::Document { collection, id } => self.is_cold(tx, collection, id, foreign),
-            Ahead::Behind { .. } => true,
-            Ahead::Patch { .. } | Ahead::Splice { .. } => true,
+            Ahead::Behind { .. } | Ahead::Patch { .. } | Ahead::Splice { .. } => true,
         }
     }
 

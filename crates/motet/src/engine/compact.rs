@@ -9,9 +9,9 @@ use motet_proto::planted::{Bug, batch, is_planted, saves_enough};
 use motet_proto::{DocumentId, Entry, Kind, SpaceId, envelope, limits as proto};
 
 use super::Core;
+use crate::limits;
 use crate::store::{self, DocumentRow, StorageError, Tx};
 use crate::time::millis;
-use crate::{limits, machine};
 
 impl Core {
     /// Notes a document that has just had so many changes that its entries may be worth a snapshot.
@@ -33,16 +33,14 @@ impl Core {
         if row.updated_at > self.shared.now_ms() - millis(limits::PURGE_GRACE) {
             return Ok(None);
         }
-        let salt: [u8; 16] = machine::random().map_err(|e| StorageError::Io(e.to_string()))?;
-        let sealed = envelope::seal_plain(&salt);
+        let erasure = self.erasure(row.key)?;
         // All that there is may be the erasure itself, which has nothing else in it.
-        let is_gone = listed.iter().all(|entry| entry.bytes <= sealed.len() as u64);
+        let is_gone = listed.iter().all(|entry| entry.bytes <= erasure.payload.len() as u64);
         if is_gone || self.erased.contains(&(remote, row.id)) || !self.leaves(&row.collection) {
             tx.unmark_compactable(row.id)?;
             return Ok(None);
         }
-        let device = self.shared.device;
-        Ok(Some(Entry::new(SpaceId::DEFAULT, row.key, device, Kind::Erased, envelope::SUITE_PLAIN, sealed)))
+        Ok(Some(erasure))
     }
 
     /// A snapshot of a document that supersedes those of the listed entries whose changes it holds; `None` if that would not save

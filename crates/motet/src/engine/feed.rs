@@ -8,6 +8,7 @@ use super::{Commit, Core};
 use crate::events::{ChangeKind, Event};
 use crate::limits;
 use crate::store::{self, DocumentRow, Tx};
+use crate::time::millis;
 
 /// How far listeners have been told of the file's feed.
 #[derive(Debug, Default)]
@@ -79,16 +80,7 @@ impl Core {
                 true => ChangeKind::Created,
                 false => ChangeKind::Updated,
             };
-            self.events.push(Event {
-                collection: row.collection,
-                id: row.name,
-                kind,
-                remote: false,
-                fields: Vec::new(),
-                device: None,
-                time: row.updated_at,
-                transaction: self.transaction,
-            });
+            self.events.push(self.foreign_event((row.collection, row.name), kind, row.updated_at));
         }
         self.told.next = Some(reached);
         Ok(())
@@ -102,7 +94,7 @@ impl Core {
     /// Whether it is for this process to project a document that lags behind since `at`: it has written it itself, or the process that
     /// has done so is not doing it.
     pub(super) fn is_due(&self, key: DocumentId, at: i64) -> bool {
-        let lag = limits::FOREIGN_PROJECTION_LAG.as_millis() as i64;
+        let lag = millis(limits::FOREIGN_PROJECTION_LAG);
         at == 0 || self.told.own.contains_key(&key) || self.shared.now_ms().saturating_sub(at) >= lag
     }
 
@@ -118,17 +110,15 @@ impl Core {
         if is_own || tx.behind_since(row.id)?.is_none_or(|at| at == 0) {
             return Ok(());
         }
-        self.write_events.push(Event {
-            collection: row.collection.clone(),
-            id: row.name.clone(),
-            kind: ChangeKind::Updated,
-            remote: false,
-            fields: Vec::new(),
-            device: None,
-            time: row.updated_at,
-            transaction: self.transaction,
-        });
+        let document = (row.collection.clone(), row.name.clone());
+        self.write_events.push(self.foreign_event(document, ChangeKind::Updated, row.updated_at));
         Ok(())
+    }
+
+    /// What listeners are told of a write of another process.
+    fn foreign_event(&self, (collection, id): (String, String), kind: ChangeKind, time: i64) -> Event {
+        let transaction = self.transaction;
+        Event { collection, id, kind, remote: false, fields: Vec::new(), device: None, time, transaction }
     }
 
     /// What this transaction has written is told by its own events.

@@ -108,11 +108,7 @@ impl Core {
             return Ok(restored);
         }
         // In the trash it is what it was there.
-        self.delete(tx, collection, name)?;
-        let deleted = self.find_any(tx, collection, name)?;
-        let now = Version(deleted.row.heads.clone());
-        self.put_back(deleted);
-        Ok(now)
+        self.delete(tx, collection, name)
     }
 
     pub(crate) fn create_restore_point(&mut self, tx: Tx<'_>, name: &str) -> store::Result<()> {

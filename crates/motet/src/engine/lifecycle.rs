@@ -6,16 +6,16 @@
 
 use std::collections::HashSet;
 
-use motet_proto::DocumentId;
-
 use super::overlay::Overlay;
 use super::{Commit, Core, Loaded, load_behind};
-use crate::doc::{Change, Document, MergeOutcome};
+use crate::doc::{Change, Document, MergeOutcome, Rejected, is_tombstone, time_of};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
+use crate::limits;
 use crate::schema::{CollectionSchema, DeletePolicy};
 use crate::status::Version;
 use crate::store::{self, StorageError, Tx};
+use crate::time::millis;
 
 /// What became of changes that arrived beside a purge.
 pub(super) struct AfterPurge {
@@ -143,40 +143,48 @@ impl Core {
         Ok(AfterPurge { is_kept: true, owed })
     }
 
-    /// Whether a fragment of a purged document brings nothing back, so that nobody will send the rest of it: where the latest wins and all
-    /// of it was made before the document was deleted; where edits win and it ends in deletes itself. If somebody else brings the
-    /// document back, it belongs to it.
-    pub(super) fn is_too_late(
-        &self,
+    /// A fragment of a purged document has arrived, and waits for the rest. It waits uncounted if it brings nothing back, so that nobody
+    /// will send the rest of it: where the latest wins and all of it was made before the document was deleted; where edits win and it ends in
+    /// deletes itself. If somebody else brings the document back, it belongs to it. Returns how many changes somebody may miss.
+    pub(super) fn set_fragment_aside(
+        &mut self,
         tx: Tx<'_>,
+        remote: i64,
         loaded: &Loaded,
-        outcome: &MergeOutcome,
-    ) -> store::Result<bool> {
-        let rejected = outcome.rejected.iter().map(|rejected| &rejected.change);
-        let changes = || outcome.applied.iter().chain(rejected.clone());
-        Ok(match loaded.schema.delete_policy() {
-            DeletePolicy::Wins => true,
+        outcome: MergeOutcome,
+        now: i64,
+    ) -> store::Result<u64> {
+        let changes =
+            || outcome.applied.iter().chain(outcome.rejected.iter().map(|rejected| &rejected.change));
+        let dormant = match loaded.schema.delete_policy() {
+            DeletePolicy::Wins => return self.pass_over(tx, loaded, changes).map(|()| 0),
             DeletePolicy::EditWins => {
                 let known: HashSet<_> = changes().flat_map(Change::deps).collect();
-                changes().filter(|change| !known.contains(&change.hash())).all(crate::doc::is_tombstone)
+                changes().filter(|change| !known.contains(&change.hash())).all(is_tombstone)
             }
             DeletePolicy::Latest => {
-                let latest = changes().map(crate::doc::time_of).max();
+                let latest = changes().map(time_of).max();
                 tx.grave(loaded.row.id)?.is_some_and(|at| latest.is_none_or(|latest| latest < at))
             }
-        })
+        };
+        let reason = "the document was purged here, and the rest of it has not arrived";
+        let MergeOutcome { applied, mut rejected, .. } = outcome;
+        let waits = |change| Rejected { change, reason: reason.into(), waits: true };
+        rejected.extend(applied.into_iter().map(waits));
+        let set_aside = self.set_aside(tx, remote, loaded.row.key, &rejected, dormant, now)?;
+        if dormant {
+            tx.forget_dormant(now - millis(limits::PURGE_GRACE))?;
+        }
+        Ok(if dormant { 0 } else { set_aside })
     }
 
     /// Where deletes win, nothing brings back what was purged: that there were more changes is all that is kept of them.
-    pub(super) fn pass_over(
+    fn pass_over<'c, I: Iterator<Item = &'c Change>>(
         &mut self,
         tx: Tx<'_>,
-        key: DocumentId,
         loaded: &Loaded,
-        outcome: &MergeOutcome,
+        changes: impl Fn() -> I,
     ) -> store::Result<()> {
-        let changes =
-            || outcome.applied.iter().chain(outcome.rejected.iter().map(|rejected| &rejected.change));
         let mut row = loaded.row.clone();
         let known: HashSet<[u8; 32]> = changes().flat_map(|change| change.deps()).map(|dep| dep.0).collect();
         row.heads.extend(changes().map(|change| change.hash().0));
@@ -184,7 +192,7 @@ impl Core {
         row.heads.sort_unstable();
         row.heads.dedup();
         tx.update_document(&row, "{}")?;
-        changes().try_for_each(|change| tx.release(key, &change.hash().0))
+        changes().try_for_each(|change| tx.release(row.key, &change.hash().0))
     }
 
     fn find_deleted(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<Box<Loaded>, WriteError> {

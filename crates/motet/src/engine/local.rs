@@ -172,20 +172,20 @@ impl Core {
         self.finish(tx, loaded, &written.commit(ChangeKind::Updated))
     }
 
-    /// Deletes a document, by a tombstone that merges.
-    pub(crate) fn delete(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<(), WriteError> {
+    /// Deletes a document, by a tombstone that merges. Returns its version; of what never had one nothing is left.
+    pub(crate) fn delete(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<Version, WriteError> {
         let mut loaded = self.find_live(tx, collection, name)?;
         if loaded.schema.is_local() && loaded.row.changes == 0 {
             self.behind(tx)?.remove(&loaded.row.key);
             tx.forget_words(loaded.row.id, collection)?;
             let device = Some(self.shared.device);
             self.note_event(&loaded.row, &Commit::of(&[], ChangeKind::Deleted), Vec::new(), device);
-            return Ok(tx.remove_document(loaded.row.id)?);
+            tx.remove_document(loaded.row.id)?;
+            return Ok(Version(Vec::new()));
         }
         let edit = self.edit(&loaded.schema, None, &loaded.fields);
         let changes = loaded.document.delete(&edit).map_err(write_error)?;
-        self.finish(tx, loaded, &Commit::of(&changes, ChangeKind::Deleted))?;
-        Ok(())
+        self.finish(tx, loaded, &Commit::of(&changes, ChangeKind::Deleted))
     }
 
     pub(super) fn find_live(

@@ -5,14 +5,13 @@ use std::collections::HashSet;
 use motet_proto::payload::{Payload, Preview};
 use motet_proto::session::{OutboxBatch, OutboxItem};
 use motet_proto::{DocumentId, Entry, Kind, SpaceId, envelope, limits as proto, planted};
-use sha2::{Digest, Sha256};
 
 use super::Core;
-use crate::doc::{Fields, check_snapshot, split_headers};
+use crate::doc::{Fields, is_intact, split_headers};
 use crate::limits;
 use crate::machine;
 use crate::status::LastError;
-use crate::store::{self, Op, OutboxRow, StorageError, Tx};
+use crate::store::{self, DocumentRow, Op, OutboxRow, StorageError, Tx};
 
 /// Heads of a document, and its compact form.
 type Saved = (Vec<[u8; 32]>, Vec<u8>);
@@ -123,26 +122,6 @@ impl Core {
         Ok(batch)
     }
 
-    /// What is stored of a document leads to what it says to be.
-    fn check_whole(&mut self, tx: Tx<'_>, row: &OutboxRow, hashes: &HashSet<[u8; 32]>) -> store::Result<()> {
-        self.catch_up_all(tx)?;
-        let stored = tx.document_by_id(row.document)?;
-        let is_gone = stored.purged && hashes.is_empty();
-        if is_gone || stored.heads.iter().all(|head| hashes.contains(head)) {
-            return Ok(());
-        }
-        Err(StorageError::Damaged("its stored changes do not lead to its heads".into()))
-    }
-
-    /// Heads and compact form of a document that was saved when it was new and has not changed since.
-    fn saved(&mut self, tx: Tx<'_>, document: i64, last: i64) -> store::Result<Option<Saved>> {
-        let Some(bytes) = tx.snapshot_at(document, last)?.filter(|bytes| is_intact(bytes)) else {
-            return Ok(None);
-        };
-        self.catch_up_all(tx)?;
-        Ok(Some((tx.document_by_id(document)?.heads, bytes)))
-    }
-
     /// Heads and compact form of a document; `None` if it does not load from that form, as hostile changes can bring about.
     pub(super) fn save(&mut self, tx: Tx<'_>, document: i64) -> store::Result<Option<Saved>> {
         self.catch_up_all(tx)?;
@@ -212,9 +191,7 @@ impl Core {
             return Err(StorageError::Damaged("its rows do not agree on its name".into()));
         }
         if row.op == Op::Erase {
-            // Not two erasures are the same entry.
-            let salt: [u8; 16] = machine::random().map_err(|e| StorageError::Io(e.to_string()))?;
-            let entry = self.entry(row, Kind::Erased, envelope::seal_plain(&salt));
+            let entry = self.erasure(row.key)?;
             tx.freeze(row.id, 0, &entry)?;
             return Ok(Some(FrozenRow { entry, has_rest: false }));
         }
@@ -224,13 +201,19 @@ impl Core {
         let many = changes.len() > limits::FIRST_PUSH_CHANGES;
         let primary = whole && tx.has_primary_snapshot(row.document)?;
         let hashes = headers(&changes)?;
-        let saved = match whole {
-            true if many || primary => self.save(tx, row.document)?,
-            true => self.saved(tx, row.document, last)?,
-            false => None,
-        };
+        let mut saved = None;
+        if many && whole || primary {
+            saved = self.save(tx, row.document)?;
+        }
         if whole && !primary {
-            self.check_whole(tx, row, &hashes)?;
+            self.catch_up_all(tx)?;
+            let stored = tx.document_by_id(row.document)?;
+            check_whole(&stored, &hashes)?;
+            if !many {
+                // It may have been saved when it was new, and not have changed since.
+                let bytes = tx.snapshot_at(row.document, last)?;
+                saved = bytes.filter(|bytes| is_intact(bytes)).map(|bytes| (stored.heads, bytes));
+            }
         }
         if primary && saved.is_none() {
             return Err(StorageError::Damaged("it cannot be saved in a form that others can load".into()));
@@ -254,13 +237,13 @@ impl Core {
         };
         let payload =
             self.payload(tx, row.document, (&row.collection, &row.name), body, whole && !has_rest)?;
-        let entry = self.entry(row, kind, payload);
+        let entry = self.entry(row.key, kind, payload);
         // The last piece counts the changes: until it is there, they are not.
         let none = row.first_change - 1;
         tx.freeze(row.id, if has_rest { none } else { last }, &entry)?;
         while let Some(piece) = bodies.next() {
             let payload = self.payload(tx, row.document, (&row.collection, &row.name), piece, false)?;
-            let further = self.entry(row, Kind::Changes, payload);
+            let further = self.entry(row.key, Kind::Changes, payload);
             let last = if bodies.len() > 0 { none } else { last };
             tx.add_piece(remote, row, last, &further, self.shared.now_ms())?;
             self.count_pending(remote, 1);
@@ -268,8 +251,14 @@ impl Core {
         Ok(Some(FrozenRow { entry, has_rest }))
     }
 
-    fn entry(&self, row: &OutboxRow, kind: Kind, sealed: Vec<u8>) -> Entry {
-        Entry::new(SpaceId::DEFAULT, row.key, self.shared.device, kind, envelope::SUITE_PLAIN, sealed)
+    fn entry(&self, document: DocumentId, kind: Kind, sealed: Vec<u8>) -> Entry {
+        Entry::new(SpaceId::DEFAULT, document, self.shared.device, kind, envelope::SUITE_PLAIN, sealed)
+    }
+
+    /// An erasure of what a remote holds of a document. Not two are the same entry.
+    pub(super) fn erasure(&self, document: DocumentId) -> store::Result<Entry> {
+        let salt: [u8; 16] = machine::random().map_err(|e| StorageError::Io(e.to_string()))?;
+        Ok(self.entry(document, Kind::Erased, envelope::seal_plain(&salt)))
     }
 
     /// Original bytes of all changes of a document, in order.
@@ -310,8 +299,11 @@ fn headers(changes: &[(i64, Vec<u8>)]) -> store::Result<HashSet<[u8; 32]>> {
     Ok(hashes)
 }
 
-/// Whether a saved document is what was saved: four bytes of the hash of its data stand before it.
-fn is_intact(saved: &[u8]) -> bool {
-    check_snapshot(saved).is_ok()
-        && saved.get(4..8).zip(saved.get(8..)).is_some_and(|(sum, data)| Sha256::digest(data)[..4] == *sum)
+/// What is stored of a document leads to what it says to be.
+fn check_whole(stored: &DocumentRow, hashes: &HashSet<[u8; 32]>) -> store::Result<()> {
+    let is_gone = stored.purged && hashes.is_empty();
+    if is_gone || stored.heads.iter().all(|head| hashes.contains(head)) {
+        return Ok(());
+    }
+    Err(StorageError::Damaged("its stored changes do not lead to its heads".into()))
 }

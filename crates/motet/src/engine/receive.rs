@@ -14,7 +14,6 @@ use super::incoming::{Ahead, BadEntry, Group, Incoming};
 use super::{Commit, Core};
 use crate::doc::{Change, ChangeHash, Reconciled, Rejected};
 use crate::events::ChangeKind;
-use crate::schema::DeletePolicy;
 use crate::status::LastError;
 use crate::store::{self, QuarantineRow, StorageError, Tx};
 use target::Target;
@@ -228,23 +227,7 @@ impl Core {
         let after_purge = self.after_purge(tx, remote, &mut loaded, &outcome.applied)?;
         received.owed += u64::from(after_purge.owed);
         if !after_purge.is_kept {
-            if loaded.schema.delete_policy() == DeletePolicy::Wins {
-                return self.pass_over(tx, group.key, &loaded, &outcome);
-            }
-            let dormant = self.is_too_late(tx, &loaded, &outcome)?;
-            let reason = "the document was purged here, and the rest of it has not arrived";
-            let fragments = std::mem::take(&mut outcome.applied);
-            outcome.rejected.extend(fragments.into_iter().map(|change| Rejected {
-                change,
-                reason: reason.into(),
-                waits: true,
-            }));
-            let set_aside = self.set_aside(tx, remote, group.key, &outcome.rejected, dormant, now)?;
-            if dormant {
-                tx.forget_dormant(now - crate::limits::PURGE_GRACE.as_millis() as i64)?;
-            } else {
-                received.quarantined += set_aside;
-            }
+            received.quarantined += self.set_fragment_aside(tx, remote, &loaded, outcome, now)?;
             return Ok(());
         }
         received.quarantined += self.set_aside(tx, remote, group.key, &outcome.rejected, false, now)?;
@@ -361,7 +344,7 @@ impl Core {
         }
     }
 
-    fn set_aside(
+    pub(super) fn set_aside(
         &mut self,
         tx: Tx<'_>,
         remote: i64,

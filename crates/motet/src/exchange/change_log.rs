@@ -138,7 +138,7 @@ impl Replica {
                 core.offer(composed);
                 let outcome = match op {
                     Op::Upsert => core.put(tx, &collection, &id, &patch, None).map(drop),
-                    Op::Delete => core.delete(tx, &collection, &id),
+                    Op::Delete => core.delete(tx, &collection, &id).map(drop),
                 };
                 match (op, outcome) {
                     (Op::Upsert, Ok(())) => summary.upserted += 1,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde_json::Value as Json;
 
 use motet_proto::{DocumentId, Entry, EntryId, Kind, SpaceId};
@@ -13,7 +13,7 @@ use super::outbox::Op;
 use super::{Result, StorageError, Tx, next_seq};
 
 /// Tables whose rows are about a document, and nothing without it.
-const OF_DOCUMENTS: [&str; 10] = [
+const OF_DOCUMENTS: [&str; 11] = [
     "snapshot",
     "unindexed",
     "behind",
@@ -23,6 +23,7 @@ const OF_DOCUMENTS: [&str; 10] = [
     "conflict",
     "compactable",
     "erased",
+    "grave",
     "restore_point_document",
 ];
 
@@ -151,10 +152,8 @@ impl Tx<'_> {
         let sql = "SELECT remote, entry, device, kind, suite, sealed FROM outbox
                    WHERE document = ? AND entry IS NOT NULL ORDER BY id";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement.query_map([document], |row| {
-            let entry = sealed(key, |n| row.get_ref(n).unwrap_or(ValueRef::Null));
-            Ok(SealedRow { remote: row.get(0)?, entry })
-        })?;
+        let rows = statement
+            .query_map([document], |row| Ok(SealedRow { remote: row.get(0)?, entry: sealed(key, row, 1) }))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
@@ -343,20 +342,22 @@ impl Names {
     }
 }
 
-/// The entry in columns 1 to 5 of a row, if it is whole.
-fn sealed<'r>(
+/// The entry in the five columns of a row from `first` on, if it is whole and the one that was sealed; else what is wrong with it.
+pub(super) fn sealed(
     document: DocumentId,
-    column: impl Fn(usize) -> ValueRef<'r>,
+    row: &Row<'_>,
+    first: usize,
 ) -> std::result::Result<Entry, String> {
-    let array = |n: usize| column(n).as_blob().ok();
+    let column = |n: usize| row.get_ref(first + n).ok();
+    let blob = |n: usize| column(n)?.as_blob().ok();
     let entry = || {
         Some(Entry {
-            id: EntryId(array(1)?.try_into().ok()?),
+            id: EntryId(blob(0)?.try_into().ok()?),
             document,
-            device: motet_proto::DeviceId(array(2)?.try_into().ok()?),
-            kind: Kind::from_bytes(array(3)?)?,
-            suite: u8::try_from(number(column(4))).ok()?,
-            payload: array(5)?.to_vec(),
+            device: motet_proto::DeviceId(blob(1)?.try_into().ok()?),
+            kind: Kind::from_bytes(blob(2)?)?,
+            suite: u8::try_from(number(column(3)?)).ok()?,
+            payload: blob(4)?.to_vec(),
         })
     };
     let entry = entry().ok_or("an outbox row cannot be read")?;
@@ -372,7 +373,7 @@ fn text(value: ValueRef<'_>) -> String {
     String::from_utf8_lossy(&bytes(value)).into_owned()
 }
 
-fn number(value: ValueRef<'_>) -> i64 {
+pub(super) fn number(value: ValueRef<'_>) -> i64 {
     value.as_i64().unwrap_or_default()
 }
 

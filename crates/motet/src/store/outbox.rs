@@ -1,10 +1,11 @@
 //! The outbox: what a remote does not hold yet.
 
 use motet_proto::planted::{Bug, is_planted};
-use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId};
+use motet_proto::{DocumentId, Entry, EntryId};
 use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, params};
 
+use super::care::{number, sealed};
 use super::documents::{MOST_CHANGES, change_id};
 use super::{Result, StorageError, Tx};
 
@@ -155,23 +156,10 @@ impl Tx<'_> {
 
     /// The entry of a frozen row, with its sealed bytes; [`StorageError::Damaged`] if it is not the one that was frozen.
     pub(crate) fn frozen_entry(&self, row: &OutboxRow) -> Result<Entry> {
-        let damaged = || StorageError::Damaged("an outbox row cannot be read".into());
-        let sql = "SELECT device, kind, suite, sealed FROM outbox WHERE id = ?";
-        let (device, kind, suite, payload) =
-            self.conn.prepare_cached(sql)?.query_row([row.id], |columns| {
-                let kind = Kind::from_bytes(columns.get_ref(1)?.as_blob()?);
-                Ok((DeviceId(columns.get(0)?), kind, columns.get(2)?, columns.get(3)?))
-            })?;
-        let entry = Entry {
-            id: row.frozen.ok_or_else(damaged)?,
-            document: row.key,
-            device,
-            kind: kind.ok_or_else(damaged)?,
-            suite,
-            payload,
-        };
-        entry.check(SpaceId::DEFAULT).map_err(|error| StorageError::Damaged(error.to_string()))?;
-        Ok(entry)
+        let sql = "SELECT entry, device, kind, suite, sealed FROM outbox WHERE id = ?";
+        let entry =
+            self.conn.prepare_cached(sql)?.query_row([row.id], |columns| Ok(sealed(row.key, columns, 0)))?;
+        entry.map_err(StorageError::Damaged)
     }
 
     /// Ids and bytes of the changes that a row covers, in order: those that did not come from `remote`, from
@@ -302,7 +290,6 @@ fn outbox_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<OutboxRow> {
         id => Some(EntryId(id.as_blob().ok().and_then(|id| id.try_into().ok()).unwrap_or_default())),
     };
     let text = |n: usize| row.get_ref(n).map(|text| text.as_str().unwrap_or_default().to_owned());
-    let number = |n: usize| row.get_ref(n).map(|number| number.as_i64().unwrap_or_default());
     Ok(OutboxRow {
         id: row.get(0)?,
         document: row.get(1)?,
@@ -311,8 +298,8 @@ fn outbox_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<OutboxRow> {
         ),
         collection: text(3)?,
         name: text(4)?,
-        op: Op::from_i64(number(5)?),
-        first_change: number(6)?,
+        op: Op::from_i64(number(row.get_ref(5)?)),
+        first_change: number(row.get_ref(6)?),
         frozen,
     })
 }

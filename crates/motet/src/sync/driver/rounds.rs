@@ -12,6 +12,7 @@ use crate::replica::Local;
 use crate::status::{LastError, Link};
 use crate::store::{Durability, RoundRow, StorageError};
 use crate::sync::SyncSummary;
+use crate::time::millis;
 
 /// A round that somebody waits for.
 pub(super) struct Round {
@@ -42,7 +43,7 @@ impl Driver {
         running.compact_at = running.connection.live.then(|| tokio::time::Instant::now() + quiet);
         let now = self.local.shared.now_ms();
         board.set_synced(now);
-        if now - self.synced_kept_at >= limits::SYNCED_AT_KEPT_EVERY.as_millis() as i64 {
+        if now - self.synced_kept_at >= millis(limits::SYNCED_AT_KEPT_EVERY) {
             self.synced_kept_at = now;
             self.count_bytes();
             self.keep_traffic();
