@@ -93,6 +93,37 @@ fn a_damaged_page_is_an_error_and_no_timeout() {
 }
 
 #[test]
+fn a_relay_that_is_too_damaged_to_take_anything_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let port = fill(dir.path());
+    let path = data.join("relay.db");
+    let conn = Connection::open(&path).unwrap();
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    // Reading goes by the position alone, writing by the table of documents as well.
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'entry_of'";
+    let mut statement = conn.prepare(sql).unwrap();
+    let pages = statement.query_map([], |row| row.get::<_, i64>(0)).unwrap();
+    let pages: Vec<_> = pages.map(|page| page.unwrap() as usize).collect();
+    drop(statement);
+    drop(conn);
+    assert!(!pages.is_empty());
+    let mut bytes = std::fs::read(&path).unwrap();
+    pages.iter().for_each(|page| bytes[(page - 1) * 4096..page * 4096].fill(0));
+    std::fs::write(&path, bytes).unwrap();
+    let relay = restart(&data, port);
+    let c = device(dir.path(), "c");
+    c.documents("pieces").put("new", &json!({ "title": "ʻUlupalakua" })).unwrap();
+    c.connect(motet::Relay::new(&relay.url())).unwrap();
+    let error = c.sync_now().unwrap_err();
+    assert!(matches!(error, SyncError::Damaged { .. }), "{error}");
+    assert_eq!(c.status().last_error.unwrap().code, "sync-relay-damaged");
+    assert_eq!(c.status().pending, 1);
+    // What can be read has come.
+    assert!(c.documents("pieces").get("5").unwrap().is_some());
+}
+
+#[test]
 fn whatever_is_damaged_devices_bring_back_what_is_missing() {
     let mut random = Random(seed());
     let dir = tempfile::tempdir().unwrap();

@@ -172,25 +172,30 @@ impl Driver {
 }
 
 fn not_taken_error(code: ErrorCode, message: String) -> SyncError {
-    match code {
-        ErrorCode::Full | ErrorCode::Limit => SyncError::Full { reason: message },
-        _ => SyncError::Relay { reason: format!("it did not take what was sent: {message}") },
-    }
+    relay_error(code, &message, || format!("it did not take what was sent: {message}"))
 }
 
 fn end_error(reason: EndReason) -> SyncError {
-    match reason {
-        EndReason::Version(reason) => SyncError::Version { reason },
+    match &reason {
+        EndReason::Version(reason) => SyncError::Version { reason: reason.clone() },
         EndReason::Silence => SyncError::Offline { reason: reason.to_string() },
-        // What it says is for a person; what happens next goes by the code.
-        EndReason::Relay { code: ErrorCode::ShuttingDown, message } => SyncError::Offline { reason: message },
+        EndReason::Relay { code: ErrorCode::ShuttingDown, message } => {
+            SyncError::Offline { reason: message.clone() }
+        }
         EndReason::Relay { code: ErrorCode::Unauthorized, message } => {
-            SyncError::AuthNeeded { reason: message }
+            SyncError::AuthNeeded { reason: message.clone() }
         }
-        EndReason::Relay { code: ErrorCode::Full | ErrorCode::Limit, message } => {
-            SyncError::Full { reason: message }
-        }
-        EndReason::Relay { code: ErrorCode::Damaged, message } => SyncError::Damaged { reason: message },
-        EndReason::Relay { .. } | EndReason::Protocol(_) => SyncError::Relay { reason: reason.to_string() },
+        EndReason::Relay { code, message } => relay_error(*code, message, || reason.to_string()),
+        EndReason::Protocol(_) => SyncError::Relay { reason: reason.to_string() },
+    }
+}
+
+/// What a relay's message is for a person; what happens next goes by the code.
+fn relay_error(code: ErrorCode, message: &str, otherwise: impl FnOnce() -> String) -> SyncError {
+    let reason = message.to_owned();
+    match code {
+        ErrorCode::Full | ErrorCode::Limit => SyncError::Full { reason },
+        ErrorCode::Damaged => SyncError::Damaged { reason },
+        _ => SyncError::Relay { reason: otherwise() },
     }
 }
