@@ -144,6 +144,22 @@ fn counters_add_up_and_sets_and_lists_and_objects_unite() {
 }
 
 #[test]
+fn an_empty_array_of_ones_own_is_a_value() {
+    // What is replaced as a whole is not emptied when names are folded, it goes.
+    let apps = Apps::start(&Field::register());
+    assert_eq!(apps.both(&json!(false), &json!([])), json!([]));
+    assert_eq!(apps.open_conflicts(), 1);
+    let apps = Apps::start(&Field::register());
+    assert_eq!(apps.both(&json!(["a", "b"]), &json!("later")), "later");
+    apps.third.documents("songs").set("1", &json!({ "new": ["c"] })).unwrap();
+    assert_eq!(apps.settle(), json!(["c"]));
+    assert_eq!(apps.open_conflicts(), 0);
+    apps.third.documents("songs").set("1", &json!({ "new": [] })).unwrap();
+    assert_eq!(apps.settle(), json!([]));
+    assert_eq!(shown(&apps.old)["old"], json!([]));
+}
+
+#[test]
 fn of_plain_values_the_later_wins_and_the_loser_stands_in_the_journal() {
     let apps = Apps::start(&Field::register());
     assert_eq!(apps.both(&json!("earlier"), &json!("later")), "later");

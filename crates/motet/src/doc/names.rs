@@ -63,8 +63,11 @@ impl Reader<'_> {
     }
 
     fn has_content(&self, key: &str) -> bool {
+        let is_list = matches!(self.kind(&ROOT, key), FieldKind::Set | FieldKind::List);
         // Of several texts that were begun at the same time an empty one may be the first.
         self.values(&ROOT, key).iter().any(|(value, id)| match value {
+            // An array that is replaced as a whole is not emptied, it goes.
+            Value::Object(ObjType::List) if !is_list => true,
             Value::Object(ObjType::Text | ObjType::List) => self.length(id) > 0,
             Value::Object(_) => self.map(id).keys().any(|key| key != SET_MARK),
             Value::Scalar(_) => self.counted(&ROOT, key) != Some(0),
@@ -141,7 +144,11 @@ impl Reader<'_> {
     /// meanwhile.
     fn plan_emptying(&self, key: &str, ops: &mut Vec<Op>) {
         let values = self.values(&ROOT, key);
-        let is_plain = |(value, _): &(Value<'_>, ObjId)| !value.is_object() && !value.is_counter();
+        let is_list = matches!(self.kind(&ROOT, key), FieldKind::Set | FieldKind::List);
+        let is_plain = |(value, _): &(Value<'_>, ObjId)| match value {
+            Value::Object(kind) => *kind == ObjType::List && !is_list,
+            Value::Scalar(_) => !value.is_counter(),
+        };
         // Emptied, what has lost would be a conflict of nothing with nothing.
         if values.iter().any(is_plain) || self.is_divided(&ROOT, key) {
             return ops.push(Op::Delete { map: ROOT, key: key.to_owned() });
