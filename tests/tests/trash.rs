@@ -304,3 +304,48 @@ fn a_fragment_that_brings_nothing_back_waits_in_silence() {
         }
     }
 }
+
+/// Who deleted the document before the purge of another reached it has it purged as well, and needs the whole of what an edit brings back.
+#[test]
+fn an_edit_beside_a_delete_brings_back_what_was_purged_and_revived_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    a.documents("songs").put("1", &json!({ "title": "ʻUlupalakua" })).unwrap();
+    sync(&b, &relay.url());
+    b.documents("songs").put("1", &json!({ "key": "F" })).unwrap();
+    b.documents("songs").delete("1").unwrap();
+    sync(&a, &relay.url());
+    b.documents("songs").purge_trash(i64::MAX).unwrap();
+    sync(&b, &relay.url());
+    a.documents("songs").delete("1").unwrap();
+    b.documents("songs").set("1", &json!({ "tempo": null })).unwrap();
+    for replica in [&a, &b, &a, &b] {
+        sync(replica, &relay.url());
+    }
+    for replica in [&a, &b] {
+        let song = replica.documents("songs").get("1").unwrap().unwrap().value;
+        assert_eq!((&song["title"], song.get("tempo")), (&json!("ʻUlupalakua"), Some(&json!(null))));
+        assert_eq!(replica.counts().unwrap().quarantined, 0);
+        assert_eq!(replica.verify().unwrap().problems, []);
+    }
+}
+
+#[test]
+fn what_another_device_deleted_under_the_id_of_a_purged_document_is_in_the_trash() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    b.documents("songs").put("1", &json!({ "title": "one" })).unwrap();
+    b.documents("songs").delete("1").unwrap();
+    b.documents("songs").purge_trash(i64::MAX).unwrap();
+    a.documents("songs").put("1", &json!({ "title": "two" })).unwrap();
+    a.documents("songs").delete("1").unwrap();
+    for replica in [&a, &b, &a] {
+        sync(replica, &relay.url());
+    }
+    for replica in [&a, &b] {
+        assert_eq!(replica.verify().unwrap().problems, []);
+        assert_eq!(replica.documents("songs").trash().unwrap()[0].fields["title"], "two");
+    }
+}

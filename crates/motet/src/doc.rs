@@ -201,6 +201,12 @@ impl Document {
         tombstones
     }
 
+    /// Whether somebody has purged the document, also if it was brought back since.
+    pub(crate) fn has_purge(&self) -> bool {
+        let changes = self.am.get_changes_meta(&[]);
+        changes.iter().any(|meta| has_no_ops(meta) && meta.message.as_deref() == Some(PURGE))
+    }
+
     /// The tombstones and the edits on top of which nobody has made anything. What all devices make alike is nobody's: it does not bring back
     /// what was deleted, and hides no tombstone.
     fn latest_of_somebody(&self) -> (Vec<ChangeHash>, Vec<ChangeHash>) {

@@ -132,13 +132,21 @@ impl Core {
             if !is_whole {
                 return Ok(AfterPurge { is_kept: false, owed });
             }
+            // What was purged before anybody had it is not in what somebody else made under this id.
+            let schema = loaded.schema.clone();
+            loaded.row.purged = says_purged(&mut loaded.document, &schema);
+            return Ok(AfterPurge { is_kept: true, owed });
+        }
+        let brings_purge = applied.iter().any(crate::doc::is_purge);
+        if brings_purge {
             loaded.row.purged = is_deleted;
-        } else if applied.iter().any(crate::doc::is_purge) {
-            loaded.row.purged = is_deleted;
-            if !is_deleted && loaded.row.id != 0 && self.leaves(&loaded.row.collection) {
-                self.owe_whole(tx, remote, loaded.row.id, self.shared.now_ms())?;
-                owed = true;
-            }
+        }
+        // Who deleted it without knowing of this device's edit has it purged now, whichever of the purge and the delete came first.
+        let may_be_gone = !is_deleted && applied.iter().any(is_tombstone) && loaded.row.id != 0;
+        if may_be_gone && (brings_purge || loaded.document.has_purge()) && self.leaves(&loaded.row.collection)
+        {
+            self.owe_whole(tx, remote, loaded.row.id, self.shared.now_ms())?;
+            owed = true;
         }
         Ok(AfterPurge { is_kept: true, owed })
     }
@@ -204,6 +212,5 @@ impl Core {
 
 /// Whether the changes of a document say that nothing of it is to be kept.
 pub(super) fn says_purged(document: &mut Document, schema: &CollectionSchema) -> bool {
-    document.is_deleted(schema)
-        && document.changes().is_ok_and(|changes| changes.iter().any(crate::doc::is_purge))
+    document.is_deleted(schema) && document.has_purge()
 }
