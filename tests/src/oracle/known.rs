@@ -57,6 +57,8 @@ pub(super) struct Known {
     pub(super) point: Option<World>,
     /// Fields that were declared to be local after they may have been used.
     pub(super) late_local: BTreeSet<String>,
+    /// Names that fields were given back.
+    pub(super) turned_round: BTreeSet<String>,
 }
 
 impl Known {
@@ -136,11 +138,18 @@ impl Known {
                 outcome.open_documents.extend(self.forked.iter().copied());
                 outcome
             }
+            Act::Rename { to, .. } => {
+                let mut outcome = nothing();
+                // What stands under both names, the older one first, stands in the other order if they are turned round.
+                if self.turned_round.contains(to) && matches!(self.rules.kind(to), Kind::List | Kind::Text) {
+                    outcome.open.extend(self.forked.iter().map(|doc| (*doc, to.clone())));
+                }
+                outcome
+            }
             Act::Open { .. }
             | Act::Refresh { .. }
             | Act::Point
             | Act::Declare { .. }
-            | Act::Rename { .. }
             | Act::Restart
             | Act::Repair
             | Act::Sync => nothing(),

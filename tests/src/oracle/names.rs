@@ -133,7 +133,9 @@ impl Known {
     pub(super) fn rename(&mut self, from: &str, to: &str) {
         let rules = &mut self.rules;
         rules.names.values_mut().filter(|name| *name == from).for_each(|name| *name = to.to_owned());
-        rules.names.remove(to);
+        if rules.names.remove(to).is_some() {
+            self.turned_round.insert(to.to_owned());
+        }
         rules.names.insert(from.to_owned(), to.to_owned());
         if let Some(kind) = rules.kinds.remove(from) {
             rules.kinds.insert(to.to_owned(), kind);

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use motet::limits::WRITE_TURN;
 use motet::{Schema, WriteError, simulation};
 
 use super::checks::{check_everywhere, check_versions, compare, difference};
@@ -192,6 +194,12 @@ impl Run {
         note_versions(known, &after);
         check_everywhere(device, known, &shown, &trash, self.thorough)?;
         let losers = losers(device, known)?;
+        // What loses shows nowhere, and is not in the version that somebody holds.
+        for ((doc, path), _) in losers.iter().filter(|((doc, _), _)| before.get(doc) != after.get(doc)) {
+            for held in known.slots.values_mut().filter(|held| held.doc == *doc) {
+                held.foreign.extend(path.split('/').next().map(str::to_owned));
+            }
+        }
         self.promises
             .check(at, &known.rules, &known.world, &losers, is_last)
             .map_err(|what| ("promise", format!("on {at}: {what}")))?;
@@ -290,7 +298,11 @@ impl Run {
         if expected.verdict == Verdict::Done {
             expected.verdict = known.contested(act);
         }
+        let begun = Instant::now();
         let done = device.act(written, &known.journal, &known.versions);
+        let in_turns = matches!(act, Act::Import { .. } | Act::Adopt { .. } | Act::ChangeLog { .. });
+        // Rows that took longer than a turn of the writer are several transactions, of which undo takes back the last.
+        known.undo_is_open |= in_turns && begun.elapsed() >= WRITE_TURN;
         let shown = device.listed(device.replica()).map_err(|error| ("list", error))?;
         let done = judge(act, &expected, done)?;
         if let (Act::Write(Write::Resolve { doc, row, .. }), Some(_)) = (act, done) {
