@@ -349,3 +349,42 @@ fn what_another_device_deleted_under_the_id_of_a_purged_document_is_in_the_trash
         assert_eq!(replica.documents("songs").trash().unwrap()[0].fields["title"], "two");
     }
 }
+
+/// A purge that lost to an edit does not count for a later delete: a device that meets all of it at once has it in the trash, as the others
+/// have, and what is restored there comes back everywhere.
+#[test]
+fn a_purge_that_has_lost_does_not_come_back_with_a_later_delete() {
+    for policy in [motet::DeletePolicy::EditWins, motet::DeletePolicy::Latest] {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let devices = ["a", "b", "c", "d"].map(|name| device(dir.path(), name));
+        let [a, b, c, d] = &devices;
+        for device in &devices {
+            device.apply_schema(&Schema::new().delete("pieces", policy)).unwrap();
+        }
+        a.documents("pieces").put("1", &json!({ "title": "one" })).unwrap();
+        [a, b, c].iter().for_each(|device| _ = sync(device, &relay.url()));
+        a.documents("pieces").delete("1").unwrap();
+        a.documents("pieces").purge_trash(i64::MAX).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        b.documents("pieces").set("1", &json!({ "key": "F" })).unwrap();
+        // One deletes it after it came back, one without knowing that it was ever purged.
+        [a, b, a, b].iter().for_each(|device| _ = sync(device, &relay.url()));
+        b.documents("pieces").delete("1").unwrap();
+        [b, a, c, d, a].iter().for_each(|device| _ = sync(device, &relay.url()));
+        for (name, device) in ["a", "b", "c", "d"].iter().zip(&devices) {
+            let trash = device.documents("pieces").trash().unwrap();
+            assert_eq!(trash.len(), 1, "{name}, {policy:?}");
+            assert_eq!(trash[0].fields["key"], "F");
+            assert_eq!(device.counts().unwrap().quarantined, 0);
+            assert_eq!(device.verify().unwrap().problems, []);
+        }
+        b.documents("pieces").restore("1").unwrap();
+        [b, a, c, d].iter().for_each(|device| _ = sync(device, &relay.url()));
+        for device in &devices {
+            let piece = device.documents("pieces").get("1").unwrap().unwrap().value;
+            assert_eq!(piece, json!({ "id": "1", "title": "one", "key": "F" }), "{policy:?}");
+            assert_eq!(device.counts().unwrap().quarantined, 0);
+        }
+    }
+}

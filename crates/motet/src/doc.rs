@@ -201,10 +201,32 @@ impl Document {
         tombstones
     }
 
-    /// Whether somebody has purged the document, also if it was brought back since.
-    pub(crate) fn has_purge(&self) -> bool {
-        let changes = self.am.get_changes_meta(&[]);
-        changes.iter().any(|meta| has_no_ops(meta) && meta.message.as_deref() == Some(PURGE))
+    /// Whether nothing of a deleted document is to be kept: one of its purges stands by itself, whatever was deleted since. As of any
+    /// delete, what a purge did not know of may bring the document back; deleted again, it is in the trash.
+    pub(crate) fn is_purged(&mut self, schema: &CollectionSchema) -> bool {
+        if !self.is_deleted(schema) {
+            return false;
+        }
+        let metas = self.am.get_changes_meta(&[]);
+        let is_purge =
+            |meta: &&ChangeMetadata<'_>| has_no_ops(meta) && meta.message.as_deref() == Some(PURGE);
+        let purges: Vec<_> = metas.iter().filter(is_purge).map(|meta| meta.hash).collect();
+        if purges.is_empty() {
+            return false;
+        }
+        if schema.delete_policy() != DeletePolicy::EditWins {
+            let standing = self.standing_tombstones();
+            let is_outlived = |purge: &ChangeHash| {
+                schema.delete_policy() == DeletePolicy::Latest && self.is_outlived(purge)
+            };
+            return purges.iter().any(|purge| standing.contains(purge) && !is_outlived(purge));
+        }
+        let edits = metas.iter().filter(|meta| self.is_of_somebody(meta) && !is_end(meta));
+        let edits: Vec<_> = edits.map(|meta| meta.hash).collect();
+        purges.iter().any(|purge| {
+            let known = self.ancestors(std::slice::from_ref(purge));
+            edits.iter().all(|edit| known.contains(edit))
+        })
     }
 
     /// The tombstones and the edits on top of which nobody has made anything. What all devices make alike is nobody's: it does not bring back

@@ -2,7 +2,6 @@
 
 use motet_proto::SpaceId;
 
-use super::lifecycle::says_purged;
 use super::salvage::holds_more_than_rows;
 use super::{Core, Schemas, load_behind};
 use crate::care::ProblemKind;
@@ -82,7 +81,7 @@ fn examine_rows(
         found.push((kind, "its changes do not lead to its heads".into()));
         return Ok(());
     }
-    if was.purged && !says_purged(&mut loaded.document, &schema) {
+    if was.purged && !loaded.document.is_purged(&schema) {
         found.push((ProblemKind::Projection, "it is marked as purged, and is not".into()));
     } else if is_behind || was.purged {
         return Ok(());

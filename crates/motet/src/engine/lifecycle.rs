@@ -8,11 +8,11 @@ use std::collections::HashSet;
 
 use super::overlay::Overlay;
 use super::{Commit, Core, Loaded, load_behind};
-use crate::doc::{Change, Document, MergeOutcome, Rejected, is_tombstone, time_of};
+use crate::doc::{Change, MergeOutcome, Rejected, is_tombstone, time_of};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::limits;
-use crate::schema::{CollectionSchema, DeletePolicy};
+use crate::schema::DeletePolicy;
 use crate::status::Version;
 use crate::store::{self, StorageError, Tx};
 use crate::time::millis;
@@ -70,8 +70,7 @@ impl Core {
     /// A document was committed: if it was purged, what is left of it goes once nothing of it has to be sent. Where its collection is
     /// not sent at present, the purge is owed as well.
     pub(super) fn sweep(&mut self, tx: Tx<'_>, loaded: &mut Loaded) -> store::Result<()> {
-        let schema = loaded.schema.clone();
-        if loaded.row.purged && says_purged(&mut loaded.document, &schema) {
+        if loaded.row.purged && loaded.document.is_purged(&loaded.schema) {
             if let Some(at) = loaded.document.deleted_at() {
                 tx.put_grave(loaded.row.id, at)?;
             }
@@ -126,27 +125,18 @@ impl Core {
         applied: &[Change],
     ) -> store::Result<AfterPurge> {
         let mut owed = false;
-        let is_deleted = loaded.document.is_deleted(&loaded.schema);
-        if loaded.row.purged {
-            let is_whole = loaded.row.heads.iter().all(|head| loaded.document.has_hash(head));
-            if !is_whole {
-                return Ok(AfterPurge { is_kept: false, owed });
-            }
-            // What was purged before anybody had it is not in what somebody else made under this id.
-            let schema = loaded.schema.clone();
-            loaded.row.purged = says_purged(&mut loaded.document, &schema);
-            return Ok(AfterPurge { is_kept: true, owed });
+        if loaded.row.purged && loaded.row.heads.iter().any(|head| !loaded.document.has_hash(head)) {
+            return Ok(AfterPurge { is_kept: false, owed });
         }
         let brings_purge = applied.iter().any(crate::doc::is_purge);
-        if brings_purge {
-            loaded.row.purged = is_deleted;
-        }
-        // Who deleted it without knowing of this device's edit has it purged now, whichever of the purge and the delete came first.
-        let may_be_gone = !is_deleted && applied.iter().any(is_tombstone) && loaded.row.id != 0;
-        if may_be_gone && (brings_purge || loaded.document.has_purge()) && self.leaves(&loaded.row.collection)
-        {
-            self.owe_whole(tx, remote, loaded.row.id, self.shared.now_ms())?;
-            owed = true;
+        if loaded.row.purged || brings_purge {
+            let is_new = loaded.row.id == 0;
+            loaded.row.purged = loaded.document.is_purged(&loaded.schema);
+            // Who has purged it holds nothing of it any more.
+            if brings_purge && !loaded.row.purged && !is_new && self.leaves(&loaded.row.collection) {
+                self.owe_whole(tx, remote, loaded.row.id, self.shared.now_ms())?;
+                owed = true;
+            }
         }
         Ok(AfterPurge { is_kept: true, owed })
     }
@@ -208,9 +198,4 @@ impl Core {
             self.find(tx, collection, name)?.filter(|loaded| loaded.row.deleted && !loaded.row.purged);
         found.ok_or_else(|| super::local::not_found(collection, name))
     }
-}
-
-/// Whether the changes of a document say that nothing of it is to be kept.
-pub(super) fn says_purged(document: &mut Document, schema: &CollectionSchema) -> bool {
-    document.is_deleted(schema) && document.has_purge()
 }

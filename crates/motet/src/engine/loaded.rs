@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use motet_proto::{DocumentId, SpaceId};
 
-use super::lifecycle::says_purged;
 use super::overlay::Overlay;
 use super::{Commit, open_conflicts};
 use crate::doc::{Change, Document, FieldConflict, Fields, Identity, split_changes};
@@ -169,8 +168,7 @@ pub(super) fn load_behind(
     loaded.row.conflicts = open_conflicts(&conflicts);
     if loaded.row.purged {
         // Nothing is removed because of a mark: the changes decide.
-        let schema = loaded.schema.clone();
-        loaded.row.purged = says_purged(&mut loaded.document, &schema);
+        loaded.row.purged = loaded.document.is_purged(&loaded.schema);
     }
     Ok(loaded)
 }

@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use motet_proto::{Kind, SpaceId};
 
 use super::incoming::open;
-use super::lifecycle::says_purged;
 use super::overlay::Overlay;
 use super::{Core, Loaded, conflict_rows, new_document, open_conflicts, to_json};
 use crate::doc::{Change, Document, Identity, Rejected, load_snapshot, split_changes};
@@ -72,7 +71,7 @@ impl Core {
         }
         let conflicts = loaded.refresh(true);
         loaded.row.conflicts = open_conflicts(&conflicts);
-        loaded.row.purged &= says_purged(&mut loaded.document, &schema);
+        loaded.row.purged &= loaded.document.is_purged(&schema);
         tx.journal_conflicts(document, &conflict_rows(&conflicts)?, self.shared.now_ms())?;
         tx.update_document(&loaded.row, &to_json(&loaded.fields)?)?;
         self.told.projected = true;
