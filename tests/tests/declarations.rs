@@ -449,3 +449,134 @@ fn a_document_in_the_trash_follows_declarations_as_well() {
     diary.restore("1").unwrap();
     assert_eq!(value(&a, "diary", "1"), json!({ "id": "1", "name": "Lua" }));
 }
+
+/// A field that is local, or whose collection is, and is not any more.
+fn local_and_shared() -> [(Schema, Schema); 2] {
+    let kinds = || Schema::new().text("songs", "t").field("songs", "c", FieldKind::Counter);
+    let fields = Schema::new().field("songs", "t", FieldKind::Local).field("songs", "c", FieldKind::Local);
+    [(Schema::new().local("songs"), shared("songs")), (fields, kinds())]
+}
+
+fn two(dir: &Path) -> (TestRelay, Replica, Replica) {
+    let kinds = Schema::new().text("songs", "t").field("songs", "c", FieldKind::Counter);
+    (TestRelay::start(&dir.join("relay")), open(dir, "a", &kinds), open(dir, "b", &kinds))
+}
+
+#[test]
+fn a_record_of_before_its_collection_was_local_is_an_edit_of_what_it_was() {
+    for (local, shared) in local_and_shared() {
+        let dir = tempfile::tempdir().unwrap();
+        let (relay, a, b) = two(dir.path());
+        let songs = a.documents("songs");
+        songs.put("1", &json!({ "t": "one\n", "c": 1 })).unwrap();
+        settle(&[&a, &b], &relay);
+        let mut record = songs.get("1").unwrap().unwrap();
+        a.apply_schema(&local).unwrap();
+        b.documents("songs").splice_text("1", "t", 0, 0, "BEE\n").unwrap();
+        b.documents("songs").increment("1", "c", 10).unwrap();
+        [&b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+        record.value["t"] = json!("one\nʻAE\n");
+        record.value["c"] = json!(2);
+        songs.update(&mut record).unwrap();
+        a.apply_schema(&shared).unwrap();
+        settle(&[&a, &b], &relay);
+        let expected = json!({ "id": "1", "t": "BEE\none\nʻAE\n", "c": 12 });
+        assert_eq!(value(&b, "songs", "1"), expected);
+    }
+}
+
+#[test]
+fn a_record_of_while_its_collection_was_local_is_an_edit_of_what_it_showed() {
+    for (local, shared) in local_and_shared() {
+        for is_beside in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (relay, a, b) = two(dir.path());
+            let songs = a.documents("songs");
+            songs.put("1", &json!({ "t": "one\n", "c": 1 })).unwrap();
+            settle(&[&a, &b], &relay);
+            a.apply_schema(&local).unwrap();
+            songs.set("1", &json!({ "t": "one\ntwo\n", "c": 5 })).unwrap();
+            if is_beside {
+                b.documents("songs").splice_text("1", "t", 0, 0, "BEE\n").unwrap();
+                b.documents("songs").increment("1", "c", 10).unwrap();
+                [&b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+            }
+            let mut record = songs.get("1").unwrap().unwrap();
+            let mut editor = songs.edit("1").unwrap().unwrap();
+            a.apply_schema(&shared).unwrap();
+            record.value["t"] = json!("one\ntwo three\n");
+            record.value["c"] = json!(6);
+            songs.update(&mut record).unwrap();
+            record.value["c"] = json!(7);
+            songs.update(&mut record).unwrap();
+            editor["t"] = json!("zero\none\ntwo\n");
+            editor.save().unwrap();
+            editor["t"] = json!("zero\none\ntwo\nfour\n");
+            editor.close().unwrap();
+            settle(&[&a, &b], &relay);
+            let now = value(&b, "songs", "1");
+            let lines = now["t"].as_str().unwrap().lines().collect::<std::collections::BTreeSet<_>>();
+            let (bee, plays) = if is_beside { (vec!["BEE"], 17) } else { (vec![], 7) };
+            let expected = ["four", "one", "two three", "zero"].into_iter().chain(bee).collect();
+            assert_eq!(
+                (lines, now["t"].as_str().unwrap().lines().count()),
+                (expected, 4 + usize::from(is_beside))
+            );
+            assert_eq!(now["c"], plays);
+        }
+    }
+}
+
+#[test]
+fn in_a_local_collection_two_who_read_the_same_merge() {
+    let dir = tempfile::tempdir().unwrap();
+    let kinds = Schema::new()
+        .text("songs", "t")
+        .field("songs", "c", FieldKind::Counter)
+        .field("songs", "s", FieldKind::Set)
+        .field("songs", "l", FieldKind::List)
+        .local("songs");
+    let a = open(dir.path(), "a", &kinds);
+    let songs = a.documents("songs");
+    songs.put("1", &json!({ "t": "one\n", "c": 5, "s": ["a"], "l": ["a"], "n": 1 })).unwrap();
+    let mut records = [songs.get("1").unwrap().unwrap(), songs.get("1").unwrap().unwrap()];
+    let mut editor = songs.edit("1").unwrap().unwrap();
+    records[0].value =
+        json!({ "id": "1", "t": "zero\none\n", "c": 6, "s": ["a", "b"], "l": ["a", "b"], "n": 2 });
+    records[1].value = json!({ "id": "1", "t": "one\ntwo\n", "c": 7, "s": ["c"], "l": ["c", "a"], "n": 1 });
+    records.iter_mut().for_each(|record| _ = songs.update(record).unwrap());
+    editor["t"] = json!("one!\n");
+    editor.close().unwrap();
+    let merged =
+        json!({ "id": "1", "t": "zero\none!\ntwo\n", "c": 8, "s": ["b", "c"], "l": ["c", "a", "b"], "n": 2 });
+    assert_eq!(value(&a, "songs", "1"), merged);
+}
+
+#[test]
+fn a_contested_field_that_was_local_is_chosen_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let ask = Schema::new().field("songs", "k", FieldKind::Ask);
+    let (a, b) = (open(dir.path(), "a", &ask), open(dir.path(), "b", &ask));
+    a.documents("songs").put("1", &json!({ "k": "0" })).unwrap();
+    settle(&[&a, &b], &relay);
+    b.documents("songs").set("1", &json!({ "k": "b" })).unwrap();
+    a.documents("songs").set("1", &json!({ "k": "a" })).unwrap();
+    settle(&[&a, &b], &relay);
+    assert_eq!(a.conflicts("songs", "1").unwrap().len(), 1);
+    a.apply_schema(&Schema::new().field("songs", "k", FieldKind::Local)).unwrap();
+    // What stays here is in no conflict.
+    let open = |replica: &Replica| {
+        let conflicts = replica.conflicts("songs", "1").unwrap();
+        conflicts.iter().filter(|conflict| !conflict.settled).count()
+    };
+    assert_eq!((open(&a), a.counts().unwrap().conflicts, open(&b)), (0, 0, 1));
+    a.apply_schema(&ask).unwrap();
+    assert_eq!((open(&a), a.counts().unwrap().conflicts), (1, 1));
+    a.apply_schema(&Schema::new().field("songs", "k", FieldKind::Local)).unwrap();
+    a.documents("songs").set("1", &json!({ "k": "here" })).unwrap();
+    a.apply_schema(&ask).unwrap();
+    settle(&[&a, &b], &relay);
+    assert_eq!((value(&a, "songs", "1"), open(&b)), (json!({ "id": "1", "k": "here" }), 0));
+    assert_eq!(value(&a, "songs", "1"), value(&b, "songs", "1"));
+}

@@ -463,7 +463,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     fn inserting(&self, value: &T, waits: bool) -> (Option<Ahead>, impl Write<String> + use<T>) {
         let name = self.name.clone();
         let named =
-            to_fields(value).map(|(id, set)| (id.unwrap_or_else(new_id), Patch { set, remove: Vec::new() }));
+            to_fields(value).map(|(id, set)| (id.unwrap_or_else(new_id), Patch { set, ..Patch::default() }));
         let (ahead, composed) = match &named {
             Ok((id, patch)) => self.replica.ahead(&name, id, Some(patch), None, waits),
             Err(_) => (None, None),

@@ -62,6 +62,7 @@ pub(crate) use overlap::TEXT_OVERLAP;
 pub(crate) use read::{FieldConflict, Fields, excerpt, pointer};
 pub(crate) use reconcile::Reconciled;
 pub(crate) use text::is_okina;
+pub(crate) use three_way::carried_over;
 pub(crate) use time::time_of;
 pub(crate) use twins::Ousted;
 

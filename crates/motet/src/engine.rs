@@ -31,6 +31,7 @@ mod receive;
 mod remotes;
 mod salvage;
 mod search;
+mod seen;
 mod send_slot;
 mod transacting;
 mod twins;

@@ -207,7 +207,7 @@ impl<'t> Transaction<'t> {
         fields: &T,
     ) -> Result<Version, WriteError> {
         let (_, set) = to_fields(fields)?;
-        self.core.update(self.tx, collection, id, &Patch { set, remove: Vec::new() })
+        self.core.update(self.tx, collection, id, &Patch { set, ..Patch::default() })
     }
 
     /// Replaces `delete` characters (Unicode code points) from `position` on by `insert`, in a text field.
@@ -374,14 +374,14 @@ impl<'t> Transaction<'t> {
         set: Fields,
         base: Option<&Version>,
     ) -> Result<Version, WriteError> {
-        self.core.put(self.tx, collection, id, &Patch { set, remove: Vec::new() }, base)
+        self.core.put(self.tx, collection, id, &Patch { set, ..Patch::default() }, base)
     }
 }
 
 /// What sets the fields of a value. Its `id` is no field of it.
 pub(crate) fn to_patch<T: Serialize>(value: &T) -> Result<Patch, WriteError> {
     let (_, set) = to_fields(value)?;
-    Ok(Patch { set, remove: Vec::new() })
+    Ok(Patch { set, ..Patch::default() })
 }
 
 /// The fields of a value, and its `id`, which names the document and is no field of it.

@@ -49,6 +49,16 @@ impl Document {
         self.reader(schema, None).shown(name)
     }
 
+    /// [`field`](Self::field), at an earlier version. The document has all of `heads`.
+    pub(crate) fn field_at(
+        &self,
+        schema: &CollectionSchema,
+        name: &str,
+        heads: &[ChangeHash],
+    ) -> Option<Json> {
+        self.reader(schema, Some(heads)).shown(name)
+    }
+
     pub(super) fn reader<'a>(
         &'a self,
         schema: &'a CollectionSchema,
@@ -63,6 +73,12 @@ impl Document {
         self.collect_conflicts(schema, &ROOT, "", &mut conflicts);
         self.name_conflicts(schema, &mut conflicts);
         conflicts.extend(self.open_overlaps(schema));
+        // What stays on this device is what it is here, whatever others choose.
+        let is_kept = |path: &str| {
+            let name = path.split('/').nth(1).unwrap_or_default();
+            schema.keeps(&name.replace("~1", "/").replace("~0", "~"))
+        };
+        conflicts.iter_mut().for_each(|conflict| conflict.settled |= is_kept(&conflict.path));
         conflicts
     }
 

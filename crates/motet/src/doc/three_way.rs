@@ -1,5 +1,6 @@
 //! Two edits of one sequence in one: a text's characters or a list's elements, and what each of two sides replaced.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use serde_json::Value as Json;
@@ -8,10 +9,53 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::read::element_key;
 use super::text;
+use crate::limits;
+use crate::schema::FieldKind;
 
 mod items;
 
 pub(super) use items::lists;
+
+/// A value that was made `new` from `saw`, in a field of this kind that holds `now`: what was changed is changed in what is there.
+pub(crate) fn carried_over(kind: &FieldKind, saw: Option<&Json>, new: &Json, now: Option<&Json>) -> Json {
+    let text =
+        |value: Option<&Json>| value.map_or(Some(String::new()), |value| value.as_str().map(str::to_owned));
+    let items = |value: Option<&Json>| value.map_or(Some(Vec::new()), |value| value.as_array().cloned());
+    let count = |value: Option<&Json>| value.map_or(Some(0), Json::as_i64);
+    let carried = match kind {
+        FieldKind::Text => match (text(saw), new.as_str(), text(now)) {
+            (Some(saw), Some(new), Some(now)) => Some(texts(&saw, new, &now).into()),
+            _ => None,
+        },
+        FieldKind::List => match (items(saw), new.as_array(), items(now)) {
+            (Some(saw), Some(new), Some(now)) => Some(lists(&saw, new, &now).into()),
+            _ => None,
+        },
+        FieldKind::Set => match (items(saw), new.as_array(), items(now)) {
+            (Some(saw), Some(new), Some(now)) => Some(sets(&saw, new, now).into()),
+            _ => None,
+        },
+        FieldKind::Counter => match (count(saw), new.as_i64(), count(now)) {
+            (Some(saw), Some(new), Some(now)) => {
+                let sum = new.checked_sub(saw).and_then(|by| now.checked_add(by));
+                sum.filter(|sum| sum.abs() <= limits::COUNTER_MAX).map(Json::from)
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    carried.unwrap_or_else(|| new.clone())
+}
+
+/// What one side took out of a set is not in it, what it put in is.
+fn sets(saw: &[Json], new: &[Json], now: Vec<Json>) -> Vec<Json> {
+    let keys = |items: &[Json]| items.iter().map(element_key).collect::<HashSet<_>>();
+    let (saw, had, has) = (keys(saw), keys(&now), keys(new));
+    let stays = |item: &Json| !saw.contains(&element_key(item)) || has.contains(&element_key(item));
+    let put =
+        new.iter().filter(|item| !saw.contains(&element_key(item)) && !had.contains(&element_key(item)));
+    now.into_iter().filter(stays).chain(put.cloned().collect::<Vec<_>>()).collect()
+}
 
 /// `to`, which one side made of `from`, without what `others` made of it alike: what is left when only that side's own is taken back.
 pub(super) fn text_without_own(from: &str, to: &str, others: &str) -> String {

@@ -25,7 +25,7 @@ pub(crate) fn compose_rows<R: Send>(
 ) -> VecDeque<(R, Option<Composed>)> {
     let composed = parallel(rows, |row| {
         let (name, fields, updated_at) = of(&row);
-        let patch = Patch { set: fields.clone(), remove: Vec::new() };
+        let patch = Patch { set: fields.clone(), ..Patch::default() };
         let entrance = Entrance::Adopted(updated_at);
         let composed = compose_ahead(shared, readers, (collection, name), &patch, None, entrance);
         (row, composed)
@@ -78,7 +78,7 @@ impl Core {
                 (new_document(key, collection, name, self.schema_of(collection)), ChangeKind::Created)
             }
         };
-        let patch = Patch { set: row.clone(), remove: Vec::new() };
+        let patch = Patch { set: row.clone(), ..Patch::default() };
         let (adopted, written) = self.by().compose_adopted(&mut loaded, &patch, updated_at)?;
         self.finish(tx, loaded, &written.commit(kind))?;
         Ok(adopted)
@@ -105,14 +105,14 @@ impl By<'_> {
             return self.compose_newer(loaded, &patch, updated_at);
         }
         check_patch(loaded, &patch)?;
-        let (patch, local) = loaded.keep(&patch);
+        let (patch, local) = loaded.keep(&patch, None);
         let mut changes = Vec::new();
         if !loaded.schema.is_local() {
             let schema = loaded.schema.clone();
             let at = updated_at.unwrap_or_default();
             changes = loaded.document.adopt(&schema, &patch.set, at).map_err(write_error)?;
         }
-        Ok((Adopted::New, Written { changes, local, fields: Vec::new(), stale: true }))
+        Ok((Adopted::New, Written { changes, local, fields: Vec::new(), stale: true, carried_over: false }))
     }
 
     fn compose_newer(
@@ -121,7 +121,13 @@ impl By<'_> {
         patch: &Patch,
         updated_at: Option<i64>,
     ) -> Result<(Adopted, Written), WriteError> {
-        let nothing = || Written { changes: Vec::new(), local: false, fields: Vec::new(), stale: true };
+        let nothing = || Written {
+            changes: Vec::new(),
+            local: false,
+            fields: Vec::new(),
+            stale: true,
+            carried_over: false,
+        };
         let shown = &loaded.fields;
         let new = patch.set.iter().filter(|(name, value)| shown.get(*name) != Some(*value));
         let new: Fields = new.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -134,9 +140,9 @@ impl By<'_> {
         if new.is_empty() || loaded.document.written_at() >= Some(updated_at) {
             return Ok((Adopted::Unchanged, nothing()));
         }
-        let patch = Patch { set: new, remove: Vec::new() };
+        let patch = Patch { set: new, ..Patch::default() };
         check_patch(loaded, &patch)?;
-        let (patch, local) = loaded.keep(&patch);
+        let (patch, local) = loaded.keep(&patch, None);
         let mut changes = Vec::new();
         if !loaded.schema.is_local() {
             let edit = self.edit(&loaded.schema, None, &loaded.fields);
@@ -144,6 +150,6 @@ impl By<'_> {
         }
         let adopted = if local || !changes.is_empty() { Adopted::Updated } else { Adopted::Unchanged };
         let fields = patch.set.keys().cloned().collect();
-        Ok((adopted, Written { changes, local, fields, stale: true }))
+        Ok((adopted, Written { changes, local, fields, stale: true, carried_over: false }))
     }
 }

@@ -66,7 +66,7 @@ fn items(
             items.push(Item::Refused(error));
             continue;
         }
-        let patch = Patch { set, remove: Vec::new() };
+        let patch = Patch { set, ..Patch::default() };
         let key = DocumentId::derive(SpaceId::DEFAULT, collection, &name);
         // One that stands here twice is there when its second turn comes.
         let is_new = seen.insert(key) && tx.known_documents(&[key])?.is_empty();
@@ -182,7 +182,7 @@ impl By<'_> {
         let patch = &*patch.canonical(&loaded.schema)?;
         check_patch(loaded, patch)?;
         let fields = patch.set.keys().cloned().collect();
-        let (patch, local) = loaded.keep(patch);
+        let (patch, local) = loaded.keep(patch, None);
         let mut changes = Vec::new();
         if !loaded.schema.is_local() {
             let schema = loaded.schema.clone();
@@ -193,6 +193,6 @@ impl By<'_> {
             let tells = !changes.is_empty();
             changes.extend(loaded.document.write(&edit, &plain, &[], tells).map_err(write_error)?);
         }
-        Ok(Written { changes, local, fields, stale: true })
+        Ok(Written { changes, local, fields, stale: true, carried_over: false })
     }
 }

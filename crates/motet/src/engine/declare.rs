@@ -10,7 +10,7 @@ use super::{Commit, Core, Loaded, to_json};
 use crate::doc::{Change, Fields};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
-use crate::schema::{CollectionSchema, Schema};
+use crate::schema::{CollectionSchema, FieldKind, Schema};
 use crate::store::{self, Tx};
 
 impl Core {
@@ -162,12 +162,14 @@ impl Core {
         let is_known = |base: &[crate::doc::ChangeHash], loaded: &Loaded| {
             !base.is_empty() && base.iter().all(|head| loaded.document.has_change(head))
         };
-        freed.sort_by_key(|freed| freed.base.as_ref().map(ToString::to_string));
+        let schema = loaded.schema.clone();
+        let is_ask = |freed: &Freed| *schema.kind(&freed.name) == FieldKind::Ask;
+        freed.sort_by_cached_key(|freed| (freed.base.as_ref().map(ToString::to_string), is_ask(freed)));
         if freed.is_empty() && loaded.document.heads().is_empty() {
             let edit = self.edit(&loaded.schema, None, &loaded.fields);
             return loaded.document.write(&edit, &Fields::new(), &[], true).map_err(write_error);
         }
-        for group in freed.chunk_by(|a, b| a.base == b.base) {
+        for group in freed.chunk_by(|a, b| a.base == b.base && is_ask(a) == is_ask(b)) {
             let base = group[0].base.as_ref().map(crate::status::Version::hashes);
             let base = base.filter(|base| is_known(base, loaded));
             let mut set = Fields::new();
@@ -180,7 +182,9 @@ impl Core {
             }
             let create = loaded.document.heads().is_empty();
             let shown = loaded.document.fields(&loaded.schema);
-            let edit = self.edit(&loaded.schema, base.as_deref(), &shown);
+            let mut edit = self.edit(&loaded.schema, base.as_deref(), &shown);
+            // It was chosen here, beside whatever others wrote.
+            edit.settle = is_ask(&group[0]);
             let more = loaded.document.write(&edit, &set, &remove, create).map_err(write_error)?;
             changes.extend(more);
         }

@@ -148,7 +148,7 @@ impl Core {
         let mut chosen = loaded.fields.clone();
         set_at(&mut chosen, &names, value);
         let remove = super::local::diff(&loaded.fields, &chosen).remove;
-        let patch = Patch { set, remove };
+        let patch = Patch { set, remove, seen: None };
         check_patch(&loaded, &patch)?;
         let mut edit = self.edit(&loaded.schema, None, &loaded.fields);
         edit.settle = true;

@@ -6,6 +6,7 @@ use motet_proto::{DocumentId, SpaceId};
 use serde_json::Value as Json;
 
 use super::check::{check_name, check_size};
+use super::seen::merges;
 use super::writing::{By, Splice};
 use super::{Commit, Core, Loaded, new_document};
 use crate::doc::{Change, ChangeHash, Edit, EditError, Fields, check_change, merged, take_at};
@@ -20,6 +21,8 @@ use crate::store::Tx;
 pub(crate) struct Patch {
     pub(crate) set: Fields,
     pub(crate) remove: Vec<Vec<String>>,
+    /// What its writer saw of the fields that it changes, if it was made from a value that was read.
+    pub(crate) seen: Option<Fields>,
 }
 
 impl Patch {
@@ -50,6 +53,8 @@ impl Patch {
                 patch.remove.push(path);
             }
         }
+        let newest = |(name, value): (&String, &Json)| (schema.canonical(name).to_owned(), value.clone());
+        patch.seen = self.seen.as_ref().map(|seen| seen.iter().map(newest).collect());
         Ok(Cow::Owned(patch))
     }
 }
@@ -147,9 +152,9 @@ impl Core {
                 (loaded, written)
             }
         };
-        let branch = written.heads_after(base);
+        let branch = written.branch(base);
         let version = self.finish(tx, loaded, &written.commit(kind))?;
-        Ok((version, branch))
+        Ok((version.clone(), branch.unwrap_or(version)))
     }
 
     /// Replaces a part of a text field.
@@ -267,11 +272,23 @@ impl<'a> Commit<'a> {
 impl Loaded {
     /// Takes up those fields of a patch that stay on this device. Returns the rest, and whether there were any. As in what is shared,
     /// objects merge with what is there.
-    pub(super) fn keep<'p>(&mut self, patch: &'p Patch) -> (Cow<'p, Patch>, bool) {
+    pub(super) fn keep<'p>(
+        &mut self,
+        patch: &'p Patch,
+        base: Option<&[ChangeHash]>,
+    ) -> (Cow<'p, Patch>, bool) {
         if !self.schema.has_local() {
             return (Cow::Borrowed(patch), false);
         }
         let before = self.local.clone();
+        let is_known = |base: &&[ChangeHash]| base.iter().all(|head| self.document.has_change(head));
+        let base = base.filter(is_known).map(|base| base.iter().map(|head| head.0).collect::<Vec<_>>());
+        // What merges was carried over to what there is; anything else is a value of the version that it was written on.
+        let now = self.row.heads.clone();
+        let heads = |name: &String, schema: &CollectionSchema| match &base {
+            Some(base) if !merges(schema.kind(name)) => base.clone(),
+            _ => now.clone(),
+        };
         let mut rest = Patch::default();
         for (name, value) in &patch.set {
             if !self.schema.keeps(name) {
@@ -279,12 +296,15 @@ impl Loaded {
                 continue;
             }
             let value = merged(self.fields.get(name), value);
-            self.local.set(name, value.clone(), &self.row.heads);
+            self.local.set(name, value.clone(), &heads(name, &self.schema));
             self.fields.insert(name.clone(), value);
         }
         for path in &patch.remove {
             match path.split_first() {
-                Some((name, inner)) if self.schema.keeps(name) => self.drop_kept(name, inner),
+                Some((name, inner)) if self.schema.keeps(name) => {
+                    let heads = heads(name, &self.schema);
+                    self.drop_kept(name, inner, &heads);
+                }
                 _ => rest.remove.push(path.clone()),
             }
         }
@@ -292,16 +312,16 @@ impl Loaded {
     }
 
     /// Removes what is at `inner` in a field that stays on this device. What others have of it is theirs.
-    fn drop_kept(&mut self, name: &str, inner: &[String]) {
+    fn drop_kept(&mut self, name: &str, inner: &[String], heads: &[[u8; 32]]) {
         if inner.is_empty() {
             let hides = self.document.field(&self.schema, name).is_some();
             if self.fields.remove(name).is_some() {
-                self.local.remove(name, hides, &self.row.heads);
+                self.local.remove(name, hides, heads);
             }
         } else if let Some(value) = self.fields.get_mut(name)
             && take_at(value, inner).is_some()
         {
-            self.local.set(name, value.clone(), &self.row.heads);
+            self.local.set(name, value.clone(), heads);
         }
     }
 
@@ -324,11 +344,13 @@ impl Loaded {
     }
 }
 
-/// Compares two objects: what to set and what to remove so that `old` becomes `new`. Nested objects are compared
+/// Compares two objects: what to set and what to remove so that `old`, which was read, becomes `new`. Nested objects are compared
 /// field by field, everything else as a whole.
 pub(crate) fn diff(old: &Fields, new: &Fields) -> Patch {
     let mut patch = Patch::default();
     patch.set = diff_into(old, new, &mut Vec::new(), &mut patch.remove);
+    let seen = patch.fields().into_iter().filter_map(|name| old.get_key_value(&name));
+    patch.seen = Some(seen.map(|(name, value)| (name.clone(), value.clone())).collect());
     patch
 }
 

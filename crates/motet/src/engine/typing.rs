@@ -29,9 +29,9 @@ impl Core {
     ) -> Result<Typed, WriteError> {
         let mut refused = Vec::new();
         if let Some(composed) = self.take_composed(tx, (collection, name), Some(base))? {
-            let version = composed.written.heads_after(base);
-            self.finish(tx, composed.loaded, &composed.written.commit(composed.kind))?;
-            return Ok(Typed { version, refused });
+            let branch = composed.written.branch(base);
+            let version = self.finish(tx, composed.loaded, &composed.written.commit(composed.kind))?;
+            return Ok(Typed { version: branch.unwrap_or(version), refused });
         }
         let mut patch = patch.clone();
         let mut probed = false;
@@ -94,11 +94,11 @@ impl Core {
     ) -> Result<Version, WriteError> {
         let was_deleted = loaded.row.deleted;
         let written = self.by().compose(&mut loaded, patch, Some(base), ChangeKind::Updated)?;
-        let version = written.heads_after(base);
+        let branch = written.branch(base);
         let is_back = was_deleted && !loaded.document.is_deleted(&loaded.schema);
         let kind = if is_back { ChangeKind::Created } else { ChangeKind::Updated };
-        self.finish(tx, loaded, &written.commit(kind))?;
-        Ok(version)
+        let version = self.finish(tx, loaded, &written.commit(kind))?;
+        Ok(branch.unwrap_or(version))
     }
 
     /// The document, unless it was purged, or deleted on this device: whoever did that here did it after what was typed.
@@ -148,6 +148,7 @@ impl Patch {
         part.set.extend(self.set.remove_entry(field));
         let is_of = |path: &mut Vec<String>| path.first().is_some_and(|first| first == field);
         part.remove.extend(self.remove.extract_if(.., is_of));
+        part.seen = self.seen.as_mut().map(|seen| seen.remove_entry(field).into_iter().collect());
         part
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Written {
     pub(super) local: bool,
     pub(super) fields: Vec<String>,
     pub(super) stale: bool,
+    /// Some of it was not made on the version that it starts from, but on top of all that there is.
+    pub(super) carried_over: bool,
 }
 
 impl<'a> By<'a> {
@@ -67,13 +69,18 @@ impl<'a> By<'a> {
         base: Option<&Version>,
         kind: ChangeKind,
     ) -> Result<Written, WriteError> {
-        let patch = &*patch.canonical(&loaded.schema)?;
-        check_patch(loaded, patch)?;
+        let mut patch = patch.canonical(&loaded.schema)?;
+        check_patch(loaded, &patch)?;
         let removed = patch.remove.iter().filter_map(|path| path.first());
         let fields = patch.set.keys().chain(removed).cloned().collect();
-        let (patch, mut local) = loaded.keep(patch);
+        let base = base.map(Version::hashes);
+        let anew = match &base {
+            Some(base) if patch.seen.is_some() => loaded.carry_over(patch.to_mut(), base),
+            _ => Patch::default(),
+        };
         // Who read it while all of it was local has seen no version of it.
-        let base = base.map(Version::hashes).filter(|base| !base.is_empty());
+        let base = base.filter(|base| !base.is_empty());
+        let (patch, mut local) = loaded.keep(&patch, base.as_deref());
         let create = kind == ChangeKind::Created;
         if create {
             // It comes back with what is written now.
@@ -82,15 +89,24 @@ impl<'a> By<'a> {
         }
         let mut changes = Vec::new();
         if !loaded.schema.is_local() {
-            let edit = self.edit(&loaded.schema, base.as_deref(), &loaded.fields);
-            changes = loaded.document.write(&edit, &patch.set, &patch.remove, create).map_err(write_error)?;
+            let mut write = |base: Option<&[ChangeHash]>, patch: &Patch| {
+                let edit = self.edit(&loaded.schema, base, &loaded.fields);
+                loaded.document.write(&edit, &patch.set, &patch.remove, create).map_err(write_error)
+            };
+            if !anew.is_empty() {
+                changes.extend(write(None, &anew)?);
+            }
+            if anew.is_empty() || !patch.is_empty() {
+                changes.extend(write(base.as_deref(), &patch)?);
+            }
         }
         // An edit on an older version may have met later writes of the same fields: read them all again.
-        let stale = base.is_some();
+        let carried_over = !anew.is_empty();
+        let stale = base.is_some() || carried_over;
         if !stale {
             loaded.show(&patch);
         }
-        Ok(Written { changes, local, fields, stale })
+        Ok(Written { changes, local, fields, stale, carried_over })
     }
 }
 
@@ -119,13 +135,23 @@ impl By<'_> {
             Some(Json::String(text)) => replace_part(text, splice),
             _ => _ = loaded.fields.insert(field.to_owned(), insert.as_str().into()),
         }
-        Ok(Written { changes, local: false, fields: vec![field.to_owned()], stale: false })
+        Ok(Written {
+            changes,
+            local: false,
+            fields: vec![field.to_owned()],
+            stale: false,
+            carried_over: false,
+        })
     }
 }
 
 impl Written {
-    /// The heads of `base` and these changes alone.
-    pub(super) fn heads_after(&self, base: &Version) -> Version {
+    /// The version with `base` and these changes alone; `None` if they are made on more than `base`.
+    pub(super) fn branch(&self, base: &Version) -> Option<Version> {
+        (!self.carried_over).then(|| self.heads_after(base))
+    }
+
+    fn heads_after(&self, base: &Version) -> Version {
         let made = self.changes.iter().map(|change| change.hash().0);
         let mut heads: Vec<_> = base.0.iter().copied().chain(made).collect();
         heads.retain(|head| !self.changes.iter().any(|change| change.deps().contains(&ChangeHash(*head))));

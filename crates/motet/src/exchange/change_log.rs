@@ -134,7 +134,7 @@ impl Replica {
         self.run(move |tx, core| {
             let mut summary = ChangeLogSummary::default();
             for (Entry { place, collection, id, op, data }, composed) in entries {
-                let patch = Patch { set: data, remove: Vec::new() };
+                let patch = Patch { set: data, ..Patch::default() };
                 core.offer(composed);
                 let outcome = match op {
                     Op::Upsert => core.put(tx, &collection, &id, &patch, None).map(drop),
@@ -167,7 +167,7 @@ impl Replica {
                 return (entry, None);
             }
             room -= bytes;
-            let patch = Patch { set: entry.data.clone(), remove: Vec::new() };
+            let patch = Patch { set: entry.data.clone(), ..Patch::default() };
             let composed = self.compose_ahead(&entry.collection, &entry.id, &patch, None, Entrance::Put);
             (entry, composed)
         };
