@@ -580,3 +580,81 @@ fn a_contested_field_that_was_local_is_chosen_here() {
     assert_eq!((value(&a, "songs", "1"), open(&b)), (json!({ "id": "1", "k": "here" }), 0));
     assert_eq!(value(&a, "songs", "1"), value(&b, "songs", "1"));
 }
+
+#[test]
+fn what_was_local_before_others_wrote_it_merges_with_them() {
+    // The document was made with it; or both were, on two devices.
+    for is_collection in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let kinds = || {
+            let schema = Schema::new().text("songs", "t").field("songs", "c", FieldKind::Counter);
+            schema.field("songs", "l", FieldKind::List)
+        };
+        let local = match is_collection {
+            true => kinds().local("songs"),
+            false => {
+                ["t", "c", "l"].iter().fold(Schema::new(), |s, name| s.field("songs", name, FieldKind::Local))
+            }
+        };
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let (a, b) = (open(dir.path(), "a", &local), open(dir.path(), "b", &kinds()));
+        a.documents("songs").put("1", &json!({ "t": "mine\n", "c": 5, "l": ["mine"], "x": 1 })).unwrap();
+        [&a, &b].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+        b.documents("songs").put("1", &json!({ "t": "theirs\n", "c": 100, "l": ["theirs"] })).unwrap();
+        [&b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
+        let mine = json!({ "id": "1", "t": "mine\n", "c": 5, "l": ["mine"], "x": 1 });
+        assert_eq!(value(&a, "songs", "1"), mine);
+        a.apply_schema(&match is_collection {
+            true => shared("songs"),
+            false => kinds(),
+        })
+        .unwrap();
+        settle(&[&a, &b], &relay);
+        let song = value(&b, "songs", "1");
+        let mut lines: Vec<_> = song["t"].as_str().unwrap().lines().collect();
+        lines.sort_unstable();
+        assert_eq!(
+            (lines, &song["c"], &song["x"]),
+            (vec!["mine", "theirs"], &json!(105), &json!(1)),
+            "{is_collection}"
+        );
+        assert_eq!(song["l"].as_array().unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn more_than_one_change_may_hold_was_local() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let names = ["t", "u", "v"];
+    let local =
+        names.iter().fold(Schema::new(), |schema, name| schema.field("songs", name, FieldKind::Local));
+    let plain =
+        names.iter().fold(Schema::new(), |schema, name| schema.field("songs", name, Field::register()));
+    let (a, b) = (open(dir.path(), "a", &local), open(dir.path(), "b", &plain));
+    for name in names {
+        a.documents("songs").put("1", &json!({ name: name.repeat(4_000_000) })).unwrap();
+    }
+    a.apply_schema(&plain).unwrap();
+    settle(&[&a, &b], &relay);
+    assert!(names.iter().all(|name| value(&b, "songs", "1")[name] == name.repeat(4_000_000)));
+}
+
+#[test]
+fn indexes_and_search_follow_a_rename() {
+    let dir = tempfile::tempdir().unwrap();
+    let lists = Schema::new().search("songs", ["old", "meta.place"]).index("songs", ["old", "meta.n"]);
+    let a = open(dir.path(), "a", &lists);
+    let songs = a.documents("songs");
+    let found = |words: &str| songs.search(words, 10).unwrap().len();
+    songs.put("1", &json!({ "old": "hula mele", "meta": { "place": "Hilo", "n": 1 } })).unwrap();
+    assert_eq!((found("hula"), found("hilo")), (1, 1));
+    a.apply_schema(&Schema::new().field("songs", "new", Field::register().alias("old"))).unwrap();
+    a.apply_schema(&Schema::new().field("songs", "data", Field::register().alias("meta"))).unwrap();
+    songs.put("2", &json!({ "new": "hula kahiko", "data": { "place": "Hilo" } })).unwrap();
+    assert_eq!((found("hula"), found("hilo")), (2, 2));
+    // An app that still names the older one means the same field.
+    a.apply_schema(&Schema::new().search("songs", ["old"])).unwrap();
+    assert_eq!((found("hula"), found("hilo")), (2, 0));
+    assert_eq!(a.verify().unwrap().problems, []);
+}

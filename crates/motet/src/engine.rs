@@ -402,6 +402,9 @@ impl Core {
         }
         let document = loaded.row.id;
         if commit.local {
+            if is_new {
+                loaded.local.lie_on(&loaded.row.heads);
+            }
             loaded.local.write(tx, document)?;
         }
         for (number, change) in (first_change..).zip(commit.changes) {

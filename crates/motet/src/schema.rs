@@ -263,7 +263,46 @@ impl CollectionSchema {
         self.local = newer.local.or(self.local);
         self.indexes = newer.indexes.clone().or(self.indexes.take());
         self.search = newer.search.clone().or(self.search.take());
+        self.rename_lists();
         Ok(())
+    }
+
+    /// Indexes and searches follow fields to their newest names.
+    fn rename_lists(&mut self) {
+        let newest = |names: &[String]| {
+            let mut renamed: Vec<String> = Vec::with_capacity(names.len());
+            names.iter().map(|name| self.newest_path(name)).for_each(|name| {
+                if !renamed.contains(&name) {
+                    renamed.push(name);
+                }
+            });
+            renamed
+        };
+        let indexes = self.indexes.as_ref().map(|indexes| {
+            let mut renamed: Vec<Vec<String>> = Vec::with_capacity(indexes.len());
+            indexes.iter().map(|index| newest(index)).for_each(|index| {
+                if !renamed.contains(&index) {
+                    renamed.push(index);
+                }
+            });
+            renamed
+        });
+        let search = self.search.as_deref().map(newest);
+        (self.indexes, self.search) = (indexes, search);
+    }
+
+    /// A path whose field goes by its newest name.
+    fn newest_path(&self, path: &str) -> String {
+        let (first, inner) = match path.split_once('.').filter(|_| self.canonical(path) == path) {
+            Some((first, inner)) => (first, Some(inner)),
+            None => (path, None),
+        };
+        let newest = self.canonical(first);
+        if newest == first {
+            return path.to_owned();
+        }
+        let newest = newest.replace('\\', "\\\\").replace('.', "\\.");
+        inner.map_or(newest.clone(), |inner| format!("{newest}.{inner}"))
     }
 
     /// The name under which a field is shown: the declared one if `name` is an older name of it.

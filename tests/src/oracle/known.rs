@@ -138,6 +138,12 @@ impl Known {
                 outcome.open_documents.extend(self.forked.iter().copied());
                 outcome
             }
+            // Of concurrent values the kind of the field may choose another.
+            Act::Declare { field, .. } => {
+                let mut outcome = nothing();
+                outcome.open.extend(self.forked.iter().map(|doc| (*doc, field.clone())));
+                outcome
+            }
             Act::Rename { to, .. } => {
                 let mut outcome = nothing();
                 // What stands under both names, the older one first, stands in the other order if they are turned round.
@@ -146,13 +152,9 @@ impl Known {
                 }
                 outcome
             }
-            Act::Open { .. }
-            | Act::Refresh { .. }
-            | Act::Point
-            | Act::Declare { .. }
-            | Act::Restart
-            | Act::Repair
-            | Act::Sync => nothing(),
+            Act::Open { .. } | Act::Refresh { .. } | Act::Point | Act::Restart | Act::Repair | Act::Sync => {
+                nothing()
+            }
         }
     }
 

@@ -156,7 +156,13 @@ impl Core {
     }
 
     /// [`put`](Self::put) of a row that another device may take up as well, without knowing of this one.
-    fn put_row(&mut self, tx: Tx<'_>, collection: &str, name: &str, patch: &Patch) -> Result<(), WriteError> {
+    pub(crate) fn put_row(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        name: &str,
+        patch: &Patch,
+    ) -> Result<(), WriteError> {
         if let Some(composed) = self.take_composed(tx, (collection, name), None)? {
             let commit = composed.written.commit(composed.kind);
             return self.finish(tx, composed.loaded, &commit).map(drop);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use motet_proto::DocumentId;
+use motet_proto::{DocumentId, limits as proto};
 
 use super::local::write_error;
 use super::overlay::{Freed, Overlay};
@@ -107,12 +107,24 @@ impl Core {
             let named = |error: WriteError| WriteError::BadValue {
                 reason: format!("{collection}/{name} cannot be shared: {error}"),
             };
-            let fields = freed.iter().map(|freed| freed.name.clone()).collect();
-            let changes = self.write_freed(&mut loaded, freed).map_err(named)?;
-            let kind = ChangeKind::Updated;
-            let how =
-                Commit { stale: true, local: true, automatic: true, fields, ..Commit::of(&changes, kind) };
-            self.finish(tx, loaded, &how).map_err(named)?;
+            let mut loaded = Some(loaded);
+            for part in parts(freed) {
+                let mut loaded = match loaded.take() {
+                    Some(loaded) => loaded,
+                    None => self.take(tx, tx.document_by_id(document)?)?,
+                };
+                let fields = part.iter().map(|freed| freed.name.clone()).collect();
+                let changes = self.write_freed(&mut loaded, part).map_err(named)?;
+                let kind = ChangeKind::Updated;
+                let how = Commit {
+                    stale: true,
+                    local: true,
+                    automatic: true,
+                    fields,
+                    ..Commit::of(&changes, kind)
+                };
+                self.finish(tx, loaded, &how).map_err(named)?;
+            }
             // Whole collections must not fill the memory.
             self.in_write.remove(&key);
         }
@@ -170,8 +182,11 @@ impl Core {
             return loaded.document.write(&edit, &Fields::new(), &[], true).map_err(write_error);
         }
         for group in freed.chunk_by(|a, b| a.base == b.base && is_ask(a) == is_ask(b)) {
-            let base = group[0].base.as_ref().map(crate::status::Version::hashes);
-            let base = base.filter(|base| is_known(base, loaded));
+            let base = match group[0].base.as_ref().map(crate::status::Version::hashes) {
+                // It was made before anything of the document was known here.
+                None => Some(Vec::new()),
+                base => base.filter(|base| is_known(base, loaded)),
+            };
             let mut set = Fields::new();
             let mut remove = Vec::new();
             for Freed { name, value, .. } in group {
@@ -190,4 +205,22 @@ impl Core {
         }
         Ok(changes)
     }
+}
+
+/// Fields in parts of which each fits into what one commit may have; at least one part.
+fn parts(freed: Vec<Freed>) -> Vec<Vec<Freed>> {
+    let (mut parts, mut bytes) = (vec![Vec::new()], 0);
+    for field in freed {
+        let more = field.value.as_ref().map_or(0, |value| value.to_string().len());
+        bytes += more;
+        if bytes > proto::ENTRY_PAYLOAD_BYTES / 2 {
+            bytes = more;
+            parts.push(Vec::new());
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(field);
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    if parts.is_empty() { vec![Vec::new()] } else { parts }
 }

@@ -85,6 +85,16 @@ impl Overlay {
         }
     }
 
+    /// The document was made with these fields over it: those lie on its first version.
+    pub(super) fn lie_on(&mut self, heads: &[[u8; 32]]) {
+        if !heads.is_empty() {
+            let base = Version(heads.to_vec()).to_string();
+            for name in self.fields.keys() {
+                self.note.bases.entry(name.clone()).or_insert_with(|| base.clone());
+            }
+        }
+    }
+
     /// Follows new declarations: fields get their new names, and what was removed of fields that were local themselves is there again
     /// once they are not. Returns whether anything has changed.
     pub(super) fn rename(&mut self, before: &CollectionSchema, after: &CollectionSchema) -> bool {

@@ -34,7 +34,10 @@ impl Core {
             return None;
         }
         let schema = self.schema_of(&place.collection);
-        if place.field.as_deref().is_some_and(|field| schema.is_local_field(field)) {
+        // A place inside a field may be given as a path.
+        let field = place.field.as_deref().map(|field| field.trim_start_matches('/'));
+        let outer = field.and_then(|field| field.split(['.', '/']).next());
+        if field.into_iter().chain(outer).any(|name| schema.is_local_field(name)) {
             (place.field, place.cursor) = (None, None);
         }
         Some(place)

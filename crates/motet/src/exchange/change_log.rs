@@ -137,7 +137,7 @@ impl Replica {
                 let patch = Patch { set: data, ..Patch::default() };
                 core.offer(composed);
                 let outcome = match op {
-                    Op::Upsert => core.put(tx, &collection, &id, &patch, None).map(drop),
+                    Op::Upsert => core.put_row(tx, &collection, &id, &patch),
                     Op::Delete => core.delete(tx, &collection, &id).map(drop),
                 };
                 match (op, outcome) {
@@ -168,7 +168,7 @@ impl Replica {
             }
             room -= bytes;
             let patch = Patch { set: entry.data.clone(), ..Patch::default() };
-            let composed = self.compose_ahead(&entry.collection, &entry.id, &patch, None, Entrance::Put);
+            let composed = self.compose_ahead(&entry.collection, &entry.id, &patch, None, Entrance::Row);
             (entry, composed)
         };
         entries.into_iter().map(compose).collect()

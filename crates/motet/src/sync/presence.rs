@@ -7,7 +7,7 @@ use motet_proto::presence::{Place as SentPlace, Presence};
 use motet_proto::{DeviceId, limits as proto};
 use tokio::sync::watch;
 
-use crate::engine::{Core, CursorAt};
+use crate::engine::{Core, CursorAt, check_name};
 use crate::error::{ReadError, WriteError};
 use crate::replica::Replica;
 use crate::store::{Durability, StorageError, Tx};
@@ -87,7 +87,7 @@ impl Replica {
     /// [`PRESENCE_EVERY`](crate::limits::PRESENCE_EVERY).
     ///
     /// # Errors
-    /// [`WriteError::BadName`] if a name is longer than names can be; [`WriteError::Storage`] if the document cannot be read.
+    /// [`WriteError::BadName`] if a name is longer than names can be, or could not be that of a collection or a document; [`WriteError::Storage`] if the document cannot be read.
     pub fn set_presence(&self, place: Option<&Place>) -> Result<(), WriteError> {
         let Some(place) = place.cloned() else {
             return self.run_presence(|_, core| {
@@ -95,8 +95,9 @@ impl Replica {
                 Ok(())
             });
         };
-        let names = [Some(&place.collection), Some(&place.id), place.field.as_ref()];
-        if let Some(name) = names.into_iter().flatten().find(|name| name.len() > proto::NAME_BYTES) {
+        check_name(&place.collection)?;
+        check_name(&place.id)?;
+        if let Some(name) = place.field.as_ref().filter(|name| name.len() > proto::NAME_BYTES) {
             return Err(WriteError::BadName { name: name.clone() });
         }
         let device_name = self.device_name().to_owned();
@@ -130,9 +131,14 @@ impl Replica {
                 .map_err(ReadError::Storage)?,
         }
         .into_iter();
+        let schemas = self.local().shared.schemas();
         let peer = |(device, sent): (DeviceId, SentPlace)| {
             let cursor = cursor_of(&sent).and_then(|_| positions.next().flatten());
             let SentPlace { device_name, collection, name, field, .. } = sent;
+            // The other may call it otherwise.
+            let schema = schemas.get(&collection);
+            let field =
+                field.map(|field| schema.map_or(&*field, |schema| schema.canonical(&field)).to_owned());
             Peer { device, device_name, place: Place { collection, id: name, field, cursor } }
         };
         Ok(known.into_iter().map(peer).collect())
