@@ -127,3 +127,44 @@ fn what_both_replaced_comes_back_once() {
         assert_eq!(taken_back(&base, [&b, &a])[1], base, "{base} {b} {a}");
     }
 }
+
+/// Words that only one side took out come back in their place, also where the other took out what stood beside them.
+#[test]
+fn what_comes_back_does_not_run_together_with_what_others_left() {
+    for (base, a, b, expected) in [
+        ("one two three", "one three", "one two", "one two"),
+        ("one two three four", "one three four", "one two XX", "one two XX"),
+        ("the quick brown fox\n", "the quick red fox\n", "the slow brown dog\n", "the slow brown dog\n"),
+        ("kappa\ntheta\nzeta\nlambda", "kappa\ntheta\nlambda", "kappa\nzeta\nYEB", "kappa\nzeta\nYEB"),
+    ] {
+        let [once, twice] = taken_back(&json!(base), [&json!(a), &json!(b)]);
+        assert_eq!((once, twice), (json!(expected), json!(base)), "{base:?} {a:?} {b:?}");
+    }
+}
+
+#[test]
+fn who_emptied_a_counter_takes_nothing_back_from_what_others_counted() {
+    let pair = Pair::new();
+    for device in &pair.devices {
+        device.apply_schema(&Schema::new().field("songs", "n", FieldKind::Counter)).unwrap();
+    }
+    for (id, is_removed) in [("1", false), ("2", true)] {
+        let [a, b] = pair.devices.each_ref().map(|device| device.documents("songs"));
+        a.put(id, &json!({ "n": 5 })).unwrap();
+        pair.meet();
+        match is_removed {
+            false => _ = a.set(id, &json!({ "n": null })).unwrap(),
+            true => {
+                let mut song = a.get(id).unwrap().unwrap();
+                song.value = json!({ "id": id });
+                a.update(&mut song).unwrap();
+            }
+        }
+        b.set(id, &json!({ "n": 9 })).unwrap();
+        pair.meet();
+        assert_eq!(a.get(id).unwrap().unwrap().value["n"], 9);
+        pair.devices[0].undo().unwrap().unwrap();
+        pair.meet();
+        assert_eq!(b.get(id).unwrap().unwrap().value["n"], 9);
+    }
+}

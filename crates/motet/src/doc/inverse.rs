@@ -223,6 +223,10 @@ impl Field<'_> {
         if now == to {
             return from.cloned();
         }
+        if from.is_some_and(Json::is_number) && !to.is_some_and(Json::is_number) {
+            // It added nothing: what others have counted on from is what stood there.
+            return now.cloned();
+        }
         now?;
         let left = i128::from(current) + i128::from(before) - i128::from(after);
         let left = left.clamp((-limits::COUNTER_MAX).into(), limits::COUNTER_MAX.into()) as i64;
@@ -259,8 +263,9 @@ impl Field<'_> {
         let words = |text: &Json| {
             text.as_str().map(|text| text.split_whitespace().map(str::to_owned).collect::<HashSet<_>>())
         };
-        let had = from.and_then(words).unwrap_or_default();
-        if is_whole && others.as_ref().and_then(words).is_some_and(|words| words.is_superset(&had)) {
+        let (had, has) = (from.and_then(words).unwrap_or_default(), to.and_then(words).unwrap_or_default());
+        let have = others.as_ref().and_then(words);
+        if is_whole && have.is_some_and(|words| had.difference(&has).all(|word| words.contains(word))) {
             return others;
         }
         let before = match from {

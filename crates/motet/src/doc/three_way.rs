@@ -86,7 +86,52 @@ pub(super) fn texts(base: &str, mine: &str, theirs: &str) -> String {
         [mine, theirs].map(|to| whole_words(&chars, &words, text_replacements(base, to)));
     mine.iter_mut().for_each(|mine| put_once(&chars, mine, &theirs));
     let between = |last: &char, next: &char| text::is_one_word(*last, *next).then_some(' ');
-    merge(&chars, &mine, &theirs, |c| c.is_whitespace(), between).into_iter().collect()
+    let merged = merge(&chars, &mine, &theirs, |c| c.is_whitespace(), between);
+    match theirs.is_empty() || mine.is_empty() {
+        true => merged.into_iter().map(|(c, _)| c).collect(),
+        false => tidied(&merged),
+    }
+}
+
+/// What goes back beside what others have taken out: words that have run together are parted, and a space that parts nothing goes.
+fn tidied(merged: &[(char, Source)]) -> String {
+    let is_beside = |left: Source, right: Source| match (left, right) {
+        (Source::Base(left), Source::Base(right)) => left + 1 == right,
+        (Source::Base(left), Source::Mine { start, .. }) => left + 1 == start,
+        (Source::Mine { end, .. }, Source::Base(right)) => end == right,
+        (Source::Mine { start: left, .. }, Source::Mine { start: right, .. }) => left == right,
+        (Source::Theirs | Source::Base(_), Source::Theirs | Source::Base(_)) => true,
+        _ => false,
+    };
+    let is_mine = |source: Source| matches!(source, Source::Mine { .. });
+    let mut text: Vec<char> = Vec::with_capacity(merged.len());
+    for (at, (c, source)) in merged.iter().enumerate() {
+        let before = at.checked_sub(1).map(|at| merged[at]).filter(|_| !text.is_empty());
+        let behind = merged.get(at + 1);
+        if let Some((last, from)) = before
+            && (is_mine(from) || is_mine(*source))
+            && !is_beside(from, *source)
+            && text::is_one_word(last, *c)
+        {
+            text.push(' ');
+        }
+        // At an end of the text or of a line, or beside another one, where it has not stood.
+        let is_edge = |c: Option<&(char, Source)>| c.is_none_or(|(c, _)| c.is_whitespace());
+        let has_moved = |other: Option<&(char, Source)>, is_next: bool| match (other, *source) {
+            (Some((_, other)), source) if is_next => !is_beside(source, *other),
+            (Some((_, other)), source) => !is_beside(*other, source),
+            (None, Source::Mine { .. }) => true,
+            (None, _) => false,
+        };
+        let is_stray = *c == ' '
+            && is_mine(*source)
+            && (is_edge(behind) && has_moved(behind, true)
+                || is_edge(before.as_ref()) && has_moved(before.as_ref(), false));
+        if !is_stray {
+            text.push(*c);
+        }
+    }
+    text.into_iter().collect()
 }
 
 /// What goes back and stands beside its place already is not put in again.
@@ -143,7 +188,21 @@ fn alike<T: PartialEq>(own: Vec<Replacement<T>>, others: &[Replacement<T>]) -> V
 }
 
 fn apply<T: Clone>(base: &[T], replacements: &[Replacement<T>]) -> Vec<T> {
-    merge(base, replacements, &[], |_| false, |_, _| None)
+    let applied = merge(base, replacements, &[], |_| false, |_, _| None);
+    applied.into_iter().map(|(item, _)| item).collect()
+}
+
+/// Where an item of a merged sequence comes from.
+#[derive(Clone, Copy)]
+enum Source {
+    /// This place of the base.
+    Base(usize),
+    /// What stands instead of this part of the base, by mine.
+    Mine {
+        start: usize,
+        end: usize,
+    },
+    Theirs,
 }
 
 /// Carries out both sides' replacements, which are given in order. What stands in the way of `mine` stays: a place of which `theirs`
@@ -154,24 +213,26 @@ fn merge<T: Clone>(
     theirs: &[Replacement<T>],
     separates: impl Fn(&T) -> bool,
     between: impl Fn(&T, &T) -> Option<T>,
-) -> Vec<T> {
+) -> Vec<(T, Source)> {
     let mut gone = [vec![false; base.len()], vec![false; base.len()]];
     theirs.iter().for_each(|t| gone[1][t.range.clone()].fill(true));
     let has_place =
         |m: &&Replacement<T>| m.range.is_empty() || gone[1][m.range.clone()].iter().any(|gone| !gone);
     let mine: Vec<_> = mine.iter().filter(has_place).collect();
     mine.iter().for_each(|m| gone[0][m.range.clone()].fill(true));
-    let mut out: Vec<T> = Vec::with_capacity(base.len());
+    let mut out: Vec<(T, Source)> = Vec::with_capacity(base.len());
+    let of_theirs = |item: &T| (item.clone(), Source::Theirs);
     let (mut mine, mut theirs) = (mine.into_iter().peekable(), theirs.iter().peekable());
     for at in 0..=base.len() {
         // What others put in before something stands before what that goes back to.
         let goes_back = mine.peek().is_some_and(|m| m.range.start == at && !m.range.is_empty());
         while let Some(t) = theirs.next_if(|t| goes_back && t.range.start == at && t.range.is_empty()) {
-            out.extend(t.insert.iter().cloned());
+            out.extend(t.insert.iter().map(of_theirs));
         }
         let mut has_put = false;
         while let Some(m) = mine.next_if(|m| m.range.start == at) {
-            out.extend(m.insert.iter().cloned());
+            let from = Source::Mine { start: m.range.start, end: m.range.end };
+            out.extend(m.insert.iter().map(|item| (item.clone(), from)));
             has_put |= !m.insert.is_empty();
         }
         while let Some(t) = theirs.next_if(|t| t.range.start == at) {
@@ -179,19 +240,19 @@ fn merge<T: Clone>(
             if let (Some(before), Some(last), Some(first)) =
                 (at.checked_sub(1).filter(|before| gone[0][*before]), out.last(), t.insert.first())
                 && separates(&base[before])
-                && !separates(last)
+                && !separates(&last.0)
                 && !separates(first)
             {
-                out.push(base[before].clone());
+                out.push((base[before].clone(), Source::Theirs));
             } else if has_put
-                && let Some(part) = out.last().zip(t.insert.first()).and_then(|(a, b)| between(a, b))
+                && let Some(part) = out.last().zip(t.insert.first()).and_then(|(a, b)| between(&a.0, b))
             {
-                out.push(part);
+                out.push((part, Source::Theirs));
             }
-            out.extend(t.insert.iter().cloned());
+            out.extend(t.insert.iter().map(of_theirs));
         }
         if at < base.len() && !gone[0][at] && !gone[1][at] {
-            out.push(base[at].clone());
+            out.push((base[at].clone(), Source::Base(at)));
         }
     }
     out
@@ -296,6 +357,11 @@ mod tests {
                 "hello world\ngreetings stars\n",
             ),
             ("greetings stars\n", "hello world\n", "greetings stars\nhello world\n", "hello world\n"),
+            // What stood beside what goes back is not there any more.
+            ("one three", "one two three", "one", "one two"),
+            ("buy milk today", "buy milk and today", "buy milk", "buy milk and"),
+            ("one three four", "one two three four", "one XX", "one XX two"),
+            ("a three\nb\n", "a two three\nb\n", "a\nb\n", "a two\nb\n"),
             ("E hoʻi\n", "E hoʻi ke aloha\n", "E hoʻi\nI ka pō\n", "E hoʻi ke aloha\nI ka pō\n"),
         ];
         for (base, mine, theirs, expected) in cases {
