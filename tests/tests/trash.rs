@@ -388,3 +388,28 @@ fn a_purge_that_has_lost_does_not_come_back_with_a_later_delete() {
         }
     }
 }
+
+/// A purged document that is received once more, because the log is read anew, is not held either.
+#[test]
+fn what_comes_after_a_purged_document_was_read_again_is_stored_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, c) = (device(dir.path(), "a"), device(dir.path(), "c"));
+    a.documents("songs").put("1", &json!({ "title": "one" })).unwrap();
+    a.documents("songs").delete("1").unwrap();
+    c.documents("songs").put("1", &json!({ "title": "two" })).unwrap();
+    sync(&a, &relay.url());
+    a.documents("songs").purge_trash(i64::MAX).unwrap();
+    sync(&a, &relay.url());
+    a.disconnect();
+    let conn = rusqlite::Connection::open(dir.path().join("a.db")).unwrap();
+    conn.execute("UPDATE remote SET position = NULL", []).unwrap();
+    drop(conn);
+    for replica in [&a, &c, &a, &c] {
+        sync(replica, &relay.url());
+        assert_eq!(replica.verify().unwrap().problems, []);
+    }
+    for replica in [&a, &c] {
+        assert_eq!(replica.documents("songs").get("1").unwrap().unwrap().value["title"], "two");
+    }
+}

@@ -365,8 +365,12 @@ impl Core {
         self.take_held(tx, row.key)?.map_or_else(|| self.load(tx, row), Ok)
     }
 
+    /// Holds a document until it is needed again. Of a purged one nothing is held: nothing may be built on what is gone from the file, or is
+    /// about to go.
     fn put_back(&mut self, loaded: Box<Loaded>) {
-        self.in_write.insert(loaded.row.key, loaded);
+        if !loaded.row.purged {
+            self.in_write.insert(loaded.row.key, loaded);
+        }
     }
 
     /// Writes down what changed about a document: bytes, heads, projection, conflicts, outbox. Returns how many
@@ -454,10 +458,7 @@ impl Core {
             (Some(_), last) => last.and_then(|change| loaded.document.author_of(&change.hash())?.0),
         };
         self.note_event(&loaded.row, commit, fields, device);
-        // Nothing may be built on what is about to go.
-        if !loaded.row.purged {
-            self.put_back(loaded);
-        }
+        self.put_back(loaded);
         Ok(fresh)
     }
 }
