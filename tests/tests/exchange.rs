@@ -182,3 +182,30 @@ fn damage_is_found_named_and_repaired() {
     assert!(a.verify().unwrap().problems.is_empty());
     assert_eq!(a.documents("pieces").search("elua", 10).unwrap().len(), 3);
 }
+
+#[test]
+fn a_change_log_that_two_devices_take_up_counts_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = motet_tests::TestRelay::start(&dir.path().join("relay"));
+    let devices = ["a", "b"].map(|name| motet_tests::device(dir.path(), name));
+    let plays = |replica: &motet::Replica| {
+        replica.documents("songs").get("1").unwrap().unwrap().value["plays"].clone()
+    };
+    for device in &devices {
+        device
+            .apply_schema(&motet::Schema::new().field("songs", "plays", motet::FieldKind::Counter))
+            .unwrap();
+    }
+    for count in [5, 8, 3] {
+        let log = serde_json::json!({
+            "changes": { "songs": [{ "op": "upsert", "id": "1", "data": { "plays": count } }] }
+        });
+        for device in &devices {
+            device.import_change_log_text(log.to_string().as_bytes(), motet::BadRows::RefuseAll).unwrap();
+        }
+        for device in devices.iter().chain(&devices) {
+            motet_tests::sync(device, &relay.url());
+        }
+        assert_eq!(devices.each_ref().map(plays), [count, count]);
+    }
+}

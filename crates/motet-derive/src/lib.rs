@@ -110,9 +110,9 @@ fn check_names(container: &Container, fields: &[(&syn::Ident, Field)]) -> Result
     }
     for name in container.searched() {
         let value = name.value();
-        let first = value.split('.').next().unwrap_or_default();
+        let (whole, first) = names_in(&value);
         let named = |field: &&(&syn::Ident, Field)| {
-            [Some(value.as_str()), Some(first)].contains(&field.1.name.as_deref())
+            field.1.name.as_ref().is_some_and(|name| [&whole, &first].contains(&name))
         };
         let kind = fields.iter().find(named).and_then(|(_, field)| field.kind.as_deref());
         let why = match kind {
@@ -125,12 +125,30 @@ fn check_names(container: &Container, fields: &[(&syn::Ident, Field)]) -> Result
     let is_open = fields.iter().any(|(_, field)| field.is_open);
     for named in container.named().filter(|_| !is_open) {
         let name = named.value();
-        // The part before a point may be an object.
-        let is_known = |name: &str| names.contains(&name);
-        if !is_known(&name) && !name.split('.').next().is_some_and(is_known) {
+        let (whole, first) = names_in(&name);
+        if ![&whole, &first].iter().any(|name| names.contains(&name.as_str())) {
             let message = format!("documents have no field of that name; they have {}", names.join(", "));
             errors.push(Error::new_spanned(named, message));
         }
     }
     errors.finish(())
+}
+
+/// The field that a path of an index or a search names: as a whole, and the part before the first dot, which may be an object. A backslash
+/// before a dot makes it part of the name.
+fn names_in(path: &str) -> (String, String) {
+    let (mut whole, mut first) = (String::new(), None);
+    let mut characters = path.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' => whole.extend(characters.next()),
+            '.' => {
+                first.get_or_insert_with(|| whole.clone());
+                whole.push('.');
+            }
+            c => whole.push(c),
+        }
+    }
+    let first = first.unwrap_or_else(|| whole.clone());
+    (whole, first)
 }

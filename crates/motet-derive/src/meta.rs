@@ -74,7 +74,8 @@ pub(crate) fn length(meta: &ParseNestedMeta<'_>) -> Result<u64> {
 
 pub(crate) fn number(meta: &ParseNestedMeta<'_>) -> Result<f64> {
     let expression: Expr = meta.value()?.parse()?;
-    literal(&expression).ok_or_else(|| Error::new_spanned(expression, "expected a number"))
+    let number = literal(&expression).filter(|number| number.is_finite());
+    number.ok_or_else(|| Error::new_spanned(expression, "expected a number of 64 bits"))
 }
 
 fn literal(expression: &Expr) -> Option<f64> {

@@ -63,6 +63,7 @@ fn a_word_that_is_not_known_is_answered_with_those_that_are() {
     says(&field!(#[motet(txt)] words: String), &["text", "counter", "alias", "min_len", "max"]);
     says(&field!(#[motet(some::path)] words: String), &["unknown"]);
     says(&field!(#[motet(blob)] cover: Vec<u8>), &["later version"]);
+    says(&field!(#[motet(max = 1e400)] number: f64), &["a number of 64 bits"]);
     says(&container!(#[motet(collection = "songs", indexes("title"))]), &["index", "search", "delete"]);
     says(&container!(#[motet(collection = "songs", delete = "perhaps")]), &["wins"]);
     says(&container!(#[motet(local)]), &["#[motet(collection"]);
@@ -93,6 +94,11 @@ fn an_index_or_search_names_fields_that_documents_have() {
         struct Session { start_time: String }
     });
     says(&renamed.join("\n"), &["startTime"]);
+    let dotted: DeriveInput = parse_quote! {
+        #[motet(collection = "songs", index("a\\.b"), search("a.b", "place.name"))]
+        struct Song { #[serde(rename = "a.b")] dotted: String, place: Place }
+    };
+    expanded(&dotted);
     let open: DeriveInput = parse_quote! {
         #[motet(collection = "songs", index("title"), search("mood", "place.name"))]
         struct Song { title: String, place: Place, #[serde(flatten)] rest: BTreeMap<String, Value> }

@@ -75,6 +75,9 @@ pub(crate) fn export(
     outcome
 }
 
+/// What SQLite's files begin with.
+const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
+
 pub(crate) fn adopt(
     db: Option<&Path>,
     collection: &str,
@@ -86,7 +89,16 @@ pub(crate) fn adopt(
     let replica = open(db)?;
     let summary = match table {
         Some(table) => replica.adopt_sqlite(source, table, collection, adoption)?,
-        None => replica.adopt_json(&read_all(source)?, collection, adoption)?,
+        None => {
+            let rows = read_all(source)?;
+            if rows.starts_with(SQLITE_MAGIC) {
+                let path = source.display();
+                return Err(CliError::Usage(format!(
+                    "{path} is an SQLite database: name its table with --table"
+                )));
+            }
+            replica.adopt_json(&rows, collection, adoption)?
+        }
     };
     if output.json {
         output.json_line(&summary)?;

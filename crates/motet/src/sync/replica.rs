@@ -247,7 +247,9 @@ impl Replica {
     /// [`ReadError`] if the file cannot be read.
     pub fn document_status(&self, collection: &str, id: &str) -> Result<Option<DocumentStatus>, ReadError> {
         let (row, excluded) = self.read(|tx| Ok((tx.status(collection, id)?, tx.excluded()?)))?;
-        let local_only = excluded.iter().any(|excluded| excluded == collection)
+        let is_local = self.local().shared.schemas().get(collection).is_some_and(|schema| schema.is_local());
+        let local_only = is_local
+            || excluded.iter().any(|excluded| excluded == collection)
             || self.status().state == crate::SyncState::LocalOnly;
         Ok(row.map(|row| document_status(row, local_only)))
     }
