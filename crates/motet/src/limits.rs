@@ -431,3 +431,10 @@ pub const DOCUMENT_EMPTY_OPERATIONS: u64 = 1 << 20;
 
 /// What the names in one column of a change may open to, in bytes: as much as a payload.
 pub const COLUMN_STRING_BYTES: u64 = motet_proto::limits::PAYLOAD_INFLATED_BYTES as u64;
+
+/// Bytes of the name of a database file: file systems take 255, of which the names of the files that SQLite keeps beside it (`-journal`) have
+/// 8 more.
+pub const FILE_NAME_BYTES: usize = 247;
+
+/// Bytes of the whole path of a database file: SQLite takes 512, of which 8 are for the files beside it.
+pub const FILE_PATH_BYTES: usize = 504;

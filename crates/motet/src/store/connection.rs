@@ -25,13 +25,42 @@ const APPLICATION_ID: i64 = 0x4d6f_7465;
 ///
 /// # Errors
 /// [`StorageError::Newer`] before anything was changed, if a newer version of Motet wrote the file;
-/// [`StorageError::Damaged`] if it is not a database of Motet.
+/// [`StorageError::Damaged`] if it is not a database of Motet; [`StorageError::Io`] if it cannot have its companions there.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
+    check_place(path)?;
     let mut conn = Connection::open(path)?;
     configure(&conn)?;
     migrate(&mut conn)?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
     Ok(conn)
+}
+
+/// Whether a database can be there with the files that SQLite keeps beside it.
+fn check_place(path: &Path) -> Result<()> {
+    let bytes = |name: &std::ffi::OsStr| name.as_encoded_bytes().len();
+    let name = path.file_name().map_or(0, bytes);
+    let whole = std::path::absolute(path).map_or(0, |path| bytes(path.as_os_str()));
+    for (what, bytes, limit) in
+        [("name", name, limits::FILE_NAME_BYTES), ("path", whole, limits::FILE_PATH_BYTES)]
+    {
+        if bytes > limit {
+            let reason = format!(
+                "the {what} of the database has {bytes} bytes; SQLite keeps other files beside it, so it can have {limit}"
+            );
+            return Err(StorageError::Io(reason));
+        }
+    }
+    #[cfg(unix)]
+    if let Some(names) = std::fs::metadata(path).ok().map(|file| std::os::unix::fs::MetadataExt::nlink(&file))
+        && names > 1
+    {
+        let reason = format!(
+            "{} is one of {names} names (hard links) of a file: each name would have a log of its own, and what one writes the other would lose; keep one",
+            path.display()
+        );
+        return Err(StorageError::Io(reason));
+    }
+    Ok(())
 }
 
 /// Opens one more connection to a file that [`open`] has prepared.
@@ -133,6 +162,21 @@ mod tests {
         assert!(error.to_string().contains("update the app"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
 
+        // Nor is a file made that could not have others beside it.
+        let long = dir.path().join("x".repeat(250));
+        assert!(matches!(open(&long), Err(StorageError::Io(reason)) if reason.contains("can have 247")));
+        assert!(!long.exists());
+        let deep = ["y".repeat(200), "z".repeat(200), "a.db".repeat(40)]
+            .iter()
+            .fold(dir.path().to_owned(), |path, part| path.join(part));
+        assert!(matches!(open(&deep), Err(StorageError::Io(reason)) if reason.contains("can have 504")));
+        #[cfg(unix)]
+        {
+            let twice = dir.path().join("twice.db");
+            drop(open(&dir.path().join("once.db")).unwrap());
+            std::fs::hard_link(dir.path().join("once.db"), &twice).unwrap();
+            assert!(matches!(open(&twice), Err(StorageError::Io(reason)) if reason.contains("hard links")));
+        }
         let other = dir.path().join("other.db");
         Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
         assert!(matches!(open(&other).unwrap_err(), StorageError::Damaged(_)));
