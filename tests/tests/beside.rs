@@ -168,11 +168,12 @@ fn each_hears_of_what_the_other_has_written() {
     for round in 0..12 {
         heard.iter_mut().for_each(|events| while events.try_recv().is_ok() {});
         let mut written = [BTreeSet::new(), BTreeSet::new()];
-        for _ in 0..1 + random.below(4) {
+        for n in 0..1 + random.below(4) {
             let (side, id) = (random.below(2) as usize, random.below(5).to_string());
             let notes = both[side].documents(NOTES);
             match random.below(3) {
-                0 => _ = notes.set(&id, &json!({ "kind": random.below(9) })).unwrap(),
+                // Another value each time: what is there already is not written again.
+                0 => _ = notes.set(&id, &json!({ "kind": 10 * round + n })).unwrap(),
                 _ => _ = notes.splice_text(&id, "text", 0, 0, "é ").unwrap(),
             }
             written[1 - side].insert(id);
