@@ -59,7 +59,7 @@ pub(crate) use history::Deed;
 pub(crate) use inverse::Step;
 pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};
 pub(crate) use overlap::TEXT_OVERLAP;
-pub(crate) use read::{FieldConflict, Fields, excerpt, pointer};
+pub(crate) use read::{FieldConflict, Fields, excerpt, pointed, pointer};
 pub(crate) use reconcile::Reconciled;
 pub(crate) use text::is_okina;
 pub(crate) use three_way::carried_over;

@@ -246,6 +246,17 @@ impl SchemaError {
     }
 }
 
+/// The items in their order, without those that were there before.
+fn each_once<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut once = Vec::new();
+    for item in items {
+        if !once.contains(&item) {
+            once.push(item);
+        }
+    }
+    once
+}
+
 impl CollectionSchema {
     /// Takes over what `newer` declares about `collection`; what it does not mention stays. Older names are followed through both:
     /// see [`renames`].
@@ -269,24 +280,9 @@ impl CollectionSchema {
 
     /// Indexes and searches follow fields to their newest names.
     fn rename_lists(&mut self) {
-        let newest = |names: &[String]| {
-            let mut renamed: Vec<String> = Vec::with_capacity(names.len());
-            names.iter().map(|name| self.newest_path(name)).for_each(|name| {
-                if !renamed.contains(&name) {
-                    renamed.push(name);
-                }
-            });
-            renamed
-        };
-        let indexes = self.indexes.as_ref().map(|indexes| {
-            let mut renamed: Vec<Vec<String>> = Vec::with_capacity(indexes.len());
-            indexes.iter().map(|index| newest(index)).for_each(|index| {
-                if !renamed.contains(&index) {
-                    renamed.push(index);
-                }
-            });
-            renamed
-        });
+        let newest = |names: &[String]| each_once(names.iter().map(|name| self.newest_path(name)));
+        let indexes =
+            self.indexes.as_ref().map(|indexes| each_once(indexes.iter().map(|index| newest(index))));
         let search = self.search.as_deref().map(newest);
         (self.indexes, self.search) = (indexes, search);
     }

@@ -63,15 +63,19 @@ impl Reader<'_> {
     }
 
     fn has_content(&self, key: &str) -> bool {
-        let is_list = matches!(self.kind(&ROOT, key), FieldKind::Set | FieldKind::List);
         // Of several texts that were begun at the same time an empty one may be the first.
         self.values(&ROOT, key).iter().any(|(value, id)| match value {
-            // An array that is replaced as a whole is not emptied, it goes.
-            Value::Object(ObjType::List) if !is_list => true,
+            // It would have gone, and not been emptied.
+            Value::Object(kind) if self.is_whole_array(key, *kind) => true,
             Value::Object(ObjType::Text | ObjType::List) => self.length(id) > 0,
             Value::Object(_) => self.map(id).keys().any(|key| key != SET_MARK),
             Value::Scalar(_) => self.counted(&ROOT, key) != Some(0),
         })
+    }
+
+    /// Whether an object of this type is an array in a field that is replaced as a whole.
+    fn is_whole_array(&self, key: &str, object: ObjType) -> bool {
+        object == ObjType::List && !matches!(self.kind(&ROOT, key), FieldKind::Set | FieldKind::List)
     }
 
     /// Whether what stands under the name that shows takes in what stands under another one: see [`merged`](Self::merged).
@@ -144,9 +148,8 @@ impl Reader<'_> {
     /// meanwhile.
     fn plan_emptying(&self, key: &str, ops: &mut Vec<Op>) {
         let values = self.values(&ROOT, key);
-        let is_list = matches!(self.kind(&ROOT, key), FieldKind::Set | FieldKind::List);
         let is_plain = |(value, _): &(Value<'_>, ObjId)| match value {
-            Value::Object(kind) => *kind == ObjType::List && !is_list,
+            Value::Object(kind) => self.is_whole_array(key, *kind),
             Value::Scalar(_) => !value.is_counter(),
         };
         // Emptied, what has lost would be a conflict of nothing with nothing.

@@ -74,10 +74,7 @@ impl Document {
         self.name_conflicts(schema, &mut conflicts);
         conflicts.extend(self.open_overlaps(schema));
         // What stays on this device is what it is here, whatever others choose.
-        let is_kept = |path: &str| {
-            let name = path.split('/').nth(1).unwrap_or_default();
-            schema.keeps(&name.replace("~1", "/").replace("~0", "~"))
-        };
+        let is_kept = |path: &str| pointed(path).next().is_some_and(|name| schema.keeps(&name));
         conflicts.iter_mut().for_each(|conflict| conflict.settled |= is_kept(&conflict.path));
         conflicts
     }
@@ -158,6 +155,11 @@ pub(super) const SET_MARK: &str = "";
 pub(crate) fn pointer<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let escaped = |name: &str| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
     names.into_iter().map(escaped).collect()
+}
+
+/// The names in a JSON pointer, as [`pointer`] makes them.
+pub(crate) fn pointed(path: &str) -> impl Iterator<Item = String> {
+    path.split('/').skip(1).map(|name| name.replace("~1", "/").replace("~0", "~"))
 }
 
 /// The key of a set's element, the same on every device.

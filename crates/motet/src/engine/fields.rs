@@ -230,6 +230,6 @@ fn set_at(fields: &mut Fields, names: &[String], value: Json) {
 /// The names in a JSON pointer.
 fn pointer(path: &str) -> Result<Vec<String>, WriteError> {
     let names = path.strip_prefix('/').filter(|names| !names.is_empty());
-    let names = names.ok_or_else(|| WriteError::NoConflict { path: path.to_owned() })?;
-    Ok(names.split('/').map(|name| name.replace("~1", "/").replace("~0", "~")).collect())
+    names.ok_or_else(|| WriteError::NoConflict { path: path.to_owned() })?;
+    Ok(crate::doc::pointed(path).collect())
 }

@@ -14,35 +14,39 @@ pub(super) fn merges(kind: &FieldKind) -> bool {
 }
 
 impl Loaded {
-    /// Looks at the fields of `patch`, which was made on the version `base`, that merge by what they are declared to be, and whose
-    /// writer saw something else than that version has. Those that stay on this device are carried over in `patch`; the others are taken
-    /// out of it, and returned to be written on top of what there is.
-    pub(super) fn carry_over(&self, patch: &mut Patch, base: &[ChangeHash]) -> Patch {
-        let mut anew = Patch::default();
-        let Some(seen) = patch.seen.take() else { return anew };
+    /// The fields of a patch on the version `base` that merge by what they are declared to be, and whose writer saw something else than
+    /// that version has.
+    pub(super) fn seen_otherwise(&self, patch: &Patch, base: &[ChangeHash]) -> Vec<String> {
+        let Some(seen) = &patch.seen else { return Vec::new() };
         if base.iter().any(|head| !self.document.has_change(head)) {
             // It is refused when it is written.
-            return anew;
+            return Vec::new();
         }
         let is_current = base.len() == self.row.heads.len()
             && self.row.heads.iter().all(|head| base.contains(&ChangeHash(*head)));
-        for name in patch.fields().into_iter().filter(|name| merges(self.schema.kind(name))) {
-            let (saw, now) = (seen.get(&name), self.fields.get(&name));
-            let is_kept = self.schema.keeps(&name);
-            let is_seen = match is_kept || is_current && !base.is_empty() {
-                true => saw == now,
-                false => {
-                    !base.is_empty() && saw == self.document.field_at(&self.schema, &name, base).as_ref()
-                }
-            };
-            if is_seen {
-                continue;
+        let is_seen = |name: &String| {
+            let saw = seen.get(name);
+            match self.schema.keeps(name) || is_current && !base.is_empty() {
+                true => saw == self.fields.get(name),
+                false => !base.is_empty() && saw == self.document.field_at(&self.schema, name, base).as_ref(),
             }
-            let mut part = patch.take(&name);
-            for (name, value) in &mut part.set {
-                *value = carried_over(self.schema.kind(name), saw, value, now);
+        };
+        let mut fields = patch.fields();
+        fields.retain(|name| merges(self.schema.kind(name)) && !is_seen(name));
+        fields
+    }
+
+    /// Carries over what the writer of `patch` has changed in these fields to what is there now. Those that stay on this device are
+    /// changed in `patch`; the others are taken out of it, and returned to be written on top of what there is.
+    pub(super) fn carry_over(&self, patch: &mut Patch, fields: &[String]) -> Patch {
+        let mut anew = Patch::default();
+        for name in fields {
+            let mut part = patch.take(name);
+            let saw = part.seen.as_ref().and_then(|seen| seen.get(name));
+            for value in part.set.values_mut() {
+                *value = carried_over(self.schema.kind(name), saw, value, self.fields.get(name));
             }
-            let to = if is_kept { &mut *patch } else { &mut anew };
+            let to = if self.schema.keeps(name) { &mut *patch } else { &mut anew };
             to.set.extend(part.set);
             to.remove.extend(part.remove);
         }

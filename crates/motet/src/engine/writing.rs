@@ -74,9 +74,10 @@ impl<'a> By<'a> {
         let removed = patch.remove.iter().filter_map(|path| path.first());
         let fields = patch.set.keys().chain(removed).cloned().collect();
         let base = base.map(Version::hashes);
-        let anew = match &base {
-            Some(base) if patch.seen.is_some() => loaded.carry_over(patch.to_mut(), base),
-            _ => Patch::default(),
+        let otherwise = base.as_ref().map_or_else(Vec::new, |base| loaded.seen_otherwise(&patch, base));
+        let anew = match otherwise.is_empty() {
+            true => Patch::default(),
+            false => loaded.carry_over(patch.to_mut(), &otherwise),
         };
         // Who read it while all of it was local has seen no version of it.
         let base = base.filter(|base| !base.is_empty());

@@ -172,30 +172,29 @@ impl Driver {
 }
 
 fn not_taken_error(code: ErrorCode, message: String) -> SyncError {
-    relay_error(code, &message, || format!("it did not take what was sent: {message}"))
+    let otherwise = format!("it did not take what was sent: {message}");
+    relay_error(code, message, otherwise)
 }
 
 fn end_error(reason: EndReason) -> SyncError {
-    match &reason {
-        EndReason::Version(reason) => SyncError::Version { reason: reason.clone() },
-        EndReason::Silence => SyncError::Offline { reason: reason.to_string() },
-        EndReason::Relay { code: ErrorCode::ShuttingDown, message } => {
-            SyncError::Offline { reason: message.clone() }
-        }
+    let said = reason.to_string();
+    match reason {
+        EndReason::Version(reason) => SyncError::Version { reason },
+        EndReason::Silence => SyncError::Offline { reason: said },
+        EndReason::Relay { code: ErrorCode::ShuttingDown, message } => SyncError::Offline { reason: message },
         EndReason::Relay { code: ErrorCode::Unauthorized, message } => {
-            SyncError::AuthNeeded { reason: message.clone() }
+            SyncError::AuthNeeded { reason: message }
         }
-        EndReason::Relay { code, message } => relay_error(*code, message, || reason.to_string()),
-        EndReason::Protocol(_) => SyncError::Relay { reason: reason.to_string() },
+        EndReason::Relay { code, message } => relay_error(code, message, said),
+        EndReason::Protocol(_) => SyncError::Relay { reason: said },
     }
 }
 
-/// What a relay's message is for a person; what happens next goes by the code.
-fn relay_error(code: ErrorCode, message: &str, otherwise: impl FnOnce() -> String) -> SyncError {
-    let reason = message.to_owned();
+/// What a relay's message is for a person; what happens next goes by the code. `otherwise`: what is told of a code that means nothing special.
+fn relay_error(code: ErrorCode, message: String, otherwise: String) -> SyncError {
     match code {
-        ErrorCode::Full | ErrorCode::Limit => SyncError::Full { reason },
-        ErrorCode::Damaged => SyncError::Damaged { reason },
-        _ => SyncError::Relay { reason: otherwise() },
+        ErrorCode::Full | ErrorCode::Limit => SyncError::Full { reason: message },
+        ErrorCode::Damaged => SyncError::Damaged { reason: message },
+        _ => SyncError::Relay { reason: otherwise },
     }
 }
