@@ -1,6 +1,6 @@
 //! Kinds of fields, one by one: what is written, what merges, what is refused, what stays on the device.
 
-use motet::{Field, FieldKind, Replica, Resolution, Schema, WriteError};
+use motet::{Conflict, Field, FieldKind, Replica, Resolution, Schema, WriteError};
 use motet_tests::{TestRelay, sync};
 use serde_json::json;
 
@@ -320,4 +320,75 @@ fn a_conflict_is_settled_for_everybody_by_winner_loser_or_value() {
         assert_eq!(replica.conflicts("songs", "1").unwrap().len(), 3);
     }
     songs.set("1", &json!({ "key": "k4" })).unwrap();
+}
+
+/// Two devices write every pair of values at once into a field of every kind, and one settles what is open by each choice.
+#[test]
+fn whatever_two_values_meet_is_settled_by_either() {
+    let kinds = [
+        ("registers", FieldKind::Register),
+        ("texts", FieldKind::Text),
+        ("asked", FieldKind::Ask),
+        ("lists", FieldKind::List),
+        ("counters", FieldKind::Counter),
+    ];
+    let values = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(1.5),
+        json!(""),
+        json!("pō"),
+        json!({}),
+        json!({ "n": 1 }),
+        json!([]),
+        json!(["ua"]),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let declare = |schema: Schema, (name, kind): &(&str, FieldKind)| schema.field(name, "f", kind.clone());
+    let (a, b) = pair(dir.path(), &kinds.iter().fold(Schema::new(), declare));
+    for (replica, is_first) in [(&a, true), (&b, false)] {
+        for (of, _) in &kinds {
+            for (m, x) in values.iter().enumerate() {
+                for (n, y) in values.iter().enumerate() {
+                    let value = if is_first { x } else { y };
+                    for choice in ["shown", "lost"] {
+                        // What a kind does not take is left out.
+                        _ = replica.documents(of).put(&format!("{m} {n} {choice}"), &json!({ "f": value }));
+                    }
+                }
+            }
+        }
+    }
+    let everywhere = || [&a, &b, &a].map(|replica| sync(replica, &relay.url()));
+    everywhere();
+    let open = |replica: &Replica, of: &str, id: &str| -> Vec<Conflict> {
+        replica.conflicts(of, id).unwrap().into_iter().filter(|row| !row.settled).collect()
+    };
+    let (mut settled, mut right) = (0, Vec::new());
+    for (of, _) in &kinds {
+        for record in a.documents(of).list().unwrap() {
+            let is_shown = record.id.ends_with("shown");
+            let Some(row) = open(&a, of, &record.id).into_iter().next() else { continue };
+            assert_eq!(open(&b, of, &record.id).len(), open(&a, of, &record.id).len(), "{of} {}", record.id);
+            let (choice, value) = match is_shown {
+                true => (Resolution::Shown, record.value["f"].clone()),
+                false => (Resolution::Loser(row.loser_id), row.loser),
+            };
+            a.documents(of).resolve(&record.id, "/f", choice).unwrap();
+            assert_eq!(a.documents(of).get(&record.id).unwrap().unwrap()["f"], value, "{of} {}", record.id);
+            right.push((of, record.id, value));
+            settled += 1;
+        }
+    }
+    assert!(settled > 300, "{settled}");
+    everywhere();
+    for (of, id, value) in right {
+        for replica in [&a, &b] {
+            assert_eq!(replica.documents(of).get(&id).unwrap().unwrap()["f"], value, "{of} {id}");
+            assert!(open(replica, of, &id).is_empty(), "{of} {id}: {:?}", open(replica, of, &id));
+        }
+    }
+    assert_eq!([a.verify().unwrap().problems, b.verify().unwrap().problems], [[], []]);
 }

@@ -116,11 +116,15 @@ impl Document {
             let (winner_device, winner_time) =
                 written(winner, winner_id).filter(|(device, time)| device.is_some() || *time != 0).unzip();
             let told = excerpt(&shown, limits::CONFLICT_WINNER_BYTES);
-            let is_ranked = *map == ROOT && matches!(schema.kind(name), FieldKind::Rank(_));
+            let of = |kind: fn(&FieldKind) -> bool| *map == ROOT && kind(schema.kind(name));
+            let is_ranked = of(|kind| matches!(kind, FieldKind::Rank(_)));
+            let is_list = of(|kind| *kind == FieldKind::List) && shown.is_array();
             for (value, id) in losers {
                 let loser = reader.json(value, id);
-                // Two devices that wrote the same are no conflict; neither is a text that was folded into the winner.
-                if loser == shown || is_emptied_text(value, &loser) {
+                // Two devices that wrote the same are no conflict; neither is a text or list that was folded into the winner.
+                let is_folded =
+                    is_emptied_text(value, &loser) || (is_list && loser == Json::Array(Vec::new()));
+                if loser == shown || is_folded {
                     continue;
                 }
                 let (device, time) = written(value, id).unwrap_or((None, 0));
