@@ -653,6 +653,11 @@ fn indexes_and_search_follow_a_rename() {
     a.apply_schema(&Schema::new().field("songs", "data", Field::register().alias("meta"))).unwrap();
     songs.put("2", &json!({ "new": "hula kahiko", "data": { "place": "Hilo" } })).unwrap();
     assert_eq!((found("hula"), found("hilo")), (2, 2));
+    let dotted = Schema::new().search("songs", ["a\\.b", "data.places"]).index("songs", ["a\\.b"]);
+    a.apply_schema(&dotted).unwrap();
+    a.apply_schema(&Schema::new().field("songs", "c.d", Field::register().alias("a.b"))).unwrap();
+    songs.put("3", &json!({ "c.d": "hula", "data": { "places": { "first": "Kona" } } })).unwrap();
+    assert_eq!((found("hula"), found("kona"), found("hilo")), (1, 1, 0));
     // An app that still names the older one means the same field.
     a.apply_schema(&Schema::new().search("songs", ["old"])).unwrap();
     assert_eq!((found("hula"), found("hilo")), (2, 0));

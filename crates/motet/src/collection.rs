@@ -12,7 +12,7 @@ use crate::doc::Fields;
 use crate::editor::Editor;
 use crate::engine::{Ahead, Patch, Splice, diff};
 use crate::error::{ReadError, WriteError};
-use crate::find::{Filter, Hit, Hits, LiveQuery, Misfit, Query, Records, words};
+use crate::find::{FieldPath, Filter, Hit, Hits, LiveQuery, Misfit, Query, Records, words};
 use crate::replica::Replica;
 use crate::schema::Rule;
 use crate::status::Version;
@@ -519,10 +519,11 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         let schemas = self.replica.schemas();
         let Some(schema) = schemas.get(&self.name) else { return Ok(()) };
         for name in names {
-            let first = name.split('.').next().unwrap_or(name);
-            let newest = schema.canonical(first);
-            if newest != first && !tx.is_field_used(&self.name, name)? {
-                let reason = format!("the field {first:?} of {} is called {newest:?} now", self.name);
+            if let Some(older) = FieldPath::parse(name).and_then(|path| schema.older_name(&path))
+                && !tx.is_field_used(&self.name, name)?
+            {
+                let newest = schema.canonical(&older);
+                let reason = format!("the field {older:?} of {} is called {newest:?} now", self.name);
                 return Err(StorageError::Query(reason));
             }
             if let Some(near) = schema.near_declared(name)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::find::near_name;
+use crate::find::{FieldPath, near_name};
 
 pub(crate) use field::is_count;
 pub use field::{Field, FieldKind, Rule};
@@ -289,16 +289,14 @@ impl CollectionSchema {
 
     /// A path whose field goes by its newest name.
     fn newest_path(&self, path: &str) -> String {
-        let (first, inner) = match path.split_once('.').filter(|_| self.canonical(path) == path) {
-            Some((first, inner)) => (first, Some(inner)),
-            None => (path, None),
-        };
-        let newest = self.canonical(first);
-        if newest == first {
-            return path.to_owned();
-        }
-        let newest = newest.replace('\\', "\\\\").replace('.', "\\.");
-        inner.map_or(newest.clone(), |inner| format!("{newest}.{inner}"))
+        let Some(read) = FieldPath::parse(path) else { return path.to_owned() };
+        let older = self.older_name(&read);
+        older.map_or_else(|| path.to_owned(), |older| read.renamed(&older, self.canonical(&older)))
+    }
+
+    /// The name in a path by which a field went once.
+    pub(crate) fn older_name(&self, path: &FieldPath) -> Option<String> {
+        path.fields().find(|field| self.canonical(field) != field)
     }
 
     /// The name under which a field is shown: the declared one if `name` is an older name of it.
@@ -314,14 +312,15 @@ impl CollectionSchema {
 
     /// The declared field whose name was probably meant by one that is not declared.
     pub(crate) fn near_declared(&self, name: &str) -> Option<&str> {
-        let first = name.split('.').next().unwrap_or(name);
-        let is_known = |known: &str| known == name || known == first;
+        let meant: Vec<String> = FieldPath::parse(name)?.fields().collect();
         let lists = self.indexes.iter().flatten().flatten().chain(self.search.iter().flatten());
         let aliases = self.fields.values().flat_map(|field| &field.alias);
-        if self.fields.keys().chain(aliases).chain(lists).any(|known| is_known(known)) {
+        if lists.clone().any(|known| known == name)
+            || self.fields.keys().chain(aliases).chain(lists).any(|known| meant.contains(known))
+        {
             return None;
         }
-        near_name(first, self.fields.keys().map(String::as_str))
+        near_name(meant.last()?, self.fields.keys().map(String::as_str))
     }
 
     /// Looks for indexes and searches of fields that are not declared, and whose names are nearly those of fields that are.
@@ -353,8 +352,9 @@ impl CollectionSchema {
         let lists = indexes.into_iter().map(|index| ("an index", index));
         for (list, names) in lists.chain(self.search.iter().map(|search| ("search", search))) {
             for (at, name) in names.iter().enumerate() {
-                let first = name.split('.').next().unwrap_or(name);
-                let newest = self.canonical(if self.canonical(name) == name { first } else { name });
+                let Some(path) = FieldPath::parse(name) else {
+                    return bad(format!("{list} names {name:?}, which cannot be the name of a field"));
+                };
                 if name == "id" {
                     return bad(format!(
                         "{list} names \"id\", which names the document and is no field of it"
@@ -363,7 +363,8 @@ impl CollectionSchema {
                 if names[..at].contains(name) {
                     return bad(format!("{list} names {name:?} twice"));
                 }
-                if newest != name && newest != first {
+                if let Some(older) = self.older_name(&path) {
+                    let newest = self.canonical(&older);
                     return bad(format!(
                         "{list} names {name:?}, an older name; documents show the field as {newest:?}"
                     ));
@@ -376,8 +377,9 @@ impl CollectionSchema {
     /// Looks for fields that a search names and never looks into.
     fn check_search(&self, collection: &str, search: Option<&[String]>) -> Result<(), SchemaError> {
         for name in search.unwrap_or_default() {
-            let first = name.split('.').next().unwrap_or(name);
-            let why = [name.as_str(), first].into_iter().find_map(|name| match self.kind(name) {
+            let why = FieldPath::parse(name).iter().flat_map(FieldPath::fields).find_map(|field| match self
+                .kind(&field)
+            {
                 FieldKind::Local => Some("is `local`, and local fields are never searched"),
                 FieldKind::Counter => Some("is a `counter`, and holds no words"),
                 _ => None,

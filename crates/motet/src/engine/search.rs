@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use super::Core;
 use crate::doc::Fields;
-use crate::find::each_text;
 use crate::find::words::{FORMAT, IndexedWords};
+use crate::find::{FieldPath, each_text};
 use crate::limits;
 use crate::schema::CollectionSchema;
 use crate::store::{self, Tx};
@@ -103,10 +103,11 @@ impl Core {
 /// The words of a document that search looks into.
 fn words_of(schema: &CollectionSchema, fields: &Fields) -> IndexedWords {
     let mut words = IndexedWords::default();
+    let read = |names: &Vec<String>| names.iter().filter_map(|name| FieldPath::parse(name)).collect();
+    let searched: Option<Vec<FieldPath>> = schema.search.as_ref().map(read);
     for (name, value) in fields.iter().filter(|(name, _)| !schema.is_local_field(name)) {
-        each_text(name, value, &mut |path, text| {
-            let is_searched = |names: &Vec<String>| names.iter().any(|n| n == name || n == path);
-            if schema.search.as_ref().is_none_or(is_searched) {
+        each_text(&mut vec![name], value, &mut |place, text| {
+            if searched.as_ref().is_none_or(|paths| paths.iter().any(|path| path.holds(place))) {
                 words.add(text);
             }
         });

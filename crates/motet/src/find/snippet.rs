@@ -37,11 +37,11 @@ pub struct Snippet {
 pub(super) fn snippet(units: &[Unit], fields: &Fields) -> Option<Snippet> {
     let mut best: Option<(Text, Vec<Range<usize>>, String, &str)> = None;
     for (name, value) in fields {
-        each_text(name, value, &mut |path, text| {
+        each_text(&mut vec![name], value, &mut |place, text| {
             let read = Text::new(text);
             let hits = read.hits(units);
             if hits.len() > best.as_ref().map_or(0, |(_, hits, ..)| hits.len()) {
-                best = Some((read, hits, path.to_owned(), text));
+                best = Some((read, hits, place.join("."), text));
             }
         });
     }
@@ -58,13 +58,21 @@ pub(super) fn snippet(units: &[Unit], fields: &Fields) -> Option<Snippet> {
     })
 }
 
-/// Hands every string in the value of a field to `each`, with the name of the field that it stands in.
-pub(crate) fn each_text<'f>(field: &str, value: &'f Json, each: &mut impl FnMut(&str, &'f str)) {
+/// Hands every string in the value at `place` to `each`, with the names of the fields that it stands in.
+pub(crate) fn each_text<'f>(
+    place: &mut Vec<&'f str>,
+    value: &'f Json,
+    each: &mut impl FnMut(&[&'f str], &'f str),
+) {
     match value {
-        Json::String(text) => each(field, text),
-        Json::Array(items) => items.iter().for_each(|item| each_text(field, item, each)),
+        Json::String(text) => each(place, text),
+        Json::Array(items) => items.iter().for_each(|item| each_text(place, item, each)),
         Json::Object(fields) => {
-            fields.iter().for_each(|(name, value)| each_text(&format!("{field}.{name}"), value, each));
+            for (name, value) in fields {
+                place.push(name);
+                each_text(place, value, each);
+                place.pop();
+            }
         }
         _ => {}
     }

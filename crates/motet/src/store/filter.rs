@@ -4,8 +4,8 @@ use rusqlite::types::Value;
 use serde_json::Value as Json;
 
 use super::{Result, StorageError};
-use crate::find::Filter;
 use crate::find::query::Comparison;
+use crate::find::{FieldPath, Filter};
 
 /// 2^63: whole numbers from here on are no integers of SQLite, which reads them as floating point.
 const BEYOND_INTEGER: f64 = 9_223_372_036_854_775_808.0;
@@ -294,35 +294,16 @@ pub(super) fn extract(json: &str, field: &str) -> Result<String> {
     Ok(format!("json_extract({json}, {})", path(json, field)?))
 }
 
-/// Where a field is, as an SQL expression of a JSON path. Dots separate the names of nested fields, unless there is a field whose name
-/// has them, or a backslash stands before them.
+/// Where a field is, as an SQL expression of a JSON path.
 pub(super) fn path(json: &str, field: &str) -> Result<String> {
-    let no_name = || StorageError::Query(format!("{field:?} cannot be the name of a field"));
-    let mut names = vec![String::new()];
-    let mut is_escaped = false;
-    let mut characters = field.chars();
-    while let Some(c) = characters.next() {
-        let last = names.last_mut().ok_or_else(no_name)?;
-        match c {
-            '.' => names.push(String::new()),
-            '\\' if characters.next() == Some('.') => {
-                is_escaped = true;
-                last.push('.');
-            }
-            '"' | '\\' => return Err(no_name()),
-            c if c.is_control() => return Err(no_name()),
-            c => last.push(c),
-        }
-    }
-    if field.is_empty() {
-        return Err(no_name());
-    }
-    let nested: String = names.iter().map(|name| format!(".\"{name}\"")).collect();
+    let is_bad = |c: char| c == '"' || c.is_control();
+    let Some(read) = FieldPath::parse(field).filter(|_| !field.contains(is_bad)) else {
+        return Err(StorageError::Query(format!("{field:?} cannot be the name of a field")));
+    };
+    let nested: String = read.names().iter().map(|name| format!(".\"{name}\"")).collect();
     let nested = literal(&format!("${nested}"));
-    if names.len() == 1 || is_escaped {
-        return Ok(nested);
-    }
-    let whole = name_path(field);
+    let Some(whole) = read.whole() else { return Ok(nested) };
+    let whole = name_path(&whole);
     Ok(format!("iif(COALESCE(json_type({json}, {whole}), 'null') = 'null', {nested}, {whole})"))
 }
 
