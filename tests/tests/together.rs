@@ -115,9 +115,15 @@ fn what_is_written_inside_a_field_that_another_device_nulls_survives_or_is_in_th
                 assert_eq!(pair.losers(&format!("/{field}")), std::slice::from_ref(&written), "{field}");
                 let rows = pair.b.conflicts("songs", "1").unwrap();
                 let row = rows.iter().find(|row| row.loser == written).unwrap();
-                assert!(row.device.is_some() || row.winner_device.is_some());
+                let devices = [row.device.clone(), row.winner_device.clone()].map(Option::unwrap);
+                assert_eq!(devices, [one, other].map(|replica| replica.device_id().to_string()), "{field}");
                 songs(&pair.b).resolve("1", &row.path, Resolution::Loser(row.loser_id.clone())).unwrap();
                 assert_eq!(pair.meet()[field], written, "{field} restored");
+            } else if let Some(row) = pair.b.conflicts("songs", "1").unwrap().first() {
+                // Of a counter nobody knows who counted last.
+                let devices = [row.winner_device.clone(), row.device.clone()];
+                let ids = [one, other].map(|replica| Some(replica.device_id().to_string()));
+                assert!(devices == ids || field == "plays", "{field}: {row:?}");
             }
         }
     }
@@ -307,4 +313,73 @@ fn a_list_begun_on_a_version_that_had_none_joins_the_one_that_others_began() {
     let mut verses = met["verses"].as_array().unwrap().clone();
     verses.sort_by_key(ToString::to_string);
     assert_eq!((verses, &met["plays"]), (vec![json!("mine"), json!("theirs")], &json!(3)));
+}
+
+/// Two devices begin a counter, list, set or text over the same value, whatever else each of them has written before.
+#[test]
+fn what_both_begin_over_one_value_is_one() {
+    let plain = [
+        (json!({ "plays": null, "verses": null, "tags": null, "lyrics": null }), 0),
+        (json!({ "plays": 1.5, "verses": true, "tags": 7, "lyrics": 2 }), 0),
+        (json!({ "plays": 5, "verses": [], "tags": ["x"], "lyrics": "one\n" }), 5),
+        (json!({ "plays": null, "verses": ["v"], "tags": {}, "lyrics": "" }), 0),
+    ];
+    let written = [
+        json!({ "plays": 7, "verses": ["v", "a", "b"], "tags": ["x", "a"], "lyrics": "one\ntwo\n" }),
+        json!({ "plays": 9, "verses": ["v", "a", "c"], "tags": ["x", "b"], "lyrics": "zero\none\n" }),
+    ];
+    for (base, count) in &plain {
+        for at_once in [true, false] {
+            for before in [[0, 0], [1, 0], [0, 2], [2, 1]] {
+                let dir = tempfile::tempdir().unwrap();
+                let relay = TestRelay::start(&dir.path().join("relay"));
+                let undeclared = |name: &str| {
+                    Replica::builder(dir.path().join(format!("{name}.db"))).device_name(name).open().unwrap()
+                };
+                let (a, b) = (undeclared("a"), undeclared("b"));
+                songs(&a).put("1", base).unwrap();
+                sync(&a, &relay.url());
+                sync(&b, &relay.url());
+                drop((a, b));
+                let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+                for (side, replica) in [&a, &b].into_iter().enumerate() {
+                    for n in 0..before[side] {
+                        songs(replica).set("1", &json!({ format!("other{side}{n}"): n })).unwrap();
+                    }
+                    match at_once {
+                        true => _ = songs(replica).set("1", &written[side]).unwrap(),
+                        false => {
+                            for (field, value) in written[side].as_object().unwrap() {
+                                songs(replica).set("1", &json!({ field: value })).unwrap();
+                            }
+                        }
+                    }
+                }
+                for replica in [&a, &b, &a, &b] {
+                    sync(replica, &relay.url());
+                }
+                let told = format!("{base} at once: {at_once} before: {before:?}");
+                let (one, other) = (shown(&a), shown(&b));
+                assert_eq!(one, other, "{told}");
+                assert_eq!(one["plays"], 7 + 9 - count, "{told}");
+                assert_eq!(sorted(&one["verses"]), json!(["a", "b", "c", "v"]), "{told}: {one}");
+                assert_eq!(sorted(&one["tags"]), json!(["a", "b", "x"]), "{told}: {one}");
+                for line in ["zero", "one", "two"] {
+                    let lyrics = one["lyrics"].as_str().unwrap();
+                    assert_eq!(lyrics.matches(line).count(), 1, "{told}: {lyrics:?}");
+                }
+                let open = a.conflicts("songs", "1").unwrap().into_iter().filter(|row| !row.settled);
+                let open: Vec<_> = open.filter(|row| row.path != "/lyrics").collect();
+                assert!(open.is_empty(), "{told}: {open:?}");
+                assert_eq!([a.verify().unwrap().problems, b.verify().unwrap().problems], [[], []]);
+            }
+        }
+    }
+}
+
+fn sorted(list: &Value) -> Value {
+    let mut items: Vec<String> =
+        list.as_array().unwrap().iter().map(|item| item.as_str().unwrap().to_owned()).collect();
+    items.sort_unstable();
+    json!(items)
 }

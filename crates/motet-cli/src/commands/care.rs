@@ -137,7 +137,9 @@ pub(crate) fn repair(db: Option<&Path>, output: &Output) -> Result<(), CliError>
 fn show(collection: &str, id: &str, conflict: &Conflict, output: &Output) {
     let (glyph, style) = if conflict.settled { ("✓", GREEN) } else { ("⚠", YELLOW) };
     let device = conflict.device_name.as_deref().unwrap_or("another device");
-    let when = output.paint(GREY, &local_time(conflict.time * 1_000));
+    // What every device makes alike has no time.
+    let when = if conflict.time == 0 { String::new() } else { local_time(conflict.time * 1_000) };
+    let when = output.paint(GREY, &when);
     output.line(&format!(
         "{} {collection}/{id} {}",
         output.paint(style, glyph),

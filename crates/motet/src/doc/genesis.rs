@@ -107,10 +107,10 @@ pub(super) fn changes_in(
         Container::Set(_) => Container::Set(&[]),
         whole => whole,
     };
-    let mut changes = vec![commit(am, actor(identity, key, empty, &[]), |tx| empty.put(tx, &ROOT, key))?];
+    let mut changes = vec![commit(am, actor(identity, key, empty, &[]), 0, |tx| empty.put(tx, &ROOT, key))?];
     if empty.is_begun() && !container.is_begun() {
         let actor = actor(identity, key, container, &[]);
-        changes.push(commit(am, actor, |tx| container.fill(tx, &ROOT, key))?);
+        changes.push(commit(am, actor, 0, |tx| container.fill(tx, &ROOT, key))?);
     }
     Ok(changes)
 }
@@ -186,15 +186,17 @@ impl Held {
     }
 }
 
-fn commit(
+/// Commits an edit under an actor, as of a time.
+pub(super) fn commit(
     am: &mut Automerge,
     actor: ActorId,
+    time: i64,
     edit: impl FnOnce(&mut Transaction<'_>) -> Result<(), AutomergeError>,
 ) -> Result<Change, AutomergeError> {
     am.set_actor(actor);
     let mut tx = am.transaction();
     edit(&mut tx)?;
-    let (hash, _) = tx.commit_with(CommitOptions::default().with_time(0));
+    let (hash, _) = tx.commit_with(CommitOptions::default().with_time(time));
     hash.and_then(|hash| am.get_change_by_hash(&hash)).ok_or(AutomergeError::Fail)
 }
 
@@ -274,7 +276,7 @@ mod tests {
             let mut am = Automerge::new();
             am.apply_changes(made[..made.len() - 1].to_vec()).unwrap();
             let forged =
-                commit(&mut am, last.actor_id().clone(), |tx| tx.put(ROOT, "field", "forged")).unwrap();
+                commit(&mut am, last.actor_id().clone(), 0, |tx| tx.put(ROOT, "field", "forged")).unwrap();
             assert!(!document.is_genesis(&forged), "{container:?}");
         }
     }

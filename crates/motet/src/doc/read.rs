@@ -4,6 +4,7 @@ use automerge::{Automerge, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValu
 use motet_proto::DeviceId;
 use serde_json::{Map, Number, Value as Json};
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::overlap::is_open_mark;
 use super::time::made_at;
@@ -79,6 +80,62 @@ impl Document {
         conflicts
     }
 
+    /// Who wrote a value, and when, in seconds since 1970. What a change that every device makes alike has put in again, or made into
+    /// another kind, was written by who had written it before.
+    fn who_wrote(
+        &self,
+        reader: &Reader<'_>,
+        (map, key): (&ObjId, &str),
+        (value, id): (&Value<'_>, &ObjId),
+        depth: usize,
+    ) -> Option<(Option<DeviceId>, i64)> {
+        let hash = reader.written_by(value, id)?;
+        let nobody = self.author_of(&hash)?;
+        let before = self.am.get_change_meta_by_hash(&hash)?.deps;
+        if nobody.0.is_some() || depth == 0 {
+            return Some(nobody);
+        }
+        let typed = match (value, reader.heads) {
+            (Value::Object(ObjType::Text), None) => self.typed_last(self.am.list_range(id, ..)),
+            (Value::Object(ObjType::Text), Some(heads)) => {
+                self.typed_last(self.am.list_range_at(id, .., heads))
+            }
+            _ => None,
+        };
+        if typed.is_some() {
+            return typed;
+        }
+        if before.is_empty() {
+            // What a field begins with is made alike everywhere; who has made it goes on from there.
+            let after = self.am.get_changes_meta(&[hash]);
+            let next = after.iter().filter(|meta| meta.deps.contains(&hash));
+            let somebody =
+                next.filter_map(|meta| self.author_of(&meta.hash)).filter(|(device, _)| device.is_some());
+            return somebody.min_by_key(|(device, time)| (*time, *device)).or(Some(nobody));
+        }
+        let earlier = Reader { heads: Some(&before), ..*reader };
+        let json = reader.json(value, id);
+        let same = earlier.values(map, key).into_iter().find(|(value, id)| earlier.json(value, id) == json);
+        let Some((value, id)) = same else { return Some(nobody) };
+        let writer = self.who_wrote(&earlier, (map, key), (&value, &id), depth - 1);
+        // What was written inside of a text or a counter bears no name: whoever wrote last before has seen it.
+        let last = || {
+            before
+                .iter()
+                .filter_map(|hash| self.author_of(hash))
+                .max_by_key(|(device, time)| (*time, *device))
+        };
+        writer.filter(|(device, _)| device.is_some()).or_else(last)
+    }
+
+    /// Who typed the latest of the characters that somebody typed, and when.
+    fn typed_last(&self, characters: automerge::iter::ListRange<'_>) -> Option<(Option<DeviceId>, i64)> {
+        let hashes: HashSet<ChangeHash> =
+            characters.filter_map(|character| self.am.hash_for_opid(&character.id())).collect();
+        let authors = hashes.iter().filter_map(|hash| self.author_of(hash));
+        authors.filter(|(device, _)| device.is_some()).max_by_key(|(device, time)| (*time, *device))
+    }
+
     fn collect_conflicts(
         &self,
         schema: &CollectionSchema,
@@ -110,21 +167,22 @@ impl Document {
             let Some(((winner, winner_id), losers)) = values.split_first() else {
                 continue;
             };
-            let shown = reader.json(winner, winner_id);
-            let written = |value, id| reader.written_by(value, id).and_then(|hash| self.author_of(&hash));
+            // Texts and objects show the words and the fields of all.
+            let shown = reader.resolve(map, &item.key).unwrap_or_default();
+            let written = |value, id| self.who_wrote(&reader, (map, &item.key), (value, id), WRITER_DEPTH);
             // What every device makes alike on nothing has no time.
             let (winner_device, winner_time) =
                 written(winner, winner_id).filter(|(device, time)| device.is_some() || *time != 0).unzip();
             let told = excerpt(&shown, limits::CONFLICT_WINNER_BYTES);
             let of = |kind: fn(&FieldKind) -> bool| *map == ROOT && kind(schema.kind(name));
             let is_ranked = of(|kind| matches!(kind, FieldKind::Rank(_)));
+            let is_single = of(FieldKind::is_single);
             let is_list = of(|kind| *kind == FieldKind::List) && shown.is_array();
             for (value, id) in losers {
                 let loser = reader.json(value, id);
-                // Two devices that wrote the same are no conflict; neither is a text or list that was folded into the winner.
-                let is_folded =
-                    is_emptied_text(value, &loser) || (is_list && loser == Json::Array(Vec::new()));
-                if loser == shown || is_folded {
+                // Two devices that wrote the same are no conflict; neither is a list that was folded into the winner, or what shows with it.
+                let is_folded = is_list && loser == Json::Array(Vec::new());
+                if loser == shown || is_folded || !is_single && is_shown_with(value, winner, &loser, &shown) {
                     continue;
                 }
                 let (device, time) = written(value, id).unwrap_or((None, 0));
@@ -143,6 +201,9 @@ impl Document {
         }
     }
 }
+
+/// Changes that every device makes alike, one upon the other, behind which the writer of a value is looked for.
+const WRITER_DEPTH: usize = 8;
 
 /// Reads values, now or at some heads.
 #[derive(Clone, Copy)]
@@ -230,6 +291,22 @@ impl Reader<'_> {
             _ => Vec::new(),
         };
         own.into_iter().chain(inner).max_by_key(|hash| made_at(self.am, hash))
+    }
+
+    /// What shows inside of an object or list, one level deep.
+    pub(super) fn inside(&self, value: &Value<'_>, id: &ObjId) -> Vec<(Value<'_>, ObjId)> {
+        if *value == Value::Object(ObjType::List) {
+            let items = match self.heads {
+                Some(heads) => self.am.list_range_at(id, .., heads),
+                None => self.am.list_range(id, ..),
+            };
+            return items.map(|item| (item.value.clone().into_value(), item.id())).collect();
+        }
+        let items = match self.heads {
+            Some(heads) => self.am.map_range_at(id, .., heads),
+            None => self.am.map_range(id, ..),
+        };
+        items.map(|item| (item.value.clone().into_value(), item.id())).collect()
     }
 
     /// Whether a value is one that merges with what others do inside of it.
@@ -447,6 +524,19 @@ pub(crate) fn excerpt(value: &Json, most: usize) -> Json {
     Json::String(format!("{}…", &text[..end]))
 }
 
-fn is_emptied_text(value: &Value<'_>, json: &Json) -> bool {
-    *value == Value::Object(ObjType::Text) && json.as_str() == Some("")
+/// Whether all of a loser is in what shows: it was brought together with the winner, which is of its kind.
+fn is_shown_with(loser: &Value<'_>, winner: &Value<'_>, lost: &Json, shown: &Json) -> bool {
+    match (lost, shown) {
+        // Two texts are shown one behind the other: somebody has to look at that.
+        (Json::String(text), _) => *loser == Value::Object(ObjType::Text) && text.is_empty(),
+        (Json::Object(lost), Json::Object(shown)) if loser == winner => {
+            !lost.is_empty() && lost.iter().all(|(name, value)| shown.get(name) == Some(value))
+        }
+        (Json::Array(lost), Json::Array(shown))
+            if loser == winner && *loser == Value::Object(ObjType::Map) =>
+        {
+            lost.iter().all(|element| shown.contains(element))
+        }
+        _ => false,
+    }
 }

@@ -99,7 +99,7 @@ impl Reader<'_> {
                     if !kind.is_single()
                         && !self.is_set(map, key)
                         // Nothing is written inside of an empty one that would settle what is beside it.
-                        && !(settle && fields.is_empty() && self.is_divided(map, key))
+                        && (!settle || !fields.is_empty() || !self.is_divided(map, key))
                         && let Some(inner) = self.maps(map, key).first() =>
                 {
                     self.plan(inner, fields, shown.and_then(Json::as_object), settle, ops)?;
