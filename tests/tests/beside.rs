@@ -126,7 +126,7 @@ fn each_goes_on_from_what_the_other_has_written() {
                     let message = "a write that fails takes nothing with it";
                     let failed = replica.transaction(move |tx| {
                         tx.splice_text(NOTES, &id, "text", 0, 0, "lost")?;
-                        Err::<(), _>(motet::WriteError::BadValue { reason: message.into() })
+                        Err::<(), _>(motet::WriteError::Rejected(message.into()))
                     });
                     assert!(failed.is_err(), "{what}");
                 }

@@ -627,3 +627,42 @@ fn odd_text(random: &mut Random, row: &Value) -> String {
         _ => text,
     }
 }
+
+/// JSON has no such numbers, and serde writes null in their place.
+#[test]
+fn a_number_that_is_not_finite_is_refused_by_name_and_erases_nothing() {
+    #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    struct Song {
+        title: String,
+        length: Option<f64>,
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let replica = motet_tests::device(dir.path(), "a");
+    let songs = replica.collection::<Song>("songs");
+    let song = |length| Song { title: "Pua".into(), length: Some(length) };
+    songs.put("1", &song(2.5)).unwrap();
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let mut record = songs.get("1").unwrap().unwrap();
+        record.value.length = Some(bad);
+        let refused = [
+            songs.insert(&song(bad)).err(),
+            songs.put("1", &song(bad)).err(),
+            songs.set("1", &song(bad)).err(),
+            songs.update(&mut record).err(),
+            replica.transaction(move |tx| tx.put("songs", "1", &song(bad))).err(),
+            replica.transaction(move |tx| tx.put_many("songs", &[song(bad)])).err(),
+        ];
+        for error in refused {
+            let Some(motet::WriteError::BadValue { field, reason }) = error else { panic!("{error:?}") };
+            assert_eq!(field.as_deref(), Some("length"));
+            assert!(reason.contains("not finite"), "{reason}");
+        }
+        let mut editor = songs.edit("1").unwrap().unwrap();
+        editor.length = Some(bad);
+        assert!(editor.save().is_err());
+        editor.length = Some(2.5);
+        editor.save().unwrap();
+    }
+    assert_eq!(songs.list().unwrap().len(), 1);
+    assert_eq!(songs.get("1").unwrap().unwrap().length, Some(2.5));
+}

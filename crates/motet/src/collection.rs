@@ -564,7 +564,7 @@ impl<T> Record<T> {
     where
         T: Serialize,
     {
-        let base = self.base().map_err(|e| WriteError::BadValue { reason: e.to_string() })?;
+        let base = self.base().map_err(WriteError::bad_value)?;
         let (_, fields) = to_fields(&self.value)?;
         Ok((diff(&base, &fields), Json::Object(fields).to_string()))
     }

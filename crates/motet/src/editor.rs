@@ -218,5 +218,5 @@ impl<T: Serialize> Drop for Editor<T> {
 }
 
 fn bad(error: impl fmt::Display) -> WriteError {
-    WriteError::BadValue { reason: error.to_string() }
+    WriteError::bad_value(error)
 }

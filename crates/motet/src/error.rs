@@ -1,6 +1,8 @@
 //! One error per kind of call. Each has a stable code, says whether trying again can help, and reads as a sentence
 //! for a person.
 
+use std::fmt;
+
 use crate::exchange::Refusal;
 use crate::schema::{Rule, SchemaError};
 use crate::store::StorageError;
@@ -65,6 +67,8 @@ pub enum WriteError {
     /// The value is not an object, or holds something that a document cannot hold.
     #[error("the value cannot be stored: {reason}")]
     BadValue {
+        /// The field that is to blame, if it is one.
+        field: Option<String>,
         /// What is wrong with it.
         reason: String,
     },
@@ -251,6 +255,14 @@ impl ReadError {
 }
 
 impl WriteError {
+    pub(crate) fn bad_value(reason: impl fmt::Display) -> Self {
+        Self::BadValue { field: None, reason: reason.to_string() }
+    }
+
+    pub(crate) fn bad_field(field: &str, reason: impl fmt::Display) -> Self {
+        Self::BadValue { field: Some(field.to_owned()), reason: reason.to_string() }
+    }
+
     /// Stable code for logs and support.
     pub fn code(&self) -> &'static str {
         match self {

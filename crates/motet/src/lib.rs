@@ -47,6 +47,7 @@ mod error;
 mod events;
 mod exchange;
 mod find;
+mod finite;
 mod history;
 pub mod limits;
 mod machine;

@@ -71,7 +71,6 @@ pub struct CollectionSchema {
 pub enum DeletePolicy {
     /// The edit brings the document back, whenever it was made: `"edit-wins"`.
     #[default]
-    #[serde(alias = "loses")]
     EditWins,
     /// The document stays deleted until somebody restores it: `"wins"`.
     Wins,

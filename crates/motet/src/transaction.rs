@@ -13,6 +13,7 @@ use crate::conflicts::Resolution;
 use crate::doc::{Fields, RESERVED_MESSAGES};
 use crate::engine::{Composed, Core, Patch, Splice};
 use crate::error::WriteError;
+use crate::finite::not_finite;
 use crate::limits;
 use crate::status::Version;
 use crate::store::{Ticket, Tx};
@@ -133,9 +134,8 @@ impl<'t> Transaction<'t> {
     ) -> Result<Option<Record<T>>, WriteError> {
         let Some((fields, version)) = self.core.get(self.tx, collection, id)? else { return Ok(None) };
         let json = Json::Object(fields).to_string();
-        let record = Record::new(id.to_owned(), &json, version).map_err(|reason| WriteError::BadValue {
-            reason: shape_error(collection, id, reason).to_string(),
-        })?;
+        let record = Record::new(id.to_owned(), &json, version)
+            .map_err(|reason| WriteError::bad_value(shape_error(collection, id, reason)))?;
         Ok(Some(record))
     }
 
@@ -342,11 +342,11 @@ impl<'t> Transaction<'t> {
         if message.len() > limits::MESSAGE_BYTES {
             let reason =
                 format!("a message has at most {} bytes, not {}", limits::MESSAGE_BYTES, message.len());
-            return Err(WriteError::BadValue { reason });
+            return Err(WriteError::bad_value(reason));
         }
         if message.starts_with(RESERVED_MESSAGES) {
             let reason = format!("a message must not begin with {RESERVED_MESSAGES:?}");
-            return Err(WriteError::BadValue { reason });
+            return Err(WriteError::bad_value(reason));
         }
         self.core.set_message(message);
         Ok(())
@@ -361,7 +361,7 @@ impl<'t> Transaction<'t> {
     pub fn set_label(&mut self, label: &str) -> Result<(), WriteError> {
         if label.is_empty() || label.len() > limits::UNDO_LABEL_BYTES {
             let reason = format!("a label has 1 to {} bytes, not {}", limits::UNDO_LABEL_BYTES, label.len());
-            return Err(WriteError::BadValue { reason });
+            return Err(WriteError::bad_value(reason));
         }
         self.core.set_label(label);
         Ok(())
@@ -386,7 +386,11 @@ pub(crate) fn to_patch<T: Serialize>(value: &T) -> Result<Patch, WriteError> {
 
 /// The fields of a value, and its `id`, which names the document and is no field of it.
 pub(crate) fn to_fields<T: Serialize>(value: &T) -> Result<(Option<String>, Fields), WriteError> {
-    let bad = |reason: String| WriteError::BadValue { reason };
+    let bad = |reason: String| WriteError::bad_value(reason);
+    if let Some(field) = not_finite(value) {
+        let reason = format!("field {field:?}: a number that is not finite");
+        return Err(WriteError::bad_field(&field, reason));
+    }
     match serde_json::to_value(value).map_err(|e| bad(e.to_string()))? {
         Json::Object(mut fields) => {
             let id = match fields.remove("id") {

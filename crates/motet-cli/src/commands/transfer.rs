@@ -115,8 +115,16 @@ pub(crate) fn adopt(
         tell(summary.undated, &summary.undated_rows, output);
     }
     // What was left out of a row did not come over either.
-    let reported = [summary.refusals, summary.omissions].concat();
-    report(summary.refused + summary.left_out, &reported, output)
+    if !output.json {
+        tell(summary.left_out, &summary.omissions, output);
+    }
+    report(summary.refused, &summary.refusals, output)?;
+    match summary.left_out {
+        0 => Ok(()),
+        left_out => {
+            Err(CliError::Refused(format!("{left_out} left out of their rows; the rest was taken up")))
+        }
+    }
 }
 
 pub(crate) fn change_log(

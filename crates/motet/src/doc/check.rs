@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use automerge::{Automerge, ObjId, ObjType, ROOT, ReadDoc, Value, ValueRef};
+use automerge::{Automerge, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, Value};
 use serde_json::Value as Json;
 
 use super::Document;
@@ -19,6 +19,7 @@ pub(crate) struct Misfit {
 }
 
 const EMPTY_NAME: &str = "a name in it is empty";
+const NOT_FINITE: &str = "a number in it is not finite";
 const RESERVED_NAME: &str = "its name begins as the marks of open conflicts do";
 const TOO_CONTESTED: &str = "a field of it has too many concurrent values";
 const TOO_DEEP: &str = "it is nested too deep";
@@ -79,12 +80,18 @@ impl Document {
 /// The same judgement on objects, with the losers of conflicts: they are read as well.
 fn judge(am: &Automerge, object: &ObjId, levels: usize) -> Result<(), &'static str> {
     let inner = |id: &ObjId| judge(am, id, levels.checked_sub(1).ok_or(TOO_DEEP)?);
-    let is_nested = |kind: ObjType| kind != ObjType::Text;
-    if matches!(am.object_type(object), Ok(ObjType::List)) {
-        return am.list_range(object, ..).try_for_each(|item| match item.value {
-            ValueRef::Object(kind) if is_nested(kind) => inner(&item.id()),
+    let one = |value: &Value<'_>, id: &ObjId| match value {
+        Value::Object(ObjType::Text) => Ok(()),
+        Value::Object(_) => inner(id),
+        Value::Scalar(scalar) => match scalar.as_ref() {
+            ScalarValue::F64(number) if !number.is_finite() => Err(NOT_FINITE),
             _ => Ok(()),
-        });
+        },
+    };
+    if matches!(am.object_type(object), Ok(ObjType::List)) {
+        return am
+            .list_range(object, ..)
+            .try_for_each(|item| one(&item.value.clone().into_value(), &item.id()));
     }
     am.map_range(object, ..).try_for_each(|item| {
         if item.key == SET_MARK {
@@ -97,15 +104,9 @@ fn judge(am: &Automerge, object: &ObjId, levels: usize) -> Result<(), &'static s
             if values.len() > limits::CONCURRENT_VALUES {
                 return Err(TOO_CONTESTED);
             }
-            return values.iter().try_for_each(|(value, id)| match value {
-                Value::Object(kind) if is_nested(*kind) => inner(id),
-                _ => Ok(()),
-            });
+            return values.iter().try_for_each(|(value, id)| one(value, id));
         }
-        match item.value {
-            ValueRef::Object(kind) if is_nested(kind) => inner(&item.id()),
-            _ => Ok(()),
-        }
+        one(&item.value.clone().into_value(), &item.id())
     })
 }
 
@@ -168,6 +169,15 @@ mod tests {
             })
         };
         assert_eq!(inner(SET_MARK_VALUE), None);
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(misfit(&|tx| tx.put(ROOT, "n", number).unwrap()), Some(NOT_FINITE));
+            let listed = misfit(&|tx| {
+                let list = tx.put_object(ROOT, "l", ObjType::List).unwrap();
+                tx.insert(&list, 0, number).unwrap();
+            });
+            assert_eq!(listed, Some(NOT_FINITE));
+        }
+        assert_eq!(misfit(&|tx| tx.put(ROOT, "n", f64::MAX).unwrap()), None);
         assert_eq!(inner("title"), Some(EMPTY_NAME));
     }
 }

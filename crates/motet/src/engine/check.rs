@@ -28,7 +28,7 @@ fn check_counts(loaded: &Loaded, patch: &Patch) -> Result<(), WriteError> {
         if is_beyond && *loaded.schema.kind(field) == FieldKind::Counter {
             let (collection, name, max) = (&loaded.row.collection, &loaded.row.name, limits::COUNTER_MAX);
             let reason = format!("{collection}/{name}: field {field:?}: a counter goes from -{max} to {max}");
-            return Err(WriteError::BadValue { reason });
+            return Err(WriteError::bad_field(field, reason));
         }
     }
     Ok(())
@@ -39,7 +39,7 @@ fn check_counts(loaded: &Loaded, patch: &Patch) -> Result<(), WriteError> {
 fn check_amounts(loaded: &Loaded, patch: &Patch) -> Result<(), WriteError> {
     let refuse = |what: &str| {
         let (collection, name) = (&loaded.row.collection, &loaded.row.name);
-        Err(WriteError::BadValue { reason: format!("{collection}/{name}: {what}") })
+        Err(WriteError::bad_value(format!("{collection}/{name}: {what}")))
     };
     let added = patch.set.keys().filter(|field| !loaded.fields.contains_key(*field)).count();
     let removed =
@@ -101,7 +101,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), WriteError> {
 
 fn refused(loaded: &Loaded, misfit: &Misfit) -> WriteError {
     let (collection, name) = (&loaded.row.collection, &loaded.row.name);
-    WriteError::BadValue { reason: format!("{collection}/{name}: {misfit}") }
+    WriteError::bad_field(&misfit.field, format!("{collection}/{name}: {misfit}"))
 }
 
 pub(super) fn text_bytes(value: &Json) -> usize {

@@ -104,8 +104,8 @@ impl Core {
                 }
                 continue;
             }
-            let named = |error: WriteError| WriteError::BadValue {
-                reason: format!("{collection}/{name} cannot be shared: {error}"),
+            let named = |error: WriteError| {
+                WriteError::bad_value(format!("{collection}/{name} cannot be shared: {error}"))
             };
             let mut loaded = Some(loaded);
             for part in parts(freed) {

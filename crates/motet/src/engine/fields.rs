@@ -109,7 +109,7 @@ impl Core {
             let reason = format!(
                 "both versions of {asked} are in the text already: keep what shows, or give the text as it is to be"
             );
-            return Err(WriteError::BadValue { reason });
+            return Err(WriteError::bad_value(reason));
         }
         let value = match resolution {
             Resolution::Shown if is_open => shown(),
@@ -169,7 +169,7 @@ impl Core {
         let loaded = self.find_live(tx, collection, name)?;
         if loaded.schema.keeps(field) {
             let reason = format!("field {field:?} stays on this device and does not merge");
-            return Err(WriteError::BadValue { reason });
+            return Err(WriteError::bad_field(field, reason));
         }
         Ok(loaded)
     }

@@ -40,7 +40,7 @@ impl Patch {
                 && other != *value
             {
                 let reason = format!("field {newest:?} is given twice, also under an older name");
-                return Err(WriteError::BadValue { reason });
+                return Err(WriteError::bad_field(newest, reason));
             }
         }
         for path in &self.remove {
@@ -233,8 +233,7 @@ impl Core {
         }
         check_size(commit.bytes())?;
         commit.changes.iter().try_for_each(|change| {
-            check_change(change)
-                .map_err(|error| WriteError::BadValue { reason: format!("the change: {error}") })
+            check_change(change).map_err(|error| WriteError::bad_value(format!("the change: {error}")))
         })?;
         let (key, before) =
             (loaded.row.key, loaded.row.heads.iter().copied().map(ChangeHash).collect::<Vec<_>>());
@@ -394,6 +393,7 @@ pub(super) fn write_error(error: EditError) -> WriteError {
     match error {
         EditError::Contested(field) => WriteError::Contested { field },
         EditError::UnknownHeads(hash) => WriteError::UnknownVersion { heads: hash.to_string() },
-        other => WriteError::BadValue { reason: other.to_string() },
+        EditError::OutOfCount(field) => WriteError::bad_field(&field.clone(), EditError::OutOfCount(field)),
+        other => WriteError::bad_value(other),
     }
 }

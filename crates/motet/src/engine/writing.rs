@@ -118,7 +118,7 @@ impl By<'_> {
         check_size(insert.len())?;
         if loaded.schema.keeps(field) {
             let reason = format!("field {field:?} stays on this device and is no text");
-            return Err(WriteError::BadValue { reason });
+            return Err(WriteError::bad_field(field, reason));
         }
         let schema = loaded.schema.clone();
         let field = schema.canonical(field);

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::json::{as_text, parse_with_faults};
-use super::lines::Lines;
+use super::lines::{Lines, Unread};
 use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
 use crate::doc::Fields;
 use crate::engine::{Adopted, Core, bytes_of};
@@ -167,21 +167,21 @@ impl Replica {
         let is_array = as_text(text).is_ok_and(|text| text.trim_start().starts_with('['));
         if !is_array {
             for line in Lines::new(text) {
-                let line = line.map_err(|e| WriteError::BadValue { reason: e.to_string() })?;
+                let line = line.map_err(WriteError::bad_value)?;
                 match line.value {
                     Ok(value) => intake.take_json(line.place, value)?,
-                    Err(error) => {
-                        let target = Target { collection: Some(collection), id: None };
+                    Err(Unread { error, row }) => {
+                        let id = adoption.id_of(&row, &intake.key);
+                        let target = Target { collection: Some(collection), id: id.as_deref() };
                         intake.refusals.add(Refusal::unread(line.place, target, &error));
                     }
                 }
             }
             return intake.finish();
         }
-        let (array, faults) =
-            parse_with_faults(text).map_err(|e| WriteError::BadValue { reason: e.to_string() })?;
+        let (array, faults) = parse_with_faults(text).map_err(WriteError::bad_value)?;
         let Json::Array(rows) = array else {
-            return Err(WriteError::BadValue { reason: "it is no JSON array".into() });
+            return Err(WriteError::bad_value("it is no JSON array"));
         };
         let mut faulty = HashMap::new();
         for mut fault in faults {

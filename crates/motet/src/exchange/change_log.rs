@@ -176,7 +176,7 @@ impl Replica {
 }
 
 fn bad_log(reason: impl std::fmt::Display) -> WriteError {
-    WriteError::BadValue { reason: format!("change log: {reason}") }
+    WriteError::bad_value(format!("change log: {reason}"))
 }
 
 /// The entries of a change log that can be read. `faults` stand in the text that it was read from.

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::lines::{Line, Lines};
+use super::lines::{Line, Lines, Unread};
 use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
 use crate::doc::Fields;
 use crate::engine::bytes_of;
@@ -146,7 +146,17 @@ impl Parsed {
     fn new(collection: Option<&str>, line: Line) -> Result<Self, Refusal> {
         let Line { place, value } = line;
         let target = Target { collection, id: None };
-        let mut value = value.map_err(|error| Refusal::unread(&place, target, &error))?;
+        let mut value = value.map_err(|Unread { error, row }| {
+            let (of, row) = match (row.get(COLLECTION), row.get(DOCUMENT)) {
+                (Some(Json::String(of)), Some(row)) => (Some(of.as_str()), row),
+                _ => (collection, &row),
+            };
+            Refusal::unread(
+                &place,
+                Target { collection: of, id: row.get("id").and_then(Json::as_str) },
+                &error,
+            )
+        })?;
         let wrapped = match &mut value {
             Json::Object(fields) if fields.len() == 1 && fields.contains_key(SCHEMA) => {
                 let schema = fields.remove(SCHEMA).filter(Json::is_object).ok_or_else(|| {

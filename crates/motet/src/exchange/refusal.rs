@@ -80,6 +80,7 @@ impl Refusal {
     pub(super) fn unwritten(place: impl fmt::Display, target: Target<'_>, error: &WriteError) -> Self {
         let field = match error {
             WriteError::Rule { field, .. } | WriteError::Contested { field } => Some(field.clone()),
+            WriteError::BadValue { field, .. } => field.clone(),
             _ => None,
         };
         let reason = match error {
