@@ -7,7 +7,7 @@ use std::time::Duration;
 use motet::Replica;
 use motet::simulation::hostile::Target;
 use motet_proto::payload::Payload;
-use motet_proto::session::{ClientSession, RelaySession};
+use motet_proto::session::{ClientSession, Opened, RelaySession};
 use motet_proto::{DeviceId, DocumentId, Kind, Message, Position, SpaceId, envelope, frame};
 use sha2::{Digest, Sha256};
 
@@ -39,14 +39,21 @@ pub fn frame(bytes: &[u8]) {
     let now = Duration::from_secs(1);
     let device = DeviceId([1; 16]);
     let mut client = ClientSession::new(device, SpaceId::DEFAULT, String::new(), None, false, true, now);
-    let welcome =
-        motet_proto::message::Welcome { version: 1, head: 0, agent: String::new(), window_ms: None };
+    let welcome = motet_proto::message::Welcome {
+        version: 1,
+        head: 0,
+        agent: String::new(),
+        window_ms: None,
+        account: None,
+        log: None,
+        time_ms: None,
+    };
     client.handle_message(Message::Welcome(welcome), now);
     client.handle_message(message.clone(), now);
     while client.poll_effect().is_some() {}
     let mut relay = RelaySession::new(1, String::new());
     relay.handle_message(message.clone());
-    relay.handle_opened(0);
+    relay.handle_opened(Opened::default());
     relay.handle_message(message);
     while relay.poll_effect().is_some() {}
 }

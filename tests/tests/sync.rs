@@ -257,7 +257,7 @@ fn accounts_are_apart_and_bad_tokens_keep_the_queue() {
     assert_eq!(lyrics(&keola, &id), "keola's words");
 }
 
-/// First sign-in with documents, then another account, then back: one file is one person's library, and takes it along.
+/// First sign-in with documents, then on purpose another account, then back: one file is one person's library, and takes it along.
 #[test]
 fn an_account_switch_loses_nothing_and_doubles_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -281,6 +281,7 @@ fn an_account_switch_loses_nothing_and_doubles_nothing() {
     sync_as(&laptop, "token-l");
 
     phone.documents("pieces").splice_text("song1", "lyrics", 0, 0, "ʻAe, ").unwrap();
+    phone.release_account().unwrap();
     sync_as(&phone, "token-l");
     sync_as(&laptop, "token-l");
     assert_eq!(contents(&phone), contents(&laptop));
@@ -292,6 +293,7 @@ fn an_account_switch_loses_nothing_and_doubles_nothing() {
     assert_eq!(lyrics(&tablet, "song1"), "Ka pō 1\n");
 
     phone.documents("pieces").splice_text("song2", "lyrics", 0, 0, "E ").unwrap();
+    phone.release_account().unwrap();
     for _ in 0..2 {
         sync_as(&phone, "token-k");
         sync_as(&tablet, "token-k");

@@ -98,6 +98,20 @@ pub(crate) enum Command {
         #[arg(num_args = 2, value_names = ["COLLECTION", "ID"])]
         document: Vec<String>,
     },
+    /// Forget the token; what is here stays for the same account, or goes, or is given to the next account
+    SignOut {
+        /// Remove what was shared; refused while something was not sent
+        #[arg(long)]
+        wipe: bool,
+        /// With --wipe: remove everything, also what was not sent and what is local
+        #[arg(long, requires = "wipe")]
+        unsent: bool,
+        /// Give what is here to the next account that signs in
+        #[arg(long, conflicts_with = "wipe")]
+        release: bool,
+    },
+    /// Remove what the relay holds whole from this device; the next sync downloads it again
+    ClearLocal,
     /// Stop sending a collection and have the relay forget it; devices keep their copies
     EraseRemote { collection: String },
     /// Make what the relay holds of a document one snapshot

@@ -1,5 +1,6 @@
 //! One file per group of commands.
 
+pub(crate) mod account;
 pub(crate) mod care;
 pub(crate) mod demo;
 pub(crate) mod documents;

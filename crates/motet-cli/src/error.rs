@@ -1,6 +1,6 @@
 //! What can go wrong, as an exit code and a sentence.
 
-use motet::{OpenError, ReadError, Refusal, SchemaError, SyncError, WriteError};
+use motet::{AccountError, OpenError, ReadError, Refusal, SchemaError, SyncError, WriteError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,8 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Sync(#[from] SyncError),
     #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error(transparent)]
     Schema(#[from] SchemaError),
     /// Some rows were refused; what became of all is printed already.
     #[error("{0}")]
@@ -31,7 +33,7 @@ impl CliError {
         match self {
             CliError::Usage(_) => 2,
             CliError::Sync(SyncError::Offline { .. }) => 3,
-            CliError::Sync(SyncError::AuthNeeded { .. }) => 4,
+            CliError::Sync(SyncError::AuthNeeded { .. } | SyncError::OtherAccount { .. }) => 4,
             CliError::NotFound(..) | CliError::Write(WriteError::NotFound { .. }) => 5,
             _ => 1,
         }
@@ -45,6 +47,7 @@ impl CliError {
             CliError::Read(error) => error.code(),
             CliError::Write(error) => error.code(),
             CliError::Sync(error) => error.code(),
+            CliError::Account(error) => error.code(),
             CliError::Schema(error) => error.code(),
             CliError::Refused(_) => "refused",
             CliError::Other(_) => "other",
@@ -67,6 +70,12 @@ impl CliError {
             }
             CliError::Sync(SyncError::AuthNeeded { .. }) => {
                 Some("give a good token with: motet init --device NAME --relay URL --token-file FILE")
+            }
+            CliError::Sync(SyncError::OtherAccount { .. }) => Some(
+                "a new database: --db FILE; to sign out: motet sign-out --wipe; to move what is here: motet sign-out --release",
+            ),
+            CliError::Account(AccountError::Unsent { .. }) => {
+                Some("send it with: motet sync; or give it up with: motet sign-out --wipe --unsent")
             }
             CliError::Sync(SyncError::NoRelay { .. }) => Some(
                 "everything you wrote is saved here; name the relay with: motet init --device NAME --relay URL",

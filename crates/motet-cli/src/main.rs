@@ -50,6 +50,10 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
             commands::transfer::export(db, collection.as_deref(), all, output)
         }
         Command::Sync { document } => commands::sync::sync(db, &document, output),
+        Command::SignOut { wipe, unsent, release } => {
+            commands::account::sign_out(db, wipe, unsent, release, output)
+        }
+        Command::ClearLocal => commands::account::clear_local(db, output),
         Command::EraseRemote { collection } => commands::sync::erase_remote(db, &collection, output),
         Command::Compact { collection, id } => commands::sync::compact(db, &collection, &id, output),
         Command::Status { document } => commands::sync::status(db, &document, output),

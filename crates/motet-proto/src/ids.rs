@@ -96,6 +96,43 @@ id!(
     EntryId, 32
 );
 
+id!(
+    /// An account as its devices know it, the same at every relay that gives it the same name. Which name that is it does not say.
+    AccountId, 16
+);
+id!(
+    /// What tells the data of one relay from those of another. It is made with the data, goes where they are moved to, and is lost with
+    /// them.
+    RelayId, 16
+);
+id!(
+    /// A log, by the relay's data, the account and the space: whoever meets it again at another address knows it.
+    LogName, 16
+);
+
+impl AccountId {
+    /// The id of the account that a relay calls `name`.
+    pub fn derive(name: &str) -> Self {
+        Self(short(blake3::Hasher::new_derive_key("motet 2026 account id v1").update(name.as_bytes())))
+    }
+}
+
+impl LogName {
+    /// The name of the log of a space of an account.
+    pub fn derive(relay: RelayId, account: &str, space: SpaceId) -> Self {
+        let mut hash = blake3::Hasher::new_derive_key("motet 2026 log name v1");
+        hash.update(&relay.0);
+        hash.update(&space.0);
+        Self(short(hash.update(account.as_bytes())))
+    }
+}
+
+fn short(hash: &blake3::Hasher) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    hash.finalize_xof().fill(&mut bytes);
+    bytes
+}
+
 impl SpaceId {
     /// The one space that every account has; all devices of the account join it. It is the same constant
     /// everywhere, because a device writes documents before it has ever met a relay.

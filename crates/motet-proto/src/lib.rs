@@ -37,6 +37,6 @@ pub mod presence;
 pub mod session;
 
 pub use entry::{Entry, Kind};
-pub use ids::{DeviceId, DocumentId, EntryId, SpaceId};
+pub use ids::{AccountId, DeviceId, DocumentId, EntryId, LogName, RelayId, SpaceId};
 pub use message::Message;
 pub use position::Position;

@@ -43,7 +43,7 @@ macro_rules! codes {
 }
 
 use crate::entry::Entry;
-use crate::ids::{DeviceId, DocumentId, EntryId, SpaceId};
+use crate::ids::{AccountId, DeviceId, DocumentId, EntryId, LogName, SpaceId};
 use crate::position::Position;
 use crate::presence::Presence;
 
@@ -118,6 +118,15 @@ pub struct Welcome {
     /// the relay needs for all who are there now.
     #[n(3)]
     pub window_ms: Option<u32>,
+    /// The account that the device speaks for; `None` where everybody is let in.
+    #[n(4)]
+    pub account: Option<AccountId>,
+    /// The log of this session.
+    #[n(5)]
+    pub log: Option<LogName>,
+    /// The relay's clock, in milliseconds since 1970.
+    #[n(6)]
+    pub time_ms: Option<i64>,
 }
 
 /// Entries to append, in order.

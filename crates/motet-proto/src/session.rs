@@ -21,7 +21,7 @@ mod client;
 mod relay;
 
 pub use client::{ClientEffect, ClientSession, EndReason, NO_ROW, OutboxBatch, OutboxItem, StoredReceipt};
-pub use relay::{AppendOutcome, CommittedRun, DocumentPage, ReadOutcome, RelayEffect, RelaySession};
+pub use relay::{AppendOutcome, CommittedRun, DocumentPage, Opened, ReadOutcome, RelayEffect, RelaySession};
 
 #[cfg(test)]
 mod tests;

@@ -72,6 +72,13 @@ pub enum AuthError {
     WebPage,
 }
 
+impl Identity {
+    /// Whether it was told by a token who this is.
+    pub fn is_known(&self) -> bool {
+        self.token.is_some()
+    }
+}
+
 impl Auth {
     /// Reads a file of lines `token -> account`. Empty lines and lines that begin with `#` are passed over; several
     /// tokens may name one account.

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
 use axum::extract::ws::{Message as WsMessage, WebSocket};
@@ -13,8 +13,8 @@ use futures_util::stream::{FuturesUnordered, SplitStream, StreamExt};
 use motet_proto::frame::FrameError;
 use motet_proto::message::{ErrorCode, Fetch};
 use motet_proto::presence::Presence;
-use motet_proto::session::{AppendOutcome, DocumentPage, ReadOutcome, RelayEffect, RelaySession};
-use motet_proto::{DeviceId, Entry, Message, Position, SpaceId, frame};
+use motet_proto::session::{AppendOutcome, DocumentPage, Opened, ReadOutcome, RelayEffect, RelaySession};
+use motet_proto::{AccountId, DeviceId, Entry, LogName, Message, Position, SpaceId, frame};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{timeout, timeout_at};
@@ -318,7 +318,7 @@ impl Running {
 
     fn take_done(&mut self, done: Done) {
         match done {
-            Done::Opened(Ok(head)) => self.session.handle_opened(head),
+            Done::Opened(Ok(head)) => self.welcome(head),
             Done::Read(Ok(outcome)) => self.session.handle_read(outcome),
             Done::Appended(push, Ok(outcome)) => self.session.handle_appended(push, outcome),
             Done::Document(fetch, Ok(page)) => self.session.handle_document(fetch, page),
@@ -335,6 +335,16 @@ impl Running {
                 self.session.handle_failure(code_of(&error), &error.to_string());
             }
         }
+    }
+
+    fn welcome(&mut self, head: u64) {
+        let Some(LogId { account, space }) = &self.log else { return };
+        let log = LogName::derive(self.relay.store.id(), account, *space);
+        // Without tokens there are no accounts to be told apart.
+        let account = self.admitted.who.is_known().then(|| AccountId::derive(account));
+        let time_ms = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        let time_ms = time_ms.and_then(|time| i64::try_from(time.as_millis()).ok());
+        self.session.handle_opened(Opened { head, account, log: Some(log), time_ms });
     }
 
     fn carry_out(&mut self) {

@@ -9,7 +9,7 @@ pub mod sqlite;
 
 use futures_util::future::BoxFuture;
 use motet_proto::session::{AppendOutcome, DocumentPage, ReadOutcome};
-use motet_proto::{DocumentId, Entry, Position, SpaceId};
+use motet_proto::{DocumentId, Entry, Position, RelayId, SpaceId};
 
 /// The log of one space of one account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -84,6 +84,9 @@ pub struct Appended {
 
 /// A home for logs.
 pub trait LogStore: Send + Sync + 'static {
+    /// What tells these logs from those of another store, wherever they are moved to.
+    fn id(&self) -> RelayId;
+
     /// Last sequence number of a log; 0 if it holds nothing.
     fn head(&self, log: &LogId) -> impl Future<Output = Result<u64, StoreError>> + Send;
 

@@ -247,7 +247,7 @@ impl Problem {
 fn write_error(error: ReadError) -> WriteError {
     match error {
         ReadError::Storage(error) => WriteError::Storage(error),
-        ReadError::Shape { reason, .. } => WriteError::BadValue { reason },
+        ReadError::Shape { reason, .. } => WriteError::bad_value(reason),
     }
 }
 

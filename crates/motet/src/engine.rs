@@ -5,6 +5,7 @@
 //! place, and put back only when its rows are committed; after any failure it is simply gone and will be loaded
 //! again, with a fresh actor.
 
+mod account;
 mod adopt;
 mod ahead;
 mod bulk;
@@ -59,6 +60,7 @@ use crate::store::{self, DocumentRow, NewConflict, Op, Readers, RemoteRow, StepD
 use crate::sync::{Conditions, PresenceBoard, SyncPolicy};
 use crate::time::Clock;
 
+pub(crate) use account::{Admission, Emptied, Emptying, account, is_known};
 pub(crate) use adopt::{Adopted, compose_rows};
 pub(crate) use ahead::Ahead;
 pub(crate) use bulk::compose_many;
@@ -134,6 +136,8 @@ pub(crate) struct Core {
     /// What the running write did to documents, by row id, as far as it can be undone.
     steps: BTreeMap<i64, StepDocument>,
     remotes: Vec<i64>,
+    /// How often the file had been emptied when the last session began.
+    era: Option<i64>,
     /// The remote that the status speaks of.
     active: Option<i64>,
     cache: LruCache<DocumentId, Box<Loaded>>,
@@ -243,6 +247,7 @@ impl Core {
             steps: BTreeMap::new(),
             remotes: Vec::new(),
             active: None,
+            era: None,
             write_recounts: false,
             recounts: false,
             recounted: None,

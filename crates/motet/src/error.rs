@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use motet_proto::AccountId;
+
 use crate::exchange::Refusal;
 use crate::schema::{Rule, SchemaError};
 use crate::store::StorageError;
@@ -164,6 +166,17 @@ pub enum SyncError {
         /// What the relay or the provider said.
         reason: String,
     },
+    /// The token is for another account than the one whose documents are in this database. Nothing of either was given to the other.
+    #[error(
+        "this database belongs to another account ({bound}) than the one that was signed in ({found}): use a new database, \
+         sign the first account out, or move its documents on purpose"
+    )]
+    OtherAccount {
+        /// The account that the database is bound to.
+        bound: AccountId,
+        /// The account that the relay has let in.
+        found: AccountId,
+    },
     /// The round took longer than its limit.
     #[error("the round did not finish within {seconds} s")]
     Timeout {
@@ -220,6 +233,21 @@ pub enum SyncError {
         url: String,
         /// What is wrong with it.
         reason: String,
+    },
+}
+
+/// Why a user could not be signed out, or the replica not be emptied. Nothing is removed then.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccountError {
+    /// The database file.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Some of what would go is nowhere else.
+    #[error("{documents} {} only on this device; sync first", if *documents == 1 { "document is, or has changes that are," } else { "documents are, or have changes that are," })]
+    Unsent {
+        /// How many.
+        documents: u64,
     },
 }
 
@@ -294,6 +322,24 @@ impl WriteError {
     }
 }
 
+impl AccountError {
+    /// Stable code for logs and support.
+    pub fn code(&self) -> &'static str {
+        match self {
+            AccountError::Storage(error) => error.code(),
+            AccountError::Unsent { .. } => "account-unsent",
+        }
+    }
+
+    /// Whether the same call may succeed later, without anybody giving something up.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            AccountError::Storage(error) => error.is_retryable(),
+            AccountError::Unsent { .. } => true,
+        }
+    }
+}
+
 impl SyncError {
     /// Stable code for logs and support.
     pub fn code(&self) -> &'static str {
@@ -302,6 +348,7 @@ impl SyncError {
             SyncError::NotConnected => "sync-not-connected",
             SyncError::Offline { .. } => "sync-offline",
             SyncError::AuthNeeded { .. } => "sync-auth-needed",
+            SyncError::OtherAccount { .. } => "sync-other-account",
             SyncError::Timeout { .. } => "sync-timeout",
             SyncError::Version { .. } => "sync-version",
             SyncError::Full { .. } => "sync-relay-full",

@@ -37,6 +37,7 @@
 //! **Architecture invariants:** only `store` knows SQLite and only `doc` knows Automerge; reads never load a
 //! document; memory never holds a change that disk lacks; nothing is sent before it is on disk here.
 
+mod account;
 mod care;
 mod collection;
 mod conflicts;
@@ -62,12 +63,13 @@ mod sync;
 mod time;
 mod transaction;
 
+pub use account::{Removed, SignOut};
 pub use care::{Problem, ProblemKind, Quarantined, RepairReport, VerifyReport};
 pub use collection::{Collection, Record, Trashed, Violation};
 pub use conflicts::{Conflict, ConflictKind, Resolution};
 pub use editor::{Editor, Unsaved, UnsavedField};
 pub use engine::CollectionCounts;
-pub use error::{OpenError, ReadError, SyncError, WriteError};
+pub use error::{AccountError, OpenError, ReadError, SyncError, WriteError};
 pub use events::{ChangeKind, Event};
 pub use exchange::{
     AdoptSummary, Adoption, BadRows, ChangeLogSummary, ImportSummary, JsonError, KeyColumns, Refusal,
@@ -80,7 +82,7 @@ pub use history::{
     UndoneEffect,
 };
 pub use motet_derive::Declare;
-pub use motet_proto::DeviceId;
+pub use motet_proto::{AccountId, DeviceId};
 pub use replica::{ChangedDocument, Counts, Replica, ReplicaBuilder, SqlTable};
 pub use schema::{CollectionSchema, Declare, DeletePolicy, Field, FieldKind, Rule, Schema, SchemaError};
 pub use serde_json::json;

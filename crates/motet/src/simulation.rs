@@ -12,7 +12,7 @@ use std::time::Duration;
 use motet_proto::session::{ClientEffect, ClientSession, StoredReceipt};
 use motet_proto::{DocumentId, Entry, Message, Position, SpaceId};
 
-use crate::engine::{Incoming, load_ahead, merge_all, prepare};
+use crate::engine::{Admission, Incoming, is_known, load_ahead, merge_all, prepare};
 use crate::machine;
 use crate::replica::{Local, Replica};
 use crate::store::{Durability, StorageError};
@@ -282,6 +282,19 @@ impl Session {
         let remote = self.remote;
         while let Some(effect) = self.session.poll_effect() {
             match effect {
+                ClientEffect::Welcomed { account, log, .. } => {
+                    let admission = match self.local.readers.read(|tx| is_known(tx, remote, account, log))? {
+                        true => Admission::Known,
+                        false => self
+                            .local
+                            .writer
+                            .run(Durability::Full, move |tx, core| core.admit(tx, remote, account, log))?,
+                    };
+                    if admission != Admission::Known {
+                        self.ended = Some(format!("not let in: {admission:?}"));
+                        return Ok(());
+                    }
+                }
                 ClientEffect::Send(message) => self.outgoing.push_back(message),
                 ClientEffect::LoadOutbox { after_row } => self.loading = Some(after_row),
                 ClientEffect::LoadDocument { token, document, after_row } => {

@@ -226,7 +226,7 @@ impl StatusBoard {
     /// Takes over what the database holds.
     pub(crate) fn reload(&self, remotes: &[RemoteRow], pending: i64) {
         self.update(|parts| {
-            parts.has_remote = !remotes.is_empty();
+            parts.has_remote = remotes.iter().any(|remote| remote.active);
             parts.pending = pending;
             let active = remotes.iter().find(|remote| remote.active);
             parts.last_synced_at = active.and_then(|remote| remote.last_synced_at);

@@ -17,6 +17,7 @@ mod tokens;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -107,7 +108,6 @@ pub struct SyncSummary {
 /// A running sync task, on a thread of its own. Dropping it ends the task.
 pub(crate) struct SyncHandle {
     local: Arc<Local>,
-    remote: i64,
     /// As the engine numbers connections.
     connection: u64,
     traffic: Arc<Traffic>,
@@ -116,17 +116,28 @@ pub(crate) struct SyncHandle {
     runtime: Option<Runtime>,
 }
 
-/// Why a session failed last, and when.
-#[derive(Default)]
-struct LastFailure(Mutex<Option<(Instant, SyncError)>>);
+/// With which remote sessions are, and why one failed last, and when.
+struct LastFailure {
+    remote: AtomicI64,
+    last: Mutex<Option<(Instant, SyncError)>>,
+}
 
 impl LastFailure {
+    fn new(remote: i64) -> Self {
+        Self { remote: AtomicI64::new(remote), last: Mutex::default() }
+    }
+
+    /// The relay turned out to be another remote.
+    fn use_remote(&self, remote: i64) {
+        self.remote.store(remote, Ordering::Relaxed);
+    }
+
     fn note(&self, error: &SyncError) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.clone()));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.clone()));
     }
 
     fn since(&self, begun: Instant) -> Option<SyncError> {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.as_ref().filter(|(at, _)| *at >= begun).map(|(_, error)| error.clone())
     }
 }
@@ -243,12 +254,12 @@ impl SyncHandle {
             .build()
             .map_err(|e| StorageError::Io(e.to_string()))?;
         let (commands, receiver) = mpsc::unbounded_channel();
-        let (traffic, failure) = (Arc::new(Traffic::default()), Arc::new(LastFailure::default()));
+        let (traffic, failure) = (Arc::new(Traffic::default()), Arc::new(LastFailure::new(remote)));
         let connection = local.shared.send_slot.begin();
         let watched = (traffic.clone(), failure.clone());
         let driver = Driver::new(local.clone(), relay, endpoint, (remote, connection), receiver, watched)?;
         runtime.spawn(driver.run());
-        Ok(Self { local, remote, connection, traffic, failure, commands, runtime: Some(runtime) })
+        Ok(Self { local, connection, traffic, failure, commands, runtime: Some(runtime) })
     }
 
     /// Asks for a round that nobody waits for; a pause between attempts ends.
@@ -292,7 +303,7 @@ impl SyncHandle {
         // If the task is gone the reply is dropped, and the answer says so.
         _ = self.commands.send(command(reply));
         let (traffic, failure, begun) = (self.traffic.clone(), self.failure.clone(), Instant::now());
-        let (local, remote) = (self.local.clone(), self.remote);
+        let local = self.local.clone();
         let timeout = async move {
             let mut patience = time;
             let mut answer = answer;
@@ -315,7 +326,7 @@ impl SyncHandle {
                 return Err(error);
             }
             let error = SyncError::Timeout { seconds: limit.as_secs() };
-            driver::keep_error(&local, remote, &error).await;
+            driver::keep_error(&local, failure.remote.load(Ordering::Relaxed), &error).await;
             Err(error)
         };
         let task = self.runtime.as_ref().map(|runtime| runtime.spawn(timeout));

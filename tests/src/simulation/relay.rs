@@ -6,8 +6,10 @@ use std::sync::LazyLock;
 
 use motet::simulation::hostile::changes_in;
 use motet_proto::message::{ErrorCode, Fetch};
-use motet_proto::session::{CommittedRun, ReadOutcome, RelayEffect, RelaySession};
-use motet_proto::{Entry, EntryId, Kind, Message, Position, SpaceId, message::Outcome};
+use motet_proto::session::{CommittedRun, Opened, ReadOutcome, RelayEffect, RelaySession};
+use motet_proto::{
+    AccountId, Entry, EntryId, Kind, LogName, Message, Position, RelayId, SpaceId, message::Outcome,
+};
 use motet_relay::store::sqlite::SqliteStore;
 use motet_relay::store::{LogId, LogStore, StoreError};
 use tokio::runtime::Runtime;
@@ -28,6 +30,8 @@ pub(crate) struct SimRelay {
     open: Option<SqliteStore>,
     sessions: BTreeMap<u64, Served>,
     next: u64,
+    /// How often it was started: data that is made at a start is called by that.
+    starts: u128,
     /// What devices were told is durable.
     pub(super) acknowledged: BTreeMap<String, BTreeSet<EntryId>>,
     /// What the snapshots that were ever sent supersede.
@@ -63,7 +67,18 @@ impl SimRelay {
         let (sessions, acknowledged, supersedes) = Default::default();
         let changes = BTreeMap::new();
         let next = 1;
-        Self { disk, mount, open: None, sessions, next, acknowledged, supersedes, changes, false_claim: None }
+        Self {
+            disk,
+            mount,
+            open: None,
+            sessions,
+            next,
+            starts: 0,
+            acknowledged,
+            supersedes,
+            changes,
+            false_claim: None,
+        }
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -73,7 +88,9 @@ impl SimRelay {
     /// Opens the store; false if the disk does not let it.
     pub(super) fn start(&mut self) -> Result<(), StoreError> {
         self.mount.change(&self.disk);
-        self.open = Some(SqliteStore::open_file(&self.path())?);
+        self.starts += 1;
+        let fresh = RelayId(self.starts.to_be_bytes());
+        self.open = Some(SqliteStore::open_file(&self.path(), Some(fresh))?);
         Ok(())
     }
 
@@ -284,7 +301,12 @@ impl SimRelay {
             match effect {
                 RelayEffect::Send(message) => served.outgoing.push_back(message),
                 RelayEffect::Open { .. } => match RUNTIME.block_on(store.head(&log_id(&served.account))) {
-                    Ok(head) => served.session.handle_opened(head),
+                    Ok(head) => {
+                        let account = AccountId::derive(&served.account);
+                        let log = LogName::derive(store.id(), &served.account, SpaceId::DEFAULT);
+                        let (account, log) = (Some(account), Some(log));
+                        served.session.handle_opened(Opened { head, account, log, time_ms: None });
+                    }
                     Err(error) => served.session.handle_failure(ErrorCode::Internal, &error.to_string()),
                 },
                 RelayEffect::Append { push, entries } => served.appends.push_back((push, entries)),

@@ -81,6 +81,8 @@ struct SpaceReport {
     device: String,
     device_id: String,
     relay: Option<String>,
+    /// The account that the database is bound to.
+    account: Option<String>,
     #[serde(flatten)]
     status: Status,
     #[serde(flatten)]
@@ -101,6 +103,7 @@ fn space_status(replica: &Replica, output: &Output) -> Result<(), CliError> {
         device: replica.device_name().to_owned(),
         device_id: replica.device_id().to_string(),
         relay: replica.setting(RELAY_URL)?,
+        account: replica.account()?.map(|account| account.to_string()),
         status: replica.status(),
         counts: replica.counts()?,
     };

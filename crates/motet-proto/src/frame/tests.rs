@@ -1,6 +1,6 @@
 use super::*;
 use crate::entry::{Entry, Kind};
-use crate::ids::{DeviceId, DocumentId, EntryId, SpaceId};
+use crate::ids::{AccountId, DeviceId, DocumentId, EntryId, LogName, SpaceId};
 use crate::message::*;
 use crate::position::Position;
 use crate::presence::Presence;
@@ -28,7 +28,15 @@ fn samples() -> Vec<Message> {
             space: SpaceId::DEFAULT,
             agent: "motet".into(),
         }),
-        Message::Welcome(Welcome { version: 1, head: 3, agent: "relay".into(), window_ms: Some(500) }),
+        Message::Welcome(Welcome {
+            version: 1,
+            head: 3,
+            agent: "relay".into(),
+            window_ms: Some(500),
+            account: Some(AccountId([4; 16])),
+            log: Some(LogName([5; 16])),
+            time_ms: Some(1_780_000_000_000),
+        }),
         Message::Push(Push { id: 1, entries: vec![entry(vec![1, 2]), snapshot] }),
         Message::Receipt(Receipt {
             id: 1,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::ids::{DeviceId, SpaceId};
 use crate::limits;
-use crate::message::{ErrorCode, Hello, Message, Page, Ping, Pull, Push};
+use crate::message::{ErrorCode, Hello, Message, Page, Ping, Pull, Push, Welcome};
 use crate::planted::{Bug, is_planted};
 use crate::position::Position;
 use crate::presence::Presence;
@@ -279,6 +279,9 @@ impl ClientSession {
                 if (limits::VERSION_MIN..=limits::VERSION_MAX).contains(&welcome.version) {
                     self.state = State::Ready;
                     self.window_ms = welcome.window_ms;
+                    let Welcome { account, log, time_ms, .. } = welcome;
+                    // Before anything else is said: the answer may be that this is the wrong account.
+                    self.effects.push_back(ClientEffect::Welcomed { account, log, time_ms });
                     self.tell_presence();
                 } else {
                     self.end(EndReason::Version(format!("it chose version {}", welcome.version)));

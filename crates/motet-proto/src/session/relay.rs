@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::entry::Entry;
-use crate::ids::{DeviceId, SpaceId};
+use crate::ids::{AccountId, DeviceId, LogName, SpaceId};
 use crate::limits;
 use crate::message::{
     ErrorCode, ErrorMessage, Fetch, Fetched, Listed, Message, NotTaken, Outcome, Page, Ping, Pull, Push,
@@ -43,6 +43,19 @@ pub enum RelayEffect {
     Presence(Presence),
     /// Send what is queued and close the connection.
     Close,
+}
+
+/// Answer to [`RelayEffect::Open`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Last sequence number of the log.
+    pub head: u64,
+    /// The account, if the relay tells accounts apart.
+    pub account: Option<AccountId>,
+    /// What the log is called.
+    pub log: Option<LogName>,
+    /// The relay's clock, in milliseconds since 1970.
+    pub time_ms: Option<i64>,
 }
 
 /// Answer to [`RelayEffect::Append`].
@@ -102,6 +115,8 @@ pub struct RelaySession {
     id: u64,
     agent: String,
     state: State,
+    /// The protocol version that both sides speak.
+    version: u16,
     /// The device holds everything up to here, or has been sent it; `None` before the first pull.
     cursor: Option<Position>,
     live: bool,
@@ -148,6 +163,7 @@ impl RelaySession {
             id,
             agent,
             state: State::Greeting,
+            version: limits::VERSION_MAX,
             cursor: None,
             live: false,
             head: 0,
@@ -204,6 +220,7 @@ impl RelaySession {
                     return self.fail(ErrorCode::Version, message);
                 }
                 self.state = State::Opening;
+                self.version = newest;
                 self.device = Some(hello.device);
                 self.effects.push_back(RelayEffect::Open { space: hello.space });
             }
@@ -240,16 +257,20 @@ impl RelaySession {
         self.fail(ErrorCode::Protocol, reason);
     }
 
-    /// Answer to [`RelayEffect::Open`]: the log exists and ends at `head`.
-    pub fn handle_opened(&mut self, head: u64) {
+    /// Answer to [`RelayEffect::Open`].
+    pub fn handle_opened(&mut self, opened: Opened) {
         if self.state == State::Opening {
+            let Opened { head, account, log, time_ms } = opened;
             self.state = State::Ready;
             self.head = self.head.max(head);
             self.send(Message::Welcome(Welcome {
-                version: limits::VERSION_MAX,
+                version: self.version,
                 head,
                 agent: self.agent.clone(),
                 window_ms: self.window_ms(),
+                account,
+                log,
+                time_ms,
             }));
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::entry::{Entry, Kind};
-use crate::ids::{DeviceId, DocumentId, SpaceId};
+use crate::ids::{AccountId, DeviceId, DocumentId, LogName, SpaceId};
 use crate::limits;
 use crate::message::{Fetch, Fetched, Hello, Listed, Message, Outcome, Ping};
 use crate::position::Position;
@@ -22,7 +22,7 @@ fn live_session() -> RelaySession {
         agent: String::new(),
     };
     relay.handle_message(Message::Hello(hello));
-    relay.handle_opened(0);
+    relay.handle_opened(Opened::default());
     relay.handle_message(Message::Pull(crate::message::Pull { id: 1, after: None, live: true }));
     relay.handle_read(nothing());
     while relay.poll_effect().is_some() {}
@@ -248,7 +248,7 @@ impl World {
             ClientEffect::RoundDone { round } => device.rounds.push(round),
             ClientEffect::DocumentDone { token, .. } => device.done.push(token),
             ClientEffect::Listed { token, listed } => device.listed.push((token, listed)),
-            ClientEffect::Presence(_) | ClientEffect::NotTaken { .. } => {}
+            ClientEffect::Welcomed { .. } | ClientEffect::Presence(_) | ClientEffect::NotTaken { .. } => {}
             ClientEffect::End(reason) => device.ended = Some(reason),
         }
         true
@@ -260,7 +260,9 @@ impl World {
         };
         match effect {
             RelayEffect::Send(message) => self.devices[i].0.session.handle_message(message, NOW),
-            RelayEffect::Open { .. } => self.devices[i].1.handle_opened(self.log.head().seq),
+            RelayEffect::Open { .. } => {
+                self.devices[i].1.handle_opened(Opened { head: self.log.head().seq, ..Opened::default() })
+            }
             RelayEffect::Append { push, entries } => {
                 let (outcome, fresh) = self.log.append(entries);
                 if let Some((first, position)) = outcome.appended {
@@ -396,6 +398,32 @@ fn unexpected_messages_end_the_session_and_say_so() {
     assert_eq!(relay.poll_effect(), Some(RelayEffect::Close));
 }
 
+/// Nothing is said to a log before the device knows whose it is.
+#[test]
+fn the_welcome_comes_first_with_account_and_log() {
+    let mut relay = RelaySession::new(0, "relay".into());
+    let (account, log) = (Some(AccountId::derive("a")), Some(LogName([7; 16])));
+    relay.handle_message(Message::Hello(Hello {
+        version_min: 1,
+        version_max: 9,
+        device: DeviceId([1; 16]),
+        space: SpaceId::DEFAULT,
+        agent: String::new(),
+    }));
+    assert!(matches!(relay.poll_effect(), Some(RelayEffect::Open { .. })));
+    relay.handle_opened(Opened { head: 3, account, log, time_ms: Some(5) });
+    let Some(RelayEffect::Send(Message::Welcome(welcome))) = relay.poll_effect() else { panic!() };
+    assert_eq!((welcome.version, welcome.head), (1, 3));
+    let mut session =
+        ClientSession::new(DeviceId([1; 16]), SpaceId::DEFAULT, String::new(), None, false, true, NOW);
+    session.request_round(1, NOW);
+    assert!(matches!(session.poll_effect(), Some(ClientEffect::Send(Message::Hello(_)))));
+    assert_eq!(session.poll_effect(), None);
+    session.handle_message(Message::Welcome(welcome), NOW);
+    assert_eq!(session.poll_effect(), Some(ClientEffect::Welcomed { account, log, time_ms: Some(5) }));
+    assert!(session.poll_effect().is_some());
+}
+
 #[test]
 fn receipts_may_come_in_any_order() {
     let mut device = Device::new(1, None);
@@ -407,6 +435,9 @@ fn receipts_may_come_in_any_order() {
         head: 0,
         agent: "test".into(),
         window_ms: None,
+        account: None,
+        log: None,
+        time_ms: None,
     });
     session.handle_message(welcome, NOW);
     let position = |seq| Position { seq, ..Position::start(SpaceId::DEFAULT) };
@@ -459,7 +490,15 @@ fn receipts_may_come_in_any_order() {
 fn reading_device(live: bool) -> ClientSession {
     let mut session =
         ClientSession::new(DeviceId([1; 16]), SpaceId::DEFAULT, String::new(), None, false, live, NOW);
-    let welcome = crate::message::Welcome { version: 1, head: 0, agent: String::new(), window_ms: None };
+    let welcome = crate::message::Welcome {
+        version: 1,
+        head: 0,
+        agent: String::new(),
+        window_ms: None,
+        account: None,
+        log: None,
+        time_ms: None,
+    };
     session.handle_message(Message::Welcome(welcome), NOW);
     let page = crate::message::Page {
         id: Some(1),
@@ -619,7 +658,15 @@ fn one_document_is_sent_and_fetched_before_the_rest() {
 fn rows_of_one_document_are_loaded_when_they_can_be_sent() {
     let device = DeviceId([1; 16]);
     let mut session = ClientSession::new(device, SpaceId::DEFAULT, "device".into(), None, true, true, NOW);
-    let welcome = crate::message::Welcome { version: 1, head: 0, agent: "relay".into(), window_ms: None };
+    let welcome = crate::message::Welcome {
+        version: 1,
+        head: 0,
+        agent: "relay".into(),
+        window_ms: None,
+        account: None,
+        log: None,
+        time_ms: None,
+    };
     session.handle_message(Message::Welcome(welcome), NOW);
     session.sync_document(1, DocumentId([0; 16]), NOW);
     let loads = |session: &mut ClientSession| {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, FutureExt};
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::session::{DocumentPage, ReadOutcome};
-use motet_proto::{DocumentId, Entry, EntryId, Kind, Position, SpaceId};
+use motet_proto::{DocumentId, Entry, EntryId, Kind, Position, RelayId, SpaceId};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
@@ -27,11 +27,12 @@ use logs::Logs;
 use reader::Readers;
 use writer::Writer;
 
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/001.sql"),
     include_str!("migrations/002.sql"),
     include_str!("migrations/003.sql"),
     include_str!("migrations/004.sql"),
+    include_str!("migrations/005.sql"),
 ];
 
 /// Marks a file as the relay's (`application_id`).
@@ -49,6 +50,7 @@ const LAST_SPACE: i64 = (1 << (63 - SEQ_BITS)) - 2;
 
 /// The embedded store.
 pub struct SqliteStore {
+    id: RelayId,
     writer: Writer,
     readers: Readers,
     /// Given back last, when nothing writes any more.
@@ -73,11 +75,11 @@ impl SqliteStore {
     /// As [`open`](Self::open).
     pub fn open_with(data: &Path, limits: &Limits) -> Result<Self, StoreError> {
         let folder = Folder::take(data)?;
-        let mut opened = Self::open_file(&folder.database());
+        let mut opened = Self::open_file(&folder.database(), None);
         if opened.is_err() {
             // There may be no room even for SQLite's index of its log.
             folder.give_up_ballast();
-            opened = Self::open_file(&folder.database());
+            opened = Self::open_file(&folder.database(), None);
         }
         let mut store = opened?;
         store.folder = Some(folder);
@@ -114,22 +116,27 @@ impl SqliteStore {
         }
     }
 
-    /// Opens or creates the database at `path`, in a folder that exists.
+    /// Opens or creates the database at `path`, in a folder that exists. New data gets the id `fresh`, or a random one.
     ///
     /// # Errors
     /// [`StoreError::Unusable`] if the file is no relay's or was written by a newer version; it is left as it was.
-    pub fn open_file(path: &Path) -> Result<Self, StoreError> {
+    pub fn open_file(path: &Path, fresh: Option<RelayId>) -> Result<Self, StoreError> {
         let mut conn = Connection::open(path)?;
         configure(&conn)?;
-        migrate(&mut conn)?;
+        migrate(&mut conn, fresh)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
+        let id: [u8; RelayId::LEN] = conn.query_row("SELECT id FROM relay", [], |row| row.get(0))?;
         let room = Arc::<Room>::default();
         let writer = Writer::spawn(Logs::new(conn, room.clone())?)?;
-        Ok(Self { writer, readers: Readers::new(path.to_owned()), folder: None, room })
+        Ok(Self { id: RelayId(id), writer, readers: Readers::new(path.to_owned()), folder: None, room })
     }
 }
 
 impl LogStore for SqliteStore {
+    fn id(&self) -> RelayId {
+        self.id
+    }
+
     async fn head(&self, log: &LogId) -> Result<u64, StoreError> {
         self.readers.head(log).await
     }
@@ -191,7 +198,7 @@ fn configure(conn: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
+fn migrate(conn: &mut Connection, fresh: Option<RelayId>) -> Result<(), StoreError> {
     let pragma =
         |conn: &Connection, name| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
     let supported = MIGRATIONS.len() as i64;
@@ -211,6 +218,9 @@ fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
     }
     for migration in &MIGRATIONS[found as usize..] {
         tx.execute_batch(migration)?;
+    }
+    if let Some(id) = fresh.filter(|_| tables == 0) {
+        tx.execute("UPDATE relay SET id = ?", [id.as_bytes()])?;
     }
     tx.pragma_update(None, "user_version", supported)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;

@@ -115,6 +115,7 @@ impl Core {
         receipts: &[StoredReceipt],
         turn: Turn,
     ) -> store::Result<Received> {
+        self.check_era(tx)?;
         self.catch_up_all(tx)?;
         let now = self.shared.now_ms();
         let is_news = turn != Turn::Out && !self.reseeding.contains_key(&remote);

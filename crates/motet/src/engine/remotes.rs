@@ -199,11 +199,8 @@ impl Core {
                 id
             }
         };
-        tx.set_active(id)?;
-        let remotes = tx.remotes()?;
-        self.active = Some(id);
-        self.remotes = remotes.iter().map(|remote| remote.id).collect();
-        self.write_recounts = true;
+        tx.set_active(Some(id))?;
+        self.read_remotes(tx)?;
         Ok(id)
     }
 
@@ -216,6 +213,7 @@ impl Core {
         remote: i64,
         compares_after: Option<Duration>,
     ) -> store::Result<(Option<Position>, bool)> {
+        self.era = Some(tx.era()?);
         if self.is_comparison_due(tx, remote, compares_after)? {
             tracing::info!("everything is compared with the relay");
             tx.set_reseed(remote, true)?;

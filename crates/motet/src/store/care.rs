@@ -12,6 +12,9 @@ use super::documents::{MOST_CHANGES, change_id};
 use super::outbox::Op;
 use super::{Result, StorageError, Tx, next_seq};
 
+/// Where it stands in `meta` how often the file was emptied.
+const ERA: &str = "era";
+
 /// Tables whose rows are about a document, and nothing without it.
 const OF_DOCUMENTS: [&str; 11] = [
     "snapshot",
@@ -101,6 +104,38 @@ impl Tx<'_> {
             found.push("something waits to be sent to a remote that is not there".into());
         }
         Ok(found)
+    }
+
+    /// Takes a document out of the file with all that is about it. Restore points and steps of undo have to be gone.
+    pub(crate) fn drop_document(&self, document: i64) -> Result<()> {
+        let changes = [change_id(document, 0), change_id(document, MOST_CHANGES)];
+        self.conn.prepare_cached("DELETE FROM change WHERE id BETWEEN ? AND ?")?.execute(changes)?;
+        for table in OF_DOCUMENTS.into_iter().chain(["projection"]) {
+            let sql = format!("DELETE FROM {table} WHERE document = ?");
+            self.conn.prepare_cached(&sql)?.execute([document])?;
+        }
+        self.conn.prepare_cached("DELETE FROM document WHERE id = ?")?.execute([document])?;
+        Ok(())
+    }
+
+    /// Forgets all restore points.
+    pub(crate) fn drop_points(&self) -> Result<()> {
+        Ok(self.conn.execute_batch("DELETE FROM restore_point_document; DELETE FROM restore_point")?)
+    }
+
+    /// Forgets what was set aside, and what was being opened.
+    pub(crate) fn drop_quarantine(&self) -> Result<()> {
+        Ok(self.conn.execute_batch("DELETE FROM quarantine; DELETE FROM opening")?)
+    }
+
+    /// How often the file was emptied.
+    pub(crate) fn era(&self) -> Result<i64> {
+        Ok(self.meta(ERA)?.and_then(|era| era.parse().ok()).unwrap_or_default())
+    }
+
+    pub(crate) fn begin_era(&self) -> Result<()> {
+        self.set_meta("seq", Some(&self.latest_seq()?.to_string()))?;
+        self.set_meta(ERA, Some(&(self.era()? + 1).to_string()))
     }
 
     pub(crate) fn drop_of_nobody(&self) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Remotes, devices, settings and the history of rounds.
 
-use motet_proto::{DeviceId, Position};
+use motet_proto::{DeviceId, LogName, Position};
 use rusqlite::{OptionalExtension, params};
 
 use super::{Result, StorageError, Tx};
@@ -122,9 +122,75 @@ impl Tx<'_> {
         Ok(self.conn.last_insert_rowid())
     }
 
-    pub(crate) fn set_active(&self, remote: i64) -> Result<()> {
-        self.conn.prepare_cached("UPDATE remote SET active = (id = ?)")?.execute([remote])?;
+    /// The status speaks of this one, or of none.
+    pub(crate) fn set_active(&self, remote: Option<i64>) -> Result<()> {
+        self.conn.prepare_cached("UPDATE remote SET active = coalesce(id = ?, 0)")?.execute([remote])?;
         Ok(())
+    }
+
+    /// What the log of a remote is called, if it was ever met.
+    pub(crate) fn log_of(&self, remote: i64) -> Result<Option<LogName>> {
+        let sql = "SELECT log FROM remote WHERE id = ?";
+        let log = self.conn.prepare_cached(sql)?.query_row([remote], |row| row.get::<_, Option<Vec<u8>>>(0));
+        Ok(log.optional()?.flatten().and_then(|log| LogName::from_slice(&log)))
+    }
+
+    /// The remote whose log has this name.
+    pub(crate) fn remote_of(&self, log: LogName) -> Result<Option<i64>> {
+        let sql = "SELECT id FROM remote WHERE log = ? ORDER BY id DESC LIMIT 1";
+        Ok(self.conn.prepare_cached(sql)?.query_row([log.as_bytes()], |row| row.get(0)).optional()?)
+    }
+
+    pub(crate) fn set_log(&self, remote: i64, log: LogName) -> Result<()> {
+        let sql = "UPDATE remote SET log = ? WHERE id = ?";
+        self.conn.prepare_cached(sql)?.execute(params![log.as_bytes(), remote])?;
+        Ok(())
+    }
+
+    /// Two remotes have each other's address from now on.
+    pub(crate) fn swap_urls(&self, one: i64, other: i64) -> Result<()> {
+        let url = |remote: i64| -> Result<String> {
+            let sql = "SELECT url FROM remote WHERE id = ?";
+            Ok(self.conn.prepare_cached(sql)?.query_row([remote], |row| row.get(0))?)
+        };
+        let (of_one, of_other) = (url(one)?, url(other)?);
+        // No two have one address, also not in between.
+        let free = format!("{of_one}\n");
+        let mut set = self.conn.prepare_cached("UPDATE remote SET url = ? WHERE id = ?")?;
+        for (url, remote) in [(&free, one), (&of_one, other), (&of_other, one)] {
+            set.execute(params![url, remote])?;
+        }
+        Ok(())
+    }
+
+    /// Whether a remote was ever met.
+    pub(crate) fn was_met(&self, remote: i64) -> Result<bool> {
+        let sql = "SELECT 1 FROM remote WHERE id = ?
+                   AND (log IS NOT NULL OR position IS NOT NULL OR last_synced_at IS NOT NULL)";
+        Ok(self.conn.prepare_cached(sql)?.exists([remote])?)
+    }
+
+    /// Forgets a remote that was never met.
+    pub(crate) fn drop_remote(&self, remote: i64) -> Result<()> {
+        for table in ["outbox", "erased", "unmerged", "quarantine", "history"] {
+            self.conn.execute(&format!("DELETE FROM {table} WHERE remote = ?"), [remote])?;
+        }
+        self.set_meta(&compared_key(remote), None)?;
+        self.conn.execute("DELETE FROM remote WHERE id = ?", [remote])?;
+        Ok(())
+    }
+
+    /// The remote that is in use, or was last: it was met, and holds what is not owed to it.
+    pub(crate) fn home(&self) -> Result<Option<i64>> {
+        let sql = "SELECT id FROM remote WHERE last_synced_at IS NOT NULL ORDER BY active DESC, last_synced_at DESC LIMIT 1";
+        Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?)
+    }
+
+    /// Forgets what was done with all remotes.
+    pub(crate) fn forget_rounds(&self) -> Result<()> {
+        let sql = "DELETE FROM history; DELETE FROM traffic;
+                   UPDATE remote SET last_synced_at = NULL, last_error = NULL, reseed = 0";
+        Ok(self.conn.execute_batch(sql)?)
     }
 
     pub(crate) fn set_position(&self, remote: i64, position: Option<Position>) -> Result<()> {

@@ -51,6 +51,8 @@ pub(super) struct Driver {
     upgraded: Option<Connection>,
     endpoint: Endpoint,
     remote: i64,
+    /// The last session ended because the log belongs to another remote.
+    moved: bool,
     /// As the engine numbers connections.
     connection: u64,
     client: reqwest::Client,
@@ -132,6 +134,8 @@ enum Ended {
     LetGo,
     /// What there was to do is done, and the policy asks for no more.
     Done,
+    /// The log belongs to another remote, which is the one in use from now on.
+    Moved,
     Failed(SyncError),
 }
 
@@ -206,6 +210,7 @@ impl Driver {
             failure,
             endpoint,
             remote,
+            moved: false,
             client,
             commands,
             rounds: Vec::new(),
@@ -257,6 +262,7 @@ impl Driver {
                         self.last_round = Some(Instant::now());
                         continue;
                     }
+                    Ended::Moved => continue,
                     Ended::Failed(error) => (error, true),
                 },
                 Err((error, reached)) => (error, reached),

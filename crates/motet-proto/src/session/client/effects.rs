@@ -1,7 +1,7 @@
 //! What a session asks of its driver, and what it is answered.
 
 use crate::entry::Entry;
-use crate::ids::DocumentId;
+use crate::ids::{AccountId, DocumentId, LogName};
 use crate::message::{ErrorCode, Listed, Message, Rejection};
 use crate::position::Position;
 use crate::presence::Presence;
@@ -9,6 +9,15 @@ use crate::presence::Presence;
 /// What the driver must do, in the order handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientEffect {
+    /// The relay has let the device in. Nothing else is handed out before this.
+    Welcomed {
+        /// The account that the device speaks for, if the relay tells accounts apart.
+        account: Option<AccountId>,
+        /// The log of the session, if the relay names it.
+        log: Option<LogName>,
+        /// The relay's clock, in milliseconds since 1970, if it tells it.
+        time_ms: Option<i64>,
+    },
     /// Send a message.
     Send(Message),
     /// Read the outbox and answer with [`super::ClientSession::handle_outbox`]. Rows are frozen before they are returned.

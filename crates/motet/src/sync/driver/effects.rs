@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use futures_util::future::FutureExt;
-use motet_proto::Entry;
 use motet_proto::message::ErrorCode;
 use motet_proto::session::{ClientEffect, EndReason};
+use motet_proto::{AccountId, Entry, LogName};
 use tokio::sync::oneshot;
 
 use super::taking_in::{Page, opened_len};
 use super::{Applied, Driver, Ended, Running, keep_error, retry_delay};
-use crate::engine::{Core, Turn, merge_all, prepare};
+use crate::engine::{Admission, Core, Turn, is_known, merge_all, prepare};
 use crate::error::SyncError;
 use crate::limits;
 use crate::store::{Durability, StorageError, Tx};
@@ -24,6 +24,7 @@ impl Driver {
         let remote = self.remote;
         let writer = &self.local.writer;
         match effect {
+            ClientEffect::Welcomed { account, log, .. } => self.be_admitted(account, log).await?,
             // A closed channel: the reading half tells why.
             ClientEffect::Send(message) => _ = running.connection.outgoing.send(message).await,
             ClientEffect::LoadOutbox { after_row }
@@ -116,6 +117,37 @@ impl Driver {
             ClientEffect::Presence(presence) => self.local.shared.presence.heard(&presence),
             ClientEffect::RoundDone { round } => running.almost_done.push(round),
             ClientEffect::End(reason) => return Err(end_error(reason).into()),
+        }
+        Ok(())
+    }
+
+    /// The relay has let this device in: as whom, and to which log?
+    async fn be_admitted(&mut self, account: Option<AccountId>, log: Option<LogName>) -> Result<(), Ended> {
+        let remote = self.remote;
+        let known = self.local.readers.read(|tx| is_known(tx, remote, account, log));
+        let admission = match known.map_err(SyncError::Storage)? {
+            true => Admission::Known,
+            false => {
+                let admit = move |tx: Tx<'_>, core: &mut Core| core.admit(tx, remote, account, log);
+                self.local.writer.submit(Durability::Full, admit).await.map_err(SyncError::Storage)?
+            }
+        };
+        match admission {
+            Admission::Known => self.moved = false,
+            Admission::OtherAccount { bound, found } => {
+                return Err(SyncError::OtherAccount { bound, found }.into());
+            }
+            Admission::Moved(_) if self.moved => {
+                let reason = "it is called otherwise each time".to_owned();
+                return Err(SyncError::Relay { reason }.into());
+            }
+            Admission::Moved(remote) => {
+                tracing::info!("the relay is one that was met at another address before");
+                self.moved = true;
+                self.remote = remote;
+                self.failure.use_remote(remote);
+                return Err(Ended::Moved);
+            }
         }
         Ok(())
     }

@@ -1,0 +1,62 @@
+//! `sign-out` and `clear-local`.
+
+use std::path::Path;
+
+use motet::{Removed, SignOut};
+
+use super::{open, token};
+use crate::error::CliError;
+use crate::output::{GREEN, Output};
+
+/// What becomes of what is here.
+pub(crate) fn sign_out(
+    db: Option<&Path>,
+    wipe: bool,
+    unsent: bool,
+    release: bool,
+    output: &Output,
+) -> Result<(), CliError> {
+    let replica = open(db)?;
+    let how = match (wipe, unsent) {
+        (false, _) => SignOut::Keep,
+        (true, false) => SignOut::Wipe,
+        (true, true) => SignOut::WipeUnsent,
+    };
+    let removed = replica.sign_out(how)?;
+    if release {
+        replica.release_account()?;
+    }
+    token::forget(replica.path())?;
+    let what = match how {
+        SignOut::Keep if release => {
+            "signed out; the next account that signs in is given what is here".to_owned()
+        }
+        SignOut::Keep => "signed out; what is here stays, for the same account".to_owned(),
+        _ => format!("signed out; {}", told(removed)),
+    };
+    tell(removed, &what, output)
+}
+
+pub(crate) fn clear_local(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
+    let removed = open(db)?.clear_local()?;
+    tell(removed, &format!("{}; the next sync downloads what the relay has", told(removed)), output)
+}
+
+fn told(Removed { documents, kept }: Removed) -> String {
+    let removed = format!("{documents} {} removed", if documents == 1 { "document" } else { "documents" });
+    match kept {
+        0 => removed,
+        kept => format!(
+            "{removed}, {kept} that only this device has {}",
+            if kept == 1 { "stays" } else { "stay" }
+        ),
+    }
+}
+
+fn tell(removed: Removed, said: &str, output: &Output) -> Result<(), CliError> {
+    if output.json {
+        return output.json_line(&removed);
+    }
+    output.line(&format!("{} {said}", output.paint(GREEN, "✓")));
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Whose a replica is, and what stays on the device when its user signs out.
+
+use motet_proto::AccountId;
+use serde::Serialize;
+
+use crate::engine::{self, Emptied, Emptying};
+use crate::error::{AccountError, ReadError};
+use crate::replica::Replica;
+use crate::store::{self, Durability};
+
+/// What becomes of the documents when the user signs out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SignOut {
+    /// They stay, and the replica stays bound to its account: whoever signs in again as that account goes on where they left off.
+    Keep,
+    /// What was ever shared goes, with the values of local fields in it; local collections stay. Refused while something is here that
+    /// the relay does not hold.
+    Wipe,
+    /// Everything goes, also what was never sent and what is local.
+    WipeUnsent,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// Documents that are not on this device any more.
+    pub documents: u64,
+    /// Documents that stay, because the relay does not hold all of them: those of local collections and of collections that are switched
+    /// off, and, after [`Replica::clear_local`], those with values in local fields.
+    pub kept: u64,
+}
+
+impl From<Emptied> for Removed {
+    fn from(Emptied { left, kept }: Emptied) -> Self {
+        Self { documents: left, kept }
+    }
+}
+
+impl Replica {
+    /// The account that this replica is bound to: that of the first relay with accounts that it has met. What it holds is sent to no
+    /// other ([`SyncError::OtherAccount`](crate::SyncError::OtherAccount)) until it is [released](Self::release_account) or wiped.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn account(&self) -> Result<Option<AccountId>, ReadError> {
+        Ok(self.read(engine::account)?)
+    }
+
+    /// Ends the connection and signs the user out. The status is `local-only` until a relay is named again. The words of what is wiped
+    /// are nowhere in the file any more (in its log until nobody reads an older state); copies and exports that were made before are not touched. Undo and restore points end with a wipe.
+    ///
+    /// ```
+    /// # use motet::{Replica, SignOut};
+    /// # fn shared_tablet(replica: &Replica) -> Result<(), motet::AccountError> {
+    /// match replica.sign_out(SignOut::Wipe) {
+    ///     Err(motet::AccountError::Unsent { documents }) => println!("{documents} are only here: sync first"),
+    ///     signed_out => println!("{} documents removed", signed_out?.documents),
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`AccountError::Unsent`] if [`SignOut::Wipe`] would lose something; the replica is disconnected then and else as it was.
+    pub fn sign_out(&self, how: SignOut) -> Result<Removed, AccountError> {
+        self.disconnect();
+        let done = self.local().writer.run(Durability::Full, move |tx, core| {
+            let emptied = match how {
+                SignOut::Keep => Emptied::default(),
+                SignOut::Wipe => core.empty(tx, Emptying::Shared)?,
+                SignOut::WipeUnsent => core.empty(tx, Emptying::Everything)?,
+            };
+            if how != SignOut::Keep {
+                core.forget_account(tx)?;
+                tx.forget_rounds()?;
+            }
+            core.leave_remote(tx)?;
+            Ok::<_, AccountError>(emptied)
+        });
+        let removed = done.map(Removed::from)?;
+        self.scrub();
+        Ok(removed)
+    }
+
+    /// Moves what is here to another account, on purpose: the next account that the replica meets is given all of it, and the replica is
+    /// bound to that one. What the old account's relay holds stays there.
+    ///
+    /// # Errors
+    /// [`AccountError`] if it cannot be kept; nothing is changed then.
+    pub fn release_account(&self) -> Result<(), AccountError> {
+        self.disconnect();
+        self.local().writer.run(Durability::Full, |tx, core| Ok(core.forget_account(tx)?))
+    }
+
+    /// Removes from this device what the relay holds whole; the next connection downloads it again. For a device that is full, or whose
+    /// data is doubted. Ends the connection; undo and restore points end with it.
+    ///
+    /// # Errors
+    /// [`AccountError::Unsent`] if something has not been sent; nothing is removed then.
+    pub fn clear_local(&self) -> Result<Removed, AccountError> {
+        self.disconnect();
+        let cleared = self.local().writer.run(Durability::Full, |tx, core| core.empty(tx, Emptying::Held));
+        let removed = cleared.map(Removed::from)?;
+        self.scrub();
+        Ok(removed)
+    }
+
+    /// What was removed is in SQLite's log no more either, unless somebody reads an older state for long.
+    fn scrub(&self) {
+        if let Err(error) = store::empty_log(&self.local().path) {
+            tracing::warn!(%error, "what was removed may be in the database's log until that is written anew");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Whose this replica is: the account that it is bound to, the logs that it has met, and what leaves the device when its user does.
+
+use motet_proto::{AccountId, LogName};
+
+use super::{Commit, Core};
+use crate::error::AccountError;
+use crate::events::ChangeKind;
+use crate::store::{self, StorageError, Tx};
+
+/// Where the account stands in `meta`.
+const ACCOUNT: &str = "account";
+
+/// What a relay says of itself, held against what is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It is as it was, or new.
+    Known,
+    /// The log is that of another remote, which was at another address until now: that one is in use from now on.
+    Moved(i64),
+    /// The relay speaks for another account than the one that this replica is bound to.
+    OtherAccount { bound: AccountId, found: AccountId },
+}
+
+/// How many documents have left the device, and how many are still there. What was deleted does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Emptied {
+    pub(crate) left: u64,
+    pub(crate) kept: u64,
+}
+
+/// Which documents leave the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Emptying {
+    /// Those that the relay holds whole: all of them can be had again.
+    Held,
+    /// Those that were ever shared, with what this device alone has of them.
+    Shared,
+    /// All.
+    Everything,
+}
+
+/// The account that a replica is bound to.
+pub(crate) fn account(tx: Tx<'_>) -> store::Result<Option<AccountId>> {
+    Ok(tx.meta(ACCOUNT)?.and_then(|text| text.parse().ok()))
+}
+
+/// Whether what a relay says of itself is known already. A relay that says nothing is the one that it was.
+pub(crate) fn is_known(
+    tx: Tx<'_>,
+    remote: i64,
+    found: Option<AccountId>,
+    log: Option<LogName>,
+) -> store::Result<bool> {
+    let is_account = found.is_none() || account(tx)? == found;
+    Ok(is_account && (log.is_none() || tx.log_of(remote)? == log))
+}
+
+impl Core {
+    /// A relay has let this device in. Binds the replica to the first account that it meets, and finds the remote that the log belongs
+    /// to.
+    pub(crate) fn admit(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        found: Option<AccountId>,
+        log: Option<LogName>,
+    ) -> store::Result<Admission> {
+        if let Some(found) = found {
+            match account(tx)? {
+                Some(bound) if bound != found => return Ok(Admission::OtherAccount { bound, found }),
+                Some(_) => {}
+                None => tx.set_meta(ACCOUNT, Some(&found.to_string()))?,
+            }
+        }
+        let Some(log) = log.filter(|log| !matches!(tx.log_of(remote), Ok(Some(known)) if known == *log))
+        else {
+            return Ok(Admission::Known);
+        };
+        let Some(other) = tx.remote_of(log)?.filter(|other| *other != remote) else {
+            // Another log at an address that is known: its positions tell, and everything is compared.
+            tx.set_log(remote, log)?;
+            return Ok(Admission::Known);
+        };
+        tx.swap_urls(remote, other)?;
+        if !tx.was_met(remote)? {
+            // What it was owed, the other one has or is owed.
+            tx.drop_remote(remote)?;
+            self.reseeding.remove(&remote);
+        }
+        tx.set_active(Some(other))?;
+        self.read_remotes(tx)?;
+        Ok(Admission::Moved(other))
+    }
+
+    /// The replica is not bound to an account any more. The log of the next one lacks what there is, and is given it.
+    pub(crate) fn forget_account(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        tx.set_meta(ACCOUNT, None)
+    }
+
+    /// No remote is in use.
+    pub(crate) fn leave_remote(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        tx.set_active(None)?;
+        self.read_remotes(tx)
+    }
+
+    /// Takes documents out of the file, without a word to any remote; their words are in SQLite's log until that is emptied. What is read
+    /// of the logs of remotes is forgotten: whoever is connected next downloads what there is.
+    ///
+    /// # Errors
+    /// [`AccountError::Unsent`] if something would be lost, unless everything is to go.
+    pub(crate) fn empty(&mut self, tx: Tx<'_>, which: Emptying) -> Result<Emptied, AccountError> {
+        self.catch_up_all(tx)?;
+        let home = tx.home()?;
+        let (mut leaving, mut unsent, mut kept) = (Vec::new(), 0, 0);
+        for id in tx.all_document_ids()? {
+            let row = tx.document_by_id(id)?;
+            let is_shared = self.leaves(&row.collection);
+            let is_unsent = match home {
+                Some(remote) => is_shared && tx.is_pending(remote, id)?,
+                None => is_shared,
+            };
+            let (leaves, is_lost) = match which {
+                Emptying::Everything => (true, false),
+                // What is switched off may have been sent once, or not.
+                Emptying::Shared => (is_shared, is_unsent || self.excluded.contains(&row.collection)),
+                Emptying::Held => {
+                    let leaves = is_shared && tx.local_fields(id)?.is_none();
+                    (leaves, leaves && is_unsent)
+                }
+            };
+            unsent += u64::from(is_lost);
+            if leaves {
+                leaving.push(row);
+            } else {
+                kept += u64::from(!row.deleted);
+            }
+        }
+        if unsent > 0 {
+            return Err(AccountError::Unsent { documents: unsent });
+        }
+        let left = leaving.iter().filter(|row| !row.deleted).count() as u64;
+        // They name documents that there would be none of.
+        tx.drop_points()?;
+        tx.forget_steps()?;
+        tx.drop_quarantine()?;
+        for row in &leaving {
+            tx.drop_document(row.id)?;
+            if !row.deleted {
+                let gone = Commit::of(&[], ChangeKind::Deleted);
+                self.note_event(row, &gone, Vec::new(), None);
+            }
+        }
+        tx.drop_search_tables()?;
+        tx.mark_all_unindexed()?;
+        for remote in tx.remotes()? {
+            tx.set_position(remote.id, None)?;
+        }
+        tx.begin_era()?;
+        self.forget_all_held();
+        self.in_write.clear();
+        self.forget_marks();
+        self.reseeding.clear();
+        self.erased = tx.erased()?;
+        self.write_recounts = true;
+        self.settings_changed = true;
+        Ok(Emptied { left, kept })
+    }
+
+    /// What arrives belongs to the file as it is now: it was not emptied since the session began.
+    pub(super) fn check_era(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        let now = tx.era()?;
+        if *self.era.get_or_insert(now) == now {
+            return Ok(());
+        }
+        Err(StorageError::Io("the data of this device was removed meanwhile; it is read anew".into()))
+    }
+
+    pub(super) fn read_remotes(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        let remotes = tx.remotes()?;
+        self.active = remotes.iter().find(|remote| remote.active).map(|remote| remote.id);
+        self.remotes = remotes.iter().map(|remote| remote.id).collect();
+        self.settings_changed = true;
+        self.write_recounts = true;
+        Ok(())
+    }
+}

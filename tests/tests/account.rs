@@ -1,0 +1,295 @@
+//! Whose the data is: a replica belongs to one account, knows its log wherever that is, and lets go of what is safe elsewhere.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use motet::{AccountError, FieldKind, Relay, Replica, Schema, SignOut, SyncError, SyncState, json};
+use motet_tests::{Cli, TestRelay, contents, device, wait_until};
+use serde_json::Value;
+
+/// A relay on which `token-a` and `also-a` are account a, and `token-b` is account b.
+fn relay(data: &Path) -> TestRelay {
+    let tokens = data.with_extension("tokens");
+    std::fs::write(&tokens, "token-a -> a\nalso-a -> a\ntoken-b -> b\n").unwrap();
+    TestRelay::start_with(data, motet_relay::auth::Auth::from_file(&tokens).unwrap(), 0)
+}
+
+fn sync_as(replica: &Replica, relay: &TestRelay, token: &str) -> Result<motet::SyncSummary, SyncError> {
+    replica.connect(Relay::new(&relay.url()).token(token)).unwrap();
+    let done = replica.sync_now();
+    replica.disconnect();
+    done
+}
+
+fn titles(replica: &Replica) -> Vec<String> {
+    let songs = replica.documents("songs").list().unwrap();
+    songs.iter().map(|song: &motet::Record<Value>| song["title"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Whether a word stands in the database or in one of the files beside it.
+fn holds(db: &Path, word: &str) -> bool {
+    let files: Vec<PathBuf> =
+        ["", "-wal", "-shm"].iter().map(|end| format!("{}{end}", db.display()).into()).collect();
+    let found = |file: &PathBuf| {
+        std::fs::read(file).is_ok_and(|bytes| bytes.windows(word.len()).any(|part| part == word.as_bytes()))
+    };
+    files.iter().any(found)
+}
+
+#[test]
+fn a_replica_belongs_to_the_first_account_that_it_meets() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = relay(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    a.documents("songs").put("1", &json!({ "title": "Pua Ana" })).unwrap();
+    assert_eq!(a.account().unwrap(), None);
+    sync_as(&a, &relay, "token-a").unwrap();
+    let account = a.account().unwrap().unwrap();
+    // Another token of the same account is the same account.
+    a.documents("songs").put("2", &json!({ "title": "Hanohano" })).unwrap();
+    assert_eq!(sync_as(&a, &relay, "also-a").unwrap().sent, 1);
+
+    a.documents("songs").put("3", &json!({ "title": "only for a" })).unwrap();
+    let other = device(dir.path(), "other");
+    other.documents("songs").put("b1", &json!({ "title": "only for b" })).unwrap();
+    sync_as(&other, &relay, "token-b").unwrap();
+    let refused = sync_as(&a, &relay, "token-b").unwrap_err();
+    assert!(matches!(refused, SyncError::OtherAccount { bound, .. } if bound == account), "{refused}");
+    assert_eq!((refused.code(), refused.is_retryable()), ("sync-other-account", false));
+    let status = a.status();
+    assert_eq!((status.state, status.pending), (SyncState::Error, 1));
+    assert_eq!(status.last_error.unwrap().code, "sync-other-account");
+    // Nothing went either way, and the right account goes on.
+    assert_eq!(titles(&a), ["Pua Ana", "Hanohano", "only for a"]);
+    sync_as(&other, &relay, "token-b").unwrap();
+    assert_eq!(titles(&other), ["only for b"]);
+    assert_eq!(sync_as(&a, &relay, "token-a").unwrap().sent, 1);
+    assert_eq!(a.status().last_error, None);
+
+    // On purpose it moves.
+    a.release_account().unwrap();
+    assert_eq!(sync_as(&a, &relay, "token-b").unwrap().sent, 3);
+    assert_ne!(a.account().unwrap().unwrap(), account);
+    sync_as(&other, &relay, "token-b").unwrap();
+    assert_eq!(contents(&other), contents(&a));
+    assert_eq!(titles(&other).len(), 4);
+}
+
+#[test]
+fn a_relay_at_another_address_is_the_same_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    let first = relay(&data);
+    let songs: Vec<Value> =
+        (0..500).map(|n| json!({ "id": format!("{n}"), "title": format!("mele {n}") })).collect();
+    a.transaction(move |tx| tx.put_many("songs", &songs)).unwrap();
+    sync_as(&a, &first, "token-a").unwrap();
+    sync_as(&b, &first, "token-a").unwrap();
+    drop(first);
+    b.documents("songs").set("1", &json!({ "title": "changed meanwhile" })).unwrap();
+
+    // The same data behind another port.
+    let second = relay(&data);
+    a.documents("songs").set("2", &json!({ "title": "mele hou" })).unwrap();
+    let summary = sync_as(&a, &second, "token-a").unwrap();
+    assert_eq!((summary.sent, summary.received), (1, 0), "{summary:?}");
+    assert_eq!(a.sql("SELECT id FROM remote").unwrap().rows.len(), 1);
+    assert_eq!(sync_as(&b, &second, "token-a").unwrap().sent, 1);
+    assert_eq!(sync_as(&a, &second, "token-a").unwrap().received, 1);
+    assert_eq!(contents(&a), contents(&b));
+    drop(second);
+
+    // Rolled back behind a third: that is noticed, and what it lacks is sent.
+    let backup = dir.path().join("backup");
+    copy(&data, &backup);
+    let third = relay(&data);
+    a.documents("songs").set("3", &json!({ "title": "after the backup" })).unwrap();
+    sync_as(&a, &third, "token-a").unwrap();
+    drop(third);
+    let fourth = relay(&backup);
+    let summary = sync_as(&a, &fourth, "token-a").unwrap();
+    assert!((1..10).contains(&summary.sent), "{summary:?}");
+    sync_as(&b, &fourth, "token-a").unwrap();
+    assert_eq!(contents(&a), contents(&b));
+
+    // Another relay, which has nothing, is given everything.
+    let empty = relay(&dir.path().join("empty"));
+    assert_eq!(sync_as(&a, &empty, "token-a").unwrap().sent, 500);
+    // And back at the first one nothing is sent twice.
+    assert_eq!(sync_as(&a, &fourth, "token-a").unwrap().sent, 0);
+    assert_eq!(a.sql("SELECT id FROM remote").unwrap().rows.len(), 2);
+    assert_eq!([a.verify().unwrap().problems, b.verify().unwrap().problems], [[], []]);
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        if file.file_name().to_string_lossy().starts_with("relay.db") {
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+}
+
+/// A device with what was sent and what was not, in collections and fields of every kind.
+fn mixed(dir: &Path, relay: &TestRelay) -> Replica {
+    let a = device(dir, "a");
+    let schema =
+        Schema::new().local("drafts").field("songs", "note", FieldKind::Local).text("songs", "lyrics");
+    a.apply_schema(&schema).unwrap();
+    a.documents("songs").put("1", &json!({ "title": "Pua", "lyrics": "makuahine" })).unwrap();
+    a.documents("songs").put("2", &json!({ "title": "Ua", "note": "kahakai" })).unwrap();
+    a.documents("drafts").put("1", &json!({ "title": "mahina" })).unwrap();
+    sync_as(&a, relay, "token-a").unwrap();
+    a
+}
+
+#[test]
+fn signing_out_keeps_or_wipes_and_loses_nothing_silently() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = relay(&dir.path().join("relay"));
+    let a = mixed(dir.path(), &relay);
+    let account = a.account().unwrap();
+    a.sign_out(SignOut::Keep).unwrap();
+    assert_eq!(a.status().state, SyncState::LocalOnly);
+    assert_eq!((titles(&a).len(), a.account().unwrap()), (2, account));
+    assert!(matches!(sync_as(&a, &relay, "token-b"), Err(SyncError::OtherAccount { .. })));
+    assert_eq!(sync_as(&a, &relay, "token-a").unwrap().sent, 0);
+
+    a.documents("songs").set("1", &json!({ "title": "unsent" })).unwrap();
+    let before = contents(&a);
+    assert!(matches!(a.sign_out(SignOut::Wipe), Err(AccountError::Unsent { documents: 1 })));
+    assert!(matches!(a.clear_local(), Err(AccountError::Unsent { documents: 1 })));
+    assert_eq!((contents(&a), a.account().unwrap()), (before, account));
+    sync_as(&a, &relay, "token-a").unwrap();
+
+    let mut live = a.documents("songs").live(motet::Query::new()).unwrap();
+    assert_eq!(live.results().len(), 2);
+    let removed = a.sign_out(SignOut::Wipe).unwrap();
+    assert_eq!((removed.documents, removed.kept), (2, 1));
+    assert_eq!(live.wait().unwrap().len(), 0);
+    assert_eq!((titles(&a).len(), a.account().unwrap()), (0, None));
+    assert_eq!(a.documents("drafts").list().unwrap().len(), 1);
+    assert_eq!(a.documents("songs").search("makuahine", 10).unwrap().len(), 0);
+    assert!(!holds(a.path(), "makuahine") && !holds(a.path(), "kahakai") && holds(a.path(), "mahina"));
+    assert_eq!(a.undo().unwrap(), None);
+    assert_eq!(a.verify().unwrap().problems, []);
+    assert_eq!(a.status().last_synced_at, None);
+
+    // Somebody else signs in, and gets their own.
+    sync_as(&a, &relay, "token-b").unwrap();
+    assert_eq!(titles(&a).len(), 0);
+    a.documents("songs").put("1", &json!({ "title": "of b" })).unwrap();
+    sync_as(&a, &relay, "token-b").unwrap();
+    let b = device(dir.path(), "b");
+    sync_as(&b, &relay, "token-b").unwrap();
+    assert_eq!(titles(&b), ["of b"]);
+
+    a.documents("songs").put("2", &json!({ "title": "never sent" })).unwrap();
+    let removed = a.sign_out(SignOut::WipeUnsent).unwrap();
+    assert_eq!((removed.documents, removed.kept), (3, 0));
+    assert!(!holds(a.path(), "never sent") && !holds(a.path(), "mahina"));
+    assert_eq!(a.verify().unwrap().problems, []);
+}
+
+#[test]
+fn what_was_never_sent_or_is_switched_off_is_not_wiped_unasked() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = relay(&dir.path().join("relay"));
+    let alone = device(dir.path(), "alone");
+    alone.documents("songs").put("1", &json!({ "title": "t" })).unwrap();
+    assert!(matches!(alone.sign_out(SignOut::Wipe), Err(AccountError::Unsent { documents: 1 })));
+    assert!(matches!(alone.clear_local(), Err(AccountError::Unsent { documents: 1 })));
+
+    let a = mixed(dir.path(), &relay);
+    a.set_collection_sync("songs", false).unwrap();
+    a.documents("songs").set("1", &json!({ "title": "while it is off" })).unwrap();
+    assert!(matches!(a.sign_out(SignOut::Wipe), Err(AccountError::Unsent { documents: 2 })));
+    let cleared = a.clear_local().unwrap();
+    assert_eq!((cleared.documents, cleared.kept), (0, 3));
+}
+
+#[test]
+fn what_is_cleared_comes_back_from_the_relay() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = relay(&dir.path().join("relay"));
+    let a = mixed(dir.path(), &relay);
+    let b = device(dir.path(), "b");
+    sync_as(&b, &relay, "token-a").unwrap();
+    a.create_restore_point("point").unwrap();
+    let before = contents(&a);
+    // Another process has the file open, and is connected.
+    let beside = Replica::open(a.path()).unwrap();
+    beside.connect(Relay::new(&relay.url()).token("token-a")).unwrap();
+    beside.sync_now().unwrap();
+
+    let cleared = a.clear_local().unwrap();
+    assert_eq!((cleared.documents, cleared.kept), (1, 2));
+    assert_eq!(titles(&a), ["Ua"]);
+    // A point that names documents which are not here would delete them when they come back.
+    assert!(a.restore_points().unwrap().is_empty());
+    // Words written before it comes back are one document with it.
+    a.documents("songs").put("1", &json!({ "year": 1900 })).unwrap();
+    b.documents("songs").put("4", &json!({ "title": "from b" })).unwrap();
+    sync_as(&b, &relay, "token-a").unwrap();
+    wait_until("all is back", Duration::from_secs(20), || titles_if_all(&a) == 3);
+    drop(beside);
+    sync_as(&a, &relay, "token-a").unwrap();
+    let one = a.documents("songs").get("1").unwrap().unwrap().value;
+    assert_eq!(one, json!({ "title": "Pua", "lyrics": "makuahine", "year": 1900, "id": "1" }));
+    let mut expected = before;
+    expected.retain(|(_, name, ..)| name != "1");
+    for document in expected {
+        assert!(contents(&a).contains(&document), "{document:?}");
+    }
+    sync_as(&b, &relay, "token-a").unwrap();
+    assert_eq!(b.documents("songs").get("1").unwrap().unwrap()["year"], 1900);
+    assert_eq!([a.verify().unwrap().problems, b.verify().unwrap().problems], [[], []]);
+}
+
+fn titles_if_all(replica: &Replica) -> usize {
+    let songs = replica.documents("songs").list().unwrap();
+    songs.iter().filter(|song| song["title"].is_string()).count()
+}
+
+#[test]
+fn the_command_line_signs_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = relay(&dir.path().join("relay"));
+    let cli = Cli::new(dir.path(), "a");
+    let tokens = [dir.path().join("a.txt"), dir.path().join("b.txt")];
+    std::fs::write(&tokens[0], "token-a").unwrap();
+    std::fs::write(&tokens[1], "token-b").unwrap();
+    let sign_in = |token: &Path| {
+        let args =
+            ["init", "--device", "a", "--relay", &relay.url(), "--token-file", token.to_str().unwrap()];
+        cli.ok(&args);
+    };
+    sign_in(&tokens[0]);
+    cli.ok_with(&["put", "songs", "--id", "1"], r#"{"title":"Pua"}"#);
+    cli.ok(&["sync"]);
+    let account = cli.json(&["status", "--json"])["account"].clone();
+    assert!(account.is_string());
+    sign_in(&tokens[1]);
+    let refused = cli.run(&["sync"]);
+    assert_eq!(refused.status.code(), Some(4));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("another account") && said.contains("motet sign-out"), "{said}");
+
+    cli.ok_with(&["put", "songs", "--id", "2"], r#"{"title":"Ua"}"#);
+    let refused = cli.run(&["sign-out", "--wipe"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("1 document"));
+    assert!(cli.ok(&["sign-out"]).contains("stays"));
+    assert!(!Path::new(&format!("{}-token", cli.db().display())).exists());
+    assert_eq!(cli.run(&["sync"]).status.code(), Some(4));
+    sign_in(&tokens[0]);
+    cli.ok(&["sync"]);
+    assert!(cli.ok(&["clear-local"]).contains("2 documents removed"));
+    cli.ok(&["sync"]);
+    assert_eq!(cli.ok(&["export", "songs"]).lines().count(), 2);
+    assert!(cli.ok(&["sign-out", "--wipe"]).contains("2 documents removed"));
+    sign_in(&tokens[1]);
+    cli.ok(&["sync"]);
+    assert_eq!(cli.ok(&["export", "songs"]), "");
+}
