@@ -383,3 +383,73 @@ fn sorted(list: &Value) -> Value {
     items.sort_unstable();
     json!(items)
 }
+
+/// Two devices write inside of a field that a third one nulls, removes or makes again, and they meet in every order.
+#[test]
+fn what_two_write_inside_of_a_field_that_a_third_replaces_comes_back_as_one() {
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for order in orders {
+        for how in ["null", "remove", "again"] {
+            let dir = tempfile::tempdir().unwrap();
+            let relay = TestRelay::start(&dir.path().join("relay"));
+            let devices = ["a", "b", "c", "reader"].map(|name| open(dir.path(), name));
+            let base = json!({
+                "plays": 1, "verses": ["v"], "tags": ["t"], "lyrics": "one\n", "meta": { "key": "C" }, "title": "Pua",
+            });
+            songs(&devices[0]).put("1", &base).unwrap();
+            devices.iter().for_each(|device| _ = sync(device, &relay.url()));
+            let inside = [
+                json!({ "plays": 42, "verses": ["a", "v"], "tags": ["t", "a"], "lyrics": "zero\none\n", "meta": { "key": "C", "a": 1 } }),
+                json!({ "plays": 7, "verses": ["v", "c"], "tags": ["t", "c"], "lyrics": "one\ntwo\n", "meta": { "key": "C", "c": 2 } }),
+            ];
+            let fields: Vec<String> = inside[0].as_object().unwrap().keys().cloned().collect();
+            for (device, value) in [&devices[0], &devices[2]].into_iter().zip(&inside) {
+                songs(device).set("1", value).unwrap();
+            }
+            let b = songs(&devices[1]);
+            match how {
+                "null" => {
+                    let nulls: serde_json::Map<_, _> =
+                        fields.iter().map(|field| (field.clone(), Value::Null)).collect();
+                    b.set("1", &Value::Object(nulls)).unwrap();
+                }
+                "remove" => {
+                    let mut song = b.get("1").unwrap().unwrap();
+                    fields.iter().for_each(|field| _ = song.value.as_object_mut().unwrap().remove(field));
+                    b.update(&mut song).unwrap();
+                }
+                _ => {
+                    b.delete("1").unwrap();
+                    b.put("1", &json!({ "title": "Pua" })).unwrap();
+                }
+            }
+            for _ in 0..3 {
+                order.iter().for_each(|device| _ = sync(&devices[*device], &relay.url()));
+            }
+            sync(&devices[3], &relay.url());
+            devices.iter().for_each(|device| _ = sync(device, &relay.url()));
+            let told = format!("{how}, {order:?}");
+            let shows = shown(&devices[0]);
+            for device in &devices {
+                assert_eq!(shown(device), shows, "{told}");
+                assert_eq!(device.verify().unwrap().problems, [], "{told}");
+            }
+            let conflicts = devices[3].conflicts("songs", "1").unwrap();
+            // Where something else shows, one row has all that was written inside.
+            let value_of = |field: &str| {
+                if !shows[field].is_null() {
+                    return shows[field].clone();
+                }
+                let of = |row: &&motet::Conflict| row.path == format!("/{field}") && !row.settled;
+                let rows: Vec<_> = conflicts.iter().filter(of).collect();
+                assert_eq!(rows.len(), 1, "{told}: {field}: {rows:?}");
+                rows[0].loser.clone()
+            };
+            assert_eq!(value_of("plays"), 48, "{told}: {shows}");
+            assert_eq!(sorted(&value_of("verses")), json!(["a", "c", "v"]), "{told}: {shows}");
+            assert_eq!(sorted(&value_of("tags")), json!(["a", "c", "t"]), "{told}: {shows}");
+            assert_eq!(value_of("lyrics"), "zero\none\ntwo\n", "{told}: {shows}");
+            assert_eq!(value_of("meta"), json!({ "key": "C", "a": 1, "c": 2 }), "{told}: {shows}");
+        }
+    }
+}

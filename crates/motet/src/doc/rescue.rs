@@ -3,16 +3,18 @@
 //! Automerge keeps such writes and shows them nowhere. They are put in again beside what has replaced them, as if written there at the
 //! same time: then they show, or stand in the journal, by the rules for concurrent values.
 
+use std::collections::BTreeSet;
+
 use automerge::transaction::Transactable;
 use automerge::{ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value};
 use serde_json::Value as Json;
 
-use super::Document;
 use super::edit::EditError;
 use super::fork::{Fork, Side};
-use super::genesis::Container;
+use super::genesis::{self, Container};
 use super::read::{Reader, SET_MARK};
 use super::reconcile::Reconciled;
+use super::{Document, time};
 use crate::schema::CollectionSchema;
 
 /// A value that one side has replaced while the other wrote inside of it.
@@ -26,7 +28,7 @@ struct Lost {
     at: Vec<ChangeHash>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Text,
     List,
@@ -35,6 +37,44 @@ enum Kind {
     Counter,
 }
 
+impl Kind {
+    fn container(self, value: &Json) -> Container<'_> {
+        let elements = value.as_array().map_or(&[][..], Vec::as_slice);
+        match self {
+            Kind::Text => Container::Text(value.as_str().unwrap_or_default()),
+            Kind::List => Container::List(elements),
+            Kind::Set => Container::Set(elements),
+            Kind::Counter => Container::Counter(value.as_i64().unwrap_or_default()),
+            Kind::Map => Container::Value(value),
+        }
+    }
+}
+
+/// A field, and what it is to hold.
+#[derive(Clone, Copy)]
+struct Field<'a> {
+    map: &'a ObjId,
+    key: &'a str,
+    path: &'a str,
+    kind: Kind,
+}
+
+/// A value that was put in again.
+struct Rescued {
+    /// The change that did it.
+    hash: ChangeHash,
+    /// The changes that wrote inside of what it was before.
+    written: Vec<ChangeHash>,
+    /// What it was before.
+    origin: ObjId,
+    /// Nobody has written inside of it since, or counted on by so much.
+    is_untouched: bool,
+    counted: i64,
+}
+
+/// How often something was put in again, one on top of the other, while devices met.
+const AGAIN_DEPTH: usize = 8;
+
 impl Document {
     /// Puts in again what was written inside of values that the other side of a fork has replaced. Every device that sees the fork makes
     /// the same changes.
@@ -42,21 +82,22 @@ impl Document {
         let mut lost = Vec::new();
         self.find_lost(&ROOT, "", fork, &mut lost);
         for Lost { map, key, path, kind, value, at } in lost {
-            let elements = value.as_array().map_or(&[][..], Vec::as_slice);
-            let container = match kind {
-                Kind::Text => Container::Text(value.as_str().unwrap_or_default()),
-                Kind::List => Container::List(elements),
-                Kind::Set => Container::Set(elements),
-                Kind::Counter => Container::Counter(value.as_i64().unwrap_or_default()),
-                Kind::Map => Container::Value(&value),
-            };
-            let change = self.deterministic(&path, container, &mut Some(at), |tx| {
+            let container = kind.container(&value);
+            let mut am = self.am.fork_at(&at)?;
+            let (time, actor) =
+                (time::latest(&am, &at), genesis::actor(self.identity, &path, container, &at));
+            let change = genesis::commit(&mut am, actor, time, |tx| {
                 if kind == Kind::Counter {
                     // Automerge takes a put of what is there already for no change.
                     tx.delete(&map, key.as_str())?;
                 }
                 container.put(tx, &map, &key)
             })?;
+            if self.has_change(&change.hash()) {
+                continue;
+            }
+            self.am.apply_changes([change.clone()])?;
+            self.shown = None;
             fork.follow(&change);
             done.changes.push(change);
         }
@@ -75,7 +116,7 @@ impl Document {
             let path = format!("{path}/{key}");
             for (value, id) in base.values(map, key) {
                 let Some(kind) = kind_of(&base, &value, &id) else { continue };
-                let side = match fork.sides.each_ref().map(|side| stands(side, key, &id)) {
+                let (side, other) = match fork.sides.each_ref().map(|side| stands(side, key, &id)) {
                     [true, true] => {
                         if kind == Kind::Map {
                             self.find_lost(&id, &path, fork, lost);
@@ -83,8 +124,8 @@ impl Document {
                         continue;
                     }
                     [false, false] => continue,
-                    [true, false] => &fork.sides[0],
-                    [false, true] => &fork.sides[1],
+                    [true, false] => (&fork.sides[0], &fork.sides[1]),
+                    [false, true] => (&fork.sides[1], &fork.sides[0]),
                 };
                 let now = Reader { am: &self.am, heads: Some(&fork.ends), schema: &schema };
                 // A text in the place of a text: what is written in both is brought together as text.
@@ -108,10 +149,130 @@ impl Document {
                 if is_empty(&written) && self.is_emptied_by_nobody((map, key, &id), &fork.base, side) {
                     continue;
                 }
-                let (map, key, at) = (map.clone(), key.to_owned(), side.heads.clone());
-                lost.push(Lost { map, key, path: path.clone(), kind, value: written, at });
+                let field = Field { map, key, path: &path, kind };
+                let again = self.rescued(field, &other.known).into_iter().filter(|again| again.origin == id);
+                let (value, at) = match self.together(field, again.collect(), &side.heads) {
+                    Some(together) => together,
+                    None => (written, side.heads.clone()),
+                };
+                lost.push(Lost {
+                    map: map.clone(),
+                    key: key.to_owned(),
+                    path: path.clone(),
+                    kind,
+                    value,
+                    at,
+                });
             }
         }
+        self.find_rescued_apart(map, path, fork, lost);
+    }
+
+    /// Devices that met in different order have each put in again what some of them wrote inside of one value: it is one again.
+    fn find_rescued_apart(&self, map: &ObjId, path: &str, fork: &Fork, lost: &mut Vec<Lost>) {
+        for item in self.am.map_range_at(map, .., &fork.ends).filter(|item| item.conflict) {
+            let (key, path) = (item.key.as_ref(), format!("{path}/{}", item.key));
+            for kind in [Kind::Counter, Kind::List, Kind::Set, Kind::Text, Kind::Map] {
+                let field = Field { map, key, path: &path, kind };
+                let mut found = self.rescued(field, &fork.ends);
+                let Some(first) = found.first().map(|again| again.origin.clone()) else { continue };
+                found.retain(|again| again.origin == first);
+                if found.len() < 2 {
+                    continue;
+                }
+                if let Some((value, at)) = self.together(field, found, &[]) {
+                    lost.push(Lost {
+                        map: map.clone(),
+                        key: key.to_owned(),
+                        path: path.clone(),
+                        kind,
+                        value,
+                        at,
+                    });
+                }
+            }
+        }
+    }
+
+    /// What was written inside of a value, as it stood before it was put in again, with what the changes `also` wrote inside of it; and the
+    /// changes that all of it takes the place of. `None` if there is nothing to be brought together, or somebody has written inside
+    /// of what was put in again.
+    fn together(
+        &self,
+        field: Field<'_>,
+        again: Vec<Rescued>,
+        also: &[ChangeHash],
+    ) -> Option<(Json, Vec<ChangeHash>)> {
+        let origin = again.first()?.origin.clone();
+        let counted: i64 = match field.kind {
+            Kind::Counter => again.iter().map(|again| again.counted).sum(),
+            _ if again.iter().all(|again| again.is_untouched) => 0,
+            _ => return None,
+        };
+        let all = |of: &dyn Fn(&Rescued) -> Vec<ChangeHash>| {
+            let set: BTreeSet<ChangeHash> = again.iter().flat_map(of).chain(also.iter().copied()).collect();
+            set.into_iter().collect::<Vec<_>>()
+        };
+        let written = all(&|again| again.written.clone());
+        let no_schema = CollectionSchema::default();
+        let reader = Reader { am: &self.am, heads: Some(&written), schema: &no_schema };
+        let values = reader.values(field.map, field.key);
+        let (value, id) = values.iter().find(|(_, id)| *id == origin)?;
+        let value = match (field.kind, reader.json(value, id)) {
+            (Kind::Counter, value) => Json::from(value.as_i64()?.saturating_add(counted)),
+            (_, value) => value,
+        };
+        Some((value, all(&|again| vec![again.hash])))
+    }
+
+    /// What was put in again of a field, as far as it stands at some heads.
+    fn rescued(&self, field: Field<'_>, heads: &[ChangeHash]) -> Vec<Rescued> {
+        let no_schema = CollectionSchema::default();
+        let reader = Reader { am: &self.am, heads: Some(heads), schema: &no_schema };
+        let values = reader.values(field.map, field.key);
+        let of_kind = |(value, id): &(Value<'_>, ObjId)| {
+            let hash =
+                self.am.hash_for_opid(id).filter(|_| kind_of(&reader, value, id) == Some(field.kind))?;
+            let (made, written) = self.made_again(field, hash, AGAIN_DEPTH)?;
+            let before = Reader { heads: Some(&written), ..reader };
+            let values = before.values(field.map, field.key);
+            let is_origin =
+                |(value, id): &&(Value<'_>, ObjId)| kind_of(&before, value, id) == Some(field.kind);
+            let origin = values.iter().find(is_origin)?.1.clone();
+            let now = reader.json(value, id);
+            let counted = now.as_i64().zip(made.as_i64()).map_or(0, |(now, made)| now.saturating_sub(made));
+            Some(Rescued { hash, written, origin, is_untouched: now == made, counted })
+        };
+        values.iter().filter_map(of_kind).collect()
+    }
+
+    /// If a change put a value in again: the value, and the changes that wrote inside of what it was before that.
+    fn made_again(
+        &self,
+        field: Field<'_>,
+        hash: ChangeHash,
+        depth: usize,
+    ) -> Option<(Json, Vec<ChangeHash>)> {
+        let meta = self.am.get_change_meta_by_hash(&hash).filter(|meta| !self.is_of_somebody(meta))?;
+        let no_schema = CollectionSchema::default();
+        let at = [hash];
+        let reader = Reader { am: &self.am, heads: Some(&at), schema: &no_schema };
+        let values = reader.values(field.map, field.key);
+        let (value, id) = values.iter().find(|(_, id)| self.am.hash_for_opid(id) == Some(hash))?;
+        let made = reader.json(value, id);
+        let mut deps = meta.deps.clone();
+        deps.sort_unstable();
+        if genesis::actor(self.identity, field.path, field.kind.container(&made), &deps) != *meta.actor {
+            return None;
+        }
+        let mut written = Vec::new();
+        for dep in deps {
+            match depth.checked_sub(1).and_then(|depth| self.made_again(field, dep, depth)) {
+                Some((_, before)) => written.extend(before),
+                None => written.push(dep),
+            }
+        }
+        Some((made, written))
     }
 }
 
