@@ -293,3 +293,122 @@ fn the_command_line_signs_out() {
     cli.ok(&["sync"]);
     assert_eq!(cli.ok(&["export", "songs"]), "");
 }
+
+/// Two processes have the file open, and one of them is connected when the other signs out.
+#[test]
+fn a_connection_of_another_process_ends_with_the_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = relay(&dir.path().join("relay"));
+    let a = mixed(dir.path(), &relay);
+    let connected = || {
+        let other = Replica::open(a.path()).unwrap();
+        other.connect(Relay::new(&relay.url()).token("token-a")).unwrap();
+        other.sync_now().unwrap();
+        other
+    };
+    let third = device(dir.path(), "third");
+    for how in [SignOut::Wipe, SignOut::Keep, SignOut::WipeUnsent] {
+        let other = connected();
+        a.sign_out(how).unwrap();
+        a.documents("songs").put("secret", &json!({ "title": "of nobody" })).unwrap();
+        third.documents("songs").put("news", &json!({ "title": format!("{how:?}") })).unwrap();
+        sync_as(&third, &relay, "token-a").unwrap();
+        assert!(matches!(other.sync_now(), Err(SyncError::AuthNeeded { .. })), "{how:?}");
+        std::thread::sleep(Duration::from_millis(1_500));
+        assert_eq!(other.status().state, SyncState::LocalOnly, "{how:?}");
+        let news = a.documents("songs").get("news").unwrap();
+        assert!(news.is_none_or(|news| news["title"] != format!("{how:?}")), "{how:?}");
+        // Somebody else signs in, and what they write is theirs alone.
+        if how != SignOut::Keep {
+            sync_as(&a, &relay, "token-b").unwrap();
+            a.documents("songs").put("secret", &json!({ "title": "of b" })).unwrap();
+            sync_as(&a, &relay, "token-b").unwrap();
+            assert!(matches!(other.sync_now(), Err(SyncError::AuthNeeded { .. })));
+            sync_as(&third, &relay, "token-a").unwrap();
+            assert!(third.documents("songs").get("secret").unwrap().is_none(), "{how:?}");
+            a.sign_out(SignOut::Wipe).unwrap();
+        } else {
+            a.documents("songs").delete("secret").unwrap();
+            a.documents("songs").purge_trash(i64::MAX).unwrap();
+        }
+        sync_as(&a, &relay, "token-a").unwrap();
+    }
+    // What another process has cleared comes back by itself, also if nothing else happens.
+    let other = connected();
+    a.clear_local().unwrap();
+    wait_until("all is back", Duration::from_secs(10), || titles(&other).len() >= 3);
+    other.sync_now().unwrap();
+    assert_eq!(a.verify().unwrap().problems, []);
+}
+
+#[test]
+fn what_the_relay_was_told_to_forget_or_may_have_lost_is_not_cleared() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let first = relay(&data);
+    let a = device(dir.path(), "a");
+    let b = device(dir.path(), "b");
+    a.documents("songs").put("1", &json!({ "title": "Pua" })).unwrap();
+    for replica in [&a, &b] {
+        sync_as(replica, &first, "token-a").unwrap();
+    }
+    b.erase_remote("songs").unwrap();
+    sync_as(&b, &first, "token-a").unwrap();
+    sync_as(&a, &first, "token-a").unwrap();
+    assert_eq!((a.clear_local().unwrap().documents, titles(&a).len()), (0, 1));
+    assert!(matches!(a.sign_out(SignOut::Wipe), Err(AccountError::Unsent { documents: 1 })));
+
+    // A relay that lost something, and of which that is not found out to the end.
+    a.documents("notes").put("1", &json!({ "title": "Ua" })).unwrap();
+    sync_as(&a, &first, "token-a").unwrap();
+    let conn = rusqlite::Connection::open(a.path()).unwrap();
+    conn.execute("UPDATE remote SET reseed = 1", []).unwrap();
+    assert!(matches!(a.clear_local(), Err(AccountError::Unsent { .. })));
+    sync_as(&a, &first, "token-a").unwrap();
+    assert_eq!(a.clear_local().unwrap().documents, 1);
+}
+
+#[test]
+fn everything_goes_also_what_became_local_or_was_switched_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = relay(&dir.path().join("relay"));
+    let a = mixed(dir.path(), &relay);
+    a.apply_schema(&Schema::new().local("songs")).unwrap();
+    a.documents("songs").set("1", &json!({ "title": "kuahiwi" })).unwrap();
+    let removed = a.sign_out(SignOut::Wipe).unwrap();
+    assert_eq!((removed.documents, removed.kept), (2, 1));
+    assert!(!holds(a.path(), "makuahine") && !holds(a.path(), "kuahiwi"));
+
+    a.documents("other").put("1", &json!({ "title": "haumana" })).unwrap();
+    sync_as(&a, &relay, "token-a").unwrap();
+    a.set_collection_sync("other", false).unwrap();
+    a.sign_out(SignOut::WipeUnsent).unwrap();
+    assert!(a.unsynced_collections().unwrap().is_empty());
+    assert!(!holds(a.path(), "haumana") && !holds(a.path(), "mahina"));
+    assert_eq!(a.verify().unwrap().problems, []);
+}
+
+/// Two processes name the relay's new address, one of them before anybody knows which relay that is.
+#[test]
+fn two_processes_find_the_relay_at_its_new_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let a = device(dir.path(), "a");
+    a.documents("songs").put("1", &json!({ "title": "Pua" })).unwrap();
+    let old = relay(&data);
+    sync_as(&a, &old, "token-a").unwrap();
+    let elsewhere = relay(&dir.path().join("elsewhere"));
+    let port = elsewhere.address().port();
+    let url = elsewhere.url();
+    drop((old, elsewhere));
+    let other = Replica::open(a.path()).unwrap();
+    other.connect(Relay::new(&url).token("token-a")).unwrap();
+    let auth = motet_relay::auth::Auth::from_file(&data.with_extension("tokens")).unwrap();
+    let moved = TestRelay::start_with(&data, auth, port);
+    sync_as(&a, &moved, "token-a").unwrap();
+    other.sync_now().unwrap();
+    a.documents("songs").put("2", &json!({ "title": "Ua" })).unwrap();
+    other.sync_now().unwrap();
+    assert_eq!((other.status().pending, other.status().last_error), (0, None));
+    assert_eq!(a.sql("SELECT id FROM remote").unwrap().rows.len(), 1);
+}

@@ -46,8 +46,9 @@ impl Replica {
         Ok(self.read(engine::account)?)
     }
 
-    /// Ends the connection and signs the user out. The status is `local-only` until a relay is named again. The words of what is wiped
-    /// are nowhere in the file any more (in its log until nobody reads an older state); copies and exports that were made before are not touched. Undo and restore points end with a wipe.
+    /// Ends the connection and signs the user out; what other processes that have the file open are connected to, they leave as well, until they
+    /// connect anew. The status is `local-only` until a relay is named again. The words of what is wiped
+    /// are nowhere in the file any more (while somebody reads an older state of it, at the latest when all have closed it); copies and exports that were made before are not touched. Undo and restore points end with a wipe.
     ///
     /// ```
     /// # use motet::{Replica, SignOut};
@@ -73,6 +74,7 @@ impl Replica {
                 core.forget_account(tx)?;
                 tx.forget_rounds()?;
             }
+            core.sign_out(tx)?;
             core.leave_remote(tx)?;
             Ok::<_, AccountError>(emptied)
         });
@@ -88,7 +90,10 @@ impl Replica {
     /// [`AccountError`] if it cannot be kept; nothing is changed then.
     pub fn release_account(&self) -> Result<(), AccountError> {
         self.disconnect();
-        self.local().writer.run(Durability::Full, |tx, core| Ok(core.forget_account(tx)?))
+        self.local().writer.run(Durability::Full, |tx, core| {
+            core.sign_out(tx)?;
+            Ok(core.forget_account(tx)?)
+        })
     }
 
     /// Removes from this device what the relay holds whole; the next connection downloads it again. For a device that is full, or whose
@@ -104,10 +109,10 @@ impl Replica {
         Ok(removed)
     }
 
-    /// What was removed is in SQLite's log no more either, unless somebody reads an older state for long.
+    /// What was removed is in SQLite's log no more either. If somebody reads an older state just now, that is tried again for a while.
     fn scrub(&self) {
-        if let Err(error) = store::empty_log(&self.local().path) {
-            tracing::warn!(%error, "what was removed may be in the database's log until that is written anew");
+        if store::try_empty_log(&self.local().path).is_err() {
+            (self.local().shared.empty_log)();
         }
     }
 }

@@ -75,6 +75,9 @@ pub const SALVAGE_PROBES: usize = 4_096;
 /// Times that SQLite's log is to be emptied after a purge while others read it, each [`BUSY_TIMEOUT`] long.
 pub const EMPTY_LOG_ATTEMPTS: usize = 3;
 
+/// How long a call that removes documents waits for those who read SQLite's log; later it is emptied beside it.
+pub const EMPTY_LOG_WAIT: Duration = Duration::from_secs(1);
+
 /// Pages of the full-text index that are merged in one transaction after a purge, so that no deleted word stays in it.
 pub const SCRUB_PAGES: i64 = 500;
 

@@ -245,7 +245,7 @@ impl fmt::Display for SyncSummary {
 
 impl SyncHandle {
     pub(crate) fn start(local: Arc<Local>, relay: Relay) -> Result<Self, SyncError> {
-        let (endpoint, remote) = activate(&local, &relay)?;
+        let (endpoint, remote, sign_outs) = activate(&local, &relay)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(limits::BLOCKING_THREADS)
@@ -257,7 +257,8 @@ impl SyncHandle {
         let (traffic, failure) = (Arc::new(Traffic::default()), Arc::new(LastFailure::new(remote)));
         let connection = local.shared.send_slot.begin();
         let watched = (traffic.clone(), failure.clone());
-        let driver = Driver::new(local.clone(), relay, endpoint, (remote, connection), receiver, watched)?;
+        let driver =
+            Driver::new(local.clone(), relay, endpoint, (remote, sign_outs, connection), receiver, watched)?;
         runtime.spawn(driver.run());
         Ok(Self { local, connection, traffic, failure, commands, runtime: Some(runtime) })
     }
@@ -356,14 +357,15 @@ pub(crate) fn use_relay(local: &Local, relay: &Relay) -> Result<(), SyncError> {
     activate(local, relay).map(|_| ())
 }
 
-fn activate(local: &Local, relay: &Relay) -> Result<(Endpoint, i64), SyncError> {
+/// Makes the relay the replica's remote; with how often the user has signed out until then.
+fn activate(local: &Local, relay: &Relay) -> Result<(Endpoint, i64, i64), SyncError> {
     let endpoint = relay.endpoint()?;
     let (url, now) = (endpoint.url.clone(), local.shared.now_ms());
-    let remote = local
+    let (remote, sign_outs) = local
         .writer
-        .run(Durability::Full, move |tx, core| core.use_remote(tx, &url, now))
+        .run(Durability::Full, move |tx, core| Ok((core.use_remote(tx, &url, now)?, tx.sign_outs()?)))
         .map_err(SyncError::Storage)?;
-    Ok((endpoint, remote))
+    Ok((endpoint, remote, sign_outs))
 }
 
 fn plural(count: u64) -> &'static str {

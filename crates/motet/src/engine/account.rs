@@ -111,20 +111,36 @@ impl Core {
     pub(crate) fn empty(&mut self, tx: Tx<'_>, which: Emptying) -> Result<Emptied, AccountError> {
         self.catch_up_all(tx)?;
         let home = tx.home()?;
+        // They name documents that there would be none of.
+        tx.drop_points()?;
+        tx.forget_steps()?;
         let (mut leaving, mut unsent, mut kept) = (Vec::new(), 0, 0);
         for id in tx.all_document_ids()? {
-            let row = tx.document_by_id(id)?;
+            let row = match tx.document_by_id(id) {
+                // Of a damaged file everything can go all the same.
+                Err(StorageError::Damaged(_)) if which == Emptying::Everything => {
+                    tx.drop_document(id)?;
+                    continue;
+                }
+                row => row?,
+            };
             let is_shared = self.leaves(&row.collection);
+            let is_erased = home.is_some_and(|remote| self.erased.contains(&(remote, id)));
             let is_unsent = match home {
-                Some(remote) => is_shared && tx.is_pending(remote, id)?,
+                Some(remote) => is_shared && (is_erased || tx.is_pending(remote, id)?),
                 None => is_shared,
             };
             let (leaves, is_lost) = match which {
                 Emptying::Everything => (true, false),
                 // What is switched off may have been sent once, or not.
-                Emptying::Shared => (is_shared, is_unsent || self.excluded.contains(&row.collection)),
+                Emptying::Shared => {
+                    // Of a collection that became local, what was shared before has a history.
+                    let leaves = is_shared || !row.heads.is_empty();
+                    (leaves, is_unsent || self.excluded.contains(&row.collection))
+                }
                 Emptying::Held => {
-                    let leaves = is_shared && tx.local_fields(id)?.is_none();
+                    // Somebody had the remote forget it: it is on devices only.
+                    let leaves = is_shared && !is_erased && tx.local_fields(id)?.is_none();
                     (leaves, leaves && is_unsent)
                 }
             };
@@ -139,9 +155,6 @@ impl Core {
             return Err(AccountError::Unsent { documents: unsent });
         }
         let left = leaving.iter().filter(|row| !row.deleted).count() as u64;
-        // They name documents that there would be none of.
-        tx.drop_points()?;
-        tx.forget_steps()?;
         tx.drop_quarantine()?;
         for row in &leaving {
             tx.drop_document(row.id)?;
@@ -159,6 +172,10 @@ impl Core {
         self.forget_all_held();
         self.in_write.clear();
         self.forget_marks();
+        if which != Emptying::Held {
+            tx.forget_others(self.shared.device)?;
+            self.excluded.clear();
+        }
         self.reseeding.clear();
         self.erased = tx.erased()?;
         self.write_recounts = true;
@@ -166,13 +183,27 @@ impl Core {
         Ok(Emptied { left, kept })
     }
 
-    /// What arrives belongs to the file as it is now: it was not emptied since the session began.
+    /// What arrives and what is sent belongs to the file as it is now: it was not emptied, and nobody signed out, since the session began.
     pub(super) fn check_era(&mut self, tx: Tx<'_>) -> store::Result<()> {
         let now = tx.era()?;
         if *self.era.get_or_insert(now) == now {
             return Ok(());
         }
-        Err(StorageError::Io("the data of this device was removed meanwhile; it is read anew".into()))
+        Err(StorageError::Emptied)
+    }
+
+    /// Sessions that run, also those of other processes, end and do not come back.
+    pub(crate) fn sign_out(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        tx.count_sign_out()?;
+        tx.begin_era()
+    }
+
+    /// The remote at an address, which may be another than when it was named: two may have changed places, or turned out to be one.
+    pub(crate) fn remote_at(&mut self, tx: Tx<'_>, url: &str) -> store::Result<i64> {
+        match tx.remotes()?.into_iter().find(|remote| remote.url == url) {
+            Some(remote) => Ok(remote.id),
+            None => self.use_remote(tx, url, self.shared.now_ms()),
+        }
     }
 
     pub(super) fn read_remotes(&mut self, tx: Tx<'_>) -> store::Result<()> {

@@ -33,6 +33,7 @@ impl Core {
         after: i64,
         most_bytes: usize,
     ) -> store::Result<OutboxBatch> {
+        self.check_era(tx)?;
         let most = planted::batch(proto::PUSH_BATCH_ENTRIES);
         let rows = tx.sendable(remote, after, most)?;
         // What is dropped or parked on the way makes room for rows that were not even looked at.
@@ -49,6 +50,7 @@ impl Core {
         document: DocumentId,
         after: i64,
     ) -> store::Result<Vec<OutboxItem>> {
+        self.check_era(tx)?;
         let rows = tx.sendable_of(remote, document, after, planted::batch(proto::PUSH_BATCH_ENTRIES))?;
         Ok(self.freeze_all(tx, remote, rows, proto::PUSH_BATCH_BYTES)?.items)
     }

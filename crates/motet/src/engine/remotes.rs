@@ -243,6 +243,7 @@ impl Core {
     /// The remote's log is not the one that was read and written before: read it from the start, and note what it
     /// holds, so that [`finish_reseed`](Self::finish_reseed) sends what it lacks.
     pub(crate) fn reset_position(&mut self, tx: Tx<'_>, remote: i64) -> store::Result<()> {
+        self.check_era(tx)?;
         tx.set_position(remote, None)?;
         tx.set_reseed(remote, !is_planted(Bug::ReseedIsNotRemembered))?;
         // What another log was told to forget, and still stands in this one, is read again.
@@ -266,6 +267,7 @@ impl Core {
 
     /// The remote's log is read to its end. Queues every document of which it lacks something.
     pub(crate) fn finish_reseed(&mut self, tx: Tx<'_>, remote: i64) -> store::Result<()> {
+        self.check_era(tx)?;
         let Some(seen) = self.reseeding.remove(&remote) else { return Ok(()) };
         self.catch_up_all(tx)?;
         let mut held = HashSet::new();

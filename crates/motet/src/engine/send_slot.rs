@@ -86,6 +86,9 @@ impl Core {
         let is_small = (1..=limits::SMALL_WORK_BYTES).contains(&self.write_bytes);
         let is_lone = self.pending == 0 && self.write_pending == 1 && is_small;
         let Some(place) = self.shared.send_slot.lock().awaited.filter(|_| is_lone) else { return Ok(()) };
+        if self.check_era(tx).is_err() {
+            return Ok(());
+        }
         let rows = tx.sendable(place.remote, place.after, 2)?;
         let [row] = &rows[..] else { return Ok(()) };
         if row.first_change > 0 && row.frozen.is_none() {

@@ -6,14 +6,17 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use serde_json::Value as Json;
 
-use motet_proto::{DocumentId, Entry, EntryId, Kind, SpaceId};
+use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId};
 
 use super::documents::{MOST_CHANGES, change_id};
 use super::outbox::Op;
 use super::{Result, StorageError, Tx, next_seq};
 
-/// Where it stands in `meta` how often the file was emptied.
+/// Where it stands in `meta` how often the file was emptied, or its user signed out.
 const ERA: &str = "era";
+
+/// Where it stands how often its user signed out.
+const SIGN_OUTS: &str = "sign-outs";
 
 /// Tables whose rows are about a document, and nothing without it.
 const OF_DOCUMENTS: [&str; 11] = [
@@ -128,9 +131,28 @@ impl Tx<'_> {
         Ok(self.conn.execute_batch("DELETE FROM quarantine; DELETE FROM opening")?)
     }
 
-    /// How often the file was emptied.
+    /// How often the file was emptied, or its user signed out.
     pub(crate) fn era(&self) -> Result<i64> {
-        Ok(self.meta(ERA)?.and_then(|era| era.parse().ok()).unwrap_or_default())
+        self.counted(ERA)
+    }
+
+    /// How often its user signed out.
+    pub(crate) fn sign_outs(&self) -> Result<i64> {
+        self.counted(SIGN_OUTS)
+    }
+
+    pub(crate) fn count_sign_out(&self) -> Result<()> {
+        self.set_meta(SIGN_OUTS, Some(&(self.sign_outs()? + 1).to_string()))
+    }
+
+    fn counted(&self, key: &str) -> Result<i64> {
+        Ok(self.meta(key)?.and_then(|count| count.parse().ok()).unwrap_or_default())
+    }
+
+    /// Forgets which devices there are beside this one, and which collections are switched off.
+    pub(crate) fn forget_others(&self, own: DeviceId) -> Result<()> {
+        self.conn.prepare_cached("DELETE FROM device WHERE id <> ?")?.execute([own.as_bytes()])?;
+        Ok(self.conn.execute_batch("DELETE FROM excluded")?)
     }
 
     pub(crate) fn begin_era(&self) -> Result<()> {

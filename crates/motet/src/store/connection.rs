@@ -1,6 +1,7 @@
 //! Opening the file: settings of every connection, and migrations.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -92,12 +93,21 @@ fn configure(conn: &Connection) -> Result<()> {
 /// Moves SQLite's log into the database and empties it, so that nothing is left in it of what was deleted. Somebody who is just reading
 /// an older state keeps it from that, for a while.
 pub(crate) fn empty_log(path: &Path) -> Result<()> {
+    empty_log_within(path, limits::BUSY_TIMEOUT, limits::EMPTY_LOG_ATTEMPTS)
+}
+
+/// The same, without waiting for long.
+pub(crate) fn try_empty_log(path: &Path) -> Result<()> {
+    empty_log_within(path, limits::EMPTY_LOG_WAIT, 1)
+}
+
+fn empty_log_within(path: &Path, wait: Duration, attempts: usize) -> Result<()> {
     let conn = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    conn.busy_timeout(limits::BUSY_TIMEOUT)?;
-    for _ in 0..limits::EMPTY_LOG_ATTEMPTS {
+    conn.busy_timeout(wait)?;
+    for _ in 0..attempts {
         let busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))?;
         if busy == 0 {
             return Ok(());

@@ -24,6 +24,9 @@ pub enum StorageError {
         /// The newest this build knows.
         supported: i64,
     },
+    /// This or another process has removed what was here, or signed the user out, while something was being sent or received.
+    #[error("the data of this device was removed, or its user signed out, meanwhile")]
+    Emptied,
     /// The replica is shut down.
     #[error("the replica is closed")]
     Closed,
@@ -46,6 +49,7 @@ impl StorageError {
             StorageError::Busy => "storage-busy",
             StorageError::Damaged(_) => "storage-damaged",
             StorageError::Newer { .. } => "storage-newer",
+            StorageError::Emptied => "storage-emptied",
             StorageError::Closed => "storage-closed",
             StorageError::Query(_) => "query-invalid",
             StorageError::Sqlite(_) => "storage-failed",
@@ -55,7 +59,7 @@ impl StorageError {
 
     /// Whether the same call may succeed later without anything being repaired.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, StorageError::DiskFull | StorageError::Busy)
+        matches!(self, StorageError::DiskFull | StorageError::Busy | StorageError::Emptied)
     }
 }
 

@@ -180,10 +180,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The remote that is in use, or was last: it was met, and holds what is not owed to it.
+    /// The remote that is in use, or was last, if it was met and holds what is not owed to it.
     pub(crate) fn home(&self) -> Result<Option<i64>> {
-        let sql = "SELECT id FROM remote WHERE last_synced_at IS NOT NULL ORDER BY active DESC, last_synced_at DESC LIMIT 1";
-        Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?)
+        let sql = "SELECT id, reseed FROM remote WHERE last_synced_at IS NOT NULL
+                   ORDER BY active DESC, last_synced_at DESC LIMIT 1";
+        let found =
+            self.conn.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get::<_, bool>(1)?)));
+        // What one holds that is being compared is not known.
+        Ok(found.optional()?.and_then(|(remote, is_compared)| (!is_compared).then_some(remote)))
     }
 
     /// Forgets what was done with all remotes.

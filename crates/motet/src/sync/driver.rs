@@ -51,6 +51,8 @@ pub(super) struct Driver {
     upgraded: Option<Connection>,
     endpoint: Endpoint,
     remote: i64,
+    /// How often the user had signed out when the app connected.
+    sign_outs: i64,
     /// The last session ended because the log belongs to another remote.
     moved: bool,
     /// As the engine numbers connections.
@@ -94,6 +96,8 @@ pub(super) struct Driver {
 /// One session and what is under way for it.
 struct Running {
     session: ClientSession,
+    /// How often the file had been emptied when it began.
+    era: i64,
     connection: Connection,
     loading: OptionFuture<BoxFuture<'static, Result<OutboxBatch, StorageError>>>,
     applying: FuturesOrdered<BoxFuture<'static, Result<Applied, StorageError>>>,
@@ -128,14 +132,25 @@ struct Running {
     upgrading: OptionFuture<BoxFuture<'static, Option<Connection>>>,
 }
 
+/// How a session begins.
+struct Begun {
+    remote: i64,
+    position: Option<Position>,
+    reseeding: bool,
+    deaths: taking_in::Deaths,
+    era: i64,
+}
+
 /// How a session ended.
 enum Ended {
     /// The replica let go.
     LetGo,
     /// What there was to do is done, and the policy asks for no more.
     Done,
-    /// The log belongs to another remote, which is the one in use from now on.
-    Moved,
+    /// There is another session to be begun at once: the log belongs to another remote, or what is here was removed.
+    Anew,
+    /// The user has signed out, in this process or in another: until the app connects anew.
+    SignedOut,
     Failed(SyncError),
 }
 
@@ -181,7 +196,7 @@ impl Driver {
         local: Arc<Local>,
         relay: Relay,
         endpoint: Endpoint,
-        (remote, connection): (i64, u64),
+        (remote, sign_outs, connection): (i64, i64, u64),
         commands: mpsc::UnboundedReceiver<Command>,
         (traffic, failure): (Arc<Traffic>, Arc<LastFailure>),
     ) -> Result<Self, SyncError> {
@@ -210,6 +225,7 @@ impl Driver {
             failure,
             endpoint,
             remote,
+            sign_outs,
             moved: false,
             client,
             commands,
@@ -262,7 +278,8 @@ impl Driver {
                         self.last_round = Some(Instant::now());
                         continue;
                     }
-                    Ended::Moved => continue,
+                    Ended::Anew | Ended::Failed(SyncError::Storage(StorageError::Emptied)) => continue,
+                    Ended::SignedOut => return self.stay_signed_out().await,
                     Ended::Failed(error) => (error, true),
                 },
                 Err((error, reached)) => (error, reached),
@@ -300,22 +317,29 @@ impl Driver {
 
     /// Runs a session to its end.
     async fn run_session(&mut self, connection: Connection) -> Ended {
-        let remote = self.remote;
         let compares_after = self.compares_after();
         // Another way than the last one, perhaps.
         let is_other_way = connection.live || std::mem::take(&mut self.is_first);
+        let (url, sign_outs) = (self.endpoint.url.clone(), self.sign_outs);
         let begun = self.local.writer.submit(Durability::Normal, move |tx, core| {
+            if tx.sign_outs()? != sign_outs {
+                return Ok(None);
+            }
+            let remote = core.remote_at(tx, &url)?;
             if is_other_way {
                 tx.unpark_too_large(remote)?;
             }
-            let deaths = tx.take_stock_of_opening(&machine::process())?;
-            Ok((core.begin_session(tx, remote, compares_after)?, deaths))
+            let deaths = Arc::new(tx.take_stock_of_opening(&machine::process())?);
+            let (position, reseeding) = core.begin_session(tx, remote, compares_after)?;
+            Ok(Some(Begun { remote, position, reseeding, deaths, era: tx.era()? }))
         });
-        let begun = begun.await;
-        let ((position, reseeding), deaths): ((Option<Position>, bool), _) = match begun {
-            Ok(begun) => begun,
+        let Begun { remote, position, reseeding, deaths, era } = match begun.await {
+            Ok(Some(begun)) => begun,
+            Ok(None) => return Ended::SignedOut,
             Err(error) => return Ended::Failed(SyncError::Storage(error)),
         };
+        self.remote = remote;
+        self.failure.use_remote(remote);
         let live = connection.live;
         let device = self.local.shared.device;
         let mut session = ClientSession::new(
@@ -347,7 +371,8 @@ impl Driver {
             connection,
             loading: None.into(),
             applying: FuturesOrdered::new(),
-            deaths: Arc::new(deaths),
+            deaths,
+            era,
             holds_until,
             submitted: None,
             merging: None.into(),
@@ -442,7 +467,7 @@ impl Driver {
                     running.session.handle_outbox_changed(self.started.elapsed());
                 }
                 () = tokio::time::sleep(timeout) => self.take_timeout(running, saturated),
-                _ = poll.tick() => self.look_around(running),
+                _ = poll.tick() => self.look_around(running)?,
                 _ = comparison.tick() => {
                     self.tidy();
                     self.look_for_comparison(running)?;
@@ -472,15 +497,35 @@ impl Driver {
     }
 
     /// Looks for what nobody reports: writes of another process, and over `POST` entries of other devices.
-    fn look_around(&mut self, running: &mut Running) {
+    fn look_around(&mut self, running: &mut Running) -> Result<(), Ended> {
+        if self.local.readers.read(|tx| tx.era()).is_ok_and(|era| era != running.era) {
+            return Err(Ended::Anew);
+        }
         if !running.session.is_idle() {
-            return;
+            return Ok(());
         }
         if !running.connection.live {
             let round = self.take_id();
             running.session.request_round(round, self.started.elapsed());
         } else if self.local.readers.read(|tx| tx.count_sendable()).is_ok_and(|rows| rows > 0) {
             running.session.handle_outbox_changed(self.started.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Whoever asks for something is told that nobody is signed in.
+    async fn stay_signed_out(&mut self) {
+        self.lock.let_go();
+        self.local.shared.board.set_link(Link::LetGo);
+        let error = SyncError::AuthNeeded { reason: "the user has signed out on this device".into() };
+        loop {
+            self.failure.note(&error);
+            self.fail_rounds(&error, false);
+            self.fail_documents(&error, false);
+            match self.commands.recv().await {
+                Some(command) => _ = self.take_command(command),
+                None => return,
+            }
         }
     }
 }

@@ -146,7 +146,7 @@ impl Driver {
                 self.moved = true;
                 self.remote = remote;
                 self.failure.use_remote(remote);
-                return Err(Ended::Moved);
+                return Err(Ended::Anew);
             }
         }
         Ok(())
