@@ -330,3 +330,65 @@ fn a_deleted_document_that_is_made_anew_under_an_older_name_has_what_is_named() 
     songs.put("1", &json!({ "old": { "c": 1 } })).unwrap();
     assert_eq!(shown(&device), json!({ "new": { "c": 1 } }));
 }
+
+/// Values under an older and a newer name are folded by the next write: once, on whichever version it is made.
+#[test]
+fn names_are_folded_once_on_whichever_version() {
+    for case in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let [a, b, c] = ["a", "b", "c"].map(|name| {
+            let replica =
+                Replica::builder(dir.path().join(format!("{name}.db"))).device_name(name).open().unwrap();
+            let field = Field::from(FieldKind::Counter);
+            let (name, field) = if name == "a" { ("plays", field) } else { ("p", field.alias("plays")) };
+            replica.apply_schema(&Schema::new().field("songs", name, field)).unwrap();
+            replica
+        });
+        a.documents("songs").put("1", &json!({ "plays": 2 })).unwrap();
+        b.documents("songs").put("1", &json!({ "p": 3 })).unwrap();
+        let everywhere = || {
+            for replica in [&a, &b, &c, &a, &b] {
+                sync(replica, &relay.url());
+            }
+        };
+        everywhere();
+        let songs = b.documents("songs");
+        let mut read = songs.get("1").unwrap().unwrap();
+        assert_eq!(read["p"], 5);
+        match case {
+            0 => {
+                songs.set("1", &json!({ "p": 7 })).unwrap();
+                read["p"] = json!(15);
+                songs.update(&mut read).unwrap();
+            }
+            1 => {
+                songs.set("1", &json!({ "o": 1 })).unwrap();
+                read["p"] = json!(7);
+                songs.update(&mut read).unwrap();
+                c.documents("songs").set("1", &json!({ "p": 15 })).unwrap();
+            }
+            2 => {
+                songs.set("1", &json!({ "o": 1 })).unwrap();
+                songs.set("1", &json!({ "p": 7 })).unwrap();
+                c.documents("songs").set("1", &json!({ "p": 15 })).unwrap();
+            }
+            _ => {
+                songs.set("1", &json!({ "p": 7 })).unwrap();
+                c.documents("songs").set("1", &json!({ "p": 15 })).unwrap();
+            }
+        }
+        everywhere();
+        let shown = |replica: &Replica| replica.documents("songs").get("1").unwrap().unwrap().value;
+        assert_eq!((&shown(&b)["p"], &shown(&c)["p"]), (&json!(17), &json!(17)), "case {case}");
+        assert_eq!(shown(&a)["plays"], 17, "case {case}: {}", shown(&a));
+        assert_eq!(
+            shown(&a).get("p").and_then(serde_json::Value::as_i64).unwrap_or_default(),
+            0,
+            "case {case}"
+        );
+        a.documents("songs").increment("1", "plays", 1).unwrap();
+        everywhere();
+        assert_eq!((&shown(&b)["p"], &shown(&a)["plays"]), (&json!(18), &json!(18)), "case {case}");
+    }
+}

@@ -453,3 +453,80 @@ fn what_two_write_inside_of_a_field_that_a_third_replaces_comes_back_as_one() {
         }
     }
 }
+
+/// What was begun twice is folded by the next write: once, whoever writes next, on whichever version, and whatever else was written.
+#[test]
+fn what_was_begun_twice_is_folded_once() {
+    for base in [None, Some(json!({ "lyrics": null })), Some(json!({ "lyrics": "" }))] {
+        for case in 0..6 {
+            let dir = tempfile::tempdir().unwrap();
+            let relay = TestRelay::start(&dir.path().join("relay"));
+            let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+            if let Some(base) = &base {
+                songs(&a).put("1", base).unwrap();
+                sync(&a, &relay.url());
+                sync(&b, &relay.url());
+            }
+            songs(&a).put("1", &json!({ "lyrics": "one\n" })).unwrap();
+            songs(&b).put("1", &json!({ "lyrics": "two\n" })).unwrap();
+            for replica in [&a, &b, &a] {
+                sync(replica, &relay.url());
+            }
+            let begun = shown(&a)["lyrics"].as_str().unwrap().to_owned();
+            let change = |replica: &Replica, lyrics: &str| {
+                let mut song = songs(replica).get("1").unwrap().unwrap();
+                song["lyrics"] = json!(lyrics);
+                songs(replica).update(&mut song).unwrap();
+            };
+            let (before, behind) = (format!("new\n{begun}"), format!("{begun}end\n"));
+            let mut read = songs(&b).get("1").unwrap().unwrap();
+            read["lyrics"] = json!(behind);
+            match case {
+                // One device, on an older version.
+                0 => {
+                    change(&b, &before);
+                    songs(&b).update(&mut read).unwrap();
+                }
+                // Something else was written since.
+                1 => {
+                    change(&a, &before);
+                    songs(&b).set("1", &json!({ "o": 1 })).unwrap();
+                    songs(&b).update(&mut read).unwrap();
+                }
+                2 => {
+                    change(&a, &before);
+                    songs(&b).set("1", &json!({ "o": 1 })).unwrap();
+                    change(&b, &behind);
+                }
+                3 => {
+                    songs(&a).set("1", &json!({ "p": 1 })).unwrap();
+                    change(&a, &before);
+                    songs(&b).set("1", &json!({ "o": 1 })).unwrap();
+                    change(&b, &behind);
+                }
+                4 => {
+                    change(&a, &before);
+                    sync(&a, &relay.url());
+                    sync(&b, &relay.url());
+                    songs(&b).update(&mut read).unwrap();
+                }
+                _ => {
+                    let mut stale = songs(&a).get("1").unwrap().unwrap();
+                    stale["lyrics"] = json!(before);
+                    for replica in [&a, &b] {
+                        songs(replica).set("1", &json!({ "o": 1 })).unwrap();
+                    }
+                    songs(&a).update(&mut stale).unwrap();
+                    songs(&b).update(&mut read).unwrap();
+                }
+            }
+            for replica in [&a, &b, &a, &b] {
+                sync(replica, &relay.url());
+            }
+            let told = format!("{base:?}, case {case}");
+            assert_eq!(shown(&a)["lyrics"], json!(format!("new\n{begun}end\n")), "{told}");
+            assert_eq!(shown(&b), shown(&a), "{told}");
+            assert_eq!([a.verify().unwrap().problems, b.verify().unwrap().problems], [[], []]);
+        }
+    }
+}

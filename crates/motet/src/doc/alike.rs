@@ -85,10 +85,23 @@ impl Document {
         ActorId::from(actor)
     }
 
+    /// The latest changes that wrote to a field of the document, as of some heads; those heads if the field is not the same there.
+    pub(super) fn writers_at(
+        &self,
+        schema: &CollectionSchema,
+        field: &str,
+        at: Option<&[ChangeHash]>,
+    ) -> Vec<ChangeHash> {
+        let heads = at.map_or_else(|| self.heads(), <[_]>::to_vec);
+        let writers = self.writers_of(schema, field, at);
+        let shown = |heads: &[ChangeHash]| self.reader(schema, Some(heads)).shown(field);
+        if shown(&writers) == shown(&heads) { writers } else { heads }
+    }
+
     /// A document of nothing but the changes that wrote to a field, and those before them.
     fn history_of(&self, schema: &CollectionSchema, field: &str) -> Result<Self, EditError> {
         let heads = self.heads();
-        let mut base = self.writers_of(schema, field);
+        let mut base = self.writers_of(schema, field, None);
         base.sort_unstable();
         if base == heads {
             return Ok(self.clone());
@@ -101,8 +114,14 @@ impl Document {
     }
 
     /// The latest changes that wrote to a field, or to anything inside it.
-    fn writers_of(&self, schema: &CollectionSchema, field: &str) -> Vec<ChangeHash> {
-        let reader = self.reader(schema, None);
+    fn writers_of(
+        &self,
+        schema: &CollectionSchema,
+        field: &str,
+        at: Option<&[ChangeHash]>,
+    ) -> Vec<ChangeHash> {
+        let reader = self.reader(schema, at);
+        let heads = at.map_or_else(|| self.heads(), <[_]>::to_vec);
         let names: HashSet<String> = schema
             .aliased()
             .filter(|(name, aliases)| *name == field || aliases.iter().any(|alias| alias == field))
@@ -115,13 +134,13 @@ impl Document {
                 self.objects_in(&value, &id, &mut objects);
             }
         }
-        let (mut open, mut seen, mut found) = (self.heads(), HashSet::new(), Vec::new());
+        let (mut open, mut seen, mut found) = (heads.clone(), HashSet::new(), Vec::new());
         while let Some(hash) = open.pop() {
             if !seen.insert(hash) {
                 continue;
             }
             if seen.len() > limits::ALIKE_CHANGES {
-                return self.heads();
+                return heads;
             }
             match self.writes_to(&hash, &names, &objects) {
                 Ok(true) => found.push(hash),
@@ -129,7 +148,7 @@ impl Document {
                     let meta = self.am.get_change_meta_by_hash(&hash);
                     open.extend(meta.into_iter().flat_map(|meta| meta.deps));
                 }
-                Err(_) => return self.heads(),
+                Err(_) => return heads,
             }
         }
         found

@@ -348,7 +348,8 @@ impl Document {
                     let texts = reader.texts(map, key);
                     let is_divided = !texts.is_empty() && reader.is_divided(map, key);
                     if texts.len() > 1 && !is_divided {
-                        self.join(&path, &texts, schema, at, changes)?;
+                        let field = (*map == ROOT).then_some(key.as_str());
+                        self.join((&path, field), &texts, schema, at, changes)?;
                     } else if is_divided || texts.is_empty() && *kind == FieldKind::Text {
                         // A register becomes a text with the words it has, so that edits which two devices then
                         // make at the same time merge.

@@ -217,10 +217,11 @@ impl Document {
         let mut ops = Vec::new();
         reader.plan(&ROOT, &set, None, true, &mut ops)?;
         others.iter().for_each(|name| reader.plan_emptying(name, &mut ops));
-        let change = self.deterministic(&target, Container::Text(&content), at, |tx| {
+        let base = self.writers_at(edit.schema, field, at.as_deref());
+        let folded = self.made_alike(&target, Container::Text(&content), base, at, |tx| {
             ops.into_iter().try_for_each(|op| carry_out(tx, op))
         })?;
-        changes.push(change);
+        changes.extend(folded.new);
         Ok(target)
     }
 

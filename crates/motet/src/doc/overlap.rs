@@ -146,15 +146,17 @@ impl Document {
         let steps: Vec<_> = splices.iter().map(|s| json!([s.at, s.delete, s.insert])).collect();
         let steps = json!([merged, steps, marks]);
         let (path, ends) = (format!("/{key}"), &mut Some(fork.ends.clone()));
-        let change = self.deterministic(&path, Container::Value(&steps), ends, |tx| {
+        let made = self.deterministic(&path, Container::Value(&steps), ends, |tx| {
             match &anew {
                 Some(anew) => Container::Text(anew).put(tx, &ROOT, key)?,
                 None => splice_all(tx, text, &splices)?,
             }
             marks.iter().try_for_each(|(key, mark)| tx.put(ROOT, key, mark.as_str()))
         })?;
-        fork.follow(&change);
-        done.changes.push(change);
+        if let Some(change) = made.new {
+            fork.follow(&change);
+            done.changes.push(change);
+        }
         Ok(())
     }
 

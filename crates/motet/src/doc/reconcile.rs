@@ -153,11 +153,13 @@ impl Document {
             insert,
         }));
         let at = &mut Some(fork.ends.clone());
-        let change = self.deterministic(&format!("/{key}"), Container::Value(&name), at, |tx| {
+        let made = self.deterministic(&format!("/{key}"), Container::Value(&name), at, |tx| {
             ops.into_iter().try_for_each(|op| carry_out(tx, op))
         })?;
-        fork.follow(&change);
-        Ok(Some(change))
+        if let Some(change) = &made.new {
+            fork.follow(change);
+        }
+        Ok(made.new)
     }
 
     /// The journal row about a field of an item that both sides wrote, the same on every device.

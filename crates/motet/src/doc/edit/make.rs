@@ -2,16 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use automerge::transaction::{CommitOptions, Transaction};
-use automerge::{AutomergeError, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value};
+use automerge::transaction::Transaction;
+use automerge::{AutomergeError, Change, ChangeHash, ObjId, ObjType, ROOT, Value};
 
 use super::plan::splice_all;
-use super::{At, EditError, begin};
+use super::{At, EditError};
 use crate::doc::genesis::{self, Container};
 use crate::doc::read::Reader;
 use crate::doc::{Document, text, time};
 use crate::limits;
 use crate::schema::CollectionSchema;
+
+/// A change that every device makes alike.
+pub(in crate::doc) struct Alike {
+    pub(in crate::doc) hash: ChangeHash,
+    /// The change, if the document did not have it.
+    pub(in crate::doc) new: Option<Change>,
+}
 
 impl Document {
     /// Makes a container with what the field holds (`old`), or, if that is nothing to begin with, with what it is to hold
@@ -55,22 +62,13 @@ impl Document {
                 return Ok(());
             }
         }
-        if let Some(origins) = self.origins((map, key), at.as_deref()) {
-            let made = self.begin_alike((map, key, path), [old, new], &origins)?;
-            if let (Some(heads), Some(last)) = (at.as_mut(), made.last()) {
-                heads.retain(|head| !origins.contains(head));
-                heads.push(last.hash());
-                heads.sort_unstable();
-            }
-            let made: Vec<_> = made.into_iter().filter(|change| !self.has_change(&change.hash())).collect();
-            self.am.apply_changes(made.iter().cloned())?;
-            self.shown = None;
-            changes.extend(made);
-            return Ok(());
-        }
-        changes.push(self.deterministic(path, old, at, |tx| old.put(tx, map, key))?);
+        let origins = self.origins((map, key), at.as_deref());
+        let base = origins.unwrap_or_else(|| at.clone().unwrap_or_else(|| self.heads()));
+        let begun = self.made_alike(path, old, base, at, |tx| old.put(tx, map, key))?;
+        changes.extend(begun.new);
         if old.is_begun() && !new.is_begun() {
-            changes.push(self.deterministic(path, new, at, |tx| new.fill(tx, map, key))?);
+            let filled = self.made_alike(path, new, vec![begun.hash], at, |tx| new.fill(tx, map, key))?;
+            changes.extend(filled.new);
         }
         Ok(())
     }
@@ -79,7 +77,7 @@ impl Document {
     /// Later words typed into the others elsewhere still show up, through the resolver.
     pub(super) fn join(
         &mut self,
-        path: &str,
+        (path, field): (&str, Option<&str>),
         texts: &[ObjId],
         schema: &CollectionSchema,
         at: &mut At,
@@ -91,40 +89,67 @@ impl Document {
         if olds[1..].iter().all(String::is_empty) {
             return Ok(());
         }
-        let change = self.deterministic(path, Container::Text(&union), at, |tx| {
+        let base = match field {
+            Some(field) => self.writers_at(schema, field, at.as_deref()),
+            None => at.clone().unwrap_or_else(|| self.heads()),
+        };
+        let change = self.made_alike(path, Container::Text(&union), base, at, |tx| {
             for (i, (text, old)) in texts.iter().zip(&olds).enumerate() {
                 splice_all(tx, text, &text::diff(old, if i == 0 { &union } else { "" }))?;
             }
             Ok(())
         })?;
-        changes.push(change);
+        changes.extend(change.new);
         Ok(())
     }
 
-    /// A change that every device makes alike when it stands at the same heads.
+    /// A change that every device makes alike at the heads of an edit.
     pub(in crate::doc) fn deterministic(
         &mut self,
         path: &str,
         container: Container<'_>,
         at: &mut At,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<(), AutomergeError>,
-    ) -> Result<Change, EditError> {
-        // Op ids grow with everything the document holds, so all its heads belong to the name, not only `at`.
-        let mut heads = at.clone().unwrap_or_default();
-        heads.extend(self.heads());
-        let actor = genesis::actor(self.identity, path, container, &heads);
-        self.am.set_author(None);
-        self.am.set_actor(actor);
-        self.has_actor = false;
-        let time = time::latest(&self.am, at.as_ref().unwrap_or(&self.am.get_heads()));
-        let mut tx = begin(&mut self.am, at.as_deref())?;
-        edit(&mut tx)?;
-        let (hash, _) = tx.commit_with(CommitOptions::default().with_time(time));
-        let hash = hash.ok_or(AutomergeError::Fail)?;
-        if at.is_some() {
-            *at = Some(vec![hash]);
+    ) -> Result<Alike, EditError> {
+        let base = at.clone().unwrap_or_else(|| self.heads());
+        self.made_alike(path, container, base, at, edit)
+    }
+
+    /// A change that every device makes alike that knows `base`, which is at or before the heads of the edit, whatever else it knows: op ids grow
+    /// with all that a document holds, so it is made in one that holds nothing else.
+    pub(in crate::doc) fn made_alike(
+        &mut self,
+        path: &str,
+        container: Container<'_>,
+        mut base: Vec<ChangeHash>,
+        at: &mut At,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<(), AutomergeError>,
+    ) -> Result<Alike, EditError> {
+        base.sort_unstable();
+        base.dedup();
+        let actor = genesis::actor(self.identity, path, container, &base);
+        let time = time::latest(&self.am, &base);
+        let (change, is_known) = if super::is_current(&self.am, &base) {
+            self.am.set_author(None);
+            self.has_actor = false;
+            (genesis::commit(&mut self.am, actor, time, edit)?, false)
+        } else {
+            let mut am = self.am.fork_at(&base)?;
+            am.set_author(None);
+            let change = genesis::commit(&mut am, actor, time, edit)?;
+            let is_known = self.has_change(&change.hash());
+            if !is_known {
+                self.am.apply_changes([change.clone()])?;
+            }
+            (change, is_known)
+        };
+        self.shown = None;
+        if let Some(heads) = at {
+            heads.retain(|head| !base.contains(head));
+            heads.push(change.hash());
+            heads.sort_unstable();
         }
-        Ok(self.am.get_change_by_hash(&hash).ok_or(AutomergeError::Fail)?)
+        Ok(Alike { hash: change.hash(), new: (!is_known).then_some(change) })
     }
 
     /// The changes that wrote the values of a field, if each is one value or holds nothing but such: then they tell all that there is to
@@ -148,24 +173,5 @@ impl Document {
             }
         }
         (!found.is_empty()).then(|| found.into_iter().collect())
-    }
-
-    /// The changes of [`make`](Self::make), as any device makes them that knows the values which they take the place of. Op ids grow with all that a
-    /// document holds: they are made in one that holds nothing else.
-    fn begin_alike(
-        &self,
-        (map, key, path): (&ObjId, &str, &str),
-        [old, new]: [Container<'_>; 2],
-        origins: &[ChangeHash],
-    ) -> Result<Vec<Change>, EditError> {
-        let mut am = self.am.fork_at(origins)?;
-        let time = time::latest(&am, origins);
-        let actor = genesis::actor(self.identity, path, old, origins);
-        let mut made = vec![genesis::commit(&mut am, actor, time, |tx| old.put(tx, map, key))?];
-        if old.is_begun() && !new.is_begun() {
-            let actor = genesis::actor(self.identity, path, new, &[made[0].hash()]);
-            made.push(genesis::commit(&mut am, actor, time, |tx| new.fill(tx, map, key))?);
-        }
-        Ok(made)
     }
 }
