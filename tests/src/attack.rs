@@ -97,7 +97,15 @@ impl Peer {
 /// A device's first message.
 pub fn hello(device: DeviceId, space: SpaceId) -> Message {
     let (version_min, version_max) = (limits::VERSION_MIN, limits::VERSION_MAX);
-    Message::Hello(Hello { version_min, version_max, device, space, agent: "test".into() })
+    Message::Hello(Hello {
+        version_min,
+        version_max,
+        device,
+        space,
+        agent: "test".into(),
+        account: None,
+        log: None,
+    })
 }
 
 /// An entry of the default space with `bytes` bytes that do not compress.

@@ -54,6 +54,8 @@ fn exchange(url: &str, message: &Message) -> Vec<Message> {
         device: DeviceId([9; 16]),
         space: SpaceId::DEFAULT,
         agent: "test".into(),
+        account: None,
+        log: None,
     };
     frame::write_delimited(&Message::Hello(hello), &mut body);
     frame::write_delimited(message, &mut body);

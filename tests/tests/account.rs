@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use motet::{AccountError, FieldKind, Relay, Replica, Schema, SignOut, SyncError, SyncState, json};
-use motet_tests::{Cli, TestRelay, contents, device, wait_until};
+use motet::{
+    AccountError, FieldKind, Relay, Replica, Schema, SignOut, SyncError, SyncState, Transport, json,
+};
+use motet_tests::{Cli, RelayProcess, TestRelay, contents, device, wait_until};
 use serde_json::Value;
 
 /// A relay on which `token-a` and `also-a` are account a, and `token-b` is account b.
@@ -411,4 +413,78 @@ fn two_processes_find_the_relay_at_its_new_address() {
     other.sync_now().unwrap();
     assert_eq!((other.status().pending, other.status().last_error), (0, None));
     assert_eq!(a.sql("SELECT id FROM remote").unwrap().rows.len(), 1);
+}
+
+/// Over `POST` each exchange is let in anew: a token that becomes another account's in between sends nothing there.
+#[test]
+fn a_token_that_changes_its_account_moves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    for transport in [Transport::Post, Transport::WebSocket] {
+        std::fs::create_dir_all(&data).unwrap();
+        let tokens = data.with_extension("txt");
+        std::fs::write(&tokens, "token-a -> a\ntoken-b -> b\n").unwrap();
+        let relay = RelayProcess::start(&data, "127.0.0.1:0", &["--tokens", tokens.to_str().unwrap()]);
+        let a = device(dir.path(), &format!("a-{transport:?}"));
+        let b = device(dir.path(), &format!("b-{transport:?}"));
+        let as_b = Relay::new(&relay.url()).token("token-b");
+        b.connect(as_b).unwrap();
+        b.sync_now().unwrap();
+        a.documents("songs").put("1", &json!({ "title": "of a" })).unwrap();
+        a.connect(Relay::new(&relay.url()).token("token-a").transport(transport)).unwrap();
+        a.sync_now().unwrap();
+        std::fs::write(&tokens, "token-a -> b\ntoken-b -> b\n").unwrap();
+        wait_until("the token is another account's", Duration::from_secs(20), || {
+            a.documents("songs").put("2", &json!({ "title": "later" })).unwrap();
+            matches!(a.sync_now(), Err(SyncError::OtherAccount { .. }))
+        });
+        b.sync_now().unwrap();
+        assert_eq!(titles(&b), Vec::<String>::new(), "{transport:?}");
+        drop(relay);
+        std::fs::remove_dir_all(&data).unwrap();
+    }
+}
+
+#[test]
+fn what_stays_after_clearing_is_compared_with_the_relay() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let first = relay(&data);
+    let a = mixed(dir.path(), &first);
+    let cursor = a.latest_change().unwrap();
+    a.clear_local().unwrap();
+    assert_eq!(a.status().state, SyncState::Paused, "it is not known what there is");
+    drop(first);
+    // The relay turns out to be another one, which has nothing.
+    std::fs::remove_dir_all(&data).unwrap();
+    let wiped = relay(&data);
+    sync_as(&a, &wiped, "token-a").unwrap();
+    a.documents("songs").set("2", &json!({ "title": "Ua nui" })).unwrap();
+    sync_as(&a, &wiped, "token-a").unwrap();
+    let b = device(dir.path(), "b");
+    sync_as(&b, &wiped, "token-a").unwrap();
+    assert_eq!(titles(&b), ["Ua nui"]);
+    assert_eq!(b.quarantined(10).unwrap().len(), 0);
+    // Who follows the feed hears of what came later.
+    let told = a.changed_after(cursor, 100).unwrap();
+    assert!(told.iter().any(|changed| changed.id == "2"), "{told:?}");
+}
+
+#[test]
+fn a_wipe_leaves_no_word_also_in_what_was_restored_from_a_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = device(dir.path(), "a");
+    for n in 0..300 {
+        let lyrics = format!("kealamauloa{n} ").repeat(1 + n % 90);
+        a.documents("songs").put(&format!("{n}"), &json!({ "title": "t", "lyrics": lyrics })).unwrap();
+    }
+    let backup = dir.path().join("backup.db");
+    a.backup(&backup).unwrap();
+    for path in [a.path().to_owned(), backup] {
+        let replica = Replica::open(&path).unwrap();
+        let before = std::fs::metadata(&path).unwrap().len();
+        replica.sign_out(SignOut::WipeUnsent).unwrap();
+        assert!(!holds(&path, "kealamauloa"), "{}", path.display());
+        assert!(std::fs::metadata(&path).unwrap().len() < before / 2, "room is given back");
+    }
 }

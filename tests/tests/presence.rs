@@ -301,6 +301,8 @@ impl RawDevice {
             device,
             space: SpaceId::DEFAULT,
             agent: "test".into(),
+            account: None,
+            log: None,
         };
         let pull = Pull { id: 1, after: None, live: true };
         for message in [Message::Hello(hello), Message::Pull(pull)] {

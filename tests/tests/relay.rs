@@ -331,6 +331,8 @@ fn hello(version_min: u16, version_max: u16) -> Hello {
         device: DeviceId([9; 16]),
         space: SpaceId::DEFAULT,
         agent: "test".into(),
+        account: None,
+        log: None,
     }
 }
 

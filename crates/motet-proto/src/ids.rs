@@ -97,7 +97,7 @@ id!(
 );
 
 id!(
-    /// An account as its devices know it, the same at every relay that gives it the same name. Which name that is it does not say.
+    /// An account as its devices know it: a hash of its name, the same at every relay that calls it so.
     AccountId, 16
 );
 id!(

@@ -99,6 +99,13 @@ pub struct Hello {
     /// Software and version, for the relay's log.
     #[n(4)]
     pub agent: String,
+    /// The account and the log that the device means, if it has met them: a relay that would answer for another account, or from another log, lets
+    /// it in no further. Each exchange over `POST` is let in anew.
+    #[n(5)]
+    pub account: Option<AccountId>,
+    /// As of `account`.
+    #[n(6)]
+    pub log: Option<LogName>,
 }
 
 /// Answer to [`Hello`].
@@ -355,5 +362,7 @@ codes! {
         8 => Replaced,
         /// The relay's file is damaged: whoever runs it has to repair it.
         9 => Damaged,
+        /// The account or the log is not the one that the device has named.
+        10 => Other,
     }
 }

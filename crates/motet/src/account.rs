@@ -111,7 +111,7 @@ impl Replica {
 
     /// What was removed is in SQLite's log no more either. If somebody reads an older state just now, that is tried again for a while.
     fn scrub(&self) {
-        if store::try_empty_log(&self.local().path).is_err() {
+        if store::shrink(&self.local().path).is_err() {
             (self.local().shared.empty_log)();
         }
     }

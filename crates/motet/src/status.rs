@@ -198,6 +198,8 @@ pub(crate) enum Link {
 struct Parts {
     link: Link,
     has_remote: bool,
+    /// What is here has to be compared with what the remote holds.
+    is_compared: bool,
     pending: i64,
     last_synced_at: Option<i64>,
     last_error: Option<LastError>,
@@ -205,8 +207,14 @@ struct Parts {
 
 impl StatusBoard {
     pub(crate) fn new() -> Self {
-        let parts =
-            Parts { link: Link::None, has_remote: false, pending: 0, last_synced_at: None, last_error: None };
+        let parts = Parts {
+            link: Link::None,
+            has_remote: false,
+            is_compared: false,
+            pending: 0,
+            last_synced_at: None,
+            last_error: None,
+        };
         let published = watch::Sender::new(parts.status());
         Self { parts: Mutex::new(parts), published }
     }
@@ -229,6 +237,7 @@ impl StatusBoard {
             parts.has_remote = remotes.iter().any(|remote| remote.active);
             parts.pending = pending;
             let active = remotes.iter().find(|remote| remote.active);
+            parts.is_compared = active.is_some_and(|remote| remote.reseed);
             parts.last_synced_at = active.and_then(|remote| remote.last_synced_at);
             let error = active.and_then(|remote| remote.last_error.as_deref());
             parts.last_error = error.and_then(|json| serde_json::from_str(json).ok());
@@ -293,7 +302,7 @@ impl Parts {
                     Some(_) => SyncState::Error,
                     None if self.pending > 0 => SyncState::Pending,
                     None if self.link == Link::LetGo => SyncState::Paused,
-                    None if self.last_synced_at.is_some() => SyncState::Synced,
+                    None if self.last_synced_at.is_some() && !self.is_compared => SyncState::Synced,
                     None => SyncState::Paused,
                 }
             }

@@ -28,7 +28,7 @@ mod writer;
 
 pub(crate) use backup::backup;
 pub(crate) use care::{Names, SealedRow, run_sql};
-pub(crate) use connection::{empty_log, open, try_empty_log};
+pub(crate) use connection::{empty_log, open, shrink};
 pub(crate) use documents::StoredDocument;
 pub(crate) use documents::{DocumentRow, NewConflict, StoredConflict, change_id};
 pub use error::StorageError;

@@ -27,6 +27,8 @@ fn samples() -> Vec<Message> {
             device: DeviceId([2; 16]),
             space: SpaceId::DEFAULT,
             agent: "motet".into(),
+            account: None,
+            log: None,
         }),
         Message::Welcome(Welcome {
             version: 1,

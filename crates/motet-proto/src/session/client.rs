@@ -113,6 +113,8 @@ impl ClientSession {
             device,
             space,
             agent,
+            account: None,
+            log: None,
         };
         Self {
             state: State::Greeting,

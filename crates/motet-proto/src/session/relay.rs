@@ -117,6 +117,9 @@ pub struct RelaySession {
     state: State,
     /// The protocol version that both sides speak.
     version: u16,
+    /// Which account and log the device means.
+    meant_account: Option<AccountId>,
+    meant_log: Option<LogName>,
     /// The device holds everything up to here, or has been sent it; `None` before the first pull.
     cursor: Option<Position>,
     live: bool,
@@ -164,6 +167,8 @@ impl RelaySession {
             agent,
             state: State::Greeting,
             version: limits::VERSION_MAX,
+            meant_account: None,
+            meant_log: None,
             cursor: None,
             live: false,
             head: 0,
@@ -221,6 +226,7 @@ impl RelaySession {
                 }
                 self.state = State::Opening;
                 self.version = newest;
+                (self.meant_account, self.meant_log) = (hello.account, hello.log);
                 self.device = Some(hello.device);
                 self.effects.push_back(RelayEffect::Open { space: hello.space });
             }
@@ -261,6 +267,12 @@ impl RelaySession {
     pub fn handle_opened(&mut self, opened: Opened) {
         if self.state == State::Opening {
             let Opened { head, account, log, time_ms } = opened;
+            let is_other_account =
+                account.is_some() && self.meant_account.is_some() && self.meant_account != account;
+            if is_other_account || self.meant_log.is_some() && self.meant_log != log {
+                let message = "another account or another log is here than the device means".into();
+                return self.fail(ErrorCode::Other, message);
+            }
             self.state = State::Ready;
             self.head = self.head.max(head);
             self.send(Message::Welcome(Welcome {

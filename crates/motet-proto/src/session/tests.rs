@@ -20,6 +20,8 @@ fn live_session() -> RelaySession {
         device: DeviceId([1; 16]),
         space: SpaceId::DEFAULT,
         agent: String::new(),
+        account: None,
+        log: None,
     };
     relay.handle_message(Message::Hello(hello));
     relay.handle_opened(Opened::default());
@@ -364,6 +366,8 @@ fn versions_without_overlap_are_refused_clearly() {
         device: DeviceId([1; 16]),
         space: SpaceId::DEFAULT,
         agent: String::new(),
+        account: None,
+        log: None,
     }));
     let Some(RelayEffect::Send(message)) = relay.poll_effect() else { panic!("no answer") };
     assert_eq!(relay.poll_effect(), Some(RelayEffect::Close));
@@ -409,6 +413,8 @@ fn the_welcome_comes_first_with_account_and_log() {
         device: DeviceId([1; 16]),
         space: SpaceId::DEFAULT,
         agent: String::new(),
+        account: None,
+        log: None,
     }));
     assert!(matches!(relay.poll_effect(), Some(RelayEffect::Open { .. })));
     relay.handle_opened(Opened { head: 3, account, log, time_ms: Some(5) });

@@ -41,7 +41,11 @@ pub(crate) enum Emptying {
 
 /// The account that a replica is bound to.
 pub(crate) fn account(tx: Tx<'_>) -> store::Result<Option<AccountId>> {
-    Ok(tx.meta(ACCOUNT)?.and_then(|text| text.parse().ok()))
+    let parse = |text: String| {
+        text.parse()
+            .map_err(|_| StorageError::Damaged("it cannot be read to which account it belongs".into()))
+    };
+    tx.meta(ACCOUNT)?.map(parse).transpose()
 }
 
 /// Whether what a relay says of itself is known already. A relay that says nothing is the one that it was.
@@ -111,6 +115,8 @@ impl Core {
     pub(crate) fn empty(&mut self, tx: Tx<'_>, which: Emptying) -> Result<Emptied, AccountError> {
         self.catch_up_all(tx)?;
         let home = tx.home()?;
+        // Numbers of the feed go on behind those of what leaves.
+        tx.begin_era()?;
         // They name documents that there would be none of.
         tx.drop_points()?;
         tx.forget_steps()?;
@@ -167,8 +173,9 @@ impl Core {
         tx.mark_all_unindexed()?;
         for remote in tx.remotes()? {
             tx.set_position(remote.id, None)?;
+            // What stays is compared with what the logs hold.
+            tx.set_reseed(remote.id, true)?;
         }
-        tx.begin_era()?;
         self.forget_all_held();
         self.in_write.clear();
         self.forget_marks();

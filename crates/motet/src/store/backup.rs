@@ -30,6 +30,8 @@ pub(crate) fn backup(from: &Path, to: &Path) -> Result<()> {
     }
     let partial = Partial::beside(to)?;
     let mut target = Connection::open(&partial.path)?;
+    // Pages that are split leave nothing in what is free of them.
+    target.pragma_update(None, "secure_delete", true)?;
     // Nobody else sees the file before it is whole and on the disk.
     target.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF")?;
     migrate(&mut target)?;

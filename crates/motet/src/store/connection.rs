@@ -96,8 +96,15 @@ pub(crate) fn empty_log(path: &Path) -> Result<()> {
     empty_log_within(path, limits::BUSY_TIMEOUT, limits::EMPTY_LOG_ATTEMPTS)
 }
 
-/// The same, without waiting for long.
-pub(crate) fn try_empty_log(path: &Path) -> Result<()> {
+/// The same, without waiting for long, and gives room that is free in the database back to the disk.
+pub(crate) fn shrink(path: &Path) -> Result<()> {
+    let conn = open_reader(path)?;
+    conn.pragma_update(None, "query_only", false)?;
+    conn.busy_timeout(limits::EMPTY_LOG_WAIT)?;
+    if let Err(error) = conn.execute_batch("VACUUM") {
+        tracing::debug!(%error, "the database stays as large as it is");
+    }
+    drop(conn);
     empty_log_within(path, limits::EMPTY_LOG_WAIT, 1)
 }
 

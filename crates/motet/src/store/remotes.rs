@@ -182,7 +182,7 @@ impl Tx<'_> {
 
     /// The remote that is in use, or was last, if it was met and holds what is not owed to it.
     pub(crate) fn home(&self) -> Result<Option<i64>> {
-        let sql = "SELECT id, reseed FROM remote WHERE last_synced_at IS NOT NULL
+        let sql = "SELECT id, reseed FROM remote WHERE log IS NOT NULL OR last_synced_at IS NOT NULL
                    ORDER BY active DESC, last_synced_at DESC LIMIT 1";
         let found =
             self.conn.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get::<_, bool>(1)?)));

@@ -26,6 +26,7 @@ pub(crate) fn salvage(path: &Path) -> Result<()> {
         let before = data_version(&watch)?;
         let partial = Partial::beside(path)?;
         let mut salvaged = Connection::open(&partial.path)?;
+        salvaged.pragma_update(None, "secure_delete", true)?;
         salvaged.execute_batch(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF",
         )?;

@@ -29,6 +29,7 @@ pub(super) async fn open(
     let url = endpoint.sync.clone();
     let mut exchange = Exchange { client: client.clone(), url, token, hello, traffic, refused: None };
     let welcome = exchange.run(&[]).await?;
+    exchange.mean(&welcome);
     tokio::spawn(async move {
         for message in welcome {
             _ = received.send(Ok(message)).await;
@@ -73,6 +74,17 @@ struct Exchange {
 }
 
 impl Exchange {
+    /// From now on the relay is to be what it has just said that it is: it lets each exchange in anew.
+    fn mean(&mut self, answers: &[Message]) {
+        let welcome = answers.iter().find_map(|message| match message {
+            Message::Welcome(welcome) => Some(welcome),
+            _ => None,
+        });
+        if let (Message::Hello(hello), Some(welcome)) = (&mut self.hello, welcome) {
+            (hello.account, hello.log) = (welcome.account, welcome.log);
+        }
+    }
+
     /// Sends messages in as few exchanges as the way to the relay lets through. A push that is too large is sent entry by entry, and an
     /// entry that is too large alone is answered in the place of the relay: rejected, with the reason. So one document that does not fit
     /// through holds no other.

@@ -139,6 +139,8 @@ impl World {
             device: DeviceId([7; 16]),
             space: SpaceId::DEFAULT,
             agent: "stranger".into(),
+            account: None,
+            log: None,
         };
         for message in [Message::Hello(hello), message] {
             self.relay.take(session, &motet_proto::frame::encode(&message));

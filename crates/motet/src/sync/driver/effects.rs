@@ -213,7 +213,10 @@ fn end_error(reason: EndReason) -> SyncError {
     match reason {
         EndReason::Version(reason) => SyncError::Version { reason },
         EndReason::Silence => SyncError::Offline { reason: said },
-        EndReason::Relay { code: ErrorCode::ShuttingDown, message } => SyncError::Offline { reason: message },
+        // It is found out in a new session which that is.
+        EndReason::Relay { code: ErrorCode::ShuttingDown | ErrorCode::Other, message } => {
+            SyncError::Offline { reason: message }
+        }
         EndReason::Relay { code: ErrorCode::Unauthorized, message } => {
             SyncError::AuthNeeded { reason: message }
         }

@@ -29,6 +29,8 @@ impl Driver {
             device: self.local.shared.device,
             space: SpaceId::DEFAULT,
             agent: agent(),
+            account: None,
+            log: None,
         });
         let mut refused: Option<(Option<String>, String)> = None;
         loop {
