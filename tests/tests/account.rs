@@ -282,6 +282,7 @@ fn the_command_line_signs_out() {
     let refused = cli.run(&["sign-out", "--wipe"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("1 document"));
+    assert!(Path::new(&format!("{}-token", cli.db().display())).exists(), "nobody was signed out");
     assert!(cli.ok(&["sign-out"]).contains("stays"));
     assert!(!Path::new(&format!("{}-token", cli.db().display())).exists());
     assert_eq!(cli.run(&["sync"]).status.code(), Some(4));

@@ -22,11 +22,16 @@ pub(crate) fn sign_out(
         (true, false) => SignOut::Wipe,
         (true, true) => SignOut::WipeUnsent,
     };
-    let removed = replica.sign_out(how)?;
-    if release {
-        replica.release_account()?;
-    }
+    // First: whoever is signed out must not be signed in again by what is left of a command that was killed.
+    let token = token::kept(replica.path())?;
     token::forget(replica.path())?;
+    let signed_out = replica
+        .sign_out(how)
+        .and_then(|removed| if release { replica.release_account().map(|()| removed) } else { Ok(removed) });
+    if let (Err(_), Some(token)) = (&signed_out, token) {
+        token::keep(replica.path(), &token)?;
+    }
+    let removed = signed_out?;
     let what = match how {
         SignOut::Keep if release => {
             "signed out; the next account that signs in is given what is here".to_owned()

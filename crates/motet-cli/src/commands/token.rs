@@ -28,7 +28,12 @@ pub(crate) fn read(replica: &Replica) -> Result<Option<String>, CliError> {
     if let Some(token) = from_environment() {
         return Ok(Some(token));
     }
-    let path = beside(replica.path());
+    kept(replica.path())
+}
+
+/// The token that is kept beside a database.
+pub(crate) fn kept(database: &Path) -> Result<Option<String>, CliError> {
+    let path = beside(database);
     match std::fs::read_to_string(&path) {
         Ok(token) => Ok(Some(token)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
