@@ -392,3 +392,23 @@ fn names_are_folded_once_on_whichever_version() {
         assert_eq!((&shown(&b)["p"], &shown(&a)["plays"]), (&json!(18), &json!(18)), "case {case}");
     }
 }
+
+/// Of a field of an object that stands under two names, one value shows, and the other is not lost.
+#[test]
+fn objects_under_two_names_lose_no_field_silently() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = motet_tests::device(dir.path(), "a");
+    let b = motet_tests::device(dir.path(), "b");
+    b.apply_schema(&Schema::new().field("songs", "new", Field::register().alias("old"))).unwrap();
+    a.documents("songs").put("1", &json!({ "old": { "tempo": 2, "k": 1 } })).unwrap();
+    b.documents("songs").put("1", &json!({ "new": { "tempo": 5 } })).unwrap();
+    for replica in [&a, &b, &a, &b] {
+        sync(replica, &relay.url());
+    }
+    let shown = b.documents("songs").get("1").unwrap().unwrap().value;
+    assert_eq!(shown["new"]["k"], 1);
+    let rows = b.conflicts("songs", "1").unwrap();
+    let lost = if shown["new"]["tempo"] == 5 { 2 } else { 5 };
+    assert!(rows.iter().any(|row| row.path == "/new" && row.loser["tempo"] == lost), "{rows:?}");
+}

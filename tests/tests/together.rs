@@ -530,3 +530,56 @@ fn what_was_begun_twice_is_folded_once() {
         }
     }
 }
+
+/// A field, or the document, is removed and everybody knows; then two devices begin it again.
+#[test]
+fn what_is_gone_begins_again_as_one() {
+    let old = json!({ "plays": 8, "verses": ["old"], "tags": ["t"], "lyrics": "old\n" });
+    for how in ["remove", "null", "delete", "delete and put"] {
+        for same in [true, false] {
+            let pair = Pair::new(&old);
+            let first = songs(&pair.a);
+            match how {
+                "remove" => {
+                    let mut song = first.get("1").unwrap().unwrap();
+                    song.value = json!({ "id": "1" });
+                    first.update(&mut song).unwrap();
+                }
+                "null" => {
+                    let nulls = json!({ "plays": null, "verses": null, "tags": null, "lyrics": null });
+                    first.set("1", &nulls).unwrap();
+                }
+                _ => first.delete("1").unwrap(),
+            }
+            for replica in [&pair.a, &pair.b] {
+                sync(replica, &pair.relay.url());
+            }
+            let begun = [
+                json!({ "plays": 1, "verses": ["c"], "tags": ["x"], "lyrics": "new\n" }),
+                json!({ "plays": 2, "verses": ["d"], "tags": ["y"], "lyrics": "new\nand\n" }),
+            ];
+            for (side, replica) in [&pair.a, &pair.b].into_iter().enumerate() {
+                let begun = &begun[if same { 0 } else { side }];
+                if how == "delete and put" {
+                    songs(replica).put("1", &json!({ "z": 1 })).unwrap();
+                }
+                songs(replica).put("1", begun).unwrap();
+            }
+            let told = format!("{how}, the same: {same}");
+            let shows = pair.meet();
+            let (plays, verses, tags) = match same {
+                true => (1, json!(["c"]), json!(["x"])),
+                false => (3, json!(["c", "d"]), json!(["x", "y"])),
+            };
+            assert_eq!(shows["plays"], plays, "{told}: {shows}");
+            assert_eq!(sorted(&shows["verses"]), verses, "{told}: {shows}");
+            assert_eq!(sorted(&shows["tags"]), tags, "{told}: {shows}");
+            assert_eq!(shows["lyrics"].as_str().unwrap().matches("new").count(), 1, "{told}: {shows}");
+            for replica in [&pair.a, &pair.b] {
+                songs(replica).increment("1", "plays", 1).unwrap();
+            }
+            assert_eq!(pair.meet()["plays"], plays + 2, "{told}");
+            assert_eq!([pair.a.verify().unwrap().problems, pair.b.verify().unwrap().problems], [[], []]);
+        }
+    }
+}

@@ -195,6 +195,10 @@ pub const CHANGE_LOG_AHEAD_BYTES: usize = 4 << 20;
 /// A BLOB column is taken up with at most so many bytes. Larger ones are left out and reported: they belong into files.
 pub const ADOPTED_BLOB_BYTES: usize = 64 << 10;
 
+/// Fields of a deleted document that is made again which are taken out, or counted anew, alike on every device; more go by the change
+/// that makes it. Each costs a look at the document's history.
+pub const ANEW_FIELDS: usize = 16;
+
 /// Changes that are looked at to find the history of one field. In a document with more, a row is taken up on all that
 /// the device holds: two devices that hold the same still make the same change.
 pub const ALIKE_CHANGES: usize = 1_000;

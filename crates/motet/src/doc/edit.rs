@@ -80,6 +80,9 @@ impl Document {
         let mut changes = Vec::new();
         let (set, remove, renamed) = self.stored_names(edit, set, remove, &mut at, &mut changes)?;
         let (set, remove) = self.reader(edit.schema, at.as_deref()).whole(set, remove);
+        if revived {
+            self.begin_anew(edit.schema, (&set, &remove), &mut at, &mut changes)?;
+        }
         self.prepare(&ROOT, "", &set, edit.schema, &mut at, &mut changes)?;
         self.prepare_removal(&remove, edit.schema, &mut at, &mut changes)?;
         let mut ops = Vec::new();

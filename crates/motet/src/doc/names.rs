@@ -85,8 +85,11 @@ impl Reader<'_> {
                 *kind == FieldKind::Text || !self.texts(&ROOT, best).is_empty()
             }
             (FieldKind::Counter, Json::Number(_), other) => other.as_i64().is_some(),
-            (FieldKind::Set | FieldKind::List, Json::Array(_), Json::Array(_))
-            | (FieldKind::Register, Json::Object(_), Json::Object(_)) => true,
+            (FieldKind::Set | FieldKind::List, Json::Array(_), Json::Array(_)) => true,
+            // Of a field that both have, one shows.
+            (FieldKind::Register, Json::Object(shown), Json::Object(other)) => {
+                other.iter().all(|(name, value)| shown.get(name).is_none_or(|shown| shown == value))
+            }
             _ => false,
         }
     }

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use automerge::transaction::Transaction;
+use automerge::transaction::{Transactable, Transaction};
 use automerge::{AutomergeError, Change, ChangeHash, ObjId, ObjType, ROOT, Value};
+
+use serde_json::Value as Json;
 
 use super::plan::splice_all;
 use super::{At, EditError};
 use crate::doc::genesis::{self, Container};
-use crate::doc::read::Reader;
+use crate::doc::read::{Fields, Reader};
 use crate::doc::{Document, text, time};
 use crate::limits;
-use crate::schema::CollectionSchema;
+use crate::schema::{CollectionSchema, FieldKind, is_count};
 
 /// A change that every device makes alike.
 pub(in crate::doc) struct Alike {
@@ -62,13 +64,65 @@ impl Document {
                 return Ok(());
             }
         }
-        let origins = self.origins((map, key), at.as_deref());
+        let origins = self.origins((map, key), at.as_deref()).or_else(|| {
+            // Who began the field was followed by somebody who removed it: begun again, it begins with that.
+            (*map == ROOT && !has_value(&self.am))
+                .then(|| self.writers_at(&CollectionSchema::default(), key, at.as_deref()))
+        });
         let base = origins.unwrap_or_else(|| at.clone().unwrap_or_else(|| self.heads()));
         let begun = self.made_alike(path, old, base, at, |tx| old.put(tx, map, key))?;
         changes.extend(begun.new);
         if old.is_begun() && !new.is_begun() {
             let filled = self.made_alike(path, new, vec![begun.hash], at, |tx| new.fill(tx, map, key))?;
             changes.extend(filled.new);
+        }
+        Ok(())
+    }
+
+    /// A document that was deleted begins anew: what it had and is not to have goes by changes that every device makes alike, and counters begin
+    /// again. Two devices that make it again have done that once, and count from the same.
+    pub(super) fn begin_anew(
+        &mut self,
+        schema: &CollectionSchema,
+        (set, remove): (&Fields, &[Vec<String>]),
+        at: &mut At,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), EditError> {
+        let gone: Vec<&String> = remove.iter().filter(|path| path.len() == 1).map(|path| &path[0]).collect();
+        // Each is looked up in a document of its own.
+        for key in gone.into_iter().take(limits::ANEW_FIELDS) {
+            let reader = Reader { am: &self.am, heads: at.as_deref(), schema };
+            if reader.values(&ROOT, key).is_empty() {
+                continue;
+            }
+            let base = self.writers_at(schema, key, at.as_deref());
+            let path = format!("/{key}");
+            let nothing = Container::Value(&Json::Null);
+            let removed = self.made_alike(&path, nothing, base, at, |tx| tx.delete(ROOT, key.as_str()))?;
+            changes.extend(removed.new);
+        }
+        for (key, value) in set.iter().take(limits::ANEW_FIELDS) {
+            let reader = Reader { am: &self.am, heads: at.as_deref(), schema };
+            let (Some(old), Some(new)) =
+                (reader.counted(&ROOT, key), value.as_i64().filter(|new| is_count(*new)))
+            else {
+                continue;
+            };
+            if *reader.kind(&ROOT, key) != FieldKind::Counter || reader.is_divided(&ROOT, key) || old == 0 {
+                continue;
+            }
+            let base = self.writers_at(schema, key, at.as_deref());
+            let path = format!("/{key}");
+            let begun = self.made_alike(&path, Container::Counter(0), base, at, |tx| {
+                tx.increment(ROOT, key.as_str(), old.saturating_neg())
+            })?;
+            changes.extend(begun.new);
+            if new != 0 {
+                let filled = self.made_alike(&path, Container::Counter(new), vec![begun.hash], at, |tx| {
+                    tx.increment(ROOT, key.as_str(), new)
+                })?;
+                changes.extend(filled.new);
+            }
         }
         Ok(())
     }
