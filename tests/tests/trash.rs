@@ -1,6 +1,6 @@
 //! Deleted documents: back from the trash, gone for good, and back whole when somebody knew nothing of it.
 
-use motet::{Field, Replica, Schema, WriteError};
+use motet::{Field, FieldKind, Replica, Schema, WriteError};
 use motet_tests::{TestRelay, contents, device, sync};
 use serde_json::json;
 
@@ -412,4 +412,41 @@ fn what_comes_after_a_purged_document_was_read_again_is_stored_whole() {
     for replica in [&a, &c] {
         assert_eq!(replica.documents("songs").get("1").unwrap().unwrap().value["title"], "two");
     }
+}
+
+/// Found by the oracle (39000889): what every device makes alike was all that such a write made, and nobody's.
+#[test]
+fn a_write_that_only_begins_a_field_is_an_edit_that_a_delete_had_not_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    for replica in [&a, &b] {
+        let schema = Schema::new()
+            .text("songs", "lyrics")
+            .field("songs", "plays", FieldKind::Counter)
+            .field("songs", "tags", FieldKind::Set)
+            .field("songs", "verses", FieldKind::List);
+        replica.apply_schema(&schema).unwrap();
+    }
+    let fields = ["lyrics", "plays", "tags", "verses"];
+    for field in fields {
+        a.documents("songs").put(field, &json!({ "title": "Pua" })).unwrap();
+    }
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    for field in fields {
+        a.documents("songs").delete(field).unwrap();
+    }
+    let songs = b.documents("songs");
+    songs.splice_text("lyrics", "lyrics", 0, 0, "").unwrap();
+    songs.increment("plays", "plays", 0).unwrap();
+    b.transaction(|tx| tx.add_to_set("songs", "tags", "tags", &[])).unwrap();
+    songs.set("verses", &json!({ "verses": [] })).unwrap();
+    for replica in [&a, &b, &a] {
+        sync(replica, &relay.url());
+    }
+    for field in fields {
+        assert!(a.documents("songs").get(field).unwrap().is_some(), "{field}");
+    }
+    assert_eq!(contents(&a), contents(&b));
 }

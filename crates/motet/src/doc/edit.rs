@@ -150,10 +150,26 @@ impl Document {
             let holding = sets.iter().filter(|set| !reader.values(set, &key).is_empty());
             ops.extend(holding.map(|set| Op::Delete { map: set.clone(), key: key.clone() }));
         }
-        if !ops.is_empty() {
-            changes.extend(self.commit(edit, at.as_deref(), ops, edit.message)?);
-        }
+        let made = if ops.is_empty() { None } else { self.commit(edit, at.as_deref(), ops, edit.message)? };
+        self.sign(edit, &at, made, &mut changes)?;
         Ok(changes)
+    }
+
+    /// What every device makes alike does not say who made it, and when: if nothing else was made, a change without operations does. A delete
+    /// that had not seen it loses to it.
+    fn sign(
+        &mut self,
+        edit: &Edit<'_>,
+        at: &At,
+        made: Option<Change>,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), EditError> {
+        let is_unsigned = made.is_none() && !changes.is_empty() && at.is_none();
+        changes.extend(made);
+        if is_unsigned {
+            changes.push(self.empty_change(edit, edit.message)?);
+        }
+        Ok(())
     }
 
     /// Adds to a counter, which is made if there is none.
@@ -241,7 +257,8 @@ impl Document {
         } else {
             Op::Splice { text, splices }
         };
-        changes.extend(self.commit(edit, at.as_deref(), vec![op], edit.message)?);
+        let made = self.commit(edit, at.as_deref(), vec![op], edit.message)?;
+        self.sign(edit, &at, made, &mut changes)?;
         Ok(changes)
     }
 
