@@ -69,6 +69,8 @@ impl Core {
         found: Option<AccountId>,
         log: Option<LogName>,
     ) -> store::Result<Admission> {
+        // Another process may have found out meanwhile which remote it is.
+        self.check_era(tx)?;
         if let Some(found) = found {
             match account(tx)? {
                 Some(bound) if bound != found => return Ok(Admission::OtherAccount { bound, found }),
@@ -86,6 +88,7 @@ impl Core {
             return Ok(Admission::Known);
         };
         tx.swap_urls(remote, other)?;
+        tx.begin_era()?;
         if !tx.was_met(remote)? {
             // What it was owed, the other one has or is owed.
             tx.drop_remote(remote)?;
