@@ -39,15 +39,7 @@ pub fn frame(bytes: &[u8]) {
     let now = Duration::from_secs(1);
     let device = DeviceId([1; 16]);
     let mut client = ClientSession::new(device, SpaceId::DEFAULT, String::new(), None, false, true, now);
-    let welcome = motet_proto::message::Welcome {
-        version: 1,
-        head: 0,
-        agent: String::new(),
-        window_ms: None,
-        account: None,
-        log: None,
-        time_ms: None,
-    };
+    let welcome = motet_proto::message::Welcome { version: 1, ..Default::default() };
     client.handle_message(Message::Welcome(welcome), now);
     client.handle_message(message.clone(), now);
     while client.poll_effect().is_some() {}

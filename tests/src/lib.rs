@@ -104,6 +104,14 @@ pub fn device(dir: &Path, name: &str) -> Replica {
     replica
 }
 
+/// Copies the files of a folder into another one, as a backup does of what nobody has open.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
 /// Connects, runs a round, and disconnects.
 pub fn sync(replica: &Replica, url: &str) -> SyncSummary {
     replica.connect(Relay::new(url)).unwrap();

@@ -61,15 +61,7 @@ async fn serve(log: Arc<Mutex<Log>>, mut socket: WebSocket) {
         let answer = match frame::decode(&bytes).unwrap() {
             Message::Hello(hello) => {
                 device = hello.device;
-                Message::Welcome(Welcome {
-                    version: 1,
-                    head: 0,
-                    agent: "shuffling".into(),
-                    window_ms: None,
-                    account: None,
-                    log: None,
-                    time_ms: None,
-                })
+                Message::Welcome(Welcome { version: 1, agent: "shuffling".into(), ..Welcome::default() })
             }
             Message::Push(push) => {
                 let mut log = log.lock().unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use motet::{
     AccountError, FieldKind, Relay, Replica, Schema, SignOut, SyncError, SyncState, Transport, json,
 };
-use motet_tests::{Cli, RelayProcess, TestRelay, contents, device, wait_until};
+use motet_tests::{Cli, RelayProcess, TestRelay, contents, copy_folder, device, wait_until};
 use serde_json::Value;
 
 /// A relay on which `token-a` and `also-a` are account a, and `token-b` is account b.
@@ -104,7 +104,7 @@ fn a_relay_at_another_address_is_the_same_one() {
 
     // Rolled back behind a third: that is noticed, and what it lacks is sent.
     let backup = dir.path().join("backup");
-    copy(&data, &backup);
+    copy_folder(&data, &backup);
     let third = relay(&data);
     a.documents("songs").set("3", &json!({ "title": "after the backup" })).unwrap();
     sync_as(&a, &third, "token-a").unwrap();
@@ -122,15 +122,6 @@ fn a_relay_at_another_address_is_the_same_one() {
     assert_eq!(sync_as(&a, &fourth, "token-a").unwrap().sent, 0);
     assert_eq!(a.sql("SELECT id FROM remote").unwrap().rows.len(), 2);
     assert_eq!([a.verify().unwrap().problems, b.verify().unwrap().problems], [[], []]);
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        if file.file_name().to_string_lossy().starts_with("relay.db") {
-            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
-        }
-    }
 }
 
 /// A device with what was sent and what was not, in collections and fields of every kind.

@@ -5,14 +5,14 @@
 //! `MOTET_SEEDS=1000 cargo test --release -p motet-tests --test chaos` plays more of them; `MOTET_SEED` one again.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use motet::{Relay, Replica, Transport};
 use motet_relay::auth::Auth;
 use motet_tests::proxy::{Faults, Proxy};
 use motet_tests::random::{Random, seed};
-use motet_tests::{TestRelay, contents, device, sync};
+use motet_tests::{TestRelay, contents, copy_folder, device, sync};
 use serde_json::{Value, json};
 
 /// Lives that are played unless `MOTET_SEEDS` says otherwise.
@@ -280,13 +280,5 @@ impl Life {
         }
         let backup = self.backups[self.random.below(self.backups.len() as u64) as usize].clone();
         self.restart_relay(Some(Some(backup)));
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for file in std::fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
     }
 }

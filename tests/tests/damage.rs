@@ -7,7 +7,7 @@ use motet::{ProblemKind, Relay, Replica};
 use motet_relay::Config;
 use motet_relay::auth::Auth;
 use motet_tests::random::{Random, seed};
-use motet_tests::{TestRelay, contents, device, sync};
+use motet_tests::{TestRelay, contents, copy_folder, device, sync};
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -455,11 +455,4 @@ fn whatever_page_is_damaged_the_rest_is_kept_and_what_is_lost_comes_again() {
         std::fs::remove_dir_all(&dir_now).unwrap();
     }
     assert!(kept * 4 > rounds * 3, "{kept} of {rounds}");
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
-    }
 }

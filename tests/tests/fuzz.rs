@@ -131,15 +131,7 @@ fn corpora_begin_with_what_is_really_said() {
 fn pushed(replica: &Replica) -> Vec<Message> {
     let now = std::time::Duration::from_secs(1);
     let mut session = Session::begin(replica, "http://relay.simulated/", true, now).unwrap();
-    let welcome = motet_proto::message::Welcome {
-        version: 1,
-        head: 0,
-        agent: "relay".into(),
-        window_ms: None,
-        account: None,
-        log: None,
-        time_ms: None,
-    };
+    let welcome = motet_proto::message::Welcome { version: 1, agent: "relay".into(), ..Default::default() };
     session.take(Message::Welcome(welcome), now).unwrap();
     while session.work(0, now).unwrap() {}
     std::iter::from_fn(|| session.poll_message()).collect()

@@ -109,7 +109,7 @@ pub struct Hello {
 }
 
 /// Answer to [`Hello`].
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Welcome {
     /// The version that both sides now speak: the newest in both ranges.

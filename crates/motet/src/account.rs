@@ -1,9 +1,8 @@
 //! Whose a replica is, and what stays on the device when its user signs out.
 
 use motet_proto::AccountId;
-use serde::Serialize;
 
-use crate::engine::{self, Emptied, Emptying};
+use crate::engine::{self, Emptying, Removed};
 use crate::error::{AccountError, ReadError};
 use crate::replica::Replica;
 use crate::store::{self, Durability};
@@ -18,22 +17,6 @@ pub enum SignOut {
     Wipe,
     /// Everything goes, also what was never sent and what is local.
     WipeUnsent,
-}
-
-/// What was done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Removed {
-    /// Documents that are not on this device any more.
-    pub documents: u64,
-    /// Documents that stay, because the relay does not hold all of them: those of local collections and of collections that are switched
-    /// off, and, after [`Replica::clear_local`], those with values in local fields.
-    pub kept: u64,
-}
-
-impl From<Emptied> for Removed {
-    fn from(Emptied { left, kept }: Emptied) -> Self {
-        Self { documents: left, kept }
-    }
 }
 
 impl Replica {
@@ -64,9 +47,9 @@ impl Replica {
     /// [`AccountError::Unsent`] if [`SignOut::Wipe`] would lose something; the replica is disconnected then and else as it was.
     pub fn sign_out(&self, how: SignOut) -> Result<Removed, AccountError> {
         self.disconnect();
-        let done = self.local().writer.run(Durability::Full, move |tx, core| {
-            let emptied = match how {
-                SignOut::Keep => Emptied::default(),
+        let removed = self.local().writer.run(Durability::Full, move |tx, core| {
+            let removed = match how {
+                SignOut::Keep => Removed::default(),
                 SignOut::Wipe => core.empty(tx, Emptying::Shared)?,
                 SignOut::WipeUnsent => core.empty(tx, Emptying::Everything)?,
             };
@@ -76,9 +59,8 @@ impl Replica {
             }
             core.sign_out(tx)?;
             core.leave_remote(tx)?;
-            Ok::<_, AccountError>(emptied)
-        });
-        let removed = done.map(Removed::from)?;
+            Ok::<_, AccountError>(removed)
+        })?;
         self.scrub();
         Ok(removed)
     }
@@ -103,8 +85,7 @@ impl Replica {
     /// [`AccountError::Unsent`] if something has not been sent; nothing is removed then.
     pub fn clear_local(&self) -> Result<Removed, AccountError> {
         self.disconnect();
-        let cleared = self.local().writer.run(Durability::Full, |tx, core| core.empty(tx, Emptying::Held));
-        let removed = cleared.map(Removed::from)?;
+        let removed = self.local().writer.run(Durability::Full, |tx, core| core.empty(tx, Emptying::Held))?;
         self.scrub();
         Ok(removed)
     }

@@ -60,7 +60,8 @@ use crate::store::{self, DocumentRow, NewConflict, Op, Readers, RemoteRow, StepD
 use crate::sync::{Conditions, PresenceBoard, SyncPolicy};
 use crate::time::Clock;
 
-pub(crate) use account::{Admission, Emptied, Emptying, account, is_known};
+pub use account::Removed;
+pub(crate) use account::{Admission, Emptying, account, is_known};
 pub(crate) use adopt::{Adopted, compose_rows};
 pub(crate) use ahead::Ahead;
 pub(crate) use bulk::compose_many;

@@ -210,9 +210,7 @@ impl ser::SerializeMap for &mut Look {
     type Error = Stop;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Looked {
-        if let Ok(serde_json::Value::String(name)) = serde_json::to_value(key) {
-            self.field = name;
-        }
+        self.field = name_of(key);
         Ok(())
     }
 
@@ -220,8 +218,28 @@ impl ser::SerializeMap for &mut Look {
         value.serialize(&mut **self)
     }
 
+    /// Each write comes by here: the key is read only if its value is to blame.
+    fn serialize_entry<K: Serialize + ?Sized, V: Serialize + ?Sized>(
+        &mut self,
+        key: &K,
+        value: &V,
+    ) -> Looked {
+        self.field.clear();
+        match value.serialize(&mut **self) {
+            Err(Stop::NotFinite(inner)) if inner.is_empty() => Err(Stop::NotFinite(name_of(key))),
+            looked => looked,
+        }
+    }
+
     fn end(self) -> Looked {
         Ok(())
+    }
+}
+
+fn name_of<T: Serialize + ?Sized>(key: &T) -> String {
+    match serde_json::to_value(key) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
     }
 }
 
@@ -257,6 +275,9 @@ mod tests {
             other: kind.map(|kind| ("kind".to_owned(), kind)).into_iter().collect(),
         };
         let found = |song: Song| not_finite(&song);
+        let mapped = |number: f64| BTreeMap::from([("a", vec![1.0]), ("b", vec![2.0, number])]);
+        assert_eq!(not_finite(&mapped(f64::NAN)).as_deref(), Some("b"));
+        assert_eq!(not_finite(&mapped(3.0)), None);
         assert_eq!(found(song(1.5, 2.0, None)), None);
         assert_eq!(found(song(f64::MAX, f32::MIN, Some(Kind::None))), None);
         assert_eq!(found(song(f64::NAN, 2.0, None)).as_deref(), Some("length"));

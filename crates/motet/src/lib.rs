@@ -63,12 +63,12 @@ mod sync;
 mod time;
 mod transaction;
 
-pub use account::{Removed, SignOut};
+pub use account::SignOut;
 pub use care::{Problem, ProblemKind, Quarantined, RepairReport, VerifyReport};
 pub use collection::{Collection, Record, Trashed, Violation};
 pub use conflicts::{Conflict, ConflictKind, Resolution};
 pub use editor::{Editor, Unsaved, UnsavedField};
-pub use engine::CollectionCounts;
+pub use engine::{CollectionCounts, Removed};
 pub use error::{AccountError, OpenError, ReadError, SyncError, WriteError};
 pub use events::{ChangeKind, Event};
 pub use exchange::{

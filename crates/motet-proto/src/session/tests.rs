@@ -436,15 +436,8 @@ fn receipts_may_come_in_any_order() {
     let session = &mut device.session;
     let mut pushed = Vec::new();
     let mut settled = Vec::new();
-    let welcome = Message::Welcome(crate::message::Welcome {
-        version: 1,
-        head: 0,
-        agent: "test".into(),
-        window_ms: None,
-        account: None,
-        log: None,
-        time_ms: None,
-    });
+    let welcome =
+        Message::Welcome(crate::message::Welcome { version: 1, agent: "test".into(), ..Default::default() });
     session.handle_message(welcome, NOW);
     let position = |seq| Position { seq, ..Position::start(SpaceId::DEFAULT) };
     let mut kept = None;
@@ -496,15 +489,7 @@ fn receipts_may_come_in_any_order() {
 fn reading_device(live: bool) -> ClientSession {
     let mut session =
         ClientSession::new(DeviceId([1; 16]), SpaceId::DEFAULT, String::new(), None, false, live, NOW);
-    let welcome = crate::message::Welcome {
-        version: 1,
-        head: 0,
-        agent: String::new(),
-        window_ms: None,
-        account: None,
-        log: None,
-        time_ms: None,
-    };
+    let welcome = crate::message::Welcome { version: 1, ..Default::default() };
     session.handle_message(Message::Welcome(welcome), NOW);
     let page = crate::message::Page {
         id: Some(1),
@@ -664,15 +649,7 @@ fn one_document_is_sent_and_fetched_before_the_rest() {
 fn rows_of_one_document_are_loaded_when_they_can_be_sent() {
     let device = DeviceId([1; 16]);
     let mut session = ClientSession::new(device, SpaceId::DEFAULT, "device".into(), None, true, true, NOW);
-    let welcome = crate::message::Welcome {
-        version: 1,
-        head: 0,
-        agent: "relay".into(),
-        window_ms: None,
-        account: None,
-        log: None,
-        time_ms: None,
-    };
+    let welcome = crate::message::Welcome { version: 1, agent: "relay".into(), ..Default::default() };
     session.handle_message(Message::Welcome(welcome), NOW);
     session.sync_document(1, DocumentId([0; 16]), NOW);
     let loads = |session: &mut ClientSession| {

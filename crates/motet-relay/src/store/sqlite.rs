@@ -125,10 +125,10 @@ impl SqliteStore {
         configure(&conn)?;
         migrate(&mut conn, fresh)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
-        let id: [u8; RelayId::LEN] = conn.query_row("SELECT id FROM relay", [], |row| row.get(0))?;
+        let id = id(&conn)?;
         let room = Arc::<Room>::default();
         let writer = Writer::spawn(Logs::new(conn, room.clone())?)?;
-        Ok(Self { id: RelayId(id), writer, readers: Readers::new(path.to_owned()), folder: None, room })
+        Ok(Self { id, writer, readers: Readers::new(path.to_owned()), folder: None, room })
     }
 }
 
@@ -225,6 +225,11 @@ fn migrate(conn: &mut Connection, fresh: Option<RelayId>) -> Result<(), StoreErr
     tx.pragma_update(None, "user_version", supported)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     Ok(tx.commit()?)
+}
+
+/// What tells this data from that of other relays.
+fn id(conn: &Connection) -> rusqlite::Result<RelayId> {
+    conn.query_row("SELECT id FROM relay", [], |row| row.get(0).map(RelayId))
 }
 
 /// What tells the entries of a document apart, as far as it is kept in the index.

@@ -92,25 +92,25 @@ impl Document {
         field: &str,
         at: Option<&[ChangeHash]>,
     ) -> Vec<ChangeHash> {
-        let heads = at.map_or_else(|| self.heads(), <[_]>::to_vec);
-        let writers = self.writers_of(schema, field, at);
-        let shown = |heads: &[ChangeHash]| self.reader(schema, Some(heads)).shown(field);
-        if shown(&writers) == shown(&heads) { writers } else { heads }
+        let mut writers = self.writers_of(schema, field, at);
+        writers.sort_unstable();
+        // Two devices that see other values in the field have not seen the same of it.
+        let shown = |at: Option<&[ChangeHash]>| self.reader(schema, at).shown(field);
+        match shown(Some(&writers)) == shown(at) {
+            true => writers,
+            false => at.map_or_else(|| self.heads(), <[_]>::to_vec),
+        }
     }
 
     /// A document of nothing but the changes that wrote to a field, and those before them.
     fn history_of(&self, schema: &CollectionSchema, field: &str) -> Result<Self, EditError> {
-        let heads = self.heads();
-        let mut base = self.writers_of(schema, field, None);
-        base.sort_unstable();
-        if base == heads {
+        let base = self.writers_at(schema, field, None);
+        if base == self.heads() {
             return Ok(self.clone());
         }
         let mut document = Self::new(self.identity);
         document.am = self.am.fork_at(&base)?;
-        // Two devices that see other values in the field have not seen the same of it.
-        let same = document.field(schema, field) == self.field(schema, field);
-        Ok(if same { document } else { self.clone() })
+        Ok(document)
     }
 
     /// The latest changes that wrote to a field, or to anything inside it.

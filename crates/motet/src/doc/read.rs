@@ -111,7 +111,7 @@ impl Document {
             let next = after.iter().filter(|meta| meta.deps.contains(&hash));
             let somebody =
                 next.filter_map(|meta| self.author_of(&meta.hash)).filter(|(device, _)| device.is_some());
-            return somebody.min_by_key(|(device, time)| (*time, *device)).or(Some(nobody));
+            return somebody.min_by_key(by_time).or(Some(nobody));
         }
         let earlier = Reader { heads: Some(&before), ..*reader };
         let json = reader.json(value, id);
@@ -119,12 +119,7 @@ impl Document {
         let Some((value, id)) = same else { return Some(nobody) };
         let writer = self.who_wrote(&earlier, (map, key), (&value, &id), depth - 1);
         // What was written inside of a text or a counter bears no name: whoever wrote last before has seen it.
-        let last = || {
-            before
-                .iter()
-                .filter_map(|hash| self.author_of(hash))
-                .max_by_key(|(device, time)| (*time, *device))
-        };
+        let last = || before.iter().filter_map(|hash| self.author_of(hash)).max_by_key(by_time);
         writer.filter(|(device, _)| device.is_some()).or_else(last)
     }
 
@@ -133,7 +128,7 @@ impl Document {
         let hashes: HashSet<ChangeHash> =
             characters.filter_map(|character| self.am.hash_for_opid(&character.id())).collect();
         let authors = hashes.iter().filter_map(|hash| self.author_of(hash));
-        authors.filter(|(device, _)| device.is_some()).max_by_key(|(device, time)| (*time, *device))
+        authors.filter(|(device, _)| device.is_some()).max_by_key(by_time)
     }
 
     fn collect_conflicts(
@@ -200,6 +195,11 @@ impl Document {
             }
         }
     }
+}
+
+/// The same order on every device, also of what was written in one second.
+fn by_time((device, time): &(Option<DeviceId>, i64)) -> (i64, Option<DeviceId>) {
+    (*time, *device)
 }
 
 /// Changes that every device makes alike, one upon the other, behind which the writer of a value is looked for.
@@ -272,21 +272,12 @@ impl Reader<'_> {
         let own = self.am.hash_for_opid(id);
         let inner: Vec<ChangeHash> = match value {
             Value::Object(ObjType::Map) => {
-                let items = match self.heads {
-                    Some(heads) => self.am.map_range_at(id, .., heads),
-                    None => self.am.map_range(id, ..),
-                };
-                let written = |item: automerge::iter::MapRangeItem<'_>| {
-                    self.written_by(&item.value.clone().into_value(), &item.id())
-                };
-                items.filter_map(written).collect()
+                let items = self.inside(value, id);
+                items.iter().filter_map(|(value, id)| self.written_by(value, id)).collect()
             }
             Value::Object(ObjType::List) => {
-                let items = match self.heads {
-                    Some(heads) => self.am.list_range_at(id, .., heads),
-                    None => self.am.list_range(id, ..),
-                };
-                items.filter_map(|item| self.am.hash_for_opid(&item.id())).collect()
+                let items = self.inside(value, id);
+                items.iter().filter_map(|(_, id)| self.am.hash_for_opid(id)).collect()
             }
             _ => Vec::new(),
         };

@@ -9,12 +9,12 @@ use automerge::transaction::Transactable;
 use automerge::{ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value};
 use serde_json::Value as Json;
 
+use super::Document;
 use super::edit::EditError;
 use super::fork::{Fork, Side};
 use super::genesis::{self, Container};
 use super::read::{Reader, SET_MARK};
 use super::reconcile::Reconciled;
-use super::{Document, time};
 use crate::schema::CollectionSchema;
 
 /// A value that one side has replaced while the other wrote inside of it.
@@ -59,6 +59,13 @@ struct Field<'a> {
     kind: Kind,
 }
 
+impl Field<'_> {
+    fn lost(self, value: Json, at: Vec<ChangeHash>) -> Lost {
+        let Field { map, key, path, kind } = self;
+        Lost { map: map.clone(), key: key.to_owned(), path: path.to_owned(), kind, value, at }
+    }
+}
+
 /// A value that was put in again.
 struct Rescued {
     /// The change that did it.
@@ -83,23 +90,17 @@ impl Document {
         self.find_lost(&ROOT, "", fork, &mut lost);
         for Lost { map, key, path, kind, value, at } in lost {
             let container = kind.container(&value);
-            let mut am = self.am.fork_at(&at)?;
-            let (time, actor) =
-                (time::latest(&am, &at), genesis::actor(self.identity, &path, container, &at));
-            let change = genesis::commit(&mut am, actor, time, |tx| {
+            let made = self.deterministic(&path, container, &mut Some(at), |tx| {
                 if kind == Kind::Counter {
                     // Automerge takes a put of what is there already for no change.
                     tx.delete(&map, key.as_str())?;
                 }
                 container.put(tx, &map, &key)
             })?;
-            if self.has_change(&change.hash()) {
-                continue;
+            if let Some(change) = made.new {
+                fork.follow(&change);
+                done.changes.push(change);
             }
-            self.am.apply_changes([change.clone()])?;
-            self.shown = None;
-            fork.follow(&change);
-            done.changes.push(change);
         }
         Ok(())
     }
@@ -155,14 +156,7 @@ impl Document {
                     Some(together) => together,
                     None => (written, side.heads.clone()),
                 };
-                lost.push(Lost {
-                    map: map.clone(),
-                    key: key.to_owned(),
-                    path: path.clone(),
-                    kind,
-                    value,
-                    at,
-                });
+                lost.push(field.lost(value, at));
             }
         }
         self.find_rescued_apart(map, path, fork, lost);
@@ -180,16 +174,7 @@ impl Document {
                 if found.len() < 2 {
                     continue;
                 }
-                if let Some((value, at)) = self.together(field, found, &[]) {
-                    lost.push(Lost {
-                        map: map.clone(),
-                        key: key.to_owned(),
-                        path: path.clone(),
-                        kind,
-                        value,
-                        at,
-                    });
-                }
+                lost.extend(self.together(field, found, &[]).map(|(value, at)| field.lost(value, at)));
             }
         }
     }

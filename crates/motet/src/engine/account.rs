@@ -1,6 +1,7 @@
 //! Whose this replica is: the account that it is bound to, the logs that it has met, and what leaves the device when its user does.
 
 use motet_proto::{AccountId, LogName};
+use serde::Serialize;
 
 use super::{Commit, Core};
 use crate::error::AccountError;
@@ -21,11 +22,14 @@ pub(crate) enum Admission {
     OtherAccount { bound: AccountId, found: AccountId },
 }
 
-/// How many documents have left the device, and how many are still there. What was deleted does not count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Emptied {
-    pub(crate) left: u64,
-    pub(crate) kept: u64,
+/// What was removed from the device. What was deleted before does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// Documents that are not on this device any more.
+    pub documents: u64,
+    /// Documents that stay, because the relay does not hold all of them: those of local collections and of collections that are switched
+    /// off, and, after [`Replica::clear_local`](crate::Replica::clear_local), those with values in local fields.
+    pub kept: u64,
 }
 
 /// Which documents leave the device.
@@ -78,10 +82,8 @@ impl Core {
                 None => tx.set_meta(ACCOUNT, Some(&found.to_string()))?,
             }
         }
-        let Some(log) = log.filter(|log| !matches!(tx.log_of(remote), Ok(Some(known)) if known == *log))
-        else {
-            return Ok(Admission::Known);
-        };
+        let known = tx.log_of(remote)?;
+        let Some(log) = log.filter(|log| known != Some(*log)) else { return Ok(Admission::Known) };
         let Some(other) = tx.remote_of(log)?.filter(|other| *other != remote) else {
             // Another log at an address that is known: its positions tell, and everything is compared.
             tx.set_log(remote, log)?;
@@ -115,10 +117,9 @@ impl Core {
     ///
     /// # Errors
     /// [`AccountError::Unsent`] if something would be lost, unless everything is to go.
-    pub(crate) fn empty(&mut self, tx: Tx<'_>, which: Emptying) -> Result<Emptied, AccountError> {
+    pub(crate) fn empty(&mut self, tx: Tx<'_>, which: Emptying) -> Result<Removed, AccountError> {
         self.catch_up_all(tx)?;
         let home = tx.home()?;
-        // Numbers of the feed go on behind those of what leaves.
         tx.begin_era()?;
         // They name documents that there would be none of.
         tx.drop_points()?;
@@ -128,7 +129,7 @@ impl Core {
             let row = match tx.document_by_id(id) {
                 // Of a damaged file everything can go all the same.
                 Err(StorageError::Damaged(_)) if which == Emptying::Everything => {
-                    tx.drop_document(id)?;
+                    tx.remove_document(id)?;
                     continue;
                 }
                 row => row?,
@@ -163,10 +164,10 @@ impl Core {
         if unsent > 0 {
             return Err(AccountError::Unsent { documents: unsent });
         }
-        let left = leaving.iter().filter(|row| !row.deleted).count() as u64;
+        let documents = leaving.iter().filter(|row| !row.deleted).count() as u64;
         tx.drop_quarantine()?;
         for row in &leaving {
-            tx.drop_document(row.id)?;
+            tx.remove_document(row.id)?;
             if !row.deleted {
                 let gone = Commit::of(&[], ChangeKind::Deleted);
                 self.note_event(row, &gone, Vec::new(), None);
@@ -190,7 +191,7 @@ impl Core {
         self.erased = tx.erased()?;
         self.write_recounts = true;
         self.settings_changed = true;
-        Ok(Emptied { left, kept })
+        Ok(Removed { documents, kept })
     }
 
     /// What arrives and what is sent belongs to the file as it is now: it was not emptied, and nobody signed out, since the session began.

@@ -63,7 +63,7 @@ impl Core {
             tx.forget_positions()?;
             if loaded.document.heads().is_empty() && loaded.local == Overlay::default() {
                 // Nothing of it is here: it comes back as a new one.
-                tx.remove_unmerged(document)?;
+                tx.remove_document(document)?;
                 self.write_recounts = true;
                 self.told.projected = true;
                 return Ok(Repaired::FetchedAgain);

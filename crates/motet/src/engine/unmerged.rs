@@ -229,7 +229,7 @@ impl Core {
         let stored = tx.stored_document(row.id)?;
         self.forget_held(row.key);
         self.behind(tx)?.remove(&row.key);
-        tx.remove_unmerged(row.id)?;
+        tx.remove_document(row.id)?;
         let commit = Commit { origin: Some(remote), ..Commit::of(&[], ChangeKind::Deleted) };
         self.note_event(row, &commit, Vec::new(), None);
         let mut bad: Vec<BadEntry> = Vec::new();

@@ -109,8 +109,10 @@ impl Tx<'_> {
         Ok(found)
     }
 
-    /// Takes a document out of the file with all that is about it. Restore points and steps of undo have to be gone.
-    pub(crate) fn drop_document(&self, document: i64) -> Result<()> {
+    /// Removes a document with all that is stored of it, so that no trace of it is left. Numbers of the feed go on behind its own. Steps of
+    /// undo name it still.
+    pub(crate) fn remove_document(&self, document: i64) -> Result<()> {
+        self.set_meta("seq", Some(&self.latest_seq()?.to_string()))?;
         let changes = [change_id(document, 0), change_id(document, MOST_CHANGES)];
         self.conn.prepare_cached("DELETE FROM change WHERE id BETWEEN ? AND ?")?.execute(changes)?;
         for table in OF_DOCUMENTS.into_iter().chain(["projection"]) {
@@ -156,7 +158,6 @@ impl Tx<'_> {
     }
 
     pub(crate) fn begin_era(&self) -> Result<()> {
-        self.set_meta("seq", Some(&self.latest_seq()?.to_string()))?;
         self.set_meta(ERA, Some(&(self.era()? + 1).to_string()))
     }
 

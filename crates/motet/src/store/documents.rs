@@ -267,28 +267,6 @@ impl Tx<'_> {
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
-    /// Removes a document that never had a change, so that no trace of it is left.
-    pub(crate) fn remove_document(&self, document: i64) -> Result<()> {
-        self.set_meta("seq", Some(&self.latest_seq()?.to_string()))?;
-        let tables = [
-            "behind",
-            "unindexed",
-            "unmerged",
-            "compactable",
-            "erased",
-            "grave",
-            "conflict",
-            "local_field",
-            "projection",
-        ];
-        for table in tables {
-            let sql = format!("DELETE FROM {table} WHERE document = ?");
-            self.conn.prepare_cached(&sql)?.execute([document])?;
-        }
-        self.conn.prepare_cached("DELETE FROM document WHERE id = ?")?.execute([document])?;
-        Ok(())
-    }
-
     /// Bytes that a document is loaded from; 0 if there is no such document.
     pub(crate) fn stored_bytes(&self, key: DocumentId) -> Result<i64> {
         let sql = "SELECT d.id, s.upto, coalesce(length(s.bytes), 0)

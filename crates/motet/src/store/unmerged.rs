@@ -2,7 +2,6 @@
 
 use rusqlite::OptionalExtension;
 
-use super::documents::{MOST_CHANGES, change_id};
 use super::{Result, Tx};
 
 impl Tx<'_> {
@@ -35,16 +34,5 @@ impl Tx<'_> {
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([limit as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
-    }
-
-    /// Removes a document with all that is stored of it, after its content was kept elsewhere.
-    pub(crate) fn remove_unmerged(&self, document: i64) -> Result<()> {
-        let range = [change_id(document, 0), change_id(document, MOST_CHANGES)];
-        self.conn.prepare_cached("DELETE FROM change WHERE id BETWEEN ? AND ?")?.execute(range)?;
-        for table in ["snapshot", "outbox", "restore_point_document"] {
-            let sql = format!("DELETE FROM {table} WHERE document = ?");
-            self.conn.prepare_cached(&sql)?.execute([document])?;
-        }
-        self.remove_document(document)
     }
 }

@@ -259,12 +259,9 @@ fn write_anew(old: &Connection, path: &Path) -> Result<u64, StoreError> {
         let private = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(path, private).map_err(|e| StoreError::Failed(e.to_string()))?;
     }
-    migrate(&mut new, None)?;
-    let tx = new.transaction()?;
     // Devices know the logs by it. If it is lost, they compare everything, as with logs that they have not met.
-    if let Ok(id) = old.query_row("SELECT id FROM relay", [], |row| row.get::<_, Vec<u8>>(0)) {
-        tx.execute("UPDATE relay SET id = ?", [id])?;
-    }
+    migrate(&mut new, super::id(old).ok())?;
+    let tx = new.transaction()?;
     let mut entries = 0;
     for log in find_logs(old, &mut Vec::new()) {
         entries += log.write(old, &tx)?;
