@@ -12,6 +12,7 @@ mod checks;
 mod command;
 mod deletes;
 mod device;
+mod fresh;
 mod generate;
 mod journal;
 mod known;

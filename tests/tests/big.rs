@@ -1,5 +1,6 @@
 //! Big values: how they travel, what they are loaded from, that writing one holds nobody up, and how much is too much.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -187,7 +188,7 @@ fn too_many_fields_or_elements_are_refused_by_name() {
 #[test]
 fn others_write_while_rows_are_taken_up() {
     let dir = tempfile::tempdir().unwrap();
-    let schema = Schema::new().text("pieces", "lyrics");
+    let schema = Schema::new().text("pieces", "lyrics").text("logged", "lyrics");
     let [replica, beside] = [(); 2].map(|()| Replica::open(dir.path().join("a.db")).unwrap());
     [&replica, &beside].iter().for_each(|replica| replica.apply_schema(&schema).unwrap());
     let text = |bytes: usize, seed: usize| -> String {
@@ -269,9 +270,11 @@ fn others_write_while_rows_are_taken_up() {
                 }
                 written
             });
-            take_up();
+            let taken_up = catch_unwind(AssertUnwindSafe(take_up));
             done.store(true, Ordering::Relaxed);
-            writing.join().unwrap()
+            let written = writing.join().unwrap();
+            taken_up.unwrap_or_else(|panic| resume_unwind(panic));
+            written
         });
         assert!(written >= 5, "{what}: {written} writes got in");
     }

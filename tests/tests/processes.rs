@@ -1,6 +1,7 @@
 //! Several processes and long reads: who really syncs, and how large files become.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use motet::{Relay, SyncState};
@@ -146,4 +147,40 @@ fn whoever_disconnects_is_not_told_for_ever_that_all_is_synced() {
     assert!(status.last_synced_at.is_some());
     a.documents("pieces").insert(&json!({ "lyrics": "x" })).unwrap();
     assert_eq!(a.status().state, SyncState::Pending);
+}
+
+/// SQLite has no queue for those who wait to write.
+#[test]
+fn somebody_who_writes_without_pause_lets_others_write_too() {
+    const WRITES: u64 = 20;
+    let dir = tempfile::tempdir().unwrap();
+    let [patient, one, two] = ["patient", "one", "two"].map(|who| (device(dir.path(), "a"), who));
+    let (done, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let _done = OnDrop(&done);
+        for (busy, who) in [&one, &two] {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    busy.documents("pieces").put(who, &json!({ "n": written.load(Ordering::Relaxed) })).unwrap();
+                    written.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let (patient, who) = &patient;
+        for n in 0..WRITES {
+            std::thread::sleep(Duration::from_millis(5));
+            patient.documents("pieces").put(who, &json!({ "n": n })).unwrap();
+        }
+    });
+    let each = written.into_inner() / WRITES;
+    assert!(each < 5_000, "others wrote {each} times before each write");
+}
+
+/// Says so when it goes, also by a panic: whoever waits for it ends then.
+struct OnDrop<'a>(&'a AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -149,6 +149,10 @@ pub const ASKED_DOCUMENTS: usize = 1_000;
 /// How long a statement waits for another process that holds the database.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a statement looks whether a database that another process holds is free. SQLite itself would wait up to 100 ms between two
+/// looks, and find it held each time by somebody who writes without pause.
+pub const BUSY_POLL: Duration = Duration::from_millis(1);
+
 /// Reader connections kept open. More readers than cores only add memory.
 pub const IDLE_READERS: usize = 4;
 
@@ -188,6 +192,10 @@ pub const IMPORTED_BYTES: usize = 1 << 20;
 /// How long a transaction with many rows takes up further ones. Another process waits for its end, and for one row more: 100 ms at most, if
 /// rows are small.
 pub const WRITE_TURN: Duration = Duration::from_millis(40);
+
+/// How long a process that has written for a whole [`WRITE_TURN`] leaves the database to others before it writes again: longer than
+/// [`BUSY_POLL`], so that whoever waits sees it.
+pub const TURN_PAUSE: Duration = Duration::from_micros(1_500);
 
 /// Bytes of text in the big entries of a change log up to which they are composed before its transaction. All of them are in memory then.
 pub const CHANGE_LOG_AHEAD_BYTES: usize = 4 << 20;

@@ -5,6 +5,7 @@
 
 mod backup;
 mod behind;
+mod busy;
 mod care;
 mod compaction;
 mod connection;

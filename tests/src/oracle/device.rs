@@ -10,6 +10,7 @@ use motet::{Adoption, BadRows, Editor, Record, Replica, Schema, Transaction, Ver
 use serde_json::{Value, json};
 
 use super::anew;
+use super::fresh;
 use super::journal::{Journal, call};
 use super::model::Noted;
 use super::script::{Act, Fields, Policy, Script, Write, id};
@@ -49,25 +50,30 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// A new device.
+    /// A new device, on a disk that is mounted as `mount`.
     ///
     /// # Errors
     /// What the library says.
-    pub(super) fn new(name: &str, mount: &str, schema: &Schema) -> Result<Self, String> {
-        let mut device = Self {
-            name: name.to_owned(),
-            slots: BTreeMap::new(),
-            replica: None,
-            conn: None,
-            selections: Cell::new(0),
-            mount: Mount::new(mount, &Disk::default()),
-            clock: Arc::new(AtomicI64::new(START_MS)),
-            rows: 0,
-        };
+    pub(super) fn new(at: usize, mount: &str, schema: &Schema) -> Result<Self, String> {
+        let disk = fresh::disk(mount, 2 + at as u64, |disk| Self::on(at, mount, disk).open().map(drop))?;
+        let mut device = Self::on(at, mount, &disk);
         device.replica = Some(device.open()?);
         device.conn = Some(anew::open(&device.path())?);
         device.replica().apply_schema(schema).map_err(|error| error.to_string())?;
         Ok(device)
+    }
+
+    fn on(at: usize, mount: &str, disk: &Disk) -> Self {
+        Self {
+            name: format!("device {at}"),
+            slots: BTreeMap::new(),
+            replica: None,
+            conn: None,
+            selections: Cell::new(0),
+            mount: Mount::new(mount, disk),
+            clock: Arc::new(AtomicI64::new(START_MS)),
+            rows: 0,
+        }
     }
 
     /// The replica.

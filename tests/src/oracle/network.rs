@@ -6,7 +6,9 @@ use motet::simulation::Session;
 use motet_proto::frame;
 
 use super::device::Device;
+use super::fresh;
 use crate::random::Random;
+use crate::simulation::disk::Disk;
 use crate::simulation::relay::SimRelay;
 
 /// Where devices think that the relay is.
@@ -28,9 +30,17 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// A relay with an empty log, on a disk in memory.
-    pub(super) fn new(mount: String) -> Self {
-        Self { relay: SimRelay::new(mount), random: Random(1) }
+    /// A relay with an empty log, on a disk in memory that is mounted as `mount`.
+    ///
+    /// # Errors
+    /// What the relay says.
+    pub(super) fn new(mount: &str) -> Result<Self, String> {
+        let start = |disk: &Disk| {
+            let mut relay = SimRelay::on(mount.to_owned(), disk.clone());
+            relay.start().map(|()| relay)
+        };
+        let disk = fresh::disk(mount, 1, |disk| start(disk).map(drop)).map_err(|error| error.to_string())?;
+        Ok(Self { relay: start(&disk).map_err(|error| error.to_string())?, random: Random(1) })
     }
 
     /// A round of one device: everything it has goes up, everything that is there comes down.

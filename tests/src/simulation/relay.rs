@@ -55,14 +55,14 @@ struct Served {
 }
 
 impl SimRelay {
-    pub(crate) fn new(mount: String) -> Self {
+    pub(super) fn new(mount: String) -> Self {
         let mut relay = Self::on(mount, Disk::default());
         relay.start().unwrap();
         relay
     }
 
     /// A relay that is not started yet.
-    pub(super) fn on(mount: String, disk: Disk) -> Self {
+    pub(crate) fn on(mount: String, disk: Disk) -> Self {
         let mount = Mount::new(&mount, &disk);
         let (sessions, acknowledged, supersedes) = Default::default();
         let changes = BTreeMap::new();
@@ -86,7 +86,7 @@ impl SimRelay {
     }
 
     /// Opens the store; false if the disk does not let it.
-    pub(super) fn start(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn start(&mut self) -> Result<(), StoreError> {
         self.mount.change(&self.disk);
         self.starts += 1;
         let fresh = RelayId(self.starts.to_be_bytes());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{Result, StorageError};
+use super::{Result, StorageError, busy};
 use crate::limits;
 
 /// Migrations in order; `user_version` counts how many a file has had.
@@ -31,7 +31,7 @@ const APPLICATION_ID: i64 = 0x4d6f_7465;
 pub(crate) fn open(path: &Path) -> Result<Connection> {
     check_place(path)?;
     let mut conn = Connection::open(path)?;
-    configure(&conn)?;
+    configure(&mut conn)?;
     migrate(&mut conn)?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
     Ok(conn)
@@ -68,14 +68,14 @@ fn check_place(path: &Path) -> Result<()> {
 /// Opens one more connection to a file that [`open`] has prepared.
 pub(super) fn open_reader(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
-    configure(&conn)?;
+    let mut conn = Connection::open_with_flags(path, flags)?;
+    configure(&mut conn)?;
     conn.pragma_update(None, "query_only", true)?;
     Ok(conn)
 }
 
-fn configure(conn: &Connection) -> Result<()> {
-    conn.busy_timeout(limits::BUSY_TIMEOUT)?;
+fn configure(conn: &mut Connection) -> Result<()> {
+    busy::wait_on(conn)?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     // Without it SQLite parses a statement anew for each value that is bound beside a partial index.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;

@@ -10,7 +10,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::backup::{Partial, columns, tables};
 use super::connection::{check_format, migrate, open_reader};
 use super::finding::identifier;
-use super::{Result, StorageError, Tx};
+use super::{Result, StorageError, Tx, busy};
 use crate::limits;
 
 /// Writes a damaged file anew from what can be read of it, in its place: others that have it open go on with the new content. Every
@@ -33,7 +33,7 @@ pub(crate) fn salvage(path: &Path) -> Result<()> {
         migrate(&mut salvaged)?;
         read_all(&open_reader(path)?, &salvaged)?;
         let mut live = Connection::open(path)?;
-        live.busy_timeout(limits::BUSY_TIMEOUT)?;
+        busy::wait_on(&mut live)?;
         let backup = Backup::new(&salvaged, &mut live)?;
         // From the first page on, nobody else writes.
         let begun = backup.step(1)?;

@@ -20,6 +20,7 @@ pub(crate) use job::Ticket;
 use job::{Job, Task, catching_up};
 use worker::Worker;
 
+use super::busy::Turn;
 use super::{Result, StorageError, Tx};
 use crate::limits;
 
@@ -308,7 +309,7 @@ impl<E: Engine> Drop for Writer<E> {
 impl<E: Engine> Shared<E> {
     fn new(conn: Connection, engine: E, is_heard: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         let due = Mutex::new(engine.lag().map(|lag| Instant::now() + lag));
-        let worker = Worker { conn, engine, synchronous: Durability::Full, data_version: None };
+        let worker = Worker { conn, engine, synchronous: Durability::Full, data_version: None, turn: Turn::default() };
         Self {
             queue: Mutex::new(Queue { jobs: VecDeque::new(), waiting: 0, closed: false }),
             work: Condvar::new(),

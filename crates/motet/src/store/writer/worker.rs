@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::job::Job;
 use super::{Durability, Engine};
+use crate::store::busy::Turn;
 use crate::store::{Result, Tx};
 
 /// The connection and what belongs to it.
@@ -15,6 +16,7 @@ pub(super) struct Worker<E> {
     pub(super) engine: E,
     pub(super) synchronous: Durability,
     pub(super) data_version: Option<i64>,
+    pub(super) turn: Turn,
 }
 
 impl<E: Engine> Worker<E> {
@@ -49,6 +51,7 @@ impl<E: Engine> Worker<E> {
         let full = group.iter().any(|job| job.durability() == Durability::Full)
             && !is_planted(Bug::DeviceSkipsFsync);
         self.set_synchronous(if full { Durability::Full } else { Durability::Normal })?;
+        self.turn.begin();
         self.execute("BEGIN IMMEDIATE")?;
         let outcome =
             self.run_all(group).and_then(|keep| self.execute(if keep { "COMMIT" } else { "ROLLBACK" }));
@@ -56,6 +59,7 @@ impl<E: Engine> Worker<E> {
             // The error that led here is what the callers are told.
             _ = self.execute("ROLLBACK");
         }
+        self.turn.end();
         outcome
     }
 
