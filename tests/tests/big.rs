@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use motet::{Adoption, BadRows, Field, Replica, Schema, WriteError};
+use motet::{Adoption, BadRows, Field, Replica, Schema, UndoScope, WriteError};
 use motet_proto::Kind;
 use motet_tests::{TestRelay, device, raw, sync};
 use serde_json::{Map, Value, json};
@@ -205,7 +205,7 @@ fn others_write_while_rows_are_taken_up() {
     type Way<'a> = (&'a str, Box<dyn Fn() + Sync + 'a>);
     let pieces = replica.documents("pieces");
     let (first, second) = (text(150_000, 3), text(150_000, 4));
-    let ways: [Way<'_>; 8] = [
+    let ways: [Way<'_>; 9] = [
         (
             "a big text is put, and nobody waits for it",
             Box::new(|| {
@@ -229,6 +229,15 @@ fn others_write_while_rows_are_taken_up() {
             Box::new(|| {
                 let fresh = Replica::open(dir.path().join("a.db")).unwrap();
                 fresh.documents("pieces").splice_text("async", "lyrics", 0, 0, "x").unwrap();
+            }),
+        ),
+        (
+            "that is taken back, and done again, after a start",
+            Box::new(|| {
+                let fresh = Replica::open(dir.path().join("a.db")).unwrap();
+                let scope = UndoScope::document("pieces", "async");
+                assert!(fresh.undo_within(&scope).unwrap().is_some());
+                assert!(fresh.redo_within(&scope).unwrap().is_some());
             }),
         ),
         (

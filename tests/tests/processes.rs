@@ -161,7 +161,9 @@ fn somebody_who_writes_without_pause_lets_others_write_too() {
         for (busy, who) in [&one, &two] {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    busy.documents("pieces").put(who, &json!({ "n": written.load(Ordering::Relaxed) })).unwrap();
+                    busy.documents("pieces")
+                        .put(who, &json!({ "n": written.load(Ordering::Relaxed) }))
+                        .unwrap();
                     written.fetch_add(1, Ordering::Relaxed);
                 }
             });

@@ -6,10 +6,12 @@ use serde_json::Value as Json;
 
 use crate::collection::Collection;
 use crate::doc::Fields;
+use crate::engine::Ahead;
 use crate::error::{ReadError, WriteError};
 use crate::events::as_text;
 use crate::replica::Replica;
 use crate::status::Version;
+use crate::store::StepKind;
 
 /// One step in the history of a document.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -266,8 +268,9 @@ impl Replica {
     /// # Errors
     /// As [`undo`](Self::undo).
     pub fn undo_within(&self, scope: &UndoScope) -> Result<Option<Undone>, WriteError> {
+        let ahead = Ahead::Step { scope: scope.clone(), kind: StepKind::Undo };
         let scope = scope.clone();
-        self.run(move |tx, core| core.undo(tx, &scope))
+        self.run_prepared(Some(ahead), move |tx, core| core.undo(tx, &scope))
     }
 
     /// Does again what the latest [`undo`](Self::undo) took back, durably, and says what that was. `None` if there is none, or
@@ -285,8 +288,9 @@ impl Replica {
     /// # Errors
     /// As [`redo`](Self::redo).
     pub fn redo_within(&self, scope: &UndoScope) -> Result<Option<Undone>, WriteError> {
+        let ahead = Ahead::Step { scope: scope.clone(), kind: StepKind::Redo };
         let scope = scope.clone();
-        self.run(move |tx, core| core.redo(tx, &scope))
+        self.run_prepared(Some(ahead), move |tx, core| core.redo(tx, &scope))
     }
 
     /// Remembers the state of all documents under a name, on this device. A point of that name is replaced.

@@ -6,11 +6,13 @@ use motet_proto::{DocumentId, SpaceId};
 use super::composed::{compose_ahead, compose_splice_ahead};
 use super::held::is_as_stored;
 use super::local::Patch;
+use super::undo::documents_of_step;
 use super::writing::Splice;
 use super::{Core, Entrance, load_behind};
+use crate::history::UndoScope;
 use crate::limits;
 use crate::status::Version;
-use crate::store::{self, Tx};
+use crate::store::{self, StepKind, Tx};
 
 /// What a write says beforehand of what it will need.
 pub(crate) enum Ahead {
@@ -20,6 +22,8 @@ pub(crate) enum Ahead {
     Behind { all: bool },
     /// Fields of one document.
     Patch { collection: String, id: String, patch: Patch, base: Option<Version> },
+    /// The documents of the step that an undo or a redo goes back over.
+    Step { scope: UndoScope, kind: StepKind },
     /// A part of a text.
     Splice { collection: String, id: String, splice: Splice },
 }
@@ -34,6 +38,10 @@ impl Core {
     pub(super) fn is_long(&mut self, tx: Tx<'_>, ahead: &Ahead, foreign: bool) -> bool {
         match ahead {
             Ahead::Document { collection, id } => self.is_cold(tx, collection, id, foreign),
+            Ahead::Step { scope, kind } => {
+                let documents = documents_of_step(tx, scope, *kind).unwrap_or_default();
+                documents.iter().any(|(collection, id)| self.is_cold(tx, collection, id, foreign))
+            }
             Ahead::Behind { .. } | Ahead::Patch { .. } | Ahead::Splice { .. } => true,
         }
     }
@@ -48,6 +56,14 @@ impl Core {
                         && self.is_cold(tx, &row.collection, &row.name, foreign)
                     {
                         self.load_ahead(&row.collection, &row.name);
+                    }
+                }
+            }
+            Ahead::Step { scope, kind } => {
+                let documents = documents_of_step(tx, &scope, kind).unwrap_or_default();
+                for (collection, id) in documents.iter().take(limits::DOCUMENTS_BEHIND) {
+                    if self.is_cold(tx, collection, id, foreign) {
+                        self.load_ahead(collection, id);
                     }
                 }
             }

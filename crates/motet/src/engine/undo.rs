@@ -249,6 +249,17 @@ fn shown(loaded: &Loaded) -> Fields {
     if loaded.row.deleted { Fields::new() } else { shared(loaded) }
 }
 
+/// Collection and id of each document of the step that an undo or a redo goes back over.
+pub(super) fn documents_of_step(
+    tx: Tx<'_>,
+    scope: &UndoScope,
+    kind: StepKind,
+) -> store::Result<Vec<(String, String)>> {
+    let documents = candidate(tx, scope, kind)?.map(|candidate| candidate.documents).unwrap_or_default();
+    let names = documents.iter().map(|document| tx.document_name(document.document));
+    names.filter_map(store::Result::transpose).collect()
+}
+
 /// The step that an undo or a redo goes back over.
 fn candidate(tx: Tx<'_>, scope: &UndoScope, kind: StepKind) -> store::Result<Option<Candidate>> {
     // The latest undo or redo of what a transaction did to a document tells how that stands.

@@ -309,7 +309,8 @@ impl<E: Engine> Drop for Writer<E> {
 impl<E: Engine> Shared<E> {
     fn new(conn: Connection, engine: E, is_heard: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         let due = Mutex::new(engine.lag().map(|lag| Instant::now() + lag));
-        let worker = Worker { conn, engine, synchronous: Durability::Full, data_version: None, turn: Turn::default() };
+        let worker =
+            Worker { conn, engine, synchronous: Durability::Full, data_version: None, turn: Turn::default() };
         Self {
             queue: Mutex::new(Queue { jobs: VecDeque::new(), waiting: 0, closed: false }),
             work: Condvar::new(),
