@@ -1,5 +1,6 @@
 //! What the benches share.
 
+pub mod attack;
 pub mod songs;
 
 /// The middle value.

@@ -1,6 +1,5 @@
 //! What the integration tests share: real relays, real devices, real programs.
 
-pub mod attack;
 pub mod fuzz;
 pub mod oracle;
 pub mod proxy;
@@ -9,6 +8,8 @@ pub mod raw;
 pub mod shuffle;
 pub mod simulation;
 pub mod web;
+
+pub use motet_benches::attack;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -663,3 +663,29 @@ fn indexes_and_search_follow_a_rename() {
     assert_eq!((found("hula"), found("hilo")), (2, 0));
     assert_eq!(a.verify().unwrap().problems, []);
 }
+
+/// What is open when its field becomes local is open nowhere then, in whatever order a device hears of it.
+#[test]
+fn a_conflict_of_a_field_that_becomes_local_is_settled_on_every_device() {
+    for (one, other) in
+        [(json!({}), json!("")), (json!(1), json!(2)), (json!(""), json!({})), (json!([]), json!({}))]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let devices = ["a", "b", "c"].map(|name| open(dir.path(), name, &Schema::new()));
+        let [a, b, _] = &devices;
+        a.documents("pieces").put("1", &json!({ "f": one })).unwrap();
+        b.documents("pieces").put("1", &json!({ "f": other })).unwrap();
+        sync(a, &relay.url());
+        sync(b, &relay.url());
+        let local = Schema::new().field("pieces", "f", FieldKind::Local);
+        devices.iter().for_each(|device| device.apply_schema(&local).unwrap());
+        for round in 0..2 {
+            for device in &devices {
+                sync(device, &relay.url());
+                let rows = device.conflicts("pieces", "1").unwrap();
+                assert!(rows.iter().all(|row| row.settled), "{one} {other}, round {round}: {rows:?}");
+            }
+        }
+    }
+}

@@ -1,5 +1,9 @@
 //! Deleted documents: back from the trash, gone for good, and back whole when somebody knew nothing of it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use motet::{Field, FieldKind, Replica, Schema, WriteError};
 use motet_tests::{TestRelay, contents, device, sync};
 use serde_json::json;
@@ -449,4 +453,40 @@ fn a_write_that_only_begins_a_field_is_an_edit_that_a_delete_had_not_seen() {
         assert!(a.documents("songs").get(field).unwrap().is_some(), "{field}");
     }
     assert_eq!(contents(&a), contents(&b));
+}
+
+/// A device whose clock is set wrong keeps what was deleted a moment ago, if a relay has told it the time.
+#[test]
+fn a_clock_far_ahead_purges_nothing_that_was_deleted_a_moment_ago() {
+    const DAY_MS: i64 = 86_400_000;
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let ahead_ms = Arc::new(AtomicI64::new(0));
+    let now = {
+        let ahead_ms = ahead_ms.clone();
+        move || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            now.as_millis() as i64 + ahead_ms.load(Ordering::Relaxed)
+        }
+    };
+    let open = |name: &str| Replica::builder(dir.path().join(name)).clock(now.clone()).open().unwrap();
+    let (synced, alone) = (open("synced.db"), open("alone.db"));
+    for (replica, syncs) in [(&synced, true), (&alone, false)] {
+        let pieces = replica.documents("pieces");
+        pieces.put("1", &json!({ "title": "Pua ʻAʻaliʻi" })).unwrap();
+        if syncs {
+            sync(replica, &relay.url());
+        }
+        pieces.delete("1").unwrap();
+        ahead_ms.store(365 * DAY_MS, Ordering::Relaxed);
+        let purged = pieces.purge_trash(now() - 30 * DAY_MS).unwrap();
+        assert_eq!(purged, usize::from(!syncs), "there is nothing but its own clock where no relay was met");
+        if syncs {
+            // Also while a relay is met under that clock, and what was deleted by it.
+            sync(replica, &relay.url());
+            assert_eq!(pieces.purge_trash(now() - 30 * DAY_MS).unwrap(), 0);
+            assert_eq!(pieces.purge_trash(now() + 1).unwrap(), 1, "all of it is all of it");
+        }
+        ahead_ms.store(0, Ordering::Relaxed);
+    }
 }

@@ -215,6 +215,10 @@ impl<T> Collection<T> {
     /// Removes for good what has been in the trash since before `before` (milliseconds since 1970), here and on every
     /// device. Returns how many documents.
     ///
+    /// A clock that is far ahead removes nothing that was deleted a moment ago: if a relay has told this device how late it is, no more time
+    /// counts as past than until then. Whoever has not synced for ten days finds everything ten days younger. A `before` that is not in
+    /// the past means all of the trash.
+    ///
     /// # Errors
     /// [`WriteError`] if the file cannot be written; nothing is removed then.
     pub fn purge_trash(&self, before: i64) -> Result<usize, WriteError> {

@@ -61,7 +61,7 @@ use crate::sync::{Conditions, PresenceBoard, SyncPolicy};
 use crate::time::Clock;
 
 pub use account::Removed;
-pub(crate) use account::{Admission, Emptying, account, is_known};
+pub(crate) use account::{Admission, Emptying, account, is_known, is_news};
 pub(crate) use adopt::{Adopted, compose_rows};
 pub(crate) use ahead::Ahead;
 pub(crate) use bulk::compose_many;

@@ -149,6 +149,10 @@ pub const ASKED_DOCUMENTS: usize = 1_000;
 /// How long a statement waits for another process that holds the database.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often the time is kept that a relay tells when it lets a device in: often enough for [`purge_trash`](crate::Collection::purge_trash),
+/// which counts in days.
+pub const RELAY_TIME_EVERY: Duration = Duration::from_secs(3_600);
+
 /// How often a statement looks whether a database that another process holds is free. SQLite itself would wait up to 100 ms between two
 /// looks, and find it held each time by somebody who writes without pause.
 pub const BUSY_POLL: Duration = Duration::from_millis(1);

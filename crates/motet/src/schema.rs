@@ -429,6 +429,15 @@ impl CollectionSchema {
         self.shown_by() == other.shown_by()
     }
 
+    /// Whether the same fields stay on this device under `other`.
+    pub(crate) fn keeps_as(&self, other: &Self) -> bool {
+        let local = |schema: &Self| -> Vec<String> {
+            let fields = schema.fields.iter().filter(|(_, field)| field.kind == FieldKind::Local);
+            fields.map(|(name, _)| name.clone()).collect()
+        };
+        self.is_local() == other.is_local() && local(self) == local(other)
+    }
+
     /// Whether the full-text index holds other words of documents under `other`.
     pub(crate) fn is_searched_as(&self, other: &Self) -> bool {
         self.searched_by() == other.searched_by()

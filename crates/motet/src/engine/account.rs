@@ -6,10 +6,14 @@ use serde::Serialize;
 use super::{Commit, Core};
 use crate::error::AccountError;
 use crate::events::ChangeKind;
+use crate::limits;
 use crate::store::{self, StorageError, Tx};
 
 /// Where the account stands in `meta`.
 const ACCOUNT: &str = "account";
+
+/// Where the time stands in `meta` that a relay told last, in milliseconds since 1970.
+const RELAY_TIME: &str = "relay_time";
 
 /// What a relay says of itself, held against what is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +67,33 @@ pub(crate) fn is_known(
     Ok(is_account && (log.is_none() || tx.log_of(remote)? == log))
 }
 
+/// Whether the time that a relay tells is to be kept: each would cost a write.
+pub(crate) fn is_news(tx: Tx<'_>, relay_time: i64) -> store::Result<bool> {
+    let every = limits::RELAY_TIME_EVERY.as_millis() as i64;
+    Ok(told_time(tx)?.is_none_or(|told| relay_time < told || relay_time - told >= every))
+}
+
+/// The time that a relay told last.
+fn told_time(tx: Tx<'_>) -> store::Result<Option<i64>> {
+    // One that cannot be read is as good as none.
+    Ok(tx.meta(RELAY_TIME)?.and_then(|time| time.parse().ok()))
+}
+
 impl Core {
+    /// A relay has told its time.
+    pub(crate) fn note_relay_time(&mut self, tx: Tx<'_>, relay_time: i64) -> store::Result<()> {
+        tx.set_meta(RELAY_TIME, Some(&relay_time.to_string()))
+    }
+
+    /// A time of this device's clock, as somebody meant it who counts from `now` back: if a relay has told how late it is, the clock may be
+    /// ahead by all that has passed since.
+    pub(super) fn surely_past(&self, tx: Tx<'_>, time: i64) -> store::Result<i64> {
+        let now = self.shared.now_ms();
+        let ahead = told_time(tx)?.map_or(0, |told| now.saturating_sub(told));
+        let is_plain = time >= now || ahead <= 2 * limits::RELAY_TIME_EVERY.as_millis() as i64;
+        Ok(if is_plain { time } else { time.saturating_sub(ahead) })
+    }
+
     /// A relay has let this device in. Binds the replica to the first account that it meets, and finds the remote that the log belongs
     /// to.
     pub(crate) fn admit(

@@ -50,7 +50,8 @@ impl Core {
             tx.drop_pending_of(name)?;
             self.write_recounts = true;
         }
-        if !after.shows_as(before) {
+        // What stays here is in conflict with nobody.
+        if !after.shows_as(before) || !after.keeps_as(before) {
             tx.mark_collection_behind(name)?;
         }
         if !after.is_searched_as(before) {

@@ -64,7 +64,7 @@ impl Core {
         before: i64,
     ) -> store::Result<Vec<String>> {
         self.catch_up_all(tx)?;
-        tx.deleted_before(collection, before)
+        tx.deleted_before(collection, self.surely_past(tx, before)?)
     }
 
     /// A document was committed: if it was purged, what is left of it goes once nothing of it has to be sent. Where its collection is

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::taking_in::{Page, opened_len};
 use super::{Applied, Driver, Ended, Running, keep_error, retry_delay};
-use crate::engine::{Admission, Core, Turn, is_known, merge_all, prepare};
+use crate::engine::{Admission, Core, Turn, is_known, is_news, merge_all, prepare};
 use crate::error::SyncError;
 use crate::limits;
 use crate::store::{Durability, StorageError, Tx};
@@ -24,7 +24,12 @@ impl Driver {
         let remote = self.remote;
         let writer = &self.local.writer;
         match effect {
-            ClientEffect::Welcomed { account, log, .. } => self.be_admitted(account, log).await?,
+            ClientEffect::Welcomed { account, log, time_ms } => {
+                self.be_admitted(account, log).await?;
+                if let Some(time) = time_ms {
+                    self.note_time(time).await?;
+                }
+            }
             // A closed channel: the reading half tells why.
             ClientEffect::Send(message) => _ = running.connection.outgoing.send(message).await,
             ClientEffect::LoadOutbox { after_row }
@@ -148,6 +153,14 @@ impl Driver {
                 self.failure.use_remote(remote);
                 return Err(Ended::Anew);
             }
+        }
+        Ok(())
+    }
+
+    async fn note_time(&mut self, relay_time: i64) -> Result<(), Ended> {
+        if self.local.readers.read(|tx| is_news(tx, relay_time)).map_err(SyncError::Storage)? {
+            let note = move |tx: Tx<'_>, core: &mut Core| core.note_relay_time(tx, relay_time);
+            self.local.writer.submit(Durability::Normal, note).await.map_err(SyncError::Storage)?;
         }
         Ok(())
     }
