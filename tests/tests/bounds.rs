@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::SinkExt;
-use motet_proto::message::{ErrorCode, Outcome};
+use motet_proto::message::{ErrorCode, Outcome, Pull};
 use motet_proto::presence::Presence;
 use motet_proto::{DeviceId, Kind, Message, SpaceId};
 use motet_relay::Config;
@@ -250,7 +250,7 @@ async fn a_crowd_that_moves_all_the_time_disturbs_nobody_and_the_last_place_coun
     let limits = Limits { places_per_second: 100, ..Limits::default() };
     let (_relay, address) = relay(dir.path(), limits).await;
     let mut watching = Peer::welcome(&address, Some("bad"), 99).await;
-    watching.send(&Message::Pull(motet_proto::message::Pull { id: 1, after: None, live: true })).await;
+    watching.send(&Message::Pull(Pull { id: 1, after: None, live: true })).await;
     let crowd: Vec<_> = (0..10_u8)
         .map(|n| {
             let address = address.clone();
@@ -320,4 +320,40 @@ async fn a_session_at_rest_costs_little() {
     println!("a session at rest takes {each} bytes");
     // 12 kB on a machine of its own; threads that take turns spread it over more of the allocator's areas.
     assert!(each < 20_000, "a session takes {each} bytes");
+}
+
+/// Devices that ask for pages and do not read them hold up their own account, for as long as they are connected, and nobody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_read_for_devices_that_do_not_take_it_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { outgoing_bytes_per_account: 24 << 20, ..Limits::default() };
+    let (_relay, address) = relay(dir.path(), limits).await;
+    for token in ["bad", "good"] {
+        let mut peer = Peer::welcome(&address, Some(token), 1).await;
+        for n in 0..4 {
+            peer.push(vec![entry(n, n, Kind::Changes, 7 << 20)]).await.unwrap();
+        }
+    }
+    let pull = Message::Pull(Pull { id: 1, after: None, live: false });
+    let page = async |peer: &mut Peer, patience: u64| {
+        let next = tokio::time::timeout(Duration::from_secs(patience), peer.receive()).await;
+        matches!(next, Ok(Some(Message::Page(_))))
+    };
+    let mut stuck = Vec::new();
+    for device in 10..18 {
+        let mut peer = Peer::welcome(&address, Some("bad"), device).await;
+        for _ in 0..4 {
+            peer.send(&pull).await;
+        }
+        stuck.push(peer);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut waiting = Peer::welcome(&address, Some("bad"), 2).await;
+    waiting.send(&pull).await;
+    assert!(!page(&mut waiting, 2).await, "its account has enough on its way out");
+    let mut neighbour = Peer::welcome(&address, Some("good"), 2).await;
+    neighbour.send(&pull).await;
+    assert!(page(&mut neighbour, 10).await, "another one reads at once");
+    drop(stuck);
+    assert!(page(&mut waiting, 20).await, "who has gone holds nothing");
 }

@@ -21,6 +21,8 @@ pub(crate) struct Account {
     state: Mutex<State>,
     /// Bytes that its connections have sent of what is not whole yet.
     pub(crate) incomplete: Arc<AtomicU64>,
+    /// Bytes that were read for its devices and that they have not taken yet.
+    pub(crate) outgoing: Arc<AtomicU64>,
 }
 
 struct State {
@@ -83,7 +85,7 @@ impl Account {
             bytes: Bucket::full(),
             places: Bucket::full(),
         };
-        Self { state: Mutex::new(state), incomplete: Arc::default() }
+        Self { state: Mutex::new(state), incomplete: Arc::default(), outgoing: Arc::default() }
     }
 
     /// A frame of `bytes` bytes, as it opened, was taken in: how long to wait before the next one is read.

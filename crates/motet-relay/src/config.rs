@@ -67,6 +67,10 @@ limits! {
         "Of messages and bodies that have not arrived whole, in all.";
     incomplete_bytes_per_account, "bytes", 64 << 20,
         "Of those, of one account: some of the largest messages at a time.";
+    outgoing_bytes, "bytes", 512 << 20,
+        "Read for devices and not taken by them yet, in all. Further reads wait; an account that has nothing on its way out does not.";
+    outgoing_bytes_per_account, "bytes", 128 << 20,
+        "Of those, of one account: pages for some hundred devices on slow ways, or a dozen of the largest entries.";
     bytes_per_account, "bytes", 16 << 30,
         "What the logs of one account hold; the account is full then.";
     documents_per_account, "documents", 2_000_000,

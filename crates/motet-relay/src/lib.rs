@@ -35,6 +35,7 @@ mod doors;
 mod health;
 mod hub;
 pub mod limits;
+mod outgoing;
 pub mod reload;
 mod server;
 mod session;

@@ -108,6 +108,12 @@ pub const QUEUED_FRAMES: usize = 8;
 /// Largest body of a `POST`, in bytes: a full window of pushes.
 pub const POST_BYTES: usize = 4 * motet_proto::limits::FRAME_BYTES;
 
+/// What is reserved for a page before it is read, in bytes: it ends with the entry that makes it large enough.
+pub const READ_BYTES: usize = motet_proto::limits::PAGE_BYTES + motet_proto::limits::FRAME_BYTES;
+
+/// The answer to a `POST` goes out in parts of so many bytes.
+pub const BODY_PART_BYTES: usize = 64 << 10;
+
 /// Answer to one `POST` after which no more of its messages are taken in.
 pub const POST_ANSWER_BYTES: usize = 4 * motet_proto::limits::PAGE_BYTES;
 
@@ -118,8 +124,11 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// frame takes 19 minutes over 8 kB/s.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
-/// A connection that takes no frame for this long is closed. A page takes 64 s over 8 kB/s.
+/// A connection that takes no frame for this long, and for what the frame takes at [`SEND_BYTES_PER_SECOND`], is closed.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// The slowest way over which a connection is kept, in bytes a second: a page takes 64 s, and an entry of the largest size 18 minutes.
+pub const SEND_BYTES_PER_SECOND: u64 = 8_000;
 
 /// Logs whose end the writer remembers. Beyond it, it looks them up again.
 pub const REMEMBERED_LOGS: usize = 10_000;

@@ -25,6 +25,7 @@ use crate::doors::{self, Doors, Place};
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::limits;
+use crate::outgoing::Outgoing;
 use crate::session;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{LogStore, StoreError};
@@ -85,6 +86,7 @@ pub(crate) struct Relay {
     health: Health,
     accounts: Arc<Accounts>,
     strangers: Strangers,
+    pub(crate) outgoing: Arc<Outgoing>,
     sessions: Arc<Semaphore>,
     most_sessions: usize,
     next_session: AtomicU64,
@@ -127,6 +129,7 @@ pub async fn run(
         health: Health::default(),
         accounts: Arc::default(),
         strangers: Strangers::default(),
+        outgoing: Arc::default(),
         sessions: Arc::new(Semaphore::new(most as usize)),
         most_sessions: most as usize,
         next_session: AtomicU64::new(1),
@@ -266,7 +269,7 @@ async fn post(
     };
     let id = relay.next_session();
     match session::serve_post(relay, admitted, id, request.into_body()).await {
-        Ok(answer) => ([(CONTENT_TYPE, "application/vnd.motet")], answer).into_response(),
+        Ok(answer) => ([(CONTENT_TYPE, "application/vnd.motet")], answer.into_body()).into_response(),
         Err((status, reason)) => (status, [(CONNECTION, "close")], reason).into_response(),
     }
 }

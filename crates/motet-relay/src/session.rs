@@ -1,5 +1,6 @@
 //! One connection: joins the session state machine with the store, the hub and a socket.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,15 +22,16 @@ use tokio::time::{timeout, timeout_at};
 
 use crate::hub::News;
 use crate::limits;
+use crate::outgoing::Held;
 use crate::server::{Admitted, Relay};
 use crate::store::{Appended, LogId, LogStore, StoreError};
 
 /// What the store has done for a session.
 enum Done {
     Opened(Result<u64, StoreError>),
-    Read(Result<ReadOutcome, StoreError>),
+    Read(Option<Held>, Result<ReadOutcome, StoreError>),
     Appended(u32, Result<AppendOutcome, NotStored>),
-    Document(Fetch, Result<DocumentPage, StoreError>),
+    Document(Option<Held>, Fetch, Result<DocumentPage, StoreError>),
 }
 
 /// Why a push was not stored, and what of it was all the same.
@@ -63,7 +65,9 @@ struct Running {
     hub: Option<Receiver<News>>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     /// What is to be sent, encoded.
-    frames: Vec<Vec<u8>>,
+    frames: Vec<Frame>,
+    /// Held for what was read and is not encoded yet; of a `POST`, for all of its answer.
+    held: Option<Held>,
     closing: bool,
     /// Others were told something: they wait for it, while what this device gets is only a receipt.
     others_first: bool,
@@ -79,13 +83,36 @@ struct Running {
     probed: bool,
 }
 
+/// A frame that is to be sent, and what it holds of the memory for such.
+type Frame = (Vec<u8>, Option<Held>);
+
+/// The answer to a `POST`.
+pub(crate) struct Answer {
+    bytes: Vec<u8>,
+    held: Option<Held>,
+}
+
+impl Answer {
+    /// A body that holds what it does until the last of it is taken.
+    pub(crate) fn into_body(self) -> Body {
+        let bytes = Bytes::from(self.bytes);
+        let parts = futures_util::stream::unfold((bytes, self.held), |(mut rest, held)| async move {
+            let part = rest.split_to(rest.len().min(limits::BODY_PART_BYTES));
+            (!part.is_empty()).then_some((Ok::<_, Infallible>(part), (rest, held)))
+        });
+        Body::from_stream(parts)
+    }
+}
+
 /// Serves a WebSocket until either side is done with it.
 pub(crate) async fn serve_socket(relay: Arc<Relay>, admitted: Admitted, id: u64, socket: WebSocket) {
     let (mut sink, mut stream) = socket.split();
-    let (outgoing, mut to_send) = mpsc::channel::<Vec<u8>>(limits::QUEUED_FRAMES);
-    let sender = tokio::spawn(async move {
-        while let Some(frame) = to_send.recv().await {
-            if sink.send(WsMessage::Binary(Bytes::from(frame))).await.is_err() {
+    let (outgoing, mut to_send) = mpsc::channel::<Frame>(limits::QUEUED_FRAMES);
+    let mut sender = tokio::spawn(async move {
+        while let Some((frame, _held)) = to_send.recv().await {
+            let slow = Duration::from_secs(frame.len() as u64 / limits::SEND_BYTES_PER_SECOND);
+            let send = sink.send(WsMessage::Binary(Bytes::from(frame)));
+            if !matches!(timeout(limits::SEND_TIMEOUT + slow, send).await, Ok(Ok(()))) {
                 return;
             }
         }
@@ -97,7 +124,9 @@ pub(crate) async fn serve_socket(relay: Arc<Relay>, admitted: Admitted, id: u64,
     running.serve(&mut stream, &outgoing).await;
     drop(outgoing);
     // The last frames, an error among them, should get out; a peer that does not read is not waited for.
-    _ = timeout(limits::SHUTDOWN_GRACE, sender).await;
+    if timeout(limits::SHUTDOWN_GRACE, &mut sender).await.is_err() {
+        sender.abort();
+    }
     tracing::debug!(session = id, "closed");
 }
 
@@ -107,7 +136,7 @@ pub(crate) async fn serve_post(
     admitted: Admitted,
     id: u64,
     body: Body,
-) -> Result<Vec<u8>, (StatusCode, &'static str)> {
+) -> Result<Answer, (StatusCode, &'static str)> {
     let mut running = Running::new(relay, admitted, id);
     let mut body = body.into_data_stream();
     let (mut answer, mut waiting, mut received) = (Vec::new(), Vec::new(), 0);
@@ -146,7 +175,9 @@ pub(crate) async fn serve_post(
     if !waiting.is_empty() && running.takes_more(&answer) {
         running.answer_frame(Err(FrameError::Truncated), &mut answer).await;
     }
-    Ok(answer)
+    let mut held = running.held.take();
+    held.iter_mut().for_each(|held| held.shrink(answer.len()));
+    Ok(Answer { bytes: answer, held })
 }
 
 impl Running {
@@ -166,6 +197,7 @@ impl Running {
             hub: None,
             under_way: FuturesUnordered::new(),
             frames: Vec::new(),
+            held: None,
             closing: false,
             others_first: false,
             tell_at: None,
@@ -177,7 +209,7 @@ impl Running {
         }
     }
 
-    async fn serve(&mut self, stream: &mut SplitStream<WebSocket>, outgoing: &mpsc::Sender<Vec<u8>>) {
+    async fn serve(&mut self, stream: &mut SplitStream<WebSocket>, outgoing: &mpsc::Sender<Frame>) {
         let mut stopping = self.relay.stopping.clone();
         let mut stop_at = None;
         self.session.set_window(self.relay.window());
@@ -230,6 +262,7 @@ impl Running {
                 }
                 news = next_news(&mut self.hub) => self.take_news(news),
                 Some(done) = self.under_way.next() => self.take_done(done),
+                () = outgoing.closed() => return,
                 () = until(silence), if !saturated => self.take_silence(),
                 _ = stopping.wait_for(|stopping| *stopping), if stop_at.is_none() => {
                     // As many leave at a time as can come back, wherever that is.
@@ -278,7 +311,7 @@ impl Running {
             Err(error) => self.session.handle_bad_frame(error.to_string()),
         }
         self.settle().await;
-        for frame in self.frames.drain(..) {
+        for (frame, _) in self.frames.drain(..) {
             answer.extend_from_slice(&(frame.len() as u32).to_be_bytes());
             answer.extend_from_slice(&frame);
         }
@@ -296,7 +329,7 @@ impl Running {
     }
 
     /// False if the connection takes no more. A device that takes nothing may be one that is not there any more.
-    async fn send(&mut self, outgoing: &mpsc::Sender<Vec<u8>>, frame: Vec<u8>) -> bool {
+    async fn send(&mut self, outgoing: &mpsc::Sender<Frame>, frame: Frame) -> bool {
         let mut sent = pin!(timeout(limits::SEND_TIMEOUT, outgoing.send(frame)));
         loop {
             tokio::select! {
@@ -319,9 +352,15 @@ impl Running {
     fn take_done(&mut self, done: Done) {
         match done {
             Done::Opened(Ok(head)) => self.welcome(head),
-            Done::Read(Ok(outcome)) => self.session.handle_read(outcome),
+            Done::Read(held, Ok(outcome)) => {
+                self.held = self.held.take().or(held);
+                self.session.handle_read(outcome);
+            }
             Done::Appended(push, Ok(outcome)) => self.session.handle_appended(push, outcome),
-            Done::Document(fetch, Ok(page)) => self.session.handle_document(fetch, page),
+            Done::Document(held, fetch, Ok(page)) => {
+                self.held = self.held.take().or(held);
+                self.session.handle_document(fetch, page);
+            }
             // The push alone is answered: who cannot send can still receive.
             Done::Appended(push, Err(NotStored { error, appended }))
                 if !matches!(error, StoreError::Closed) =>
@@ -329,9 +368,9 @@ impl Running {
                 self.session.handle_not_appended(push, appended, code_of(&error), &error.to_string());
             }
             Done::Opened(Err(error))
-            | Done::Read(Err(error))
+            | Done::Read(_, Err(error))
             | Done::Appended(_, Err(NotStored { error, .. }))
-            | Done::Document(_, Err(error)) => {
+            | Done::Document(_, _, Err(error)) => {
                 self.session.handle_failure(code_of(&error), &error.to_string());
             }
         }
@@ -350,7 +389,7 @@ impl Running {
     fn carry_out(&mut self) {
         while let Some(effect) = self.session.poll_effect() {
             match effect {
-                RelayEffect::Send(message) => self.frames.push(frame::encode(&message)),
+                RelayEffect::Send(message) => self.encode(&message),
                 RelayEffect::Open { space } => {
                     if !self.introduce(space) {
                         continue;
@@ -370,16 +409,18 @@ impl Running {
                 }
                 RelayEffect::Read { after } => {
                     let Some(log) = self.log.clone() else { continue };
-                    let relay = self.relay.clone();
-                    self.under_way
-                        .push(async move { Done::Read(relay.store.read(&log, after).await) }.boxed());
+                    let (relay, room) = (self.relay.clone(), self.room());
+                    let read = async move { Done::Read(room.await, relay.store.read(&log, after).await) };
+                    self.under_way.push(read.boxed());
                 }
                 RelayEffect::ReadDocument(fetch) => {
                     let Some(log) = self.log.clone() else { continue };
-                    let relay = self.relay.clone();
+                    let (relay, room) = (self.relay.clone(), self.room());
                     let read = async move {
                         let Fetch { document, after, whole, .. } = fetch;
-                        Done::Document(fetch, relay.store.read_document(&log, document, after, whole).await)
+                        let held = room.await;
+                        let page = relay.store.read_document(&log, document, after, whole).await;
+                        Done::Document(held, fetch, page)
                     };
                     self.under_way.push(read.boxed());
                 }
@@ -389,6 +430,31 @@ impl Running {
                 }
                 RelayEffect::Close => self.closing = true,
             }
+        }
+        if self.is_socket {
+            self.held = None;
+        }
+    }
+
+    /// Encodes a message; what was read for it is held until it is sent.
+    fn encode(&mut self, message: &Message) {
+        let frame = frame::encode(message);
+        let is_read = self.is_socket && matches!(message, Message::Page(_) | Message::Fetched(_));
+        let mut held = if is_read { self.held.take() } else { None };
+        held.iter_mut().for_each(|held| held.shrink(frame.len()));
+        self.frames.push((frame, held));
+    }
+
+    /// Waits for room for what is read. A `POST` has it for all of its answer: it must not wait for itself.
+    fn room(&self) -> impl Future<Output = Option<Held>> + Send + use<> {
+        let (relay, account) = (self.relay.clone(), self.admitted.request.account.outgoing.clone());
+        let bytes = match self.is_socket {
+            true => Some(limits::READ_BYTES),
+            false => self.held.is_none().then_some(limits::POST_ANSWER_BYTES + limits::READ_BYTES),
+        };
+        async move {
+            let bytes = bytes?;
+            Some(relay.outgoing.reserve(account, bytes, || relay.limits()).await)
         }
     }
 
