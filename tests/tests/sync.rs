@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use motet::{DocumentState, Relay, Replica, SyncError, SyncState, Transport};
+use motet::{DocumentState, Relay, Replica, SyncError, SyncState, SyncSummary, Transport};
 use motet_relay::auth::Auth;
 use motet_tests::proxy::{Faults, Proxy};
+use motet_tests::random::Random;
 use motet_tests::{TestRelay, contents, device, sync, wait_until};
 use serde_json::{Value, json};
 
@@ -619,4 +620,37 @@ fn a_relay_address_that_is_none_is_refused_by_name() {
     assert_eq!(a.status().state, SyncState::LocalOnly);
     let nothing: Vec<(String, String, String, Value)> = Vec::new();
     assert_eq!(contents(&a), nothing);
+}
+
+/// A document that comes in many pieces is one document, whatever pages they come in.
+#[test]
+fn a_summary_counts_documents_and_not_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let [a, b, c] = ["a", "b", "c"].map(|name| device(dir.path(), name));
+    // Three pages of half a megabyte, each with a part of every document.
+    let mut random = Random(7);
+    let mut noise =
+        move || -> String { (0..4_000).map(|_| format!("{:016x}", random.below(u64::MAX))).collect() };
+    for n in 0..15 {
+        for id in ["stays", "goes"] {
+            a.documents("pieces").put(id, &json!({ format!("part{n}"): noise() })).unwrap();
+        }
+        sync(&a, &relay.url());
+    }
+    let counts = |summary: &SyncSummary| {
+        let counts = &summary.collections["pieces"];
+        (counts.new, counts.updated, counts.deleted)
+    };
+    assert_eq!(counts(&sync(&b, &relay.url())), (2, 0, 0));
+    for n in 0..15 {
+        for id in ["stays", "goes"] {
+            a.documents("pieces").put(id, &json!({ format!("part{n}"): noise() })).unwrap();
+        }
+        sync(&a, &relay.url());
+    }
+    a.documents("pieces").delete("goes").unwrap();
+    sync(&a, &relay.url());
+    assert_eq!(counts(&sync(&b, &relay.url())), (0, 1, 1));
+    assert_eq!(counts(&sync(&c, &relay.url())), (1, 0, 0), "what came and went is not worth a word");
 }

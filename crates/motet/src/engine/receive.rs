@@ -21,7 +21,10 @@ use target::Target;
 /// What a batch did, for the summary of a round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Received {
-    pub(crate) collections: BTreeMap<String, CollectionCounts>,
+    /// What became of documents, in order. One that comes in several pages is there for each.
+    pub(crate) documents: Vec<(DocumentId, String, ChangeKind)>,
+    /// Concurrent writes that lost, newly found, of each collection.
+    pub(crate) conflicts: BTreeMap<String, u64>,
     pub(crate) quarantined: u64,
     /// Documents in which something was folded, by a change of this device.
     pub(crate) folded: u64,
@@ -69,8 +72,9 @@ impl Received {
     }
 
     pub(crate) fn add(&mut self, more: Self) {
-        for (name, counts) in more.collections {
-            self.collections.entry(name).or_default().add(counts);
+        self.documents.extend(more.documents);
+        for (name, found) in more.conflicts {
+            *self.conflicts.entry(name).or_default() += found;
         }
         self.quarantined += more.quarantined;
         self.folded += more.folded;
@@ -83,12 +87,30 @@ impl Received {
 }
 
 impl CollectionCounts {
-    pub(crate) fn add(&mut self, more: Self) {
-        let Self { new, updated, deleted, conflicts } = more;
-        self.new += new;
-        self.updated += updated;
-        self.deleted += deleted;
-        self.conflicts += conflicts;
+    /// Counts what has become of a document, of which `before` was told in the same round: each document counts once.
+    pub(crate) fn count(&mut self, before: Option<ChangeKind>, now: ChangeKind) -> Option<ChangeKind> {
+        let told = match (before, now) {
+            (None, now) => Some(now),
+            (Some(ChangeKind::Created), ChangeKind::Deleted) => None,
+            (Some(ChangeKind::Created), _) => Some(ChangeKind::Created),
+            (Some(_), ChangeKind::Deleted) => Some(ChangeKind::Deleted),
+            (Some(_), _) => Some(ChangeKind::Updated),
+        };
+        if let Some(before) = before {
+            *self.of(before) -= 1;
+        }
+        if let Some(told) = told {
+            *self.of(told) += 1;
+        }
+        told
+    }
+
+    fn of(&mut self, kind: ChangeKind) -> &mut u64 {
+        match kind {
+            ChangeKind::Created => &mut self.new,
+            ChangeKind::Updated => &mut self.updated,
+            ChangeKind::Deleted => &mut self.deleted,
+        }
     }
 }
 
@@ -193,8 +215,7 @@ impl Core {
         let mut parts = std::mem::take(&mut group.parts);
         let ahead = match (group.ahead.take(), &existing) {
             (Some(Ahead::Shown(whole)), None) if !tx.has_set_aside(group.key)? => {
-                let counts = received.collections.entry(group.collection.clone()).or_default();
-                counts.new += 1;
+                received.documents.push((group.key, group.collection.clone(), ChangeKind::Created));
                 received.unmerged = true;
                 return self.keep_unmerged(tx, remote, group, *whole, now);
             }
@@ -285,13 +306,12 @@ impl Core {
             // Nobody has asked for it yet: a first sync must not fill the memory.
             self.in_write.remove(&key);
         }
-        let counts = received.collections.entry(collection).or_default();
-        counts.conflicts += conflicts as u64;
-        match kind {
-            ChangeKind::Created => counts.new += 1,
-            ChangeKind::Updated => counts.updated += 1,
-            // A document that came and went while this device was away is not worth a word.
-            ChangeKind::Deleted => counts.deleted += u64::from(was_live),
+        if conflicts > 0 {
+            *received.conflicts.entry(collection.clone()).or_default() += conflicts as u64;
+        }
+        // A document that came and went while this device was away is not worth a word.
+        if kind != ChangeKind::Deleted || was_live {
+            received.documents.push((key, collection, kind));
         }
         Ok(())
     }

@@ -209,7 +209,9 @@ impl Core {
         if found > 0 {
             self.notice(&loaded.row, &shown.conflicts);
         }
-        received.collections.entry(loaded.row.collection.clone()).or_default().conflicts += found as u64;
+        if found > 0 {
+            *received.conflicts.entry(loaded.row.collection.clone()).or_default() += found as u64;
+        }
         let commit = Commit { origin: Some(remote), ..Commit::of(&[], ChangeKind::Updated) };
         self.note_event(&loaded.row, &commit, touched(&before, &loaded.fields), None);
         Ok(())

@@ -6,7 +6,7 @@ mod rounds;
 mod taking_in;
 mod turns;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ use super::tokens::{Tokens, panic_message};
 use super::{Conditions, LastFailure, Relay, SyncMode, SyncPolicy, SyncSummary, Transport};
 use crate::engine::Received;
 use crate::error::SyncError;
+use crate::events::ChangeKind;
 use crate::limits;
 use crate::machine;
 use crate::replica::Local;
@@ -77,6 +78,8 @@ pub(super) struct Driver {
     refusals: usize,
     /// What was done and not yet reported by a round.
     tally: SyncSummary,
+    /// The documents that it counts, and as what.
+    tallied: HashMap<DocumentId, ChangeKind>,
     policy: watch::Receiver<(SyncPolicy, Conditions)>,
     /// Where this device is, and when that may be told again.
     place: watch::Receiver<Option<Presence>>,
@@ -240,6 +243,7 @@ impl Driver {
             not_taken: None,
             refusals: 0,
             tally: SyncSummary::default(),
+            tallied: HashMap::new(),
             traffic,
             counted: [0; 3],
             started: Instant::now(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::{Applied, Command, Driver, Running, Taken};
-use crate::engine::Received;
+use crate::engine::{CollectionCounts, Received};
 use crate::error::SyncError;
 use crate::limits;
 use crate::replica::Local;
@@ -107,8 +107,14 @@ impl Driver {
 
     pub(super) fn count_received(&mut self, received: Received) {
         self.tally.quarantined += received.quarantined;
-        for (name, counts) in received.collections {
-            self.tally.collections.entry(name).or_default().add(counts);
+        for (name, found) in received.conflicts {
+            self.tally.collections.entry(name).or_default().conflicts += found;
+        }
+        for (key, collection, kind) in received.documents {
+            let counts = self.tally.collections.entry(collection).or_default();
+            if let Some(told) = counts.count(self.tallied.remove(&key), kind) {
+                self.tallied.insert(key, told);
+            }
         }
     }
 
@@ -142,7 +148,9 @@ impl Driver {
             return Ok(());
         }
         let duration = round.started.elapsed().as_millis();
-        let summary = SyncSummary { duration_ms: duration as u64, ..std::mem::take(&mut self.tally) };
+        self.tallied.clear();
+        let mut summary = SyncSummary { duration_ms: duration as u64, ..std::mem::take(&mut self.tally) };
+        summary.collections.retain(|_, counts| *counts != CollectionCounts::default());
         let now = self.local.shared.now_ms();
         let row = RoundRow {
             remote: self.remote,
