@@ -204,3 +204,40 @@ async fn an_account_that_pushes_much_waits_for_itself() {
         during.times.len()
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_reads_much_waits_for_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_relay, address) = relay(dir.path()).await;
+    for token in ["bad", "good"] {
+        let mut peer = Peer::welcome(&address, Some(token), 99).await;
+        peer.push((0..900).map(|n| entry(n, n, Kind::Changes, 500)).collect()).await.unwrap();
+    }
+    let stop = std::time::Instant::now() + Duration::from_secs(3);
+    let pull = || Message::Pull(Pull { id: 1, after: None, live: false });
+    let attackers: Vec<_> = (0..24_u8)
+        .map(|n| {
+            let address = address.clone();
+            tokio::spawn(async move {
+                let mut peer = Peer::welcome(&address, Some("bad"), n).await;
+                while std::time::Instant::now() < stop {
+                    peer.send(&pull()).await;
+                    peer.receive().await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let mut reader = Peer::welcome(&address, Some("good"), 1).await;
+    let mut longest = Duration::ZERO;
+    while std::time::Instant::now() < stop {
+        let asked = std::time::Instant::now();
+        reader.send(&pull()).await;
+        assert!(matches!(reader.receive().await, Some(Message::Page(_))));
+        longest = longest.max(asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for attacker in attackers {
+        attacker.await.unwrap();
+    }
+    assert!(longest < PATIENCE, "a neighbour waited {longest:?} for a page");
+}

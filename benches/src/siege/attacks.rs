@@ -91,6 +91,12 @@ pub(crate) const ALL: &[Attack] = &[
         run: |address, stop| crowd(8, stop, move |n| Box::pin(spaces(address.clone(), n, stop))),
     },
     Attack {
+        name: "reads",
+        what: "32 devices read a large log again and again",
+        prepare: |address| Box::pin(fill_large(address)),
+        run: |address, stop| crowd(32, stop, move |n| Box::pin(reading(address.clone(), n, stop))),
+    },
+    Attack {
         name: "readers",
         what: "64 devices ask for a large log and do not read it",
         prepare: |address| Box::pin(fill_large(address)),
@@ -272,6 +278,16 @@ async fn fill_large(address: String) {
     let mut peer = patient(&address, 0).await;
     for n in 0..16 {
         peer.push(vec![entry(n, n, Kind::Changes, 4 << 20)]).await.unwrap();
+    }
+}
+
+async fn reading(address: String, n: u64, stop: Instant) {
+    let mut peer = patient(&address, n).await;
+    while !is_over(stop) {
+        peer.send(&Message::Pull(Pull { id: 1, after: None, live: false })).await;
+        if peer.receive().await.is_none() {
+            peer = patient(&address, n).await;
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use motet_proto::{DeviceId, SpaceId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::config::Limits;
 
@@ -23,6 +23,8 @@ pub(crate) struct Account {
     pub(crate) incomplete: Arc<AtomicU64>,
     /// Bytes that were read for its devices and that they have not taken yet.
     pub(crate) outgoing: Arc<AtomicU64>,
+    /// The turns of its reads.
+    pub(crate) reads: Arc<Semaphore>,
 }
 
 struct State {
@@ -85,7 +87,8 @@ impl Account {
             bytes: Bucket::full(),
             places: Bucket::full(),
         };
-        Self { state: Mutex::new(state), incomplete: Arc::default(), outgoing: Arc::default() }
+        let reads = Arc::new(Semaphore::new(crate::limits::READS_PER_ACCOUNT));
+        Self { state: Mutex::new(state), incomplete: Arc::default(), outgoing: Arc::default(), reads }
     }
 
     /// A frame of `bytes` bytes, as it opened, was taken in: how long to wait before the next one is read.

@@ -56,6 +56,10 @@ pub const IDLE_READERS: usize = 4;
 /// Reads that run at the same time. Two cores are kept busy by four; more only queue at the disk.
 pub const CONCURRENT_READS: usize = 4;
 
+/// Reads of one account that run, or wait for their turn among all, at the same time. Those of others have no more than a few before them
+/// then, however much the account reads.
+pub const READS_PER_ACCOUNT: usize = 2;
+
 /// Rows of a log that one page looks at. Entries that have left the log are passed over, and this bounds how many.
 pub const PAGE_ROWS: usize = 16_384;
 

@@ -17,7 +17,7 @@ use motet_proto::presence::Presence;
 use motet_proto::session::{AppendOutcome, DocumentPage, Opened, ReadOutcome, RelayEffect, RelaySession};
 use motet_proto::{AccountId, DeviceId, Entry, LogName, Message, Position, SpaceId, frame};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::time::{timeout, timeout_at};
 
 use crate::hub::News;
@@ -410,7 +410,10 @@ impl Running {
                 RelayEffect::Read { after } => {
                     let Some(log) = self.log.clone() else { continue };
                     let (relay, room) = (self.relay.clone(), self.room());
-                    let read = async move { Done::Read(room.await, relay.store.read(&log, after).await) };
+                    let read = async move {
+                        let (held, _turn) = room.await;
+                        Done::Read(held, relay.store.read(&log, after).await)
+                    };
                     self.under_way.push(read.boxed());
                 }
                 RelayEffect::ReadDocument(fetch) => {
@@ -418,7 +421,7 @@ impl Running {
                     let (relay, room) = (self.relay.clone(), self.room());
                     let read = async move {
                         let Fetch { document, after, whole, .. } = fetch;
-                        let held = room.await;
+                        let (held, _turn) = room.await;
                         let page = relay.store.read_document(&log, document, after, whole).await;
                         Done::Document(held, fetch, page)
                     };
@@ -445,16 +448,20 @@ impl Running {
         self.frames.push((frame, held));
     }
 
-    /// Waits for room for what is read. A `POST` has it for all of its answer: it must not wait for itself.
-    fn room(&self) -> impl Future<Output = Option<Held>> + Send + use<> {
-        let (relay, account) = (self.relay.clone(), self.admitted.request.account.outgoing.clone());
+    /// Waits for room for what is read, and then for a turn. A `POST` has room for all of its answer: it must not wait for itself.
+    fn room(&self) -> impl Future<Output = (Option<Held>, Option<OwnedSemaphorePermit>)> + Send + use<> {
+        let (relay, account) = (self.relay.clone(), self.admitted.request.account.clone());
         let bytes = match self.is_socket {
             true => Some(limits::READ_BYTES),
             false => self.held.is_none().then_some(limits::POST_ANSWER_BYTES + limits::READ_BYTES),
         };
         async move {
-            let bytes = bytes?;
-            Some(relay.outgoing.reserve(account, bytes, || relay.limits()).await)
+            let mut held = None;
+            if let Some(bytes) = bytes {
+                held = Some(relay.outgoing.reserve(account.outgoing.clone(), bytes, || relay.limits()).await);
+            }
+            // It is never closed.
+            (held, account.reads.clone().acquire_owned().await.ok())
         }
     }
 
