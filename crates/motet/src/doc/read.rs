@@ -82,7 +82,7 @@ impl Document {
 
     /// Who wrote a value, and when, in seconds since 1970. What a change that every device makes alike has put in again, or made into
     /// another kind, was written by who had written it before.
-    fn who_wrote(
+    pub(super) fn who_wrote(
         &self,
         reader: &Reader<'_>,
         (map, key): (&ObjId, &str),
@@ -142,12 +142,13 @@ impl Document {
         for item in self.am.map_range(map, ..) {
             let name = if *map == ROOT { reader.shown_name(&item.key) } else { &item.key };
             let path = path.to_owned() + &pointer([name]);
-            match item.value {
-                automerge::ValueRef::Object(ObjType::Map) => {
-                    self.collect_conflicts(schema, &item.id(), &path, conflicts);
-                }
-                automerge::ValueRef::Object(ObjType::List) => {
-                    for (n, item) in self.am.list_range(item.id(), ..).enumerate() {
+            // Of several values Automerge has another one in front than the one that shows.
+            let values = if item.conflict { reader.values(map, &item.key) } else { Vec::new() };
+            let alone = || (item.value.clone().into_value(), item.id());
+            match values.first().cloned().unwrap_or_else(alone) {
+                (Value::Object(ObjType::Map), id) => self.collect_conflicts(schema, &id, &path, conflicts),
+                (Value::Object(ObjType::List), id) => {
+                    for (n, item) in self.am.list_range(id, ..).enumerate() {
                         if let automerge::ValueRef::Object(ObjType::Map) = item.value {
                             self.collect_conflicts(schema, &item.id(), &format!("{path}/{n}"), conflicts);
                         }
@@ -158,7 +159,6 @@ impl Document {
             if !item.conflict || is_open_mark(&item.key) {
                 continue;
             }
-            let values = reader.values(map, &item.key);
             let Some(((winner, winner_id), losers)) = values.split_first() else {
                 continue;
             };
@@ -192,6 +192,9 @@ impl Document {
                     winner_time,
                     settled: is_ranked,
                 });
+                // It does not show with what somebody else wrote in the same field of it.
+                let mut names: Vec<String> = pointed(&path).map(|name| name.to_string()).collect();
+                self.losers_inside(id, &self.heads(), &mut names, conflicts);
             }
         }
     }
@@ -203,7 +206,7 @@ fn by_time((device, time): &(Option<DeviceId>, i64)) -> (i64, Option<DeviceId>) 
 }
 
 /// Changes that every device makes alike, one upon the other, behind which the writer of a value is looked for.
-const WRITER_DEPTH: usize = 8;
+pub(super) const WRITER_DEPTH: usize = 8;
 
 /// Reads values, now or at some heads.
 #[derive(Clone, Copy)]
@@ -516,7 +519,7 @@ pub(crate) fn excerpt(value: &Json, most: usize) -> Json {
 }
 
 /// Whether all of a loser is in what shows: it was brought together with the winner, which is of its kind.
-fn is_shown_with(loser: &Value<'_>, winner: &Value<'_>, lost: &Json, shown: &Json) -> bool {
+pub(super) fn is_shown_with(loser: &Value<'_>, winner: &Value<'_>, lost: &Json, shown: &Json) -> bool {
     match (lost, shown) {
         // Two texts are shown one behind the other: somebody has to look at that.
         (Json::String(text), _) => *loser == Value::Object(ObjType::Text) && text.is_empty(),

@@ -45,6 +45,8 @@ impl Document {
                 done.changes = changes;
                 done.noticed.extend(noticed);
             }
+            let new: Vec<ChangeHash> = applied.iter().chain(&done.changes).map(Change::hash).collect();
+            self.losers_of_rescued(schema, &new, &mut done.noticed);
             Ok(done)
         });
         // What was received may be made to break it.
@@ -165,16 +167,11 @@ impl Document {
     /// The journal row about a field of an item that both sides wrote, the same on every device.
     fn told(&self, field: &str, lost: &list::LostValue, fork: &Fork, later: usize) -> FieldConflict {
         let path = pointer(std::iter::once(field).chain(lost.path.iter().map(String::as_str)));
-        let mut hash = blake3::Hasher::new_derive_key("motet 2026 item field v1");
-        for part in [&path, &lost.winner.to_string(), &lost.loser.to_string()] {
-            hash.update(&(part.len() as u64).to_le_bytes());
-            hash.update(part.as_bytes());
-        }
         let (device, time) = self.latest_of(&fork.sides[1 - later]);
         let (winner_device, winner_time) = self.latest_of(&fork.sides[later]);
         FieldConflict {
+            op: op_of_item(&path, &lost.winner, &lost.loser),
             path,
-            op: format!("{ITEM_FIELD}{}", &hash.finalize().to_hex()[..32]),
             winner: lost.winner.clone(),
             loser: lost.loser.clone(),
             device,
@@ -184,4 +181,14 @@ impl Document {
             settled: true,
         }
     }
+}
+
+/// What a journal row about a field inside of a value goes by, on every device.
+pub(super) fn op_of_item(path: &str, winner: &Json, loser: &Json) -> String {
+    let mut hash = blake3::Hasher::new_derive_key("motet 2026 item field v1");
+    for part in [path, &winner.to_string(), &loser.to_string()] {
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    format!("{ITEM_FIELD}{}", &hash.finalize().to_hex()[..32])
 }

@@ -3,18 +3,19 @@
 //! Automerge keeps such writes and shows them nowhere. They are put in again beside what has replaced them, as if written there at the
 //! same time: then they show, or stand in the journal, by the rules for concurrent values.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use automerge::transaction::Transactable;
-use automerge::{ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value};
+use automerge::{ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value, ValueRef};
 use serde_json::Value as Json;
 
 use super::Document;
 use super::edit::EditError;
 use super::fork::{Fork, Side};
 use super::genesis::{self, Container};
-use super::read::{Reader, SET_MARK};
-use super::reconcile::Reconciled;
+use super::overlap::is_open_mark;
+use super::read::{FieldConflict, Reader, SET_MARK, WRITER_DEPTH, is_shown_with, pointer};
+use super::reconcile::{Reconciled, op_of_item};
 use crate::schema::CollectionSchema;
 
 /// A value that one side has replaced while the other wrote inside of it.
@@ -262,6 +263,125 @@ impl Document {
 }
 
 impl Document {
+    /// What somebody wrote inside of a value that was put in again, where somebody else wrote the same field of it: there is one value of each
+    /// field then, and the others are for the journal, with no more to be asked. Of the values that one of `changes` put in again.
+    pub(super) fn losers_of_rescued(
+        &self,
+        schema: &CollectionSchema,
+        changes: &[ChangeHash],
+        noticed: &mut Vec<FieldConflict>,
+    ) {
+        let is_by_nobody = |hash: &ChangeHash| {
+            self.am.get_change_meta_by_hash(hash).is_some_and(|meta| !self.is_of_somebody(&meta))
+        };
+        let made: HashSet<ChangeHash> = changes.iter().copied().filter(is_by_nobody).collect();
+        if !made.is_empty() {
+            let (reader, heads) = (self.reader(schema, None), self.heads());
+            for item in self.am.map_range(ROOT, ..) {
+                let mut names = vec![reader.shown_name(&item.key).to_owned()];
+                let path = format!("/{}", item.key);
+                self.losers_of_made((&ROOT, item.key.as_ref(), &path), (&made, &heads), &mut names, noticed);
+            }
+        }
+    }
+
+    fn losers_of_made(
+        &self,
+        (map, key, path): (&ObjId, &str, &str),
+        (made, heads): (&HashSet<ChangeHash>, &[ChangeHash]),
+        names: &mut Vec<String>,
+        noticed: &mut Vec<FieldConflict>,
+    ) {
+        for kind in [Kind::Map, Kind::List] {
+            for again in self.rescued(Field { map, key, path, kind }, heads) {
+                if made.contains(&again.hash) {
+                    self.losers_inside(&again.origin, &again.written, names, noticed);
+                }
+            }
+        }
+        let no_schema = CollectionSchema::default();
+        let reader = Reader { am: &self.am, heads: None, schema: &no_schema };
+        for (value, id) in reader.values(map, key) {
+            if kind_of(&reader, &value, &id) == Some(Kind::Map) {
+                for item in self.am.map_range(&id, ..) {
+                    names.push(item.key.to_string());
+                    let path = format!("{path}/{}", item.key);
+                    self.losers_of_made((&id, item.key.as_ref(), &path), (made, heads), names, noticed);
+                    names.pop();
+                }
+            }
+        }
+    }
+
+    pub(super) fn losers_inside(
+        &self,
+        object: &ObjId,
+        heads: &[ChangeHash],
+        names: &mut Vec<String>,
+        noticed: &mut Vec<FieldConflict>,
+    ) {
+        let no_schema = CollectionSchema::default();
+        let reader = Reader { am: &self.am, heads: Some(heads), schema: &no_schema };
+        match self.am.object_type(object) {
+            Ok(ObjType::Map | ObjType::Table) if reader.values(object, SET_MARK).is_empty() => {
+                for item in self.am.map_range_at(object, .., heads) {
+                    names.push(item.key.to_string());
+                    noticed.extend(self.losers_of(&reader, (object, item.key.as_ref()), names));
+                    if let ValueRef::Object(ObjType::Map | ObjType::List) = item.value {
+                        self.losers_inside(&item.id(), heads, names, noticed);
+                    }
+                    names.pop();
+                }
+            }
+            Ok(ObjType::List) => {
+                for (n, item) in self.am.list_range_at(object, .., heads).enumerate() {
+                    if let ValueRef::Object(ObjType::Map | ObjType::List) = item.value {
+                        names.push(n.to_string());
+                        self.losers_inside(&item.id(), heads, names, noticed);
+                        names.pop();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn losers_of(
+        &self,
+        reader: &Reader<'_>,
+        (map, key): (&ObjId, &str),
+        names: &[String],
+    ) -> Vec<FieldConflict> {
+        let values = reader.values(map, key);
+        let Some((winner, losers)) = values.split_first().filter(|_| !is_open_mark(key)) else {
+            return Vec::new();
+        };
+        let shown = reader.resolve(map, key).unwrap_or_default();
+        let written =
+            |of: &(Value<'_>, ObjId)| self.who_wrote(reader, (map, key), (&of.0, &of.1), WRITER_DEPTH);
+        let told = |lost: &(Value<'_>, ObjId)| {
+            let loser = reader.json(&lost.0, &lost.1);
+            if loser == shown || is_shown_with(&lost.0, &winner.0, &loser, &shown) {
+                return None;
+            }
+            let path = pointer(names.iter().map(String::as_str));
+            let (device, time) = written(lost).unwrap_or((None, 0));
+            let (winner_device, winner_time) = written(winner).unzip();
+            Some(FieldConflict {
+                op: op_of_item(&path, &shown, &loser),
+                path,
+                winner: shown.clone(),
+                loser,
+                device,
+                time,
+                winner_device: winner_device.flatten(),
+                winner_time,
+                settled: true,
+            })
+        };
+        losers.iter().filter_map(told).collect()
+    }
+
     /// Whether it is a change that every device makes alike that has emptied a value on one side of a fork.
     fn is_emptied_by_nobody(
         &self,
