@@ -30,11 +30,13 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
 
 #[test]
 fn no_crate_knows_its_siblings_or_the_floors_above() {
-    let floors: [&[&str]; 4] = [
+    let floors: [&[&str]; 5] = [
         &["motet-proto", "motet-derive"],
         &["motet", "motet-relay"],
         &["motet-cli", "xtask"],
-        &["motet-examples", "motet-benches", "motet-tests"],
+        &["motet-examples", "motet-benches"],
+        // Attacks on a relay are measured, and tested.
+        &["motet-tests"],
     ];
     let dependencies = dependencies();
     let known: usize = floors.iter().map(|floor| floor.len()).sum();
