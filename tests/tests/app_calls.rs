@@ -1,12 +1,13 @@
 //! What the app has the sync task call: it may hang, block, panic or give nonsense, and syncing goes on.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use motet::{Relay, Replica, SyncError, SyncState};
 use motet_relay::auth::Auth;
-use motet_tests::{Cli, TestRelay, device, wait_until};
+use motet_tests::{Cli, TestRelay, contents, device, wait_until};
 use serde_json::json;
 
 fn relay(dir: &std::path::Path) -> TestRelay {
@@ -125,7 +126,32 @@ fn a_token_is_trimmed_and_one_that_cannot_be_sent_is_refused_where_it_enters() {
     cli.ok(&["sync"]);
 }
 
-/// The clock is the app's, and the sync task asks it.
+/// The clock is the app's, and each transaction asks it.
+#[test]
+fn a_clock_that_panics_takes_one_write_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = Arc::new(AtomicBool::new(false));
+    let is_broken = broken.clone();
+    let clock = move || {
+        assert!(!is_broken.load(Ordering::Relaxed), "the clock has stopped");
+        1_700_000_000_000
+    };
+    let a = Replica::builder(dir.path().join("a.db")).clock(clock).open().unwrap();
+    let beside = device(dir.path(), "a");
+    a.documents("pieces").put("1", &json!({ "n": 1 })).unwrap();
+    broken.store(true, Ordering::Relaxed);
+    let put = AssertUnwindSafe(|| a.documents("pieces").put("1", &json!({ "n": 2 })).is_err());
+    assert!(catch_unwind(put).unwrap_or(true));
+    // Others are not kept out, and it goes on itself when its clock does.
+    beside.documents("pieces").put("2", &json!({ "n": 3 })).unwrap();
+    broken.store(false, Ordering::Relaxed);
+    a.documents("pieces").put("1", &json!({ "m": 4 })).unwrap();
+    assert_eq!(contents(&a), contents(&beside));
+    assert_eq!(a.documents("pieces").get("1").unwrap().unwrap().value, json!({ "id": "1", "n": 1, "m": 4 }));
+    assert_eq!(a.verify().unwrap().problems, []);
+}
+
+/// The sync task asks it as well.
 #[test]
 fn a_sync_task_that_dies_is_told_of_and_begins_anew() {
     let dir = tempfile::tempdir().unwrap();
@@ -141,6 +167,8 @@ fn a_sync_task_that_dies_is_told_of_and_begins_anew() {
     a.connect(Relay::new(&relay.url())).unwrap();
     a.sync_now().unwrap();
     a.documents("pieces").insert(&json!({ "lyrics": "x" })).unwrap();
+    // Else it may die over that, and whoever asks after it has begun anew is told nothing.
+    wait_until("sent", Duration::from_secs(10), || a.status().state == SyncState::Synced);
     broken.store(true, Ordering::Relaxed);
     // Whoever waits is told, whatever the round had come to.
     let error = a.sync_now().unwrap_err();

@@ -1,6 +1,6 @@
 //! The connection that writes, and its transactions.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use motet_proto::planted::{Bug, is_planted};
 use rusqlite::Connection;
@@ -53,12 +53,9 @@ impl<E: Engine> Worker<E> {
         self.set_synchronous(if full { Durability::Full } else { Durability::Normal })?;
         self.turn.begin();
         self.execute("BEGIN IMMEDIATE")?;
-        let outcome =
-            self.run_all(group).and_then(|keep| self.execute(if keep { "COMMIT" } else { "ROLLBACK" }));
-        if outcome.is_err() && !self.conn.is_autocommit() {
-            // The error that led here is what the callers are told.
-            _ = self.execute("ROLLBACK");
-        }
+        let outcome = self.whole(|worker| {
+            worker.run_all(group).and_then(|keep| worker.execute(if keep { "COMMIT" } else { "ROLLBACK" }))
+        });
         self.turn.end();
         outcome
     }
@@ -69,14 +66,32 @@ impl<E: Engine> Worker<E> {
         read: impl FnOnce(Tx<'_>) -> Result<T>,
     ) -> Result<T> {
         self.execute("BEGIN IMMEDIATE")?;
-        let outcome = self.begin().and_then(|()| {
-            let tx = Tx { conn: &self.conn };
-            write(tx, &mut self.engine)?;
+        let outcome = self.whole(|worker| {
+            worker.begin()?;
+            let tx = Tx { conn: &worker.conn };
+            write(tx, &mut worker.engine)?;
             read(tx)
         });
         self.engine.end_write(false);
-        self.execute("ROLLBACK")?;
+        if !self.conn.is_autocommit() {
+            self.execute("ROLLBACK")?;
+        }
         outcome
+    }
+
+    /// Does what is in a transaction; if it fails, the transaction is over. That is so after a panic too, in the app's clock for one: open,
+    /// it would keep out whoever writes next, here and in other processes.
+    fn whole<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(self)));
+        if !matches!(outcome, Ok(Ok(_))) && !self.conn.is_autocommit() {
+            // The error that led here is what the callers are told.
+            _ = self.execute("ROLLBACK");
+        }
+        outcome.unwrap_or_else(|panic| {
+            self.engine.end_write(false);
+            self.engine.end(false);
+            resume_unwind(panic)
+        })
     }
 
     /// A transaction has begun.
