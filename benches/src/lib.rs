@@ -1,6 +1,7 @@
 //! What the benches share.
 
 pub mod attack;
+pub mod relay;
 pub mod songs;
 
 /// The middle value.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use motet::{Relay, Replica, Schema, SyncSummary};
+use motet::{FieldKind, Relay, Replica, Schema, SyncSummary};
 use serde_json::Value;
 
 /// A relay in this process, on a port of its own, until it is dropped.
@@ -100,8 +100,23 @@ async fn bind(port: u16) -> tokio::net::TcpListener {
 
 /// A device with `lyrics` and `notes` of `pieces` declared as texts.
 pub fn device(dir: &Path, name: &str) -> Replica {
+    declared(dir, name, &Schema::new().text("pieces", "lyrics").text("pieces", "notes"))
+}
+
+/// A device on which `songs` has a field of each kind.
+pub fn singer(dir: &Path, name: &str) -> Replica {
+    let schema = Schema::new()
+        .text("songs", "lyrics")
+        .field("songs", "plays", FieldKind::Counter)
+        .field("songs", "verses", FieldKind::List)
+        .field("songs", "tags", FieldKind::Set);
+    declared(dir, name, &schema)
+}
+
+/// A device with these declarations.
+pub fn declared(dir: &Path, name: &str, schema: &Schema) -> Replica {
     let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
-    replica.apply_schema(&Schema::new().text("pieces", "lyrics").text("pieces", "notes")).unwrap();
+    replica.apply_schema(schema).unwrap();
     replica
 }
 

@@ -3,14 +3,8 @@
 use std::path::Path;
 
 use motet::{DocumentState, Field, FieldKind, Replica, Schema, WriteError};
-use motet_tests::{TestRelay, contents, sync};
+use motet_tests::{TestRelay, contents, declared, sync};
 use serde_json::{Value, json};
-
-fn open(dir: &Path, name: &str, schema: &Schema) -> Replica {
-    let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
-    replica.apply_schema(schema).unwrap();
-    replica
-}
 
 fn shared(collection: &str) -> Schema {
     let mut schema = Schema::new();
@@ -45,7 +39,7 @@ fn documents_of_a_collection_that_is_not_local_any_more_are_owed_whole() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) =
-        (open(dir.path(), "a", &Schema::new().local("diary")), open(dir.path(), "b", &Schema::new()));
+        (declared(dir.path(), "a", &Schema::new().local("diary")), declared(dir.path(), "b", &Schema::new()));
     let diary = a.documents("diary");
     diary.put("1", &json!({ "title": "Kahi", "meta": { "mood": "leʻa", "page": 1 } })).unwrap();
     diary.set("1", &json!({ "meta": { "page": 2 } })).unwrap();
@@ -72,7 +66,7 @@ fn what_was_written_while_a_collection_was_local_follows_as_an_edit_of_what_it_w
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let text = Schema::new().text("diary", "words");
-    let (a, b) = (open(dir.path(), "a", &text), open(dir.path(), "b", &text));
+    let (a, b) = (declared(dir.path(), "a", &text), declared(dir.path(), "b", &text));
     let diary = a.documents("diary");
     for id in ["edited", "deleted", "restored", "unsent", "purged", "left"] {
         diary.put(id, &json!({ "words": "one\n", "mood": "leʻa", "page": 1 })).unwrap();
@@ -141,7 +135,7 @@ fn a_field_that_is_not_local_any_more_is_taken_over_as_what_it_is_declared_to_be
             .fold(Schema::new(), |schema, (name, (kind, _))| schema.field("songs", name, kind.clone()))
     };
     let local = names.iter().fold(Schema::new(), |s, name| s.field("songs", name, FieldKind::Local));
-    let (a, b) = (open(dir.path(), "a", &local), open(dir.path(), "b", &declare(&values)));
+    let (a, b) = (declared(dir.path(), "a", &local), declared(dir.path(), "b", &declare(&values)));
     let fields: serde_json::Map<_, _> =
         names.iter().zip(&values).map(|(name, (_, value))| ((*name).to_owned(), value.clone())).collect();
     let songs = a.documents("songs");
@@ -171,7 +165,7 @@ fn a_field_that_is_not_local_any_more_is_taken_over_as_what_it_is_declared_to_be
 fn a_field_that_became_local_is_the_devices_own() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let (a, b) = (open(dir.path(), "a", &Schema::new()), open(dir.path(), "b", &Schema::new()));
+    let (a, b) = (declared(dir.path(), "a", &Schema::new()), declared(dir.path(), "b", &Schema::new()));
     let songs = a.documents("songs");
     for id in ["1", "2"] {
         songs.put(id, &json!({ "title": "Hoʻi", "note": { "where": "kīpuka", "page": 1 } })).unwrap();
@@ -217,7 +211,7 @@ fn a_field_that_became_local_is_the_devices_own() {
 fn a_purge_while_a_collection_is_switched_off_is_owed_until_it_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let (a, b) = (open(dir.path(), "a", &Schema::new()), open(dir.path(), "b", &Schema::new()));
+    let (a, b) = (declared(dir.path(), "a", &Schema::new()), declared(dir.path(), "b", &Schema::new()));
     let songs = a.documents("songs");
     for id in ["quiet", "edited", "sent later"] {
         songs.put(id, &json!({ "title": "Hoʻi", "page": 1 })).unwrap();
@@ -237,7 +231,7 @@ fn a_purge_while_a_collection_is_switched_off_is_owed_until_it_is_sent() {
     sync(&a, &relay.url());
     assert!(a.quarantined(10).unwrap().is_empty());
     drop(a);
-    let a = open(dir.path(), "a", &Schema::new());
+    let a = declared(dir.path(), "a", &Schema::new());
     a.set_collection_sync("songs", true).unwrap();
     assert!(a.status().pending > 0);
     settle(&[&a, &b], &relay);
@@ -267,14 +261,14 @@ fn a_field_has_its_newest_name_on_every_device() {
         let field = older.iter().fold(Field::register().min_len(2), |field, older| field.alias(older));
         Schema::new().field("songs", name, field)
     };
-    let a = open(dir.path(), "a", &named("a", &[]));
+    let a = declared(dir.path(), "a", &named("a", &[]));
     let songs = a.documents("songs");
     songs.put("1", &json!({ "a": "first" })).unwrap();
     a.apply_schema(&named("b", &["a"])).unwrap();
     songs.put("2", &json!({ "b": "second" })).unwrap();
     a.apply_schema(&named("c", &["b", "a"])).unwrap();
     songs.put("3", &json!({ "c": "third" })).unwrap();
-    let fresh = open(dir.path(), "fresh", &named("c", &["b", "a"]));
+    let fresh = declared(dir.path(), "fresh", &named("c", &["b", "a"]));
     settle(&[&a, &fresh], &relay);
     for (id, value) in [("1", "first"), ("2", "second"), ("3", "third")] {
         assert_eq!(self::value(&fresh, "songs", id), json!({ "id": id, "c": value }));
@@ -305,7 +299,7 @@ fn two_fields_that_older_declarations_make_one_are_refused_and_nothing_is_applie
         "d",
         Field::register().alias("a"),
     );
-    let a = open(dir.path(), "a", &stored);
+    let a = declared(dir.path(), "a", &stored);
     a.documents("songs").put("1", &json!({ "c": 1, "a": 2 })).unwrap();
     let cycle = Schema::new()
         .field("albums", "title", Field::text())
@@ -324,8 +318,8 @@ fn two_fields_that_older_declarations_make_one_are_refused_and_nothing_is_applie
 fn a_local_field_keeps_its_value_when_it_is_renamed() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let a = open(dir.path(), "a", &Schema::new().field("songs", "key", FieldKind::Local));
-    let b = open(dir.path(), "b", &Schema::new());
+    let a = declared(dir.path(), "a", &Schema::new().field("songs", "key", FieldKind::Local));
+    let b = declared(dir.path(), "b", &Schema::new());
     let songs = a.documents("songs");
     songs.put("1", &json!({ "key": "s3cr3t", "title": "t" })).unwrap();
     let renamed = Field::from(FieldKind::Local).alias("key");
@@ -351,7 +345,7 @@ fn rules_hold_at_every_entrance() {
         .field("songs", "plays", Field::from(FieldKind::Counter).min(0.0).max(10.0).alias("count"))
         .field("songs", "words", Field::text().max_len(5).min_len(2).alias("lyrics"))
         .field("songs", "tags", Field::from(FieldKind::Set).max_len(2).alias("labels"));
-    let a = open(dir.path(), "a", &Schema::new());
+    let a = declared(dir.path(), "a", &Schema::new());
     let songs = a.documents("songs");
     songs.put("over", &json!({ "plays": 20, "words": "too many words", "tags": [1, 2, 3, 4] })).unwrap();
     a.apply_schema(&schema).unwrap();
@@ -408,7 +402,7 @@ fn rules_hold_at_every_entrance() {
 fn what_was_local_of_a_document_is_there_when_another_device_brings_it_back() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let (a, b) = (open(dir.path(), "a", &Schema::new()), open(dir.path(), "b", &Schema::new()));
+    let (a, b) = (declared(dir.path(), "a", &Schema::new()), declared(dir.path(), "b", &Schema::new()));
     let diary = a.documents("diary");
     diary.put("1", &json!({ "title": "Kahi", "page": 1 })).unwrap();
     settle(&[&a, &b], &relay);
@@ -424,7 +418,7 @@ fn what_was_local_of_a_document_is_there_when_another_device_brings_it_back() {
 #[test]
 fn what_could_not_be_shared_one_day_is_not_kept_either() {
     let dir = tempfile::tempdir().unwrap();
-    let a = open(dir.path(), "a", &Schema::new().local("diary"));
+    let a = declared(dir.path(), "a", &Schema::new().local("diary"));
     let deep = (0..200).fold(json!(1), |inner, _| json!([inner]));
     for bad in [json!({ "": 1 }), json!({ "f": { "": 1 } }), json!({ "f": deep })] {
         assert!(matches!(a.documents("diary").put("1", &bad), Err(WriteError::BadValue { .. })));
@@ -435,7 +429,7 @@ fn what_could_not_be_shared_one_day_is_not_kept_either() {
 #[test]
 fn a_document_in_the_trash_follows_declarations_as_well() {
     let dir = tempfile::tempdir().unwrap();
-    let a = open(dir.path(), "a", &Schema::new());
+    let a = declared(dir.path(), "a", &Schema::new());
     let diary = a.documents("diary");
     diary.put("1", &json!({ "title": "Kahi" })).unwrap();
     a.apply_schema(&Schema::new().local("diary")).unwrap();
@@ -459,7 +453,7 @@ fn local_and_shared() -> [(Schema, Schema); 2] {
 
 fn two(dir: &Path) -> (TestRelay, Replica, Replica) {
     let kinds = Schema::new().text("songs", "t").field("songs", "c", FieldKind::Counter);
-    (TestRelay::start(&dir.join("relay")), open(dir, "a", &kinds), open(dir, "b", &kinds))
+    (TestRelay::start(&dir.join("relay")), declared(dir, "a", &kinds), declared(dir, "b", &kinds))
 }
 
 #[test]
@@ -536,7 +530,7 @@ fn in_a_local_collection_two_who_read_the_same_merge() {
         .field("songs", "s", FieldKind::Set)
         .field("songs", "l", FieldKind::List)
         .local("songs");
-    let a = open(dir.path(), "a", &kinds);
+    let a = declared(dir.path(), "a", &kinds);
     let songs = a.documents("songs");
     songs.put("1", &json!({ "t": "one\n", "c": 5, "s": ["a"], "l": ["a"], "n": 1 })).unwrap();
     let mut records = [songs.get("1").unwrap().unwrap(), songs.get("1").unwrap().unwrap()];
@@ -557,7 +551,7 @@ fn a_contested_field_that_was_local_is_chosen_here() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let ask = Schema::new().field("songs", "k", FieldKind::Ask);
-    let (a, b) = (open(dir.path(), "a", &ask), open(dir.path(), "b", &ask));
+    let (a, b) = (declared(dir.path(), "a", &ask), declared(dir.path(), "b", &ask));
     a.documents("songs").put("1", &json!({ "k": "0" })).unwrap();
     settle(&[&a, &b], &relay);
     b.documents("songs").set("1", &json!({ "k": "b" })).unwrap();
@@ -597,7 +591,7 @@ fn what_was_local_before_others_wrote_it_merges_with_them() {
             }
         };
         let relay = TestRelay::start(&dir.path().join("relay"));
-        let (a, b) = (open(dir.path(), "a", &local), open(dir.path(), "b", &kinds()));
+        let (a, b) = (declared(dir.path(), "a", &local), declared(dir.path(), "b", &kinds()));
         a.documents("songs").put("1", &json!({ "t": "mine\n", "c": 5, "l": ["mine"], "x": 1 })).unwrap();
         [&a, &b].iter().for_each(|replica| _ = sync(replica, &relay.url()));
         b.documents("songs").put("1", &json!({ "t": "theirs\n", "c": 100, "l": ["theirs"] })).unwrap();
@@ -631,7 +625,7 @@ fn more_than_one_change_may_hold_was_local() {
         names.iter().fold(Schema::new(), |schema, name| schema.field("songs", name, FieldKind::Local));
     let plain =
         names.iter().fold(Schema::new(), |schema, name| schema.field("songs", name, Field::register()));
-    let (a, b) = (open(dir.path(), "a", &local), open(dir.path(), "b", &plain));
+    let (a, b) = (declared(dir.path(), "a", &local), declared(dir.path(), "b", &plain));
     for name in names {
         a.documents("songs").put("1", &json!({ name: name.repeat(4_000_000) })).unwrap();
     }
@@ -644,7 +638,7 @@ fn more_than_one_change_may_hold_was_local() {
 fn indexes_and_search_follow_a_rename() {
     let dir = tempfile::tempdir().unwrap();
     let lists = Schema::new().search("songs", ["old", "meta.place"]).index("songs", ["old", "meta.n"]);
-    let a = open(dir.path(), "a", &lists);
+    let a = declared(dir.path(), "a", &lists);
     let songs = a.documents("songs");
     let found = |words: &str| songs.search(words, 10).unwrap().len();
     songs.put("1", &json!({ "old": "hula mele", "meta": { "place": "Hilo", "n": 1 } })).unwrap();
@@ -672,7 +666,7 @@ fn a_conflict_of_a_field_that_becomes_local_is_settled_on_every_device() {
     {
         let dir = tempfile::tempdir().unwrap();
         let relay = TestRelay::start(&dir.path().join("relay"));
-        let devices = ["a", "b", "c"].map(|name| open(dir.path(), name, &Schema::new()));
+        let devices = ["a", "b", "c"].map(|name| declared(dir.path(), name, &Schema::new()));
         let [a, b, _] = &devices;
         a.documents("pieces").put("1", &json!({ "f": one })).unwrap();
         b.documents("pieces").put("1", &json!({ "f": other })).unwrap();

@@ -1,18 +1,12 @@
 //! Ordinary calls mean what they say: what was given shows, here, in the document read anew, and on every other device.
 
 use motet::{Collection, FieldKind, Replica, Schema, json};
-use motet_tests::{TestRelay, sync};
+use motet_tests::{TestRelay, singer, sync};
 use serde_json::Value;
 
-/// A device on which `songs` has a field of each kind.
-fn singer(dir: &std::path::Path, name: &str) -> (Replica, Collection<Value>) {
-    let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
-    let schema = Schema::new()
-        .text("songs", "lyrics")
-        .field("songs", "plays", FieldKind::Counter)
-        .field("songs", "verses", FieldKind::List)
-        .field("songs", "tags", FieldKind::Set);
-    replica.apply_schema(&schema).unwrap();
+/// A device, and its songs.
+fn songs_of(dir: &std::path::Path, name: &str) -> (Replica, Collection<Value>) {
+    let replica = singer(dir, name);
     let songs = replica.documents("songs");
     (replica, songs)
 }
@@ -33,7 +27,7 @@ fn shown(replica: &Replica, id: &str) -> Value {
 #[test]
 fn a_record_is_written_again_and_again() {
     let dir = tempfile::tempdir().unwrap();
-    let (replica, songs) = singer(dir.path(), "a");
+    let (replica, songs) = songs_of(dir.path(), "a");
     let first = json!({ "title": "Hoʻi", "lyrics": "E hoʻi\n", "plays": 1, "verses": ["a"], "tags": ["x"] });
     let id = songs.insert(&first).unwrap();
     let mut song = songs.get(&id).unwrap().unwrap();
@@ -57,7 +51,7 @@ fn a_record_is_written_again_and_again() {
 #[test]
 fn a_record_that_is_written_again_leaves_alone_what_others_wrote_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
-    let (replica, songs) = singer(dir.path(), "a");
+    let (replica, songs) = songs_of(dir.path(), "a");
     let id = songs.insert(&json!({ "title": "t", "lyrics": "one\ntwo\n" })).unwrap();
     let mut mine = songs.get(&id).unwrap().unwrap();
     mine["title"] = "mine".into();
@@ -73,7 +67,7 @@ fn a_record_that_is_written_again_leaves_alone_what_others_wrote_meanwhile() {
 #[tokio::test]
 async fn a_record_is_written_again_by_async_code_and_in_transactions() {
     let dir = tempfile::tempdir().unwrap();
-    let (replica, songs) = singer(dir.path(), "a");
+    let (replica, songs) = songs_of(dir.path(), "a");
     let id = songs.insert(&json!({ "plays": 1, "verses": ["a"] })).unwrap();
     let mut song = songs.get(&id).unwrap().unwrap();
     song["plays"] = 2.into();
@@ -104,8 +98,8 @@ fn a_counter_list_set_or_text_is_written_over_any_other_value() {
         let fields = json!({ "plays": old, "verses": old, "tags": old, "lyrics": old });
         a.documents("songs").put("1", &fields).unwrap();
         drop(a);
-        let (a, songs) = singer(dir.path(), "a");
-        let (b, _) = singer(dir.path(), "b");
+        let (a, songs) = songs_of(dir.path(), "a");
+        let (b, _) = songs_of(dir.path(), "b");
         sync(&a, &relay.url());
         sync(&b, &relay.url());
         let new = json!({ "plays": 3, "verses": ["a", "b"], "tags": ["x", "y"], "lyrics": "E hoʻi\n" });
@@ -125,8 +119,8 @@ fn a_counter_list_set_or_text_is_written_over_any_other_value() {
 fn two_devices_that_write_the_same_over_null_have_written_it_once() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let (a, songs) = singer(dir.path(), "a");
-    let (b, on_b) = singer(dir.path(), "b");
+    let (a, songs) = songs_of(dir.path(), "a");
+    let (b, on_b) = songs_of(dir.path(), "b");
     songs.put("1", &json!({ "plays": null, "verses": null, "lyrics": null })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
@@ -144,7 +138,7 @@ fn two_devices_that_write_the_same_over_null_have_written_it_once() {
 #[test]
 fn typing_into_a_text_that_holds_null_begins_it() {
     let dir = tempfile::tempdir().unwrap();
-    let (replica, songs) = singer(dir.path(), "a");
+    let (replica, songs) = songs_of(dir.path(), "a");
     songs.put("1", &json!({ "lyrics": null })).unwrap();
     songs.splice_text("1", "lyrics", 0, 0, "Aloha").unwrap();
     songs.splice_text("1", "lyrics", 5, 0, " ʻoe").unwrap();
@@ -157,8 +151,8 @@ fn typing_into_a_text_that_holds_null_begins_it() {
 fn counters_stay_within_their_bounds() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let (a, songs) = singer(dir.path(), "a");
-    let (b, on_b) = singer(dir.path(), "b");
+    let (a, songs) = songs_of(dir.path(), "a");
+    let (b, on_b) = songs_of(dir.path(), "b");
     let max = motet::limits::COUNTER_MAX;
     songs.put("1", &json!({ "plays": 0 })).unwrap();
     for beyond in [max + 1, -max - 1, i64::MAX, i64::MIN, 6_000_000_000_000_000_000] {
@@ -194,7 +188,7 @@ fn counters_stay_within_their_bounds() {
 #[test]
 fn a_deleted_document_that_is_put_again_has_the_named_fields_only() {
     let dir = tempfile::tempdir().unwrap();
-    let (replica, songs) = singer(dir.path(), "a");
+    let (replica, songs) = songs_of(dir.path(), "a");
     songs.put("1", &json!({ "meta": { "key": "C", "tempo": 90 }, "verses": ["a"], "title": "t" })).unwrap();
     songs.delete("1").unwrap();
     songs.put("1", &json!({ "meta": { "key": "C" } })).unwrap();

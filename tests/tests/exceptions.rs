@@ -1,7 +1,7 @@
 //! What the known exceptions of `docs/schema.md` should be instead. Each of these fails; whoever mends one takes its `ignore` away.
 
-use motet::{Adoption, BadRows, Collection, FieldKind, Replica, Schema, json};
-use motet_tests::{TestRelay, sync};
+use motet::{Adoption, BadRows, Collection, Replica, Schema, json};
+use motet_tests::{TestRelay, singer, sync};
 use serde_json::Value;
 
 struct Space {
@@ -14,7 +14,7 @@ impl Space {
     fn new(names: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let relay = TestRelay::start(&dir.path().join("relay"));
-        let devices = names.iter().map(|name| open(dir.path(), name)).collect();
+        let devices = names.iter().map(|name| singer(dir.path(), name)).collect();
         Self { dir, relay, devices }
     }
 
@@ -71,17 +71,6 @@ impl Space {
         println!("    shows {met}");
         met
     }
-}
-
-fn open(dir: &std::path::Path, name: &str) -> Replica {
-    let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
-    let schema = Schema::new()
-        .text("songs", "lyrics")
-        .field("songs", "plays", FieldKind::Counter)
-        .field("songs", "verses", FieldKind::List)
-        .field("songs", "tags", FieldKind::Set);
-    replica.apply_schema(&schema).unwrap();
-    replica
 }
 
 const THREE: [&str; 3] = ["a", "b", "c"];
@@ -178,7 +167,7 @@ fn an_undo_of_null_does_not_settle_what_others_wrote_inside() {
         space.meet();
         assert_eq!(space.has(1, "ʻaʻaliʻi"), (true, true));
         space.undo(1);
-        let late = open(space.dir.path(), "late");
+        let late = singer(space.dir.path(), "late");
         sync(&late, &space.relay.url());
         println!(
             "    a new device: {} {:?}",

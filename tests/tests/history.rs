@@ -1,25 +1,14 @@
 //! What was, and going back to it: versions, undo, restore points.
 
-use motet::{FieldKind, Replica, RevisionKind, Schema, UndoneEffect, Version, WriteError};
-use motet_tests::{TestRelay, sync};
+use motet::{RevisionKind, UndoneEffect, Version, WriteError};
+use motet_tests::{TestRelay, singer, sync};
 use serde_json::json;
-
-fn open(dir: &std::path::Path, name: &str) -> Replica {
-    let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
-    let schema = Schema::new()
-        .text("songs", "lyrics")
-        .field("songs", "plays", FieldKind::Counter)
-        .field("songs", "tags", FieldKind::Set)
-        .field("songs", "verses", FieldKind::List);
-    replica.apply_schema(&schema).unwrap();
-    replica
-}
 
 #[test]
 fn the_history_tells_who_did_what_and_every_version_can_be_seen_and_restored() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let (a, b) = (open(dir.path(), "Keola"), open(dir.path(), "Leilani"));
+    let (a, b) = (singer(dir.path(), "Keola"), singer(dir.path(), "Leilani"));
     let songs = a.documents("songs");
     songs.put("1", &json!({ "title": "Hiʻilawe", "lyrics": "Kūmaka ka ʻikena\n" })).unwrap();
     sync(&a, &relay.url());
@@ -79,7 +68,7 @@ fn the_history_tells_who_did_what_and_every_version_can_be_seen_and_restored() {
 fn undo_takes_back_what_this_device_did_and_nothing_that_others_did_since() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+    let (a, b) = (singer(dir.path(), "a"), singer(dir.path(), "b"));
     let songs = a.documents("songs");
     let song = json!({ "title": "t0", "key": "C", "lyrics": "one\ntwo\n", "plays": 5, "tags": ["x"],
         "verses": [1, 2], "meta": { "tempo": 90, "bars": 4 } });
@@ -128,7 +117,7 @@ fn undo_takes_back_what_this_device_did_and_nothing_that_others_did_since() {
     assert_eq!(b.documents("songs").get("1").unwrap().unwrap().value, expected);
     // It reaches back over a restart, down to the creation; what others wrote is not this device's to undo.
     drop(a);
-    let a = open(dir.path(), "a");
+    let a = singer(dir.path(), "a");
     let songs = a.documents("songs");
     assert!(a.undo().unwrap().is_some());
     let undone = a.undo().unwrap().unwrap();
@@ -149,7 +138,7 @@ fn undo_takes_back_what_this_device_did_and_nothing_that_others_did_since() {
 fn undo_leaves_in_the_trash_what_somebody_deleted_since() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+    let (a, b) = (singer(dir.path(), "a"), singer(dir.path(), "b"));
     a.documents("songs").put("1", &json!({ "title": "t0" })).unwrap();
     a.documents("songs").set("1", &json!({ "title": "t1" })).unwrap();
     sync(&a, &relay.url());
@@ -164,7 +153,7 @@ fn undo_leaves_in_the_trash_what_somebody_deleted_since() {
 #[test]
 fn a_restore_point_brings_all_documents_back_or_one() {
     let dir = tempfile::tempdir().unwrap();
-    let a = open(dir.path(), "a");
+    let a = singer(dir.path(), "a");
     let songs = a.documents("songs");
     for id in ["1", "2", "3"] {
         songs.put(id, &json!({ "title": id, "lyrics": "ʻekahi\n" })).unwrap();
@@ -199,7 +188,7 @@ fn a_restore_point_brings_all_documents_back_or_one() {
 #[test]
 fn a_version_that_was_deleted_is_restored_as_deleted() {
     let dir = tempfile::tempdir().unwrap();
-    let a = open(dir.path(), "a");
+    let a = singer(dir.path(), "a");
     let songs = a.documents("songs");
     songs.put("1", &json!({ "title": "t", "lyrics": "one\n" })).unwrap();
     songs.delete("1").unwrap();

@@ -1,16 +1,8 @@
 //! What two people write in one field of an object, or of a list's item, that a third replaces or removes as a whole.
 
-use std::path::Path;
-
-use motet::{FieldKind, Replica, Schema, json};
-use motet_tests::{TestRelay, sync};
+use motet::{Replica, json};
+use motet_tests::{TestRelay, singer, sync};
 use serde_json::Value;
-
-fn open(dir: &Path, name: &str) -> Replica {
-    let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
-    replica.apply_schema(&Schema::new().field("songs", "verses", FieldKind::List)).unwrap();
-    replica
-}
 
 /// How the third takes the whole away.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,7 +36,7 @@ fn take_away(replica: &Replica, field: &str, how: Taken) {
 fn both_words_are_somewhere(base: Option<&Value>, [one, two]: [&Value; 2], how: Taken, order: [usize; 3]) {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let devices = ["a", "b", "c"].map(|name| open(dir.path(), name));
+    let devices = ["a", "b", "c"].map(|name| singer(dir.path(), name));
     let songs = devices.each_ref().map(|device| device.documents("songs"));
     songs[0].put("1", base.unwrap_or(&json!({ "title": "t" }))).unwrap();
     devices.iter().for_each(|device| _ = sync(device, &relay.url()));

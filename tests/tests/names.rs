@@ -1,18 +1,11 @@
 //! A field that two apps make at the same time under an old and a new name is one field.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use motet::{Field, FieldKind, Replica, Schema, WriteError};
-use motet_tests::{TestRelay, sync};
+use motet_tests::{TestRelay, declared, sync};
 use serde_json::{Value, json};
-
-fn open(dir: &Path, name: &str, schema: &Schema) -> Replica {
-    let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
-    replica.apply_schema(schema).unwrap();
-    replica
-}
 
 fn shown(replica: &Replica) -> Value {
     let mut value = replica.documents("songs").get("1").unwrap().unwrap().value.clone();
@@ -35,8 +28,8 @@ impl Apps {
         let relay = TestRelay::start(&dir.path().join("relay"));
         let older = Schema::new().field("songs", "old", field.clone());
         let newer = Schema::new().field("songs", "new", field.clone().alias("old"));
-        let (old, new) = (open(dir.path(), "old", &older), open(dir.path(), "new", &newer));
-        let third = open(dir.path(), "third", &newer);
+        let (old, new) = (declared(dir.path(), "old", &older), declared(dir.path(), "new", &newer));
+        let third = declared(dir.path(), "third", &newer);
         Self { old, new, third, relay, _dir: dir }
     }
 
@@ -250,7 +243,7 @@ fn a_conflict_from_before_a_rename_is_settled_under_either_name() {
         let dir = tempfile::tempdir().unwrap();
         let relay = TestRelay::start(&dir.path().join("relay"));
         let before = Schema::new().field("songs", "older", kind.clone());
-        let (a, b) = (open(dir.path(), "a", &before), open(dir.path(), "b", &before));
+        let (a, b) = (declared(dir.path(), "a", &before), declared(dir.path(), "b", &before));
         a.documents("songs").put("1", &json!({ "title": "Mele" })).unwrap();
         sync(&a, &relay.url());
         sync(&b, &relay.url());
@@ -275,8 +268,8 @@ fn an_empty_text_that_was_begun_at_the_same_time_hides_no_words() {
     let newer = names
         .iter()
         .fold(Schema::new(), |schema, (old, new)| schema.field("songs", new, Field::text().alias(old)));
-    let (a, b) = (open(dir.path(), "a", &older), open(dir.path(), "b", &older));
-    let c = open(dir.path(), "c", &newer);
+    let (a, b) = (declared(dir.path(), "a", &older), declared(dir.path(), "b", &older));
+    let c = declared(dir.path(), "c", &newer);
     a.documents("songs").put("1", &json!({ "x": 1 })).unwrap();
     [&a, &b, &c].iter().for_each(|replica| _ = sync(replica, &relay.url()));
     for (old, new) in &names {
@@ -322,7 +315,7 @@ fn what_folding_names_empties_does_not_come_back_empty() {
 #[test]
 fn a_deleted_document_that_is_made_anew_under_an_older_name_has_what_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let device = open(dir.path(), "a", &Schema::new());
+    let device = declared(dir.path(), "a", &Schema::new());
     let songs = device.documents("songs");
     songs.put("1", &json!({ "old": { "b": 0 } })).unwrap();
     device.apply_schema(&Schema::new().field("songs", "new", Field::register().alias("old"))).unwrap();

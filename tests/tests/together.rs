@@ -1,7 +1,7 @@
 //! Two people write at the same time: nothing is lost silently, and nothing is there twice.
 
-use motet::{Collection, FieldKind, Replica, Resolution, Schema, json};
-use motet_tests::{TestRelay, sync};
+use motet::{Collection, Replica, Resolution, Schema, json};
+use motet_tests::{TestRelay, singer, sync};
 use serde_json::Value;
 
 /// Two devices, and a third that only reads, which know the same document.
@@ -13,22 +13,11 @@ struct Pair {
     reader: Replica,
 }
 
-fn open(dir: &std::path::Path, name: &str) -> Replica {
-    let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
-    let schema = Schema::new()
-        .text("songs", "lyrics")
-        .field("songs", "plays", FieldKind::Counter)
-        .field("songs", "verses", FieldKind::List)
-        .field("songs", "tags", FieldKind::Set);
-    replica.apply_schema(&schema).unwrap();
-    replica
-}
-
 impl Pair {
     fn new(base: &Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let relay = TestRelay::start(&dir.path().join("relay"));
-        let [a, b, reader] = ["a", "b", "reader"].map(|name| open(dir.path(), name));
+        let [a, b, reader] = ["a", "b", "reader"].map(|name| singer(dir.path(), name));
         a.documents("songs").put("1", base).unwrap();
         for replica in [&a, &b, &reader] {
             sync(replica, &relay.url());
@@ -249,7 +238,7 @@ fn lists_hold_what_both_did_once() {
 fn both_begin_a_list_offline_with_near_equal_content() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+    let (a, b) = (singer(dir.path(), "a"), singer(dir.path(), "b"));
     songs(&a).put("1", &json!({ "verses": ["a", "b", "c"] })).unwrap();
     songs(&b).put("1", &json!({ "verses": ["a", "b", "d"] })).unwrap();
     for replica in [&a, &b, &a] {
@@ -276,7 +265,7 @@ fn of_two_values_of_one_field_of_an_item_one_shows_and_the_other_is_in_the_journ
 fn a_list_may_keep_duplicates() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+    let (a, b) = (singer(dir.path(), "a"), singer(dir.path(), "b"));
     for replica in [&a, &b] {
         let schema = "[collections.songs.fields]\nverses = { kind = \"list\", keep_duplicates = true }";
         replica.apply_schema(&Schema::from_toml(schema).unwrap()).unwrap();
@@ -341,7 +330,7 @@ fn what_both_begin_over_one_value_is_one() {
                 sync(&a, &relay.url());
                 sync(&b, &relay.url());
                 drop((a, b));
-                let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+                let (a, b) = (singer(dir.path(), "a"), singer(dir.path(), "b"));
                 for (side, replica) in [&a, &b].into_iter().enumerate() {
                     for n in 0..before[side] {
                         songs(replica).set("1", &json!({ format!("other{side}{n}"): n })).unwrap();
@@ -392,7 +381,7 @@ fn what_two_write_inside_of_a_field_that_a_third_replaces_comes_back_as_one() {
         for how in ["null", "remove", "again"] {
             let dir = tempfile::tempdir().unwrap();
             let relay = TestRelay::start(&dir.path().join("relay"));
-            let devices = ["a", "b", "c", "reader"].map(|name| open(dir.path(), name));
+            let devices = ["a", "b", "c", "reader"].map(|name| singer(dir.path(), name));
             let base = json!({
                 "plays": 1, "verses": ["v"], "tags": ["t"], "lyrics": "one\n", "meta": { "key": "C" }, "title": "Pua",
             });
@@ -461,7 +450,7 @@ fn what_was_begun_twice_is_folded_once() {
         for case in 0..6 {
             let dir = tempfile::tempdir().unwrap();
             let relay = TestRelay::start(&dir.path().join("relay"));
-            let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+            let (a, b) = (singer(dir.path(), "a"), singer(dir.path(), "b"));
             if let Some(base) = &base {
                 songs(&a).put("1", base).unwrap();
                 sync(&a, &relay.url());

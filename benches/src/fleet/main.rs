@@ -16,8 +16,10 @@ use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
 use measure::{Report, cpu_ms, folder_mb, fsync_ms};
+use motet_benches::relay::{self, RelayProcess, again};
 use motet_benches::{median, peak_rss_mb, songs};
-use process::{DeviceProcess, RelayProcess};
+use motet_relay::Config;
+use process::DeviceProcess;
 
 /// Single edits that are timed one by one.
 const LIVE_EDITS: usize = 200;
@@ -64,7 +66,7 @@ enum Role {
 fn main() -> ExitCode {
     let args = Args::parse();
     match &args.role {
-        Some(Role::Relay { data }) => process::run_relay(data),
+        Some(Role::Relay { data }) => relay::serve(Config::new(data)),
         Some(Role::Device { db, name }) => device::run(db, name),
         Some(Role::Floor { folder }) => floor::run(folder),
         None => return fleet(&args),
@@ -87,15 +89,15 @@ fn fleet(args: &Args) -> ExitCode {
     drop(a);
 
     eprintln!("upload");
-    let relay = RelayProcess::start(&relay_data);
+    let relay = start_relay(&relay_data);
     let mut a = DeviceProcess::start(&db_a, "a");
-    let upload = a.call(&json!({ "do": "sync", "url": relay.url }));
+    let upload = a.call(&json!({ "do": "sync", "url": relay.url() }));
     report.upload_s = upload["s"].as_f64();
     report.wire_up_mb = upload["summary"]["bytes_up"].as_f64().map(|b| b / 1e6);
 
     eprintln!("download on a fresh B");
     let mut b = DeviceProcess::start(&db_b, "b");
-    let download = b.call(&json!({ "do": "download", "url": relay.url, "documents": args.documents }));
+    let download = b.call(&json!({ "do": "download", "url": relay.url(), "documents": args.documents }));
     report.list_open_s = download["list_open_s"].as_f64();
     report.search_s = download["search_s"].as_f64();
     report.merged_s = download["merged_s"].as_f64();
@@ -139,18 +141,22 @@ fn fleet(args: &Args) -> ExitCode {
     }
 }
 
+fn start_relay(data: &Path) -> RelayProcess {
+    RelayProcess::start(again().arg("__relay").arg(data))
+}
+
 /// Bytes both ways of a round after one edit, as a part of those of the first round.
 fn delta(folder: &Path, data: Option<&Path>, report: &mut Report) {
     let file = folder.join("few.jsonl");
     songs::write(&file, data, DELTA_DOCUMENTS);
-    let relay = RelayProcess::start(&folder.join("relay of few"));
+    let relay = start_relay(&folder.join("relay of few"));
     let mut device = DeviceProcess::start(&folder.join("few.db"), "few");
     device.call(&json!({ "do": "create", "file": file }));
     let bytes = |round: Value| {
         let of = |key: &str| round["summary"][key].as_f64().unwrap();
         of("bytes_up") + of("bytes_down")
     };
-    let full = bytes(device.call(&json!({ "do": "sync", "url": relay.url })));
+    let full = bytes(device.call(&json!({ "do": "sync", "url": relay.url() })));
     let id = device.call(&json!({ "do": "ids", "count": 1 }))[0].clone();
     device.call(&json!({ "do": "edit", "id": id }));
     report.delta_percent = Some(bytes(device.call(&json!({ "do": "sync" }))) * 100.0 / full);

@@ -20,7 +20,7 @@ pub(crate) struct Attack {
     /// What is done.
     pub(crate) what: &'static str,
     /// Fills the log of the attacker's account beforehand.
-    pub(crate) prepare: fn(String) -> Done,
+    pub(crate) prepare: Option<fn(String) -> Done>,
     /// Attacks until it is time to stop.
     pub(crate) run: fn(String, Instant) -> Done,
 }
@@ -33,73 +33,73 @@ pub(crate) const ALL: &[Attack] = &[
     Attack {
         name: "nothing",
         what: "none",
-        prepare: |_| Box::pin(async {}),
+        prepare: None,
         run: |_, stop| Box::pin(async move { tokio::time::sleep(left(stop)).await }),
     },
     Attack {
         name: "superseded",
         what: "snapshots that supersede one entry 1,000 times, or 1,024 that are not there",
-        prepare: |_| Box::pin(async {}),
+        prepare: None,
         run: |address, stop| crowd(2, stop, move |n| Box::pin(superseding(address.clone(), n, stop))),
     },
     Attack {
         name: "erase",
         what: "a document of 200,000 entries is erased",
-        prepare: |address| Box::pin(fill(address)),
+        prepare: Some(|address| Box::pin(fill(address))),
         run: |address, stop| Box::pin(erase(address, stop)),
     },
     Attack {
         name: "pushes",
         what: "6 sessions push 8 MiB each, again and again",
-        prepare: |_| Box::pin(async {}),
+        prepare: None,
         run: |address, stop| crowd(6, stop, move |n| Box::pin(pushing(address.clone(), n, stop))),
     },
     Attack {
         name: "bodies",
         what: "30 bodies of 8 MiB that never end",
-        prepare: |_| Box::pin(async {}),
+        prepare: None,
         run: |address, stop| crowd(30, stop, move |_| Box::pin(endless_body(address.clone(), stop))),
     },
     Attack {
         name: "sessions",
         what: "one account opens sessions without end",
-        prepare: |_| Box::pin(async {}),
+        prepare: None,
         run: |address, stop| crowd(16, stop, move |n| Box::pin(sessions(address.clone(), n, stop))),
     },
     Attack {
         name: "half-open",
         what: "1,100 connections that say nothing",
-        prepare: |_| Box::pin(async {}),
+        prepare: None,
         run: |address, stop| crowd(1_100, stop, move |_| Box::pin(half_open(address.clone(), stop))),
     },
     Attack {
         name: "tokens",
         what: "wrong tokens over 64 connections",
-        prepare: |_| Box::pin(async {}),
+        prepare: None,
         run: |address, stop| crowd(64, stop, move |n| Box::pin(guessing(address.clone(), n, stop))),
     },
     Attack {
         name: "presence",
         what: "50 devices of one account tell their place without pause",
-        prepare: |_| Box::pin(async {}),
+        prepare: None,
         run: |address, stop| crowd(50, stop, move |n| Box::pin(moving(address.clone(), n, stop))),
     },
     Attack {
         name: "spaces",
         what: "new spaces without end",
-        prepare: |_| Box::pin(async {}),
+        prepare: None,
         run: |address, stop| crowd(8, stop, move |n| Box::pin(spaces(address.clone(), n, stop))),
     },
     Attack {
         name: "reads",
         what: "32 devices read a large log again and again",
-        prepare: |address| Box::pin(fill_large(address)),
+        prepare: Some(|address| Box::pin(fill_large(address))),
         run: |address, stop| crowd(32, stop, move |n| Box::pin(reading(address.clone(), n, stop))),
     },
     Attack {
         name: "readers",
         what: "64 devices ask for a large log and do not read it",
-        prepare: |address| Box::pin(fill_large(address)),
+        prepare: Some(|address| Box::pin(fill_large(address))),
         run: |address, stop| crowd(64, stop, move |n| Box::pin(stuck_reader(address.clone(), n, stop))),
     },
 ];

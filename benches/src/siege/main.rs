@@ -6,15 +6,17 @@
 
 mod attacks;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use attacks::Attack;
 use clap::Parser;
 use motet_benches::attack::{Latencies, neighbour};
 use motet_benches::peak_rss_mb;
+use motet_benches::relay::{self, RelayProcess, again};
+use motet_relay::Config;
 use motet_relay::auth::Auth;
 
 /// How long the neighbour is watched before an attack, and after it.
@@ -67,21 +69,24 @@ fn main() {
 async fn siege(attack: &Attack, seconds: u64) {
     let folder = tempfile::tempdir().unwrap();
     let relay = Relay::start(folder.path());
-    (attack.prepare)(relay.address.clone()).await;
-    let watch = async |time: Duration| neighbour(&relay.address, Some("good"), 9, time).await;
+    let address = &relay.process.address;
+    if let Some(prepare) = attack.prepare {
+        prepare(address.clone()).await;
+    }
+    let watch = async |time: Duration| neighbour(address, Some("good"), 9, time).await;
     let before = watch(QUIET).await;
     let memory = relay.reset_peak();
     let mut attacker = Command::new("nice")
         .args(["-n", "19"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--role", "attack", attack.name, &relay.address, &seconds.to_string()])
+        .args(["--role", "attack", attack.name, address, &seconds.to_string()])
         .spawn()
         .unwrap();
     let during = watch(Duration::from_secs(seconds)).await;
     attacker.wait().unwrap();
     tokio::time::sleep(RECOVERY).await;
     let after = watch(QUIET).await;
-    let peak = peak_rss_mb(relay.child.id()).unwrap_or_default();
+    let peak = relay.peak();
     println!(
         "| {} | {} | {} | {} | {memory:.0}, {peak:.0} MB | {:.0} MB |",
         attack.what,
@@ -102,61 +107,37 @@ fn shown(latencies: &Latencies) -> String {
     format!("{:.1}, {:.1} ms{refused}", ms(0.5), ms(0.99))
 }
 
-/// A relay in a process of its own.
+/// A relay, and where its file is.
 struct Relay {
-    child: Child,
-    address: String,
-    folder: PathBuf,
+    process: RelayProcess,
+    data: PathBuf,
 }
 
 impl Relay {
     fn start(folder: &Path) -> Self {
         std::fs::write(folder.join("tokens"), "bad -> attacker\ngood -> neighbour\n").unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--role", "relay"])
-            .arg(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut address = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut address).unwrap();
-        Self { child, address: address.trim().to_owned(), folder: folder.to_owned() }
+        let mut command = again();
+        command.args(["--role", "relay"]).arg(folder).stderr(Stdio::null());
+        Self { process: RelayProcess::start(&mut command), data: folder.join("data") }
     }
 
     /// Memory in use now, in MB; the peak counts from here.
     fn reset_peak(&self) -> f64 {
-        _ = std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
-        peak_rss_mb(self.child.id()).unwrap_or_default()
+        _ = std::fs::write(format!("/proc/{}/clear_refs", self.process.pid()), "5");
+        self.peak()
+    }
+
+    fn peak(&self) -> f64 {
+        peak_rss_mb(self.process.pid()).unwrap_or_default()
     }
 
     fn file_mb(&self) -> f64 {
-        let bytes =
-            |name| std::fs::metadata(self.folder.join("data").join(name)).map_or(0, |file| file.len());
+        let bytes = |name| std::fs::metadata(self.data.join(name)).map_or(0, |file| file.len());
         (bytes("relay.db") + bytes("relay.db-wal")) as f64 / 1e6
     }
 }
 
-impl Drop for Relay {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        _ = self.child.wait();
-    }
-}
-
-/// Says its address, and serves until its input ends.
 fn run_relay(folder: &Path) {
-    motet_relay::runtime().unwrap().block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        println!("{}", listener.local_addr().unwrap());
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        std::thread::spawn(move || {
-            _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-            _ = stop.send(());
-        });
-        let auth = Auth::from_file(&folder.join("tokens")).unwrap();
-        let config = motet_relay::Config { auth, ..motet_relay::Config::new(folder.join("data")) };
-        motet_relay::run(listener, config, async move { _ = stopped.await }).await.unwrap();
-    });
+    let auth = Auth::from_file(&folder.join("tokens")).unwrap();
+    relay::serve(Config { auth, ..Config::new(folder.join("data")) });
 }

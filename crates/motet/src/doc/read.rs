@@ -82,7 +82,7 @@ impl Document {
 
     /// Who wrote a value, and when, in seconds since 1970. What a change that every device makes alike has put in again, or made into
     /// another kind, was written by who had written it before.
-    pub(super) fn who_wrote(
+    fn who_wrote(
         &self,
         reader: &Reader<'_>,
         (map, key): (&ObjId, &str),
@@ -159,44 +159,63 @@ impl Document {
             if !item.conflict || is_open_mark(&item.key) {
                 continue;
             }
-            let Some(((winner, winner_id), losers)) = values.split_first() else {
-                continue;
-            };
-            // Texts and objects show the words and the fields of all.
-            let shown = reader.resolve(map, &item.key).unwrap_or_default();
-            let written = |value, id| self.who_wrote(&reader, (map, &item.key), (value, id), WRITER_DEPTH);
-            // What every device makes alike on nothing has no time.
-            let (winner_device, winner_time) =
-                written(winner, winner_id).filter(|(device, time)| device.is_some() || *time != 0).unzip();
-            let told = excerpt(&shown, limits::CONFLICT_WINNER_BYTES);
-            let of = |kind: fn(&FieldKind) -> bool| *map == ROOT && kind(schema.kind(name));
-            let is_ranked = of(|kind| matches!(kind, FieldKind::Rank(_)));
-            let is_single = of(FieldKind::is_single);
-            let is_list = of(|kind| *kind == FieldKind::List) && shown.is_array();
-            for (value, id) in losers {
-                let loser = reader.json(value, id);
-                // Two devices that wrote the same are no conflict; neither is a list that was folded into the winner, or what shows with it.
-                let is_folded = is_list && loser == Json::Array(Vec::new());
-                if loser == shown || is_folded || !is_single && is_shown_with(value, winner, &loser, &shown) {
-                    continue;
-                }
-                let (device, time) = written(value, id).unwrap_or((None, 0));
-                conflicts.push(FieldConflict {
-                    path: path.clone(),
-                    op: id.to_string(),
-                    winner: told.clone(),
-                    loser,
-                    device,
-                    time,
-                    winner_device: winner_device.flatten(),
-                    winner_time,
-                    settled: is_ranked,
-                });
+            let kind = (*map == ROOT).then(|| schema.kind(name));
+            let rows = self.losers_of(&reader, (map, &item.key), &path, (&values, kind));
+            for (loser, row) in rows {
+                conflicts.push(row);
                 // It does not show with what somebody else wrote in the same field of it.
-                let mut names: Vec<String> = pointed(&path).map(|name| name.to_string()).collect();
-                self.losers_inside(id, &self.heads(), &mut names, conflicts);
+                self.losers_inside(&loser, &path, &self.heads(), conflicts);
             }
         }
+    }
+
+    /// The losers among the values of a field, of which the first one shows, each with what the journal says of it. `kind` is what a field of
+    /// the document is declared to be; nothing is declared of what is inside of one.
+    pub(super) fn losers_of(
+        &self,
+        reader: &Reader<'_>,
+        (map, key): (&ObjId, &str),
+        path: &str,
+        (values, kind): (&[(Value<'_>, ObjId)], Option<&FieldKind>),
+    ) -> Vec<(ObjId, FieldConflict)> {
+        let Some(((winner, winner_id), losers)) =
+            values.split_first().filter(|(_, losers)| !losers.is_empty())
+        else {
+            return Vec::new();
+        };
+        // Texts and objects show the words and the fields of all.
+        let shown = reader.resolve(map, key).unwrap_or_default();
+        let written = |value, id| self.who_wrote(reader, (map, key), (value, id), WRITER_DEPTH);
+        // What every device makes alike on nothing has no time.
+        let (winner_device, winner_time) =
+            written(winner, winner_id).filter(|(device, time)| device.is_some() || *time != 0).unzip();
+        let told = excerpt(&shown, limits::CONFLICT_WINNER_BYTES);
+        let is_list = kind == Some(&FieldKind::List) && shown.is_array();
+        let mut rows = Vec::new();
+        for (value, id) in losers {
+            let loser = reader.json(value, id);
+            // Two devices that wrote the same are no conflict; neither is a list that was folded into the winner, or what shows with it.
+            let is_folded = is_list && loser == Json::Array(Vec::new());
+            let is_with =
+                !kind.is_some_and(FieldKind::is_single) && is_shown_with(value, winner, &loser, &shown);
+            if loser == shown || is_folded || is_with {
+                continue;
+            }
+            let (device, time) = written(value, id).unwrap_or((None, 0));
+            let row = FieldConflict {
+                path: path.to_owned(),
+                op: id.to_string(),
+                winner: told.clone(),
+                loser,
+                device,
+                time,
+                winner_device: winner_device.flatten(),
+                winner_time,
+                settled: matches!(kind, Some(FieldKind::Rank(_))),
+            };
+            rows.push((id.clone(), row));
+        }
+        rows
     }
 }
 
@@ -206,7 +225,7 @@ fn by_time((device, time): &(Option<DeviceId>, i64)) -> (i64, Option<DeviceId>) 
 }
 
 /// Changes that every device makes alike, one upon the other, behind which the writer of a value is looked for.
-pub(super) const WRITER_DEPTH: usize = 8;
+const WRITER_DEPTH: usize = 8;
 
 /// Reads values, now or at some heads.
 #[derive(Clone, Copy)]
@@ -519,7 +538,7 @@ pub(crate) fn excerpt(value: &Json, most: usize) -> Json {
 }
 
 /// Whether all of a loser is in what shows: it was brought together with the winner, which is of its kind.
-pub(super) fn is_shown_with(loser: &Value<'_>, winner: &Value<'_>, lost: &Json, shown: &Json) -> bool {
+fn is_shown_with(loser: &Value<'_>, winner: &Value<'_>, lost: &Json, shown: &Json) -> bool {
     match (lost, shown) {
         // Two texts are shown one behind the other: somebody has to look at that.
         (Json::String(text), _) => *loser == Value::Object(ObjType::Text) && text.is_empty(),

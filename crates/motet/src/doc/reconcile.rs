@@ -45,8 +45,7 @@ impl Document {
                 done.changes = changes;
                 done.noticed.extend(noticed);
             }
-            let new: Vec<ChangeHash> = applied.iter().chain(&done.changes).map(Change::hash).collect();
-            self.losers_of_rescued(schema, &new, &mut done.noticed);
+            self.losers_of_rescued(schema, applied.iter().chain(&done.changes), &mut done.noticed);
             Ok(done)
         });
         // What was received may be made to break it.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use automerge::transaction::Transactable;
-use automerge::{ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value, ValueRef};
+use automerge::{Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value};
 use serde_json::Value as Json;
 
 use super::Document;
@@ -14,7 +14,7 @@ use super::edit::EditError;
 use super::fork::{Fork, Side};
 use super::genesis::{self, Container};
 use super::overlap::is_open_mark;
-use super::read::{FieldConflict, Reader, SET_MARK, WRITER_DEPTH, is_shown_with, pointer};
+use super::read::{FieldConflict, Reader, SET_MARK, pointer};
 use super::reconcile::{Reconciled, op_of_item};
 use crate::schema::CollectionSchema;
 
@@ -265,22 +265,24 @@ impl Document {
 impl Document {
     /// What somebody wrote inside of a value that was put in again, where somebody else wrote the same field of it: there is one value of each
     /// field then, and the others are for the journal, with no more to be asked. Of the values that one of `changes` put in again.
-    pub(super) fn losers_of_rescued(
+    pub(super) fn losers_of_rescued<'a>(
         &self,
         schema: &CollectionSchema,
-        changes: &[ChangeHash],
+        changes: impl Iterator<Item = &'a Change>,
         noticed: &mut Vec<FieldConflict>,
     ) {
         let is_by_nobody = |hash: &ChangeHash| {
             self.am.get_change_meta_by_hash(hash).is_some_and(|meta| !self.is_of_somebody(&meta))
         };
-        let made: HashSet<ChangeHash> = changes.iter().copied().filter(is_by_nobody).collect();
+        // What begins a field depends on nothing, and there is one in most documents.
+        let changes = changes.filter(|change| !change.deps().is_empty()).map(Change::hash);
+        let made: HashSet<ChangeHash> = changes.filter(is_by_nobody).collect();
         if !made.is_empty() {
             let (reader, heads) = (self.reader(schema, None), self.heads());
             for item in self.am.map_range(ROOT, ..) {
-                let mut names = vec![reader.shown_name(&item.key).to_owned()];
+                let shown_as = pointer([reader.shown_name(&item.key)]);
                 let path = format!("/{}", item.key);
-                self.losers_of_made((&ROOT, item.key.as_ref(), &path), (&made, &heads), &mut names, noticed);
+                self.losers_of_made((&ROOT, item.key.as_ref(), &path), &shown_as, (&made, &heads), noticed);
             }
         }
     }
@@ -288,14 +290,14 @@ impl Document {
     fn losers_of_made(
         &self,
         (map, key, path): (&ObjId, &str, &str),
+        shown_as: &str,
         (made, heads): (&HashSet<ChangeHash>, &[ChangeHash]),
-        names: &mut Vec<String>,
         noticed: &mut Vec<FieldConflict>,
     ) {
         for kind in [Kind::Map, Kind::List] {
             for again in self.rescued(Field { map, key, path, kind }, heads) {
                 if made.contains(&again.hash) {
-                    self.losers_inside(&again.origin, &again.written, names, noticed);
+                    self.losers_inside(&again.origin, shown_as, &again.written, noticed);
                 }
             }
         }
@@ -304,82 +306,47 @@ impl Document {
         for (value, id) in reader.values(map, key) {
             if kind_of(&reader, &value, &id) == Some(Kind::Map) {
                 for item in self.am.map_range(&id, ..) {
-                    names.push(item.key.to_string());
                     let path = format!("{path}/{}", item.key);
-                    self.losers_of_made((&id, item.key.as_ref(), &path), (made, heads), names, noticed);
-                    names.pop();
+                    let shown_as = shown_as.to_owned() + &pointer([item.key.as_ref()]);
+                    self.losers_of_made((&id, item.key.as_ref(), &path), &shown_as, (made, heads), noticed);
                 }
             }
         }
     }
 
+    /// The losers of what is inside of an object or a list, as of some heads.
     pub(super) fn losers_inside(
         &self,
         object: &ObjId,
+        path: &str,
         heads: &[ChangeHash],
-        names: &mut Vec<String>,
         noticed: &mut Vec<FieldConflict>,
     ) {
         let no_schema = CollectionSchema::default();
         let reader = Reader { am: &self.am, heads: Some(heads), schema: &no_schema };
         match self.am.object_type(object) {
             Ok(ObjType::Map | ObjType::Table) if reader.values(object, SET_MARK).is_empty() => {
-                for item in self.am.map_range_at(object, .., heads) {
-                    names.push(item.key.to_string());
-                    noticed.extend(self.losers_of(&reader, (object, item.key.as_ref()), names));
-                    if let ValueRef::Object(ObjType::Map | ObjType::List) = item.value {
-                        self.losers_inside(&item.id(), heads, names, noticed);
+                for item in self.am.map_range_at(object, .., heads).filter(|item| !is_open_mark(&item.key)) {
+                    let path = path.to_owned() + &pointer([item.key.as_ref()]);
+                    let values = reader.values(object, &item.key);
+                    let rows = self.losers_of(&reader, (object, &item.key), &path, (&values, None));
+                    noticed.extend(rows.into_iter().map(|(_, row)| FieldConflict {
+                        op: op_of_item(&path, &row.winner, &row.loser),
+                        settled: true,
+                        ..row
+                    }));
+                    if let Some((_, id)) = values.first() {
+                        self.losers_inside(id, &path, heads, noticed);
                     }
-                    names.pop();
                 }
             }
             Ok(ObjType::List) => {
                 for (n, item) in self.am.list_range_at(object, .., heads).enumerate() {
-                    if let ValueRef::Object(ObjType::Map | ObjType::List) = item.value {
-                        names.push(n.to_string());
-                        self.losers_inside(&item.id(), heads, names, noticed);
-                        names.pop();
-                    }
+                    self.losers_inside(&item.id(), &format!("{path}/{n}"), heads, noticed);
                 }
             }
             _ => {}
         }
-    }
-
-    fn losers_of(
-        &self,
-        reader: &Reader<'_>,
-        (map, key): (&ObjId, &str),
-        names: &[String],
-    ) -> Vec<FieldConflict> {
-        let values = reader.values(map, key);
-        let Some((winner, losers)) = values.split_first().filter(|_| !is_open_mark(key)) else {
-            return Vec::new();
-        };
-        let shown = reader.resolve(map, key).unwrap_or_default();
-        let written =
-            |of: &(Value<'_>, ObjId)| self.who_wrote(reader, (map, key), (&of.0, &of.1), WRITER_DEPTH);
-        let told = |lost: &(Value<'_>, ObjId)| {
-            let loser = reader.json(&lost.0, &lost.1);
-            if loser == shown || is_shown_with(&lost.0, &winner.0, &loser, &shown) {
-                return None;
-            }
-            let path = pointer(names.iter().map(String::as_str));
-            let (device, time) = written(lost).unwrap_or((None, 0));
-            let (winner_device, winner_time) = written(winner).unzip();
-            Some(FieldConflict {
-                op: op_of_item(&path, &shown, &loser),
-                path,
-                winner: shown.clone(),
-                loser,
-                device,
-                time,
-                winner_device: winner_device.flatten(),
-                winner_time,
-                settled: true,
-            })
-        };
-        losers.iter().filter_map(told).collect()
     }
 
     /// Whether it is a change that every device makes alike that has emptied a value on one side of a fork.

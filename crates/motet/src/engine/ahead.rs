@@ -38,11 +38,8 @@ impl Core {
     pub(super) fn is_long(&mut self, tx: Tx<'_>, ahead: &Ahead, foreign: bool) -> bool {
         match ahead {
             Ahead::Document { collection, id } => self.is_cold(tx, collection, id, foreign),
-            Ahead::Step { scope, kind } => {
-                let documents = documents_of_step(tx, scope, *kind).unwrap_or_default();
-                documents.iter().any(|(collection, id)| self.is_cold(tx, collection, id, foreign))
-            }
-            Ahead::Behind { .. } | Ahead::Patch { .. } | Ahead::Splice { .. } => true,
+            // Which documents those are takes reading steps: once, and not here as well.
+            Ahead::Behind { .. } | Ahead::Step { .. } | Ahead::Patch { .. } | Ahead::Splice { .. } => true,
         }
     }
 
