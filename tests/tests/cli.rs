@@ -65,7 +65,7 @@ fn exit_codes_tell_scripts_what_happened() {
     assert!(message.contains("offline") && message.contains("saved here"), "{message}");
     assert_eq!(cli.json(&["get", "pieces", id.trim(), "--json"])["title"], "ʻŌ", "nothing is lost");
     assert_eq!(cli.json(&["status", "--json"])["pending"], 1);
-    for missing in [["get", "pieces", "none"], ["delete", "pieces", "none"], ["status", "pieces", "none"]] {
+    for missing in ["get", "delete", "status", "conflicts"].map(|command| [command, "pieces", "none"]) {
         assert_eq!(code(&cli.run(&missing)), 5, "{missing:?}");
     }
     assert_eq!(code(&cli.run(&["set", "pieces", "none", "a=1"])), 5);
@@ -75,6 +75,9 @@ fn exit_codes_tell_scripts_what_happened() {
         &["set", "pieces", "x"],
         &["set", "pieces", "x", "novalue"],
         &["status", "x"],
+        &["resolve", "pieces", "x", "title"],
+        &["resolve", "pieces", "x", "title", "--shown", "--value", "1"],
+        &["resolve", "pieces", "x", "title", "--loser", "1", "--value", "1"],
     ] {
         assert_eq!(code(&cli.run(usage)), 2, "{usage:?}");
     }

@@ -405,3 +405,42 @@ fn objects_under_two_names_lose_no_field_silently() {
     let lost = if shown["new"]["tempo"] == 5 { 2 } else { 5 };
     assert!(rows.iter().any(|row| row.path == "/new" && row.loser["tempo"] == lost), "{rows:?}");
 }
+
+/// The objects that two apps begin under two names: the row says who wrote what, and when.
+#[test]
+fn a_row_about_two_names_has_a_writer_and_a_time() {
+    let apps = Apps::start(&FieldKind::Register.into());
+    let shown = apps.both(&json!({ "x": "two", "q": 1 }), &json!({ "x": "one", "p": 1 }));
+    assert_eq!(shown, json!({ "x": "one", "p": 1, "q": 1 }));
+    let rows = apps.new.conflicts("songs", "1").unwrap();
+    let [row] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!(row.device_name.as_deref(), Some("old"));
+    assert_eq!(row.winner_device_name.as_deref(), Some("new"));
+    assert!(row.time > 0 && row.winner_time > Some(0), "{row:?}");
+}
+
+/// An older app, which does not know the newer name, writes a plain value under the older one, later than what is being written in the
+/// object under the newer one: that stands in the journal. What it knew of is replaced.
+#[test]
+fn an_object_under_a_newer_name_is_not_hidden_without_a_row() {
+    for is_known in [false, true] {
+        for with in [json!(null), json!("plain")] {
+            let apps = Apps::start(&FieldKind::Register.into());
+            apps.new.documents("songs").put("1", &json!({ "new": { "k": 1 } })).unwrap();
+            apps.settle();
+            apps.new.documents("songs").set("1", &json!({ "new": { "k": 1, "a": "ʻaʻaliʻi" } })).unwrap();
+            if is_known {
+                apps.settle();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            apps.old.documents("songs").set("1", &json!({ "old": with })).unwrap();
+            assert_eq!(apps.settle(), with);
+            for device in [&apps.new, &apps.third] {
+                let rows = device.conflicts("songs", "1").unwrap();
+                let losers: Vec<_> = rows.iter().map(|row| row.loser.clone()).collect();
+                let expected = if is_known { vec![] } else { vec![json!({ "k": 1, "a": "ʻaʻaliʻi" })] };
+                assert_eq!(losers, expected, "{with}, known: {is_known}");
+            }
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgGroup, Parser, Subcommand};
 
 /// Documents that merge: write offline, sync when you like, lose nothing.
 #[derive(Parser)]
@@ -185,19 +185,20 @@ pub(crate) enum Command {
         all: bool,
     },
     /// Settle a conflict, for every device
+    #[command(group(ArgGroup::new("choice").required(true).args(["shown", "loser", "value"])))]
     Resolve {
         collection: String,
         id: String,
         /// The field, as `motet conflicts` prints it
         field: String,
         /// Keep the value that shows
-        #[arg(long, required_unless_present_any = ["loser", "value"])]
+        #[arg(long)]
         shown: bool,
-        /// Restore the loser with this id
-        #[arg(long, conflicts_with_all = ["shown", "value"])]
+        /// Restore the loser with this id, as `motet conflicts` prints it
+        #[arg(long)]
         loser: Option<String>,
         /// Neither; taken as JSON if it is JSON, else as a string
-        #[arg(long, conflicts_with = "shown")]
+        #[arg(long)]
         value: Option<String>,
     },
     /// Take up rows of another database as documents: an SQLite table, or a file of JSON objects

@@ -189,7 +189,8 @@ impl<T> Collection<T> {
     /// device.
     ///
     /// # Errors
-    /// [`WriteError::NoConflict`] if there is no such field or loser; [`WriteError::NotFound`].
+    /// [`WriteError::NoConflict`] if there is no such field, or none in conflict; [`WriteError::NoLoser`] if the conflict has no
+    /// such value; [`WriteError::NotFound`].
     pub fn resolve(&self, id: &str, path: &str, resolution: Resolution) -> Result<Version, WriteError> {
         let (name, id, path) = (self.name.clone(), id.to_owned(), path.to_owned());
         self.replica.write(self.ahead_of(&id), move |tx| tx.resolve(&name, &id, &path, &resolution))

@@ -98,11 +98,21 @@ pub enum WriteError {
         /// Its id.
         id: String,
     },
-    /// There is no such conflict, or no such value in it.
+    /// There is no such conflict.
     #[error("there is no conflict to resolve at {path:?}; a path looks like \"/title\"")]
     NoConflict {
         /// The path given.
         path: String,
+    },
+    /// There is a conflict, and no such value in it.
+    #[error(
+        "no value of the conflict at {path:?} has the id {loser:?}; the conflicts of the document name theirs"
+    )]
+    NoLoser {
+        /// The path given.
+        path: String,
+        /// The id given.
+        loser: String,
     },
     /// There is no restore point of that name.
     #[error("there is no restore point {name:?}")]
@@ -302,6 +312,7 @@ impl WriteError {
             WriteError::Contested { .. } => "write-contested",
             WriteError::Purged { .. } => "write-purged",
             WriteError::NoConflict { .. } => "write-no-conflict",
+            WriteError::NoLoser { .. } => "write-no-loser",
             WriteError::NoRestorePoint { .. } => "write-no-restore-point",
             WriteError::Schema(error) => error.code(),
             WriteError::Policy(_) => "write-bad-policy",

@@ -281,7 +281,8 @@ impl<'t> Transaction<'t> {
     /// Settles the concurrent values of the field at `path`, a JSON pointer such as `/title`.
     ///
     /// # Errors
-    /// [`WriteError::NoConflict`] if there is no such field or loser; [`WriteError::NotFound`].
+    /// [`WriteError::NoConflict`] if there is no such field, or none in conflict; [`WriteError::NoLoser`] if the conflict has no
+    /// such value; [`WriteError::NotFound`].
     pub fn resolve(
         &mut self,
         collection: &str,

@@ -21,7 +21,11 @@ pub(crate) fn conflicts(
 ) -> Result<(), CliError> {
     let replica = open(db)?;
     let documents = match document {
-        [collection, id] => vec![(collection.clone(), id.clone())],
+        [collection, id] => {
+            let known = replica.document_status(collection, id)?;
+            known.ok_or_else(|| CliError::NotFound(collection.clone(), id.clone()))?;
+            vec![(collection.clone(), id.clone())]
+        }
         _ => replica.conflicted_documents(all)?,
     };
     let mut listed = Vec::new();

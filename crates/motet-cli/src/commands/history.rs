@@ -119,11 +119,11 @@ pub(crate) fn points(
 }
 
 pub(crate) fn undo(db: Option<&Path>, scope: &UndoArgs, output: &Output) -> Result<(), CliError> {
-    say("undone", open(db)?.undo_within(&scope_of(scope))?, output)
+    say(Way::Back, open(db)?.undo_within(&scope_of(scope))?, output)
 }
 
 pub(crate) fn redo(db: Option<&Path>, scope: &UndoArgs, output: &Output) -> Result<(), CliError> {
-    say("redone", open(db)?.redo_within(&scope_of(scope))?, output)
+    say(Way::Again, open(db)?.redo_within(&scope_of(scope))?, output)
 }
 
 pub(crate) fn trash(
@@ -165,7 +165,17 @@ fn scope_of(args: &UndoArgs) -> UndoScope {
     }
 }
 
-fn say(what: &str, done: Option<Undone>, output: &Output) -> Result<(), CliError> {
+/// Over what was done: back by an undo, or once again by a redo.
+enum Way {
+    Back,
+    Again,
+}
+
+fn say(way: Way, done: Option<Undone>, output: &Output) -> Result<(), CliError> {
+    let (what, changed) = match way {
+        Way::Back => ("undone", "changed back"),
+        Way::Again => ("redone", "changed again"),
+    };
     if output.json {
         let mut told = json!({ what: done.is_some() });
         if let (Some(told), Some(done)) = (told.as_object_mut(), done) {
@@ -186,7 +196,7 @@ fn say(what: &str, done: Option<Undone>, output: &Output) -> Result<(), CliError
     output.line(&format!("{} {what}{notes}  {when}", output.paint(GREEN, "✓")));
     for document in done.documents {
         let effect = match document.effect {
-            UndoneEffect::Updated => "changed back",
+            UndoneEffect::Updated => changed,
             UndoneEffect::Deleted => "deleted",
             UndoneEffect::Restored => "brought back",
             UndoneEffect::Kept => "stays, since others have written in it; what was taken back of it",

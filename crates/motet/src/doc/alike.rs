@@ -120,20 +120,8 @@ impl Document {
         field: &str,
         at: Option<&[ChangeHash]>,
     ) -> Vec<ChangeHash> {
-        let reader = self.reader(schema, at);
         let heads = at.map_or_else(|| self.heads(), <[_]>::to_vec);
-        let names: HashSet<String> = schema
-            .aliased()
-            .filter(|(name, aliases)| *name == field || aliases.iter().any(|alias| alias == field))
-            .flat_map(|(name, aliases)| aliases.iter().chain([name]).cloned())
-            .chain([field.to_owned(), reader.stored_name(field).to_owned()])
-            .collect();
-        let mut objects = HashSet::new();
-        for name in &names {
-            for (value, id) in reader.values(&ROOT, name) {
-                self.objects_in(&value, &id, &mut objects);
-            }
-        }
+        let (names, objects) = self.parts_of(schema, field, at);
         let (mut open, mut seen, mut found) = (heads.clone(), HashSet::new(), Vec::new());
         while let Some(hash) = open.pop() {
             if !seen.insert(hash) {
@@ -152,6 +140,65 @@ impl Document {
             }
         }
         found
+    }
+
+    /// Whether what was written to a field from one version to another was made by changes that every device makes alike.
+    pub(crate) fn is_written_alike(
+        &self,
+        schema: &CollectionSchema,
+        field: &str,
+        [before, after]: [&[ChangeHash]; 2],
+    ) -> bool {
+        let (names, objects) = self.parts_of(schema, field, Some(after));
+        let mut seen = self.ancestors(before);
+        seen.extend(before);
+        let (mut open, mut is_found) = (after.to_vec(), false);
+        while let Some(hash) = open.pop() {
+            if !seen.insert(hash) {
+                continue;
+            }
+            if self.writes_to(&hash, &names, &objects).unwrap_or(true) {
+                if self.author_of(&hash).is_none_or(|(device, _)| device.is_some()) {
+                    return false;
+                }
+                is_found = true;
+            }
+            let meta = self.am.get_change_meta_by_hash(&hash);
+            open.extend(meta.into_iter().flat_map(|meta| meta.deps));
+        }
+        is_found
+    }
+
+    /// Whether the document holds what every device makes that sets a field back to `value` at a version.
+    pub(crate) fn holds_alike(&self, edit: &Edit<'_>, field: &str, value: &Json, at: &[ChangeHash]) -> bool {
+        let Ok(am) = self.am.fork_at(at) else { return false };
+        let mut then = Self::new(self.identity);
+        then.am = am;
+        let made = then.write_alike(edit, &Fields::from_iter([(field.to_owned(), value.clone())]), &[]);
+        made.is_ok_and(|made| !made.is_empty() && made.iter().all(|change| self.has_change(&change.hash())))
+    }
+
+    /// The names of a field, and the objects in it.
+    fn parts_of(
+        &self,
+        schema: &CollectionSchema,
+        field: &str,
+        at: Option<&[ChangeHash]>,
+    ) -> (HashSet<String>, HashSet<String>) {
+        let reader = self.reader(schema, at);
+        let names: HashSet<String> = schema
+            .aliased()
+            .filter(|(name, aliases)| *name == field || aliases.iter().any(|alias| alias == field))
+            .flat_map(|(name, aliases)| aliases.iter().chain([name]).cloned())
+            .chain([field.to_owned(), reader.stored_name(field).to_owned()])
+            .collect();
+        let mut objects = HashSet::new();
+        for name in &names {
+            for (value, id) in reader.values(&ROOT, name) {
+                self.objects_in(&value, &id, &mut objects);
+            }
+        }
+        (names, objects)
     }
 
     fn objects_in(&self, value: &Value<'_>, id: &ObjId, objects: &mut HashSet<String>) {

@@ -40,6 +40,13 @@ pub(crate) struct Edit<'a> {
     pub(crate) settle: bool,
 }
 
+impl Edit<'_> {
+    /// The same as every device makes it: at no time, and by nobody.
+    pub(crate) fn alike(&self) -> Self {
+        Self { time: 0, message: None, base: None, settle: false, ..self.clone() }
+    }
+}
+
 /// Why an edit was not made. The document is then to be thrown away by the caller.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EditError {

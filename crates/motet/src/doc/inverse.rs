@@ -9,14 +9,15 @@ use serde_json::Value as Json;
 use super::history::Made;
 use super::list::identity;
 use super::read::{Fields, Reader, element_key};
-use super::{Deed, Document, three_way};
+use super::{Deed, Document, Edit, three_way};
 use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind};
 
 /// A step that this device made: from one state of a document to another.
 #[derive(Clone, Copy)]
 pub(crate) struct Step<'a> {
-    pub(crate) device: DeviceId,
+    /// The edit that takes it back.
+    pub(crate) edit: &'a Edit<'a>,
     pub(crate) from: &'a Fields,
     pub(crate) to: &'a Fields,
     /// The heads right before it and right after it.
@@ -25,27 +26,76 @@ pub(crate) struct Step<'a> {
 
 impl Document {
     /// The fields that come of `now`, what the document shows, when a step is taken back.
-    pub(crate) fn without(&self, schema: &CollectionSchema, step: &Step<'_>, now: &Fields) -> Fields {
+    pub(crate) fn without(&self, step: &Step<'_>, now: &Fields) -> Fields {
+        let schema = step.edit.schema;
         // What both made alike belongs to both.
-        let is_shared = step.from.is_empty() && self.is_made_elsewhere(step.device);
-        let beside = self.beside(step.heads);
-        let mut left = now.clone();
+        let is_shared = step.from.is_empty() && self.is_made_elsewhere(step.edit.device);
         let names = step.from.keys().chain(step.to.keys().filter(|name| !step.from.contains_key(*name)));
-        for name in names {
-            let field = Field { from: step.from.get(name), to: step.to.get(name), now: now.get(name) };
-            if field.from == field.to || schema.keeps(name) {
-                continue;
-            }
-            let stored = self.reader(schema, None).stored_name(name).to_owned();
-            if is_shared && self.is_made_by_nobody(schema, &stored) {
-                continue;
-            }
-            match self.field_without(schema, step, &beside, &stored, field) {
-                Some(value) => _ = left.insert(name.clone(), value),
-                None => _ = left.remove(name),
+        let names: Vec<(&String, String)> = names
+            .filter(|name| step.from.get(*name) != step.to.get(*name) && !schema.keeps(name))
+            .map(|name| (name, self.reader(schema, None).stored_name(name).to_owned()))
+            .filter(|(_, stored)| !(is_shared && self.is_made_by_nobody(schema, stored)))
+            .filter(|(name, _)| now.get(*name) == step.to.get(*name) || !self.is_taken_back_alike(step, name))
+            .collect();
+        let beside = self.beside(step.heads, &HashSet::new());
+        let again = self.again_since(schema, step, names.iter().map(|(_, stored)| stored.as_str()));
+        let mut left = now.clone();
+        for (name, stored) in &names {
+            let others = self.field_at(schema, name, &beside.heads);
+            let of_step = Field {
+                from: step.from.get(*name),
+                to: step.to.get(*name),
+                now: now.get(*name),
+                others: others.as_ref(),
+            };
+            // What stands there was put in again, since the step, or somebody else, replaced what the other wrote in: from what there
+            // would be without the step it has become that.
+            let again =
+                again.get(stored.as_str()).map(|(heads, made)| (self.field_at(schema, name, heads), made));
+            let field = match &again {
+                Some((before, made)) => {
+                    Field { from: before.as_ref(), to: Some(made), others: before.as_ref(), ..of_step }
+                }
+                None => of_step,
+            };
+            match self.field_without(step, &beside, stored, field) {
+                Some(value) => _ = left.insert((*name).clone(), value),
+                None => _ = left.remove(*name),
             }
         }
         left
+    }
+
+    /// Whether another device, which did the same as this step by the same changes, has taken them back.
+    fn is_taken_back_alike(&self, step: &Step<'_>, name: &str) -> bool {
+        step.from.get(name).is_some_and(|from| {
+            self.is_written_alike(step.edit.schema, name, step.heads)
+                && self.holds_alike(&step.edit.alike(), name, from, step.heads[1])
+        })
+    }
+
+    /// Of these fields, those of which a value that was written in while the other side replaced it was put in again since a step, for no
+    /// other reason than the step: the heads without the step and that, and the value that was put in.
+    fn again_since<'n>(
+        &self,
+        schema: &CollectionSchema,
+        step: &Step<'_>,
+        names: impl Iterator<Item = &'n str>,
+    ) -> HashMap<&'n str, (Vec<ChangeHash>, Json)> {
+        let mut again: Vec<_> =
+            names.filter_map(|name| self.put_in_again(name).map(|again| (name, again))).collect();
+        if again.is_empty() {
+            return HashMap::new();
+        }
+        let known = known_at(&self.made(), step.heads[1]);
+        again.retain(|(_, again)| !known.contains(&again.hash));
+        let without = again.iter().map(|(_, again)| again.hash).collect();
+        let beside = self.beside(step.heads, &without);
+        let reader = self.reader(schema, Some(&beside.heads));
+        let stands =
+            |name: &str, origin: &ObjId| reader.values(&ROOT, name).iter().any(|(_, id)| id == origin);
+        again.retain(|(name, again)| stands(name, &again.origin));
+        again.into_iter().map(|(name, again)| (name, (beside.heads.clone(), again.made))).collect()
     }
 
     /// Whether another device has deleted the document without knowing `heads`.
@@ -57,20 +107,24 @@ impl Document {
         })
     }
 
-    /// What was made without knowing of a step from one version to another.
-    fn beside(&self, [before, after]: [&[ChangeHash]; 2]) -> Beside {
+    /// What was made without knowing of a step from one version to another, nor of the changes `without`.
+    fn beside(&self, [before, after]: [&[ChangeHash]; 2], without: &HashSet<ChangeHash>) -> Beside {
         let made = self.made();
         let (before, after) = (known_at(&made, before), known_at(&made, after));
         let mut beside = HashSet::new();
         let mut heads = HashSet::new();
         let mut lines = HashSet::new();
         let mut is_all = true;
+        let is_of_step = |change: &Made| after.contains(&change.hash) && !before.contains(&change.hash);
+        // Who builds on what the step made alike, and does not know of what it made as this device, has made that as well.
+        let is_told = made.iter().any(|change| is_of_step(change) && change.device.is_some());
         // Each stands after those that it depends on.
         for change in &made {
-            let is_new = after.contains(&change.hash) && !before.contains(&change.hash);
-            // Containers are made alike everywhere: they are the step's unless others built on them without knowing of it.
-            let is_genesis = change.deed == Deed::Genesis;
-            if (!is_new || is_genesis) && change.deps.iter().all(|dep| beside.contains(dep)) {
+            let is_new = is_of_step(change);
+            // What is made alike everywhere is the step's unless others built on it without knowing of the step.
+            let is_alike = change.deed == Deed::Genesis || is_new && is_told && change.device.is_none();
+            let is_beside = (!is_new || is_alike) && !without.contains(&change.hash);
+            if is_beside && change.deps.iter().all(|dep| beside.contains(dep)) {
                 beside.insert(change.hash);
                 for dep in &change.deps {
                     heads.remove(dep);
@@ -79,57 +133,74 @@ impl Document {
                 if !is_new {
                     heads.insert(change.hash);
                 }
-                if !is_genesis {
+                if !is_alike {
                     lines.insert(change.hash);
                 }
             } else if !is_new {
                 is_all &= change.device.is_none();
             }
         }
-        Beside { heads: heads.into_iter().collect(), is_whole: is_all && lines.len() == 1 }
+        let (heads, is_whole) = (heads.into_iter().collect(), is_all && lines.len() == 1);
+        Beside { changes: beside, heads, is_whole }
     }
 
-    fn field_without(
-        &self,
-        schema: &CollectionSchema,
-        step: &Step<'_>,
-        beside: &Beside,
-        name: &str,
-        field: Field<'_>,
-    ) -> Option<Json> {
+    fn field_without(&self, step: &Step<'_>, beside: &Beside, name: &str, field: Field<'_>) -> Option<Json> {
+        let schema = step.edit.schema;
         let reader = self.reader(schema, None);
         let then = self.reader(schema, Some(step.heads[1]));
-        let others = || self.reader(schema, Some(&beside.heads)).resolve(&ROOT, name);
-        let by_others =
-            |map: &ObjId, key: &str| self.is_written_by_others(step.device, &reader, &then, map, key);
+        let written_since = |map: &ObjId, key: &str| self.written_since(&reader, &then, map, key);
+        let is_others = |hash: &ChangeHash| self.is_made_by_another(hash, step.edit.device);
+        let texts = reader.texts(&ROOT, name);
+        // The step put something else in the place of a text, and what shows is one that others began meanwhile.
+        let begun = texts.first().filter(|_| !field.to.is_some_and(Json::is_string)).and_then(|text| {
+            let hash = self.am.hash_for_opid(text).filter(|hash| beside.changes.contains(hash));
+            hash.map(|_| Json::from(self.reader(schema, Some(&beside.heads)).text(text)))
+        });
+        let field = match &begun {
+            Some(_) => Field { from: field.others, to: begun.as_ref(), ..field },
+            None => field,
+        };
         match reader.kind(&ROOT, name) {
             FieldKind::Counter => field.counter(),
             FieldKind::Set => {
                 let sets = reader.maps(&ROOT, name);
-                field.set(|element| sets.iter().any(|set| by_others(set, &element_key(element))))
+                let is_added = |set: &ObjId, element: &Json| {
+                    written_since(set, &element_key(element)).iter().any(is_others)
+                };
+                field.set(|element| sets.iter().any(|set| is_added(set, element)))
             }
             // Only who resolves it can write it.
             FieldKind::Ask if reader.is_contested(&ROOT, name) => field.now.cloned(),
-            FieldKind::Text => field.text(others(), beside.is_whole),
-            FieldKind::List => field.list(others(), beside.is_whole),
-            _ if !reader.texts(&ROOT, name).is_empty() => field.text(others(), beside.is_whole),
-            _ if field.now == field.to && by_others(&ROOT, name) => field.now.cloned(),
-            _ => field.value(),
+            FieldKind::Text => field.text(beside.is_whole),
+            FieldKind::List => field.list(beside.is_whole),
+            _ if !texts.is_empty() => field.text(beside.is_whole),
+            _ => field.value_unless(&mut Vec::new(), &|inside| {
+                let (mut map, mut key) = (ROOT, name);
+                for inner in inside {
+                    let Some(object) = reader.maps(&map, key).into_iter().next() else { return false };
+                    (map, key) = (object, *inner);
+                }
+                let is_chosen = |hash: &ChangeHash| is_others(hash) && !beside.changes.contains(hash);
+                written_since(&map, key).iter().any(is_chosen)
+            }),
         }
     }
 
-    /// Whether a value that the field has now was written by another device since then.
-    fn is_written_by_others(
+    /// The changes that wrote the values which the field has now and did not have then.
+    fn written_since(
         &self,
-        device: DeviceId,
         now: &Reader<'_>,
         then: &Reader<'_>,
         map: &ObjId,
         key: &str,
-    ) -> bool {
+    ) -> HashSet<ChangeHash> {
         let known: Vec<ObjId> = then.values(map, key).into_iter().map(|(_, id)| id).collect();
-        let mut new = now.values(map, key).into_iter().map(|(_, id)| id).filter(|id| !known.contains(id));
-        new.any(|id| self.writer_of(&id).is_some_and(|writer| writer != device))
+        let new = now.values(map, key).into_iter().map(|(_, id)| id).filter(|id| !known.contains(id));
+        new.filter_map(|id| self.am.hash_for_opid(&id)).collect()
+    }
+
+    fn is_made_by_another(&self, hash: &ChangeHash, device: DeviceId) -> bool {
+        self.author_of(hash).and_then(|(writer, _)| writer).is_some_and(|writer| writer != device)
     }
 
     /// Whether all devices make a field as it is alike.
@@ -156,6 +227,7 @@ impl Document {
 
 /// What a document holds without a step, and without what was built on it.
 struct Beside {
+    changes: HashSet<ChangeHash>,
     heads: Vec<ChangeHash>,
     /// It is one line of changes, and nobody has written anything on top of the step.
     is_whole: bool,
@@ -174,45 +246,63 @@ fn known_at(made: &[Made], heads: &[ChangeHash]) -> HashSet<ChangeHash> {
     known
 }
 
-/// A field before a step, after it, and now.
+/// A field before a step, after it, and now; and what it would be without the step and all that was built on it.
 #[derive(Clone, Copy)]
 struct Field<'a> {
     from: Option<&'a Json>,
     to: Option<&'a Json>,
     now: Option<&'a Json>,
+    others: Option<&'a Json>,
 }
 
 impl Field<'_> {
     /// A value that merges with nothing: it goes back if nobody has written it since. Objects do so field by field.
     fn value(self) -> Option<Json> {
-        let Self { from, to, now } = self;
-        if now == to {
-            return from.cloned();
-        }
-        let (Some(Json::Object(to)), Some(Json::Object(now))) = (to, now) else { return now.cloned() };
-        let none = Fields::new();
-        let before = match from {
-            Some(Json::Object(from)) => from,
-            None => &none,
-            Some(_) => return Some(Json::Object(now.clone())),
+        self.value_unless(&mut Vec::new(), &|_| false)
+    }
+
+    /// The same, but that stays which somebody who knew of it has chosen as well. `inside`: the names down to this field of an object.
+    fn value_unless<'f>(
+        self,
+        inside: &mut Vec<&'f str>,
+        is_chosen: &dyn Fn(&[&'f str]) -> bool,
+    ) -> Option<Json>
+    where
+        Self: 'f,
+    {
+        let Self { from, to, now, others } = self;
+        let (to, now) = match (to, now) {
+            (Some(Json::Object(to)), Some(Json::Object(now)))
+                if to != now || others.is_some_and(Json::is_object) =>
+            {
+                (to, now)
+            }
+            _ if now != to || is_chosen(inside) => return now.cloned(),
+            _ => return others.cloned(),
         };
+        let [before, others] = [from, others].map(|value| value.and_then(Json::as_object));
         let mut left = now.clone();
-        for name in before.keys().chain(to.keys().filter(|name| !before.contains_key(*name))) {
-            let inner = Field { from: before.get(name), to: to.get(name), now: now.get(name) };
-            if inner.from == inner.to {
+        let had = before.into_iter().flat_map(Fields::keys);
+        for name in had.chain(to.keys().filter(|name| !before.is_some_and(|had| had.contains_key(*name)))) {
+            let [from, to, now, others] = [before, Some(to), Some(now), others]
+                .map(|fields| fields.and_then(|fields| fields.get(name)));
+            if from == to {
                 continue;
             }
-            match inner.value() {
+            inside.push(name);
+            match (Field { from, to, now, others }).value_unless(inside, is_chosen) {
                 Some(value) => _ = left.insert(name.clone(), value),
                 None => _ = left.remove(name),
             }
+            inside.pop();
         }
-        (from.is_some() || !left.is_empty()).then_some(Json::Object(left))
+        let is_gone = left.is_empty() && before.is_none();
+        if is_gone { from.cloned() } else { Some(Json::Object(left)) }
     }
 
     /// What the step added goes, what others added stays.
     fn counter(self) -> Option<Json> {
-        let Self { from, to, now } = self;
+        let Self { from, to, now, others } = self;
         let number = |value: Option<&Json>| match value {
             None | Some(Json::Null) => Some(0),
             Some(value) => value.as_i64(),
@@ -221,13 +311,16 @@ impl Field<'_> {
             return self.value();
         };
         if now == to {
-            return from.cloned();
+            // Others have counted the same.
+            return if others == to { others.cloned() } else { from.cloned() };
+        }
+        if !now.is_some_and(Json::is_number) {
+            return now.cloned();
         }
         if from.is_some_and(Json::is_number) && !to.is_some_and(Json::is_number) {
             // It added nothing: what others have counted on from is what stood there.
             return now.cloned();
         }
-        now?;
         let left = i128::from(current) + i128::from(before) - i128::from(after);
         let left = left.clamp((-limits::COUNTER_MAX).into(), limits::COUNTER_MAX.into()) as i64;
         (from.is_some() || left != 0).then(|| left.into())
@@ -235,7 +328,7 @@ impl Field<'_> {
 
     /// What the step put in goes, unless others have put it in as well; what it took out comes back.
     fn set(self, is_added_by_others: impl Fn(&Json) -> bool) -> Option<Json> {
-        let Self { from, to, now } = self;
+        let Self { from, to, now, .. } = self;
         let [Some(before), Some(after), Some(current)] = [from, to, now].map(elements) else {
             return self.value();
         };
@@ -255,25 +348,25 @@ impl Field<'_> {
         }
     }
 
-    /// `others`: what it is without the step and all that was built on it. `is_whole`: nothing but the step is missing in that.
-    fn text(self, others: Option<Json>, is_whole: bool) -> Option<Json> {
-        let Self { from, to, now } = self;
+    /// `is_whole`: nothing but the step is missing in what it would be without it.
+    fn text(self, is_whole: bool) -> Option<Json> {
+        let Self { from, to, now, others } = self;
         let (Some(Json::String(after)), Some(Json::String(current))) = (to, now) else { return self.value() };
         // Not where the others have taken out as well what would come back: they may take that back, too.
         let words = |text: &Json| {
             text.as_str().map(|text| text.split_whitespace().map(str::to_owned).collect::<HashSet<_>>())
         };
         let (had, has) = (from.and_then(words).unwrap_or_default(), to.and_then(words).unwrap_or_default());
-        let have = others.as_ref().and_then(words);
+        let have = others.and_then(words);
         if is_whole && have.is_some_and(|words| had.difference(&has).all(|word| words.contains(word))) {
-            return others;
+            return others.cloned();
         }
         let before = match from {
             Some(Json::String(before)) => before,
             None | Some(Json::Null) => "",
             Some(_) => return self.value(),
         };
-        let goal = match &others {
+        let goal = match others {
             Some(Json::String(others)) => three_way::text_without_own(before, after, others),
             _ => before.to_owned(),
         };
@@ -285,21 +378,22 @@ impl Field<'_> {
         }
     }
 
-    fn list(self, others: Option<Json>, is_whole: bool) -> Option<Json> {
-        let Self { from, to, now } = self;
+    /// See [`text`](Self::text).
+    fn list(self, is_whole: bool) -> Option<Json> {
+        let Self { from, to, now, others } = self;
         let (Some(Json::Array(after)), Some(Json::Array(current))) = (to, now) else { return self.value() };
         let had = from.and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
-        let have = others.as_ref().and_then(Json::as_array);
+        let have = others.and_then(Json::as_array);
         let identities = |items: &[Json]| items.iter().map(identity).collect::<HashSet<_>>();
         if is_whole && have.is_some_and(|items| identities(items).is_superset(&identities(had))) {
-            return others;
+            return others.cloned();
         }
         let before = match from {
             Some(Json::Array(before)) => before.as_slice(),
             None | Some(Json::Null) => &[],
             Some(_) => return self.value(),
         };
-        let goal = match &others {
+        let goal = match others {
             Some(Json::Array(others)) => three_way::list_without_own(before, after, others),
             _ => before.to_vec(),
         };

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use automerge::{ChangeHash, ObjId, ObjType, ROOT, Value};
+use automerge::{ObjId, ObjType, ROOT, Value};
 use serde_json::Value as Json;
 
 use super::edit::{At, Edit, EditError, Op, carry_out};
 use super::genesis::Container;
-use super::read::{FieldConflict, Fields, Reader, SET_MARK, element_key, excerpt, pointer};
+use super::read::{FieldConflict, Fields, Reader, SET_MARK, WRITER_DEPTH, element_key, excerpt, pointer};
 use super::{Change, Document, text};
 use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind};
@@ -236,25 +236,29 @@ impl Document {
             let Some((best, others)) = names.split_first().filter(|(_, others)| !others.is_empty()) else {
                 continue;
             };
-            let Some(((_, winner_id), winner_json)) =
+            let Some(((winner, winner_id), winner_json)) =
                 reader.values(&ROOT, best).into_iter().next().zip(reader.resolve(&ROOT, best))
             else {
                 continue;
             };
-            let made = |id: &ObjId| self.am.hash_for_opid(id);
-            let written = |hash: Option<ChangeHash>| hash.and_then(|hash| self.author_of(&hash));
-            let (winner_device, winner_time) = written(made(&winner_id)).unzip();
+            let written = |name: &str, (value, id): (&Value<'_>, &ObjId)| {
+                self.who_wrote(&reader, (&ROOT, name), (value, id), WRITER_DEPTH)
+            };
+            let wrote = reader.writers_in(&winner, &winner_id);
+            let mut known = self.ancestors(&wrote);
+            known.extend(wrote);
+            let (winner_device, winner_time) = written(best, (&winner, &winner_id)).unzip();
             for other in others {
-                let Some((_, id)) = reader.values(&ROOT, other).into_iter().next() else { continue };
+                let Some((value, id)) = reader.values(&ROOT, other).into_iter().next() else { continue };
                 // What has merged lost nothing.
                 let is_lost =
                     |loser: &Json| *loser != winner_json && !reader.takes_in(best, &winner_json, loser);
                 let Some(loser) = reader.resolve(&ROOT, other).filter(is_lost) else { continue };
-                let knew = made(&id).zip(made(&winner_id));
-                if knew.is_some_and(|(loser, winner)| loser == winner || self.is_ancestor(&loser, &winner)) {
+                // Whoever wrote the winner knew all of it, also what was written inside.
+                if reader.writers_in(&value, &id).iter().all(|hash| known.contains(hash)) {
                     continue;
                 }
-                let (device, time) = written(made(&id)).unwrap_or((None, 0));
+                let (device, time) = written(other, (&value, &id)).unwrap_or((None, 0));
                 conflicts.push(FieldConflict {
                     path: pointer([&**name]),
                     op: id.to_string(),

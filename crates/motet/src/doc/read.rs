@@ -82,7 +82,7 @@ impl Document {
 
     /// Who wrote a value, and when, in seconds since 1970. What a change that every device makes alike has put in again, or made into
     /// another kind, was written by who had written it before.
-    fn who_wrote(
+    pub(super) fn who_wrote(
         &self,
         reader: &Reader<'_>,
         (map, key): (&ObjId, &str),
@@ -225,7 +225,7 @@ fn by_time((device, time): &(Option<DeviceId>, i64)) -> (i64, Option<DeviceId>) 
 }
 
 /// Changes that every device makes alike, one upon the other, behind which the writer of a value is looked for.
-const WRITER_DEPTH: usize = 8;
+pub(super) const WRITER_DEPTH: usize = 8;
 
 /// Reads values, now or at some heads.
 #[derive(Clone, Copy)]
@@ -304,6 +304,16 @@ impl Reader<'_> {
             _ => Vec::new(),
         };
         own.into_iter().chain(inner).max_by_key(|hash| made_at(self.am, hash))
+    }
+
+    /// The changes that wrote a value, and all that shows inside of it.
+    pub(super) fn writers_in(&self, value: &Value<'_>, id: &ObjId) -> Vec<ChangeHash> {
+        let inner = match value {
+            Value::Object(ObjType::Map | ObjType::List) => self.inside(value, id),
+            _ => Vec::new(),
+        };
+        let writers = inner.iter().flat_map(|(value, id)| self.writers_in(value, id));
+        self.am.hash_for_opid(id).into_iter().chain(writers).collect()
     }
 
     /// What shows inside of an object or list, one level deep.

@@ -68,16 +68,23 @@ impl Field<'_> {
 }
 
 /// A value that was put in again.
-struct Rescued {
+pub(super) struct Rescued {
     /// The change that did it.
-    hash: ChangeHash,
+    pub(super) hash: ChangeHash,
     /// The changes that wrote inside of what it was before.
     written: Vec<ChangeHash>,
     /// What it was before.
-    origin: ObjId,
-    /// Nobody has written inside of it since, or counted on by so much.
-    is_untouched: bool,
-    counted: i64,
+    pub(super) origin: ObjId,
+    /// As it was put in, and as it is now.
+    pub(super) made: Json,
+    now: Json,
+}
+
+impl Rescued {
+    /// By how much a counter was counted on since.
+    fn counted(&self) -> i64 {
+        self.now.as_i64().zip(self.made.as_i64()).map_or(0, |(now, made)| now.saturating_sub(made))
+    }
 }
 
 /// How often something was put in again, one on top of the other, while devices met.
@@ -191,9 +198,10 @@ impl Document {
     ) -> Option<(Json, Vec<ChangeHash>)> {
         let origin = again.first()?.origin.clone();
         let counted: i64 = match field.kind {
-            Kind::Counter => again.iter().map(|again| again.counted).sum(),
-            _ if again.iter().all(|again| again.is_untouched) => 0,
-            _ => return None,
+            Kind::Counter => again.iter().map(Rescued::counted).sum(),
+            // Somebody has written inside of it since.
+            _ if again.iter().any(|again| again.now != again.made) => return None,
+            _ => 0,
         };
         let all = |of: &dyn Fn(&Rescued) -> Vec<ChangeHash>| {
             let set: BTreeSet<ChangeHash> = again.iter().flat_map(of).chain(also.iter().copied()).collect();
@@ -225,9 +233,7 @@ impl Document {
             let is_origin =
                 |(value, id): &&(Value<'_>, ObjId)| kind_of(&before, value, id) == Some(field.kind);
             let origin = values.iter().find(is_origin)?.1.clone();
-            let now = reader.json(value, id);
-            let counted = now.as_i64().zip(made.as_i64()).map_or(0, |(now, made)| now.saturating_sub(made));
-            Some(Rescued { hash, written, origin, is_untouched: now == made, counted })
+            Some(Rescued { hash, written, origin, made, now: reader.json(value, id) })
         };
         values.iter().filter_map(of_kind).collect()
     }
@@ -263,6 +269,16 @@ impl Document {
 }
 
 impl Document {
+    /// What a field of the document shows, if it was put in again.
+    pub(super) fn put_in_again(&self, key: &str) -> Option<Rescued> {
+        let no_schema = CollectionSchema::default();
+        let reader = Reader { am: &self.am, heads: None, schema: &no_schema };
+        let (value, id) = reader.values(&ROOT, key).into_iter().next()?;
+        let (kind, hash) = kind_of(&reader, &value, &id).zip(self.am.hash_for_opid(&id))?;
+        let field = Field { map: &ROOT, key, path: &format!("/{key}"), kind };
+        self.rescued(field, &self.heads()).into_iter().find(|again| again.hash == hash)
+    }
+
     /// What somebody wrote inside of a value that was put in again, where somebody else wrote the same field of it: there is one value of each
     /// field then, and the others are for the journal, with no more to be asked. Of the values that one of `changes` put in again.
     pub(super) fn losers_of_rescued<'a>(

@@ -12,7 +12,7 @@ use super::local::{Patch, write_error};
 use super::parallel::parallel;
 use super::writing::{By, Written};
 use super::{Core, Loaded, Shared, new_document};
-use crate::doc::{Edit, Fields, split_counted};
+use crate::doc::{Fields, split_counted};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::schema::CollectionSchema;
@@ -194,8 +194,7 @@ impl By<'_> {
             let schema = loaded.schema.clone();
             let (counted, plain) = split_counted(&loaded.document, &schema, &patch.set, &loaded.fields);
             let edit = self.edit(&schema, None, &loaded.fields);
-            let alike = Edit { time: 0, message: None, ..edit.clone() };
-            changes = loaded.document.write_alike(&alike, &counted, &[]).map_err(write_error)?;
+            changes = loaded.document.write_alike(&edit.alike(), &counted, &[]).map_err(write_error)?;
             let tells = !changes.is_empty();
             changes.extend(loaded.document.write(&edit, &plain, &[], tells).map_err(write_error)?);
         }

@@ -123,7 +123,12 @@ impl Core {
                 row.and_then(|row| serde_json::from_str(&row.loser).ok())
             }
         };
-        let value = value.ok_or_else(|| WriteError::NoConflict { path: asked.to_owned() })?;
+        let value = value.ok_or_else(|| match resolution {
+            Resolution::Loser(loser) if rows.iter().any(|row| is_of(&row.path)) => {
+                WriteError::NoLoser { path: asked.to_owned(), loser: loser.clone() }
+            }
+            _ => WriteError::NoConflict { path: asked.to_owned() },
+        })?;
         let is_in_list = path.match_indices('/').skip(1).any(|(end, _)| {
             Json::Object(loaded.fields.clone()).pointer(&path[..end]).is_some_and(Json::is_array)
         });

@@ -13,9 +13,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::local::{Patch, diff};
+use super::local::{Patch, diff, write_error};
 use super::{Commit, Core, Loaded, touched};
-use crate::doc::{ChangeHash, Fields, Step};
+use crate::doc::{ChangeHash, Fields, Step, split_counted};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::history::{UndoScope, Undone, UndoneDocument, UndoneEffect};
@@ -112,7 +112,7 @@ impl Core {
             true => (exactly(&loaded, &step.before), false),
             false => self.around_others(&loaded, step),
         };
-        let loaded = self.make(tx, loaded, &goal, is_exact)?;
+        let loaded = self.make(tx, loaded, &goal, (step, is_exact))?;
         let after = loaded.version();
         let earlier = like(&step.before)?;
         let same_as = (is_exact && after.heads != earlier).then(|| (after.heads.clone(), earlier));
@@ -134,9 +134,7 @@ impl Core {
     /// others not written in it.
     fn around_others(&self, loaded: &Loaded, step: &StepDocument) -> (Goal, bool) {
         let device = self.shared.device;
-        let hashes =
-            |version: &StoredVersion| version.heads.iter().copied().map(ChangeHash).collect::<Vec<_>>();
-        let (heads_before, heads) = (hashes(&step.before), hashes(&step.after));
+        let [heads_before, heads] = heads_of(step);
         let as_it_is = || Goal { fields: None, deleted: loaded.row.deleted };
         let is_deleted_since = loaded.row.deleted
             && (!step.after.deleted || loaded.document.is_deleted_by_others(device, &heads));
@@ -145,8 +143,10 @@ impl Core {
         }
         let (from, to) = (exactly(loaded, &step.before), exactly(loaded, &step.after));
         let (from_fields, to_fields) = (from.fields.unwrap_or_default(), to.fields.unwrap_or_default());
-        let step = Step { device, from: &from_fields, to: &to_fields, heads: [&heads_before, &heads] };
-        let left = loaded.document.without(&loaded.schema, &step, &shared(loaded));
+        let (none, now) = (Fields::new(), shared(loaded));
+        let edit = self.edit(&loaded.schema, None, &none);
+        let step = Step { edit: &edit, from: &from_fields, to: &to_fields, heads: [&heads_before, &heads] };
+        let left = loaded.document.without(&step, &now);
         match from.deleted && !to.deleted {
             false => (Goal { fields: Some(left), deleted: false }, false),
             true if left == from_fields => (Goal { fields: None, deleted: true }, false),
@@ -160,12 +160,12 @@ impl Core {
         tx: Tx<'_>,
         mut loaded: Box<Loaded>,
         goal: &Goal,
-        is_exact: bool,
+        step: (&StepDocument, bool),
     ) -> Result<Box<Loaded>, WriteError> {
         let patch = goal.fields.as_ref().map_or_else(Patch::default, |fields| diff(&shared(&loaded), fields));
         let is_empty = patch.set.is_empty() && patch.remove.is_empty();
         if !is_empty || (loaded.row.deleted && !goal.deleted) {
-            loaded = self.write_back(tx, loaded, &patch, is_exact)?;
+            loaded = self.write_back(tx, loaded, patch, step)?;
         }
         if goal.deleted && !loaded.row.deleted {
             let (collection, name) = (loaded.row.collection.clone(), loaded.row.name.clone());
@@ -181,8 +181,8 @@ impl Core {
         &mut self,
         tx: Tx<'_>,
         mut loaded: Box<Loaded>,
-        patch: &Patch,
-        is_exact: bool,
+        mut patch: Patch,
+        (step, is_exact): (&StepDocument, bool),
     ) -> Result<Box<Loaded>, WriteError> {
         let (collection, name) = (loaded.row.collection.clone(), loaded.row.name.clone());
         let is_deleted = loaded.row.deleted;
@@ -192,8 +192,15 @@ impl Core {
         let mut edit = self.edit(&loaded.schema, None, &shown);
         // Concurrent values that came about by the step itself are settled by what was there before.
         edit.settle = is_exact;
-        let written = loaded.document.write(&edit, &patch.set, &patch.remove, is_deleted);
-        let mut changes = written.map_err(super::local::write_error)?;
+        // What others may have done by the same changes is taken back by the same changes: it does not go back twice.
+        let [before, after] = heads_of(step);
+        let is_alike = |name: &str| loaded.document.is_written_alike(&loaded.schema, name, [&before, &after]);
+        let (mut alike, _) = split_counted(&loaded.document, &loaded.schema, &patch.set, &shown);
+        alike.retain(|name, _| is_alike(name));
+        patch.set.retain(|name, _| !alike.contains_key(name));
+        let mut changes = loaded.document.write_alike(&edit.alike(), &alike, &[]).map_err(write_error)?;
+        let tells = is_deleted || !changes.is_empty();
+        changes.extend(loaded.document.write(&edit, &patch.set, &patch.remove, tells).map_err(write_error)?);
         let mut local = false;
         if is_deleted {
             // What it had in the trash that does not stay on this device any more comes back with it.
@@ -242,6 +249,11 @@ fn shared(loaded: &Loaded) -> Fields {
     let mut fields = loaded.fields.clone();
     fields.retain(|name, _| !loaded.schema.keeps(name));
     fields
+}
+
+/// The heads before and after a step.
+fn heads_of(step: &StepDocument) -> [Vec<ChangeHash>; 2] {
+    [&step.before, &step.after].map(|version| version.heads.iter().copied().map(ChangeHash).collect())
 }
 
 /// What people see of a document.
