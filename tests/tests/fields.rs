@@ -310,6 +310,10 @@ fn a_conflict_is_settled_for_everybody_by_winner_loser_or_value() {
     assert_eq!(song["meta"]["tempo"], 60);
     assert!(matches!(
         songs.resolve("1", "/title", Resolution::Loser("9@nobody".into())),
+        Err(WriteError::NoLoser { .. })
+    ));
+    assert!(matches!(
+        songs.resolve("1", "/status", Resolution::Loser("9@nobody".into())),
         Err(WriteError::NoConflict { .. })
     ));
     sync(&a, &relay.url());
