@@ -27,6 +27,14 @@ impl RelayProcess {
         self.child.id()
     }
 
+    /// Ends it at once, as a system does that needs the memory.
+    ///
+    /// # Panics
+    /// If the system does not let that happen.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+    }
+
     /// Where devices find it.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -53,8 +61,16 @@ pub fn again() -> Command {
 /// # Panics
 /// If the relay does not start.
 pub fn serve(config: motet_relay::Config) {
+    serve_at(0, config);
+}
+
+/// The same at a port of this machine; 0 for any that is free.
+///
+/// # Panics
+/// If the relay does not start.
+pub fn serve_at(port: u16, config: motet_relay::Config) {
     motet_relay::runtime().unwrap().block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         println!("{}", listener.local_addr().unwrap());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         std::thread::spawn(move || {

@@ -6,7 +6,6 @@
 mod device;
 mod floor;
 mod measure;
-mod process;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,10 +15,10 @@ use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
 use measure::{Report, cpu_ms, folder_mb, fsync_ms};
+use motet_benches::process::DeviceProcess;
 use motet_benches::relay::{self, RelayProcess, again};
 use motet_benches::{median, peak_rss_mb, songs};
 use motet_relay::Config;
-use process::DeviceProcess;
 
 /// Single edits that are timed one by one.
 const LIVE_EDITS: usize = 200;
@@ -74,6 +73,10 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+fn device_process(db: &Path, name: &str) -> DeviceProcess {
+    DeviceProcess::start(again().arg("__device").arg(db).arg(name))
+}
+
 fn fleet(args: &Args) -> ExitCode {
     let scratch = tempfile::tempdir().unwrap();
     let folder = args.folder.clone().unwrap_or_else(|| scratch.path().to_owned());
@@ -83,20 +86,20 @@ fn fleet(args: &Args) -> ExitCode {
 
     eprintln!("making {} songs on A", args.documents);
     songs::write(&folder.join("songs.jsonl"), args.data.as_deref(), args.documents);
-    let mut a = DeviceProcess::start(&db_a, "a");
+    let mut a = device_process(&db_a, "a");
     let made = a.call(&json!({ "do": "create", "file": folder.join("songs.jsonl") }));
     eprintln!("  {:.2} s", made["s"].as_f64().unwrap());
     drop(a);
 
     eprintln!("upload");
     let relay = start_relay(&relay_data);
-    let mut a = DeviceProcess::start(&db_a, "a");
+    let mut a = device_process(&db_a, "a");
     let upload = a.call(&json!({ "do": "sync", "url": relay.url() }));
     report.upload_s = upload["s"].as_f64();
     report.wire_up_mb = upload["summary"]["bytes_up"].as_f64().map(|b| b / 1e6);
 
     eprintln!("download on a fresh B");
-    let mut b = DeviceProcess::start(&db_b, "b");
+    let mut b = device_process(&db_b, "b");
     let download = b.call(&json!({ "do": "download", "url": relay.url(), "documents": args.documents }));
     report.list_open_s = download["list_open_s"].as_f64();
     report.search_s = download["search_s"].as_f64();
@@ -150,7 +153,7 @@ fn delta(folder: &Path, data: Option<&Path>, report: &mut Report) {
     let file = folder.join("few.jsonl");
     songs::write(&file, data, DELTA_DOCUMENTS);
     let relay = start_relay(&folder.join("relay of few"));
-    let mut device = DeviceProcess::start(&folder.join("few.db"), "few");
+    let mut device = device_process(&folder.join("few.db"), "few");
     device.call(&json!({ "do": "create", "file": file }));
     let bytes = |round: Value| {
         let of = |key: &str| round["summary"][key].as_f64().unwrap();
