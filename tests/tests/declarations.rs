@@ -683,3 +683,61 @@ fn a_conflict_of_a_field_that_becomes_local_is_settled_on_every_device() {
         }
     }
 }
+
+/// A collection of settings: some keys are shared, others stay on the device.
+#[test]
+fn some_documents_of_a_collection_stay_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let settings = "[collections.config]\nlocal_ids = [\"api_key\", \"password*\", \"ʻike*\"]\n";
+    let [a, b] = ["a", "b"].map(|name| declared(dir.path(), name, &Schema::from_toml(settings).unwrap()));
+    let config = a.documents("config");
+    let secrets = ["api_key", "password", "password_of_mail", "ʻike huna"];
+    for id in secrets {
+        config.put(id, &json!({ "value": format!("s3cr3t {id}") })).unwrap();
+        config.set(id, &json!({ "value": format!("s3cr3t {id} hou") })).unwrap();
+        assert_eq!(a.document_status("config", id).unwrap().unwrap().state, DocumentState::LocalOnly);
+    }
+    for id in ["ai_model", "api_keys", "api"] {
+        config.put(id, &json!({ "value": format!("shared {id}") })).unwrap();
+    }
+    config.delete("password").unwrap();
+    // What another device has under such a name stays there as well.
+    b.documents("config").put("api_key", &json!({ "value": "s3cr3t of b" })).unwrap();
+    for replica in [&a, &b, &a] {
+        sync(replica, &relay.url());
+    }
+    let ids = |replica: &Replica| -> Vec<String> {
+        replica.documents("config").list().unwrap().into_iter().map(|record| record.id).collect()
+    };
+    assert_eq!(ids(&b), ["ai_model", "api", "api_key", "api_keys"]);
+    let value = |replica: &Replica, id: &str| {
+        replica.documents("config").get(id).unwrap().map(|record| record["value"].clone())
+    };
+    assert_eq!(value(&b, "api_key"), Some(json!("s3cr3t of b")));
+    assert_eq!(value(&a, "api_key"), Some(json!("s3cr3t api_key hou")));
+    // Nothing of them is in what leaves the device.
+    let mut left = vec![a.export_change_log(0).unwrap().to_string().into_bytes()];
+    a.export_all(|line| left.push(line.to_string().into_bytes())).unwrap();
+    a.backup(dir.path().join("backup.db")).unwrap();
+    left.push(std::fs::read(dir.path().join("backup.db")).unwrap());
+    for file in std::fs::read_dir(dir.path().join("relay")).unwrap() {
+        left.push(std::fs::read(file.unwrap().path()).unwrap());
+    }
+    assert!(left.iter().all(|bytes| !bytes.windows(6).any(|window| window == b"s3cr3t")));
+    let backup = Replica::open(dir.path().join("backup.db")).unwrap();
+    assert_eq!(ids(&backup), ["ai_model", "api", "api_keys"]);
+    // One that is not named any more is shared from then on, by whoever has it: both values meet.
+    let fewer = Schema::new().local_ids("config", ["password*", "ʻike*"]);
+    [&a, &b].iter().for_each(|replica| replica.apply_schema(&fewer).unwrap());
+    for replica in [&a, &b, &a, &b] {
+        sync(replica, &relay.url());
+    }
+    assert_eq!(value(&a, "api_key"), value(&b, "api_key"));
+    assert_eq!(a.conflicts("config", "api_key").unwrap().len(), 1);
+    assert_eq!((value(&b, "password_of_mail"), a.status().pending), (None, 0));
+    for wrong in ["", "*", "a*b", "**"] {
+        let error = a.apply_schema(&Schema::new().local_ids("config", [wrong])).unwrap_err();
+        assert!(error.to_string().contains("local_ids"), "{error}");
+    }
+}

@@ -62,9 +62,9 @@ fn shown(replica: &Replica) -> Value {
 
 fn shared(replica: &Replica) -> Vec<(String, String, String, Value)> {
     let all = contents(replica).into_iter();
-    all.map(|(collection, id, version, value)| {
-        let value = replica.shared_fields(&collection, value);
-        (collection, id, version, value)
+    all.filter_map(|(collection, id, version, value)| {
+        let value = replica.shared_fields(&collection, value)?;
+        Some((collection, id, version, value))
     })
     .collect()
 }

@@ -31,13 +31,19 @@ enum Kind {
 #[derive(Clone)]
 struct Declared {
     local: bool,
+    /// Documents that stay here although the collection does not.
+    local_ids: BTreeSet<&'static str>,
     kinds: [Kind; 3],
     names: [usize; 3],
 }
 
 impl Declared {
-    fn keeps(&self, field: usize) -> bool {
-        self.local || self.kinds[field] == Kind::Local
+    fn is_local(&self, id: &str) -> bool {
+        self.local || self.local_ids.contains(id)
+    }
+
+    fn keeps(&self, id: &str, field: usize) -> bool {
+        self.is_local(id) || self.kinds[field] == Kind::Local
     }
 
     fn name(&self, field: usize) -> &'static str {
@@ -57,6 +63,9 @@ impl Declared {
             schema = schema.field(collection, self.name(field), declared);
         }
         schema.collections.get_mut(collection).unwrap().local = Some(self.local);
+        // A name, and all that begin with it.
+        let ids = self.local_ids.iter().flat_map(|id| [(*id).to_owned(), format!("{id}*")]);
+        schema.collections.get_mut(collection).unwrap().local_ids = Some(ids.collect());
         schema
     }
 }
@@ -94,7 +103,8 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let plain = Declared { local: false, kinds: [Kind::Register; 3], names: [0; 3] };
+        let plain =
+            Declared { local: false, local_ids: BTreeSet::new(), kinds: [Kind::Register; 3], names: [0; 3] };
         let declared: BTreeMap<_, _> = COLLECTIONS.iter().map(|name| (*name, plain.clone())).collect();
         Self {
             random: Random(seed),
@@ -143,8 +153,8 @@ impl World {
             return;
         }
         a.documents(collection).put(id, &json!({ name: &word })).unwrap();
-        doc.is_shared |= !declared.local;
-        if declared.keeps(field) {
+        doc.is_shared |= !declared.is_local(id);
+        if declared.keeps(id, field) {
             doc.kept.insert(field, Kept::Word(word));
         } else {
             doc.fields.insert(field, word.clone());
@@ -161,7 +171,7 @@ impl World {
             return;
         }
         a.documents(collection).update(&mut record).unwrap();
-        if !declared.keeps(field) {
+        if !declared.keeps(id, field) {
             doc.fields.remove(&field);
         } else if doc.fields.contains_key(&field) {
             doc.kept.insert(field, Kept::Removed);
@@ -177,13 +187,13 @@ impl World {
             a.documents(collection).restore(id).unwrap();
             doc.is_deleted = false;
             for field in 0..3 {
-                if !declared.keeps(field) {
+                if !declared.keeps(id, field) {
                     free(doc, field, true, &mut self.shared);
                 }
             }
         } else {
             a.documents(collection).delete(id).unwrap();
-            match declared.local && !doc.is_shared {
+            match declared.is_local(id) && !doc.is_shared {
                 true => _ = self.docs.remove(&(collection, id)),
                 false => doc.is_deleted = true,
             }
@@ -193,18 +203,24 @@ impl World {
     fn declare(&mut self, a: &Replica, collection: &'static str) {
         let before = self.declared[collection].clone();
         let mut after = before.clone();
-        match self.random.below(3) {
+        match self.random.below(4) {
             0 => after.local = !after.local,
             1 => {
+                let id = self.pick(&DOCUMENTS);
+                if !after.local_ids.remove(id) {
+                    after.local_ids.insert(id);
+                }
+            }
+            2 => {
                 after.kinds[self.random.below(3) as usize] =
                     self.pick(&[Kind::Register, Kind::Text, Kind::Local])
             }
             _ => after.names[self.random.below(3) as usize] = self.random.below(3) as usize,
         }
         a.apply_schema(&after.schema(collection)).unwrap();
-        for ((_, _), doc) in self.docs.iter_mut().filter(|((of, _), _)| *of == collection) {
-            doc.is_shared |= !after.local;
-            for field in (0..3).filter(|field| !after.keeps(*field)) {
+        for ((_, id), doc) in self.docs.iter_mut().filter(|((of, _), _)| *of == collection) {
+            doc.is_shared |= !after.is_local(id);
+            for field in (0..3).filter(|field| !after.keeps(id, *field)) {
                 let was_collections = before.kinds[field] != Kind::Local;
                 if !was_collections && matches!(doc.kept.get(&field), Some(Kept::Removed)) {
                     doc.kept.remove(&field);
@@ -229,7 +245,7 @@ impl World {
         sync(a, url);
         sync(b, url);
         for ((collection, id), doc) in &self.docs {
-            if !self.declared[collection].local && doc.is_shared {
+            if !self.declared[collection].is_local(id) && doc.is_shared {
                 let fields = (!doc.is_deleted).then(|| doc.fields.clone());
                 self.sent.insert((collection, id), fields);
             }
@@ -263,7 +279,7 @@ impl World {
                 let expected = doc.map(|doc| {
                     let mut fields = Map::from_iter([("id".to_owned(), json!(id))]);
                     for field in 0..3 {
-                        let kept = doc.kept.get(&field).filter(|_| declared.keeps(field));
+                        let kept = doc.kept.get(&field).filter(|_| declared.keeps(id, field));
                         let word = match kept {
                             Some(Kept::Word(word)) => Some(word),
                             Some(Kept::Removed) => None,
@@ -305,13 +321,13 @@ impl World {
         a.backup(&backup).unwrap();
         let mut left = vec![a.export_change_log(0).unwrap().to_string().into_bytes()];
         for collection in COLLECTIONS {
-            if self.declared[collection].local {
-                continue;
-            }
             for record in a.documents(collection).list().unwrap() {
-                left.push(a.shared_fields(collection, record.value.clone()).to_string().into_bytes());
+                let shared = a.shared_fields(collection, record.value.clone());
+                assert_eq!(shared.is_none(), self.declared[collection].is_local(&record.id));
+                left.extend(shared.map(|shared| shared.to_string().into_bytes()));
             }
         }
+        a.export_all(|line| left.push(line.to_string().into_bytes())).unwrap();
         for folder in [dir.to_owned(), dir.join("relay")] {
             for file in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
                 let name = file.file_name().unwrap().to_str().unwrap().to_owned();

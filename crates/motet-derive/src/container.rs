@@ -8,7 +8,7 @@ use syn::{DeriveInput, Error, LitStr, Result};
 use crate::meta::{each_meta, name_of, skip, string, strings};
 use crate::names::Case;
 
-const KNOWN: &str = "collection, delete, local, index and search";
+const KNOWN: &str = "collection, delete, local, local_ids, index and search";
 
 #[derive(Default)]
 pub(crate) struct Container {
@@ -17,6 +17,7 @@ pub(crate) struct Container {
     pub(crate) case: Case,
     delete: Option<TokenStream>,
     local: bool,
+    local_ids: Option<Vec<LitStr>>,
     indexes: Vec<Vec<LitStr>>,
     search: Option<Vec<LitStr>>,
 }
@@ -43,7 +44,8 @@ impl Container {
         let local = self.local.then(|| quote!(.local(#collection)));
         let indexes = self.indexes.iter().map(|fields| quote!(.index(#collection, [#(#fields),*])));
         let search = self.search.iter().map(|fields| quote!(.search(#collection, [#(#fields),*])));
-        delete.chain(local).chain(indexes).chain(search).collect()
+        let ids = self.local_ids.iter().map(|ids| quote!(.local_ids(#collection, [#(#ids),*])));
+        delete.chain(local).chain(ids).chain(indexes).chain(search).collect()
     }
 
     /// The fields that indexes and search name.
@@ -76,6 +78,7 @@ impl Container {
                 self.delete.replace(policy).is_some()
             }
             "local" => std::mem::replace(&mut self.local, true),
+            "local_ids" => self.local_ids.replace(strings(meta)?).is_some(),
             "index" => {
                 let index = strings(meta)?;
                 let names = |index: &[LitStr]| index.iter().map(LitStr::value).collect::<Vec<_>>();

@@ -18,7 +18,7 @@ use meta::Errors;
 
 /// Implements `motet::Declare` for a struct with named fields.
 ///
-/// On the struct: `#[motet(collection = "pieces")]` (needed), `delete = "wins"` (or `"latest"`, `"edit-wins"`), `local`,
+/// On the struct: `#[motet(collection = "pieces")]` (needed), `delete = "wins"` (or `"latest"`, `"edit-wins"`), `local`, `local_ids("api_key", "password*")`,
 /// `index("category", "title")`, `search("title", "lyrics")`. On a field: one of `register`, `text`, `counter`, `set`, `list`, `ask`, `local`,
 /// `rank("draft", "done")`; and `alias = "name"`, `min_len = 1`, `max_len = 80`, `min = 0`, `max = 100`.
 ///

@@ -75,6 +75,7 @@ fn what_stands_on_the_struct_stands_there_once() {
     for error in [
         container!(#[motet(collection = "songs", collection = "pieces")]),
         container!(#[motet(collection = "songs", local, local)]),
+        container!(#[motet(collection = "songs", local_ids("a"), local_ids("b"))]),
         container!(#[motet(collection = "songs", delete = "wins")] #[motet(delete = "wins")]),
         container!(#[motet(collection = "songs", search("title"), search("title"))]),
     ] {

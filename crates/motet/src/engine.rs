@@ -122,6 +122,12 @@ impl Shared {
 /// Declarations by collection.
 pub(crate) type Schemas = HashMap<String, Arc<CollectionSchema>>;
 
+/// What is declared of a document.
+pub(crate) fn schema_of(schemas: &Schemas, collection: &str, id: &str) -> Arc<CollectionSchema> {
+    let schema = schemas.get(collection).cloned().unwrap_or_default();
+    CollectionSchema::of_document(schema, id)
+}
+
 /// State of the writer thread.
 pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
@@ -336,13 +342,18 @@ impl Core {
         }
     }
 
-    fn schema_of(&self, collection: &str) -> Arc<CollectionSchema> {
+    /// What is declared of a document.
+    fn schema_of(&self, collection: &str, id: &str) -> Arc<CollectionSchema> {
+        schema_of(&self.schema, collection, id)
+    }
+
+    fn schema_of_all(&self, collection: &str) -> Arc<CollectionSchema> {
         self.schema.get(collection).cloned().unwrap_or_default()
     }
 
-    /// Whether documents of a collection are sent at all.
-    pub(crate) fn leaves(&self, collection: &str) -> bool {
-        (!self.excluded.contains(collection) && !self.schema_of(collection).is_local())
+    /// Whether a document is sent at all.
+    pub(crate) fn leaves(&self, collection: &str, id: &str) -> bool {
+        (!self.excluded.contains(collection) && !self.schema_of(collection, id).is_local())
             || is_planted(Bug::SwitchedOffLeaves)
     }
 
@@ -351,7 +362,7 @@ impl Core {
     }
 
     fn load(&self, tx: Tx<'_>, row: DocumentRow) -> store::Result<Box<Loaded>> {
-        let schema = self.schema_of(&row.collection);
+        let schema = self.schema_of(&row.collection, &row.name);
         load(tx, row, schema)
     }
 
@@ -445,7 +456,7 @@ impl Core {
             (true, false) => Op::Create,
             (false, false) => Op::Update,
         };
-        let is_sent = !commit.changes.is_empty() && self.leaves(&loaded.row.collection);
+        let is_sent = !commit.changes.is_empty() && self.leaves(&loaded.row.collection, &loaded.row.name);
         if is_sent {
             self.note_growth(tx, &loaded.row, commit.changes.len())?;
             let bytes = if is_new { usize::MAX } else { commit.bytes() };

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::collection::Collection;
 use crate::conflicts::Conflict;
 use crate::doc::Fields;
-use crate::engine::{self, Ahead, Composed, Core, Entrance, Patch, Schemas, SendSlot, Shared};
+use crate::engine::{self, Ahead, Composed, Core, Entrance, Patch, Schemas, SendSlot, Shared, schema_of};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::events::{Commits, Event};
 use crate::limits;
@@ -303,13 +303,22 @@ impl Replica {
         Ok(())
     }
 
-    /// What leaves this device of a document: its fields without those that are declared to stay.
-    pub fn shared_fields(&self, collection: &str, mut document: serde_json::Value) -> serde_json::Value {
-        let schema = self.schemas().get(collection).cloned().unwrap_or_default();
+    /// What leaves this device of a document, as it is listed with its `id`: its fields without those that are declared to stay. `None` if
+    /// all of it stays.
+    pub fn shared_fields(
+        &self,
+        collection: &str,
+        mut document: serde_json::Value,
+    ) -> Option<serde_json::Value> {
+        let id = document.get("id").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let schema = schema_of(&self.schemas(), collection, id);
+        if schema.is_local() {
+            return None;
+        }
         if let serde_json::Value::Object(fields) = &mut document {
             fields.retain(|name, _| name == "id" || !schema.keeps(name));
         }
-        document
+        Some(document)
     }
 
     /// Number of the latest change of any document in this file: where [`changed_after`](Self::changed_after) goes on from.

@@ -4,6 +4,7 @@ mod field;
 mod renames;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,10 @@ pub struct CollectionSchema {
     /// The documents stay on this device: no byte of them is sent or exported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<bool>,
+    /// Ids of documents that stay on this device in a collection whose others do not: `["api_key", "password*"]`. A `*` at the end
+    /// stands for any ending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_ids: Option<Vec<String>>,
     /// Fields that lists are filtered or ordered by, one index each: `[["category", "title"]]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub indexes: Option<Vec<Vec<String>>>,
@@ -181,6 +186,18 @@ impl Schema {
         self
     }
 
+    /// Declares which documents of a collection never leave this device, by their ids; a `*` at the end of one stands for any ending.
+    ///
+    /// ```
+    /// # use motet::Schema;
+    /// let schema = Schema::new().local_ids("config", ["api_key", "password*"]);
+    /// ```
+    #[must_use]
+    pub fn local_ids<'f>(mut self, collection: &str, ids: impl IntoIterator<Item = &'f str>) -> Self {
+        self.collection(collection).local_ids = Some(ids.into_iter().map(str::to_owned).collect());
+        self
+    }
+
     /// Declares an index: lists that are filtered by the first fields of it, or ordered by them, are quick then.
     #[must_use]
     pub fn index<'f>(mut self, collection: &str, fields: impl IntoIterator<Item = &'f str>) -> Self {
@@ -227,6 +244,7 @@ impl Schema {
                 }
             }
             collection.check_lists(name)?;
+            collection.check_local_ids(name)?;
             // Two of its own fields may claim one older name.
             CollectionSchema::default().extend(name, collection)?;
         }
@@ -271,6 +289,7 @@ impl CollectionSchema {
         self.fields = merged.fields;
         self.delete = newer.delete.or(self.delete);
         self.local = newer.local.or(self.local);
+        self.local_ids = newer.local_ids.clone().or(self.local_ids.take());
         self.indexes = newer.indexes.clone().or(self.indexes.take());
         self.search = newer.search.clone().or(self.search.take());
         self.rename_lists();
@@ -401,6 +420,39 @@ impl CollectionSchema {
         self.local == Some(true)
     }
 
+    /// What is declared of one document: of one that stays on this device, what is declared of a local collection.
+    pub(crate) fn of_document(schema: Arc<Self>, id: &str) -> Arc<Self> {
+        match schema.is_local() || !schema.is_local_id(id) {
+            true => schema,
+            false => Arc::new(Self { local: Some(true), ..Self::clone(&schema) }),
+        }
+    }
+
+    /// Whether a document stays on this device, whatever its collection does.
+    fn is_local_id(&self, id: &str) -> bool {
+        let is_meant = |declared: &String| match declared.strip_suffix('*') {
+            Some(beginning) => id.starts_with(beginning),
+            None => id == declared,
+        };
+        self.local_ids.as_ref().is_some_and(|ids| ids.iter().any(is_meant))
+    }
+
+    fn check_local_ids(&self, collection: &str) -> Result<(), SchemaError> {
+        let is_id = |id: &String| {
+            let beginning = id.strip_suffix('*').unwrap_or(id);
+            !beginning.is_empty() && !beginning.contains('*')
+        };
+        match self.local_ids.iter().flatten().find(|id| !is_id(id)) {
+            None => Ok(()),
+            Some(id) => {
+                let reason = format!(
+                    "{collection}: local_ids has {id:?}; an id has a name, and a * only at its end. A whole collection is `local = true`"
+                );
+                Err(SchemaError { reason })
+            }
+        }
+    }
+
     pub(crate) fn has_local(&self) -> bool {
         self.is_local() || self.fields.values().any(|field| field.kind == FieldKind::Local)
     }
@@ -435,7 +487,9 @@ impl CollectionSchema {
             let fields = schema.fields.iter().filter(|(_, field)| field.kind == FieldKind::Local);
             fields.map(|(name, _)| name.clone()).collect()
         };
-        self.is_local() == other.is_local() && local(self) == local(other)
+        self.is_local() == other.is_local()
+            && self.local_ids == other.local_ids
+            && local(self) == local(other)
     }
 
     /// Whether the full-text index holds other words of documents under `other`.

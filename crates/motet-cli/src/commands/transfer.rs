@@ -68,7 +68,8 @@ pub(crate) fn export(
     for name in names {
         replica.documents(&name).for_each(|record| {
             if outcome.is_ok() {
-                outcome = output.json_line(&replica.shared_fields(&name, record.value));
+                let shared = replica.shared_fields(&name, record.value);
+                outcome = shared.map_or(Ok(()), |document| output.json_line(&document));
             }
         })?;
     }

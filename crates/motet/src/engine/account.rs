@@ -164,7 +164,7 @@ impl Core {
                 }
                 row => row?,
             };
-            let is_shared = self.leaves(&row.collection);
+            let is_shared = self.leaves(&row.collection, &row.name);
             let is_erased = home.is_some_and(|remote| self.erased.contains(&(remote, id)));
             let is_unsent = match home {
                 Some(remote) => is_shared && (is_erased || tx.is_pending(remote, id)?),

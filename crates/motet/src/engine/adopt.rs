@@ -75,7 +75,7 @@ impl Core {
             Some(loaded) => (loaded, ChangeKind::Updated),
             None => {
                 let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
-                (new_document(key, collection, name, self.schema_of(collection)), ChangeKind::Created)
+                (new_document(key, collection, name, self.schema_of(collection, name)), ChangeKind::Created)
             }
         };
         let patch = Patch { set: row.clone(), ..Patch::default() };

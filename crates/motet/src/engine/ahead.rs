@@ -78,7 +78,7 @@ impl Core {
     fn is_cold(&self, tx: Tx<'_>, collection: &str, name: &str, foreign: bool) -> bool {
         let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
         let is_sure = !foreign && self.cache.contains(&key);
-        let schema = self.schema_of(collection);
+        let schema = self.schema_of(collection, name);
         // What stays on this device has no version to be checked.
         if is_sure || schema.has_local() || schema.is_local() {
             return false;
@@ -90,7 +90,7 @@ impl Core {
     fn load_ahead(&mut self, collection: &str, name: &str) {
         let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
         let mut held = self.cache.pop(&key).or_else(|| self.unsure.pop(&key));
-        let schema = self.schema_of(collection);
+        let schema = self.schema_of(collection, name);
         let load = |tx: Tx<'_>| -> store::Result<_> {
             let Some(row) = tx.document(collection, name)? else { return Ok(None) };
             if row.deleted || row.purged || tx.is_unmerged(row.id)? {

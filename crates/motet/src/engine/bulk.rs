@@ -1,7 +1,6 @@
 //! Many documents at once: new ones are made on all cores.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
 use std::time::Instant;
 
 use motet_proto::{DocumentId, SpaceId};
@@ -11,11 +10,10 @@ use super::composed::{Composed, Entrance, compose_ahead, is_big};
 use super::local::{Patch, write_error};
 use super::parallel::parallel;
 use super::writing::{By, Written};
-use super::{Core, Loaded, Shared, new_document};
+use super::{Core, Loaded, Schemas, Shared, new_document, schema_of};
 use crate::doc::{Fields, split_counted};
 use crate::error::WriteError;
 use crate::events::ChangeKind;
-use crate::schema::CollectionSchema;
 use crate::store::{self, Readers, StorageError, Tx};
 
 /// A document to be written: as it is, and what is to be set.
@@ -42,8 +40,8 @@ pub(crate) fn compose_many(
     collection: &str,
     documents: Vec<(String, Fields)>,
 ) -> store::Result<VecDeque<Ready>> {
-    let schema = shared.schemas().get(collection).cloned().unwrap_or_default();
-    let items = readers.read(|tx| items(tx, collection, &schema, documents))?;
+    let schemas = shared.schemas();
+    let items = readers.read(|tx| items(tx, &schemas, collection, documents))?;
     let by = By { device: shared.device, time: shared.now_ms(), message: None };
     let ahead = |name: &str, patch: &Patch| {
         let of = (collection, name);
@@ -55,8 +53,8 @@ pub(crate) fn compose_many(
 /// Which documents are new.
 fn items(
     tx: Tx<'_>,
+    schemas: &Schemas,
     collection: &str,
-    schema: &Arc<CollectionSchema>,
     documents: Vec<(String, Fields)>,
 ) -> store::Result<Vec<Item>> {
     let mut items = Vec::with_capacity(documents.len());
@@ -71,7 +69,9 @@ fn items(
         // One that stands here twice is there when its second turn comes.
         let is_new = seen.insert(key) && tx.known_documents(&[key])?.is_empty();
         items.push(match is_new {
-            true => Item::New(new_document(key, collection, &name, schema.clone()), patch),
+            true => {
+                Item::New(new_document(key, collection, &name, schema_of(schemas, collection, &name)), patch)
+            }
             false => Item::There(name, patch),
         });
     }
@@ -109,7 +109,7 @@ impl Core {
         collection: &str,
         documents: Vec<(String, Fields)>,
     ) -> Result<Vec<Result<(), WriteError>>, StorageError> {
-        let items = items(tx, collection, &self.schema_of(collection), documents)?;
+        let items = items(tx, &self.schema, collection, documents)?;
         let mut ready = compose(self.by(), items, |_, _| None);
         self.write_many(tx, collection, &mut ready, None)
     }
@@ -128,8 +128,8 @@ impl Core {
                 Ready::New(loaded, written, patch) => {
                     let (key, name) = (loaded.row.key, loaded.row.name.clone());
                     // It may have come from elsewhere meanwhile.
-                    let is_new =
-                        loaded.schema == self.schema_of(collection) && tx.known_documents(&[key])?.is_empty();
+                    let is_new = loaded.schema == self.schema_of(collection, &name)
+                        && tx.known_documents(&[key])?.is_empty();
                     let outcome = match is_new {
                         true => self.finish(tx, loaded, &written.commit(ChangeKind::Created)).map(drop),
                         false => self.put_row(tx, collection, &name, &patch),

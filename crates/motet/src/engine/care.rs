@@ -3,7 +3,7 @@
 use motet_proto::SpaceId;
 
 use super::salvage::holds_more_than_rows;
-use super::{Core, Schemas, load_behind};
+use super::{Core, Schemas, load_behind, schema_of};
 use crate::care::ProblemKind;
 use crate::doc::{Change, Document, Fields, Identity, split_changes};
 use crate::store::{self, DocumentRow, Names, StorageError, Tx};
@@ -70,7 +70,7 @@ fn examine_rows(
     if found.len() > before {
         return Ok(());
     }
-    let schema = schemas.get(&row.collection).cloned().unwrap_or_default();
+    let schema = schema_of(schemas, &row.collection, &row.name);
     // What somebody is just writing is shown in a moment.
     let is_behind = tx.behind_since(document)?.is_some();
     let was = row.clone();

@@ -36,7 +36,7 @@ impl Core {
         let erasure = self.erasure(row.key)?;
         // All that there is may be the erasure itself, which has nothing else in it.
         let is_gone = listed.iter().all(|entry| entry.bytes <= erasure.payload.len() as u64);
-        if is_gone || self.erased.contains(&(remote, row.id)) || !self.leaves(&row.collection) {
+        if is_gone || self.erased.contains(&(remote, row.id)) || !self.leaves(&row.collection, &row.name) {
             tx.unmark_compactable(row.id)?;
             return Ok(None);
         }
@@ -60,7 +60,7 @@ impl Core {
         let is_set_aside = tx.has_set_aside(document)? || !tx.knows_what_is_set_aside()?;
         if row.purged
             || self.erased.contains(&(remote, row.id))
-            || !self.leaves(&row.collection)
+            || !self.leaves(&row.collection, &row.name)
             || (is_set_aside && !is_planted(Bug::SupersedesSetAside))
         {
             return Ok(None);

@@ -8,7 +8,7 @@ use super::check::{check_name, text_bytes};
 use super::held::is_as_stored;
 use super::local::Patch;
 use super::writing::{By, Splice, Written};
-use super::{Adopted, Core, Loaded, Shared, load_behind, new_document};
+use super::{Adopted, Core, Loaded, Shared, load_behind, new_document, schema_of};
 use crate::doc::Fields;
 use crate::events::ChangeKind;
 use crate::limits;
@@ -93,7 +93,7 @@ fn composed(
     compose: impl FnOnce(By<'_>, &mut Loaded, bool) -> Option<(Option<Adopted>, Written)>,
 ) -> Option<Composed> {
     let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
-    let schema = shared.schemas().get(collection).cloned().unwrap_or_default();
+    let schema = schema_of(&shared.schemas(), collection, name);
     if schema.has_local() || schema.is_local() {
         // What stays on this device has no version to be checked.
         return None;
@@ -140,7 +140,7 @@ impl Core {
         let Some(mut composed) = self.composed.take() else { return Ok(None) };
         let is_meant = composed.base.as_ref() == base
             && composed.key == DocumentId::derive(SpaceId::DEFAULT, collection, name)
-            && composed.loaded.schema == self.schema_of(collection);
+            && composed.loaded.schema == self.schema_of(collection, name);
         if !is_meant {
             return Ok(None);
         }

@@ -18,7 +18,7 @@ impl Core {
     pub(crate) fn apply_schema(&mut self, tx: Tx<'_>, schema: &Schema) -> Result<(), WriteError> {
         let mut changed = Vec::new();
         for (name, new) in &schema.collections {
-            let before = self.schema_of(name);
+            let before = self.schema_of_all(name);
             let mut after = CollectionSchema::clone(&before);
             after.extend(name, new)?;
             after.check_names(name)?;
@@ -40,14 +40,15 @@ impl Core {
         &mut self,
         tx: Tx<'_>,
         name: &str,
-        before: &CollectionSchema,
+        before: &Arc<CollectionSchema>,
         after: &Arc<CollectionSchema>,
     ) -> Result<(), WriteError> {
         self.settings_changed = true;
         tx.put_collection(name, &to_json(&**after)?)?;
-        if after.is_local() && !before.is_local() {
+        let (kept, freed) = moved(tx, name, before, after)?;
+        if !kept.is_empty() {
             // What has not left yet does not leave any more.
-            tx.drop_pending_of(name)?;
+            kept.iter().try_for_each(|document| tx.drop_pending_of_document(*document))?;
             self.write_recounts = true;
         }
         // What stays here is in conflict with nobody.
@@ -67,8 +68,8 @@ impl Core {
         self.schema.insert(name.to_owned(), after.clone());
         self.declare_view(tx, name)?;
         self.free_fields(tx, name, before, after)?;
-        if before.is_local() && self.leaves(name) {
-            self.owe_collection(tx, name)?;
+        if !freed.is_empty() && !self.excluded.contains(name) {
+            self.owe_documents(tx, &freed)?;
         }
         Ok(())
     }
@@ -78,8 +79,8 @@ impl Core {
         &mut self,
         tx: Tx<'_>,
         collection: &str,
-        before: &CollectionSchema,
-        after: &CollectionSchema,
+        before: &Arc<CollectionSchema>,
+        after: &Arc<CollectionSchema>,
     ) -> Result<(), WriteError> {
         // Documents in the trash may have something of earlier declarations.
         let documents = tx.documents_with_local(collection)?;
@@ -91,11 +92,13 @@ impl Core {
             let row = tx.document_by_id(document)?;
             let mut loaded = self.take(tx, row)?;
             let (name, key) = (loaded.row.name.clone(), loaded.row.key);
+            let [before, after] =
+                [before, after].map(|schema| CollectionSchema::of_document(schema.clone(), &name));
             // Under the new declarations there may be none.
             loaded.local = Overlay::read(tx, document)?;
-            let is_renamed = loaded.local.rename(before, after);
+            let is_renamed = loaded.local.rename(&before, &after);
             // What a document in the trash had is taken over when it comes back, and goes nowhere before.
-            let freed = if loaded.row.deleted { Vec::new() } else { loaded.local.free(after) };
+            let freed = if loaded.row.deleted { Vec::new() } else { loaded.local.free(&after) };
             let is_made = loaded.row.heads.is_empty() && !after.is_local();
             if freed.is_empty() && !is_made {
                 if is_renamed || loaded.row.deleted {
@@ -206,6 +209,29 @@ impl Core {
         }
         Ok(changes)
     }
+}
+
+/// The documents of a collection that stay on this device from now on, and those that do not any more.
+fn moved(
+    tx: Tx<'_>,
+    collection: &str,
+    before: &Arc<CollectionSchema>,
+    after: &Arc<CollectionSchema>,
+) -> store::Result<(Vec<i64>, Vec<i64>)> {
+    let (mut kept, mut freed) = (Vec::new(), Vec::new());
+    if before.keeps_as(after) {
+        return Ok((kept, freed));
+    }
+    for (document, name) in tx.named_documents(collection)? {
+        let stays =
+            |schema: &Arc<CollectionSchema>| CollectionSchema::of_document(schema.clone(), &name).is_local();
+        match (stays(before), stays(after)) {
+            (false, true) => kept.push(document),
+            (true, false) => freed.push(document),
+            _ => {}
+        }
+    }
+    Ok((kept, freed))
 }
 
 /// Fields in parts of which each fits into what one commit may have; at least one part.

@@ -70,7 +70,7 @@ impl Core {
     fn is_held_as_stored(&self, tx: Tx<'_>, held: &Loaded) -> store::Result<bool> {
         let Some(row) = tx.document(&held.row.collection, &held.row.name)? else { return Ok(false) };
         Ok(held.can_be_checked()
-            && held.schema == self.schema_of(&row.collection)
+            && held.schema == self.schema_of(&row.collection, &row.name)
             && is_as_stored(tx, &row, &held.row, &held.document)?)
     }
 }

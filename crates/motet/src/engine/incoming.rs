@@ -11,7 +11,7 @@ use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId, envelope}
 
 use super::check::check_name;
 use super::parallel::parallel;
-use super::{Loaded, Schemas, new_document};
+use super::{Loaded, Schemas, new_document, schema_of};
 use crate::doc::{
     Change, Document, Fields, Identity, MergeOutcome, check_fields, check_snapshot, heads_of, load_snapshot,
     split_changes, split_headers,
@@ -130,7 +130,7 @@ pub(crate) fn load_ahead(readers: &Readers, schemas: &Schemas, document: Documen
         if row.purged || tx.has_set_aside(document)? || tx.is_unmerged(row.id)? {
             return Ok(None);
         }
-        let schema = schema_of(schemas, &row.collection);
+        let schema = schema_of(schemas, &row.collection, &row.name);
         super::load(tx, row, schema).map(Some)
     };
     // What is wrong with it is found out again where it can be dealt with.
@@ -183,7 +183,7 @@ pub(crate) fn prepare(
     let show = absent.iter().filter(|absent| **absent).count() >= batch(limits::PREVIEW_FROM_DOCUMENTS);
     let groups = incoming.groups.into_iter().zip(absent).collect();
     incoming.groups = parallel(groups, |(mut group, absent)| {
-        let schema = schema_of(schemas, &group.collection);
+        let schema = schema_of(schemas, &group.collection, &group.name);
         if !(absent && show && group.show_ahead(&schema)) {
             group.parse(&schema, !absent);
             if absent && !group.parts.is_empty() {
@@ -358,8 +358,12 @@ impl Whole {
     }
 
     /// What it would have been without a preview.
-    pub(super) fn into_parts(self, collection: &str, schemas: &Schemas) -> (Vec<Part>, Vec<BadEntry>) {
-        match self.opened.parse(&schema_of(schemas, collection)) {
+    pub(super) fn into_parts(
+        self,
+        (collection, name): (&str, &str),
+        schemas: &Schemas,
+    ) -> (Vec<Part>, Vec<BadEntry>) {
+        match self.opened.parse(&schema_of(schemas, collection, name)) {
             Ok(part) => (vec![part], Vec::new()),
             Err(bad) => (Vec::new(), vec![*bad]),
         }
@@ -382,8 +386,4 @@ pub(super) fn open(entry: &Entry) -> Result<Payload, String> {
         check_name(name).map_err(|error| error.to_string())?;
     }
     Ok(payload)
-}
-
-fn schema_of(schemas: &Schemas, collection: &str) -> Arc<CollectionSchema> {
-    schemas.get(collection).cloned().unwrap_or_default()
 }

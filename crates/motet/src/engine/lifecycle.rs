@@ -78,7 +78,7 @@ impl Core {
             loaded.local = Overlay::default();
             loaded.local.write(tx, loaded.row.id)?;
             self.project(tx, loaded)?;
-            if self.leaves(&loaded.row.collection) {
+            if self.leaves(&loaded.row.collection, &loaded.row.name) {
                 if self.remotes.is_empty() {
                     // Nobody has it or will have it: what another device makes under this id is whole without it.
                     loaded.row.heads.clear();
@@ -99,7 +99,7 @@ impl Core {
             return Ok(());
         }
         if tx.has_content(document)? {
-            let (key, schema) = (row.key, self.schema_of(&row.collection));
+            let (key, schema) = (row.key, self.schema_of(&row.collection, &row.name));
             let loaded = match load_behind(tx, row, schema) {
                 // It is not the time to find out what is wrong with it.
                 Err(StorageError::Damaged(_)) => return Ok(()),
@@ -133,7 +133,11 @@ impl Core {
             let is_new = loaded.row.id == 0;
             loaded.row.purged = loaded.document.is_purged(&loaded.schema);
             // Who has purged it holds nothing of it any more.
-            if brings_purge && !loaded.row.purged && !is_new && self.leaves(&loaded.row.collection) {
+            if brings_purge
+                && !loaded.row.purged
+                && !is_new
+                && self.leaves(&loaded.row.collection, &loaded.row.name)
+            {
                 self.owe_whole(tx, remote, loaded.row.id, self.shared.now_ms())?;
                 owed = true;
             }

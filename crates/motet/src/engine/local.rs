@@ -96,7 +96,7 @@ impl Core {
             None if base.is_some() => Err(not_found(collection, name)),
             None => {
                 let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
-                let loaded = new_document(key, collection, name, self.schema_of(collection));
+                let loaded = new_document(key, collection, name, self.schema_of(collection, name));
                 self.write(tx, loaded, patch, None, ChangeKind::Created)
             }
             Some(loaded) => {

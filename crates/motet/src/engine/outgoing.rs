@@ -68,7 +68,7 @@ impl Core {
             collection: collection.to_owned(),
             name: name.to_owned(),
             device_name: self.shared.device_name.clone(),
-            preview: if whole { self.preview(tx, document, collection)? } else { None },
+            preview: if whole { self.preview(tx, document, (collection, name))? } else { None },
             body,
         };
         Ok(envelope::seal_plain(&payload.encode()))
@@ -134,12 +134,17 @@ impl Core {
     }
 
     /// What a document shows, for devices that meet it for the first time: only if it is simple and final.
-    fn preview(&mut self, tx: Tx<'_>, document: i64, collection: &str) -> store::Result<Option<Preview>> {
+    fn preview(
+        &mut self,
+        tx: Tx<'_>,
+        document: i64,
+        (collection, name): (&str, &str),
+    ) -> store::Result<Option<Preview>> {
         let Some(mut json) = tx.shown_plainly(document)?.filter(|json| json.len() <= limits::PREVIEW_BYTES)
         else {
             return Ok(None);
         };
-        let schema = self.schema_of(collection);
+        let schema = self.schema_of(collection, name);
         if schema.has_local() {
             let mut fields: Fields = super::from_json(&json);
             fields.retain(|name, _| !schema.keeps(name));

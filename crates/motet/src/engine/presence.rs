@@ -30,10 +30,10 @@ impl Core {
 
     /// What of a place leaves this device.
     fn tellable(&self, mut place: Place) -> Option<Place> {
-        if !self.leaves(&place.collection) {
+        if !self.leaves(&place.collection, &place.name) {
             return None;
         }
-        let schema = self.schema_of(&place.collection);
+        let schema = self.schema_of(&place.collection, &place.name);
         // A place inside a field may be given as a path.
         let field = place.field.as_deref().map(|field| field.trim_start_matches('/'));
         let outer = field.and_then(|field| field.split(['.', '/']).next());

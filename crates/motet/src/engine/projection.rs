@@ -74,7 +74,7 @@ impl Core {
             None => tx.document_by_key(key)?.map_or_else(
                 || Err(StorageError::Damaged("a document is not there any more".into())),
                 |row| {
-                    let schema = self.schema_of(&row.collection);
+                    let schema = self.schema_of(&row.collection, &row.name);
                     had_conflicts = row.conflicts > 0;
                     load_behind(tx, row, schema)
                 },

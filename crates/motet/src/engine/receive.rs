@@ -221,7 +221,7 @@ impl Core {
             }
             // The document has appeared since it was looked for, or some of it is set aside.
             (Some(Ahead::Shown(whole)), _) => {
-                let (more, bad) = whole.into_parts(&group.collection, &self.schema);
+                let (more, bad) = whole.into_parts((&group.collection, &group.name), &self.schema);
                 self.set_bad_aside(tx, remote, &bad, received, now)?;
                 parts.extend(more);
                 None

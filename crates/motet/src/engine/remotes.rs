@@ -27,9 +27,9 @@ impl Core {
         tx.set_excluded(collection, !on)?;
         if on {
             self.excluded.remove(collection);
-            if self.leaves(collection) {
-                self.owe_collection(tx, collection)?;
-            }
+            let mut leaving = tx.named_documents(collection)?;
+            leaving.retain(|(_, name)| self.leaves(collection, name));
+            self.owe_documents(tx, &leaving.into_iter().map(|(document, _)| document).collect::<Vec<_>>())?;
         } else {
             self.excluded.insert(collection.to_owned());
             tx.drop_pending_of(collection)?;
@@ -38,15 +38,16 @@ impl Core {
         Ok(())
     }
 
-    /// Remotes are owed every document of a collection, also those that were purged while it was not sent.
-    pub(super) fn owe_collection(&mut self, tx: Tx<'_>, collection: &str) -> store::Result<()> {
+    /// Remotes are owed these documents as a whole, also those that were purged while they were not sent.
+    pub(super) fn owe_documents(&mut self, tx: Tx<'_>, documents: &[i64]) -> store::Result<()> {
+        let owed: HashSet<i64> = documents.iter().copied().collect();
         for remote in tx.remotes()? {
             // What was to be erased and has not been is not erased.
-            for document in tx.documents_of(collection)? {
-                tx.drop_open(remote.id, document)?;
-                self.unmark_erased(tx, remote.id, document)?;
+            for document in documents {
+                tx.drop_open(remote.id, *document)?;
+                self.unmark_erased(tx, remote.id, *document)?;
             }
-            tx.add_all_pending(remote.id, &|_, of: &str| of != collection, self.shared.now_ms())?;
+            tx.add_all_pending(remote.id, &|document, _, _| !owed.contains(&document), self.shared.now_ms())?;
         }
         self.write_bytes = usize::MAX;
         self.write_recounts = true;
@@ -81,7 +82,7 @@ impl Core {
         let mut owed = 0;
         for key in documents {
             let Some(row) = tx.document_by_key(key)? else { continue };
-            if tx.is_pending(remote, row.id)? && self.leaves(&row.collection) {
+            if tx.is_pending(remote, row.id)? && self.leaves(&row.collection, &row.name) {
                 // Parts of it are on their way, which are of no use alone.
                 self.owe_whole(tx, remote, row.id, now)?;
                 owed += 1;
@@ -102,7 +103,9 @@ impl Core {
         arrived: &[[u8; 32]],
         now: i64,
     ) -> store::Result<u64> {
-        if self.erased.is_empty() || !self.erased.contains(&(remote, row.id)) || !self.leaves(&row.collection)
+        if self.erased.is_empty()
+            || !self.erased.contains(&(remote, row.id))
+            || !self.leaves(&row.collection, &row.name)
         {
             return Ok(0);
         }
@@ -123,7 +126,7 @@ impl Core {
         now: i64,
     ) -> store::Result<u64> {
         match tx.document_by_key(document)? {
-            Some(row) if !row.purged && self.leaves(&row.collection) => {
+            Some(row) if !row.purged && self.leaves(&row.collection, &row.name) => {
                 self.owe_whole(tx, remote, row.id, now)?;
                 Ok(1)
             }
@@ -195,7 +198,7 @@ impl Core {
             None => {
                 self.catch_up_all(tx)?;
                 let id = tx.insert_remote(url)?;
-                tx.add_all_pending(id, &|_, collection| !self.leaves(collection), now)?;
+                tx.add_all_pending(id, &|_, collection, name| !self.leaves(collection, name), now)?;
                 id
             }
         };
@@ -249,7 +252,7 @@ impl Core {
         // What another log was told to forget, and still stands in this one, is read again.
         for (of, document) in self.erased.clone().into_iter().filter(|(of, _)| *of == remote) {
             let row = tx.document_by_id(document)?;
-            if self.leaves(&row.collection) {
+            if self.leaves(&row.collection, &row.name) {
                 self.unmark_erased(tx, of, document)?;
             }
         }
@@ -278,7 +281,9 @@ impl Core {
             }
         }
         let erased = |id| self.erased.contains(&(remote, id));
-        let skip = |id, collection: &str| held.contains(&id) || !self.leaves(collection) || erased(id);
+        let skip = |id, collection: &str, name: &str| {
+            held.contains(&id) || !self.leaves(collection, name) || erased(id)
+        };
         let added = tx.add_all_pending(remote, &skip, self.shared.now_ms())?;
         self.count_pending(remote, added as i64);
         tx.set_compared_at(remote, self.shared.now_ms())?;

@@ -54,7 +54,7 @@ impl Core {
             self.owe_anew(tx, document, &owed)?;
             return Ok(Repaired::Whole);
         }
-        let schema = self.schema_of(&row.collection);
+        let schema = self.schema_of(&row.collection, &row.name);
         let salvage = salvage(tx, &row, &schema, None)?;
         let (is_lost, is_damaged) = (salvage.is_lost, salvage.is_damaged);
         let mut loaded = self.keep(tx, row, salvage)?;
@@ -90,7 +90,7 @@ impl Core {
     pub(super) fn mend(&mut self, tx: Tx<'_>, document: i64) -> store::Result<()> {
         self.catch_up_all(tx)?;
         let row = tx.document_by_id(document)?;
-        let schema = self.schema_of(&row.collection);
+        let schema = self.schema_of(&row.collection, &row.name);
         let held = self.take_held(tx, row.key)?;
         tx.take_as_bytes(document)?;
         let salvage = salvage(tx, &row, &schema, held.as_deref().map(|held| &held.document))?;
@@ -111,7 +111,7 @@ impl Core {
 
     /// Brings the rows of a document in line with what was salvaged of it.
     fn keep(&mut self, tx: Tx<'_>, mut row: DocumentRow, salvage: Salvage) -> store::Result<Box<Loaded>> {
-        let schema = self.schema_of(&row.collection);
+        let schema = self.schema_of(&row.collection, &row.name);
         if salvage.is_damaged {
             match salvage.is_snapshot_needed {
                 true => tx.rely_on_snapshot(row.id)?,

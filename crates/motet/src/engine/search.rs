@@ -18,7 +18,7 @@ impl Core {
     pub(crate) fn index_batch(&mut self, tx: Tx<'_>) -> store::Result<bool> {
         let rows = tx.unindexed(limits::INDEX_BATCH)?;
         for rows in rows.chunk_by(|a, b| a.collection == b.collection) {
-            let schema = self.schema_of(&rows[0].collection);
+            let schema = self.schema_of_all(&rows[0].collection);
             let index = tx.search_index(&rows[0].collection)?;
             for row in rows {
                 let words = (!row.deleted).then(|| words_of(&schema, &super::from_json(&row.json)));
@@ -59,7 +59,7 @@ impl Core {
             views.iter().filter(|name| name.eq_ignore_ascii_case(collection)).cloned().collect();
         alike.iter().try_for_each(|name| tx.drop_view(name))?;
         for name in &alike {
-            let schema = self.schema_of(name);
+            let schema = self.schema_of_all(name);
             let fields: Vec<_> = schema.fields.keys().map(String::as_str).collect();
             tx.declare_view(name, &fields, alike.len() > 1)?;
         }

@@ -64,7 +64,7 @@ impl Core {
         }
         // Rows that were not sent name changes by numbers that are gone.
         let now = self.shared.now_ms();
-        if self.leaves(&loaded.row.collection) {
+        if self.leaves(&loaded.row.collection, &loaded.row.name) {
             for remote in self.remotes.clone() {
                 self.owe_whole(tx, remote, loaded.row.id, now)?;
             }

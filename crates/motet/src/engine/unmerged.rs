@@ -15,7 +15,8 @@ use super::overlay::Overlay;
 use super::parallel::on_all_cores;
 use super::receive::{Delivery, Received};
 use super::{
-    Commit, Core, Loaded, Schemas, Shared, conflict_rows, from_json, new_document, to_json, touched,
+    Commit, Core, Loaded, Schemas, Shared, conflict_rows, from_json, new_document, schema_of, to_json,
+    touched,
 };
 use crate::doc::{ChangeHash, Document, FieldConflict, Fields, Identity, split_changes};
 use crate::events::ChangeKind;
@@ -101,7 +102,7 @@ fn merge(
     local: &Overlay,
     schemas: &Schemas,
 ) -> Result<Shown, String> {
-    let schema = schemas.get(&row.collection).cloned().unwrap_or_default();
+    let schema = schema_of(schemas, &row.collection, &row.name);
     let identity = Identity { space: SpaceId::DEFAULT, document: row.key };
     let mut document =
         Document::load_foreign(identity, stored.snapshot.as_deref(), &stored.changes, &schema)?;
@@ -128,7 +129,7 @@ impl Core {
         whole: Whole,
         now: i64,
     ) -> store::Result<()> {
-        let schema = self.schema_of(&group.collection);
+        let schema = self.schema_of(&group.collection, &group.name);
         let mut loaded = new_document(group.key, &group.collection, &group.name, schema);
         let row = &mut loaded.row;
         row.heads.clone_from(&whole.heads);
@@ -147,7 +148,7 @@ impl Core {
                 }
             }
         }
-        if self.leaves(&group.collection) {
+        if self.leaves(&group.collection, &group.name) {
             for other in self.remotes.iter().copied().filter(|other| *other != remote).collect::<Vec<_>>() {
                 if tx.add_pending(other, row.id, Op::Create, 0, now)? {
                     self.count_pending(other, 1);
@@ -197,7 +198,7 @@ impl Core {
         now: i64,
     ) -> store::Result<()> {
         let before = tx.shown(row.id)?.map(|json| from_json(&json)).unwrap_or_default();
-        let schema = self.schema_of(&row.collection);
+        let schema = self.schema_of(&row.collection, &row.name);
         let mut loaded = Loaded::new(row, shown.document, schema);
         loaded.fields = shown.fields;
         loaded.row.conflicts = shown.conflicts.len() as i64;

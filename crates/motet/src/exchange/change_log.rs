@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use super::json::{JsonError, parse_with_faults};
 use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
 use crate::doc::Fields;
-use crate::engine::{Composed, Entrance, Patch, bytes_of, is_big};
+use crate::engine::{Composed, Entrance, Patch, bytes_of, is_big, schema_of};
 use crate::error::{ReadError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
@@ -72,7 +72,7 @@ impl Replica {
         let mut latest = since;
         for row in rows {
             latest = latest.max(row.updated_at);
-            let schema = schemas.get(&row.collection).cloned().unwrap_or_default();
+            let schema = schema_of(&schemas, &row.collection, &row.name);
             if schema.is_local() {
                 continue;
             }

@@ -101,7 +101,9 @@ impl Replica {
         }
         for name in self.shared_collections()? {
             self.documents(&name).for_each(|record| {
-                each(&json!({ COLLECTION: name, DOCUMENT: self.shared_fields(&name, record.value) }));
+                if let Some(document) = self.shared_fields(&name, record.value) {
+                    each(&json!({ COLLECTION: name, DOCUMENT: document }));
+                }
             })?;
         }
         Ok(())

@@ -69,4 +69,12 @@ impl Tx<'_> {
         let rows = statement.query_map(params![collection], |row| row.get(0))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
+
+    /// Row ids and names of all documents of a collection.
+    pub(crate) fn named_documents(&self, collection: &str) -> Result<Vec<(i64, String)>> {
+        let sql = "SELECT id, name FROM document WHERE collection = ?";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map(params![collection], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
 }

@@ -95,11 +95,11 @@ impl Tx<'_> {
     pub(crate) fn add_all_pending(
         &self,
         remote: i64,
-        skip: &dyn Fn(i64, &str) -> bool,
+        skip: &dyn Fn(i64, &str, &str) -> bool,
         now: i64,
     ) -> Result<usize> {
         let sql =
-            "SELECT d.id, p.deleted, p.collection FROM document d JOIN projection p ON p.document = d.id
+            "SELECT d.id, p.deleted, p.collection, d.name FROM document d JOIN projection p ON p.document = d.id
                    WHERE d.space = (SELECT space FROM remote WHERE id = ?) AND length(p.heads) > 0
                      AND (p.purged = 0
                        OR EXISTS (SELECT 1 FROM change WHERE id BETWEEN d.id << 24 AND d.id << 24 | 0xffffff)
@@ -110,7 +110,7 @@ impl Tx<'_> {
         let mut added = 0;
         while let Some(row) = rows.next()? {
             let document = row.get(0)?;
-            if skip(document, &row.get::<_, String>(2)?) {
+            if skip(document, &row.get::<_, String>(2)?, &row.get::<_, String>(3)?) {
                 continue;
             }
             let op = if row.get(1)? { Op::Delete } else { Op::Create };
@@ -260,6 +260,12 @@ impl Tx<'_> {
     pub(crate) fn drop_pending_of(&self, collection: &str) -> Result<()> {
         let sql = "DELETE FROM outbox WHERE document IN (SELECT id FROM document WHERE collection = ?)";
         self.conn.prepare_cached(sql)?.execute([collection])?;
+        Ok(())
+    }
+
+    /// Drops what waits to be sent of a document.
+    pub(crate) fn drop_pending_of_document(&self, document: i64) -> Result<()> {
+        self.conn.prepare_cached("DELETE FROM outbox WHERE document = ?")?.execute([document])?;
         Ok(())
     }
 

@@ -79,7 +79,7 @@ impl Replica {
     /// A device whose way to the relay lets no lasting connection through, and which therefore polls, tells nothing and hears of nobody:
     /// what it said would be out of date before it was heard.
     ///
-    /// Of a collection that stays on this device, or is not synced at present, nothing is told. If it is switched off later, the others
+    /// Of a collection or document that stays on this device, or of a collection that is not synced at present, nothing is told. If it is switched off later, the others
     /// hear that this device is nowhere, and where it is when the collection is switched on again. Nor is a field told that stays on
     /// this device.
     ///

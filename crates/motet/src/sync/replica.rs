@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::{Conditions, DocumentTask, Relay, SyncHandle, SyncPolicy, SyncSummary};
 use crate::collection::Record;
+use crate::engine::schema_of;
 use crate::error::{ReadError, SyncError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
@@ -247,8 +248,7 @@ impl Replica {
     /// [`ReadError`] if the file cannot be read.
     pub fn document_status(&self, collection: &str, id: &str) -> Result<Option<DocumentStatus>, ReadError> {
         let (row, excluded) = self.read(|tx| Ok((tx.status(collection, id)?, tx.excluded()?)))?;
-        let is_local = self.local().shared.schemas().get(collection).is_some_and(|schema| schema.is_local());
-        let local_only = is_local
+        let local_only = schema_of(&self.local().shared.schemas(), collection, id).is_local()
             || excluded.iter().any(|excluded| excluded == collection)
             || self.status().state == crate::SyncState::LocalOnly;
         Ok(row.map(|row| document_status(row, local_only)))

@@ -40,7 +40,7 @@ impl Core {
                 ahead.loaded
             }
             (None, None) => {
-                let schema = self.schema_of(&group.collection);
+                let schema = self.schema_of(&group.collection, &group.name);
                 new_document(group.key, &group.collection, &group.name, schema)
             }
             (Some(row), None) => match self.take(tx, row) {
@@ -67,7 +67,7 @@ impl Core {
                 match existing {
                     Some(row) => self.take(tx, row)?,
                     None => {
-                        let schema = self.schema_of(&group.collection);
+                        let schema = self.schema_of(&group.collection, &group.name);
                         new_document(group.key, &group.collection, &group.name, schema)
                     }
                 }
@@ -115,7 +115,7 @@ impl Core {
                 }
             }
         }
-        if left_out && loaded.row.id != 0 && self.leaves(&loaded.row.collection) {
+        if left_out && loaded.row.id != 0 && self.leaves(&loaded.row.collection, &loaded.row.name) {
             // The entries that it had those changes from may be about to leave.
             self.owe_whole(tx, remote, loaded.row.id, now)?;
             received.owed += 1;
@@ -162,7 +162,7 @@ impl Core {
 
     /// What it was loaded under is what is declared now.
     fn is_declared(&self, loaded: &Loaded) -> bool {
-        loaded.schema == self.schema_of(&loaded.row.collection)
+        loaded.schema == self.schema_of(&loaded.row.collection, &loaded.row.name)
     }
 }
 
