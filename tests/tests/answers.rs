@@ -181,3 +181,25 @@ fn an_address_is_taken_as_people_type_it_and_refused_by_what_is_wrong() {
     let error = a.sync_now().unwrap_err().to_string();
     assert!(error.contains("TLS") && error.contains(&address.to_string()), "{error}");
 }
+
+/// Who answers that it is to be left alone for a time is left alone, by whatever name it gives the time; somebody who asks for a round is heard.
+#[test]
+fn a_device_comes_back_when_it_has_been_asked_to() {
+    let dates = ["date: Fri, 27 Nov 2026 10:00:00 GMT", "retry-after: Fri, 27 Nov 2026 10:00:04 GMT"];
+    for headers in [vec!["retry-after: 4"], dates.to_vec()] {
+        let dir = tempfile::tempdir().unwrap();
+        let headers: Vec<String> = headers.into_iter().map(str::to_owned).collect();
+        let web = Web::start(None, move |_| Answer::Say("503 Busy", headers.clone(), "later".into()));
+        let a = device(dir.path(), "a");
+        a.connect(Relay::new(&web.url())).unwrap();
+        wait_until("it comes back", Duration::from_secs(20), || web.requests().len() >= 2);
+        let times: Vec<Duration> = web.requests().iter().map(|request| request.at).collect();
+        assert!(times[1] - times[0] >= Duration::from_secs(4), "{times:?}");
+        let told = a.sync_now().unwrap_err();
+        assert!(
+            matches!(told, SyncError::Offline { retry_after: Some(time), .. } if time.as_secs() == 4),
+            "{told}"
+        );
+        assert!(web.requests().len() >= 3);
+    }
+}

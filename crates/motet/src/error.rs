@@ -2,6 +2,7 @@
 //! for a person.
 
 use std::fmt;
+use std::time::Duration;
 
 use motet_proto::AccountId;
 
@@ -169,6 +170,9 @@ pub enum SyncError {
     Offline {
         /// What the network said.
         reason: String,
+        /// For how long what answers there has asked to be left alone (`Retry-After`). The sync task waits so long, up to
+        /// [`RETRY_AFTER_LONGEST`](crate::limits::RETRY_AFTER_LONGEST), if nobody asks for a round.
+        retry_after: Option<Duration>,
     },
     /// The relay wants another token, or the app's token provider failed.
     #[error("sign-in needed: {reason}")]

@@ -319,6 +319,9 @@ pub const COME_BACK_LONGEST: Duration = Duration::from_secs(60);
 pub const RETRY_DELAYS: [Duration; 4] =
     [Duration::from_secs(4), Duration::from_secs(8), Duration::from_secs(16), Duration::from_secs(30)];
 
+/// The longest time for which an answer (`Retry-After`) can keep a device from trying again by itself.
+pub const RETRY_AFTER_LONGEST: Duration = Duration::from_secs(15 * 60);
+
 /// How often a replica looks whether the process that syncs its file still does.
 pub const SYNC_LOCK_POLL: Duration = Duration::from_secs(2);
 

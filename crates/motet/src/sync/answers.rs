@@ -4,9 +4,10 @@
 //! ([`RELAY_HEADER`]), so that only what a relay says about a token counts, and only a relay's words are shown.
 
 use std::io;
+use std::time::Duration;
 
 use motet_proto::RELAY_HEADER;
-use reqwest::header::{CONTENT_TYPE, LOCATION};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 
 use super::connection::read_bounded;
@@ -57,6 +58,7 @@ pub(super) fn holds_frames(response: &Response) -> bool {
 /// What an answer means that is not the one hoped for.
 pub(super) async fn refusal(response: Response) -> Refused {
     let (status, url, by_relay) = (response.status(), response.url().clone(), is_by_relay(&response));
+    let retry_after = retry_after(response.headers());
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let target =
         location.map(|target| url.join(target).map_or_else(|_| target.to_owned(), |url| url.to_string()));
@@ -68,7 +70,16 @@ pub(super) async fn refusal(response: Response) -> Refused {
     };
     let words = excerpt(String::from_utf8_lossy(&words).trim());
     let answer = Answer { status, url, target, words };
-    if by_relay { answer.of_a_relay() } else { answer.of_another() }
+    let refused = if by_relay { answer.of_a_relay() } else { answer.of_another() };
+    let later = |error| match error {
+        SyncError::Offline { reason, .. } => SyncError::Offline { reason, retry_after },
+        other => other,
+    };
+    match refused {
+        Refused::Settled(error) => Refused::Settled(later(error)),
+        Refused::Lost(error) => Refused::Lost(later(error)),
+        other => other,
+    }
 }
 
 impl Answer {
@@ -160,7 +171,16 @@ pub(super) fn silent() -> Refused {
 }
 
 pub(super) fn offline(reason: &str) -> SyncError {
-    SyncError::Offline { reason: reason.to_owned() }
+    SyncError::Offline { reason: reason.to_owned(), retry_after: None }
+}
+
+/// For how long an answer asks to be left alone: in seconds, or until a time, which is one of the clock that it tells of.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let asked = text(RETRY_AFTER)?.trim();
+    let time = |text: &str| httpdate::parse_http_date(text.trim()).ok();
+    let seconds = asked.parse().map(Duration::from_secs).ok();
+    seconds.or_else(|| time(asked)?.duration_since(text(DATE).and_then(time)?).ok())
 }
 
 pub(super) fn relay_error(reason: &str) -> SyncError {

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(super) use documents::{DocumentRequest, DocumentTask};
 pub(super) use rounds::keep_error;
 
+use super::answers::offline;
 use super::connection::{Connection, Traffic};
 use super::endpoint::Endpoint;
 use super::lock::SyncLock;
@@ -295,7 +296,7 @@ impl Driver {
             self.note_failure(&error, reached).await;
             self.local.shared.board.set_link(Link::Waiting);
             tokio::select! {
-                () = tokio::time::sleep(retry_delay(failures, self.window)) => {}
+                () = tokio::time::sleep(retry_delay(failures, self.window).max(asked_for(&error))) => {}
                 command = self.commands.recv() => match command {
                     // Somebody knows better, or the device has just woken up.
                     Some(command) => {
@@ -433,9 +434,7 @@ impl Driver {
             let saturated = running.session.is_saturated();
             tokio::select! {
                 message = running.connection.incoming.recv(), if !saturated => {
-                    let message = message.unwrap_or_else(|| Err(SyncError::Offline {
-                        reason: "the connection was lost".into(),
-                    }))?;
+                    let message = message.unwrap_or_else(|| Err(offline("the connection was lost")))?;
                     running.session.handle_message(message, self.started.elapsed());
                 }
                 Some(batch) = &mut running.loading => {
@@ -563,6 +562,17 @@ fn retry_delay(failures: usize, window: Duration) -> Duration {
     match failures {
         0 | 1 => window.mul_f64(random_part()),
         _ => lengthened(limits::RETRY_DELAYS[(failures - 2).min(last)] / 2, 1.0),
+    }
+}
+
+/// How long what answers in the place of the relay, or the relay, has asked to be left alone. Who was told so at one moment does not come
+/// back at one moment.
+fn asked_for(error: &SyncError) -> Duration {
+    match error {
+        SyncError::Offline { retry_after: Some(time), .. } => {
+            lengthened((*time).min(limits::RETRY_AFTER_LONGEST), 0.25)
+        }
+        _ => Duration::ZERO,
     }
 }
 

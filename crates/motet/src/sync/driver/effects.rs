@@ -14,6 +14,7 @@ use crate::engine::{Admission, Core, Turn, is_known, is_news, merge_all, prepare
 use crate::error::SyncError;
 use crate::limits;
 use crate::store::{Durability, StorageError, Tx};
+use crate::sync::answers::offline;
 
 impl Driver {
     pub(super) async fn carry_out(
@@ -225,11 +226,9 @@ fn end_error(reason: EndReason) -> SyncError {
     let said = reason.to_string();
     match reason {
         EndReason::Version(reason) => SyncError::Version { reason },
-        EndReason::Silence => SyncError::Offline { reason: said },
+        EndReason::Silence => offline(&said),
         // It is found out in a new session which that is.
-        EndReason::Relay { code: ErrorCode::ShuttingDown | ErrorCode::Other, message } => {
-            SyncError::Offline { reason: message }
-        }
+        EndReason::Relay { code: ErrorCode::ShuttingDown | ErrorCode::Other, message } => offline(&message),
         EndReason::Relay { code: ErrorCode::Unauthorized, message } => {
             SyncError::AuthNeeded { reason: message }
         }
