@@ -1,6 +1,6 @@
 //! Undo of what others did as well, or wrote apart from it.
 
-use motet::{Adoption, BadRows, Collection, Replica, json};
+use motet::{Adoption, BadRows, Collection, Field, FieldKind, Replica, Schema, json};
 use motet_tests::{TestRelay, singer, sync};
 use serde_json::Value;
 
@@ -196,4 +196,129 @@ fn a_register_goes_back_to_what_another_wrote() {
         assert_eq!(space.undo(1), one);
         assert_eq!(space.undo(0), one);
     }
+}
+
+/// A set that both changed alike, by imports of the same row: an undo on one leaves the element, which the other put in as well.
+#[test]
+fn what_both_put_into_a_set_stays() {
+    let space = Space::of(&json!({ "tags": ["x"] }), &["a", "b"]);
+    for device in &space.devices {
+        let line = "{\"id\":\"1\",\"tags\":[\"x\",\"y\"]}\n";
+        device.import_jsonl(Some("songs"), line.as_bytes(), BadRows::Report, |_| {}).unwrap();
+    }
+    space.meet();
+    assert_eq!(space.undo(1), json!({ "tags": ["x", "y"] }));
+}
+
+/// One takes a field out and takes that back before it hears that another has written in it: it is the field that the other wrote in.
+#[test]
+fn a_field_that_was_taken_out_comes_back_as_what_it_was() {
+    let base = json!({ "plays": 100, "verses": ["v"], "tags": ["x"], "lyrics": "one\n", "meta": { "a": 1 } });
+    let edited = json!({ "plays": 102, "verses": ["v", "w"], "tags": ["x", "y"], "lyrics": "one\ntwo\n", "meta": { "a": 1, "b": 2 } });
+    let nulls = json!({ "plays": null, "verses": null, "tags": null, "lyrics": null, "meta": null });
+    for with in [None, Some(&nulls)] {
+        for edit_first in [true, false] {
+            for again in [1, 2] {
+                let space = Space::of(&base, &["a", "b"]);
+                let take_out = |songs: &Collection<Value>| match with {
+                    Some(nulls) => _ = songs.set("1", nulls).unwrap(),
+                    None => {
+                        let mut song = songs.get("1").unwrap().unwrap();
+                        song.value = json!({ "id": "1" });
+                        songs.update(&mut song).unwrap();
+                    }
+                };
+                if edit_first {
+                    space.set(0, &edited);
+                }
+                for _ in 0..again {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    take_out(&space.songs(1));
+                    space.devices[1].undo().unwrap();
+                    assert_eq!(space.shown(1), base);
+                    if again == 2 {
+                        space.devices[1].redo().unwrap();
+                        space.devices[1].undo().unwrap();
+                        assert_eq!(space.shown(1), base);
+                    }
+                }
+                if !edit_first {
+                    space.set(0, &edited);
+                }
+                // The others write on in it as well.
+                space.devices[1].documents("songs").increment("1", "plays", 10).unwrap();
+                let mut expected = edited.clone();
+                expected["plays"] = json!(112);
+                assert_eq!(space.meet(), expected, "{with:?}, edit first: {edit_first}, {again} times");
+                let open: Vec<_> = space.devices[0].conflicts("songs", "1").unwrap();
+                assert!(open.iter().all(|row| row.settled), "{open:?}");
+                let late = singer(space.dir.path(), "late");
+                sync(&late, &space.relay.url());
+                let mut value = late.documents("songs").get("1").unwrap().unwrap().value;
+                value.as_object_mut().unwrap().remove("id");
+                assert_eq!(value, expected, "a new device");
+            }
+        }
+    }
+}
+
+/// A word that somebody put in and another corrected stays whole when it is taken back.
+#[test]
+fn a_corrected_word_stays_whole() {
+    for (base, put_in, corrected) in [
+        ("one three", "one recieve three", "one receive three"),
+        ("one\ntwo", "one\nrecieve\ntwo", "one\nreceive\ntwo"),
+        ("one three", "one musician three", "one musicians three"),
+        ("one three", "one hoi three", "one hoʻi three"),
+    ] {
+        let space = Space::of(&json!({ "lyrics": base }), &["a", "b"]);
+        space.set(0, &json!({ "lyrics": put_in }));
+        space.meet();
+        space.set(1, &json!({ "lyrics": corrected }));
+        space.meet();
+        assert_eq!(space.undo(0)["lyrics"], corrected);
+        space.devices[0].redo().unwrap();
+        assert_eq!(space.meet()["lyrics"], corrected);
+    }
+}
+
+/// What a document was before it was deleted does not come back by an undo of what made it again.
+#[test]
+fn an_undo_of_a_second_making_keeps_what_others_wrote_and_nothing_of_the_first() {
+    let first = json!({ "tags": ["old"], "title": "old", "lyrics": "old\n", "plays": 7, "same": 1 });
+    let second = json!({ "tags": ["new"], "title": "new", "lyrics": "new\n", "plays": 9, "same": 1 });
+    for is_undone in [true, false] {
+        let space = Space::new(&["a", "b"]);
+        space.songs(0).put("1", &first).unwrap();
+        match is_undone {
+            true => _ = space.devices[0].undo().unwrap(),
+            false => space.songs(0).delete("1").unwrap(),
+        }
+        space.songs(0).put("1", &second).unwrap();
+        space.meet();
+        space.set(1, &json!({ "note": 1 }));
+        space.meet();
+        let left = space.undo(0);
+        assert_eq!(left["note"], 1);
+        assert!(!left.to_string().contains("old") && !left.to_string().contains("new"), "{left}");
+        assert!(left.get("plays").is_none_or(|plays| *plays == 0), "{left}");
+    }
+}
+
+/// A conflict that is to be asked about, of a field under two names, does not keep the rest of a step from being taken back.
+#[test]
+fn a_contested_field_under_two_names_holds_up_no_undo() {
+    let space = Space::of(&json!({ "o": 1 }), &["a", "b"]);
+    let older = Schema::new().field("songs", "key", FieldKind::Ask);
+    let newer = Schema::new().field("songs", "key2", Field::from(FieldKind::Ask).alias("key"));
+    space.devices[0].apply_schema(&older).unwrap();
+    space.devices[1].apply_schema(&newer).unwrap();
+    space.set(0, &json!({ "key": "D" }));
+    space.set(1, &json!({ "key2": "E", "lyrics": "one\n" }));
+    for _ in 0..3 {
+        space.devices.iter().for_each(|device| _ = sync(device, &space.relay.url()));
+    }
+    let undone = space.devices[1].undo().unwrap().unwrap();
+    assert_eq!(undone.documents[0].fields, ["lyrics"]);
+    assert!(space.devices[1].conflicts("songs", "1").unwrap().iter().any(|row| !row.settled));
 }

@@ -22,6 +22,8 @@ pub(crate) struct Step<'a> {
     pub(crate) to: &'a Fields,
     /// The heads right before it and right after it.
     pub(crate) heads: [&'a [ChangeHash]; 2],
+    /// There was no such document before it, or a deleted one.
+    pub(crate) makes: bool,
 }
 
 impl Document {
@@ -41,7 +43,8 @@ impl Document {
         let again = self.again_since(schema, step, names.iter().map(|(_, stored)| stored.as_str()));
         let mut left = now.clone();
         for (name, stored) in &names {
-            let others = self.field_at(schema, name, &beside.heads);
+            let is_there = !step.makes || beside.is_written;
+            let others = is_there.then(|| self.field_at(schema, name, &beside.heads)).flatten();
             let of_step = Field {
                 from: step.from.get(*name),
                 to: step.to.get(*name),
@@ -141,7 +144,9 @@ impl Document {
             }
         }
         let (heads, is_whole) = (heads.into_iter().collect(), is_all && lines.len() == 1);
-        Beside { changes: beside, heads, is_whole }
+        let is_others = |change: &&Made| beside.contains(&change.hash) && !before.contains(&change.hash);
+        let is_written = made.iter().filter(is_others).any(|change| change.device.is_some());
+        Beside { changes: beside, heads, is_whole, is_written }
     }
 
     fn field_without(&self, step: &Step<'_>, beside: &Beside, name: &str, field: Field<'_>) -> Option<Json> {
@@ -170,7 +175,7 @@ impl Document {
                 field.set(|element| sets.iter().any(|set| is_added(set, element)))
             }
             // Only who resolves it can write it.
-            FieldKind::Ask if reader.is_contested(&ROOT, name) => field.now.cloned(),
+            FieldKind::Ask if reader.is_contested_by_any_name(name) => field.now.cloned(),
             FieldKind::Text => field.text(beside.is_whole),
             FieldKind::List => field.list(beside.is_whole),
             _ if !texts.is_empty() => field.text(beside.is_whole),
@@ -231,6 +236,8 @@ struct Beside {
     heads: Vec<ChangeHash>,
     /// It is one line of changes, and nobody has written anything on top of the step.
     is_whole: bool,
+    /// Somebody has written something meanwhile.
+    is_written: bool,
 }
 
 /// The changes that are known at some heads.
@@ -328,15 +335,19 @@ impl Field<'_> {
 
     /// What the step put in goes, unless others have put it in as well; what it took out comes back.
     fn set(self, is_added_by_others: impl Fn(&Json) -> bool) -> Option<Json> {
-        let Self { from, to, now, .. } = self;
+        let Self { from, to, now, others } = self;
         let [Some(before), Some(after), Some(current)] = [from, to, now].map(elements) else {
             return self.value();
         };
+        let beside = others.and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
         if now.is_none() && to.is_some() {
             return None;
         }
         let goes = |element: &&Json| {
-            after.contains(element) && !before.contains(element) && !is_added_by_others(element)
+            after.contains(element)
+                && !before.contains(element)
+                && !beside.contains(element)
+                && !is_added_by_others(element)
         };
         let comes_back = |element: &&Json| !after.contains(element) && !current.contains(element);
         let stays = current.iter().filter(|element| !goes(element));

@@ -62,6 +62,14 @@ impl Reader<'_> {
         if names.is_empty() { vec![first] } else { names }
     }
 
+    /// Whether concurrent writes gave a field different values, under one name or several.
+    pub(super) fn is_contested_by_any_name(&self, name: &str) -> bool {
+        let names = self.holding_names(name);
+        let mut shown = names.iter().map(|name| self.resolve(&ROOT, name));
+        let first = shown.next();
+        shown.any(|other| Some(other) != first) || names.iter().any(|name| self.is_contested(&ROOT, name))
+    }
+
     fn has_content(&self, key: &str) -> bool {
         // Of several texts that were begun at the same time an empty one may be the first.
         self.values(&ROOT, key).iter().any(|(value, id)| match value {

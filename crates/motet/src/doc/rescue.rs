@@ -14,7 +14,7 @@ use super::edit::EditError;
 use super::fork::{Fork, Side};
 use super::genesis::{self, Container};
 use super::overlap::is_open_mark;
-use super::read::{FieldConflict, Reader, SET_MARK, pointer};
+use super::read::{FieldConflict, Fields, Reader, SET_MARK, pointer};
 use super::reconcile::{Reconciled, op_of_item};
 use crate::schema::CollectionSchema;
 
@@ -27,6 +27,15 @@ struct Lost {
     /// What it was on the side that wrote inside of it, and that side's ends.
     value: Json,
     at: Vec<ChangeHash>,
+}
+
+/// A field of the document that something else has replaced, or nothing.
+pub(crate) struct TakenOut {
+    /// The name that the app knows.
+    pub(crate) name: String,
+    /// Something stands in its place, and goes when it comes back.
+    pub(crate) leaves: bool,
+    lost: Lost,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,21 +105,67 @@ impl Document {
     pub(super) fn rescue(&mut self, fork: &mut Fork, done: &mut Reconciled) -> Result<(), EditError> {
         let mut lost = Vec::new();
         self.find_lost(&ROOT, "", fork, &mut lost);
-        for Lost { map, key, path, kind, value, at } in lost {
-            let container = kind.container(&value);
-            let made = self.deterministic(&path, container, &mut Some(at), |tx| {
-                if kind == Kind::Counter {
-                    // Automerge takes a put of what is there already for no change.
-                    tx.delete(&map, key.as_str())?;
-                }
-                container.put(tx, &map, &key)
-            })?;
-            if let Some(change) = made.new {
+        for lost in lost {
+            if let Some(change) = self.put_again(lost)? {
                 fork.follow(&change);
                 done.changes.push(change);
             }
         }
         Ok(())
+    }
+
+    /// Counters and lists among `set` that stood in the document at `before`, and that something else has replaced since, or nothing. Put in
+    /// again beside that they are what others write in meanwhile; made anew they would be others.
+    pub(crate) fn taken_out(
+        &self,
+        schema: &CollectionSchema,
+        set: &Fields,
+        before: &[ChangeHash],
+    ) -> Vec<TakenOut> {
+        let (then, now) = (self.reader(schema, Some(before)), self.reader(schema, None));
+        let taken_out = |(name, value): (&String, &Json)| {
+            let key = then.stored_name(name);
+            let values = then.values(&ROOT, key);
+            let [(held, id)] = &values[..] else { return None };
+            let kind = kind_of(&then, held, id).filter(|kind| [Kind::Counter, Kind::List].contains(kind))?;
+            let at_present = now.values(&ROOT, key);
+            let is_plain = |(value, id): &(Value<'_>, ObjId)| kind_of(&now, value, id).is_none();
+            let is_gone =
+                at_present.iter().all(is_plain) && now.present_names(name).iter().all(|name| *name == key);
+            let field = Field { map: &ROOT, key, path: &format!("/{key}"), kind };
+            let is_back = is_gone && then.json(held, id) == *value;
+            is_back.then(|| {
+                // It may have come back before: what brought it knows nothing of what came after.
+                let made = self.am.hash_for_opid(id);
+                let again = self.rescued(field, before).into_iter().find(|again| Some(again.hash) == made);
+                let at = again.filter(|again| again.now == again.made).map(|again| vec![again.hash]);
+                TakenOut {
+                    name: name.clone(),
+                    leaves: !at_present.is_empty(),
+                    lost: field.lost(value.clone(), at.unwrap_or_else(|| before.to_vec())),
+                }
+            })
+        };
+        set.iter().filter_map(taken_out).collect()
+    }
+
+    /// Puts in again what was taken out.
+    pub(crate) fn put_back(&mut self, taken_out: Vec<TakenOut>) -> Result<Vec<Change>, EditError> {
+        let made = taken_out.into_iter().map(|taken_out| self.put_again(taken_out.lost));
+        made.filter_map(Result::transpose).collect()
+    }
+
+    fn put_again(&mut self, lost: Lost) -> Result<Option<Change>, EditError> {
+        let Lost { map, key, path, kind, value, at } = lost;
+        let container = kind.container(&value);
+        let made = self.deterministic(&path, container, &mut Some(at), |tx| {
+            if kind == Kind::Counter {
+                // Automerge takes a put of what is there already for no change.
+                tx.delete(&map, key.as_str())?;
+            }
+            container.put(tx, &map, &key)
+        })?;
+        Ok(made.new)
     }
 
     fn find_lost(&self, map: &ObjId, path: &str, fork: &Fork, lost: &mut Vec<Lost>) {
@@ -137,16 +192,17 @@ impl Document {
                     [false, true] => (&fork.sides[1], &fork.sides[0]),
                 };
                 let now = Reader { am: &self.am, heads: Some(&fork.ends), schema: &schema };
-                // A text in the place of a text: what is written in both is brought together as text.
+                let then = Reader { heads: Some(&side.known), ..now };
+                let values = then.values(map, key);
+                // A text that the other side put in the place of a text: what is written in both is brought together as text.
                 if kind == Kind::Text
                     && *map == ROOT
+                    && let [text] = &now.texts(map, key)[..]
                     && now.values(map, key).len() == 1
-                    && !now.texts(map, key).is_empty()
+                    && !values.iter().any(|(_, id)| id == text)
                 {
                     continue;
                 }
-                let then = Reader { heads: Some(&side.known), ..now };
-                let values = then.values(map, key);
                 let written = values.iter().find(|(_, other)| *other == id);
                 let Some(written) = written.map(|(value, id)| then.json(value, id)) else { continue };
                 let is_there =

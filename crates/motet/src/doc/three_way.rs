@@ -82,8 +82,9 @@ struct Replacement<T> {
 pub(super) fn texts(base: &str, mine: &str, theirs: &str) -> String {
     let chars: Vec<char> = base.chars().collect();
     let words = word_bounds(base);
-    let [mut mine, theirs] =
-        [mine, theirs].map(|to| whole_words(&chars, &words, text_replacements(base, to)));
+    let [mine, theirs] = [mine, theirs].map(|to| whole_words(&chars, &words, text_replacements(base, to)));
+    let mut mine: Vec<_> =
+        mine.into_iter().flat_map(|mine| without_written(&chars, &words, mine, &theirs)).collect();
     mine.iter_mut().for_each(|mine| put_once(&chars, mine, &theirs));
     let between = |last: &char, next: &char| text::is_one_word(*last, *next).then_some(' ');
     let merged = merge(&chars, &mine, &theirs, |c| c.is_whitespace(), between);
@@ -132,6 +133,70 @@ fn tidied(merged: &[(char, Source)]) -> String {
         }
     }
     text.into_iter().collect()
+}
+
+/// What is taken out, without the words in which the other side has written: those stay whole, each with the space that parts it from the
+/// next. If it has written in all of them nothing comes back either.
+fn without_written(
+    base: &[char],
+    bounds: &[usize],
+    mine: Replacement<char>,
+    theirs: &[Replacement<char>],
+) -> Vec<Replacement<char>> {
+    let Range { start, end } = mine.range;
+    let mut written: Vec<Range<usize>> = Vec::new();
+    for their in theirs.iter().filter(|their| their.range.start <= end && start <= their.range.end) {
+        let Some(words) = written_words(base, bounds, their) else { continue };
+        let words = words.start.max(start)..words.end.min(end);
+        match written.last_mut() {
+            Some(last) if last.end >= words.start => last.end = last.end.max(words.end),
+            _ if words.is_empty() => {}
+            _ => written.push(words),
+        }
+    }
+    if written.is_empty() {
+        return vec![mine];
+    }
+    let is_space = |at: usize| base[at].is_whitespace();
+    // Where the words that are taken out have the spaces that go with them.
+    let (is_before, is_behind) = (is_space(start), is_space(end - 1));
+    let mut parts: Vec<Range<usize>> = Vec::new();
+    let mut from = start;
+    for (n, words) in written.iter().enumerate() {
+        let (mut before, mut behind) = (words.start, words.end);
+        while is_before && before > from && is_space(before - 1) {
+            before -= 1;
+        }
+        let is_parted = is_behind || (!is_before && n + 1 < written.len());
+        while !is_before && is_parted && behind < end && is_space(behind) {
+            behind += 1;
+        }
+        parts.push(from..before);
+        from = behind;
+    }
+    parts.push(from..end);
+    parts.retain(|part| part.clone().any(|at| !is_space(at)));
+    let mut insert = Some(mine.insert);
+    let part = |range| Replacement { range, insert: insert.take().unwrap_or_default() };
+    parts.into_iter().map(part).collect()
+}
+
+/// The words in which somebody has written, so that they are others now; `None` if they are only parted, or gone.
+fn written_words(base: &[char], bounds: &[usize], their: &Replacement<char>) -> Option<Range<usize>> {
+    let Range { start, end } = their.range;
+    let (from, to) = (word_start(bounds, start), word_end(bounds, end));
+    let joins = |a: Option<&char>, b: Option<&char>| a.zip(b).is_some_and(|(a, b)| text::is_one_word(*a, *b));
+    let before = start.checked_sub(1).map(|at| &base[at]);
+    match (their.insert.is_empty(), start == end) {
+        (true, _) => (from < start || end < to).then_some(from..to),
+        (false, false) => Some(from..to),
+        // Typed at the end of a word, or at its beginning.
+        (false, true) if joins(before, their.insert.first()) => Some(word_start(bounds, start - 1)..to),
+        (false, true) if joins(their.insert.last(), base.get(start)) => {
+            Some(from..word_end(bounds, start + 1))
+        }
+        (false, true) => None,
+    }
 }
 
 /// What goes back and stands beside its place already is not put in again.
@@ -335,7 +400,18 @@ mod tests {
         let cases = [
             // base, what it goes back to, what it is now, what comes out
             ("one\nmine\ntwo\n", "one\ntwo\n", "one\nmine\ntwo\ntheirs\n", "one\ntwo\ntheirs\n"),
-            ("hello", "", "helloX", "X"),
+            ("hello", "", "helloX", "helloX"),
+            // Words that others have corrected stay whole, with what parts them.
+            ("one recieve three", "one three", "one receive three", "one receive three"),
+            ("one\nrecieve\ntwo", "one\ntwo", "one\nreceive\ntwo", "one\nreceive\ntwo"),
+            ("one musician three", "one three", "one musicians three", "one musicians three"),
+            ("one hoi three", "one three", "one hoʻi three", "one hoʻi three"),
+            ("one wonderful three", "one two three", "one wonderfully three", "one wonderfully three"),
+            ("x aa bb cc y", "x y", "x aa bbb cc y", "x bbb y"),
+            ("alpha bb gamma", "", "alphas bb gammas", "alphas gammas"),
+            ("aa bb cc dd", "dd", "aa bbX cc dd", "bbX dd"),
+            ("mine words\ntwo\n", "two\n", "other text\ntwo\n", "other text\ntwo\n"),
+            ("hoii mai", "mai", "hoi mai", "hoi mai"),
             ("the cat sat", "", "the black cat sat", "black "),
             ("teh cat", "", "the cat", "the"),
             ("two", "one", "three", "three"),

@@ -146,7 +146,7 @@ impl Core {
     }
 
     /// A fragment of a purged document has arrived, and waits for the rest. It waits uncounted if it brings nothing back, so that nobody
-    /// will send the rest of it: where the latest wins and all of it was made before the document was deleted; where edits win and it ends in
+    /// will send the rest of it: where the latest wins and all edits in it were made before the document was deleted; where edits win and it ends in
     /// deletes itself. If somebody else brings the document back, it belongs to it. Returns how many changes somebody may miss.
     pub(super) fn set_fragment_aside(
         &mut self,
@@ -165,7 +165,8 @@ impl Core {
                 changes().filter(|change| !known.contains(&change.hash())).all(is_tombstone)
             }
             DeletePolicy::Latest => {
-                let latest = changes().map(time_of).max();
+                // What was deleted or purged here may come back to this device: that is no edit.
+                let latest = changes().filter(|change| !is_tombstone(change)).map(time_of).max();
                 tx.grave(loaded.row.id)?.is_some_and(|at| latest.is_none_or(|latest| latest < at))
             }
         };

@@ -142,12 +142,18 @@ impl Core {
             return (as_it_is(), false);
         }
         let (from, to) = (exactly(loaded, &step.before), exactly(loaded, &step.after));
-        let (from_fields, to_fields) = (from.fields.unwrap_or_default(), to.fields.unwrap_or_default());
+        let (mut from_fields, to_fields) = (from.fields.unwrap_or_default(), to.fields.unwrap_or_default());
+        let makes = from.deleted && !to.deleted;
+        if makes {
+            // What the document was before it was deleted does not come back because it was made again.
+            from_fields.retain(|name, value| to_fields.get(name) == Some(value));
+        }
         let (none, now) = (Fields::new(), shared(loaded));
         let edit = self.edit(&loaded.schema, None, &none);
-        let step = Step { edit: &edit, from: &from_fields, to: &to_fields, heads: [&heads_before, &heads] };
+        let step =
+            Step { edit: &edit, from: &from_fields, to: &to_fields, heads: [&heads_before, &heads], makes };
         let left = loaded.document.without(&step, &now);
-        match from.deleted && !to.deleted {
+        match makes {
             false => (Goal { fields: Some(left), deleted: false }, false),
             true if left == from_fields => (Goal { fields: None, deleted: true }, false),
             true => (Goal { fields: Some(left), deleted: false }, true),
@@ -197,10 +203,23 @@ impl Core {
         let is_alike = |name: &str| loaded.document.is_written_alike(&loaded.schema, name, [&before, &after]);
         let (mut alike, _) = split_counted(&loaded.document, &loaded.schema, &patch.set, &shown);
         alike.retain(|name, _| is_alike(name));
+        // What the step took out is what others may be writing in: it comes back as what it was.
+        let taken_out = match is_exact {
+            true => loaded.document.taken_out(&loaded.schema, &patch.set, &before),
+            false => Vec::new(),
+        };
+        for taken_out in &taken_out {
+            alike.remove(&taken_out.name);
+            patch.set.remove(&taken_out.name);
+            if taken_out.leaves {
+                patch.remove.push(vec![taken_out.name.clone()]);
+            }
+        }
         patch.set.retain(|name, _| !alike.contains_key(name));
         let mut changes = loaded.document.write_alike(&edit.alike(), &alike, &[]).map_err(write_error)?;
-        let tells = is_deleted || !changes.is_empty();
+        let tells = is_deleted || !changes.is_empty() || !taken_out.is_empty();
         changes.extend(loaded.document.write(&edit, &patch.set, &patch.remove, tells).map_err(write_error)?);
+        changes.extend(loaded.document.put_back(taken_out).map_err(write_error)?);
         let mut local = false;
         if is_deleted {
             // What it had in the trash that does not stay on this device any more comes back with it.
