@@ -203,3 +203,35 @@ fn a_version_that_was_deleted_is_restored_as_deleted() {
     assert_eq!(songs.history("1", 9).unwrap().len(), now);
     assert_eq!(songs.trash().unwrap().len(), 1);
 }
+
+/// A field that begins as a text, counter, list or set is named by the revision that began it, on every device.
+#[test]
+fn a_revision_names_the_fields_that_it_began() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (singer(dir.path(), "a"), singer(dir.path(), "b"));
+    let songs = a.documents("songs");
+    songs.put("1", &json!({ "title": "t" })).unwrap();
+    let steps = [
+        json!({ "lyrics": "ʻekahi\n" }),
+        json!({ "plays": 2 }),
+        json!({ "verses": ["v"] }),
+        json!({ "tags": ["x"] }),
+        json!({ "meta": { "a": 1 } }),
+        json!({ "lyrics": "ʻekahi\nʻelua\n", "title": "u" }),
+    ];
+    for step in &steps {
+        songs.set("1", step).unwrap();
+    }
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    for device in [&a, &b] {
+        let mut told: Vec<_> = device.documents("songs").history("1", 50).unwrap();
+        told.reverse();
+        assert_eq!(told.len(), 1 + steps.len());
+        for (told, step) in told[1..].iter().zip(&steps) {
+            let fields: Vec<&String> = step.as_object().unwrap().keys().collect();
+            assert_eq!(told.fields.iter().collect::<Vec<_>>(), fields);
+        }
+    }
+}

@@ -906,3 +906,45 @@ fn words(random: &mut Random) -> String {
         ["", "one", "two ", "The dog sat\n", "ʻekahi\r\n", "e\u{301}", "👩‍🎤", " ", "aloha aloha\n", "\n"];
     (0..random.below(4)).map(|_| words[random.below(words.len() as u64) as usize]).collect()
 }
+
+/// A transaction that leaves its document as it was is a step as well, and what came before it is taken back all the same.
+#[test]
+fn steps_without_an_effect_hold_up_no_undo() {
+    let tag = || json!("x");
+    let idle: [(&str, fn(&mut motet::Transaction<'_>) -> Result<(), WriteError>); 4] = [
+        ("an element that is there", |tx| tx.add_to_set("songs", "1", "tags", &[json!("x")]).map(drop)),
+        ("by 0", |tx| tx.increment("songs", "1", "plays", 0).map(drop)),
+        ("there and back", |tx| {
+            tx.set("songs", "1", &json!({ "title": "9" }))?;
+            tx.set("songs", "1", &json!({ "title": "second" })).map(drop)
+        }),
+        ("deleted and restored", |tx| {
+            tx.delete("songs", "1")?;
+            tx.restore("songs", "1").map(drop)
+        }),
+    ];
+    for (name, idle) in idle {
+        let dir = tempfile::tempdir().unwrap();
+        let a = open(dir.path(), "a");
+        let songs = a.documents("songs");
+        let mut states = vec![None];
+        let state = || value(&a, "1");
+        songs.put("1", &json!({ "title": "first" })).unwrap();
+        states.push(state());
+        songs.delete("1").unwrap();
+        states.push(state());
+        songs.put("1", &json!({ "title": "second", "tags": [tag()], "plays": 1 })).unwrap();
+        states.push(state());
+        a.transaction(idle).unwrap();
+        states.push(state());
+        songs.set("1", &json!({ "title": "later" })).unwrap();
+        for (n, before) in states.iter().enumerate().rev() {
+            a.undo().unwrap();
+            assert_eq!(state().as_ref(), before.as_ref(), "{name}: back to {n}");
+        }
+        for (n, after) in states.iter().enumerate().skip(1) {
+            a.redo().unwrap();
+            assert_eq!(state().as_ref(), after.as_ref(), "{name}: again to {n}");
+        }
+    }
+}

@@ -200,7 +200,7 @@ fn say(way: Way, done: Option<Undone>, output: &Output) -> Result<(), CliError> 
             UndoneEffect::Deleted => "deleted",
             UndoneEffect::Restored => "brought back",
             UndoneEffect::Kept => "stays, since others have written in it; what was taken back of it",
-            UndoneEffect::Unchanged => "as it was, since others have written or deleted all of it",
+            UndoneEffect::Unchanged => "as it was: nothing of it is left that could go back",
         };
         let fields = output.paint(CYAN, &document.fields.join(", "));
         let name = output.paint(BOLD, &format!("{}/{}", document.collection, document.id));

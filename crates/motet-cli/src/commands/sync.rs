@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use motet::{Conflict, Counts, DocumentStatus, Event, Replica, Status, SyncError};
+use motet::{Conflict, ConflictKind, Counts, DocumentStatus, Event, Replica, Status, SyncError};
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -155,7 +155,17 @@ fn document_status(replica: &Replica, collection: &str, id: &str, output: &Outpu
         let device = conflict.device_name.as_deref().unwrap_or("another device");
         let settled = if conflict.settled { " (settled)" } else { "" };
         let field = conflict.path.trim_start_matches('/');
-        output.line(&format!("conflict       {field}: {device} wrote {}{settled}", conflict.loser));
+        match (conflict.kind, &conflict.loser) {
+            // Both versions are in the text.
+            (ConflictKind::Text, serde_json::Value::Array(versions)) => {
+                let versions: Vec<String> = versions.iter().map(ToString::to_string).collect();
+                let versions = versions.join(" and ");
+                output.line(&format!(
+                    "conflict       {field}: both {versions} are in it, {device} the latest{settled}"
+                ));
+            }
+            _ => output.line(&format!("conflict       {field}: {device} wrote {}{settled}", conflict.loser)),
+        }
     }
     if let Some(error) = status.error {
         output.line(&format!("error          {}", error.message));

@@ -66,8 +66,9 @@ impl Document {
                     _ if is_genesis => Deed::Genesis,
                     _ => Deed::Edit,
                 };
-                let before =
-                    meta.deps.iter().flat_map(|dep| taken_up.get(dep).cloned().unwrap_or_else(|| vec![*dep]));
+                // A container that the change begins was not there before it.
+                let deps = meta.deps.iter().filter(|dep| is_genesis || !genesis.contains(*dep));
+                let before = deps.flat_map(|dep| taken_up.get(dep).cloned().unwrap_or_else(|| vec![*dep]));
                 let mut before: Vec<_> = before.collect();
                 let mut after = vec![meta.hash];
                 let held = frontier.clone();

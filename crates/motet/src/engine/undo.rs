@@ -115,7 +115,10 @@ impl Core {
         let loaded = self.make(tx, loaded, &goal, (step, is_exact))?;
         let after = loaded.version();
         let earlier = like(&step.before)?;
-        let same_as = (is_exact && after.heads != earlier).then(|| (after.heads.clone(), earlier));
+        // Where nothing had to be written the step had no effect: what it led to is what it came from.
+        let is_idle = after.heads == before.heads && after.deleted == before.deleted;
+        let made = if is_idle { like(&step.after)? } else { after.heads.clone() };
+        let same_as = (is_exact && made != earlier).then_some((made, earlier));
         let mut fields = touched(&shown_before, &shown(&loaded));
         fields.sort();
         let effect = match (before.deleted, after.deleted) {

@@ -199,6 +199,10 @@ impl Parsed {
         if !value.is_object() {
             return Err(Refusal::new(&place, target, "it is not an object"));
         }
+        // An app that makes a document may leave its id empty. A row of a file would be another document each time.
+        if value.get("id").and_then(Json::as_str) == Some("") {
+            return Err(Refusal::new(&place, target, "its id is empty; leave it out for a new one"));
+        }
         let (id, fields) = to_fields(&value).map_err(|error| Refusal::unwritten(&place, target, &error))?;
         let id = id.unwrap_or_else(new_id);
         judge(&place, Target { collection: Some(&collection), id: Some(&id) }, &fields)?;

@@ -81,12 +81,20 @@ impl Tx<'_> {
     pub(crate) fn earliest_like(&self, document: i64, heads: &[Hash]) -> Result<Vec<Hash>> {
         let sql = "SELECT earlier FROM same_version WHERE document = ? AND heads = ?";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let found = statement
-            .query_row(params![document, heads.as_flattened()], |row| Ok(hashes(row.get_ref(0)?.as_blob()?)));
-        Ok(found.optional()?.unwrap_or_else(|| heads.to_vec()))
+        let mut like = heads.to_vec();
+        // It is like one that was found to be like an earlier one since, where a step had no effect.
+        for _ in 0..limits::UNDO_STEPS {
+            let row = params![document, like.as_flattened()];
+            let found = statement.query_row(row, |row| Ok(hashes(row.get_ref(0)?.as_blob()?))).optional()?;
+            match found {
+                Some(earlier) => like = earlier,
+                None => break,
+            }
+        }
+        Ok(like)
     }
 
-    /// Notes that a version is exactly like an earlier one, which is like no earlier one.
+    /// Notes that a version is exactly like an earlier one, which is like no earlier one so far.
     pub(crate) fn note_same_version(
         &self,
         document: i64,

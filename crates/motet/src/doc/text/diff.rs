@@ -30,7 +30,15 @@ pub(super) struct Hunk {
 pub(crate) fn diff(old: &str, new: &str) -> Vec<Splice> {
     let mut splices = Vec::new();
     let (mut at, mut upto) = (0, 0);
-    for hunk in by_grapheme(old, new) {
+    for mut hunk in by_grapheme(old, new) {
+        // A line end with a return before it is the same line end: what others write before it stays before it.
+        let has_return = |text: &str| text.ends_with("\r\n");
+        if old[hunk.old.clone()].ends_with('\n')
+            && !has_return(&old[hunk.old.clone()])
+            && has_return(&new[hunk.new.clone()])
+        {
+            (hunk.old.end, hunk.new.end) = (hunk.old.end - 1, hunk.new.end - 1);
+        }
         at += old[upto..hunk.old.start].chars().count();
         let delete = old[hunk.old.clone()].chars().count();
         let insert = new[hunk.new].to_owned();

@@ -246,6 +246,7 @@ impl<'a> Fold<'a> {
             folded.extend(text.chars().map(|c| (c, Source::Put)))
         };
         let mut gone = self.doubles();
+        let returns = self.returns_at_end(&mut gone);
         let (torn, intact) = (self.torn(&mut gone), Torn::default());
         let crlf = chars.windows(2).any(|pair| pair == ['\r', '\n']);
         let mut last = None;
@@ -262,11 +263,32 @@ impl<'a> Fold<'a> {
                 None => {}
             }
             put(&mut folded, before);
+            if returns.contains(&at) {
+                put(&mut folded, "\r");
+            }
             folded.push((*c, Source::Merged(at)));
             put(&mut folded, after);
             last = Some(at);
         }
         folded
+    }
+
+    /// Where one side has written another line end, and the other words before it: what belongs to the line end stands behind the words. The
+    /// line breaks before which it is put.
+    fn returns_at_end(&self, gone: &mut HashSet<usize>) -> HashSet<usize> {
+        let chars = &self.woven.chars;
+        let mut moved = HashSet::new();
+        for gap in self.gaps.iter().filter(|gap| chars.get(gap.range.end) == Some(&'\n')) {
+            for side in [0, 1] {
+                let other = &gap.own[1 - side];
+                let is_words = !other.is_empty() && other.iter().all(|at| !matches!(chars[*at], '\r' | '\n'));
+                let last = gap.own[side].last().filter(|at| chars[**at] == '\r' && **at + 1 < gap.range.end);
+                if last.is_some_and(|at| is_words && gone.insert(*at)) {
+                    moved.insert(gap.range.end);
+                }
+            }
+        }
+        moved
     }
 
     /// Writes a place anew, if it does not show what it should. What is taken out for that is put in again in the same change, so that nothing

@@ -238,6 +238,16 @@ fn corrections_of_one_word_stay_one_word_or_become_two() {
     // What is put in before a line comes before what replaces its first word.
     assert_eq!(one("alpha beta\n", "new line\nalpha beta\n", "xkrxdjj beta\n"), "new line\nxkrxdjj beta\n");
     assert_eq!(one("one two\r\nend\r\n", "one two\nend\n", "one two x\r\nend\r\n"), "one two x\nend\n");
+    // The other way: words at the end of a line, whole or of a word, stand before the new line end.
+    for (other, expected) in [
+        ("a\nb two x\nc\n", "a\r\nb two x\r\nc\r\n"),
+        ("a\nb twoxy\nc\n", "a\r\nb twoxy\r\nc\r\n"),
+        ("a\nb two.\nc\n", "a\r\nb two.\r\nc\r\n"),
+        ("a\nb two\nc d\n", "a\r\nb two\r\nc d\r\n"),
+        ("a\nB two\nc\n", "a\r\nB two\r\nc\r\n"),
+    ] {
+        assert_eq!(one("a\nb two\nc\n", "a\r\nb two\r\nc\r\n", other), expected, "{other:?}");
+    }
 }
 
 #[test]
