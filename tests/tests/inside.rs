@@ -95,3 +95,40 @@ fn the_loser_of_two_who_begin_an_object_beside_a_null_is_in_the_journal() {
         }
     }
 }
+
+/// One takes an object away and makes it again, earlier; another, who has heard nothing of it, writes a field of it, is heard, and comes back to the
+/// same value. The later value shows, on the two and on a device that joins.
+#[test]
+fn what_was_written_again_counts_from_then() {
+    for values in [vec!["of", "zz", "of"], vec!["of", "gw", "of"], vec!["of", "zz"]] {
+        // Which of equal changes comes first is up to the devices' ids.
+        for _ in 0..6 {
+            let dir = tempfile::tempdir().unwrap();
+            let relay = TestRelay::start(&dir.path().join("relay"));
+            let devices = ["a", "b"].map(|name| singer(dir.path(), name));
+            let [a, b] = devices.each_ref().map(|device| device.documents("songs"));
+            let pause = || std::thread::sleep(std::time::Duration::from_millis(3));
+            a.put("1", &json!({ "meta": { "c": "gw" } })).unwrap();
+            devices.iter().for_each(|device| _ = sync(device, &relay.url()));
+            a.set("1", &json!({ "meta": null })).unwrap();
+            a.set("1", &json!({ "meta": { "c": "gw" } })).unwrap();
+            for (n, value) in values.iter().enumerate() {
+                pause();
+                b.set("1", &json!({ "meta": { "c": value } })).unwrap();
+                if n == 0 {
+                    sync(&devices[1], &relay.url());
+                }
+            }
+            for _ in 0..3 {
+                devices.iter().for_each(|device| _ = sync(device, &relay.url()));
+            }
+            let late = singer(dir.path(), "late");
+            sync(&late, &relay.url());
+            let expected = json!({ "id": "1", "meta": { "c": values.last().unwrap() } });
+            for device in devices.iter().chain([&late]) {
+                let shown = device.documents("songs").get("1").unwrap().unwrap().value;
+                assert_eq!(shown, expected, "{values:?} on {}", device.device_name());
+            }
+        }
+    }
+}

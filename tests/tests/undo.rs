@@ -911,7 +911,8 @@ fn words(random: &mut Random) -> String {
 #[test]
 fn steps_without_an_effect_hold_up_no_undo() {
     let tag = || json!("x");
-    let idle: [(&str, fn(&mut motet::Transaction<'_>) -> Result<(), WriteError>); 4] = [
+    type Idle = fn(&mut motet::Transaction<'_>) -> Result<(), WriteError>;
+    let idle: [(&str, Idle); 4] = [
         ("an element that is there", |tx| tx.add_to_set("songs", "1", "tags", &[json!("x")]).map(drop)),
         ("by 0", |tx| tx.increment("songs", "1", "plays", 0).map(drop)),
         ("there and back", |tx| {

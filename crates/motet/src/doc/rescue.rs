@@ -16,6 +16,7 @@ use super::genesis::{self, Container};
 use super::overlap::is_open_mark;
 use super::read::{FieldConflict, Fields, Reader, SET_MARK, pointer};
 use super::reconcile::{Reconciled, op_of_item};
+use super::time::made_at;
 use crate::schema::CollectionSchema;
 
 /// A value that one side has replaced while the other wrote inside of it.
@@ -203,10 +204,17 @@ impl Document {
                 {
                     continue;
                 }
-                let written = values.iter().find(|(_, other)| *other == id);
-                let Some(written) = written.map(|(value, id)| then.json(value, id)) else { continue };
-                let is_there =
-                    || now.values(map, key).iter().any(|(value, id)| now.json(value, id) == written);
+                let Some((held, _)) = values.iter().find(|(_, other)| *other == id) else { continue };
+                let written = then.json(held, &id);
+                let made = |reader: &Reader<'_>, value: &Value<'_>, id: &ObjId| {
+                    reader.written_by(value, id).map_or(0, |hash| made_at(&self.am, &hash))
+                };
+                // The same, and written no earlier: of concurrent values the later shows.
+                let newest = made(&then, held, &id);
+                let is_same = |(value, id): &(Value<'_>, ObjId)| {
+                    now.json(value, id) == written && made(&now, value, id) >= newest
+                };
+                let is_there = || now.values(map, key).iter().any(is_same);
                 if base.json(&value, &id) == written || is_there() {
                     continue;
                 }
