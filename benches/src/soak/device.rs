@@ -42,14 +42,17 @@ pub(crate) fn run(db: &Path, name: &str, url: &str, pause: u64) {
         }
     });
     let mut random = Random::of(name);
+    // Edits until it is told to stop; then it does what it is told.
     loop {
         let wait = Duration::from_millis(random.below(2 * pause + 1));
         match commands.recv_timeout(wait) {
-            Ok(_) => println!("{}", rest(&replica)),
+            Ok(_) => break,
             Err(RecvTimeoutError::Timeout) => edit(&replica, &mut random),
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+    println!("{}", Value::Null);
+    commands.iter().for_each(|_| println!("{}", rest(&replica)));
 }
 
 /// One edit of a person, and what an app reads to show it.

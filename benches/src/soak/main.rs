@@ -205,6 +205,7 @@ impl Crowd {
                 self.start_device(n);
             }
         }
+        self.devices.iter_mut().flatten().for_each(|device| _ = device.call(&json!({ "do": "stop" })));
         let mut told: Vec<Value> = Vec::new();
         for _ in 0..LAST_ROUNDS {
             told = self
