@@ -520,3 +520,75 @@ fn what_others_wrote_does_not_steer_the_terminal() {
         assert!(!said.contains(&0x1b) && !said.contains(&7), "{args:?}: {}", String::from_utf8_lossy(&said));
     }
 }
+
+/// A database that cannot be written, or in a folder that cannot, is read as any other; what would write says so.
+#[test]
+#[cfg(unix)]
+fn a_database_that_cannot_be_written_is_read() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::{Command, Output};
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("archive");
+    std::fs::create_dir(&folder).unwrap();
+    let a = with_schema(&folder, "a", "http://127.0.0.1:9");
+    a.ok_with(&["put", "pieces", "--id", "1"], r#"{"title":"Hoʻi","lyrics":"E hoʻi\n"}"#);
+    a.ok(&["set", "pieces", "1", "title=Hoʻi mai"]);
+    let file = folder.join("a.db");
+    // Who may write everything does not see permissions: somebody else does.
+    let program = dir.path().join("motet");
+    std::fs::copy(motet_tests::program("motet"), &program).unwrap();
+    let is_root =
+        std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
+    let run = |args: &[&str]| -> Output {
+        let mut command = match is_root {
+            true => {
+                let mut other = Command::new("setpriv");
+                other.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program);
+                other
+            }
+            false => Command::new(&program),
+        };
+        command.arg("--db").arg(&file).args(args).output().unwrap()
+    };
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (file_mode, folder_mode) in [(0o444, 0o555), (0o666, 0o555), (0o444, 0o777)] {
+        let mode = |path: &std::path::Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode(&folder, 0o777);
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            mode(&entry.unwrap().path(), file_mode);
+        }
+        mode(&folder, folder_mode);
+        let before: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let bytes = std::fs::read(&file).unwrap();
+        for args in [
+            &["list", "pieces"][..],
+            &["get", "pieces", "1"],
+            &["export", "pieces"],
+            &["search", "pieces", "mai"],
+            &["history", "pieces", "1"],
+        ] {
+            let output = run(args);
+            let said = String::from_utf8(output.stdout.clone()).unwrap();
+            assert_eq!(code(&output), 0, "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(args[0] == "history" || said.contains("Hoʻi mai"), "{args:?}: {said}");
+        }
+        for args in [&["status"][..], &["verify"], &["conflicts"], &["trash", "pieces"]] {
+            assert_eq!(code(&run(args)), 0, "{args:?}");
+        }
+        if file_mode == 0o444 || folder_mode == 0o555 {
+            for args in
+                [&["set", "pieces", "1", "title=x"][..], &["delete", "pieces", "1"], &["undo"], &["sync"]]
+            {
+                let output = run(args);
+                assert_eq!(code(&output), 1, "{args:?}");
+                assert!(String::from_utf8_lossy(&output.stderr).contains("only be read"), "{output:?}");
+            }
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), bytes, "{file_mode:o} {folder_mode:o}");
+        let after: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(after.len(), before.len(), "{after:?}");
+    }
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+}

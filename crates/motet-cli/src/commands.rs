@@ -13,7 +13,7 @@ pub(crate) mod transfer;
 
 use std::path::Path;
 
-use motet::{Relay, Replica};
+use motet::{OpenError, Relay, Replica, StorageError};
 
 use crate::error::CliError;
 
@@ -25,7 +25,8 @@ pub(crate) fn path(db: Option<&Path>) -> Result<&Path, CliError> {
     db.ok_or_else(|| CliError::Usage("which replica? Give --db FILE, or set MOTET_DB".into()))
 }
 
-/// Opens a replica that `init` has made. Never makes one: a mistyped name would look like lost data.
+/// Opens a replica that `init` has made, to be read only if it cannot be written. Never makes one: a mistyped name would look like lost
+/// data.
 pub(crate) fn open(db: Option<&Path>) -> Result<Replica, CliError> {
     let path = path(db)?;
     if !path.exists() {
@@ -33,7 +34,10 @@ pub(crate) fn open(db: Option<&Path>) -> Result<Replica, CliError> {
             format!("there is no replica at {}; make one with: motet init --device NAME", path.display());
         return Err(CliError::Other(message));
     }
-    Ok(Replica::open(path)?)
+    match Replica::open(path) {
+        Err(OpenError::Storage(StorageError::ReadOnly)) => Ok(Replica::builder(path).read_only().open()?),
+        opened => Ok(opened?),
+    }
 }
 
 /// The relay that `init` was told, if any.

@@ -46,6 +46,7 @@ impl Replica {
     /// # Errors
     /// [`AccountError::Unsent`] if [`SignOut::Wipe`] would lose something; the replica is disconnected then and else as it was.
     pub fn sign_out(&self, how: SignOut) -> Result<Removed, AccountError> {
+        self.local().may_write()?;
         self.disconnect();
         let removed = self.local().writer.run(Durability::Full, move |tx, core| {
             let removed = match how {
@@ -71,6 +72,7 @@ impl Replica {
     /// # Errors
     /// [`AccountError`] if it cannot be kept; nothing is changed then.
     pub fn release_account(&self) -> Result<(), AccountError> {
+        self.local().may_write()?;
         self.disconnect();
         self.local().writer.run(Durability::Full, |tx, core| {
             core.sign_out(tx)?;
@@ -84,6 +86,7 @@ impl Replica {
     /// # Errors
     /// [`AccountError::Unsent`] if something has not been sent; nothing is removed then.
     pub fn clear_local(&self) -> Result<Removed, AccountError> {
+        self.local().may_write()?;
         self.disconnect();
         let removed = self.local().writer.run(Durability::Full, |tx, core| core.empty(tx, Emptying::Held))?;
         self.scrub();
@@ -92,7 +95,7 @@ impl Replica {
 
     /// What was removed is in SQLite's log no more either. If somebody reads an older state just now, that is tried again for a while.
     fn scrub(&self) {
-        if store::shrink(&self.local().path).is_err() {
+        if store::shrink(&self.local().file).is_err() {
             (self.local().shared.empty_log)();
         }
     }

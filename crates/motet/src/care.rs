@@ -125,6 +125,7 @@ impl Replica {
     /// # Errors
     /// [`WriteError`]; documents repaired until then stay repaired.
     pub fn repair(&self) -> Result<RepairReport, WriteError> {
+        self.local().may_write()?;
         let mut looked = self.look().map_err(write_error)?;
         let mut report = RepairReport { problems: looked.report.problems.clone(), ..RepairReport::default() };
         if looked.is_file_damaged {
@@ -224,7 +225,7 @@ impl Replica {
         if derived.is_ok() && is_sound() {
             return Ok(());
         }
-        store::salvage(&self.local().path)?;
+        store::salvage(&self.local().file)?;
         Ok(())
     }
 }

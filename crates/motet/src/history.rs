@@ -166,7 +166,7 @@ impl<T> Collection<T> {
     /// [`WriteError::NotFound`] if there never was such a document, or it was purged.
     pub fn history(&self, id: &str, limit: usize) -> Result<Vec<Revision>, WriteError> {
         let (name, id) = (self.name().to_owned(), id.to_owned());
-        self.replica().run(move |tx, core| core.revisions(tx, &name, &id, limit))
+        self.replica().run_reading(move |tx, core| core.revisions(tx, &name, &id, limit))
     }
 
     /// The fields of a document as they were at a version.
@@ -203,7 +203,7 @@ impl<T> Collection<T> {
 
     fn fields_at(&self, id: &str, version: &Version) -> Result<Fields, WriteError> {
         let (name, id, version) = (self.name().to_owned(), id.to_owned(), version.clone());
-        self.replica().run(move |tx, core| core.fields_at(tx, &name, &id, &version))
+        self.replica().run_reading(move |tx, core| core.fields_at(tx, &name, &id, &version))
     }
 }
 

@@ -322,6 +322,9 @@ pub const RETRY_DELAYS: [Duration; 4] =
 /// The longest time for which an answer (`Retry-After`) can keep a device from trying again by itself.
 pub const RETRY_AFTER_LONGEST: Duration = Duration::from_secs(15 * 60);
 
+/// Pages of 4 KiB of a database that are copied at once, where it can only be read: all of it as of one moment.
+pub const COPIED_PAGES: std::ffi::c_int = std::ffi::c_int::MAX;
+
 /// How often a replica looks whether the process that syncs its file still does.
 pub const SYNC_LOCK_POLL: Duration = Duration::from_secs(2);
 

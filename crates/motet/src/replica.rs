@@ -50,10 +50,21 @@ pub struct Replica {
 
 /// The parts that the sync task works with.
 pub(crate) struct Local {
-    pub(crate) path: PathBuf,
+    /// The database that is open.
+    pub(crate) file: PathBuf,
     pub(crate) readers: Arc<Readers>,
     pub(crate) writer: Writer<Core>,
     pub(crate) shared: Arc<Shared>,
+    /// The file that was given, and the folder of the copy that is open in its place, if it is one. Dropped last.
+    path: PathBuf,
+    copy: Option<tempfile::TempDir>,
+}
+
+impl Local {
+    /// Whether what is written here is kept.
+    pub(crate) fn may_write(&self) -> store::Result<()> {
+        if self.copy.is_some() { Err(StorageError::ReadOnly) } else { Ok(()) }
+    }
 }
 
 struct Inner {
@@ -69,6 +80,7 @@ pub struct ReplicaBuilder {
     device_name: Option<String>,
     clock: Clock,
     conflict_log: Option<PathBuf>,
+    read_only: bool,
 }
 
 impl Replica {
@@ -87,6 +99,7 @@ impl Replica {
             device_name: None,
             clock: Arc::new(time::now_ms),
             conflict_log: None,
+            read_only: false,
         }
     }
 
@@ -195,7 +208,11 @@ impl Replica {
         ahead: Option<Ahead>,
         write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
     ) -> PendingWrite<R> {
-        let write = whole(move |tx, core: &mut Core| write(&mut Transaction::new(tx, core)));
+        let may_write = self.inner.local.may_write();
+        let write = whole(move |tx, core: &mut Core| {
+            may_write?;
+            write(&mut Transaction::new(tx, core))
+        });
         PendingWrite::new(self.inner.local.writer.submit_prepared(Durability::Full, ahead, write))
     }
 
@@ -239,7 +256,7 @@ impl Replica {
     /// # Errors
     /// [`WriteError`] if `to` exists or cannot be written; nothing is left at `to` then.
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<(), WriteError> {
-        Ok(store::backup(&self.inner.local.path, to.as_ref())?)
+        Ok(store::backup(&self.inner.local.file, to.as_ref())?)
     }
 
     /// A setting of the app, kept on this device only.
@@ -362,7 +379,7 @@ impl Replica {
     /// [`ReadError`] with code `query-invalid` if it is no such query.
     pub fn sql(&self, query: &str) -> Result<SqlTable, ReadError> {
         self.read(|_| Ok(()))?;
-        let (columns, rows) = store::run_sql(&self.inner.local.path, query)?;
+        let (columns, rows) = store::run_sql(&self.inner.local.file, query)?;
         Ok(SqlTable { columns, rows })
     }
 
@@ -396,7 +413,16 @@ impl Replica {
         ahead: Option<Ahead>,
         write: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> + Send + 'static,
     ) -> Result<R, WriteError> {
+        self.inner.local.may_write()?;
         self.inner.local.writer.run_prepared(Durability::Full, ahead, whole(write))
+    }
+
+    /// Reads what only the connection that writes can: a document's history.
+    pub(crate) fn run_reading<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> + Send + 'static,
+    ) -> Result<R, WriteError> {
+        self.inner.local.writer.run(Durability::Normal, read)
     }
 
     /// What is done of a write of a document before its transaction: a big one is composed, on the thread of a caller that waits for it, else
@@ -533,6 +559,16 @@ impl ReplicaBuilder {
         self
     }
 
+    /// Opens the replica to be read only, for a file or a folder that cannot be written: what it holds is copied into a folder of its own
+    /// for as long as the replica is open, so a large one takes a moment, and room for it. Lists, searches, histories, exports, `verify` and
+    /// backups work; each write is refused with [`StorageError::ReadOnly`], and so is connecting to a relay. It does not follow what others
+    /// write into the file meanwhile.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
     /// Takes another clock than the machine's, in milliseconds since 1970. Times are shown to people; what merges how never
     /// depends on them, so a clock that is wrong by years does no harm.
     #[must_use]
@@ -551,11 +587,15 @@ impl ReplicaBuilder {
         {
             return Err(OpenError::DeviceName(name.clone()));
         }
-        let conn = store::open(&self.path)?;
+        let (copy, path) = match self.read_only {
+            true => store::copy_to_read(&self.path).map(|(folder, path)| (Some(folder), path))?,
+            false => (None, self.path.clone()),
+        };
+        let conn = store::open(&path)?;
         let fresh = machine::random().map_err(|e| OpenError::System(e.to_string()))?;
         let fresh = Uuid::from_bytes(fresh);
         let name = self.device_name.as_deref().map(str::trim);
-        let readers = Arc::new(Readers::new(&self.path));
+        let readers = Arc::new(Readers::new(&path));
         let (shared, core) = store::setup(&conn, |tx| {
             let (device, device_name) = identify(tx, fresh, name, machine::file_identity(&self.path))?;
             note_version(tx)?;
@@ -572,7 +612,7 @@ impl ReplicaBuilder {
                 schemas: RwLock::default(),
                 clock: self.clock,
                 conflict_log: self.conflict_log,
-                empty_log: empty_log(&self.path),
+                empty_log: empty_log(&path),
             });
             Ok((shared.clone(), Core::new(shared, readers.clone(), tx)?))
         })?;
@@ -584,7 +624,7 @@ impl ReplicaBuilder {
             true => Writer::unattended(conn, core),
             false => Writer::spawn(conn, core, is_heard)?,
         };
-        let local = Local { readers, path: self.path, writer, shared };
+        let local = Local { readers, file: path, writer, shared, path: self.path, copy };
         Ok(Replica { inner: Arc::new(Inner { sync: Mutex::new(None), local: Arc::new(local) }) })
     }
 }

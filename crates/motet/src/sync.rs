@@ -359,6 +359,7 @@ pub(crate) fn use_relay(local: &Local, relay: &Relay) -> Result<(), SyncError> {
 
 /// Makes the relay the replica's remote; with how often the user has signed out until then.
 fn activate(local: &Local, relay: &Relay) -> Result<(Endpoint, i64, i64), SyncError> {
+    local.may_write().map_err(SyncError::Storage)?;
     let endpoint = relay.endpoint()?;
     let (url, now) = (endpoint.url.clone(), local.shared.now_ms());
     let (remote, sign_outs) = local

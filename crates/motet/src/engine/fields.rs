@@ -124,7 +124,10 @@ impl Core {
             }
         };
         let value = value.ok_or_else(|| match resolution {
-            Resolution::Loser(loser) if rows.iter().any(|row| is_of(&row.path)) => {
+            // One that is listed, and is no value that could stand in the place of another, is in no conflict any more.
+            Resolution::Loser(loser)
+                if rows.iter().any(|row| is_of(&row.path)) && !rows.iter().any(|row| row.op == *loser) =>
+            {
                 WriteError::NoLoser { path: asked.to_owned(), loser: loser.clone() }
             }
             _ => WriteError::NoConflict { path: asked.to_owned() },

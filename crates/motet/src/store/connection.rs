@@ -1,10 +1,11 @@
 //! Opening the file: settings of every connection, and migrations.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::{Result, StorageError, busy};
 use crate::limits;
@@ -27,9 +28,26 @@ const APPLICATION_ID: i64 = 0x4d6f_7465;
 ///
 /// # Errors
 /// [`StorageError::Newer`] before anything was changed, if a newer version of Motet wrote the file;
-/// [`StorageError::Damaged`] if it is not a database of Motet; [`StorageError::Io`] if it cannot have its companions there.
+/// [`StorageError::Damaged`] if it is not a database of Motet; [`StorageError::Io`] if it cannot have its companions there;
+/// [`StorageError::ReadOnly`] if the file is there and cannot be written, or nothing can be written beside it.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
     check_place(path)?;
+    // SQLite would open it to be read, and leave files beside it.
+    let refused = std::fs::OpenOptions::new().write(true).open(path).err().map(|error| error.kind());
+    if matches!(refused, Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)) {
+        return Err(StorageError::ReadOnly);
+    }
+    open_for_writing(path).map_err(|error| match error {
+        StorageError::Sqlite(of)
+            if of.sqlite_error_code() == Some(ErrorCode::CannotOpen) && std::fs::File::open(path).is_ok() =>
+        {
+            StorageError::ReadOnly
+        }
+        other => other,
+    })
+}
+
+fn open_for_writing(path: &Path) -> Result<Connection> {
     let mut conn = Connection::open(path)?;
     configure(&mut conn)?;
     migrate(&mut conn)?;

@@ -10,6 +10,9 @@ pub enum StorageError {
     /// The disk is full.
     #[error("the disk is full; free some space and try again")]
     DiskFull,
+    /// The file or its folder cannot be written, or it was opened to be read only.
+    #[error("the database can only be read here")]
+    ReadOnly,
     /// Another process holds the database for longer than [`limits::BUSY_TIMEOUT`](crate::limits::BUSY_TIMEOUT).
     #[error("the database is in use by another process; try again")]
     Busy,
@@ -46,6 +49,7 @@ impl StorageError {
     pub fn code(&self) -> &'static str {
         match self {
             StorageError::DiskFull => "storage-full",
+            StorageError::ReadOnly => "storage-read-only",
             StorageError::Busy => "storage-busy",
             StorageError::Damaged(_) => "storage-damaged",
             StorageError::Newer { .. } => "storage-newer",
@@ -79,6 +83,7 @@ impl From<rusqlite::Error> for StorageError {
         }
         match error.sqlite_error_code() {
             Some(DiskFull) => StorageError::DiskFull,
+            Some(ReadOnly) => StorageError::ReadOnly,
             Some(DatabaseBusy | DatabaseLocked) => StorageError::Busy,
             Some(DatabaseCorrupt | NotADatabase) => StorageError::Damaged(error.to_string()),
             _ => StorageError::Sqlite(Arc::new(error)),

@@ -214,7 +214,7 @@ impl Driver {
             .map_err(|e| SyncError::BadUrl { url: relay.url.clone(), reason: e.to_string() })?;
         let policy = local.shared.policy.subscribe();
         let place = local.shared.presence.own.subscribe();
-        let lock = SyncLock::new(&local.path);
+        let lock = SyncLock::new(&local.file);
         Ok(Self {
             connection,
             policy,
