@@ -362,6 +362,13 @@ impl Document {
         self.ancestors(std::slice::from_ref(descendant)).contains(ancestor)
     }
 
+    /// All that is known at some heads: those changes, and all that was known when they were made.
+    fn known_at(&self, heads: &[ChangeHash]) -> HashSet<ChangeHash> {
+        let mut known = self.ancestors(heads);
+        known.extend(heads);
+        known
+    }
+
     /// All that was known when these changes were made.
     fn ancestors(&self, descendants: &[ChangeHash]) -> HashSet<ChangeHash> {
         let mut seen = HashSet::new();

@@ -150,8 +150,7 @@ impl Document {
         [before, after]: [&[ChangeHash]; 2],
     ) -> bool {
         let (names, objects) = self.parts_of(schema, field, Some(after));
-        let mut seen = self.ancestors(before);
-        seen.extend(before);
+        let mut seen = self.known_at(before);
         let (mut open, mut is_found) = (after.to_vec(), false);
         while let Some(hash) = open.pop() {
             if !seen.insert(hash) {

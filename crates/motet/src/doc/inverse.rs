@@ -39,8 +39,9 @@ impl Document {
             .filter(|(_, stored)| !(is_shared && self.is_made_by_nobody(schema, stored)))
             .filter(|(name, _)| now.get(*name) == step.to.get(*name) || !self.is_taken_back_alike(step, name))
             .collect();
-        let beside = self.beside(step.heads, &HashSet::new());
-        let again = self.again_since(schema, step, names.iter().map(|(_, stored)| stored.as_str()));
+        let made = self.made();
+        let beside = self.beside(&made, step.heads, &HashSet::new());
+        let again = self.again_since(&made, step, names.iter().map(|(_, stored)| stored.as_str()));
         let mut left = now.clone();
         for (name, stored) in &names {
             let is_there = !step.makes || beside.is_written;
@@ -81,7 +82,7 @@ impl Document {
     /// other reason than the step: the heads without the step and that, and the value that was put in.
     fn again_since<'n>(
         &self,
-        schema: &CollectionSchema,
+        made: &[Made],
         step: &Step<'_>,
         names: impl Iterator<Item = &'n str>,
     ) -> HashMap<&'n str, (Vec<ChangeHash>, Json)> {
@@ -90,11 +91,11 @@ impl Document {
         if again.is_empty() {
             return HashMap::new();
         }
-        let known = known_at(&self.made(), step.heads[1]);
+        let known = self.known_at(step.heads[1]);
         again.retain(|(_, again)| !known.contains(&again.hash));
         let without = again.iter().map(|(_, again)| again.hash).collect();
-        let beside = self.beside(step.heads, &without);
-        let reader = self.reader(schema, Some(&beside.heads));
+        let beside = self.beside(made, step.heads, &without);
+        let reader = self.reader(step.edit.schema, Some(&beside.heads));
         let stands =
             |name: &str, origin: &ObjId| reader.values(&ROOT, name).iter().any(|(_, id)| id == origin);
         again.retain(|(name, again)| stands(name, &again.origin));
@@ -104,16 +105,15 @@ impl Document {
     /// Whether another device has deleted the document without knowing `heads`.
     pub(crate) fn is_deleted_by_others(&self, device: DeviceId, heads: &[ChangeHash]) -> bool {
         let made = self.made();
-        let known = known_at(&made, heads);
+        let known = self.known_at(heads);
         made.iter().any(|made| {
             made.deed == Deed::Delete && made.device != Some(device) && !known.contains(&made.hash)
         })
     }
 
     /// What was made without knowing of a step from one version to another, nor of the changes `without`.
-    fn beside(&self, [before, after]: [&[ChangeHash]; 2], without: &HashSet<ChangeHash>) -> Beside {
-        let made = self.made();
-        let (before, after) = (known_at(&made, before), known_at(&made, after));
+    fn beside(&self, made: &[Made], heads: [&[ChangeHash]; 2], without: &HashSet<ChangeHash>) -> Beside {
+        let [before, after] = heads.map(|heads| self.known_at(heads));
         let mut beside = HashSet::new();
         let mut heads = HashSet::new();
         let mut lines = HashSet::new();
@@ -122,7 +122,7 @@ impl Document {
         // Who builds on what the step made alike, and does not know of what it made as this device, has made that as well.
         let is_told = made.iter().any(|change| is_of_step(change) && change.device.is_some());
         // Each stands after those that it depends on.
-        for change in &made {
+        for change in made {
             let is_new = is_of_step(change);
             // What is made alike everywhere is the step's unless others built on it without knowing of the step.
             let is_alike = change.deed == Deed::Genesis || is_new && is_told && change.device.is_none();
@@ -238,19 +238,6 @@ struct Beside {
     is_whole: bool,
     /// Somebody has written something meanwhile.
     is_written: bool,
-}
-
-/// The changes that are known at some heads.
-fn known_at(made: &[Made], heads: &[ChangeHash]) -> HashSet<ChangeHash> {
-    let deps: HashMap<_, _> = made.iter().map(|made| (made.hash, &made.deps)).collect();
-    let mut known = HashSet::new();
-    let mut open = heads.to_vec();
-    while let Some(hash) = open.pop() {
-        if known.insert(hash) {
-            open.extend(deps.get(&hash).into_iter().flat_map(|deps| deps.iter().copied()));
-        }
-    }
-    known
 }
 
 /// A field before a step, after it, and now; and what it would be without the step and all that was built on it.

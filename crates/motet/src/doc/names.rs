@@ -252,9 +252,7 @@ impl Document {
             let written = |name: &str, (value, id): (&Value<'_>, &ObjId)| {
                 self.who_wrote(&reader, (&ROOT, name), (value, id), WRITER_DEPTH)
             };
-            let wrote = reader.writers_in(&winner, &winner_id);
-            let mut known = self.ancestors(&wrote);
-            known.extend(wrote);
+            let known = self.known_at(&reader.writers_in(&winner, &winner_id));
             let (winner_device, winner_time) = written(best, (&winner, &winner_id)).unzip();
             for other in others {
                 let Some((value, id)) = reader.values(&ROOT, other).into_iter().next() else { continue };

@@ -443,8 +443,7 @@ impl Document {
             let value = values.iter().find(|(_, other)| other == id);
             value.is_some_and(|(value, id)| is_empty(&reader.json(value, id)))
         };
-        let mut seen = self.ancestors(base);
-        seen.extend(base);
+        let mut seen = self.known_at(base);
         let mut open = side.known.clone();
         while let Some(hash) = open.pop() {
             let Some(meta) = self.am.get_change_meta_by_hash(&hash).filter(|_| seen.insert(hash)) else {

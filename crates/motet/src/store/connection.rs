@@ -1,7 +1,7 @@
 //! Opening the file: settings of every connection, and migrations.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -81,6 +81,13 @@ fn check_place(path: &Path) -> Result<()> {
         return Err(StorageError::Io(reason));
     }
     Ok(())
+}
+
+/// Where SQLite keeps the log of a database.
+pub(super) fn log_of(database: &Path) -> PathBuf {
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
 }
 
 /// Opens one more connection to a file that [`open`] has prepared.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, backup::Backup};
 use tempfile::TempDir;
 
+use super::connection::log_of;
 use super::{Result, StorageError};
 use crate::limits;
 
@@ -20,17 +21,13 @@ pub(crate) fn copy_to_read(path: &Path) -> Result<(TempDir, PathBuf)> {
     let io = |error: std::io::Error| StorageError::Io(format!("{}: {error}", path.display()));
     let folder = tempfile::Builder::new().prefix("motet-").tempdir().map_err(io)?;
     let copy = folder.path().join("copy.db");
-    let log = |path: &Path| {
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
-        PathBuf::from(log)
-    };
     // Without a log nobody has the file open, and SQLite, asked to read it, would leave one there.
-    if !log(path).exists() || by_sqlite(path, &copy).is_err() {
+    let log = log_of(path);
+    if !log.exists() || by_sqlite(path, &copy).is_err() {
         // SQLite cannot read a log where it can make no file beside it. Nobody writes there then, so the files are what they are.
         std::fs::copy(path, &copy).map_err(io)?;
-        if log(path).exists() {
-            std::fs::copy(log(path), log(&copy)).map_err(io)?;
+        if log.exists() {
+            std::fs::copy(log, log_of(&copy)).map_err(io)?;
         }
     }
     writable(&copy).map_err(io)?;

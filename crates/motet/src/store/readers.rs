@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::connection::open_reader;
+use super::connection::{log_of, open_reader};
 use super::documents::{Hash, MOST_CHANGES, change_id, hashes};
 use super::outbox::Op;
 use super::{Result, Tx};
@@ -76,9 +76,7 @@ impl Readers {
     /// Makes the write-ahead log short again if a long read has let it grow, here or in another process. Whoever is at work just now is not
     /// waited for: it is done another time then.
     pub(crate) fn tidy(&self) {
-        let mut wal = self.path.as_os_str().to_owned();
-        wal.push("-wal");
-        if std::fs::metadata(wal).is_ok_and(|wal| wal.len() > limits::WAL_KEPT_BYTES as u64)
+        if std::fs::metadata(log_of(&self.path)).is_ok_and(|wal| wal.len() > limits::WAL_KEPT_BYTES as u64)
             && let Err(error) = self.shorten_wal()
         {
             tracing::debug!(%error, "the write-ahead log stays as long as it is for now");

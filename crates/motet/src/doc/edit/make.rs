@@ -50,10 +50,10 @@ impl Document {
         if *map == ROOT && !has_value(&self.am) {
             let genesis = genesis::changes(self.identity, key, new)?;
             // Somebody else may have begun the field since the version that is written on.
-            let known = at.as_deref().map(|base| (base, self.ancestors(base)));
+            let known = at.as_deref().map(|base| self.known_at(base));
             let is_in_base = |change: &Change| match &known {
                 None => self.has_change(&change.hash()),
-                Some((base, earlier)) => base.contains(&change.hash()) || earlier.contains(&change.hash()),
+                Some(known) => known.contains(&change.hash()),
             };
             if !genesis.iter().any(is_in_base) {
                 at.iter_mut().for_each(|heads| heads.extend(genesis.last().map(Change::hash)));

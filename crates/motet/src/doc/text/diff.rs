@@ -32,11 +32,8 @@ pub(crate) fn diff(old: &str, new: &str) -> Vec<Splice> {
     let (mut at, mut upto) = (0, 0);
     for mut hunk in by_grapheme(old, new) {
         // A line end with a return before it is the same line end: what others write before it stays before it.
-        let has_return = |text: &str| text.ends_with("\r\n");
-        if old[hunk.old.clone()].ends_with('\n')
-            && !has_return(&old[hunk.old.clone()])
-            && has_return(&new[hunk.new.clone()])
-        {
+        let (was, is) = (&old[hunk.old.clone()], &new[hunk.new.clone()]);
+        if was.ends_with('\n') && !was.ends_with("\r\n") && is.ends_with("\r\n") {
             (hunk.old.end, hunk.new.end) = (hunk.old.end - 1, hunk.new.end - 1);
         }
         at += old[upto..hunk.old.start].chars().count();
