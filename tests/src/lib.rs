@@ -11,7 +11,7 @@ pub mod web;
 
 pub use motet_benches::attack;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -59,7 +59,20 @@ impl TestRelay {
                 motet_relay::run(listener, config, async move { _ = stopped.await }).await.unwrap();
             });
         });
-        Self { address: told.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
+        let relay = Self { address: told.recv().unwrap(), stop: Some(stop), thread: Some(thread) };
+        relay.wait_until_it_serves();
+        relay
+    }
+
+    /// Connections wait in the socket from the moment it listens, so only an answer shows that the relay has its
+    /// folder. Nothing is at this path: any answer will do, also from a relay over damaged files.
+    fn wait_until_it_serves(&self) {
+        let answer = std::net::TcpStream::connect(self.address).and_then(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+            stream.write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+            stream.read_to_end(&mut Vec::new())
+        });
+        answer.unwrap_or_else(|error| panic!("the relay at {} does not serve: {error}", self.address));
     }
 
     /// Starts a relay as a configuration says, on a free port.
