@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use motet_proto::message::{ErrorMessage, Hello, Message, NotTaken, Push, Receipt};
-use motet_proto::{DeviceId, DocumentId, Entry, Kind, SpaceId, frame, limits};
+use motet_proto::payload::Payload;
+use motet_proto::{DeviceId, DocumentId, Entry, Kind, SpaceId, envelope, frame, limits};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
@@ -123,6 +124,20 @@ pub fn entry(document: u64, number: u64, kind: Kind, bytes: usize) -> Entry {
         })
         .collect();
     Entry::new(SpaceId::DEFAULT, DocumentId(id), DeviceId([7; 16]), kind, 0, payload)
+}
+
+/// An entry of a document of the default space, from a device that the others have not heard of, without a preview.
+pub fn stranger(collection: &str, name: &str, kind: Kind, body: Vec<u8>) -> Entry {
+    let document = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+    let payload = Payload {
+        collection: collection.into(),
+        name: name.into(),
+        device_name: "stranger".into(),
+        preview: None,
+        body,
+    };
+    let sealed = envelope::seal_plain(&payload.encode());
+    Entry::new(SpaceId::DEFAULT, document, DeviceId([9; 16]), kind, envelope::SUITE_PLAIN, sealed)
 }
 
 /// How long the pushes of a neighbour took.

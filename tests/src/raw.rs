@@ -1,22 +1,12 @@
 //! Entries by hand, as no device of ours would send them.
 
 use motet_proto::message::{Hello, Message, Outcome, Pull, Push};
-use motet_proto::payload::Payload;
-use motet_proto::{DeviceId, DocumentId, Entry, Kind, SpaceId, envelope, frame, limits};
+use motet_proto::{DeviceId, Entry, Kind, SpaceId, frame, limits};
 use sha2::{Digest, Sha256};
 
 /// An entry of a document of `pieces`, from a stranger, without a preview.
 pub fn entry(name: &str, kind: Kind, body: Vec<u8>) -> Entry {
-    let document = DocumentId::derive(SpaceId::DEFAULT, "pieces", name);
-    let payload = Payload {
-        collection: "pieces".into(),
-        name: name.into(),
-        device_name: "stranger".into(),
-        preview: None,
-        body,
-    };
-    let sealed = envelope::seal_plain(&payload.encode());
-    Entry::new(SpaceId::DEFAULT, document, DeviceId([9; 16]), kind, envelope::SUITE_PLAIN, sealed)
+    motet_benches::attack::stranger("pieces", name, kind, body)
 }
 
 /// Sends entries to the relay at `url`, and returns what becomes of each.
