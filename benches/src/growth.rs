@@ -53,11 +53,11 @@ const LOADS: [Load; 7] = [
             at.push(&changes);
         },
     },
-    Load { what: "concurrent changes of one field", share: 8, send: |at, n| at.push(&crowd(n)) },
+    Load { what: "concurrent changes of one field", share: 16, send: |at, n| at.push(&crowd(n)) },
     Load { what: "delete and restore in turn", share: 1, send: deletes },
     Load { what: "edits of a text, one by one", share: 1, send: |at, n| edits(&at.device("a"), n) },
     Load { what: "the same, beside as many of another device", share: 1, send: beside },
-    Load { what: "items put into a list", share: 2, send: items },
+    Load { what: "items put into a list", share: 4, send: items },
 ];
 
 fn main() {
@@ -65,33 +65,42 @@ fn main() {
     if let Some(data) = &args.relay {
         return serve(motet_relay::Config::new(data));
     }
-    println!("{:<46} {:>8} {:>10} {:>12} {:>8}", "received", "changes", "seconds", "us of each", "growth");
+    println!(
+        "{:<46} {:>8} {:>16} {:>16} {:>12}",
+        "", "changes", "made: s, growth", "received: s", "us of each"
+    );
     let is_meant = |load: &&Load| args.only.as_deref().is_none_or(|only| load.what.contains(only));
     for load in LOADS.iter().filter(is_meant) {
         let mut before = None;
         for doubled in 0..=DOUBLED {
             let count = (args.first << doubled) / load.share;
-            let seconds = receive(load, count);
-            let growth =
-                before.replace(seconds).map_or(String::new(), |before| format!("{:.2}x", seconds / before));
-            let each = seconds / count as f64 * 1e6;
-            println!("{:<46} {count:>8} {seconds:>10.3} {each:>12.0} {growth:>8}", load.what);
+            let now = receive(load, count);
+            let [made, received] = [0, 1].map(|side| {
+                let growth = before
+                    .map_or(String::new(), |before: [f64; 2]| format!("{:.2}x", now[side] / before[side]));
+                format!("{:.3} {growth:>6}", now[side])
+            });
+            let each = now[1] / count as f64 * 1e6;
+            println!("{:<46} {count:>8} {made:>16} {received:>16} {each:>12.0}", load.what);
+            before = Some(now);
         }
     }
 }
 
-/// Seconds until a fresh device has received it all.
-fn receive(load: &Load, count: usize) -> f64 {
+/// Seconds until it was made and sent, and until a fresh device has received it all.
+fn receive(load: &Load, count: usize) -> [f64; 2] {
     let folder = tempfile::tempdir().unwrap();
     let relay = RelayProcess::start(again().arg("--relay").arg(folder.path().join("relay")));
     let place = Place { folder: folder.path(), relay };
+    let begun = Instant::now();
     (load.send)(&place, count);
+    let made = begun.elapsed().as_secs_f64();
     let device = place.device("receiver");
     let begun = Instant::now();
     device.sync_now().unwrap();
     assert!(device.quarantined(1).unwrap().is_empty());
     assert!(device.documents(COLLECTION).get("1").unwrap().is_some());
-    begun.elapsed().as_secs_f64()
+    [made, begun.elapsed().as_secs_f64()]
 }
 
 /// A relay and a folder for the devices.
@@ -202,6 +211,7 @@ fn items(place: &Place<'_>, count: usize) {
     let device = place.device("a");
     let pieces = device.documents(COLLECTION);
     let mut verses = Vec::new();
+    pieces.put("1", &json!({ "verses": verses })).unwrap();
     for n in 0..count {
         verses.push(json!(format!("verse {n}")));
         pieces.set("1", &json!({ "verses": verses })).unwrap();

@@ -96,15 +96,14 @@ pub(crate) struct Document {
     alike: Option<ActorId>,
     /// What the document shows, read under guard after foreign changes were applied.
     shown: Option<Shown>,
-    /// Tombstones, and the changes that restored the document; found when first asked for.
-    graves: Option<Graves>,
+    /// The tombstones that are not followed by a change that restored the document; found when first asked for.
+    standing: Option<Vec<ChangeHash>>,
 }
 
-/// Where a document was deleted and brought back.
-#[derive(Clone, Debug, Default)]
-struct Graves {
-    tombstones: Vec<ChangeHash>,
-    restored: Vec<ChangeHash>,
+/// What is known at some heads: those changes, and all that was known when they were made. It is told by the changes that are not:
+/// mostly the heads are late ones.
+struct Known {
+    unknown: HashSet<ChangeHash>,
 }
 
 /// What a document shows.
@@ -128,7 +127,7 @@ pub(crate) struct LoadError(String);
 
 impl Document {
     pub(crate) fn new(identity: Identity) -> Self {
-        Self { am: Automerge::new(), identity, has_actor: false, alike: None, shown: None, graves: None }
+        Self { am: Automerge::new(), identity, has_actor: false, alike: None, shown: None, standing: None }
     }
 
     /// Puts a document together from what the store holds. Everything stored was applied once, so a failure means
@@ -153,7 +152,7 @@ impl Document {
             None => Automerge::new(),
         };
         am.apply_changes(changes).map_err(|e| LoadError(e.to_string()))?;
-        Ok(Self { am, identity, has_actor: false, alike: None, shown: None, graves: None })
+        Ok(Self { am, identity, has_actor: false, alike: None, shown: None, standing: None })
     }
 
     pub(crate) fn heads(&self) -> Vec<ChangeHash> {
@@ -178,8 +177,8 @@ impl Document {
             if tombstones.is_empty() || edits.is_empty() {
                 return !tombstones.is_empty();
             }
-            let known = self.ancestors(&tombstones);
-            return edits.iter().all(|edit| known.contains(edit));
+            let known = self.known_at(&tombstones);
+            return edits.iter().all(|edit| known.has(edit));
         }
         match policy {
             DeletePolicy::Latest => self.deleted_at().is_some(),
@@ -189,17 +188,23 @@ impl Document {
 
     /// When the document was deleted where the latest wins, by the latest tombstone that keeps it so; `None` if there is none.
     pub(crate) fn deleted_at(&mut self) -> Option<i64> {
-        let standing = self.standing_tombstones();
+        let standing = self.standing_tombstones().to_vec();
         let lasting = standing.iter().filter(|tombstone| !self.is_outlived(tombstone));
         lasting.map(|hash| time::made_at(&self.am, hash)).max()
     }
 
     /// The tombstones that are not followed by a change that restored the document.
-    fn standing_tombstones(&mut self) -> Vec<ChangeHash> {
-        let Graves { mut tombstones, restored } = self.graves();
-        let lifted = self.ancestors(&restored);
-        tombstones.retain(|tombstone| !lifted.contains(tombstone));
-        tombstones
+    fn standing_tombstones(&mut self) -> &[ChangeHash] {
+        if self.standing.is_none() {
+            self.standing = Some(Vec::new());
+            let all = self.am.get_changes_meta(&[]);
+            let hashes = |is_meant: &dyn Fn(&&ChangeMetadata<'_>) -> bool| {
+                all.iter().filter(is_meant).map(|meta| meta.hash).collect::<Vec<_>>()
+            };
+            let restored = hashes(&|meta| meta.message.as_deref() == Some(RESTORE));
+            self.note_tombstones(hashes(&|meta| is_end(meta)), &restored);
+        }
+        self.standing.as_deref().unwrap_or_default()
     }
 
     /// Whether nothing of a deleted document is to be kept: one of its purges stands by itself, whatever was deleted since. As of any
@@ -216,7 +221,7 @@ impl Document {
             return false;
         }
         if schema.delete_policy() != DeletePolicy::EditWins {
-            let standing = self.standing_tombstones();
+            let standing = self.standing_tombstones().to_vec();
             let is_outlived = |purge: &ChangeHash| {
                 schema.delete_policy() == DeletePolicy::Latest && self.is_outlived(purge)
             };
@@ -225,8 +230,8 @@ impl Document {
         let edits = metas.iter().filter(|meta| self.is_of_somebody(meta) && !is_end(meta));
         let edits: Vec<_> = edits.map(|meta| meta.hash).collect();
         purges.iter().any(|purge| {
-            let known = self.ancestors(std::slice::from_ref(purge));
-            edits.iter().all(|edit| known.contains(edit))
+            let known = self.known_at(std::slice::from_ref(purge));
+            edits.iter().all(|edit| known.has(edit))
         })
     }
 
@@ -259,14 +264,9 @@ impl Document {
 
     /// Whether somebody who did not know of a tombstone has edited the document at its time or later.
     fn is_outlived(&self, tombstone: &ChangeHash) -> bool {
-        let known = self.ancestors(std::slice::from_ref(tombstone));
         let at = time::made_at(&self.am, tombstone);
-        self.am.get_changes_meta(&[]).iter().any(|meta| {
-            self.is_of_somebody(meta)
-                && !is_end(meta)
-                && time::milliseconds(meta.timestamp) >= at
-                && meta.hash != *tombstone
-                && !known.contains(&meta.hash)
+        self.am.get_changes_meta(std::slice::from_ref(tombstone)).iter().any(|meta| {
+            self.is_of_somebody(meta) && !is_end(meta) && time::milliseconds(meta.timestamp) >= at
         })
     }
 
@@ -277,14 +277,14 @@ impl Document {
         base: &[ChangeHash],
         schema: &CollectionSchema,
     ) -> bool {
-        let (graves, (latest, _)) = (self.graves(), self.latest_of_somebody());
-        let before = |change: &ChangeHash, head: &ChangeHash| self.knows(head, change);
-        graves.tombstones.iter().any(|tombstone| {
+        let (latest, _) = self.latest_of_somebody();
+        let standing = self.standing_tombstones().to_vec();
+        let known = self.known_at(base);
+        standing.iter().any(|tombstone| {
             // Where a delete loses, one that something was made on top of has lost or is followed by another.
             (schema.delete_policy() != DeletePolicy::EditWins || latest.contains(tombstone))
                 && self.author_of(tombstone).and_then(|(author, _)| author) == Some(device)
-                && !base.iter().any(|head| before(tombstone, head))
-                && !graves.restored.iter().any(|restored| before(tombstone, restored))
+                && !known.has(tombstone)
         })
     }
 
@@ -334,60 +334,36 @@ impl Document {
         }
     }
 
-    /// Changes were made here or arrived: some may be graves.
-    fn note_graves(&mut self, changes: &[Change]) {
-        if let Some(graves) = &mut self.graves {
-            changes.iter().for_each(|change| graves.note(change.hash(), change.message(), change.is_empty()));
+    /// Changes were made here or arrived: some may delete or restore the document.
+    fn note_lifecycle(&mut self, changes: &[Change]) {
+        if self.standing.is_some() {
+            let restores = |change: &&Change| change.message() == Some(RESTORE);
+            let restored: Vec<_> = changes.iter().filter(restores).map(Change::hash).collect();
+            let ends = changes.iter().filter(|change| is_tombstone(change)).map(Change::hash).collect();
+            self.note_tombstones(ends, &restored);
         }
     }
 
-    fn graves(&mut self) -> Graves {
-        if self.graves.is_none() {
-            let mut graves = Graves::default();
-            for meta in self.am.get_changes_meta(&[]) {
-                graves.note(meta.hash, meta.message.as_deref(), has_no_ops(&meta));
-            }
-            self.graves = Some(graves);
+    /// Adds tombstones to those that stand, and takes out what these restorations follow.
+    fn note_tombstones(&mut self, new: Vec<ChangeHash>, restored: &[ChangeHash]) {
+        let mut standing = self.standing.take().unwrap_or_default();
+        standing.extend(new);
+        if !standing.is_empty() && !restored.is_empty() {
+            let known = self.known_at(restored);
+            standing.retain(|tombstone| !known.has(tombstone));
         }
-        self.graves.clone().unwrap_or_default()
+        self.standing = Some(standing);
     }
 
-    /// Whether what was known right after `head` has `hash` in it.
-    fn knows(&self, head: &ChangeHash, hash: &ChangeHash) -> bool {
-        head == hash || self.is_ancestor(hash, head)
-    }
-
-    /// Whether `descendant` was made knowing `ancestor`.
-    fn is_ancestor(&self, ancestor: &ChangeHash, descendant: &ChangeHash) -> bool {
-        self.ancestors(std::slice::from_ref(descendant)).contains(ancestor)
-    }
-
-    /// All that is known at some heads: those changes, and all that was known when they were made.
-    fn known_at(&self, heads: &[ChangeHash]) -> HashSet<ChangeHash> {
-        let mut known = self.ancestors(heads);
-        known.extend(heads);
-        known
-    }
-
-    /// All that was known when these changes were made.
-    fn ancestors(&self, descendants: &[ChangeHash]) -> HashSet<ChangeHash> {
-        let mut seen = HashSet::new();
-        let mut open = descendants.to_vec();
-        while let Some(hash) = open.pop() {
-            let Some(meta) = self.am.get_change_meta_by_hash(&hash) else { continue };
-            open.extend(meta.deps.iter().filter(|dep| seen.insert(**dep)));
-        }
-        seen
+    fn known_at(&self, heads: &[ChangeHash]) -> Known {
+        Known { unknown: self.am.get_changes_meta(heads).into_iter().map(|meta| meta.hash).collect() }
     }
 }
 
-impl Graves {
-    fn note(&mut self, hash: ChangeHash, message: Option<&str>, is_empty: bool) {
-        match message {
-            Some(TOMBSTONE | PURGE) if is_empty => self.tombstones.push(hash),
-            Some(RESTORE) => self.restored.push(hash),
-            _ => {}
-        }
+impl Known {
+    /// Of a change that the document holds.
+    fn has(&self, change: &ChangeHash) -> bool {
+        !self.unknown.contains(change)
     }
 }
 

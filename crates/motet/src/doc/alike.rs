@@ -150,10 +150,10 @@ impl Document {
         [before, after]: [&[ChangeHash]; 2],
     ) -> bool {
         let (names, objects) = self.parts_of(schema, field, Some(after));
-        let mut seen = self.known_at(before);
-        let (mut open, mut is_found) = (after.to_vec(), false);
+        let known = self.known_at(before);
+        let (mut open, mut seen, mut is_found) = (after.to_vec(), HashSet::new(), false);
         while let Some(hash) = open.pop() {
-            if !seen.insert(hash) {
+            if known.has(&hash) || !seen.insert(hash) {
                 continue;
             }
             if self.writes_to(&hash, &names, &objects).unwrap_or(true) {

@@ -121,7 +121,7 @@ impl Document {
             changes.push(self.empty_change(edit, message)?);
         }
         if revived {
-            self.note_graves(&changes);
+            self.note_lifecycle(&changes);
         }
         Ok(changes)
     }
@@ -474,7 +474,7 @@ impl Document {
         // would write its next one there without knowing of it, and no device could load the two.
         self.has_actor = false;
         let change = self.am.get_change_by_hash(&hash).ok_or(AutomergeError::Fail)?;
-        self.note_graves(std::slice::from_ref(&change));
+        self.note_lifecycle(std::slice::from_ref(&change));
         Ok(change)
     }
 }

@@ -92,7 +92,7 @@ impl Document {
             return HashMap::new();
         }
         let known = self.known_at(step.heads[1]);
-        again.retain(|(_, again)| !known.contains(&again.hash));
+        again.retain(|(_, again)| !known.has(&again.hash));
         let without = again.iter().map(|(_, again)| again.hash).collect();
         let beside = self.beside(made, step.heads, &without);
         let reader = self.reader(step.edit.schema, Some(&beside.heads));
@@ -106,9 +106,8 @@ impl Document {
     pub(crate) fn is_deleted_by_others(&self, device: DeviceId, heads: &[ChangeHash]) -> bool {
         let made = self.made();
         let known = self.known_at(heads);
-        made.iter().any(|made| {
-            made.deed == Deed::Delete && made.device != Some(device) && !known.contains(&made.hash)
-        })
+        made.iter()
+            .any(|made| made.deed == Deed::Delete && made.device != Some(device) && !known.has(&made.hash))
     }
 
     /// What was made without knowing of a step from one version to another, nor of the changes `without`.
@@ -118,7 +117,7 @@ impl Document {
         let mut heads = HashSet::new();
         let mut lines = HashSet::new();
         let mut is_all = true;
-        let is_of_step = |change: &Made| after.contains(&change.hash) && !before.contains(&change.hash);
+        let is_of_step = |change: &Made| after.has(&change.hash) && !before.has(&change.hash);
         // Who builds on what the step made alike, and does not know of what it made as this device, has made that as well.
         let is_told = made.iter().any(|change| is_of_step(change) && change.device.is_some());
         // Each stands after those that it depends on.
@@ -144,7 +143,7 @@ impl Document {
             }
         }
         let (heads, is_whole) = (heads.into_iter().collect(), is_all && lines.len() == 1);
-        let is_others = |change: &&Made| beside.contains(&change.hash) && !before.contains(&change.hash);
+        let is_others = |change: &&Made| beside.contains(&change.hash) && !before.has(&change.hash);
         let is_written = made.iter().filter(is_others).any(|change| change.device.is_some());
         Beside { changes: beside, heads, is_whole, is_written }
     }

@@ -38,7 +38,7 @@ impl Document {
     pub(crate) fn merge(&mut self, changes: Vec<Change>, schema: &CollectionSchema) -> MergeOutcome {
         let mut outcome = self.merge_ready(changes, schema);
         self.settle_twins(&mut outcome, schema);
-        self.note_graves(&outcome.applied);
+        self.note_lifecycle(&outcome.applied);
         outcome
     }
 

@@ -261,7 +261,7 @@ impl Document {
                     |loser: &Json| *loser != winner_json && !reader.takes_in(best, &winner_json, loser);
                 let Some(loser) = reader.resolve(&ROOT, other).filter(is_lost) else { continue };
                 // Whoever wrote the winner knew all of it, also what was written inside.
-                if reader.writers_in(&value, &id).iter().all(|hash| known.contains(hash)) {
+                if reader.writers_in(&value, &id).iter().all(|hash| known.has(hash)) {
                     continue;
                 }
                 let (device, time) = written(other, (&value, &id)).unwrap_or((None, 0));

@@ -443,12 +443,13 @@ impl Document {
             let value = values.iter().find(|(_, other)| other == id);
             value.is_some_and(|(value, id)| is_empty(&reader.json(value, id)))
         };
-        let mut seen = self.known_at(base);
-        let mut open = side.known.clone();
+        let known = self.known_at(base);
+        let (mut seen, mut open) = (HashSet::new(), side.known.clone());
         while let Some(hash) = open.pop() {
-            let Some(meta) = self.am.get_change_meta_by_hash(&hash).filter(|_| seen.insert(hash)) else {
+            if known.has(&hash) || !seen.insert(hash) {
                 continue;
-            };
+            }
+            let Some(meta) = self.am.get_change_meta_by_hash(&hash) else { continue };
             if !self.is_of_somebody(&meta) && is_empty_at(&[hash]) && !is_empty_at(&meta.deps) {
                 return true;
             }

@@ -53,7 +53,7 @@ impl Document {
             let known = at.as_deref().map(|base| self.known_at(base));
             let is_in_base = |change: &Change| match &known {
                 None => self.has_change(&change.hash()),
-                Some(known) => known.contains(&change.hash()),
+                Some(known) => self.has_change(&change.hash()) && known.has(&change.hash()),
             };
             if !genesis.iter().any(is_in_base) {
                 at.iter_mut().for_each(|heads| heads.extend(genesis.last().map(Change::hash)));
