@@ -1,5 +1,8 @@
 //! In and out: rows of another database, change logs; and looking after the file.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use motet::{Adoption, BadRows, FieldKind, ProblemKind, Replica, Schema, WriteError};
 use motet_tests::{TestRelay, device, sync};
 use serde_json::json;
@@ -141,11 +144,70 @@ fn a_change_log_goes_out_and_in() {
     assert_eq!((summary.upserted, summary.deleted, summary.missing), (2, 1, 0));
     assert_eq!(b.documents("pieces").get("1").unwrap().unwrap()["title"], "Hiʻilawe");
     assert_eq!(b.documents("config").get("theme").unwrap().unwrap()["value"], "dark");
-    let later = log["timestamp"].as_i64().unwrap();
-    assert_eq!(a.export_change_log(later).unwrap()["changes"], json!({}));
+    let cursor = log["cursor"].as_u64().unwrap();
+    assert_eq!(a.export_change_log_after(cursor).unwrap()["changes"], json!({}));
     let bad = json!({ "changes": { "pieces": [{ "op": "merge", "id": 1 }] } });
     let error = b.import_change_log(&bad).unwrap_err();
     assert!(error.to_string().contains("entry 1 of pieces: unknown variant `merge`"), "{error}");
+}
+
+#[test]
+fn a_change_log_holds_documents_of_config_that_are_more_than_a_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    let documents = [
+        ("theme", json!({ "value": "dark", "note": "my precious words" })),
+        ("none", json!({ "size": 5 })),
+        ("null", json!({ "value": null })),
+        ("empty", json!({})),
+        ("plain", json!({ "value": [1, { "a": "b" }] })),
+    ];
+    for (id, document) in &documents {
+        a.documents("config").put(id, document).unwrap();
+    }
+    b.documents("config").put("none", &json!({ "value": 7 })).unwrap();
+    b.import_change_log(&a.export_change_log(0).unwrap()).unwrap();
+    for (id, mut document) in documents {
+        document["id"] = json!(id);
+        if id == "none" {
+            document["value"] = json!(7);
+        }
+        assert_eq!(*b.documents("config").get(id).unwrap().unwrap(), document, "{id}");
+    }
+}
+
+#[test]
+fn change_logs_one_after_the_other_leave_nothing_out() {
+    let dir = tempfile::tempdir().unwrap();
+    // A clock that stands still, and one that is set back.
+    let time = Arc::new(AtomicI64::new(1_700_000_000_000));
+    let told = time.clone();
+    let a =
+        Replica::builder(dir.path().join("a.db")).clock(move || told.load(Ordering::Relaxed)).open().unwrap();
+    let real = device(dir.path(), "real");
+    let (mut since, mut cursor) = (0, 0);
+    for n in 0..60 {
+        let id = format!("{n}");
+        for replica in [&a, &real] {
+            replica.documents("pieces").put(&id, &json!({ "title": id })).unwrap();
+        }
+        let log = real.export_change_log(since).unwrap();
+        let told = log["changes"]["pieces"].as_array().unwrap();
+        assert!(told.iter().any(|entry| entry["id"] == id.as_str()), "{id} is not in {log}");
+        since = log["timestamp"].as_i64().unwrap();
+        let log = a.export_change_log_after(cursor).unwrap();
+        let entry = json!({ "op": "upsert", "id": id, "data": { "title": id } });
+        assert_eq!(log["changes"], json!({ "pieces": [entry] }));
+        cursor = log["cursor"].as_u64().unwrap();
+        assert_eq!(cursor, a.latest_change().unwrap());
+        if n == 30 {
+            time.fetch_sub(3_600_000, Ordering::Relaxed);
+        }
+    }
+    // At a clock that stands still everything of this moment comes again.
+    let since = a.export_change_log(0).unwrap()["timestamp"].as_i64().unwrap();
+    a.documents("pieces").put("last", &json!({ "title": "last" })).unwrap();
+    assert!(a.export_change_log(since).unwrap().to_string().contains("last"));
 }
 
 #[test]

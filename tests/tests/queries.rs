@@ -356,6 +356,49 @@ fn a_query_has_no_limit_that_nobody_set() {
 }
 
 #[test]
+fn a_filter_may_be_long_and_says_when_it_is_too_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = replica(&dir);
+    numbered(&replica, &[json!(1), json!("1"), json!(4_999), json!("4999"), json!(-1)]);
+    let numbers = || (0..5_000).map(Value::from);
+    let texts = || (0..5_000).map(|n| Value::from(n.to_string()));
+    let v = || field("v");
+    assert_eq!(found(&replica, v().is_in(numbers())), ["0", "2"]);
+    assert_eq!(found(&replica, v().is_in(texts())), ["1", "3"]);
+    assert_eq!(found(&replica, v().is_in(numbers().chain(texts()))), ["0", "1", "2", "3"]);
+    assert_eq!(found(&replica, Filter::Any(numbers().map(|n| v().eq(n)).collect())), ["0", "2"]);
+    assert_eq!(found(&replica, Filter::All(numbers().map(|n| v().ne(n)).collect())), ["1", "3", "4"]);
+    let nested = |depth| (0..depth).fold(v().eq(1), |inner, _| Filter::Not(Box::new(inner)));
+    assert_eq!(found(&replica, nested(98)), ["0"]);
+    let refused = |query: Query| replica.documents("n").find(&query).unwrap_err();
+    let filtered = |filter| refused(Query::new().filter(filter));
+    let ordered = (0..200).fold(Query::new(), |query, n| query.order_by(&format!("f{n}")));
+    for error in [
+        filtered(nested(200)),
+        filtered(nested(20_000)),
+        filtered(v().is_in((0..20_000).map(Value::from))),
+        filtered(Filter::Any((0..20_000).map(|n| v().eq(n)).collect())),
+        refused(ordered),
+    ] {
+        assert_eq!(error.code(), "query-invalid", "{error}");
+    }
+}
+
+#[test]
+fn a_collection_with_very_many_fields_has_a_view() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = replica(&dir);
+    let names: Vec<String> = (0..2_500).map(|n| format!("f{n:04}")).collect();
+    let schema = names.iter().fold(Schema::new(), |schema, name| schema.text("wide", name));
+    replica.apply_schema(&schema).unwrap();
+    replica.documents("wide").put("1", &json!({ "f0000": "first", "f2499": "last" })).unwrap();
+    let conn = rusqlite::Connection::open(dir.path().join("a.db")).unwrap();
+    let sql = "SELECT f0000, json_extract(json, '$.f2499') FROM collection_wide WHERE id = '1'";
+    let row = conn.query_row(sql, [], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
+    assert_eq!(row.unwrap(), ("first".into(), "last".into()));
+}
+
+#[test]
 fn collections_that_differ_by_case_have_views_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let replica = replica(&dir);

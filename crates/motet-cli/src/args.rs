@@ -276,11 +276,14 @@ pub(crate) struct UndoArgs {
 
 #[derive(Subcommand)]
 pub(crate) enum ChangeLogCommand {
-    /// Print what changed since a time
+    /// Print what changed since a time, or after an earlier log
     Export {
         /// Milliseconds since 1970, as an earlier log's `timestamp`
         #[arg(long, default_value_t = 0, value_name = "MS")]
         since: i64,
+        /// What follows an earlier log, whatever the clock says: its `cursor`
+        #[arg(long, value_name = "CURSOR", conflicts_with = "since")]
+        after: Option<u64>,
     },
     /// Carry a change log out
     Import {

@@ -387,8 +387,10 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// The documents that a query finds, in its order. Those that do not have the shape of `T` are named beside them.
     ///
     /// # Errors
-    /// [`ReadError::Storage`] with code `query-invalid` if the query names no field, compares with an array or object, or names a
-    /// field that no document has and whose name is nearly that of a declared one.
+    /// [`ReadError::Storage`] with code `query-invalid` if the query names no field, compares with an array or object, names a
+    /// field that no document has and whose name is nearly that of a declared one, or is too long
+    /// ([`QUERY_VALUES`](crate::limits::QUERY_VALUES), [`QUERY_DEPTH`](crate::limits::QUERY_DEPTH),
+    /// [`QUERY_ORDERS`](crate::limits::QUERY_ORDERS)).
     pub fn find(&self, query: &Query) -> Result<Records<T>, ReadError> {
         let mut rows = Vec::new();
         self.replica.read(|tx| {

@@ -48,6 +48,18 @@ pub const INDEX_BATCH: usize = 256;
 /// most of 100,000 documents takes about 6 ms then, and not 200. A search that asks for more is given more.
 pub const SEARCH_CANDIDATES: usize = 4_000;
 
+/// Values that the filter of a query compares with. SQLite takes 32,766 in one statement.
+pub const QUERY_VALUES: usize = 10_000;
+
+/// How deep conditions of a filter stand in each other. SQLite bounds an expression to 1,000 levels, of which a condition takes a few.
+pub const QUERY_DEPTH: usize = 100;
+
+/// Fields that a query is ordered by. SQLite takes 2,000.
+pub const QUERY_ORDERS: usize = 100;
+
+/// Declared fields that have a column in the view of their collection, by name; the others are in its `json`. SQLite takes 2,000 columns.
+pub const VIEW_FIELDS: usize = 1_900;
+
 /// Words of a full-text query; pairs of characters count as words. About 10 us each; more is a text, not a question.
 pub const SEARCH_WORDS: usize = 1_000;
 

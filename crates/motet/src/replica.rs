@@ -387,6 +387,11 @@ impl Replica {
         self.inner.local.shared.schemas()
     }
 
+    /// Milliseconds since 1970, by the clock of the app.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.inner.local.shared.now_ms()
+    }
+
     pub(crate) fn list<E: From<StorageError>>(
         &self,
         collection: &str,

@@ -135,7 +135,10 @@ pub(crate) fn change_log(
 ) -> Result<(), CliError> {
     let replica = open(db)?;
     match command {
-        ChangeLogCommand::Export { since } => output.json_line(&replica.export_change_log(*since)?),
+        ChangeLogCommand::Export { since, after } => output.json_line(&match after {
+            Some(cursor) => replica.export_change_log_after(*cursor)?,
+            None => replica.export_change_log(*since)?,
+        }),
         ChangeLogCommand::Import { file, strict } => {
             let bad_rows = if *strict { BadRows::RefuseAll } else { BadRows::Report };
             let summary = replica.import_change_log_text(&read_all(file)?, bad_rows)?;

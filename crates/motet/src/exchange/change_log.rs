@@ -10,6 +10,7 @@ use crate::engine::{Composed, Entrance, Patch, bytes_of, is_big, schema_of};
 use crate::error::{ReadError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
+use crate::store::ChangedRow;
 
 /// What a change log did to the documents here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -59,27 +60,68 @@ enum Op {
 
 impl Replica {
     /// What changed here after `since` (milliseconds since 1970), as one JSON object: `device_id`, `sync_version`,
-    /// `timestamp`, `changes` with a list of `{op, id, data}` per collection, and `config` with the documents of that
-    /// collection as `{key, value}`. Fields and collections that stay on this device are not in it.
+    /// `timestamp`, `cursor`, `changes` with a list of `{op, id, data}` per collection, and `config` with those documents of that
+    /// collection that have a `value` and nothing else, as `{key, value}`. Fields and collections that stay on this device are not in it.
+    ///
+    /// With its `timestamp` as the next `since` nothing is left out as long as the clock is not set back; what was written in the
+    /// millisecond in which the log was made comes again. With its `cursor`, [`export_change_log_after`](Self::export_change_log_after)
+    /// leaves out and repeats nothing.
+    ///
+    /// An entry has a document as it is now: a field that was removed is missing, and whoever takes up the entry keeps it. Purged
+    /// documents have none.
     ///
     /// # Errors
     /// [`ReadError`] if the file cannot be read.
     pub fn export_change_log(&self, since: i64) -> Result<Json, ReadError> {
-        let rows = self.read(|tx| tx.changed_since(since))?;
+        // Looked up first: whatever is written after the rows were read is no earlier than this.
+        let now = self.now_ms();
+        let (rows, cursor) = self.read(|tx| Ok((tx.changed_since(since)?, tx.latest_seq()?)))?;
+        // More may be written in this millisecond.
+        let latest = rows.last().map_or(since, |row| row.updated_at);
+        Ok(self.change_log(rows, latest.min(now - 1).max(since), cursor))
+    }
+
+    /// What changed here after another change log was made, of which this is the `cursor`; 0 for everything. Otherwise as
+    /// [`export_change_log`](Self::export_change_log). A cursor belongs to this database file: it is what
+    /// [`latest_change`](Self::latest_change) was.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    ///
+    /// ```
+    /// use motet::Replica;
+    /// use serde_json::json;
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let replica = Replica::open(dir.path().join("songs.db"))?;
+    /// replica.documents("songs").put("1", &json!({ "title": "Hoʻi" }))?;
+    /// let all = replica.export_change_log_after(0)?;
+    /// let cursor = all["cursor"].as_u64().unwrap();
+    /// assert_eq!(replica.export_change_log_after(cursor)?["changes"], json!({}));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn export_change_log_after(&self, cursor: u64) -> Result<Json, ReadError> {
+        let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
+        let (rows, latest) = self.read(|tx| Ok((tx.changed_after(cursor, usize::MAX)?, tx.latest_seq()?)))?;
+        let timestamp = rows.iter().map(|row| row.updated_at).max().unwrap_or_default();
+        Ok(self.change_log(rows, timestamp, latest))
+    }
+
+    fn change_log(&self, rows: Vec<ChangedRow>, timestamp: i64, cursor: i64) -> Json {
         let schemas = self.schemas();
         let mut changes: Map<String, Json> = Map::new();
         let mut config = Vec::new();
-        let mut latest = since;
         for row in rows {
-            latest = latest.max(row.updated_at);
             let schema = schema_of(&schemas, &row.collection, &row.name);
             if schema.is_local() {
                 continue;
             }
             let mut data: Fields = serde_json::from_str(&row.json).unwrap_or_default();
             data.retain(|name, _| !schema.keeps(name));
-            if row.collection == CONFIG && !row.deleted {
-                config.push(json!({ "key": row.name, "value": data.remove("value") }));
+            if row.collection == CONFIG
+                && !row.deleted
+                && let (Some(value), 1) = (data.get("value"), data.len())
+            {
+                config.push(json!({ "key": row.name, "value": value }));
                 continue;
             }
             let entry = match row.deleted {
@@ -90,13 +132,14 @@ impl Replica {
                 list.push(entry);
             }
         }
-        Ok(json!({
+        json!({
             "device_id": self.device_id().to_string(),
             "sync_version": 1,
-            "timestamp": latest,
+            "timestamp": timestamp,
+            "cursor": cursor,
             "changes": changes,
             "config": config,
-        }))
+        })
     }
 
     /// Carries out a change log, in one transaction. What is here already is merged with it. An entry that cannot be carried out is counted

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use super::{Result, StorageError};
 use crate::find::query::Comparison;
 use crate::find::{FieldPath, Filter};
+use crate::limits;
 
 /// 2^63: whole numbers from here on are no integers of SQLite, which reads them as floating point.
 const BEYOND_INTEGER: f64 = 9_223_372_036_854_775_808.0;
@@ -17,6 +18,8 @@ pub(super) const JSON: &str = "p.json";
 pub(super) struct Sql {
     pub(super) text: String,
     pub(super) values: Vec<Value>,
+    /// Conditions that the one being read stands in.
+    depth: usize,
 }
 
 /// A value of a document: what SQLite makes of it, its type in JSON, and its JSON.
@@ -31,22 +34,33 @@ impl Sql {
     pub(super) fn new(collection: &str) -> Self {
         let text =
             format!("FROM projection p WHERE p.collection = {} AND p.deleted = 0", literal(collection));
-        Self { text, values: Vec::new() }
+        Self { text, values: Vec::new(), depth: 0 }
     }
 
     pub(super) fn condition(&mut self, filter: &Filter) -> Result<()> {
-        // Each on its own, so that the planner sees equalities.
-        if let Filter::All(all) = filter {
-            return all.iter().try_for_each(|filter| self.condition(filter));
-        }
         self.text += " AND ";
         self.filter(filter)
     }
 
     fn filter(&mut self, filter: &Filter) -> Result<()> {
+        self.depth += 1;
+        if self.depth > limits::QUERY_DEPTH {
+            let most = limits::QUERY_DEPTH;
+            return Err(StorageError::Query(format!("conditions stand in each other more than {most} deep")));
+        }
+        self.filter_at_depth(filter)?;
+        self.depth -= 1;
+        if self.values.len() > limits::QUERY_VALUES {
+            let most = limits::QUERY_VALUES;
+            return Err(StorageError::Query(format!("it compares with more than {most} values")));
+        }
+        Ok(())
+    }
+
+    fn filter_at_depth(&mut self, filter: &Filter) -> Result<()> {
         match filter {
-            Filter::All(all) => self.join(all, " AND ", "1"),
-            Filter::Any(any) => self.join(any, " OR ", "0"),
+            Filter::All(all) => self.each(all, " AND ", "1", &mut Self::filter),
+            Filter::Any(any) => self.each(any, " OR ", "0", &mut Self::filter),
             Filter::Not(filter) => self.not(|sql| sql.filter(filter)),
             Filter::Compare(field, Comparison::Ne, value) => {
                 let operand = Operand::field(field)?;
@@ -96,26 +110,26 @@ impl Sql {
         Ok(())
     }
 
-    fn join(&mut self, filters: &[Filter], between: &str, of_none: &str) -> Result<()> {
-        self.each(filters, between, of_none, Self::filter)
-    }
-
+    /// All of them, in pairs of pairs: SQLite bounds how deep an expression is, and reads `a OR b OR c` as one in another.
     fn each<T>(
         &mut self,
         all: &[T],
         between: &str,
         of_none: &str,
-        mut one: impl FnMut(&mut Self, &T) -> Result<()>,
+        one: &mut impl FnMut(&mut Self, &T) -> Result<()>,
     ) -> Result<()> {
-        if all.is_empty() {
-            self.text += of_none;
-            return Ok(());
+        match all {
+            [] => self.text += of_none,
+            [item] => one(self, item)?,
+            _ => {
+                let (first, second) = all.split_at(all.len() / 2);
+                self.text.push('(');
+                self.each(first, between, of_none, one)?;
+                self.text += between;
+                self.each(second, between, of_none, one)?;
+                self.text.push(')');
+            }
         }
-        for (i, item) in all.iter().enumerate() {
-            self.text += if i == 0 { "(" } else { between };
-            one(self, item)?;
-        }
-        self.text.push(')');
         Ok(())
     }
 
@@ -188,15 +202,16 @@ impl Sql {
     fn is_in(&mut self, operand: &Operand, values: &[Json]) -> Result<()> {
         // Strings together, so that an index of them serves.
         let (texts, others): (Vec<&Json>, Vec<&Json>) = values.iter().partition(|value| value.is_string());
+        let one = &mut |sql: &mut Self, value: &&Json| sql.compare(operand, Comparison::Eq, value);
         if texts.is_empty() {
-            return self.each(&others, " OR ", "0", |sql, value| sql.compare(operand, Comparison::Eq, value));
+            return self.each(&others, " OR ", "0", one);
         }
         let places = vec!["?"; texts.len()].join(", ");
         self.text += &format!("(({} IN ({places}) AND {} = 'text')", operand.value, operand.kind);
         self.values.extend(texts.iter().filter_map(|text| text.as_str()).map(|t| Value::Text(t.to_owned())));
-        for value in others {
+        if !others.is_empty() {
             self.text += " OR ";
-            self.compare(operand, Comparison::Eq, value)?;
+            self.each(&others, " OR ", "0", one)?;
         }
         self.text.push(')');
         Ok(())

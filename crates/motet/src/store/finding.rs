@@ -5,8 +5,9 @@ use rusqlite::{params, params_from_iter};
 
 use super::filter::{JSON, LargeIntegers, Sql, extract, literal, name_path, path};
 use super::readers::{ListRow, list_row};
-use super::{Result, Tx};
+use super::{Result, StorageError, Tx};
 use crate::find::{Filter, Order, Query};
+use crate::limits;
 
 /// Columns that every view has.
 const VIEW_COLUMNS: [&str; 3] = ["id", "updated_at", "json"];
@@ -16,6 +17,10 @@ impl Tx<'_> {
     pub(crate) fn find(&self, collection: &str, query: &Query, mut each: impl FnMut(ListRow)) -> Result<()> {
         let mut sql = Sql::new(collection);
         sql.condition(&query.filter)?;
+        if query.order.len() > limits::QUERY_ORDERS {
+            let (count, most) = (query.order.len(), limits::QUERY_ORDERS);
+            return Err(StorageError::Query(format!("it orders by {count} fields, at most {most} can be")));
+        }
         let mut order_by = String::new();
         for (field, order) in &query.order {
             let direction = if *order == Order::Descending { " DESC, " } else { ", " };
@@ -113,7 +118,7 @@ impl Tx<'_> {
     /// collection whose name differs by case only.
     pub(crate) fn declare_view(&self, collection: &str, fields: &[&str], shared: bool) -> Result<()> {
         let mut columns = vec!["name AS id".to_owned()];
-        for field in fields.iter().filter(|field| !VIEW_COLUMNS.contains(field)) {
+        for field in fields.iter().filter(|field| !VIEW_COLUMNS.contains(field)).take(limits::VIEW_FIELDS) {
             let is_shared =
                 VIEW_COLUMNS.iter().chain(fields).filter(|other| other.eq_ignore_ascii_case(field));
             let column = identifier(&told_apart(field, is_shared.count() > 1));
