@@ -10,7 +10,7 @@ use crate::engine::{Composed, Entrance, Patch, bytes_of, is_big, schema_of};
 use crate::error::{ReadError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
-use crate::store::ChangedRow;
+use crate::store::{self, ChangedRow, Tx};
 
 /// What a change log did to the documents here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -73,12 +73,7 @@ impl Replica {
     /// # Errors
     /// [`ReadError`] if the file cannot be read.
     pub fn export_change_log(&self, since: i64) -> Result<Json, ReadError> {
-        // Looked up first: whatever is written after the rows were read is no earlier than this.
-        let now = self.now_ms();
-        let (rows, cursor) = self.read(|tx| Ok((tx.changed_since(since)?, tx.latest_seq()?)))?;
-        // More may be written in this millisecond.
-        let latest = rows.last().map_or(since, |row| row.updated_at);
-        Ok(self.change_log(rows, latest.min(now - 1).max(since), cursor))
+        self.change_log(since, |tx| tx.changed_since(since))
     }
 
     /// What changed here after another change log was made, of which this is the `cursor`; 0 for everything. Otherwise as
@@ -101,12 +96,21 @@ impl Replica {
     /// ```
     pub fn export_change_log_after(&self, cursor: u64) -> Result<Json, ReadError> {
         let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
-        let (rows, latest) = self.read(|tx| Ok((tx.changed_after(cursor, usize::MAX)?, tx.latest_seq()?)))?;
-        let timestamp = rows.iter().map(|row| row.updated_at).max().unwrap_or_default();
-        Ok(self.change_log(rows, timestamp, latest))
+        self.change_log(0, |tx| tx.changed_after(cursor, usize::MAX))
     }
 
-    fn change_log(&self, rows: Vec<ChangedRow>, timestamp: i64, cursor: i64) -> Json {
+    /// A log of the rows that `changed` reads. Its time is no earlier than `since`.
+    fn change_log(
+        &self,
+        since: i64,
+        changed: impl FnOnce(Tx<'_>) -> store::Result<Vec<ChangedRow>>,
+    ) -> Result<Json, ReadError> {
+        // Looked up first: whatever is written after the rows were read is no earlier than this.
+        let now = self.now_ms();
+        let (rows, cursor) = self.read(|tx| Ok((changed(tx)?, tx.latest_seq()?)))?;
+        let latest = rows.iter().map(|row| row.updated_at).max().unwrap_or(since);
+        // More may be written in this millisecond.
+        let timestamp = latest.min(now.saturating_sub(1)).max(since);
         let schemas = self.schemas();
         let mut changes: Map<String, Json> = Map::new();
         let mut config = Vec::new();
@@ -132,14 +136,14 @@ impl Replica {
                 list.push(entry);
             }
         }
-        json!({
+        Ok(json!({
             "device_id": self.device_id().to_string(),
             "sync_version": 1,
             "timestamp": timestamp,
             "cursor": cursor,
             "changes": changes,
             "config": config,
-        })
+        }))
     }
 
     /// Carries out a change log, in one transaction. What is here already is merged with it. An entry that cannot be carried out is counted
