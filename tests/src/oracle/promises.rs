@@ -39,6 +39,10 @@ pub(super) struct Event {
     pub(super) never_sent: bool,
     /// It may have written; the value may be as it was.
     forced: bool,
+    /// It took the field out and wrote it again.
+    remade: bool,
+    /// It took a step back, or did it again: the field goes back to what there would be without it, and that counts from when it was written.
+    goes_back: bool,
     /// It was taken up from rows that others may have as well.
     pub(super) adopted: bool,
     /// Events that its device knew.
@@ -67,6 +71,10 @@ pub(super) struct Promises {
 pub(super) struct Wrote {
     /// Fields that were written several times, or with what they held.
     pub(super) forced: BTreeSet<(usize, String)>,
+    /// Fields that were taken out and written again by it.
+    pub(super) remade: BTreeSet<(usize, String)>,
+    /// It was an undo or a redo.
+    pub(super) goes_back: bool,
     /// Fields of which a conflict was settled: they were written, also with what they held.
     pub(super) settled: BTreeSet<(usize, String)>,
     /// It took up rows.
@@ -151,6 +159,8 @@ impl Promises {
                         never_sent,
                         act,
                         forced,
+                        remade: wrote.remade.contains(&(doc, name.clone())),
+                        goes_back: wrote.goes_back,
                         adopted: wrote.adopted,
                         knew: knew.clone(),
                         time,
@@ -170,6 +180,8 @@ impl Promises {
                 never_sent,
                 act,
                 forced: false,
+                remade: false,
+                goes_back: false,
                 adopted: wrote.adopted,
                 knew: knew.clone(),
                 time,
@@ -290,7 +302,7 @@ impl Promises {
             let values: Vec<_> = candidates.iter().map(|event| &event.after).collect();
             return Err(format!("shows {shown:?}, written last were {values:?}"));
         }
-        if candidates.iter().any(|event| event.forced || event.adopted) {
+        if candidates.iter().any(|event| event.forced || event.adopted || event.goes_back) {
             return Ok(());
         }
         // The time of a row is that of its database.
@@ -416,7 +428,9 @@ impl Promises {
         let is_base = events.iter().all(|event| *event == begin || self.events[*event].knew.contains(&begin));
         let is_whole = |value: &Value| value.is_string() || value.is_array();
         let whole = events.iter().all(|event| self.events[*event].after.as_ref().is_some_and(is_whole));
-        if deleted || !is_base || !whole {
+        // What was made anew may not be what others wrote in: one of the two is in the journal.
+        let remade = events.iter().any(|event| self.events[*event].remade);
+        if deleted || !is_base || !whole || remade {
             return Ok(());
         }
         let text = |value: Option<&Value>| value.map(mark_text).unwrap_or_default();

@@ -415,14 +415,19 @@ fn wrote(act: &Act, before: &States, after: &States, expected: &Outcome) -> Wrot
         Act::Transaction { writes, .. } => {
             let is_one = writes.len() == 1;
             for write in writes {
-                if !is_one || matches!(write, Write::EditSet { .. } | Write::PutAt { .. }) {
+                if !is_one || may_write_what_is_there(write) {
                     force(write.doc(), &mut write.fields().iter());
                 }
+                wrote.remade.extend(write.remade().into_iter().map(|field| (write.doc(), field)));
             }
         }
-        Act::Write(write @ (Write::EditSet { .. } | Write::PutAt { .. })) => {
-            force(write.doc(), &mut write.fields().iter());
+        Act::Write(write) => {
+            if may_write_what_is_there(write) {
+                force(write.doc(), &mut write.fields().iter());
+            }
+            wrote.remade.extend(write.remade().into_iter().map(|field| (write.doc(), field)));
         }
+        Act::Undo { .. } | Act::Redo { .. } => wrote.goes_back = true,
         Act::ChangeLog { entries } => {
             for (doc, fields) in entries {
                 force(*doc, &mut fields.iter().flat_map(Fields::keys));
@@ -441,6 +446,15 @@ fn wrote(act: &Act, before: &States, after: &States, expected: &Outcome) -> Wrot
     }
     wrote.adopted = matches!(act, Act::Adopt { .. } | Act::Import { .. } | Act::ChangeLog { .. });
     wrote
+}
+
+/// Whether what a write leaves may be what was there, and be written all the same.
+fn may_write_what_is_there(write: &Write) -> bool {
+    match write {
+        Write::EditSet { .. } | Write::PutAt { .. } => true,
+        Write::Update { changes, .. } => changes.len() > 1,
+        _ => false,
+    }
 }
 
 /// Whether a call did what it had to: `Some` with what it returned, or `None` if it was refused as it may be.

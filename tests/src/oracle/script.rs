@@ -317,6 +317,18 @@ impl Write {
             | Write::Purge { .. } => Vec::new(),
         }
     }
+
+    /// Fields that one of its steps takes out and a later one sets.
+    pub(super) fn remade(&self) -> Vec<String> {
+        let Write::Update { changes, .. } = self else { return Vec::new() };
+        let is_set_after =
+            |at: usize, field: &String| changes[at + 1..].iter().any(|(set, _)| set.contains_key(field));
+        let steps = changes.iter().enumerate();
+        steps
+            .flat_map(|(at, (_, remove))| remove.iter().filter(move |field| is_set_after(at, field)))
+            .cloned()
+            .collect()
+    }
 }
 
 /// The id of a document.
