@@ -427,7 +427,7 @@ fn wrote(act: &Act, before: &States, after: &States, expected: &Outcome) -> Wrot
             }
             wrote.remade.extend(write.remade().into_iter().map(|field| (write.doc(), field)));
         }
-        Act::Undo { .. } | Act::Redo { .. } => wrote.goes_back = true,
+        Act::Undo | Act::Redo => wrote.goes_back = true,
         Act::ChangeLog { entries } => {
             for (doc, fields) in entries {
                 force(*doc, &mut fields.iter().flat_map(Fields::keys));
