@@ -73,7 +73,7 @@ impl Replica {
     /// # Errors
     /// [`ReadError`] if the file cannot be read.
     pub fn export_change_log(&self, since: i64) -> Result<Json, ReadError> {
-        self.change_log(since, |tx| tx.changed_since(since))
+        self.change_log(Some(since), |tx| tx.changed_since(since))
     }
 
     /// What changed here after another change log was made, of which this is the `cursor`; 0 for everything. Otherwise as
@@ -96,21 +96,21 @@ impl Replica {
     /// ```
     pub fn export_change_log_after(&self, cursor: u64) -> Result<Json, ReadError> {
         let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
-        self.change_log(0, |tx| tx.changed_after(cursor, usize::MAX))
+        self.change_log(None, |tx| tx.changed_after(cursor, usize::MAX))
     }
 
     /// A log of the rows that `changed` reads. Its time is no earlier than `since`.
     fn change_log(
         &self,
-        since: i64,
+        since: Option<i64>,
         changed: impl FnOnce(Tx<'_>) -> store::Result<Vec<ChangedRow>>,
     ) -> Result<Json, ReadError> {
         // Looked up first: whatever is written after the rows were read is no earlier than this.
         let now = self.now_ms();
         let (rows, cursor) = self.read(|tx| Ok((changed(tx)?, tx.latest_seq()?)))?;
-        let latest = rows.iter().map(|row| row.updated_at).max().unwrap_or(since);
+        let latest = rows.iter().map(|row| row.updated_at).max().or(since).unwrap_or(now);
         // More may be written in this millisecond.
-        let timestamp = latest.min(now.saturating_sub(1)).max(since);
+        let timestamp = latest.min(now.saturating_sub(1)).max(since.unwrap_or(i64::MIN));
         let schemas = self.schemas();
         let mut changes: Map<String, Json> = Map::new();
         let mut config = Vec::new();
