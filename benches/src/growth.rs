@@ -55,7 +55,7 @@ const LOADS: [Load; 7] = [
     },
     Load { what: "concurrent changes of one field", share: 16, send: |at, n| at.push(&crowd(n)) },
     Load { what: "delete and restore in turn", share: 1, send: deletes },
-    Load { what: "edits of a text, one by one", share: 1, send: |at, n| edits(&at.device("a"), n) },
+    Load { what: "edits of a text, one by one", share: 1, send: edits },
     Load { what: "the same, beside as many of another device", share: 1, send: beside },
     Load { what: "items put into a list", share: 4, send: items },
 ];
@@ -176,9 +176,10 @@ fn deletes(place: &Place<'_>, count: usize) {
 }
 
 /// Each edit writes another line of a text that keeps its length.
-fn edits(device: &Replica, count: usize) {
-    begin(device);
-    write_lines(device, count, "a");
+fn edits(place: &Place<'_>, count: usize) {
+    let device = place.device("a");
+    begin(&device);
+    write_lines(&device, count, "a");
     device.sync_now().unwrap();
 }
 
@@ -193,16 +194,20 @@ fn beside(place: &Place<'_>, count: usize) {
 }
 
 fn begin(device: &Replica) {
-    let lines: Vec<String> = (0..24).map(|n| format!("line {n}")).collect();
-    device.documents(COLLECTION).put("1", &json!({ "lyrics": lines.join("\n") })).unwrap();
+    device.documents(COLLECTION).put("1", &json!({ "lyrics": first_lines().join("\n") })).unwrap();
     device.sync_now().unwrap();
+}
+
+fn first_lines() -> Vec<String> {
+    (0..24).map(|n| format!("line {n}")).collect()
 }
 
 fn write_lines(device: &Replica, count: usize, who: &str) {
     let pieces = device.documents(COLLECTION);
-    let mut lines: Vec<String> = (0..24).map(|n| format!("line {n}")).collect();
+    let mut lines = first_lines();
     for n in 0..count {
-        lines[n % 24] = format!("line {} of {who}, {n}", n % 24);
+        let at = n % lines.len();
+        lines[at] = format!("line {at} of {who}, {n}");
         pieces.set("1", &json!({ "lyrics": lines.join("\n") })).unwrap();
     }
 }

@@ -1,12 +1,13 @@
 //! Entries by hand, as no device of ours would send them.
 
-use motet_proto::message::{Hello, Message, Outcome, Pull, Push};
-use motet_proto::{DeviceId, Entry, Kind, SpaceId, frame, limits};
+use motet_benches::attack;
+use motet_proto::message::{Message, Outcome, Pull, Push};
+use motet_proto::{DeviceId, Entry, Kind, SpaceId, frame};
 use sha2::{Digest, Sha256};
 
 /// An entry of a document of `pieces`, from a stranger, without a preview.
 pub fn entry(name: &str, kind: Kind, body: Vec<u8>) -> Entry {
-    motet_benches::attack::stranger("pieces", name, kind, body)
+    attack::stranger("pieces", name, kind, body)
 }
 
 /// Sends entries to the relay at `url`, and returns what becomes of each.
@@ -38,16 +39,7 @@ pub fn pull(url: &str) -> Vec<Entry> {
 /// One `POST`: a greeting, a message, and what the relay answers.
 fn exchange(url: &str, message: &Message) -> Vec<Message> {
     let mut body = Vec::new();
-    let hello = Hello {
-        version_min: limits::VERSION_MIN,
-        version_max: limits::VERSION_MAX,
-        device: DeviceId([9; 16]),
-        space: SpaceId::DEFAULT,
-        agent: "test".into(),
-        account: None,
-        log: None,
-    };
-    frame::write_delimited(&Message::Hello(hello), &mut body);
+    frame::write_delimited(&attack::hello(DeviceId([9; 16]), SpaceId::DEFAULT), &mut body);
     frame::write_delimited(message, &mut body);
     let client = reqwest::blocking::Client::new();
     let answer = client.post(format!("{url}/v1/sync")).body(body).send().unwrap();

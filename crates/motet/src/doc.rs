@@ -100,8 +100,8 @@ pub(crate) struct Document {
     standing: Option<Vec<ChangeHash>>,
 }
 
-/// What is known at some heads: those changes, and all that was known when they were made. It is told by the changes that are not:
-/// mostly the heads are late ones.
+/// What is known at some heads: those changes, and all that was known when they were made. Held as the changes that are not among them, which
+/// are few as long as the heads are recent.
 struct Known {
     unknown: HashSet<ChangeHash>,
 }
@@ -188,15 +188,14 @@ impl Document {
 
     /// When the document was deleted where the latest wins, by the latest tombstone that keeps it so; `None` if there is none.
     pub(crate) fn deleted_at(&mut self) -> Option<i64> {
-        let standing = self.standing_tombstones().to_vec();
+        let standing = self.standing_tombstones();
         let lasting = standing.iter().filter(|tombstone| !self.is_outlived(tombstone));
         lasting.map(|hash| time::made_at(&self.am, hash)).max()
     }
 
     /// The tombstones that are not followed by a change that restored the document.
-    fn standing_tombstones(&mut self) -> &[ChangeHash] {
+    fn standing_tombstones(&mut self) -> Vec<ChangeHash> {
         if self.standing.is_none() {
-            self.standing = Some(Vec::new());
             let all = self.am.get_changes_meta(&[]);
             let hashes = |is_meant: &dyn Fn(&&ChangeMetadata<'_>) -> bool| {
                 all.iter().filter(is_meant).map(|meta| meta.hash).collect::<Vec<_>>()
@@ -204,7 +203,7 @@ impl Document {
             let restored = hashes(&|meta| meta.message.as_deref() == Some(RESTORE));
             self.note_tombstones(hashes(&|meta| is_end(meta)), &restored);
         }
-        self.standing.as_deref().unwrap_or_default()
+        self.standing.clone().unwrap_or_default()
     }
 
     /// Whether nothing of a deleted document is to be kept: one of its purges stands by itself, whatever was deleted since. As of any
@@ -221,7 +220,7 @@ impl Document {
             return false;
         }
         if schema.delete_policy() != DeletePolicy::EditWins {
-            let standing = self.standing_tombstones().to_vec();
+            let standing = self.standing_tombstones();
             let is_outlived = |purge: &ChangeHash| {
                 schema.delete_policy() == DeletePolicy::Latest && self.is_outlived(purge)
             };
@@ -278,7 +277,7 @@ impl Document {
         schema: &CollectionSchema,
     ) -> bool {
         let (latest, _) = self.latest_of_somebody();
-        let standing = self.standing_tombstones().to_vec();
+        let standing = self.standing_tombstones();
         let known = self.known_at(base);
         standing.iter().any(|tombstone| {
             // Where a delete loses, one that something was made on top of has lost or is followed by another.

@@ -411,22 +411,18 @@ fn wrote(act: &Act, before: &States, after: &States, expected: &Outcome) -> Wrot
     let mut force = |doc: usize, fields: &mut dyn Iterator<Item = &String>| {
         wrote.forced.extend(fields.map(|field| (doc, field.clone())));
     };
+    let writes = match act {
+        Act::Transaction { writes, .. } => &writes[..],
+        Act::Write(write) => std::slice::from_ref(write),
+        _ => &[],
+    };
+    for write in writes {
+        if writes.len() > 1 || may_write_what_is_there(write) {
+            force(write.doc(), &mut write.fields().iter());
+        }
+        wrote.remade.extend(write.remade().into_iter().map(|field| (write.doc(), field)));
+    }
     match act {
-        Act::Transaction { writes, .. } => {
-            let is_one = writes.len() == 1;
-            for write in writes {
-                if !is_one || may_write_what_is_there(write) {
-                    force(write.doc(), &mut write.fields().iter());
-                }
-                wrote.remade.extend(write.remade().into_iter().map(|field| (write.doc(), field)));
-            }
-        }
-        Act::Write(write) => {
-            if may_write_what_is_there(write) {
-                force(write.doc(), &mut write.fields().iter());
-            }
-            wrote.remade.extend(write.remade().into_iter().map(|field| (write.doc(), field)));
-        }
         Act::Undo | Act::Redo => wrote.goes_back = true,
         Act::ChangeLog { entries } => {
             for (doc, fields) in entries {

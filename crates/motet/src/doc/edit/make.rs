@@ -51,9 +51,9 @@ impl Document {
             let genesis = genesis::changes(self.identity, key, new)?;
             // Somebody else may have begun the field since the version that is written on.
             let known = at.as_deref().map(|base| self.known_at(base));
-            let is_in_base = |change: &Change| match &known {
-                None => self.has_change(&change.hash()),
-                Some(known) => self.has_change(&change.hash()) && known.has(&change.hash()),
+            let is_in_base = |change: &Change| {
+                let hash = change.hash();
+                self.has_change(&hash) && known.as_ref().is_none_or(|known| known.has(&hash))
             };
             if !genesis.iter().any(is_in_base) {
                 at.iter_mut().for_each(|heads| heads.extend(genesis.last().map(Change::hash)));
