@@ -151,6 +151,16 @@ fn what_both_did_alike_beside_other_edits_is_there_once() {
 }
 
 #[test]
+fn a_word_taken_out_without_its_spaces_goes_beside_new_words() {
+    for (ours, merged) in
+        [("one six seven two three", "one six seven  three"), ("one two six three", "one  six three")]
+    {
+        assert_eq!(diff("one two three", "one  three"), [Splice { at: 4, delete: 3, insert: String::new() }]);
+        assert_eq!(one("one two three", ours, "one  three"), merged);
+    }
+}
+
+#[test]
 fn unrelated_rewrites_keep_whole_words() {
     either(
         "one two three",
@@ -312,6 +322,41 @@ proptest! {
         let result = rewritten(&old, &ours, &theirs);
         for word in words(&theirs).into_iter().filter(|word| word.contains(['p', 'q', 'r'])) {
             prop_assert!(words(&result).contains(&word), "{:?} is lost: {:?}", word, result);
+        }
+    }
+
+    #[test]
+    fn what_one_side_takes_out_goes_whatever_the_other_puts_beside_it(
+        puts in prop::collection::btree_map(0_usize..9, 1_usize..3, 1..4),
+        takes in prop::collection::btree_map(1_usize..8, prop::bool::ANY, 1..4),
+    ) {
+        // No two words have letters in common.
+        let old = ["alo", "kem", "pun", "wih", "dus", "fyg", "tzb", "rxc", "vjq"];
+        let new = ["ĀĒĪ", "ŌŪʔ", "ÑŁĐ", "ØÆß", "ÇŠŽ", "ĆĘĄ"];
+        let mut new = new.iter().cycle();
+        let mut inserted = Vec::new();
+        let (mut ours, mut theirs) = (String::new(), String::new());
+        for (at, word) in old.iter().enumerate() {
+            for word in new.by_ref().take(*puts.get(&at).unwrap_or(&0)) {
+                ours += &format!("{word} ");
+                inserted.push(word);
+            }
+            ours += &format!("{word} ");
+            // Its space goes with it or stays.
+            match takes.get(&at) {
+                None => theirs += &format!("{word} "),
+                Some(true) => {}
+                Some(false) => theirs.push(' '),
+            }
+        }
+        let base: String = old.iter().map(|word| format!("{word} ")).collect();
+        for result in [one(&base, &ours, &theirs), one(&base, &theirs, &ours)] {
+            for (at, word) in old.iter().enumerate() {
+                prop_assert_eq!(words(&result).contains(word), !takes.contains_key(&at), "{} in {:?}", word, result);
+            }
+            for word in &inserted {
+                prop_assert!(words(&result).contains(word), "{} is lost: {:?}", word, result);
+            }
         }
     }
 }

@@ -12,12 +12,18 @@ pub(super) fn words(text: &str) -> Vec<&str> {
     let mut words = Vec::new();
     let mut from = 0;
     for number in numbers(text) {
-        words.extend(text[from..number.start].split_word_bounds());
+        words.extend(bounded(&text[from..number.start]));
         words.push(&text[number.clone()]);
         from = number.end;
     }
-    words.extend(text[from..].split_word_bounds());
+    words.extend(bounded(&text[from..]));
     words
+}
+
+/// The parts of a text without numbers. Each space is one, so that a word that is taken out between two of them is that word and no more.
+fn bounded(text: &str) -> impl Iterator<Item = &str> {
+    let is_space = |c: char| c.is_whitespace() && !matches!(c, '\r' | '\n');
+    text.split_word_bounds().flat_map(move |word| word.split_inclusive(is_space))
 }
 
 /// Where the words with digits are.
@@ -72,11 +78,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_digits_is_one_word() {
+    fn what_has_digits_is_one_word_and_so_is_each_space() {
         for (text, expected) in [
             ("due 2026-11-26.", &["due", " ", "2026-11-26", "."][..]),
             ("(-5, 1.5e3)", &["(", "-5", ",", " ", "1.5e3", ")"]),
             ("10:30 4/4 v1.2.3", &["10:30", " ", "4/4", " ", "v1.2.3"]),
+            (
+                "a  b \t\u{3000}c\r\n\r\nd",
+                &["a", " ", " ", "b", " ", "\t", "\u{3000}", "c", "\r\n", "\r\n", "d"],
+            ),
             ("[G7]ʻoe well-known", &["[", "G7", "]", "ʻoe", " ", "well", "-", "known"]),
         ] {
             assert_eq!(words(text), expected);
