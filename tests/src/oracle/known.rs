@@ -187,6 +187,8 @@ impl Known {
                     _ => {
                         let mut outcome = Outcome::nothing(&self.world, Verdict::Either);
                         outcome.open_documents.extend(writes.iter().map(Write::doc));
+                        let is_fork = |write: &&Write| matches!(write, Write::PutAt { .. });
+                        outcome.forked.extend(writes.iter().filter(is_fork).map(Write::doc));
                         outcome
                     }
                 };
