@@ -423,14 +423,11 @@ impl Promises {
         shown: Option<&Value>,
         deleted: bool,
     ) -> Result<(), String> {
-        let begins = events.iter().filter(|event| self.events[**event].before.is_none());
-        let [begin] = begins.copied().collect::<Vec<_>>()[..] else { return Ok(()) };
-        let is_base = events.iter().all(|event| *event == begin || self.events[*event].knew.contains(&begin));
         let is_whole = |value: &Value| value.is_string() || value.is_array();
         let whole = events.iter().all(|event| self.events[*event].after.as_ref().is_some_and(is_whole));
         // What was made anew may not be what others wrote in: one of the two is in the journal.
         let remade = events.iter().any(|event| self.events[*event].remade);
-        if deleted || !is_base || !whole || remade {
+        if deleted || !whole || remade {
             return Ok(());
         }
         let text = |value: Option<&Value>| value.map(mark_text).unwrap_or_default();
