@@ -75,6 +75,8 @@ fn exit_codes_tell_scripts_what_happened() {
         &["set", "pieces", "x"],
         &["set", "pieces", "x", "novalue"],
         &["status", "x"],
+        &["put", "pieces", r#"{"title":"where a file belongs"}"#],
+        &["import", "pieces", r#"[{"title":"where a file belongs"}]"#],
         &["resolve", "pieces", "x", "title"],
         &["resolve", "pieces", "x", "title", "--shown", "--value", "1"],
         &["resolve", "pieces", "x", "title", "--loser", "1", "--value", "1"],

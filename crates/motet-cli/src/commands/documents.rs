@@ -1,7 +1,7 @@
 //! `put`, `set`, `get`, `list` and `delete`.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use motet::{Record, Version, parse_json};
@@ -135,12 +135,22 @@ pub(crate) fn value_of(field: &str, text: &str) -> Result<Value, CliError> {
 
 pub(crate) fn read_all(file: &Path) -> Result<Vec<u8>, CliError> {
     let mut bytes = Vec::new();
-    let read = if file.as_os_str() == "-" {
-        std::io::stdin().read_to_end(&mut bytes)
-    } else {
-        File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
-    };
-    read.map(|_| bytes).map_err(|e| file_error(file, &e))
+    input(file)?.read_to_end(&mut bytes).map_err(|e| file_error(file, &e))?;
+    Ok(bytes)
+}
+
+/// A file, or standard input for `-`.
+pub(crate) fn input(file: &Path) -> Result<Box<dyn BufRead>, CliError> {
+    if file.as_os_str() == "-" {
+        return Ok(Box::new(BufReader::new(std::io::stdin())));
+    }
+    match File::open(file) {
+        Ok(file) => Ok(Box::new(BufReader::new(file))),
+        Err(_) if file.to_string_lossy().trim_start().starts_with(['{', '[']) => Err(CliError::Usage(
+            "this is JSON where the name of a file belongs; leave it out, and pipe the JSON in".to_owned(),
+        )),
+        Err(error) => Err(file_error(file, &error)),
+    }
 }
 
 /// What a person knows a document by.

@@ -1,17 +1,15 @@
 //! `import`, `export`, `adopt` and `change-log`.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use motet::{AdoptSummary, Adoption, BadRows, Refusal};
 
-use super::documents::read_all;
+use super::documents::{input, read_all};
 use super::open;
 use crate::args::ChangeLogCommand;
-use crate::error::{CliError, file_error};
+use crate::error::CliError;
 use crate::output::{GREEN, Output};
 
 pub(crate) fn import(
@@ -30,12 +28,7 @@ pub(crate) fn import(
     };
     let replica = open(db)?;
     let bar = ProgressBar::no_length().with_style(style());
-    let input: Box<dyn BufRead> = if file.as_os_str() == "-" {
-        Box::new(std::io::stdin().lock())
-    } else {
-        Box::new(BufReader::new(File::open(&file).map_err(|e| file_error(&file, &e))?))
-    };
-    let summary = replica.import_jsonl(collection.as_deref(), input, bad_rows, |count| bar.inc(count));
+    let summary = replica.import_jsonl(collection.as_deref(), input(&file)?, bad_rows, |count| bar.inc(count));
     bar.finish_and_clear();
     let summary = summary?;
     if output.json {
