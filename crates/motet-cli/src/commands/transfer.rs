@@ -28,7 +28,8 @@ pub(crate) fn import(
     };
     let replica = open(db)?;
     let bar = ProgressBar::no_length().with_style(style());
-    let summary = replica.import_jsonl(collection.as_deref(), input(&file)?, bad_rows, |count| bar.inc(count));
+    let summary =
+        replica.import_jsonl(collection.as_deref(), input(&file)?, bad_rows, |count| bar.inc(count));
     bar.finish_and_clear();
     let summary = summary?;
     if output.json {
