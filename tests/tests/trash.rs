@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use motet::{Field, FieldKind, Replica, Schema, WriteError};
-use motet_tests::{TestRelay, contents, device, sync};
+use motet::{Adoption, Field, FieldKind, Replica, Schema, WriteError};
+use motet_tests::{TestRelay, contents, device, singer, sync};
 use serde_json::json;
 
 #[test]
@@ -454,6 +454,62 @@ fn a_write_that_only_begins_a_field_is_an_edit_that_a_delete_had_not_seen() {
         assert!(a.documents("songs").get(field).unwrap().is_some(), "{field}");
     }
     assert_eq!(contents(&a), contents(&b));
+}
+
+/// Who deletes a row that it adopted has not seen what another device adopted under the same id, if that is another row.
+#[test]
+fn a_delete_of_an_adopted_row_takes_no_other_row_with_it() {
+    let rows = [
+        (json!({ "id": "1", "lyrics": "kai" }), json!({ "id": "1", "lyrics": "ua" }), "lyrics"),
+        (
+            json!({ "id": "1", "title": "t", "lyrics": "kai" }),
+            json!({ "id": "1", "title": "t", "lyrics": "ua" }),
+            "lyrics",
+        ),
+        (json!({ "id": "1", "tags": ["kai"] }), json!({ "id": "1", "tags": ["ua"] }), "tags"),
+        (
+            json!({ "id": "1", "title": "t", "plays": 3 }),
+            json!({ "id": "1", "title": "t", "plays": 4 }),
+            "plays",
+        ),
+        (json!({ "id": "1", "verses": ["kai"] }), json!({ "id": "1", "verses": ["kai", "ua"] }), "verses"),
+    ];
+    for (mine, theirs, field) in rows {
+        for is_undo in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let relay = TestRelay::start(&dir.path().join("relay"));
+            let [a, b] = ["a", "b"].map(|name| singer(dir.path(), name));
+            for (replica, row) in [(&a, &mine), (&b, &theirs)] {
+                let rows = json!([row]).to_string();
+                replica.adopt_json(rows.as_bytes(), "songs", &Adoption::default()).unwrap();
+            }
+            match is_undo {
+                true => _ = b.undo().unwrap().unwrap(),
+                false => b.documents("songs").delete("1").unwrap(),
+            }
+            for replica in [&a, &b, &a] {
+                sync(replica, &relay.url());
+            }
+            let shown = a.documents("songs").get("1").unwrap().map(|record| record.value[field].to_string());
+            // What shows holds at least what the other device has adopted.
+            let held = shown.unwrap_or_else(|| panic!("{theirs} took {mine} with it"));
+            assert!(field == "plays" || held.contains("kai"), "{mine} {theirs}: {held}");
+            assert_eq!(contents(&a), contents(&b));
+        }
+    }
+    // The same row is one: who deletes it has seen it.
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let [a, b] = ["a", "b"].map(|name| singer(dir.path(), name));
+    for replica in [&a, &b] {
+        let rows = json!([{ "id": "1", "title": "t", "lyrics": "kai" }]).to_string();
+        replica.adopt_json(rows.as_bytes(), "songs", &Adoption::default()).unwrap();
+    }
+    b.documents("songs").delete("1").unwrap();
+    for replica in [&a, &b, &a] {
+        sync(replica, &relay.url());
+    }
+    assert!(a.documents("songs").get("1").unwrap().is_none());
 }
 
 /// A device whose clock is set wrong keeps what was deleted a moment ago, if a relay has told it the time.

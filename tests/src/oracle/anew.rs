@@ -7,6 +7,7 @@ use automerge::{Automerge, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, Value as 
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Map, Number, Value};
 
+use super::model::COUNTER_MAX;
 use super::script::Fields;
 
 /// What the changes of a document say.
@@ -111,7 +112,8 @@ fn value(
             ScalarValue::Int(n) | ScalarValue::Timestamp(n) => (*n).into(),
             ScalarValue::Uint(n) => (*n).into(),
             ScalarValue::F64(n) => Number::from_f64(*n).map_or(Value::Null, Value::Number),
-            ScalarValue::Counter(counter) => i64::from(counter).into(),
+            // What concurrent writes have added up to beyond the bounds shows as the bound.
+            ScalarValue::Counter(counter) => i64::from(counter).clamp(-COUNTER_MAX, COUNTER_MAX).into(),
             ScalarValue::Boolean(b) => (*b).into(),
             _ => Value::Null,
         },

@@ -423,8 +423,15 @@ impl Promises {
         shown: Option<&Value>,
         deleted: bool,
     ) -> Result<(), String> {
-        let is_whole = |value: &Value| value.is_string() || value.is_array();
-        let whole = events.iter().all(|event| self.events[*event].after.as_ref().is_some_and(is_whole));
+        // What was something else before, also null, is begun anew: not everybody begins the same.
+        let all = |is: fn(&Value) -> bool| {
+            let event = |event: &usize| &self.events[*event];
+            let alike = |value: &Value| is(value);
+            events.iter().map(event).all(|event| {
+                event.before.as_ref().is_none_or(alike) && event.after.as_ref().is_some_and(alike)
+            })
+        };
+        let whole = all(Value::is_string) || all(Value::is_array);
         // What was made anew may not be what others wrote in: one of the two is in the journal.
         let remade = events.iter().any(|event| self.events[*event].remade);
         if deleted || !whole || remade {

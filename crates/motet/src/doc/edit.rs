@@ -381,9 +381,8 @@ impl Document {
                         // A register becomes a text with the words it has, so that edits which two devices then
                         // make at the same time merge.
                         let old = reader.resolve(map, key);
-                        let old = old.as_ref().and_then(Json::as_str);
-                        let texts = [old.unwrap_or_default(), old.unwrap_or(content)].map(Container::Text);
-                        self.make(map, key, &path, texts, at, changes)?;
+                        let content = old.as_ref().and_then(Json::as_str).unwrap_or(content);
+                        self.make(map, key, &path, [Container::Text(content); 2], at, changes)?;
                     }
                 }
                 // An empty object is a value of who writes it: nothing in it would tell whose it is.

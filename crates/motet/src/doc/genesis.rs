@@ -3,7 +3,7 @@
 //! Two devices that make the same document, or adopt the same rows, must not end up with two text objects of equal
 //! words. A container is therefore made by a change of its own whose actor is derived from what it makes (sequence 1,
 //! time 0): equal content is then the same change everywhere, and applying it twice does nothing. Different content
-//! goes into the same container.
+//! is a conflict between two objects, and the resolver shows the words of both.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -40,17 +40,13 @@ pub(super) enum Container<'a> {
 impl Container<'_> {
     /// Whether there is nothing in it yet, so that its content is a step of its own.
     pub(super) fn is_begun(self) -> bool {
-        matches!(self, Container::Text("") | Container::Counter(0) | Container::List([]) | Container::Set([]))
+        matches!(self, Container::Counter(0) | Container::List([]) | Container::Set([]))
     }
 
     /// Gives the empty container that is field `key` its content.
     pub(super) fn fill(self, tx: &mut Transaction<'_>, map: &ObjId, key: &str) -> Result<(), AutomergeError> {
         match self {
             Container::Counter(start) => tx.increment(map, key, start),
-            Container::Text(content) => match tx.get(map, key)? {
-                Some((_, text)) => tx.splice_text(&text, 0, 0, content),
-                None => Err(AutomergeError::Fail),
-            },
             Container::List(items) => match tx.get(map, key)? {
                 Some((_, list)) => fill_list(tx, &list, 0, items),
                 None => Err(AutomergeError::Fail),
@@ -59,7 +55,7 @@ impl Container<'_> {
                 Some((_, set)) => elements.iter().try_for_each(|e| tx.put(&set, element_key(e), true)),
                 None => Err(AutomergeError::Fail),
             },
-            Container::Map | Container::Value(_) => Ok(()),
+            Container::Text(_) | Container::Map | Container::Value(_) => Ok(()),
         }
     }
 
@@ -88,8 +84,8 @@ impl Container<'_> {
 
 /// The changes that make `container` as field `key` of a document that has no such field yet. They depend on nothing.
 ///
-/// Texts, counters, lists and sets begin empty by one change and get their content by a second: whatever devices begin with, it is one
-/// counter, which adds up, one list or set, which holds the elements of all, and one text, in which first contents merge as edits do.
+/// Counters, lists and sets begin empty by one change and get their content by a second: whatever two devices begin with, it is one
+/// counter, which adds up, and one list or set, which holds the elements of both.
 pub(super) fn changes(
     identity: Identity,
     key: &str,
@@ -106,7 +102,6 @@ pub(super) fn changes_in(
     container: Container<'_>,
 ) -> Result<Vec<Change>, AutomergeError> {
     let empty = match container {
-        Container::Text(_) => Container::Text(""),
         Container::Counter(_) => Container::Counter(0),
         Container::List(_) => Container::List(&[]),
         Container::Set(_) => Container::Set(&[]),
@@ -241,11 +236,11 @@ mod tests {
     fn golden_genesis() {
         let document = DocumentId::derive(SpaceId::DEFAULT, "pieces", "aloha-oe");
         let identity = Identity { space: SpaceId::DEFAULT, document };
-        let text = changes(identity, "lyrics", Container::Text("Aloha ʻoe\n")).unwrap().remove(1);
+        let text = changes(identity, "lyrics", Container::Text("Aloha ʻoe\n")).unwrap().remove(0);
         let map = changes(identity, "meta", Container::Map).unwrap().remove(0);
         assert_eq!(
             text.hash().to_string(),
-            "38d0ad8f4de5093fc61c2d612b50427df33cf2e31516ebb5ae32e46d908077d4"
+            "3f1dcecebe5e6b27b09737a23b1a8fe7c3e2e1841c4bf62fe7bb724f23a46951"
         );
         assert_eq!(
             map.hash().to_string(),

@@ -25,8 +25,8 @@ pub(in crate::doc) struct Alike {
 impl Document {
     /// Makes a container with what the field holds (`old`), or, if that is nothing to begin with, with what it is to hold
     /// (`new`). A field that has no value yet gets a genesis change, which depends on nothing; otherwise the container replaces
-    /// what is there, at the heads of the edit. Either way two devices that write the same have written it once, and texts,
-    /// counters and lists that they begin differently hold what both wrote.
+    /// what is there, at the heads of the edit. Either way two devices that write the same have written it once, and counters
+    /// and lists that they begin differently hold what both wrote.
     pub(super) fn make(
         &mut self,
         map: &ObjId,
