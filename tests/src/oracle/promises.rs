@@ -425,11 +425,10 @@ impl Promises {
     ) -> Result<(), String> {
         // What was something else before, also null, is begun anew: not everybody begins the same.
         let all = |is: fn(&Value) -> bool| {
-            let event = |event: &usize| &self.events[*event];
-            let alike = |value: &Value| is(value);
-            events.iter().map(event).all(|event| {
-                event.before.as_ref().is_none_or(alike) && event.after.as_ref().is_some_and(alike)
-            })
+            events
+                .iter()
+                .map(|event| &self.events[*event])
+                .all(|event| event.before.as_ref().is_none_or(is) && event.after.as_ref().is_some_and(is))
         };
         let whole = all(Value::is_string) || all(Value::is_array);
         // What was made anew may not be what others wrote in: one of the two is in the journal.

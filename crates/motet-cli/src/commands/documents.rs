@@ -147,7 +147,7 @@ pub(crate) fn input(file: &Path) -> Result<Box<dyn BufRead>, CliError> {
     match File::open(file) {
         Ok(file) => Ok(Box::new(BufReader::new(file))),
         Err(_) if file.to_string_lossy().trim_start().starts_with(['{', '[']) => Err(CliError::Usage(
-            "this is JSON where the name of a file belongs; leave it out, and pipe the JSON in".to_owned(),
+            "this is JSON where the name of a file belongs; write - there, and pipe the JSON in".to_owned(),
         )),
         Err(error) => Err(file_error(file, &error)),
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use motet::Replica;
 
+use super::documents::input;
 use crate::error::{CliError, file_error};
 
 /// A token is shorter than this, in bytes.
@@ -79,11 +80,6 @@ fn from_environment() -> Option<String> {
 /// `-` is standard input.
 fn from_file(path: &Path) -> Result<String, CliError> {
     let mut token = String::new();
-    let read = match path.as_os_str() == "-" {
-        true => std::io::stdin().take(TOKEN_FILE_BYTES).read_to_string(&mut token),
-        false => {
-            std::fs::File::open(path).and_then(|file| file.take(TOKEN_FILE_BYTES).read_to_string(&mut token))
-        }
-    };
+    let read = input(path)?.take(TOKEN_FILE_BYTES).read_to_string(&mut token);
     read.map(|_| token).map_err(|e| file_error(path, &e))
 }

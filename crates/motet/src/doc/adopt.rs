@@ -19,7 +19,7 @@ impl Document {
         updated_at: i64,
     ) -> Result<Vec<Change>, EditError> {
         let mut changes = Vec::new();
-        let (mut plain, mut inside) = (Fields::new(), Fields::new());
+        let mut plain = Fields::new();
         for (key, value) in row {
             let container = match (schema.kind(key), value) {
                 (FieldKind::Text, Json::String(text)) => Some(genesis::Container::Text(text)),
@@ -33,21 +33,21 @@ impl Document {
                 _ => None,
             };
             match container {
-                Some(container) => {
-                    changes.extend(genesis::changes(self.identity, key, container)?);
-                    inside.insert(key.clone(), value.clone());
-                }
+                Some(container) => changes.extend(genesis::changes(self.identity, key, container)?),
                 None => _ = plain.insert(key.clone(), value.clone()),
             }
         }
+        // Equal contents are equal changes, in whatever order a row names its fields.
+        let mut begun: Vec<String> = changes.iter().map(|change| change.hash().to_string()).collect();
+        begun.sort_unstable();
         // A change each: the place of an op must not depend on what else the row holds, or the later row would not win.
         for (name, value) in &plain {
             changes.push(self.field_change(name, value, updated_at)?);
         }
         // Containers are made at no time and by nobody: somebody has to say how new the row is. Who adopts another row says
         // something else, so that a delete which has not seen that row does not count as if it had.
-        if plain.is_empty() || !inside.is_empty() {
-            changes.push(self.field_change("", &Json::Object(inside), updated_at)?);
+        if plain.is_empty() || !begun.is_empty() {
+            changes.push(self.field_change("", &begun.into(), updated_at)?);
         }
         changes.retain(|change| !self.has_change(&change.hash()));
         self.am.apply_changes(changes.iter().cloned())?;
