@@ -320,12 +320,16 @@ impl Tx<'_> {
         self.conn.prepare_cached(sql)?.execute(params![now, document])?;
         let mut fresh = 0;
         for conflict in conflicts {
-            let sql = "UPDATE conflict SET settled_at = ?, winner = ?, loser = ?, winner_device = ?, winner_time = ?, path = ?
+            let sql = "UPDATE conflict SET settled_at = ?, winner = ?, loser = ?, device = ?, time = ?, winner_device = ?,
+                              winner_time = ?, path = ?
                        WHERE document = ? AND op = ?";
             let known = self.conn.prepare_cached(sql)?.execute(params![
                 conflict.settled.then_some(now),
                 conflict.winner,
                 conflict.loser,
+                // Devices that met in different order may each have noted it of another writer: the document says of whom.
+                conflict.device.as_ref().map(DeviceId::as_bytes),
+                conflict.time,
                 conflict.winner_device.as_ref().map(DeviceId::as_bytes),
                 conflict.winner_time,
                 // An item of a list may have moved.
