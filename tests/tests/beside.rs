@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use motet::{Field, FieldKind, Replica, Schema};
+use motet::{DocumentState, Field, FieldKind, Query, Replica, Schema, field};
 use motet_tests::random::{Random, seed};
 use motet_tests::{TestRelay, sync};
 use serde_json::{Value as Json, json};
@@ -194,6 +194,40 @@ fn each_hears_of_what_the_other_has_written() {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// What one declares holds at once for what the other reads and hands on.
+#[test]
+fn what_the_other_declares_holds_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.db");
+    let shared = Schema::new().field(NOTES, "text", Field::text()).field("log", "text", FieldKind::Register);
+    let [here, other] = [open(&file, &shared), open(&file, &shared)];
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    here.documents(NOTES).put("1", &json!({ "text": "open", "old": 5 })).unwrap();
+    here.documents("log").put("1", &json!({ "text": "open" })).unwrap();
+    sync(&here, &relay.url());
+    let later = Schema::new()
+        .field(NOTES, "word", FieldKind::Local)
+        .field(NOTES, "newer", Field::register().alias("old").max(3.0))
+        .local("log");
+    other.apply_schema(&later).unwrap();
+    other.documents(NOTES).set("1", &json!({ "word": "secret" })).unwrap();
+    other.documents("log").put("2", &json!({ "text": "secret" })).unwrap();
+
+    let shown = here.documents(NOTES).get("1").unwrap().unwrap();
+    assert_eq!(shown.value, json!({ "id": "1", "text": "open", "newer": 5, "word": "secret" }));
+    assert_eq!(here.verify().unwrap().problems, []);
+    assert_eq!(here.documents(NOTES).violations().unwrap().len(), 1);
+    let rows = here.documents(NOTES).find(&Query::new().filter(field("old").eq(5)));
+    assert!(rows.unwrap_err().to_string().contains("newer"));
+    assert!(!here.export_change_log(0).unwrap().to_string().contains("secret"));
+    assert_eq!(here.shared_collections().unwrap(), [NOTES]);
+    here.export_all(|line| assert!(!line.to_string().contains("secret"), "{line}")).unwrap();
+    let handed_on = here.shared_fields(NOTES, shown.value).unwrap();
+    assert_eq!(handed_on, Some(json!({ "id": "1", "text": "open", "newer": 5 })));
+    assert_eq!(here.shared_fields("log", json!({ "id": "2", "text": "secret" })).unwrap(), None);
+    assert_eq!(here.document_status("log", "2").unwrap().unwrap().state, DocumentState::LocalOnly);
 }
 
 /// Writes that nobody waits for are made in their order, whatever has to be composed before them, and none is lost when the app closes.

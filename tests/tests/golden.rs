@@ -63,7 +63,7 @@ fn shown(replica: &Replica) -> Value {
 fn shared(replica: &Replica) -> Vec<(String, String, String, Value)> {
     let all = contents(replica).into_iter();
     all.filter_map(|(collection, id, version, value)| {
-        let value = replica.shared_fields(&collection, value)?;
+        let value = replica.shared_fields(&collection, value).unwrap()?;
         Some((collection, id, version, value))
     })
     .collect()

@@ -322,7 +322,7 @@ impl World {
         let mut left = vec![a.export_change_log(0).unwrap().to_string().into_bytes()];
         for collection in COLLECTIONS {
             for record in a.documents(collection).list().unwrap() {
-                let shared = a.shared_fields(collection, record.value.clone());
+                let shared = a.shared_fields(collection, record.value.clone()).unwrap();
                 assert_eq!(shared.is_none(), self.declared[collection].is_local(&record.id));
                 left.extend(shared.map(|shared| shared.to_string().into_bytes()));
             }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::engine::{Examined, Repaired, examine};
+use crate::engine::{Examined, Repaired, declared, examine};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
@@ -186,10 +186,10 @@ impl Replica {
             looked.is_file_damaged = true;
             looked.report.problems.push(Problem::of_file(detail));
         }
-        let schemas = self.schemas();
         for chunk in ids.chunks(limits::VERIFIED_DOCUMENTS) {
             // A view of the file for each few, so that it can be written to meanwhile.
             self.local().readers.read(|tx| {
+                let schemas = declared(tx)?;
                 chunk.iter().try_for_each(|id| {
                     looked.report.documents += 1;
                     match examine(tx, &schemas, *id) {

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use crate::conflicts::Resolution;
 use crate::doc::Fields;
 use crate::editor::Editor;
-use crate::engine::{Ahead, Patch, Splice, diff};
+use crate::engine::{Ahead, Patch, Splice, declared, diff};
 use crate::error::{ReadError, WriteError};
 use crate::find::{FieldPath, Filter, Hit, Hits, LiveQuery, Misfit, Query, Records, words};
 use crate::replica::Replica;
@@ -440,7 +440,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// # Errors
     /// [`ReadError`] if the file cannot be read.
     pub fn violations(&self) -> Result<Vec<Violation>, ReadError> {
-        let schema = self.replica.schemas().get(&self.name).cloned().unwrap_or_default();
+        let schema = self.replica.read(declared)?.remove(&self.name).unwrap_or_default();
         let mut violations = Vec::new();
         self.replica.list::<ReadError>(&self.name, |row| {
             let fields: Fields = serde_json::from_str(&row.json).unwrap_or_default();
@@ -523,7 +523,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
 
     /// A name that is nearly that of a declared field, and that no document has, is a typing error; so is one that a field had before.
     fn check_names(&self, tx: Tx<'_>, names: Vec<&str>) -> store::Result<()> {
-        let schemas = self.replica.schemas();
+        let schemas = declared(tx)?;
         let Some(schema) = schemas.get(&self.name) else { return Ok(()) };
         for name in names {
             if let Some(older) = FieldPath::parse(name).and_then(|path| schema.older_name(&path))

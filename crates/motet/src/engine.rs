@@ -98,7 +98,7 @@ pub(crate) struct Shared {
     pub(crate) presence: PresenceBoard,
     /// When to sync, and what the system says.
     pub(crate) policy: watch::Sender<(SyncPolicy, Conditions)>,
-    /// What is declared, for those who prepare work outside of a transaction.
+    /// What was declared when this process last wrote.
     pub(crate) schemas: RwLock<Arc<Schemas>>,
     /// Milliseconds since 1970; for what people see, never for what is right.
     pub(crate) clock: Clock,
@@ -113,7 +113,8 @@ impl Shared {
         (self.clock)()
     }
 
-    /// What is declared now.
+    /// What was declared when this process last wrote, for work that is prepared before its transaction and checked there. Another process
+    /// may have declared something else since: what is read goes by [`declared`].
     pub(crate) fn schemas(&self) -> Arc<Schemas> {
         self.schemas.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -121,6 +122,16 @@ impl Shared {
 
 /// Declarations by collection.
 pub(crate) type Schemas = HashMap<String, Arc<CollectionSchema>>;
+
+/// What is declared, by the view of the file that `tx` reads.
+pub(crate) fn declared(tx: Tx<'_>) -> store::Result<Schemas> {
+    let parse = |(name, json): (String, String)| {
+        let schema = serde_json::from_str(&json)
+            .map_err(|e| StorageError::Damaged(format!("schema of {name} cannot be read: {e}")))?;
+        Ok((name, Arc::new(schema)))
+    };
+    tx.collections()?.into_iter().map(parse).collect()
+}
 
 /// What is declared of a document.
 pub(crate) fn schema_of(schemas: &Schemas, collection: &str, id: &str) -> Arc<CollectionSchema> {
@@ -302,12 +313,7 @@ impl Core {
     }
 
     fn reload_settings(&mut self, tx: Tx<'_>) -> store::Result<()> {
-        let parse = |(name, json): (String, String)| {
-            let schema = serde_json::from_str(&json)
-                .map_err(|e| StorageError::Damaged(format!("schema of {name} cannot be read: {e}")))?;
-            Ok((name, Arc::new(schema)))
-        };
-        self.schema = tx.collections()?.into_iter().map(parse).collect::<store::Result<_>>()?;
+        self.schema = declared(tx)?;
         self.excluded = tx.excluded()?.into_iter().collect();
         self.erased = tx.erased()?;
         self.settings_stale = false;

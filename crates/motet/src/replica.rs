@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::collection::Collection;
 use crate::conflicts::Conflict;
 use crate::doc::Fields;
-use crate::engine::{self, Ahead, Composed, Core, Entrance, Patch, Schemas, SendSlot, Shared, schema_of};
+use crate::engine::{self, Ahead, Composed, Core, Entrance, Patch, SendSlot, Shared, declared, schema_of};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::events::{Commits, Event};
 use crate::limits;
@@ -322,20 +322,23 @@ impl Replica {
 
     /// What leaves this device of a document, as it is listed with its `id`: its fields without those that are declared to stay. `None` if
     /// all of it stays.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
     pub fn shared_fields(
         &self,
         collection: &str,
         mut document: serde_json::Value,
-    ) -> Option<serde_json::Value> {
+    ) -> Result<Option<serde_json::Value>, ReadError> {
         let id = document.get("id").and_then(serde_json::Value::as_str).unwrap_or_default();
-        let schema = schema_of(&self.schemas(), collection, id);
+        let schema = schema_of(&self.local().readers.read(declared)?, collection, id);
         if schema.is_local() {
-            return None;
+            return Ok(None);
         }
         if let serde_json::Value::Object(fields) = &mut document {
             fields.retain(|name, _| name == "id" || !schema.keeps(name));
         }
-        Some(document)
+        Ok(Some(document))
     }
 
     /// Number of the latest change of any document in this file: where [`changed_after`](Self::changed_after) goes on from.
@@ -381,10 +384,6 @@ impl Replica {
         self.read(|_| Ok(()))?;
         let (columns, rows) = store::run_sql(&self.inner.local.file, query)?;
         Ok(SqlTable { columns, rows })
-    }
-
-    pub(crate) fn schemas(&self) -> Arc<Schemas> {
-        self.inner.local.shared.schemas()
     }
 
     /// Milliseconds since 1970, by the clock of the app.

@@ -183,7 +183,7 @@ impl Session {
             Work::Apply => self.apply(now)?,
             Work::Merge => {
                 self.unmerged = false;
-                if merge_all(&self.local.readers, &self.local.writer, &self.local.shared, &|| {})?.wrote() {
+                if merge_all(&self.local.readers, &self.local.writer, &|| {})?.wrote() {
                     self.almost_done.drain(..).for_each(|round| self.session.request_round(round, now));
                 }
             }

@@ -62,8 +62,10 @@ pub(crate) fn export(
     for name in names {
         replica.documents(&name).for_each(|record| {
             if outcome.is_ok() {
-                let shared = replica.shared_fields(&name, record.value);
-                outcome = shared.map_or(Ok(()), |document| output.json_line(&document));
+                outcome = match replica.shared_fields(&name, record.value) {
+                    Ok(shared) => shared.map_or(Ok(()), |document| output.json_line(&document)),
+                    Err(error) => Err(error.into()),
+                };
             }
         })?;
     }

@@ -6,7 +6,7 @@
 //! merges it, so nothing is ever built on a preview.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use motet_proto::SpaceId;
 
@@ -15,12 +15,12 @@ use super::overlay::Overlay;
 use super::parallel::on_all_cores;
 use super::receive::{Delivery, Received};
 use super::{
-    Commit, Core, Loaded, Schemas, Shared, conflict_rows, from_json, new_document, schema_of, to_json,
-    touched,
+    Commit, Core, Loaded, conflict_rows, declared, from_json, new_document, schema_of, to_json, touched,
 };
 use crate::doc::{ChangeHash, Document, FieldConflict, Fields, Identity, split_changes};
 use crate::events::ChangeKind;
 use crate::limits;
+use crate::schema::CollectionSchema;
 use crate::store::{
     self, DocumentRow, Durability, Op, Readers, StorageError, StoredDocument, Ticket, Tx, Writer,
 };
@@ -29,6 +29,7 @@ use crate::store::{
 pub(crate) struct MergedLater {
     row: DocumentRow,
     remote: i64,
+    schema: Arc<CollectionSchema>,
     outcome: Result<Shown, String>,
 }
 
@@ -45,7 +46,6 @@ struct Shown {
 pub(crate) fn merge_all(
     readers: &Readers,
     writer: &Writer<Core>,
-    shared: &Shared,
     goes_on: &(dyn Fn() + Sync),
 ) -> store::Result<Received> {
     let all = Mutex::new(Received::default());
@@ -68,7 +68,7 @@ pub(crate) fn merge_all(
             let mut under_way: Option<Ticket<Received, StorageError>> = None;
             loop {
                 let chunk = left.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let merged = chunk.map(|chunk| readers.read(|tx| merge_some(tx, chunk, &shared.schemas())));
+                let merged = chunk.map(|chunk| readers.read(|tx| merge_some(tx, chunk)));
                 if let Some(ticket) = under_way.take() {
                     let received = ticket.wait()?;
                     goes_on();
@@ -83,14 +83,16 @@ pub(crate) fn merge_all(
     }
 }
 
-fn merge_some(tx: Tx<'_>, documents: &[(i64, i64)], schemas: &Schemas) -> store::Result<Vec<MergedLater>> {
+fn merge_some(tx: Tx<'_>, documents: &[(i64, i64)]) -> store::Result<Vec<MergedLater>> {
+    let schemas = declared(tx)?;
     let mut merged = Vec::with_capacity(documents.len());
     for (document, remote) in documents {
         let row = tx.document_by_id(*document)?;
         let shown = tx.shown(*document)?.unwrap_or_default();
         let local = Overlay::read(tx, *document)?;
-        let outcome = merge(&row, &tx.stored_document(*document)?, &shown, &local, schemas);
-        merged.push(MergedLater { row, remote: *remote, outcome });
+        let schema = schema_of(&schemas, &row.collection, &row.name);
+        let outcome = merge(&row, &tx.stored_document(*document)?, &shown, &local, &schema);
+        merged.push(MergedLater { row, remote: *remote, schema, outcome });
     }
     Ok(merged)
 }
@@ -100,21 +102,19 @@ fn merge(
     stored: &StoredDocument,
     shown: &str,
     local: &Overlay,
-    schemas: &Schemas,
+    schema: &CollectionSchema,
 ) -> Result<Shown, String> {
-    let schema = schema_of(schemas, &row.collection, &row.name);
     let identity = Identity { space: SpaceId::DEFAULT, document: row.key };
-    let mut document =
-        Document::load_foreign(identity, stored.snapshot.as_deref(), &stored.changes, &schema)?;
+    let mut document = Document::load_foreign(identity, stored.snapshot.as_deref(), &stored.changes, schema)?;
     if document.heads().iter().map(|head| head.0).ne(row.heads.iter().copied()) {
         return Err("it is not what its header says".into());
     }
-    if document.is_deleted(&schema) != row.deleted {
+    if document.is_deleted(schema) != row.deleted {
         return Err("it is deleted, which its preview does not say".into());
     }
-    let read = document.take_shown(&schema);
+    let read = document.take_shown(schema);
     let mut fields = read.fields;
-    local.lay_over(&schema, &mut fields);
+    local.lay_over(schema, &mut fields);
     let is_same = read.conflicts.is_empty() && to_json(&fields).is_ok_and(|json| json == shown);
     Ok(Shown { document, fields, conflicts: read.conflicts, is_same })
 }
@@ -169,10 +169,11 @@ impl Core {
         let mut received = Received::default();
         self.catch_up_all(tx)?;
         let now = self.shared.now_ms();
-        for MergedLater { row, remote, outcome } in merged {
+        for MergedLater { row, remote, schema, outcome } in merged {
             let Some(current) = tx.document_by_key(row.key)? else { continue };
-            if current != row || !tx.unmark_unmerged(row.id)? {
-                // Somebody has written to it meanwhile: its turn comes again.
+            let is_declared = schema == self.schema_of(&row.collection, &row.name);
+            if current != row || !is_declared || !tx.unmark_unmerged(row.id)? {
+                // Somebody has written to it meanwhile, or declared something else of it: its turn comes again.
                 continue;
             }
             match outcome {

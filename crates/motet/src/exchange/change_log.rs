@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use super::json::{JsonError, parse_with_faults};
 use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
 use crate::doc::Fields;
-use crate::engine::{Composed, Entrance, Patch, bytes_of, is_big, schema_of};
+use crate::engine::{Composed, Entrance, Patch, bytes_of, declared, is_big, schema_of};
 use crate::error::{ReadError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
@@ -107,11 +107,10 @@ impl Replica {
     ) -> Result<Json, ReadError> {
         // Looked up first: whatever is written after the rows were read is no earlier than this.
         let now = self.now_ms();
-        let (rows, cursor) = self.read(|tx| Ok((changed(tx)?, tx.latest_seq()?)))?;
+        let (rows, cursor, schemas) = self.read(|tx| Ok((changed(tx)?, tx.latest_seq()?, declared(tx)?)))?;
         let latest = rows.iter().map(|row| row.updated_at).max().or(since).unwrap_or(now);
         // More may be written in this millisecond.
         let timestamp = latest.min(now.saturating_sub(1)).max(since.unwrap_or(i64::MIN));
-        let schemas = self.schemas();
         let mut changes: Map<String, Json> = Map::new();
         let mut config = Vec::new();
         for row in rows {

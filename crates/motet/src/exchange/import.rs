@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::lines::{Line, Lines, Unread};
 use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
 use crate::doc::Fields;
-use crate::engine::bytes_of;
+use crate::engine::{bytes_of, declared};
 use crate::error::{ReadError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
@@ -92,7 +92,7 @@ impl Replica {
     /// # Errors
     /// [`ReadError`] if the file cannot be read.
     pub fn export_all(&self, mut each: impl FnMut(&Json)) -> Result<(), ReadError> {
-        let schemas = self.schemas();
+        let schemas = self.read(declared)?;
         let declared = Schema {
             collections: schemas.iter().map(|(name, schema)| (name.clone(), (**schema).clone())).collect(),
         };
@@ -100,11 +100,15 @@ impl Replica {
             each(&json!({ SCHEMA: declared }));
         }
         for name in self.shared_collections()? {
-            self.documents(&name).for_each(|record| {
-                if let Some(document) = self.shared_fields(&name, record.value) {
+            let mut outcome = Ok(());
+            self.documents(&name).for_each(|record| match self.shared_fields(&name, record.value) {
+                Ok(Some(document)) if outcome.is_ok() => {
                     each(&json!({ COLLECTION: name, DOCUMENT: document }));
                 }
+                Ok(_) => {}
+                Err(error) => outcome = Err(error),
             })?;
+            outcome?;
         }
         Ok(())
     }
@@ -114,7 +118,7 @@ impl Replica {
     /// # Errors
     /// [`ReadError`] if the file cannot be read.
     pub fn shared_collections(&self) -> Result<Vec<String>, ReadError> {
-        let schemas = self.schemas();
+        let schemas = self.read(declared)?;
         let mut names = self.collections()?;
         names.retain(|name| !schemas.get(name).is_some_and(|schema| schema.is_local()));
         Ok(names)

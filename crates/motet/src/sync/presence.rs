@@ -7,7 +7,7 @@ use motet_proto::presence::{Place as SentPlace, Presence};
 use motet_proto::{DeviceId, limits as proto};
 use tokio::sync::watch;
 
-use crate::engine::{Core, CursorAt, check_name};
+use crate::engine::{Core, CursorAt, check_name, declared};
 use crate::error::{ReadError, WriteError};
 use crate::replica::Replica;
 use crate::store::{Durability, StorageError, Tx};
@@ -131,7 +131,7 @@ impl Replica {
                 .map_err(ReadError::Storage)?,
         }
         .into_iter();
-        let schemas = self.local().shared.schemas();
+        let schemas = self.local().readers.read(declared)?;
         let peer = |(device, sent): (DeviceId, SentPlace)| {
             let cursor = cursor_of(&sent).and_then(|_| positions.next().flatten());
             let SentPlace { device_name, collection, name, field, .. } = sent;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{Conditions, DocumentTask, Relay, SyncHandle, SyncPolicy, SyncSummary};
 use crate::collection::Record;
-use crate::engine::schema_of;
+use crate::engine::{declared, schema_of};
 use crate::error::{ReadError, SyncError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
@@ -247,8 +247,9 @@ impl Replica {
     /// # Errors
     /// [`ReadError`] if the file cannot be read.
     pub fn document_status(&self, collection: &str, id: &str) -> Result<Option<DocumentStatus>, ReadError> {
-        let (row, excluded) = self.read(|tx| Ok((tx.status(collection, id)?, tx.excluded()?)))?;
-        let local_only = schema_of(&self.local().shared.schemas(), collection, id).is_local()
+        let (row, excluded, schemas) =
+            self.read(|tx| Ok((tx.status(collection, id)?, tx.excluded()?, declared(tx)?)))?;
+        let local_only = schema_of(&schemas, collection, id).is_local()
             || excluded.iter().any(|excluded| excluded == collection)
             || self.status().state == crate::SyncState::LocalOnly;
         Ok(row.map(|row| document_status(row, local_only)))

@@ -208,7 +208,7 @@ impl Driver {
         traffic.works(limits::SLICE_TIME);
         let merge = tokio::task::spawn_blocking(move || {
             let goes_on = || traffic.works(limits::SLICE_TIME);
-            let merged = merge_all(&local.readers, &local.writer, &local.shared, &goes_on);
+            let merged = merge_all(&local.readers, &local.writer, &goes_on);
             traffic.works(Duration::ZERO);
             merged
         });
