@@ -84,6 +84,8 @@ const PURGE: &str = "motet:purge";
 
 /// Message of a change that brings a deleted document back.
 const RESTORE: &str = "motet:restore";
+/// Marks a change that makes a deleted document again, with the same or with something else.
+const MADE_AGAIN: &str = "motet:again";
 
 /// A loaded document.
 #[derive(Clone)]
@@ -200,7 +202,7 @@ impl Document {
             let hashes = |is_meant: &dyn Fn(&&ChangeMetadata<'_>) -> bool| {
                 all.iter().filter(is_meant).map(|meta| meta.hash).collect::<Vec<_>>()
             };
-            let restored = hashes(&|meta| meta.message.as_deref() == Some(RESTORE));
+            let restored = hashes(&|meta| brings_back(meta.message.as_deref()));
             self.note_tombstones(hashes(&|meta| is_end(meta)), &restored);
         }
         self.standing.clone().unwrap_or_default()
@@ -336,7 +338,7 @@ impl Document {
     /// Changes were made here or arrived: some may delete or restore the document.
     fn note_lifecycle(&mut self, changes: &[Change]) {
         if self.standing.is_some() {
-            let restores = |change: &&Change| change.message() == Some(RESTORE);
+            let restores = |change: &&Change| brings_back(change.message());
             let restored: Vec<_> = changes.iter().filter(restores).map(Change::hash).collect();
             let ends = changes.iter().filter(|change| is_tombstone(change)).map(Change::hash).collect();
             self.note_tombstones(ends, &restored);
@@ -374,6 +376,11 @@ pub(crate) fn is_purge(change: &Change) -> bool {
 /// Whether a change deletes its document.
 pub(crate) fn is_tombstone(change: &Change) -> bool {
     change.is_empty() && matches!(change.message(), Some(TOMBSTONE | PURGE))
+}
+
+/// Whether a change with this message brings a deleted document back.
+fn brings_back(message: Option<&str>) -> bool {
+    matches!(message, Some(RESTORE | MADE_AGAIN))
 }
 
 /// [`is_tombstone`], of a change that a document holds.

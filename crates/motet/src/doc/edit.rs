@@ -14,11 +14,11 @@ use automerge::{AutomergeError, Change, ChangeHash, ObjId, PatchLog, ROOT, ReadD
 use motet_proto::DeviceId;
 use serde_json::Value as Json;
 
-pub(super) use self::plan::{Op, carry_out, fill_list, put, put_field, splice_all};
+pub(super) use self::plan::{Again, Op, carry_out, fill_list, put, put_field, splice_all};
 pub(crate) use self::plan::{merged, take_at};
 use super::genesis::Container;
 use super::read::{Fields, Reader, element_key};
-use super::{Document, PURGE, RESTORE, TOMBSTONE, text, time};
+use super::{Document, MADE_AGAIN, PURGE, RESTORE, TOMBSTONE, text, time};
 use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind, is_count};
 
@@ -97,7 +97,12 @@ impl Document {
         // What was made for the new values has changed what the document shows.
         let is_shown = edit.base.is_none() && !renamed && changes.is_empty();
         let shown = is_shown.then_some(edit.shown);
-        reader.plan(&ROOT, &set, shown, edit.settle, &mut ops)?;
+        let again = match edit.settle {
+            true => Again::Settle,
+            false if revived => Again::Anew,
+            false => Again::No,
+        };
+        reader.plan(&ROOT, &set, shown, again, &mut ops)?;
         remove.iter().for_each(|path| reader.plan_removal(&ROOT, path, &mut ops));
         if edit.settle {
             for (field, value) in &*set {
@@ -113,7 +118,11 @@ impl Document {
                 ops.extend(marks.into_iter().map(|key| Op::Delete { map: ROOT, key }));
             }
         }
-        let message = if revived { Some(RESTORE) } else { edit.message };
+        let message = match revived {
+            true if set.is_empty() && remove.is_empty() => Some(RESTORE),
+            true => Some(MADE_AGAIN),
+            false => edit.message,
+        };
         if !ops.is_empty() {
             changes.extend(self.commit(edit, at.as_deref(), ops, message)?);
         } else if create || !changes.is_empty() && at.is_none() {
@@ -218,7 +227,7 @@ impl Document {
         let Some(object) = reader.object_at(outer) else { return Ok(Vec::new()) };
         let mut ops = Vec::new();
         let field = Fields::from_iter([(last.clone(), value.clone())]);
-        reader.plan(&object, &field, None, true, &mut ops)?;
+        reader.plan(&object, &field, None, Again::Settle, &mut ops)?;
         Ok(self.commit(edit, None, ops, edit.message)?.into_iter().collect())
     }
 

@@ -6,7 +6,7 @@ use automerge::{Change, ChangeHash};
 
 use motet_proto::DeviceId;
 
-use super::{Document, time};
+use super::{Document, MADE_AGAIN, brings_back, time};
 
 /// Lines that are brought together one by one when they arrive at once; further ones come in together.
 const LINES: usize = 8;
@@ -19,6 +19,8 @@ pub(super) struct Fork {
     pub(super) sides: [Side; 2],
     /// Both sides together, as a version to read and to write at.
     pub(super) ends: Vec<ChangeHash>,
+    /// The document was deleted, and both sides have brought it back each for itself: what it held before is nothing that they have in common.
+    pub(super) is_anew: bool,
 }
 
 /// One of the two lines.
@@ -60,7 +62,8 @@ impl Meeting {
             // Who has begun the document apart has nothing in common with the others.
             if !base.is_empty() {
                 let known = line.iter().chain(&base).copied().collect();
-                return Some(Fork { base, sides: [ours, Side::new(known, line)], ends: self.ends.clone() });
+                let sides = [ours, Side::new(known, line)];
+                return Some(Fork { base, sides, ends: self.ends.clone(), is_anew: false });
             }
         }
     }
@@ -136,6 +139,28 @@ impl Document {
         let lines: VecDeque<_> = lines.into_iter().take(LINES).map(|tip| vec![*tip]).collect();
         let meeting = Meeting { ends: before.to_vec(), heads: before.to_vec(), lines, apart };
         (!meeting.lines.is_empty()).then_some(meeting)
+    }
+
+    /// Whether both sides of a fork have brought a deleted document back, and one of them by making it again. Two that only restored it have
+    /// all in common that it held.
+    pub(super) fn is_begun_anew(&self, fork: &Fork) -> bool {
+        let metas = self.am.get_changes_meta(&fork.base);
+        let brought_back = metas.iter().filter(|meta| brings_back(meta.message.as_deref()));
+        let brought_back: Vec<(ChangeHash, bool)> =
+            brought_back.map(|meta| (meta.hash, meta.message.as_deref() == Some(MADE_AGAIN))).collect();
+        brought_back.len() > 1
+            && brought_back.iter().any(|(_, is_made_again)| *is_made_again)
+            && fork.sides.iter().all(|side| {
+                let known = self.known_at(&side.known);
+                brought_back.iter().any(|(hash, _)| known.has(hash))
+            })
+    }
+
+    /// The sides of a fork, the one that was written to last behind the other, on every device.
+    pub(super) fn by_age<'f>(&self, fork: &'f Fork) -> [&'f Side; 2] {
+        let [ours, theirs] = &fork.sides;
+        let age = |side: &'f Side| (time::latest(&self.am, &side.heads), &side.heads);
+        if age(theirs) > age(ours) { [ours, theirs] } else { [theirs, ours] }
     }
 
     /// Who made the latest change of a side, and when, in seconds since 1970.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use automerge::ChangeHash;
 use motet_proto::DeviceId;
 
-use super::{ADOPT, Document, RESTORE, TAKEN_UP, is_end, time};
+use super::{ADOPT, Document, TAKEN_UP, brings_back, is_end, time};
 
 /// One change, as the history tells of it.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl Document {
                 let is_genesis = genesis.contains(&meta.hash);
                 let deed = match meta.message.as_deref() {
                     _ if is_end(&meta) => Deed::Delete,
-                    Some(RESTORE) => Deed::Restore,
+                    message if brings_back(message) => Deed::Restore,
                     Some(ADOPT) => Deed::Adopt,
                     Some(TAKEN_UP) => Deed::TakenUp,
                     _ if is_genesis => Deed::Genesis,

@@ -12,7 +12,7 @@ use similar::{Algorithm, DiffOp, capture_diff_slices_deadline};
 
 use super::read::{Fields, element_key};
 
-pub(super) use merge::{Item, LostValue, Merged, merge};
+pub(super) use merge::{Item, LostValue, Merged, merge, united};
 
 /// After this time what is left of two lists is replaced as a whole.
 const DIFF_TIME: Duration = Duration::from_millis(500);

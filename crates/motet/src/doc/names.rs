@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use automerge::{ObjId, ObjType, ROOT, Value};
 use serde_json::Value as Json;
 
-use super::edit::{At, Edit, EditError, Op, carry_out};
+use super::edit::{Again, At, Edit, EditError, Op, carry_out};
 use super::genesis::Container;
 use super::read::{FieldConflict, Fields, Reader, SET_MARK, WRITER_DEPTH, element_key, excerpt, pointer};
 use super::{Change, Document, text};
@@ -226,7 +226,7 @@ impl Document {
         self.prepare(&ROOT, "", &set, edit.schema, at, changes)?;
         let reader = Reader { am: &self.am, heads: at.as_deref(), schema: edit.schema };
         let mut ops = Vec::new();
-        reader.plan(&ROOT, &set, None, true, &mut ops)?;
+        reader.plan(&ROOT, &set, None, Again::Settle, &mut ops)?;
         others.iter().for_each(|name| reader.plan_emptying(name, &mut ops));
         let base = self.writers_at(edit.schema, field, at.as_deref());
         let folded = self.made_alike(&target, Container::Text(&content), base, at, |tx| {

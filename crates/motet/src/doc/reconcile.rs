@@ -3,15 +3,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use automerge::{AutomergeError, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ValueRef};
+use automerge::{AutomergeError, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value, ValueRef};
 use serde_json::{Value as Json, json};
 
-use super::edit::{EditError, Op, carry_out};
+use super::Document;
+use super::edit::{Again, EditError, Op, carry_out};
 use super::fork::{Fork, Meeting};
 use super::genesis::Container;
 use super::list::{self, Item, Merged};
 use super::read::{FieldConflict, pointer};
-use super::{Document, time};
 use crate::schema::{CollectionSchema, FieldKind};
 
 /// How a journal row about a field of a list's item is told from others.
@@ -60,6 +60,7 @@ impl Document {
         let mut done = Reconciled::default();
         let mut ends = None;
         while let Some(mut fork) = meeting.next(ends.take()) {
+            fork.is_anew = self.is_begun_anew(&fork);
             self.rescue(&mut fork, &mut done)?;
             self.reconcile_texts(schema, &mut fork, &mut done)?;
             self.reconcile_lists(schema, &mut fork, &mut done)?;
@@ -74,32 +75,65 @@ impl Document {
         fork: &mut Fork,
         done: &mut Reconciled,
     ) -> Result<(), EditError> {
-        let lists: Vec<(String, ObjId)> = self
+        let lists: Vec<(String, ObjId, bool)> = self
             .am
             .map_range_at(ROOT, .., &fork.ends)
             .filter(|item| matches!(item.value, ValueRef::Object(ObjType::List)))
-            .map(|item| (item.key.to_string(), item.id()))
+            .map(|item| (item.key.to_string(), item.id(), item.conflict))
             .collect();
-        for (key, id) in lists {
+        for (key, id, are_several) in lists {
             let name = self.reader(schema, Some(&fork.ends)).shown_name(&key).to_owned();
             if *schema.kind(&name) != FieldKind::List {
                 continue;
             }
-            let old = self.items(schema, &id, &fork.base);
+            let folds = !schema.fields.get(&name).is_some_and(|field| field.keep_duplicates);
+            if fork.is_anew && are_several {
+                done.changes.extend(self.unite_lists(schema, &key, folds, fork)?);
+                continue;
+            }
+            let mut old = self.items(schema, &id, &fork.base);
             let [ours, theirs] = fork.sides.each_ref().map(|side| self.items(schema, &id, &side.known));
-            if ours == old || theirs == old {
+            if fork.is_anew {
+                // What only one side kept of a deleted document was put in by that side.
+                let is_in = |items: &[Item<ObjId>], id: &ObjId| items.iter().any(|item| item.id == *id);
+                old.retain(|item| is_in(&ours, &item.id) && is_in(&theirs, &item.id));
+            } else if ours == old || theirs == old {
                 continue;
             }
             let now = self.items(schema, &id, &fork.ends);
-            let times = fork.sides.each_ref().map(|side| (time::latest(&self.am, &side.heads), &side.heads));
-            let later = usize::from(times[1] > times[0]);
-            let folds = !schema.fields.get(&name).is_some_and(|field| field.keep_duplicates);
+            let later = usize::from(std::ptr::eq(self.by_age(fork)[1], &fork.sides[1]));
             let merged = list::merge(&old, [&ours, &theirs], &now, later, folds);
             let lost = &merged.lost;
             done.noticed.extend(lost.iter().map(|lost| self.told(&name, lost, fork, later)));
             done.changes.extend(self.carry_out_merge(schema, (&key, &id), &now, merged, fork)?);
         }
         Ok(())
+    }
+
+    /// The lists of a field that both sides have begun anew become one.
+    fn unite_lists(
+        &mut self,
+        schema: &CollectionSchema,
+        key: &str,
+        folds: bool,
+        fork: &mut Fork,
+    ) -> Result<Option<Change>, EditError> {
+        let reader = self.reader(schema, Some(&fork.ends));
+        let is_list = |(value, _): &(Value<'_>, ObjId)| *value == Value::Object(ObjType::List);
+        let sides = self.by_age(fork).map(|side| self.reader(schema, Some(&side.known)).resolve(&ROOT, key));
+        let [Some(Json::Array(older)), Some(Json::Array(newer))] = sides else { return Ok(None) };
+        if !reader.values(&ROOT, key).iter().all(is_list) {
+            return Ok(None);
+        }
+        let both = list::united(&older, &newer, folds);
+        let at = &mut Some(fork.ends.clone());
+        let container = Container::List(&both);
+        let made =
+            self.deterministic(&format!("/{key}"), container, at, |tx| container.put(tx, &ROOT, key))?;
+        if let Some(change) = &made.new {
+            fork.follow(change);
+        }
+        Ok(made.new)
     }
 
     /// The items of a list, and what Automerge knows them by.
@@ -133,18 +167,20 @@ impl Document {
         let name = json!([ids(&drop), edited, inserted]);
         let mut ops = Vec::new();
         let reader = self.reader(schema, Some(&fork.ends));
-        edit.iter().try_for_each(|(id, fields)| reader.plan_object(id, fields, false, &mut ops))?;
+        edit.iter().try_for_each(|(id, fields)| reader.plan_object(id, fields, Again::No, &mut ops))?;
         if ops.is_empty() && drop.is_empty() && insert.is_empty() {
             return Ok(None);
         }
         let place = |id: &ObjId| now.iter().position(|item| item.id == *id);
         let mut splices: Vec<(usize, usize, Vec<Json>)> =
             drop.iter().filter_map(place).map(|at| (at, 1, Vec::new())).collect();
-        splices.extend(
-            insert.into_iter().map(|(behind, value)| {
-                (behind.as_ref().and_then(place).map_or(0, |at| at + 1), 0, vec![value])
-            }),
-        );
+        for (behind, value) in insert {
+            let at = behind.as_ref().and_then(place).map_or(0, |at| at + 1);
+            match splices.iter_mut().find(|(other, delete, _)| (*other, *delete) == (at, 0)) {
+                Some((_, _, values)) => values.push(value),
+                None => splices.push((at, 0, vec![value])),
+            }
+        }
         // From the end to the start, so that each place is still right when its turn comes; at one place what goes goes first.
         splices.sort_by_key(|(at, delete, _)| std::cmp::Reverse((*at, *delete)));
         ops.extend(splices.into_iter().map(|(at, delete, insert)| Op::SpliceList {

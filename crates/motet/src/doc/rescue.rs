@@ -160,7 +160,8 @@ impl Document {
         let Lost { map, key, path, kind, value, at } = lost;
         let container = kind.container(&value);
         let made = self.deterministic(&path, container, &mut Some(at), |tx| {
-            if kind == Kind::Counter {
+            let is_plain = kind == Kind::Map && !value.is_object() && !value.is_array();
+            if kind == Kind::Counter || is_plain {
                 // Automerge takes a put of what is there already for no change.
                 tx.delete(&map, key.as_str())?;
             }
@@ -180,10 +181,13 @@ impl Document {
             let key = item.key.as_ref();
             let path = format!("{path}/{key}");
             for (value, id) in base.values(map, key) {
-                let Some(kind) = kind_of(&base, &value, &id) else { continue };
+                let Some(kind) = kind_of(&base, &value, &id) else {
+                    lost.extend(self.left_out(fork, (map, key, &path)));
+                    continue;
+                };
                 let (side, other) = match fork.sides.each_ref().map(|side| stands(side, key, &id)) {
                     [true, true] => {
-                        if kind == Kind::Map {
+                        if kind == Kind::Map || kind == Kind::Set && fork.is_anew {
                             self.find_lost(&id, &path, fork, lost);
                         }
                         continue;
@@ -215,7 +219,7 @@ impl Document {
                     now.json(value, id) == written && made(&now, value, id) >= newest
                 };
                 let is_there = || now.values(map, key).iter().any(is_same);
-                if base.json(&value, &id) == written || is_there() {
+                if !fork.is_anew && base.json(&value, &id) == written || is_there() {
                     continue;
                 }
                 // What it held is under another name of the field now: nobody wrote that here.
@@ -223,6 +227,11 @@ impl Document {
                     continue;
                 }
                 let field = Field { map, key, path: &path, kind };
+                if fork.is_anew {
+                    let name = anew(&path);
+                    lost.push(Field { path: &name, ..field }.lost(written, side.heads.clone()));
+                    continue;
+                }
                 let again = self.rescued(field, &other.known).into_iter().filter(|again| again.origin == id);
                 let (value, at) = match self.together(field, again.collect(), &side.heads) {
                     Some(together) => together,
@@ -232,6 +241,23 @@ impl Document {
             }
         }
         self.find_rescued_apart(map, path, fork, lost);
+    }
+
+    /// A plain value of a document that one side has restored while the other made it again without that value.
+    fn left_out(&self, fork: &Fork, (map, key, path): (&ObjId, &str, &str)) -> Option<Lost> {
+        if !fork.is_anew || is_open_mark(key) {
+            return None;
+        }
+        let schema = CollectionSchema::default();
+        let at = |heads: &[ChangeHash]| self.reader(&schema, Some(heads)).resolve(map, key);
+        let [ours, theirs] = fork.sides.each_ref().map(|side| at(&side.known));
+        let (value, side) = match (ours, theirs) {
+            (Some(ours), None) => (ours, &fork.sides[0]),
+            (None, Some(theirs)) => (theirs, &fork.sides[1]),
+            _ => return None,
+        };
+        let field = Field { map, key, path: &anew(path), kind: Kind::Map };
+        at(&fork.ends).is_none().then(|| field.lost(value, side.heads.clone()))
     }
 
     /// Devices that met in different order have each put in again what some of them wrote inside of one value: it is one again.
@@ -375,9 +401,11 @@ impl Document {
         noticed: &mut Vec<FieldConflict>,
     ) {
         for kind in [Kind::Map, Kind::List] {
-            for again in self.rescued(Field { map, key, path, kind }, heads) {
-                if made.contains(&again.hash) {
-                    self.losers_inside(&again.origin, shown_as, &again.written, noticed);
+            for path in [path, &anew(path)] {
+                for again in self.rescued(Field { map, key, path, kind }, heads) {
+                    if made.contains(&again.hash) {
+                        self.losers_inside(&again.origin, shown_as, &again.written, noticed);
+                    }
                 }
             }
         }
@@ -457,6 +485,12 @@ impl Document {
         }
         false
     }
+}
+
+/// By what a change goes that puts in again what one side alone kept of a deleted document. Others that did so have nothing in common with it:
+/// it is not one of those that [`Rescued`] brings together.
+fn anew(path: &str) -> String {
+    format!("anew:{path}")
 }
 
 /// Whether a value that merges with writes inside of it has nothing in it.

@@ -49,17 +49,30 @@ pub(in crate::doc) enum Op {
     },
 }
 
+/// Which values are written although they show already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::doc) enum Again {
+    /// None.
+    No,
+    /// The one of several concurrent values that shows: it overwrites the others.
+    Settle,
+    /// Plain values and elements of sets, of a document that begins anew: whoever makes it at the same time without one of them does not take
+    /// it out.
+    Anew,
+}
+
 impl Reader<'_> {
     /// What must be done so that `set` shows. Containers are there already. `shown` is what the reader would read, if
-    /// it is known already. `settle`: concurrent values are overwritten even by the one that shows.
+    /// it is known already.
     pub(in crate::doc) fn plan(
         &self,
         map: &ObjId,
         set: &Fields,
         shown: Option<&Fields>,
-        settle: bool,
+        again: Again,
         ops: &mut Vec<Op>,
     ) -> Result<(), EditError> {
+        let settle = again == Again::Settle;
         for (key, value) in set {
             let shown = shown.and_then(|shown| shown.get(key));
             match (self.kind(map, key), value) {
@@ -73,11 +86,11 @@ impl Reader<'_> {
                         ops.push(Op::Increment { map: map.clone(), key: key.clone(), by });
                     }
                 }
-                (FieldKind::Set, Json::Array(new)) => self.plan_set(map, key, new, shown, ops),
+                (FieldKind::Set, Json::Array(new)) => self.plan_set((map, key), new, shown, again, ops),
                 (FieldKind::List, Json::Array(new)) if let Some(list) = self.lists(map, key).first() => {
                     let old = shown.cloned().or_else(|| self.resolve(map, key));
                     let old = old.as_ref().and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
-                    self.plan_list(list, old, new, settle, ops)?;
+                    self.plan_list(list, old, new, again, ops)?;
                 }
                 (kind, Json::String(new))
                     if !kind.is_single()
@@ -102,7 +115,12 @@ impl Reader<'_> {
                         && (!settle || !fields.is_empty() || !self.is_divided(map, key))
                         && let Some(inner) = self.maps(map, key).first() =>
                 {
-                    self.plan(inner, fields, shown.and_then(Json::as_object), settle, ops)?;
+                    self.plan(inner, fields, shown.and_then(Json::as_object), again, ops)?;
+                }
+                _ if again == Again::Anew && self.values(map, key).len() == 1 => {
+                    // Automerge takes a put of what is there already for no change.
+                    ops.push(Op::Delete { map: map.clone(), key: key.clone() });
+                    ops.push(Op::Put { map: map.clone(), key: key.clone(), value: value.clone() });
                 }
                 _ if !settle && shown == Some(value) => {}
                 _ if !settle && self.resolve(map, key).as_ref() == Some(value) => {}
@@ -126,7 +144,7 @@ impl Reader<'_> {
         list: &ObjId,
         old: &[Json],
         new: &[Json],
-        settle: bool,
+        again: Again,
         ops: &mut Vec<Op>,
     ) -> Result<(), EditError> {
         for step in list::diff(old, new) {
@@ -135,7 +153,7 @@ impl Reader<'_> {
                     ops.push(Op::SpliceList { list: list.clone(), at, delete, insert });
                 }
                 Step::Edit { at, new } => match self.element(list, at) {
-                    Some(item) => self.plan_object(&item, &new, settle, ops)?,
+                    Some(item) => self.plan_object(&item, &new, again, ops)?,
                     // What is shown is no object in the document: it is written as one.
                     None => ops.push(Op::SpliceList {
                         list: list.clone(),
@@ -154,22 +172,22 @@ impl Reader<'_> {
         &self,
         object: &ObjId,
         new: &Fields,
-        settle: bool,
+        again: Again,
         ops: &mut Vec<Op>,
     ) -> Result<(), EditError> {
         let old = self.map(object);
         for (key, value) in new {
             match (old.get(key), value) {
-                (Some(old), new) if old == new && !settle => {}
+                (Some(old), new) if old == new && again == Again::No => {}
                 (Some(Json::Object(_)), Json::Object(fields))
                     if !self.is_set(object, key)
                         && let Some(inner) = self.maps(object, key).first() =>
                 {
-                    self.plan_object(inner, fields, settle, ops)?;
+                    self.plan_object(inner, fields, again, ops)?;
                 }
                 _ => {
                     let field = Fields::from_iter([(key.clone(), value.clone())]);
-                    self.plan(object, &field, None, settle, ops)?;
+                    self.plan(object, &field, None, again, ops)?;
                 }
             }
         }
@@ -247,7 +265,14 @@ impl Reader<'_> {
         }
     }
 
-    fn plan_set(&self, map: &ObjId, key: &str, new: &[Json], shown: Option<&Json>, ops: &mut Vec<Op>) {
+    fn plan_set(
+        &self,
+        (map, key): (&ObjId, &str),
+        new: &[Json],
+        shown: Option<&Json>,
+        again: Again,
+        ops: &mut Vec<Op>,
+    ) {
         let keys = |items: Option<&Vec<Json>>| -> BTreeSet<String> {
             items.into_iter().flatten().map(element_key).collect()
         };
@@ -258,7 +283,11 @@ impl Reader<'_> {
         let new: BTreeSet<String> = new.iter().map(element_key).collect();
         let sets = self.maps(map, key);
         let Some(first) = sets.first() else { return };
-        for key in new.difference(&old) {
+        for key in new.iter().filter(|key| again == Again::Anew || !old.contains(*key)) {
+            if !self.values(first, key).is_empty() {
+                // Automerge takes a put of what is there already for no change.
+                ops.push(Op::Delete { map: first.clone(), key: key.clone() });
+            }
             ops.push(Op::Put { map: first.clone(), key: key.clone(), value: Json::Bool(true) });
         }
         for key in old.difference(&new) {

@@ -1,11 +1,12 @@
 //! What two versions of a list together hold, where Automerge's merge by element does not know which items are the same.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 
 use serde_json::Value as Json;
 
 use super::{has_id, identity};
+use crate::doc::edit::merged;
 use crate::doc::read::Fields;
 
 /// An item of a list, and what Automerge knows it by.
@@ -55,12 +56,20 @@ pub(in crate::doc) fn merge<I: Clone + Eq + Hash>(
         plan.follow_moves(&known, &sides[side], &sides[1 - side], side);
     }
     let mut insert = Vec::new();
-    for side in 0..2 {
+    // In the same order on every device.
+    for side in [later, 1 - later] {
         let (gone, written) = (&sides[side], &sides[1 - side]);
         for (n, item) in written.items.iter().enumerate() {
-            let Some(before) = known.get(&item.id) else { continue };
-            let is_gone = !gone.present.contains_key(&item.id) && !gone.moves.contains_key(&item.id);
-            if **before == item.value || !is_gone {
+            let before = known.get(&item.id).copied();
+            let is_gone = match before {
+                Some(before) => {
+                    *before != item.value
+                        && !gone.present.contains_key(&item.id)
+                        && !gone.moves.contains_key(&item.id)
+                }
+                None => !plan.places.contains_key(&item.id),
+            };
+            if !is_gone {
                 continue;
             }
             // Somebody has put the same item in again already.
@@ -69,6 +78,7 @@ pub(in crate::doc) fn merge<I: Clone + Eq + Hash>(
                 merged.iter().find(|other| identity(&other.value) == same && !plan.drop.contains(&other.id));
             match again {
                 Some(other) if has_id(&other.value) => {
+                    let before = before.unwrap_or(&Json::Null);
                     plan.edit(&other.id, before, [&other.value, &item.value], 1 - side);
                 }
                 Some(_) => {}
@@ -87,6 +97,23 @@ pub(in crate::doc) fn merge<I: Clone + Eq + Hash>(
         (*new != item.value).then(|| Some((item.id.clone(), new.as_object()?.clone()))).flatten()
     });
     Merged { drop, edit: edit.collect(), insert, lost: plan.lost }
+}
+
+/// What two lists that have no item in common hold together, as far as the items themselves do not say that they are the same: then an item
+/// is there once, with the fields of both. `folds` as for [`merge`].
+pub(in crate::doc) fn united(older: &[Json], newer: &[Json], folds: bool) -> Vec<Json> {
+    let mut all = older.to_vec();
+    let mut places: HashMap<String, VecDeque<usize>> = HashMap::new();
+    for (n, item) in older.iter().enumerate().filter(|(_, item)| folds || has_id(item)) {
+        places.entry(identity(item)).or_default().push_back(n);
+    }
+    for item in newer {
+        match places.get_mut(&identity(item)).and_then(VecDeque::pop_front) {
+            Some(place) => all[place] = merged(Some(&all[place]), item),
+            None => all.push(item.clone()),
+        }
+    }
+    all
 }
 
 /// What one side did to a list.
@@ -279,6 +306,15 @@ mod tests {
         let merged = merge(&old, [&ours, &theirs], &all, 0, true);
         assert_eq!(merged.edit, [(3, json!({ "id": 2, "t": "y!" }).as_object().unwrap().clone())]);
         assert_eq!((merged.drop, merged.insert), (vec![], vec![]));
+    }
+
+    fn lists_that_were_begun_apart_hold_each_item_once() {
+        let [older, newer] =
+            [json!(["a", { "id": 1, "x": 1 }, "a"]), json!(["b", "a", { "id": 1, "x": 2, "y": 3 }])];
+        let [older, newer] = [&older, &newer].map(|list| list.as_array().unwrap().as_slice());
+        let item = json!({ "id": 1, "x": 2, "y": 3 });
+        assert_eq!(json!(united(older, newer, true)), json!(["a", item, "a", "b"]));
+        assert_eq!(json!(united(older, newer, false)), json!(["a", item, "a", "b", "a"]));
     }
 
     #[test]

@@ -1,0 +1,249 @@
+//! Documents that several devices know to be deleted, and make again without knowledge of each other.
+
+use std::collections::BTreeSet;
+
+use motet::Replica;
+use motet_tests::random::{Random, seed};
+use motet_tests::{TestRelay, singer, sync};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Who deleted the song before it was made again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Deleted {
+    /// One device, and all had heard of that.
+    ForAll,
+    /// Each for itself, without knowledge of the others.
+    ByEach,
+}
+
+/// Devices and what passes changes between them.
+struct Devices {
+    all: Vec<Replica>,
+    relay: TestRelay,
+    _dir: TempDir,
+}
+
+impl Devices {
+    /// All know the song `1`, which held `dead`, and that it is deleted.
+    fn with(count: usize, dead: &Value, deleted: Deleted) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let all: Vec<_> = (0..count).map(|n| singer(dir.path(), &n.to_string())).collect();
+        all[0].documents("songs").put("1", dead).unwrap();
+        if deleted == Deleted::ForAll {
+            all[0].documents("songs").delete("1").unwrap();
+        }
+        all.iter().for_each(|device| _ = sync(device, &relay.url()));
+        if deleted == Deleted::ByEach {
+            all.iter().for_each(|device| device.documents("songs").delete("1").unwrap());
+        }
+        Self { all, relay, _dir: dir }
+    }
+
+    /// What all show once each has heard of the others.
+    fn meet(&self, what: &str) -> Value {
+        for device in self.all.iter().chain(&self.all).chain(&self.all) {
+            sync(device, &self.relay.url());
+        }
+        let mut shown: Vec<Value> = Vec::new();
+        for device in &self.all {
+            assert_eq!(device.verify().unwrap().problems, [], "{what}");
+            shown.push(device.documents("songs").get("1").unwrap().unwrap().value);
+        }
+        assert!(shown.iter().all(|other| *other == shown[0]), "{what}: {shown:#?}");
+        shown.swap_remove(0)
+    }
+}
+
+fn again(dead: &Value, made: [&Value; 2]) -> Value {
+    let both = [Deleted::ForAll, Deleted::ByEach].map(|deleted| {
+        let two = Devices::with(2, dead, deleted);
+        for (device, made) in two.all.iter().zip(made) {
+            device.documents("songs").put("1", made).unwrap();
+        }
+        two.meet(&format!("{deleted:?}, {dead}: {made:?}"))
+    });
+    assert_eq!(both[0], both[1]);
+    both[0].clone()
+}
+
+#[test]
+fn what_only_one_of_two_kept_of_a_deleted_document_stays() {
+    let words = |value: &Value, field: &str| -> BTreeSet<String> {
+        value[field].as_str().unwrap().split_whitespace().map(str::to_owned).collect()
+    };
+    let set = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<BTreeSet<_>>();
+
+    let shown = again(
+        &json!({ "lyrics": "milk bread salt" }),
+        [&json!({ "lyrics": "milk" }), &json!({ "lyrics": "bread" })],
+    );
+    assert_eq!(words(&shown, "lyrics"), set(&["milk", "bread"]), "{shown}");
+    let shown = again(
+        &json!({ "lyrics": "milk bread salt" }),
+        [&json!({ "lyrics": "milk bread salt" }), &json!({ "title": "other" })],
+    );
+    assert_eq!(shown, json!({ "id": "1", "lyrics": "milk bread salt", "title": "other" }));
+    let shown =
+        again(&json!({ "tags": ["a", "b", "c"] }), [&json!({ "tags": ["a"] }), &json!({ "tags": ["b"] })]);
+    assert_eq!(shown["tags"], json!(["a", "b"]));
+    let shown = again(
+        &json!({ "verses": ["a", "b", "c", "d"] }),
+        [&json!({ "verses": ["a", "c"] }), &json!({ "verses": ["b", "d"] })],
+    );
+    let verses: Vec<&str> = shown["verses"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(verses == ["a", "c", "b", "d"] || verses == ["b", "d", "a", "c"], "{verses:?}");
+    let shown = again(
+        &json!({ "place": { "x": 1, "y": 2 } }),
+        [&json!({ "place": { "x": 1 } }), &json!({ "place": { "y": 2 } })],
+    );
+    assert_eq!(shown["place"], json!({ "x": 1, "y": 2 }));
+    let shown =
+        again(&json!({ "title": "t", "key": "G" }), [&json!({ "title": "t" }), &json!({ "key": "G" })]);
+    assert_eq!(shown, json!({ "id": "1", "title": "t", "key": "G" }));
+}
+
+/// One of them brings it back as it was.
+#[test]
+fn what_one_of_two_restored_stays_beside_what_the_other_made() {
+    let dead = json!({
+        "lyrics": "milk bread", "tags": ["a", "b"], "verses": ["v", "w"], "place": { "x": 1 }, "title": "t",
+    });
+    let two = Devices::with(2, &dead, Deleted::ForAll);
+    two.all[0].documents("songs").restore("1").unwrap();
+    two.all[1].documents("songs").put("1", &json!({ "lyrics": "salt", "tags": ["c"] })).unwrap();
+    let shown = two.meet("restored");
+    for word in ["milk", "bread", "salt"] {
+        assert!(shown["lyrics"].as_str().unwrap().contains(word), "{shown}");
+    }
+    assert_eq!(shown["tags"], json!(["a", "b", "c"]));
+    assert_eq!(
+        (&shown["verses"], &shown["place"], &shown["title"]),
+        (&dead["verses"], &dead["place"], &dead["title"])
+    );
+}
+
+const WORDS: [&str; 7] = ["kai", "laʻi", "pō", "🌊", "ua", "é", "aloha"];
+
+fn some(random: &mut Random, most: u64) -> Vec<&'static str> {
+    let mut words: Vec<&str> = WORDS.iter().copied().filter(|_| random.below(2) == 0).collect();
+    words.truncate(random.below(most + 1) as usize);
+    if random.below(3) == 0 {
+        words.reverse();
+    }
+    words
+}
+
+fn song(random: &mut Random) -> Value {
+    let mut song = json!({});
+    if random.below(3) > 0 {
+        let gap = if random.below(2) == 0 { "\n" } else { " " };
+        song["lyrics"] = some(random, 5).join(gap).into();
+    }
+    if random.below(3) > 0 {
+        song["tags"] = some(random, 4).into();
+    }
+    if random.below(3) > 0 {
+        song["verses"] = some(random, 5).into();
+    }
+    if random.below(3) > 0 {
+        song["plays"] = random.below(3).into();
+    }
+    for field in ["title", "key"] {
+        if random.below(3) > 0 {
+            song[field] = random.below(3).into();
+        }
+    }
+    if random.below(3) > 0 {
+        song["place"] = json!({ "in": {} });
+        for word in some(random, 3) {
+            song["place"][word] = random.below(2).into();
+            song["place"]["in"][word] = random.below(2).into();
+        }
+    }
+    song
+}
+
+/// Whether a value is one of these, or a part of one.
+fn is_among(value: &Value, losers: &[Value]) -> bool {
+    losers.iter().any(|loser| {
+        loser == value
+            || loser
+                .as_object()
+                .is_some_and(|fields| is_among(value, &fields.values().cloned().collect::<Vec<_>>()))
+    })
+}
+
+/// Whether what one wrote is in what shows, or, if it is a plain value, in the journal.
+fn is_kept(written: &Value, shown: &Value, losers: &[Value]) -> bool {
+    match (written, shown) {
+        (Value::Object(written), Value::Object(shown)) => written
+            .iter()
+            .all(|(name, written)| is_kept(written, shown.get(name).unwrap_or(&Value::Null), losers)),
+        (Value::Array(written), Value::Array(shown)) => written.iter().all(|item| shown.contains(item)),
+        (Value::String(written), Value::String(shown)) => {
+            written.split_whitespace().all(|word| shown.split_whitespace().any(|other| other == word))
+        }
+        _ => written == shown || is_among(written, losers),
+    }
+}
+
+/// What two restored and edited is merged as if it had never been deleted.
+#[test]
+fn what_two_restored_and_edited_is_merged() {
+    let two = Devices::with(2, &json!({ "lyrics": "one two three\nfour\n" }), Deleted::ForAll);
+    for (device, words) in two.all.iter().zip(["one TWO three\nfour\n", "one two three\nFOUR\n"]) {
+        device.documents("songs").restore("1").unwrap();
+        device.documents("songs").set("1", &json!({ "lyrics": words })).unwrap();
+    }
+    assert_eq!(two.meet("edited")["lyrics"], "one TWO three\nFOUR\n");
+}
+
+#[test]
+fn everything_that_several_wrote_when_they_made_it_again_is_there() {
+    let seed = seed();
+    for round in 0..60 {
+        let mut random = Random(seed.wrapping_add(round));
+        let count = 2 + random.below(2) as usize;
+        let deleted = if random.below(2) == 0 { Deleted::ForAll } else { Deleted::ByEach };
+        let dead = song(&mut random);
+        let made: Vec<Option<Value>> =
+            (0..count).map(|_| (random.below(5) > 0).then(|| song(&mut random))).collect();
+        let what =
+            format!("seed {seed}, round {round}: {dead} was deleted ({deleted:?}), {made:?} were made");
+        let devices = Devices::with(count, &dead, deleted);
+        for (device, made) in devices.all.iter().zip(&made) {
+            match made {
+                Some(made) => _ = device.documents("songs").put("1", made).unwrap(),
+                None => _ = device.documents("songs").restore("1").unwrap(),
+            }
+        }
+        let shown = devices.meet(&what);
+        let journal = devices.all[0].conflicts("songs", "1").unwrap();
+        let losers: Vec<Value> = journal.into_iter().map(|row| row.loser).collect();
+        for made in &made {
+            let mut kept = made.as_ref().unwrap_or(&dead).clone();
+            // Those that count from nothing count together; a plain value that was restored gives way to one that was written.
+            let is_plain = |name: &str| {
+                name == "plays" || made.is_none() && !["lyrics", "tags", "verses"].contains(&name)
+            };
+            kept.as_object_mut().unwrap().retain(|name, _| !is_plain(name));
+            assert!(
+                is_kept(&kept, &shown, &losers),
+                "{what}: {kept} is to be in {shown}, beside it {losers:?}"
+            );
+        }
+        let made: Vec<&Value> = made.iter().map(|made| made.as_ref().unwrap_or(&dead)).collect();
+        // Nothing comes back that nobody has made.
+        for (name, value) in shown.as_object().unwrap().iter().filter(|(name, _)| *name != "id") {
+            let made: Vec<&Value> = made.iter().filter_map(|made| made.get(name)).collect();
+            assert!(!made.is_empty(), "{what}: {shown}");
+            let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
+            let made: Vec<Value> = made.into_iter().flat_map(items).collect();
+            assert!(items(value).iter().all(|item| made.contains(item)), "{what}: {shown}");
+            let once: BTreeSet<String> = items(value).iter().map(Value::to_string).collect();
+            assert_eq!(once.len(), items(value).len(), "{what}: {shown}");
+        }
+    }
+}
