@@ -247,3 +247,41 @@ fn everything_that_several_wrote_when_they_made_it_again_is_there() {
         }
     }
 }
+
+/// One of two takes back, or deletes, what it has made again before it has heard of the other.
+#[test]
+fn what_one_has_taken_back_does_not_come_back_with_the_document_of_the_other() {
+    let seed = seed();
+    for round in 0..40 {
+        let mut random = Random(seed.wrapping_add(round));
+        let [dead, gone, made] = [(); 3].map(|()| song(&mut random));
+        let deleted = if random.below(2) == 0 { Deleted::ForAll } else { Deleted::ByEach };
+        let how = ["undone", "deleted", "undone and deleted"][random.below(3) as usize];
+        let what = format!(
+            "seed {seed}, round {round}: {dead} was deleted ({deleted:?}), {gone} was made and {how}, {made} was made"
+        );
+        let two = Devices::with(2, &dead, deleted);
+        let (first, second) = match random.below(2) {
+            0 => (&two.all[0], &two.all[1]),
+            _ => (&two.all[1], &two.all[0]),
+        };
+        first.documents("songs").put("1", &gone).unwrap();
+        if how != "deleted" {
+            first.undo().unwrap().unwrap();
+        }
+        if how != "undone" {
+            _ = first.documents("songs").delete("1");
+        }
+        second.documents("songs").put("1", &made).unwrap();
+        let mut shown = two.meet(&what);
+        shown.as_object_mut().unwrap().remove("id");
+        let mut made = made;
+        for song in [&mut shown, &mut made] {
+            song.as_object_mut().unwrap().remove("plays");
+            if let Some(tags) = song.get_mut("tags").and_then(Value::as_array_mut) {
+                tags.sort_by_key(Value::to_string);
+            }
+        }
+        assert_eq!(shown, made, "{what}");
+    }
+}

@@ -14,6 +14,7 @@
 
 mod adopt;
 mod alike;
+mod anew;
 mod check;
 mod chunk;
 mod cursor;
@@ -175,7 +176,7 @@ impl Document {
     pub(crate) fn is_deleted(&mut self, schema: &CollectionSchema) -> bool {
         let policy = schema.delete_policy();
         if policy == DeletePolicy::EditWins && !is_planted(Bug::DeleteWinsOverEdit) {
-            let (tombstones, edits) = self.latest_of_somebody();
+            let (tombstones, edits) = self.latest_of_somebody(&self.heads());
             if tombstones.is_empty() || edits.is_empty() {
                 return !tombstones.is_empty();
             }
@@ -236,11 +237,11 @@ impl Document {
         })
     }
 
-    /// The tombstones and the edits on top of which nobody has made anything. What all devices make alike is nobody's: it does not bring back
+    /// The tombstones and the edits at some heads on top of which nobody has made anything. What all devices make alike is nobody's: it does not bring back
     /// what was deleted, and hides no tombstone.
-    fn latest_of_somebody(&self) -> (Vec<ChangeHash>, Vec<ChangeHash>) {
+    fn latest_of_somebody(&self, heads: &[ChangeHash]) -> (Vec<ChangeHash>, Vec<ChangeHash>) {
         let (mut tombstones, mut edits) = (Vec::new(), Vec::new());
-        let (mut open, mut seen) = (self.am.get_heads(), HashSet::new());
+        let (mut open, mut seen) = (heads.to_vec(), HashSet::new());
         while let Some(hash) = open.pop() {
             let Some(meta) = self.am.get_change_meta_by_hash(&hash).filter(|_| seen.insert(hash)) else {
                 continue;
@@ -278,7 +279,7 @@ impl Document {
         base: &[ChangeHash],
         schema: &CollectionSchema,
     ) -> bool {
-        let (latest, _) = self.latest_of_somebody();
+        let (latest, _) = self.latest_of_somebody(&self.heads());
         let standing = self.standing_tombstones();
         let known = self.known_at(base);
         standing.iter().any(|tombstone| {

@@ -6,7 +6,7 @@ use automerge::{Change, ChangeHash};
 
 use motet_proto::DeviceId;
 
-use super::{Document, MADE_AGAIN, brings_back, time};
+use super::{Document, time};
 
 /// Lines that are brought together one by one when they arrive at once; further ones come in together.
 const LINES: usize = 8;
@@ -139,21 +139,6 @@ impl Document {
         let lines: VecDeque<_> = lines.into_iter().take(LINES).map(|tip| vec![*tip]).collect();
         let meeting = Meeting { ends: before.to_vec(), heads: before.to_vec(), lines, apart };
         (!meeting.lines.is_empty()).then_some(meeting)
-    }
-
-    /// Whether both sides of a fork have brought a deleted document back, and one of them by making it again. Two that only restored it have
-    /// all in common that it held.
-    pub(super) fn is_begun_anew(&self, fork: &Fork) -> bool {
-        let metas = self.am.get_changes_meta(&fork.base);
-        let brought_back = metas.iter().filter(|meta| brings_back(meta.message.as_deref()));
-        let brought_back: Vec<(ChangeHash, bool)> =
-            brought_back.map(|meta| (meta.hash, meta.message.as_deref() == Some(MADE_AGAIN))).collect();
-        brought_back.len() > 1
-            && brought_back.iter().any(|(_, is_made_again)| *is_made_again)
-            && fork.sides.iter().all(|side| {
-                let known = self.known_at(&side.known);
-                brought_back.iter().any(|(hash, _)| known.has(hash))
-            })
     }
 
     /// The sides of a fork, the one that was written to last behind the other, on every device.

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use automerge::transaction::{Transactable, Transaction};
+use automerge::transaction::Transactable;
 use automerge::{AutomergeError, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValueRef, ValueRef};
 use motet_proto::DeviceId;
 use serde::{Deserialize, Serialize};
@@ -75,39 +75,6 @@ impl Document {
         texts.into_iter().try_for_each(|(key, text, are_two)| {
             self.reconcile_text(schema, fork, done, &key, &text, are_two)
         })
-    }
-
-    /// Texts of a document that both sides have begun anew hold what both wrote, as those that two devices begin apart.
-    fn unite_texts(
-        &mut self,
-        schema: &CollectionSchema,
-        fork: &mut Fork,
-        done: &mut Reconciled,
-    ) -> Result<(), EditError> {
-        let reader = self.reader(schema, Some(&fork.ends));
-        let keys = self.am.map_range_at(ROOT, .., &fork.ends).map(|item| item.key.to_string());
-        let is_text = |key: &String| reader.texts(&ROOT, key).len() == reader.values(&ROOT, key).len();
-        let keys: Vec<String> = keys.filter(is_text).collect();
-        for key in keys {
-            let at = |heads: &[ChangeHash]| match self.reader(schema, Some(heads)).resolve(&ROOT, &key) {
-                Some(Json::String(text)) => Some(text),
-                _ => None,
-            };
-            let [Some(older), Some(newer)] = self.by_age(fork).map(|side| at(&side.known)) else { continue };
-            let shown = at(&fork.ends).unwrap_or_default();
-            let both = if older == newer { older } else { text::union(&older, &newer) };
-            if shown == both {
-                continue;
-            }
-            let (name, ends) = (json!([shown, both]), &mut Some(fork.ends.clone()));
-            let put = |tx: &mut Transaction<'_>| Container::Text(&both).put(tx, &ROOT, &key);
-            let made = self.deterministic(&format!("/{key}"), Container::Value(&name), ends, put)?;
-            if let Some(change) = made.new {
-                fork.follow(&change);
-                done.changes.push(change);
-            }
-        }
-        Ok(())
     }
 
     /// Whether both sides have put a new text in the place of the old one, as each does who changes much of it.

@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use automerge::{AutomergeError, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value, ValueRef};
+use automerge::{AutomergeError, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ValueRef};
 use serde_json::{Value as Json, json};
 
 use super::Document;
@@ -61,9 +61,14 @@ impl Document {
         let mut ends = None;
         while let Some(mut fork) = meeting.next(ends.take()) {
             fork.is_anew = self.is_begun_anew(&fork);
-            self.rescue(&mut fork, &mut done)?;
-            self.reconcile_texts(schema, &mut fork, &mut done)?;
-            self.reconcile_lists(schema, &mut fork, &mut done)?;
+            let alone = self.left_alone(&fork).filter(|_| fork.is_anew).map(|side| side.known.clone());
+            if let Some(known) = alone {
+                self.keep_side(schema, &mut fork, &known, &mut done)?;
+            } else {
+                self.rescue(&mut fork, &mut done)?;
+                self.reconcile_texts(schema, &mut fork, &mut done)?;
+                self.reconcile_lists(schema, &mut fork, &mut done)?;
+            }
             ends = Some(fork.ends);
         }
         Ok(done)
@@ -88,7 +93,7 @@ impl Document {
             }
             let folds = !schema.fields.get(&name).is_some_and(|field| field.keep_duplicates);
             if fork.is_anew && are_several {
-                done.changes.extend(self.unite_lists(schema, &key, folds, fork)?);
+                self.unite_list(schema, &key, folds, fork, done)?;
                 continue;
             }
             let mut old = self.items(schema, &id, &fork.base);
@@ -108,32 +113,6 @@ impl Document {
             done.changes.extend(self.carry_out_merge(schema, (&key, &id), &now, merged, fork)?);
         }
         Ok(())
-    }
-
-    /// The lists of a field that both sides have begun anew become one.
-    fn unite_lists(
-        &mut self,
-        schema: &CollectionSchema,
-        key: &str,
-        folds: bool,
-        fork: &mut Fork,
-    ) -> Result<Option<Change>, EditError> {
-        let reader = self.reader(schema, Some(&fork.ends));
-        let is_list = |(value, _): &(Value<'_>, ObjId)| *value == Value::Object(ObjType::List);
-        let sides = self.by_age(fork).map(|side| self.reader(schema, Some(&side.known)).resolve(&ROOT, key));
-        let [Some(Json::Array(older)), Some(Json::Array(newer))] = sides else { return Ok(None) };
-        if !reader.values(&ROOT, key).iter().all(is_list) {
-            return Ok(None);
-        }
-        let both = list::united(&older, &newer, folds);
-        let at = &mut Some(fork.ends.clone());
-        let container = Container::List(&both);
-        let made =
-            self.deterministic(&format!("/{key}"), container, at, |tx| container.put(tx, &ROOT, key))?;
-        if let Some(change) = &made.new {
-            fork.follow(change);
-        }
-        Ok(made.new)
     }
 
     /// The items of a list, and what Automerge knows them by.

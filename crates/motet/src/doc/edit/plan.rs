@@ -254,7 +254,7 @@ impl Reader<'_> {
     }
 
     /// Removes the field at `path` from every object that shows there.
-    pub(super) fn plan_removal(&self, map: &ObjId, path: &[String], ops: &mut Vec<Op>) {
+    pub(in crate::doc) fn plan_removal(&self, map: &ObjId, path: &[String], ops: &mut Vec<Op>) {
         match path {
             [] => {}
             [key] if self.values(map, key).is_empty() => {}

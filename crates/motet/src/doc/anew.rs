@@ -1,0 +1,171 @@
+//! A document that two devices have brought back, each for itself, after it was deleted: what it held before is nothing that they have in
+//! common. They have begun it apart, with what each of them has put in it.
+
+use automerge::transaction::Transaction;
+use automerge::{Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value};
+use serde_json::{Value as Json, json};
+
+use super::edit::{Again, EditError, carry_out};
+use super::fork::{Fork, Side};
+use super::genesis::Container;
+use super::overlap::is_open_mark;
+use super::read::Fields;
+use super::reconcile::Reconciled;
+use super::{Document, MADE_AGAIN, brings_back, list, text};
+use crate::schema::{CollectionSchema, FieldKind};
+
+impl Document {
+    /// Whether both sides of a fork have brought a deleted document back, and one of them by making it again. Two that only restored it have
+    /// all in common that it held.
+    pub(super) fn is_begun_anew(&self, fork: &Fork) -> bool {
+        let metas = self.am.get_changes_meta(&fork.base);
+        let brought_back = metas.iter().filter(|meta| brings_back(meta.message.as_deref()));
+        let brought_back: Vec<(ChangeHash, bool)> =
+            brought_back.map(|meta| (meta.hash, meta.message.as_deref() == Some(MADE_AGAIN))).collect();
+        brought_back.len() > 1
+            && brought_back.iter().any(|(_, is_made_again)| *is_made_again)
+            && fork.sides.iter().all(|side| {
+                let known = self.known_at(&side.known);
+                brought_back.iter().any(|(hash, _)| known.has(hash))
+            })
+    }
+
+    /// The side of such a fork that has the document, if the other has deleted it again, or has taken back that it made it.
+    pub(super) fn left_alone<'f>(&self, fork: &'f Fork) -> Option<&'f Side> {
+        let is_over = |side: &Side| {
+            let (tombstones, edits) = self.latest_of_somebody(&side.heads);
+            edits.is_empty() && !tombstones.is_empty()
+        };
+        match fork.sides.each_ref().map(|side| is_over(side)) {
+            [true, false] => Some(&fork.sides[1]),
+            [false, true] => Some(&fork.sides[0]),
+            _ => None,
+        }
+    }
+
+    /// Brings the document to what one side of a fork has made.
+    pub(super) fn keep_side(
+        &mut self,
+        schema: &CollectionSchema,
+        fork: &mut Fork,
+        known: &[ChangeHash],
+        done: &mut Reconciled,
+    ) -> Result<(), EditError> {
+        let keys = |heads: &[ChangeHash]| -> Vec<String> {
+            let items = self.am.map_range_at(ROOT, .., heads).map(|item| item.key.to_string());
+            items.filter(|key| !is_open_mark(key)).collect()
+        };
+        let (of_side, now) = (self.reader(schema, Some(known)), self.reader(schema, Some(&fork.ends)));
+        let wanted: Fields = keys(known)
+            .into_iter()
+            .filter_map(|key| of_side.resolve(&ROOT, &key).map(|value| (key, value)))
+            .collect();
+        let (mut ops, mut whole) = (Vec::new(), Vec::new());
+        for key in keys(&fork.ends).iter().filter(|key| !wanted.contains_key(*key)) {
+            now.plan_removal(&ROOT, std::slice::from_ref(key), &mut ops);
+        }
+        for (key, value) in &wanted {
+            let values = now.values(&ROOT, key);
+            if now.resolve(&ROOT, key).as_ref() == Some(value) && values.len() == 1 {
+                continue;
+            }
+            // Inside of an object there may be several values as well.
+            let is_object = |(value, _): &(Value<'_>, ObjId)| value.is_object();
+            let is_as_a_whole = match value {
+                Json::Object(_) => true,
+                _ => values.is_empty() || values.len() > 1 && values.iter().any(is_object),
+            };
+            if is_as_a_whole {
+                whole.push((key, value, of_side.kind(&ROOT, key).clone()));
+            } else {
+                let field = Fields::from_iter([(key.clone(), value.clone())]);
+                now.plan(&ROOT, &field, None, Again::Settle, &mut ops)?;
+            }
+        }
+        if ops.is_empty() && whole.is_empty() {
+            return Ok(());
+        }
+        let (name, ends) = (Json::Object(wanted.clone().into_iter().collect()), &mut Some(fork.ends.clone()));
+        let made = self.deterministic("anew", Container::Value(&name), ends, |tx| {
+            ops.into_iter().try_for_each(|op| carry_out(tx, op))?;
+            whole.into_iter().try_for_each(|(key, value, kind)| container(&kind, value).put(tx, &ROOT, key))
+        })?;
+        follow(fork, done, made.new);
+        Ok(())
+    }
+
+    /// Texts of a document that both sides have begun anew hold what both wrote, as those that two devices begin apart.
+    pub(super) fn unite_texts(
+        &mut self,
+        schema: &CollectionSchema,
+        fork: &mut Fork,
+        done: &mut Reconciled,
+    ) -> Result<(), EditError> {
+        let reader = self.reader(schema, Some(&fork.ends));
+        let keys = self.am.map_range_at(ROOT, .., &fork.ends).map(|item| item.key.to_string());
+        let is_text = |key: &String| reader.texts(&ROOT, key).len() == reader.values(&ROOT, key).len();
+        let keys: Vec<String> = keys.filter(is_text).collect();
+        for key in keys {
+            let at = |heads: &[ChangeHash]| match self.reader(schema, Some(heads)).resolve(&ROOT, &key) {
+                Some(Json::String(text)) => Some(text),
+                _ => None,
+            };
+            let [Some(older), Some(newer)] = self.by_age(fork).map(|side| at(&side.known)) else { continue };
+            let shown = at(&fork.ends).unwrap_or_default();
+            let both = if older == newer { older } else { text::union(&older, &newer) };
+            if shown == both {
+                continue;
+            }
+            let (name, ends) = (json!([shown, both]), &mut Some(fork.ends.clone()));
+            let put = |tx: &mut Transaction<'_>| Container::Text(&both).put(tx, &ROOT, &key);
+            let made = self.deterministic(&format!("/{key}"), Container::Value(&name), ends, put)?;
+            follow(fork, done, made.new);
+        }
+        Ok(())
+    }
+
+    /// The lists of a field that both sides have begun anew become one.
+    pub(super) fn unite_list(
+        &mut self,
+        schema: &CollectionSchema,
+        key: &str,
+        folds: bool,
+        fork: &mut Fork,
+        done: &mut Reconciled,
+    ) -> Result<(), EditError> {
+        let reader = self.reader(schema, Some(&fork.ends));
+        let is_list = |(value, _): &(Value<'_>, ObjId)| *value == Value::Object(ObjType::List);
+        let sides = self.by_age(fork).map(|side| self.reader(schema, Some(&side.known)).resolve(&ROOT, key));
+        let [Some(Json::Array(older)), Some(Json::Array(newer))] = sides else { return Ok(()) };
+        if !reader.values(&ROOT, key).iter().all(is_list) {
+            return Ok(());
+        }
+        let both = list::united(&older, &newer, folds);
+        let at = &mut Some(fork.ends.clone());
+        let container = Container::List(&both);
+        let made =
+            self.deterministic(&format!("/{key}"), container, at, |tx| container.put(tx, &ROOT, key))?;
+        follow(fork, done, made.new);
+        Ok(())
+    }
+}
+
+/// What a field of this kind is made as with a value.
+fn container<'v>(kind: &FieldKind, value: &'v Json) -> Container<'v> {
+    match (kind, value) {
+        (FieldKind::Text, Json::String(text)) => Container::Text(text),
+        (FieldKind::List, Json::Array(items)) => Container::List(items),
+        (FieldKind::Set, Json::Array(elements)) => Container::Set(elements),
+        (FieldKind::Counter, Json::Number(count)) if let Some(count) = count.as_i64() => {
+            Container::Counter(count)
+        }
+        _ => Container::Value(value),
+    }
+}
+
+fn follow(fork: &mut Fork, done: &mut Reconciled, made: Option<Change>) {
+    if let Some(change) = made {
+        fork.follow(&change);
+        done.changes.push(change);
+    }
+}
