@@ -36,7 +36,7 @@ impl Document {
             let (tombstones, edits) = self.latest_of_somebody(&side.heads);
             edits.is_empty() && !tombstones.is_empty()
         };
-        match fork.sides.each_ref().map(|side| is_over(side)) {
+        match fork.sides.each_ref().map(is_over) {
             [true, false] => Some(&fork.sides[1]),
             [false, true] => Some(&fork.sides[0]),
             _ => None,

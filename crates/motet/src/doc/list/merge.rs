@@ -308,6 +308,7 @@ mod tests {
         assert_eq!((merged.drop, merged.insert), (vec![], vec![]));
     }
 
+    #[test]
     fn lists_that_were_begun_apart_hold_each_item_once() {
         let [older, newer] =
             [json!(["a", { "id": 1, "x": 1 }, "a"]), json!(["b", "a", { "id": 1, "x": 2, "y": 3 }])];
