@@ -146,6 +146,11 @@ fn a_change_log_goes_out_and_in() {
     assert_eq!(b.documents("config").get("theme").unwrap().unwrap()["value"], "dark");
     let cursor = log["cursor"].as_u64().unwrap();
     let nothing = a.export_change_log_after(cursor).unwrap();
+    for error in
+        [a.export_change_log_after(cursor + 1).unwrap_err(), a.changed_after(u64::MAX, 1).unwrap_err()]
+    {
+        assert_eq!((error.code(), error.is_retryable()), ("read-unknown-change", false), "{error}");
+    }
     assert_eq!(nothing["changes"], json!({}));
     assert!(nothing["timestamp"].as_i64() >= log["timestamp"].as_i64(), "{nothing}");
     let bad = json!({ "changes": { "pieces": [{ "op": "merge", "id": 1 }] } });

@@ -249,6 +249,7 @@ fn write_error(error: ReadError) -> WriteError {
     match error {
         ReadError::Storage(error) => WriteError::Storage(error),
         ReadError::Shape { reason, .. } => WriteError::bad_value(reason),
+        error @ ReadError::UnknownChange { .. } => WriteError::bad_value(error.to_string()),
     }
 }
 

@@ -44,6 +44,14 @@ pub enum ReadError {
         /// What the deserializer said.
         reason: String,
     },
+    /// There is no such change to go on from: it was made in another file, or in this one before it was replaced by an older copy.
+    #[error("there is no change {number} in this file, the latest is {latest}: begin again with 0")]
+    UnknownChange {
+        /// The number that was asked for.
+        number: u64,
+        /// Number of the latest change.
+        latest: u64,
+    },
 }
 
 /// Why a write was refused. Nothing of it was kept, in memory or on disk.
@@ -287,6 +295,7 @@ impl ReadError {
         match self {
             ReadError::Storage(error) => error.code(),
             ReadError::Shape { .. } => "read-shape",
+            ReadError::UnknownChange { .. } => "read-unknown-change",
         }
     }
 

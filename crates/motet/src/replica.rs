@@ -354,9 +354,11 @@ impl Replica {
     /// changes twice in between once.
     ///
     /// # Errors
-    /// [`ReadError`] if the file cannot be read.
+    /// [`ReadError`] if the file cannot be read; [`ReadError::UnknownChange`] if it has no change with a number as large as `after`.
     pub fn changed_after(&self, after: u64, limit: usize) -> Result<Vec<ChangedDocument>, ReadError> {
-        let rows = self.read(|tx| tx.changed_after(i64::try_from(after).unwrap_or(i64::MAX), limit))?;
+        let (rows, latest) =
+            self.read(|tx| Ok((tx.changed_after(number(after), limit)?, tx.latest_seq()?)))?;
+        check_cursor(after, latest)?;
         let document = |row: store::ChangedRow| ChangedDocument {
             seq: row.seq.unsigned_abs(),
             collection: row.collection,
@@ -713,4 +715,17 @@ fn identify(
     }
     tx.put_device(device, &name)?;
     Ok((device, name))
+}
+
+/// The number of a change, as the file has it.
+pub(crate) fn number(change: u64) -> i64 {
+    i64::try_from(change).unwrap_or(i64::MAX)
+}
+
+/// Whether the file has as many changes as whoever goes on from `after` has been told of.
+pub(crate) fn check_cursor(after: u64, latest: i64) -> Result<(), ReadError> {
+    match number(after) <= latest {
+        true => Ok(()),
+        false => Err(ReadError::UnknownChange { number: after, latest: latest.unsigned_abs() }),
+    }
 }

@@ -9,7 +9,7 @@ use crate::doc::Fields;
 use crate::engine::{Composed, Entrance, Patch, bytes_of, declared, is_big, schema_of};
 use crate::error::{ReadError, WriteError};
 use crate::limits;
-use crate::replica::Replica;
+use crate::replica::{Replica, check_cursor, number};
 use crate::store::{self, ChangedRow, Tx};
 
 /// What a change log did to the documents here.
@@ -81,7 +81,7 @@ impl Replica {
     /// [`latest_change`](Self::latest_change) was.
     ///
     /// # Errors
-    /// [`ReadError`] if the file cannot be read.
+    /// [`ReadError`] if the file cannot be read; [`ReadError::UnknownChange`] if it has no change with a number as large as `cursor`.
     ///
     /// ```
     /// use motet::Replica;
@@ -95,8 +95,9 @@ impl Replica {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn export_change_log_after(&self, cursor: u64) -> Result<Json, ReadError> {
-        let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
-        self.change_log(None, |tx| tx.changed_after(cursor, usize::MAX))
+        let log = self.change_log(None, |tx| tx.changed_after(number(cursor), usize::MAX))?;
+        check_cursor(cursor, log["cursor"].as_i64().unwrap_or_default())?;
+        Ok(log)
     }
 
     /// A log of the rows that `changed` reads. Its time is no earlier than `since`.
