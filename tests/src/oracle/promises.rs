@@ -258,7 +258,7 @@ impl Promises {
             Kind::Register | Kind::Ask => self.check_register(events, shown, losers, deleted),
             Kind::Counter => self.check_counter(events, shown, deleted),
             Kind::Set => self.check_set(events, shown, deleted),
-            Kind::Text | Kind::List => self.check_marks(events, shown, deleted),
+            Kind::Text | Kind::List => self.check_marks(events, shown, losers, deleted),
             Kind::Rank | Kind::Local => Ok(()),
         }
     }
@@ -421,6 +421,7 @@ impl Promises {
         &self,
         events: &BTreeSet<usize>,
         shown: Option<&Value>,
+        losers: &[Value],
         deleted: bool,
     ) -> Result<(), String> {
         // What was something else before, also null, is begun anew: not everybody begins the same.
@@ -436,6 +437,8 @@ impl Promises {
         if deleted || !whole || remade {
             return Ok(());
         }
+        // Of a list that several begin, one over what was no list until then, one stands in the journal.
+        let several = events.iter().filter(|event| self.events[**event].before.is_none()).count() > 1;
         let text = |value: Option<&Value>| value.map(mark_text).unwrap_or_default();
         let shown = text(shown);
         for mark in MARKS {
@@ -447,7 +450,8 @@ impl Promises {
             });
             let twice = self.values(events).any(|value| times(value) > 1);
             let now = shown.matches(mark).count();
-            if inserted && !twice && (now > 1 || (now == 0 && !taken_out)) {
+            let is_told = several && losers.iter().any(|loser| times(Some(loser)) > 0);
+            if inserted && !twice && (now > 1 || (now == 0 && !taken_out && !is_told)) {
                 return Err(format!("{mark:?} stands there {now} times: {shown}"));
             }
         }
