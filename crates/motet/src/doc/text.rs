@@ -37,17 +37,31 @@ pub(crate) fn is_too_much(splices: &[Splice], len: usize, is_current: bool) -> b
         || places.saturating_mul(places).saturating_mul(len) > limits::TEXT_SPLICE_WORK
 }
 
-/// Both texts in one: common lines once, differing lines of both, `first` before `second`.
+/// Both texts in one: common lines once, whatever they end with, differing lines of both, `first` before `second`.
 pub(crate) fn union(first: &str, second: &str) -> String {
     let (a, b) = (diff::lines(first), diff::lines(second));
+    // New lines end as the others do.
+    let end = a.iter().map(|line| &line[without_end(line).len()..]).find(|end| !end.is_empty());
     let mut out = String::with_capacity(first.len() + second.len());
     let mut at = 0;
-    for (ours, theirs) in changes(&a, &b, &mut Budget::new()) {
-        a[at..ours.end].iter().chain(&b[theirs]).for_each(|line| push_line(&mut out, line));
+    let [ours, theirs] = [&a, &b].map(|lines| lines.iter().map(|line| without_end(line)).collect::<Vec<_>>());
+    for (ours, theirs) in changes(&ours, &theirs, &mut Budget::new()) {
+        a[at..ours.end].iter().for_each(|line| push_line(&mut out, line));
+        for line in &b[theirs] {
+            let is_ended = without_end(line).len() < line.len();
+            match end.filter(|_| is_ended) {
+                Some(end) => push_line(&mut out, &(without_end(line).to_owned() + end)),
+                None => push_line(&mut out, line),
+            }
+        }
         at = ours.end;
     }
     a[at..].iter().for_each(|line| push_line(&mut out, line));
     out
+}
+
+fn without_end(line: &str) -> &str {
+    line.trim_end_matches(['\r', '\n'])
 }
 
 /// Appends a line; the last line of the other text may lack its line break.

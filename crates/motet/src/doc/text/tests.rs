@@ -115,6 +115,9 @@ fn union_keeps_every_line_of_both_and_common_lines_once() {
     assert_eq!(union("same", "same"), "same");
     assert_eq!(union("one", "two"), "one\ntwo");
     assert_eq!(union("", "two"), "two");
+    assert_eq!(union("one", "one\ntwo"), "one\ntwo");
+    assert_eq!(union("one\ntwo\n", "one"), "one\ntwo\n");
+    assert_eq!(union("a\nb\nc\n", "a\r\nx\r\nc\r\n"), "a\nb\nx\nc\n");
 }
 
 #[test]
