@@ -237,8 +237,8 @@ impl Document {
         })
     }
 
-    /// The tombstones and the edits at some heads on top of which nobody has made anything. What all devices make alike is nobody's: it does not bring back
-    /// what was deleted, and hides no tombstone.
+    /// The tombstones and the edits at some heads on top of which nobody has made anything. What all devices make alike is nobody's: it does
+    /// not bring back what was deleted, and hides no tombstone.
     fn latest_of_somebody(&self, heads: &[ChangeHash]) -> (Vec<ChangeHash>, Vec<ChangeHash>) {
         let (mut tombstones, mut edits) = (Vec::new(), Vec::new());
         let (mut open, mut seen) = (heads.to_vec(), HashSet::new());
