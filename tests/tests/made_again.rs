@@ -200,6 +200,14 @@ fn what_two_restored_and_edited_is_merged() {
     assert_eq!(two.meet("edited")["lyrics"], "one TWO three\nFOUR\n");
 }
 
+/// What a device does about the deleted song.
+#[derive(Clone, Debug)]
+enum Deed {
+    Put(Value),
+    Restore,
+    Nothing,
+}
+
 #[test]
 fn everything_that_several_wrote_when_they_made_it_again_is_there() {
     let seed = seed();
@@ -208,17 +216,33 @@ fn everything_that_several_wrote_when_they_made_it_again_is_there() {
         let count = 2 + random.below(2) as usize;
         let deleted = if random.below(2) == 0 { Deleted::ForAll } else { Deleted::ByEach };
         let dead = song(&mut random);
-        let made: Vec<Option<Value>> =
-            (0..count).map(|_| (random.below(5) > 0).then(|| song(&mut random))).collect();
-        let what =
-            format!("seed {seed}, round {round}: {dead} was deleted ({deleted:?}), {made:?} were made");
+        let mut deeds: Vec<Deed> = (0..count)
+            .map(|_| match random.below(6) {
+                0 => Deed::Restore,
+                1 => Deed::Nothing,
+                _ => Deed::Put(song(&mut random)),
+            })
+            .collect();
+        if deeds.iter().all(|deed| matches!(deed, Deed::Nothing)) {
+            deeds[0] = Deed::Restore;
+        }
+        let what = format!("seed {seed}, round {round}: {dead} was deleted ({deleted:?}), then {deeds:?}");
         let devices = Devices::with(count, &dead, deleted);
-        for (device, made) in devices.all.iter().zip(&made) {
-            match made {
-                Some(made) => _ = device.documents("songs").put("1", made).unwrap(),
-                None => _ = device.documents("songs").restore("1").unwrap(),
+        for (device, deed) in devices.all.iter().zip(&deeds) {
+            match deed {
+                Deed::Put(made) => _ = device.documents("songs").put("1", made).unwrap(),
+                Deed::Restore => _ = device.documents("songs").restore("1").unwrap(),
+                Deed::Nothing => {}
             }
         }
+        let made: Vec<Option<Value>> = deeds
+            .into_iter()
+            .filter_map(|deed| match deed {
+                Deed::Put(made) => Some(Some(made)),
+                Deed::Restore => Some(None),
+                Deed::Nothing => None,
+            })
+            .collect();
         let shown = devices.meet(&what);
         let journal = devices.all[0].conflicts("songs", "1").unwrap();
         let losers: Vec<Value> = journal.into_iter().map(|row| row.loser).collect();
@@ -283,5 +307,58 @@ fn what_one_has_taken_back_does_not_come_back_with_the_document_of_the_other() {
             }
         }
         assert_eq!(shown, made, "{what}");
+    }
+}
+
+#[test]
+fn what_two_made_again_stays_beside_the_delete_of_a_third() {
+    let devices = Devices::with(3, &json!({ "lyrics": "old" }), Deleted::ByEach);
+    devices.all[0].documents("songs").put("1", &json!({ "lyrics": "A", "key": "G" })).unwrap();
+    devices.all[2].documents("songs").put("1", &json!({ "tempo": "C" })).unwrap();
+    assert_eq!(devices.meet("three"), json!({ "id": "1", "lyrics": "A", "key": "G", "tempo": "C" }));
+}
+
+/// One makes it, or makes it again, and takes that back; the other writes in what both had, or makes it apart.
+#[test]
+fn what_one_has_taken_back_is_no_edit_of_what_the_other_has() {
+    let old = json!({ "lyrics": "old words", "tags": ["o"], "verses": ["ov"], "title": "old", "place": { "x": 1 } });
+    let new = json!({ "lyrics": "new", "tags": ["n"], "verses": ["nv"], "key": "nk", "place": { "y": 2 } });
+    for is_undone in [false, true] {
+        for is_known in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let relay = TestRelay::start(&dir.path().join("relay"));
+            let both = ["a", "b"].map(|name| singer(dir.path(), name));
+            let [a, b] = both.each_ref().map(|device| device.documents("songs"));
+            if is_known {
+                a.put("1", &old).unwrap();
+                both.iter().for_each(|device| _ = sync(device, &relay.url()));
+                b.delete("1").unwrap();
+            }
+            b.put("1", &new).unwrap();
+            match is_undone {
+                true => _ = both[1].undo().unwrap(),
+                false => b.delete("1").unwrap(),
+            }
+            let mut whole = old.clone();
+            whole["tempo"] = "A".into();
+            match is_known {
+                true => _ = a.set("1", &json!({ "tempo": "A" })).unwrap(),
+                false => _ = a.put("1", &whole).unwrap(),
+            }
+            for device in [0, 1, 0, 1] {
+                sync(&both[device], &relay.url());
+            }
+            whole["id"] = "1".into();
+            for (device, songs) in both.iter().zip([&a, &b]) {
+                let what = format!("undone {is_undone}, known {is_known}");
+                assert_eq!(songs.get("1").unwrap().unwrap().value, whole, "{what}");
+                assert_eq!(
+                    device.conflicts("songs", "1").unwrap().iter().filter(|row| !row.settled).count(),
+                    0,
+                    "{what}"
+                );
+                assert_eq!(device.verify().unwrap().problems, [], "{what}");
+            }
+        }
     }
 }

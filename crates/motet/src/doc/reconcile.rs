@@ -61,10 +61,11 @@ impl Document {
         let mut ends = None;
         while let Some(mut fork) = meeting.next(ends.take()) {
             fork.is_anew = self.is_begun_anew(&fork);
-            let alone = self.left_alone(&fork).filter(|_| fork.is_anew).map(|side| side.known.clone());
+            let alone = self.left_alone(&fork).map(|side| side.known.clone());
             if let Some(known) = alone {
                 self.keep_side(schema, &mut fork, &known, &mut done)?;
-            } else {
+            } else if !fork.base.is_empty() {
+                // Who has begun the document apart has nothing in common with the others.
                 self.rescue(&mut fork, &mut done)?;
                 self.reconcile_texts(schema, &mut fork, &mut done)?;
                 self.reconcile_lists(schema, &mut fork, &mut done)?;
