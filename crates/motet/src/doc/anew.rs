@@ -30,26 +30,21 @@ impl Document {
             })
     }
 
-    /// The side of a fork that alone has the document, if the other has made it, or made it again, and has deleted it or taken that back: it
-    /// is not an edit of what both had.
+    /// The side of a fork that alone has the document, if the other has made it again, and has deleted it once more or taken that back: that is
+    /// no edit of what both had.
     pub(super) fn left_alone<'f>(&self, fork: &'f Fork) -> Option<&'f Side> {
-        let [ours, theirs] = fork.sides.each_ref().map(|side| self.is_over(side));
-        let (side, other) = match (ours, theirs) {
-            (true, false) => (&fork.sides[0], &fork.sides[1]),
-            (false, true) => (&fork.sides[1], &fork.sides[0]),
+        let (side, other) = match fork.sides.each_ref().map(|side| self.is_over(side)) {
+            [true, false] => (&fork.sides[0], &fork.sides[1]),
+            [false, true] => (&fork.sides[1], &fork.sides[0]),
             _ => return None,
         };
-        let is_begun_apart =
-            || fork.base.is_empty() || self.latest_of_somebody(&fork.base) == (vec![], vec![]);
-        let is_made_again = || {
-            let metas = self.am.get_changes_meta(&fork.base);
-            let mut made = metas.iter().filter(|meta| meta.message.as_deref() == Some(MADE_AGAIN)).peekable();
-            made.peek().is_some() && {
-                let known = self.known_at(&side.known);
-                made.any(|meta| known.has(&meta.hash))
-            }
+        let metas = self.am.get_changes_meta(&fork.base);
+        let mut made = metas.iter().filter(|meta| meta.message.as_deref() == Some(MADE_AGAIN)).peekable();
+        let is_made_again = made.peek().is_some() && {
+            let known = self.known_at(&side.known);
+            made.any(|meta| known.has(&meta.hash))
         };
-        (is_begun_apart() || is_made_again()).then_some(other)
+        is_made_again.then_some(other)
     }
 
     /// Whether the document is deleted as far as a side knows.

@@ -50,17 +50,22 @@ impl Meeting {
         if let Some(ends) = ends {
             self.ends = ends;
         }
-        let line = self.lines.pop_front()?;
-        let base = self.take_up(&line);
-        let ours = Side::new(self.ends.clone(), self.heads.clone());
-        // A line leaves what has been brought together at its ends, or further down.
-        self.ends.retain(|end| !base.contains(end));
-        self.ends.extend_from_slice(&line);
-        self.ends.sort_unstable();
-        self.heads.extend_from_slice(&line);
-        let known = line.iter().chain(&base).copied().collect();
-        let sides = [ours, Side::new(known, line)];
-        Some(Fork { base, sides, ends: self.ends.clone(), is_anew: false })
+        loop {
+            let line = self.lines.pop_front()?;
+            let base = self.take_up(&line);
+            let ours = Side::new(self.ends.clone(), self.heads.clone());
+            // A line leaves what has been brought together at its ends, or further down.
+            self.ends.retain(|end| !base.contains(end));
+            self.ends.extend_from_slice(&line);
+            self.ends.sort_unstable();
+            self.heads.extend_from_slice(&line);
+            // Who has begun the document apart has nothing in common with the others.
+            if !base.is_empty() {
+                let known = line.iter().chain(&base).copied().collect();
+                let sides = [ours, Side::new(known, line)];
+                return Some(Fork { base, sides, ends: self.ends.clone(), is_anew: false });
+            }
+        }
     }
 
     /// Takes the changes of a line out of those that are apart; returns what it is built on.

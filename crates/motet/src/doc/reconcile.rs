@@ -64,8 +64,7 @@ impl Document {
             let alone = self.left_alone(&fork).map(|side| side.known.clone());
             if let Some(known) = alone {
                 self.keep_side(schema, &mut fork, &known, &mut done)?;
-            } else if !fork.base.is_empty() {
-                // Who has begun the document apart has nothing in common with the others.
+            } else {
                 self.rescue(&mut fork, &mut done)?;
                 self.reconcile_texts(schema, &mut fork, &mut done)?;
                 self.reconcile_lists(schema, &mut fork, &mut done)?;
