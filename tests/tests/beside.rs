@@ -230,6 +230,47 @@ fn what_the_other_declares_holds_here() {
     assert_eq!(here.document_status("log", "2").unwrap().unwrap().state, DocumentState::LocalOnly);
 }
 
+/// What was replaced before a field was shared is not handed on by whoever began to export while it was to stay here.
+#[test]
+fn an_export_is_one_view_of_documents_and_declarations() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.db");
+    let local = Schema::new().field(NOTES, "word", FieldKind::Local).field("z", "word", FieldKind::Local);
+    for all in [false, true] {
+        let [here, other] = [open(&file, &local), open(&file, &local)];
+        for id in ["1", "2"] {
+            here.documents(NOTES).put(id, &json!({ "word": "secret" })).unwrap();
+            here.documents("z").put(id, &json!({ "word": "secret" })).unwrap();
+        }
+        let shared = Schema::new().field(NOTES, "word", FieldKind::Register).field(
+            "z",
+            "newer",
+            Field::register().alias("word"),
+        );
+        let mut lines: Vec<Json> = Vec::new();
+        let each = |line: &Json| {
+            if lines.is_empty() {
+                for collection in [NOTES, "z"] {
+                    other.documents(collection).set("2", &json!({ "word": "open" })).unwrap();
+                }
+                other.apply_schema(&shared).unwrap();
+            }
+            lines.push(line.clone());
+        };
+        match all {
+            true => here.export_all(each).unwrap(),
+            false => here.export(NOTES, each).unwrap(),
+        }
+        let told = format!("{lines:?}");
+        assert!(!told.contains("secret") && !told.contains("newer"), "{told}");
+        assert_eq!(lines.len(), if all { 5 } else { 2 }, "{told}");
+        assert_eq!(here.documents(NOTES).get("2").unwrap().unwrap()["word"], "open");
+        // Once more from the start.
+        drop((here, other));
+        std::fs::remove_file(&file).unwrap();
+    }
+}
+
 /// Writes that nobody waits for are made in their order, whatever has to be composed before them, and none is lost when the app closes.
 #[test]
 fn writes_that_nobody_waits_for_keep_their_order() {

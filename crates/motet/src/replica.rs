@@ -321,7 +321,8 @@ impl Replica {
     }
 
     /// What leaves this device of a document, as it is listed with its `id`: its fields without those that are declared to stay. `None` if
-    /// all of it stays.
+    /// all of it stays. This goes by what is declared now: for a document that was read before another process declared something else,
+    /// it may name what was to stay then. [`export`](Self::export) reads both at once.
     ///
     /// # Errors
     /// [`ReadError`] if the file cannot be read.

@@ -60,12 +60,9 @@ pub(crate) fn export(
         return outcome;
     }
     for name in names {
-        replica.documents(&name).for_each(|record| {
+        replica.export(&name, |document| {
             if outcome.is_ok() {
-                outcome = match replica.shared_fields(&name, record.value) {
-                    Ok(shared) => shared.map_or(Ok(()), |document| output.json_line(&document)),
-                    Err(error) => Err(error.into()),
-                };
+                outcome = output.json_line(document);
             }
         })?;
     }

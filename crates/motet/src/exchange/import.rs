@@ -8,12 +8,12 @@ use serde_json::{Value as Json, json};
 use super::lines::{Line, Lines, Unread};
 use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
 use crate::doc::Fields;
-use crate::engine::{bytes_of, declared};
+use crate::engine::{Schemas, bytes_of, declared, schema_of};
 use crate::error::{ReadError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
 use crate::schema::Schema;
-use crate::store::StorageError;
+use crate::store::{StorageError, Tx};
 use crate::transaction::{new_id, to_fields};
 
 /// In a line of an export of several collections: the collection that its document belongs to. No document is taken for such a line: it
@@ -87,30 +87,39 @@ impl Replica {
 
     /// Hands on the whole replica as values that [`import_jsonl`](Self::import_jsonl) takes, one per line: first what is declared, then every
     /// document with its collection. Fields and collections that stay on this device are not among them, and neither are deleted
-    /// documents, the history and the conflict journal.
+    /// documents, the history and the conflict journal. It is one view of the file, whatever is written meanwhile.
     ///
     /// # Errors
-    /// [`ReadError`] if the file cannot be read.
+    /// [`ReadError`] if the file cannot be read; what was handed on until then is right.
     pub fn export_all(&self, mut each: impl FnMut(&Json)) -> Result<(), ReadError> {
-        let schemas = self.read(declared)?;
-        let declared = Schema {
-            collections: schemas.iter().map(|(name, schema)| (name.clone(), (**schema).clone())).collect(),
-        };
-        if !declared.collections.is_empty() {
-            each(&json!({ SCHEMA: declared }));
-        }
-        for name in self.shared_collections()? {
-            let mut outcome = Ok(());
-            self.documents(&name).for_each(|record| match self.shared_fields(&name, record.value) {
-                Ok(Some(document)) if outcome.is_ok() => {
+        Ok(self.read(|tx| {
+            let schemas = declared(tx)?;
+            let declared = Schema {
+                collections: schemas
+                    .iter()
+                    .map(|(name, schema)| (name.clone(), (**schema).clone()))
+                    .collect(),
+            };
+            if !declared.collections.is_empty() {
+                each(&json!({ SCHEMA: declared }));
+            }
+            for name in shared(tx.collection_names()?, &schemas) {
+                export(tx, &schemas, &name, |document| {
                     each(&json!({ COLLECTION: name, DOCUMENT: document }));
-                }
-                Ok(_) => {}
-                Err(error) => outcome = Err(error),
-            })?;
-            outcome?;
-        }
-        Ok(())
+                })?;
+            }
+            Ok(())
+        })?)
+    }
+
+    /// Hands on the documents of a collection as values that [`import_jsonl`](Self::import_jsonl) takes, ordered by id, without the fields and
+    /// documents that stay on this device. It is one view of the file: whatever is declared and written meanwhile, nothing is handed on that
+    /// was to stay when it was written.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read; what was handed on until then is right.
+    pub fn export(&self, collection: &str, mut each: impl FnMut(&Json)) -> Result<(), ReadError> {
+        Ok(self.read(|tx| export(tx, &declared(tx)?, collection, |document| each(&document)))?)
     }
 
     /// Names of the collections whose documents may leave this device, in order.
@@ -118,11 +127,35 @@ impl Replica {
     /// # Errors
     /// [`ReadError`] if the file cannot be read.
     pub fn shared_collections(&self) -> Result<Vec<String>, ReadError> {
-        let schemas = self.read(declared)?;
-        let mut names = self.collections()?;
-        names.retain(|name| !schemas.get(name).is_some_and(|schema| schema.is_local()));
-        Ok(names)
+        Ok(self.read(|tx| Ok(shared(tx.collection_names()?, &declared(tx)?)))?)
     }
+}
+
+/// The collections that do not stay on this device as a whole.
+fn shared(mut names: Vec<String>, schemas: &Schemas) -> Vec<String> {
+    names.retain(|name| !schemas.get(name).is_some_and(|schema| schema.is_local()));
+    names
+}
+
+/// Hands on what may leave this device of the documents of a collection.
+fn export(
+    tx: Tx<'_>,
+    schemas: &Schemas,
+    collection: &str,
+    mut each: impl FnMut(Json),
+) -> Result<(), StorageError> {
+    tx.list(collection, |row| {
+        let schema = schema_of(schemas, collection, &row.name);
+        if schema.is_local() {
+            return Ok(());
+        }
+        let mut fields: Fields = serde_json::from_str(&row.json)
+            .map_err(|e| StorageError::Damaged(format!("{collection}/{} cannot be read: {e}", row.name)))?;
+        fields.retain(|name, _| !schema.keeps(name));
+        fields.insert("id".into(), row.name.into());
+        each(Json::Object(fields.into_iter().collect()));
+        Ok(())
+    })
 }
 
 #[derive(Default)]
