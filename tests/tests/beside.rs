@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use motet::{DocumentState, Field, FieldKind, Query, Replica, Schema, field};
+use motet::{DocumentState, Field, FieldKind, Query, Relay, Replica, Schema, field};
 use motet_tests::random::{Random, seed};
-use motet_tests::{TestRelay, sync};
+use motet_tests::{TestRelay, sync, wait_until};
 use serde_json::{Value as Json, json};
 
 /// Of what the documents are.
@@ -296,4 +296,28 @@ fn writes_that_nobody_waits_for_keep_their_order() {
     assert_eq!(shown["kind"], 39);
     assert_eq!(shown["text"], format!("<39 {big}"));
     assert_eq!(replica.verify().unwrap().problems, []);
+}
+
+/// What arrives goes by what the other has declared: the names of fields, also of documents that are shown before they are merged.
+#[test]
+fn what_arrives_goes_by_what_the_other_declared() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let file = dir.path().join("a.db");
+    let [here, other] = [open(&file, &Schema::new()), open(&file, &Schema::new())];
+    here.connect(Relay::new(&relay.url())).unwrap();
+    here.sync_now().unwrap();
+    other.apply_schema(&Schema::new().field(NOTES, "newer", Field::register().alias("word"))).unwrap();
+    let far = open(&dir.path().join("far.db"), &Schema::new());
+    far.transaction(move |tx| {
+        (0..1_000).try_for_each(|n| tx.put(NOTES, &n.to_string(), &json!({ "word": n })).map(drop))
+    })
+    .unwrap();
+    sync(&far, &relay.url());
+    let is_called_so = |replica: &Replica| {
+        let all = replica.documents(NOTES).list().unwrap();
+        assert!(all.iter().all(|record| record.value.get("word").is_none()), "{:?}", all.first());
+        all.len() == 1_000
+    };
+    wait_until("all of them", Duration::from_secs(30), || is_called_so(&here) & is_called_so(&other));
 }

@@ -9,7 +9,7 @@ use motet_proto::session::StoredReceipt;
 use motet_proto::{Entry, EntryId, envelope};
 use tokio::sync::oneshot;
 
-use crate::engine::{Core, Incoming, Received, Turn, load_ahead, prepare};
+use crate::engine::{Core, Incoming, Received, Turn, declared, load_ahead, prepare};
 use crate::limits;
 use crate::machine;
 use crate::replica::Local;
@@ -150,8 +150,9 @@ impl Slice {
         let local = local.clone();
         let prepared = tokio::task::spawn_blocking(move || {
             let keys: Vec<_> = entries.iter().map(|entry| entry.document).collect();
-            let known = local.readers.read(|tx| tx.known_documents(&keys))?;
-            let schemas = local.shared.schemas();
+            // A preview is shown as it came if it goes by what is declared now, by whatever process.
+            let (known, schemas) =
+                local.readers.read(|tx| Ok((tx.known_documents(&keys)?, declared(tx)?)))?;
             let load = |key| load_ahead(&local.readers, &schemas, key);
             Ok(prepare(entries, &schemas, |key| !known.contains(&key), load))
         });
