@@ -66,7 +66,7 @@ fn again(deleted: Deleted, dead: &Value, made: [&Value; 2]) -> Value {
 
 #[test]
 fn what_only_one_of_two_kept_of_a_deleted_document_stays() {
-    [Deleted::ForAll, Deleted::ByEach].map(check_what_one_kept);
+    [Deleted::ForAll, Deleted::ByEach].into_iter().for_each(check_what_one_kept);
 }
 
 fn check_what_one_kept(deleted: Deleted) {
