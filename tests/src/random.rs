@@ -19,3 +19,8 @@ pub fn seed() -> u64 {
     println!("seed {seed}: run again with MOTET_SEED={seed}");
     seed
 }
+
+/// How many random runs a test makes: `MOTET_SEEDS`, or as many as are usual for it.
+pub fn runs<N: std::str::FromStr>(usual: N) -> N {
+    std::env::var("MOTET_SEEDS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(usual)
+}

@@ -26,7 +26,7 @@ const DEVICES: usize = 6;
 
 #[test]
 fn whatever_happens_every_write_that_returned_is_everywhere_in_the_end() {
-    let lives = std::env::var("MOTET_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(LIVES);
+    let lives = motet_tests::random::runs(LIVES);
     let first = seed();
     let lives = if std::env::var("MOTET_SEED").is_ok() { 1 } else { lives };
     for n in 0..lives {

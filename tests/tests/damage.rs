@@ -316,7 +316,7 @@ fn whatever_row_is_damaged_nothing_spreads_and_what_exists_comes_back() {
     let all = shown(&a);
     let port = relay.address().port();
     drop((a, b, relay));
-    let rounds = std::env::var("MOTET_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(2 * PLACES.len());
+    let rounds = motet_tests::random::runs(2 * PLACES.len());
     for round in 0..rounds {
         let dir_now = dir.path().join(format!("{round}"));
         std::fs::create_dir(&dir_now).unwrap();
@@ -393,7 +393,7 @@ fn whatever_page_is_damaged_the_rest_is_kept_and_what_is_lost_comes_again() {
     drop((a, b, relay));
     let bytes = std::fs::read(dir.path().join("a.db")).unwrap();
     let pages = bytes.len() / 4096;
-    let rounds = std::env::var("MOTET_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(24);
+    let rounds = motet_tests::random::runs(24);
     let mut kept = 0;
     for round in 0..rounds {
         let dir_now = dir.path().join(format!("{round}"));

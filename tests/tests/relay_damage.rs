@@ -134,7 +134,7 @@ fn whatever_is_damaged_devices_bring_back_what_is_missing() {
     drop(conn);
     let bytes = std::fs::read(data.join("relay.db")).unwrap();
     let pages = bytes.len() / 4096;
-    let rounds = std::env::var("MOTET_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(16);
+    let rounds = motet_tests::random::runs(16);
     for round in 0..rounds {
         let now = dir.path().join(format!("{round}"));
         std::fs::create_dir_all(now.join("relay")).unwrap();

@@ -410,7 +410,7 @@ fn play(seed: u64, steps: usize) {
 
 #[test]
 fn whatever_is_declared_when_all_devices_show_what_it_promises_and_secrets_stay() {
-    let runs = std::env::var("MOTET_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
+    let runs = motet_tests::random::runs(4);
     let first = seed();
     for run in 0..runs {
         play(first.wrapping_add(run), 60);

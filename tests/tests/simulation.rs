@@ -21,7 +21,7 @@ fn the_same_seed_is_the_same_life() {
 
 #[test]
 fn every_life_ends_well() {
-    let lives = std::env::var("MOTET_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(LIVES);
+    let lives = motet_tests::random::runs(LIVES);
     let search = search(1, lives);
     println!("{} lives, {} writes", search.lives, search.writes);
     if let Some(failure) = search.failure {

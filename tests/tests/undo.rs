@@ -1,7 +1,7 @@
 //! Undo and redo: alone a device goes back version by version, beside others it takes back only its own.
 
 use motet::{FieldKind, Replica, Schema, UndoScope, Undone, UndoneEffect, WriteError};
-use motet_tests::random::{Random, seed};
+use motet_tests::random::{Random, runs, seed};
 use motet_tests::{Cli, TestRelay, sync};
 use serde_json::{Value as Json, json};
 
@@ -545,7 +545,7 @@ fn the_command_line_undoes_within_a_scope_and_says_what() {
 #[test]
 fn alone_a_device_goes_back_and_forth_exactly() {
     let seed = seed();
-    for script in 0..scripts(40) {
+    for script in 0..runs(40) {
         let mut random = Random(seed.wrapping_add(script));
         let dir = tempfile::tempdir().unwrap();
         let mut a = open(dir.path(), "a");
@@ -590,10 +590,6 @@ fn alone_a_device_goes_back_and_forth_exactly() {
         }
         assert!(a.verify().unwrap().problems.is_empty(), "script {script}: {log:#?}");
     }
-}
-
-fn scripts(in_ci: u64) -> u64 {
-    std::env::var("MOTET_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(in_ci)
 }
 
 const IDS: [&str; 3] = ["1", "2", "3"];

@@ -1,28 +1,20 @@
 //! Undo beside others: a device takes back only what it has written itself, whatever others write in the same fields meanwhile.
 
-use motet::{FieldKind, Replica, Schema};
-use motet_tests::random::{Random, seed};
-use motet_tests::{TestRelay, declared, sync};
+use motet::Replica;
+use motet_tests::random::{Random, runs, seed};
+use motet_tests::{TestRelay, singer, sync};
 use serde_json::{Value as Json, json};
-
-fn schema() -> Schema {
-    Schema::new()
-        .text("songs", "lyrics")
-        .field("songs", "plays", FieldKind::Counter)
-        .field("songs", "tags", FieldKind::Set)
-        .field("songs", "verses", FieldKind::List)
-}
 
 /// Two devices write in the same fields of the same documents, undo and redo their own, and sync now and then. In the end there is
 /// exactly what each of them has not taken back. The model is a list of marks.
 #[test]
 fn beside_others_a_device_takes_back_only_its_own() {
     let seed = seed();
-    for script in 0..scripts(25) {
+    for script in 0..runs(25) {
         let mut random = Random(seed.wrapping_add(script));
         let dir = tempfile::tempdir().unwrap();
         let relay = TestRelay::start(&dir.path().join("relay"));
-        let devices = ["a", "b"].map(|name| declared(dir.path(), name, &schema()));
+        let devices = ["a", "b"].map(|name| singer(dir.path(), name));
         let base: String = (0..6).map(|n| format!("base {n}\n")).collect();
         for id in ["1", "2"] {
             let song =
@@ -163,8 +155,4 @@ fn write_marks(device: &Replica, marks: &[Mark], whole: bool, random: &mut Rando
             Ok(())
         })
         .unwrap();
-}
-
-fn scripts(in_ci: u64) -> u64 {
-    std::env::var("MOTET_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(in_ci)
 }

@@ -2,7 +2,7 @@
 //! common. They have begun it apart, with what each of them has put in it.
 
 use automerge::transaction::Transaction;
-use automerge::{Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value};
+use automerge::{ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value};
 use serde_json::{Value as Json, json};
 
 use super::edit::{Again, EditError, carry_out};
@@ -103,7 +103,7 @@ impl Document {
             ops.into_iter().try_for_each(|op| carry_out(tx, op))?;
             whole.into_iter().try_for_each(|(key, value, kind)| container(&kind, value).put(tx, &ROOT, key))
         })?;
-        follow(fork, done, made.new);
+        done.take_up(fork, made.new);
         Ok(())
     }
 
@@ -132,7 +132,7 @@ impl Document {
             let (name, ends) = (json!([shown, both]), &mut Some(fork.ends.clone()));
             let put = |tx: &mut Transaction<'_>| Container::Text(&both).put(tx, &ROOT, &key);
             let made = self.deterministic(&format!("/{key}"), Container::Value(&name), ends, put)?;
-            follow(fork, done, made.new);
+            done.take_up(fork, made.new);
         }
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Document {
         let container = Container::List(&both);
         let made =
             self.deterministic(&format!("/{key}"), container, at, |tx| container.put(tx, &ROOT, key))?;
-        follow(fork, done, made.new);
+        done.take_up(fork, made.new);
         Ok(())
     }
 }
@@ -173,12 +173,5 @@ fn container<'v>(kind: &FieldKind, value: &'v Json) -> Container<'v> {
             Container::Counter(count)
         }
         _ => Container::Value(value),
-    }
-}
-
-fn follow(fork: &mut Fork, done: &mut Reconciled, made: Option<Change>) {
-    if let Some(change) = made {
-        fork.follow(&change);
-        done.changes.push(change);
     }
 }

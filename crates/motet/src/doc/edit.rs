@@ -156,11 +156,7 @@ impl Document {
         };
         let mut ops: Vec<Op> = Vec::new();
         for key in add.iter().map(element_key) {
-            if !reader.values(first, &key).is_empty() {
-                // Automerge takes a put of what is there already for no change.
-                ops.push(Op::Delete { map: first.clone(), key: key.clone() });
-            }
-            ops.push(Op::Put { map: first.clone(), key, value: Json::Bool(true) });
+            reader.plan_put((first, &key), &Json::Bool(true), &mut ops);
         }
         for key in take_out.iter().map(element_key) {
             let holding = sets.iter().filter(|set| !reader.values(set, &key).is_empty());

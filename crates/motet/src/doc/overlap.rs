@@ -156,10 +156,7 @@ impl Document {
             }
             marks.iter().try_for_each(|(key, mark)| tx.put(ROOT, key, mark.as_str()))
         })?;
-        if let Some(change) = made.new {
-            fork.follow(&change);
-            done.changes.push(change);
-        }
+        done.take_up(fork, made.new);
         Ok(())
     }
 

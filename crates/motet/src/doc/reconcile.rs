@@ -25,6 +25,16 @@ pub(crate) struct Reconciled {
     pub(crate) noticed: Vec<FieldConflict>,
 }
 
+impl Reconciled {
+    /// A change that was made on what both sides of a fork know, if it was not known.
+    pub(super) fn take_up(&mut self, fork: &mut Fork, made: Option<Change>) {
+        if let Some(change) = made {
+            fork.follow(&change);
+            self.changes.push(change);
+        }
+    }
+}
+
 impl Document {
     /// Reconciles what was here (`before`) with what has been applied since. The document holds both. After an error it is to be
     /// thrown away by the caller.

@@ -107,10 +107,8 @@ impl Document {
         let mut lost = Vec::new();
         self.find_lost(&ROOT, "", fork, &mut lost);
         for lost in lost {
-            if let Some(change) = self.put_again(lost)? {
-                fork.follow(&change);
-                done.changes.push(change);
-            }
+            let made = self.put_again(lost)?;
+            done.take_up(fork, made);
         }
         Ok(())
     }

@@ -118,9 +118,7 @@ impl Reader<'_> {
                     self.plan(inner, fields, shown.and_then(Json::as_object), again, ops)?;
                 }
                 _ if again == Again::Anew && self.values(map, key).len() == 1 => {
-                    // Automerge takes a put of what is there already for no change.
-                    ops.push(Op::Delete { map: map.clone(), key: key.clone() });
-                    ops.push(Op::Put { map: map.clone(), key: key.clone(), value: value.clone() });
+                    self.plan_put((map, key), value, ops);
                 }
                 _ if !settle && shown == Some(value) => {}
                 _ if !settle && self.resolve(map, key).as_ref() == Some(value) => {}
@@ -265,6 +263,15 @@ impl Reader<'_> {
         }
     }
 
+    /// Puts a value, also where it is there already: it then survives that another device takes it out meanwhile.
+    pub(super) fn plan_put(&self, (map, key): (&ObjId, &str), value: &Json, ops: &mut Vec<Op>) {
+        if !self.values(map, key).is_empty() {
+            // Automerge takes a put of what is there already for no change.
+            ops.push(Op::Delete { map: map.clone(), key: key.to_owned() });
+        }
+        ops.push(Op::Put { map: map.clone(), key: key.to_owned(), value: value.clone() });
+    }
+
     fn plan_set(
         &self,
         (map, key): (&ObjId, &str),
@@ -284,11 +291,7 @@ impl Reader<'_> {
         let sets = self.maps(map, key);
         let Some(first) = sets.first() else { return };
         for key in new.iter().filter(|key| again == Again::Anew || !old.contains(*key)) {
-            if !self.values(first, key).is_empty() {
-                // Automerge takes a put of what is there already for no change.
-                ops.push(Op::Delete { map: first.clone(), key: key.clone() });
-            }
-            ops.push(Op::Put { map: first.clone(), key: key.clone(), value: Json::Bool(true) });
+            self.plan_put((first, key), &Json::Bool(true), ops);
         }
         for key in old.difference(&new) {
             for set in sets.iter().filter(|set| !self.values(set, key).is_empty()) {
