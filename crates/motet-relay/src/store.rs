@@ -42,8 +42,8 @@ pub enum StoreError {
     /// Anything else.
     #[error("the relay's store failed: {0}")]
     Failed(String),
-    /// Too many pushes wait for the disk.
-    #[error("the relay has too much to write; try again later")]
+    /// Too many pushes wait for the disk, or the lock of the database was not to be had in time.
+    #[error("the relay is too busy to read or write; try again later")]
     Busy,
     /// The relay is stopping.
     #[error("the relay is stopping")]

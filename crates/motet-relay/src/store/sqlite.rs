@@ -178,6 +178,8 @@ impl From<rusqlite::Error> for StoreError {
         match error.sqlite_error_code() {
             Some(DiskFull) => StoreError::Full,
             Some(DatabaseCorrupt | NotADatabase) => StoreError::Unusable(error.to_string()),
+            // Somebody who reads the file beside the relay, a backup for one, or a machine under heavy load.
+            Some(DatabaseBusy | DatabaseLocked | FileLockingProtocolFailed) => StoreError::Busy,
             _ => StoreError::Failed(error.to_string()),
         }
     }

@@ -14,36 +14,47 @@ use super::reconcile::Reconciled;
 use super::{Document, MADE_AGAIN, brings_back, list, text};
 use crate::schema::{CollectionSchema, FieldKind};
 
+/// A change that has brought a deleted document back.
+pub(super) struct BroughtBack {
+    hash: ChangeHash,
+    /// By making it again, not by restoring what it held.
+    makes_again: bool,
+}
+
 impl Document {
-    /// Whether both sides of a fork have brought a deleted document back, and one of them by making it again. Two that only restored it have
-    /// all in common that it held.
-    pub(super) fn is_begun_anew(&self, fork: &Fork) -> bool {
-        let metas = self.am.get_changes_meta(&fork.base);
-        let brought_back = metas.iter().filter(|meta| brings_back(meta.message.as_deref()));
-        let brought_back: Vec<(ChangeHash, bool)> =
-            brought_back.map(|meta| (meta.hash, meta.message.as_deref() == Some(MADE_AGAIN))).collect();
+    /// The changes since the base of a fork that have brought the document back after it was deleted, if one of them made it again. Two that
+    /// only restored it have all in common that it held.
+    pub(super) fn made_again_since(&self, base: &[ChangeHash]) -> Option<Vec<BroughtBack>> {
+        let metas = self.am.get_changes_meta(base).into_iter();
+        let metas = metas.filter(|meta| brings_back(meta.message.as_deref()));
+        let all: Vec<BroughtBack> = metas
+            .map(|meta| BroughtBack {
+                hash: meta.hash,
+                makes_again: meta.message.as_deref() == Some(MADE_AGAIN),
+            })
+            .collect();
+        all.iter().any(|change| change.makes_again).then_some(all)
+    }
+
+    /// Whether both sides of a fork have brought the document back.
+    pub(super) fn is_begun_anew(&self, fork: &Fork, brought_back: &[BroughtBack]) -> bool {
         brought_back.len() > 1
-            && brought_back.iter().any(|(_, is_made_again)| *is_made_again)
             && fork.sides.iter().all(|side| {
                 let known = self.known_at(&side.known);
-                brought_back.iter().any(|(hash, _)| known.has(hash))
+                brought_back.iter().any(|change| known.has(&change.hash))
             })
     }
 
     /// The side of a fork that alone has the document, if the other has made it again, and has deleted it once more or taken that back: that is
     /// no edit of what both had.
-    pub(super) fn left_alone<'f>(&self, fork: &'f Fork) -> Option<&'f Side> {
+    pub(super) fn left_alone<'f>(&self, fork: &'f Fork, brought_back: &[BroughtBack]) -> Option<&'f Side> {
         let (side, other) = match fork.sides.each_ref().map(|side| self.is_over(side)) {
             [true, false] => (&fork.sides[0], &fork.sides[1]),
             [false, true] => (&fork.sides[1], &fork.sides[0]),
             _ => return None,
         };
-        let metas = self.am.get_changes_meta(&fork.base);
-        let mut made = metas.iter().filter(|meta| meta.message.as_deref() == Some(MADE_AGAIN)).peekable();
-        let is_made_again = made.peek().is_some() && {
-            let known = self.known_at(&side.known);
-            made.any(|meta| known.has(&meta.hash))
-        };
+        let known = self.known_at(&side.known);
+        let is_made_again = brought_back.iter().any(|change| change.makes_again && known.has(&change.hash));
         is_made_again.then_some(other)
     }
 

@@ -84,7 +84,8 @@ impl From<rusqlite::Error> for StorageError {
         match error.sqlite_error_code() {
             Some(DiskFull) => StorageError::DiskFull,
             Some(ReadOnly) => StorageError::ReadOnly,
-            Some(DatabaseBusy | DatabaseLocked) => StorageError::Busy,
+            // The last says that a lock of the write-ahead log was not to be had in some ten seconds.
+            Some(DatabaseBusy | DatabaseLocked | FileLockingProtocolFailed) => StorageError::Busy,
             Some(DatabaseCorrupt | NotADatabase) => StorageError::Damaged(error.to_string()),
             _ => StorageError::Sqlite(Arc::new(error)),
         }
