@@ -128,7 +128,11 @@ pub fn singer(dir: &Path, name: &str) -> Replica {
 
 /// A device with these declarations.
 pub fn declared(dir: &Path, name: &str, schema: &Schema) -> Replica {
-    let replica = Replica::builder(dir.join(format!("{name}.db"))).device_name(name).open().unwrap();
+    let replica = Replica::builder(dir.join(format!("{name}.db")))
+        .device_name(name)
+        .purge_grace(Duration::ZERO)
+        .open()
+        .unwrap();
     replica.apply_schema(schema).unwrap();
     replica
 }

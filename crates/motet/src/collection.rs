@@ -95,11 +95,14 @@ pub struct Trashed {
     pub deleted_at: i64,
     /// What it held.
     pub fields: Json,
+    /// Another device has removed it for good: it stays here until then (milliseconds since 1970), and
+    /// [`restore`](Collection::restore) brings it back everywhere.
+    pub leaves_at: Option<i64>,
 }
 
 impl Trashed {
-    fn from_row((id, deleted_at, json): (String, i64, String)) -> Self {
-        Self { id, deleted_at, fields: serde_json::from_str(&json).unwrap_or_default() }
+    fn from_row((id, deleted_at, json, leaves_at): (String, i64, String, Option<i64>)) -> Self {
+        Self { id, deleted_at, fields: serde_json::from_str(&json).unwrap_or_default(), leaves_at }
     }
 }
 
@@ -205,7 +208,8 @@ impl<T> Collection<T> {
         self.replica.write(self.ahead_of(&id), move |tx| tx.restore(&name, &id))
     }
 
-    /// Deleted documents, the latest first. They stay in the trash until they are purged.
+    /// Deleted documents, the latest first. They stay in the trash until they are purged here, or for a time after another device has purged
+    /// them ([`ReplicaBuilder::purge_grace`](crate::ReplicaBuilder::purge_grace)).
     ///
     /// # Errors
     /// [`ReadError`] if the file cannot be read.
@@ -214,7 +218,7 @@ impl<T> Collection<T> {
     }
 
     /// Removes for good what has been in the trash since before `before` (milliseconds since 1970), here and on every
-    /// device. Returns how many documents.
+    /// device; on the others after a time of grace, in which each of them can restore it. Returns how many documents.
     ///
     /// A clock that is far ahead removes nothing that was deleted a moment ago: if a relay has told this device how late it is, no more time
     /// counts as past than until then. Whoever has not synced for ten days finds everything ten days younger. A `before` that is not in

@@ -45,6 +45,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use lru::LruCache;
 use motet_proto::planted::{Bug, is_planted};
@@ -102,6 +103,8 @@ pub(crate) struct Shared {
     pub(crate) schemas: RwLock<Arc<Schemas>>,
     /// Milliseconds since 1970; for what people see, never for what is right.
     pub(crate) clock: Clock,
+    /// How long what other devices have purged stays in the trash.
+    pub(crate) purge_grace: Duration,
     /// Empties SQLite's log, on a thread of its own.
     pub(crate) empty_log: Box<dyn Fn() + Send + Sync>,
     /// Where conflicts are written to as text, for people.
@@ -165,6 +168,8 @@ pub(crate) struct Core {
     behind: Option<HashMap<DocumentId, i64>>,
     /// Documents wait for the full-text index; `None`: as the file says.
     unindexed: Option<bool>,
+    /// When to look whether purged documents are to go (milliseconds since 1970), the latest of all if there are none; `None`: at once.
+    leaving: Option<i64>,
     /// The running transaction has taken the last of what was purged out of the file: SQLite's log is emptied next.
     scrubbed: bool,
     /// Collections that have a view; `None`: as the file says.
@@ -277,6 +282,7 @@ impl Core {
             unsure: LruCache::new(capacity),
             behind: None,
             unindexed: None,
+            leaving: None,
             scrubbed: false,
             views: None,
             told: feed::Told::default(),
@@ -470,6 +476,7 @@ impl Core {
             let first_change = if is_new { 0 } else { store::change_id(document, first_change) };
             self.owe(tx, document, commit.origin, op, first_change, now)?;
         }
+        self.note_brought_back(tx, &loaded, commit, now)?;
         self.sweep(tx, &mut loaded)?;
         let fields = match (is_new, before) {
             (true, _) => loaded.fields.keys().cloned().collect(),

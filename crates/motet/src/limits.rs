@@ -137,6 +137,16 @@ pub const COMPACT_IDLE: Duration = Duration::from_secs(10);
 /// the purge: it keeps what it has, and brings the document back if it writes in it. As long as superseded entries stay.
 pub const PURGE_GRACE: Duration = Duration::from_hours(30 * 24);
 
+/// How long a document that another device has purged stays in the trash here, unless the app says otherwise: time to notice that it was
+/// a mistake, or somebody else's device.
+pub const PURGED_KEPT: Duration = Duration::from_hours(7 * 24);
+
+/// How often it is looked whether the time of such documents is over, while there are any.
+pub const PURGED_LOOK: Duration = Duration::from_hours(1);
+
+/// As many of them go in one transaction.
+pub const PURGED_BATCH: usize = 64;
+
 /// Documents that are compacted in one go.
 pub const COMPACT_DOCUMENTS: usize = 16;
 

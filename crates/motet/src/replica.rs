@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 use std::time::Instant;
 
 use motet_proto::planted::{Bug, is_planted};
@@ -81,6 +82,7 @@ pub struct ReplicaBuilder {
     clock: Clock,
     conflict_log: Option<PathBuf>,
     read_only: bool,
+    purge_grace: Duration,
 }
 
 impl Replica {
@@ -100,6 +102,7 @@ impl Replica {
             clock: Arc::new(time::now_ms),
             conflict_log: None,
             read_only: false,
+            purge_grace: limits::PURGED_KEPT,
         }
     }
 
@@ -584,6 +587,16 @@ impl ReplicaBuilder {
         self
     }
 
+    /// How long a document that another device has purged stays in the trash of this one, by default a week
+    /// ([`limits::PURGED_KEPT`]): [`trash`](crate::Collection::trash) says until when, and
+    /// [`restore`](crate::Collection::restore) brings it back on all devices. With zero it goes when the purge arrives, as it does
+    /// for the device that purges. What has arrived already keeps its time.
+    #[must_use]
+    pub fn purge_grace(mut self, grace: Duration) -> Self {
+        self.purge_grace = grace;
+        self
+    }
+
     /// Opens the replica.
     ///
     /// # Errors
@@ -620,6 +633,7 @@ impl ReplicaBuilder {
                 clock: self.clock,
                 conflict_log: self.conflict_log,
                 empty_log: empty_log(&path),
+                purge_grace: self.purge_grace,
             });
             Ok((shared.clone(), Core::new(shared, readers.clone(), tx)?))
         })?;

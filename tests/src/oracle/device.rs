@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use motet::{Adoption, BadRows, Editor, Record, Replica, Schema, Transaction, Version, WriteError};
 use serde_json::{Value, json};
@@ -92,7 +93,7 @@ impl Device {
     /// What the library says.
     pub(super) fn open(&self) -> Result<Replica, String> {
         let clock = self.clock.clone();
-        let builder = Replica::builder(self.path()).device_name(&self.name);
+        let builder = Replica::builder(self.path()).device_name(&self.name).purge_grace(Duration::ZERO);
         let replica = builder.clock(move || clock.load(Ordering::Relaxed)).open();
         replica.map_err(|error| format!("the file does not open: {error}"))
     }

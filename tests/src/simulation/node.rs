@@ -64,6 +64,7 @@ impl Node {
     pub(super) fn open(&self) -> Result<Replica, OpenError> {
         let clock = self.clock.clone();
         let replica = Replica::builder(self.path())
+            .purge_grace(Duration::ZERO)
             .device_name(&self.name)
             .clock(move || clock.fetch_add(1, Ordering::Relaxed))
             .open()?;

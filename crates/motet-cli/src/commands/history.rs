@@ -148,7 +148,13 @@ pub(crate) fn trash(
     }
     for gone in trash {
         let title = gone.fields.get("title").and_then(|title| title.as_str()).unwrap_or_default();
-        output.line(&format!("{}  {}  {title}", output.paint(GREY, &local_time(gone.deleted_at)), gone.id));
+        let goes = gone.leaves_at.map(|at| format!("  removed by another device, goes {}", local_time(at)));
+        let when = output.paint(GREY, &local_time(gone.deleted_at));
+        output.line(&format!(
+            "{when}  {}  {title}{}",
+            gone.id,
+            output.paint(GREY, &goes.unwrap_or_default())
+        ));
     }
     Ok(())
 }

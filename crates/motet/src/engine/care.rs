@@ -86,6 +86,9 @@ fn examine_rows(
     } else if is_behind || was.purged {
         return Ok(());
     }
+    if was.deleted && loaded.document.is_purged(&schema) && tx.leaves_at(document)?.is_none() {
+        found.push((ProblemKind::Projection, "it is purged, and nothing says when it goes".into()));
+    }
     let shown: Option<Fields> = tx.shown(document)?.and_then(|json| serde_json::from_str(&json).ok());
     if shown.as_ref() != Some(&loaded.fields) || loaded.row.deleted != was.deleted {
         found.push((ProblemKind::Projection, "what it shows is not what its changes say".into()));

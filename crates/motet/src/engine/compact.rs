@@ -59,6 +59,7 @@ impl Core {
         tx.unmark_compactable(row.id)?;
         let is_set_aside = tx.has_set_aside(document)? || !tx.knows_what_is_set_aside()?;
         if row.purged
+            || row.deleted && tx.leaves_at(row.id)?.is_some()
             || self.erased.contains(&(remote, row.id))
             || !self.leaves(&row.collection, &row.name)
             || (is_set_aside && !is_planted(Bug::SupersedesSetAside))

@@ -5,6 +5,7 @@
 //! pushes it whole: a device that purged it could not make anything of the edit alone.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::overlay::Overlay;
 use super::{Commit, Core, Loaded, load_behind};
@@ -115,6 +116,77 @@ impl Core {
         tx.sweep_purged(document)
     }
 
+    /// Whether nothing is to be made of a document any more: it is purged, and its content gone, or here only to be restored.
+    pub(super) fn is_over(&self, tx: Tx<'_>, loaded: &Loaded) -> store::Result<bool> {
+        Ok(loaded.row.purged || loaded.row.deleted && tx.leaves_at(loaded.row.id)?.is_some())
+    }
+
+    /// A document was committed: if it was to go and is back, it stays. Who has purged it has nothing of it, and is sent all.
+    pub(super) fn note_brought_back(
+        &mut self,
+        tx: Tx<'_>,
+        loaded: &Loaded,
+        commit: &Commit<'_>,
+        now: i64,
+    ) -> store::Result<()> {
+        let document = loaded.row.id;
+        if commit.kind != ChangeKind::Created || loaded.row.deleted || tx.leaves_at(document)?.is_none() {
+            return Ok(());
+        }
+        if commit.origin.is_none() && self.leaves(&loaded.row.collection, &loaded.row.name) {
+            self.remotes
+                .clone()
+                .into_iter()
+                .try_for_each(|remote| self.owe_whole(tx, remote, document, now))?;
+        }
+        tx.end_leaving(document)
+    }
+
+    /// What another device has purged goes when the time of grace is over.
+    pub(super) fn keep_for_a_time(&mut self, tx: Tx<'_>, document: i64) -> store::Result<()> {
+        let now = self.shared.now_ms();
+        let look = limits::PURGED_LOOK.min(self.shared.purge_grace);
+        self.leaving = self.leaving.map(|at| at.min(now + millis(look)));
+        tx.let_leave(document, now.saturating_add(millis(self.shared.purge_grace)))
+    }
+
+    /// Takes the content of documents whose time is over after another device has purged them.
+    pub(super) fn let_leave(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        let now = self.shared.now_ms();
+        if self.leaving.is_some_and(|at| now < at) {
+            return Ok(());
+        }
+        let due = tx.leaving_at(self.surely_past(tx, now - 1)?, limits::PURGED_BATCH)?;
+        for document in &due {
+            let row = tx.document_by_id(*document)?;
+            tx.end_leaving(*document)?;
+            let mut loaded = match self.take(tx, row) {
+                Err(StorageError::Damaged(_)) => {
+                    // It is not the time to find out what is wrong with it; the others go.
+                    tx.let_leave(*document, now + millis(limits::PURGED_LOOK))?;
+                    continue;
+                }
+                loaded => loaded?,
+            };
+            loaded.row.purged = loaded.row.deleted && loaded.document.is_purged(&loaded.schema);
+            self.sweep(tx, &mut loaded)?;
+            self.put_back(loaded);
+        }
+        self.leaving = match tx.is_anything_leaving()? {
+            true if due.len() == limits::PURGED_BATCH => None,
+            true => Some(now + millis(limits::PURGED_LOOK)),
+            false => Some(i64::MAX),
+        };
+        Ok(())
+    }
+
+    /// How long until it is looked for documents that are to go, if there are any.
+    pub(super) fn until_some_leave(&self) -> Option<Duration> {
+        let wait = self.leaving.map_or(0, |at| at.saturating_sub(self.shared.now_ms()).max(0));
+        let wait = Duration::from_millis(wait.unsigned_abs());
+        (self.leaving != Some(i64::MAX)).then(|| wait.max(limits::PROJECTION_LAG))
+    }
+
     /// Changes of a document arrived, a purge among them or before them. Says whether they may be kept: a fragment of a purged
     /// document is not, it waits for the rest; and whether the remote is now owed the whole document.
     pub(super) fn after_purge(
@@ -131,12 +203,15 @@ impl Core {
         let brings_purge = applied.iter().any(crate::doc::is_purge);
         if loaded.row.purged || brings_purge {
             let is_new = loaded.row.id == 0;
-            loaded.row.purged = loaded.document.is_purged(&loaded.schema);
+            let is_purged = loaded.document.is_purged(&loaded.schema);
+            // What somebody else removes for good can be brought back here for a time.
+            let is_kept = is_purged && !loaded.row.purged && !is_new && !self.shared.purge_grace.is_zero();
+            if is_kept {
+                self.keep_for_a_time(tx, loaded.row.id)?;
+            }
+            loaded.row.purged = is_purged && !is_kept;
             // Who has purged it holds nothing of it any more.
-            if brings_purge
-                && !loaded.row.purged
-                && !is_new
-                && self.leaves(&loaded.row.collection, &loaded.row.name)
+            if brings_purge && !is_purged && !is_new && self.leaves(&loaded.row.collection, &loaded.row.name)
             {
                 self.owe_whole(tx, remote, loaded.row.id, self.shared.now_ms())?;
                 owed = true;

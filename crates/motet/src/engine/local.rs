@@ -100,7 +100,7 @@ impl Core {
                 self.write(tx, loaded, patch, None, ChangeKind::Created)
             }
             Some(loaded) => {
-                if loaded.row.purged {
+                if self.is_over(tx, &loaded)? {
                     return Err(WriteError::Purged {
                         collection: collection.to_owned(),
                         id: name.to_owned(),

@@ -71,7 +71,11 @@ impl Core {
         }
         let conflicts = loaded.refresh(true);
         loaded.row.conflicts = open_conflicts(&conflicts);
-        loaded.row.purged &= loaded.document.is_purged(&schema);
+        let is_purged = loaded.document.is_purged(&schema);
+        loaded.row.purged &= is_purged;
+        if is_purged && !loaded.row.purged {
+            self.keep_for_a_time(tx, document)?;
+        }
         tx.journal_conflicts(document, &conflict_rows(&conflicts)?, self.shared.now_ms())?;
         tx.update_document(&loaded.row, &to_json(&loaded.fields)?)?;
         self.told.projected = true;

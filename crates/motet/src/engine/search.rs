@@ -96,6 +96,7 @@ impl Core {
     pub(super) fn forget_marks(&mut self) {
         self.behind = None;
         self.unindexed = None;
+        self.leaving = None;
         self.views = None;
     }
 }

@@ -137,7 +137,8 @@ impl store::Engine for Core {
         if self.unindexed != Some(false) || behind.iter().any(|(key, at)| self.is_due(*key, *at)) {
             return Some(limits::PROJECTION_LAG);
         }
-        (!behind.is_empty()).then_some(limits::FOREIGN_PROJECTION_LAG)
+        let of_others = (!behind.is_empty()).then_some(limits::FOREIGN_PROJECTION_LAG);
+        of_others.into_iter().chain(self.until_some_leave()).min()
     }
 
     fn behind_ahead() -> Ahead {
@@ -152,6 +153,11 @@ impl store::Engine for Core {
             // Searching tells of it; what else has caught up stays.
             tracing::error!(%error, "words cannot be indexed");
             self.unindexed = Some(false);
+        }
+        if let Err(error) = self.let_leave(tx) {
+            // As above; it is tried again when the file is opened, or another process has written.
+            tracing::error!(%error, "what was purged cannot be removed");
+            self.leaving = Some(i64::MAX);
         }
         Ok(())
     }

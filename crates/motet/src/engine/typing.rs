@@ -111,7 +111,7 @@ impl Core {
     ) -> Result<Box<Loaded>, WriteError> {
         let found = self.find(tx, collection, name)?;
         let mut loaded = found.ok_or_else(|| not_found(collection, name))?;
-        if loaded.row.purged {
+        if self.is_over(tx, &loaded)? {
             return Err(WriteError::Purged { collection: collection.to_owned(), id: name.to_owned() });
         }
         let (device, schema) = (self.shared.device, loaded.schema.clone());

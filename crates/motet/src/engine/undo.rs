@@ -99,8 +99,8 @@ impl Core {
         let Some(loaded) = self.find(tx, &collection, &name)? else { return Ok(None) };
         let is_known =
             |version: &StoredVersion| version.heads.iter().all(|head| loaded.document.has_hash(head));
-        if loaded.row.purged || loaded.schema.is_local() || !is_known(&step.before) || !is_known(&step.after)
-        {
+        let is_over = self.is_over(tx, &loaded)? || loaded.schema.is_local();
+        if is_over || !is_known(&step.before) || !is_known(&step.after) {
             self.put_back(loaded);
             return Ok(None);
         }

@@ -19,7 +19,7 @@ const ERA: &str = "era";
 const SIGN_OUTS: &str = "sign-outs";
 
 /// Tables whose rows are about a document, and nothing without it.
-const OF_DOCUMENTS: [&str; 11] = [
+const OF_DOCUMENTS: [&str; 12] = [
     "snapshot",
     "unindexed",
     "behind",
@@ -30,6 +30,7 @@ const OF_DOCUMENTS: [&str; 11] = [
     "compactable",
     "erased",
     "grave",
+    "leaving",
     "restore_point_document",
 ];
 

@@ -210,7 +210,7 @@ impl Tx<'_> {
             return Ok(());
         }
         self.clear_content(document)?;
-        for table in ["conflict", "local_field"] {
+        for table in ["conflict", "local_field", "leaving"] {
             self.conn
                 .prepare_cached(&format!("DELETE FROM {table} WHERE document = ?"))?
                 .execute([document])?;
@@ -218,6 +218,38 @@ impl Tx<'_> {
         let sql = "DELETE FROM quarantine WHERE document = (SELECT key FROM document WHERE id = ?)";
         self.conn.prepare_cached(sql)?.execute([document])?;
         self.note_scrub()
+    }
+
+    /// When the content of a document goes that another device has purged (milliseconds since 1970).
+    pub(crate) fn leaves_at(&self, document: i64) -> Result<Option<i64>> {
+        let sql = "SELECT CAST(at AS INTEGER) FROM leaving WHERE document = ?";
+        Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
+    }
+
+    /// The content of a document goes at `at`, if it is not to go before.
+    pub(crate) fn let_leave(&self, document: i64, at: i64) -> Result<()> {
+        let sql = "INSERT INTO leaving (document, at) VALUES (?, ?) ON CONFLICT DO NOTHING";
+        self.conn.prepare_cached(sql)?.execute([document, at])?;
+        Ok(())
+    }
+
+    /// A document does not go, or is gone.
+    pub(crate) fn end_leaving(&self, document: i64) -> Result<()> {
+        self.conn.prepare_cached("DELETE FROM leaving WHERE document = ?")?.execute([document])?;
+        Ok(())
+    }
+
+    /// Whether documents wait to go.
+    pub(crate) fn is_anything_leaving(&self) -> Result<bool> {
+        Ok(self.conn.prepare_cached("SELECT 1 FROM leaving LIMIT 1")?.exists([])?)
+    }
+
+    /// The documents that were to go at `at` or before, at most `limit`.
+    pub(crate) fn leaving_at(&self, at: i64, limit: usize) -> Result<Vec<i64>> {
+        let sql = "SELECT document FROM leaving WHERE CAST(at AS INTEGER) <= ? ORDER BY at LIMIT ?";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map(params![at, limit as i64], |row| row.get(0))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
     /// When a purged document was deleted, as its changes had it (milliseconds since 1970).

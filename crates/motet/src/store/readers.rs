@@ -129,12 +129,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Deleted documents of a collection, the latest first: name, when, what they held.
-    pub(crate) fn trash(&self, collection: &str) -> Result<Vec<(String, i64, String)>> {
-        let sql = "SELECT d.name, p.updated_at, p.json FROM document d JOIN projection p ON p.document = d.id
+    /// Deleted documents of a collection, the latest first: name, when, what they held, when they go.
+    pub(crate) fn trash(&self, collection: &str) -> Result<Vec<(String, i64, String, Option<i64>)>> {
+        let sql = "SELECT d.name, p.updated_at, p.json, l.at FROM document d JOIN projection p ON p.document = d.id
+                   LEFT JOIN leaving l ON l.document = d.id
                    WHERE d.collection = ? AND p.deleted = 1 AND p.purged = 0 ORDER BY p.updated_at DESC, d.name";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement.query_map([collection], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let rows = statement
+            .query_map([collection], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 

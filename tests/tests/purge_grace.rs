@@ -1,0 +1,325 @@
+//! What another device has purged stays in the trash for a time, and can be brought back from there on all devices.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use motet::{DeletePolicy, FieldKind, Replica, Schema, WriteError};
+use motet_tests::random::{Random, runs, seed};
+use motet_tests::{TestRelay, contents, sync, wait_until};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const WEEK: Duration = Duration::from_hours(7 * 24);
+
+fn schema(policy: DeletePolicy) -> Schema {
+    let schema = Schema::new().text("songs", "lyrics").field("songs", "plays", FieldKind::Counter);
+    schema.field("songs", "verses", FieldKind::List).delete("songs", policy)
+}
+
+fn open(dir: &Path, name: &str, grace: Duration) -> Replica {
+    Replica::builder(dir.join(format!("{name}.db"))).device_name(name).purge_grace(grace).open().unwrap()
+}
+
+fn lyrics(replica: &Replica, id: &str) -> Option<Value> {
+    replica.documents("songs").get(id).unwrap().map(|record| record.value["lyrics"].clone())
+}
+
+fn purge(replica: &Replica, id: &str) {
+    replica.documents("songs").delete(id).unwrap();
+    assert!(replica.documents("songs").purge_trash(i64::MAX).unwrap() > 0);
+}
+
+/// Two devices that know the song `1`, which the first has purged, and the other has heard of that.
+struct Purged {
+    first: Replica,
+    other: Replica,
+    policy: DeletePolicy,
+    relay: TestRelay,
+    dir: TempDir,
+}
+
+impl Purged {
+    fn with(policy: DeletePolicy) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let [first, other] = ["first", "other"].map(|name| open(dir.path(), name, WEEK));
+        for device in [&first, &other] {
+            device.apply_schema(&schema(policy)).unwrap();
+        }
+        let song = json!({ "lyrics": "E hoʻi", "plays": 3, "verses": ["a", "b"] });
+        first.documents("songs").put("1", &song).unwrap();
+        first.documents("songs").put("2", &json!({ "lyrics": "stays" })).unwrap();
+        sync(&first, &relay.url());
+        sync(&other, &relay.url());
+        purge(&first, "1");
+        let purged = Self { first, other, policy, relay, dir };
+        purged.sync();
+        purged
+    }
+
+    fn sync(&self) {
+        for device in [&self.first, &self.other, &self.first, &self.other] {
+            sync(device, &self.relay.url());
+        }
+    }
+
+    /// All have the same, also one that comes new, and nothing is wrong with it.
+    fn check(&self) {
+        self.sync();
+        let folder = tempfile::tempdir().unwrap();
+        let fresh = open(folder.path(), "fresh", WEEK);
+        fresh.apply_schema(&schema(self.policy)).unwrap();
+        sync(&fresh, &self.relay.url());
+        for device in [&self.first, &self.other, &fresh] {
+            assert_eq!(device.verify().unwrap().problems, []);
+            assert_eq!(contents(device), contents(&self.first));
+            assert_eq!(device.status().pending, 0);
+        }
+    }
+}
+
+const POLICIES: [DeletePolicy; 3] = [DeletePolicy::EditWins, DeletePolicy::Wins, DeletePolicy::Latest];
+
+#[test]
+fn who_has_not_purged_finds_the_document_in_the_trash_and_restores_it_everywhere() {
+    for policy in POLICIES {
+        let purged = Purged::with(policy);
+        let songs = purged.other.documents("songs");
+        assert!(purged.first.documents("songs").trash().unwrap().is_empty());
+        assert_eq!(lyrics(&purged.other, "1"), None);
+        let trash = songs.trash().unwrap();
+        assert_eq!(trash.len(), 1);
+        assert_eq!(trash[0].fields["lyrics"], "E hoʻi");
+        let leaves_at = trash[0].leaves_at.unwrap();
+        assert!((leaves_at - trash[0].deleted_at).unsigned_abs() >= WEEK.as_millis() as u64 - 60_000);
+        purged.check();
+        songs.restore("1").unwrap();
+        assert!(purged.other.status().pending > 0);
+        purged.check();
+        for device in [&purged.first, &purged.other] {
+            let song = device.documents("songs").get("1").unwrap().unwrap().value;
+            assert_eq!(
+                song,
+                json!({ "id": "1", "lyrics": "E hoʻi", "plays": 3, "verses": ["a", "b"] }),
+                "{policy:?}"
+            );
+        }
+        // It is a document like any other: deleted, it is in the trash, and does not go by itself.
+        songs.delete("1").unwrap();
+        assert_eq!(songs.trash().unwrap()[0].leaves_at, None);
+        purged.check();
+    }
+}
+
+#[test]
+fn nothing_else_is_made_of_a_purged_document_while_it_can_be_restored() {
+    let purged = Purged::with(DeletePolicy::EditWins);
+    let songs = purged.other.documents("songs");
+    let refused = songs.put("1", &json!({ "lyrics": "again" })).unwrap_err();
+    assert!(matches!(refused, WriteError::Purged { .. }), "{refused}");
+    assert!(matches!(songs.set("1", &json!({ "plays": 1 })), Err(WriteError::NotFound { .. })));
+    assert_eq!(songs.trash().unwrap().len(), 1);
+    // Who purges it as well does not wait.
+    assert_eq!(songs.purge_trash(i64::MAX).unwrap(), 1);
+    assert!(songs.trash().unwrap().is_empty());
+    assert!(matches!(songs.restore("1"), Err(WriteError::NotFound { .. })));
+    purged.check();
+}
+
+#[test]
+fn a_restore_point_from_before_brings_it_back_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let [first, other] = ["first", "other"].map(|name| open(dir.path(), name, WEEK));
+    first.documents("songs").put("1", &json!({ "lyrics": "E hoʻi" })).unwrap();
+    sync(&first, &relay.url());
+    sync(&other, &relay.url());
+    other.create_restore_point("before").unwrap();
+    purge(&first, "1");
+    sync(&first, &relay.url());
+    sync(&other, &relay.url());
+    let restored = other.restore_point("before", None).unwrap();
+    assert_eq!((restored.changed, restored.purged.len()), (1, 0));
+    sync(&other, &relay.url());
+    sync(&first, &relay.url());
+    assert_eq!(lyrics(&first, "1"), Some(json!("E hoʻi")));
+    assert_eq!(contents(&first), contents(&other));
+}
+
+#[test]
+fn an_edit_that_did_not_know_of_the_purge_keeps_the_document() {
+    let purged = Purged::with(DeletePolicy::EditWins);
+    let third = open(purged.dir.path(), "third", WEEK);
+    third.apply_schema(&schema(DeletePolicy::EditWins)).unwrap();
+    purged.other.documents("songs").put("3", &json!({ "lyrics": "one" })).unwrap();
+    purged.sync();
+    sync(&third, &purged.relay.url());
+    third.documents("songs").set("3", &json!({ "lyrics": "one two" })).unwrap();
+    purge(&purged.first, "3");
+    purged.sync();
+    assert!(purged.other.documents("songs").trash().unwrap().iter().any(|gone| gone.id == "3"));
+    sync(&third, &purged.relay.url());
+    purged.check();
+    sync(&third, &purged.relay.url());
+    for device in [&purged.first, &purged.other, &third] {
+        assert_eq!(lyrics(device, "3"), Some(json!("one two")));
+        assert!(device.documents("songs").trash().unwrap().iter().all(|gone| gone.id != "3"));
+    }
+}
+
+/// Whether the file of a device holds the bytes.
+fn is_in_file(path: &Path, bytes: &[u8]) -> bool {
+    let files = [path.to_owned(), path.with_extension("db-wal")];
+    files.iter().any(|file| {
+        let read = std::fs::read(file).unwrap_or_default();
+        read.windows(bytes.len()).any(|window| window == bytes)
+    })
+}
+
+#[test]
+fn when_its_time_is_over_it_goes_and_leaves_no_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let path = dir.path().join("other.db");
+    let day = 86_400_000;
+    let today =
+        || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+    // Its clock is late at first.
+    let behind = Arc::new(AtomicI64::new(10 * day));
+    let open_other = || {
+        let behind = behind.clone();
+        let clock = move || today() - behind.load(Ordering::Relaxed);
+        Replica::builder(&path).device_name("other").clock(clock).open().unwrap()
+    };
+    let (first, other) = (open(dir.path(), "first", WEEK), open_other());
+    first.documents("songs").put("1", &json!({ "title": "zzsecretzz" })).unwrap();
+    first.documents("songs").put("2", &json!({ "title": "stays" })).unwrap();
+    sync(&first, &relay.url());
+    sync(&other, &relay.url());
+    purge(&first, "1");
+    sync(&first, &relay.url());
+    sync(&other, &relay.url());
+    assert_eq!(other.documents("songs").trash().unwrap().len(), 1);
+    drop(other);
+    behind.store(4 * day, Ordering::Relaxed);
+    let other = open_other();
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(other.documents("songs").trash().unwrap().len(), 1, "six days are no week");
+    assert!(is_in_file(&path, b"zzsecretzz"));
+    drop(other);
+    behind.store(0, Ordering::Relaxed);
+    let other = open_other();
+    wait_until("it goes", Duration::from_secs(20), || other.documents("songs").trash().unwrap().is_empty());
+    wait_until("its words", Duration::from_secs(20), || !is_in_file(&path, b"zzsecretzz"));
+    assert!(matches!(other.documents("songs").restore("1"), Err(WriteError::NotFound { .. })));
+    for device in [&first, &other] {
+        sync(device, &relay.url());
+        assert_eq!(device.verify().unwrap().problems, []);
+        assert_eq!(device.documents("songs").list().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_repair_finds_what_is_to_go() {
+    let purged = Purged::with(DeletePolicy::EditWins);
+    let file = rusqlite::Connection::open(purged.dir.path().join("other.db")).unwrap();
+    file.execute("DELETE FROM leaving", []).unwrap();
+    drop(file);
+    purged.other.repair().unwrap();
+    let songs = purged.other.documents("songs");
+    assert!(songs.trash().unwrap()[0].leaves_at.is_some());
+    songs.restore("1").unwrap();
+    purged.check();
+}
+
+/// A clock that is ahead by a month, which a relay has told, takes nothing.
+#[test]
+fn a_clock_that_runs_ahead_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let path = dir.path().join("other.db");
+    let ahead = Arc::new(AtomicI64::new(0));
+    let open_other = || {
+        let (ahead, machine) = (ahead.clone(), std::time::SystemTime::now);
+        let clock = move || {
+            let now = machine().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+            now + ahead.load(Ordering::Relaxed)
+        };
+        Replica::builder(&path).device_name("other").clock(clock).open().unwrap()
+    };
+    let (first, other) = (open(dir.path(), "first", WEEK), open_other());
+    first.documents("songs").put("1", &json!({ "title": "here" })).unwrap();
+    sync(&first, &relay.url());
+    sync(&other, &relay.url());
+    purge(&first, "1");
+    sync(&first, &relay.url());
+    sync(&other, &relay.url());
+    drop(other);
+    ahead.store(30 * 86_400_000, Ordering::Relaxed);
+    let other = open_other();
+    sync(&other, &relay.url());
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(other.documents("songs").trash().unwrap().len(), 1);
+}
+
+/// Three devices, one without a time of grace, that write, delete, purge and restore in any order: all show the same in the end, and
+/// what was restored last, known to all, is there.
+#[test]
+fn whatever_is_purged_and_restored_all_end_alike() {
+    let first_seed = seed();
+    for run in 0..runs(12_u64) {
+        let seed = first_seed.wrapping_add(run);
+        let mut random = Random(seed);
+        let policy = POLICIES[random.below(3) as usize];
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let devices: Vec<Replica> = [WEEK, WEEK, Duration::ZERO]
+            .iter()
+            .zip(["a", "b", "c"])
+            .map(|(grace, name)| open(dir.path(), name, *grace))
+            .collect();
+        devices.iter().for_each(|device| device.apply_schema(&schema(policy)).unwrap());
+        let mut told = Vec::new();
+        for step in 0..40_u64 {
+            let at = random.below(3) as usize;
+            let songs = devices[at].documents("songs");
+            let id = random.below(3).to_string();
+            let act = random.below(8);
+            told.push((at, act, id.clone()));
+            let text = |step: u64| json!({ "lyrics": format!("w{step}"), "verses": [format!("v{step}")] });
+            match act {
+                0 => _ = songs.put(&id, &text(step)),
+                1 => _ = songs.set(&id, &json!({ "plays": step })),
+                2 => _ = songs.delete(&id),
+                3 => _ = songs.delete(&id).and_then(|()| songs.purge_trash(i64::MAX).map(|_| ())),
+                4 => _ = songs.restore(&id),
+                5 => _ = devices[at].undo(),
+                _ => _ = sync(&devices[at], &relay.url()),
+            }
+        }
+        for _ in 0..3 {
+            devices.iter().for_each(|device| _ = sync(device, &relay.url()));
+        }
+        let fresh = open(dir.path(), "fresh", WEEK);
+        fresh.apply_schema(&schema(policy)).unwrap();
+        sync(&fresh, &relay.url());
+        for device in devices.iter().chain([&fresh]) {
+            assert_eq!(device.verify().unwrap().problems, [], "seed {seed}: {policy:?} {told:?}");
+            assert_eq!(contents(device), contents(&devices[0]), "seed {seed}: {policy:?} {told:?}");
+            assert_eq!(device.status().pending, 0, "seed {seed}");
+        }
+        // Brought back by one that has what it held, once all are up to date.
+        let [a, b, c] = &devices[..] else { unreachable!() };
+        a.documents("songs").put("4", &json!({ "lyrics": "kept" })).unwrap();
+        [a, b, c, a].iter().for_each(|device| _ = sync(device, &relay.url()));
+        purge(c, "4");
+        [c, a, b].iter().for_each(|device| _ = sync(device, &relay.url()));
+        a.documents("songs").restore("4").unwrap();
+        [a, b, c, a].iter().for_each(|device| _ = sync(device, &relay.url()));
+        for device in &devices {
+            assert_eq!(lyrics(device, "4"), Some(json!("kept")), "seed {seed}");
+        }
+    }
+}
