@@ -16,7 +16,7 @@ use crate::find::{FieldPath, Filter, Hit, Hits, LiveQuery, Misfit, Query, Record
 use crate::replica::Replica;
 use crate::schema::Rule;
 use crate::status::Version;
-use crate::store::{self, ListRow, StorageError, Tx};
+use crate::store::{self, ListRow, StorageError, TrashRow, Tx};
 use crate::transaction::{PendingWrite, Transaction, new_id, to_fields, to_patch};
 
 /// The documents of one collection as values of type `T`.
@@ -101,8 +101,9 @@ pub struct Trashed {
 }
 
 impl Trashed {
-    fn from_row((id, deleted_at, json, leaves_at): (String, i64, String, Option<i64>)) -> Self {
-        Self { id, deleted_at, fields: serde_json::from_str(&json).unwrap_or_default(), leaves_at }
+    fn from_row(row: TrashRow) -> Self {
+        let fields = serde_json::from_str(&row.json).unwrap_or_default();
+        Self { id: row.name, deleted_at: row.deleted_at, fields, leaves_at: row.leaves_at }
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) use foreign::{Cell, ForeignTable};
 pub(crate) use outbox::{Op, OutboxRow};
 pub(crate) use quarantine::{QuarantineRow, QuarantinedRow, SetAside};
 pub(crate) use read_only::copy_to_read;
-pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow};
+pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow, TrashRow};
 pub(crate) use remotes::{RemoteRow, RoundRow};
 pub(crate) use salvage::salvage;
 pub(crate) use steps::{StepDocument, StepKind, StepRow, StoredVersion};

@@ -26,6 +26,17 @@ pub(crate) struct ListRow {
     pub(crate) json: String,
 }
 
+/// A document in the trash.
+#[derive(Debug)]
+pub(crate) struct TrashRow {
+    pub(crate) name: String,
+    /// Milliseconds since 1970, as below.
+    pub(crate) deleted_at: i64,
+    pub(crate) json: String,
+    /// Another device has purged it: when it goes.
+    pub(crate) leaves_at: Option<i64>,
+}
+
 /// Per-document sync state.
 #[derive(Debug)]
 pub(crate) struct StatusRow {
@@ -129,14 +140,21 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Deleted documents of a collection, the latest first: name, when, what they held, when they go.
-    pub(crate) fn trash(&self, collection: &str) -> Result<Vec<(String, i64, String, Option<i64>)>> {
+    /// Deleted documents of a collection, the latest first.
+    pub(crate) fn trash(&self, collection: &str) -> Result<Vec<TrashRow>> {
         let sql = "SELECT d.name, p.updated_at, p.json, l.at FROM document d JOIN projection p ON p.document = d.id
                    LEFT JOIN leaving l ON l.document = d.id
                    WHERE d.collection = ? AND p.deleted = 1 AND p.purged = 0 ORDER BY p.updated_at DESC, d.name";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement
-            .query_map([collection], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(TrashRow {
+                name: row.get(0)?,
+                deleted_at: row.get(1)?,
+                json: row.get(2)?,
+                leaves_at: row.get(3)?,
+            })
+        };
+        let rows = statement.query_map([collection], row)?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
