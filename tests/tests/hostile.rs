@@ -7,7 +7,7 @@ use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{Automerge, Change, ObjType, ROOT};
 use motet_proto::message::Outcome;
 use motet_proto::payload::Payload;
-use motet_proto::{Kind, SpaceId, envelope};
+use motet_proto::{Entry, Kind, SpaceId, envelope};
 use motet_tests::raw::{self, bomb, entry, push};
 use motet_tests::{Cli, TestRelay, contents, device, program, sync};
 use serde_json::json;
@@ -114,6 +114,28 @@ fn a_page_that_opens_to_much_is_taken_in_slice_by_slice() {
     // All at once they would take 24 times 45 MB.
     assert!(peak < 800, "{peak} MB");
     assert_eq!(b.json(&["list", "pieces", "--json"]).as_array().unwrap().len(), names.len());
+}
+
+#[test]
+fn a_payload_that_opens_to_very_much_more_is_set_aside_unopened() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
+    let mut dense = entry("dense", Kind::Changes, bomb(1));
+    let mut packed = zstd::bulk::compress(&vec![0; 64 << 20], 19).unwrap();
+    packed.insert(0, 1);
+    assert!(packed.len() < 10_000);
+    dense = Entry::new(SpaceId::DEFAULT, dense.document, dense.device, dense.kind, dense.suite, packed);
+    push(&relay.url(), vec![dense]);
+    // What a device itself makes is taken, however well it compresses.
+    let words = "hō".repeat(800_000);
+    a.documents("pieces").put("long", &json!({ "lyrics": words, "title": "mea hou" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    assert_eq!(contents(&a), contents(&b));
+    let aside = b.quarantined(10).unwrap();
+    assert_eq!(aside.len(), 1);
+    assert!(aside[0].reason.contains("256 times"), "{}", aside[0].reason);
 }
 
 #[test]

@@ -24,14 +24,28 @@ pub enum OpenError {
     /// Opened it would be larger than [`limits::PAYLOAD_INFLATED_BYTES`].
     #[error("the payload would open to more than {} bytes", limits::PAYLOAD_INFLATED_BYTES)]
     TooLarge,
+    /// Opened it would be larger than [`limits::PAYLOAD_RATIO`] allows for its size.
+    #[error(
+        "the payload of {sealed} bytes would open to {opened}: more than {} times as many",
+        limits::PAYLOAD_RATIO
+    )]
+    TooDense {
+        /// Bytes of the payload.
+        sealed: usize,
+        /// Bytes that it claims to open to.
+        opened: usize,
+    },
 }
 
 /// Seals `plain` with suite 0.
 pub fn seal_plain(plain: &[u8]) -> Vec<u8> {
     if plain.len() >= limits::COMPRESS_FROM_BYTES
-        && let Some(packed) = packing::pack(plain, limits::COMPRESS_LEVEL)
+        && let Some(mut packed) = packing::pack(plain, limits::COMPRESS_LEVEL)
         && packed.len() < plain.len()
     {
+        if is_too_dense(packed.len(), plain.len()) {
+            packing::pad(&mut packed, plain.len() / limits::PAYLOAD_RATIO + 1);
+        }
         return prefixed(ZSTD, &packed);
     }
     prefixed(RAW, plain)
@@ -47,7 +61,13 @@ pub fn open(suite: u8, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
     }
     match sealed.split_first() {
         Some((&RAW, plain)) => Ok(plain.to_vec()),
-        Some((&ZSTD, packed)) => packing::unpack(packed, limits::PAYLOAD_INFLATED_BYTES),
+        Some((&ZSTD, packed)) => {
+            let opened = packing::claimed_len(packed).unwrap_or(0);
+            if opened <= limits::PAYLOAD_INFLATED_BYTES && is_too_dense(packed.len(), opened) {
+                return Err(OpenError::TooDense { sealed: packed.len(), opened });
+            }
+            packing::unpack(packed, limits::PAYLOAD_INFLATED_BYTES)
+        }
         Some(_) => Err(OpenError::Damaged("unknown form")),
         None => Err(OpenError::Damaged("empty")),
     }
@@ -63,6 +83,10 @@ pub fn opened_len(suite: u8, sealed: &[u8]) -> usize {
         _ => Some(0),
     };
     claimed.unwrap_or(limits::PAYLOAD_INFLATED_BYTES).min(limits::PAYLOAD_INFLATED_BYTES)
+}
+
+fn is_too_dense(packed: usize, plain: usize) -> bool {
+    plain > limits::PAYLOAD_RATIO_FROM_BYTES && plain / limits::PAYLOAD_RATIO > packed
 }
 
 fn prefixed(form: u8, bytes: &[u8]) -> Vec<u8> {
@@ -84,6 +108,25 @@ mod tests {
             assert_eq!(opened_len(SUITE_PLAIN, &sealed), plain.len());
         }
         assert!(seal_plain("E hoʻi ke aloha i ke kai. ".repeat(100).as_bytes()).len() < 200);
+    }
+
+    #[test]
+    fn what_compresses_too_well_is_padded_and_only_so_it_opens() {
+        let lengths =
+            [limits::PAYLOAD_RATIO_FROM_BYTES, limits::PAYLOAD_RATIO_FROM_BYTES + 1, 5 << 20, 64 << 20];
+        for length in lengths {
+            let plain = vec![b'a'; length];
+            let sealed = seal_plain(&plain);
+            assert!(open(SUITE_PLAIN, &sealed).unwrap() == plain, "{length}");
+            assert_eq!(opened_len(SUITE_PLAIN, &sealed), length);
+            assert!(sealed.len() < length / 200, "{length}: {}", sealed.len());
+            let dense = prefixed(ZSTD, &zstd::bulk::compress(&plain, 3).unwrap());
+            assert_eq!(
+                open(SUITE_PLAIN, &dense).is_ok(),
+                length <= limits::PAYLOAD_RATIO_FROM_BYTES,
+                "{length}"
+            );
+        }
     }
 
     #[test]

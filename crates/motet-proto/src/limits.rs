@@ -16,6 +16,14 @@ pub const ENTRY_PAYLOAD_BYTES: usize = 8 << 20;
 /// Largest opened (decompressed) payload, in bytes. 64 MiB: caps what a hostile entry can make a device allocate.
 pub const PAYLOAD_INFLATED_BYTES: usize = 64 << 20;
 
+/// A payload opens to at most this many times its own bytes, if it opens to more than [`PAYLOAD_RATIO_FROM_BYTES`]: whoever makes devices
+/// open much has to send, and a relay to store, something for it. Text rarely compresses to less than a fiftieth; what would is
+/// padded where it is sealed.
+pub const PAYLOAD_RATIO: usize = 256;
+
+/// Opened bytes up to which any ratio is taken: a single letter repeated through a text of usual size needs no padding.
+pub const PAYLOAD_RATIO_FROM_BYTES: usize = 1 << 20;
+
 /// Payloads from this size on are compressed, in bytes. Below it the zstd header eats the gain.
 pub const COMPRESS_FROM_BYTES: usize = 256;
 

@@ -6,6 +6,12 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use crate::envelope::OpenError;
 
+/// Begins a frame that carries no data (RFC 8878, 3.1.2); its length follows, in four bytes as well.
+const SKIPPED_FRAME: u32 = 0x184d_2a50;
+
+/// Bytes before what is in it.
+const SKIPPED_HEADER: usize = 8;
+
 thread_local! {
     static PACK: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
     static UNPACK: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
@@ -19,6 +25,14 @@ pub(crate) fn pack(plain: &[u8], level: i32) -> Option<Vec<u8>> {
         }
         kept.as_mut()?.1.compress(plain).ok()
     })
+}
+
+/// Makes packed bytes longer, to `length` at least, with a frame that those who unpack skip.
+pub(crate) fn pad(packed: &mut Vec<u8>, length: usize) {
+    let more = length.saturating_sub(packed.len() + SKIPPED_HEADER);
+    packed.extend_from_slice(&SKIPPED_FRAME.to_le_bytes());
+    packed.extend_from_slice(&(more as u32).to_le_bytes());
+    packed.resize(packed.len() + more, 0);
 }
 
 /// The size that zstd data claims to inflate to, if it does.
