@@ -1,6 +1,6 @@
 //! What was, and going back to it: versions, undo, restore points.
 
-use motet::{RevisionKind, UndoneEffect, Version, WriteError};
+use motet::{Replica, RevisionKind, UndoneEffect, Version, WriteError};
 use motet_tests::{TestRelay, singer, sync};
 use serde_json::json;
 
@@ -148,6 +148,48 @@ fn undo_leaves_in_the_trash_what_somebody_deleted_since() {
     sync(&a, &relay.url());
     assert!(a.undo().unwrap().is_some());
     assert!(a.documents("songs").get("1").unwrap().is_none());
+}
+
+/// A device that is new, or whose documents were cleared, has a point that knows of nothing.
+#[test]
+fn what_others_had_made_before_a_restore_point_stays_when_it_arrives_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let [a, b] = ["a", "b"].map(|name| singer(dir.path(), name));
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(5));
+    for id in ["1", "2"] {
+        a.documents("songs").put(id, &json!({ "title": id, "lyrics": "mua" })).unwrap();
+    }
+    a.documents("songs").delete("2").unwrap();
+    b.documents("songs").put("own", &json!({ "title": "mine" })).unwrap();
+    pause();
+    sync(&a, &relay.url());
+    b.create_restore_point("new").unwrap();
+    pause();
+    a.documents("songs").put("later", &json!({ "title": "later" })).unwrap();
+    a.documents("songs").restore("2").unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    b.documents("songs").put("wrong", &json!({ "title": "wrong" })).unwrap();
+    b.documents("songs").set("own", &json!({ "title": "not mine" })).unwrap();
+    let restored = b.restore_point("new", None).unwrap();
+    // `own` is as it was; what was made since, here and elsewhere, is in the trash.
+    assert_eq!(restored.changed, 3);
+    let ids = |replica: &Replica| -> Vec<String> {
+        replica.documents("songs").list().unwrap().iter().map(|song| song.id.clone()).collect()
+    };
+    assert_eq!(ids(&b), ["1", "2", "own"]);
+    assert_eq!(b.documents("songs").get("own").unwrap().unwrap().value["title"], "mine");
+    b.clear_local().unwrap_err();
+    sync(&b, &relay.url());
+    b.clear_local().unwrap();
+    b.create_restore_point("cleared").unwrap();
+    pause();
+    sync(&b, &relay.url());
+    assert_eq!(b.restore_point("cleared", None).unwrap().changed, 0);
+    assert_eq!(ids(&b), ["1", "2", "own"]);
+    sync(&a, &relay.url());
+    assert_eq!(ids(&a), ["1", "2", "own"]);
 }
 
 #[test]

@@ -189,6 +189,13 @@ impl Document {
         }
     }
 
+    /// When the document was begun, by the earliest change of a device; `None` if there is none.
+    pub(crate) fn begun_at(&self) -> Option<i64> {
+        let metas = self.am.get_changes_meta(&[]);
+        let edits = metas.iter().filter(|meta| self.is_of_somebody(meta));
+        edits.map(|meta| time::milliseconds(meta.timestamp)).filter(|time| *time > 0).min()
+    }
+
     /// When the document was deleted where the latest wins, by the latest tombstone that keeps it so; `None` if there is none.
     pub(crate) fn deleted_at(&mut self) -> Option<i64> {
         let standing = self.standing_tombstones();

@@ -312,7 +312,8 @@ impl Replica {
     }
 
     /// Makes all documents what they were at a restore point, by new changes, in one transaction; those made since go into
-    /// the trash. With `only`, a collection and an id, just that document. Says how many documents changed, and which are gone for good.
+    /// the trash. What another device had made before the point, and has arrived here since, stays: a point that is made before the first sync
+    /// does not empty what all share. With `only`, a collection and an id, just that document. Says how many documents changed, and which are gone for good.
     ///
     /// # Errors
     /// [`WriteError::NoRestorePoint`]; nothing is changed then.

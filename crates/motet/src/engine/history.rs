@@ -133,6 +133,11 @@ impl Core {
         }
         let mut changed = 0;
         for row in &rows {
+            if let Some(point) = row.arrived_since
+                && self.begun_before(tx, &row.collection, &row.name, point)?
+            {
+                continue;
+            }
             if row.heads.is_empty() {
                 self.delete(tx, &row.collection, &row.name)?;
                 changed += 1;
@@ -145,6 +150,20 @@ impl Core {
             }
         }
         Ok(PointRestored { changed, purged })
+    }
+
+    /// Whether a document was begun before `time` (milliseconds since 1970), wherever that was.
+    fn begun_before(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        name: &str,
+        time: i64,
+    ) -> Result<bool, WriteError> {
+        let loaded = self.find_any(tx, collection, name)?;
+        let is_before = loaded.document.begun_at().is_some_and(|begun| begun < time);
+        self.put_back(loaded);
+        Ok(is_before)
     }
 
     /// A document, deleted or not.

@@ -13,6 +13,8 @@ pub(crate) struct RememberedRow {
     pub(crate) name: String,
     /// Empty if the document was deleted then, or not there.
     pub(crate) heads: Vec<[u8; 32]>,
+    /// The document has come from another device since the restore point, which was made at this time (milliseconds since 1970).
+    pub(crate) arrived_since: Option<i64>,
 }
 
 impl Tx<'_> {
@@ -27,7 +29,10 @@ impl Tx<'_> {
     pub(crate) fn create_restore_point(&self, name: &str, now: i64) -> Result<()> {
         self.remove_restore_point(name)?;
         self.conn
-            .prepare_cached("INSERT INTO restore_point (name, created_at) VALUES (?, ?)")?
+            .prepare_cached(
+                "INSERT INTO restore_point (name, created_at, last_document)
+                 VALUES (?, ?, (SELECT COALESCE(MAX(id), 0) FROM document))",
+            )?
             .execute(params![name, now])?;
         let sql = "INSERT INTO restore_point_document (point, document, heads)
                    SELECT ?, document, heads FROM projection WHERE deleted = 0 AND length(heads) > 0";
@@ -63,18 +68,24 @@ impl Tx<'_> {
 
     /// The documents whose state is not the one a restore point remembers; `None` if there is no such point.
     pub(crate) fn differing_from(&self, point: &str) -> Result<Option<Vec<RememberedRow>>> {
-        let sql = "SELECT id FROM restore_point WHERE name = ?";
-        let id: Option<i64> =
-            self.conn.prepare_cached(sql)?.query_row([point], |row| row.get(0)).optional()?;
-        let Some(id) = id else { return Ok(None) };
-        let sql = "SELECT p.collection, p.name, COALESCE(r.heads, x'') FROM projection p
-                   LEFT JOIN restore_point_document r ON r.point = ? AND r.document = p.document
+        let sql = "SELECT id, created_at, last_document FROM restore_point WHERE name = ?";
+        let found = self.conn.prepare_cached(sql)?.query_row([point], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?))
+        });
+        let Some((id, made_at, last)) = found.optional()? else { return Ok(None) };
+        // What came as a saved document has no changes of its own here.
+        let sql = "SELECT p.collection, p.name, COALESCE(r.heads, x''),
+                     p.document > ?2 AND COALESCE((SELECT origin IS NOT NULL FROM change
+                       WHERE id BETWEEN p.document << 24 AND p.document << 24 | 0xffffff ORDER BY id LIMIT 1), 1)
+                   FROM projection p
+                   LEFT JOIN restore_point_document r ON r.point = ?1 AND r.document = p.document
                    WHERE p.purged = 0 AND length(p.heads) > 0
                      AND CASE WHEN r.heads IS NULL THEN p.deleted = 0 ELSE p.heads <> r.heads END";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement.query_map([id], |row| {
+        let rows = statement.query_map([id, last.unwrap_or(i64::MAX)], |row| {
             let heads = hashes(row.get_ref(2)?.as_blob()?);
-            Ok(RememberedRow { collection: row.get(0)?, name: row.get(1)?, heads })
+            let arrived_since = row.get::<_, bool>(3)?.then_some(made_at);
+            Ok(RememberedRow { collection: row.get(0)?, name: row.get(1)?, heads, arrived_since })
         })?;
         Ok(Some(rows.collect::<std::result::Result<_, _>>()?))
     }
