@@ -282,7 +282,9 @@ fn the_command_line_signs_out() {
     assert!(cli.ok(&["clear-local"]).contains("2 documents removed"));
     cli.ok(&["sync"]);
     assert_eq!(cli.ok(&["export", "songs"]).lines().count(), 2);
-    assert!(cli.ok(&["sign-out", "--wipe"]).contains("2 documents removed"));
+    let signed_out = cli.command(&["sign-out", "--wipe"]).env("MOTET_TOKEN", "token-a").output().unwrap();
+    assert!(String::from_utf8_lossy(&signed_out.stdout).contains("2 documents removed"));
+    assert!(String::from_utf8_lossy(&signed_out.stderr).contains("MOTET_TOKEN is still set"));
     sign_in(&tokens[1]);
     cli.ok(&["sync"]);
     assert_eq!(cli.ok(&["export", "songs"]), "");

@@ -32,6 +32,9 @@ pub(crate) fn sign_out(
         token::keep(replica.path(), &token)?;
     }
     let removed = signed_out?;
+    if token::is_in_environment() {
+        output.complain("MOTET_TOKEN is still set: the next sync signs in with it");
+    }
     let what = match how {
         SignOut::Keep if release => {
             "signed out; the next account that signs in is given what is here".to_owned()

@@ -73,6 +73,11 @@ fn beside(database: &Path) -> PathBuf {
     path.into()
 }
 
+/// Whether the environment has a token, whatever is kept.
+pub(crate) fn is_in_environment() -> bool {
+    from_environment().is_some()
+}
+
 fn from_environment() -> Option<String> {
     std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty())
 }
