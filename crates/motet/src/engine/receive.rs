@@ -294,7 +294,12 @@ impl Core {
         if let Some(rewrite) = rewrite {
             self.rewrite(tx, key, &rewrite, now)?;
         }
-        if kind != ChangeKind::Deleted {
+        // In the trash as well: that is what comes back. Of what is gone for good nothing does.
+        let is_over = match self.in_write.get(&key) {
+            Some(loaded) => loaded.row.purged || loaded.row.deleted && tx.leaves_at(loaded.row.id)?.is_some(),
+            None => true,
+        };
+        if !is_over {
             let found = self.reconcile(tx, key, &before, &outcome.applied, now)?;
             received.folded += u64::from(found.is_some());
             conflicts += found.unwrap_or_default();
@@ -343,7 +348,8 @@ impl Core {
             self.put_back(loaded);
             return Ok(None);
         }
-        let commit = Commit { stale: true, automatic: true, ..Commit::of(&changes, ChangeKind::Updated) };
+        let kind = if loaded.row.deleted { ChangeKind::Deleted } else { ChangeKind::Updated };
+        let commit = Commit { stale: true, automatic: true, ..Commit::of(&changes, kind) };
         self.commit(tx, loaded, &commit, now).map(Some)
     }
 
