@@ -30,13 +30,16 @@ impl Document {
     /// The fields that come of `now`, what the document shows, when a step is taken back.
     pub(crate) fn without(&self, step: &Step<'_>, now: &Fields) -> Fields {
         let schema = step.edit.schema;
-        // What both made alike belongs to both.
+        // What both made alike belongs to both; where each put something of its own into it, the own part does not.
         let is_shared = step.from.is_empty() && self.is_made_elsewhere(step.edit.device);
         let names = step.from.keys().chain(step.to.keys().filter(|name| !step.from.contains_key(*name)));
         let names: Vec<(&String, String)> = names
             .filter(|name| step.from.get(*name) != step.to.get(*name) && !schema.keeps(name))
             .map(|name| (name, self.reader(schema, None).stored_name(name).to_owned()))
-            .filter(|(_, stored)| !(is_shared && self.is_made_by_nobody(schema, stored)))
+            .filter(|(name, stored)| {
+                let is_as_made = now.get(*name) == step.to.get(*name);
+                !(is_shared && is_as_made && self.is_made_by_nobody(schema, stored))
+            })
             .filter(|(name, _)| now.get(*name) == step.to.get(*name) || !self.is_taken_back_alike(step, name))
             .collect();
         let made = self.made();
