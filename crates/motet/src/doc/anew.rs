@@ -118,6 +118,20 @@ impl Document {
         Ok(())
     }
 
+    /// What one side of a fork has made of a field of the deleted document, if both have what it held, and the other has left it as it was: they
+    /// are no two values. `sides`: the value of the older side, and of the newer.
+    fn only_edited<'v, V: PartialEq>(
+        &self,
+        key: &str,
+        fork: &Fork,
+        base: Option<&V>,
+        sides: [&'v V; 2],
+    ) -> Option<&'v V> {
+        let edited = (0..2).find(|n| base == Some(sides[1 - n]))?;
+        let are_one = fork.sides.iter().all(|side| self.is_as_at(key, &side.known, &fork.base));
+        are_one.then_some(sides[edited])
+    }
+
     /// Texts of a document that both sides have begun anew hold what both wrote, as those that two devices begin apart.
     pub(super) fn unite_texts(
         &mut self,
@@ -136,7 +150,11 @@ impl Document {
             };
             let [Some(older), Some(newer)] = self.by_age(fork).map(|side| at(&side.known)) else { continue };
             let shown = at(&fork.ends).unwrap_or_default();
-            let both = if older == newer { older } else { text::union(&older, &newer) };
+            let both = match self.only_edited(&key, fork, at(&fork.base).as_ref(), [&older, &newer]) {
+                Some(edited) => edited.clone(),
+                None if older == newer => older,
+                None => text::union(&older, &newer),
+            };
             if shown == both {
                 continue;
             }
@@ -164,7 +182,12 @@ impl Document {
         if !reader.values(&ROOT, key).iter().all(is_list) {
             return Ok(());
         }
-        let both = list::united(&older, &newer, folds);
+        let base = self.reader(schema, Some(&fork.base)).resolve(&ROOT, key);
+        let base = base.and_then(|base| base.as_array().cloned());
+        let both = match self.only_edited(key, fork, base.as_ref(), [&older, &newer]) {
+            Some(edited) => edited.clone(),
+            None => list::united(&older, &newer, folds),
+        };
         let at = &mut Some(fork.ends.clone());
         let container = Container::List(&both);
         let made =

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::history::Made;
 use super::list::identity;
 use super::read::{Fields, Reader, element_key};
-use super::{Deed, Document, Edit, three_way};
+use super::{Deed, Document, Edit, MADE_AGAIN, three_way};
 use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind};
 
@@ -103,6 +103,16 @@ impl Document {
             |name: &str, origin: &ObjId| reader.values(&ROOT, name).iter().any(|(_, id)| id == origin);
         again.retain(|(name, again)| stands(name, &again.origin));
         again.into_iter().map(|(name, again)| (name, (beside.heads.clone(), again.made))).collect()
+    }
+
+    /// Whether another device that knew `heads` has made the document again after it was deleted: what was there then is gone.
+    pub(crate) fn is_made_again_by_others(&self, device: DeviceId, heads: &[ChangeHash]) -> bool {
+        let metas = self.am.get_changes_meta(heads);
+        metas.iter().filter(|meta| meta.message.as_deref() == Some(MADE_AGAIN)).any(|meta| {
+            let writer = self.author_of(&meta.hash).and_then(|(writer, _)| writer);
+            let known = self.known_at(&[meta.hash]);
+            writer.is_some_and(|writer| writer != device) && heads.iter().all(|head| known.has(head))
+        })
     }
 
     /// Whether another device has deleted the document without knowing `heads`.

@@ -307,6 +307,25 @@ impl Document {
         Some((value, all(&|again| vec![again.hash])))
     }
 
+    /// Whether a field of the document holds at some heads what it held at `base`, in place or put in again, whatever was written in it since.
+    pub(super) fn is_as_at(&self, key: &str, heads: &[ChangeHash], base: &[ChangeHash]) -> bool {
+        let no_schema = CollectionSchema::default();
+        let [then, now] =
+            [base, heads].map(|heads| Reader { am: &self.am, heads: Some(heads), schema: &no_schema });
+        let values = now.values(&ROOT, key);
+        let is_here = |id: &ObjId| values.iter().any(|(_, other)| other == id);
+        let path = format!("/{key}");
+        then.values(&ROOT, key).iter().any(|(value, id)| {
+            let is_again = |kind: Kind| {
+                [&path, &anew(&path)].into_iter().any(|path| {
+                    let again = self.rescued(Field { map: &ROOT, key, path, kind }, heads);
+                    again.iter().any(|again| again.origin == *id)
+                })
+            };
+            is_here(id) || kind_of(&then, value, id).is_some_and(is_again)
+        })
+    }
+
     /// What was put in again of a field, as far as it stands at some heads.
     fn rescued(&self, field: Field<'_>, heads: &[ChangeHash]) -> Vec<Rescued> {
         let no_schema = CollectionSchema::default();

@@ -99,7 +99,12 @@ impl Core {
         let Some(loaded) = self.find(tx, &collection, &name)? else { return Ok(None) };
         let is_known =
             |version: &StoredVersion| version.heads.iter().all(|head| loaded.document.has_hash(head));
-        let is_over = self.is_over(tx, &loaded)? || loaded.schema.is_local();
+        let is_over = self.is_over(tx, &loaded)?
+            || loaded.schema.is_local()
+            || !loaded.row.deleted && {
+                let after: Vec<_> = step.after.heads.iter().copied().map(ChangeHash).collect();
+                loaded.document.is_made_again_by_others(self.shared.device, &after)
+            };
         if is_over || !is_known(&step.before) || !is_known(&step.after) {
             self.put_back(loaded);
             return Ok(None);
