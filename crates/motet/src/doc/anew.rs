@@ -45,6 +45,14 @@ impl Document {
             })
     }
 
+    /// Which sides of a fork have made the document again.
+    pub(super) fn makes_again(&self, fork: &Fork, brought_back: &[BroughtBack]) -> [bool; 2] {
+        fork.sides.each_ref().map(|side| {
+            let known = self.known_at(&side.known);
+            brought_back.iter().any(|change| change.makes_again && known.has(&change.hash))
+        })
+    }
+
     /// The side of a fork that alone has the document, if the other has made it again, and has deleted it once more or taken that back: that is
     /// no edit of what both had.
     pub(super) fn left_alone<'f>(&self, fork: &'f Fork, brought_back: &[BroughtBack]) -> Option<&'f Side> {
@@ -128,7 +136,8 @@ impl Document {
         sides: [&'v V; 2],
     ) -> Option<&'v V> {
         let edited = (0..2).find(|n| base == Some(sides[1 - n]))?;
-        let are_one = fork.sides.iter().all(|side| self.is_as_at(key, &side.known, &fork.base));
+        let is_edit = |n: usize| self.is_as_at(key, &fork.sides[n].known, &fork.base, !fork.makes_again[n]);
+        let are_one = (0..2).all(is_edit);
         are_one.then_some(sides[edited])
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Fork {
     pub(super) ends: Vec<ChangeHash>,
     /// The document was deleted, and both sides have brought it back each for itself: what it held before is nothing that they have in common.
     pub(super) is_anew: bool,
+    /// Which of the sides have made the deleted document again.
+    pub(super) makes_again: [bool; 2],
 }
 
 /// One of the two lines.
@@ -63,7 +65,13 @@ impl Meeting {
             if !base.is_empty() {
                 let known = line.iter().chain(&base).copied().collect();
                 let sides = [ours, Side::new(known, line)];
-                return Some(Fork { base, sides, ends: self.ends.clone(), is_anew: false });
+                return Some(Fork {
+                    base,
+                    sides,
+                    ends: self.ends.clone(),
+                    is_anew: false,
+                    makes_again: [false; 2],
+                });
             }
         }
     }

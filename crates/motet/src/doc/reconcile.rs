@@ -73,6 +73,7 @@ impl Document {
             let mut alone = None;
             if let Some(brought_back) = self.made_again_since(&fork.base) {
                 fork.is_anew = self.is_begun_anew(&fork, &brought_back);
+                fork.makes_again = self.makes_again(&fork, &brought_back);
                 alone = self.left_alone(&fork, &brought_back).map(|side| side.known.clone());
             }
             if let Some(known) = alone {

@@ -307,8 +307,15 @@ impl Document {
         Some((value, all(&|again| vec![again.hash])))
     }
 
-    /// Whether a field of the document holds at some heads what it held at `base`, in place or put in again, whatever was written in it since.
-    pub(super) fn is_as_at(&self, key: &str, heads: &[ChangeHash], base: &[ChangeHash]) -> bool {
+    /// Whether a field of the document holds at some heads what it held at `base`, whatever was written in it since: put in again or, if it
+    /// `may_stand` there, in its place. Who makes a deleted document again may write into what stands in its place, and means something new.
+    pub(super) fn is_as_at(
+        &self,
+        key: &str,
+        heads: &[ChangeHash],
+        base: &[ChangeHash],
+        may_stand: bool,
+    ) -> bool {
         let no_schema = CollectionSchema::default();
         let [then, now] =
             [base, heads].map(|heads| Reader { am: &self.am, heads: Some(heads), schema: &no_schema });
@@ -319,10 +326,17 @@ impl Document {
             let is_again = |kind: Kind| {
                 [&path, &anew(&path)].into_iter().any(|path| {
                     let again = self.rescued(Field { map: &ROOT, key, path, kind }, heads);
-                    again.iter().any(|again| again.origin == *id)
+                    // Not what somebody began in its place.
+                    let is_same = |again: &Rescued| {
+                        let written = Reader { heads: Some(&again.written), ..then };
+                        let values = written.values(&ROOT, key);
+                        let origin = values.iter().find(|(_, other)| *other == again.origin);
+                        origin.is_some_and(|(value, id)| written.json(value, id) == again.made)
+                    };
+                    again.iter().any(|again| again.origin == *id && is_same(again))
                 })
             };
-            is_here(id) || kind_of(&then, value, id).is_some_and(is_again)
+            may_stand && is_here(id) || kind_of(&then, value, id).is_some_and(is_again)
         })
     }
 
