@@ -223,15 +223,62 @@ fn when_its_time_is_over_it_goes_and_leaves_no_word() {
 
 #[test]
 fn a_repair_finds_what_is_to_go() {
-    let purged = Purged::with(DeletePolicy::EditWins);
-    let file = rusqlite::Connection::open(purged.dir.path().join("other.db")).unwrap();
-    file.execute("DELETE FROM leaving", []).unwrap();
-    drop(file);
-    purged.other.repair().unwrap();
-    let songs = purged.other.documents("songs");
-    assert!(songs.trash().unwrap()[0].leaves_at.is_some());
-    songs.restore("1").unwrap();
-    purged.check();
+    for damage in ["DELETE FROM leaving", "UPDATE leaving SET at = 'soon'", "UPDATE leaving SET at = 0"] {
+        let mut purged = Purged::with(DeletePolicy::EditWins);
+        let path = purged.dir.path().join("other.db");
+        rusqlite::Connection::open(&path).unwrap().execute(damage, []).unwrap();
+        purged.other = open(purged.dir.path(), "other", WEEK);
+        std::thread::sleep(Duration::from_millis(1_500));
+        assert_eq!(purged.other.documents("songs").trash().unwrap().len(), 1, "{damage}");
+        assert_eq!(purged.other.verify().unwrap().problems.len(), 1, "{damage}");
+        purged.other.repair().unwrap();
+        let songs = purged.other.documents("songs");
+        assert!(songs.trash().unwrap()[0].leaves_at.is_some_and(|at| at > 1_000_000), "{damage}");
+        songs.restore("1").unwrap();
+        purged.check();
+    }
+}
+
+/// A device hears at once that another one has restored what was purged, and what it did with it then.
+#[test]
+fn a_later_purge_has_its_own_time_and_a_delete_none() {
+    for policy in POLICIES {
+        for is_purged in [true, false] {
+            let purged = Purged::with(policy);
+            let third = open(purged.dir.path(), "third", WEEK);
+            third.apply_schema(&schema(policy)).unwrap();
+            purged.other.documents("songs").put("3", &json!({ "lyrics": "one" })).unwrap();
+            purged.sync();
+            sync(&third, &purged.relay.url());
+            purge(&purged.first, "3");
+            purged.sync();
+            sync(&third, &purged.relay.url());
+            let leaves_at = || {
+                let trash = third.documents("songs").trash().unwrap();
+                trash.iter().find(|gone| gone.id == "3").unwrap().leaves_at
+            };
+            let first = leaves_at().unwrap();
+            let songs = purged.other.documents("songs");
+            songs.restore("3").unwrap();
+            songs.set("3", &json!({ "lyrics": "one two" })).unwrap();
+            match is_purged {
+                true => purge(&purged.other, "3"),
+                false => songs.delete("3").unwrap(),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+            purged.sync();
+            sync(&third, &purged.relay.url());
+            match is_purged {
+                true => assert!(leaves_at().unwrap() > first, "{policy:?}"),
+                false => {
+                    assert_eq!(leaves_at(), None, "{policy:?}");
+                    third.documents("songs").put("3", &json!({ "lyrics": "again" })).unwrap();
+                }
+            }
+            sync(&third, &purged.relay.url());
+            purged.check();
+        }
+    }
 }
 
 /// A clock that is ahead by a month, which a relay has told, takes nothing.

@@ -86,8 +86,15 @@ fn examine_rows(
     } else if is_behind || was.purged {
         return Ok(());
     }
-    if was.deleted && loaded.document.is_purged(&schema) && tx.leaves_at(document)?.is_none() {
-        found.push((ProblemKind::Projection, "it is purged, and nothing says when it goes".into()));
+    let is_purged = was.deleted && loaded.document.is_purged(&schema);
+    match tx.leaves_at(document)? {
+        None if is_purged => {
+            found.push((ProblemKind::Projection, "it is purged, and nothing says when it goes".into()));
+        }
+        Some(_) if !is_purged => {
+            found.push((ProblemKind::Projection, "it is to go, and is not purged".into()));
+        }
+        _ => {}
     }
     let shown: Option<Fields> = tx.shown(document)?.and_then(|json| serde_json::from_str(&json).ok());
     if shown.as_ref() != Some(&loaded.fields) || loaded.row.deleted != was.deleted {

@@ -201,13 +201,17 @@ impl Core {
             return Ok(AfterPurge { is_kept: false, owed });
         }
         let brings_purge = applied.iter().any(crate::doc::is_purge);
-        if loaded.row.purged || brings_purge {
+        let was_leaving = loaded.row.deleted && tx.leaves_at(loaded.row.id)?.is_some();
+        if loaded.row.purged || brings_purge || was_leaving {
             let is_new = loaded.row.id == 0;
             let is_purged = loaded.document.is_purged(&loaded.schema);
             // What somebody else removes for good can be brought back here for a time.
             let is_kept = is_purged && !loaded.row.purged && !is_new && !self.shared.purge_grace.is_zero();
-            if is_kept {
+            // Each purge that arrives has its own time: somebody may have restored the document and written in it before.
+            if is_kept && (brings_purge || !was_leaving) {
                 self.keep_for_a_time(tx, loaded.row.id)?;
+            } else if was_leaving && !is_kept {
+                tx.end_leaving(loaded.row.id)?;
             }
             loaded.row.purged = is_purged && !is_kept;
             // Who has purged it holds nothing of it any more.

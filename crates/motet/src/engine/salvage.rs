@@ -73,8 +73,10 @@ impl Core {
         loaded.row.conflicts = open_conflicts(&conflicts);
         let is_purged = loaded.document.is_purged(&schema);
         loaded.row.purged &= is_purged;
-        if is_purged && !loaded.row.purged {
-            self.keep_for_a_time(tx, document)?;
+        match is_purged && !loaded.row.purged {
+            true if tx.leaves_at(document)?.is_none() => self.keep_for_a_time(tx, document)?,
+            true => {}
+            false => tx.end_leaving(document)?,
         }
         tx.journal_conflicts(document, &conflict_rows(&conflicts)?, self.shared.now_ms())?;
         tx.update_document(&loaded.row, &to_json(&loaded.fields)?)?;

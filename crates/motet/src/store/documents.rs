@@ -222,13 +222,15 @@ impl Tx<'_> {
 
     /// When the content of a document goes that another device has purged (milliseconds since 1970).
     pub(crate) fn leaves_at(&self, document: i64) -> Result<Option<i64>> {
-        let sql = "SELECT CAST(at AS INTEGER) FROM leaving WHERE document = ?";
+        // What is no time says nothing: it is found by who examines the file.
+        let sql = "SELECT at FROM leaving WHERE document = ? AND typeof(at) = 'integer' AND at > 0";
         Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
     }
 
-    /// The content of a document goes at `at`, if it is not to go before.
+    /// The content of a document goes at `at`.
     pub(crate) fn let_leave(&self, document: i64, at: i64) -> Result<()> {
-        let sql = "INSERT INTO leaving (document, at) VALUES (?, ?) ON CONFLICT DO NOTHING";
+        let sql =
+            "INSERT INTO leaving (document, at) VALUES (?, ?) ON CONFLICT DO UPDATE SET at = excluded.at";
         self.conn.prepare_cached(sql)?.execute([document, at])?;
         Ok(())
     }
@@ -246,7 +248,8 @@ impl Tx<'_> {
 
     /// The documents that were to go at `at` or before, at most `limit`.
     pub(crate) fn leaving_at(&self, at: i64, limit: usize) -> Result<Vec<i64>> {
-        let sql = "SELECT document FROM leaving WHERE CAST(at AS INTEGER) <= ? ORDER BY at LIMIT ?";
+        let sql = "SELECT document FROM leaving WHERE typeof(at) = 'integer' AND at BETWEEN 1 AND ?
+                   ORDER BY at LIMIT ?";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map(params![at, limit as i64], |row| row.get(0))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)

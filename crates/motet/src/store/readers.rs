@@ -142,7 +142,8 @@ impl Tx<'_> {
 
     /// Deleted documents of a collection, the latest first.
     pub(crate) fn trash(&self, collection: &str) -> Result<Vec<TrashRow>> {
-        let sql = "SELECT d.name, p.updated_at, p.json, l.at FROM document d JOIN projection p ON p.document = d.id
+        let sql = "SELECT d.name, p.updated_at, p.json, CASE typeof(l.at) WHEN 'integer' THEN l.at END
+                   FROM document d JOIN projection p ON p.document = d.id
                    LEFT JOIN leaving l ON l.document = d.id
                    WHERE d.collection = ? AND p.deleted = 1 AND p.purged = 0 ORDER BY p.updated_at DESC, d.name";
         let mut statement = self.conn.prepare_cached(sql)?;
