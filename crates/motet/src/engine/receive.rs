@@ -296,7 +296,7 @@ impl Core {
         }
         // In the trash as well: that is what comes back. Of what is gone for good nothing does.
         let is_over = match self.in_write.get(&key) {
-            Some(loaded) => loaded.row.purged || loaded.row.deleted && tx.leaves_at(loaded.row.id)?.is_some(),
+            Some(loaded) => self.is_over(tx, loaded)?,
             None => true,
         };
         if !is_over {
