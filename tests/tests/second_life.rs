@@ -170,6 +170,22 @@ fn an_edit_stays_where_others_restore_and_make_again() {
     }
 }
 
+/// Who makes it again writes into the text that was there, a second leaves it out, and a third restores it: both texts are there.
+#[test]
+fn what_one_restores_stays_beside_what_two_have_made_again() {
+    let three = Devices::new(3, DeletePolicy::EditWins);
+    three.put(0, &json!({ "lyrics": "pō é", "verses": ["v"] }));
+    three.delete(0);
+    three.meet();
+    three.put(0, &json!({ "lyrics": "kai", "verses": ["w"] }));
+    three.put(1, &json!({ "title": "t" }));
+    three.restore(2);
+    let shown = three.meet();
+    let text = shown["lyrics"].as_str().unwrap();
+    assert!(["pō", "é", "kai"].iter().all(|word| text.contains(word)), "{shown}");
+    assert_eq!(shown["verses"].as_array().unwrap().len(), 2, "{shown}");
+}
+
 #[test]
 fn each_takes_back_what_it_has_put_into_a_document_that_both_made() {
     let made = [

@@ -2,7 +2,7 @@
 //! common. They have begun it apart, with what each of them has put in it.
 
 use automerge::transaction::Transaction;
-use automerge::{ChangeHash, ObjId, ObjType, ROOT, ReadDoc, Value};
+use automerge::{ChangeHash, ChangeMetadata, ObjId, ObjType, ROOT, ReadDoc, Value};
 use serde_json::{Value as Json, json};
 
 use super::edit::{Again, EditError, carry_out};
@@ -14,56 +14,38 @@ use super::reconcile::Reconciled;
 use super::{Document, MADE_AGAIN, brings_back, list, text};
 use crate::schema::{CollectionSchema, FieldKind};
 
-/// A change that has brought a deleted document back.
-pub(super) struct BroughtBack {
-    hash: ChangeHash,
-    /// By making it again, not by restoring what it held.
-    makes_again: bool,
-}
-
 impl Document {
-    /// The changes since the base of a fork that have brought the document back after it was deleted, if one of them made it again. Two that
-    /// only restored it have all in common that it held.
-    pub(super) fn made_again_since(&self, base: &[ChangeHash]) -> Option<Vec<BroughtBack>> {
-        let metas = self.am.get_changes_meta(base).into_iter();
-        let metas = metas.filter(|meta| brings_back(meta.message.as_deref()));
-        let all: Vec<BroughtBack> = metas
-            .map(|meta| BroughtBack {
-                hash: meta.hash,
-                makes_again: meta.message.as_deref() == Some(MADE_AGAIN),
-            })
-            .collect();
-        all.iter().any(|change| change.makes_again).then_some(all)
-    }
-
-    /// Whether both sides of a fork have brought the document back.
-    pub(super) fn is_begun_anew(&self, fork: &Fork, brought_back: &[BroughtBack]) -> bool {
-        brought_back.len() > 1
-            && fork.sides.iter().all(|side| {
-                let known = self.known_at(&side.known);
-                brought_back.iter().any(|change| known.has(&change.hash))
-            })
-    }
-
-    /// Which sides of a fork have made the document again.
-    pub(super) fn makes_again(&self, fork: &Fork, brought_back: &[BroughtBack]) -> [bool; 2] {
-        fork.sides.each_ref().map(|side| {
+    /// Finds out which sides of a fork have made a document again that was deleted, and whether both have brought it back. Two that only restored
+    /// it have all in common that it held.
+    pub(super) fn note_made_again(&self, fork: &mut Fork) {
+        let metas = self.am.get_changes_meta(&fork.base);
+        let makes_again = |meta: &ChangeMetadata<'_>| meta.message.as_deref() == Some(MADE_AGAIN);
+        let brought_back: Vec<_> =
+            metas.into_iter().filter(|meta| brings_back(meta.message.as_deref())).collect();
+        if !brought_back.iter().any(makes_again) {
+            return;
+        }
+        let sides = fork.sides.each_ref().map(|side| {
             let known = self.known_at(&side.known);
-            brought_back.iter().any(|change| change.makes_again && known.has(&change.hash))
-        })
+            let of_side = || brought_back.iter().filter(|meta| known.has(&meta.hash));
+            (of_side().next().is_some(), of_side().any(makes_again))
+        });
+        fork.is_anew = brought_back.len() > 1 && sides.iter().all(|(brings_back, _)| *brings_back);
+        fork.makes_again = sides.map(|(_, makes_again)| makes_again);
     }
 
     /// The side of a fork that alone has the document, if the other has made it again, and has deleted it once more or taken that back: that is
     /// no edit of what both had.
-    pub(super) fn left_alone<'f>(&self, fork: &'f Fork, brought_back: &[BroughtBack]) -> Option<&'f Side> {
-        let (side, other) = match fork.sides.each_ref().map(|side| self.is_over(side)) {
-            [true, false] => (&fork.sides[0], &fork.sides[1]),
-            [false, true] => (&fork.sides[1], &fork.sides[0]),
+    pub(super) fn left_alone<'f>(&self, fork: &'f Fork) -> Option<&'f Side> {
+        if fork.makes_again == [false; 2] {
+            return None;
+        }
+        let over = match fork.sides.each_ref().map(|side| self.is_over(side)) {
+            [true, false] => 0,
+            [false, true] => 1,
             _ => return None,
         };
-        let known = self.known_at(&side.known);
-        let is_made_again = brought_back.iter().any(|change| change.makes_again && known.has(&change.hash));
-        is_made_again.then_some(other)
+        fork.makes_again[over].then_some(&fork.sides[1 - over])
     }
 
     /// Whether the document is deleted as far as a side knows.
@@ -136,8 +118,10 @@ impl Document {
         sides: [&'v V; 2],
     ) -> Option<&'v V> {
         let edited = (0..2).find(|n| base == Some(sides[1 - n]))?;
-        let is_edit = |n: usize| self.is_as_at(key, &fork.sides[n].known, &fork.base, !fork.makes_again[n]);
-        let are_one = (0..2).all(is_edit);
+        let metas = self.am.get_changes_meta(&fork.base).into_iter();
+        let makings = metas.filter(|meta| meta.message.as_deref() == Some(MADE_AGAIN)).map(|meta| meta.hash);
+        let makings: Vec<_> = makings.collect();
+        let are_one = fork.sides.iter().all(|side| self.is_as_at(key, &side.known, &fork.base, &makings));
         are_one.then_some(sides[edited])
     }
 

@@ -70,12 +70,8 @@ impl Document {
         let mut done = Reconciled::default();
         let mut ends = None;
         while let Some(mut fork) = meeting.next(ends.take()) {
-            let mut alone = None;
-            if let Some(brought_back) = self.made_again_since(&fork.base) {
-                fork.is_anew = self.is_begun_anew(&fork, &brought_back);
-                fork.makes_again = self.makes_again(&fork, &brought_back);
-                alone = self.left_alone(&fork, &brought_back).map(|side| side.known.clone());
-            }
+            self.note_made_again(&mut fork);
+            let alone = self.left_alone(&fork).map(|side| side.known.clone());
             if let Some(known) = alone {
                 self.keep_side(schema, &mut fork, &known, &mut done)?;
             } else {

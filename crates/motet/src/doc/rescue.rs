@@ -307,15 +307,21 @@ impl Document {
         Some((value, all(&|again| vec![again.hash])))
     }
 
-    /// Whether a field of the document holds at some heads what it held at `base`, whatever was written in it since: put in again or, if it
-    /// `may_stand` there, in its place. Who makes a deleted document again may write into what stands in its place, and means something new.
+    /// Whether a field of the document holds at some heads what it held at `base`, whatever was written in it since, in its place or put in
+    /// again. Who makes a deleted document again may write into what stands in its place, and means something new: not after one of
+    /// `makings`.
     pub(super) fn is_as_at(
         &self,
         key: &str,
         heads: &[ChangeHash],
         base: &[ChangeHash],
-        may_stand: bool,
+        makings: &[ChangeHash],
     ) -> bool {
+        let is_made_again = |heads: &[ChangeHash]| {
+            let known = self.known_at(heads);
+            makings.iter().any(|making| known.has(making))
+        };
+        let may_stand = !is_made_again(heads);
         let no_schema = CollectionSchema::default();
         let [then, now] =
             [base, heads].map(|heads| Reader { am: &self.am, heads: Some(heads), schema: &no_schema });
@@ -333,7 +339,9 @@ impl Document {
                         let origin = values.iter().find(|(_, other)| *other == again.origin);
                         origin.is_some_and(|(value, id)| written.json(value, id) == again.made)
                     };
-                    again.iter().any(|again| again.origin == *id && is_same(again))
+                    again
+                        .iter()
+                        .any(|again| again.origin == *id && is_same(again) && !is_made_again(&again.written))
                 })
             };
             may_stand && is_here(id) || kind_of(&then, value, id).is_some_and(is_again)
