@@ -137,6 +137,14 @@ pub fn declared(dir: &Path, name: &str, schema: &Schema) -> Replica {
     replica
 }
 
+/// Whether any file of a folder whose name begins so holds the bytes.
+pub fn is_in_files(folder: &Path, prefix: &str, bytes: &[u8]) -> bool {
+    std::fs::read_dir(folder).unwrap().map(Result::unwrap).any(|file| {
+        file.file_name().to_string_lossy().starts_with(prefix)
+            && std::fs::read(file.path()).unwrap().windows(bytes.len()).any(|window| window == bytes)
+    })
+}
+
 /// Copies the files of a folder into another one, as a backup does of what nobody has open.
 pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();

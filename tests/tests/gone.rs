@@ -1,19 +1,10 @@
 //! Words that are to be gone are in no file any more: not in free pages, not in SQLite's log, not in the full-text index, not in a copy.
 
-use std::path::Path;
 use std::time::Duration;
 
 use motet::{FieldKind, Replica, Schema};
-use motet_tests::{TestRelay, contents, device, sync, wait_until};
+use motet_tests::{TestRelay, contents, device, is_in_files, sync, wait_until};
 use serde_json::json;
-
-/// Whether any file of a folder whose name begins so holds the bytes.
-fn is_in_files(folder: &Path, prefix: &str, bytes: &[u8]) -> bool {
-    std::fs::read_dir(folder).unwrap().map(Result::unwrap).any(|file| {
-        file.file_name().to_string_lossy().starts_with(prefix)
-            && std::fs::read(file.path()).unwrap().windows(bytes.len()).any(|window| window == bytes)
-    })
-}
 
 /// Text that is not compressed away, with a word that is nowhere else.
 fn lyrics(word: &str, lines: u64) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use motet::{DeletePolicy, FieldKind, Replica, Schema, WriteError};
 use motet_tests::random::{Random, runs, seed};
-use motet_tests::{TestRelay, contents, sync, wait_until};
+use motet_tests::{TestRelay, contents, is_in_files, sync, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -169,30 +169,24 @@ fn an_edit_that_did_not_know_of_the_purge_keeps_the_document() {
     }
 }
 
-/// Whether the file of a device holds the bytes.
-fn is_in_file(path: &Path, bytes: &[u8]) -> bool {
-    let files = [path.to_owned(), path.with_extension("db-wal")];
-    files.iter().any(|file| {
-        let read = std::fs::read(file).unwrap_or_default();
-        read.windows(bytes.len()).any(|window| window == bytes)
-    })
+/// A device whose clock is ahead of the machine's by as many milliseconds.
+fn open_ahead(dir: &Path, name: &str, ahead: &Arc<AtomicI64>) -> Replica {
+    let ahead = ahead.clone();
+    let clock = move || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        now.as_millis() as i64 + ahead.load(Ordering::Relaxed)
+    };
+    Replica::builder(dir.join(format!("{name}.db"))).device_name(name).clock(clock).open().unwrap()
 }
 
 #[test]
 fn when_its_time_is_over_it_goes_and_leaves_no_word() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let path = dir.path().join("other.db");
     let day = 86_400_000;
-    let today =
-        || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
     // Its clock is late at first.
-    let behind = Arc::new(AtomicI64::new(10 * day));
-    let open_other = || {
-        let behind = behind.clone();
-        let clock = move || today() - behind.load(Ordering::Relaxed);
-        Replica::builder(&path).device_name("other").clock(clock).open().unwrap()
-    };
+    let ahead = Arc::new(AtomicI64::new(-10 * day));
+    let open_other = || open_ahead(dir.path(), "other", &ahead);
     let (first, other) = (open(dir.path(), "first", WEEK), open_other());
     first.documents("songs").put("1", &json!({ "title": "zzsecretzz" })).unwrap();
     first.documents("songs").put("2", &json!({ "title": "stays" })).unwrap();
@@ -203,16 +197,16 @@ fn when_its_time_is_over_it_goes_and_leaves_no_word() {
     sync(&other, &relay.url());
     assert_eq!(other.documents("songs").trash().unwrap().len(), 1);
     drop(other);
-    behind.store(4 * day, Ordering::Relaxed);
+    ahead.store(-4 * day, Ordering::Relaxed);
     let other = open_other();
     std::thread::sleep(Duration::from_millis(1_500));
     assert_eq!(other.documents("songs").trash().unwrap().len(), 1, "six days are no week");
-    assert!(is_in_file(&path, b"zzsecretzz"));
+    assert!(is_in_files(dir.path(), "other.db", b"zzsecretzz"));
     drop(other);
-    behind.store(0, Ordering::Relaxed);
+    ahead.store(0, Ordering::Relaxed);
     let other = open_other();
     wait_until("it goes", Duration::from_secs(20), || other.documents("songs").trash().unwrap().is_empty());
-    wait_until("its words", Duration::from_secs(20), || !is_in_file(&path, b"zzsecretzz"));
+    wait_until("its words", Duration::from_secs(20), || !is_in_files(dir.path(), "other.db", b"zzsecretzz"));
     assert!(matches!(other.documents("songs").restore("1"), Err(WriteError::NotFound { .. })));
     for device in [&first, &other] {
         sync(device, &relay.url());
@@ -286,16 +280,8 @@ fn a_later_purge_has_its_own_time_and_a_delete_none() {
 fn a_clock_that_runs_ahead_takes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let path = dir.path().join("other.db");
     let ahead = Arc::new(AtomicI64::new(0));
-    let open_other = || {
-        let (ahead, machine) = (ahead.clone(), std::time::SystemTime::now);
-        let clock = move || {
-            let now = machine().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
-            now + ahead.load(Ordering::Relaxed)
-        };
-        Replica::builder(&path).device_name("other").clock(clock).open().unwrap()
-    };
+    let open_other = || open_ahead(dir.path(), "other", &ahead);
     let (first, other) = (open(dir.path(), "first", WEEK), open_other());
     first.documents("songs").put("1", &json!({ "title": "here" })).unwrap();
     sync(&first, &relay.url());

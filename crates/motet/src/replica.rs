@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, limits as proto};

@@ -9,6 +9,7 @@ use motet_proto::planted::{Bug, batch, is_planted, saves_enough};
 use motet_proto::{DocumentId, Entry, Kind, SpaceId, envelope, limits as proto};
 
 use super::Core;
+use super::lifecycle::is_leaving;
 use crate::limits;
 use crate::store::{self, DocumentRow, StorageError, Tx};
 use crate::time::millis;
@@ -59,7 +60,7 @@ impl Core {
         tx.unmark_compactable(row.id)?;
         let is_set_aside = tx.has_set_aside(document)? || !tx.knows_what_is_set_aside()?;
         if row.purged
-            || row.deleted && tx.leaves_at(row.id)?.is_some()
+            || is_leaving(tx, &row)?
             || self.erased.contains(&(remote, row.id))
             || !self.leaves(&row.collection, &row.name)
             || (is_set_aside && !is_planted(Bug::SupersedesSetAside))

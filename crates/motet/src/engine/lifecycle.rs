@@ -15,7 +15,7 @@ use crate::events::ChangeKind;
 use crate::limits;
 use crate::schema::DeletePolicy;
 use crate::status::Version;
-use crate::store::{self, StorageError, Tx};
+use crate::store::{self, DocumentRow, StorageError, Tx};
 use crate::time::millis;
 
 /// What became of changes that arrived beside a purge.
@@ -118,7 +118,7 @@ impl Core {
 
     /// Whether nothing is to be made of a document any more: it is purged, and its content gone, or here only to be restored.
     pub(super) fn is_over(&self, tx: Tx<'_>, loaded: &Loaded) -> store::Result<bool> {
-        Ok(loaded.row.purged || loaded.row.deleted && tx.leaves_at(loaded.row.id)?.is_some())
+        Ok(loaded.row.purged || is_leaving(tx, &loaded.row)?)
     }
 
     /// A document was committed: if it was to go and is back, it stays. Who has purged it has nothing of it, and is sent all.
@@ -201,7 +201,7 @@ impl Core {
             return Ok(AfterPurge { is_kept: false, owed });
         }
         let brings_purge = applied.iter().any(crate::doc::is_purge);
-        let was_leaving = loaded.row.deleted && tx.leaves_at(loaded.row.id)?.is_some();
+        let was_leaving = is_leaving(tx, &loaded.row)?;
         if loaded.row.purged || brings_purge || was_leaving {
             let is_new = loaded.row.id == 0;
             let is_purged = loaded.document.is_purged(&loaded.schema);
@@ -282,4 +282,9 @@ impl Core {
             self.find(tx, collection, name)?.filter(|loaded| loaded.row.deleted && !loaded.row.purged);
         found.ok_or_else(|| super::local::not_found(collection, name))
     }
+}
+
+/// Whether another device has purged a document whose content is still here, to be restored for a time.
+pub(super) fn is_leaving(tx: Tx<'_>, row: &DocumentRow) -> store::Result<bool> {
+    Ok(row.deleted && tx.leaves_at(row.id)?.is_some())
 }
