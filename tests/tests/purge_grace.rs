@@ -275,6 +275,55 @@ fn a_later_purge_has_its_own_time_and_a_delete_none() {
     }
 }
 
+/// One has purged a document, a second edits it unaware of that, and a third restores it; whoever hears of what first, all have the
+/// restored document with the edit in it.
+#[test]
+fn who_purged_has_the_edit_and_the_rest_whichever_comes_first() {
+    let first_seed = seed();
+    let mut orders = vec!["EbaRc".to_owned()];
+    orders.extend((0..runs(4_u64)).map(|run| {
+        let mut random = Random(first_seed.wrapping_add(run));
+        let mut left: Vec<char> = "EbaRc".chars().collect();
+        let mut draw = || left.remove(random.below(left.len() as u64) as usize);
+        (0..5).map(|_| draw()).collect()
+    }));
+    for (policy, order) in POLICIES.into_iter().flat_map(|policy| orders.iter().map(move |order| (policy, order))) {
+        let purged = Purged::with(policy);
+        let editor = open(purged.dir.path(), "editor", WEEK);
+        editor.apply_schema(&schema(policy)).unwrap();
+        purged.other.documents("songs").put("3", &json!({ "lyrics": "one" })).unwrap();
+        purged.sync();
+        sync(&editor, &purged.relay.url());
+        purge(&purged.first, "3");
+        for device in [&purged.first, &purged.other] {
+            sync(device, &purged.relay.url());
+        }
+        let edit = || editor.documents("songs").set("3", &json!({ "lyrics": "one two" })).map(|_| ());
+        let (mut is_edited, mut is_restored) = (false, false);
+        for step in order.chars() {
+            match step {
+                // Where deletes win, it may have heard of the purge before.
+                'E' => is_edited = edit().is_ok(),
+                'R' => is_restored = purged.other.documents("songs").restore("3").is_ok(),
+                'a' => _ = sync(&purged.first, &purged.relay.url()),
+                'b' => _ = sync(&editor, &purged.relay.url()),
+                _ => _ = sync(&purged.other, &purged.relay.url()),
+            }
+        }
+        sync(&editor, &purged.relay.url());
+        purged.check();
+        sync(&editor, &purged.relay.url());
+        let expected = match (is_edited, is_restored) {
+            (true, _) => Some(json!("one two")),
+            (false, true) => Some(json!("one")),
+            (false, false) => None,
+        };
+        for device in [&purged.first, &purged.other, &editor] {
+            assert_eq!(lyrics(device, "3"), expected, "seed {first_seed}: {policy:?} {order}");
+        }
+    }
+}
+
 /// A clock that is ahead by a month, which a relay has told, takes nothing.
 #[test]
 fn a_clock_that_runs_ahead_takes_nothing() {

@@ -225,8 +225,8 @@ impl Core {
     }
 
     /// A fragment of a purged document has arrived, and waits for the rest. It waits uncounted if it brings nothing back, so that nobody
-    /// will send the rest of it: where the latest wins and all edits in it were made before the document was deleted; where edits win and it ends in
-    /// deletes itself. If somebody else brings the document back, it belongs to it. Returns how many changes somebody may miss.
+    /// will send the rest of it: where deletes win; where the latest wins and all edits in it were made before the document was deleted; where
+    /// edits win and it ends in deletes itself. If somebody else brings the document back, it belongs to it. Returns how many changes somebody may miss.
     pub(super) fn set_fragment_aside(
         &mut self,
         tx: Tx<'_>,
@@ -238,7 +238,7 @@ impl Core {
         let changes =
             || outcome.applied.iter().chain(outcome.rejected.iter().map(|rejected| &rejected.change));
         let dormant = match loaded.schema.delete_policy() {
-            DeletePolicy::Wins => return self.pass_over(tx, loaded, changes).map(|()| 0),
+            DeletePolicy::Wins => true,
             DeletePolicy::EditWins => {
                 let known: HashSet<_> = changes().flat_map(Change::deps).collect();
                 changes().filter(|change| !known.contains(&change.hash())).all(is_tombstone)
@@ -258,23 +258,6 @@ impl Core {
             tx.forget_dormant(now - millis(limits::PURGE_GRACE))?;
         }
         Ok(if dormant { 0 } else { set_aside })
-    }
-
-    /// Where deletes win, nothing brings back what was purged: that there were more changes is all that is kept of them.
-    fn pass_over<'c, I: Iterator<Item = &'c Change>>(
-        &mut self,
-        tx: Tx<'_>,
-        loaded: &Loaded,
-        changes: impl Fn() -> I,
-    ) -> store::Result<()> {
-        let mut row = loaded.row.clone();
-        let known: HashSet<[u8; 32]> = changes().flat_map(|change| change.deps()).map(|dep| dep.0).collect();
-        row.heads.extend(changes().map(|change| change.hash().0));
-        row.heads.retain(|head| !known.contains(head));
-        row.heads.sort_unstable();
-        row.heads.dedup();
-        tx.update_document(&row, "{}")?;
-        changes().try_for_each(|change| tx.release(row.key, &change.hash().0))
     }
 
     fn find_deleted(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<Box<Loaded>, WriteError> {
