@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use motet::{Adoption, Field, FieldKind, Replica, Schema, WriteError};
+use motet::{Adoption, Field, FieldKind, Replica, Resolution, Schema, WriteError};
 use motet_tests::{TestRelay, contents, device, singer, sync};
 use serde_json::json;
 
@@ -581,5 +581,67 @@ fn what_another_wrote_of_a_document_stays_when_it_is_made_again() {
                 }
             }
         }
+    }
+}
+
+/// What cannot be resolved is not counted as something to be resolved; the journal keeps it.
+#[test]
+fn a_conflict_of_a_document_in_the_trash_is_open_again_when_that_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let [a, b] = ["a", "b"].map(|name| singer(dir.path(), name));
+    a.documents("songs").put("1", &json!({ "title": "one" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    for (device, title) in [(&a, "two"), (&b, "three")] {
+        device.documents("songs").set("1", &json!({ "title": title })).unwrap();
+    }
+    let meet = || [&a, &b, &a].into_iter().for_each(|device| _ = sync(device, &relay.url()));
+    meet();
+    let open = |device: &Replica| {
+        let counted = device.counts().unwrap().conflicts;
+        assert_eq!(device.conflicted_documents(false).unwrap().len() as u64, counted);
+        counted
+    };
+    assert_eq!([&a, &b].map(open), [1, 1]);
+    a.documents("songs").delete("1").unwrap();
+    meet();
+    assert_eq!([&a, &b].map(open), [0, 0]);
+    assert_eq!(b.conflicted_documents(true).unwrap().len(), 1);
+    b.documents("songs").restore("1").unwrap();
+    meet();
+    assert_eq!([&a, &b].map(open), [1, 1]);
+    a.documents("songs").resolve("1", "/title", Resolution::Shown).unwrap();
+    meet();
+    assert_eq!([&a, &b].map(open), [0, 0]);
+}
+
+/// A time that no calendar knows is no reason to stop.
+#[test]
+fn any_time_that_a_clock_says_is_written_and_read() {
+    for told in [i64::MIN, -1, 0, i64::MAX / 2, i64::MAX] {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let open = |name: &str| {
+            Replica::builder(dir.path().join(name)).device_name(name).clock(move || told).open().unwrap()
+        };
+        let (a, b) = (open("a.db"), open("b.db"));
+        for title in ["one", "two"] {
+            a.documents("songs").put("1", &json!({ "title": title })).unwrap();
+        }
+        sync(&a, &relay.url());
+        sync(&b, &relay.url());
+        b.documents("songs").set("1", &json!({ "title": "three" })).unwrap();
+        b.documents("songs").put("2", &json!({ "title": "gone" })).unwrap();
+        b.documents("songs").delete("2").unwrap();
+        b.documents("songs").purge_trash(i64::MAX).unwrap();
+        sync(&b, &relay.url());
+        sync(&a, &relay.url());
+        for device in [&a, &b] {
+            assert_eq!(device.documents("songs").get("1").unwrap().unwrap().value["title"], "three", "{told}");
+            assert_eq!(device.verify().unwrap().problems, [], "{told}");
+            assert_eq!(device.status().pending, 0, "{told}");
+        }
+        a.undo().unwrap();
     }
 }

@@ -113,7 +113,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn now_ms(&self) -> i64 {
-        (self.clock)()
+        (self.clock)().clamp(0, limits::LATEST_TIME)
     }
 
     /// What was declared when this process last wrote, for work that is prepared before its transaction and checked there. Another process

@@ -133,6 +133,9 @@ pub const COMPACT_GAIN: u64 = 2;
 /// devices one does it and the others see that it is done.
 pub const COMPACT_IDLE: Duration = Duration::from_secs(10);
 
+/// Later times of the app's clock count as this one, and earlier than 1970 as the first of 1970: the end of the year 9999, in milliseconds.
+pub const LATEST_TIME: i64 = 253_402_300_799_999;
+
 /// What a relay holds of a purged document is erased there this long after the purge. A device that was away for longer has not read of
 /// the purge: it keeps what it has, and brings the document back if it writes in it. As long as superseded entries stay.
 pub const PURGE_GRACE: Duration = Duration::from_hours(30 * 24);

@@ -372,7 +372,8 @@ impl Replica {
         Ok(rows.into_iter().map(document).collect())
     }
 
-    /// Documents that have open conflicts, or with `settled` any in the journal: collection and id.
+    /// Documents that have open conflicts, or with `settled` any in the journal: collection and id. The open ones of a document in the trash
+    /// are open again once it is restored; until then only `settled` lists it.
     ///
     /// # Errors
     /// [`ReadError`] if the file cannot be read.
@@ -543,7 +544,7 @@ pub struct SqlTable {
 pub struct Counts {
     /// Live documents.
     pub documents: u64,
-    /// Concurrent writes that lost and that nobody has settled.
+    /// Concurrent writes in live documents that lost and that nobody has settled.
     pub conflicts: u64,
     /// Received items that could not be applied.
     pub quarantined: u64,
@@ -578,8 +579,9 @@ impl ReplicaBuilder {
         self
     }
 
-    /// Takes another clock than the machine's, in milliseconds since 1970. Times are shown to people; what merges how never
-    /// depends on them, so a clock that is wrong by years does no harm.
+    /// Takes another clock than the machine's, in milliseconds since 1970. Of concurrent values of a plain field the one whose clock said the
+    /// later time shows, so a clock that is ahead wins until the others have heard of it. Times before 1970 and after the year 9999
+    /// ([`limits::LATEST_TIME`]) count as the nearest of those that lie between.
     #[must_use]
     pub fn clock(mut self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
         self.clock = Arc::new(clock);

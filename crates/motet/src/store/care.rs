@@ -360,9 +360,9 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Documents with open conflicts, or with any in the journal.
+    /// Live documents with open conflicts, or documents with any in the journal.
     pub(crate) fn conflicted_documents(&self, settled: bool) -> Result<Vec<(String, String)>> {
-        let sql = "SELECT collection, name FROM projection p WHERE p.conflicts > 0
+        let sql = "SELECT collection, name FROM projection p WHERE (p.conflicts > 0 AND p.deleted = 0)
                    OR (? AND document IN (SELECT document FROM conflict)) ORDER BY collection, name";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([settled], |row| Ok((row.get(0)?, row.get(1)?)))?;
