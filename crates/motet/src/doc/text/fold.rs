@@ -247,6 +247,7 @@ impl<'a> Fold<'a> {
         };
         let mut gone = self.doubles();
         let returns = self.returns_at_end(&mut gone);
+        let moved = self.parts_of_lines(&mut gone);
         let (torn, intact) = (self.torn(&mut gone), Torn::default());
         let crlf = chars.windows(2).any(|pair| pair == ['\r', '\n']);
         let mut last = None;
@@ -265,6 +266,9 @@ impl<'a> Fold<'a> {
             put(&mut folded, before);
             if returns.contains(&at) {
                 put(&mut folded, "\r");
+            }
+            if let Some(part) = moved.get(&at) {
+                put(&mut folded, part);
             }
             folded.push((*c, Source::Merged(at)));
             put(&mut folded, after);
@@ -289,6 +293,41 @@ impl<'a> Fold<'a> {
             }
         }
         moved
+    }
+
+    /// Where one side went on with a line, and the other put lines of its own behind or before it: the part of the line stands beside what it
+    /// goes on with. By the character before which it is put.
+    fn parts_of_lines(&self, gone: &mut HashSet<usize>) -> HashMap<usize, String> {
+        let mut moved = HashMap::new();
+        for gap in &self.gaps {
+            let [Some(ours), Some(theirs)] = [0, 1].map(|side| gap.own[side].first()) else { continue };
+            let sides = if ours < theirs { [0, 1] } else { [1, 0] };
+            let [first, last] = sides.map(|side| &gap.own[side]);
+            let is_whole = first.len() + last.len() == gap.range.len() && first.last() < last.first();
+            if !is_whole || gap.range.clone().any(|at| gone.contains(&at)) {
+                continue;
+            }
+            let [before, behind] = [first, last].map(|own| self.text(own));
+            let is_part = |text: &str| !text.contains(['\r', '\n']) && !is_spacing(text);
+            match self.is_line_edge(gap) {
+                [false, true] if before.starts_with(['\r', '\n']) && is_part(&behind) => {
+                    gone.extend(last);
+                    moved.insert(gap.range.start, behind);
+                }
+                [true, false] if behind.ends_with('\n') && is_part(&before) => {
+                    gone.extend(first);
+                    moved.insert(gap.range.end, before);
+                }
+                _ => {}
+            }
+        }
+        moved
+    }
+
+    /// Whether a gap is at the start of a line, and at the end of one.
+    fn is_line_edge(&self, gap: &Gap) -> [bool; 2] {
+        [gap.range.start.checked_sub(1), Some(gap.range.end)]
+            .map(|at| at.and_then(|at| self.woven.chars.get(at)).is_none_or(|c| matches!(c, '\r' | '\n')))
     }
 
     /// Writes a place anew, if it does not show what it should. What is taken out for that is put in again in the same change, so that nothing
@@ -363,14 +402,36 @@ impl<'a> Fold<'a> {
                 Ordering::Greater => 1,
                 Ordering::Equal => return,
             }
-        } else if contains_part(&ours, &theirs) {
+        } else if self.is_part(gap, 1, [&ours, &theirs]) {
             1
-        } else if contains_part(&theirs, &ours) {
+        } else if self.is_part(gap, 0, [&theirs, &ours]) {
             0
         } else {
             return self.double_lines(gap, [&ours, &theirs], gone);
         };
         gone.extend(&gap.own[out]);
+    }
+
+    /// Whether what the other side inserted in a gap has all that `side` did. What replaced words that the other side kept, and went on behind,
+    /// is no part of that.
+    fn is_part(&self, gap: &Gap, side: usize, [whole, part]: [&str; 2]) -> bool {
+        let is_line_end = self.is_line_edge(gap) == [false, true];
+        contains_part(whole, part, is_line_end) && !self.is_kept_beside(gap, 1 - side)
+    }
+
+    /// Whether a side has kept words beside what it inserted in a gap that the other has taken out.
+    fn is_kept_beside(&self, gap: &Gap, side: usize) -> bool {
+        let own = &gap.own[side];
+        let places = own.first().zip(own.last()).and_then(|(first, last)| {
+            let at = &self.woven.at[side];
+            Some((at[*first]?, at[*last]?))
+        });
+        let Some((first, last)) = places else { return false };
+        let standing = &self.standing[side];
+        let is_gone =
+            |place: Option<usize>| place.and_then(|place| standing.get(place)).is_some_and(Option::is_none);
+        let is_inside = standing[first..=last].iter().any(Option::is_none);
+        is_inside || is_gone(first.checked_sub(1)) || is_gone(last.checked_add(1))
     }
 
     /// Whether what both sides inserted stands behind the same character in both versions.

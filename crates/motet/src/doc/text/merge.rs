@@ -433,8 +433,10 @@ impl<'a> Merge<'a> {
             }
         }
         let [a, b] = &versions;
+        let ends_line = self.old[region.old.end..].chars().next().is_none_or(|c| matches!(c, '\r' | '\n'));
+        let is_line_end = ends_line && !self.begins_line(region.old.start);
         if !region.old.is_empty() {
-            return if a < b { joined(a, b) } else { joined(b, a) };
+            return if a < b { joined(a, b, is_line_end) } else { joined(b, a, is_line_end) };
         }
         // What goes on with a line stands beside it, and what brings lines of its own outside.
         let begins_line = self.begins_line(region.old.start);
@@ -443,8 +445,8 @@ impl<'a> Merge<'a> {
             [true, false] => b.clone() + a,
             [false, true] if begins_line => b.clone() + a,
             [false, true] => a.clone() + b,
-            _ if a < b => joined(a, b),
-            _ => joined(b, a),
+            _ if a < b => joined(a, b, is_line_end),
+            _ => joined(b, a, is_line_end),
         }
     }
 
@@ -524,15 +526,15 @@ fn drop_doubled(sides: &mut [Side<'_>; 2]) {
 }
 
 /// Two versions, one after the other: what is common to both once, lines as lines, words apart.
-fn joined(first: &str, second: &str) -> String {
+fn joined(first: &str, second: &str, is_line_end: bool) -> String {
     if is_spacing(first) && is_spacing(second) {
         let rank = |text: &str| (text.matches('\n').count(), text.len());
         return if rank(first) < rank(second) { second } else { first }.to_owned();
     }
-    if contains_part(first, second) || is_spacing(second) {
+    if contains_part(first, second, is_line_end) || is_spacing(second) {
         return first.to_owned();
     }
-    if contains_part(second, first) || is_spacing(first) {
+    if contains_part(second, first, is_line_end) || is_spacing(first) {
         return second.to_owned();
     }
     if lines(first).len() > 1 || lines(second).len() > 1 || first.ends_with('\n') || second.ends_with('\n') {
@@ -545,9 +547,10 @@ fn joined(first: &str, second: &str) -> String {
     format!("{first}{space}{second}")
 }
 
-/// Whether `part` is the start or the end of `whole`, and no word is cut by it.
-pub(super) fn contains_part(whole: &str, part: &str) -> bool {
-    has_start(whole, part) || has_end(whole, part)
+/// Whether `part` is the start or the end of `whole`, and no word is cut by it. What goes on with a line at its end (`is_line_end`) belongs to
+/// what stands before it: there the same words at the end of something longer are other words.
+pub(super) fn contains_part(whole: &str, part: &str, is_line_end: bool) -> bool {
+    has_start(whole, part) || has_end(whole, part) && (!is_line_end || part.contains('\n'))
 }
 
 fn has_start(whole: &str, part: &str) -> bool {

@@ -393,3 +393,74 @@ fn the_last_line_keeps_its_line_break() {
     assert_eq!(one("ke ua\r\npua\r\n", "ke ua\r\nPUA\r\n", "ke ua\r\n"), "ke ua\r\nPUA\r\n");
     assert_eq!(one("a\nb\n", "a\n", "b\n"), "");
 }
+
+/// The same word at the end of something longer that was put in beside it is another word.
+#[test]
+fn what_replaces_a_word_is_no_part_of_what_is_put_in_behind_it() {
+    for (old, ours, theirs, result) in [
+        ("milk 1", "milk 2", "milk 1, bread 2", "milk 2, bread 2"),
+        ("on Monday.", "on Friday.", "on Monday and Friday.", "on Friday and Friday."),
+        ("at 12:30", "at 13:00", "at 12:30 or 13:00", "at 13:00 or 13:00"),
+        ("{\"a\":1}", "{\"a\":2}", "{\"a\":1,\"b\":2}", "{\"a\":2,\"b\":2}"),
+        ("f(x)", "f(y)", "f(x, y)", "f(y, y)"),
+        ("const A = 1;\n", "const A = 3;\n", "const A = 1 + 3;\n", "const A = 3 + 3;\n"),
+        ("I saw Tom", "I saw Ann", "I saw Tom and Ann", "I saw Ann and Ann"),
+        ("tel 555", "tel 777", "tel 555 / 777", "tel 777 / 777"),
+        ("see Tom", "see Ann", "see Ann or Tom", "see Ann or Ann"),
+    ] {
+        assert_eq!(one(old, ours, theirs), result);
+    }
+    either("milk", "milk 2", "milk, bread 2", ["milk, bread 2 2", "milk 2, bread 2"]);
+    either(
+        "paid 10",
+        "paid 10 EUR",
+        "paid 10 USD and 5 EUR",
+        ["paid 10 EUR USD and 5 EUR", "paid 10 USD and 5 EUR EUR"],
+    );
+    // Before what it belongs to.
+    assert_eq!(one("a car", "a red car", "a big red car"), "a big red car");
+    assert_eq!(one("the first", "the first verse", "the first verse again"), "the first verse again");
+}
+
+#[test]
+fn a_part_of_a_line_stands_beside_what_it_goes_on_with() {
+    for (old, ours, theirs, result) in [
+        ("milk", "milk 2", "milk\nbread 2", "milk 2\nbread 2"),
+        ("milk", "milk 2", "milk\r\nbread 3", "milk 2\r\nbread 3"),
+        ("milk\ntea", "milk\ntea, green", "milk\ntea\n\nbread\n", "milk\ntea, green\n\nbread\n"),
+        ("milk\ntea", "2 milk\ntea", "bread\nmilk\ntea", "bread\n2 milk\ntea"),
+    ] {
+        assert_eq!(one(old, ours, theirs), result);
+    }
+}
+
+/// Whatever one side puts beside a word that the other replaces, both are there.
+#[test]
+fn a_word_replaced_beside_words_put_in() {
+    let words = ["w0", "w1", "w2"];
+    let mut all: Vec<Vec<&str>> = vec![Vec::new()];
+    for n in 0..3 {
+        let longer = all.iter().filter(|put| put.len() == n);
+        let longer: Vec<_> =
+            longer.flat_map(|put| ["x", "y"].map(|word| [&put[..], &[word]].concat())).collect();
+        all.extend(longer);
+    }
+    for (at, put) in (0..3).flat_map(|at| all[1..].iter().map(move |put| (at, put))) {
+        for (is_behind, space, end) in
+            [(true, " ", ""), (false, " ", "."), (true, ", ", "\n"), (false, "\n", "\n")]
+        {
+            let line = |replaced: bool, is_put: bool| {
+                let mut line: Vec<String> = words.map(str::to_owned).to_vec();
+                if replaced {
+                    line[at] = "x".into();
+                }
+                if is_put {
+                    let place = at + usize::from(is_behind);
+                    line.splice(place..place, put.iter().map(|word| (*word).to_owned()));
+                }
+                line.join(space) + end
+            };
+            assert_eq!(one(&line(false, false), &line(true, false), &line(false, true)), line(true, true));
+        }
+    }
+}
