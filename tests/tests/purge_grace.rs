@@ -287,7 +287,9 @@ fn who_purged_has_the_edit_and_the_rest_whichever_comes_first() {
         let mut draw = || left.remove(random.below(left.len() as u64) as usize);
         (0..5).map(|_| draw()).collect()
     }));
-    for (policy, order) in POLICIES.into_iter().flat_map(|policy| orders.iter().map(move |order| (policy, order))) {
+    for (policy, order) in
+        POLICIES.into_iter().flat_map(|policy| orders.iter().map(move |order| (policy, order)))
+    {
         let purged = Purged::with(policy);
         let editor = open(purged.dir.path(), "editor", WEEK);
         editor.apply_schema(&schema(policy)).unwrap();

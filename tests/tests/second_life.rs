@@ -236,3 +236,84 @@ fn an_undo_takes_nothing_out_of_what_another_has_made_again_since() {
         assert_eq!(two.meet(), before);
     }
 }
+
+/// What each counted before it deleted the song is not taken back twice.
+#[test]
+fn counters_begin_again_whatever_each_has_counted_before() {
+    for policy in POLICIES {
+        for counted in [[0, 0], [0, 1], [2, 0], [3, -4]] {
+            for is_heard in [false, true] {
+                let two = Devices::new(2, policy);
+                two.put(0, &json!({ "plays": 1_000 }));
+                two.meet();
+                for (device, by) in counted.into_iter().enumerate().filter(|(_, by)| *by != 0) {
+                    two.all[device].documents("songs").increment("1", "plays", by).unwrap();
+                }
+                if is_heard {
+                    sync(&two.all[1], &two.relay.url());
+                    sync(&two.all[0], &two.relay.url());
+                }
+                for (device, plays) in [(0, 3), (1, 5)] {
+                    two.delete(device);
+                    two.put(device, &json!({ "plays": plays }));
+                }
+                assert_eq!(two.meet()["plays"], 8, "{policy:?} {counted:?} {is_heard}");
+                // A third life, in which they know of all that there was.
+                two.delete(0);
+                two.meet();
+                two.put(0, &json!({ "plays": 3 }));
+                two.put(1, &json!({ "plays": 4 }));
+                assert_eq!(two.meet()["plays"], 7, "{policy:?} {counted:?} {is_heard}");
+            }
+        }
+    }
+}
+
+/// What one restored or edited, and then deleted itself, is not in what another has made again.
+#[test]
+fn what_its_own_writer_deleted_does_not_come_back_with_what_another_made() {
+    let old = json!({
+        "lyrics": "oldwords\n", "tags": ["o"], "verses": ["ov"], "title": "old", "place": { "x": 1 }, "plays": 1_000, "parr": ["op"],
+    });
+    let new = json!({ "lyrics": "newwords\n", "parr": ["np"], "plays": 5 });
+    for policy in [DeletePolicy::EditWins, DeletePolicy::Latest] {
+        for how in ["delete", "undo", "purge", "edit", "edit before"] {
+            let two = Devices::new(2, policy);
+            two.put(0, &old);
+            let edited = json!({
+                "lyrics": "oldwords edited\n", "tags": ["o", "e"], "verses": ["ov", "ev"], "title": "edited", "plays": 1_010,
+            });
+            match how {
+                "edit before" => {
+                    two.meet();
+                    two.set(1, &edited);
+                    two.delete(1);
+                    two.delete(0);
+                    two.put(0, &new);
+                }
+                _ => {
+                    two.delete(0);
+                    two.meet();
+                    two.restore(1);
+                    if how == "edit" {
+                        two.set(1, &edited);
+                    }
+                    if how == "undo" {
+                        two.undo(1)
+                    } else {
+                        two.delete(1)
+                    }
+                    if how == "purge" {
+                        two.all[1].documents("songs").purge_trash(i64::MAX).unwrap();
+                    }
+                    // The later, where the latest wins.
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    two.put(0, &new);
+                }
+            }
+            let mut expected = new.clone();
+            expected["id"] = "1".into();
+            assert_eq!(two.meet(), expected, "{policy:?} {how}");
+        }
+    }
+}

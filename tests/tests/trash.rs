@@ -638,7 +638,11 @@ fn any_time_that_a_clock_says_is_written_and_read() {
         sync(&b, &relay.url());
         sync(&a, &relay.url());
         for device in [&a, &b] {
-            assert_eq!(device.documents("songs").get("1").unwrap().unwrap().value["title"], "three", "{told}");
+            assert_eq!(
+                device.documents("songs").get("1").unwrap().unwrap().value["title"],
+                "three",
+                "{told}"
+            );
             assert_eq!(device.verify().unwrap().problems, [], "{told}");
             assert_eq!(device.status().pending, 0, "{told}");
         }

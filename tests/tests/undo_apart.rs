@@ -322,3 +322,34 @@ fn a_contested_field_under_two_names_holds_up_no_undo() {
     assert_eq!(undone.documents[0].fields, ["lyrics"]);
     assert!(space.devices[1].conflicts("songs", "1").unwrap().iter().any(|row| !row.settled));
 }
+
+/// Each counts the same, and takes back its own count, however the other took back his.
+#[test]
+fn each_takes_back_its_own_count() {
+    for by_undo in [true, false] {
+        let space = Space::of(&json!({ "plays": 0 }), &["a", "b"]);
+        for device in [0, 1] {
+            space.songs(device).increment("1", "plays", 1).unwrap();
+        }
+        assert_eq!(space.meet()["plays"], 2);
+        match by_undo {
+            true => _ = space.devices[0].undo().unwrap(),
+            false => _ = space.songs(0).increment("1", "plays", -1).unwrap(),
+        }
+        assert_eq!(space.meet()["plays"], 1);
+        space.devices[1].undo().unwrap();
+        assert_eq!(space.meet()["plays"], 0, "by undo: {by_undo}");
+        space.devices[1].redo().unwrap();
+        assert_eq!(space.meet()["plays"], 1, "by undo: {by_undo}");
+    }
+}
+
+#[test]
+fn an_undo_of_a_replacement_leaves_the_same_word_of_another_behind_it() {
+    let space = Space::of(&json!({ "lyrics": "milk 1" }), &["a", "b"]);
+    space.set(0, &json!({ "lyrics": "milk 2" }));
+    space.set(1, &json!({ "lyrics": "milk 1, bread 2" }));
+    assert_eq!(space.meet()["lyrics"], "milk 2, bread 2");
+    space.devices[0].undo().unwrap();
+    assert_eq!(space.meet()["lyrics"], "milk 1, bread 2");
+}

@@ -17,6 +17,7 @@ mod alike;
 mod anew;
 mod check;
 mod chunk;
+mod counts;
 mod cursor;
 mod edit;
 mod fork;

@@ -236,6 +236,10 @@ pub const ADOPTED_BLOB_BYTES: usize = 64 << 10;
 /// that makes it. Each costs a look at the document's history.
 pub const ANEW_FIELDS: usize = 16;
 
+/// Counts of a counter that are taken back one by one where its document is made again; if there are more, all are taken back at once, and two
+/// devices that know of different ones take back twice what both know of. Each costs a small change of the document.
+pub const ANEW_COUNTS: usize = 64;
+
 /// Changes that are looked at to find the history of one field. In a document with more, a row is taken up on all that
 /// the device holds: two devices that hold the same still make the same change.
 pub const ALIKE_CHANGES: usize = 1_000;

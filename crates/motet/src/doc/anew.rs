@@ -11,7 +11,7 @@ use super::genesis::Container;
 use super::overlap::is_open_mark;
 use super::read::Fields;
 use super::reconcile::Reconciled;
-use super::{Document, MADE_AGAIN, brings_back, list, text};
+use super::{Document, MADE_AGAIN, brings_back, is_end, list, text};
 use crate::schema::{CollectionSchema, FieldKind};
 
 impl Document {
@@ -34,8 +34,8 @@ impl Document {
         fork.makes_again = sides.map(|(_, makes_again)| makes_again);
     }
 
-    /// The side of a fork that alone has the document, if the other has made it again, and has deleted it once more or taken that back: that is
-    /// no edit of what both had.
+    /// The side of a fork that alone has the document, if one of the two has made it again: what the other has made, restored or edited, and then
+    /// deleted or taken back itself, is no edit of what both had.
     pub(super) fn left_alone<'f>(&self, fork: &'f Fork) -> Option<&'f Side> {
         if fork.makes_again == [false; 2] {
             return None;
@@ -45,7 +45,12 @@ impl Document {
             [false, true] => 1,
             _ => return None,
         };
-        fork.makes_again[over].then_some(&fork.sides[1 - over])
+        // A delete alone takes nothing into the merge.
+        let known = self.known_at(&fork.sides[over].known);
+        let metas = self.am.get_changes_meta(&fork.base);
+        let has_written =
+            metas.iter().any(|meta| known.has(&meta.hash) && !is_end(meta) && self.is_authored(&meta.hash));
+        has_written.then_some(&fork.sides[1 - over])
     }
 
     /// Whether the document is deleted as far as a side knows.
@@ -80,7 +85,9 @@ impl Document {
         }
         for (key, value) in &wanted {
             let values = now.values(&ROOT, key);
-            if now.resolve(&ROOT, key).as_ref() == Some(value) && values.len() == 1 {
+            // Where the side itself has several values, all of them stay for somebody to choose.
+            let is_open = || of_side.values(&ROOT, key).len() > 1 && !is_object_or_array(value);
+            if now.resolve(&ROOT, key).as_ref() == Some(value) && values.len() == 1 || is_open() {
                 continue;
             }
             // Inside of an object there may be several values as well.
@@ -188,6 +195,10 @@ impl Document {
         done.take_up(fork, made.new);
         Ok(())
     }
+}
+
+fn is_object_or_array(value: &Json) -> bool {
+    value.is_object() || value.is_array()
 }
 
 /// What a field of this kind is made as with a value.

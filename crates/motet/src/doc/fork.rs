@@ -163,7 +163,7 @@ impl Document {
     }
 
     /// Whether a change was made by somebody, and not alike by every device.
-    fn is_authored(&self, hash: &ChangeHash) -> bool {
+    pub(super) fn is_authored(&self, hash: &ChangeHash) -> bool {
         let meta = self.am.get_change_meta_by_hash(hash);
         meta.is_some_and(|meta| meta.author.is_some() || self.am.get_author_for_actor(&meta.actor).is_some())
     }

@@ -178,7 +178,9 @@ impl Document {
             None => field,
         };
         match reader.kind(&ROOT, name) {
-            FieldKind::Counter => field.counter(),
+            FieldKind::Counter => {
+                field.counter(|| self.is_written_alike(schema, reader.shown_name(name), step.heads))
+            }
             FieldKind::Set => {
                 let sets = reader.maps(&ROOT, name);
                 let is_added = |set: &ObjId, element: &Json| {
@@ -306,8 +308,8 @@ impl Field<'_> {
         if is_gone { from.cloned() } else { Some(Json::Object(left)) }
     }
 
-    /// What the step added goes, what others added stays.
-    fn counter(self) -> Option<Json> {
+    /// What the step added goes, what others added stays. `is_alike`: the step counted by changes that others have made as well.
+    fn counter(self, is_alike: impl Fn() -> bool) -> Option<Json> {
         let Self { from, to, now, others } = self;
         let number = |value: Option<&Json>| match value {
             None | Some(Json::Null) => Some(0),
@@ -316,9 +318,8 @@ impl Field<'_> {
         let (Some(before), Some(after), Some(current)) = (number(from), number(to), number(now)) else {
             return self.value();
         };
-        if now == to {
-            // Others have counted the same.
-            return if others == to { others.cloned() } else { from.cloned() };
+        if now == to && others == to && is_alike() {
+            return others.cloned();
         }
         if !now.is_some_and(Json::is_number) {
             return now.cloned();
@@ -329,7 +330,10 @@ impl Field<'_> {
         }
         let left = i128::from(current) + i128::from(before) - i128::from(after);
         let left = left.clamp((-limits::COUNTER_MAX).into(), limits::COUNTER_MAX.into()) as i64;
-        (from.is_some() || left != 0).then(|| left.into())
+        if left == before {
+            return from.cloned();
+        }
+        Some(left.into())
     }
 
     /// What the step put in goes, unless others have put it in as well; what it took out comes back.

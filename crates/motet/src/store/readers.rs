@@ -220,7 +220,8 @@ impl Tx<'_> {
 
     /// Counts of open conflicts of live documents and of quarantined items that somebody may miss.
     pub(crate) fn troubles(&self) -> Result<(u64, u64)> {
-        let sql = "SELECT (SELECT COALESCE(SUM(conflicts), 0) FROM projection WHERE conflicts > 0 AND deleted = 0),
+        let sql =
+            "SELECT (SELECT COALESCE(SUM(conflicts), 0) FROM projection WHERE conflicts > 0 AND deleted = 0),
                    (SELECT COUNT(*) FROM quarantine WHERE dormant = 0)";
         let row = self.conn.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
         let (conflicts, quarantined): (i64, i64) = row?;

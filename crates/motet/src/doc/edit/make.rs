@@ -111,18 +111,7 @@ impl Document {
             if *reader.kind(&ROOT, key) != FieldKind::Counter || reader.is_divided(&ROOT, key) || old == 0 {
                 continue;
             }
-            let base = self.writers_at(schema, key, at.as_deref());
-            let path = format!("/{key}");
-            let begun = self.made_alike(&path, Container::Counter(0), base, at, |tx| {
-                tx.increment(ROOT, key.as_str(), old.saturating_neg())
-            })?;
-            changes.extend(begun.new);
-            if new != 0 {
-                let filled = self.made_alike(&path, Container::Counter(new), vec![begun.hash], at, |tx| {
-                    tx.increment(ROOT, key.as_str(), new)
-                })?;
-                changes.extend(filled.new);
-            }
+            self.count_anew(schema, key, (old, new), at, changes)?;
         }
         Ok(())
     }
