@@ -506,3 +506,27 @@ fn words_of_both_are_words_that_somebody_wrote() {
         }
     }
 }
+
+/// So much is rewritten that the text is put anew: an edit beside it is an open conflict all the same, in lines of those that are there.
+#[test]
+fn a_line_edited_in_a_long_text_that_another_rewrites_in_every_line() {
+    for lines in [500, 800] {
+        for (edit, shown) in [("", None), ("something else entirely\n", Some("something else entirely"))] {
+            let dir = tempfile::tempdir().unwrap();
+            let relay = TestRelay::start(&dir.path().join("relay"));
+            let of = |line: &dyn Fn(usize) -> String| (0..lines).map(line).collect::<String>();
+            let old = of(&|n| format!("line {n} of the long text\n"));
+            let ours = of(&|n| format!("row {n} of another text\n"));
+            let theirs = old.replace("line 250 of the long text\n", edit);
+            let (a, b) = forked(dir.path(), &relay.url(), &old, &ours, &theirs);
+            let text = lyrics(&a);
+            assert_eq!(text, lyrics(&b));
+            let all: Vec<&str> = text.lines().collect();
+            let rows = ours.lines().filter(|row| !all.contains(row)).collect::<Vec<_>>();
+            assert!(rows.is_empty(), "{lines} {edit:?}: {rows:?}");
+            assert_eq!(all.len(), lines + usize::from(shown.is_some()), "{lines} {edit:?}");
+            assert!(shown.is_none_or(|shown| all.contains(&shown)));
+            assert!(a.conflicts("pieces", "1").unwrap().iter().any(|row| !row.settled), "{lines} {edit:?}");
+        }
+    }
+}

@@ -250,10 +250,11 @@ impl Change {
         Self { shared, letters: a.max(b), is_rewrite: a > 0 && b > 0 && shared == 0 && !are_numbers, hunk }
     }
 
-    /// Whether so little stands between this rewrite and the next that they are one.
+    /// Whether so little stands between this rewrite and the next that they are one. Of two lines they are one only if nothing is left between.
     fn takes(&self, next: &Change, old: &str) -> bool {
         let between = &old[self.hunk.old.end..next.hunk.old.start];
-        weight(between) <= self.letters.min(next.letters)
+        let most = if between.contains('\n') { 0 } else { self.letters.min(next.letters) };
+        weight(between) <= most
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct Place {
 /// Words of which two sides made something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Open {
-    /// Both versions, one after the other.
+    /// Both versions, one after the other, in the lines in which they stand.
     pub(crate) text: String,
     /// What each side put in their place, in characters of its version.
     pub(crate) new: [Range<usize>; 2],
@@ -186,8 +186,8 @@ struct Merge<'a> {
     out: String,
     /// Words have just been put next to each other that did not stand so before.
     is_seam: bool,
-    /// Parts of the old text of which both sides made something else, and what stands there now.
-    open: Vec<(Range<usize>, Open)>,
+    /// Parts of the old text of which both sides made something else, where they stand in `out`, and what each side put there.
+    open: Vec<(Range<usize>, Range<usize>, [Range<usize>; 2])>,
     /// Parts of the old text that hunks changed which touch each other, where they stand in `out`, and whose hunks they are.
     touched: Vec<Touched>,
 }
@@ -284,7 +284,7 @@ impl<'a> Merge<'a> {
             is_open: self
                 .open
                 .iter()
-                .any(|(open, _)| open.start < touched.old.end && touched.old.start < open.end),
+                .any(|(open, _, _)| open.start < touched.old.end && touched.old.start < open.end),
         };
         met.map(place).collect()
     }
@@ -294,7 +294,7 @@ impl<'a> Merge<'a> {
         let hunks = [0, 1].map(|side| &self.sides[side].words[region.hunks[side].clone()]);
         let versions = [0, 1].map(|side| self.sides[side].version(self.old, &region.old, hunks[side]));
         let deletes = hunks.map(|hunks| hunks.iter().all(|hunk| hunk.new.is_empty()));
-        let mut is_corrected = false;
+        let (mut is_corrected, mut is_open) = (false, false);
         let text = if versions[0] == versions[1] {
             versions[0].clone()
         } else if deletes == [true, true] {
@@ -313,13 +313,17 @@ impl<'a> Merge<'a> {
             let is_one = deletes == [false, false] && versions.contains(&text);
             if !is_spacing(&self.old[region.old.clone()]) && !is_one {
                 let new = [0, 1].map(|side| self.sides[side].put_in(hunks[side]));
-                self.open.push((region.old.clone(), Open { text: text.clone(), new }));
+                self.open.push((region.old.clone(), 0..0, new));
+                is_open = true;
             }
             text
         };
-        let is_seam = self.is_seam;
+        let (is_seam, begin) = (self.is_seam, self.out.len());
         self.push(&text);
         self.is_seam = is_seam;
+        if let Some((_, out, _)) = self.open.last_mut().filter(|_| is_open) {
+            *out = begin..self.out.len();
+        }
         is_corrected
     }
 
@@ -450,6 +454,14 @@ impl<'a> Merge<'a> {
         }
     }
 
+    /// The lines of what came out that a part of it touches.
+    fn whole_lines(&self, part: &Range<usize>) -> &str {
+        let start = self.out[..part.start].rfind('\n').map_or(0, |at| at + 1);
+        let is_whole = part.end > part.start && self.out[..part.end].ends_with('\n');
+        let rest = self.out[part.end..].find('\n').map_or(self.out.len(), |at| part.end + at);
+        &self.out[start..if is_whole { part.end } else { rest }]
+    }
+
     /// The places where both sides changed the same lines, or lines next to each other.
     fn overlaps(&self) -> Vec<Overlap> {
         let [ours, theirs] = [0, 1].map(|side| &self.sides[side].lines);
@@ -485,8 +497,10 @@ impl<'a> Merge<'a> {
             ];
             if versions[0] != versions[1] {
                 let open =
-                    self.open.iter().filter(|(open, _)| open.start < range.end && range.start < open.end);
-                let open: Vec<Open> = open.map(|(_, open)| open.clone()).collect();
+                    self.open.iter().filter(|(open, _, _)| open.start < range.end && range.start < open.end);
+                let open: Vec<Open> = open
+                    .map(|(_, out, new)| Open { text: self.whole_lines(out).to_owned(), new: new.clone() })
+                    .collect();
                 let old = &self.old[range];
                 // Where one side did all that the other did, and more, there is nothing that does not show.
                 let shows_one = || {
