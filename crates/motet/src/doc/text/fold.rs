@@ -395,6 +395,11 @@ impl<'a> Fold<'a> {
             }
             // Of two equal ones the later is the one that the rest of a line follows.
             usize::from((gap.own[0][0] < gap.own[1][0]) != begins_line(&ours))
+        } else if ours.contains('\n') && without_returns(&ours) == without_returns(&theirs) {
+            // The same lines: they end as the others do.
+            let is_crlf = self.woven.chars[..gap.range.start].ends_with(&['\r', '\n']);
+            let returns = |text: &str| text.matches('\r').count();
+            usize::from((returns(&ours) < returns(&theirs)) != is_crlf)
         } else if is_spacing(&ours) && is_spacing(&theirs) {
             let rank = |text: &str| (text.matches('\n').count(), text.len());
             match rank(&ours).cmp(&rank(&theirs)) {
@@ -463,6 +468,11 @@ impl<'a> Fold<'a> {
             });
             [0].into_iter().chain(ends).collect::<Vec<_>>()
         });
+        // Whatever they end with.
+        let alike =
+            [&left, &right].map(|lines| lines.iter().map(|line| without_returns(line)).collect::<Vec<_>>());
+        let [left, right] =
+            alike.each_ref().map(|lines| lines.iter().map(String::as_str).collect::<Vec<_>>());
         // Of two equal lines the one that goes: what only begins a line stays where the rest of the line follows.
         let double = |x: usize, y: usize| {
             let [first, second] = [(0, x), (1, y)].map(|(n, line)| {
@@ -677,6 +687,11 @@ fn mend(word: &[char], standing: &[Option<usize>], torn: &mut HashMap<usize, Tor
     if let Some(last) = last.and_then(|last| torn.get_mut(&last)) {
         last.after = missing;
     }
+}
+
+/// A text whose lines end alike.
+fn without_returns(text: &str) -> String {
+    text.replace("\r\n", "\n")
 }
 
 /// Whether what was inserted ends with the beginning of a line, which goes on with what stood there.

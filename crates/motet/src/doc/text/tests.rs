@@ -464,3 +464,12 @@ fn a_word_replaced_beside_words_put_in() {
         }
     }
 }
+
+#[test]
+fn the_same_lines_stand_there_once_whatever_they_end_with() {
+    assert_eq!(one("", "a\nb\n", "a\r\nb\r\n"), "a\nb\n");
+    assert_eq!(one("x\n", "x\nnew line\n", "x\nnew line\r\n"), "x\nnew line\n");
+    assert_eq!(one("x\r\n", "x\r\nnew line\n", "x\r\nnew line\r\n"), "x\r\nnew line\r\n");
+    let texts = reconciled("x\n", "x\none\nnew\n", "x\nnew\r\ntwo\r\n");
+    assert!(texts.iter().all(|text| text.matches("new").count() == 1), "{texts:?}");
+}
