@@ -5,7 +5,7 @@ use std::path::Path;
 
 use motet::{Adoption, BadRows, FieldKind, Replica, Schema, WriteError};
 use motet_tests::random::Random;
-use motet_tests::{TestRelay, contents, sync};
+use motet_tests::{TestRelay, contents, is_in_files, sync};
 use serde_json::{Map, Value, json};
 
 trait Pick {
@@ -97,6 +97,46 @@ fn rows_that_cannot_be_taken_up_are_named_and_the_others_go_in() {
         "{refused}"
     );
     clean(&a);
+}
+
+/// A column that is meant to be left out must not come over because of a typing error.
+#[test]
+fn a_column_that_a_table_does_not_have_is_named_and_nothing_is_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = open(dir.path(), "a");
+    let old = dir.path().join("legacy.db");
+    legacy(
+        &old,
+        "CREATE TABLE songs (key TEXT PRIMARY KEY, title, secret, changed, gone);
+         INSERT INTO songs VALUES ('1', 'one', 'private', '2025-01-03', NULL), ('2', 'two', 'private', '2025-01-03', 1);",
+    );
+    let usual = Adoption::default();
+    for (adoption, named) in [
+        (
+            Adoption { exclude: vec!["title".into(), "secrte".into()], ..usual.clone() },
+            "\"secret\" was probably meant",
+        ),
+        (Adoption { updated_at: "Changed".into(), ..usual.clone() }, "\"changed\""),
+        (
+            Adoption { deleted_at: "removed".into(), ..usual.clone() },
+            "no column \"removed\"; it has key, title, secret, changed, gone",
+        ),
+        (Adoption { references: vec!["parent".into()], ..usual.clone() }, "no column \"parent\""),
+        (Adoption { id: "uuid".into(), ..usual.clone() }, "no column \"uuid\""),
+    ] {
+        let refused = a.adopt_sqlite(&old, "songs", "songs", &adoption).unwrap_err();
+        assert!(refused.to_string().contains(named), "{refused}");
+    }
+    assert_eq!(a.counts().unwrap().documents, 0);
+    let right = Adoption {
+        exclude: vec!["secret".into()],
+        updated_at: "changed".into(),
+        deleted_at: "gone".into(),
+        ..usual
+    };
+    let summary = a.adopt_sqlite(&old, "songs", "songs", &right).unwrap();
+    assert_eq!((summary.new, summary.passed_over), (1, 1));
+    assert!(!is_in_files(dir.path(), "a.db", b"private"));
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
 use crate::doc::Fields;
 use crate::engine::{Adopted, Core, bytes_of};
 use crate::error::WriteError;
+use crate::find::near_name;
 use crate::limits;
 use crate::replica::Replica;
 use crate::store::{Cell, ForeignTable, Tx};
@@ -208,7 +209,8 @@ impl Replica {
     /// the summary says so. A row with a text that is not UTF-8, or an infinite number, is refused.
     ///
     /// # Errors
-    /// [`WriteError::Storage`] if the database or the table cannot be read; else as [`adopt`](Self::adopt).
+    /// [`WriteError::Storage`] if the database or the table cannot be read; `value-invalid` if the table lacks a column that `adoption` names
+    /// (`updated_at` and `deleted_at` need not be there), and nothing is taken up then; else as [`adopt`](Self::adopt).
     pub fn adopt_sqlite(
         &self,
         database: impl AsRef<Path>,
@@ -218,6 +220,7 @@ impl Replica {
     ) -> Result<AdoptSummary, WriteError> {
         let table = ForeignTable::open(database.as_ref(), table)?;
         let mut intake = Intake::new(self, collection, adoption, adoption.id.or(&table.key));
+        adoption.check_columns(&intake.key, &table.columns).map_err(WriteError::bad_value)?;
         let is_wanted = |name: &&String| intake.key.contains(name) || !adoption.exclude.contains(name);
         let columns: Vec<String> = table.columns.iter().filter(is_wanted).cloned().collect();
         let mut number = 0_u64;
@@ -504,6 +507,23 @@ impl KeyColumns {
 }
 
 impl Adoption {
+    /// Says which column is named that a table with these columns does not have.
+    fn check_columns(&self, key: &[String], columns: &[String]) -> Result<(), String> {
+        let usual = Self::default();
+        let times = [(&self.updated_at, &usual.updated_at), (&self.deleted_at, &usual.deleted_at)];
+        let times = times.into_iter().filter(|(named, usual)| named != usual).map(|(named, _)| named);
+        let named = key.iter().chain(&self.references).chain(&self.exclude).chain(times);
+        let Some(missing) = named.into_iter().find(|name| !columns.contains(*name)) else { return Ok(()) };
+        let all = || columns.iter().map(String::as_str);
+        Err(match near_name(missing, all()) {
+            Some(near) => format!("the table has no column {missing:?}; {near:?} was probably meant"),
+            None => format!(
+                "the table has no column {missing:?}; it has {}",
+                all().collect::<Vec<_>>().join(", ")
+            ),
+        })
+    }
+
     /// Whether a row says that it is deleted.
     fn is_deleted(&self, fields: &Fields) -> bool {
         match fields.get(&self.deleted_at) {
