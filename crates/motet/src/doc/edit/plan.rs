@@ -330,8 +330,9 @@ pub(in crate::doc) fn carry_out(tx: &mut Transaction<'_>, op: Op) -> Result<(), 
         Op::Splice { text, splices } => splice_all(tx, &text, &splices),
         Op::PutText { map, key, content } => Container::Text(&content).put(tx, &map, &key),
         Op::SpliceList { list, at, delete, insert } => {
-            (0..delete).try_for_each(|_| tx.delete(&list, at))?;
-            fill_list(tx, &list, at, &insert)
+            // In this order: behind items that were just deleted Automerge passes by all of them for each that is put in.
+            fill_list(tx, &list, at, &insert)?;
+            (0..delete).try_for_each(|_| tx.delete(&list, at + insert.len()))
         }
     }
 }

@@ -311,17 +311,29 @@ impl<'a> Fold<'a> {
             let is_part = |text: &str| !text.contains(['\r', '\n']) && !is_spacing(text);
             match self.is_line_edge(gap) {
                 [false, true] if before.starts_with(['\r', '\n']) && is_part(&behind) => {
+                    let goes_on = gap.range.start.checked_sub(1);
+                    let space = self.space_between(goes_on, last.first().copied());
                     gone.extend(last);
-                    moved.insert(gap.range.start, behind);
+                    moved.insert(gap.range.start, format!("{space}{behind}"));
                 }
                 [true, false] if behind.ends_with('\n') && is_part(&before) => {
+                    let space = self.space_between(first.last().copied(), Some(gap.range.end));
                     gone.extend(first);
-                    moved.insert(gap.range.end, before);
+                    moved.insert(gap.range.end, format!("{before}{space}"));
                 }
                 _ => {}
             }
         }
         moved
+    }
+
+    /// What parts two characters that are put next to each other, if nobody wrote them so and they would be read as one word.
+    fn space_between(&self, x: Option<usize>, y: Option<usize>) -> &'static str {
+        let Some((x, y)) = x.zip(y).filter(|(x, y)| !self.is_written(Some(*x), *y)) else { return "" };
+        match is_one_word(self.woven.chars[x], self.woven.chars[y]) {
+            true => " ",
+            false => "",
+        }
     }
 
     /// Whether a gap is at the start of a line, and at the end of one.
