@@ -186,10 +186,22 @@ struct Merge<'a> {
     out: String,
     /// Words have just been put next to each other that did not stand so before.
     is_seam: bool,
-    /// Parts of the old text of which both sides made something else, where they stand in `out`, and what each side put there.
-    open: Vec<(Range<usize>, Range<usize>, [Range<usize>; 2])>,
+    open: Vec<OpenPlace>,
     /// Parts of the old text that hunks changed which touch each other, where they stand in `out`, and whose hunks they are.
     touched: Vec<Touched>,
+}
+
+/// A part of the old text of which both sides made something else, where it stands in `out`, and what each side put there.
+struct OpenPlace {
+    old: Range<usize>,
+    out: Range<usize>,
+    new: [Range<usize>; 2],
+}
+
+impl OpenPlace {
+    fn meets(&self, old: &Range<usize>) -> bool {
+        self.old.start < old.end && old.start < self.old.end
+    }
 }
 
 struct Touched {
@@ -281,10 +293,7 @@ impl<'a> Merge<'a> {
             new: self.sides.each_ref().map(|side| side.place_of(&touched.old)),
             text: self.out[touched.out.clone()].to_owned(),
             is_corrected: touched.is_corrected,
-            is_open: self
-                .open
-                .iter()
-                .any(|(open, _, _)| open.start < touched.old.end && touched.old.start < open.end),
+            is_open: self.open.iter().any(|open| open.meets(&touched.old)),
         };
         met.map(place).collect()
     }
@@ -294,7 +303,7 @@ impl<'a> Merge<'a> {
         let hunks = [0, 1].map(|side| &self.sides[side].words[region.hunks[side].clone()]);
         let versions = [0, 1].map(|side| self.sides[side].version(self.old, &region.old, hunks[side]));
         let deletes = hunks.map(|hunks| hunks.iter().all(|hunk| hunk.new.is_empty()));
-        let (mut is_corrected, mut is_open) = (false, false);
+        let (mut is_corrected, mut open) = (false, None);
         let text = if versions[0] == versions[1] {
             versions[0].clone()
         } else if deletes == [true, true] {
@@ -313,17 +322,15 @@ impl<'a> Merge<'a> {
             let is_one = deletes == [false, false] && versions.contains(&text);
             if !is_spacing(&self.old[region.old.clone()]) && !is_one {
                 let new = [0, 1].map(|side| self.sides[side].put_in(hunks[side]));
-                self.open.push((region.old.clone(), 0..0, new));
-                is_open = true;
+                open = Some(new);
             }
             text
         };
         let (is_seam, begin) = (self.is_seam, self.out.len());
         self.push(&text);
         self.is_seam = is_seam;
-        if let Some((_, out, _)) = self.open.last_mut().filter(|_| is_open) {
-            *out = begin..self.out.len();
-        }
+        let out = begin..self.out.len();
+        self.open.extend(open.map(|new| OpenPlace { old: region.old.clone(), out, new }));
         is_corrected
     }
 
@@ -496,11 +503,10 @@ impl<'a> Merge<'a> {
                 self.sides[1].version(self.old, &range, &theirs[from.1..j]),
             ];
             if versions[0] != versions[1] {
-                let open =
-                    self.open.iter().filter(|(open, _, _)| open.start < range.end && range.start < open.end);
-                let open: Vec<Open> = open
-                    .map(|(_, out, new)| Open { text: self.whole_lines(out).to_owned(), new: new.clone() })
-                    .collect();
+                let open = self.open.iter().filter(|open| open.meets(&range));
+                let open = open
+                    .map(|open| Open { text: self.whole_lines(&open.out).to_owned(), new: open.new.clone() });
+                let open: Vec<Open> = open.collect();
                 let old = &self.old[range];
                 // Where one side did all that the other did, and more, there is nothing that does not show.
                 let shows_one = || {
