@@ -301,9 +301,11 @@ impl SyncHandle {
         extends: bool,
     ) -> impl Future<Output = Result<T, SyncError>> + Send + use<T, C> {
         let (reply, answer) = oneshot::channel();
+        // Before it is asked: the task may die over it at once.
+        let begun = Instant::now();
         // If the task is gone the reply is dropped, and the answer says so.
         _ = self.commands.send(command(reply));
-        let (traffic, failure, begun) = (self.traffic.clone(), self.failure.clone(), Instant::now());
+        let (traffic, failure) = (self.traffic.clone(), self.failure.clone());
         let local = self.local.clone();
         let timeout = async move {
             let mut patience = time;
