@@ -269,6 +269,22 @@ fn counters_begin_again_whatever_each_has_counted_before() {
     }
 }
 
+/// More counts than are taken back one by one, which both know.
+#[test]
+fn a_counter_of_many_counts_begins_again() {
+    let two = Devices::new(2, DeletePolicy::EditWins);
+    two.put(0, &json!({ "plays": 1_000 }));
+    for _ in 0..=motet::limits::ANEW_COUNTS {
+        two.all[0].documents("songs").increment("1", "plays", 1).unwrap();
+    }
+    two.meet();
+    for (device, plays) in [(0, 3), (1, 5)] {
+        two.delete(device);
+        two.put(device, &json!({ "plays": plays }));
+    }
+    assert_eq!(two.meet()["plays"], 8);
+}
+
 /// What one restored or edited, and then deleted itself, is not in what another has made again.
 #[test]
 fn what_its_own_writer_deleted_does_not_come_back_with_what_another_made() {

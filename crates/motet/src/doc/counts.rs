@@ -120,7 +120,7 @@ impl Document {
                     || op.pred.iter().any(|pred| format!("{}@{}", pred.counter(), pred.actor()) == id);
                 match op.action {
                     OpType::Put(ScalarValue::Counter(ref start)) if own() == id => {
-                        (by, is_begun) = (Some(by.unwrap_or(0) + i64::from(start)), true);
+                        (by, is_begun) = (Some(by.unwrap_or(0i64).checked_add(i64::from(start))?), true);
                     }
                     OpType::Increment(more) if is_of_it() => by = Some(by.unwrap_or(0i64).checked_add(more)?),
                     _ => {}

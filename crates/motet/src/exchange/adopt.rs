@@ -209,7 +209,7 @@ impl Replica {
     /// the summary says so. A row with a text that is not UTF-8, or an infinite number, is refused.
     ///
     /// # Errors
-    /// [`WriteError::Storage`] if the database or the table cannot be read; `value-invalid` if the table lacks a column that `adoption` names
+    /// [`WriteError::Storage`] if the database or the table cannot be read; `write-bad-value` if the table lacks a column that `adoption` names
     /// (`updated_at` and `deleted_at` need not be there), and nothing is taken up then; else as [`adopt`](Self::adopt).
     pub fn adopt_sqlite(
         &self,
