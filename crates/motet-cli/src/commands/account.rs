@@ -23,13 +23,13 @@ pub(crate) fn sign_out(
         (true, true) => SignOut::WipeUnsent,
     };
     // First: whoever is signed out must not be signed in again by what is left of a command that was killed.
-    let token = token::kept(replica.path())?;
-    token::forget(replica.path())?;
+    let token = token::kept(&replica)?;
+    token::forget(&replica, output)?;
     let signed_out = replica
         .sign_out(how)
         .and_then(|removed| if release { replica.release_account().map(|()| removed) } else { Ok(removed) });
     if let (Err(_), Some(token)) = (&signed_out, token) {
-        token::keep(replica.path(), &token)?;
+        token::keep(&replica, &token, output)?;
     }
     let removed = signed_out?;
     if token::is_in_environment() {

@@ -35,21 +35,23 @@ pub(crate) fn init(
         replica.use_relay(&Relay::new(url))?;
         if replica.setting(RELAY_URL)?.as_deref() != Some(url) {
             // A token is good for the relay that it was given for.
-            token::forget(path)?;
+            token::forget(&replica, output)?;
         }
         replica.set_setting(RELAY_URL, Some(url))?;
     }
-    if let Some(token) = &token {
-        token::keep(path, token)?;
-    }
+    let is_in_keyring = match &token {
+        Some(token) => token::keep(&replica, token, output)?,
+        None => false,
+    };
     if output.json {
         let device_id = replica.device_id().to_string();
         return output
             .json_line(&serde_json::json!({ "device": device, "device_id": device_id, "relay": relay }));
     }
     let relay = relay.map_or_else(|| "no relay".into(), |url| format!("relay {url}"));
+    let place = if is_in_keyring { ", token in the keyring of the system" } else { "" };
     output.line(&format!(
-        "{} {} is ready: device {device}, {relay}",
+        "{} {} is ready: device {device}, {relay}{place}",
         output.paint(GREEN, "✓"),
         path.display()
     ));

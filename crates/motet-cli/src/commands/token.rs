@@ -1,4 +1,5 @@
-//! The token for the relay: kept in a file beside the database, so that no query and no backup of the database hands it out.
+//! The token for the relay: kept in the keyring of the system or in a file beside the database, so that no query and no backup of the
+//! database hands it out.
 
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -6,13 +7,19 @@ use std::path::{Path, PathBuf};
 use motet::Replica;
 
 use super::documents::input;
+use super::keyring::{self, KeyringError};
 use crate::error::{CliError, file_error};
+use crate::output::Output;
 
 /// A token is shorter than this, in bytes.
 const TOKEN_FILE_BYTES: u64 = 64 << 10;
 
-/// The environment variable that goes before the file.
+/// The environment variable that goes before what is kept.
 const TOKEN_VARIABLE: &str = "MOTET_TOKEN";
+
+/// The setting that says where the token is kept, if not in the file.
+const PLACE: &str = "token.place";
+const IN_KEYRING: &str = "keyring";
 
 /// What a command was told on its command line, or by the environment.
 pub(crate) fn given(token: Option<String>, file: Option<&Path>) -> Result<Option<String>, CliError> {
@@ -29,24 +36,34 @@ pub(crate) fn read(replica: &Replica) -> Result<Option<String>, CliError> {
     if let Some(token) = from_environment() {
         return Ok(Some(token));
     }
-    kept(replica.path())
+    kept(replica)
 }
 
-/// The token that is kept beside a database.
-pub(crate) fn kept(database: &Path) -> Result<Option<String>, CliError> {
-    let path = beside(database);
+/// The token that is kept for a replica: in the file beside the database, else in the keyring of the system.
+pub(crate) fn kept(replica: &Replica) -> Result<Option<String>, CliError> {
+    let path = beside(replica.path());
     match std::fs::read_to_string(&path) {
         Ok(token) => Ok(Some(token)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(file_error(&path, &error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error(&path, &error)),
+        Err(_) if is_in_keyring(replica)? => keyring::get(&account(replica)).map_err(not_read),
+        Err(_) => Ok(None),
     }
 }
 
-/// Keeps a token, for its owner's eyes only.
-pub(crate) fn keep(database: &Path, token: &str) -> Result<(), CliError> {
-    let path = beside(database);
-    // A file that is made anew has the mode that it is made with.
-    forget(database)?;
+/// Keeps a token: in the keyring of the system if there is one, else in a file for its owner's eyes only. Says whether it is in the keyring.
+pub(crate) fn keep(replica: &Replica, token: &str, output: &Output) -> Result<bool, CliError> {
+    match keyring::set(&account(replica), token) {
+        Ok(()) => {
+            replica.set_setting(PLACE, Some(IN_KEYRING))?;
+            remove_file(replica.path())?;
+            return Ok(true);
+        }
+        Err(KeyringError::Missing) => {}
+        Err(error) => output.complain(&format!("{error}; the token is kept in a file beside the database")),
+    }
+    // A file that is made anew has the mode that it is made with; what the keyring had for it is not good any more.
+    forget(replica, output)?;
+    let path = beside(replica.path());
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -55,11 +72,38 @@ pub(crate) fn keep(database: &Path, token: &str) -> Result<(), CliError> {
         std::io::Write::write_all(&mut file, token.as_bytes())?;
         file.sync_all()
     });
-    written.map_err(|e| file_error(&path, &e))
+    written.map(|()| false).map_err(|e| file_error(&path, &e))
 }
 
-/// Forgets it: it is good only for the relay that it was given for.
-pub(crate) fn forget(database: &Path) -> Result<(), CliError> {
+/// Forgets it: it is good only for the relay that it was given for. What the keyring does not remove is not read any more either.
+pub(crate) fn forget(replica: &Replica, output: &Output) -> Result<(), CliError> {
+    remove_file(replica.path())?;
+    if is_in_keyring(replica)? {
+        if let Err(error) = keyring::remove(&account(replica)) {
+            output.complain(&format!("{error}; a token that motet does not use any more is still there"));
+        }
+        replica.set_setting(PLACE, None)?;
+    }
+    Ok(())
+}
+
+/// Whether the keyring has the token of this replica. One that is locked asks for a password, so it is asked only then.
+fn is_in_keyring(replica: &Replica) -> Result<bool, CliError> {
+    Ok(replica.setting(PLACE)?.as_deref() == Some(IN_KEYRING))
+}
+
+/// Under which name the keyring has a replica's token. A copy of the database is another device, and has none.
+fn account(replica: &Replica) -> String {
+    replica.device_id().to_string()
+}
+
+fn not_read(error: KeyringError) -> CliError {
+    CliError::Other(format!(
+        "{error}, which has the token for the relay; MOTET_TOKEN goes before it, and `motet init` takes another"
+    ))
+}
+
+fn remove_file(database: &Path) -> Result<(), CliError> {
     let path = beside(database);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error(&path, &error)),
