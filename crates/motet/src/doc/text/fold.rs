@@ -411,7 +411,7 @@ impl<'a> Fold<'a> {
             // The same lines: they end as the others do.
             let is_crlf = self.woven.chars[..gap.range.start].ends_with(&['\r', '\n']);
             let returns = |text: &str| text.matches('\r').count();
-            usize::from((returns(&ours) < returns(&theirs)) != is_crlf)
+            usize::from(((returns(&ours), &ours) < (returns(&theirs), &theirs)) != is_crlf)
         } else if is_spacing(&ours) && is_spacing(&theirs) {
             let rank = |text: &str| (text.matches('\n').count(), text.len());
             match rank(&ours).cmp(&rank(&theirs)) {

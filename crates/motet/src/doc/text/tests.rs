@@ -470,6 +470,8 @@ fn the_same_lines_stand_there_once_whatever_they_end_with() {
     assert_eq!(one("", "a\nb\n", "a\r\nb\r\n"), "a\nb\n");
     assert_eq!(one("x\n", "x\nnew line\n", "x\nnew line\r\n"), "x\nnew line\n");
     assert_eq!(one("x\r\n", "x\r\nnew line\n", "x\r\nnew line\r\n"), "x\r\nnew line\r\n");
+    // Of as many returns, each in another place, the same stays whoever looks.
+    reconciled("", "a\r\nb\n", "a\nb\r\n");
     let texts = reconciled("x\n", "x\none\nnew\n", "x\nnew\r\ntwo\r\n");
     assert!(texts.iter().all(|text| text.matches("new").count() == 1), "{texts:?}");
 }
