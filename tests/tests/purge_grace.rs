@@ -65,6 +65,16 @@ impl Purged {
         }
     }
 
+    /// A third device. All three know the song `3`.
+    fn third(&self) -> Replica {
+        let third = open(self.dir.path(), "third", WEEK);
+        third.apply_schema(&schema(self.policy)).unwrap();
+        self.other.documents("songs").put("3", &json!({ "lyrics": "one" })).unwrap();
+        self.sync();
+        sync(&third, &self.relay.url());
+        third
+    }
+
     /// All have the same, also one that comes new, and nothing is wrong with it.
     fn check(&self) {
         self.sync();
@@ -151,11 +161,7 @@ fn a_restore_point_from_before_brings_it_back_as_well() {
 #[test]
 fn an_edit_that_did_not_know_of_the_purge_keeps_the_document() {
     let purged = Purged::with(DeletePolicy::EditWins);
-    let third = open(purged.dir.path(), "third", WEEK);
-    third.apply_schema(&schema(DeletePolicy::EditWins)).unwrap();
-    purged.other.documents("songs").put("3", &json!({ "lyrics": "one" })).unwrap();
-    purged.sync();
-    sync(&third, &purged.relay.url());
+    let third = purged.third();
     third.documents("songs").set("3", &json!({ "lyrics": "one two" })).unwrap();
     purge(&purged.first, "3");
     purged.sync();
@@ -239,11 +245,7 @@ fn a_later_purge_has_its_own_time_and_a_delete_none() {
     for policy in POLICIES {
         for is_purged in [true, false] {
             let purged = Purged::with(policy);
-            let third = open(purged.dir.path(), "third", WEEK);
-            third.apply_schema(&schema(policy)).unwrap();
-            purged.other.documents("songs").put("3", &json!({ "lyrics": "one" })).unwrap();
-            purged.sync();
-            sync(&third, &purged.relay.url());
+            let third = purged.third();
             purge(&purged.first, "3");
             purged.sync();
             sync(&third, &purged.relay.url());
@@ -291,11 +293,7 @@ fn who_purged_has_the_edit_and_the_rest_whichever_comes_first() {
         POLICIES.into_iter().flat_map(|policy| orders.iter().map(move |order| (policy, order)))
     {
         let purged = Purged::with(policy);
-        let editor = open(purged.dir.path(), "editor", WEEK);
-        editor.apply_schema(&schema(policy)).unwrap();
-        purged.other.documents("songs").put("3", &json!({ "lyrics": "one" })).unwrap();
-        purged.sync();
-        sync(&editor, &purged.relay.url());
+        let editor = purged.third();
         purge(&purged.first, "3");
         for device in [&purged.first, &purged.other] {
             sync(device, &purged.relay.url());

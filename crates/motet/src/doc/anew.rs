@@ -32,6 +32,7 @@ impl Document {
         });
         fork.is_anew = brought_back.len() > 1 && sides.iter().all(|(brings_back, _)| *brings_back);
         fork.makes_again = sides.map(|(_, makes_again)| makes_again);
+        fork.makings = brought_back.iter().filter(|meta| makes_again(meta)).map(|meta| meta.hash).collect();
     }
 
     /// The side of a fork that alone has the document, if one of the two has made it again: what the other has made, restored or edited, and then
@@ -86,7 +87,7 @@ impl Document {
         for (key, value) in &wanted {
             let values = now.values(&ROOT, key);
             // Where the side itself has several values, all of them stay for somebody to choose.
-            let is_open = || of_side.values(&ROOT, key).len() > 1 && !is_object_or_array(value);
+            let is_open = || of_side.values(&ROOT, key).len() > 1 && !value.is_object() && !value.is_array();
             if now.resolve(&ROOT, key).as_ref() == Some(value) && values.len() == 1 || is_open() {
                 continue;
             }
@@ -125,10 +126,8 @@ impl Document {
         sides: [&'v V; 2],
     ) -> Option<&'v V> {
         let edited = (0..2).find(|n| base == Some(sides[1 - n]))?;
-        let metas = self.am.get_changes_meta(&fork.base).into_iter();
-        let makings = metas.filter(|meta| meta.message.as_deref() == Some(MADE_AGAIN)).map(|meta| meta.hash);
-        let makings: Vec<_> = makings.collect();
-        let are_one = fork.sides.iter().all(|side| self.is_as_at(key, &side.known, &fork.base, &makings));
+        let is_as_it_was = |side: &Side| self.is_as_at(key, &side.known, &fork.base, &fork.makings);
+        let are_one = fork.sides.iter().all(is_as_it_was);
         are_one.then_some(sides[edited])
     }
 
@@ -195,10 +194,6 @@ impl Document {
         done.take_up(fork, made.new);
         Ok(())
     }
-}
-
-fn is_object_or_array(value: &Json) -> bool {
-    value.is_object() || value.is_array()
 }
 
 /// What a field of this kind is made as with a value.

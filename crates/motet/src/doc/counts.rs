@@ -1,6 +1,6 @@
 //! What a counter has been added up from, and how it begins again when its document is made again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use automerge::legacy::{Key, ObjectId, OpType};
 use automerge::transaction::Transactable;
@@ -13,9 +13,10 @@ use super::{Change, Document};
 use crate::limits;
 use crate::schema::CollectionSchema;
 
-/// What a change has added to a counter.
+/// What a change has added to a counter, or several that are not told apart.
 struct Count {
-    hash: ChangeHash,
+    /// The changes upon which it is taken back.
+    base: Vec<ChangeHash>,
     by: i64,
     /// It began the counter, or began it again, or every device makes it alike.
     is_start: bool,
@@ -36,15 +37,15 @@ impl Document {
         let counts = self.counts(&path, key, at.as_deref(), old).unwrap_or_else(|| {
             // Too many to take back one by one.
             let base = self.writers_at(schema, key, at.as_deref());
-            vec![(Count { hash: ChangeHash([0; 32]), by: old, is_start: true }, base)]
+            vec![Count { base, by: old, is_start: true }]
         });
         let mut begun = Vec::new();
-        for (count, base) in counts {
+        for Count { base, by, is_start } in counts {
             let back = self.made_alike(&path, Container::Counter(0), base, at, |tx| {
-                tx.increment(ROOT, key, count.by.saturating_neg())
+                tx.increment(ROOT, key, by.saturating_neg())
             })?;
             changes.extend(back.new);
-            if count.is_start {
+            if is_start {
                 begun.push(back.hash);
             }
         }
@@ -56,50 +57,35 @@ impl Document {
         Ok(())
     }
 
-    /// What a counter has been added up from that is not taken back yet, each with the change on which it is taken back. `None` if that is
-    /// more than [`limits::ANEW_COUNTS`], or not all of it is found.
-    fn counts(
-        &self,
-        path: &str,
-        key: &str,
-        at: Option<&[ChangeHash]>,
-        old: i64,
-    ) -> Option<Vec<(Count, Vec<ChangeHash>)>> {
-        let found = self.all_counts(key, at)?;
-        let by: HashMap<ChangeHash, i64> = found.iter().map(|count| (count.hash, count.by)).collect();
+    /// What a counter has been added up from that is not taken back yet, in an order that is the same everywhere. `None` if that is more than
+    /// [`limits::ANEW_COUNTS`], or not all of it is found.
+    fn counts(&self, path: &str, key: &str, at: Option<&[ChangeHash]>, old: i64) -> Option<Vec<Count>> {
+        let mut found = self.all_counts(key, at)?;
+        let by: HashMap<ChangeHash, i64> = found.iter().map(|(hash, count)| (*hash, count.by)).collect();
         let mut over = HashSet::new();
-        for Count { hash, by: back, .. } in &found {
+        for (hash, back) in &found {
             let change = self.am.get_change_by_hash(hash)?;
             if let [of] = change.deps()
-                && by.get(of).is_some_and(|by| by.saturating_neg() == *back)
+                && by.get(of).is_some_and(|by| by.saturating_neg() == back.by)
                 && *change.actor_id() == genesis::actor(self.identity, path, Container::Counter(0), &[*of])
             {
                 over.extend([*hash, *of]);
             }
         }
-        let left: Vec<Count> = found.into_iter().filter(|count| !over.contains(&count.hash)).collect();
-        let sum: i128 = left.iter().map(|count| i128::from(count.by)).sum();
-        let is_all = sum == i128::from(old) && left.iter().any(|count| count.is_start);
-        (is_all && left.len() <= limits::ANEW_COUNTS).then(|| {
-            let mut left = left;
-            left.sort_unstable_by_key(|count| count.hash);
-            left.into_iter()
-                .map(|count| {
-                    let base = vec![count.hash];
-                    (count, base)
-                })
-                .collect()
-        })
+        found.retain(|hash, _| !over.contains(hash));
+        let sum: i128 = found.values().map(|count| i128::from(count.by)).sum();
+        let is_all = sum == i128::from(old) && found.values().any(|count| count.is_start);
+        (is_all && found.len() <= limits::ANEW_COUNTS).then(|| found.into_values().collect())
     }
 
     /// The changes that have added to the counter which stands in a field. `None` if they cannot all be looked at.
-    fn all_counts(&self, key: &str, at: Option<&[ChangeHash]>) -> Option<Vec<Count>> {
+    fn all_counts(&self, key: &str, at: Option<&[ChangeHash]>) -> Option<BTreeMap<ChangeHash, Count>> {
         let no_schema = CollectionSchema::default();
         let reader = Reader { am: &self.am, heads: at, schema: &no_schema };
         let [(_, id)] = &reader.values(&ROOT, key)[..] else { return None };
         let id = id.to_string();
         let (mut open, mut seen, mut found) =
-            (at.map_or_else(|| self.heads(), <[_]>::to_vec), HashSet::new(), Vec::new());
+            (at.map_or_else(|| self.heads(), <[_]>::to_vec), HashSet::new(), BTreeMap::new());
         while let Some(hash) = open.pop() {
             if !seen.insert(hash) {
                 continue;
@@ -110,8 +96,7 @@ impl Document {
             }
             open.extend(change.deps());
             let (mut by, mut is_begun) = (None, false);
-            let mut decoded = change.decode();
-            for (n, op) in std::mem::take(&mut decoded.operations).into_iter().enumerate() {
+            for (n, op) in change.decode().operations.into_iter().enumerate() {
                 if op.obj != ObjectId::Root || op.key != Key::Map(key.into()) {
                     continue;
                 }
@@ -128,7 +113,7 @@ impl Document {
             }
             if let Some(by) = by {
                 let is_alike = self.author_of(&hash).is_none_or(|(device, _)| device.is_none());
-                found.push(Count { hash, by, is_start: is_begun || is_alike });
+                found.insert(hash, Count { base: vec![hash], by, is_start: is_begun || is_alike });
             }
         }
         Some(found)

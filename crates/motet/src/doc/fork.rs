@@ -23,6 +23,8 @@ pub(super) struct Fork {
     pub(super) is_anew: bool,
     /// Which of the sides have made the deleted document again.
     pub(super) makes_again: [bool; 2],
+    /// The changes since the base that have done so.
+    pub(super) makings: Vec<ChangeHash>,
 }
 
 /// One of the two lines.
@@ -71,6 +73,7 @@ impl Meeting {
                     ends: self.ends.clone(),
                     is_anew: false,
                     makes_again: [false; 2],
+                    makings: Vec::new(),
                 });
             }
         }

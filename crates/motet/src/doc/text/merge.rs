@@ -286,6 +286,10 @@ impl<'a> Merge<'a> {
         at == 0 || self.old[..at].ends_with('\n')
     }
 
+    fn ends_line(&self, at: usize) -> bool {
+        at == self.old.len() || self.old[at..].starts_with(['\r', '\n'])
+    }
+
     /// Where edits of both sides touch each other.
     fn places(&self) -> Vec<Place> {
         let met = self.touched.iter().filter(|touched| touched.by == [true, true]);
@@ -444,13 +448,12 @@ impl<'a> Merge<'a> {
             }
         }
         let [a, b] = &versions;
-        let ends_line = self.old[region.old.end..].chars().next().is_none_or(|c| matches!(c, '\r' | '\n'));
-        let is_line_end = ends_line && !self.begins_line(region.old.start);
+        let begins_line = self.begins_line(region.old.start);
+        let is_line_end = self.ends_line(region.old.end) && !begins_line;
         if !region.old.is_empty() {
             return if a < b { joined(a, b, is_line_end) } else { joined(b, a, is_line_end) };
         }
         // What goes on with a line stands beside it, and what brings lines of its own outside.
-        let begins_line = self.begins_line(region.old.start);
         match [a, b].map(|text| self.is_apart(region.old.start, text)) {
             [true, false] if begins_line => a.clone() + b,
             [true, false] => b.clone() + a,
