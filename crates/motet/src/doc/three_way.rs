@@ -85,7 +85,11 @@ pub(super) fn texts(base: &str, mine: &str, theirs: &str) -> String {
     let [mine, theirs] = [mine, theirs].map(|to| whole_words(&chars, &words, text_replacements(base, to)));
     let mut mine: Vec<_> =
         mine.into_iter().flat_map(|mine| without_written(&chars, &words, mine, &theirs)).collect();
-    mine.iter_mut().for_each(|mine| put_once(&chars, mine, &theirs));
+    for mine in &mut mine {
+        put_once(&chars, mine, &theirs);
+        beside_rewritten(&chars, mine, &theirs);
+    }
+    mine.sort_by_key(|mine| mine.range.start);
     let between = |last: &char, next: &char| text::is_one_word(*last, *next).then_some(' ');
     let merged = merge(&chars, &mine, &theirs, |c| c.is_whitespace(), between);
     match theirs.is_empty() || mine.is_empty() {
@@ -220,6 +224,34 @@ fn put_once(base: &[char], mine: &mut Replacement<char>, theirs: &[Replacement<c
     if is_line && base.get(range.end) == Some(&'\n') {
         mine.range.end += 1;
     }
+}
+
+/// Whole lines that go back between lines which others have written anew, as one, stand behind these or before.
+fn beside_rewritten(base: &[char], mine: &mut Replacement<char>, theirs: &[Replacement<char>]) {
+    let begins_line = |at: usize| at.checked_sub(1).is_none_or(|before| base[before] == '\n');
+    let at = mine.range.start;
+    if !mine.range.is_empty() || mine.insert.last() != Some(&'\n') || !begins_line(at) {
+        return;
+    }
+    let Some(their) = theirs.iter().find(|their| their.range.start < at && at < their.range.end) else {
+        return;
+    };
+    let Range { start, end } = their.range;
+    let behind = end + usize::from(base[end..].starts_with(&['\r', '\n']));
+    let is_line = their.insert.last().map_or(begins_line(start), |last| *last == '\n');
+    let at = if base.get(behind) == Some(&'\n') {
+        behind + 1
+    } else if begins_line(end) && is_line {
+        end
+    } else if end == base.len() {
+        // The last line does not end: the line break stands before them.
+        let is_crlf = mine.insert.ends_with(&['\r', '\n']);
+        mine.insert.rotate_right(if is_crlf { 2 } else { 1 });
+        end
+    } else {
+        (0..=start).rev().find(|at| begins_line(*at)).unwrap_or(start)
+    };
+    mine.range = at..at;
 }
 
 /// What turns one text into another, in order.
@@ -439,6 +471,10 @@ mod tests {
             ("one three four", "one two three four", "one XX", "one XX two"),
             ("a three\nb\n", "a two three\nb\n", "a\nb\n", "a two\nb\n"),
             ("E hoʻi\n", "E hoʻi ke aloha\n", "E hoʻi\nI ka pō\n", "E hoʻi ke aloha\nI ka pō\n"),
+            // Lines between lines of which others have made one.
+            ("c\nb0y\nb0x\nd\n", "c\nb0y\n1a\n2a\nb0x\nd\n", "c\nb7x\nd\n", "c\nb7x\n1a\n2a\nd\n"),
+            ("b0y\r\nb0x\r\n", "b0y\r\n1a\r\nb0x\r\n", "b7x\r\n", "b7x\r\n1a\r\n"),
+            ("b0y\nb0x", "b0y\n1a\nb0x", "b7x", "b7x\n1a"),
         ];
         for (base, mine, theirs, expected) in cases {
             assert_eq!(texts(base, mine, theirs), expected, "{base:?} -> {mine:?}, {theirs:?}");
@@ -455,6 +491,31 @@ mod tests {
         fn one_side_alone_is_that_side(base in "[ab \nāʻ👩\u{301}]{0,20}", other in "[ab \nāʻ👩\u{301}]{0,20}") {
             prop_assert_eq!(texts(&base, &other, &base), other.clone());
             prop_assert_eq!(texts(&base, &base, &other), other);
+        }
+
+        #[test]
+        fn whole_lines_that_go_back_stay_whole_lines(
+            lines in prop::collection::vec("[a-c][0-9]( [a-c]{2,5}){0,2}", 1..7),
+            (at, len) in (0_usize..7, 1_usize..4),
+            instead in prop::collection::vec("[d-f][0-9]( [d-f]{2,5}){0,2}", 0..3),
+            put_in in prop::collection::vec(0_usize..8, 1..4),
+            (end, is_ended) in (prop_oneof![Just("\n"), Just("\r\n")], any::<bool>()),
+        ) {
+            let text = |lines: &[String]| lines.join(end) + if is_ended { end } else { "" };
+            let (mut mine, mut theirs) = (lines.clone(), lines.clone());
+            for (n, at) in put_in.iter().enumerate() {
+                // The last line may go on.
+                let last = mine.len() - usize::from(!is_ended);
+                mine.insert((*at).min(last), format!("put in {n}"));
+            }
+            let at = at.min(lines.len());
+            theirs.splice(at..(at + len).min(lines.len()), instead.clone());
+            let result = texts(&text(&lines), &text(&mine), &text(&theirs));
+            let all = result.lines().collect::<Vec<_>>();
+            let put_in = (0..put_in.len()).map(|n| format!("put in {n}"));
+            for line in put_in.chain(instead) {
+                prop_assert!(all.contains(&line.as_str()), "{:?} is no line of {:?}", line, result);
+            }
         }
     }
 }

@@ -475,3 +475,32 @@ fn the_same_lines_stand_there_once_whatever_they_end_with() {
     let texts = reconciled("x\n", "x\none\nnew\n", "x\nnew\r\ntwo\r\n");
     assert!(texts.iter().all(|text| text.matches("new").count() == 1), "{texts:?}");
 }
+
+proptest! {
+    #[test]
+    fn whole_lines_put_in_stay_whole_lines(
+        lines in prop::collection::vec("[a-c][0-9]( [a-c]{2,5}){0,2}", 1..7),
+        rewritten_at in (0_usize..7, 1_usize..4),
+        instead in prop::collection::vec("[d-f][0-9]( [d-f]{2,5}){0,2}", 0..3),
+        put_in in prop::collection::vec(0_usize..8, 1..4),
+    ) {
+        let text = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let old = text(&lines);
+        let start = rewritten_at.0.min(lines.len());
+        let end = (start + rewritten_at.1).min(lines.len());
+        let mut ours = lines.clone();
+        ours.splice(start..end, instead);
+        let mut theirs = lines.clone();
+        for (n, at) in put_in.iter().enumerate() {
+            theirs.insert((*at).min(theirs.len()), format!("put in {n}"));
+        }
+        let (ours, theirs) = (text(&ours), text(&theirs));
+        let [one, other] = reconciled(&old, &ours, &theirs);
+        for result in [one, other, rewritten(&old, &ours, &theirs)] {
+            for n in 0..put_in.len() {
+                let line = format!("put in {n}");
+                prop_assert!(result.lines().any(|other| other == line), "{:?} {:?} {:?} -> {:?}", old, ours, theirs, result);
+            }
+        }
+    }
+}
