@@ -171,10 +171,21 @@ impl Document {
             if changes.iter().any(|change| !document.has_change(&change.hash())) {
                 return Err("it was not taken up".to_owned());
             }
+            if !self.holds_as_made(&document, changes) {
+                return Err("it is kept as another one".to_owned());
+            }
             document.read_under_guard(schema)?;
             Ok(document)
         }))
         .unwrap_or_else(|_| Err("it makes the merge fail".into()))
+    }
+
+    /// Whether the document gives back the changes that it has taken over. Automerge keeps operations and not bytes: what of a change
+    /// refers to nothing, or is put together as no device does, is left out, and what shows would depend on what came first.
+    fn holds_as_made(&self, merged: &Document, changes: &[Change]) -> bool {
+        let held = self.am.get_changes_added(&merged.am);
+        let held: HashSet<_> = held.iter().map(Change::hash).collect();
+        changes.iter().all(|change| held.contains(&change.hash()))
     }
 
     /// Puts a document together that has never been merged here, and reads all that it shows.
