@@ -1,6 +1,6 @@
 //! Texts that two devices edit in the same place.
 
-use motet::{ConflictKind, Replica};
+use motet::{ConflictKind, Replica, Resolution};
 use motet_tests::{TestRelay, device, sync};
 use serde_json::json;
 
@@ -533,4 +533,33 @@ fn a_line_edited_in_a_long_text_that_another_rewrites_in_every_line() {
             assert!(a.conflicts("pieces", "1").unwrap().iter().any(|row| !row.settled), "{lines} {edit:?}");
         }
     }
+}
+
+/// Whoever takes back what he wrote elsewhere in the text has chosen nothing.
+#[test]
+fn an_undo_of_something_else_leaves_a_place_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let old = "one\ntwo words\nthree\nfour\n";
+    let (a, b) =
+        forked(dir.path(), &relay.url(), old, "one\nours\nthree\nfour\n", "one\ntheirs\nthree\nfour\n");
+    let open = || [&a, &b].map(|replica| replica.counts().unwrap().conflicts);
+    let before = lyrics(&a);
+    assert_eq!(open(), [1, 1]);
+    for (replica, line) in [(&a, "by a\n"), (&b, "by b\n")] {
+        replica.documents("pieces").splice_text("1", "lyrics", 0, 0, line).unwrap();
+        replica.undo().unwrap().unwrap();
+        assert_eq!(lyrics(replica), before);
+    }
+    assert_eq!(open(), [1, 1]);
+    a.documents("pieces").set("1", &json!({ "lyrics": before.clone() + "five\n" })).unwrap();
+    for replica in [&a, &b, &a, &b] {
+        sync(replica, &relay.url());
+    }
+    assert_eq!([lyrics(&a), lyrics(&b)], [before.clone() + "five\n", before + "five\n"]);
+    assert_eq!(open(), [1, 1]);
+    // It can be settled still.
+    let row = a.conflicts("pieces", "1").unwrap().into_iter().find(|row| !row.settled).unwrap();
+    a.documents("pieces").resolve("1", &row.path, Resolution::Value(json!("one\nours\nthree\nfour\n"))).unwrap();
+    assert_eq!(a.counts().unwrap().conflicts, 0);
 }

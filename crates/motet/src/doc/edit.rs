@@ -38,12 +38,14 @@ pub(crate) struct Edit<'a> {
     pub(crate) shown: &'a Fields,
     /// Concurrent values are settled by the new one, even if it is the one that shows.
     pub(crate) settle: bool,
+    /// Places that were open in this version stay open nevertheless.
+    pub(crate) open_at: Option<&'a [ChangeHash]>,
 }
 
 impl Edit<'_> {
     /// The same as every device makes it: at no time, and by nobody.
     pub(crate) fn alike(&self) -> Self {
-        Self { time: 0, message: None, base: None, settle: false, ..self.clone() }
+        Self { time: 0, message: None, base: None, settle: false, open_at: None, ..self.clone() }
     }
 }
 
@@ -106,7 +108,7 @@ impl Document {
         remove.iter().for_each(|path| reader.plan_removal(&ROOT, path, &mut ops));
         if edit.settle {
             for (field, value) in &*set {
-                let marks = self.marks_of(field);
+                let marks = self.marks_of(field, edit.open_at);
                 // Two people who choose at the same time must not take out each other's choice.
                 if let (false, Json::String(content)) = (marks.is_empty(), value)
                     && let Some(text) = reader.texts(&ROOT, field).first()

@@ -81,6 +81,7 @@ impl Devices {
             base: None,
             shown: &shown,
             settle: false,
+            open_at: None,
         };
         document.write(&edit, set, &[], false).unwrap();
     }

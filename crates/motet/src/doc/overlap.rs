@@ -213,9 +213,11 @@ impl Document {
         open
     }
 
-    /// The keys by which a document says that places of a field wait for somebody to choose.
-    pub(super) fn marks_of(&self, field: &str) -> Vec<String> {
-        let marks = self.open_marks(None).filter(|(_, mark)| mark.field == field);
+    /// The keys by which a document says that places of a field wait for somebody to choose, but for those that it had in a version.
+    pub(super) fn marks_of(&self, field: &str, but_at: Option<&[ChangeHash]>) -> Vec<String> {
+        let before: HashSet<String> =
+            but_at.into_iter().flat_map(|heads| self.open_marks(Some(heads))).map(|(op, _)| op).collect();
+        let marks = self.open_marks(None).filter(|(op, mark)| mark.field == field && !before.contains(op));
         marks.map(|(op, _)| format!("{OPEN_MARK}{op}")).collect()
     }
 

@@ -204,10 +204,10 @@ impl Core {
         // Nothing is taken from memory: what is planned is read from the document once its containers are made.
         let shown = Fields::new();
         let mut edit = self.edit(&loaded.schema, None, &shown);
-        // Concurrent values that came about by the step itself are settled by what was there before.
-        edit.settle = is_exact;
-        // What others may have done by the same changes is taken back by the same changes: it does not go back twice.
         let [before, after] = heads_of(step);
+        // Concurrent values that came about by the step itself are settled by what was there before. What was open then stays so.
+        (edit.settle, edit.open_at) = (is_exact, Some(&before[..]));
+        // What others may have done by the same changes is taken back by the same changes: it does not go back twice.
         let is_alike = |name: &str| loaded.document.is_written_alike(&loaded.schema, name, [&before, &after]);
         let (mut alike, _) = split_counted(&loaded.document, &loaded.schema, &patch.set, &shown);
         alike.retain(|name, _| is_alike(name));

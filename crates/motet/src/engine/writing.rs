@@ -58,7 +58,7 @@ impl<'a> By<'a> {
         'a: 'e,
     {
         let Self { device, time, message } = *self;
-        Edit { device, time, message, schema, base, shown, settle: false }
+        Edit { device, time, message, schema, base, shown, settle: false, open_at: None }
     }
 
     /// Sets and removes fields of a document in memory.
