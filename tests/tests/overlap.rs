@@ -560,6 +560,8 @@ fn an_undo_of_something_else_leaves_a_place_open() {
     assert_eq!(open(), [1, 1]);
     // It can be settled still.
     let row = a.conflicts("pieces", "1").unwrap().into_iter().find(|row| !row.settled).unwrap();
-    a.documents("pieces").resolve("1", &row.path, Resolution::Value(json!("one\nours\nthree\nfour\n"))).unwrap();
+    a.documents("pieces")
+        .resolve("1", &row.path, Resolution::Value(json!("one\nours\nthree\nfour\n")))
+        .unwrap();
     assert_eq!(a.counts().unwrap().conflicts, 0);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use motet::{DeletePolicy, FieldKind, Replica, Schema, WriteError};
+use motet::{DeletePolicy, FieldKind, Relay, Replica, Schema, WriteError};
 use motet_tests::random::{Random, runs, seed};
 use motet_tests::{TestRelay, contents, is_in_files, sync, wait_until};
 use serde_json::{Value, json};
@@ -103,6 +103,7 @@ fn who_has_not_purged_finds_the_document_in_the_trash_and_restores_it_everywhere
         assert_eq!(trash.len(), 1);
         assert_eq!(trash[0].fields["lyrics"], "E hoʻi");
         let leaves_at = trash[0].leaves_at.unwrap();
+        assert_eq!([&purged.first, &purged.other].map(|d| d.counts().unwrap().leaving), [0, 1]);
         assert!((leaves_at - trash[0].deleted_at).unsigned_abs() >= WEEK.as_millis() as u64 - 60_000);
         purged.check();
         songs.restore("1").unwrap();
@@ -402,6 +403,66 @@ fn whatever_is_purged_and_restored_all_end_alike() {
         [a, b, c, a].iter().for_each(|device| _ = sync(device, &relay.url()));
         for device in &devices {
             assert_eq!(lyrics(device, "4"), Some(json!("kept")), "seed {seed}");
+        }
+    }
+}
+
+/// What is here only to be restored goes to no remote that has nothing of it, and all of it goes there once it is restored.
+#[test]
+fn what_another_device_has_purged_is_not_sent_to_a_new_relay() {
+    for policy in POLICIES {
+        let purged = Purged::with(policy);
+        let third = open(purged.dir.path(), "third", WEEK);
+        third.apply_schema(&schema(policy)).unwrap();
+        third.documents("songs").put("2", &json!({ "lyrics": "stays" })).unwrap();
+        let folder = purged.dir.path().join("new");
+        let new = TestRelay::start(&folder);
+        let other = &purged.other;
+        for _ in 0..2 {
+            sync(other, &new.url());
+            sync(&third, &new.url());
+        }
+        let is_there = || is_in_files(&folder, "", "E hoʻi".as_bytes());
+        assert!(!is_there());
+        assert_eq!(other.status().pending, 0);
+        // Everything is compared, and it is still not sent.
+        other.compare_with_relay(Relay::new(&new.url())).unwrap();
+        assert!(!is_there());
+        other.documents("songs").restore("1").unwrap();
+        sync(other, &new.url());
+        sync(&third, &new.url());
+        assert!(is_there());
+        assert_eq!(contents(&third), contents(other), "{policy:?}");
+        assert_eq!(lyrics(&third, "1"), Some(json!("E hoʻi")));
+        for device in [other, &third] {
+            assert_eq!(device.verify().unwrap().problems, []);
+        }
+    }
+}
+
+/// Who has not heard of a purge brings the document to a new relay: who has heard of it tells it there.
+#[test]
+fn a_purge_follows_the_document_to_a_new_relay() {
+    for policy in POLICIES {
+        let purged = Purged::with(policy);
+        let third = purged.third();
+        purge(&purged.first, "3");
+        sync(&purged.first, &purged.relay.url());
+        sync(&purged.other, &purged.relay.url());
+        assert_eq!(lyrics(&third, "3"), Some(json!("one")));
+        let new = TestRelay::start(&purged.dir.path().join("new"));
+        sync(&purged.other, &new.url());
+        sync(&third, &new.url());
+        for _ in 0..2 {
+            sync(&purged.other, &new.url());
+            sync(&third, &new.url());
+        }
+        assert_eq!(lyrics(&third, "3"), None, "{policy:?}");
+        assert_eq!(contents(&third), contents(&purged.other), "{policy:?}");
+        assert_eq!([&purged.other, &third].map(|device| device.status().pending), [0, 0]);
+        // When the time is over nothing is left to send, and nothing is wrong.
+        for device in [&purged.other, &third] {
+            assert_eq!(device.verify().unwrap().problems, []);
         }
     }
 }

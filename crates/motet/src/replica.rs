@@ -242,14 +242,16 @@ impl Replica {
         Ok(rows.into_iter().map(Conflict::from_row).collect())
     }
 
-    /// Numbers of live documents, open conflicts and quarantined items.
+    /// Numbers of live documents, open conflicts, quarantined items and documents that are about to go.
     ///
     /// # Errors
     /// [`ReadError`] if the file cannot be read.
     pub fn counts(&self) -> Result<Counts, ReadError> {
-        let (documents, (conflicts, quarantined)) =
-            self.read(|tx| Ok((tx.count_live_documents()?, tx.troubles()?)))?;
-        Ok(Counts { documents, conflicts, quarantined })
+        let counts = self.read(|tx| {
+            let (documents, (conflicts, quarantined)) = (tx.count_live_documents()?, tx.troubles()?);
+            Ok(Counts { documents, conflicts, quarantined, leaving: tx.all_leaving()?.len() as u64 })
+        })?;
+        Ok(counts)
     }
 
     /// Copies the replica into the new file `to`, consistently, while it is in use. All its edits are in it, those too that were
@@ -548,6 +550,8 @@ pub struct Counts {
     pub conflicts: u64,
     /// Received items that could not be applied.
     pub quarantined: u64,
+    /// Documents that other devices have purged, and that can still be restored here: `trash` says until when.
+    pub leaving: u64,
 }
 
 impl ReplicaBuilder {

@@ -123,6 +123,10 @@ fn space_status(replica: &Replica, output: &Output) -> Result<(), CliError> {
     if counts.quarantined > 0 {
         output.line(&format!("set aside      {}", counts.quarantined));
     }
+    if counts.leaving > 0 {
+        let hint = "purged elsewhere, still in the trash here";
+        output.line(&format!("leaving        {} ({hint})", counts.leaving));
+    }
     if let Some(error) = status.last_error {
         output.line(&format!("last error     {} ({})", error.message, local_time(error.at)));
     }

@@ -169,6 +169,13 @@ impl Core {
                 loaded => loaded?,
             };
             loaded.row.purged = loaded.row.deleted && loaded.document.is_purged(&loaded.schema);
+            if loaded.row.purged {
+                // There is nothing left to send.
+                self.remotes
+                    .clone()
+                    .into_iter()
+                    .try_for_each(|remote| self.unmark_erased(tx, remote, *document))?;
+            }
             self.sweep(tx, &mut loaded)?;
             self.put_back(loaded);
         }

@@ -7,7 +7,7 @@ use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DocumentId, Position};
 
 use super::{Core, Held};
-use crate::store::{self, DocumentRow, Op, Tx};
+use crate::store::{self, DocumentRow, Op, StorageError, Tx};
 use crate::time::millis;
 
 impl Core {
@@ -47,7 +47,11 @@ impl Core {
                 tx.drop_open(remote.id, *document)?;
                 self.unmark_erased(tx, remote.id, *document)?;
             }
-            tx.add_all_pending(remote.id, &|document, _, _| !owed.contains(&document), self.shared.now_ms())?;
+            self.hold_back_leaving(tx, remote.id, |document| !owed.contains(&document))?;
+            let skip = |document, _: &str, _: &str| {
+                !owed.contains(&document) || self.erased.contains(&(remote.id, document))
+            };
+            tx.add_all_pending(remote.id, &skip, self.shared.now_ms())?;
         }
         self.write_bytes = usize::MAX;
         self.write_recounts = true;
@@ -174,13 +178,33 @@ impl Core {
         tx.widen_pending(remote, document)
     }
 
+    /// What another device has purged, and is here only to be restored, is not sent to a remote that knows nothing of it, until somebody else
+    /// sends something of it there.
+    fn hold_back_leaving(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        is_known: impl Fn(i64) -> bool,
+    ) -> store::Result<()> {
+        for document in tx.all_leaving()?.into_iter().filter(|document| !is_known(*document)) {
+            let row = match tx.document_by_id(document) {
+                Err(StorageError::Damaged(_)) => continue,
+                row => row?,
+            };
+            if row.deleted && self.leaves(&row.collection, &row.name) {
+                self.mark_erased(tx, remote, document)?;
+            }
+        }
+        Ok(())
+    }
+
     fn mark_erased(&mut self, tx: Tx<'_>, remote: i64, document: i64) -> store::Result<()> {
         self.settings_changed = true;
         self.erased.insert((remote, document));
         tx.mark_erased(remote, document)
     }
 
-    fn unmark_erased(&mut self, tx: Tx<'_>, remote: i64, document: i64) -> store::Result<()> {
+    pub(super) fn unmark_erased(&mut self, tx: Tx<'_>, remote: i64, document: i64) -> store::Result<()> {
         if self.erased.remove(&(remote, document)) {
             self.settings_changed = true;
             tx.unmark_erased(remote, document)?;
@@ -198,7 +222,11 @@ impl Core {
             None => {
                 self.catch_up_all(tx)?;
                 let id = tx.insert_remote(url)?;
-                tx.add_all_pending(id, &|_, collection, name| !self.leaves(collection, name), now)?;
+                self.hold_back_leaving(tx, id, |_| false)?;
+                let skip = |document, collection: &str, name: &str| {
+                    !self.leaves(collection, name) || self.erased.contains(&(id, document))
+                };
+                tx.add_all_pending(id, &skip, now)?;
                 id
             }
         };
@@ -273,6 +301,7 @@ impl Core {
         self.check_era(tx)?;
         let Some(seen) = self.reseeding.remove(&remote) else { return Ok(()) };
         self.catch_up_all(tx)?;
+        self.hold_back_leaving(tx, remote, |document| seen.contains_key(&document))?;
         let mut held = HashSet::new();
         for (document, seen) in seen {
             let heads = tx.document_by_id(document)?.heads;

@@ -246,6 +246,14 @@ impl Tx<'_> {
         Ok(self.conn.prepare_cached("SELECT 1 FROM leaving LIMIT 1")?.exists([])?)
     }
 
+    /// All documents that wait to go.
+    pub(crate) fn all_leaving(&self) -> Result<Vec<i64>> {
+        let sql = "SELECT document FROM leaving WHERE typeof(at) = 'integer' AND at > 0";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
     /// The documents that were to go at `at` or before, at most `limit`.
     pub(crate) fn leaving_at(&self, at: i64, limit: usize) -> Result<Vec<i64>> {
         let sql = "SELECT document FROM leaving WHERE typeof(at) = 'integer' AND at BETWEEN 1 AND ?
