@@ -6,7 +6,6 @@ pub(crate) mod demo;
 pub(crate) mod documents;
 pub(crate) mod find;
 pub(crate) mod history;
-mod keyring;
 pub(crate) mod setup;
 pub(crate) mod sync;
 pub(crate) mod token;

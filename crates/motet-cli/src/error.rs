@@ -1,5 +1,6 @@
 //! What can go wrong, as an exit code and a sentence.
 
+use motet::secrets::SecretError;
 use motet::{AccountError, OpenError, ReadError, Refusal, SchemaError, SyncError, WriteError};
 
 /// Why a command failed.
@@ -19,6 +20,8 @@ pub(crate) enum CliError {
     Sync(#[from] SyncError),
     #[error(transparent)]
     Account(#[from] AccountError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     #[error(transparent)]
     Schema(#[from] SchemaError),
     /// Some rows were refused; what became of all is printed already.
@@ -48,6 +51,7 @@ impl CliError {
             CliError::Write(error) => error.code(),
             CliError::Sync(error) => error.code(),
             CliError::Account(error) => error.code(),
+            CliError::Secret(error) => error.code(),
             CliError::Schema(error) => error.code(),
             CliError::Refused(_) => "refused",
             CliError::Other(_) => "other",

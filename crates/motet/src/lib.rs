@@ -54,6 +54,7 @@ pub mod limits;
 mod machine;
 mod replica;
 mod schema;
+pub mod secrets;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation;

@@ -317,6 +317,15 @@ pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls of a provider of tokens that may be under way, each on a thread of its own. Beyond it the provider is not asked.
 pub const TOKEN_CALLS: usize = 8;
 
+/// How long a keyring of the system may take to answer. It may ask a person to unlock it first.
+pub const KEYRING_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes that are read of a file with a secret. A token is shorter.
+pub const SECRET_BYTES: u64 = 64 << 10;
+
+/// Bytes of the name of a secret, as it becomes part of the name of a file.
+pub const SECRET_NAME_BYTES: usize = 64;
+
 /// While `POST` is in use because no WebSocket came about, one is tried after this time: as long as the wait between two polls.
 pub const UPGRADE_TRIED_AGAIN_FIRST: Duration = POST_POLL;
 

@@ -1,18 +1,15 @@
 //! The token for the relay: kept in the keyring of the system or in a file beside the database, so that no query and no backup of the
 //! database hands it out.
 
-use std::io::{ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 
 use motet::Replica;
+use motet::secrets::{SecretError, SecretFiles, SecretStore, SystemKeyring};
 
 use super::documents::input;
-use super::keyring::{self, KeyringError};
 use crate::error::{CliError, file_error};
 use crate::output::Output;
-
-/// A token is shorter than this, in bytes.
-const TOKEN_FILE_BYTES: u64 = 64 << 10;
 
 /// The environment variable that goes before what is kept.
 const TOKEN_VARIABLE: &str = "MOTET_TOKEN";
@@ -20,6 +17,9 @@ const TOKEN_VARIABLE: &str = "MOTET_TOKEN";
 /// The setting that says where the token is kept, if not in the file.
 const PLACE: &str = "token.place";
 const IN_KEYRING: &str = "keyring";
+
+/// The name of the token among the files beside the database.
+const TOKEN: &str = "token";
 
 /// What a command was told on its command line, or by the environment.
 pub(crate) fn given(token: Option<String>, file: Option<&Path>) -> Result<Option<String>, CliError> {
@@ -41,45 +41,34 @@ pub(crate) fn read(replica: &Replica) -> Result<Option<String>, CliError> {
 
 /// The token that is kept for a replica: in the file beside the database, else in the keyring of the system.
 pub(crate) fn kept(replica: &Replica) -> Result<Option<String>, CliError> {
-    let path = beside(replica.path());
-    match std::fs::read_to_string(&path) {
-        Ok(token) => Ok(Some(token)),
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error(&path, &error)),
-        Err(_) if is_in_keyring(replica)? => keyring::get(&account(replica)).map_err(not_read),
-        Err(_) => Ok(None),
+    match files(replica).get(TOKEN)? {
+        None if is_in_keyring(replica)? => keyring().get(&account(replica)).map_err(not_read),
+        token => Ok(token),
     }
 }
 
 /// Keeps a token: in the keyring of the system if there is one, else in a file for its owner's eyes only. Says whether it is in the keyring.
 pub(crate) fn keep(replica: &Replica, token: &str, output: &Output) -> Result<bool, CliError> {
-    match keyring::set(&account(replica), token) {
+    match keyring().set(&account(replica), token) {
         Ok(()) => {
             replica.set_setting(PLACE, Some(IN_KEYRING))?;
-            remove_file(replica.path())?;
+            files(replica).remove(TOKEN)?;
             return Ok(true);
         }
-        Err(KeyringError::Missing) => {}
+        Err(SecretError::Missing) => {}
         Err(error) => output.complain(&format!("{error}; the token is kept in a file beside the database")),
     }
-    // A file that is made anew has the mode that it is made with; what the keyring had for it is not good any more.
+    // What the keyring had for it is not good any more.
     forget(replica, output)?;
-    let path = beside(replica.path());
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&path).and_then(|mut file| {
-        std::io::Write::write_all(&mut file, token.as_bytes())?;
-        file.sync_all()
-    });
-    written.map(|()| false).map_err(|e| file_error(&path, &e))
+    files(replica).set(TOKEN, token)?;
+    Ok(false)
 }
 
 /// Forgets it: it is good only for the relay that it was given for. What the keyring does not remove is not read any more either.
 pub(crate) fn forget(replica: &Replica, output: &Output) -> Result<(), CliError> {
-    remove_file(replica.path())?;
+    files(replica).remove(TOKEN)?;
     if is_in_keyring(replica)? {
-        if let Err(error) = keyring::remove(&account(replica)) {
+        if let Err(error) = keyring().remove(&account(replica)) {
             output.complain(&format!("{error}; a token that motet does not use any more is still there"));
         }
         replica.set_setting(PLACE, None)?;
@@ -92,29 +81,23 @@ fn is_in_keyring(replica: &Replica) -> Result<bool, CliError> {
     Ok(replica.setting(PLACE)?.as_deref() == Some(IN_KEYRING))
 }
 
+fn keyring() -> SystemKeyring {
+    SystemKeyring::new("motet")
+}
+
+fn files(replica: &Replica) -> SecretFiles {
+    SecretFiles::beside(replica.path())
+}
+
 /// Under which name the keyring has a replica's token. A copy of the database is another device, and has none.
 fn account(replica: &Replica) -> String {
     replica.device_id().to_string()
 }
 
-fn not_read(error: KeyringError) -> CliError {
+fn not_read(error: SecretError) -> CliError {
     CliError::Other(format!(
         "{error}, which has the token for the relay; MOTET_TOKEN goes before it, and `motet init` takes another"
     ))
-}
-
-fn remove_file(database: &Path) -> Result<(), CliError> {
-    let path = beside(database);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error(&path, &error)),
-        _ => Ok(()),
-    }
-}
-
-fn beside(database: &Path) -> PathBuf {
-    let mut path = database.as_os_str().to_owned();
-    path.push("-token");
-    path.into()
 }
 
 /// Whether the environment has a token, whatever is kept.
@@ -129,6 +112,6 @@ fn from_environment() -> Option<String> {
 /// `-` is standard input.
 fn from_file(path: &Path) -> Result<String, CliError> {
     let mut token = String::new();
-    let read = input(path)?.take(TOKEN_FILE_BYTES).read_to_string(&mut token);
+    let read = input(path)?.take(motet::limits::SECRET_BYTES).read_to_string(&mut token);
     read.map(|_| token).map_err(|e| file_error(path, &e))
 }
