@@ -466,3 +466,29 @@ fn a_purge_follows_the_document_to_a_new_relay() {
         }
     }
 }
+
+/// The 30 days after which the relay's copy goes are over only when they are by the relay's time as well.
+#[test]
+fn a_clock_that_is_ahead_takes_no_purge_away_from_those_that_have_not_read_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let day = 24 * 60 * 60 * 1000;
+    let ahead = Arc::new(AtomicI64::new(0));
+    let (first, other) = (open_ahead(dir.path(), "first", &ahead), open(dir.path(), "other", WEEK));
+    first.documents("songs").put("1", &json!({ "title": "here" })).unwrap();
+    sync(&first, &relay.url());
+    sync(&other, &relay.url());
+    purge(&first, "1");
+    sync(&first, &relay.url());
+    ahead.store(31 * day, Ordering::Relaxed);
+    first.connect(Relay::new(&relay.url())).unwrap();
+    first.sync_now().unwrap();
+    assert!(!first.compact_document("songs", "1").unwrap());
+    first.disconnect();
+    ahead.store(0, Ordering::Relaxed);
+    for device in [&other, &first] {
+        sync(device, &relay.url());
+        assert!(device.documents("songs").get("1").unwrap().is_none());
+    }
+    assert_eq!(other.documents("songs").trash().unwrap().len(), 1);
+}
