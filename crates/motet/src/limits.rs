@@ -285,6 +285,17 @@ pub const OVERLAP_BYTES: usize = 16 << 10;
 /// hostile changes can cause.
 pub const APPLY_FAILURES: usize = 16;
 
+/// By how much the numbers of operations may exceed how many operations a document has. Whoever writes numbers them above all that there are, and
+/// may know of some that have not arrived here. Automerge counts to 2^32.
+pub const OPERATION_NUMBERS: u64 = 1 << 20;
+
+/// Seconds before or after 1970 that a change may have been made. Beyond it differences of times overflow.
+pub const CHANGE_TIME: u64 = 1 << 53;
+
+/// Changes of one document that were refused before and are tried again when it receives more, taking turns; and how many of these attempts
+/// may fail. Each that fails costs a merge.
+pub const REFUSED_RETRIES: usize = 4;
+
 /// Changes of one document, waiting in quarantine for others, that are tried again at once.
 pub const WAITING_CHANGES: usize = 4_096;
 

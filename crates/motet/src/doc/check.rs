@@ -88,10 +88,18 @@ fn judge(am: &Automerge, object: &ObjId, levels: usize) -> Result<(), &'static s
             _ => Ok(()),
         },
     };
+    let all = |values: &[(Value<'_>, ObjId)]| match values.len() > limits::CONCURRENT_VALUES {
+        true => Err(TOO_CONTESTED),
+        false => values.iter().try_for_each(|(value, id)| one(value, id)),
+    };
     if matches!(am.object_type(object), Ok(ObjType::List)) {
-        return am
-            .list_range(object, ..)
-            .try_for_each(|item| one(&item.value.clone().into_value(), &item.id()));
+        return am.list_range(object, ..).try_for_each(|item| {
+            // The losers as well: whether they can be read must not depend on who wins.
+            match item.conflict {
+                true => all(&am.get_all(object, item.index).unwrap_or_default()),
+                false => one(&item.value.clone().into_value(), &item.id()),
+            }
+        });
     }
     am.map_range(object, ..).try_for_each(|item| {
         if item.key == SET_MARK {
@@ -100,11 +108,7 @@ fn judge(am: &Automerge, object: &ObjId, levels: usize) -> Result<(), &'static s
             return if is_mark && *object != ROOT { Ok(()) } else { Err(EMPTY_NAME) };
         }
         if item.conflict {
-            let values = am.get_all(object, item.key.as_ref()).unwrap_or_default();
-            if values.len() > limits::CONCURRENT_VALUES {
-                return Err(TOO_CONTESTED);
-            }
-            return values.iter().try_for_each(|(value, id)| one(value, id));
+            return all(&am.get_all(object, item.key.as_ref()).unwrap_or_default());
         }
         one(&item.value.clone().into_value(), &item.id())
     })

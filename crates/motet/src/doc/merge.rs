@@ -42,8 +42,27 @@ impl Document {
         outcome
     }
 
+    /// The same for changes that were refused before. Whether one can be applied may depend on what is here already, so no refusal is final: else
+    /// devices to which the same changes came in another order would differ for ever. At most [`limits::REFUSED_RETRIES`] attempts fail.
+    pub(crate) fn merge_refused(&mut self, changes: Vec<Change>, schema: &CollectionSchema) -> MergeOutcome {
+        let mut outcome = self.merge_within(changes, schema, limits::REFUSED_RETRIES);
+        self.note_lifecycle(&outcome.applied);
+        outcome.rejected.retain(|rejected| !self.has_change(&rejected.change.hash()));
+        outcome
+    }
+
     /// Applies what can be applied, in the order given.
     pub(super) fn merge_ready(&mut self, changes: Vec<Change>, schema: &CollectionSchema) -> MergeOutcome {
+        self.merge_within(changes, schema, limits::APPLY_FAILURES)
+    }
+
+    /// `attempts`: how many may fail.
+    fn merge_within(
+        &mut self,
+        changes: Vec<Change>,
+        schema: &CollectionSchema,
+        attempts: usize,
+    ) -> MergeOutcome {
         let mut outcome = MergeOutcome::default();
         let (ready, waiting) = self.sort_by_dependencies(changes);
         outcome.rejected = waiting
@@ -54,8 +73,8 @@ impl Document {
                 waits: true,
             })
             .collect();
-        let mut failures = 0;
-        self.apply(ready, schema, &mut outcome, &mut failures);
+        let mut left = attempts;
+        self.apply(ready, schema, &mut outcome, &mut left);
         outcome
     }
 
@@ -118,12 +137,12 @@ impl Document {
         changes: Vec<Change>,
         schema: &CollectionSchema,
         outcome: &mut MergeOutcome,
-        failures: &mut usize,
+        left: &mut usize,
     ) {
         if changes.is_empty() {
             return;
         }
-        if *failures >= limits::APPLY_FAILURES {
+        if *left == 0 {
             let reason = "too many changes of this batch failed before it";
             outcome.rejected.extend(changes.into_iter().map(|change| Rejected {
                 change,
@@ -138,7 +157,7 @@ impl Document {
                 outcome.applied.extend(changes);
             }
             Err(reason) if changes.len() == 1 => {
-                *failures += 1;
+                *left -= 1;
                 let waits = false;
                 outcome.rejected.extend(changes.into_iter().map(|change| Rejected {
                     change,
@@ -149,7 +168,7 @@ impl Document {
             Err(_) => {
                 let mut first = changes;
                 let second = first.split_off(first.len() / 2);
-                self.apply(first, schema, outcome, failures);
+                self.apply(first, schema, outcome, left);
                 // What the first half lost may be what the second needs.
                 let (ready, waiting) = self.sort_by_dependencies(second);
                 outcome.rejected.extend(waiting.into_iter().map(|change| Rejected {
@@ -157,7 +176,7 @@ impl Document {
                     reason: "what it depends on was set aside".into(),
                     waits: true,
                 }));
-                self.apply(ready, schema, outcome, failures);
+                self.apply(ready, schema, outcome, left);
             }
         }
     }
@@ -166,13 +185,14 @@ impl Document {
         catch_unwind(AssertUnwindSafe(|| {
             let mut document = self.clone();
             let empty = empty_operations(changes)?;
+            self.check_numbers(changes)?;
             document.am.apply_changes(changes.iter().cloned()).map_err(|e| e.to_string())?;
             document.check_operations(empty)?;
             if changes.iter().any(|change| !document.has_change(&change.hash())) {
                 return Err("it was not taken up".to_owned());
             }
             if !self.holds_as_made(&document, changes) {
-                return Err("it is kept as another one".to_owned());
+                return Err(KEPT_OTHERWISE.to_owned());
             }
             document.read_under_guard(schema)?;
             Ok(document)
@@ -204,12 +224,38 @@ impl Document {
                 parsed.extend(split_changes(bytes).map_err(|e| e.to_string())?);
             }
             let empty = empty_operations(&parsed)?;
-            let mut document = Self::load(identity, snapshot, parsed).map_err(|e| e.to_string())?;
+            let none = Document::new(identity);
+            let mut document = Self::load(identity, snapshot, parsed.clone()).map_err(|e| e.to_string())?;
+            document.check_numbers(&[])?;
             document.check_operations(empty)?;
+            if !none.holds_as_made(&document, &parsed) {
+                return Err(KEPT_OTHERWISE.to_owned());
+            }
             document.read_under_guard(schema)?;
             Ok(document)
         };
         catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| Err("it makes the load fail".into()))
+    }
+
+    /// Operations are numbered through, by whoever writes next above all that it knows. A number far above what there is would leave no room for
+    /// those of others: Automerge counts to 2^32.
+    fn check_numbers(&self, more: &[Change]) -> Result<(), String> {
+        if more.iter().any(|change| change.timestamp().unsigned_abs() > limits::CHANGE_TIME) {
+            return Err("its time is none".to_owned());
+        }
+        let last = more.iter().map(Change::max_op).max().unwrap_or(0);
+        if !more.is_empty() && last <= limits::OPERATION_NUMBERS {
+            return Ok(());
+        }
+        let (mut most, mut count) = (last, more.iter().map(|change| change.len() as u64).sum::<u64>());
+        for held in self.am.get_changes_meta(&[]) {
+            most = most.max(held.max_op);
+            count = count.saturating_add((held.max_op + 1).saturating_sub(held.start_op));
+        }
+        match most > count.saturating_add(limits::OPERATION_NUMBERS) {
+            true => Err("its operations have numbers far above those that there are".to_owned()),
+            false => Ok(()),
+        }
     }
 
     /// Refuses what no device would take as a saved document. `empty`: operations that hold nothing, which have just come in.
@@ -242,6 +288,7 @@ pub(crate) fn load_snapshot(
     check_snapshot(bytes).map_err(|e: ChunkError| e.to_string())?;
     let load = || {
         let mut document = Document::load(identity, Some(bytes), Vec::new()).map_err(|e| e.to_string())?;
+        document.check_numbers(&[])?;
         document.read_under_guard(schema)?;
         Ok(document)
     };
@@ -253,6 +300,7 @@ pub(crate) fn load_snapshot(
     Ok(document)
 }
 
+const KEPT_OTHERWISE: &str = "it would be kept as another one";
 const TOO_MANY: &str = "the document would hold too many operations that hold nothing";
 
 /// Operations beyond one for each byte of the changes. An error if they are more than a document may have.

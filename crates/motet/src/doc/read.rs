@@ -442,24 +442,36 @@ impl Reader<'_> {
 
     /// What a field shows: the winner; of several texts all words; of several maps all fields.
     pub(super) fn resolve(&self, map: &ObjId, key: &str) -> Option<Json> {
+        self.resolve_within(map, key, READ_DEPTH)
+    }
+
+    fn resolve_within(&self, map: &ObjId, key: &str, levels: usize) -> Option<Json> {
         let values = self.values(map, key);
         let (winner, id) = values.first()?;
         let is_single = *map == ROOT && self.schema.kind(self.shown_name(key)).is_single();
         Some(match winner {
-            _ if is_single => self.json(winner, id),
+            _ if is_single => self.json_within(winner, id, levels),
             Value::Object(ObjType::Text) => Json::String(self.union(&self.texts(map, key))),
             Value::Object(ObjType::Map) => {
-                let mut fields = self.map(id);
+                let mut fields = self.map_within(id, levels);
                 for other in &self.maps(map, key)[1..] {
-                    self.map(other).into_iter().for_each(|(k, v)| _ = fields.entry(k).or_insert(v));
+                    self.map_within(other, levels)
+                        .into_iter()
+                        .for_each(|(k, v)| _ = fields.entry(k).or_insert(v));
                 }
                 object(fields)
             }
-            _ => self.json(winner, id),
+            _ => self.json_within(winner, id, levels),
         })
     }
 
     pub(super) fn map(&self, map: &ObjId) -> Fields {
+        self.map_within(map, READ_DEPTH)
+    }
+
+    /// At the end of the levels there is nothing: no document is so deep, but an older version that came together with a later one may be.
+    fn map_within(&self, map: &ObjId, levels: usize) -> Fields {
+        let Some(levels) = levels.checked_sub(1) else { return Fields::new() };
         let items = match self.heads {
             Some(heads) => self.am.map_range_at(map, .., heads),
             None => self.am.map_range(map, ..),
@@ -467,9 +479,9 @@ impl Reader<'_> {
         items
             .filter_map(|item| {
                 let value = if item.conflict {
-                    self.resolve(map, &item.key)?
+                    self.resolve_within(map, &item.key, levels)?
                 } else {
-                    self.json(&item.value.clone().into_value(), &item.id())
+                    self.json_within(&item.value.clone().into_value(), &item.id(), levels)
                 };
                 Some((item.key.into_owned(), value))
             })
@@ -482,15 +494,22 @@ impl Reader<'_> {
     }
 
     pub(super) fn json(&self, value: &Value<'_>, id: &ObjId) -> Json {
+        self.json_within(value, id, READ_DEPTH)
+    }
+
+    fn json_within(&self, value: &Value<'_>, id: &ObjId, levels: usize) -> Json {
         match value {
-            Value::Object(ObjType::Map | ObjType::Table) => object(self.map(id)),
+            Value::Object(ObjType::Map | ObjType::Table) => object(self.map_within(id, levels)),
             Value::Object(ObjType::Text) => Json::String(self.text(id)),
             Value::Object(ObjType::List) => {
+                let Some(levels) = levels.checked_sub(1) else { return Json::Array(Vec::new()) };
                 let items = match self.heads {
                     Some(heads) => self.am.list_range_at(id, .., heads),
                     None => self.am.list_range(id, ..),
                 };
-                items.map(|item| self.json(&item.value.clone().into_value(), &item.id())).collect()
+                items
+                    .map(|item| self.json_within(&item.value.clone().into_value(), &item.id(), levels))
+                    .collect()
             }
             Value::Scalar(scalar) => scalar_json(scalar),
         }
@@ -508,6 +527,9 @@ impl Reader<'_> {
         values.iter().filter(is_alike).map(|(_, id)| id.clone()).collect()
     }
 }
+
+/// Levels that are read of a value: those of a document, with its fields, and what a field may be put into.
+const READ_DEPTH: usize = 2 * limits::VALUE_DEPTH;
 
 /// A map as what it is: an object, or the elements of a set.
 fn object(fields: Fields) -> Json {

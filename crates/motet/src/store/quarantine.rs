@@ -76,6 +76,21 @@ impl Tx<'_> {
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
+    /// Of what was refused of a document, at most `limit` changes: those whose hashes follow `after`, and from the start again behind the last.
+    pub(crate) fn refused_of(
+        &self,
+        document: DocumentId,
+        after: &[u8; 32],
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>> {
+        let sql = "SELECT bytes FROM quarantine WHERE document = ? AND waits = 0 AND bytes IS NOT NULL
+                   ORDER BY hash <= ?, hash LIMIT ?";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows =
+            statement.query_map(params![document.as_bytes(), after, limit as i64], |row| row.get(0))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
     /// Whether something is set aside of a document.
     pub(crate) fn has_set_aside(&self, document: DocumentId) -> Result<bool> {
         let sql = "SELECT 1 FROM quarantine WHERE document = ?";

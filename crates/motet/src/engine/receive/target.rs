@@ -1,5 +1,7 @@
 //! The document that received changes go into: taken, merged, and rid of what has lost.
 
+use std::collections::HashSet;
+
 use motet_proto::planted::{Bug, is_planted};
 
 use super::super::incoming::{BadEntry, Group, Merged, Part, Snapshot};
@@ -7,6 +9,7 @@ use super::super::twins::Rewrite;
 use super::super::{Core, Loaded, new_document};
 use super::{Delivery, Received};
 use crate::doc::{Change, MergeOutcome, Rejected, split_changes};
+use crate::limits;
 use crate::store::{self, DocumentRow, SetAside, StorageError, Tx};
 
 /// A document and what is merged into it.
@@ -133,7 +136,33 @@ impl Core {
                 (Some(earlier), Some(later)) => Some(later.join(earlier)),
                 (earlier, later) => later.or(earlier),
             };
+            if !set_aside.is_empty() {
+                self.merge_refused(tx, target)?;
+            }
         }
+        Ok(())
+    }
+
+    /// What was refused is tried again after all else, with what waits for it.
+    fn merge_refused(&self, tx: Tx<'_>, Target { loaded, outcome, .. }: &mut Target) -> store::Result<()> {
+        // Whose turn it is: no two heads are alike.
+        let turn = loaded.document.heads().first().map(|head| head.0).unwrap_or_default();
+        let refused = tx.refused_of(loaded.row.key, &turn, limits::REFUSED_RETRIES)?;
+        let mut changes: Vec<_> =
+            refused.iter().flat_map(|bytes| split_changes(bytes).unwrap_or_default()).collect();
+        changes.retain(|change| !loaded.document.has_change(&change.hash()));
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let again: HashSet<_> = changes.iter().map(Change::hash).collect();
+        let waits = outcome.rejected.extract_if(.., |rejected| rejected.waits);
+        changes.extend(waits.map(|rejected| rejected.change));
+        let schema = loaded.schema.clone();
+        let merged = loaded.document.merge_refused(changes, &schema);
+        outcome.applied.extend(merged.applied);
+        // What is refused again stands in quarantine already.
+        let news = |rejected: &Rejected| !again.contains(&rejected.change.hash());
+        outcome.rejected.extend(merged.rejected.into_iter().filter(news));
         Ok(())
     }
 
