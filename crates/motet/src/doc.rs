@@ -43,7 +43,7 @@ mod many;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use automerge::{ActorId, Author, Automerge, ChangeMetadata, SaveOptions};
+use automerge::{ActorId, Author, Automerge, ChangeMetadata, ReadDoc, SaveOptions};
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, DocumentId, SpaceId};
 
@@ -243,6 +243,19 @@ impl Document {
             let known = self.known_at(std::slice::from_ref(purge));
             edits.iter().all(|edit| known.has(edit))
         })
+    }
+
+    /// The changes that deleted and purged the document, as far as nothing else lies between: they hold no words.
+    pub(crate) fn purge_changes(&self) -> Vec<u8> {
+        let (mut open, mut seen, mut found) = (self.heads(), HashSet::new(), Vec::new());
+        while let Some(hash) = open.pop() {
+            let change = self.am.get_change_by_hash(&hash).filter(|change| is_tombstone(change));
+            if let Some(change) = change.filter(|_| seen.insert(hash)) {
+                open.extend(change.deps());
+                found.extend_from_slice(change.raw_bytes());
+            }
+        }
+        found
     }
 
     /// The tombstones and the edits at some heads on top of which nobody has made anything. What all devices make alike is nobody's: it does

@@ -168,7 +168,7 @@ impl Core {
             let is_shared = self.leaves(&row.collection, &row.name);
             let is_erased = home.is_some_and(|remote| self.erased.contains(&(remote, id)));
             // Of what others have purged nothing is to be sent.
-            let is_erased = is_erased && !is_leaving(tx, &row)?;
+            let is_erased = is_erased && !row.purged && !is_leaving(tx, &row)?;
             let is_unsent = match home {
                 Some(remote) => is_shared && (is_erased || tx.is_pending(remote, id)?),
                 None => is_shared,

@@ -73,7 +73,7 @@ impl Core {
     pub(super) fn sweep(&mut self, tx: Tx<'_>, loaded: &mut Loaded) -> store::Result<()> {
         if loaded.row.purged && loaded.document.is_purged(&loaded.schema) {
             if let Some(at) = loaded.document.deleted_at() {
-                tx.put_grave(loaded.row.id, at)?;
+                tx.put_grave(loaded.row.id, at, &loaded.document.purge_changes())?;
             }
             loaded.fields.clear();
             loaded.local = Overlay::default();

@@ -204,6 +204,9 @@ impl Core {
         }
         let whole = row.first_change == 0;
         let changes = tx.pending_changes(row, remote)?;
+        if whole && changes.is_empty() && tx.is_purged_and_gone(row.document)? {
+            return self.freeze_purge(tx, remote, row);
+        }
         let last = changes.last().map_or(0, |(id, _)| *id);
         let many = changes.len() > limits::FIRST_PUSH_CHANGES;
         let primary = whole && tx.has_primary_snapshot(row.document)?;
@@ -256,6 +259,19 @@ impl Core {
             self.count_pending(remote, 1);
         }
         Ok(Some(FrozenRow { entry, has_rest }))
+    }
+
+    /// What is sent of a document that is purged and gone: the changes that did it.
+    fn freeze_purge(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<FrozenRow>> {
+        let Some(changes) = tx.purge_changes(row.document)?.filter(|changes| !changes.is_empty()) else {
+            tx.drop_pending(row.id)?;
+            self.count_pending(remote, -1);
+            return Ok(None);
+        };
+        let payload = self.payload(tx, row.document, (&row.collection, &row.name), changes, false)?;
+        let entry = self.entry(row.key, Kind::Changes, payload);
+        tx.freeze(row.id, 0, &entry)?;
+        Ok(Some(FrozenRow { entry, has_rest: false }))
     }
 
     fn entry(&self, document: DocumentId, kind: Kind, sealed: Vec<u8>) -> Entry {

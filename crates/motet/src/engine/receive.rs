@@ -263,6 +263,12 @@ impl Core {
         }
         if !is_new && heads == before {
             self.note_held(remote, loaded.row.id, &group, &heads, false);
+            let is_known = loaded.row.heads.iter().all(|head| group.hashes.contains(head));
+            if loaded.row.purged && !is_known && self.leaves(&loaded.row.collection, &loaded.row.name) {
+                // Somebody has sent it whole who knows nothing of the purge: the remote may have lost that.
+                self.owe_whole(tx, remote, loaded.row.id, now)?;
+                received.owed += 1;
+            }
             self.put_back(loaded);
             return Ok(());
         }

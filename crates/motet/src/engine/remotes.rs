@@ -178,15 +178,16 @@ impl Core {
         tx.widen_pending(remote, document)
     }
 
-    /// What another device has purged, and is here only to be restored, is not sent to a remote that knows nothing of it, until somebody else
-    /// sends something of it there.
+    /// What is purged here, or by another device and here only to be restored, is not sent to a remote that knows nothing of it, until somebody
+    /// else sends something of it there.
     fn hold_back_leaving(
         &mut self,
         tx: Tx<'_>,
         remote: i64,
         is_known: impl Fn(i64) -> bool,
     ) -> store::Result<()> {
-        for document in tx.all_leaving()?.into_iter().filter(|document| !is_known(*document)) {
+        let over = tx.all_leaving()?.into_iter().chain(tx.purged_documents()?);
+        for document in over.filter(|document| !is_known(*document)) {
             let row = match tx.document_by_id(document) {
                 Err(StorageError::Damaged(_)) => continue,
                 row => row?,
@@ -303,6 +304,7 @@ impl Core {
         self.catch_up_all(tx)?;
         self.hold_back_leaving(tx, remote, |document| seen.contains_key(&document))?;
         let mut held = HashSet::new();
+        let known: HashSet<_> = seen.keys().copied().collect();
         for (document, seen) in seen {
             let heads = tx.document_by_id(document)?.heads;
             if heads.iter().all(|head| seen.heads.contains(head)) && is_covered(tx, document, &seen)? {
@@ -314,7 +316,16 @@ impl Core {
             held.contains(&id) || !self.leaves(collection, name) || erased(id)
         };
         let added = tx.add_all_pending(remote, &skip, self.shared.now_ms())?;
+        // It holds something of what is purged here, and not the purge.
+        let purged = tx.purged_documents()?.into_iter().filter(|id| known.contains(id) && !held.contains(id));
+        let purged: Vec<_> = purged.collect();
         self.count_pending(remote, added as i64);
+        for document in purged {
+            let row = tx.document_by_id(document)?;
+            if self.leaves(&row.collection, &row.name) {
+                self.owe_whole(tx, remote, document, self.shared.now_ms())?;
+            }
+        }
         tx.set_compared_at(remote, self.shared.now_ms())?;
         tx.set_reseed(remote, false)
     }

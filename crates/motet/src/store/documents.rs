@@ -269,10 +269,32 @@ impl Tx<'_> {
         Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
     }
 
-    pub(crate) fn put_grave(&self, document: i64, at: i64) -> Result<()> {
-        let sql = "INSERT INTO grave (document, at) VALUES (?, ?) ON CONFLICT DO UPDATE SET at = excluded.at";
-        self.conn.prepare_cached(sql)?.execute([document, at])?;
+    /// Notes when a purged document was deleted, and the changes that did it.
+    pub(crate) fn put_grave(&self, document: i64, at: i64, changes: &[u8]) -> Result<()> {
+        let sql = "INSERT INTO grave (document, at, changes) VALUES (?, ?, ?)
+                   ON CONFLICT DO UPDATE SET at = excluded.at, changes = excluded.changes";
+        self.conn.prepare_cached(sql)?.execute(params![document, at, changes])?;
         Ok(())
+    }
+
+    /// The changes that deleted and purged a document.
+    pub(crate) fn purge_changes(&self, document: i64) -> Result<Option<Vec<u8>>> {
+        let sql = "SELECT changes FROM grave WHERE document = ? AND typeof(changes) = 'blob'";
+        Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
+    }
+
+    /// Whether nothing is left of a purged document but, maybe, the changes that purged it.
+    pub(crate) fn is_purged_and_gone(&self, document: i64) -> Result<bool> {
+        Ok(self.document_by_id(document)?.purged && !self.has_content(document)?)
+    }
+
+    /// The purged documents of which nothing is left but the changes that purged them.
+    pub(crate) fn purged_documents(&self) -> Result<Vec<i64>> {
+        let sql = "SELECT g.document FROM grave g JOIN projection p ON p.document = g.document
+                   WHERE p.purged = 1 AND length(p.heads) > 0 AND typeof(g.changes) = 'blob'";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
     /// Drops all that a document is made of, so that it can be written anew. The numbers of its changes are not used again.

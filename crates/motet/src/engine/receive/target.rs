@@ -96,6 +96,9 @@ impl Core {
             .filter_map(|item| item.waiting.as_ref());
         let mut changes: Vec<_> =
             waiting.flat_map(|bytes| split_changes(bytes).unwrap_or_default()).collect();
+        let purge = self.purge_of(tx, loaded)?;
+        let of_purge: HashSet<_> = purge.iter().map(Change::hash).collect();
+        changes.extend(purge);
         let mut left_out = false;
         for part in std::mem::take(parts) {
             match part {
@@ -140,7 +143,19 @@ impl Core {
                 self.merge_refused(tx, target)?;
             }
         }
+        // Nothing of what came is set aside with it.
+        target.outcome.rejected.retain(|rejected| !of_purge.contains(&rejected.change.hash()));
         Ok(())
+    }
+
+    /// What is left of a purged document: a log that has lost the purge, and is given the document again, leads to the same with it.
+    fn purge_of(&self, tx: Tx<'_>, loaded: &Loaded) -> store::Result<Vec<Change>> {
+        if !loaded.row.purged || loaded.row.heads.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bytes = tx.purge_changes(loaded.row.id)?.unwrap_or_default();
+        let purge = split_changes(&bytes).unwrap_or_default();
+        Ok(purge.into_iter().filter(|change| !loaded.document.has_change(&change.hash())).collect())
     }
 
     /// What was refused is tried again after all else, with what waits for it.

@@ -1,0 +1,209 @@
+//! A purge reaches a relay again that has lost it: one that was wiped, restored from an older copy, exchanged, or told to forget.
+
+use std::path::Path;
+use std::time::Duration;
+
+use motet::{DeletePolicy, FieldKind, Relay, Replica, Schema, SignOut};
+use motet_tests::random::{Random, runs, seed};
+use motet_tests::{TestRelay, contents, copy_folder, is_in_files, sync, wait_until};
+use serde_json::json;
+
+const POLICIES: [DeletePolicy; 3] = [DeletePolicy::EditWins, DeletePolicy::Wins, DeletePolicy::Latest];
+const WEEK: Duration = Duration::from_hours(7 * 24);
+
+fn open(dir: &Path, name: &str, policy: DeletePolicy, grace: Duration) -> Replica {
+    let path = dir.join(format!("{name}.db"));
+    let replica = Replica::builder(path).device_name(name).purge_grace(grace).open().unwrap();
+    let schema = Schema::new().text("songs", "lyrics").field("songs", "plays", FieldKind::Counter);
+    replica.apply_schema(&schema.delete("songs", policy)).unwrap();
+    replica
+}
+
+fn purge(replica: &Replica, id: &str) {
+    replica.documents("songs").delete(id).unwrap();
+    assert!(replica.documents("songs").purge_trash(i64::MAX).unwrap() > 0);
+}
+
+fn shows(replica: &Replica, id: &str) -> bool {
+    replica.documents("songs").get(id).unwrap().is_some()
+}
+
+/// How a relay comes to have lost what it was told of last.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Wiped,
+    Restored,
+    Other,
+    Erased,
+}
+
+/// Two devices that know the song `1`. One purges it, and the other has not heard of that when the relay loses it.
+fn lost(policy: DeletePolicy, grace: Duration, loss: Loss, first: usize) {
+    let at = format!("{policy:?}, {grace:?}, {loss:?}, {first} first");
+    let dir = tempfile::tempdir().unwrap();
+    let (data, copy) = (dir.path().join("relay"), dir.path().join("copy"));
+    let mut relay = TestRelay::start(&data);
+    let devices = ["purger", "other"].map(|name| open(dir.path(), name, policy, grace));
+    let [purger, other] = &devices;
+    for id in ["1", "2"] {
+        purger.documents("songs").put(id, &json!({ "lyrics": "zzsecretzz", "plays": 3 })).unwrap();
+    }
+    devices.iter().for_each(|device| _ = sync(device, &relay.url()));
+    if let Loss::Restored = loss {
+        drop(relay);
+        copy_folder(&data, &copy);
+        relay = TestRelay::start(&data);
+    }
+    purge(purger, "1");
+    sync(purger, &relay.url());
+    if let Loss::Erased = loss {
+        purger.erase_remote("songs").unwrap();
+        sync(purger, &relay.url());
+        purger.set_collection_sync("songs", true).unwrap();
+    } else {
+        drop(relay);
+        if !matches!(loss, Loss::Other) {
+            std::fs::remove_dir_all(&data).unwrap();
+        }
+        if let Loss::Restored = loss {
+            copy_folder(&copy, &data);
+        }
+        let folder = if let Loss::Other = loss { dir.path().join("other-relay") } else { data };
+        relay = TestRelay::start(&folder);
+    }
+    for turn in 0..4 {
+        sync(&devices[(first + turn) % 2], &relay.url());
+    }
+    if let Loss::Erased = loss {
+        // Who has not heard of the purge sends its document when there is something to send.
+        other.documents("songs").increment("2", "plays", 1).unwrap();
+        let brings = other.compare_with_relay(Relay::new(&relay.url()));
+        brings.unwrap();
+    }
+    for turn in 0..4 {
+        sync(&devices[(first + turn) % 2], &relay.url());
+    }
+    let fresh = open(dir.path(), "fresh", policy, grace);
+    sync(&fresh, &relay.url());
+    for device in [purger, &fresh] {
+        assert!(!shows(device, "1"), "{at}");
+        assert!(shows(device, "2"), "{at}");
+        assert_eq!(device.status().pending, 0, "{at}");
+        assert_eq!(device.counts().unwrap().quarantined, 0, "{at}");
+        assert_eq!(device.verify().unwrap().problems, [], "{at}");
+    }
+    if !matches!(loss, Loss::Erased) {
+        assert_eq!(contents(other), contents(purger), "{at}");
+    }
+    // It holds no word of it, and has nothing that is unsent.
+    assert!(purger.sign_out(SignOut::Wipe).is_ok(), "{at}");
+}
+
+#[test]
+fn who_has_purged_tells_a_relay_again_that_has_lost_it() {
+    for policy in POLICIES {
+        for (grace, first) in [(WEEK, 0), (Duration::ZERO, 1)] {
+            for loss in [Loss::Wiped, Loss::Restored, Loss::Other, Loss::Erased] {
+                lost(policy, grace, loss, first);
+            }
+        }
+    }
+}
+
+/// An edit that has not seen the purge brings the document back where edits win, also by way of a relay that has lost everything.
+#[test]
+fn an_edit_that_has_not_seen_the_purge_counts_as_before() {
+    for policy in POLICIES {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let [purger, other] = ["purger", "other"].map(|name| open(dir.path(), name, policy, WEEK));
+        purger.documents("songs").put("1", &json!({ "lyrics": "one" })).unwrap();
+        sync(&purger, &relay.url());
+        sync(&other, &relay.url());
+        purge(&purger, "1");
+        sync(&purger, &relay.url());
+        std::thread::sleep(Duration::from_millis(5));
+        other.documents("songs").set("1", &json!({ "lyrics": "one more" })).unwrap();
+        let new = TestRelay::start(&dir.path().join("new"));
+        for device in [&purger, &other, &purger, &other, &purger] {
+            sync(device, &new.url());
+        }
+        let is_back = policy != DeletePolicy::Wins;
+        assert_eq!([&purger, &other].map(|device| shows(device, "1")), [is_back; 2], "{policy:?}");
+        assert_eq!(contents(&purger), contents(&other), "{policy:?}");
+        for device in [&purger, &other] {
+            assert_eq!(device.verify().unwrap().problems, []);
+            assert_eq!((device.status().pending, device.counts().unwrap().quarantined), (0, 0), "{policy:?}");
+        }
+    }
+}
+
+/// What is kept of a purge for that has no words.
+#[test]
+fn no_word_is_kept_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let purger = open(dir.path(), "purger", DeletePolicy::EditWins, WEEK);
+    purger.documents("songs").put("1", &json!({ "lyrics": "zzsecretzz" })).unwrap();
+    sync(&purger, &relay.url());
+    purge(&purger, "1");
+    sync(&purger, &relay.url());
+    wait_until("the words are gone", Duration::from_secs(20), || {
+        !is_in_files(dir.path(), "purger", b"zzsecretzz")
+    });
+}
+
+/// Random lives of some songs on three devices, with a relay that is wiped now and then: in the end all have the same.
+#[test]
+fn purges_and_wiped_relays_in_any_order() {
+    let seed = seed();
+    for run in 0..runs(12) {
+        let mut random = Random(seed.wrapping_add(run));
+        let policy = POLICIES[random.below(3) as usize];
+        let dir = tempfile::tempdir().unwrap();
+        let mut relay = TestRelay::start(&dir.path().join("relay-0"));
+        let devices: Vec<_> = (0..3)
+            .map(|n| {
+                let grace = if random.below(2) == 0 { WEEK } else { Duration::ZERO };
+                open(dir.path(), &format!("d{n}"), policy, grace)
+            })
+            .collect();
+        let mut log = Vec::new();
+        for turn in 0..24 {
+            let (by, id) = (random.below(3) as usize, random.below(2).to_string());
+            let songs = devices[by].documents("songs");
+            let step = match random.below(12) {
+                0..3 => {
+                    // Where another device has purged it the id is used up for a time.
+                    _ = songs.put(&id, &json!({ "lyrics": format!("w{turn}") }));
+                    "puts"
+                }
+                3 | 4 if songs.get(&id).unwrap().is_some() => {
+                    purge(&devices[by], &id);
+                    "purges"
+                }
+                5 if songs.get(&id).unwrap().is_some() => {
+                    songs.set(&id, &json!({ "title": format!("t{turn}") })).unwrap();
+                    "edits"
+                }
+                6 => {
+                    relay = TestRelay::start(&dir.path().join(format!("relay-{}", turn + 1)));
+                    "exchanges the relay"
+                }
+                _ => {
+                    sync(&devices[by], &relay.url());
+                    "syncs"
+                }
+            };
+            log.push(format!("{by} {step} {id}"));
+        }
+        for _ in 0..4 {
+            devices.iter().for_each(|device| _ = sync(device, &relay.url()));
+        }
+        for device in &devices {
+            assert_eq!(contents(device), contents(&devices[0]), "run {run}, {policy:?}: {log:#?}");
+            assert_eq!(device.status().pending, 0, "run {run}, {policy:?}: {log:#?}");
+            assert_eq!(device.verify().unwrap().problems, [], "run {run}: {log:#?}");
+        }
+    }
+}
