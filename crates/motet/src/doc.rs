@@ -249,7 +249,7 @@ impl Document {
     pub(crate) fn purge_changes(&self) -> Vec<u8> {
         let (mut open, mut seen, mut found) = (self.heads(), HashSet::new(), Vec::new());
         while let Some(hash) = open.pop() {
-            let change = self.am.get_change_by_hash(&hash).filter(|change| is_tombstone(change));
+            let change = self.am.get_change_by_hash(&hash).filter(is_tombstone);
             if let Some(change) = change.filter(|_| seen.insert(hash)) {
                 open.extend(change.deps());
                 found.extend_from_slice(change.raw_bytes());
