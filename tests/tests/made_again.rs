@@ -182,6 +182,8 @@ fn is_kept(written: &Value, shown: &Value, losers: &[Value]) -> bool {
         (Value::Object(written), Value::Object(shown)) => written
             .iter()
             .all(|(name, written)| is_kept(written, shown.get(name).unwrap_or(&Value::Null), losers)),
+        // A known exception (`docs/schema.md`): a text without words may be no field.
+        (Value::String(written), Value::Null) if written.is_empty() => true,
         (Value::Array(written), Value::Array(shown)) => written.iter().all(|item| shown.contains(item)),
         (Value::String(written), Value::String(shown)) => {
             written.split_whitespace().all(|word| shown.split_whitespace().any(|other| other == word))
