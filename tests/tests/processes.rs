@@ -186,3 +186,42 @@ impl Drop for OnDrop<'_> {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+/// One of two that have the file open syncs it. The other tells how that stands, whether it listens or only asks.
+#[test]
+fn whoever_does_not_sync_tells_how_it_stands_as_well() {
+    for (is_down, listens) in [(false, false), (true, false), (true, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("relay");
+        let relay = TestRelay::start(&folder);
+        let (port, url) = (relay.address().port(), relay.url());
+        let [first, second] = [(); 2].map(|()| device(dir.path(), "a"));
+        let is_synced = |replica: &motet::Replica| {
+            let status = replica.status();
+            status.state == SyncState::Synced && status.pending == 0 && status.last_error.is_none()
+        };
+        first.connect(Relay::new(&url)).unwrap();
+        wait_until("the first is connected", Duration::from_secs(10), || is_synced(&first));
+        second.connect(Relay::new(&url)).unwrap();
+        wait_until("the second is", Duration::from_secs(10), || is_synced(&second));
+        let watched = listens.then(|| second.watch_status());
+        let mut relay = Some(relay);
+        if is_down {
+            relay = None;
+            wait_until("it is down", Duration::from_secs(10), || first.status().state == SyncState::Offline);
+        }
+        second.documents("pieces").put("1", &json!({ "lyrics": "x" })).unwrap();
+        if is_down {
+            relay = Some(TestRelay::start_with(&folder, motet_relay::auth::Auth::Local, port));
+        }
+        wait_until("the first syncs", Duration::from_secs(40), || is_synced(&first));
+        match watched {
+            Some(watched) => wait_until("it is told", Duration::from_secs(10), || {
+                let status = watched.borrow();
+                status.state == SyncState::Synced && status.pending == 0
+            }),
+            None => wait_until("it answers so", Duration::from_secs(10), || is_synced(&second)),
+        }
+        drop(relay);
+    }
+}

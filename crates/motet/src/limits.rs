@@ -383,6 +383,9 @@ pub const SYNC_LOCK_SILENCE: Duration = Duration::from_secs(10);
 /// How often a connected replica looks whether another process has written to the database.
 pub const FOREIGN_WRITE_POLL: Duration = Duration::from_millis(500);
 
+/// Who has asked for the status within this time may ask again: until then it is looked for what other processes have written.
+pub const STATUS_ASKED: Duration = Duration::from_secs(10);
+
 /// Where this device is, is told to others at most this often. Faster than the eye follows a cursor.
 pub const PRESENCE_EVERY: Duration = Duration::from_millis(50);
 

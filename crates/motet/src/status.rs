@@ -1,10 +1,12 @@
 //! What an app can tell its user about syncing.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::limits;
 use crate::store::RemoteRow;
 
 /// State of the replica's space, as of now and across restarts.
@@ -173,6 +175,8 @@ impl Serialize for Version {
 pub(crate) struct StatusBoard {
     parts: Mutex<Parts>,
     published: watch::Sender<Status>,
+    /// When the app last asked.
+    asked: Mutex<Option<Instant>>,
 }
 
 /// The connection as its driver sees it.
@@ -216,15 +220,24 @@ impl StatusBoard {
             last_error: None,
         };
         let published = watch::Sender::new(parts.status());
-        Self { parts: Mutex::new(parts), published }
+        Self { parts: Mutex::new(parts), published, asked: Mutex::default() }
     }
 
     pub(crate) fn current(&self) -> Status {
         self.published.borrow().clone()
     }
 
+    /// The same for the app. Whether it had not asked for a while: then nobody has looked at what other processes write.
+    pub(crate) fn ask(&self) -> (Status, bool) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = !is_recent(asked.replace(Instant::now()));
+        (self.current(), is_news)
+    }
+
+    /// Whether somebody is told of each status, or asks again and again.
     pub(crate) fn is_watched(&self) -> bool {
-        self.published.receiver_count() > 0
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        self.published.receiver_count() > 0 || is_recent(asked)
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {
@@ -274,6 +287,10 @@ impl StatusBoard {
             changed
         });
     }
+}
+
+fn is_recent(asked: Option<Instant>) -> bool {
+    asked.is_some_and(|asked| asked.elapsed() < limits::STATUS_ASKED)
 }
 
 impl Parts {

@@ -230,9 +230,14 @@ impl Replica {
         Ok(self.read(|tx| tx.traffic(days))?.into_iter().map(day).collect())
     }
 
-    /// How syncing stands.
+    /// How syncing stands. Where another process, or another replica of this file, syncs it: as it was half a second ago
+    /// ([`FOREIGN_WRITE_POLL`](crate::limits::FOREIGN_WRITE_POLL)), if this is asked again and again; after a longer pause the first answer may be older.
     pub fn status(&self) -> Status {
-        self.local().shared.board.current()
+        let (status, is_news) = self.local().shared.board.ask();
+        if is_news {
+            self.local().writer.heed();
+        }
+        status
     }
 
     /// How syncing stands, whenever it changes.

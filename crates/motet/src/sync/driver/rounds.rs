@@ -42,8 +42,10 @@ impl Driver {
         let quiet = running.compact_after;
         running.compact_at = running.connection.live.then(|| tokio::time::Instant::now() + quiet);
         let now = self.local.shared.now_ms();
+        // Other processes read of the error in the file.
+        let had_failed = board.current().last_error.is_some();
         board.set_synced(now);
-        if now - self.synced_kept_at >= millis(limits::SYNCED_AT_KEPT_EVERY) {
+        if had_failed || now - self.synced_kept_at >= millis(limits::SYNCED_AT_KEPT_EVERY) {
             self.synced_kept_at = now;
             self.count_bytes();
             self.keep_traffic();
