@@ -400,11 +400,20 @@ fn whatever_page_is_damaged_the_rest_is_kept_and_what_is_lost_comes_again() {
         std::fs::create_dir(&dir_now).unwrap();
         copy_folder(&data, &dir_now.join("relay"));
         let (mut damaged, page) = (bytes.clone(), 1 + random.below(pages as u64 - 1) as usize);
-        let zero = random.below(2) == 0;
-        println!("round {round}: page {} of {pages}, zeroed: {zero}", page + 1);
-        damaged[page * 4096..(page + 1) * 4096]
-            .iter_mut()
-            .for_each(|byte| *byte = if zero { 0 } else { random.below(256) as u8 });
+        let how = ["zeroed", "noise", "cut off"][random.below(3) as usize];
+        match how {
+            "cut off" => {
+                let cut = 1 + random.below(4096 * 3) as usize;
+                println!("round {round}: {cut} bytes are cut off");
+                damaged.truncate(bytes.len() - cut);
+            }
+            _ => {
+                println!("round {round}: page {} of {pages}, {how}", page + 1);
+                damaged[page * 4096..(page + 1) * 4096]
+                    .iter_mut()
+                    .for_each(|byte| *byte = if how == "zeroed" { 0 } else { random.below(256) as u8 });
+            }
+        }
         std::fs::write(dir_now.join("a.db"), &damaged).unwrap();
         let open = || {
             let path = dir_now.join("a.db");
@@ -416,6 +425,7 @@ fn whatever_page_is_damaged_the_rest_is_kept_and_what_is_lost_comes_again() {
         });
         let Ok(a) = opened else {
             // Where the tables are is not known any more: nothing is touched.
+            assert_ne!(how, "cut off");
             assert_eq!(std::fs::read(dir_now.join("a.db")).unwrap(), damaged);
             continue;
         };

@@ -134,6 +134,8 @@ impl Replica {
             looked = self.look().map_err(write_error)?;
         }
         let documents: BTreeSet<i64> = looked.damaged.iter().copied().collect();
+        // While an index is made of a row that is no JSON, that row cannot even be replaced.
+        let is_unindexed = !documents.is_empty() && self.run(|tx, _| Ok(tx.drop_indexes_of_damaged()?))?;
         for document in documents {
             match self.run(move |tx, core| Ok(core.repair(tx, document)?)) {
                 Ok(repaired) => report.fetched_again += u64::from(repaired == Repaired::FetchedAgain),
@@ -143,6 +145,10 @@ impl Replica {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if is_unindexed && let Err(error) = self.run(|tx, core| Ok(core.declare_indexes(tx)?)) {
+            // What is left of it is named afterwards; lists are right without.
+            tracing::error!(%error, "the declared indexes could not be made again");
         }
         // A row of the outbox that is gone leaves no trace here: the remote tells what it lacks.
         self.run(|tx, core| Ok(core.tidy(tx)?))?;

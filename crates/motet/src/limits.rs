@@ -383,6 +383,9 @@ pub const SYNC_LOCK_SILENCE: Duration = Duration::from_secs(10);
 /// How often a connected replica looks whether another process has written to the database.
 pub const FOREIGN_WRITE_POLL: Duration = Duration::from_millis(500);
 
+/// Bytes that a file may lack at its end and is filled up with when it is repaired, if they are more than all that is left of it.
+pub const CUT_OFF: u64 = 64 << 20;
+
 /// Who has asked for the status within this time may ask again: until then it is looked for what other processes have written.
 pub const STATUS_ASKED: Duration = Duration::from_secs(10);
 

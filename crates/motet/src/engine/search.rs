@@ -86,10 +86,15 @@ impl Core {
         for collection in tx.known_collections()? {
             self.declare_view(tx, &collection)?;
         }
-        for (collection, schema) in self.schema.clone() {
-            tx.declare_indexes(&collection, schema.indexes.as_deref().unwrap_or_default())?;
-        }
+        self.declare_indexes(tx)?;
         tx.set_meta(FORMAT_KEY, Some(FORMAT))
+    }
+
+    /// Makes all indexes that are declared.
+    pub(crate) fn declare_indexes(&self, tx: Tx<'_>) -> store::Result<()> {
+        self.schema.iter().try_for_each(|(collection, schema)| {
+            tx.declare_indexes(collection, schema.indexes.as_deref().unwrap_or_default())
+        })
     }
 
     /// What is remembered of the file may not be what is in it any more.

@@ -114,6 +114,22 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Drops the indexes that are declared, if a row that they are made of is no JSON. Whether they are dropped.
+    pub(crate) fn drop_indexes_of_damaged(&self) -> Result<bool> {
+        if !self.conn.prepare("SELECT 1 FROM projection WHERE NOT json_valid(json) LIMIT 1")?.exists([])? {
+            return Ok(false);
+        }
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'index' AND name GLOB 'index:*'";
+        let mut statement = self.conn.prepare(sql)?;
+        let found =
+            statement.query_map([], |row| row.get(0))?.collect::<std::result::Result<Vec<String>, _>>()?;
+        drop(statement);
+        for name in &found {
+            self.conn.execute_batch(&format!("DROP INDEX {}", identifier(name)))?;
+        }
+        Ok(true)
+    }
+
     /// Makes the view of a collection: a row per document with the declared fields as columns, for plain SQL. `shared`: there is a
     /// collection whose name differs by case only.
     pub(crate) fn declare_view(&self, collection: &str, fields: &[&str], shared: bool) -> Result<()> {

@@ -1,6 +1,8 @@
 //! A database file of which pages are damaged: all rows that can still be read go into a new one, which takes its place.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use rusqlite::backup::{Backup, StepResult};
@@ -13,12 +15,16 @@ use super::finding::identifier;
 use super::{Result, StorageError, Tx, busy};
 use crate::limits;
 
+/// Bytes of the header of a database, as of SQLite's file format.
+const HEADER_BYTES: usize = 100;
+
 /// Writes a damaged file anew from what can be read of it, in its place: others that have it open go on with the new content. Every
 /// remote is read again with the next session.
 ///
 /// # Errors
 /// [`StorageError::Damaged`] if nothing can be read; the file is as it was then.
 pub(crate) fn salvage(path: &Path) -> Result<()> {
+    fill_up(path)?;
     check_format(&open_reader(path)?)?;
     for _ in 0..limits::SALVAGE_ATTEMPTS {
         // Nobody must have written since it was read, or that would be lost.
@@ -48,6 +54,28 @@ pub(crate) fn salvage(path: &Path) -> Result<()> {
         }
     }
     Err(StorageError::Busy)
+}
+
+/// Of a file that was cut off SQLite reads nothing: empty pages stand for those that are missing, and are found to be damaged.
+fn fill_up(path: &Path) -> Result<()> {
+    let io = |error: std::io::Error| StorageError::Io(error.to_string());
+    let file = File::options().read(true).write(true).open(path).map_err(io)?;
+    let mut header = [0; HEADER_BYTES];
+    if (&file).read_exact(&mut header).is_err() {
+        return Ok(());
+    }
+    let size = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 1 << 16,
+        size => u64::from(size),
+    };
+    let pages = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
+    let named = u64::from(pages) * size;
+    let len = file.metadata().map_err(io)?.len();
+    // A header that is damaged itself may name anything.
+    match header.starts_with(b"SQLite format 3\0") && len < named && named - len <= len.max(limits::CUT_OFF) {
+        true => file.set_len(named).map_err(io),
+        false => Ok(()),
+    }
 }
 
 fn data_version(conn: &Connection) -> Result<i64> {
