@@ -291,7 +291,10 @@ impl Tx<'_> {
     /// The purged documents of which nothing is left but the changes that purged them.
     pub(crate) fn purged_documents(&self) -> Result<Vec<i64>> {
         let sql = "SELECT g.document FROM grave g JOIN projection p ON p.document = g.document
-                   WHERE p.purged = 1 AND length(p.heads) > 0 AND typeof(g.changes) = 'blob'";
+                   WHERE p.purged = 1 AND length(p.heads) > 0 AND typeof(g.changes) = 'blob'
+                     AND NOT EXISTS (SELECT 1 FROM change
+                       WHERE id BETWEEN g.document << 24 AND g.document << 24 | 0xffffff)
+                     AND NOT EXISTS (SELECT 1 FROM snapshot s WHERE s.document = g.document)";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| row.get(0))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
