@@ -37,6 +37,13 @@ impl TestRelay {
         Self::run(motet_relay::Config { auth, ..motet_relay::Config::new(data) }, port)
     }
 
+    /// Starts a relay for which these lines, `token -> account`, tell who comes.
+    pub fn start_for(data: &Path, tokens: &str) -> Self {
+        let file = data.with_extension("tokens");
+        std::fs::write(&file, tokens).unwrap();
+        Self::start_with(data, motet_relay::auth::Auth::from_file(&file).unwrap(), 0)
+    }
+
     /// Starts a relay that lets superseded entries go as soon as it can.
     pub fn start_forgetful(data: &Path) -> Self {
         Self::run(motet_relay::Config { retention: Duration::ZERO, ..motet_relay::Config::new(data) }, 0)
@@ -135,6 +142,12 @@ pub fn declared(dir: &Path, name: &str, schema: &Schema) -> Replica {
         .unwrap();
     replica.apply_schema(schema).unwrap();
     replica
+}
+
+/// Deletes a song, and empties the trash of songs.
+pub fn purge_song(replica: &Replica, id: &str) {
+    replica.documents("songs").delete(id).unwrap();
+    assert!(replica.documents("songs").purge_trash(i64::MAX).unwrap() > 0);
 }
 
 /// Whether any file of a folder whose name begins so holds the bytes.

@@ -11,9 +11,7 @@ use serde_json::Value;
 
 /// A relay on which `token-a` and `also-a` are account a, and `token-b` is account b.
 fn relay(data: &Path) -> TestRelay {
-    let tokens = data.with_extension("tokens");
-    std::fs::write(&tokens, "token-a -> a\nalso-a -> a\ntoken-b -> b\n").unwrap();
-    TestRelay::start_with(data, motet_relay::auth::Auth::from_file(&tokens).unwrap(), 0)
+    TestRelay::start_for(data, "token-a -> a\nalso-a -> a\ntoken-b -> b\n")
 }
 
 fn sync_as(replica: &Replica, relay: &TestRelay, token: &str) -> Result<motet::SyncSummary, SyncError> {

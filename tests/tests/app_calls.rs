@@ -6,14 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use motet::{Relay, Replica, SyncError, SyncState};
-use motet_relay::auth::Auth;
 use motet_tests::{Cli, TestRelay, contents, device, wait_until};
 use serde_json::json;
 
 fn relay(dir: &std::path::Path) -> TestRelay {
-    let tokens = dir.join("tokens");
-    std::fs::write(&tokens, "good -> keola\nt0ken-of-keola -> keola\n").unwrap();
-    TestRelay::start_with(&dir.join("relay"), Auth::from_file(&tokens).unwrap(), 0)
+    TestRelay::start_for(&dir.join("relay"), "good -> keola\nt0ken-of-keola -> keola\n")
 }
 
 /// A provider that does `first` the first time and gives the token from then on.

@@ -132,9 +132,7 @@ fn song(dir: &Path) -> PathBuf {
 }
 
 fn relay(dir: &Path) -> TestRelay {
-    let tokens = dir.join("tokens");
-    std::fs::write(&tokens, "zztokenonezz -> me\nzztokentwozz -> me\n").unwrap();
-    TestRelay::start_with(&dir.join("relay"), motet_relay::auth::Auth::from_file(&tokens).unwrap(), 0)
+    TestRelay::start_for(&dir.join("relay"), "zztokenonezz -> me\nzztokentwozz -> me\n")
 }
 
 #[test]

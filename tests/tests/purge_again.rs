@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use motet::{DeletePolicy, FieldKind, Relay, Replica, Schema, SignOut};
 use motet_tests::random::{Random, runs, seed};
-use motet_tests::{TestRelay, contents, copy_folder, is_in_files, sync, wait_until};
+use motet_tests::{TestRelay, contents, copy_folder, is_in_files, purge_song, sync, wait_until};
 use serde_json::json;
 
 const POLICIES: [DeletePolicy; 3] = [DeletePolicy::EditWins, DeletePolicy::Wins, DeletePolicy::Latest];
@@ -17,11 +17,6 @@ fn open(dir: &Path, name: &str, policy: DeletePolicy, grace: Duration) -> Replic
     let schema = Schema::new().text("songs", "lyrics").field("songs", "plays", FieldKind::Counter);
     replica.apply_schema(&schema.delete("songs", policy)).unwrap();
     replica
-}
-
-fn purge(replica: &Replica, id: &str) {
-    replica.documents("songs").delete(id).unwrap();
-    assert!(replica.documents("songs").purge_trash(i64::MAX).unwrap() > 0);
 }
 
 fn shows(replica: &Replica, id: &str) -> bool {
@@ -54,7 +49,7 @@ fn lost(policy: DeletePolicy, grace: Duration, loss: Loss, first: usize) {
         copy_folder(&data, &copy);
         relay = TestRelay::start(&data);
     }
-    purge(purger, "1");
+    purge_song(purger, "1");
     sync(purger, &relay.url());
     if let Loss::Erased = loss {
         purger.erase_remote("songs").unwrap();
@@ -120,7 +115,7 @@ fn an_edit_that_has_not_seen_the_purge_counts_as_before() {
         purger.documents("songs").put("1", &json!({ "lyrics": "one" })).unwrap();
         sync(&purger, &relay.url());
         sync(&other, &relay.url());
-        purge(&purger, "1");
+        purge_song(&purger, "1");
         sync(&purger, &relay.url());
         std::thread::sleep(Duration::from_millis(5));
         other.documents("songs").set("1", &json!({ "lyrics": "one more" })).unwrap();
@@ -146,7 +141,7 @@ fn no_word_is_kept_for_it() {
     let purger = open(dir.path(), "purger", DeletePolicy::EditWins, WEEK);
     purger.documents("songs").put("1", &json!({ "lyrics": "zzsecretzz" })).unwrap();
     sync(&purger, &relay.url());
-    purge(&purger, "1");
+    purge_song(&purger, "1");
     sync(&purger, &relay.url());
     wait_until("the words are gone", Duration::from_secs(20), || {
         !is_in_files(dir.path(), "purger", b"zzsecretzz")
@@ -184,7 +179,7 @@ fn purges_and_wiped_relays_in_any_order() {
                     if songs.get(&id).unwrap().is_none() {
                         continue;
                     }
-                    purge(&devices[by], &id);
+                    purge_song(&devices[by], &id);
                     "purges"
                 }
                 5 if songs.get(&id).unwrap().is_some() => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use motet::{DeletePolicy, FieldKind, Relay, Replica, Schema, WriteError};
 use motet_tests::random::{Random, runs, seed};
-use motet_tests::{TestRelay, contents, is_in_files, sync, wait_until};
+use motet_tests::{TestRelay, contents, is_in_files, purge_song, sync, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -24,11 +24,6 @@ fn open(dir: &Path, name: &str, grace: Duration) -> Replica {
 
 fn lyrics(replica: &Replica, id: &str) -> Option<Value> {
     replica.documents("songs").get(id).unwrap().map(|record| record.value["lyrics"].clone())
-}
-
-fn purge(replica: &Replica, id: &str) {
-    replica.documents("songs").delete(id).unwrap();
-    assert!(replica.documents("songs").purge_trash(i64::MAX).unwrap() > 0);
 }
 
 /// Two devices that know the song `1`, which the first has purged, and the other has heard of that.
@@ -53,7 +48,7 @@ impl Purged {
         first.documents("songs").put("2", &json!({ "lyrics": "stays" })).unwrap();
         sync(&first, &relay.url());
         sync(&other, &relay.url());
-        purge(&first, "1");
+        purge_song(&first, "1");
         let purged = Self { first, other, policy, relay, dir };
         purged.sync();
         purged
@@ -148,7 +143,7 @@ fn a_restore_point_from_before_brings_it_back_as_well() {
     sync(&first, &relay.url());
     sync(&other, &relay.url());
     other.create_restore_point("before").unwrap();
-    purge(&first, "1");
+    purge_song(&first, "1");
     sync(&first, &relay.url());
     sync(&other, &relay.url());
     let restored = other.restore_point("before", None).unwrap();
@@ -164,7 +159,7 @@ fn an_edit_that_did_not_know_of_the_purge_keeps_the_document() {
     let purged = Purged::with(DeletePolicy::EditWins);
     let third = purged.third();
     third.documents("songs").set("3", &json!({ "lyrics": "one two" })).unwrap();
-    purge(&purged.first, "3");
+    purge_song(&purged.first, "3");
     purged.sync();
     assert!(purged.other.documents("songs").trash().unwrap().iter().any(|gone| gone.id == "3"));
     sync(&third, &purged.relay.url());
@@ -199,7 +194,7 @@ fn when_its_time_is_over_it_goes_and_leaves_no_word() {
     first.documents("songs").put("2", &json!({ "title": "stays" })).unwrap();
     sync(&first, &relay.url());
     sync(&other, &relay.url());
-    purge(&first, "1");
+    purge_song(&first, "1");
     sync(&first, &relay.url());
     sync(&other, &relay.url());
     assert_eq!(other.documents("songs").trash().unwrap().len(), 1);
@@ -247,7 +242,7 @@ fn a_later_purge_has_its_own_time_and_a_delete_none() {
         for is_purged in [true, false] {
             let purged = Purged::with(policy);
             let third = purged.third();
-            purge(&purged.first, "3");
+            purge_song(&purged.first, "3");
             purged.sync();
             sync(&third, &purged.relay.url());
             let leaves_at = || {
@@ -259,7 +254,7 @@ fn a_later_purge_has_its_own_time_and_a_delete_none() {
             songs.restore("3").unwrap();
             songs.set("3", &json!({ "lyrics": "one two" })).unwrap();
             match is_purged {
-                true => purge(&purged.other, "3"),
+                true => purge_song(&purged.other, "3"),
                 false => songs.delete("3").unwrap(),
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -295,7 +290,7 @@ fn who_purged_has_the_edit_and_the_rest_whichever_comes_first() {
     {
         let purged = Purged::with(policy);
         let editor = purged.third();
-        purge(&purged.first, "3");
+        purge_song(&purged.first, "3");
         for device in [&purged.first, &purged.other] {
             sync(device, &purged.relay.url());
         }
@@ -336,7 +331,7 @@ fn a_clock_that_runs_ahead_takes_nothing() {
     first.documents("songs").put("1", &json!({ "title": "here" })).unwrap();
     sync(&first, &relay.url());
     sync(&other, &relay.url());
-    purge(&first, "1");
+    purge_song(&first, "1");
     sync(&first, &relay.url());
     sync(&other, &relay.url());
     drop(other);
@@ -397,7 +392,7 @@ fn whatever_is_purged_and_restored_all_end_alike() {
         let [a, b, c] = &devices[..] else { unreachable!() };
         a.documents("songs").put("4", &json!({ "lyrics": "kept" })).unwrap();
         [a, b, c, a].iter().for_each(|device| _ = sync(device, &relay.url()));
-        purge(c, "4");
+        purge_song(c, "4");
         [c, a, b].iter().for_each(|device| _ = sync(device, &relay.url()));
         a.documents("songs").restore("4").unwrap();
         [a, b, c, a].iter().for_each(|device| _ = sync(device, &relay.url()));
@@ -446,7 +441,7 @@ fn a_purge_follows_the_document_to_a_new_relay() {
     for policy in POLICIES {
         let purged = Purged::with(policy);
         let third = purged.third();
-        purge(&purged.first, "3");
+        purge_song(&purged.first, "3");
         sync(&purged.first, &purged.relay.url());
         sync(&purged.other, &purged.relay.url());
         assert_eq!(lyrics(&third, "3"), Some(json!("one")));
@@ -478,7 +473,7 @@ fn a_clock_that_is_ahead_takes_no_purge_away_from_those_that_have_not_read_of_it
     first.documents("songs").put("1", &json!({ "title": "here" })).unwrap();
     sync(&first, &relay.url());
     sync(&other, &relay.url());
-    purge(&first, "1");
+    purge_song(&first, "1");
     sync(&first, &relay.url());
     ahead.store(31 * day, Ordering::Relaxed);
     first.connect(Relay::new(&relay.url())).unwrap();

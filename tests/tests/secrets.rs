@@ -9,9 +9,7 @@ use motet::{Relay, SyncError, json};
 use motet_tests::{TestRelay, device};
 
 fn relay(data: &Path) -> TestRelay {
-    let tokens = data.with_extension("tokens");
-    std::fs::write(&tokens, "token-a -> a\n").unwrap();
-    TestRelay::start_with(data, motet_relay::auth::Auth::from_file(&tokens).unwrap(), 0)
+    TestRelay::start_for(data, "token-a -> a\n")
 }
 
 /// A store of an app: what it holds, and how often it was asked.

@@ -45,9 +45,8 @@ impl Document {
     /// The same for changes that were refused before. Whether one can be applied may depend on what is here already, so no refusal is final: else
     /// devices to which the same changes came in another order would differ for ever. At most [`limits::REFUSED_RETRIES`] attempts fail.
     pub(crate) fn merge_refused(&mut self, changes: Vec<Change>, schema: &CollectionSchema) -> MergeOutcome {
-        let mut outcome = self.merge_within(changes, schema, limits::REFUSED_RETRIES);
+        let outcome = self.merge_within(changes, schema, limits::REFUSED_RETRIES);
         self.note_lifecycle(&outcome.applied);
-        outcome.rejected.retain(|rejected| !self.has_change(&rejected.change.hash()));
         outcome
     }
 
@@ -191,7 +190,7 @@ impl Document {
             if changes.iter().any(|change| !document.has_change(&change.hash())) {
                 return Err("it was not taken up".to_owned());
             }
-            if !self.holds_as_made(&document, changes) {
+            if !self.holds_as_made(&document, changes.iter().map(Change::hash)) {
                 return Err(KEPT_OTHERWISE.to_owned());
             }
             document.read_under_guard(schema)?;
@@ -202,10 +201,10 @@ impl Document {
 
     /// Whether the document gives back the changes that it has taken over. Automerge keeps operations and not bytes: what of a change
     /// refers to nothing, or is put together as no device does, is left out, and what shows would depend on what came first.
-    fn holds_as_made(&self, merged: &Document, changes: &[Change]) -> bool {
+    fn holds_as_made(&self, merged: &Document, made: impl IntoIterator<Item = ChangeHash>) -> bool {
         let held = self.am.get_changes_added(&merged.am);
         let held: HashSet<_> = held.iter().map(Change::hash).collect();
-        changes.iter().all(|change| held.contains(&change.hash()))
+        made.into_iter().all(|hash| held.contains(&hash))
     }
 
     /// Puts a document together that has never been merged here, and reads all that it shows.
@@ -224,11 +223,12 @@ impl Document {
                 parsed.extend(split_changes(bytes).map_err(|e| e.to_string())?);
             }
             let empty = empty_operations(&parsed)?;
-            let none = Document::new(identity);
-            let mut document = Self::load(identity, snapshot, parsed.clone()).map_err(|e| e.to_string())?;
+            // A saved form is checked as it is loaded.
+            let made: Vec<_> = parsed.iter().map(Change::hash).collect();
+            let mut document = Self::load(identity, snapshot, parsed).map_err(|e| e.to_string())?;
             document.check_numbers(&[])?;
             document.check_operations(empty)?;
-            if !none.holds_as_made(&document, &parsed) {
+            if !made.is_empty() && !Document::new(identity).holds_as_made(&document, made) {
                 return Err(KEPT_OTHERWISE.to_owned());
             }
             document.read_under_guard(schema)?;
