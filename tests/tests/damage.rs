@@ -364,7 +364,7 @@ fn whatever_row_is_damaged_nothing_spreads_and_what_exists_comes_back() {
     }
 }
 
-/// A page of the database, zeroed or full of noise: what can be read is kept, and the rest comes from the relay.
+/// Pages of the database that are zeroed, full of noise, swapped or cut off: what can be read is kept, and the rest comes from the relay.
 #[test]
 fn whatever_page_is_damaged_the_rest_is_kept_and_what_is_lost_comes_again() {
     let mut random = Random(seed());
@@ -400,12 +400,17 @@ fn whatever_page_is_damaged_the_rest_is_kept_and_what_is_lost_comes_again() {
         std::fs::create_dir(&dir_now).unwrap();
         copy_folder(&data, &dir_now.join("relay"));
         let (mut damaged, page) = (bytes.clone(), 1 + random.below(pages as u64 - 1) as usize);
-        let how = ["zeroed", "noise", "cut off"][random.below(3) as usize];
+        let how = ["zeroed", "noise", "cut off", "swapped"][random.below(4) as usize];
         match how {
             "cut off" => {
                 let cut = 1 + random.below(4096 * 3) as usize;
                 println!("round {round}: {cut} bytes are cut off");
                 damaged.truncate(bytes.len() - cut);
+            }
+            "swapped" => {
+                let other = 1 + random.below(pages as u64 - 1) as usize;
+                println!("round {round}: pages {} and {} of {pages} are swapped", page + 1, other + 1);
+                (0..4096).for_each(|byte| damaged.swap(page * 4096 + byte, other * 4096 + byte));
             }
             _ => {
                 println!("round {round}: page {} of {pages}, {how}", page + 1);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::engine::{Examined, Repaired, declared, examine};
+use crate::engine::{Examined, Repaired, declared, examine, examine_rows_beside};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::limits;
 use crate::replica::Replica;
@@ -39,6 +39,9 @@ pub struct Problem {
 pub enum ProblemKind {
     /// The database file itself.
     File,
+    /// Rows beside the documents: remotes, settings, devices, the journal of conflicts, undo, history. What is not known any more is set to what
+    /// claims nothing, or goes.
+    Rows,
     /// Changes that cannot be read, or some that are missing. Repaired by what the relay holds.
     Changes,
     /// A saved document that speeds up loading. Repaired from the changes.
@@ -133,6 +136,10 @@ impl Replica {
             report.written_anew = true;
             looked = self.look().map_err(write_error)?;
         }
+        if looked.are_rows_odd {
+            self.run(|tx, core| Ok(core.mend_rows(tx)?))?;
+            looked = self.look().map_err(write_error)?;
+        }
         let documents: BTreeSet<i64> = looked.damaged.iter().copied().collect();
         // While an index is made of a row that is no JSON, that row cannot even be replaced.
         let is_unindexed = !documents.is_empty() && self.run(|tx, _| Ok(tx.drop_indexes_of_damaged()?))?;
@@ -155,7 +162,7 @@ impl Replica {
         if !report.problems.is_empty() {
             report.left = self.look().map_err(write_error)?.report.problems;
         }
-        self.run(|tx, core| Ok(core.rebuild_search(tx)?))?;
+        self.rebuild_search()?;
         Ok(report)
     }
 
@@ -172,6 +179,8 @@ impl Replica {
         let mut looked = Looked::default();
         let integrity = match self.local().readers.integrity() {
             Err(StorageError::Damaged(detail)) => vec![detail],
+            // Whatever else it cannot look at is not as it should be.
+            Err(StorageError::Sqlite(error)) => vec![error.to_string()],
             lines => lines?,
         };
         looked.is_file_damaged = !integrity.is_empty();
@@ -217,6 +226,14 @@ impl Replica {
         for detail in self.local().readers.read(|tx| tx.of_nobody()).unwrap_or_default() {
             looked.report.problems.push(Problem::of_file(detail));
         }
+        // Of a file that is damaged itself some tables may not be readable.
+        let beside = match self.local().readers.read(examine_rows_beside) {
+            Err(StorageError::Damaged(detail)) => vec![detail],
+            beside => beside?,
+        };
+        looked.are_rows_odd = !beside.is_empty();
+        let problem = |detail| Problem { kind: ProblemKind::Rows, ..Problem::of_file(detail) };
+        looked.report.problems.extend(beside.into_iter().map(problem));
         Ok(looked)
     }
 
@@ -242,6 +259,7 @@ struct Looked {
     report: VerifyReport,
     /// The database itself.
     is_file_damaged: bool,
+    are_rows_odd: bool,
     damaged: Vec<i64>,
 }
 

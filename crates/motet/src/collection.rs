@@ -429,8 +429,20 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// [`SEARCH_WORDS`](crate::limits::SEARCH_WORDS) words.
     pub fn search(&self, words: &str, limit: u64) -> Result<Hits<T>, ReadError> {
         let Some(search) = words::Search::new(words)? else { return Ok(Hits::default()) };
-        self.replica.index_words()?;
-        let found = self.replica.read(|tx| tx.search(&self.name, &search, limit))?;
+        let look = || {
+            self.replica.index_words()?;
+            Ok(self.replica.read(|tx| tx.search(&self.name, &search, limit))?)
+        };
+        let found = match look() {
+            // The index is made of what documents show, and can be made anew at any time.
+            Err(ReadError::Storage(StorageError::Damaged(reason)))
+                if self.replica.rebuild_search().is_ok() =>
+            {
+                tracing::warn!(reason, "the full-text index was damaged, and is made anew");
+                look()?
+            }
+            found => found?,
+        };
         let hit = |(score, row): (f64, ListRow)| {
             let fields: Fields = serde_json::from_str(&row.json).unwrap_or_default();
             let snippet = search.snippet(&fields);

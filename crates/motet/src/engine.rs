@@ -66,7 +66,7 @@ pub(crate) use account::{Admission, Emptying, account, is_known, is_news};
 pub(crate) use adopt::{Adopted, compose_rows};
 pub(crate) use ahead::Ahead;
 pub(crate) use bulk::compose_many;
-pub(crate) use care::{Examined, examine};
+pub(crate) use care::{Examined, examine, examine_rows_beside};
 pub(crate) use check::check_name;
 pub(crate) use composed::{Composed, Entrance, bytes_of, compose_ahead, is_big};
 pub(crate) use incoming::{Incoming, load_ahead, prepare};
@@ -129,11 +129,10 @@ pub(crate) type Schemas = HashMap<String, Arc<CollectionSchema>>;
 /// What is declared, by the view of the file that `tx` reads.
 pub(crate) fn declared(tx: Tx<'_>) -> store::Result<Schemas> {
     let parse = |(name, json): (String, String)| {
-        let schema = serde_json::from_str(&json)
-            .map_err(|e| StorageError::Damaged(format!("schema of {name} cannot be read: {e}")))?;
-        Ok((name, Arc::new(schema)))
+        let schema = CollectionSchema::from_stored(&json).unwrap_or_else(CollectionSchema::lost);
+        (name, Arc::new(schema))
     };
-    tx.collections()?.into_iter().map(parse).collect()
+    Ok(tx.collections()?.into_iter().map(parse).collect())
 }
 
 /// What is declared of a document.
@@ -168,6 +167,8 @@ pub(crate) struct Core {
     behind: Option<HashMap<DocumentId, i64>>,
     /// Documents wait for the full-text index; `None`: as the file says.
     unindexed: Option<bool>,
+    /// The full-text index was damaged and is being made anew.
+    is_search_rebuilt: bool,
     /// When to look whether purged documents are to go (milliseconds since 1970), the latest of all if there are none; `None`: at once.
     leaving: Option<i64>,
     /// The running transaction has taken the last of what was purged out of the file: SQLite's log is emptied next.
@@ -282,6 +283,7 @@ impl Core {
             unsure: LruCache::new(capacity),
             behind: None,
             unindexed: None,
+            is_search_rebuilt: false,
             leaving: None,
             scrubbed: false,
             views: None,

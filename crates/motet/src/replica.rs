@@ -324,6 +324,11 @@ impl Replica {
         Ok(())
     }
 
+    /// Has the full-text index made anew.
+    pub(crate) fn rebuild_search(&self) -> Result<(), WriteError> {
+        self.run(|tx, core| Ok(core.rebuild_search(tx)?))
+    }
+
     /// What leaves this device of a document, as it is listed with its `id`: its fields without those that are declared to stay. `None` if
     /// all of it stays. This goes by what is declared now: for a document that was read before another process declared something else,
     /// it may name what was to stay then. [`export`](Self::export) reads both at once.

@@ -68,6 +68,10 @@ pub struct CollectionSchema {
     /// Fields that full-text search looks into; without it every field that holds words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Vec<String>>,
+    /// What was declared cannot be read any more. It may have said that something stays on this device, so all does until it is declared
+    /// again.
+    #[serde(skip)]
+    pub(crate) is_lost: bool,
 }
 
 /// What a delete does to an edit it has not seen.
@@ -292,6 +296,7 @@ impl CollectionSchema {
         self.local_ids = newer.local_ids.clone().or(self.local_ids.take());
         self.indexes = newer.indexes.clone().or(self.indexes.take());
         self.search = newer.search.clone().or(self.search.take());
+        self.is_lost = false;
         self.rename_lists();
         Ok(())
     }
@@ -416,8 +421,18 @@ impl CollectionSchema {
         self.fields.get(field).map_or(&FieldKind::Register, |field| &field.kind)
     }
 
+    /// What is declared of a collection, as it is stored; `None` if that cannot be read, or was already found to be lost.
+    pub(crate) fn from_stored(json: &str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+
+    /// What counts of a collection whose declaration is lost.
+    pub(crate) fn lost() -> Self {
+        Self { is_lost: true, ..Self::default() }
+    }
+
     pub(crate) fn is_local(&self) -> bool {
-        self.local == Some(true)
+        self.local == Some(true) || self.is_lost
     }
 
     /// What is declared of one document: of one that stays on this device, what is declared of a local collection.

@@ -22,6 +22,7 @@ mod quarantine;
 mod read_only;
 mod readers;
 mod remotes;
+mod rows;
 mod salvage;
 mod steps;
 mod unmerged;
@@ -45,11 +46,12 @@ pub(crate) use salvage::salvage;
 pub(crate) use steps::{StepDocument, StepKind, StepRow, StoredVersion};
 pub(crate) use writer::{Durability, Engine, Ticket, Writer};
 
-/// The number of the next write of a projection. A row that was removed leaves its number behind in `meta`.
+/// The number of the next write of a projection. A row that was removed leaves its number behind in `meta`. One that is damaged keeps nobody
+/// from writing.
 macro_rules! next_seq {
     () => {
-        "1 + max(COALESCE((SELECT max(seq) FROM projection), 0),
-                 COALESCE((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'seq'), 0))"
+        "1 + min(max(COALESCE((SELECT CAST(max(seq) AS INTEGER) FROM projection), 0),
+                     COALESCE((SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'seq'), 0)), 1 << 62)"
     };
 }
 use next_seq;

@@ -6,7 +6,11 @@ use super::salvage::holds_more_than_rows;
 use super::{Core, Schemas, load_behind, schema_of};
 use crate::care::ProblemKind;
 use crate::doc::{Change, Document, Fields, Identity, split_changes};
+use crate::schema::CollectionSchema;
 use crate::store::{self, DocumentRow, Names, StorageError, Tx};
+
+/// What is stored as the declaration of a collection when it is lost.
+const LOST: &str = "null";
 
 /// What is wrong with a document.
 #[derive(Debug)]
@@ -53,6 +57,9 @@ fn examine_rows(
         found.push((ProblemKind::Outbox, format!("something was not sent: {detail}")));
     }
     if row.purged && !tx.has_content(document)? {
+        if !row.deleted {
+            found.push((ProblemKind::Projection, "it is purged, and not deleted".into()));
+        }
         return Ok(());
     }
     let before = found.len();
@@ -126,7 +133,35 @@ fn examine_saved(
     Ok(())
 }
 
+/// Looks at what is kept beside the documents.
+pub(crate) fn examine_rows_beside(tx: Tx<'_>) -> store::Result<Vec<String>> {
+    let mut found = tx.odd_rows()?;
+    for collection in unreadable_declarations(tx)? {
+        found.push(format!("what is declared of {collection} cannot be read: nothing of it is sent before it is declared again"));
+    }
+    Ok(found)
+}
+
+fn unreadable_declarations(tx: Tx<'_>) -> store::Result<Vec<String>> {
+    let is_odd = |(_, json): &(String, String)| json != LOST && CollectionSchema::from_stored(json).is_none();
+    Ok(tx.collections()?.into_iter().filter(is_odd).map(|(name, _)| name).collect())
+}
+
 impl Core {
+    /// Puts right what is kept beside the documents, as far as it can be known.
+    pub(crate) fn mend_rows(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        tx.mend_rows()?;
+        for collection in unreadable_declarations(tx)? {
+            tx.put_collection(&collection, LOST)?;
+        }
+        self.settings_changed = true;
+        self.write_recounts = true;
+        self.reload_settings(tx)?;
+        self.forget_all_held();
+        self.behind = None;
+        Ok(())
+    }
+
     /// Drops what belongs to no document, and has everything compared with the remotes.
     pub(crate) fn tidy(&mut self, tx: Tx<'_>) -> store::Result<()> {
         if !tx.of_nobody()?.is_empty() {

@@ -95,7 +95,7 @@ impl Core {
             let [before, after] =
                 [before, after].map(|schema| CollectionSchema::of_document(schema.clone(), &name));
             // Under the new declarations there may be none.
-            loaded.local = Overlay::read(tx, document)?;
+            loaded.local = Overlay::read(tx, document, &before)?;
             let is_renamed = loaded.local.rename(&before, &after);
             // What a document in the trash had is taken over when it comes back, and goes nowhere before.
             let freed = if loaded.row.deleted { Vec::new() } else { loaded.local.free(&after) };

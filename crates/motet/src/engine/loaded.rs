@@ -162,7 +162,7 @@ pub(super) fn load_behind(
     loaded.keep_snapshot(tx);
     // A document in the trash may still have what was local once.
     if loaded.schema.has_local() || loaded.row.deleted {
-        loaded.local = Overlay::read(tx, loaded.row.id)?;
+        loaded.local = Overlay::read(tx, loaded.row.id, &loaded.schema)?;
     }
     let conflicts = loaded.refresh(true);
     loaded.row.conflicts = open_conflicts(&conflicts);

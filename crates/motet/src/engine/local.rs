@@ -14,7 +14,7 @@ use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::schema::CollectionSchema;
 use crate::status::Version;
-use crate::store::Tx;
+use crate::store::{StorageError, Tx};
 
 /// Fields to set and paths to remove.
 #[derive(Clone, Debug, Default)]
@@ -182,7 +182,9 @@ impl Core {
         let mut loaded = self.find_live(tx, collection, name)?;
         if loaded.schema.is_local() && loaded.row.changes == 0 {
             self.behind(tx)?.remove(&loaded.row.key);
-            tx.forget_words(loaded.row.id, collection)?;
+            if let Err(StorageError::Damaged(_)) = tx.forget_words(loaded.row.id, collection) {
+                self.rebuild_search(tx)?;
+            }
             let device = Some(self.shared.device);
             self.note_event(&loaded.row, &Commit::of(&[], ChangeKind::Deleted), Vec::new(), device);
             tx.remove_document(loaded.row.id)?;

@@ -197,7 +197,8 @@ impl Core {
         if DocumentId::derive(SpaceId::DEFAULT, &row.collection, &row.name) != row.key {
             return Err(StorageError::Damaged("its rows do not agree on its name".into()));
         }
-        if row.op == Op::Erase {
+        // A number that was damaged erases nothing: what is to be erased is noted in two places.
+        if row.op == Op::Erase && self.erased.contains(&(remote, row.document)) {
             let entry = self.erasure(row.key)?;
             tx.freeze(row.id, 0, &entry)?;
             return Ok(Some(FrozenRow { entry, has_rest: false }));

@@ -43,10 +43,29 @@ pub(super) struct Freed {
 }
 
 impl Overlay {
-    pub(super) fn read(tx: Tx<'_>, document: i64) -> store::Result<Self> {
-        let mut fields = tx.local_fields(document)?.map_or_else(Fields::new, |json| super::from_json(&json));
-        let note = fields.remove(NOTE).and_then(|note| serde_json::from_value(note).ok());
-        Ok(Self { fields, note: note.unwrap_or_default() })
+    pub(super) fn read(tx: Tx<'_>, document: i64, schema: &CollectionSchema) -> store::Result<Self> {
+        let Some(json) = tx.local_fields(document)? else { return Ok(Self::default()) };
+        match serde_json::from_str::<Fields>(&json) {
+            Ok(mut fields) => {
+                let note = fields.remove(NOTE).and_then(|note| serde_json::from_value(note).ok());
+                Ok(Self { fields, note: note.unwrap_or_default() })
+            }
+            Err(_) => Self::as_shown(tx, document, schema, &Fields::new()),
+        }
+    }
+
+    /// What a document shows of what stays on this device, where the row that should hold it is damaged or gone: the only copy. `shared`: what
+    /// the document has by its changes.
+    pub(super) fn as_shown(
+        tx: Tx<'_>,
+        document: i64,
+        schema: &CollectionSchema,
+        shared: &Fields,
+    ) -> store::Result<Self> {
+        let shown = tx.shown(document)?.and_then(|json| serde_json::from_str(&json).ok());
+        let mut fields: Fields = shown.unwrap_or_default();
+        fields.retain(|name, value| schema.keeps(name) && shared.get(name) != Some(value));
+        Ok(Self { fields, note: Note::default() })
     }
 
     pub(super) fn write(&self, tx: Tx<'_>, document: i64) -> store::Result<()> {

@@ -46,6 +46,7 @@ impl Core {
         self.forget_marks();
         let names = tx.names_of(document)?;
         let Some((collection, name)) = names.settled() else { return Ok(Repaired::Whole) };
+        let document = tx.unite(document, (collection, name))?;
         tx.put_names(document, (collection, name))?;
         tx.take_as_bytes(document)?;
         let row = tx.document_by_id(document)?;
@@ -58,7 +59,14 @@ impl Core {
         let salvage = salvage(tx, &row, &schema, None)?;
         let (is_lost, is_damaged) = (salvage.is_lost, salvage.is_damaged);
         let mut loaded = self.keep(tx, row, salvage)?;
-        loaded.local = Overlay::read(tx, document)?;
+        loaded.local = match tx.local_fields(document)? {
+            Some(_) => Overlay::read(tx, document, &schema)?,
+            None => {
+                loaded.refresh(true);
+                Overlay::as_shown(tx, document, &schema, &loaded.fields)?
+            }
+        };
+        loaded.local.write(tx, document)?;
         if is_lost {
             tx.forget_positions()?;
             if loaded.document.heads().is_empty() && loaded.local == Overlay::default() {

@@ -8,14 +8,31 @@ use crate::find::words::{FORMAT, IndexedWords};
 use crate::find::{FieldPath, each_text};
 use crate::limits;
 use crate::schema::CollectionSchema;
-use crate::store::{self, Tx};
+use crate::store::{self, StorageError, Tx};
 
 /// Where a file says in what format its full-text index, views and indexes are.
 const FORMAT_KEY: &str = "finding";
 
 impl Core {
-    /// Takes some of the documents that wait into the full-text index. True if more are waiting.
+    /// Takes some of the documents that wait into the full-text index. True if more are waiting. An index that is damaged is made anew.
     pub(crate) fn index_batch(&mut self, tx: Tx<'_>) -> store::Result<bool> {
+        match self.index_some(tx) {
+            // If that does not help, the file itself is damaged.
+            Err(StorageError::Damaged(reason)) if !self.is_search_rebuilt => {
+                tracing::warn!(reason, "the full-text index is damaged, and is made anew");
+                self.is_search_rebuilt = true;
+                self.rebuild_search(tx)?;
+                Ok(true)
+            }
+            Ok(false) => {
+                self.is_search_rebuilt = false;
+                Ok(false)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn index_some(&mut self, tx: Tx<'_>) -> store::Result<bool> {
         let rows = tx.unindexed(limits::INDEX_BATCH)?;
         for rows in rows.chunk_by(|a, b| a.collection == b.collection) {
             let schema = self.schema_of_all(&rows[0].collection);

@@ -89,8 +89,8 @@ fn merge_some(tx: Tx<'_>, documents: &[(i64, i64)]) -> store::Result<Vec<MergedL
     for (document, remote) in documents {
         let row = tx.document_by_id(*document)?;
         let shown = tx.shown(*document)?.unwrap_or_default();
-        let local = Overlay::read(tx, *document)?;
         let schema = schema_of(&schemas, &row.collection, &row.name);
+        let local = Overlay::read(tx, *document, &schema)?;
         let outcome = merge(&row, &tx.stored_document(*document)?, &shown, &local, &schema);
         merged.push(MergedLater { row, remote: *remote, schema, outcome });
     }

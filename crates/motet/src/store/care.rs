@@ -1,5 +1,6 @@
 //! Looking at the file itself, and taking damaged parts out of it.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use rusqlite::types::ValueRef;
@@ -9,6 +10,7 @@ use serde_json::Value as Json;
 use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId};
 
 use super::documents::{MOST_CHANGES, change_id};
+use super::finding::identifier;
 use super::outbox::Op;
 use super::{Result, StorageError, Tx, next_seq};
 
@@ -254,6 +256,44 @@ impl Tx<'_> {
         Ok(Names { key: key.and_then(|key| Some(DocumentId(key.try_into().ok()?))), own, shown })
     }
 
+    /// A row may have lost the number that all else of its document is filed under, or an index that was damaged may have let a document
+    /// be made twice: what is left of both becomes one. Returns the number that it has then.
+    pub(crate) fn unite(&self, document: i64, (collection, name): (&str, &str)) -> Result<i64> {
+        let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+        let sql = "SELECT id FROM document WHERE id <> ?1 AND (key = ?2 OR (collection = ?3 AND name = ?4))";
+        let row = params![document, key.as_bytes(), collection, name];
+        let other = self.conn.prepare_cached(sql)?.query_row(row, |row| row.get(0)).optional()?;
+        let Some(other): Option<i64> = other else { return Ok(document) };
+        if !self.has_content(other)? {
+            self.remove_document(other)?;
+            return Ok(document);
+        }
+        self.move_content(document, other)?;
+        self.remove_document(document)?;
+        Ok(other)
+    }
+
+    fn move_content(&self, from: i64, to: i64) -> Result<()> {
+        let known = self.change_rows(to)?;
+        let first = known.last().map_or(change_id(to, 0), |(id, _)| *id) + 1;
+        let known: HashSet<Vec<u8>> = known.into_iter().map(|(_, bytes)| bytes).collect();
+        let more = self.change_rows(from)?.into_iter().filter(|(_, bytes)| !known.contains(bytes));
+        for (id, (_, bytes)) in (first..).zip(more) {
+            let sql = "INSERT INTO change (id, bytes) VALUES (?, ?)";
+            self.conn.prepare_cached(sql)?.execute(params![id, bytes])?;
+        }
+        // It may be the only copy of what is in it, and says nothing about the changes of the other.
+        let sql = "UPDATE OR IGNORE snapshot SET document = ?, upto = 0, is_primary = 1 WHERE document = ?";
+        let moved = self.conn.prepare_cached(sql)?.execute([to, from])?;
+        let is_left = self.raw_snapshot(from)?.is_some_and(|raw| raw.is_primary);
+        match moved == 0 && is_left {
+            true => Err(StorageError::Damaged(format!(
+                "documents {from} and {to} have one name, and a saved form each"
+            ))),
+            false => Ok(()),
+        }
+    }
+
     /// Brings the rows of a document to the names given, and gives it a projection if it has none.
     pub(crate) fn put_names(&self, document: i64, (collection, name): (&str, &str)) -> Result<()> {
         let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
@@ -273,7 +313,7 @@ impl Tx<'_> {
         // What is no number, no heads, cannot be read as such later.
         let sql = "UPDATE projection SET
                      heads = CASE WHEN typeof(heads) = 'blob' AND length(heads) % 32 = 0 THEN heads ELSE x'' END,
-                     deleted = deleted IS 1, purged = purged IS 1,
+                     deleted = deleted IS 1 OR purged IS 1, purged = purged IS 1,
                      conflicts = CASE typeof(conflicts) WHEN 'integer' THEN conflicts ELSE 0 END,
                      changes = CASE typeof(changes) WHEN 'integer' THEN MAX(changes, 0) ELSE 0 END,
                      updated_at = CASE typeof(updated_at) WHEN 'integer' THEN updated_at ELSE 0 END,
@@ -341,7 +381,17 @@ impl Tx<'_> {
 
     pub(crate) fn drop_search_tables(&self) -> Result<()> {
         self.search_tables()?.iter().try_for_each(|name| {
-            Ok(self.conn.execute_batch(&format!("DROP TABLE {}", super::finding::identifier(name)))?)
+            let drop = format!("DROP TABLE {}", identifier(name));
+            if self.conn.execute_batch(&drop).is_ok() {
+                return Ok(());
+            }
+            // FTS5 opens an index before it drops it, and opens none that does not say which version it is of.
+            let config = identifier(&format!("{name}_config"));
+            Ok(self.conn.execute_batch(&format!(
+                "CREATE TABLE IF NOT EXISTS {config} (k PRIMARY KEY, v) WITHOUT ROWID;
+                 INSERT OR REPLACE INTO {config} (k, v) VALUES ('version', 4);
+                 {drop}"
+            ))?)
         })
     }
 
@@ -428,7 +478,8 @@ fn bytes(value: ValueRef<'_>) -> Vec<u8> {
     value.as_bytes_or_null().ok().flatten().unwrap_or_default().to_vec()
 }
 
-fn text(value: ValueRef<'_>) -> String {
+/// As far as it is text.
+pub(super) fn text(value: ValueRef<'_>) -> String {
     String::from_utf8_lossy(&bytes(value)).into_owned()
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use motet_proto::DocumentId;
 use rusqlite::params;
 
+use super::care::number;
 use super::{Result, Tx};
 
 /// Set once something had to leave the quarantine without a trace.
@@ -46,7 +47,7 @@ impl Tx<'_> {
     /// Remotes and documents that they were told to forget.
     pub(crate) fn erased(&self) -> Result<HashSet<(i64, i64)>> {
         let mut statement = self.conn.prepare_cached("SELECT remote, document FROM erased")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows = statement.query_map([], |row| Ok((number(row.get_ref(0)?), number(row.get_ref(1)?))))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use motet_proto::{DeviceId, DocumentId};
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::care::{number, text};
 use super::{Result, StorageError, Tx, next_seq};
 
 /// Heads and hashes as the store keeps them.
@@ -311,7 +312,8 @@ impl Tx<'_> {
     /// Fields of a document that stay on this device, as JSON.
     pub(crate) fn local_fields(&self, document: i64) -> Result<Option<String>> {
         let sql = "SELECT json FROM local_field WHERE document = ?";
-        Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
+        let json = self.conn.prepare_cached(sql)?.query_row([document], |row| Ok(text(row.get_ref(0)?)));
+        Ok(json.optional()?)
     }
 
     pub(crate) fn put_local_fields(&self, document: i64, json: &str) -> Result<()> {
@@ -451,18 +453,21 @@ impl Tx<'_> {
                    WHERE c.document = ? ORDER BY c.noticed_at, c.path, c.op";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([document], |row| {
+            // One that is damaged hides no other, and shows what can be read of it.
+            let device = |n: usize| row.get_ref(n).map(|id| id.as_blob().ok()?.try_into().ok().map(DeviceId));
+            let name = |n: usize| row.get::<_, Option<String>>(n).unwrap_or_default();
             Ok(StoredConflict {
-                path: row.get(0)?,
-                winner: row.get(1)?,
-                loser: row.get(2)?,
-                device: row.get::<_, Option<[u8; 16]>>(3)?.map(DeviceId),
-                device_name: row.get(4)?,
-                time: row.get(5)?,
+                path: text(row.get_ref(0)?),
+                winner: text(row.get_ref(1)?),
+                loser: text(row.get_ref(2)?),
+                device: device(3)?,
+                device_name: name(4),
+                time: number(row.get_ref(5)?),
                 settled: row.get(6)?,
-                op: row.get(7)?,
-                winner_device: row.get::<_, Option<[u8; 16]>>(8)?.map(DeviceId),
-                winner_device_name: row.get(9)?,
-                winner_time: row.get(10)?,
+                op: text(row.get_ref(7)?),
+                winner_device: device(8)?,
+                winner_device_name: name(9),
+                winner_time: row.get_ref(10)?.as_i64().ok(),
             })
         })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)

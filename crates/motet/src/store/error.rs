@@ -86,8 +86,19 @@ impl From<rusqlite::Error> for StorageError {
             Some(ReadOnly) => StorageError::ReadOnly,
             // The last says that a lock of the write-ahead log was not to be had in some ten seconds.
             Some(DatabaseBusy | DatabaseLocked | FileLockingProtocolFailed) => StorageError::Busy,
-            Some(DatabaseCorrupt | NotADatabase) => StorageError::Damaged(error.to_string()),
+            // Rows refer to rows that are not there, or are there twice.
+            Some(DatabaseCorrupt | NotADatabase | ConstraintViolation) => {
+                StorageError::Damaged(error.to_string())
+            }
+            _ if is_of_damaged_index(&error.to_string()) => StorageError::Damaged(error.to_string()),
             _ => StorageError::Sqlite(Arc::new(error)),
         }
     }
+}
+
+/// A full-text index that cannot be opened has no code of its own.
+fn is_of_damaged_index(message: &str) -> bool {
+    ["fts5: ", "invalid fts5 file format", "vtable constructor failed: search:"]
+        .iter()
+        .any(|damage| message.starts_with(damage))
 }

@@ -18,8 +18,7 @@ pub(crate) struct ChangedRow {
     pub(crate) json: String,
 }
 
-const CHANGED: &str =
-    "SELECT seq, document, collection, name, deleted, updated_at, json FROM projection WHERE purged = 0";
+const CHANGED: &str = "SELECT seq, document, collection, name, deleted, updated_at, json FROM projection WHERE purged = 0 AND typeof(seq) = 'integer'";
 
 impl Tx<'_> {
     /// Number of the latest write; 0 if there was none.

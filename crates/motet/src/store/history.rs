@@ -1,8 +1,10 @@
 //! Devices by name, and restore points.
 
 use motet_proto::DeviceId;
+use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, params};
 
+use super::care::text;
 use super::documents::hashes;
 use super::{Result, Tx};
 
@@ -21,7 +23,12 @@ impl Tx<'_> {
     /// Names of the devices that are known.
     pub(crate) fn devices(&self) -> Result<Vec<(DeviceId, String)>> {
         let mut statement = self.conn.prepare_cached("SELECT id, name FROM device")?;
-        let rows = statement.query_map([], |row| Ok((DeviceId(row.get(0)?), row.get(1)?)))?;
+        let rows = statement.query_map([], |row| {
+            // One that cannot be read hides no other.
+            let id = row.get_ref(0)?.as_blob().ok().and_then(|id| id.try_into().ok());
+            Ok(id.map(|id| (DeviceId(id), text(row.get_ref(1).unwrap_or(ValueRef::Null)))))
+        })?;
+        let rows = rows.filter_map(std::result::Result::transpose);
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 

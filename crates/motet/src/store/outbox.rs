@@ -251,7 +251,7 @@ impl Tx<'_> {
     /// Rows that were too large for the way to the remote may be sent again: it may be another way by now.
     pub(crate) fn unpark_too_large(&self, remote: i64) -> Result<()> {
         let sql =
-            "UPDATE outbox SET error = NULL WHERE remote = ? AND error IS NOT NULL AND error ->> 'code' = ?";
+            "UPDATE outbox SET error = NULL WHERE remote = ? AND json_valid(error) AND error ->> 'code' = ?";
         self.conn.prepare_cached(sql)?.execute(params![remote, TOO_LARGE_FOR_THE_WAY])?;
         Ok(())
     }

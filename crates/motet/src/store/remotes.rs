@@ -3,6 +3,7 @@
 use motet_proto::{DeviceId, LogName, Position};
 use rusqlite::{OptionalExtension, params};
 
+use super::care::{number, text};
 use super::{Result, StorageError, Tx};
 use crate::limits;
 use crate::sync::SyncPolicy;
@@ -81,7 +82,7 @@ impl Tx<'_> {
 
     pub(crate) fn collections(&self) -> Result<Vec<(String, String)>> {
         let mut statement = self.conn.prepare_cached("SELECT name, schema FROM collection")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows = statement.query_map([], |row| Ok((text(row.get_ref(0)?), text(row.get_ref(1)?))))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
@@ -103,14 +104,16 @@ impl Tx<'_> {
             "SELECT id, url, position, reseed, last_synced_at, last_error, active FROM remote ORDER BY id";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([], |row| {
+            // Who examines the file finds what is odd; a file does not stay closed for it.
+            let text = |n: usize| row.get_ref(n).map(|text| text.as_str().ok().map(str::to_owned));
             Ok(RemoteRow {
                 id: row.get(0)?,
-                url: row.get(1)?,
-                position: row.get::<_, Option<Vec<u8>>>(2)?.and_then(|bytes| Position::from_bytes(&bytes)),
-                reseed: row.get(3)?,
-                last_synced_at: row.get(4)?,
-                last_error: row.get(5)?,
-                active: row.get(6)?,
+                url: text(1)?.unwrap_or_default(),
+                position: row.get_ref(2)?.as_blob().ok().and_then(Position::from_bytes),
+                reseed: number(row.get_ref(3)?) != 0,
+                last_synced_at: row.get_ref(4)?.as_i64().ok().filter(|at| *at >= 0),
+                last_error: text(5)?,
+                active: number(row.get_ref(6)?) == 1,
             })
         })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
@@ -131,8 +134,11 @@ impl Tx<'_> {
     /// What the log of a remote is called, if it was ever met.
     pub(crate) fn log_of(&self, remote: i64) -> Result<Option<LogName>> {
         let sql = "SELECT log FROM remote WHERE id = ?";
-        let log = self.conn.prepare_cached(sql)?.query_row([remote], |row| row.get::<_, Option<Vec<u8>>>(0));
-        Ok(log.optional()?.flatten().and_then(|log| LogName::from_slice(&log)))
+        let log = self
+            .conn
+            .prepare_cached(sql)?
+            .query_row([remote], |row| Ok(row.get_ref(0)?.as_blob().ok().and_then(LogName::from_slice)));
+        Ok(log.optional()?.flatten())
     }
 
     /// The remote whose log has this name.
@@ -266,7 +272,7 @@ impl Tx<'_> {
     pub(crate) fn excluded(&self) -> Result<Vec<String>> {
         let mut statement =
             self.conn.prepare_cached("SELECT collection FROM excluded ORDER BY collection")?;
-        let rows = statement.query_map([], |row| row.get(0))?;
+        let rows = statement.query_map([], |row| Ok(text(row.get_ref(0)?)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 

@@ -103,6 +103,7 @@ fn read_all(source: &Connection, target: &Connection) -> Result<()> {
            COALESCE((SELECT MAX(id) >> 24 FROM change), 0));",
     )?;
     let tx = Tx { conn: target };
+    tx.mend_rows()?;
     tx.mark_all_unindexed()?;
     tx.forget_positions()?;
     declare(source, target);

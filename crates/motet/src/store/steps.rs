@@ -154,6 +154,11 @@ fn encode(documents: &[StepDocument]) -> Vec<u8> {
     bytes
 }
 
+/// Whether these bytes are the documents of a step.
+pub(super) fn is_step_documents(bytes: &[u8]) -> bool {
+    decode(bytes).is_some()
+}
+
 fn decode(mut bytes: &[u8]) -> Option<Vec<StepDocument>> {
     fn version(bytes: &mut &[u8]) -> Option<StoredVersion> {
         let deleted = bytes.split_off_first()? != &0;

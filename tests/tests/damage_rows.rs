@@ -1,0 +1,348 @@
+//! Values in a device's file that no version of the library writes, in any column of any table: the file opens or is written anew, a
+//! repair leaves nothing, everything that an app can call works again, and nothing of what is in documents is lost.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use motet::{FieldKind, Relay, Replica, Schema, SyncError};
+use motet_proto::Kind;
+use motet_relay::Config;
+use motet_relay::auth::Auth;
+use motet_tests::random::{Random, runs, seed};
+use motet_tests::{TestRelay, contents, copy_folder, purge_song, raw, sync};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+/// Values as SQL has them, for whatever type a column has.
+const ODD: &[&str] = &[
+    "NULL",
+    "0",
+    "1",
+    "-1",
+    "3",
+    "3000000000",
+    "9223372036854775807",
+    "-9223372036854775807",
+    "1.5",
+    "''",
+    "'ʻodd'",
+    "'null'",
+    "'{\"a\":1}'",
+    "CAST(x'ff27' AS TEXT)",
+    "x''",
+    "x'ff00'",
+    "zeroblob(16)",
+    "zeroblob(32)",
+];
+
+/// Songs with an edit that is nowhere else.
+const UNSENT: &[&str] = &["a2", "a4", "new"];
+
+fn schema() -> Schema {
+    Schema::new()
+        .text("songs", "lyrics")
+        .field("songs", "plays", FieldKind::Counter)
+        .field("songs", "tags", FieldKind::Set)
+        .field("songs", "note", FieldKind::Local)
+        .index("songs", ["title"])
+        .local("diary")
+        .local_ids("config", ["api_key"])
+}
+
+/// A file in which every table has rows, as far as an app can make them, and the relay that it syncs with.
+fn make(dir: &Path, data: &Path) -> u16 {
+    let relay = TestRelay::start(data);
+    let (a, b) = (open(dir, "a"), open(dir, "b"));
+    a.set_collection_sync("drafts", false).unwrap();
+    for n in 0..5 {
+        let song = json!({ "title": n, "lyrics": format!("Hiʻilawe {n}\n").repeat(60), "plays": 1, "tags": ["oli"] });
+        b.documents("songs").put(&format!("b{n}"), &song).unwrap();
+        a.documents("songs")
+            .put(&format!("a{n}"), &json!({ "title": n, "note": "ʻaʻole", "plays": 2 }))
+            .unwrap();
+        a.documents("drafts").put(&n.to_string(), &json!({ "title": n })).unwrap();
+        a.documents("old").put(&n.to_string(), &json!({ "title": n })).unwrap();
+    }
+    a.documents("diary").put("1", &json!({ "words": "naʻu wale nō" })).unwrap();
+    a.documents("config").put("api_key", &json!({ "value": "hūnā" })).unwrap();
+    a.documents("config").put("model", &json!({ "value": "m" })).unwrap();
+    for replica in [&b, &a, &b] {
+        sync(replica, &relay.url());
+    }
+    // Conflicts, deletes and purges on both sides.
+    for (n, replica) in [&a, &b].into_iter().enumerate() {
+        replica.documents("songs").set("b0", &json!({ "title": format!("inoa {n}") })).unwrap();
+        replica.documents("songs").set("a0", &json!({ "title": { "of": n } })).unwrap();
+        let gone = format!("{}1", ["a", "b"][n]);
+        purge_song(replica, &gone);
+    }
+    a.documents("songs").delete("b2").unwrap();
+    for replica in [&b, &a, &b, &a] {
+        sync(replica, &relay.url());
+    }
+    a.erase_remote("old").unwrap();
+    a.create_restore_point("ma mua").unwrap();
+    a.documents("songs").set("a3", &json!({ "title": "hana hou" })).unwrap();
+    a.undo().unwrap();
+    a.set_setting("theme", Some("pō")).unwrap();
+    for n in 0..70 {
+        a.documents("songs").set("a3", &json!({ "place": n })).unwrap();
+    }
+    raw::push(&relay.url(), vec![raw::entry("none", Kind::Changes, b"no changes".to_vec())]);
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    assert_eq!(a.quarantined(10).unwrap().len(), 1);
+    let port = relay.address().port();
+    drop(relay);
+    // Some edits are sealed and not sent, and one is not even sealed.
+    let mut config = Config::new(data);
+    config.terms.limits.reserve_bytes = u64::MAX / 2;
+    let full = TestRelay::start_as(config);
+    a.documents("songs").set("a2", &json!({ "sealed": true })).unwrap();
+    a.documents("songs").put("new", &json!({ "title": "hou" })).unwrap();
+    a.connect(Relay::new(&full.url())).unwrap();
+    assert!(a.sync_now().is_err());
+    a.disconnect();
+    a.documents("songs").set("a4", &json!({ "open": true })).unwrap();
+    a.counts().unwrap();
+    port
+}
+
+/// All columns of all tables that have rows, without those of the full-text indexes.
+fn columns(conn: &Connection) -> Vec<(String, String)> {
+    let sql = "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c
+               WHERE t.type = 'table' AND t.name NOT GLOB 'search:*' ORDER BY 1, 2";
+    let mut statement = conn.prepare(sql).unwrap();
+    let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let mut all: Vec<(String, String)> = found.map(Result::unwrap).collect();
+    all.retain(|(table, _)| {
+        conn.prepare(&format!("SELECT 1 FROM \"{table}\" LIMIT 1")).unwrap().exists([]).unwrap()
+    });
+    all
+}
+
+/// Puts something else into one column of one row. Says whether that could be written at all.
+fn damage(conn: &Connection, (table, column): &(String, String), value: &str, random: &mut Random) -> bool {
+    conn.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON").unwrap();
+    let sql = "SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk";
+    let mut statement = conn.prepare(sql).unwrap();
+    let keys: Vec<String> =
+        statement.query_map([table], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let key = if keys.is_empty() { "rowid".to_owned() } else { keys.join(", ") };
+    let rows: u64 = conn
+        .query_row(&format!("SELECT COUNT(*) FROM \"{table}\""), [], |row| row.get::<_, i64>(0))
+        .unwrap() as u64;
+    let (row, other) = (random.below(rows), random.below(rows));
+    let place = format!("({key}) = (SELECT {key} FROM \"{table}\" ORDER BY {key} LIMIT 1 OFFSET {row})");
+    // What is declared, and what the user has chosen, stands nowhere else: another one that makes sense cannot be told from it.
+    let is_choice = matches!(&**table, "collection" | "excluded");
+    let sql = match random.below(12) {
+        0 | 1 if is_choice => return false,
+        0 => format!("DELETE FROM \"{table}\" WHERE {place}"),
+        // What stands in another row.
+        1 => format!(
+            "UPDATE OR IGNORE \"{table}\" SET \"{column}\" = (SELECT \"{column}\" FROM \"{table}\" LIMIT 1 OFFSET {other})
+             WHERE {place}"
+        ),
+        _ => format!("UPDATE OR IGNORE \"{table}\" SET \"{column}\" = {value} WHERE {place}"),
+    };
+    println!("  {sql} of {rows}");
+    conn.execute(&sql, []).is_ok_and(|rows| rows > 0)
+}
+
+fn shown(replica: &Replica, collections: &[&str]) -> Vec<(String, String, Value)> {
+    let all = contents(replica).into_iter();
+    all.filter(|(collection, ..)| collections.contains(&&**collection))
+        .map(|(collection, id, _, value)| (collection, id, value))
+        .collect()
+}
+
+/// What an app may ask for. Nothing of it is hidden by one odd row.
+fn read_all(a: &Replica) {
+    a.counts().unwrap();
+    a.status();
+    a.collections().unwrap();
+    a.restore_points().unwrap();
+    a.quarantined(10).unwrap();
+    a.traffic(10).unwrap();
+    a.pending_documents(10).unwrap();
+    a.unsynced_collections().unwrap();
+    a.last_synced_at("songs").unwrap();
+    a.account().unwrap();
+    a.setting("theme").unwrap();
+    a.changed_after(0, 100).unwrap();
+    for (collection, id) in a.conflicted_documents(true).unwrap() {
+        a.conflicts(&collection, &id).unwrap();
+    }
+    for id in ["a0", "a3", "b0", "new"] {
+        a.document_status("songs", id).unwrap();
+        a.documents("songs").history(id, 10).unwrap();
+    }
+    a.documents("songs").trash().unwrap();
+    a.documents("songs").search("hiilawe", 5).unwrap();
+}
+
+/// Opens a file as an app does, and writes it anew if that is needed for it.
+fn open(dir: &Path, name: &str) -> Replica {
+    let path = dir.join(format!("{name}.db"));
+    let open = || Replica::builder(&path).device_name(name).open();
+    let opened = open().or_else(|error| {
+        println!("  not opened: {error}");
+        assert!(error.to_string().contains("damaged"), "{error}");
+        Replica::salvage(&path).and_then(|()| open())
+    });
+    let a = opened.unwrap();
+    a.apply_schema(&schema()).unwrap();
+    a
+}
+
+/// A document without what stays on the device.
+fn without_local((collection, id, mut value): (String, String, Value)) -> (String, String, Value) {
+    match &*collection {
+        "diary" => value = Value::Null,
+        "config" if id == "api_key" => value = Value::Null,
+        _ => _ = value.as_object_mut().unwrap().remove("note"),
+    }
+    (collection, id, value)
+}
+
+struct Before {
+    shared: Vec<(String, String, Value)>,
+    own: Vec<(String, String, Value)>,
+}
+
+fn try_damage(dir: &Path, what: &(String, String), random: &mut Random, before: &Before, port: u16) {
+    let value = ODD[random.below(ODD.len() as u64) as usize];
+    let conn = Connection::open(dir.join("a.db")).unwrap();
+    if !damage(&conn, what, value, random) {
+        return;
+    }
+    drop(conn);
+    let sync_first = random.below(2) == 0;
+    let relay = TestRelay::start_with(&dir.join("relay"), Auth::Local, port);
+    let a = open(dir, "a");
+    println!("  {:?}", a.verify().unwrap().problems);
+    if sync_first {
+        let synced = a.connect(Relay::new(&relay.url())).and_then(|()| a.sync_now());
+        if let Err(error) = synced {
+            println!("  sync: {error}");
+            assert!(matches!(error, SyncError::Storage(_)), "{error:?}");
+        }
+        a.disconnect();
+    }
+    let report = a.repair().unwrap();
+    assert_eq!(report.left, [], "sync first: {sync_first}");
+    // An app declares what it knows whenever it starts.
+    drop(a);
+    let a = open(dir, "a");
+    sync(&a, &relay.url());
+    sync(&a, &relay.url());
+    assert_eq!((a.verify().unwrap().problems, a.status().pending), (vec![], 0));
+    read_all(&a);
+    // What was nowhere else may be lost, if that is what was hit.
+    let is_certain = |(collection, id, value): (String, String, Value)| match &*what.0 {
+        "change" | "snapshot" if collection != "songs" || UNSENT.contains(&&*id) => None,
+        "local_field" => Some(without_local((collection, id, value))),
+        _ => Some((collection, id, value)),
+    };
+    let certain = |documents: Vec<_>| documents.into_iter().filter_map(is_certain).collect::<Vec<_>>();
+    assert_eq!(certain(shown(&a, &["songs"])), certain(before.shared.clone()), "sync first: {sync_first}");
+    let own = shown(&a, &["config", "diary", "drafts", "old"]);
+    assert_eq!(certain(own), certain(before.own.clone()), "sync first: {sync_first}");
+    // Work goes on, here and elsewhere.
+    a.documents("songs").set("b0", &json!({ "later": true })).unwrap();
+    a.undo().unwrap();
+    a.redo().unwrap();
+    sync(&a, &relay.url());
+    let c = open(dir, "c");
+    sync(&c, &relay.url());
+    let shared = shown(&a, &["songs"]);
+    let shared: Vec<_> = shared.into_iter().map(without_local).collect();
+    assert_eq!(shown(&c, &["songs"]), shared);
+    assert_eq!(shown(&c, &["config"]).len(), 1);
+    assert_eq!(shown(&c, &["diary"]), []);
+    if what.0 != "excluded" {
+        assert_eq!(shown(&c, &["drafts"]), []);
+    }
+}
+
+#[test]
+fn whatever_a_row_holds_the_file_can_be_repaired_and_shows_what_it_did() {
+    let mut random = Random(seed());
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let port = make(dir.path(), &data);
+    let before = {
+        let a = Replica::open(dir.path().join("a.db")).unwrap();
+        let own = shown(&a, &["config", "diary", "drafts", "old"]);
+        Before { shared: shown(&a, &["songs"]), own }
+    };
+    let columns = columns(&Connection::open(dir.path().join("a.db")).unwrap());
+    let first = random.below(columns.len() as u64) as usize;
+    let mut failed = Vec::new();
+    for round in 0..runs(40) {
+        let what = &columns[(first + round * 7) % columns.len()];
+        println!("round {round}: {what:?}");
+        let dir_now = dir.path().join(format!("{round}"));
+        std::fs::create_dir(&dir_now).unwrap();
+        copy_folder(&data, &dir_now.join("relay"));
+        std::fs::copy(dir.path().join("a.db"), dir_now.join("a.db")).unwrap();
+        let attempt = || try_damage(&dir_now, what, &mut random, &before, port);
+        if catch_unwind(AssertUnwindSafe(attempt)).is_err() {
+            failed.push((round, what));
+        }
+        std::fs::remove_dir_all(&dir_now).unwrap();
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// The full-text index is made of the documents: damage of it is no reason to find nothing.
+#[test]
+fn a_damaged_full_text_index_is_made_anew() {
+    for damage in [
+        "UPDATE \"{}_config\" SET v = 99 WHERE k = 'version'",
+        "DELETE FROM \"{}_config\"",
+        "UPDATE \"{}_data\" SET block = x'00' WHERE id = 1",
+        "UPDATE \"{}_data\" SET block = x'ffffffffff' WHERE id = 10",
+        "DELETE FROM \"{}_data\"",
+        "DELETE FROM \"{}_idx\"",
+        "UPDATE \"{}_docsize\" SET sz = x''",
+        "DROP TABLE \"{}_data\"",
+        "DROP TABLE \"{}_config\"",
+    ] {
+        for how in ["search", "write", "repair"] {
+            println!("{damage}, then {how}");
+            let dir = tempfile::tempdir().unwrap();
+            let a = open(dir.path(), "a");
+            for n in 0..20 {
+                a.documents("songs").put(&n.to_string(), &json!({ "title": format!("mele {n}") })).unwrap();
+            }
+            a.documents("diary").put("1", &json!({ "words": "naʻu" })).unwrap();
+            assert_eq!(a.documents("songs").search("mele", 50).unwrap().len(), 20);
+            assert_eq!(a.documents("diary").search("nau", 50).unwrap().len(), 1);
+            drop(a);
+            let conn = Connection::open(dir.path().join("a.db")).unwrap();
+            let sql = "SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL%'";
+            let mut indexes = conn.prepare(sql).unwrap();
+            let names = indexes.query_map([], |row| row.get(0)).unwrap();
+            let names: Vec<String> = names.map(Result::unwrap).collect();
+            drop(indexes);
+            for name in names {
+                conn.execute(&damage.replace("{}", &name), []).unwrap();
+            }
+            drop(conn);
+            let a = open(dir.path(), "a");
+            match how {
+                "repair" => assert_eq!(a.repair().unwrap().left, []),
+                "write" => {
+                    a.documents("diary").delete("1").unwrap();
+                    a.documents("songs").put("20", &json!({ "title": "mele hou" })).unwrap();
+                    a.documents("songs").delete("20").unwrap();
+                }
+                _ => {}
+            }
+            assert_eq!(a.documents("songs").search("mele", 50).unwrap().len(), 20);
+            assert_eq!(a.verify().unwrap().problems, []);
+        }
+    }
+}
