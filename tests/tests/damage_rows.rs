@@ -108,17 +108,13 @@ fn make(dir: &Path, data: &Path) -> u16 {
     port
 }
 
-/// All columns of all tables that have rows, without those of the full-text indexes.
+/// All columns of all tables, without those of the full-text indexes.
 fn columns(conn: &Connection) -> Vec<(String, String)> {
     let sql = "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c
                WHERE t.type = 'table' AND t.name NOT GLOB 'search:*' ORDER BY 1, 2";
     let mut statement = conn.prepare(sql).unwrap();
     let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    let mut all: Vec<(String, String)> = found.map(Result::unwrap).collect();
-    all.retain(|(table, _)| {
-        conn.prepare(&format!("SELECT 1 FROM \"{table}\" LIMIT 1")).unwrap().exists([]).unwrap()
-    });
-    all
+    found.map(Result::unwrap).collect()
 }
 
 /// Puts something else into one column of one row. Says whether that could be written at all.
@@ -132,11 +128,21 @@ fn damage(conn: &Connection, (table, column): &(String, String), value: &str, ra
     let rows: u64 = conn
         .query_row(&format!("SELECT COUNT(*) FROM \"{table}\""), [], |row| row.get::<_, i64>(0))
         .unwrap() as u64;
-    let (row, other) = (random.below(rows), random.below(rows));
+    let (row, other) = (random.below(rows.max(1)), random.below(rows.max(1)));
+    let way = random.below(12);
     let place = format!("({key}) = (SELECT {key} FROM \"{table}\" ORDER BY {key} LIMIT 1 OFFSET {row})");
     // What is declared, and what the user has chosen, stands nowhere else: another one that makes sense cannot be told from it.
     let is_choice = matches!(&**table, "collection" | "excluded");
-    let sql = match random.below(12) {
+    let mut odd = || ODD[random.below(ODD.len() as u64) as usize];
+    if rows == 0 || way == 2 && !is_choice {
+        let sql = "SELECT COUNT(*) FROM pragma_table_info(?)";
+        let columns: i64 = conn.query_row(sql, [table], |row| row.get(0)).unwrap();
+        let values = (0..columns).map(|_| odd()).collect::<Vec<_>>().join(", ");
+        let sql = format!("INSERT OR IGNORE INTO \"{table}\" VALUES ({values})");
+        println!("  {sql}");
+        return conn.execute(&sql, []).is_ok_and(|rows| rows > 0);
+    }
+    let sql = match way {
         0 | 1 if is_choice => return false,
         0 => format!("DELETE FROM \"{table}\" WHERE {place}"),
         // What stands in another row.

@@ -131,8 +131,22 @@ impl Replica {
         self.local().may_write()?;
         let mut looked = self.look().map_err(write_error)?;
         let mut report = RepairReport { problems: looked.report.problems.clone(), ..RepairReport::default() };
+        for _ in 0..limits::REPAIR_PASSES {
+            self.repair_found(looked, &mut report)?;
+            // What was damaged may have hidden something else.
+            looked = self.look().map_err(write_error)?;
+            if looked.report.problems.is_empty() {
+                break;
+            }
+        }
+        report.left = looked.report.problems;
+        self.rebuild_search()?;
+        Ok(report)
+    }
+
+    fn repair_found(&self, mut looked: Looked, report: &mut RepairReport) -> Result<(), WriteError> {
         if looked.is_file_damaged {
-            self.repair_file()?;
+            self.repair_file(&looked)?;
             report.written_anew = true;
             looked = self.look().map_err(write_error)?;
         }
@@ -158,12 +172,7 @@ impl Replica {
             tracing::error!(%error, "the declared indexes could not be made again");
         }
         // A row of the outbox that is gone leaves no trace here: the remote tells what it lacks.
-        self.run(|tx, core| Ok(core.tidy(tx)?))?;
-        if !report.problems.is_empty() {
-            report.left = self.look().map_err(write_error)?.report.problems;
-        }
-        self.rebuild_search()?;
-        Ok(report)
+        self.run(|tx, core| Ok(core.tidy(tx)?))
     }
 
     /// Writes a file that is too damaged to be opened anew from what can be read of it, in its place. Then it can be opened, and
@@ -184,6 +193,7 @@ impl Replica {
             lines => lines?,
         };
         looked.is_file_damaged = !integrity.is_empty();
+        looked.are_pages_damaged = integrity.iter().any(|line| line.starts_with("***"));
         integrity.into_iter().for_each(|detail| looked.report.problems.push(Problem::of_file(detail)));
         let ids = match self.local().readers.read(|tx| tx.all_document_ids()) {
             Err(StorageError::Damaged(detail)) => {
@@ -239,14 +249,15 @@ impl Replica {
 
     /// The database itself is damaged. Often it is only something that is made of the rest; else all that can be read goes into a new file,
     /// which takes the place of this one.
-    fn repair_file(&self) -> Result<(), WriteError> {
-        let derived = self.run(|tx, core| {
-            core.rebuild_search(tx)?;
-            Ok(tx.rebuild_indexes()?)
-        });
-        let is_sound = || self.local().readers.integrity().is_ok_and(|lines| lines.is_empty());
-        if derived.is_ok() && is_sound() {
-            return Ok(());
+    fn repair_file(&self, looked: &Looked) -> Result<(), WriteError> {
+        if !looked.are_pages_damaged {
+            let derived = self.run(|tx, core| {
+                core.rebuild_search(tx)?;
+                Ok(tx.rebuild_indexes()?)
+            });
+            if derived.is_ok() && self.local().readers.integrity().is_ok_and(|lines| lines.is_empty()) {
+                return Ok(());
+            }
         }
         store::salvage(&self.local().file)?;
         Ok(())
@@ -259,6 +270,9 @@ struct Looked {
     report: VerifyReport,
     /// The database itself.
     is_file_damaged: bool,
+    /// Not only indexes that do not fit their tables. Pages that belong to nothing SQLite tells of only while no page is free, so it cannot be
+    /// asked whether they are in order again.
+    are_pages_damaged: bool,
     are_rows_odd: bool,
     damaged: Vec<i64>,
 }

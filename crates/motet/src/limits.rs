@@ -93,6 +93,9 @@ pub const EMPTY_LOG_WAIT: Duration = Duration::from_secs(1);
 /// Pages of the full-text index that are merged in one transaction after a purge, so that no deleted word stays in it.
 pub const SCRUB_PAGES: i64 = 500;
 
+/// Times that a repair looks again for what damage it has put right had hidden.
+pub const REPAIR_PASSES: usize = 3;
+
 /// Times that a damaged file is read again because somebody has written to it meanwhile.
 pub const SALVAGE_ATTEMPTS: usize = 5;
 

@@ -9,6 +9,7 @@ use crate::doc::{Misfit, check_field, check_fields};
 use crate::error::WriteError;
 use crate::limits;
 use crate::schema::FieldKind;
+use crate::store::is_name;
 
 /// Judges what a write sets: its size, before Automerge works on it for minutes; whether a document can hold it; and the
 /// rules that are declared.
@@ -95,8 +96,7 @@ pub(super) fn check_size(bytes: usize) -> Result<(), WriteError> {
 
 /// Judges the name of a collection or a document.
 pub(crate) fn check_name(name: &str) -> Result<(), WriteError> {
-    let fits = (1..=proto::NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
-    if fits { Ok(()) } else { Err(WriteError::BadName { name: name.chars().take(80).collect() }) }
+    if is_name(name) { Ok(()) } else { Err(WriteError::BadName { name: name.chars().take(80).collect() }) }
 }
 
 fn refused(loaded: &Loaded, misfit: &Misfit) -> WriteError {

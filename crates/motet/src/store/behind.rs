@@ -9,6 +9,13 @@ use rusqlite::OptionalExtension;
 use super::documents::{DocumentRow, MOST_CHANGES, change_id};
 use super::{Result, StorageError, Tx};
 
+/// Without rows whose document is not there.
+macro_rules! behind {
+    () => {
+        "FROM behind b JOIN document d ON d.id = b.document JOIN projection p ON p.document = b.document"
+    };
+}
+
 impl Tx<'_> {
     /// Notes that the projection of a document lags behind its changes.
     pub(crate) fn mark_behind(&self, document: i64, at: i64) -> Result<()> {
@@ -49,8 +56,8 @@ impl Tx<'_> {
 
     /// Some of the documents whose projections lag behind, and since when.
     pub(crate) fn behind_documents(&self, most: usize) -> Result<Vec<(DocumentRow, i64)>> {
-        let mut statement =
-            self.conn.prepare_cached("SELECT document, CAST(at AS INTEGER) FROM behind LIMIT ?")?;
+        let sql = concat!("SELECT b.document, CAST(b.at AS INTEGER) ", behind!(), " LIMIT ?");
+        let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([most as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.map(|row| {
             row.map_err(StorageError::from).and_then(|(id, at)| Ok((self.document_by_id(id)?, at)))
@@ -66,7 +73,7 @@ impl Tx<'_> {
 
     /// Whether reads would miss something.
     pub(crate) fn is_behind(&self) -> Result<bool> {
-        Ok(self.conn.prepare_cached("SELECT 1 FROM behind LIMIT 1")?.exists([])?)
+        Ok(self.conn.prepare_cached(concat!("SELECT 1 ", behind!(), " LIMIT 1"))?.exists([])?)
     }
 
     /// Bytes of the changes of a document that its row does not count yet, and the number of its last change.

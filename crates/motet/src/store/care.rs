@@ -151,7 +151,9 @@ impl Tx<'_> {
     }
 
     fn counted(&self, key: &str) -> Result<i64> {
-        Ok(self.meta(key)?.and_then(|count| count.parse().ok()).unwrap_or_default())
+        // One that was damaged is counted on from the start.
+        let count = self.meta(key)?.and_then(|count| count.parse().ok());
+        Ok(count.filter(|count| (0..=1 << 48).contains(count)).unwrap_or_default())
     }
 
     /// Forgets which devices there are beside this one, and which collections are switched off.
@@ -436,7 +438,11 @@ impl Names {
         let is_right = |(collection, name): &(&str, &str)| {
             Some(DocumentId::derive(SpaceId::DEFAULT, collection, name)) == self.key
         };
-        all().find(is_right).or_else(|| all().next())
+        // What stands in the place of a name that could not be read.
+        let is_known = |(collection, name): &(&str, &str)| {
+            ![collection, name].iter().any(|name| name.starts_with("damaged "))
+        };
+        all().find(is_right).or_else(|| all().find(is_known)).or_else(|| all().next())
     }
 
     /// What is wrong with them.

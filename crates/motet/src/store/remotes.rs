@@ -73,7 +73,8 @@ impl Tx<'_> {
 
     /// When everything was last compared with a remote, in milliseconds since 1970.
     pub(crate) fn compared_at(&self, remote: i64) -> Result<Option<i64>> {
-        Ok(self.meta(&compared_key(remote))?.and_then(|at| at.parse().ok()))
+        let at = self.meta(&compared_key(remote))?.and_then(|at| at.parse().ok());
+        Ok(at.filter(|at| (0..=limits::LATEST_TIME).contains(at)))
     }
 
     pub(crate) fn set_compared_at(&self, remote: i64, at: i64) -> Result<()> {
@@ -119,9 +120,12 @@ impl Tx<'_> {
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
-    /// Adds a remote; the caller queues what it lacks, which is everything.
+    /// Adds a remote; the caller queues what it lacks, which is everything. If this device's own changes may be set aside, because a repair has
+    /// lost what they build on, all is compared once the log has been read: they come back with what arrives, and are not queued yet.
     pub(crate) fn insert_remote(&self, url: &str) -> Result<i64> {
-        self.conn.prepare_cached("INSERT INTO remote (space, url) VALUES (1, ?)")?.execute([url])?;
+        let sql = "INSERT INTO remote (space, url, reseed)
+                   VALUES (1, ?, EXISTS (SELECT 1 FROM quarantine WHERE waits = 1))";
+        self.conn.prepare_cached(sql)?.execute([url])?;
         Ok(self.conn.last_insert_rowid())
     }
 

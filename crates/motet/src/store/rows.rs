@@ -6,6 +6,7 @@
 
 use std::ops::RangeInclusive;
 
+use motet_proto::limits::NAME_BYTES;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 
@@ -34,6 +35,8 @@ enum Holds {
     /// Hashes of 32 bytes each.
     Hashes,
     Text,
+    /// What a collection or a document may be called.
+    Name,
     Json,
     /// An error as JSON: an object with a code.
     Error,
@@ -68,7 +71,7 @@ const fn optional(table: &'static str, column: &'static str, holds: Holds) -> Ru
     Rule { table, column, is_nullable: true, holds, otherwise: Otherwise::Set("NULL") }
 }
 
-use Holds::{Bytes, Error, Hashes, Json, Number, StepDocuments, Text};
+use Holds::{Bytes, Error, Hashes, Json, Name, Number, StepDocuments, Text};
 use Otherwise::{AsText, Remove, Set};
 
 /// Rules of one table stand together.
@@ -90,10 +93,11 @@ const RULES: &[Rule] = &[
     rule("collection", "name", Text, Remove),
     rule("document", "id", Number(DOCUMENTS), Remove),
     rule("document", "space", Number(1..=1), Set("1")),
-    rule("document", "collection", Text, AsText),
-    rule("document", "name", Text, AsText),
+    rule("document", "collection", Name, Set("'damaged ' || id")),
+    rule("document", "name", Name, Set("'damaged ' || id")),
     rule("document", "created_at", Number(COUNT), Set("0")),
     optional("document", "last_synced_at", Number(COUNT)),
+    rule("change", "id", Number(0..=(1 << 62)), Remove),
     optional("change", "origin", Number(ANY)),
     rule("restore_point", "name", Text, AsText),
     rule("restore_point", "created_at", Number(COUNT), Set("0")),
@@ -102,8 +106,8 @@ const RULES: &[Rule] = &[
     rule("restore_point_document", "document", Number(ANY), Remove),
     rule("restore_point_document", "heads", Hashes, Remove),
     rule("projection", "document", Number(DOCUMENTS), Remove),
-    rule("projection", "collection", Text, AsText),
-    rule("projection", "name", Text, AsText),
+    rule("projection", "collection", Name, Remove),
+    rule("projection", "name", Name, Remove),
     rule("projection", "conflicts", Number(0..=(1 << 31)), Set("0")),
     rule("projection", "changes", Number(0..=MOST_CHANGES), Set("0")),
     rule("projection", "updated_at", Number(COUNT), Set("0")),
@@ -302,6 +306,11 @@ fn odd_rows(conn: &Connection, rules: &'static [Rule]) -> Result<Vec<Odd>> {
     Ok(found)
 }
 
+/// Whether a collection or a document can be called so.
+pub(crate) fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
 /// The columns that tell the rows of a table apart.
 fn keys(table: &str) -> &'static [&'static str] {
     match table {
@@ -366,6 +375,7 @@ impl Rule {
             Bytes(len) => blob().is_some_and(|bytes| len.is_none_or(|len| bytes.len() == len)),
             Hashes => blob().is_some_and(|bytes| bytes.len() % 32 == 0),
             Text => text().is_some(),
+            Name => text().is_some_and(is_name),
             Json => text().is_some_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()),
             Error => text().is_some_and(|text| serde_json::from_str::<LastError>(text).is_ok()),
             StepDocuments => blob().is_some_and(is_step_documents),
@@ -405,7 +415,7 @@ mod tests {
         ("remote", &["id"]),
         ("collection", &["schema"]),
         ("document", &["key"]),
-        ("change", &["id", "bytes"]),
+        ("change", &["bytes"]),
         ("restore_point", &["id"]),
         ("snapshot", &["document", "bytes", "upto", "is_primary"]),
         ("projection", &["heads", "deleted", "json", "purged"]),

@@ -30,7 +30,8 @@ impl Tx<'_> {
 
     /// Documents that are not merged: row id, and the remote they came from.
     pub(crate) fn unmerged(&self, limit: usize) -> Result<Vec<(i64, i64)>> {
-        let sql = "SELECT document, remote FROM unmerged ORDER BY document LIMIT ?";
+        let sql = "SELECT u.document, u.remote FROM unmerged u JOIN document d ON d.id = u.document
+                   JOIN projection p ON p.document = u.document ORDER BY u.document LIMIT ?";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([limit as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)

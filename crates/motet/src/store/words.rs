@@ -45,7 +45,9 @@ impl Tx<'_> {
     }
 
     pub(crate) fn is_unindexed(&self) -> Result<bool> {
-        Ok(self.conn.prepare_cached("SELECT 1 FROM unindexed LIMIT 1")?.exists([])?)
+        // A row without its document is no work: who waits until there is none would wait for ever.
+        let sql = "SELECT 1 FROM unindexed u JOIN projection p ON p.document = u.document LIMIT 1";
+        Ok(self.conn.prepare_cached(sql)?.exists([])?)
     }
 
     pub(crate) fn unindexed(&self, limit: usize) -> Result<Vec<UnindexedRow>> {
