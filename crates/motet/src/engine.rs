@@ -168,6 +168,8 @@ pub(crate) struct Core {
     behind: Option<HashMap<DocumentId, i64>>,
     /// Documents wait for the full-text index; `None`: as the file says.
     unindexed: Option<bool>,
+    /// The document that is being taken into the full-text index, part by part.
+    indexing: Option<search::Parts>,
     /// When to look whether purged documents are to go (milliseconds since 1970), the latest of all if there are none; `None`: at once.
     leaving: Option<i64>,
     /// The running transaction has taken the last of what was purged out of the file: SQLite's log is emptied next.
@@ -282,6 +284,7 @@ impl Core {
             unsure: LruCache::new(capacity),
             behind: None,
             unindexed: None,
+            indexing: None,
             leaving: None,
             scrubbed: false,
             views: None,

@@ -44,6 +44,13 @@ pub const TRAFFIC_DAYS: i64 = 400;
 /// Documents whose words go into the full-text index in one transaction. About 25 ms of the writer's time.
 pub const INDEX_BATCH: usize = 256;
 
+/// Bytes of folded words that go into the full-text index in one transaction, at most: about 40,000 words. Takes about 100 ms where each
+/// of them is another word. A document with more is taken in in several parts, one in a transaction, while others write in between.
+pub const INDEX_STEP_BYTES: usize = 256 << 10;
+
+/// Bytes of what documents show that are read at a time for the full-text index. A larger document is read alone.
+pub const INDEX_READ_BYTES: usize = 1 << 20;
+
 /// Matches of a full-text query that are compared, shared out among its words: about 1.5 us each. A search for a word that stands in
 /// most of 100,000 documents takes about 6 ms then, and not 200. A search that asks for more is given more.
 pub const SEARCH_CANDIDATES: usize = 4_000;

@@ -45,6 +45,7 @@ pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow, TrashRow};
 pub(crate) use remotes::{RemoteRow, RoundRow};
 pub(crate) use salvage::salvage;
 pub(crate) use steps::{StepDocument, StepKind, StepRow, StoredVersion};
+pub(crate) use words::UnindexedRow;
 pub(crate) use writer::{Durability, Engine, Ticket, Writer};
 
 /// The number of the next write of a projection. A row that was removed leaves its number behind in `meta`.
