@@ -200,9 +200,9 @@ fn each_loser_has_a_row_or_is_counted_on_every_device() {
         check(dir.path(), (&all, "all"), &written);
         assert_eq!(open(&one), open(&all));
         // A loser of which the journal has the beginning is restored as a whole.
-        let long =
+        let mut long =
             open(&one).into_iter().filter(|row| row.loser.as_str().is_some_and(|loser| loser.ends_with('…')));
-        let Some(long) = long.last() else { continue };
+        let Some(long) = long.next_back() else { continue };
         one.documents("songs").resolve("1", &long.path, Resolution::Loser(long.loser_id.clone())).unwrap();
         let restored = one.documents("songs").get("1").unwrap().unwrap()[&long.path[1..]].clone();
         assert!(losers(&written)[&long.path[1..]].iter().any(|loser| restored == **loser));
