@@ -1,6 +1,7 @@
 //! Full-text search: in many scripts, among very many documents, in a file of an older version.
 
 use motet::{FieldKind, Replica, Schema};
+use motet_tests::random::{Random, runs, seed};
 use serde_json::{Value, json};
 
 /// Ids of what is found among documents that hold one text each.
@@ -182,4 +183,111 @@ fn a_file_whose_words_were_folded_otherwise_is_indexed_anew() {
     let replica = Replica::open(&path).unwrap();
     assert_eq!(replica.documents("songs").search("lodz", 5).unwrap().len(), 1);
     assert_eq!(replica.sql("SELECT year FROM collection_songs").unwrap().rows, [[json!(1)]]);
+}
+
+/// Words of a document, by numbers; of some there are many, of most few.
+fn numbers(random: &mut Random) -> Vec<u64> {
+    let count = [0, 3, 500, 60_000, 200_000][random.below(5) as usize];
+    let vocabulary = [10, 3_000, 1_000_000][random.below(3) as usize];
+    (0..count).map(|_| random.below(vocabulary)).collect()
+}
+
+fn text(numbers: &[u64]) -> String {
+    numbers.iter().map(|n| format!("w{n} ")).collect()
+}
+
+/// Some of the words of a document, side by side, apart, or by their beginning; and whether a document is found by them.
+fn question(random: &mut Random, of: &[u64]) -> (String, impl Fn(&[u64]) -> bool) {
+    let at = random.below(of.len().max(1) as u64) as usize;
+    let count = (1 + random.below(6) as usize).min(of.len() - at.min(of.len()));
+    let side_by_side = of[at.min(of.len())..][..count].to_vec();
+    let apart: Vec<u64> = (0..random.below(4)).map(|_| random.below(1_000_000)).collect();
+    let apart: Vec<u64> =
+        apart.iter().filter_map(|n| of.get(*n as usize % of.len().max(1))).copied().collect();
+    let beginning = random.below(100);
+    let typed = format!("\"{}\" {} w{beginning}*", text(&side_by_side), text(&apart));
+    let is_found = move |words: &[u64]| {
+        let begins = |n: &u64| n.to_string().starts_with(&beginning.to_string());
+        let phrase =
+            side_by_side.is_empty() || words.windows(side_by_side.len()).any(|some| some == side_by_side);
+        phrase && apart.iter().all(|n| words.contains(n)) && words.iter().any(begins)
+    };
+    (typed, is_found)
+}
+
+#[test]
+fn documents_of_any_size_are_found_by_all_their_words_and_no_others() {
+    let seed = seed();
+    for run in 0..runs(4) {
+        let mut random = Random(seed + run);
+        let dir = tempfile::tempdir().unwrap();
+        let replica = Replica::open(dir.path().join("a.db")).unwrap();
+        let documents = replica.documents("t");
+        let mut all: Vec<Option<Vec<u64>>> = vec![None; 4];
+        for _ in 0..5 {
+            let changed = random.below(4) as usize;
+            let words = numbers(&mut random);
+            // In the middle of the index, that another version goes into it.
+            for part in [&words[..words.len() / 2], &words] {
+                let mut value = json!({ "text": text(part) });
+                if random.below(3) == 0 {
+                    value =
+                        json!({ "text": part.iter().map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ") });
+                }
+                documents.put(&changed.to_string(), &value).unwrap();
+                if random.below(2) == 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(random.below(150)));
+                }
+            }
+            all[changed] = Some(words);
+            if random.below(4) == 0 {
+                let gone = random.below(4) as usize;
+                if all[gone].take().is_some() {
+                    documents.delete(&gone.to_string()).unwrap();
+                }
+            }
+            for asked in all.iter().flatten() {
+                let (typed, is_found) = question(&mut random, asked);
+                let hits = documents.search(&typed, 100).unwrap();
+                let mut found: Vec<usize> = hits.iter().map(|hit| hit.record.id.parse().unwrap()).collect();
+                found.sort_unstable();
+                let has = |n: &usize| all[*n].as_ref().is_some_and(|words| is_found(words));
+                assert_eq!(found, (0..4).filter(has).collect::<Vec<_>>(), "{typed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_large_document_says_is_found_wherever_it_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = Replica::open(dir.path().join("a.db")).unwrap();
+    let documents = replica.documents("t");
+    // Every two characters that stand side by side are a word of their own, and each tag is a value of its own.
+    let han: String =
+        (0..150_000_u64).filter_map(|n| char::from_u32(0x4e00 + ((n * n / 7 + n) % 20_000) as u32)).collect();
+    let tags: Vec<String> = (0..40_000).map(|n| format!("tag{n}")).collect();
+    documents
+        .put("1", &json!({ "title": "Beginning", "text": han, "tags": tags, "end": "the last words" }))
+        .unwrap();
+    let characters: Vec<char> = han.chars().collect();
+    for at in (0..characters.len() - 100).step_by(9_973) {
+        let phrase: String = characters[at..at + 100].iter().collect();
+        assert_eq!(documents.search(&phrase, 5).unwrap().len(), 1, "{at}");
+        assert_eq!(documents.search(&format!("{phrase} beginning last tag{}", at / 4), 5).unwrap().len(), 1);
+        assert_eq!(documents.search(&format!("{phrase} begins"), 5).unwrap().len(), 0);
+    }
+    // Its words are in rows of which each was written while others could write.
+    let conn = rusqlite::Connection::open(dir.path().join("a.db")).unwrap();
+    let table: String = conn
+        .query_row("SELECT name FROM sqlite_schema WHERE name GLOB 'search:*_docsize'", [], |row| row.get(0))
+        .unwrap();
+    let rows = |_| {
+        conn.query_row(&format!("SELECT COUNT(*) FROM \"{table}\""), [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert!(rows(()) > 5, "{}", rows(()));
+    documents.put("1", &json!({ "title": "Short", "text": null, "tags": [], "end": "" })).unwrap();
+    assert_eq!(documents.search("beginning", 5).unwrap().len(), 0);
+    assert_eq!(documents.search("short", 5).unwrap().len(), 1);
+    assert_eq!(rows(()), 1);
 }

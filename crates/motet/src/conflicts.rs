@@ -5,9 +5,9 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use crate::doc::TEXT_OVERLAP;
-use crate::store::StoredConflict;
+use crate::store::{MORE, StoredConflict};
 
-/// A concurrent write that lost. Nothing of it is gone: its value stands here.
+/// A concurrent write that lost. Nothing of it is gone: its value stands here, or [`how many more`](ConflictKind::More) there are.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Conflict {
     /// Names the loser on every device, for [`Resolution::Loser`].
@@ -17,9 +17,11 @@ pub struct Conflict {
     /// What kind of conflict it is.
     pub kind: ConflictKind,
     /// For a text: the lines as they stood before both edits. Else the value that the document showed when the conflict was
-    /// found; of more than 16 KiB only the beginning, as a string that ends in `…`: it stands in every row of its field.
+    /// found; of more than 512 bytes only the beginning, as a string that ends in `…`: it stands in every row of its field.
     pub winner: Json,
-    /// For a text: both versions of these lines. Else the value that lost.
+    /// For a text: both versions of these lines, of each up to 16 KiB. Else the value that lost; of more than 256 KiB only the beginning, as a
+    /// string that ends in `…`. Its whole is in the document as long as it is in conflict, and is restored by
+    /// [`Resolution::Loser`]; afterwards in the document's history.
     pub loser: Json,
     /// Hex id of the device that wrote the loser, if known.
     pub device: Option<String>,
@@ -47,6 +49,10 @@ pub enum ConflictKind {
     /// made something else of the same words, or one deleted what the other edited, the conflict is open until
     /// somebody resolves it or edits the place. Else it counts as settled, and both versions stand here for whoever wants to look.
     Text,
+    /// Losers that the journal of the document has no room for ([`limits::CONFLICT_BYTES`](crate::limits::CONFLICT_BYTES)): [`loser`](Conflict::loser)
+    /// says how many, and there is no path. Open ones are in the document, and get a row of their own when others are settled; a field of
+    /// theirs can be resolved as any other. Of settled ones nothing but their number is kept here; their values are in the history.
+    More,
 }
 
 /// How a conflict is settled.
@@ -65,7 +71,11 @@ impl Conflict {
         // What is stored was serialized by this library.
         let json = |text: String| serde_json::from_str(&text).unwrap_or(Json::String(text));
         Self {
-            kind: if row.op.starts_with(TEXT_OVERLAP) { ConflictKind::Text } else { ConflictKind::Value },
+            kind: match &row.op {
+                op if op.starts_with(TEXT_OVERLAP) => ConflictKind::Text,
+                op if op.starts_with(MORE) => ConflictKind::More,
+                _ => ConflictKind::Value,
+            },
             loser_id: row.op,
             path: row.path,
             winner: json(row.winner),

@@ -36,6 +36,7 @@ mod three_way;
 mod time;
 mod twins;
 mod woven;
+mod writers;
 
 #[cfg(test)]
 mod many;

@@ -52,12 +52,12 @@ use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, DocumentId, SpaceId};
 use tokio::sync::{Notify, broadcast, watch};
 
-use crate::doc::{Change, FieldConflict, Fields};
+use crate::doc::{Change, Fields};
 use crate::events::{ChangeKind, Commits, Event};
 use crate::limits;
 use crate::schema::CollectionSchema;
 use crate::status::StatusBoard;
-use crate::store::{self, DocumentRow, NewConflict, Op, Readers, RemoteRow, StepDocument, StorageError, Tx};
+use crate::store::{self, DocumentRow, Op, Readers, RemoteRow, StepDocument, StorageError, Tx};
 use crate::sync::{Conditions, PresenceBoard, SyncPolicy};
 use crate::time::Clock;
 
@@ -169,6 +169,8 @@ pub(crate) struct Core {
     unindexed: Option<bool>,
     /// The full-text index was damaged and is being made anew.
     is_search_rebuilt: bool,
+    /// The document that is being taken into the full-text index, part by part.
+    indexing: Option<search::Parts>,
     /// When to look whether purged documents are to go (milliseconds since 1970), the latest of all if there are none; `None`: at once.
     leaving: Option<i64>,
     /// The running transaction has taken the last of what was purged out of the file: SQLite's log is emptied next.
@@ -284,6 +286,7 @@ impl Core {
             behind: None,
             unindexed: None,
             is_search_rebuilt: false,
+            indexing: None,
             leaving: None,
             scrubbed: false,
             views: None,
@@ -422,7 +425,7 @@ impl Core {
         let conflicts = loaded.refresh(reread);
         let had_conflicts = loaded.row.conflicts > 0;
         loaded.row.updated_at = now;
-        loaded.row.conflicts = open_conflicts(&conflicts);
+        loaded.row.conflicts = journal::open_conflicts(&conflicts);
         let first_change = loaded.row.changes + 1;
         loaded.row.changes += commit.changes.len() as i64;
         if is_new {
@@ -458,13 +461,10 @@ impl Core {
             }
         }
         let fresh = if had_conflicts || !conflicts.is_empty() {
-            tx.journal_conflicts(document, &conflict_rows(&conflicts)?, now)?
+            self.journal(tx, &loaded.row, &conflicts, now)?
         } else {
             0
         };
-        if fresh > 0 {
-            self.notice(&loaded.row, &conflicts);
-        }
         let op = match (is_new, loaded.row.deleted) {
             (_, true) => Op::Delete,
             (true, false) => Op::Create,
@@ -500,30 +500,6 @@ pub(crate) fn touched(before: &Fields, after: &Fields) -> Vec<String> {
     let changed = after.iter().filter(|(name, value)| before.get(*name) != Some(value)).map(|(name, _)| name);
     let gone = before.keys().filter(|name| !after.contains_key(*name));
     changed.chain(gone).cloned().collect()
-}
-
-/// How many of them ask for somebody's decision.
-fn open_conflicts(conflicts: &[FieldConflict]) -> i64 {
-    conflicts.iter().filter(|conflict| !conflict.settled).count() as i64
-}
-
-fn conflict_rows(conflicts: &[FieldConflict]) -> store::Result<Vec<NewConflict<'_>>> {
-    conflicts
-        .iter()
-        .map(|conflict| {
-            Ok(NewConflict {
-                path: &conflict.path,
-                op: &conflict.op,
-                winner: to_json(&conflict.winner)?,
-                loser: to_json(&conflict.loser)?,
-                device: conflict.device,
-                time: conflict.time,
-                winner_device: conflict.winner_device,
-                winner_time: conflict.winner_time,
-                settled: conflict.settled,
-            })
-        })
-        .collect()
 }
 
 /// Reads what [`to_json`] has written.

@@ -44,6 +44,13 @@ pub const TRAFFIC_DAYS: i64 = 400;
 /// Documents whose words go into the full-text index in one transaction. About 25 ms of the writer's time.
 pub const INDEX_BATCH: usize = 256;
 
+/// Bytes of folded words that go into the full-text index in one transaction, at most: about 40,000 words. Takes about 100 ms where each
+/// of them is another word. A document with more is taken in in several parts, one in a transaction, while others write in between.
+pub const INDEX_STEP_BYTES: usize = 256 << 10;
+
+/// Bytes of what documents show that are read at a time for the full-text index. A larger document is read alone.
+pub const INDEX_READ_BYTES: usize = 1 << 20;
+
 /// Matches of a full-text query that are compared, shared out among its words: about 1.5 us each. A search for a word that stands in
 /// most of 100,000 documents takes about 6 ms then, and not 200. A search that asks for more is given more.
 pub const SEARCH_CANDIDATES: usize = 4_000;
@@ -487,8 +494,24 @@ pub const ROUND_ATTEMPTS: usize = 4;
 /// How often the time of the last sync is written down while a connection stays open.
 pub const SYNCED_AT_KEPT_EVERY: Duration = Duration::from_secs(5);
 
-/// Bytes of the value that shows, in each row of the conflict journal: there may be a row for each of [`CONCURRENT_VALUES`].
-pub const CONFLICT_WINNER_BYTES: usize = 16 << 10;
+/// Bytes that the conflict journal of one document takes in the file, nearly: see [`CONFLICT_ROW_BYTES`]. A few hundred losers of 10 kB, or as many
+/// thousands of short ones: far more than devices leave which anybody uses, and what a file takes for a document that others have made
+/// conflicts in on purpose. Others are counted.
+pub const CONFLICT_BYTES: usize = 4 << 20;
+
+/// What a row of the conflict journal counts for beside its texts, in bytes.
+pub const CONFLICT_ROW_BYTES: usize = 128;
+
+/// Bytes of a row of the conflict journal from which SQLite gives it pages of its own, of 4 KiB: it counts for these then.
+pub const CONFLICT_PAGED_BYTES: usize = 960;
+
+/// Bytes of JSON up to which a loser stands in the conflict journal as a whole. A longer one is shown by its beginning, so that a few of them
+/// do not take the room of all others.
+pub const CONFLICT_LOSER_BYTES: usize = 256 << 10;
+
+/// Bytes of the value that shows, in each row of the conflict journal: there may be a row for each of [`CONCURRENT_VALUES`]. Enough to tell
+/// it by, and so few that a row with a short loser needs no page of its own; as a whole it is in the document.
+pub const CONFLICT_WINNER_BYTES: usize = 512;
 
 /// Bytes of a value in the conflict log, which is for people.
 pub const CONFLICT_LOG_BYTES: usize = 4 << 10;

@@ -571,7 +571,8 @@ impl ReplicaBuilder {
 
     /// Appends every conflict that is found to a file as well, one JSON object in a line: `collection`, `id`, `path`, `shown`, `shown_by`,
     /// `shown_at`, `lost`, `lost_by`, `lost_at`, `settled`. Devices are named by their ids, times are seconds since 1970; of values over 4 KiB
-    /// only the beginning stands there, as a string that ends in `…`.
+    /// only the beginning stands there (of what is shown: over 512 bytes), as a string that ends in `…`. A line without a path says by `lost` how many
+    /// were found that the journal has no room for.
     #[must_use]
     pub fn conflict_log(mut self, path: impl AsRef<Path>) -> Self {
         self.conflict_log = Some(path.as_ref().to_owned());

@@ -16,6 +16,7 @@ mod filter;
 mod finding;
 mod foreign;
 mod history;
+mod journal;
 mod opening;
 mod outbox;
 mod quarantine;
@@ -33,10 +34,11 @@ pub(crate) use backup::backup;
 pub(crate) use care::{Names, SealedRow, run_sql};
 pub(crate) use connection::{empty_log, open, shrink};
 pub(crate) use documents::StoredDocument;
-pub(crate) use documents::{DocumentRow, NewConflict, StoredConflict, change_id};
+pub(crate) use documents::{DocumentRow, change_id};
 pub use error::StorageError;
 pub(crate) use feed::ChangedRow;
 pub(crate) use foreign::{Cell, ForeignTable};
+pub(crate) use journal::{Losers, MORE, MORE_OPEN, NewConflict, StoredConflict, row_bytes};
 pub(crate) use outbox::{Op, OutboxRow};
 pub(crate) use quarantine::{QuarantineRow, QuarantinedRow, SetAside};
 pub(crate) use read_only::copy_to_read;
@@ -45,6 +47,7 @@ pub(crate) use remotes::{RemoteRow, RoundRow};
 pub(crate) use rows::is_name;
 pub(crate) use salvage::salvage;
 pub(crate) use steps::{StepDocument, StepKind, StepRow, StoredVersion};
+pub(crate) use words::UnindexedRow;
 pub(crate) use writer::{Durability, Engine, Ticket, Writer};
 
 /// The number of the next write of a projection. A row that was removed leaves its number behind in `meta`. One that is damaged keeps nobody

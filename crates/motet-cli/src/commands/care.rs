@@ -140,6 +140,10 @@ pub(crate) fn repair(db: Option<&Path>, output: &Output) -> Result<(), CliError>
 
 fn show(collection: &str, id: &str, conflict: &Conflict, output: &Output) {
     let (glyph, style) = if conflict.settled { ("✓", GREEN) } else { ("⚠", YELLOW) };
+    if conflict.kind == ConflictKind::More {
+        let more = format!("{} more, for which the journal has no room", conflict.loser);
+        return output.line(&format!("{} {collection}/{id} {more}", output.paint(style, glyph)));
+    }
     let device = conflict.device_name.as_deref().unwrap_or("another device");
     // What every device makes alike has no time.
     let when = if conflict.time == 0 { String::new() } else { local_time(conflict.time * 1_000) };

@@ -168,6 +168,10 @@ fn document_status(replica: &Replica, collection: &str, id: &str, output: &Outpu
                     "conflict       {field}: both {versions} are in it, {device} the latest{settled}"
                 ));
             }
+            (ConflictKind::More, more) => {
+                output
+                    .line(&format!("conflict       {more} more, for which the journal has no room{settled}"));
+            }
             _ => output.line(&format!("conflict       {field}: {device} wrote {}{settled}", conflict.loser)),
         }
     }

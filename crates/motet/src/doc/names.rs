@@ -12,7 +12,8 @@ use serde_json::Value as Json;
 
 use super::edit::{Again, At, Edit, EditError, Op, carry_out};
 use super::genesis::Container;
-use super::read::{FieldConflict, Fields, Reader, SET_MARK, WRITER_DEPTH, element_key, excerpt, pointer};
+use super::read::{FieldConflict, Fields, Reader, SET_MARK, element_key, excerpt, pointer};
+use super::writers::{Makers, WRITER_DEPTH};
 use super::{Change, Document, text};
 use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind};
@@ -237,7 +238,12 @@ impl Document {
     }
 
     /// The losers among plain values that were written under different names of one field, without knowledge of each other.
-    pub(super) fn name_conflicts(&self, schema: &CollectionSchema, conflicts: &mut Vec<FieldConflict>) {
+    pub(super) fn name_conflicts(
+        &self,
+        schema: &CollectionSchema,
+        makers: &Makers<'_>,
+        conflicts: &mut Vec<FieldConflict>,
+    ) {
         let reader = self.reader(schema, None);
         for (name, _) in schema.aliased() {
             let names = reader.by_precedence(name, &reader.holding_names(name));
@@ -250,7 +256,7 @@ impl Document {
                 continue;
             };
             let written = |name: &str, (value, id): (&Value<'_>, &ObjId)| {
-                self.who_wrote(&reader, (&ROOT, name), (value, id), WRITER_DEPTH)
+                self.who_wrote(&reader, (&ROOT, name), (value, id), (makers, WRITER_DEPTH))
             };
             let known = self.known_at(&reader.writers_in(&winner, &winner_id));
             let (winner_device, winner_time) = written(best, (&winner, &winner_id)).unzip();
@@ -266,9 +272,9 @@ impl Document {
                 }
                 let (device, time) = written(other, (&value, &id)).unwrap_or((None, 0));
                 conflicts.push(FieldConflict {
-                    path: pointer([&**name]),
+                    path: pointer([&**name]).into(),
                     op: id.to_string(),
-                    winner: excerpt(&winner_json, limits::CONFLICT_WINNER_BYTES),
+                    winner: excerpt(&winner_json, limits::CONFLICT_WINNER_BYTES).into(),
                     loser,
                     device,
                     time,

@@ -188,20 +188,28 @@ impl Document {
         let reader = self.reader(schema, None);
         let marks: Vec<(String, OpenOverlap)> = self.open_marks(None).collect();
         let mut texts: HashMap<&str, String> = HashMap::new();
-        let mut open = Vec::new();
-        for (op, mark) in &marks {
-            let text = texts.entry(&mark.field).or_insert_with(|| match reader.resolve(&ROOT, &mark.field) {
+        for (_, mark) in &marks {
+            texts.entry(&mark.field).or_insert_with(|| match reader.resolve(&ROOT, &mark.field) {
                 Some(Json::String(text)) => text,
                 _ => String::new(),
             });
-            let lines: HashSet<&str> = text.lines().map(str::trim).collect();
-            if !mark.shown.iter().all(|line| lines.contains(line.as_str())) {
+        }
+        // Once for each text: there may be as many marks as others have sent.
+        let lines_of = |text: &'_ String| text.lines().map(|line| line.trim().to_owned()).collect();
+        let lines: HashMap<&str, HashSet<String>> =
+            texts.iter().map(|(field, text)| (*field, lines_of(text))).collect();
+        let mut open = Vec::new();
+        for (op, mark) in &marks {
+            if !lines
+                .get(&*mark.field)
+                .is_some_and(|lines| mark.shown.iter().all(|line| lines.contains(line)))
+            {
                 continue;
             }
             open.push(FieldConflict {
-                path: pointer([reader.shown_name(&mark.field)]),
+                path: pointer([reader.shown_name(&mark.field)]).into(),
                 op: op.clone(),
-                winner: Json::String(mark.old.clone()),
+                winner: Json::String(mark.old.clone()).into(),
                 loser: json!(mark.versions),
                 device: mark.device.map(DeviceId),
                 time: mark.time,
@@ -271,10 +279,10 @@ fn journalled(path: &str, overlap: text::Overlap, latest: (Option<DeviceId>, i64
         hash.update(part.as_bytes());
     }
     FieldConflict {
-        path: path.to_owned(),
+        path: path.into(),
         op: format!("{TEXT_OVERLAP}{}", &hash.finalize().to_hex()[..32]),
-        winner: Json::String(old),
-        loser: json!(versions),
+        winner: Json::String(cut(&old)).into(),
+        loser: json!(versions.each_ref().map(|version| cut(version))),
         device: latest.0,
         time: latest.1,
         winner_device: None,

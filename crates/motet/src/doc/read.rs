@@ -4,10 +4,11 @@ use automerge::{Automerge, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValu
 use motet_proto::DeviceId;
 use serde_json::{Map, Number, Value as Json};
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::overlap::is_open_mark;
 use super::time::made_at;
+use super::writers::{Makers, WRITER_DEPTH};
 use super::{Document, text};
 use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind};
@@ -19,10 +20,11 @@ pub(crate) type Fields = Map<String, Json>;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FieldConflict {
     /// Names of the nested fields, outermost first, as a JSON pointer.
-    pub(crate) path: String,
+    pub(crate) path: Arc<str>,
     /// The losing op, as Automerge names it on every device: `counter@actor`.
     pub(crate) op: String,
-    pub(crate) winner: Json,
+    /// Shared by all losers of the field, of which a hostile device can make very many.
+    pub(crate) winner: Arc<Json>,
     pub(crate) loser: Json,
     pub(crate) device: Option<DeviceId>,
     /// Seconds since 1970, by the clock of the losing device.
@@ -71,8 +73,9 @@ impl Document {
     /// The losers of all concurrent writes that no later write has settled.
     pub(crate) fn conflicts(&self, schema: &CollectionSchema) -> Vec<FieldConflict> {
         let mut conflicts = Vec::new();
-        self.collect_conflicts(schema, &ROOT, "", &mut conflicts);
-        self.name_conflicts(schema, &mut conflicts);
+        let makers = Makers::new(self);
+        self.collect_conflicts(schema, (&ROOT, ""), &makers, &mut conflicts);
+        self.name_conflicts(schema, &makers, &mut conflicts);
         conflicts.extend(self.open_overlaps(schema));
         // What stays on this device is what it is here, whatever others choose.
         let is_kept = |path: &str| pointed(path).next().is_some_and(|name| schema.keeps(&name));
@@ -80,62 +83,11 @@ impl Document {
         conflicts
     }
 
-    /// Who wrote a value, and when, in seconds since 1970. What a change that every device makes alike has put in again, or made into
-    /// another kind, was written by who had written it before.
-    pub(super) fn who_wrote(
-        &self,
-        reader: &Reader<'_>,
-        (map, key): (&ObjId, &str),
-        (value, id): (&Value<'_>, &ObjId),
-        depth: usize,
-    ) -> Option<(Option<DeviceId>, i64)> {
-        let hash = reader.written_by(value, id)?;
-        let nobody = self.author_of(&hash)?;
-        let before = self.am.get_change_meta_by_hash(&hash)?.deps;
-        if nobody.0.is_some() || depth == 0 {
-            return Some(nobody);
-        }
-        let typed = match (value, reader.heads) {
-            (Value::Object(ObjType::Text), None) => self.typed_last(self.am.list_range(id, ..)),
-            (Value::Object(ObjType::Text), Some(heads)) => {
-                self.typed_last(self.am.list_range_at(id, .., heads))
-            }
-            _ => None,
-        };
-        if typed.is_some() {
-            return typed;
-        }
-        if before.is_empty() {
-            // What a field begins with is made alike everywhere; who has made it goes on from there.
-            let after = self.am.get_changes_meta(&[hash]);
-            let next = after.iter().filter(|meta| meta.deps.contains(&hash));
-            let somebody =
-                next.filter_map(|meta| self.author_of(&meta.hash)).filter(|(device, _)| device.is_some());
-            return somebody.min_by_key(by_time).or(Some(nobody));
-        }
-        let earlier = Reader { heads: Some(&before), ..*reader };
-        let json = reader.json(value, id);
-        let same = earlier.values(map, key).into_iter().find(|(value, id)| earlier.json(value, id) == json);
-        let Some((value, id)) = same else { return Some(nobody) };
-        let writer = self.who_wrote(&earlier, (map, key), (&value, &id), depth - 1);
-        // What was written inside of a text or a counter bears no name: whoever wrote last before has seen it.
-        let last = || before.iter().filter_map(|hash| self.author_of(hash)).max_by_key(by_time);
-        writer.filter(|(device, _)| device.is_some()).or_else(last)
-    }
-
-    /// Who typed the latest of the characters that somebody typed, and when.
-    fn typed_last(&self, characters: automerge::iter::ListRange<'_>) -> Option<(Option<DeviceId>, i64)> {
-        let hashes: HashSet<ChangeHash> =
-            characters.filter_map(|character| self.am.hash_for_opid(&character.id())).collect();
-        let authors = hashes.iter().filter_map(|hash| self.author_of(hash));
-        authors.filter(|(device, _)| device.is_some()).max_by_key(by_time)
-    }
-
     fn collect_conflicts(
         &self,
         schema: &CollectionSchema,
-        map: &ObjId,
-        path: &str,
+        (map, path): (&ObjId, &str),
+        makers: &Makers<'_>,
         conflicts: &mut Vec<FieldConflict>,
     ) {
         let reader = self.reader(schema, None);
@@ -146,11 +98,14 @@ impl Document {
             let values = if item.conflict { reader.values(map, &item.key) } else { Vec::new() };
             let alone = || (item.value.clone().into_value(), item.id());
             match values.first().cloned().unwrap_or_else(alone) {
-                (Value::Object(ObjType::Map), id) => self.collect_conflicts(schema, &id, &path, conflicts),
+                (Value::Object(ObjType::Map), id) => {
+                    self.collect_conflicts(schema, (&id, &path), makers, conflicts);
+                }
                 (Value::Object(ObjType::List), id) => {
                     for (n, item) in self.am.list_range(id, ..).enumerate() {
                         if let automerge::ValueRef::Object(ObjType::Map) = item.value {
-                            self.collect_conflicts(schema, &item.id(), &format!("{path}/{n}"), conflicts);
+                            let path = format!("{path}/{n}");
+                            self.collect_conflicts(schema, (&item.id(), &path), makers, conflicts);
                         }
                     }
                 }
@@ -160,11 +115,15 @@ impl Document {
                 continue;
             }
             let kind = (*map == ROOT).then(|| schema.kind(name));
-            let rows = self.losers_of(&reader, (map, &item.key), &path, (&values, kind));
+            let rows = self.losers_of(&reader, (map, &item.key), &path, (&values, kind), makers);
+            let mut heads = None;
             for (loser, row) in rows {
                 conflicts.push(row);
                 // It does not show with what somebody else wrote in the same field of it.
-                self.losers_inside(&loser, &path, &self.heads(), conflicts);
+                if self.am.object_type(&loser).is_ok() {
+                    let heads = heads.get_or_insert_with(|| self.heads());
+                    self.losers_inside(&loser, &path, heads, makers, conflicts);
+                }
             }
         }
     }
@@ -177,6 +136,7 @@ impl Document {
         (map, key): (&ObjId, &str),
         path: &str,
         (values, kind): (&[(Value<'_>, ObjId)], Option<&FieldKind>),
+        makers: &Makers<'_>,
     ) -> Vec<(ObjId, FieldConflict)> {
         let Some(((winner, winner_id), losers)) =
             values.split_first().filter(|(_, losers)| !losers.is_empty())
@@ -185,11 +145,12 @@ impl Document {
         };
         // Texts and objects show the words and the fields of all.
         let shown = reader.resolve(map, key).unwrap_or_default();
-        let written = |value, id| self.who_wrote(reader, (map, key), (value, id), WRITER_DEPTH);
+        let written = |value, id| self.who_wrote(reader, (map, key), (value, id), (makers, WRITER_DEPTH));
         // What every device makes alike on nothing has no time.
         let (winner_device, winner_time) =
             written(winner, winner_id).filter(|(device, time)| device.is_some() || *time != 0).unzip();
-        let told = excerpt(&shown, limits::CONFLICT_WINNER_BYTES);
+        let told = Arc::new(excerpt(&shown, limits::CONFLICT_WINNER_BYTES));
+        let path: Arc<str> = path.into();
         let is_list = kind == Some(&FieldKind::List) && shown.is_array();
         let mut rows = Vec::new();
         for (value, id) in losers {
@@ -203,7 +164,7 @@ impl Document {
             }
             let (device, time) = written(value, id).unwrap_or((None, 0));
             let row = FieldConflict {
-                path: path.to_owned(),
+                path: path.clone(),
                 op: id.to_string(),
                 winner: told.clone(),
                 loser,
@@ -218,14 +179,6 @@ impl Document {
         rows
     }
 }
-
-/// The same order on every device, also of what was written in one second.
-fn by_time((device, time): &(Option<DeviceId>, i64)) -> (i64, Option<DeviceId>) {
-    (*time, *device)
-}
-
-/// Changes that every device makes alike, one upon the other, behind which the writer of a value is looked for.
-pub(super) const WRITER_DEPTH: usize = 8;
 
 /// Reads values, now or at some heads.
 #[derive(Clone, Copy)]

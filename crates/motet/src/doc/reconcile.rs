@@ -11,7 +11,8 @@ use super::edit::{Again, EditError, Op, carry_out};
 use super::fork::{Fork, Meeting};
 use super::genesis::Container;
 use super::list::{self, Item, Merged};
-use super::read::{FieldConflict, pointer};
+use super::read::{FieldConflict, excerpt, pointer};
+use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind};
 
 /// How a journal row about a field of a list's item is told from others.
@@ -195,8 +196,8 @@ impl Document {
         let (winner_device, winner_time) = self.latest_of(&fork.sides[later]);
         FieldConflict {
             op: op_of_item(&path, &lost.winner, &lost.loser),
-            path,
-            winner: lost.winner.clone(),
+            path: path.into(),
+            winner: excerpt(&lost.winner, limits::CONFLICT_WINNER_BYTES).into(),
             loser: lost.loser.clone(),
             device,
             time,

@@ -17,6 +17,7 @@ use super::overlap::is_open_mark;
 use super::read::{FieldConflict, Fields, Reader, SET_MARK, pointer};
 use super::reconcile::{Reconciled, op_of_item};
 use super::time::made_at;
+use super::writers::Makers;
 use crate::schema::CollectionSchema;
 
 /// A value that one side has replaced while the other wrote inside of it.
@@ -423,11 +424,12 @@ impl Document {
         let changes = changes.filter(|change| !change.deps().is_empty()).map(Change::hash);
         let made: HashSet<ChangeHash> = changes.filter(is_by_nobody).collect();
         if !made.is_empty() {
-            let (reader, heads) = (self.reader(schema, None), self.heads());
+            let (reader, heads, makers) = (self.reader(schema, None), self.heads(), Makers::new(self));
             for item in self.am.map_range(ROOT, ..) {
                 let shown_as = pointer([reader.shown_name(&item.key)]);
                 let path = format!("/{}", item.key);
-                self.losers_of_made((&ROOT, item.key.as_ref(), &path), &shown_as, (&made, &heads), noticed);
+                let field = (&ROOT, item.key.as_ref(), path.as_str());
+                self.losers_of_made(field, &shown_as, (&made, &heads, &makers), noticed);
             }
         }
     }
@@ -436,14 +438,14 @@ impl Document {
         &self,
         (map, key, path): (&ObjId, &str, &str),
         shown_as: &str,
-        (made, heads): (&HashSet<ChangeHash>, &[ChangeHash]),
+        (made, heads, makers): (&HashSet<ChangeHash>, &[ChangeHash], &Makers<'_>),
         noticed: &mut Vec<FieldConflict>,
     ) {
         for kind in [Kind::Map, Kind::List] {
             for path in [path, &anew(path)] {
                 for again in self.rescued(Field { map, key, path, kind }, heads) {
                     if made.contains(&again.hash) {
-                        self.losers_inside(&again.origin, shown_as, &again.written, noticed);
+                        self.losers_inside(&again.origin, shown_as, &again.written, makers, noticed);
                     }
                 }
             }
@@ -455,7 +457,8 @@ impl Document {
                 for item in self.am.map_range(&id, ..) {
                     let path = format!("{path}/{}", item.key);
                     let shown_as = shown_as.to_owned() + &pointer([item.key.as_ref()]);
-                    self.losers_of_made((&id, item.key.as_ref(), &path), &shown_as, (made, heads), noticed);
+                    let field = (&id, item.key.as_ref(), path.as_str());
+                    self.losers_of_made(field, &shown_as, (made, heads, makers), noticed);
                 }
             }
         }
@@ -467,6 +470,7 @@ impl Document {
         object: &ObjId,
         path: &str,
         heads: &[ChangeHash],
+        makers: &Makers<'_>,
         noticed: &mut Vec<FieldConflict>,
     ) {
         let no_schema = CollectionSchema::default();
@@ -476,20 +480,20 @@ impl Document {
                 for item in self.am.map_range_at(object, .., heads).filter(|item| !is_open_mark(&item.key)) {
                     let path = path.to_owned() + &pointer([item.key.as_ref()]);
                     let values = reader.values(object, &item.key);
-                    let rows = self.losers_of(&reader, (object, &item.key), &path, (&values, None));
+                    let rows = self.losers_of(&reader, (object, &item.key), &path, (&values, None), makers);
                     noticed.extend(rows.into_iter().map(|(_, row)| FieldConflict {
                         op: op_of_item(&path, &row.winner, &row.loser),
                         settled: true,
                         ..row
                     }));
                     if let Some((_, id)) = values.first() {
-                        self.losers_inside(id, &path, heads, noticed);
+                        self.losers_inside(id, &path, heads, makers, noticed);
                     }
                 }
             }
             Ok(ObjType::List) => {
                 for (n, item) in self.am.list_range_at(object, .., heads).enumerate() {
-                    self.losers_inside(&item.id(), &format!("{path}/{n}"), heads, noticed);
+                    self.losers_inside(&item.id(), &format!("{path}/{n}"), heads, makers, noticed);
                 }
             }
             _ => {}

@@ -207,6 +207,7 @@ impl Core {
                 self.note_event(row, &gone, Vec::new(), None);
             }
         }
+        self.indexing = None;
         tx.drop_search_tables()?;
         tx.mark_all_unindexed()?;
         for remote in tx.remotes()? {

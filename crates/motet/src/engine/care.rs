@@ -174,6 +174,7 @@ impl Core {
 
     /// Makes the full-text index anew, as documents are searched or the replica is idle.
     pub(crate) fn rebuild_search(&mut self, tx: Tx<'_>) -> store::Result<()> {
+        self.indexing = None;
         tx.drop_search_tables()?;
         tx.mark_all_unindexed()?;
         self.unindexed = Some(true);

@@ -14,7 +14,7 @@ use crate::error::WriteError;
 use crate::events::ChangeKind;
 use crate::schema::{FieldKind, Rule};
 use crate::status::Version;
-use crate::store::{StoredConflict, Tx};
+use crate::store::{MORE_OPEN, StoredConflict, Tx};
 
 impl Core {
     /// Adds to a counter.
@@ -99,7 +99,11 @@ impl Core {
             return Err(WriteError::NoConflict { path: asked.to_owned() });
         }
         let rows = tx.conflicts(loaded.row.id)?;
-        let is_open = rows.iter().any(|row| is_of(&row.path) && !row.settled);
+        // What the journal has no room for is in the document.
+        let unlisted = rows.iter().any(|row| row.op == MORE_OPEN);
+        let current = || loaded.document.conflicts(&loaded.schema).into_iter().filter(|row| is_of(&row.path));
+        let is_open = rows.iter().any(|row| is_of(&row.path) && !row.settled)
+            || unlisted && current().any(|row| !row.settled);
         let shown = || Json::Object(loaded.fields.clone()).pointer(path).cloned();
         let is_text = |loser: &String| {
             let is_row = |row: &StoredConflict| is_of(&row.path) && row.op == *loser && !row.settled;
@@ -116,12 +120,9 @@ impl Core {
             Resolution::Value(value) if is_open => Some(value.clone()),
             // There is nothing to settle, and a value is not written by the way.
             Resolution::Shown | Resolution::Value(_) => None,
-            Resolution::Loser(loser) => {
-                let row = rows.iter().find(|row| is_of(&row.path) && row.op == *loser);
-                // Both versions of a text are in it: there is no value to put in its place.
-                let row = row.filter(|row| !row.op.starts_with(TEXT_OVERLAP));
-                row.and_then(|row| serde_json::from_str(&row.loser).ok())
-            }
+            Resolution::Loser(loser) => lost_value(&rows, is_of, loser, || {
+                current().find(|row| row.op == *loser).map(|row| row.loser)
+            })?,
         };
         let value = value.ok_or_else(|| match resolution {
             // One that is listed, and is no value that could stand in the place of another, is in no conflict any more.
@@ -195,6 +196,30 @@ impl Core {
         }
         let fields = vec![field.to_owned()];
         self.finish(tx, loaded, &Commit { fields, ..Commit::of(&changes, ChangeKind::Updated) })
+    }
+}
+
+/// The value of a loser: as the journal has it, or as the document does if the journal has less.
+fn lost_value(
+    rows: &[StoredConflict],
+    is_of: impl Fn(&str) -> bool,
+    loser: &str,
+    current: impl FnOnce() -> Option<Json>,
+) -> Result<Option<Json>, WriteError> {
+    // Both versions of a text are in it: there is no value to put in its place.
+    if loser.starts_with(TEXT_OVERLAP) {
+        return Ok(None);
+    }
+    let Some(row) = rows.iter().find(|row| row.op == loser) else { return Ok(current()) };
+    if !is_of(&row.path) {
+        return Ok(None);
+    }
+    match serde_json::from_str(&row.loser).ok().or_else(current) {
+        Some(value) => Ok(Some(value)),
+        None => Err(WriteError::bad_value(format!(
+            "the journal has only the beginning of this loser of {}: the whole is in the document's history",
+            row.path
+        ))),
     }
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use motet_proto::{DocumentId, SpaceId};
 
+use super::Commit;
+use super::journal::open_conflicts;
 use super::overlay::Overlay;
-use super::{Commit, open_conflicts};
 use crate::doc::{Change, Document, FieldConflict, Fields, Identity, split_changes};
 use crate::limits;
 use crate::schema::CollectionSchema;

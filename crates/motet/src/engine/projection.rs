@@ -91,7 +91,7 @@ impl Core {
                 } else if had_conflicts || loaded.row.conflicts > 0 {
                     let conflicts = loaded.document.conflicts(&loaded.schema);
                     let now = self.shared.now_ms();
-                    tx.journal_conflicts(loaded.row.id, &super::conflict_rows(&conflicts)?, now)?;
+                    self.journal(tx, &loaded.row, &conflicts, now)?;
                 }
             }
             // It is reported to whoever asks for the document; the others go on.

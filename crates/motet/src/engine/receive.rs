@@ -347,9 +347,7 @@ impl Core {
                 return Ok(None);
             }
         };
-        if tx.journal_overlaps(loaded.row.id, &super::conflict_rows(&noticed)?, now)? > 0 {
-            self.notice(&loaded.row, &noticed);
-        }
+        self.journal_merged(tx, &loaded.row, &noticed, now)?;
         if changes.is_empty() {
             self.put_back(loaded);
             return Ok(None);

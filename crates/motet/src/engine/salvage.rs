@@ -6,8 +6,9 @@ use std::collections::HashSet;
 use motet_proto::{Kind, SpaceId};
 
 use super::incoming::open;
+use super::journal::open_conflicts;
 use super::overlay::Overlay;
-use super::{Core, Loaded, conflict_rows, new_document, open_conflicts, to_json};
+use super::{Core, Loaded, new_document, to_json};
 use crate::doc::{Change, Document, Identity, Rejected, load_snapshot, split_changes};
 use crate::schema::CollectionSchema;
 use crate::store::{self, DocumentRow, Op, QuarantineRow, SealedRow, StorageError, Tx, change_id};
@@ -86,7 +87,7 @@ impl Core {
             true => {}
             false => tx.end_leaving(document)?,
         }
-        tx.journal_conflicts(document, &conflict_rows(&conflicts)?, self.shared.now_ms())?;
+        self.journal(tx, &loaded.row, &conflicts, self.shared.now_ms())?;
         tx.update_document(&loaded.row, &to_json(&loaded.fields)?)?;
         self.told.projected = true;
         tx.unmark_behind(document)?;

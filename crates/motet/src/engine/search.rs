@@ -1,6 +1,7 @@
 //! What follows the projection: full-text index and views.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::Core;
 use crate::doc::Fields;
@@ -8,13 +9,25 @@ use crate::find::words::{FORMAT, IndexedWords};
 use crate::find::{FieldPath, each_text};
 use crate::limits;
 use crate::schema::CollectionSchema;
-use crate::store::{self, StorageError, Tx};
+use crate::store::{self, StorageError, Tx, UnindexedRow};
 
 /// Where a file says in what format its full-text index, views and indexes are.
 const FORMAT_KEY: &str = "finding";
 
+/// The words of a document that has more than go into the index in one transaction.
+pub(super) struct Parts {
+    document: i64,
+    /// What they are of: a write of the projection, and what was declared.
+    seq: i64,
+    schema: Arc<CollectionSchema>,
+    /// Those that are not in the index yet, the next one last.
+    rest: Vec<IndexedWords>,
+    done: usize,
+}
+
 impl Core {
-    /// Takes some of the documents that wait into the full-text index. True if more are waiting. An index that is damaged is made anew.
+    /// Takes some of the documents that wait into the full-text index, as many as others should wait for. True if more are waiting. An index
+    /// that is damaged is made anew.
     pub(crate) fn index_batch(&mut self, tx: Tx<'_>) -> store::Result<bool> {
         match self.index_some(tx) {
             // If that does not help, the file itself is damaged.
@@ -34,25 +47,68 @@ impl Core {
 
     fn index_some(&mut self, tx: Tx<'_>) -> store::Result<bool> {
         let rows = tx.unindexed(limits::INDEX_BATCH)?;
-        for rows in rows.chunk_by(|a, b| a.collection == b.collection) {
-            let schema = self.schema_of_all(&rows[0].collection);
-            let index = tx.search_index(&rows[0].collection)?;
-            for row in rows {
-                let words = (!row.deleted).then(|| words_of(&schema, &super::from_json(&row.json)));
-                tx.index_words(&index, row.document, words.as_ref())?;
+        let (mut left, mut last, waited) = (limits::INDEX_STEP_BYTES, None, !rows.is_empty());
+        for row in rows {
+            let document = row.document;
+            if !self.index_row(tx, row, &mut left)? {
+                break;
             }
+            last = Some(document);
         }
-        if let Some(last) = rows.last() {
-            tx.unmark_unindexed_to(last.document)?;
+        if let Some(last) = last {
+            tx.unmark_unindexed_to(last)?;
         }
-        let more = rows.len() == limits::INDEX_BATCH;
+        let more = waited && tx.is_unindexed()?;
         self.unindexed = Some(more);
+        self.indexing.take_if(|_| !more);
         if !more && let Some(more) = tx.scrub_words()? {
             // The rest is done when the replica is idle; the index knows everything meanwhile.
             self.unindexed = Some(more);
             self.scrubbed |= !more;
         }
         Ok(more)
+    }
+
+    /// Takes a document into the full-text index, as far as its words have room in `left`. False if they have not.
+    fn index_row(&mut self, tx: Tx<'_>, row: UnindexedRow, left: &mut usize) -> store::Result<bool> {
+        let schema = self.schema_of_all(&row.collection);
+        let index = tx.search_index(&row.collection)?;
+        if row.deleted {
+            tx.index_words(&index, row.document, None)?;
+            return Ok(true);
+        }
+        let is_same = |parts: &Parts| parts.seq == row.seq && parts.schema.is_searched_as(&schema);
+        // Others that are edited meanwhile do not make it begin again.
+        let begun = self.indexing.take_if(|parts| parts.document == row.document);
+        let mut parts = match begun.filter(is_same) {
+            // Another process may have made the index anew.
+            Some(parts) if parts.done == 0 || tx.has_part(&index, row.document, parts.done - 1)? => parts,
+            _ => {
+                let mut words = words_of(&schema, &super::from_json(&row.json)).into_parts();
+                if let [words] = &words[..] {
+                    if words.bytes() > *left && *left < limits::INDEX_STEP_BYTES {
+                        return Ok(false);
+                    }
+                    *left = left.saturating_sub(words.bytes());
+                    tx.index_words(&index, row.document, Some(words))?;
+                    return Ok(true);
+                }
+                // Folding so many words was enough for this time.
+                *left = 0;
+                tx.index_words(&index, row.document, None)?;
+                words.reverse();
+                Parts { document: row.document, seq: row.seq, schema, rest: words, done: 0 }
+            }
+        };
+        // Small documents before it, which may be edited again and again, do not keep it waiting.
+        while let Some(part) = parts.rest.pop_if(|_| *left > limits::INDEX_STEP_BYTES / 2) {
+            *left = left.saturating_sub(part.bytes());
+            tx.index_part(&index, row.document, parts.done, &part)?;
+            parts.done += 1;
+        }
+        let is_done = parts.rest.is_empty();
+        self.indexing = Some(parts).filter(|_| !is_done);
+        Ok(is_done)
     }
 
     pub(super) fn mark_unindexed(&mut self, tx: Tx<'_>, document: i64) -> store::Result<()> {

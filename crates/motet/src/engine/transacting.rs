@@ -54,6 +54,7 @@ impl store::Engine for Core {
         } else {
             self.in_write.clear();
             self.forget_marks();
+            self.indexing = None;
             self.doubt_lagging();
             self.write_events.clear();
             self.settings_stale |= self.settings_changed;
@@ -91,6 +92,7 @@ impl store::Engine for Core {
             }
             self.in_transaction.clear();
             self.forget_marks();
+            self.indexing = None;
             self.doubt_lagging();
             // A failure in the middle of a write has not ended it.
             self.in_write.clear();

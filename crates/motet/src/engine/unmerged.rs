@@ -11,12 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use motet_proto::SpaceId;
 
 use super::incoming::{BadEntry, Group, Part, Whole};
+use super::journal::open_conflicts;
 use super::overlay::Overlay;
 use super::parallel::on_all_cores;
 use super::receive::{Delivery, Received};
-use super::{
-    Commit, Core, Loaded, conflict_rows, declared, from_json, new_document, schema_of, to_json, touched,
-};
+use super::{Commit, Core, Loaded, declared, from_json, new_document, schema_of, to_json, touched};
 use crate::doc::{ChangeHash, Document, FieldConflict, Fields, Identity, split_changes};
 use crate::events::ChangeKind;
 use crate::limits;
@@ -202,15 +201,12 @@ impl Core {
         let schema = self.schema_of(&row.collection, &row.name);
         let mut loaded = Loaded::new(row, shown.document, schema);
         loaded.fields = shown.fields;
-        loaded.row.conflicts = shown.conflicts.len() as i64;
+        loaded.row.conflicts = open_conflicts(&shown.conflicts);
         loaded.row.updated_at = now;
         // A document that is held was loaded from the same changes.
         self.forget_held(loaded.row.key);
         self.project(tx, &loaded)?;
-        let found = tx.journal_conflicts(loaded.row.id, &conflict_rows(&shown.conflicts)?, now)?;
-        if found > 0 {
-            self.notice(&loaded.row, &shown.conflicts);
-        }
+        let found = self.journal(tx, &loaded.row, &shown.conflicts, now)?;
         if found > 0 {
             *received.conflicts.entry(loaded.row.collection.clone()).or_default() += found as u64;
         }

@@ -63,6 +63,25 @@ impl IndexedWords {
         self.marks.extend([value_hash(text).as_str(), " "]);
     }
 
+    /// What the words take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.short.len() + self.long.len() + self.marks.len()
+    }
+
+    /// The same words in parts of [`limits::INDEX_STEP_BYTES`], if they are more than that.
+    pub(crate) fn into_parts(self) -> Vec<Self> {
+        if self.bytes() <= limits::INDEX_STEP_BYTES {
+            return vec![self];
+        }
+        let marks = slices(&self.marks, 0).map(|marks| Self { marks: marks.to_owned(), ..Self::default() });
+        // Words that are searched for side by side stand so in one of the parts.
+        let short = slices(&self.short, limits::SEARCH_WORDS)
+            .map(|short| Self { short: short.to_owned(), ..Self::default() });
+        let long = slices(&self.long, limits::SEARCH_WORDS)
+            .map(|long| Self { long: long.to_owned(), ..Self::default() });
+        marks.chain(short).chain(long).collect()
+    }
+
     /// All words were added.
     pub(crate) fn finish(mut self) -> Self {
         let mut words: Vec<&str> =
@@ -93,6 +112,29 @@ impl IndexedWords {
     }
 }
 
+/// Words, each with a space behind it, in parts of [`limits::INDEX_STEP_BYTES`] (a longer word is one). Each part begins with the last
+/// `again` words of the one before it, if they take no more than a quarter of a part.
+fn slices(words: &str, again: usize) -> impl Iterator<Item = &str> {
+    let mut from = Some(0).filter(|_| !words.is_empty());
+    std::iter::from_fn(move || {
+        let begin = from?;
+        let most = words.floor_char_boundary(begin + limits::INDEX_STEP_BYTES);
+        let last = || words[begin..most].rfind(' ').map(|at| begin + at + 1);
+        let end = match most < words.len() {
+            true => last().or_else(|| words[most..].find(' ').map(|at| most + at + 1)).unwrap_or(words.len()),
+            false => words.len(),
+        };
+        let back = words.floor_char_boundary(end.saturating_sub(limits::INDEX_STEP_BYTES / 4));
+        let repeated = words[back..end].rmatch_indices(' ').take(again + 1).last();
+        let next = repeated.map_or(end, |(at, _)| back + at + 1);
+        from = match end < words.len() {
+            true => Some(if next > begin { next } else { end }),
+            false => None,
+        };
+        Some(&words[begin..end])
+    })
+}
+
 /// Beginnings of up to so many characters are indexed: of longer ones there are few enough words to look through.
 const BEGINNING_CHARS: usize = 1;
 
@@ -112,13 +154,21 @@ pub(super) struct Unit {
     pub(super) is_beginning: bool,
 }
 
-/// One way to look for it: an expression of FTS5, and what the columns count.
+/// One way to look for it: expressions of FTS5, and what the columns count.
 #[derive(Debug)]
 pub(crate) struct Step {
-    pub(crate) expression: String,
+    /// What has to be there, all of it.
+    pub(crate) all: Vec<String>,
     pub(crate) weights: [f64; 3],
     /// Words whose frequency is looked up for the score.
     pub(crate) terms: usize,
+}
+
+impl Step {
+    /// One expression of FTS5.
+    pub(crate) fn expression(&self) -> String {
+        self.all.join(" AND ")
+    }
 }
 
 impl Search {
@@ -155,7 +205,7 @@ impl Search {
         const MARKS: [f64; 3] = [0.0, 0.0, 1.0];
         let mut steps = Vec::new();
         if let Some(value) = &self.value {
-            steps.push(Step { expression: format!("\"{VALUE}{value}\""), weights: MARKS, terms: 1 });
+            steps.push(Step { all: vec![format!("\"{VALUE}{value}\"")], weights: MARKS, terms: 1 });
         }
         let mut marks: Vec<String> = self.units.iter().flat_map(Unit::marks).collect();
         marks.sort_unstable();
@@ -163,9 +213,9 @@ impl Search {
         let terms = marks.len();
         let phrases = self.units.iter().filter(|unit| unit.words.len() > 1).map(Unit::expression);
         marks.extend(phrases);
-        steps.push(Step { expression: marks.join(" AND "), weights: MARKS, terms });
+        steps.push(Step { all: marks, weights: MARKS, terms });
         let all: Vec<_> = self.units.iter().map(Unit::expression).collect();
-        steps.push(Step { terms: all.len(), expression: all.join(" AND "), weights: [4.0, 1.0, 0.0] });
+        steps.push(Step { terms: all.len(), all, weights: [4.0, 1.0, 0.0] });
         steps
     }
 
@@ -219,7 +269,7 @@ mod tests {
 
     fn steps(typed: &str) -> Vec<String> {
         let shown =
-            |step: Step| step.expression.replace(WORD, "w:").replace(BEGINNING, "b:").replace(VALUE, "v:");
+            |step: Step| step.expression().replace(WORD, "w:").replace(BEGINNING, "b:").replace(VALUE, "v:");
         Search::new(typed).unwrap().unwrap().steps().into_iter().map(shown).collect()
     }
 
@@ -241,6 +291,38 @@ mod tests {
         assert!(Search::new(&"w ".repeat(10_000)).unwrap().is_some());
         let many: String = (0..=limits::SEARCH_WORDS).map(|n| format!("w{n} ")).collect();
         assert_eq!(Search::new(&many).unwrap_err().code(), "query-invalid");
+    }
+
+    #[test]
+    fn very_many_words_come_in_parts_in_which_neighbours_stay_together() {
+        let most = limits::INDEX_STEP_BYTES;
+        for length in [1, 5, 60, 3_000, most - 2, most, 3 * most] {
+            for count in [0, 1, 2, most / (length + 1), 5 * most / (length + 1) + 3] {
+                let word = |n: usize| format!("{}ʻ{n} ", "w".repeat(length));
+                let words: String = (0..count).map(word).collect();
+                let parts: Vec<&str> = slices(&words, limits::SEARCH_WORDS).collect();
+                let ends = |part: &str| {
+                    let number = |word: &str| word.rsplit('ʻ').next().and_then(|n| n.parse::<usize>().ok());
+                    let mut all = part.split_terminator(' ').map(|word| number(word).unwrap());
+                    let first = all.next().unwrap();
+                    (first, all.next_back().unwrap_or(first))
+                };
+                let mut next = 0;
+                for part in &parts {
+                    assert!(part.len() <= most || part.matches(' ').count() == 1, "{length} {count}");
+                    let (first, last) = ends(part);
+                    let again = next - first;
+                    assert!(
+                        again <= limits::SEARCH_WORDS && last >= next,
+                        "{length} {count}: {first} {last}"
+                    );
+                    let full = limits::SEARCH_WORDS * (length + 10) < most / 4;
+                    assert!(next == 0 || !full || again == limits::SEARCH_WORDS, "{length} {count}: {again}");
+                    next = last + 1;
+                }
+                assert_eq!(next, count);
+            }
+        }
     }
 
     #[test]

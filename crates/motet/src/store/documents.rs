@@ -1,11 +1,11 @@
-//! Documents, their changes, projections and conflicts.
+//! Documents, their changes and projections.
 
 use std::collections::HashSet;
 
-use motet_proto::{DeviceId, DocumentId};
+use motet_proto::DocumentId;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::care::{number, text};
+use super::care::text;
 use super::{Result, StorageError, Tx, next_seq};
 
 /// Heads and hashes as the store keeps them.
@@ -37,37 +37,6 @@ pub(crate) struct StoredDocument {
     pub(crate) changes: Vec<Vec<u8>>,
     /// Id of the last change, for a new snapshot.
     pub(crate) last_change: i64,
-}
-
-/// A row for the conflict journal.
-#[derive(Debug)]
-pub(crate) struct NewConflict<'a> {
-    pub(crate) path: &'a str,
-    pub(crate) op: &'a str,
-    pub(crate) winner: String,
-    pub(crate) loser: String,
-    pub(crate) device: Option<DeviceId>,
-    pub(crate) time: i64,
-    pub(crate) winner_device: Option<DeviceId>,
-    pub(crate) winner_time: Option<i64>,
-    /// It asks nothing of anybody: a declared rule has decided, or what it tells of has merged.
-    pub(crate) settled: bool,
-}
-
-/// A row of the conflict journal.
-#[derive(Debug)]
-pub(crate) struct StoredConflict {
-    pub(crate) op: String,
-    pub(crate) path: String,
-    pub(crate) winner: String,
-    pub(crate) loser: String,
-    pub(crate) device: Option<DeviceId>,
-    pub(crate) device_name: Option<String>,
-    pub(crate) time: i64,
-    pub(crate) winner_device: Option<DeviceId>,
-    pub(crate) winner_device_name: Option<String>,
-    pub(crate) winner_time: Option<i64>,
-    pub(crate) settled: bool,
 }
 
 const DOCUMENT: &str =
@@ -376,101 +345,6 @@ impl Tx<'_> {
     pub(crate) fn has_primary_snapshot(&self, document: i64) -> Result<bool> {
         let sql = "SELECT EXISTS (SELECT 1 FROM snapshot WHERE document = ? AND is_primary = 1)";
         Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0))?)
-    }
-
-    /// Brings the journal to the conflicts given: new ones are added, those no longer there are settled. Returns how many open
-    /// ones were new.
-    pub(crate) fn journal_conflicts(
-        &self,
-        document: i64,
-        conflicts: &[NewConflict<'_>],
-        now: i64,
-    ) -> Result<usize> {
-        let sql = "UPDATE conflict SET settled_at = ? WHERE document = ? AND settled_at IS NULL";
-        self.conn.prepare_cached(sql)?.execute(params![now, document])?;
-        let mut fresh = 0;
-        for conflict in conflicts {
-            let sql = "UPDATE conflict SET settled_at = ?, winner = ?, loser = ?, device = ?, time = ?, winner_device = ?,
-                              winner_time = ?, path = ?
-                       WHERE document = ? AND op = ?";
-            let known = self.conn.prepare_cached(sql)?.execute(params![
-                conflict.settled.then_some(now),
-                conflict.winner,
-                conflict.loser,
-                // Devices that met in different order may each have noted it of another writer: the document says of whom.
-                conflict.device.as_ref().map(DeviceId::as_bytes),
-                conflict.time,
-                conflict.winner_device.as_ref().map(DeviceId::as_bytes),
-                conflict.winner_time,
-                // An item of a list may have moved.
-                conflict.path,
-                document,
-                conflict.op
-            ])?;
-            if known == 0 {
-                let added = self.add_conflict(document, conflict, now)?;
-                fresh += if conflict.settled { 0 } else { added };
-            }
-        }
-        Ok(fresh)
-    }
-
-    /// Adds a row to the journal, unless it is known.
-    fn add_conflict(&self, document: i64, conflict: &NewConflict<'_>, now: i64) -> Result<usize> {
-        let sql =
-            "INSERT OR IGNORE INTO conflict (document, path, op, winner, loser, device, time, winner_device,
-                     winner_time, noticed_at, settled_at)
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        Ok(self.conn.prepare_cached(sql)?.execute(params![
-            document,
-            conflict.path,
-            conflict.op,
-            conflict.winner,
-            conflict.loser,
-            conflict.device.as_ref().map(DeviceId::as_bytes),
-            conflict.time,
-            conflict.winner_device.as_ref().map(DeviceId::as_bytes),
-            conflict.winner_time,
-            now,
-            conflict.settled.then_some(now)
-        ])?)
-    }
-
-    /// Adds rows that ask nothing of anybody: what they tell of has merged. Returns how many are new.
-    pub(crate) fn journal_overlaps(
-        &self,
-        document: i64,
-        overlaps: &[NewConflict<'_>],
-        now: i64,
-    ) -> Result<usize> {
-        overlaps.iter().map(|overlap| self.add_conflict(document, overlap, now)).sum()
-    }
-
-    pub(crate) fn conflicts(&self, document: i64) -> Result<Vec<StoredConflict>> {
-        let sql = "SELECT c.path, c.winner, c.loser, c.device, d.name, c.time, c.settled_at IS NOT NULL, c.op,
-                     c.winner_device, w.name, c.winner_time
-                   FROM conflict c LEFT JOIN device d ON d.id = c.device LEFT JOIN device w ON w.id = c.winner_device
-                   WHERE c.document = ? ORDER BY c.noticed_at, c.path, c.op";
-        let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement.query_map([document], |row| {
-            // One that is damaged hides no other, and shows what can be read of it.
-            let device = |n: usize| row.get_ref(n).map(|id| id.as_blob().ok()?.try_into().ok().map(DeviceId));
-            let name = |n: usize| row.get::<_, Option<String>>(n).unwrap_or_default();
-            Ok(StoredConflict {
-                path: text(row.get_ref(0)?),
-                winner: text(row.get_ref(1)?),
-                loser: text(row.get_ref(2)?),
-                device: device(3)?,
-                device_name: name(4),
-                time: number(row.get_ref(5)?),
-                settled: row.get(6)?,
-                op: text(row.get_ref(7)?),
-                winner_device: device(8)?,
-                winner_device_name: name(9),
-                winner_time: row.get_ref(10)?.as_i64().ok(),
-            })
-        })?;
-        Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
     pub(crate) fn mark_synced(&self, document: i64, now: i64) -> Result<()> {

@@ -125,7 +125,8 @@ const RULES: &[Rule] = &[
     rule("conflict", "path", Text, AsText),
     rule("conflict", "op", Text, Remove),
     rule("conflict", "winner", Json, AsText),
-    rule("conflict", "loser", Json, AsText),
+    // Of a long one only the beginning.
+    rule("conflict", "loser", Text, AsText),
     optional("conflict", "device", Bytes(Some(16))),
     rule("conflict", "time", Number(ANY), Set("0")),
     rule("conflict", "noticed_at", Number(ANY), Set("0")),

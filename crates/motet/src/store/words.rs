@@ -1,6 +1,6 @@
 //! The full-text index: a table of FTS5 for each collection, which holds folded words and no text.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{OptionalExtension, params};
 
@@ -17,6 +17,8 @@ const SCRUB: &str = "scrub";
 #[derive(Debug)]
 pub(crate) struct UnindexedRow {
     pub(crate) document: i64,
+    /// Number of the write of the projection.
+    pub(crate) seq: i64,
     pub(crate) collection: String,
     pub(crate) deleted: bool,
     pub(crate) json: String,
@@ -26,6 +28,21 @@ pub(crate) struct UnindexedRow {
 pub(crate) struct SearchIndex {
     put: String,
     remove: String,
+    has: String,
+}
+
+/// A document with very many words has no row of its own number, but one for each part of them, with numbers from here on.
+const PARTED: i64 = 1 << 62;
+
+/// Bits of such a number that count parts. A document's own number has less than 40.
+const PART_BITS: u32 = 16;
+
+fn part_row(document: i64, part: usize) -> i64 {
+    PARTED | document << PART_BITS | part as i64
+}
+
+fn document_of(row: i64) -> i64 {
+    if row & PARTED == 0 { row } else { (row & !PARTED) >> PART_BITS }
 }
 
 impl Tx<'_> {
@@ -50,8 +67,9 @@ impl Tx<'_> {
         Ok(self.conn.prepare_cached(sql)?.exists([])?)
     }
 
+    /// Some of the documents that wait, in the order of their numbers: as many as may be read at a time.
     pub(crate) fn unindexed(&self, limit: usize) -> Result<Vec<UnindexedRow>> {
-        let sql = "SELECT u.document, p.collection, p.deleted, p.json
+        let sql = "SELECT u.document, p.collection, p.deleted, p.json, p.seq
                    FROM unindexed u JOIN projection p ON p.document = u.document ORDER BY u.document LIMIT ?";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([limit as i64], |row| {
@@ -60,9 +78,19 @@ impl Tx<'_> {
                 collection: row.get(1)?,
                 deleted: row.get(2)?,
                 json: row.get(3)?,
+                seq: row.get(4)?,
             })
         })?;
-        Ok(rows.collect::<std::result::Result<_, _>>()?)
+        let (mut read, mut bytes) = (Vec::new(), 0);
+        for row in rows {
+            let row = row?;
+            bytes += row.json.len();
+            read.push(row);
+            if bytes >= limits::INDEX_READ_BYTES {
+                break;
+            }
+        }
+        Ok(read)
     }
 
     /// The full-text index of a collection, which is made if there is none.
@@ -78,7 +106,8 @@ impl Tx<'_> {
         }
         Ok(SearchIndex {
             put: format!("INSERT OR REPLACE INTO {table} (rowid, short, long, marks) VALUES (?, ?, ?, ?)"),
-            remove: format!("DELETE FROM {table} WHERE rowid = ?"),
+            remove: remove_from(&table),
+            has: format!("SELECT 1 FROM {table} WHERE rowid = ?"),
         })
     }
 
@@ -89,12 +118,36 @@ impl Tx<'_> {
         document: i64,
         words: Option<&IndexedWords>,
     ) -> Result<()> {
-        match words {
-            Some(IndexedWords { short, long, marks, .. }) => {
-                self.conn.prepare_cached(&index.put)?.execute(params![document, short, long, marks])?
-            }
-            None => self.conn.prepare_cached(&index.remove)?.execute([document])?,
-        };
+        self.remove_words(&index.remove, document)?;
+        words.map_or(Ok(()), |words| self.put_words(index, document, words))
+    }
+
+    /// Takes a part of a document's words into the full-text index, of which it holds none but parts.
+    pub(crate) fn index_part(
+        &self,
+        index: &SearchIndex,
+        document: i64,
+        part: usize,
+        words: &IndexedWords,
+    ) -> Result<()> {
+        self.put_words(index, part_row(document, part), words)
+    }
+
+    /// Whether the full-text index holds this part of a document's words.
+    pub(crate) fn has_part(&self, index: &SearchIndex, document: i64, part: usize) -> Result<bool> {
+        Ok(self.conn.prepare_cached(&index.has)?.exists([part_row(document, part)])?)
+    }
+
+    fn put_words(&self, index: &SearchIndex, row: i64, words: &IndexedWords) -> Result<()> {
+        let IndexedWords { short, long, marks, .. } = words;
+        self.conn.prepare_cached(&index.put)?.execute(params![row, short, long, marks])?;
+        Ok(())
+    }
+
+    fn remove_words(&self, remove: &str, document: i64) -> Result<()> {
+        let mut statement = self.conn.prepare_cached(remove)?;
+        statement.execute([document, document])?;
+        statement.execute([part_row(document, 0), part_row(document + 1, 0) - 1])?;
         Ok(())
     }
 
@@ -107,8 +160,7 @@ impl Tx<'_> {
     /// A document goes: so do its words.
     pub(crate) fn forget_words(&self, document: i64, collection: &str) -> Result<()> {
         if self.has_search_table(collection)? {
-            let sql = format!("DELETE FROM {} WHERE rowid = ?", search_table(collection));
-            self.conn.prepare_cached(&sql)?.execute([document])?;
+            self.remove_words(&remove_from(&search_table(collection)), document)?;
         }
         Ok(())
     }
@@ -176,12 +228,47 @@ impl Tx<'_> {
         let most = limit.max(limits::SEARCH_CANDIDATES / step.terms.max(1));
         let mut statement = self.conn.prepare_cached(&sql)?;
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = statement.query_map(params![step.expression, most], |row| {
+        let rows = statement.query_map(params![step.expression(), most], |row| {
             Ok((row.get(0)?, row.get::<_, f64>(1)?.max(0.0)))
         })?;
         let mut rows = rows.collect::<std::result::Result<Vec<(i64, f64)>, _>>()?;
+        rows.iter_mut().for_each(|(row, _)| *row = document_of(*row));
+        if step.all.len() > 1 {
+            rows.extend(self.in_several_parts(&table, step)?);
+        }
         rows.sort_unstable_by(|(a, x), (b, y)| y.total_cmp(x).then(a.cmp(b)));
         Ok(rows)
+    }
+
+    /// Documents that are indexed in parts, and have what a step finds in whichever of them.
+    fn in_several_parts(&self, table: &str, step: &Step) -> Result<Vec<(i64, f64)>> {
+        let sql = format!("SELECT 1 FROM {table} WHERE rowid >= {PARTED} LIMIT 1");
+        if !self.conn.prepare_cached(&sql)?.exists([])? {
+            return Ok(Vec::new());
+        }
+        let [short, long, marks] = step.weights;
+        let sql = format!(
+            "SELECT rowid, -bm25({table}, {short:.1}, {long:.1}, {marks:.1}) FROM {table}
+             WHERE {table} MATCH ? AND rowid >= {PARTED}"
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let mut found: Option<HashMap<i64, f64>> = None;
+        for expression in &step.all {
+            let mut best = HashMap::<i64, f64>::new();
+            let rows = statement
+                .query_map([expression], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, f64>(1)?.max(0.0))))?;
+            for row in rows {
+                let (row, score) = row?;
+                let document = document_of(row);
+                let before = found.as_ref().map_or(Some(0.0), |found| found.get(&document).copied());
+                if let Some(before) = before {
+                    let best = best.entry(document).or_default();
+                    *best = best.max(before + score);
+                }
+            }
+            found = Some(best);
+        }
+        Ok(found.unwrap_or_default().into_iter().collect())
     }
 
     fn has_search_table(&self, collection: &str) -> Result<bool> {
@@ -189,6 +276,10 @@ impl Tx<'_> {
         let name = search_name(collection);
         Ok(self.conn.prepare_cached(sql)?.query_row([name], |_| Ok(())).optional()?.is_some())
     }
+}
+
+fn remove_from(table: &str) -> String {
+    format!("DELETE FROM {table} WHERE rowid BETWEEN ? AND ?")
 }
 
 fn search_table(collection: &str) -> String {
