@@ -17,6 +17,7 @@ use super::usage::Usage;
 use super::{LAST_SEQ, LAST_SPACE, end, id_head, row_base};
 use crate::config::Limits;
 use crate::limits;
+use crate::store::damage::Damage;
 use crate::store::room::Room;
 use crate::store::{Appended, LogId, StoreError};
 
@@ -30,6 +31,7 @@ pub(super) struct Logs {
     usage: Usage,
     pub(super) limits: Limits,
     room: Arc<Room>,
+    damage: Arc<Damage>,
 }
 
 /// A log's row and where it ends.
@@ -40,10 +42,10 @@ struct Log {
 }
 
 impl Logs {
-    pub(super) fn new(conn: Connection, room: Arc<Room>) -> Result<Self, StoreError> {
-        let left = Left::load(&conn)?;
-        let (usage, limits) = (Usage::default(), Limits::default());
-        Ok(Self { conn, ends: HashMap::new(), left, usage, limits, room })
+    pub(super) fn new(conn: Connection, room: Arc<Room>, damage: Arc<Damage>) -> Result<Self, StoreError> {
+        let left = Left::load(&conn, &damage);
+        let (usage, limits) = (Usage::new(damage.clone()), Limits::default());
+        Ok(Self { conn, ends: HashMap::new(), left: left?, usage, limits, room, damage })
     }
 
     /// Appends to several logs. If it fails, nothing of it remains.
@@ -74,7 +76,7 @@ impl Logs {
             self.conn.execute_batch(end)?;
             self.ends.clear();
             self.usage.forget();
-            self.left = Left::load(&self.conn)?;
+            self.left = Left::load(&self.conn, &self.damage)?;
         }
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         Ok(())
@@ -91,6 +93,7 @@ impl Logs {
             _ = self.usage.settle(&self.conn, self.left.take_freed());
         }
         if let Err(error) = &done {
+            self.damage.note_failure(&done);
             if matches!(error, StoreError::Full) {
                 self.room.note_full();
             }
@@ -105,7 +108,7 @@ impl Logs {
             }
             self.usage.forget();
             // If it cannot be read, what it names is not done before the next start, and hidden as before.
-            if let Ok(left) = Left::load(&self.conn) {
+            if let Ok(left) = Left::load(&self.conn, &self.damage) {
                 self.left = left;
             }
         }
@@ -129,7 +132,12 @@ impl Logs {
         // Nobody else writes: it is the same inside.
         let swept = self.begin().and(due).and_then(|due| {
             for (at, entry) in &due {
-                self.left.remove(&self.conn, *entry)?;
+                match is_superseded(&self.conn, *entry)? {
+                    true => self.left.remove(&self.conn, *entry)?,
+                    false => self
+                        .damage
+                        .note(&format!("table superseded names row {entry}, which is not superseded")),
+                }
                 let sql = "DELETE FROM superseded WHERE at = ? AND entry = ?";
                 self.conn.prepare_cached(sql)?.execute([at, entry])?;
             }
@@ -144,7 +152,12 @@ impl Logs {
             return Ok(false);
         }
         let worked = self.begin().and_then(|()| self.left.step(&self.conn));
-        self.end(worked)?;
+        let worked = self.end(worked);
+        if let Err(StoreError::Unusable(_)) = &worked {
+            // It is damaged, and stays to be done until a repair: everything else goes on.
+            self.left.put_off();
+        }
+        worked?;
         Ok(!self.left.is_empty())
     }
 
@@ -289,13 +302,13 @@ pub(super) fn find_entry(
     let mut statement = conn.prepare_cached(sql)?;
     let mut found = statement.query(params![log, document.as_bytes(), id_head(id)])?;
     while let Some(row) = found.next()? {
-        let seq: i64 = row.get(0)?;
-        if left.is_erased(row_base(log) + seq, document) {
+        // A row that names nothing is no reason not to take the entry.
+        let Ok(seq) = row.get::<_, i64>(0) else { continue };
+        if left.is_erased(row_base(log).saturating_add(seq), document) {
             continue;
         }
-        let sql = "SELECT entry = ? FROM entry WHERE id = ?";
-        let is_it = params![id.as_bytes(), row_base(log) + seq];
-        if conn.prepare_cached(sql)?.query_row(is_it, |row| row.get(0))? {
+        let sql = "SELECT 1 FROM entry WHERE entry = ? AND id = ?";
+        if conn.prepare_cached(sql)?.exists(params![id.as_bytes(), row_base(log).saturating_add(seq)])? {
             return Ok(Some(seq as u64));
         }
     }
@@ -304,11 +317,19 @@ pub(super) fn find_entry(
 
 /// What was superseded before `before`, at most [`limits::SWEPT_ENTRIES`]: since when, and the entry's row.
 fn superseded(conn: &Connection, before: i64) -> Result<Vec<(i64, i64)>, StoreError> {
-    let sql = "SELECT at, entry FROM superseded WHERE at < ? ORDER BY at, entry LIMIT ?";
+    let sql = "SELECT at, entry FROM superseded WHERE at < ? AND typeof(at) = 'integer' AND typeof(entry) = 'integer'
+               ORDER BY at, entry LIMIT ?";
     let mut statement = conn.prepare_cached(sql)?;
     let rows =
         statement.query_map([before, limits::SWEPT_ENTRIES as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Whether a row is marked as superseded where its document is looked up as well. What is not named twice is not taken out.
+fn is_superseded(conn: &Connection, row: i64) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM entry_of WHERE superseded = 1 AND (space, document, head, seq) =
+                 (SELECT id >> 40, document, substr(entry, 1, 8), id & 0xffffffffff FROM entry WHERE id = ?)";
+    Ok(conn.prepare_cached(sql)?.exists([row])?)
 }
 
 /// The log of an id; the limit that it would break, if there is none yet.
