@@ -265,31 +265,45 @@ fn id_head(id: &EntryId) -> &[u8] {
 
 /// Where the log of a space ends: where its last entry stands. An entry's id and tag never leave.
 fn end(conn: &Connection, row: i64, space: SpaceId) -> Result<Position, StoreError> {
-    last_position(conn, row, space, LAST_SEQ)
+    let (end, last) = last_position(conn, row, space, LAST_SEQ)?;
+    if end.seq != last {
+        let row = row_base(row) + last as i64;
+        return Err(StoreError::Unusable(format!(
+            "the log ends with row {row} of table entry, which has no tag"
+        )));
+    }
+    Ok(end)
 }
 
-/// The position of the last entry up to a sequence number. Where a tag is not one any more, the ids from the last good one on tell it.
-fn last_position(conn: &Connection, row: i64, space: SpaceId, seq: u64) -> Result<Position, StoreError> {
+/// The position of the last entry up to a sequence number, and the last number. Where a tag is not one any more, the ids from the last
+/// good one on tell it; what has neither is behind the position.
+fn last_position(
+    conn: &Connection,
+    row: i64,
+    space: SpaceId,
+    seq: u64,
+) -> Result<(Position, u64), StoreError> {
     let sql = "SELECT id, tag, entry FROM entry WHERE id > ? AND id <= ? ORDER BY id DESC";
     let base = row_base(row);
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query([base, base + seq.min(LAST_SEQ) as i64])?;
-    let (mut last, mut untagged) = (Position::start(space), Vec::new());
+    let (mut position, mut last, mut untagged) = (Position::start(space), None, Vec::new());
     while let Some(found) = rows.next()? {
         let seq = (found.get::<_, i64>(0)? - base) as u64;
+        last.get_or_insert(seq);
         if let Ok(tag) = found.get(1) {
-            last = Position { seq, tag };
+            position = Position { seq, tag };
             break;
         }
-        untagged.push((seq, EntryId(found.get(2)?)));
+        untagged.push((seq, found.get(2).ok().map(EntryId)));
     }
     for (seq, id) in untagged.into_iter().rev() {
-        if seq != last.seq + 1 {
-            return Err(StoreError::Unusable(format!("entry.tag of row {} is no tag", base + seq as i64)));
+        match id {
+            Some(id) if seq == position.seq + 1 => position = position.next(id),
+            _ => break,
         }
-        last = last.next(id);
     }
-    Ok(last)
+    Ok((position, last.unwrap_or(0)))
 }
 
 /// First row id of a space's log, minus one.

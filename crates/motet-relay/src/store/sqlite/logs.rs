@@ -131,19 +131,32 @@ impl Logs {
         }
         // Nobody else writes: it is the same inside.
         let swept = self.begin().and(due).and_then(|due| {
-            for (at, entry) in &due {
-                match is_superseded(&self.conn, *entry)? {
-                    true => self.left.remove(&self.conn, *entry)?,
-                    false => self
-                        .damage
-                        .note(&format!("table superseded names row {entry}, which is not superseded")),
-                }
-                let sql = "DELETE FROM superseded WHERE at = ? AND entry = ?";
-                self.conn.prepare_cached(sql)?.execute([at, entry])?;
-            }
+            due.iter().try_for_each(|(at, entry)| self.let_go(*at, *entry, before))?;
             Ok(due.len())
         });
         self.end(swept)
+    }
+
+    /// Lets go of an entry that table `superseded` names. What is not marked where its document is looked up as well stays, and what has
+    /// come only after it is said to be superseded has its time from then on: a damaged row takes nothing away.
+    fn let_go(&mut self, at: i64, entry: i64, before: i64) -> Result<(), StoreError> {
+        let conn = &self.conn;
+        let sql = "DELETE FROM superseded WHERE at = ? AND entry = ?";
+        conn.prepare_cached(sql)?.execute([at, entry])?;
+        let sql = "SELECT received_at FROM entry WHERE id = ? AND kind <> x'' AND EXISTS (SELECT 1 FROM entry_of
+                     WHERE space = id >> 40 AND entry_of.document = entry.document AND head = substr(entry, 1, 8)
+                     AND seq = id & 0xffffffffff AND superseded = 1)";
+        let came =
+            conn.prepare_cached(sql)?.query_row([entry], |row| Ok(row.get(0).unwrap_or(at))).optional()?;
+        match came {
+            Some(came) if came >= before => {
+                let sql = "INSERT OR IGNORE INTO superseded (at, entry) VALUES (?, ?)";
+                conn.prepare_cached(sql)?.execute([came, entry])?;
+            }
+            Some(_) => self.left.remove(conn, entry)?,
+            None => tracing::debug!(entry, "it has left already, or was never superseded"),
+        }
+        Ok(())
     }
 
     /// Does one step of what is left to be done; true if there is more.
@@ -323,13 +336,6 @@ fn superseded(conn: &Connection, before: i64) -> Result<Vec<(i64, i64)>, StoreEr
     let rows =
         statement.query_map([before, limits::SWEPT_ENTRIES as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// Whether a row is marked as superseded where its document is looked up as well. What is not named twice is not taken out.
-fn is_superseded(conn: &Connection, row: i64) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM entry_of WHERE superseded = 1 AND (space, document, head, seq) =
-                 (SELECT id >> 40, document, substr(entry, 1, 8), id & 0xffffffffff FROM entry WHERE id = ?)";
-    Ok(conn.prepare_cached(sql)?.exists([row])?)
 }
 
 /// The log of an id; the limit that it would break, if there is none yet.

@@ -11,7 +11,7 @@ use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, limits a
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::Semaphore;
 
-use super::{LAST_SEQ, configure, end, last_position, row_base};
+use super::{LAST_SEQ, configure, last_position, row_base};
 use crate::limits;
 use crate::store::damage::Damage;
 use crate::store::{LogId, StoreError};
@@ -279,7 +279,8 @@ fn find(conn: &Connection, log: &LogId) -> Result<Option<(i64, u64)>, StoreError
     let sql = "SELECT id FROM space WHERE account = ? AND uuid = ?";
     let place = params![log.account, log.space.as_bytes()];
     let found = conn.prepare_cached(sql)?.query_row(place, |row| row.get(0)).optional()?;
-    found.map(|row| Ok((row, end(conn, row, log.space)?.seq))).transpose()
+    // What has no position behind that cannot be read.
+    found.map(|row| Ok((row, last_position(conn, row, log.space, LAST_SEQ)?.0.seq))).transpose()
 }
 
 /// The position of an entry, if the log has that many.
@@ -287,7 +288,7 @@ fn position_at(conn: &Connection, row: i64, log: &LogId, seq: u64) -> Result<Opt
     if seq > LAST_SEQ {
         return Ok(None);
     }
-    Ok(Some(last_position(conn, row, log.space, seq)?).filter(|found| found.seq == seq))
+    Ok(Some(last_position(conn, row, log.space, seq)?.0).filter(|found| found.seq == seq))
 }
 
 fn entry(row: &Row<'_>) -> Result<Entry, StoreError> {

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 /// What is left to be done with entries, by their row ids. What a log explains is taken out.
 #[derive(Default)]
 pub(super) struct Side {
-    superseded: HashMap<i64, u64>,
+    superseded: BTreeMap<i64, u64>,
     erasing: HashMap<i64, DocumentId>,
     superseding: HashMap<i64, i64>,
     /// Entries that can be looked up.
@@ -43,7 +43,7 @@ struct Counted {
 impl Side {
     pub(super) fn load(conn: &Connection) -> rusqlite::Result<Self> {
         let mut side = Self {
-            superseded: HashMap::new(),
+            superseded: BTreeMap::new(),
             erasing: pairs(conn, "SELECT entry, document FROM erasing", DocumentId)?,
             superseding: pairs(conn, "SELECT entry, done FROM superseding", |done: i64| done)?,
             listed: conn.query_row("SELECT COUNT(*) FROM entry_of", [], |row| row.get(0))?,
@@ -104,7 +104,7 @@ impl Side {
         Ok(problems)
     }
 
-    /// Marks that are not there twice, or that no snapshot explains: what it marks would leave, and be lost.
+    /// Marks that do not stand in both tables, or that no snapshot explains: what it marks would leave, and be lost.
     fn check_marks(&mut self, row: i64, log: &FoundLog, marked: &BTreeSet<u64>) -> usize {
         let mut explained: HashMap<EntryId, u64> = HashMap::new();
         for (seq, entry) in log.entries() {
@@ -118,7 +118,16 @@ impl Side {
             let snapshot = id.and_then(|id| explained.get(&id));
             mark != Some(1) || snapshot.is_none_or(|snapshot| snapshot < *seq)
         };
-        marked.iter().filter(is_wrong).count()
+        let wrong = marked.iter().filter(is_wrong).count();
+        // What was erased since, or has left, explains its mark.
+        let has_left = |seq: u64| log.rows.get(&seq).is_some_and(|stored| stored.entry.is_none());
+        let rest = self
+            .superseded
+            .range(row_base(row) + 1..)
+            .map_while(|(row_id, _)| Some((*row_id, seq_of(row, *row_id)?)));
+        let explained: Vec<i64> = rest.filter(|(_, seq)| has_left(*seq)).map(|(row_id, _)| row_id).collect();
+        explained.iter().for_each(|row_id| _ = self.superseded.remove(row_id));
+        wrong
     }
 
     /// Entries before an erasure of their document that nothing will take out.
