@@ -306,6 +306,16 @@ fn last_position(
     Ok((position, last.unwrap_or(0)))
 }
 
+/// The number of a log, if it can be one: row ids made of another one would be those of another log.
+fn number(row: i64) -> Result<i64, StoreError> {
+    match (1..=LAST_SPACE).contains(&row) {
+        true => Ok(row),
+        false => {
+            Err(StoreError::Unusable(format!("table space has row {row}, which is the number of no log")))
+        }
+    }
+}
+
 /// First row id of a space's log, minus one.
 const fn row_base(space: i64) -> i64 {
     space << SEQ_BITS

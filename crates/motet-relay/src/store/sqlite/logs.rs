@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::left::{Left, supersede};
 use super::usage::Usage;
-use super::{LAST_SEQ, LAST_SPACE, end, id_head, row_base};
+use super::{LAST_SEQ, LAST_SPACE, end, id_head, number, row_base};
 use crate::config::Limits;
 use crate::limits;
 use crate::store::damage::Damage;
@@ -348,6 +348,7 @@ fn find_or_create(
     let place = params![id.account, id.space.as_bytes()];
     let found = conn.prepare_cached(sql)?.query_row(place, |row| row.get(0)).optional()?;
     if let Some(row) = found {
+        let row = number(row)?;
         return Ok(Ok(Log { row, head: end(conn, row, id.space)? }));
     }
     // The last row is found at once, those of an account are counted: there are not many.

@@ -11,7 +11,7 @@ use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, limits a
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::Semaphore;
 
-use super::{LAST_SEQ, configure, last_position, row_base};
+use super::{LAST_SEQ, configure, last_position, number, row_base};
 use crate::limits;
 use crate::store::damage::Damage;
 use crate::store::{LogId, StoreError};
@@ -143,7 +143,10 @@ fn read(
             Ok(Some(row)) => row,
             Ok(None) => break,
             // What stands before it goes out; whoever asks for more is told.
-            Err(StoreError::Unusable(_)) if !entries.is_empty() => break,
+            Err(StoreError::Unusable(error)) if !entries.is_empty() => {
+                damage.note(&format!("behind row {} of table entry: {error}", base + position.seq as i64));
+                break;
+            }
             Err(error) => return Err(error),
         };
         let seq = (row.get::<_, i64>(0)? - base) as u64;
@@ -279,6 +282,7 @@ fn find(conn: &Connection, log: &LogId) -> Result<Option<(i64, u64)>, StoreError
     let sql = "SELECT id FROM space WHERE account = ? AND uuid = ?";
     let place = params![log.account, log.space.as_bytes()];
     let found = conn.prepare_cached(sql)?.query_row(place, |row| row.get(0)).optional()?;
+    let found = found.map(number).transpose()?;
     // What has no position behind that cannot be read.
     found.map(|row| Ok((row, last_position(conn, row, log.space, LAST_SEQ)?.0.seq))).transpose()
 }

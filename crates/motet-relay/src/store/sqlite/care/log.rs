@@ -10,7 +10,7 @@ use motet_proto::position::TAG_LEN;
 use motet_proto::{DocumentId, Entry, EntryId, Kind, Position, SpaceId};
 use rusqlite::{Connection, Row, params};
 
-use super::super::{LAST_SEQ, id_head, row_base};
+use super::super::{LAST_SEQ, SEQ_BITS, id_head, row_base};
 use super::row::{self, Parts, Stored};
 use super::scan::read_rows;
 use crate::store::StoreError;
@@ -42,7 +42,9 @@ impl FoundLog {
             Ok(id)
         };
         let end = row.checked_add(1).map_or(i64::MAX, row_base);
-        if !read_rows(conn, row::SELECT, (base.saturating_sub(1), end), &mut take) {
+        // A number that is too large for a row id would be that of another log.
+        let range = if base >> SEQ_BITS == row { (base.saturating_sub(1), end) } else { (0, 0) };
+        if !read_rows(conn, row::SELECT, range, &mut take) {
             problems.push(format!("a part of the log of {account} cannot be read"));
         }
         let mut log = Self { account: account.to_owned(), space, rows, sound: 0, problems };

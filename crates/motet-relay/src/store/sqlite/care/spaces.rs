@@ -19,6 +19,9 @@ pub(super) struct Home {
     pub(super) rows: Vec<i64>,
 }
 
+/// A number of a log: first the one that has entries, then the one that a row names.
+type Ranked = (bool, bool, i64);
+
 /// A number, and whose it is, as far as that is known.
 #[derive(Default)]
 struct Place {
@@ -54,7 +57,7 @@ pub(super) fn homes(conn: &Connection, problems: &mut Vec<String>) -> Vec<Home> 
     for row in &homeless {
         find_account(conn, *row, homeless.len(), &mut places, problems);
     }
-    let mut homes: BTreeMap<(String, SpaceId), Vec<(bool, bool, i64)>> = BTreeMap::new();
+    let mut homes: BTreeMap<(String, SpaceId), Vec<Ranked>> = BTreeMap::new();
     for (row, place) in places {
         if let (Some(account), Some(space)) = (place.account, place.space) {
             homes.entry((account, space)).or_default().push((!place.has_entries, !place.is_named, row));
@@ -109,7 +112,7 @@ fn numbers(conn: &Connection) -> BTreeSet<i64> {
     while let Ok(id) = step("SELECT id FROM entry WHERE id >= ? ORDER BY id LIMIT 1", from) {
         numbers.insert(id >> SEQ_BITS);
         // The last one of all has none after it.
-        let Some(next) = (id | row_base(1) - 1).checked_add(1) else { return numbers };
+        let Some(next) = (id | (row_base(1) - 1)).checked_add(1) else { return numbers };
         from = next;
     }
     let mut from = i64::MAX;
