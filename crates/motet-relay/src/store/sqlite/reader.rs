@@ -283,8 +283,15 @@ fn find(conn: &Connection, log: &LogId) -> Result<Option<(i64, u64)>, StoreError
     let place = params![log.account, log.space.as_bytes()];
     let found = conn.prepare_cached(sql)?.query_row(place, |row| row.get(0)).optional()?;
     let found = found.map(number).transpose()?;
-    // What has no position behind that cannot be read.
-    found.map(|row| Ok((row, last_position(conn, row, log.space, LAST_SEQ)?.0.seq))).transpose()
+    let Some(row) = found else { return Ok(None) };
+    let head = match last_position(conn, row, log.space, LAST_SEQ) {
+        // What has no position behind that cannot be read.
+        Ok((last, _)) => last.seq,
+        // Its last page is damaged: what stands before it is read until there.
+        Err(StoreError::Unusable(_)) => LAST_SEQ,
+        Err(error) => return Err(error),
+    };
+    Ok(Some((row, head)))
 }
 
 /// The position of an entry, if the log has that many.
