@@ -5,6 +5,7 @@ pub mod oracle;
 pub mod proxy;
 pub mod random;
 pub mod raw;
+pub mod relay_file;
 pub mod shuffle;
 pub mod simulation;
 pub mod web;

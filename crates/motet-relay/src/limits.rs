@@ -217,3 +217,27 @@ pub const TOKENS_LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
 
 /// Times that entries between damaged pages of a log are looked for. Each takes less than a millisecond, and one page needs none.
 pub const SALVAGE_PROBES: usize = 4_096;
+
+/// Kinds of sealing that are tried for an entry whose own cannot be read. They are numbered from zero.
+pub const SUITES_TRIED: u8 = 16;
+
+/// Entries of a log that are looked at to find out of which space it is. One that is sound is enough.
+pub const SPACE_PROBES: usize = 16;
+
+/// The last second of the year 9999: no clock is later, so what is later is no time.
+pub const LAST_SECOND: i64 = 253_402_300_799;
+
+/// Bytes by which the count of an account may be off after crashes: what it can send between two times that counts are written down
+/// ([`SWEEP_EVERY`]), at 16 MiB a second.
+pub const USAGE_OFF_BYTES: u64 = 1 << 30;
+
+/// Documents by which the count of an account may be too low after crashes, likewise: 2,000 frames a second.
+pub const USAGE_OFF_DOCUMENTS: u64 = 120_000;
+
+/// Bytes by which an entry may be counted differently when it comes and when it is looked at again: its kind is counted as it is stored,
+/// or as it is sent.
+pub const USAGE_OFF_BYTES_PER_ENTRY: u64 = 64;
+
+/// Bytes that a file may lack at its end and is filled up with when it is repaired, if they are more than all that is left of it. A
+/// damaged header may name any size.
+pub const CUT_OFF_BYTES: u64 = 64 << 20;

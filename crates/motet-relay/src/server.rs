@@ -225,6 +225,11 @@ async fn signed(mut answer: Response) -> Response {
 async fn health(State(relay): State<Arc<Relay>>) -> Response {
     match relay.health.check(&relay.store).await {
         Ok(()) if relay.store.is_full() => "ok, read-only: the disk is full\n".into_response(),
+        // Other logs, and what is sound of a damaged one, are served.
+        // What it is stands in the log: anybody may ask here.
+        Ok(()) if relay.store.damage().is_some() => {
+            "ok, but relay.db is damaged: stop the relay and run `motet-relay repair`\n".into_response()
+        }
         Ok(()) => "ok\n".into_response(),
         // It is known, and goes by itself when there is room.
         Err(StoreError::Full) => "ok, read-only: the disk is full\n".into_response(),

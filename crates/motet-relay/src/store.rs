@@ -3,6 +3,7 @@
 //!
 //! [`sqlite`] is the embedded one, and the default.
 
+mod damage;
 mod folder;
 mod room;
 pub mod sqlite;

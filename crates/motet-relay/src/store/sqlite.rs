@@ -18,6 +18,7 @@ use motet_proto::{DocumentId, Entry, EntryId, Kind, Position, RelayId, SpaceId};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
+use super::damage::Damage;
 use super::folder::{self, Folder};
 use super::room::Room;
 use super::{Appended, LogId, LogStore, StoreError};
@@ -56,6 +57,7 @@ pub struct SqliteStore {
     /// Given back last, when nothing writes any more.
     folder: Option<Folder>,
     room: Arc<Room>,
+    damage: Arc<Damage>,
 }
 
 impl SqliteStore {
@@ -98,6 +100,11 @@ impl SqliteStore {
         self.room.is_full()
     }
 
+    /// What of the file could not be read since it was opened, if anything: the first that was met. What can be read goes on.
+    pub fn damage(&self) -> Option<String> {
+        self.damage.known()
+    }
+
     /// Looks at the disk, of which `reserve` bytes are to be left.
     pub fn look_at_room(&self, reserve: u64) {
         let Some(folder) = &self.folder else { return };
@@ -126,9 +133,10 @@ impl SqliteStore {
         migrate(&mut conn, fresh)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
         let id = id(&conn)?;
-        let room = Arc::<Room>::default();
-        let writer = Writer::spawn(Logs::new(conn, room.clone())?)?;
-        Ok(Self { id, writer, readers: Readers::new(path.to_owned()), folder: None, room })
+        let (room, damage) = (Arc::<Room>::default(), Arc::<Damage>::default());
+        let writer = Writer::spawn(Logs::new(conn, room.clone(), damage.clone())?)?;
+        let readers = Readers::new(path.to_owned(), damage.clone());
+        Ok(Self { id, writer, readers, folder: None, room, damage })
     }
 }
 
@@ -174,7 +182,19 @@ impl LogStore for SqliteStore {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::Error::{
+            FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,
+        };
         use rusqlite::ErrorCode::*;
+        if let FromSqlConversionFailure(..)
+        | IntegralValueOutOfRange(..)
+        | InvalidColumnType(..)
+        | Utf8Error(..) = &error
+        {
+            return StoreError::Unusable(format!(
+                "a row of relay.db holds what the relay never wrote: {error}"
+            ));
+        }
         match error.sqlite_error_code() {
             Some(DiskFull) => StoreError::Full,
             Some(DatabaseCorrupt | NotADatabase) => StoreError::Unusable(error.to_string()),
@@ -229,9 +249,13 @@ fn migrate(conn: &mut Connection, fresh: Option<RelayId>) -> Result<(), StoreErr
     Ok(tx.commit()?)
 }
 
-/// What tells this data from that of other relays.
-fn id(conn: &Connection) -> rusqlite::Result<RelayId> {
-    conn.query_row("SELECT id FROM relay", [], |row| row.get(0).map(RelayId))
+/// What tells this data from that of other relays. Of several the first that is one counts, so that it stays the same.
+fn id(conn: &Connection) -> Result<RelayId, StoreError> {
+    let sql = "SELECT id FROM relay WHERE typeof(id) = 'blob' AND length(id) = ? ORDER BY rowid LIMIT 1";
+    let id = conn.query_row(sql, [RelayId::LEN as i64], |row| row.get(0).map(RelayId)).optional()?;
+    let lost = "table relay of relay.db has no id of 16 bytes, by which devices know their logs; \
+                `motet-relay repair` gives it another one, and devices compare everything then";
+    id.ok_or_else(|| StoreError::Unusable(lost.into()))
 }
 
 /// What tells the entries of a document apart, as far as it is kept in the index.
@@ -241,18 +265,58 @@ fn id_head(id: &EntryId) -> &[u8] {
 
 /// Where the log of a space ends: where its last entry stands. An entry's id and tag never leave.
 fn end(conn: &Connection, row: i64, space: SpaceId) -> Result<Position, StoreError> {
-    let sql = "SELECT id, tag FROM entry WHERE id > ? AND id <= ? ORDER BY id DESC LIMIT 1";
+    let (end, last) = last_position(conn, row, space, LAST_SEQ)?;
+    if end.seq != last {
+        let row = row_base(row) + last as i64;
+        return Err(StoreError::Unusable(format!(
+            "the log ends with row {row} of table entry, which has no tag"
+        )));
+    }
+    Ok(end)
+}
+
+/// The position of the last entry up to a sequence number, and the last number. Where a tag is not one any more, the ids from the last
+/// good one on tell it; what has neither is behind the position.
+fn last_position(
+    conn: &Connection,
+    row: i64,
+    space: SpaceId,
+    seq: u64,
+) -> Result<(Position, u64), StoreError> {
+    let sql = "SELECT id, tag, entry FROM entry WHERE id > ? AND id <= ? ORDER BY id DESC";
     let base = row_base(row);
-    let last = conn
-        .prepare_cached(sql)?
-        .query_row([base, row_base(row + 1)], |last| {
-            Ok(Position { seq: (last.get::<_, i64>(0)? - base) as u64, tag: last.get(1)? })
-        })
-        .optional()?;
-    Ok(last.unwrap_or_else(|| Position::start(space)))
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query([base, base + seq.min(LAST_SEQ) as i64])?;
+    let (mut position, mut last, mut untagged) = (Position::start(space), None, Vec::new());
+    while let Some(found) = rows.next()? {
+        let seq = (found.get::<_, i64>(0)? - base) as u64;
+        last.get_or_insert(seq);
+        if let Ok(tag) = found.get(1) {
+            position = Position { seq, tag };
+            break;
+        }
+        untagged.push((seq, found.get(2).ok().map(EntryId)));
+    }
+    for (seq, id) in untagged.into_iter().rev() {
+        match id {
+            Some(id) if seq == position.seq + 1 => position = position.next(id),
+            _ => break,
+        }
+    }
+    Ok((position, last.unwrap_or(0)))
+}
+
+/// The number of a log, if it can be one: row ids made of another one would be those of another log.
+fn number(row: i64) -> Result<i64, StoreError> {
+    match (1..=LAST_SPACE).contains(&row) {
+        true => Ok(row),
+        false => {
+            Err(StoreError::Unusable(format!("table space has row {row}, which is the number of no log")))
+        }
+    }
 }
 
 /// First row id of a space's log, minus one.
-fn row_base(space: i64) -> i64 {
+const fn row_base(space: i64) -> i64 {
     space << SEQ_BITS
 }

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DocumentId, EntryId, Kind};
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::logs::find_entry;
 use super::{SEQ_BITS, id_head};
 use crate::limits;
 use crate::store::StoreError;
+use crate::store::damage::Damage;
 
 /// What is left, as the tables `erasing` and `superseding` have it. Entries are named by their row ids.
 #[derive(Default)]
@@ -28,19 +30,37 @@ pub(super) struct Left {
 }
 
 impl Left {
-    pub(super) fn load(conn: &Connection) -> Result<Self, StoreError> {
+    /// Reads what is left. An erasure itself says which document it is about: nothing leaves because of a damaged row. One that is not
+    /// there any more has left with a later one of the same document, which does its work.
+    pub(super) fn load(conn: &Connection, damage: &Damage) -> Result<Self, StoreError> {
         let mut left = Self::default();
-        let mut statement = conn.prepare_cached("SELECT entry, document FROM erasing ORDER BY entry")?;
-        for row in statement.query_map([], |row| Ok((row.get(0)?, DocumentId(row.get(1)?))))? {
-            let (entry, document) = row?;
-            left.remember_erasure(entry, document);
+        let sql =
+            "SELECT erasing.entry, entry.document FROM erasing CROSS JOIN entry ON entry.id = erasing.entry
+                   WHERE kind = ? ORDER BY erasing.entry";
+        let mut statement = conn.prepare_cached(sql)?;
+        let mut rows = statement.query([Kind::Erased.to_bytes()])?;
+        while let Some(row) = rows.next()? {
+            let entry = row.get(0)?;
+            match row.get(1) {
+                Ok(document) => left.remember_erasure(entry, DocumentId(document)),
+                Err(error) => damage.note(&format!("document of the erasure in row {entry}: {error}")),
+            }
         }
         let mut statement = conn.prepare_cached("SELECT entry, done FROM superseding")?;
-        for row in statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))? {
-            let (entry, done) = row?;
-            left.superseding.insert(entry, usize::try_from(done).unwrap_or(0));
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            // Entries that were looked for already are not marked twice.
+            let done = row.get::<_, i64>(1).ok().and_then(|done| usize::try_from(done).ok());
+            left.superseding.insert(row.get(0)?, done.unwrap_or(0));
         }
         Ok(left)
+    }
+
+    /// What comes next cannot be done: it is not tried again before the next start.
+    pub(super) fn put_off(&mut self) {
+        if self.erasing.pop_first().is_none() {
+            self.superseding.pop_first();
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -87,7 +107,11 @@ impl Left {
     pub(super) fn step(&mut self, conn: &Connection) -> Result<(), StoreError> {
         if let Some((&entry, &document)) = self.erasing.first_key_value() {
             if !self.erase_step(conn, entry, document)? {
-                conn.prepare_cached("DELETE FROM erasing WHERE entry = ?")?.execute([entry])?;
+                // With earlier ones of the document, which have left.
+                let sql =
+                    "DELETE FROM erasing WHERE entry > ? AND entry <= ? AND (entry = ? OR document = ?)";
+                let base = entry >> SEQ_BITS << SEQ_BITS;
+                conn.prepare_cached(sql)?.execute(params![base, entry, entry, document.as_bytes()])?;
                 self.erasing.remove(&entry);
                 let key = (entry >> SEQ_BITS, document);
                 if self.erased.get(&key) == Some(&entry) {
@@ -142,13 +166,24 @@ impl Left {
     ) -> Result<bool, StoreError> {
         let log = erasure >> SEQ_BITS;
         let base = log << SEQ_BITS;
-        let sql = "SELECT seq FROM entry_of WHERE space = ? AND document = ? AND seq < ? LIMIT ?";
+        let sql = "SELECT seq, head FROM entry_of WHERE space = ? AND document = ? AND seq < ? AND seq > 0
+                   AND typeof(seq) = 'integer' LIMIT ?";
         let mut statement = conn.prepare_cached(sql)?;
         let most = limits::STEP_CHANGED as i64 + 1;
-        let found: Vec<i64> = statement
-            .query_map(params![log, document.as_bytes(), erasure - base, most], |row| row.get(0))?
+        let found: Vec<(i64, Value)> = statement
+            .query_map(params![log, document.as_bytes(), erasure - base, most], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?
             .collect::<Result<_, rusqlite::Error>>()?;
-        found.iter().take(limits::STEP_CHANGED).try_for_each(|old| self.remove(conn, base + old))?;
+        for (old, head) in found.iter().take(limits::STEP_CHANGED) {
+            // Its row may be damaged, or name what is of another document: that stays.
+            let sql = "SELECT 1 FROM entry WHERE id = ? AND (document = ? OR substr(entry, 1, 8) = ?)";
+            if conn.prepare_cached(sql)?.exists(params![base + old, document.as_bytes(), head])? {
+                self.remove(conn, base + old)?;
+            }
+            let sql = "DELETE FROM entry_of WHERE space = ? AND document = ? AND head = ? AND seq = ?";
+            conn.prepare_cached(sql)?.execute(params![log, document.as_bytes(), head, old])?;
+        }
         Ok(found.len() > limits::STEP_CHANGED)
     }
 
@@ -187,11 +222,16 @@ pub(super) fn supersede(
 /// A stored snapshot's document, what it supersedes, and when it came. It may have left meanwhile: then it names nothing.
 fn snapshot(conn: &Connection, entry: i64) -> Result<(DocumentId, Vec<EntryId>, i64), StoreError> {
     let sql = "SELECT document, kind, received_at FROM entry WHERE id = ? AND kind <> x''";
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?, row.get(2)?));
-    let found = conn.prepare_cached(sql)?.query_row([entry], read).optional()?;
-    let Some((document, kind, at)) = found else { return Ok((DocumentId([0; 16]), Vec::new(), 0)) };
-    match Kind::from_bytes(&kind) {
-        Some(Kind::Snapshot { supersedes, .. }) => Ok((DocumentId(document), supersedes, at)),
-        _ => Ok((DocumentId(document), Vec::new(), at)),
+    // Without the time of its coming, what it supersedes never leaves.
+    let read = |row: &rusqlite::Row<'_>| {
+        let kind = row.get_ref(1)?.as_blob().ok().and_then(Kind::from_bytes);
+        let at = row.get(2).unwrap_or(i64::MAX);
+        // One that is damaged names nothing either.
+        Ok(row.get(0).ok().zip(kind).map(|(document, kind)| (DocumentId(document), kind, at)))
+    };
+    let found = conn.prepare_cached(sql)?.query_row([entry], read).optional()?.flatten();
+    match found {
+        Some((document, Kind::Snapshot { supersedes, .. }, at)) => Ok((document, supersedes, at)),
+        _ => Ok((DocumentId([0; 16]), Vec::new(), 0)),
     }
 }

@@ -14,9 +14,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::left::{Left, supersede};
 use super::usage::Usage;
-use super::{LAST_SEQ, LAST_SPACE, end, id_head, row_base};
+use super::{LAST_SEQ, LAST_SPACE, end, id_head, number, row_base};
 use crate::config::Limits;
 use crate::limits;
+use crate::store::damage::Damage;
 use crate::store::room::Room;
 use crate::store::{Appended, LogId, StoreError};
 
@@ -30,6 +31,7 @@ pub(super) struct Logs {
     usage: Usage,
     pub(super) limits: Limits,
     room: Arc<Room>,
+    damage: Arc<Damage>,
 }
 
 /// A log's row and where it ends.
@@ -40,10 +42,10 @@ struct Log {
 }
 
 impl Logs {
-    pub(super) fn new(conn: Connection, room: Arc<Room>) -> Result<Self, StoreError> {
-        let left = Left::load(&conn)?;
-        let (usage, limits) = (Usage::default(), Limits::default());
-        Ok(Self { conn, ends: HashMap::new(), left, usage, limits, room })
+    pub(super) fn new(conn: Connection, room: Arc<Room>, damage: Arc<Damage>) -> Result<Self, StoreError> {
+        let left = Left::load(&conn, &damage);
+        let (usage, limits) = (Usage::new(damage.clone()), Limits::default());
+        Ok(Self { conn, ends: HashMap::new(), left: left?, usage, limits, room, damage })
     }
 
     /// Appends to several logs. If it fails, nothing of it remains.
@@ -74,7 +76,7 @@ impl Logs {
             self.conn.execute_batch(end)?;
             self.ends.clear();
             self.usage.forget();
-            self.left = Left::load(&self.conn)?;
+            self.left = Left::load(&self.conn, &self.damage)?;
         }
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         Ok(())
@@ -91,6 +93,7 @@ impl Logs {
             _ = self.usage.settle(&self.conn, self.left.take_freed());
         }
         if let Err(error) = &done {
+            self.damage.note_failure(&done);
             if matches!(error, StoreError::Full) {
                 self.room.note_full();
             }
@@ -105,7 +108,7 @@ impl Logs {
             }
             self.usage.forget();
             // If it cannot be read, what it names is not done before the next start, and hidden as before.
-            if let Ok(left) = Left::load(&self.conn) {
+            if let Ok(left) = Left::load(&self.conn, &self.damage) {
                 self.left = left;
             }
         }
@@ -128,14 +131,32 @@ impl Logs {
         }
         // Nobody else writes: it is the same inside.
         let swept = self.begin().and(due).and_then(|due| {
-            for (at, entry) in &due {
-                self.left.remove(&self.conn, *entry)?;
-                let sql = "DELETE FROM superseded WHERE at = ? AND entry = ?";
-                self.conn.prepare_cached(sql)?.execute([at, entry])?;
-            }
+            due.iter().try_for_each(|(at, entry)| self.let_go(*at, *entry, before))?;
             Ok(due.len())
         });
         self.end(swept)
+    }
+
+    /// Lets go of an entry that table `superseded` names. What is not marked where its document is looked up as well stays, and what has
+    /// come only after it is said to be superseded has its time from then on: a damaged row takes nothing away.
+    fn let_go(&mut self, at: i64, entry: i64, before: i64) -> Result<(), StoreError> {
+        let conn = &self.conn;
+        let sql = "DELETE FROM superseded WHERE at = ? AND entry = ?";
+        conn.prepare_cached(sql)?.execute([at, entry])?;
+        let sql = "SELECT received_at FROM entry WHERE id = ? AND kind <> x'' AND EXISTS (SELECT 1 FROM entry_of
+                     WHERE space = id >> 40 AND entry_of.document = entry.document AND head = substr(entry, 1, 8)
+                     AND seq = id & 0xffffffffff AND superseded = 1)";
+        let came =
+            conn.prepare_cached(sql)?.query_row([entry], |row| Ok(row.get(0).unwrap_or(at))).optional()?;
+        match came {
+            Some(came) if came >= before => {
+                let sql = "INSERT OR IGNORE INTO superseded (at, entry) VALUES (?, ?)";
+                conn.prepare_cached(sql)?.execute([came, entry])?;
+            }
+            Some(_) => self.left.remove(conn, entry)?,
+            None => tracing::debug!(entry, "it has left already, or was never superseded"),
+        }
+        Ok(())
     }
 
     /// Does one step of what is left to be done; true if there is more.
@@ -144,7 +165,12 @@ impl Logs {
             return Ok(false);
         }
         let worked = self.begin().and_then(|()| self.left.step(&self.conn));
-        self.end(worked)?;
+        let worked = self.end(worked);
+        if let Err(StoreError::Unusable(_)) = &worked {
+            // It is damaged, and stays to be done until a repair: everything else goes on.
+            self.left.put_off();
+        }
+        worked?;
         Ok(!self.left.is_empty())
     }
 
@@ -289,13 +315,13 @@ pub(super) fn find_entry(
     let mut statement = conn.prepare_cached(sql)?;
     let mut found = statement.query(params![log, document.as_bytes(), id_head(id)])?;
     while let Some(row) = found.next()? {
-        let seq: i64 = row.get(0)?;
-        if left.is_erased(row_base(log) + seq, document) {
+        // A row that names nothing is no reason not to take the entry.
+        let Ok(seq) = row.get::<_, i64>(0) else { continue };
+        if left.is_erased(row_base(log).saturating_add(seq), document) {
             continue;
         }
-        let sql = "SELECT entry = ? FROM entry WHERE id = ?";
-        let is_it = params![id.as_bytes(), row_base(log) + seq];
-        if conn.prepare_cached(sql)?.query_row(is_it, |row| row.get(0))? {
+        let sql = "SELECT 1 FROM entry WHERE entry = ? AND id = ?";
+        if conn.prepare_cached(sql)?.exists(params![id.as_bytes(), row_base(log).saturating_add(seq)])? {
             return Ok(Some(seq as u64));
         }
     }
@@ -304,7 +330,8 @@ pub(super) fn find_entry(
 
 /// What was superseded before `before`, at most [`limits::SWEPT_ENTRIES`]: since when, and the entry's row.
 fn superseded(conn: &Connection, before: i64) -> Result<Vec<(i64, i64)>, StoreError> {
-    let sql = "SELECT at, entry FROM superseded WHERE at < ? ORDER BY at, entry LIMIT ?";
+    let sql = "SELECT at, entry FROM superseded WHERE at < ? AND typeof(at) = 'integer' AND typeof(entry) = 'integer'
+               ORDER BY at, entry LIMIT ?";
     let mut statement = conn.prepare_cached(sql)?;
     let rows =
         statement.query_map([before, limits::SWEPT_ENTRIES as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -321,6 +348,7 @@ fn find_or_create(
     let place = params![id.account, id.space.as_bytes()];
     let found = conn.prepare_cached(sql)?.query_row(place, |row| row.get(0)).optional()?;
     if let Some(row) = found {
+        let row = number(row)?;
         return Ok(Ok(Log { row, head: end(conn, row, id.space)? }));
     }
     // The last row is found at once, those of an account are counted: there are not many.

@@ -2,19 +2,21 @@
 //! a page more for each.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use motet_proto::{DocumentId, Entry};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::config::Limits;
 use crate::store::StoreError;
+use crate::store::damage::Damage;
 
 /// Counts of accounts that were written to since the relay started.
-#[derive(Default)]
 pub(super) struct Usage {
     accounts: HashMap<String, Count>,
     /// What the transaction that is under way adds.
     adding: HashMap<String, Count>,
+    damage: Arc<Damage>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -25,6 +27,10 @@ struct Count {
 }
 
 impl Usage {
+    pub(super) fn new(damage: Arc<Damage>) -> Self {
+        Self { accounts: HashMap::new(), adding: HashMap::new(), damage }
+    }
+
     /// Whether an account may add an entry; the limit that it would break.
     pub(super) fn check(
         &mut self,
@@ -37,7 +43,7 @@ impl Usage {
         let known = match self.accounts.get(account) {
             Some(count) => *count,
             None => {
-                let count = load(conn, account)?;
+                let count = load(conn, account, &self.damage)?;
                 self.accounts.insert(account.to_owned(), count);
                 count
             }
@@ -87,7 +93,7 @@ impl Usage {
             let Some(account) = account else { continue };
             let mut count = match self.accounts.get(&account) {
                 Some(count) => *count,
-                None => load(conn, &account)?,
+                None => load(conn, &account, &self.damage)?,
             };
             count.bytes = count.bytes.saturating_sub(bytes);
             count.is_unsaved = true;
@@ -117,14 +123,19 @@ impl Usage {
     }
 }
 
-fn load(conn: &Connection, account: &str) -> Result<Count, StoreError> {
+/// What is written down of an account. A count that is none begins at zero: nobody is kept from sending because of it, and a repair
+/// counts anew.
+fn load(conn: &Connection, account: &str, damage: &Damage) -> Result<Count, StoreError> {
     let sql = "SELECT bytes, documents FROM usage WHERE account = ?";
-    let read = |row: &rusqlite::Row<'_>| {
-        Ok(Count {
-            bytes: row.get::<_, i64>(0)?.unsigned_abs(),
-            documents: row.get::<_, i64>(1)?.unsigned_abs(),
-            is_unsaved: false,
+    let count = |row: &rusqlite::Row<'_>, column| {
+        let count = row.get::<_, i64>(column).ok().and_then(|count| u64::try_from(count).ok());
+        count.unwrap_or_else(|| {
+            damage.note(&format!("what {account} has in its logs is no count in table usage"));
+            0
         })
+    };
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(Count { bytes: count(row, 0), documents: count(row, 1), is_unsaved: false })
     };
     Ok(conn.prepare_cached(sql)?.query_row([account], read).optional()?.unwrap_or_default())
 }

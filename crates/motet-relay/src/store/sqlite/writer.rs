@@ -263,7 +263,7 @@ mod tests {
     fn a_panic_costs_what_was_in_hand_and_nothing_else() {
         let mut conn = Connection::open_in_memory().unwrap();
         sqlite::migrate(&mut conn, None).unwrap();
-        let writer = Writer::spawn(Logs::new(conn, Arc::default()).unwrap()).unwrap();
+        let writer = Writer::spawn(Logs::new(conn, Arc::default(), Arc::default()).unwrap()).unwrap();
         let push = |n: u8| {
             let log = LogId { account: "a".into(), space: SpaceId::DEFAULT };
             let (document, device) = (DocumentId([n; 16]), DeviceId([1; 16]));
