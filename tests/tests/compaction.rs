@@ -141,6 +141,8 @@ fn a_relay_forgets_a_collection_and_devices_keep_it() {
     let before = contents(&b);
     sync(&b, &relay.url());
     assert_eq!(contents(&b), before);
+    // On the other device as well it is not on the relay any more.
+    assert_eq!((status(&b).state, status(&b).last_synced_at), (DocumentState::LocalOnly, None));
     let c = device(dir.path(), "c");
     sync(&c, &relay.url());
     assert_eq!(c.documents("private").list().unwrap().len(), 0);
@@ -148,6 +150,7 @@ fn a_relay_forgets_a_collection_and_devices_keep_it() {
 
     // Who still syncs it sends the whole of what is edited.
     b.documents("private").set(&note(3), &json!({ "by": "b" })).unwrap();
+    assert_eq!(status(&b).state, DocumentState::PendingUpdate);
     sync(&b, &relay.url());
     sync(&c, &relay.url());
     assert_eq!(c.documents("private").get(&note(3)).unwrap().unwrap()["notes"], "kept 3");

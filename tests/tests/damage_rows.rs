@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use motet::{FieldKind, Relay, Replica, Schema, SyncError};
+use motet::{FieldKind, ProblemKind, Relay, Replica, Schema, SyncError};
 use motet_proto::Kind;
 use motet_relay::Config;
 use motet_relay::auth::Auth;
@@ -350,5 +350,77 @@ fn a_damaged_full_text_index_is_made_anew() {
             assert_eq!(a.documents("songs").search("mele", 50).unwrap().len(), 20);
             assert_eq!(a.verify().unwrap().problems, []);
         }
+    }
+}
+
+/// It may have said that something stays on the device, so nothing leaves before the app has said it again.
+#[test]
+fn what_was_declared_and_cannot_be_read_lets_nothing_leave() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = open(dir.path(), "a");
+    a.documents("diary").put("1", &json!({ "words": "naʻu wale nō" })).unwrap();
+    a.documents("songs").put("1", &json!({ "title": "Hoʻi", "note": "hūnā", "plays": 1 })).unwrap();
+    drop(a);
+    let conn = Connection::open(dir.path().join("a.db")).unwrap();
+    conn.execute("UPDATE collection SET schema = CAST(x'7bff' AS TEXT)", []).unwrap();
+    drop(conn);
+    let without = || Replica::builder(dir.path().join("a.db")).device_name("a").open().unwrap();
+    // Before a repair, and after it, by something that declares nothing.
+    for is_repaired in [false, true] {
+        let a = without();
+        if is_repaired {
+            let kinds: Vec<_> =
+                a.verify().unwrap().problems.into_iter().map(|problem| problem.kind).collect();
+            assert_eq!(kinds, [ProblemKind::Rows; 3]);
+            assert_eq!(a.repair().unwrap().left, []);
+        }
+        a.documents("diary").put(&format!("more {is_repaired}"), &json!({ "words": "hou" })).unwrap();
+        a.documents("songs").set("1", &json!({ "place": is_repaired })).unwrap();
+        sync(&a, &relay.url());
+        assert_eq!(a.documents("diary").get("1").unwrap().unwrap()["words"], "naʻu wale nō");
+        drop(a);
+    }
+    let b = open(dir.path(), "b");
+    sync(&b, &relay.url());
+    assert_eq!(contents(&b), []);
+    // The app knows what stays.
+    let a = open(dir.path(), "a");
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    let song = json!({ "id": "1", "title": "Hoʻi", "plays": 1, "place": true });
+    assert_eq!(shown(&b, &["songs", "diary"]), [("songs".into(), "1".into(), song)]);
+    assert_eq!(a.documents("songs").get("1").unwrap().unwrap()["note"], "hūnā");
+    assert_eq!(a.documents("diary").list().unwrap().len(), 3);
+}
+
+#[test]
+fn a_document_under_two_numbers_becomes_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    for number in [2, 7000] {
+        let a = open(dir.path(), &format!("a{number}"));
+        for n in 0..3 {
+            a.documents("songs")
+                .put(&format!("{number}-{n}"), &json!({ "title": n, "note": "hūnā" }))
+                .unwrap();
+            a.documents("songs").set(&format!("{number}-{n}"), &json!({ "place": n })).unwrap();
+        }
+        let before = shown(&a, &["songs"]);
+        drop(a);
+        let conn = Connection::open(dir.path().join(format!("a{number}.db"))).unwrap();
+        conn.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+        // What had the number is under another one, and, of the second, nothing is left of what had that.
+        conn.execute("DELETE FROM document WHERE id = ?", [number]).unwrap();
+        conn.execute("UPDATE document SET id = ? WHERE id = 1", [number]).unwrap();
+        drop(conn);
+        let a = open(dir.path(), &format!("a{number}"));
+        assert!(!a.verify().unwrap().problems.is_empty());
+        assert_eq!(a.repair().unwrap().left, []);
+        assert_eq!(shown(&a, &["songs"]), before);
+        sync(&a, &relay.url());
+        let b = open(dir.path(), &format!("b{number}"));
+        sync(&b, &relay.url());
+        assert_eq!(b.documents("songs").list().unwrap().len(), if number == 2 { 3 } else { 6 });
     }
 }

@@ -102,6 +102,17 @@ fn files_are_for_their_owner_alone_and_replaced_whole() {
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
     assert!(matches!(files.set("token", "x"), Err(SecretError::File { .. })));
+    // What is too long is neither kept nor cut, and what was there stays.
+    let most = "a".repeat(motet::limits::SECRET_BYTES as usize);
+    files.set("token-2", &most).unwrap();
+    let error = files.set("token-2", &format!("{most}a")).unwrap_err();
+    assert_eq!((error.code(), error.is_retryable()), ("secret-too-long", false));
+    assert!(error.to_string().contains("token-2"), "{error}");
+    assert_eq!(files.get("token-2").unwrap(), Some(most.clone()));
+    std::fs::write(dir.path().join("songs.db-token-2"), format!("{most}a")).unwrap();
+    assert!(matches!(files.get("token-2"), Err(SecretError::TooLong { .. })));
+    let names = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name());
+    assert_eq!(names.filter(|name| name.to_string_lossy().contains(".part")).count(), 0);
 }
 
 #[test]

@@ -341,7 +341,7 @@ pub const TOKEN_CALLS: usize = 8;
 /// How long a keyring of the system may take to answer. It may ask a person to unlock it first.
 pub const KEYRING_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes that are read of a file with a secret. A token is shorter.
+/// Bytes of a secret that is kept in a file. A token is shorter.
 pub const SECRET_BYTES: u64 = 64 << 10;
 
 /// Bytes of the name of a secret, as it becomes part of the name of a file.

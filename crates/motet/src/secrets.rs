@@ -62,6 +62,12 @@ pub enum SecretError {
         "{0:?} is no name for a secret: it has 1 to 64 letters from a to z, digits, dots and hyphens, and begins with a letter"
     )]
     BadName(String),
+    /// A secret that is longer than any is: what is there, or was to be kept, is something else.
+    #[error("{name:?} has more than {max} bytes, and a secret has fewer", max = crate::limits::SECRET_BYTES)]
+    TooLong {
+        /// Of the secret.
+        name: String,
+    },
     /// A store of the app.
     #[error("{0}")]
     App(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -76,6 +82,7 @@ impl SecretError {
             SecretError::Keyring(_) => "secret-keyring",
             SecretError::File { .. } => "secret-file",
             SecretError::BadName(_) => "secret-bad-name",
+            SecretError::TooLong { .. } => "secret-too-long",
             SecretError::App(_) => "secret-app",
         }
     }

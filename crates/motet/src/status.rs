@@ -116,7 +116,8 @@ pub enum DocumentState {
     PendingErase,
     /// On the remote, and two devices wrote one field at the same time: see the conflict journal.
     Conflict,
-    /// No relay is configured.
+    /// On this device only: no relay is configured, the document or its collection stays here, or somebody had the relay forget it and nobody
+    /// has written in it since.
     LocalOnly,
     /// The remote rejected its changes for good.
     Error,

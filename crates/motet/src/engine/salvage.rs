@@ -45,8 +45,8 @@ impl Core {
     pub(crate) fn repair(&mut self, tx: Tx<'_>, document: i64) -> store::Result<Repaired> {
         self.forget_all_held();
         self.forget_marks();
-        let names = tx.names_of(document)?;
-        let Some((collection, name)) = names.settled() else { return Ok(Repaired::Whole) };
+        let Some(names) = tx.settled_names(document)? else { return Ok(Repaired::Whole) };
+        let (collection, name) = (&*names.0, &*names.1);
         let document = tx.unite(document, (collection, name))?;
         tx.put_names(document, (collection, name))?;
         tx.take_as_bytes(document)?;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{SecretError, SecretStore};
 use crate::limits;
@@ -36,6 +38,22 @@ impl SecretFiles {
     }
 }
 
+/// Tells files apart that are being written.
+static PARTS: AtomicU64 = AtomicU64::new(0);
+
+/// Writes a new file that only its owner may read.
+fn write(path: &Path, secret: &str) -> std::io::Result<()> {
+    // One of a process that has ended.
+    _ = fs::remove_file(path);
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(secret.as_bytes())?;
+    file.sync_all()
+}
+
 impl SecretStore for SecretFiles {
     fn get(&self, name: &str) -> Result<Option<String>, SecretError> {
         let path = self.path(name)?;
@@ -43,24 +61,29 @@ impl SecretStore for SecretFiles {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             file => file,
         };
-        let mut secret = String::new();
-        let read = file.and_then(|file| file.take(limits::SECRET_BYTES).read_to_string(&mut secret));
-        read.map(|_| Some(secret)).map_err(|source| SecretError::File { path, source })
+        let mut secret = Vec::new();
+        let read = file.and_then(|file| file.take(limits::SECRET_BYTES + 1).read_to_end(&mut secret));
+        let failed = |source| SecretError::File { path: path.clone(), source };
+        if read.map_err(failed)? as u64 > limits::SECRET_BYTES {
+            return Err(SecretError::TooLong { name: name.to_owned() });
+        }
+        let no_text = |error: FromUtf8Error| std::io::Error::new(ErrorKind::InvalidData, error.utf8_error());
+        String::from_utf8(secret).map(Some).map_err(|error| failed(no_text(error)))
     }
 
     fn set(&self, name: &str, secret: &str) -> Result<(), SecretError> {
-        // A file that is made anew has the mode that it is made with.
-        self.remove(name)?;
         let path = self.path(name)?;
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let written = options.open(&path).and_then(|mut file| {
-            file.write_all(secret.as_bytes())?;
-            file.sync_all()
-        });
-        written.map_err(|source| SecretError::File { path, source })
+        if secret.len() as u64 > limits::SECRET_BYTES {
+            return Err(SecretError::TooLong { name: name.to_owned() });
+        }
+        // The one that was there is there until the new one is on the disk.
+        let mut partial = path.clone().into_os_string();
+        partial.push(format!(".{}.{}.part", std::process::id(), PARTS.fetch_add(1, Ordering::Relaxed)));
+        let written = write(Path::new(&partial), secret).and_then(|()| fs::rename(&partial, &path));
+        written.map_err(|source| {
+            _ = fs::remove_file(&partial);
+            SecretError::File { path, source }
+        })
     }
 
     fn remove(&self, name: &str) -> Result<(), SecretError> {

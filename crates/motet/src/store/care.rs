@@ -12,6 +12,7 @@ use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId};
 use super::documents::{MOST_CHANGES, change_id};
 use super::finding::identifier;
 use super::outbox::Op;
+use super::rows::is_name;
 use super::{Result, StorageError, Tx, next_seq};
 
 /// Where it stands in `meta` how often the file was emptied, or its user signed out.
@@ -258,6 +259,22 @@ impl Tx<'_> {
         Ok(Names { key: key.and_then(|key| Some(DocumentId(key.try_into().ok()?))), own, shown })
     }
 
+    /// What a document is called, as far as its rows say so. Where they do not agree, and what its row says is what another number shows that has
+    /// no row, the row has come from there.
+    pub(crate) fn settled_names(&self, document: i64) -> Result<Option<(String, String)>> {
+        let names = self.names_of(document)?;
+        let Some((collection, name)) = names.settled() else { return Ok(None) };
+        let sql = "SELECT document FROM projection WHERE document <> ? AND collection = ? AND name = ?
+                   AND document NOT IN (SELECT id FROM document)";
+        let row = params![document, collection, name];
+        let from: Option<i64> = self.conn.prepare_cached(sql)?.query_row(row, |row| row.get(0)).optional()?;
+        let settled = (collection.to_owned(), name.to_owned());
+        Ok(Some(match (from, names.shown) {
+            (Some(from), Some(shown)) if shown != settled && self.has_content(from)? => shown,
+            _ => settled,
+        }))
+    }
+
     /// A row may have lost the number that all else of its document is filed under, or an index that was damaged may have let a document
     /// be made twice: what is left of both becomes one. Returns the number that it has then.
     pub(crate) fn unite(&self, document: i64, (collection, name): (&str, &str)) -> Result<i64> {
@@ -266,6 +283,14 @@ impl Tx<'_> {
         let row = params![document, key.as_bytes(), collection, name];
         let other = self.conn.prepare_cached(sql)?.query_row(row, |row| row.get(0)).optional()?;
         let Some(other): Option<i64> = other else { return Ok(document) };
+        let shown = self.names_of(other)?.shown.filter(|(c, n)| (&**c, &**n) != (collection, name));
+        if let Some((collection, name)) = shown.as_ref().filter(|(c, n)| is_name(c) && is_name(n))
+            && self.has_content(document)?
+        {
+            // That row has come to the number of yet another document.
+            self.put_names(other, (collection, name))?;
+            return Ok(document);
+        }
         if !self.has_content(other)? {
             self.remove_document(other)?;
             return Ok(document);

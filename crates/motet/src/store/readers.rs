@@ -46,6 +46,8 @@ pub(crate) struct StatusRow {
     pub(crate) conflicts: i64,
     pub(crate) updated_at: i64,
     pub(crate) last_synced_at: Option<i64>,
+    /// The remote was told to forget it.
+    pub(crate) is_erased: bool,
     /// What is pending, since when, how many changes, and the error if one is parked.
     pub(crate) pending: Option<PendingRow>,
 }
@@ -169,7 +171,9 @@ impl Tx<'_> {
     }
 
     pub(crate) fn status(&self, collection: &str, name: &str) -> Result<Option<StatusRow>> {
-        let sql = "SELECT d.id, p.heads, p.deleted, p.conflicts, p.updated_at, d.last_synced_at
+        let sql = "SELECT d.id, p.heads, p.deleted, p.conflicts, p.updated_at, d.last_synced_at,
+                     EXISTS (SELECT 1 FROM erased e JOIN remote r ON r.id = e.remote
+                       WHERE e.document = d.id AND r.active = 1)
                    FROM document d JOIN projection p ON p.document = d.id
                    WHERE d.collection = ? AND d.name = ? AND d.space = 1";
         let row = self.conn.prepare_cached(sql)?.query_row([collection, name], |row| {
@@ -179,6 +183,7 @@ impl Tx<'_> {
                 deleted: row.get(2)?,
                 conflicts: row.get(3)?,
                 updated_at: row.get(4)?,
+                is_erased: row.get(6)?,
                 last_synced_at: row.get(5)?,
                 pending: None,
             })

@@ -280,12 +280,12 @@ fn document_status(row: StatusRow, local_only: bool) -> DocumentStatus {
         _ if error.is_some() => DocumentState::Error,
         Some(PendingRow { op, .. }) => pending_state(*op),
         None if row.conflicts > 0 => DocumentState::Conflict,
-        None if local_only => DocumentState::LocalOnly,
+        None if local_only || row.is_erased => DocumentState::LocalOnly,
         None => DocumentState::Synced,
     };
     DocumentStatus {
         state,
-        last_synced_at: row.last_synced_at,
+        last_synced_at: row.last_synced_at.filter(|_| !row.is_erased),
         pending_changes: pending.map_or(0, |p| p.changes),
         pending_since: pending.map(|p| p.since),
         updated_at: row.updated_at,
