@@ -1,11 +1,13 @@
 //! Many lives, on all cores.
 
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use motet_proto::planted::{Bug, plant};
 
+use super::world::run_and_read;
 use super::{Failure, run};
 
 /// Seeds within which each planted bug must be found.
@@ -13,6 +15,8 @@ const SEEDS_FOR_A_BUG: u64 = 100_000;
 
 const HELP: &str = "simulate [--seeds N] [--first SEED]   plays N lives (default 1000) from a seed on
 simulate --seed SEED                  plays one life and says what happened
+simulate --record FILE [--seeds N]    plays N lives and notes what happened in each and what was written
+simulate --compare FILE               plays the lives of FILE again and names those in which something is different
 simulate --bug NAME [--seeds N]       plants a bug and looks for a life that finds it
 simulate --bugs [--seeds N]           the same for every bug there is (default 100000 lives for each)";
 
@@ -91,6 +95,12 @@ pub fn command(args: &[String]) -> i32 {
         };
     }
     let first = number("--first").unwrap_or(1);
+    if let Some(file) = value("--record") {
+        return told(record(Path::new(file), first, number("--seeds").unwrap_or(1_000)));
+    }
+    if let Some(file) = value("--compare") {
+        return told(compare(Path::new(file)));
+    }
     if args.iter().any(|arg| arg == "--bugs") {
         return find_bugs(first, number("--seeds").unwrap_or(SEEDS_FOR_A_BUG));
     }
@@ -108,6 +118,67 @@ pub fn command(args: &[String]) -> i32 {
         }
         (None, _) => 0,
     }
+}
+
+fn told(outcome: Result<String, String>) -> i32 {
+    match outcome {
+        Ok(said) => {
+            println!("{said}");
+            0
+        }
+        Err(what) => {
+            println!("{what}");
+            1
+        }
+    }
+}
+
+/// Writes a line for each life: its seed, and hashes of all that happened and of all that was written. A change of the code that moves or
+/// renames something changes no line.
+fn record(file: &Path, first: u64, count: u64) -> Result<String, String> {
+    let seeds: Vec<u64> = (0..count).map(|n| first.wrapping_add(n)).collect();
+    let lines = traces(&seeds)?;
+    std::fs::write(file, lines.join("\n") + "\n").map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(format!("{} lives are noted in {}", lines.len(), file.display()))
+}
+
+fn compare(file: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let noted: Vec<&str> = text.lines().collect();
+    let seed = |line: &&str| line.split(' ').next().and_then(|seed| seed.parse().ok());
+    let seeds: Option<Vec<u64>> = noted.iter().map(seed).collect();
+    let seeds = seeds.ok_or_else(|| format!("{}: each line begins with a seed", file.display()))?;
+    let now = traces(&seeds)?;
+    let differing: Vec<_> = noted.iter().zip(&now).filter(|(was, now)| was != now).collect();
+    match differing.first() {
+        None => Ok(format!("{} lives are what they were", now.len())),
+        Some((was, is)) => Err(format!(
+            "{} of {} lives are different; the first:\n  {was}\n  {is}",
+            differing.len(),
+            now.len()
+        )),
+    }
+}
+
+/// A line for each seed, in their order.
+fn traces(seeds: &[u64]) -> Result<Vec<String>, String> {
+    let next = AtomicU64::new(0);
+    let lines = Mutex::new(vec![String::new(); seeds.len()]);
+    let play = || -> Result<(), String> {
+        while let Some((n, seed)) =
+            Some(next.fetch_add(1, Ordering::Relaxed) as usize).and_then(|n| Some((n, *seeds.get(n)?)))
+        {
+            let outcome = run_and_read(seed).map_err(|failure| failure.to_string())?;
+            lines.lock().unwrap()[n] = format!("{seed} {:016x} {:016x}", outcome.trace, outcome.rows);
+        }
+        Ok(())
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(play)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a thread died".to_owned())?)
+    })?;
+    Ok(lines.into_inner().unwrap())
 }
 
 /// Plants one bug after the other. The exit code is the number of those that were not found.

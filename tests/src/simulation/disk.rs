@@ -2,7 +2,11 @@
 //! says what could be found on it after the power came back.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags};
 
 use crate::random::Random;
 
@@ -116,6 +120,20 @@ impl Disk {
         )
     }
 
+    /// All rows of the databases on it, as text.
+    pub(super) fn rows(&self) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut databases = Vec::new();
+        for (name, file) in &self.lock().files {
+            // Files are called after the life and the device, by whole paths.
+            let name = name.rsplit('/').next().unwrap_or(name);
+            std::fs::write(folder.path().join(name), &file.now).unwrap();
+            databases.extend(name.ends_with(".db").then(|| folder.path().join(name)));
+        }
+        let rows = |database: &PathBuf| rows_of(database).unwrap_or_else(|error| vec![error.to_string()]);
+        databases.iter().flat_map(rows).collect()
+    }
+
     /// Cuts the power at the `calls`-th call from now on.
     pub fn die_after(&self, calls: u64) {
         let mut state = self.lock();
@@ -175,6 +193,32 @@ impl Disk {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn rows_of(database: &Path) -> rusqlite::Result<Vec<String>> {
+    // The file system of the machine: the usual one is the one in memory by now.
+    let conn = Connection::open_with_flags_and_vfs(database, OpenFlags::default(), c"unix")?;
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name";
+    let tables: Vec<String> =
+        conn.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut all = Vec::new();
+    for table in tables {
+        // The relay has the time from the machine, and each life has a folder of its own.
+        let sql = match &*table {
+            "entry" => "SELECT id, entry, tag, document, device, kind, suite, payload FROM entry".to_owned(),
+            "superseded" => "SELECT entry FROM superseded ORDER BY entry".to_owned(),
+            "meta" => "SELECT * FROM meta WHERE key <> 'file'".to_owned(),
+            table => format!("SELECT * FROM \"{table}\""),
+        };
+        let mut statement = conn.prepare(&sql)?;
+        let width = statement.column_count();
+        let rows = statement.query_map([], |row| {
+            let values: Vec<Value> = (0..width).map(|n| row.get(n)).collect::<rusqlite::Result<_>>()?;
+            Ok(format!("{table} {values:?}"))
+        })?;
+        all.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+    }
+    Ok(all)
 }
 
 impl State {
