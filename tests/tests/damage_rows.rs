@@ -424,3 +424,152 @@ fn a_document_under_two_numbers_becomes_one() {
         assert_eq!(b.documents("songs").list().unwrap().len(), if number == 2 { 3 } else { 6 });
     }
 }
+
+/// Fills the first page of a table with zeros.
+fn zero_root(path: &Path, table: &str) {
+    let conn = Connection::open(path).unwrap();
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?";
+    let page: i64 = conn.query_row(sql, [table], |row| row.get(0)).unwrap();
+    drop(conn);
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[(page as usize - 1) * 4096..page as usize * 4096].fill(0);
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Opens a file by something that declares nothing, and writes it anew if that is needed for it.
+fn open_undeclared(path: &Path) -> Replica {
+    let open = || Replica::builder(path).device_name("a").open();
+    open().or_else(|_| Replica::salvage(path).and_then(|()| open())).unwrap()
+}
+
+/// Which collections are switched off, what is declared, whose the data is: what cannot be read of it is not taken for absent.
+#[test]
+fn what_restricts_and_is_damaged_lets_nothing_leave() {
+    let damages = [
+        ("excluded", Some("UPDATE excluded SET collection = CAST(x'6472ff667473' AS TEXT)")),
+        ("excluded", None),
+        ("collection", Some("UPDATE collection SET name = CAST(x'6469ff7279' AS TEXT) WHERE name = 'diary'")),
+        (
+            "collection",
+            Some("UPDATE collection SET name = CAST(x'6469ff7279' AS TEXT) WHERE name = 'config'"),
+        ),
+        ("collection", Some("UPDATE collection SET name = CAST(x'6469ff7279' AS TEXT) WHERE name = 'songs'")),
+        ("collection", None),
+        ("meta", Some("UPDATE meta SET value = CAST(x'ff41' AS TEXT) WHERE key = 'account'")),
+        ("meta", Some("UPDATE meta SET value = 'zz' WHERE key = 'account'")),
+        ("meta", Some("UPDATE meta SET value = '' WHERE key = 'account'")),
+        ("meta", None),
+    ];
+    for (table, damage) in damages {
+        println!("{table}: {damage:?}");
+        let dir = tempfile::tempdir().unwrap();
+        let tokens = "t-hana -> hana\nt-kai -> kai\n";
+        let relay = TestRelay::start_for(&dir.path().join("relay"), tokens);
+        let connect = |replica: &Replica, token: &str| {
+            replica.connect(Relay::new(&relay.url()).token(token)).unwrap();
+            let synced = replica.sync_now();
+            replica.disconnect();
+            synced
+        };
+        let a = open(dir.path(), "a");
+        a.set_collection_sync("drafts", false).unwrap();
+        a.documents("drafts").put("1", &json!({ "words": "kūloko" })).unwrap();
+        a.documents("diary").put("1", &json!({ "words": "kūloko" })).unwrap();
+        a.documents("config").put("api_key", &json!({ "value": "kūloko" })).unwrap();
+        a.documents("songs").put("1", &json!({ "title": "Hoʻi", "note": "kūloko" })).unwrap();
+        connect(&a, "t-hana").unwrap();
+        drop(a);
+        let path = dir.path().join("a.db");
+        match damage {
+            Some(sql) => {
+                Connection::open(&path).unwrap().execute(sql, []).unwrap();
+            }
+            None => zero_root(&path, table),
+        }
+        let a = open_undeclared(&path);
+        assert_eq!(a.repair().unwrap().left, []);
+        a.documents("drafts").set("1", &json!({ "more": "kūloko" })).unwrap();
+        a.documents("diary").set("1", &json!({ "more": "kūloko" })).unwrap();
+        a.documents("config").set("api_key", &json!({ "more": "kūloko" })).unwrap();
+        a.documents("songs").set("1", &json!({ "note": "kūloko hou" })).unwrap();
+        // Another account gets nothing, and the own one is known again by its log.
+        if table == "meta" {
+            let error = connect(&a, "t-kai").unwrap_err();
+            assert!(error.to_string().contains("account"), "{error}");
+        }
+        connect(&a, "t-hana").unwrap();
+        connect(&a, "t-kai").unwrap_err();
+        let b = Replica::open(dir.path().join("b.db")).unwrap();
+        connect(&b, "t-hana").unwrap();
+        let all = shown(&b, &["songs", "drafts", "diary", "config"]);
+        assert_eq!(all, [("songs".into(), "1".into(), json!({ "id": "1", "title": "Hoʻi" }))]);
+        let c = Replica::open(dir.path().join("c.db")).unwrap();
+        connect(&c, "t-kai").unwrap();
+        assert_eq!(contents(&c), []);
+    }
+}
+
+/// A restore point that lacks documents would remove them.
+#[test]
+fn a_damaged_restore_point_removes_nothing() {
+    for damage in [None, Some("UPDATE restore_point_document SET heads = x'00' WHERE document = 2")] {
+        let dir = tempfile::tempdir().unwrap();
+        let a = open(dir.path(), "a");
+        for n in 0..3 {
+            a.documents("songs").put(&n.to_string(), &json!({ "title": n })).unwrap();
+        }
+        a.create_restore_point("ma mua").unwrap();
+        let before = shown(&a, &["songs"]);
+        drop(a);
+        let path = dir.path().join("a.db");
+        match damage {
+            Some(sql) => assert_eq!(Connection::open(&path).unwrap().execute(sql, []).unwrap(), 1),
+            None => zero_root(&path, "restore_point_document"),
+        }
+        let a = open_undeclared(&path);
+        assert_eq!(a.repair().unwrap().left, []);
+        assert!(a.restore_point("ma mua", None).is_err());
+        assert_eq!(shown(&a, &["songs"]), before);
+    }
+}
+
+/// Marks and numbers beside a document hide nothing of it.
+#[test]
+fn numbers_and_marks_that_are_wrong_hide_nothing() {
+    for damage in [
+        "UPDATE projection SET purged = 1 WHERE collection = 'diary'",
+        "UPDATE projection SET purged = 1, deleted = 1 WHERE collection = 'diary'",
+        "UPDATE projection SET deleted = 1 WHERE collection = 'diary'",
+        "UPDATE local_field SET json = '{'",
+        "UPDATE local_field SET json = '[]'",
+        "UPDATE snapshot SET upto = upto + 1",
+        "UPDATE snapshot SET upto = upto + 1000",
+        "UPDATE snapshot SET upto = 0",
+    ] {
+        println!("{damage}");
+        let dir = tempfile::tempdir().unwrap();
+        let a = open(dir.path(), "a");
+        a.documents("diary").put("1", &json!({ "words": "kūloko" })).unwrap();
+        let lyrics = "Kūmaka ka ʻikena iā Hiʻilawe\n".repeat(40);
+        a.documents("songs").put("1", &json!({ "lyrics": lyrics, "note": "kūloko" })).unwrap();
+        for n in 0..3 {
+            a.documents("songs").set("1", &json!({ "place": n })).unwrap();
+        }
+        let before = contents(&a);
+        drop(a);
+        let conn = Connection::open(dir.path().join("a.db")).unwrap();
+        assert!(conn.execute(damage, []).unwrap() > 0);
+        drop(conn);
+        let a = open(dir.path(), "a");
+        let is_harmless = damage.ends_with("= 0");
+        assert_eq!(a.verify().unwrap().problems.is_empty(), is_harmless);
+        assert_eq!(a.repair().unwrap().left, []);
+        assert_eq!(contents(&a), before);
+        a.documents("songs").set("1", &json!({ "place": 7 })).unwrap();
+        drop(a);
+        let a = open(dir.path(), "a");
+        assert_eq!(a.documents("songs").get("1").unwrap().unwrap()["place"], 7);
+        assert_eq!(a.verify().unwrap().problems, []);
+    }
+}

@@ -8,10 +8,7 @@ use super::{Commit, Core};
 use crate::error::AccountError;
 use crate::events::ChangeKind;
 use crate::limits;
-use crate::store::{self, StorageError, Tx};
-
-/// Where the account stands in `meta`.
-const ACCOUNT: &str = "account";
+use crate::store::{self, ACCOUNT, StorageError, Tx};
 
 /// Where the time stands in `meta` that a relay told last, in milliseconds since 1970.
 const RELAY_TIME: &str = "relay_time";
@@ -52,7 +49,7 @@ pub(crate) enum Emptying {
 pub(crate) fn account(tx: Tx<'_>) -> store::Result<Option<AccountId>> {
     let parse = |text: String| {
         text.parse()
-            .map_err(|_| StorageError::Damaged("it cannot be read to which account it belongs".into()))
+            .map_err(|_| StorageError::Damaged("it is lost to which account the data belongs: sign in with that account at the relay where it was, or release the account to move the data on purpose".into()))
     };
     tx.meta(ACCOUNT)?.map(parse).transpose()
 }
@@ -64,7 +61,8 @@ pub(crate) fn is_known(
     found: Option<AccountId>,
     log: Option<LogName>,
 ) -> store::Result<bool> {
-    let is_account = found.is_none() || account(tx)? == found;
+    // One that is lost is not the same.
+    let is_account = found.is_none() || account(tx).ok().flatten() == found;
     Ok(is_account && (log.is_none() || tx.log_of(remote)? == log))
 }
 
@@ -108,7 +106,16 @@ impl Core {
         // Another process may have found out meanwhile which remote it is.
         self.check_era(tx)?;
         if let Some(found) = found {
-            match account(tx)? {
+            let bound = match account(tx) {
+                // Logs are of one account: where a known one is, the account is known again.
+                Err(StorageError::Damaged(_))
+                    if log.is_some_and(|log| tx.remote_of(log).is_ok_and(|of| of.is_some())) =>
+                {
+                    None
+                }
+                bound => bound?,
+            };
+            match bound {
                 Some(bound) if bound != found => return Ok(Admission::OtherAccount { bound, found }),
                 Some(_) => {}
                 None => tx.set_meta(ACCOUNT, Some(&found.to_string()))?,

@@ -1,13 +1,13 @@
 //! One document: is everything stored of it what it should be? [`salvage`](super::salvage) makes it so.
 
-use motet_proto::SpaceId;
+use motet_proto::{AccountId, SpaceId};
 
 use super::salvage::holds_more_than_rows;
 use super::{Core, Schemas, load_behind, schema_of};
 use crate::care::ProblemKind;
 use crate::doc::{Change, Document, Fields, Identity, split_changes};
 use crate::schema::CollectionSchema;
-use crate::store::{self, DocumentRow, Names, StorageError, Tx};
+use crate::store::{self, ACCOUNT, ACCOUNT_LOST, DocumentRow, Names, StorageError, Tx};
 
 /// What is stored as the declaration of a collection when it is lost.
 const LOST: &str = "null";
@@ -55,6 +55,16 @@ fn examine_rows(
     }
     if let Some(detail) = tx.parked_as_damaged(document)? {
         found.push((ProblemKind::Outbox, format!("something was not sent: {detail}")));
+    }
+    if row.heads.is_empty() && (row.purged || row.deleted) {
+        found.push((ProblemKind::Projection, "it is marked as deleted, and has no version".into()));
+        return Ok(());
+    }
+    // What cannot be read shows only as long as the projection is there.
+    if let Some(json) = tx.local_fields(document)?
+        && serde_json::from_str::<Fields>(&json).is_err()
+    {
+        found.push((ProblemKind::Projection, "what stays on this device of it cannot be read".into()));
     }
     if row.purged && !tx.has_content(document)? {
         if !row.deleted {
@@ -128,6 +138,10 @@ fn examine_saved(
             let detail = "its saved form holds changes that are nowhere else, and does not say so";
             found.push((ProblemKind::Snapshot, detail.into()));
         }
+        Ok(_) if raw.upto > store::change_id(row.id, row.changes).max(tx.last_change(row.id)?) => {
+            let detail = "its saved form says that it holds changes that there are not";
+            found.push((ProblemKind::Snapshot, detail.into()));
+        }
         Ok(_) => {}
     }
     Ok(())
@@ -136,6 +150,10 @@ fn examine_saved(
 /// Looks at what is kept beside the documents.
 pub(crate) fn examine_rows_beside(tx: Tx<'_>) -> store::Result<Vec<String>> {
     let mut found = tx.odd_rows()?;
+    let account = tx.meta(ACCOUNT).ok().flatten().filter(|account| *account != ACCOUNT_LOST);
+    if account.is_some_and(|account| account.parse::<AccountId>().is_err()) {
+        found.push("it cannot be read to which account the data belongs".into());
+    }
     for collection in unreadable_declarations(tx)? {
         found.push(format!("what is declared of {collection} cannot be read: nothing of it is sent before it is declared again"));
     }
@@ -150,7 +168,10 @@ fn unreadable_declarations(tx: Tx<'_>) -> store::Result<Vec<String>> {
 impl Core {
     /// Puts right what is kept beside the documents, as far as it can be known.
     pub(crate) fn mend_rows(&mut self, tx: Tx<'_>) -> store::Result<()> {
-        tx.mend_rows()?;
+        tx.mend_rows(&[])?;
+        if tx.meta(ACCOUNT)?.is_some_and(|account| account.parse::<AccountId>().is_err()) {
+            tx.set_meta(ACCOUNT, Some(ACCOUNT_LOST))?;
+        }
         for collection in unreadable_declarations(tx)? {
             tx.put_collection(&collection, LOST)?;
         }

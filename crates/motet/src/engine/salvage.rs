@@ -52,6 +52,11 @@ impl Core {
         tx.take_as_bytes(document)?;
         let row = tx.document_by_id(document)?;
         let owed = self.owed_anew(tx, &row)?;
+        let mut row = row;
+        if row.heads.is_empty() {
+            // Of what only stays here nothing is deleted or purged but the whole row.
+            (row.deleted, row.purged) = (false, false);
+        }
         if row.purged && !tx.has_content(document)? {
             self.owe_anew(tx, document, &owed)?;
             return Ok(Repaired::Whole);
@@ -214,6 +219,14 @@ fn salvage(
         }
     }
     is_damaged |= !unreadable.is_empty();
+    // What it does not hold would be passed over, now or when there are more.
+    let most = change_id(row.id, row.changes);
+    is_damaged |=
+        raw.as_ref().is_some_and(|raw| raw.upto > most.max(readable.last().map_or(0, |(id, _)| *id)));
+    is_damaged |= raw.as_ref().is_some_and(|raw| {
+        let under = readable.iter().take_while(|(id, _)| *id <= raw.upto).flat_map(|(_, changes)| changes);
+        under.clone().any(|change| !in_saved.contains(&change.hash().0))
+    });
     let in_rows: HashSet<[u8; 32]> = readable.iter().flat_map(|(_, c)| c).map(|c| c.hash().0).collect();
     let rows = readable.iter().flat_map(|(_, changes)| changes).cloned().collect();
     let mut outcome = document.merge(rows, schema);

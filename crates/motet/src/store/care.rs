@@ -41,6 +41,8 @@ const OF_DOCUMENTS: [&str; 12] = [
 #[derive(Debug)]
 pub(crate) struct RawSnapshot {
     pub(crate) bytes: Vec<u8>,
+    /// It says that it holds all changes up to this id.
+    pub(crate) upto: i64,
     pub(crate) is_primary: bool,
 }
 
@@ -202,11 +204,19 @@ impl Tx<'_> {
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
+    /// Id of the last change of a document that has a row; 0 if none has.
+    pub(crate) fn last_change(&self, document: i64) -> Result<i64> {
+        let sql = "SELECT COALESCE(MAX(id), 0) FROM change WHERE id BETWEEN ? AND ?";
+        let range = [change_id(document, 0), change_id(document, MOST_CHANGES)];
+        Ok(self.conn.prepare_cached(sql)?.query_row(range, |row| row.get(0))?)
+    }
+
     /// The saved form of a document.
     pub(crate) fn raw_snapshot(&self, document: i64) -> Result<Option<RawSnapshot>> {
-        let sql = "SELECT bytes, is_primary FROM snapshot WHERE document = ?";
+        let sql = "SELECT bytes, is_primary, upto FROM snapshot WHERE document = ?";
         let raw = self.conn.prepare_cached(sql)?.query_row([document], |row| {
-            Ok(RawSnapshot { bytes: bytes(row.get_ref(0)?), is_primary: number(row.get_ref(1)?) != 0 })
+            let upto = row.get_ref(2)?.as_i64().unwrap_or(i64::MAX);
+            Ok(RawSnapshot { bytes: bytes(row.get_ref(0)?), upto, is_primary: number(row.get_ref(1)?) != 0 })
         });
         Ok(raw.optional()?)
     }

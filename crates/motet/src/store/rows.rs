@@ -4,6 +4,7 @@
 //! Without damage SQLite keeps what was written, so a value of another type, or one that no version of the library writes, is damage. A
 //! value that says nothing any more is replaced by one that claims nothing; where there is none, the row goes.
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use motet_proto::limits::NAME_BYTES;
@@ -188,6 +189,12 @@ const SEQUENCES: [(&str, &str); 3] = [
     ("history", "COALESCE((SELECT MAX(id) FROM history), 0)"),
 ];
 
+/// Where it stands in `meta` to which account the data belongs.
+pub(crate) const ACCOUNT: &str = "account";
+
+/// What stands there if that is lost.
+pub(crate) const ACCOUNT_LOST: &str = "";
+
 /// A row of which some columns hold what they may not.
 struct Odd {
     key: Vec<(&'static str, Value)>,
@@ -225,14 +232,18 @@ impl Tx<'_> {
 
     /// Brings rows to what they may hold, and removes those that say nothing then. What is removed of a document is found out from its
     /// changes again, or from a remote that is compared.
-    pub(crate) fn mend_rows(&self) -> Result<()> {
+    /// `unread`: tables of which rows are lost.
+    pub(crate) fn mend_rows(&self, unread: &[String]) -> Result<()> {
         // Rows that others refer to may go; what refers to them goes after that.
         self.conn.pragma_update(None, "defer_foreign_keys", true)?;
+        let mut lost: HashSet<&str> = unread.iter().map(String::as_str).collect();
         for rules in RULES.chunk_by(|a, b| a.table == b.table) {
             for odd in odd_rows(self.conn, rules)? {
+                lost.insert(rules[0].table);
                 mend(self.conn, rules, &odd)?;
             }
         }
+        self.hold_back(&lost)?;
         self.conn.execute_batch(
             "INSERT OR IGNORE INTO space (id, uuid) VALUES (1, zeroblob(16));
              DELETE FROM restore_point_document WHERE point NOT IN (SELECT id FROM restore_point);",
@@ -254,6 +265,36 @@ impl Tx<'_> {
                      INSERT INTO sqlite_sequence (name, seq) SELECT '{table}', {least};"
                 ))?;
             }
+        }
+        Ok(())
+    }
+
+    /// What restricts is not taken for absent because it cannot be read any more: what may have been meant stays here until the app or its user
+    /// has said it again.
+    fn hold_back(&self, lost: &HashSet<&str>) -> Result<()> {
+        if lost.contains("meta") && self.meta(ACCOUNT)?.is_none() {
+            let sql = "SELECT 1 FROM remote WHERE log IS NOT NULL";
+            if self.conn.prepare(sql)?.exists([])? {
+                self.set_meta(ACCOUNT, Some(ACCOUNT_LOST))?;
+            }
+        }
+        // Of what is in a collection nothing was ever confirmed by a remote.
+        let unsent = "NOT EXISTS (SELECT 1 FROM document o WHERE o.collection = d.collection AND o.last_synced_at IS NOT NULL)";
+        if lost.contains("collection") {
+            self.conn.execute_batch(&format!(
+                "INSERT OR IGNORE INTO collection (name, schema) SELECT DISTINCT d.collection, 'null' FROM document d
+                 WHERE {unsent} OR EXISTS (SELECT 1 FROM local_field l JOIN document o ON o.id = l.document
+                   WHERE o.collection = d.collection)"
+            ))?;
+        }
+        if lost.contains("excluded") {
+            self.conn.execute_batch(&format!(
+                "INSERT OR IGNORE INTO excluded (collection) SELECT DISTINCT d.collection FROM document d WHERE {unsent}"
+            ))?;
+        }
+        // A point without some of its documents would remove them when it is restored.
+        if lost.contains("restore_point_document") || lost.contains("restore_point") {
+            self.drop_points()?;
         }
         Ok(())
     }
@@ -338,6 +379,10 @@ fn mend(conn: &Connection, rules: &[Rule], odd: &Odd) -> Result<()> {
     let condition = condition.collect::<Vec<_>>().join(" AND ");
     let key = || odd.key.iter().map(|(_, value)| value.clone());
     let delete = format!("DELETE FROM {table} WHERE {condition}");
+    if rules[0].table == "meta" && odd.key.iter().any(|(_, key)| *key == Value::Blob(ACCOUNT.into())) {
+        conn.execute("UPDATE meta SET value = ? WHERE key = ?", [ACCOUNT_LOST, ACCOUNT])?;
+        return Ok(());
+    }
     if odd.columns.iter().any(|(place, _)| matches!(rules[*place].otherwise, Remove)) {
         conn.execute(&delete, params_from_iter(key()))?;
         return Ok(());

@@ -85,11 +85,12 @@ fn data_version(conn: &Connection) -> Result<i64> {
 fn read_all(source: &Connection, target: &Connection) -> Result<()> {
     source.execute_batch("BEGIN")?;
     target.execute_batch("BEGIN")?;
-    let mut is_anything_read = false;
-    for table in tables(target)? {
-        target.execute_batch(&format!("DELETE FROM {}", identifier(&table)))?;
-        let table = Table::new(target, &table)?;
-        is_anything_read |= table.read(source, target)?;
+    let (mut is_anything_read, mut unread) = (false, Vec::new());
+    for name in tables(target)? {
+        target.execute_batch(&format!("DELETE FROM {}", identifier(&name)))?;
+        let (is_read, is_whole) = Table::new(target, &name)?.read(source, target)?;
+        is_anything_read |= is_read;
+        unread.extend((!is_whole).then_some(name));
     }
     if !is_anything_read {
         return Err(StorageError::Damaged("nothing of it can be read".into()));
@@ -103,7 +104,7 @@ fn read_all(source: &Connection, target: &Connection) -> Result<()> {
            COALESCE((SELECT MAX(id) >> 24 FROM change), 0));",
     )?;
     let tx = Tx { conn: target };
-    tx.mend_rows()?;
+    tx.mend_rows(&unread)?;
     tx.mark_all_unindexed()?;
     tx.forget_positions()?;
     declare(source, target);
@@ -159,18 +160,18 @@ impl Table {
         })
     }
 
-    /// Reads all that can be read, from both ends and then between what cannot. Says whether anything could.
-    fn read(&self, source: &Connection, target: &Connection) -> Result<bool> {
+    /// Reads all that can be read, from both ends and then between what cannot. Says whether anything could, and whether that was all.
+    fn read(&self, source: &Connection, target: &Connection) -> Result<(bool, bool)> {
         let (first, is_whole) = self.read_run(source, target, "", "ASC")?;
         if is_whole {
-            return Ok(true);
+            return Ok((true, true));
         }
         let (last, _) = self.read_run(source, target, "", "DESC")?;
         if self.number.is_some() {
             let gap = (first.unwrap_or(0), last.unwrap_or(i64::MAX));
             self.read_between(source, target, gap)?;
         }
-        Ok(first.or(last).is_some())
+        Ok((first.or(last).is_some(), false))
     }
 
     /// Rows between damaged pages: looked for by halves, so many times as there is patience for.
