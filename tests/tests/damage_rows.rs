@@ -573,3 +573,39 @@ fn numbers_and_marks_that_are_wrong_hide_nothing() {
         assert_eq!(a.verify().unwrap().problems, []);
     }
 }
+
+/// The journal is made of what documents say: what is missing in it, or too much, is found.
+#[test]
+fn a_journal_that_does_not_fit_its_document_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+    a.documents("songs").put("1", &json!({ "title": "Hoʻi" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    for (n, replica) in [&a, &b].into_iter().enumerate() {
+        replica.documents("songs").set("1", &json!({ "title": n })).unwrap();
+        sync(replica, &relay.url());
+    }
+    sync(&a, &relay.url());
+    let known = a.conflicts("songs", "1").unwrap();
+    assert_eq!((known.len(), a.counts().unwrap().conflicts), (1, 1));
+    drop(a);
+    for damage in [
+        "DELETE FROM conflict",
+        "UPDATE projection SET conflicts = 0",
+        "UPDATE projection SET conflicts = 7",
+        "INSERT INTO conflict (document, path, op, winner, loser, time, noticed_at) VALUES (1, '/nothing', 'zz', '1', '2', 0, 0)",
+    ] {
+        let conn = Connection::open(dir.path().join("a.db")).unwrap();
+        assert!(conn.execute(damage, []).unwrap() > 0);
+        drop(conn);
+        let a = open(dir.path(), "a");
+        assert_eq!(a.verify().unwrap().problems.len(), 1, "{damage}");
+        assert_eq!(a.repair().unwrap().left, []);
+        let open: Vec<_> =
+            a.conflicts("songs", "1").unwrap().into_iter().filter(|row| !row.settled).collect();
+        assert_eq!((open.len(), a.counts().unwrap().conflicts), (1, 1), "{damage}");
+        assert_eq!((&open[0].path, &open[0].loser), (&known[0].path, &known[0].loser));
+    }
+}

@@ -1,7 +1,7 @@
 //! What can go wrong, as an exit code and a sentence.
 
 use motet::secrets::SecretError;
-use motet::{AccountError, OpenError, ReadError, Refusal, SchemaError, SyncError, WriteError};
+use motet::{AccountError, OpenError, ReadError, Refusal, SchemaError, StorageError, SyncError, WriteError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +83,12 @@ impl CliError {
             }
             CliError::Sync(SyncError::NoRelay { .. }) => Some(
                 "everything you wrote is saved here; name the relay with: motet init --device NAME --relay URL",
+            ),
+            CliError::Open(OpenError::Storage(StorageError::Damaged(_)))
+            | CliError::Read(ReadError::Storage(StorageError::Damaged(_)))
+            | CliError::Write(WriteError::Storage(StorageError::Damaged(_)))
+            | CliError::Sync(SyncError::Storage(StorageError::Damaged(_))) => Some(
+                "put it right with: motet repair; where that says the same, move the file away: a new one gets from the relay what was sent",
             ),
             CliError::Sync(SyncError::NotConnected) => {
                 Some("name one with: motet init --device NAME --relay URL")

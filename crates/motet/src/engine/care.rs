@@ -10,7 +10,7 @@ use crate::schema::CollectionSchema;
 use crate::store::{self, ACCOUNT, ACCOUNT_LOST, DocumentRow, Names, StorageError, Tx};
 
 /// What is stored as the declaration of a collection when it is lost.
-const LOST: &str = "null";
+pub(super) const LOST: &str = "null";
 
 /// What is wrong with a document.
 #[derive(Debug)]
@@ -112,6 +112,10 @@ fn examine_rows(
             found.push((ProblemKind::Projection, "it is to go, and is not purged".into()));
         }
         _ => {}
+    }
+    let open = loaded.row.conflicts;
+    if !was.deleted && (was.conflicts != open || tx.open_in_journal(document)? != open) {
+        found.push((ProblemKind::Projection, "its open conflicts are not those of the journal".into()));
     }
     let shown: Option<Fields> = tx.shown(document)?.and_then(|json| serde_json::from_str(&json).ok());
     if shown.as_ref() != Some(&loaded.fields) || loaded.row.deleted != was.deleted {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use motet_proto::{Kind, SpaceId};
 
+use super::care::LOST;
 use super::incoming::open;
 use super::journal::open_conflicts;
 use super::overlay::Overlay;
@@ -46,7 +47,15 @@ impl Core {
         self.forget_all_held();
         self.forget_marks();
         let Some(names) = tx.settled_names(document)? else { return Ok(Repaired::Whole) };
-        let (collection, name) = (&*names.0, &*names.1);
+        let (mut collection, name) = (&*names.0, &*names.1);
+        let unnamed = format!("damaged {document}");
+        if [collection, name].contains(&&*unnamed) {
+            // Nobody knows any more whether it was to stay here: in a collection of its own it does.
+            collection = &unnamed;
+            tx.put_collection(collection, LOST)?;
+            self.settings_changed = true;
+            self.reload_settings(tx)?;
+        }
         let document = tx.unite(document, (collection, name))?;
         tx.put_names(document, (collection, name))?;
         tx.take_as_bytes(document)?;

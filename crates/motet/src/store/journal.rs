@@ -273,6 +273,16 @@ impl Tx<'_> {
         Ok(rows.into_iter().flatten().collect())
     }
 
+    /// How many open losers a document has, as the journal says.
+    pub(crate) fn open_in_journal(&self, document: i64) -> Result<i64> {
+        let sql = "SELECT COUNT(*) FROM conflict WHERE document = ? AND settled_at IS NULL AND op NOT GLOB ?";
+        let rows: i64 = self
+            .conn
+            .prepare_cached(sql)?
+            .query_row(params![document, format!("{MORE}*")], |row| row.get(0))?;
+        Ok(rows + self.more(document, MORE_OPEN)? as i64)
+    }
+
     /// How many losers have no row, of one kind.
     fn more(&self, document: i64, of: &str) -> Result<usize> {
         let sql = "SELECT CAST(loser AS INTEGER) FROM conflict WHERE document = ? AND path = '' AND op = ?";
