@@ -156,6 +156,8 @@ struct Reading {
     pull: Option<Pull>,
     /// Sequence number after which it reads.
     after: u64,
+    /// What was known to be in the log when it began.
+    head: u64,
 }
 
 impl RelaySession {
@@ -333,6 +335,12 @@ impl RelaySession {
             return;
         };
         match outcome {
+            ReadOutcome::Page { position, .. }
+                if reading.pull.is_none() && position.seq <= reading.after && position.seq < reading.head =>
+            {
+                // What was committed is not found any more. Read again and again, it would never be.
+                self.fail(ErrorCode::Damaged, "entries that were stored cannot be found in the log".into());
+            }
             ReadOutcome::Page { entries, position, head } => {
                 self.head = self.head.max(head);
                 let after = reading.after;
@@ -468,7 +476,8 @@ impl RelaySession {
         };
         // The read sees everything that was committed before it began.
         self.lagged = false;
-        self.reading = Some(Reading { pull, after: after.map_or(0, |after| after.seq) });
+        let (after_seq, head) = (after.map_or(0, |after| after.seq), self.head);
+        self.reading = Some(Reading { pull, after: after_seq, head });
         self.effects.push_back(RelayEffect::Read { after });
     }
 

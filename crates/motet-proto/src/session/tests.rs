@@ -8,7 +8,7 @@ use super::*;
 use crate::entry::{Entry, Kind};
 use crate::ids::{AccountId, DeviceId, DocumentId, LogName, SpaceId};
 use crate::limits;
-use crate::message::{Fetch, Fetched, Hello, Listed, Message, Outcome, Ping};
+use crate::message::{ErrorCode, Fetch, Fetched, Hello, Listed, Message, Outcome, Ping};
 use crate::position::Position;
 
 /// The relay's side of a device that stays connected and has read an empty log.
@@ -47,6 +47,26 @@ fn a_session_that_was_too_slow_reads_the_log_once_and_is_quiet() {
 }
 
 /// Who went away while a session was too slow for the news does not stay for ever.
+/// What was committed and cannot be read any more ends the session, so that nobody reads for ever.
+#[test]
+fn a_log_that_lacks_what_was_committed_ends_the_session() {
+    let mut session = live_session();
+    let run =
+        CommittedRun { origin: 9, first: 1, position: Position { seq: 3, tag: [3; 16] }, entries: None };
+    session.handle_committed(&run);
+    let reads = |session: &mut RelaySession| {
+        std::iter::from_fn(|| session.poll_effect())
+            .filter(|effect| matches!(effect, RelayEffect::Read { .. }))
+            .count()
+    };
+    assert_eq!(reads(&mut session), 1);
+    session.handle_read(nothing());
+    let effects: Vec<_> = std::iter::from_fn(|| session.poll_effect()).collect();
+    let is_damaged = |effect: &RelayEffect| matches!(effect, RelayEffect::Send(Message::Error(error)) if error.code == ErrorCode::Damaged);
+    assert!(effects.iter().any(is_damaged), "{effects:?}");
+    assert_eq!(reads(&mut session), 0);
+}
+
 #[test]
 fn a_session_that_was_too_slow_hears_who_is_where_now() {
     use crate::presence::Presence;
