@@ -207,3 +207,34 @@ fn purges_and_wiped_relays_in_any_order() {
         }
     }
 }
+
+/// A device that has never had a document hears of it and of its purge at once, and owes it to another relay: the whole of it, or nothing.
+#[test]
+fn what_is_purged_when_it_arrives_is_whole_until_another_relay_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let relays = ["r0", "r1"].map(|name| TestRelay::start(&dir.path().join(name)));
+    let [first, second] = [&relays[0], &relays[1]].map(TestRelay::url);
+    let [d0, d1, d2, d3] =
+        ["d0", "d1", "d2", "d3"].map(|name| open(dir.path(), name, DeletePolicy::EditWins, WEEK));
+    sync(&d3, &second);
+    d2.documents("songs").put("1", &json!({ "plays": 1, "lyrics": "Hoʻi\n" })).unwrap();
+    sync(&d2, &first);
+    sync(&d1, &first);
+    sync(&d2, &second);
+    sync(&d0, &second);
+    d0.documents("songs").put("2", &json!({ "title": "Pua Ana" })).unwrap();
+    d1.documents("songs").delete("1").unwrap();
+    d2.documents("songs").delete("1").unwrap();
+    assert_eq!(d1.documents("songs").purge_trash(i64::MAX).unwrap(), 1);
+    for replica in [&d0, &d1, &d2, &d3] {
+        sync(replica, &first);
+    }
+    assert_eq!((d3.verify().unwrap().problems, d3.quarantined(10).unwrap()), (vec![], vec![]));
+    sync(&d3, &second);
+    sync(&d3, &first);
+    assert_eq!((d3.verify().unwrap().problems, d3.quarantined(10).unwrap()), (vec![], vec![]));
+    for replica in [&d0, &d1, &d2, &d3] {
+        sync(replica, &first);
+        assert!(!shows(replica, "1"));
+    }
+}

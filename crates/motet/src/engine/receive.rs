@@ -296,6 +296,12 @@ impl Core {
             }
             tx.mark_synced(document, now)?;
             self.note_held(remote, document, &group, &heads, is_new);
+        } else if let Some(snapshot) = snapshot
+            && let Some(row) = tx.document_by_key(key)?
+            && tx.has_content(row.id)?
+        {
+            // It is purged, and another remote has not heard of it: until then all of it is kept.
+            tx.put_snapshot(row.id, &snapshot.bytes, 0, true)?;
         }
         if let Some(rewrite) = rewrite {
             self.rewrite(tx, key, &rewrite, now)?;
