@@ -15,6 +15,7 @@ fn open(dir: &Path, name: &str, policy: DeletePolicy, grace: Duration) -> Replic
     let path = dir.join(format!("{name}.db"));
     let replica = Replica::builder(path).device_name(name).purge_grace(grace).open().unwrap();
     let schema = Schema::new().text("songs", "lyrics").field("songs", "plays", FieldKind::Counter);
+    let schema = schema.field("songs", "tags", FieldKind::Set);
     replica.apply_schema(&schema.delete("songs", policy)).unwrap();
     replica
 }
@@ -217,12 +218,14 @@ fn what_is_purged_when_it_arrives_is_whole_until_another_relay_has_it() {
     let [d0, d1, d2, d3] =
         ["d0", "d1", "d2", "d3"].map(|name| open(dir.path(), name, DeletePolicy::EditWins, WEEK));
     sync(&d3, &second);
-    d2.documents("songs").put("1", &json!({ "plays": 1, "lyrics": "Hoʻi\n" })).unwrap();
+    d2.documents("songs").put("1", &json!({ "plays": 1, "lyrics": "Hoʻi\n", "tags": ["oli"] })).unwrap();
     sync(&d2, &first);
     sync(&d1, &first);
     sync(&d2, &second);
     sync(&d0, &second);
-    d0.documents("songs").put("2", &json!({ "title": "Pua Ana" })).unwrap();
+    for (replica, id) in [(&d0, "2"), (&d0, "3"), (&d1, "4")] {
+        replica.documents("other").put(id, &json!({ "title": "Pua Ana" })).unwrap();
+    }
     d1.documents("songs").delete("1").unwrap();
     d2.documents("songs").delete("1").unwrap();
     assert_eq!(d1.documents("songs").purge_trash(i64::MAX).unwrap(), 1);
