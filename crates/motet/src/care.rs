@@ -132,7 +132,12 @@ impl Replica {
         let mut looked = self.look().map_err(write_error)?;
         let mut report = RepairReport { problems: looked.report.problems.clone(), ..RepairReport::default() };
         for _ in 0..limits::REPAIR_PASSES {
+            let was_sound = looked.report.problems.is_empty();
             self.repair_found(looked, &mut report)?;
+            if was_sound {
+                looked = Looked::default();
+                break;
+            }
             // What was damaged may have hidden something else.
             looked = self.look().map_err(write_error)?;
             if looked.report.problems.is_empty() {

@@ -74,9 +74,7 @@ pub(crate) fn is_news(tx: Tx<'_>, relay_time: i64) -> store::Result<bool> {
 
 /// The time that a relay told last.
 fn told_time(tx: Tx<'_>) -> store::Result<Option<i64>> {
-    // One that cannot be read is as good as none.
-    let time = tx.meta(RELAY_TIME)?.and_then(|time| time.parse().ok());
-    Ok(time.filter(|time| (0..=limits::LATEST_TIME).contains(time)))
+    tx.meta_number(RELAY_TIME, limits::LATEST_TIME)
 }
 
 impl Core {

@@ -7,10 +7,7 @@ use super::{Core, Schemas, load_behind, schema_of};
 use crate::care::ProblemKind;
 use crate::doc::{Change, Document, Fields, Identity, split_changes};
 use crate::schema::CollectionSchema;
-use crate::store::{self, ACCOUNT, ACCOUNT_LOST, DocumentRow, Names, StorageError, Tx};
-
-/// What is stored as the declaration of a collection when it is lost.
-pub(super) const LOST: &str = "null";
+use crate::store::{self, ACCOUNT, ACCOUNT_LOST, DECLARATION_LOST, DocumentRow, Names, StorageError, Tx};
 
 /// What is wrong with a document.
 #[derive(Debug)]
@@ -154,8 +151,7 @@ fn examine_saved(
 /// Looks at what is kept beside the documents.
 pub(crate) fn examine_rows_beside(tx: Tx<'_>) -> store::Result<Vec<String>> {
     let mut found = tx.odd_rows()?;
-    let account = tx.meta(ACCOUNT).ok().flatten().filter(|account| *account != ACCOUNT_LOST);
-    if account.is_some_and(|account| account.parse::<AccountId>().is_err()) {
+    if is_account_unreadable(tx).unwrap_or_default() {
         found.push("it cannot be read to which account the data belongs".into());
     }
     for collection in unreadable_declarations(tx)? {
@@ -164,8 +160,16 @@ pub(crate) fn examine_rows_beside(tx: Tx<'_>) -> store::Result<Vec<String>> {
     Ok(found)
 }
 
+/// What stands there is no account, and does not say either that it is lost.
+fn is_account_unreadable(tx: Tx<'_>) -> store::Result<bool> {
+    let is_odd = |account: String| account != ACCOUNT_LOST && account.parse::<AccountId>().is_err();
+    Ok(tx.meta(ACCOUNT)?.is_some_and(is_odd))
+}
+
 fn unreadable_declarations(tx: Tx<'_>) -> store::Result<Vec<String>> {
-    let is_odd = |(_, json): &(String, String)| json != LOST && CollectionSchema::from_stored(json).is_none();
+    let is_odd = |(_, json): &(String, String)| {
+        json != DECLARATION_LOST && CollectionSchema::from_stored(json).is_none()
+    };
     Ok(tx.collections()?.into_iter().filter(is_odd).map(|(name, _)| name).collect())
 }
 
@@ -173,11 +177,11 @@ impl Core {
     /// Puts right what is kept beside the documents, as far as it can be known.
     pub(crate) fn mend_rows(&mut self, tx: Tx<'_>) -> store::Result<()> {
         tx.mend_rows(&[])?;
-        if tx.meta(ACCOUNT)?.is_some_and(|account| account.parse::<AccountId>().is_err()) {
+        if is_account_unreadable(tx)? {
             tx.set_meta(ACCOUNT, Some(ACCOUNT_LOST))?;
         }
         for collection in unreadable_declarations(tx)? {
-            tx.put_collection(&collection, LOST)?;
+            tx.put_collection(&collection, DECLARATION_LOST)?;
         }
         self.settings_changed = true;
         self.write_recounts = true;

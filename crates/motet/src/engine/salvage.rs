@@ -5,14 +5,15 @@ use std::collections::HashSet;
 
 use motet_proto::{Kind, SpaceId};
 
-use super::care::LOST;
 use super::incoming::open;
 use super::journal::open_conflicts;
 use super::overlay::Overlay;
 use super::{Core, Loaded, new_document, to_json};
 use crate::doc::{Change, Document, Identity, Rejected, load_snapshot, split_changes};
 use crate::schema::CollectionSchema;
-use crate::store::{self, DocumentRow, Op, QuarantineRow, SealedRow, StorageError, Tx, change_id};
+use crate::store::{
+    self, DECLARATION_LOST, DocumentRow, Op, QuarantineRow, SealedRow, StorageError, Tx, change_id,
+};
 
 /// What [`salvage`] has found of a document.
 struct Salvage {
@@ -52,7 +53,7 @@ impl Core {
         if [collection, name].contains(&&*unnamed) {
             // Nobody knows any more whether it was to stay here: in a collection of its own it does.
             collection = &unnamed;
-            tx.put_collection(collection, LOST)?;
+            tx.put_collection(collection, DECLARATION_LOST)?;
             self.settings_changed = true;
             self.reload_settings(tx)?;
         }

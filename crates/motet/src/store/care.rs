@@ -155,8 +155,7 @@ impl Tx<'_> {
 
     fn counted(&self, key: &str) -> Result<i64> {
         // One that was damaged is counted on from the start.
-        let count = self.meta(key)?.and_then(|count| count.parse().ok());
-        Ok(count.filter(|count| (0..=1 << 48).contains(count)).unwrap_or_default())
+        Ok(self.meta_number(key, 1 << 48)?.unwrap_or_default())
     }
 
     /// Forgets which devices there are beside this one, and which collections are switched off.

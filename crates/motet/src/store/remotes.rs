@@ -45,6 +45,12 @@ impl Tx<'_> {
         Ok(self.conn.prepare_cached(sql)?.query_row([key], |row| row.get(0)).optional()?)
     }
 
+    /// A number from 0 to `most` that stands in `meta`; one that cannot be read is as good as none.
+    pub(crate) fn meta_number(&self, key: &str, most: i64) -> Result<Option<i64>> {
+        let number = self.meta(key)?.and_then(|number| number.parse().ok());
+        Ok(number.filter(|number| (0..=most).contains(number)))
+    }
+
     pub(crate) fn set_meta(&self, key: &str, value: Option<&str>) -> Result<()> {
         match value {
             Some(value) => {
@@ -73,8 +79,7 @@ impl Tx<'_> {
 
     /// When everything was last compared with a remote, in milliseconds since 1970.
     pub(crate) fn compared_at(&self, remote: i64) -> Result<Option<i64>> {
-        let at = self.meta(&compared_key(remote))?.and_then(|at| at.parse().ok());
-        Ok(at.filter(|at| (0..=limits::LATEST_TIME).contains(at)))
+        self.meta_number(&compared_key(remote), limits::LATEST_TIME)
     }
 
     pub(crate) fn set_compared_at(&self, remote: i64, at: i64) -> Result<()> {

@@ -178,7 +178,7 @@ const RULES: &[Rule] = &[
     optional("grave", "changes", Bytes(None)),
 ];
 
-/// Tables whose ids are never used twice, with the largest id that something is filed under.
+/// Tables whose ids are never used twice, as other rows are filed under them, with the largest id that something is filed under.
 const SEQUENCES: [(&str, &str); 3] = [
     (
         "document",
@@ -194,6 +194,9 @@ pub(crate) const ACCOUNT: &str = "account";
 
 /// What stands there if that is lost.
 pub(crate) const ACCOUNT_LOST: &str = "";
+
+/// What stands as the declaration of a collection if that is lost.
+pub(crate) const DECLARATION_LOST: &str = "null";
 
 /// A row of which some columns hold what they may not.
 struct Odd {
@@ -282,7 +285,7 @@ impl Tx<'_> {
         let unsent = "NOT EXISTS (SELECT 1 FROM document o WHERE o.collection = d.collection AND o.last_synced_at IS NOT NULL)";
         if lost.contains("collection") {
             self.conn.execute_batch(&format!(
-                "INSERT OR IGNORE INTO collection (name, schema) SELECT DISTINCT d.collection, 'null' FROM document d
+                "INSERT OR IGNORE INTO collection (name, schema) SELECT DISTINCT d.collection, '{DECLARATION_LOST}' FROM document d
                  WHERE {unsent} OR EXISTS (SELECT 1 FROM local_field l JOIN document o ON o.id = l.document
                    WHERE o.collection = d.collection)"
             ))?;

@@ -95,14 +95,6 @@ fn read_all(source: &Connection, target: &Connection) -> Result<()> {
     if !is_anything_read {
         return Err(StorageError::Damaged("nothing of it can be read".into()));
     }
-    // Rows are filed under the number of a document: none is used twice, whatever is lost.
-    target.execute_batch(
-        "INSERT OR IGNORE INTO space (id, uuid) VALUES (1, x'00000000000000000000000000000000');
-         DELETE FROM sqlite_sequence WHERE name = 'document';
-         INSERT INTO sqlite_sequence (name, seq) SELECT 'document', MAX(
-           COALESCE((SELECT MAX(id) FROM document), 0), COALESCE((SELECT MAX(document) FROM projection), 0),
-           COALESCE((SELECT MAX(id) >> 24 FROM change), 0));",
-    )?;
     let tx = Tx { conn: target };
     tx.mend_rows(&unread)?;
     tx.mark_all_unindexed()?;
