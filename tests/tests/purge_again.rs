@@ -241,3 +241,29 @@ fn what_is_purged_when_it_arrives_is_whole_until_another_relay_has_it() {
         assert!(!shows(replica, "1"));
     }
 }
+
+/// What is purged before there is a relay has no version and no content: it is sound, and stays away.
+#[test]
+fn what_is_purged_before_there_is_a_relay_is_sound_and_stays_away() {
+    for restored in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let a = open(dir.path(), "a", DeletePolicy::EditWins, WEEK);
+        a.documents("songs").put("1", &json!({ "lyrics": "Aia i laʻi" })).unwrap();
+        if restored {
+            a.documents("songs").delete("1").unwrap();
+            a.documents("songs").restore("1").unwrap();
+        }
+        purge_song(&a, "1");
+        for _ in 0..2 {
+            assert_eq!(a.verify().unwrap().problems, []);
+            assert_eq!(a.repair().unwrap().problems, []);
+            assert!(!shows(&a, "1"));
+            sync(&a, &relay.url());
+        }
+        let b = open(dir.path(), "b", DeletePolicy::EditWins, WEEK);
+        sync(&b, &relay.url());
+        assert_eq!(contents(&b), []);
+        assert_eq!((a.verify().unwrap().problems, b.verify().unwrap().problems), (vec![], vec![]));
+    }
+}

@@ -53,7 +53,7 @@ fn examine_rows(
     if let Some(detail) = tx.parked_as_damaged(document)? {
         found.push((ProblemKind::Outbox, format!("something was not sent: {detail}")));
     }
-    if row.heads.is_empty() && (row.purged || row.deleted) {
+    if is_marked_only(tx, &row)? {
         found.push((ProblemKind::Projection, "it is marked as deleted, and has no version".into()));
         return Ok(());
     }
@@ -119,6 +119,20 @@ fn examine_rows(
         found.push((ProblemKind::Projection, "what it shows is not what its changes say".into()));
     }
     Ok(())
+}
+
+/// Whether something that has no version counts as deleted or purged: of what only stays here nothing is but the whole row. What is
+/// purged before there is a remote has no version either, and nothing of it is left.
+pub(super) fn is_marked_only(tx: Tx<'_>, row: &DocumentRow) -> store::Result<bool> {
+    if !row.heads.is_empty() || !(row.deleted || row.purged) {
+        return Ok(false);
+    }
+    let is_gone = row.deleted
+        && row.purged
+        && !tx.has_content(row.id)?
+        && tx.local_fields(row.id)?.is_none()
+        && tx.shows_nothing(row.id)?;
+    Ok(!is_gone)
 }
 
 fn examine_saved(

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use motet_proto::{Kind, SpaceId};
 
+use super::care::is_marked_only;
 use super::incoming::open;
 use super::journal::open_conflicts;
 use super::overlay::Overlay;
@@ -63,8 +64,7 @@ impl Core {
         let row = tx.document_by_id(document)?;
         let owed = self.owed_anew(tx, &row)?;
         let mut row = row;
-        if row.heads.is_empty() {
-            // Of what only stays here nothing is deleted or purged but the whole row.
+        if is_marked_only(tx, &row)? {
             (row.deleted, row.purged) = (false, false);
         }
         if row.purged && !tx.has_content(document)? {

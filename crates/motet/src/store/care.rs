@@ -192,6 +192,12 @@ impl Tx<'_> {
         Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
     }
 
+    /// Whether a document shows no field.
+    pub(crate) fn shows_nothing(&self, document: i64) -> Result<bool> {
+        let sql = "SELECT 1 FROM projection WHERE document = ? AND json IS NOT '{}'";
+        Ok(!self.conn.prepare_cached(sql)?.exists([document])?)
+    }
+
     pub(crate) fn change_rows(&self, document: i64) -> Result<Vec<(i64, Vec<u8>)>> {
         let sql = "SELECT id, bytes FROM change WHERE id BETWEEN ? AND ? ORDER BY id";
         let mut statement = self.conn.prepare_cached(sql)?;
