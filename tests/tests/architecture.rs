@@ -1,6 +1,6 @@
-//! The house: which crate may know which, and which room of `motet` may know SQLite and Automerge.
+//! Which crate may import which, which module of a crate which other one, and which modules may use SQLite and Automerge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,8 +29,8 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
 }
 
 #[test]
-fn no_crate_knows_its_siblings_or_the_floors_above() {
-    let floors: [&[&str]; 5] = [
+fn no_crate_imports_its_siblings_or_the_layers_above() {
+    let layers: [&[&str]; 5] = [
         &["motet-proto", "motet-derive"],
         &["motet", "motet-relay"],
         &["motet-cli", "xtask"],
@@ -39,18 +39,128 @@ fn no_crate_knows_its_siblings_or_the_floors_above() {
         &["motet-tests"],
     ];
     let dependencies = dependencies();
-    let known: usize = floors.iter().map(|floor| floor.len()).sum();
-    assert_eq!(dependencies.len(), known, "every package has a floor: {:?}", dependencies.keys());
-    for (floor, names) in floors.iter().enumerate() {
+    let known: usize = layers.iter().map(|layer| layer.len()).sum();
+    assert_eq!(dependencies.len(), known, "every package has a layer: {:?}", dependencies.keys());
+    for (layer, names) in layers.iter().enumerate() {
         for name in *names {
             for dependency in &dependencies[*name] {
-                let Some(below) = floors.iter().position(|names| names.contains(&dependency.as_str())) else {
+                let Some(below) = layers.iter().position(|names| names.contains(&dependency.as_str())) else {
                     continue;
                 };
-                assert!(below < floor, "{name} on floor {floor} must not know {dependency} on floor {below}");
+                assert!(
+                    below < layer,
+                    "{name} in layer {layer} must not import {dependency} of layer {below}"
+                );
             }
         }
     }
+}
+
+/// The modules of a crate, from the bottom up, each with those that it imports. What stands lower never imports what stands higher.
+type Modules = [(&'static str, &'static [&'static str])];
+
+const PROTO: &Modules = &[
+    ("limits", &[]),
+    ("ids", &[]),
+    ("planted", &[]),
+    ("packing", &[]),
+    ("envelope", &["limits", "packing"]),
+    ("position", &["ids"]),
+    ("payload", &["ids", "limits"]),
+    ("entry", &["ids", "limits"]),
+    ("presence", &["envelope", "ids", "limits"]),
+    ("message", &["entry", "ids", "position", "presence"]),
+    ("frame", &["limits", "message", "packing"]),
+    ("session", &["entry", "ids", "limits", "message", "planted", "position", "presence"]),
+];
+
+const MOTET: &Modules = &[
+    ("limits", &[]),
+    ("time", &[]),
+    ("platform", &[]),
+    ("types", &["limits"]),
+    ("query", &["limits", "types"]),
+    ("schema", &["limits", "query"]),
+    ("doc", &["limits", "platform", "query", "schema", "types"]),
+    ("store", &["limits", "platform", "query", "types"]),
+    ("error", &["schema", "store", "types"]),
+    ("engine", &["doc", "error", "limits", "platform", "query", "schema", "store", "time", "types"]),
+    ("sync", &["engine", "error", "limits", "platform", "store", "time", "types"]),
+    ("secrets", &["limits", "sync"]),
+    (
+        "api",
+        &[
+            "doc", "engine", "error", "limits", "platform", "query", "schema", "store", "sync", "time",
+            "types",
+        ],
+    ),
+    ("care", &["api", "engine", "error", "limits", "store", "types"]),
+    ("simulation", &["api", "doc", "engine", "platform", "schema", "store"]),
+];
+
+#[test]
+fn modules_import_what_stands_below_them_alone() {
+    for (krate, modules) in [("motet-proto", PROTO), ("motet", MOTET)] {
+        let source = root().join("crates").join(krate).join("src");
+        let known: Vec<&str> = modules.iter().map(|(module, _)| *module).collect();
+        let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for file in rust_files(&source) {
+            let module = module_of(&source, &file);
+            if ["lib", "main"].contains(&&*module) || file.ends_with("tests.rs") {
+                continue;
+            }
+            assert!(known.contains(&&*module), "{krate}: {module} has no place among the modules");
+            let imported = imports(&std::fs::read_to_string(&file).unwrap());
+            let others = imported.into_iter().filter(|other| *other != module && known.contains(&&**other));
+            found.entry(module.clone()).or_default().extend(others);
+        }
+        for (place, (module, allowed)) in modules.iter().enumerate() {
+            for other in *allowed {
+                let below = known[..place].contains(other);
+                assert!(below, "{krate}: {module} must not import {other}, which does not stand below it");
+            }
+            let allowed: BTreeSet<String> = allowed.iter().map(ToString::to_string).collect();
+            let found = found.get(*module).cloned().unwrap_or_default();
+            assert_eq!(found, allowed, "{krate}: what {module} imports");
+        }
+    }
+}
+
+fn module_of(source: &Path, file: &Path) -> String {
+    let inside = file.strip_prefix(source).unwrap();
+    let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// What stands right behind `crate::` in a source, comments aside, also within braces.
+fn imports(source: &str) -> BTreeSet<String> {
+    let lines = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let text = lines.collect::<Vec<_>>().join(" ");
+    let mut found = BTreeSet::new();
+    for part in text.split("crate::").skip(1) {
+        let Some(group) = part.strip_prefix('{') else {
+            found.insert(first_name(part));
+            continue;
+        };
+        let mut depth = 0;
+        let mut names = vec![String::new()];
+        for c in group.chars() {
+            match c {
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                '{' => depth += 1,
+                ',' if depth == 0 => names.push(String::new()),
+                c if depth == 0 => names.last_mut().unwrap().push(c),
+                _ => {}
+            }
+        }
+        found.extend(names.iter().map(|name| first_name(name.trim())));
+    }
+    found
+}
+
+fn first_name(path: &str) -> String {
+    path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
 #[test]
@@ -67,8 +177,8 @@ fn the_wire_does_no_io_and_the_relay_is_blind() {
 }
 
 #[test]
-fn only_its_room_knows_sqlite_automerge_and_the_network() {
-    for (krate, word, rooms) in [
+fn one_module_uses_sqlite_automerge_and_the_network() {
+    for (krate, word, modules) in [
         ("motet", "rusqlite", &["store"][..]),
         ("motet", "automerge", &["doc"]),
         ("motet", "reqwest", &["sync"]),
@@ -78,13 +188,13 @@ fn only_its_room_knows_sqlite_automerge_and_the_network() {
         let source = root().join("crates").join(krate).join("src");
         for file in rust_files(&source) {
             let inside = file.strip_prefix(&source).unwrap();
-            let room =
+            let module =
                 inside.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs");
             let text = std::fs::read_to_string(&file).unwrap();
             let used = text
                 .lines()
                 .any(|line| line.contains(&format!("{word}::")) && !line.trim_start().starts_with("//"));
-            assert!(!used || rooms.contains(&room), "{} must not know {word}", file.display());
+            assert!(!used || modules.contains(&module), "{} must not know {word}", file.display());
         }
     }
 }

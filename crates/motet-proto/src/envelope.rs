@@ -3,7 +3,8 @@
 //! Suite 0 is plain. The field is on the wire from the first version on, so that encryption is one more suite and no
 //! new format. The relay treats all suites alike.
 
-use crate::{limits, packing};
+use crate::limits;
+use crate::packing::{self, UnpackError};
 
 /// Suite 0: the payload is readable by whoever holds the log. Compressed from
 /// [`limits::COMPRESS_FROM_BYTES`] on.
@@ -37,6 +38,15 @@ pub enum OpenError {
     },
 }
 
+impl From<UnpackError> for OpenError {
+    fn from(error: UnpackError) -> Self {
+        match error {
+            UnpackError::Damaged(detail) => Self::Damaged(detail),
+            UnpackError::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
 /// Seals `plain` with suite 0.
 pub fn seal_plain(plain: &[u8]) -> Vec<u8> {
     if plain.len() >= limits::COMPRESS_FROM_BYTES
@@ -66,7 +76,7 @@ pub fn open(suite: u8, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
             if opened <= limits::PAYLOAD_INFLATED_BYTES && is_too_dense(packed.len(), opened) {
                 return Err(OpenError::TooDense { sealed: packed.len(), opened });
             }
-            packing::unpack(packed, limits::PAYLOAD_INFLATED_BYTES)
+            Ok(packing::unpack(packed, limits::PAYLOAD_INFLATED_BYTES)?)
         }
         Some(_) => Err(OpenError::Damaged("unknown form")),
         None => Err(OpenError::Damaged("empty")),

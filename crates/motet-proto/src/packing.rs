@@ -4,13 +4,19 @@ use std::cell::RefCell;
 
 use zstd::bulk::{Compressor, Decompressor};
 
-use crate::envelope::OpenError;
-
 /// Begins a frame that carries no data (RFC 8878, 3.1.2); its length follows, in four bytes as well.
 const SKIPPED_FRAME: u32 = 0x184d_2a50;
 
 /// Bytes before what is in it.
 const SKIPPED_HEADER: usize = 8;
+
+/// Why something cannot be unpacked.
+pub(crate) enum UnpackError {
+    /// It is not what it should be.
+    Damaged(&'static str),
+    /// It would be larger than it may be.
+    TooLarge,
+}
 
 thread_local! {
     static PACK: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
@@ -42,18 +48,18 @@ pub(crate) fn claimed_len(packed: &[u8]) -> Option<usize> {
 }
 
 /// Inflates zstd data of at most `cap` bytes. The size that the data claims is checked before anything is allocated.
-pub(crate) fn unpack(packed: &[u8], cap: usize) -> Result<Vec<u8>, OpenError> {
+pub(crate) fn unpack(packed: &[u8], cap: usize) -> Result<Vec<u8>, UnpackError> {
     let Some(size) = claimed_len(packed) else {
-        return Err(OpenError::Damaged("zstd frame without a size"));
+        return Err(UnpackError::Damaged("zstd frame without a size"));
     };
     if size > cap {
-        return Err(OpenError::TooLarge);
+        return Err(UnpackError::TooLarge);
     }
     UNPACK.with_borrow_mut(|kept| {
         if kept.is_none() {
             *kept = Decompressor::new().ok();
         }
         let unpacked = kept.as_mut().and_then(|unpack| unpack.decompress(packed, size).ok());
-        unpacked.ok_or(OpenError::Damaged("not zstd"))
+        unpacked.ok_or(UnpackError::Damaged("not zstd"))
     })
 }

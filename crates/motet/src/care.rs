@@ -5,11 +5,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::api::Replica;
 use crate::engine::{Examined, Repaired, declared, examine, examine_rows_beside};
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::limits;
-use crate::replica::Replica;
 use crate::store::{self, QuarantinedRow, StorageError};
+use crate::types::ProblemKind;
 
 /// What [`Replica::verify`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -31,25 +32,6 @@ pub struct Problem {
     pub kind: ProblemKind,
     /// More about it, for a person.
     pub detail: String,
-}
-
-/// What is damaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProblemKind {
-    /// The database file itself.
-    File,
-    /// Rows beside the documents: remotes, settings, devices, the journal of conflicts, undo, history. What is not known any more is set to what
-    /// claims nothing, or goes.
-    Rows,
-    /// Changes that cannot be read, or some that are missing. Repaired by what the relay holds.
-    Changes,
-    /// A saved document that speeds up loading. Repaired from the changes.
-    Snapshot,
-    /// What reads are served from. Repaired from the changes.
-    Projection,
-    /// What waits to be sent. Sealed again from the changes.
-    Outbox,
 }
 
 /// What [`Replica::repair`] did.
@@ -128,7 +110,7 @@ impl Replica {
     /// # Errors
     /// [`WriteError`]; documents repaired until then stay repaired.
     pub fn repair(&self) -> Result<RepairReport, WriteError> {
-        self.local().may_write()?;
+        self.database().may_write()?;
         let mut looked = self.look().map_err(write_error)?;
         let mut report = RepairReport { problems: looked.report.problems.clone(), ..RepairReport::default() };
         for _ in 0..limits::REPAIR_PASSES {
@@ -191,7 +173,7 @@ impl Replica {
 
     fn look(&self) -> Result<Looked, ReadError> {
         let mut looked = Looked::default();
-        let integrity = match self.local().readers.integrity() {
+        let integrity = match self.database().readers.integrity() {
             Err(StorageError::Damaged(detail)) => vec![detail],
             // Whatever else it cannot look at is not as it should be.
             Err(StorageError::Sqlite(error)) => vec![error.to_string()],
@@ -200,7 +182,7 @@ impl Replica {
         looked.is_file_damaged = !integrity.is_empty();
         looked.are_pages_damaged = integrity.iter().any(|line| line.starts_with("***"));
         integrity.into_iter().for_each(|detail| looked.report.problems.push(Problem::of_file(detail)));
-        let ids = match self.local().readers.read(|tx| tx.all_document_ids()) {
+        let ids = match self.database().readers.read(|tx| tx.all_document_ids()) {
             Err(StorageError::Damaged(detail)) => {
                 looked.is_file_damaged = true;
                 looked
@@ -218,7 +200,7 @@ impl Replica {
         }
         for chunk in ids.chunks(limits::VERIFIED_DOCUMENTS) {
             // A view of the file for each few, so that it can be written to meanwhile.
-            self.local().readers.read(|tx| {
+            self.database().readers.read(|tx| {
                 let schemas = declared(tx)?;
                 chunk.iter().try_for_each(|id| {
                     looked.report.documents += 1;
@@ -238,11 +220,11 @@ impl Replica {
                 })
             })?;
         }
-        for detail in self.local().readers.read(|tx| tx.of_nobody()).unwrap_or_default() {
+        for detail in self.database().readers.read(|tx| tx.of_nobody()).unwrap_or_default() {
             looked.report.problems.push(Problem::of_file(detail));
         }
         // Of a file that is damaged itself some tables may not be readable.
-        let beside = match self.local().readers.read(examine_rows_beside) {
+        let beside = match self.database().readers.read(examine_rows_beside) {
             Err(StorageError::Damaged(detail)) => vec![detail],
             beside => beside?,
         };
@@ -260,11 +242,11 @@ impl Replica {
                 core.rebuild_search(tx)?;
                 Ok(tx.rebuild_indexes()?)
             });
-            if derived.is_ok() && self.local().readers.integrity().is_ok_and(|lines| lines.is_empty()) {
+            if derived.is_ok() && self.database().readers.integrity().is_ok_and(|lines| lines.is_empty()) {
                 return Ok(());
             }
         }
-        store::salvage(&self.local().file)?;
+        store::salvage(&self.database().file)?;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! One document: the only room that knows Automerge.
+//! One document: the only module that uses Automerge.
 //!
 //! ```text
 //! genesis   containers that come out equal on every device
@@ -48,7 +48,7 @@ use automerge::{ActorId, Author, Automerge, ChangeMetadata, ReadDoc, SaveOptions
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, DocumentId, SpaceId};
 
-use crate::machine;
+use crate::platform;
 use crate::schema::{CollectionSchema, DeletePolicy};
 
 pub(crate) use alike::split_counted;
@@ -64,10 +64,15 @@ pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};
 pub(crate) use overlap::TEXT_OVERLAP;
 pub(crate) use read::{FieldConflict, Fields, excerpt, pointed, pointer};
 pub(crate) use reconcile::Reconciled;
-pub(crate) use text::is_okina;
 pub(crate) use three_way::carried_over;
 pub(crate) use time::time_of;
 pub(crate) use twins::Ousted;
+
+impl crate::types::Version {
+    pub(crate) fn hashes(&self) -> Vec<ChangeHash> {
+        self.0.iter().copied().map(ChangeHash).collect()
+    }
+}
 
 /// Messages of this library begin so. No app can give one to a change, and those that say that a document is deleted count only of changes
 /// without ops.
@@ -351,7 +356,7 @@ impl Document {
         if !self.has_actor {
             // A new author brings an actor of its own, so the author comes first.
             self.am.set_author(Some(Author::from(device.as_bytes().to_vec())));
-            let fresh = machine::random().map_or_else(|_| ActorId::random(), |actor: [u8; 16]| actor.into());
+            let fresh = platform::random().map_or_else(|_| ActorId::random(), |actor: [u8; 16]| actor.into());
             let kept = || ActorId::from(device.as_bytes());
             self.am.set_actor(if is_planted(Bug::CopyIsNotNoticed) { kept() } else { fresh });
             self.has_actor = true;

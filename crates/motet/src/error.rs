@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use motet_proto::AccountId;
 
-use crate::exchange::Refusal;
 use crate::schema::{Rule, SchemaError};
 use crate::store::StorageError;
-use crate::sync::PolicyError;
+use crate::types::PolicyError;
+use crate::types::Refusal;
 
 /// Why a replica could not be opened.
 #[derive(Clone, Debug, thiserror::Error)]

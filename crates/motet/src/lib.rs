@@ -24,7 +24,7 @@
 //! # How the crate is built
 //!
 //! ```text
-//! replica, collection, transaction      what an app calls
+//! api (replica, collection, transaction)
 //!     │                     │
 //!     │ reads               │ writes               sync (driver, connections)
 //!     ▼                     ▼                        │ received entries, outbox
@@ -34,65 +34,45 @@
 //!   SQLite ◀──────── store      doc ──▶ Automerge
 //! ```
 //!
-//! **Architecture invariants:** only `store` knows SQLite and only `doc` knows Automerge; reads never load a
-//! document; memory never holds a change that disk lacks; nothing is sent before it is on disk here.
+//! **Architecture invariants:** imports between modules go down one way; only `store` uses SQLite and only `doc` uses Automerge; reads
+//! never load a document; memory never holds a change that disk lacks; nothing is sent before it is on disk here.
 
-mod account;
+mod api;
 mod care;
-mod collection;
-mod conflicts;
 mod doc;
-mod editor;
 mod engine;
 mod error;
-mod events;
-mod exchange;
-mod find;
-mod finite;
-mod history;
 pub mod limits;
-mod machine;
-mod replica;
+mod platform;
+mod query;
 mod schema;
 pub mod secrets;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 pub mod simulation;
-mod status;
 mod store;
 mod sync;
 mod time;
-mod transaction;
+mod types;
 
-pub use account::SignOut;
-pub use care::{Problem, ProblemKind, Quarantined, RepairReport, VerifyReport};
-pub use collection::{Collection, Record, Trashed, Violation};
-pub use conflicts::{Conflict, ConflictKind, Resolution};
-pub use editor::{Editor, Unsaved, UnsavedField};
-pub use engine::{CollectionCounts, Removed};
+pub use api::{
+    AdoptSummary, Adoption, BadRows, ChangeLogSummary, ChangedDocument, Collection, Counts, DayTraffic,
+    Editor, Hit, Hits, ImportSummary, JsonError, KeyColumns, Listed, LiveQuery, Misfit, Peer, PeerWatch,
+    PendingWrite, Place, Record, Records, Replica, ReplicaBuilder, SignOut, SqlTable, Transaction, Trashed,
+    Unsaved, UnsavedField, Violation, parse_json,
+};
+pub use care::{Problem, Quarantined, RepairReport, VerifyReport};
 pub use error::{AccountError, OpenError, ReadError, SyncError, WriteError};
-pub use events::{ChangeKind, Event};
-pub use exchange::{
-    AdoptSummary, Adoption, BadRows, ChangeLogSummary, ImportSummary, JsonError, KeyColumns, Refusal,
-    parse_json,
-};
-pub use find::query::{Comparison, FieldRef};
-pub use find::{Filter, Hit, Hits, Listed, LiveQuery, Misfit, Order, Query, Records, Snippet, field};
-pub use history::{
-    FieldDiff, PointRestored, RestorePoint, Revision, RevisionKind, UndoScope, Undone, UndoneDocument,
-    UndoneEffect,
-};
 pub use motet_derive::Declare;
 pub use motet_proto::{AccountId, DeviceId};
-pub use replica::{ChangedDocument, Counts, Replica, ReplicaBuilder, SqlTable};
+pub use query::{Comparison, FieldRef, Filter, Order, Query, Snippet, field};
 pub use schema::{CollectionSchema, Declare, DeletePolicy, Field, FieldKind, Rule, Schema, SchemaError};
 pub use serde_json::json;
-pub use status::{
-    DocumentState, DocumentStatus, LastError, ParseVersionError, PendingDocument, Status, SyncState, Version,
-};
 pub use store::StorageError;
-pub use sync::{
-    Conditions, DayTraffic, Peer, PeerWatch, Place, PolicyError, Relay, SyncMode, SyncPolicy, SyncSummary,
-    TokenRequest, Transport,
+pub use sync::{Relay, SyncSummary, TokenRequest, Transport};
+pub use types::{
+    ChangeKind, CollectionCounts, Conditions, Conflict, ConflictKind, DocumentState, DocumentStatus, Event,
+    FieldDiff, LastError, ParseVersionError, PendingDocument, PointRestored, PolicyError, ProblemKind,
+    Refusal, Removed, Resolution, RestorePoint, Revision, RevisionKind, Status, SyncMode, SyncPolicy,
+    SyncState, UndoScope, Undone, UndoneDocument, UndoneEffect, Version,
 };
-pub use transaction::{PendingWrite, Transaction};

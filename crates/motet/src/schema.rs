@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::find::{FieldPath, near_name};
+use crate::query::{FieldPath, near_name};
 
 pub(crate) use field::is_count;
 pub use field::{Field, FieldKind, Rule};

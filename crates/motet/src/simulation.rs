@@ -12,19 +12,20 @@ use std::time::Duration;
 use motet_proto::session::{ClientEffect, ClientSession, StoredReceipt};
 use motet_proto::{DocumentId, Entry, Message, Position, SpaceId};
 
+use crate::api::Replica;
+use crate::engine::Database;
 use crate::engine::{Admission, Incoming, is_known, load_ahead, merge_all, prepare};
-use crate::machine;
-use crate::replica::{Local, Replica};
+use crate::platform;
 use crate::store::{Durability, StorageError};
 
 /// From now on this thread draws its randomness from `seed`, and replicas that it opens do nothing on their own.
 pub fn begin(seed: u64) {
-    machine::simulated::set(Some(seed));
+    platform::simulated::set(Some(seed));
 }
 
 /// This thread is on the real machine again.
 pub fn end() {
-    machine::simulated::set(None);
+    platform::simulated::set(None);
 }
 
 /// Does what a replica leaves for later: brings projections and the full-text index up to date.
@@ -32,12 +33,12 @@ pub fn end() {
 /// # Errors
 /// As the disk has them.
 pub fn catch_up(replica: &Replica) -> Result<(), StorageError> {
-    replica.local().writer.catch_up()
+    replica.database().writer.catch_up()
 }
 
 /// One session of a replica with a relay.
 pub struct Session {
-    local: Arc<Local>,
+    database: Arc<Database>,
     connection: u64,
     remote: i64,
     session: ClientSession,
@@ -68,17 +69,17 @@ impl Session {
     /// # Errors
     /// As the disk has them.
     pub fn begin(replica: &Replica, url: &str, live: bool, now: Duration) -> Result<Self, StorageError> {
-        let local = replica.local().clone();
-        let (url, at) = (url.to_owned(), local.shared.now_ms());
-        let (remote, (position, reseeding)) = local.writer.run(Durability::Full, move |tx, core| {
+        let database = replica.database().clone();
+        let (url, at) = (url.to_owned(), database.shared.now_ms());
+        let (remote, (position, reseeding)) = database.writer.run(Durability::Full, move |tx, core| {
             let remote = core.use_remote(tx, &url, at)?;
             Ok::<_, StorageError>((remote, core.begin_session(tx, remote, None)?))
         })?;
-        let (device, agent) = (local.shared.device, "motet/simulated".to_owned());
+        let (device, agent) = (database.shared.device, "motet/simulated".to_owned());
         let session = ClientSession::new(device, SpaceId::DEFAULT, agent, position, reseeding, live, now);
         let mut begun = Self {
-            connection: local.shared.send_slot.begin(),
-            local,
+            connection: database.shared.send_slot.begin(),
+            database,
             remote,
             session,
             loading: None,
@@ -183,7 +184,7 @@ impl Session {
             Work::Apply => self.apply(now)?,
             Work::Merge => {
                 self.unmerged = false;
-                if merge_all(&self.local.readers, &self.local.writer, &|| {})?.wrote() {
+                if merge_all(&self.database.readers, &self.database.writer, &|| {})?.wrote() {
                     self.almost_done.drain(..).for_each(|round| self.session.request_round(round, now));
                 }
             }
@@ -224,12 +225,12 @@ impl Session {
 
     fn load(&mut self, now: Duration) -> Result<(), StorageError> {
         let (remote, after) = (self.remote, self.loading.take().unwrap_or_default());
-        if let Some(batch) = self.local.shared.send_slot.take(remote, after) {
+        if let Some(batch) = self.database.shared.send_slot.take(remote, after) {
             self.session.handle_outbox(batch, now);
             return Ok(());
         }
         let load = self
-            .local
+            .database
             .writer
             .run(Durability::Normal, move |tx, core| core.next_batch(tx, remote, after, usize::MAX));
         self.session.handle_outbox(load?, now);
@@ -240,13 +241,13 @@ impl Session {
         for applying in &mut self.applying {
             let Applying::Arrived(entries, receipts, position) = applying else { continue };
             let keys: Vec<_> = entries.iter().map(|entry| entry.document).collect();
-            let known = self.local.readers.read(|tx| tx.known_documents(&keys))?;
-            let schemas = self.local.shared.schemas();
+            let known = self.database.readers.read(|tx| tx.known_documents(&keys))?;
+            let schemas = self.database.shared.schemas();
             let incoming = prepare(
                 std::mem::take(entries),
                 &schemas,
                 |key| !known.contains(&key),
-                |key| load_ahead(&self.local.readers, &schemas, key),
+                |key| load_ahead(&self.database.readers, &schemas, key),
             );
             *applying = Applying::Prepared(incoming, std::mem::take(receipts), *position);
             return Ok(());
@@ -259,12 +260,12 @@ impl Session {
         let (incoming, receipts, position) = match self.applying.pop_front() {
             // A few are merged in the transaction at once.
             Some(Applying::Arrived(entries, receipts, position)) => {
-                (prepare(entries, &self.local.shared.schemas(), |_| false, |_| None), receipts, position)
+                (prepare(entries, &self.database.shared.schemas(), |_| false, |_| None), receipts, position)
             }
             Some(Applying::Prepared(incoming, receipts, position)) => (incoming, receipts, position),
             None => return Ok(()),
         };
-        let received = self.local.writer.run(Durability::Normal, move |tx, core| {
+        let received = self.database.writer.run(Durability::Normal, move |tx, core| {
             core.receive(tx, remote, incoming, &receipts, position.into())
         })?;
         self.unmerged |= received.unmerged;
@@ -283,13 +284,13 @@ impl Session {
         while let Some(effect) = self.session.poll_effect() {
             match effect {
                 ClientEffect::Welcomed { account, log, .. } => {
-                    let admission = match self.local.readers.read(|tx| is_known(tx, remote, account, log))? {
-                        true => Admission::Known,
-                        false => self
-                            .local
-                            .writer
-                            .run(Durability::Full, move |tx, core| core.admit(tx, remote, account, log))?,
-                    };
+                    let admission =
+                        match self.database.readers.read(|tx| is_known(tx, remote, account, log))? {
+                            true => Admission::Known,
+                            false => self.database.writer.run(Durability::Full, move |tx, core| {
+                                core.admit(tx, remote, account, log)
+                            })?,
+                        };
                     if admission != Admission::Known {
                         self.ended = Some(format!("not let in: {admission:?}"));
                         return Ok(());
@@ -298,7 +299,7 @@ impl Session {
                 ClientEffect::Send(message) => self.outgoing.push_back(message),
                 ClientEffect::LoadOutbox { after_row } => self.loading = Some(after_row),
                 ClientEffect::LoadDocument { token, document, after_row } => {
-                    let rows = self.local.writer.run(Durability::Normal, move |tx, core| {
+                    let rows = self.database.writer.run(Durability::Normal, move |tx, core| {
                         core.batch_of(tx, remote, document, after_row)
                     })?;
                     self.session.handle_document_rows(token, rows, now);
@@ -307,13 +308,13 @@ impl Session {
                     self.applying.push_back(Applying::Arrived(entries, receipts, position));
                 }
                 ClientEffect::ResetPosition => {
-                    self.local
+                    self.database
                         .writer
                         .run(Durability::Full, move |tx, core| core.reset_position(tx, remote))?;
                     self.session.handle_position_reset(now);
                 }
                 ClientEffect::Reseed => {
-                    self.local
+                    self.database
                         .writer
                         .run(Durability::Full, move |tx, core| core.finish_reseed(tx, remote))?;
                     self.session.handle_reseeded(now);
@@ -321,7 +322,7 @@ impl Session {
                 ClientEffect::Listed { token, listed } => {
                     let document = self.compacting.remove(&token);
                     let compacted = document.map_or(Ok(None), |document| {
-                        self.local.writer.run(Durability::Normal, move |tx, core| {
+                        self.database.writer.run(Durability::Normal, move |tx, core| {
                             core.compact(tx, remote, document, &listed)
                         })
                     });
@@ -338,14 +339,14 @@ impl Session {
         if !self.unmerged {
             self.done.append(&mut self.almost_done);
         }
-        self.local.shared.send_slot.expect(self.connection, remote, self.session.waits_after());
+        self.database.shared.send_slot.expect(self.connection, remote, self.session.waits_after());
         Ok(())
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.local.shared.send_slot.end(self.connection);
+        self.database.shared.send_slot.end(self.connection);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The database file: the only room that knows SQLite.
+//! The database file: the only module that uses SQLite.
 //!
 //! One connection writes and groups what waits into one transaction ([`writer`]); readers have connections of their
 //! own ([`readers`]). WAL, `synchronous=FULL` for anything a caller waits for.

@@ -1,6 +1,6 @@
 //! The connection to a relay.
 //!
-//! What is said and when is decided by [`motet_proto::session::ClientSession`]; this room carries it out: [`driver`]
+//! What is said and when is decided by [`motet_proto::session::ClientSession`]; this module carries it out: [`driver`]
 //! joins the session with the store, the clock and a [`connection`], over WebSocket or `POST`.
 
 mod answers;
@@ -8,10 +8,7 @@ mod connection;
 mod driver;
 mod endpoint;
 mod lock;
-mod policy;
 mod post;
-mod presence;
-mod replica;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -26,19 +23,16 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::CollectionCounts;
+use crate::engine::Database;
+use crate::engine::Link;
 use crate::error::SyncError;
 use crate::limits;
-use crate::replica::Local;
-use crate::status::Link;
 use crate::store::{Durability, StorageError};
+use crate::types::CollectionCounts;
 use connection::Traffic;
-use driver::{Command, DocumentRequest, DocumentTask, Driver};
+pub(crate) use driver::DocumentTask;
+use driver::{Command, DocumentRequest, Driver};
 use endpoint::Endpoint;
-pub use policy::{Conditions, PolicyError, SyncMode, SyncPolicy};
-pub(crate) use presence::PresenceBoard;
-pub use presence::{Peer, PeerWatch, Place};
-pub use replica::DayTraffic;
 use tokens::Token;
 
 /// A relay and how to reach it.
@@ -107,7 +101,7 @@ pub struct SyncSummary {
 
 /// A running sync task, on a thread of its own. Dropping it ends the task.
 pub(crate) struct SyncHandle {
-    local: Arc<Local>,
+    database: Arc<Database>,
     /// As the engine numbers connections.
     connection: u64,
     traffic: Arc<Traffic>,
@@ -244,8 +238,8 @@ impl fmt::Display for SyncSummary {
 }
 
 impl SyncHandle {
-    pub(crate) fn start(local: Arc<Local>, relay: Relay) -> Result<Self, SyncError> {
-        let (endpoint, remote, sign_outs) = activate(&local, &relay)?;
+    pub(crate) fn start(database: Arc<Database>, relay: Relay) -> Result<Self, SyncError> {
+        let (endpoint, remote, sign_outs) = activate(&database, &relay)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(limits::BLOCKING_THREADS)
@@ -255,12 +249,18 @@ impl SyncHandle {
             .map_err(|e| StorageError::Io(e.to_string()))?;
         let (commands, receiver) = mpsc::unbounded_channel();
         let (traffic, failure) = (Arc::new(Traffic::default()), Arc::new(LastFailure::new(remote)));
-        let connection = local.shared.send_slot.begin();
+        let connection = database.shared.send_slot.begin();
         let watched = (traffic.clone(), failure.clone());
-        let driver =
-            Driver::new(local.clone(), relay, endpoint, (remote, sign_outs, connection), receiver, watched)?;
+        let driver = Driver::new(
+            database.clone(),
+            relay,
+            endpoint,
+            (remote, sign_outs, connection),
+            receiver,
+            watched,
+        )?;
         runtime.spawn(driver.run());
-        Ok(Self { local, connection, traffic, failure, commands, runtime: Some(runtime) })
+        Ok(Self { database, connection, traffic, failure, commands, runtime: Some(runtime) })
     }
 
     /// Asks for a round that nobody waits for; a pause between attempts ends.
@@ -284,7 +284,7 @@ impl SyncHandle {
     }
 
     /// Asks that one document be synced before everything else.
-    fn request_document(
+    pub(crate) fn request_document(
         &self,
         document: DocumentId,
         task: DocumentTask,
@@ -306,7 +306,7 @@ impl SyncHandle {
         // If the task is gone the reply is dropped, and the answer says so.
         _ = self.commands.send(command(reply));
         let (traffic, failure) = (self.traffic.clone(), self.failure.clone());
-        let local = self.local.clone();
+        let database = self.database.clone();
         let timeout = async move {
             let mut patience = time;
             let mut answer = answer;
@@ -329,7 +329,7 @@ impl SyncHandle {
                 return Err(error);
             }
             let error = SyncError::Timeout { seconds: limit.as_secs() };
-            driver::keep_error(&local, failure.remote.load(Ordering::Relaxed), &error).await;
+            driver::keep_error(&database, failure.remote.load(Ordering::Relaxed), &error).await;
             Err(error)
         };
         let task = self.runtime.as_ref().map(|runtime| runtime.spawn(timeout));
@@ -347,7 +347,7 @@ impl Drop for SyncHandle {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
-        let shared = &self.local.shared;
+        let shared = &self.database.shared;
         shared.send_slot.end(self.connection);
         shared.board.set_link(Link::LetGo);
         shared.presence.forget();
@@ -355,16 +355,16 @@ impl Drop for SyncHandle {
 }
 
 /// Makes the relay the replica's remote, without connecting.
-pub(crate) fn use_relay(local: &Local, relay: &Relay) -> Result<(), SyncError> {
-    activate(local, relay).map(|_| ())
+pub(crate) fn use_relay(database: &Database, relay: &Relay) -> Result<(), SyncError> {
+    activate(database, relay).map(|_| ())
 }
 
 /// Makes the relay the replica's remote; with how often the user has signed out until then.
-fn activate(local: &Local, relay: &Relay) -> Result<(Endpoint, i64, i64), SyncError> {
-    local.may_write().map_err(SyncError::Storage)?;
+fn activate(database: &Database, relay: &Relay) -> Result<(Endpoint, i64, i64), SyncError> {
+    database.may_write().map_err(SyncError::Storage)?;
     let endpoint = relay.endpoint()?;
-    let (url, now) = (endpoint.url.clone(), local.shared.now_ms());
-    let (remote, sign_outs) = local
+    let (url, now) = (endpoint.url.clone(), database.shared.now_ms());
+    let (remote, sign_outs) = database
         .writer
         .run(Durability::Full, move |tx, core| Ok((core.use_remote(tx, &url, now)?, tx.sign_outs()?)))
         .map_err(SyncError::Storage)?;

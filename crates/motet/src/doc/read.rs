@@ -2,7 +2,7 @@
 
 use automerge::{Automerge, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValue, Value};
 use motet_proto::DeviceId;
-use serde_json::{Map, Number, Value as Json};
+use serde_json::{Number, Value as Json};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -12,9 +12,7 @@ use super::writers::{Makers, WRITER_DEPTH};
 use super::{Document, text};
 use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind};
-
-/// The fields of a document.
-pub(crate) type Fields = Map<String, Json>;
+pub(crate) use crate::types::Fields;
 
 /// A concurrent value of a field that is not the one shown.
 #[derive(Clone, Debug, PartialEq)]

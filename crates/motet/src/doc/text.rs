@@ -10,7 +10,6 @@ mod words;
 pub(crate) use self::diff::diff;
 pub(crate) use self::fold::{Woven, fold, is_one_word};
 pub(crate) use self::merge::{CarriedOver, Meetings, Open, Overlap, carry_over, meetings, put_together};
-pub(crate) use self::words::is_okina;
 
 use self::sequence::{Budget, changes};
 use crate::limits;

@@ -1,14 +1,13 @@
 //! Whose this replica is: the account that it is bound to, the logs that it has met, and what leaves the device when its user does.
 
 use motet_proto::{AccountId, LogName};
-use serde::Serialize;
 
 use super::lifecycle::is_leaving;
 use super::{Commit, Core};
 use crate::error::AccountError;
-use crate::events::ChangeKind;
 use crate::limits;
 use crate::store::{self, ACCOUNT, StorageError, Tx};
+use crate::types::{ChangeKind, Removed};
 
 /// Where the time stands in `meta` that a relay told last, in milliseconds since 1970.
 const RELAY_TIME: &str = "relay_time";
@@ -22,16 +21,6 @@ pub(crate) enum Admission {
     Moved(i64),
     /// The relay speaks for another account than the one that this replica is bound to.
     OtherAccount { bound: AccountId, found: AccountId },
-}
-
-/// What was removed from the device. What was deleted before does not count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Removed {
-    /// Documents that are not on this device any more.
-    pub documents: u64,
-    /// Documents that stay, because the relay does not hold all of them: those of local collections and of collections that are switched
-    /// off, and, after [`Replica::clear_local`](crate::Replica::clear_local), those with values in local fields.
-    pub kept: u64,
 }
 
 /// Which documents leave the device.

@@ -12,8 +12,8 @@ use super::writing::{By, Written};
 use super::{Composed, Core, Entrance, Loaded, Shared, compose_ahead, new_document};
 use crate::doc::Fields;
 use crate::error::WriteError;
-use crate::events::ChangeKind;
 use crate::store::{Readers, Tx};
+use crate::types::ChangeKind;
 
 /// Composes rows of a collection before the transactions that write them, on all cores.
 pub(crate) fn compose_rows<R: Send>(

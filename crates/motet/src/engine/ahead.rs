@@ -9,10 +9,10 @@ use super::local::Patch;
 use super::undo::documents_of_step;
 use super::writing::Splice;
 use super::{Core, Entrance, load_behind};
-use crate::history::UndoScope;
 use crate::limits;
-use crate::status::Version;
 use crate::store::{self, StepKind, Tx};
+use crate::types::UndoScope;
+use crate::types::Version;
 
 /// What a write says beforehand of what it will need.
 pub(crate) enum Ahead {

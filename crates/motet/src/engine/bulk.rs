@@ -13,8 +13,8 @@ use super::writing::{By, Written};
 use super::{Core, Loaded, Schemas, Shared, new_document, schema_of};
 use crate::doc::{Fields, split_counted};
 use crate::error::WriteError;
-use crate::events::ChangeKind;
 use crate::store::{self, Readers, StorageError, Tx};
+use crate::types::ChangeKind;
 
 /// A document to be written: as it is, and what is to be set.
 enum Item {

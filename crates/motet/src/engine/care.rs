@@ -4,10 +4,10 @@ use motet_proto::{AccountId, SpaceId};
 
 use super::salvage::holds_more_than_rows;
 use super::{Core, Schemas, load_behind, schema_of};
-use crate::care::ProblemKind;
 use crate::doc::{Change, Document, Fields, Identity, split_changes};
 use crate::schema::CollectionSchema;
 use crate::store::{self, ACCOUNT, ACCOUNT_LOST, DECLARATION_LOST, DocumentRow, Names, StorageError, Tx};
+use crate::types::ProblemKind;
 
 /// What is wrong with a document.
 #[derive(Debug)]

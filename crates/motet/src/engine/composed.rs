@@ -10,10 +10,10 @@ use super::local::Patch;
 use super::writing::{By, Splice, Written};
 use super::{Adopted, Core, Loaded, Shared, load_behind, new_document, schema_of};
 use crate::doc::Fields;
-use crate::events::ChangeKind;
 use crate::limits;
-use crate::status::Version;
 use crate::store::{self, DocumentRow, Readers, Tx};
+use crate::types::ChangeKind;
+use crate::types::Version;
 
 /// A write of one document as it was made on what the document was before the transaction. It counts only if the document is still
 /// that.

@@ -9,9 +9,9 @@ use super::overlay::{Freed, Overlay};
 use super::{Commit, Core, Loaded, to_json};
 use crate::doc::{Change, Fields};
 use crate::error::WriteError;
-use crate::events::ChangeKind;
 use crate::schema::{CollectionSchema, FieldKind, Schema};
 use crate::store::{self, Tx};
+use crate::types::ChangeKind;
 
 impl Core {
     /// Adds declarations to those there are.
@@ -186,7 +186,7 @@ impl Core {
             return loaded.document.write(&edit, &Fields::new(), &[], true).map_err(write_error);
         }
         for group in freed.chunk_by(|a, b| a.base == b.base && is_ask(a) == is_ask(b)) {
-            let base = match group[0].base.as_ref().map(crate::status::Version::hashes) {
+            let base = match group[0].base.as_ref().map(crate::types::Version::hashes) {
                 // It was made before anything of the document was known here.
                 None => Some(Vec::new()),
                 base => base.filter(|base| is_known(base, loaded)),

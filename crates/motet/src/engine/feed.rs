@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use motet_proto::{DeviceId, DocumentId};
 
 use super::{Commit, Core};
-use crate::events::{ChangeKind, Event};
 use crate::limits;
 use crate::store::{self, DocumentRow, Tx};
 use crate::time::millis;
+use crate::types::{ChangeKind, Event};
 
 /// How far listeners have been told of the file's feed.
 #[derive(Debug, Default)]

@@ -8,13 +8,13 @@ use serde_json::Value as Json;
 use super::check::{check_elements, check_patch};
 use super::local::Patch;
 use super::{Commit, Core, Loaded};
-use crate::conflicts::Resolution;
 use crate::doc::{Change, EditError, Fields, TEXT_OVERLAP};
 use crate::error::WriteError;
-use crate::events::ChangeKind;
 use crate::schema::{FieldKind, Rule};
-use crate::status::Version;
 use crate::store::{MORE_OPEN, StoredConflict, Tx};
+use crate::types::ChangeKind;
+use crate::types::Resolution;
+use crate::types::Version;
 
 impl Core {
     /// Adds to a counter.

@@ -6,10 +6,10 @@ use super::local::{diff, not_found};
 use super::{Core, Loaded, touched};
 use crate::doc::{ChangeHash, Deed, Fields};
 use crate::error::WriteError;
-use crate::events::ChangeKind;
-use crate::history::{PointRestored, Revision, RevisionKind};
-use crate::status::Version;
 use crate::store::{self, Tx};
+use crate::types::ChangeKind;
+use crate::types::Version;
+use crate::types::{PointRestored, Revision, RevisionKind};
 
 impl Core {
     /// The versions of a document, the latest first.

@@ -11,12 +11,12 @@ use super::overlay::Overlay;
 use super::{Commit, Core, Loaded, load_behind};
 use crate::doc::{Change, MergeOutcome, Rejected, is_tombstone, time_of};
 use crate::error::WriteError;
-use crate::events::ChangeKind;
 use crate::limits;
 use crate::schema::DeletePolicy;
-use crate::status::Version;
 use crate::store::{self, DocumentRow, StorageError, Tx};
 use crate::time::millis;
+use crate::types::ChangeKind;
+use crate::types::Version;
 
 /// What became of changes that arrived beside a purge.
 pub(super) struct AfterPurge {

@@ -11,10 +11,10 @@ use super::writing::{By, Splice};
 use super::{Commit, Core, Loaded, new_document};
 use crate::doc::{Change, ChangeHash, Edit, EditError, Fields, check_change, merged, take_at};
 use crate::error::WriteError;
-use crate::events::ChangeKind;
 use crate::schema::CollectionSchema;
-use crate::status::Version;
 use crate::store::{StorageError, Tx};
+use crate::types::ChangeKind;
+use crate::types::Version;
 
 /// Fields to set and paths to remove.
 #[derive(Clone, Debug, Default)]

@@ -9,9 +9,9 @@ use motet_proto::{DocumentId, Entry, Kind, SpaceId, envelope, limits as proto, p
 use super::Core;
 use crate::doc::{Fields, is_intact, split_headers};
 use crate::limits;
-use crate::machine;
-use crate::status::LastError;
+use crate::platform;
 use crate::store::{self, DocumentRow, Op, OutboxRow, StorageError, Tx};
+use crate::types::LastError;
 
 /// Heads of a document, and its compact form.
 type Saved = (Vec<[u8; 32]>, Vec<u8>);
@@ -281,7 +281,7 @@ impl Core {
 
     /// An erasure of what a remote holds of a document. Not two are the same entry.
     pub(super) fn erasure(&self, document: DocumentId) -> store::Result<Entry> {
-        let salt: [u8; 16] = machine::random().map_err(|e| StorageError::Io(e.to_string()))?;
+        let salt: [u8; 16] = platform::random().map_err(|e| StorageError::Io(e.to_string()))?;
         Ok(self.entry(document, Kind::Erased, envelope::seal_plain(&salt)))
     }
 

@@ -11,8 +11,8 @@ use serde_json::Value as Json;
 
 use crate::doc::Fields;
 use crate::schema::CollectionSchema;
-use crate::status::Version;
 use crate::store::{self, Tx};
+use crate::types::Version;
 
 /// Key of the [`Note`] among the stored fields. No field has an empty name.
 const NOTE: &str = "";

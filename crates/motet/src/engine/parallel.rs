@@ -1,10 +1,10 @@
 //! Work that several documents need, on all cores.
 
-use crate::{limits, machine};
+use crate::{limits, platform};
 
 /// Runs `work` on as many cores as `items` are worth; the first error is returned when all have ended.
 pub(super) fn on_all_cores<E: Send>(items: usize, work: impl Fn() -> Result<(), E> + Sync) -> Result<(), E> {
-    let cores = machine::cores();
+    let cores = platform::cores();
     if items < limits::PARALLEL_FROM_DOCUMENTS || cores == 1 {
         return work();
     }
@@ -19,7 +19,7 @@ pub(super) fn on_all_cores<E: Send>(items: usize, work: impl Fn() -> Result<(), 
 
 /// Maps on all cores, keeping the order.
 pub(super) fn parallel<T: Send, U: Send>(items: Vec<T>, map: impl Fn(T) -> U + Sync) -> Vec<U> {
-    let threads = machine::cores();
+    let threads = platform::cores();
     if items.len() < limits::PARALLEL_FROM_DOCUMENTS || threads == 1 {
         return items.into_iter().map(map).collect();
     }

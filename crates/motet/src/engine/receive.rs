@@ -8,14 +8,13 @@ use std::collections::BTreeMap;
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::session::StoredReceipt;
 use motet_proto::{DocumentId, Position};
-use serde::{Deserialize, Serialize};
 
 use super::incoming::{Ahead, BadEntry, Group, Incoming};
 use super::{Commit, Core};
 use crate::doc::{Change, ChangeHash, Reconciled, Rejected};
-use crate::events::ChangeKind;
-use crate::status::LastError;
 use crate::store::{self, QuarantineRow, StorageError, Tx};
+use crate::types::LastError;
+use crate::types::{ChangeKind, CollectionCounts};
 use target::Target;
 
 /// What a batch did, for the summary of a round.
@@ -112,19 +111,6 @@ impl CollectionCounts {
             ChangeKind::Deleted => &mut self.deleted,
         }
     }
-}
-
-/// What a round did to the documents of one collection on this device.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CollectionCounts {
-    /// Documents that are new on this device.
-    pub new: u64,
-    /// Documents that changed.
-    pub updated: u64,
-    /// Documents that were deleted.
-    pub deleted: u64,
-    /// Concurrent writes that lost, newly found.
-    pub conflicts: u64,
 }
 
 impl Core {

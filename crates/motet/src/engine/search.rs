@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::Core;
 use crate::doc::Fields;
-use crate::find::words::{FORMAT, IndexedWords};
-use crate::find::{FieldPath, each_text};
 use crate::limits;
+use crate::query::words::{FORMAT, IndexedWords};
+use crate::query::{FieldPath, each_text};
 use crate::schema::CollectionSchema;
 use crate::store::{self, StorageError, Tx, UnindexedRow};
 

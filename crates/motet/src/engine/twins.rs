@@ -9,9 +9,9 @@ use super::writing::By;
 use super::{Commit, Core, Loaded};
 use crate::doc::{Change, ChangeHash, Fields, Ousted, Rejected, split_headers};
 use crate::error::WriteError;
-use crate::events::ChangeKind;
-use crate::status::Version;
 use crate::store::{self, StorageError, Tx};
+use crate::types::ChangeKind;
+use crate::types::Version;
 
 /// Values that this device wrote and lost.
 pub(super) struct Rewrite {

@@ -3,9 +3,9 @@
 use super::local::not_found;
 use super::{Core, Loaded, Patch};
 use crate::error::WriteError;
-use crate::events::ChangeKind;
-use crate::status::Version;
 use crate::store::Tx;
+use crate::types::ChangeKind;
+use crate::types::Version;
 
 /// What became of an edit.
 pub(crate) struct Typed {

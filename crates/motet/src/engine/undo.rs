@@ -17,10 +17,10 @@ use super::local::{Patch, diff, write_error};
 use super::{Commit, Core, Loaded, touched};
 use crate::doc::{ChangeHash, Fields, Step, split_counted};
 use crate::error::WriteError;
-use crate::events::ChangeKind;
-use crate::history::{UndoScope, Undone, UndoneDocument, UndoneEffect};
 use crate::limits;
 use crate::store::{self, StepDocument, StepKind, StepRow, StoredVersion, Tx};
+use crate::types::ChangeKind;
+use crate::types::{UndoScope, Undone, UndoneDocument, UndoneEffect};
 
 /// A step that is to be gone back over, with those of its documents that are.
 struct Candidate {

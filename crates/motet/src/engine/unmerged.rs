@@ -17,12 +17,12 @@ use super::parallel::on_all_cores;
 use super::receive::{Delivery, Received};
 use super::{Commit, Core, Loaded, declared, from_json, new_document, schema_of, to_json, touched};
 use crate::doc::{ChangeHash, Document, FieldConflict, Fields, Identity, split_changes};
-use crate::events::ChangeKind;
 use crate::limits;
 use crate::schema::CollectionSchema;
 use crate::store::{
     self, DocumentRow, Durability, Op, Readers, StorageError, StoredDocument, Ticket, Tx, Writer,
 };
+use crate::types::ChangeKind;
 
 /// A document that was merged outside of a transaction.
 pub(crate) struct MergedLater {

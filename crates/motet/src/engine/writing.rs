@@ -8,10 +8,10 @@ use super::local::{Patch, write_error};
 use super::{Commit, Loaded};
 use crate::doc::{Change, ChangeHash, Edit, Fields};
 use crate::error::WriteError;
-use crate::events::ChangeKind;
 use crate::limits;
 use crate::schema::CollectionSchema;
-use crate::status::Version;
+use crate::types::ChangeKind;
+use crate::types::Version;
 
 /// Who writes, when, and why.
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::connection::migrate;
 use super::{Result, StorageError, Tx};
-use crate::machine;
+use crate::platform;
 
 /// Documents of which nothing is left in a copy: they are made of what stays on this device alone.
 const GONE: &str = "SELECT document FROM src.projection WHERE length(heads) = 0 AND purged = 0";
@@ -109,7 +109,7 @@ pub(super) fn columns(conn: &Connection, table: &str) -> Result<Vec<String>> {
 impl Partial {
     /// A name beside a file that nobody else takes.
     pub(super) fn beside(file: &Path) -> Result<Self> {
-        let random: [u8; 8] = machine::random().map_err(|e| StorageError::Io(e.to_string()))?;
+        let random: [u8; 8] = platform::random().map_err(|e| StorageError::Io(e.to_string()))?;
         let mut path = file.as_os_str().to_owned();
         path.push(format!(".{:016x}.motet-partial", u64::from_be_bytes(random)));
         Ok(Self { path: PathBuf::from(path) })

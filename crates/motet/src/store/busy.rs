@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::Result;
-use crate::{limits, machine};
+use crate::{limits, platform};
 
 /// A connection that finds the file held looks again every [`limits::BUSY_POLL`], for [`limits::BUSY_TIMEOUT`] in all.
 pub(super) fn wait_on(conn: &mut Connection) -> Result<()> {
-    match machine::is_simulated() {
+    match platform::is_simulated() {
         // There is one thread, and time is moved by hand.
         true => conn.busy_timeout(limits::BUSY_TIMEOUT)?,
         false => conn.busy_handler(Some(look_again))?,
@@ -49,7 +49,7 @@ pub(super) struct Turn {
 impl Turn {
     /// Before a transaction: who has had the file for a whole turn leaves it for long enough that whoever waits finds it free.
     pub(super) fn begin(&mut self) {
-        if machine::is_simulated() {
+        if platform::is_simulated() {
             return;
         }
         let paused = self.left.map_or(Duration::MAX, |left| left.elapsed());

@@ -4,9 +4,9 @@ use rusqlite::types::Value;
 use serde_json::Value as Json;
 
 use super::{Result, StorageError};
-use crate::find::query::Comparison;
-use crate::find::{FieldPath, Filter};
 use crate::limits;
+use crate::query::Comparison;
+use crate::query::{FieldPath, Filter};
 
 /// 2^63: whole numbers from here on are no integers of SQLite, which reads them as floating point.
 const BEYOND_INTEGER: f64 = 9_223_372_036_854_775_808.0;

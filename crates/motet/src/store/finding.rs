@@ -6,8 +6,8 @@ use rusqlite::{params, params_from_iter};
 use super::filter::{JSON, LargeIntegers, Sql, extract, literal, name_path, path};
 use super::readers::{ListRow, list_row};
 use super::{Result, StorageError, Tx};
-use crate::find::{Filter, Order, Query};
 use crate::limits;
+use crate::query::{Filter, Order, Query};
 
 /// Columns that every view has.
 const VIEW_COLUMNS: [&str; 3] = ["id", "updated_at", "json"];

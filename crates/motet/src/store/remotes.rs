@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, params};
 use super::care::{number, text};
 use super::{Result, StorageError, Tx};
 use crate::limits;
-use crate::sync::SyncPolicy;
+use crate::types::SyncPolicy;
 
 /// Where the policy stands in `meta`.
 const POLICY: &str = "sync-policy";

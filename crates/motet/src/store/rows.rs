@@ -15,7 +15,7 @@ use super::documents::MOST_CHANGES;
 use super::finding::identifier;
 use super::steps::is_step_documents;
 use super::{Result, Tx};
-use crate::status::LastError;
+use crate::types::LastError;
 
 /// Ids that SQLite gives out in order, far from where adding one overflows.
 const IDS: RangeInclusive<i64> = 1..=(1 << 48);

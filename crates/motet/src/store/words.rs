@@ -7,8 +7,8 @@ use rusqlite::{OptionalExtension, params};
 use super::finding::{identifier, short_hash};
 use super::readers::{ListRow, list_row};
 use super::{Result, Tx};
-use crate::find::words::{IndexedWords, Search, Step};
 use crate::limits;
+use crate::query::words::{IndexedWords, Search, Step};
 
 /// Where the file says that deleted words are to go.
 const SCRUB: &str = "scrub";

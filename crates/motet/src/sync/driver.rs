@@ -19,7 +19,8 @@ use motet_proto::session::{ClientSession, OutboxBatch};
 use motet_proto::{DocumentId, Position, SpaceId, limits as proto};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(super) use documents::{DocumentRequest, DocumentTask};
+pub(super) use documents::DocumentRequest;
+pub(crate) use documents::DocumentTask;
 pub(super) use rounds::keep_error;
 
 use super::answers::offline;
@@ -27,15 +28,16 @@ use super::connection::{Connection, Traffic};
 use super::endpoint::Endpoint;
 use super::lock::SyncLock;
 use super::tokens::{Tokens, panic_message};
-use super::{Conditions, LastFailure, Relay, SyncMode, SyncPolicy, SyncSummary, Transport};
+use super::{LastFailure, Relay, SyncSummary, Transport};
+use crate::engine::Database;
+use crate::engine::Link;
 use crate::engine::Received;
 use crate::error::SyncError;
-use crate::events::ChangeKind;
 use crate::limits;
-use crate::machine;
-use crate::replica::Local;
-use crate::status::Link;
+use crate::platform;
 use crate::store::{Durability, StorageError};
+use crate::types::ChangeKind;
+use crate::types::{Conditions, SyncMode, SyncPolicy};
 
 /// What the replica asks of its sync task.
 pub(super) enum Command {
@@ -46,7 +48,7 @@ pub(super) enum Command {
 }
 
 pub(super) struct Driver {
-    local: Arc<Local>,
+    database: Arc<Database>,
     transport: Transport,
     tokens: Tokens,
     /// A WebSocket that was opened while `POST` was in use: the next session's.
@@ -197,7 +199,7 @@ impl Running {
 
 impl Driver {
     pub(super) fn new(
-        local: Arc<Local>,
+        database: Arc<Database>,
         relay: Relay,
         endpoint: Endpoint,
         (remote, sign_outs, connection): (i64, i64, u64),
@@ -212,9 +214,9 @@ impl Driver {
             .user_agent(agent())
             .build()
             .map_err(|e| SyncError::BadUrl { url: relay.url.clone(), reason: e.to_string() })?;
-        let policy = local.shared.policy.subscribe();
-        let place = local.shared.presence.own.subscribe();
-        let lock = SyncLock::new(&local.file);
+        let policy = database.shared.policy.subscribe();
+        let place = database.shared.presence.own.subscribe();
+        let lock = SyncLock::new(&database.file);
         Ok(Self {
             connection,
             policy,
@@ -222,7 +224,7 @@ impl Driver {
             place_due: tokio::time::Instant::now(),
             last_round: None,
             unkept: [0; 2],
-            local,
+            database,
             transport: relay.transport,
             tokens: Tokens::new(relay.token),
             upgraded: None,
@@ -262,8 +264,8 @@ impl Driver {
             failures += 1;
             let noted = AssertUnwindSafe(self.note_failure(&error, false));
             _ = noted.catch_unwind().await;
-            self.local.shared.board.set_link(Link::Waiting);
-            self.local.shared.presence.forget();
+            self.database.shared.board.set_link(Link::Waiting);
+            self.database.shared.presence.forget();
             tokio::time::sleep(retry_delay(failures, self.window)).await;
         }
     }
@@ -272,7 +274,7 @@ impl Driver {
     async fn serve(&mut self) {
         let mut failures = 0;
         while self.wait_for_turn().await {
-            self.local.shared.board.set_link(Link::Connecting);
+            self.database.shared.board.set_link(Link::Connecting);
             let connected = self.connect().await;
             self.take_commands();
             let (error, reached) = match connected {
@@ -294,7 +296,7 @@ impl Driver {
             }
             failures = if std::mem::take(&mut self.progressed) { 1 } else { failures + 1 };
             self.note_failure(&error, reached).await;
-            self.local.shared.board.set_link(Link::Waiting);
+            self.database.shared.board.set_link(Link::Waiting);
             tokio::select! {
                 () = tokio::time::sleep(retry_delay(failures, self.window).max(asked_for(&error))) => {}
                 command = self.commands.recv() => match command {
@@ -326,7 +328,7 @@ impl Driver {
         // Another way than the last one, perhaps.
         let is_other_way = connection.live || std::mem::take(&mut self.is_first);
         let (url, sign_outs) = (self.endpoint.url.clone(), self.sign_outs);
-        let begun = self.local.writer.submit(Durability::Normal, move |tx, core| {
+        let begun = self.database.writer.submit(Durability::Normal, move |tx, core| {
             if tx.sign_outs()? != sign_outs {
                 return Ok(None);
             }
@@ -334,7 +336,7 @@ impl Driver {
             if is_other_way {
                 tx.unpark_too_large(remote)?;
             }
-            let deaths = Arc::new(tx.take_stock_of_opening(&machine::process())?);
+            let deaths = Arc::new(tx.take_stock_of_opening(&platform::process())?);
             let (position, reseeding) = core.begin_session(tx, remote, compares_after)?;
             Ok(Some(Begun { remote, position, reseeding, deaths, era: tx.era()? }))
         });
@@ -346,7 +348,7 @@ impl Driver {
         self.remote = remote;
         self.failure.use_remote(remote);
         let live = connection.live;
-        let device = self.local.shared.device;
+        let device = self.database.shared.device;
         let mut session = ClientSession::new(
             device,
             SpaceId::DEFAULT,
@@ -400,8 +402,8 @@ impl Driver {
         let Err(ended) = self.drive(&mut running).await;
         self.window =
             running.session.window().unwrap_or(limits::COME_BACK_WITHIN).min(limits::COME_BACK_LONGEST);
-        self.local.shared.send_slot.expect(self.connection, self.remote, None);
-        self.local.shared.presence.forget();
+        self.database.shared.send_slot.expect(self.connection, self.remote, None);
+        self.database.shared.presence.forget();
         self.count_bytes();
         // What is under way in the store goes on; only its answer is no longer waited for.
         self.keep_traffic();
@@ -427,7 +429,11 @@ impl Driver {
             if !self.is_wanted() && self.mode() != SyncMode::Live {
                 return Err(Ended::Done);
             }
-            self.local.shared.send_slot.expect(self.connection, self.remote, running.session.waits_after());
+            self.database.shared.send_slot.expect(
+                self.connection,
+                self.remote,
+                running.session.waits_after(),
+            );
             self.show(running).await;
             let now = self.started.elapsed();
             let timeout = running.session.poll_timeout().unwrap_or(now).saturating_sub(now);
@@ -466,7 +472,7 @@ impl Driver {
                         Taken::Document(token) => self.begin_document(running, token),
                     }
                 }
-                () = self.local.shared.outbox.notified() => {
+                () = self.database.shared.outbox.notified() => {
                     running.session.handle_outbox_changed(self.started.elapsed());
                 }
                 () = tokio::time::sleep(timeout) => self.take_timeout(running, saturated),
@@ -501,7 +507,7 @@ impl Driver {
 
     /// Looks for what nobody reports: writes of another process, and over `POST` entries of other devices.
     fn look_around(&mut self, running: &mut Running) -> Result<(), Ended> {
-        if self.local.readers.read(|tx| tx.era()).is_ok_and(|era| era != running.era) {
+        if self.database.readers.read(|tx| tx.era()).is_ok_and(|era| era != running.era) {
             return Err(Ended::Anew);
         }
         if !running.session.is_idle() {
@@ -510,7 +516,7 @@ impl Driver {
         if !running.connection.live {
             let round = self.take_id();
             running.session.request_round(round, self.started.elapsed());
-        } else if self.local.readers.read(|tx| tx.count_sendable()).is_ok_and(|rows| rows > 0) {
+        } else if self.database.readers.read(|tx| tx.count_sendable()).is_ok_and(|rows| rows > 0) {
             running.session.handle_outbox_changed(self.started.elapsed());
         }
         Ok(())
@@ -519,7 +525,7 @@ impl Driver {
     /// Whoever asks for something is told that nobody is signed in.
     async fn stay_signed_out(&mut self) {
         self.lock.let_go();
-        self.local.shared.board.set_link(Link::LetGo);
+        self.database.shared.board.set_link(Link::LetGo);
         let error = SyncError::AuthNeeded { reason: "the user has signed out on this device".into() };
         loop {
             self.failure.note(&error);
@@ -584,7 +590,7 @@ fn lengthened(time: Duration, part: f64) -> Duration {
 /// A number between 0 and 1.
 fn random_part() -> f64 {
     // Without randomness devices come back in step, which is no reason not to come back.
-    let random = u32::from_be_bytes(machine::random().unwrap_or_default());
+    let random = u32::from_be_bytes(platform::random().unwrap_or_default());
     f64::from(random) / f64::from(u32::MAX)
 }
 

@@ -11,7 +11,8 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::Splice;
 use super::sequence::{Budget, changes};
-use super::words::{are_spelt_alike, has_no_spaces, is_okina, words as words_of};
+use super::words::{are_spelt_alike, has_no_spaces, words as words_of};
+use crate::query::is_okina;
 
 /// Changed lines up to this size, in bytes of both sides, are compared by word.
 const BYTES_BY_WORD: usize = 64 << 10;

@@ -16,8 +16,9 @@ use super::diff::lines;
 use super::mend::mended;
 use super::merge::{CarriedOver, Open, Place, contains_part, is_spacing};
 use super::sequence::{Budget, changes};
-use super::words::{has_no_spaces, is_okina, words};
+use super::words::{has_no_spaces, words};
 use super::{Splice, is_too_much};
+use crate::query::is_okina;
 
 /// How many characters two equal insertions may be apart that could as well stand in one place.
 const SLIDE: usize = 256;

@@ -1,5 +1,6 @@
 //! Words: what a text is compared by, and when two of them are the same word written in two ways.
 
+use crate::query::is_okina;
 use std::ops::Range;
 
 use unicode_normalization::UnicodeNormalization;
@@ -66,11 +67,6 @@ fn letters(text: &str) -> String {
 pub(super) fn has_no_spaces(text: &str) -> bool {
     text.contains(|c: char| matches!(c, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{1950}'..='\u{1aaf}'
         | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{20000}'..='\u{3ffff}'))
-}
-
-/// The ʻokina, and what is typed where a keyboard has none.
-pub(crate) fn is_okina(c: char) -> bool {
-    matches!(c, 'ʻ' | '‘' | '’' | '\'' | 'ʼ' | 'ʽ' | 'ʾ' | '`' | '´' | '′')
 }
 
 #[cfg(test)]

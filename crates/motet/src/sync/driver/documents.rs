@@ -19,7 +19,7 @@ pub(in crate::sync) struct DocumentRequest {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::sync) enum DocumentTask {
+pub(crate) enum DocumentTask {
     /// Send what is pending of it, and merge what the relay has of it.
     Sync,
     /// Merge what the relay has of it.
@@ -71,7 +71,7 @@ impl Driver {
     ) -> Result<(), Ended> {
         let remote = self.remote;
         let load = self
-            .local
+            .database
             .writer
             .submit_first(Durability::Normal, move |tx, core| core.batch_of(tx, remote, document, after_row));
         let rows = load.await.map_err(SyncError::Storage)?;
@@ -91,7 +91,7 @@ impl Driver {
         };
         let (document, remote) = (under_way.request.document, self.remote);
         let compacted = self
-            .local
+            .database
             .writer
             .submit(Durability::Normal, move |tx, core| core.compact(tx, remote, document, &listed));
         match compacted.await.map_err(SyncError::Storage)? {
@@ -135,8 +135,8 @@ impl Driver {
     /// Nothing has happened for a while: documents whose entries have become many are made one snapshot each.
     pub(super) fn look_for_compaction(&mut self, running: &mut Running) -> Result<(), Ended> {
         running.compact_at = None;
-        let purged_before = self.local.shared.now_ms() - millis(limits::PURGE_GRACE);
-        let found = self.local.readers.read(|tx| tx.compactable(limits::COMPACT_DOCUMENTS, purged_before));
+        let purged_before = self.database.shared.now_ms() - millis(limits::PURGE_GRACE);
+        let found = self.database.readers.read(|tx| tx.compactable(limits::COMPACT_DOCUMENTS, purged_before));
         for document in found.map_err(SyncError::Storage)? {
             let task = DocumentTask::Compact;
             let token = self.take_document(DocumentRequest { document, task, reply: None });

@@ -23,7 +23,7 @@ impl Driver {
         effect: ClientEffect,
     ) -> Result<(), Ended> {
         let remote = self.remote;
-        let writer = &self.local.writer;
+        let writer = &self.database.writer;
         match effect {
             ClientEffect::Welcomed { account, log, time_ms } => {
                 self.be_admitted(account, log).await?;
@@ -34,13 +34,13 @@ impl Driver {
             // A closed channel: the reading half tells why.
             ClientEffect::Send(message) => _ = running.connection.outgoing.send(message).await,
             ClientEffect::LoadOutbox { after_row }
-                if let Some(batch) = self.local.shared.send_slot.take(remote, after_row) =>
+                if let Some(batch) = self.database.shared.send_slot.take(remote, after_row) =>
             {
                 running.take_batch(batch, self.started.elapsed());
             }
             // A few rows are read here and now, unless somebody writes: handing them over and back would take longer.
             ClientEffect::LoadOutbox { after_row }
-                if self.local.shared.board.current().pending <= limits::SMALL_WORK && writer.is_free() =>
+                if self.database.shared.board.current().pending <= limits::SMALL_WORK && writer.is_free() =>
             {
                 let bytes = running.batch_bytes;
                 self.traffic.loads(limits::SLICE_TIME);
@@ -66,7 +66,7 @@ impl Driver {
                 let count = entries.len() as u64;
                 let done = position.map_or(running.progress.0, |position| position.seq);
                 let total = head.max(running.progress.1).max(done);
-                let local = self.local.clone();
+                let database = self.database.clone();
                 let (submitted, next) = oneshot::channel();
                 let previous = running.submitted.replace(next);
                 let bytes: usize = entries.iter().map(Entry::size).sum();
@@ -76,12 +76,12 @@ impl Driver {
                     && opened < limits::NOTED_OPENING_BYTES;
                 let turn = Turn::from(position);
                 if is_small && running.applying.is_empty() && writer.is_free() {
-                    let incoming = prepare(entries, &local.shared.schemas(), |_| false, |_| None);
+                    let incoming = prepare(entries, &database.shared.schemas(), |_| false, |_| None);
                     let receive = move |tx: Tx<'_>, core: &mut Core| {
                         core.receive(tx, remote, incoming, &receipts, turn)
                     };
                     let received =
-                        local.writer.run(Durability::Normal, receive).map_err(SyncError::Storage)?;
+                        database.writer.run(Durability::Normal, receive).map_err(SyncError::Storage)?;
                     _ = submitted.send(());
                     let progress = (done, total);
                     let applied = Applied { received, entries: count, progress };
@@ -91,7 +91,7 @@ impl Driver {
                 let (deaths, traffic) = (running.deaths.clone(), self.traffic.clone());
                 let page = Page { remote, entries, receipts, turn, deaths, traffic };
                 let apply = async move {
-                    let received = page.take_in(local, previous, submitted).await?;
+                    let received = page.take_in(database, previous, submitted).await?;
                     Ok(Applied { received, entries: count, progress: (done, total) })
                 };
                 running.applying.push_back(apply.boxed());
@@ -120,7 +120,7 @@ impl Driver {
                 self.take_refusal(running, not_taken_error(code, message)).await;
             }
             ClientEffect::Listed { token, listed } => self.compact(running, token, listed).await?,
-            ClientEffect::Presence(presence) => self.local.shared.presence.heard(&presence),
+            ClientEffect::Presence(presence) => self.database.shared.presence.heard(&presence),
             ClientEffect::RoundDone { round } => running.almost_done.push(round),
             ClientEffect::End(reason) => return Err(end_error(reason).into()),
         }
@@ -130,12 +130,12 @@ impl Driver {
     /// The relay has let this device in: as whom, and to which log?
     async fn be_admitted(&mut self, account: Option<AccountId>, log: Option<LogName>) -> Result<(), Ended> {
         let remote = self.remote;
-        let known = self.local.readers.read(|tx| is_known(tx, remote, account, log));
+        let known = self.database.readers.read(|tx| is_known(tx, remote, account, log));
         let admission = match known.map_err(SyncError::Storage)? {
             true => Admission::Known,
             false => {
                 let admit = move |tx: Tx<'_>, core: &mut Core| core.admit(tx, remote, account, log);
-                self.local.writer.submit(Durability::Full, admit).await.map_err(SyncError::Storage)?
+                self.database.writer.submit(Durability::Full, admit).await.map_err(SyncError::Storage)?
             }
         };
         match admission {
@@ -159,9 +159,9 @@ impl Driver {
     }
 
     async fn note_time(&mut self, relay_time: i64) -> Result<(), Ended> {
-        if self.local.readers.read(|tx| is_news(tx, relay_time)).map_err(SyncError::Storage)? {
+        if self.database.readers.read(|tx| is_news(tx, relay_time)).map_err(SyncError::Storage)? {
             let note = move |tx: Tx<'_>, core: &mut Core| core.note_relay_time(tx, relay_time);
-            self.local.writer.submit(Durability::Normal, note).await.map_err(SyncError::Storage)?;
+            self.database.writer.submit(Durability::Normal, note).await.map_err(SyncError::Storage)?;
         }
         Ok(())
     }
@@ -181,7 +181,7 @@ impl Driver {
         if !is_known {
             tracing::info!(code = error.code(), %error, "the relay has not taken what was sent");
             self.failure.note(&error);
-            keep_error(&self.local, self.remote, &error).await;
+            keep_error(&self.database, self.remote, &error).await;
         }
         if is_full {
             return running.session.settle_without_pushes(self.started.elapsed());
@@ -204,11 +204,11 @@ impl Driver {
             return;
         }
         (running.unmerged, running.is_merging) = (false, true);
-        let (local, traffic) = (self.local.clone(), self.traffic.clone());
+        let (database, traffic) = (self.database.clone(), self.traffic.clone());
         traffic.works(limits::SLICE_TIME);
         let merge = tokio::task::spawn_blocking(move || {
             let goes_on = || traffic.works(limits::SLICE_TIME);
-            let merged = merge_all(&local.readers, &local.writer, &goes_on);
+            let merged = merge_all(&database.readers, &database.writer, &goes_on);
             traffic.works(Duration::ZERO);
             merged
         });

@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::{Applied, Command, Driver, Running, Taken};
-use crate::engine::{CollectionCounts, Received};
+use crate::engine::Database;
+use crate::engine::Link;
+use crate::engine::Received;
 use crate::error::SyncError;
 use crate::limits;
-use crate::replica::Local;
-use crate::status::{LastError, Link};
 use crate::store::{Durability, RoundRow, StorageError};
 use crate::sync::SyncSummary;
 use crate::time::millis;
+use crate::types::CollectionCounts;
+use crate::types::LastError;
 
 /// A round that somebody waits for.
 pub(super) struct Round {
@@ -27,7 +29,7 @@ impl Driver {
     /// Publishes how it goes; when everything is synced, also for the next start.
     pub(super) async fn show(&mut self, running: &mut Running) {
         let idle = running.session.is_idle() && !running.unmerged && !running.is_merging;
-        let board = &self.local.shared.board;
+        let board = &self.database.shared.board;
         if !idle {
             running.was_idle = false;
             running.compact_at = None;
@@ -41,7 +43,7 @@ impl Driver {
         self.tidy();
         let quiet = running.compact_after;
         running.compact_at = running.connection.live.then(|| tokio::time::Instant::now() + quiet);
-        let now = self.local.shared.now_ms();
+        let now = self.database.shared.now_ms();
         // Other processes read of the error in the file.
         let had_failed = board.current().last_error.is_some();
         board.set_synced(now);
@@ -51,14 +53,14 @@ impl Driver {
             self.keep_traffic();
             let remote = self.remote;
             // Nobody depends on it: if it fails, an older time is shown after the next start.
-            drop(self.local.writer.submit(Durability::Normal, move |tx, _| tx.set_synced(remote, now)));
+            drop(self.database.writer.submit(Durability::Normal, move |tx, _| tx.set_synced(remote, now)));
         }
     }
 
     /// What a long read of any process has left of the write-ahead log.
     pub(super) fn tidy(&self) {
-        let local = self.local.clone();
-        drop(tokio::task::spawn_blocking(move || local.readers.tidy()));
+        let database = self.database.clone();
+        drop(tokio::task::spawn_blocking(move || database.readers.tidy()));
     }
 
     pub(super) fn take_commands(&mut self) {
@@ -77,7 +79,7 @@ impl Driver {
             id,
             reply,
             started: Instant::now(),
-            started_at: self.local.shared.now_ms(),
+            started_at: self.database.shared.now_ms(),
             attempts: 0,
         });
         Taken::Round(id)
@@ -134,9 +136,9 @@ impl Driver {
     pub(super) fn keep_traffic(&mut self) {
         let [up, down] = std::mem::take(&mut self.unkept);
         if up + down > 0 {
-            let day = self.local.shared.now_ms() / limits::DAY_MS;
+            let day = self.database.shared.now_ms() / limits::DAY_MS;
             // Nobody waits for it; if it fails, the counters lack a little.
-            drop(self.local.writer.submit(Durability::Normal, move |tx, _| tx.add_traffic(day, up, down)));
+            drop(self.database.writer.submit(Durability::Normal, move |tx, _| tx.add_traffic(day, up, down)));
         }
     }
 
@@ -153,7 +155,7 @@ impl Driver {
         self.tallied.clear();
         let mut summary = SyncSummary { duration_ms: duration as u64, ..std::mem::take(&mut self.tally) };
         summary.collections.retain(|_, counts| *counts != CollectionCounts::default());
-        let now = self.local.shared.now_ms();
+        let now = self.database.shared.now_ms();
         let row = RoundRow {
             remote: self.remote,
             started_at: round.started_at,
@@ -161,8 +163,8 @@ impl Driver {
             summary: serde_json::to_string(&summary).unwrap_or_default(),
         };
         let kept =
-            self.local.writer.submit(Durability::Normal, move |tx, _| tx.finish_round(&row, now)).await;
-        self.local.shared.board.set_synced(now);
+            self.database.writer.submit(Durability::Normal, move |tx, _| tx.finish_round(&row, now)).await;
+        self.database.shared.board.set_synced(now);
         _ = round.reply.send(kept.clone().map(|()| summary).map_err(SyncError::Storage));
         kept
     }
@@ -171,7 +173,7 @@ impl Driver {
     pub(super) async fn note_failure(&mut self, error: &SyncError, reached: bool) {
         tracing::info!(code = error.code(), %error, "the sync session ended");
         self.failure.note(error);
-        keep_error(&self.local, self.remote, error).await;
+        keep_error(&self.database, self.remote, error).await;
         // After it is kept: who waited may ask for the status next, or exit.
         let retry = reached && error.is_retryable() && !error.is_refusal();
         self.fail_rounds(error, retry);
@@ -187,11 +189,11 @@ impl Driver {
 }
 
 /// Keeps an error for the status, of this process and after it.
-pub(in crate::sync) async fn keep_error(local: &Local, remote: i64, error: &SyncError) {
-    let at = local.shared.now_ms();
+pub(in crate::sync) async fn keep_error(database: &Database, remote: i64, error: &SyncError) {
+    let at = database.shared.now_ms();
     let last = LastError { code: error.code().into(), message: error.to_string(), at };
     let json = serde_json::to_string(&last).unwrap_or_default();
-    local.shared.board.set_error(last);
+    database.shared.board.set_error(last);
     // If this cannot be kept, the status of this process still shows it.
-    _ = local.writer.submit(Durability::Normal, move |tx, _| tx.set_last_error(remote, &json)).await;
+    _ = database.writer.submit(Durability::Normal, move |tx, _| tx.set_last_error(remote, &json)).await;
 }

@@ -9,10 +9,10 @@ use motet_proto::session::StoredReceipt;
 use motet_proto::{Entry, EntryId, envelope};
 use tokio::sync::oneshot;
 
+use crate::engine::Database;
 use crate::engine::{Core, Incoming, Received, Turn, declared, load_ahead, prepare};
 use crate::limits;
-use crate::machine;
-use crate::replica::Local;
+use crate::platform;
 use crate::store::{Durability, StorageError, Tx};
 use crate::sync::connection::Traffic;
 
@@ -45,7 +45,7 @@ impl Page {
     /// Takes it in. `previous` resolves when what came before is handed to the writer, `submitted` says so of this.
     pub(super) async fn take_in(
         self,
-        local: Arc<Local>,
+        database: Arc<Database>,
         mut previous: Option<oneshot::Receiver<()>>,
         submitted: oneshot::Sender<()>,
     ) -> Result<Received, StorageError> {
@@ -55,7 +55,7 @@ impl Page {
         let last = slices.pop().unwrap_or(Slice { entries: Vec::new(), opened: 0 });
         let hand_over =
             |incoming: Incoming, noted: Vec<[u8; 32]>, receipts: Vec<StoredReceipt>, turn: Turn| {
-                local.writer.submit(Durability::Normal, move |tx: Tx<'_>, core: &mut Core| {
+                database.writer.submit(Durability::Normal, move |tx: Tx<'_>, core: &mut Core| {
                     tx.note_opened(&noted)?;
                     core.receive(tx, remote, incoming, &receipts, turn)
                 })
@@ -68,11 +68,11 @@ impl Page {
         let mut received = Received::default();
         for slice in slices {
             traffic.works(limits::SLICE_TIME);
-            let (incoming, noted) = slice.open(&local, &deaths).await?;
+            let (incoming, noted) = slice.open(&database, &deaths).await?;
             received.add(hand_over(incoming, noted, Vec::new(), within).await?);
         }
         traffic.works(limits::SLICE_TIME);
-        let (incoming, noted) = last.open(&local, &deaths).await?;
+        let (incoming, noted) = last.open(&database, &deaths).await?;
         in_turn(previous.take()).await?;
         let taken = hand_over(incoming, noted, receipts, turn);
         _ = submitted.send(());
@@ -114,7 +114,7 @@ impl Slice {
     /// Opens the entries, and says which of them are noted as being opened.
     async fn open(
         mut self,
-        local: &Arc<Local>,
+        database: &Arc<Database>,
         deaths: &HashMap<[u8; 32], u32>,
     ) -> Result<(Incoming, Vec<[u8; 32]>), StorageError> {
         let is_deadly =
@@ -124,11 +124,11 @@ impl Slice {
         if self.opened >= limits::NOTED_OPENING_BYTES && !self.entries.is_empty() {
             let opening: Vec<[u8; 32]> = self.entries.iter().map(|entry| entry.id.0).collect();
             noted.extend(&opening);
-            let process = machine::process();
+            let process = platform::process();
             let note = move |tx: Tx<'_>, _: &mut Core| tx.note_opening(&process, &opening);
-            local.writer.submit(Durability::Normal, note).await?;
+            database.writer.submit(Durability::Normal, note).await?;
         }
-        let mut incoming = self.prepare(local).await?;
+        let mut incoming = self.prepare(database).await?;
         for entry in deadly {
             let EntryId(id) = entry.id;
             tracing::warn!(document = %entry.document, "an entry is set aside untried: the process ended when it was opened");
@@ -140,20 +140,20 @@ impl Slice {
 
     /// Opens entries on all cores, and merges ahead of the transaction, if there are many or big ones; a few small ones are merged in the
     /// transaction at once. Nothing big is done on the thread that keeps the connection alive.
-    async fn prepare(self, local: &Arc<Local>) -> Result<Incoming, StorageError> {
+    async fn prepare(self, database: &Arc<Database>) -> Result<Incoming, StorageError> {
         let Self { entries, .. } = self;
         let bytes: usize = entries.iter().map(Entry::size).sum();
         let is_small = bytes < limits::MERGED_AHEAD_BYTES && self.opened < limits::NOTED_OPENING_BYTES;
         if entries.len() < limits::PARALLEL_FROM_DOCUMENTS && is_small {
-            return Ok(prepare(entries, &local.shared.schemas(), |_| false, |_| None));
+            return Ok(prepare(entries, &database.shared.schemas(), |_| false, |_| None));
         }
-        let local = local.clone();
+        let database = database.clone();
         let prepared = tokio::task::spawn_blocking(move || {
             let keys: Vec<_> = entries.iter().map(|entry| entry.document).collect();
             // A preview is shown as it came if it goes by what is declared now, by whatever process.
             let (known, schemas) =
-                local.readers.read(|tx| Ok((tx.known_documents(&keys)?, declared(tx)?)))?;
-            let load = |key| load_ahead(&local.readers, &schemas, key);
+                database.readers.read(|tx| Ok((tx.known_documents(&keys)?, declared(tx)?)))?;
+            let load = |key| load_ahead(&database.readers, &schemas, key);
             Ok(prepare(entries, &schemas, |key| !known.contains(&key), load))
         });
         prepared.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string())))

@@ -7,13 +7,13 @@ use motet_proto::message::Hello;
 use motet_proto::{Message, SpaceId, limits as proto};
 
 use super::{Driver, Ended, Running, agent, until};
+use crate::engine::Link;
 use crate::engine::is_due;
 use crate::error::SyncError;
 use crate::limits;
-use crate::status::Link;
-use crate::sync::SyncMode;
 use crate::sync::answers::{Refused, relay_error};
 use crate::sync::connection::{Connection, connect, web_socket};
+use crate::types::SyncMode;
 
 impl Driver {
     /// The error comes with whether somebody was there: if not, trying again at once is of no use.
@@ -26,7 +26,7 @@ impl Driver {
         let hello = Message::Hello(Hello {
             version_min: proto::VERSION_MIN,
             version_max: proto::VERSION_MAX,
-            device: self.local.shared.device,
+            device: self.database.shared.device,
             space: SpaceId::DEFAULT,
             agent: agent(),
             account: None,
@@ -92,7 +92,7 @@ impl Driver {
                 SyncMode::Manual if self.would_sync() => Some(limits::SYNC_LOCK_POLL),
                 SyncMode::Manual => None,
             };
-            self.local.shared.board.set_link(Link::None);
+            self.database.shared.board.set_link(Link::None);
             tokio::select! {
                 () = until(due.and_then(|due| tokio::time::Instant::now().checked_add(due))) => {}
                 command = self.commands.recv() => match command {
@@ -137,8 +137,9 @@ impl Driver {
         if !running.session.is_idle() {
             return Ok(());
         }
-        let last = self.local.readers.read(|tx| tx.compared_at(self.remote)).map_err(SyncError::Storage)?;
-        match is_due(self.compares_after(), last, self.local.shared.now_ms()) {
+        let last =
+            self.database.readers.read(|tx| tx.compared_at(self.remote)).map_err(SyncError::Storage)?;
+        match is_due(self.compares_after(), last, self.database.shared.now_ms()) {
             true => Err(Ended::Done),
             false => Ok(()),
         }

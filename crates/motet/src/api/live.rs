@@ -6,10 +6,11 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::watch;
 
-use super::{Query, Records};
-use crate::collection::Collection;
+use super::listed::Records;
+use crate::api::collection::Collection;
 use crate::error::ReadError;
-use crate::events::{ChangeKind, Commits, Event};
+use crate::query::Query;
+use crate::types::{ChangeKind, Commits, Event};
 
 /// A query whose results are handed out again whenever they have changed.
 ///

@@ -7,13 +7,13 @@ use std::time::Instant;
 use serde_json::Value as Json;
 
 use super::unsaved::UnsavedField;
+use crate::api::replica::Replica;
 use crate::doc::Fields;
 use crate::engine::{Core, Patch, diff};
 use crate::error::WriteError;
 use crate::limits;
-use crate::replica::Replica;
-use crate::status::Version;
 use crate::store::Tx;
+use crate::types::Version;
 
 pub(super) struct Desk {
     pub(super) replica: Replica,

@@ -9,8 +9,6 @@ use unicode_normalization::char::{
     canonical_combining_class, compose, decompose_compatible, is_combining_mark,
 };
 
-use crate::doc::is_okina;
-
 /// What a piece of a text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
@@ -272,6 +270,11 @@ fn without_stroke(c: char) -> Option<&'static str> {
         'ұ' => "ү",
         _ => return None,
     })
+}
+
+/// The ʻokina, and what is typed where a keyboard has none.
+pub(crate) fn is_okina(c: char) -> bool {
+    matches!(c, 'ʻ' | '‘' | '’' | '\'' | 'ʼ' | 'ʽ' | 'ʾ' | '`' | '´' | '′')
 }
 
 #[cfg(test)]

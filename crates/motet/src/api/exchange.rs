@@ -11,4 +11,4 @@ pub use adopt::{AdoptSummary, Adoption, KeyColumns};
 pub use change_log::ChangeLogSummary;
 pub use import::ImportSummary;
 pub use json::{JsonError, parse_json};
-pub use refusal::{BadRows, Refusal};
+pub use refusal::BadRows;

@@ -14,14 +14,15 @@ use serde_json::{Value as Json, json};
 
 use super::json::{as_text, parse_with_faults};
 use super::lines::{Lines, Unread};
-use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
+use super::refusal::{BadRows, Refusals, Target, judge};
+use crate::api::replica::Replica;
 use crate::doc::Fields;
 use crate::engine::{Adopted, Core, bytes_of};
 use crate::error::WriteError;
-use crate::find::near_name;
 use crate::limits;
-use crate::replica::Replica;
+use crate::query::near_name;
 use crate::store::{Cell, ForeignTable, Tx};
+use crate::types::Refusal;
 
 /// How rows are taken up.
 ///

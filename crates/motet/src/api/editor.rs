@@ -12,10 +12,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use crate::collection::{Collection, Record, shape_error};
+use crate::api::collection::{Collection, Record, shape_error};
+use crate::api::replica::Replica;
+use crate::api::transaction::to_fields;
 use crate::error::{ReadError, WriteError};
-use crate::replica::Replica;
-use crate::transaction::to_fields;
 use desk::{Desk, Outcome};
 pub use unsaved::{Unsaved, UnsavedField};
 

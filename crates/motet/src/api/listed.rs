@@ -4,8 +4,19 @@ use std::ops::{Deref, DerefMut};
 
 use serde::Serialize;
 
-use super::Hit;
-use crate::collection::Record;
+use super::Record;
+use crate::query::Snippet;
+
+/// A document that full-text search has found.
+#[derive(Clone, Debug)]
+pub struct Hit<T> {
+    /// The document.
+    pub record: Record<T>,
+    /// How well it matches: larger is better, for one and the same search.
+    pub score: f64,
+    /// Where, if it can be told.
+    pub snippet: Option<Snippet>,
+}
 
 /// The documents that a list or a query returned.
 pub type Records<T> = Listed<Record<T>>;

@@ -8,10 +8,9 @@
 use std::collections::BTreeMap;
 
 use super::fold::{Piece, folded, pieces};
-use crate::doc::Fields;
-use crate::find::snippet::{self, Snippet};
 use crate::limits;
-use crate::store::StorageError;
+use crate::query::snippet::{self, Snippet};
+use crate::types::Fields;
 
 /// Version of what the index holds. A file with another one is indexed anew.
 pub(crate) const FORMAT: &str = "2";
@@ -171,9 +170,16 @@ impl Step {
     }
 }
 
+/// More is searched for at once than can be.
+#[derive(Debug, thiserror::Error)]
+#[error("{count} words are searched for, at most {} can be", limits::SEARCH_WORDS)]
+pub(crate) struct TooManyWords {
+    count: usize,
+}
+
 impl Search {
     /// Reads what was typed; `None` if there is no word in it.
-    pub(crate) fn new(typed: &str) -> Result<Option<Self>, StorageError> {
+    pub(crate) fn new(typed: &str) -> Result<Option<Self>, TooManyWords> {
         let mut units = Vec::new();
         for (i, part) in typed.split('"').enumerate() {
             if i % 2 == 1 {
@@ -191,10 +197,7 @@ impl Search {
         }
         let count: usize = distinct.iter().map(|unit| unit.words.len()).sum();
         if count > limits::SEARCH_WORDS {
-            let most = limits::SEARCH_WORDS;
-            return Err(StorageError::Query(format!(
-                "{count} words are searched for, at most {most} can be"
-            )));
+            return Err(TooManyWords { count });
         }
         let value = (!typed.contains('*')).then(|| value_hash(&typed.replace('"', " ")));
         Ok((!distinct.is_empty()).then_some(Self { units: distinct, value }))
@@ -290,7 +293,7 @@ mod tests {
         assert!(Search::new(" \" ʻ ' ").unwrap().is_none());
         assert!(Search::new(&"w ".repeat(10_000)).unwrap().is_some());
         let many: String = (0..=limits::SEARCH_WORDS).map(|n| format!("w{n} ")).collect();
-        assert_eq!(Search::new(&many).unwrap_err().code(), "query-invalid");
+        assert!(Search::new(&many).is_err());
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! Who is where: told to those who are connected, never stored.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
-use motet_proto::presence::{Place as SentPlace, Presence};
+use motet_proto::presence::Place as SentPlace;
 use motet_proto::{DeviceId, limits as proto};
 use tokio::sync::watch;
 
+use crate::api::replica::Replica;
 use crate::engine::{Core, CursorAt, check_name, declared};
 use crate::error::{ReadError, WriteError};
-use crate::replica::Replica;
 use crate::store::{Durability, StorageError, Tx};
 
 /// A place in a document.
@@ -47,15 +46,6 @@ pub struct Peer {
 /// Waits for changes of who is where; see [`Replica::watch_peers`]. What changes several times between two waits is told once.
 #[derive(Debug)]
 pub struct PeerWatch(watch::Receiver<BTreeMap<DeviceId, SentPlace>>);
-
-/// What is known of others, and what is told of this device.
-pub(crate) struct PresenceBoard {
-    /// Where the app says that this device is.
-    place: Mutex<Option<SentPlace>>,
-    /// What of it is told.
-    pub(crate) own: watch::Sender<Option<Presence>>,
-    pub(crate) peers: watch::Sender<BTreeMap<DeviceId, SentPlace>>,
-}
 
 impl Place {
     /// A document as a whole.
@@ -111,7 +101,7 @@ impl Replica {
             Ok(())
         })?;
         // As long as a place is told, the file is watched: another process may switch the collection off.
-        self.local().writer.heed();
+        self.database().writer.heed();
         Ok(())
     }
 
@@ -120,18 +110,18 @@ impl Replica {
     /// # Errors
     /// [`ReadError`] if a document that somebody is in cannot be read.
     pub fn peers(&self) -> Result<Vec<Peer>, ReadError> {
-        let known = self.local().shared.presence.peers.borrow().clone();
+        let known = self.database().shared.presence.peers.borrow().clone();
         let cursors: Vec<CursorAt> = known.values().filter_map(cursor_of).collect();
         let mut positions = match cursors.is_empty() {
             true => Vec::new(),
             false => self
-                .local()
+                .database()
                 .writer
                 .run(Durability::Normal, move |tx, core| core.cursor_positions(tx, &cursors))
                 .map_err(ReadError::Storage)?,
         }
         .into_iter();
-        let schemas = self.local().readers.read(declared)?;
+        let schemas = self.database().readers.read(declared)?;
         let peer = |(device, sent): (DeviceId, SentPlace)| {
             let cursor = cursor_of(&sent).and_then(|_| positions.next().flatten());
             let SentPlace { device_name, collection, name, field, .. } = sent;
@@ -146,14 +136,14 @@ impl Replica {
 
     /// Tells whenever [`peers`](Self::peers) has changed from now on.
     pub fn watch_peers(&self) -> PeerWatch {
-        PeerWatch(self.local().shared.presence.peers.subscribe())
+        PeerWatch(self.database().shared.presence.peers.subscribe())
     }
 
     fn run_presence(
         &self,
         place: impl FnOnce(Tx<'_>, &mut Core) -> Result<(), StorageError> + Send + 'static,
     ) -> Result<(), WriteError> {
-        self.local().writer.run(Durability::Normal, place).map_err(WriteError::Storage)
+        self.database().writer.run(Durability::Normal, place).map_err(WriteError::Storage)
     }
 }
 
@@ -163,47 +153,6 @@ impl PeerWatch {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-    }
-}
-
-impl PresenceBoard {
-    pub(crate) fn new() -> Self {
-        let (own, peers) = (watch::Sender::new(None), watch::Sender::new(BTreeMap::new()));
-        Self { place: Mutex::new(None), own, peers }
-    }
-
-    /// Where the app says that this device is.
-    pub(crate) fn place(&self) -> Option<SentPlace> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(crate) fn set_place(&self, place: Option<SentPlace>) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
-    }
-
-    /// Tells the others where this device is. Nowhere is not told before somewhere.
-    pub(crate) fn tell(&self, presence: Presence) {
-        self.own.send_if_modified(|own| match own {
-            None if presence.sealed.is_empty() => false,
-            _ => own.replace(presence.clone()).as_ref() != Some(&presence),
-        });
-    }
-
-    /// Another device tells where it is.
-    pub(crate) fn heard(&self, presence: &Presence) {
-        let place = presence.place();
-        self.peers.send_if_modified(|peers| match place {
-            Some(place) if peers.len() < proto::PRESENT_DEVICES || peers.contains_key(&presence.device) => {
-                peers.insert(presence.device, place.clone()).as_ref() != Some(&place)
-            }
-            Some(_) => false,
-            None => peers.remove(&presence.device).is_some(),
-        });
-    }
-
-    /// The connection is gone, and with it what was known.
-    pub(crate) fn forget(&self) {
-        self.peers.send_if_modified(|peers| !std::mem::take(peers).is_empty());
     }
 }
 

@@ -6,14 +6,16 @@ use motet_proto::{DocumentId, SpaceId};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Conditions, DocumentTask, Relay, SyncHandle, SyncPolicy, SyncSummary};
-use crate::collection::Record;
+use crate::api::collection::Record;
+use crate::api::replica::Replica;
 use crate::engine::{declared, schema_of};
 use crate::error::{ReadError, SyncError, WriteError};
 use crate::limits;
-use crate::replica::Replica;
-use crate::status::{DocumentState, DocumentStatus, LastError, PendingDocument, Status, Version};
 use crate::store::{Durability, Op, PendingRow, StatusRow, StorageError};
+use crate::sync::{self, DocumentTask, Relay, SyncHandle, SyncSummary};
+use crate::types::{
+    Conditions, DocumentState, DocumentStatus, LastError, PendingDocument, Status, SyncPolicy, Version,
+};
 
 /// Traffic of one day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -33,7 +35,7 @@ impl Replica {
     /// # Errors
     /// [`SyncError::BadUrl`], or [`SyncError::Storage`].
     pub fn use_relay(&self, relay: &Relay) -> Result<(), SyncError> {
-        super::use_relay(self.local(), relay)
+        sync::use_relay(self.database(), relay)
     }
 
     /// Connects to a relay and stays connected, coming back after every interruption, until [`disconnect`] or the
@@ -45,7 +47,7 @@ impl Replica {
     /// # Errors
     /// [`SyncError::BadUrl`], or [`SyncError::Storage`]. That the relay cannot be reached is a status, no error.
     pub fn connect(&self, relay: Relay) -> Result<(), SyncError> {
-        let handle = SyncHandle::start(self.local().clone(), relay)?;
+        let handle = SyncHandle::start(self.database().clone(), relay)?;
         *self.sync() = Some(handle);
         Ok(())
     }
@@ -77,7 +79,7 @@ impl Replica {
     pub fn compare_with_relay(&self, relay: Relay) -> Result<SyncSummary, SyncError> {
         self.disconnect();
         self.use_relay(&relay)?;
-        let marked = self.local().writer.run(Durability::Full, |tx, core| core.doubt_remote(tx));
+        let marked = self.database().writer.run(Durability::Full, |tx, core| core.doubt_remote(tx));
         marked.map_err(SyncError::Storage)?;
         self.connect(relay)?;
         self.sync_now()
@@ -106,12 +108,12 @@ impl Replica {
 
     /// When a connected replica syncs by itself.
     pub fn sync_policy(&self) -> SyncPolicy {
-        self.local().shared.policy.borrow().0
+        self.database().shared.policy.borrow().0
     }
 
     /// Tells what the system says about network and battery.
     pub fn set_conditions(&self, conditions: Conditions) {
-        let policy = &self.local().shared.policy;
+        let policy = &self.database().shared.policy;
         policy.send_if_modified(|(_, known)| std::mem::replace(known, conditions) != conditions);
     }
 
@@ -233,17 +235,17 @@ impl Replica {
     /// How syncing stands. Where another process, or another replica of this file, syncs it: as it was half a second ago
     /// ([`FOREIGN_WRITE_POLL`](crate::limits::FOREIGN_WRITE_POLL)), if this is asked again and again; after a longer pause the first answer may be older.
     pub fn status(&self) -> Status {
-        let (status, is_news) = self.local().shared.board.ask();
+        let (status, is_news) = self.database().shared.board.ask();
         if is_news {
-            self.local().writer.heed();
+            self.database().writer.heed();
         }
         status
     }
 
     /// How syncing stands, whenever it changes.
     pub fn watch_status(&self) -> watch::Receiver<Status> {
-        let status = self.local().shared.board.watch();
-        self.local().writer.heed();
+        let status = self.database().shared.board.watch();
+        self.database().writer.heed();
         status
     }
 

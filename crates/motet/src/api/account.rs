@@ -2,10 +2,11 @@
 
 use motet_proto::AccountId;
 
-use crate::engine::{self, Emptying, Removed};
+use crate::api::replica::Replica;
+use crate::engine::{self, Emptying};
 use crate::error::{AccountError, ReadError};
-use crate::replica::Replica;
 use crate::store::{self, Durability};
+use crate::types::Removed;
 
 /// What becomes of the documents when the user signs out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,9 +47,9 @@ impl Replica {
     /// # Errors
     /// [`AccountError::Unsent`] if [`SignOut::Wipe`] would lose something; the replica is disconnected then and else as it was.
     pub fn sign_out(&self, how: SignOut) -> Result<Removed, AccountError> {
-        self.local().may_write()?;
+        self.database().may_write()?;
         self.disconnect();
-        let removed = self.local().writer.run(Durability::Full, move |tx, core| {
+        let removed = self.database().writer.run(Durability::Full, move |tx, core| {
             let removed = match how {
                 SignOut::Keep => Removed::default(),
                 SignOut::Wipe => core.empty(tx, Emptying::Shared)?,
@@ -72,9 +73,9 @@ impl Replica {
     /// # Errors
     /// [`AccountError`] if it cannot be kept; nothing is changed then.
     pub fn release_account(&self) -> Result<(), AccountError> {
-        self.local().may_write()?;
+        self.database().may_write()?;
         self.disconnect();
-        self.local().writer.run(Durability::Full, |tx, core| {
+        self.database().writer.run(Durability::Full, |tx, core| {
             core.sign_out(tx)?;
             Ok(core.forget_account(tx)?)
         })
@@ -86,17 +87,18 @@ impl Replica {
     /// # Errors
     /// [`AccountError::Unsent`] if something has not been sent; nothing is removed then.
     pub fn clear_local(&self) -> Result<Removed, AccountError> {
-        self.local().may_write()?;
+        self.database().may_write()?;
         self.disconnect();
-        let removed = self.local().writer.run(Durability::Full, |tx, core| core.empty(tx, Emptying::Held))?;
+        let removed =
+            self.database().writer.run(Durability::Full, |tx, core| core.empty(tx, Emptying::Held))?;
         self.scrub();
         Ok(removed)
     }
 
     /// What was removed is in SQLite's log no more either. If somebody reads an older state just now, that is tried again for a while.
     fn scrub(&self) {
-        if store::shrink(&self.local().file).is_err() {
-            (self.local().shared.empty_log)();
+        if store::shrink(&self.database().file).is_err() {
+            (self.database().shared.empty_log)();
         }
     }
 }

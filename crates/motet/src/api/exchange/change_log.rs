@@ -4,13 +4,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use super::json::{JsonError, parse_with_faults};
-use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
+use super::refusal::{BadRows, Refusals, Target, judge};
+use crate::api::replica::{Replica, check_cursor, number};
 use crate::doc::Fields;
 use crate::engine::{Composed, Entrance, Patch, bytes_of, declared, is_big, schema_of};
 use crate::error::{ReadError, WriteError};
 use crate::limits;
-use crate::replica::{Replica, check_cursor, number};
 use crate::store::{self, ChangedRow, Tx};
+use crate::types::Refusal;
 
 /// What a change log did to the documents here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -8,15 +8,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use crate::collection::{Base, Record, shape_error};
-use crate::conflicts::Resolution;
+use crate::api::collection::{Base, Record, shape_error};
+use crate::api::finite::not_finite;
 use crate::doc::{Fields, RESERVED_MESSAGES};
 use crate::engine::{Composed, Core, Patch, Splice};
 use crate::error::WriteError;
-use crate::finite::not_finite;
 use crate::limits;
-use crate::status::Version;
 use crate::store::{Ticket, Tx};
+use crate::types::Resolution;
+use crate::types::Version;
 
 /// A running transaction; see [`Replica::transaction`](crate::Replica::transaction). It sees its own writes.
 pub struct Transaction<'t> {

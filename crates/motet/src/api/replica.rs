@@ -10,20 +10,23 @@ use motet_proto::{DeviceId, limits as proto};
 use tokio::sync::{Notify, broadcast, watch};
 use uuid::Uuid;
 
-use crate::collection::Collection;
-use crate::conflicts::Conflict;
+use crate::api::collection::Collection;
+use crate::api::transaction::{PendingWrite, Transaction};
 use crate::doc::Fields;
-use crate::engine::{self, Ahead, Composed, Core, Entrance, Patch, SendSlot, Shared, declared, schema_of};
+use crate::engine::{
+    self, Ahead, Composed, Core, Database, Entrance, Patch, PresenceBoard, SendSlot, Shared, StatusBoard,
+    declared, schema_of,
+};
 use crate::error::{OpenError, ReadError, WriteError};
-use crate::events::{Commits, Event};
 use crate::limits;
-use crate::machine;
+use crate::platform;
 use crate::schema::{Declare, Schema};
-use crate::status::{StatusBoard, Version};
 use crate::store::{self, Durability, Readers, StorageError, Tx, Writer};
-use crate::sync::{Conditions, PresenceBoard, SyncHandle};
+use crate::sync::SyncHandle;
 use crate::time::{self, Clock};
-use crate::transaction::{PendingWrite, Transaction};
+use crate::types::Conflict;
+use crate::types::{Commits, Event};
+use crate::types::{Conditions, Version};
 
 /// One device's whole local copy: documents in one SQLite file, and the connection to a relay if there is one.
 ///
@@ -48,29 +51,10 @@ pub struct Replica {
     inner: Arc<Inner>,
 }
 
-/// The parts that the sync task works with.
-pub(crate) struct Local {
-    /// The database that is open.
-    pub(crate) file: PathBuf,
-    pub(crate) readers: Arc<Readers>,
-    pub(crate) writer: Writer<Core>,
-    pub(crate) shared: Arc<Shared>,
-    /// The file that was given, and the folder of the copy that is open in its place, if it is one. Dropped last.
-    path: PathBuf,
-    copy: Option<tempfile::TempDir>,
-}
-
-impl Local {
-    /// Whether what is written here is kept.
-    pub(crate) fn may_write(&self) -> store::Result<()> {
-        if self.copy.is_some() { Err(StorageError::ReadOnly) } else { Ok(()) }
-    }
-}
-
 struct Inner {
-    // Dropped first: the sync task holds on to `local`.
+    // Dropped first: the sync task holds on to `database`.
     sync: Mutex<Option<SyncHandle>>,
-    local: Arc<Local>,
+    database: Arc<Database>,
 }
 
 /// Opens a replica with more than a path.
@@ -108,17 +92,17 @@ impl Replica {
     /// This device's id: made when the file was, and the same for as long as the file is there. A copy of the file is another
     /// device, from when it is first opened.
     pub fn device_id(&self) -> DeviceId {
-        self.inner.local.shared.device
+        self.inner.database.shared.device
     }
 
     /// The database file, as it was given.
     pub fn path(&self) -> &Path {
-        &self.inner.local.path
+        &self.inner.database.path
     }
 
     /// This device's name, as other devices see it.
     pub fn device_name(&self) -> &str {
-        &self.inner.local.shared.device_name
+        &self.inner.database.shared.device_name
     }
 
     /// The documents of a collection as values of the app's own type.
@@ -210,24 +194,24 @@ impl Replica {
         ahead: Option<Ahead>,
         write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
     ) -> PendingWrite<R> {
-        let may_write = self.inner.local.may_write();
+        let may_write = self.inner.database.may_write();
         let write = whole(move |tx, core: &mut Core| {
             may_write?;
             write(&mut Transaction::new(tx, core))
         });
-        PendingWrite::new(self.inner.local.writer.submit_prepared(Durability::Full, ahead, write))
+        PendingWrite::new(self.inner.database.writer.submit_prepared(Durability::Full, ahead, write))
     }
 
     /// Events after each commit, from now on. A listener that falls more than
     /// [`EVENT_BACKLOG`](crate::limits::EVENT_BACKLOG) events behind is told that it missed some.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        let events = self.inner.local.shared.events.subscribe();
-        self.inner.local.writer.heed();
+        let events = self.inner.database.shared.events.subscribe();
+        self.inner.database.writer.heed();
         events
     }
 
     pub(crate) fn commits(&self) -> watch::Receiver<Commits> {
-        self.inner.local.shared.commits.subscribe()
+        self.inner.database.shared.commits.subscribe()
     }
 
     /// The concurrent writes of a document that lost, open ones and settled ones, oldest first.
@@ -260,7 +244,7 @@ impl Replica {
     /// # Errors
     /// [`WriteError`] if `to` exists or cannot be written; nothing is left at `to` then.
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<(), WriteError> {
-        Ok(store::backup(&self.inner.local.file, to.as_ref())?)
+        Ok(store::backup(&self.inner.database.file, to.as_ref())?)
     }
 
     /// A setting of the app, kept on this device only.
@@ -282,27 +266,31 @@ impl Replica {
     }
 
     pub(crate) fn read<T>(&self, read: impl FnOnce(Tx<'_>) -> store::Result<T>) -> store::Result<T> {
-        let local = &self.inner.local;
+        let database = &self.inner.database;
         let mut read = Some(read);
         let mut once = |tx: Tx<'_>| match read.take() {
             Some(read) => read(tx).map(Some),
             None => Ok(None),
         };
-        let found = local.readers.read(|tx| if tx.is_behind()? { Ok(None) } else { once(tx) })?;
+        let found = database.readers.read(|tx| if tx.is_behind()? { Ok(None) } else { once(tx) })?;
         if let Some(found) = found {
             return Ok(found);
         }
         // Inside a transaction of this thread it is refused; what is committed is read as it is shown then.
         let catch_up = |tx: Tx<'_>, core: &mut Core| core.catch_up_turn(tx, true);
         loop {
-            match local.writer.run_prepared(Durability::Normal, Some(Ahead::Behind { all: true }), catch_up) {
+            match database.writer.run_prepared(
+                Durability::Normal,
+                Some(Ahead::Behind { all: true }),
+                catch_up,
+            ) {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(error) => {
                     // The disk is full, say. What was written is to be read all the same.
                     tracing::debug!(%error, "reading what cannot be kept");
                     let catch_up = |tx: Tx<'_>, core: &mut Core| core.catch_up_all(tx);
-                    match local.writer.peek(catch_up, |tx| Ok(once(tx))) {
+                    match database.writer.peek(catch_up, |tx| Ok(once(tx))) {
                         Ok(found) => return found?.ok_or(StorageError::Closed),
                         Err(error) => {
                             tracing::debug!(%error, "reading without catching up");
@@ -312,14 +300,14 @@ impl Replica {
                 }
             }
         }
-        local.readers.read(once)?.ok_or(StorageError::Closed)
+        database.readers.read(once)?.ok_or(StorageError::Closed)
     }
 
     /// Takes into the full-text index what it does not know yet.
     pub(crate) fn index_words(&self) -> Result<(), ReadError> {
         while self.read(|tx| tx.is_unindexed())? {
             let index = |tx: Tx<'_>, core: &mut Core| core.index_batch(tx);
-            self.inner.local.writer.run::<_, StorageError>(Durability::Normal, index)?;
+            self.inner.database.writer.run::<_, StorageError>(Durability::Normal, index)?;
         }
         Ok(())
     }
@@ -341,7 +329,7 @@ impl Replica {
         mut document: serde_json::Value,
     ) -> Result<Option<serde_json::Value>, ReadError> {
         let id = document.get("id").and_then(serde_json::Value::as_str).unwrap_or_default();
-        let schema = schema_of(&self.local().readers.read(declared)?, collection, id);
+        let schema = schema_of(&self.database().readers.read(declared)?, collection, id);
         if schema.is_local() {
             return Ok(None);
         }
@@ -395,13 +383,13 @@ impl Replica {
     /// [`ReadError`] with code `query-invalid` if it is no such query.
     pub fn sql(&self, query: &str) -> Result<SqlTable, ReadError> {
         self.read(|_| Ok(()))?;
-        let (columns, rows) = store::run_sql(&self.inner.local.file, query)?;
+        let (columns, rows) = store::run_sql(&self.inner.database.file, query)?;
         Ok(SqlTable { columns, rows })
     }
 
     /// Milliseconds since 1970, by the clock of the app.
     pub(crate) fn now_ms(&self) -> i64 {
-        self.inner.local.shared.now_ms()
+        self.inner.database.shared.now_ms()
     }
 
     pub(crate) fn list<E: From<StorageError>>(
@@ -430,8 +418,8 @@ impl Replica {
         ahead: Option<Ahead>,
         write: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> + Send + 'static,
     ) -> Result<R, WriteError> {
-        self.inner.local.may_write()?;
-        self.inner.local.writer.run_prepared(Durability::Full, ahead, whole(write))
+        self.inner.database.may_write()?;
+        self.inner.database.writer.run_prepared(Durability::Full, ahead, whole(write))
     }
 
     /// Reads what only the connection that writes can: a document's history.
@@ -439,7 +427,7 @@ impl Replica {
         &self,
         read: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> + Send + 'static,
     ) -> Result<R, WriteError> {
-        self.inner.local.writer.run(Durability::Normal, read)
+        self.inner.database.writer.run(Durability::Normal, read)
     }
 
     /// What is done of a write of a document before its transaction: a big one is composed, on the thread of a caller that waits for it, else
@@ -473,7 +461,7 @@ impl Replica {
         base: Option<&Version>,
         entrance: Entrance,
     ) -> Option<Composed> {
-        let Local { shared, readers, .. } = &*self.inner.local;
+        let Database { shared, readers, .. } = &*self.inner.database;
         engine::compose_ahead(shared, readers, (collection, id), patch, base, entrance)
     }
 
@@ -484,7 +472,7 @@ impl Replica {
         collection: &str,
         documents: Vec<(String, Fields)>,
     ) -> Result<Vec<Result<(), WriteError>>, WriteError> {
-        let Local { shared, readers, .. } = &*self.inner.local;
+        let Database { shared, readers, .. } = &*self.inner.database;
         let mut ready = engine::compose_many(shared, readers, collection, documents)?;
         let mut outcomes = Vec::with_capacity(ready.len());
         while !ready.is_empty() {
@@ -508,7 +496,7 @@ impl Replica {
         rows: Vec<R>,
         of: impl Fn(&R) -> (&str, &Fields, Option<i64>) + Sync,
     ) -> VecDeque<(R, Option<Composed>)> {
-        let Local { shared, readers, .. } = &*self.inner.local;
+        let Database { shared, readers, .. } = &*self.inner.database;
         engine::compose_rows(shared, readers, collection, rows, of)
     }
 
@@ -517,8 +505,8 @@ impl Replica {
         self.inner.sync.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn local(&self) -> &Arc<Local> {
-        &self.inner.local
+    pub(crate) fn database(&self) -> &Arc<Database> {
+        &self.inner.database
     }
 }
 
@@ -623,12 +611,12 @@ impl ReplicaBuilder {
             false => (None, self.path.clone()),
         };
         let conn = store::open(&path)?;
-        let fresh = machine::random().map_err(|e| OpenError::System(e.to_string()))?;
+        let fresh = platform::random().map_err(|e| OpenError::System(e.to_string()))?;
         let fresh = Uuid::from_bytes(fresh);
         let name = self.device_name.as_deref().map(str::trim);
         let readers = Arc::new(Readers::new(&path));
         let (shared, core) = store::setup(&conn, |tx| {
-            let (device, device_name) = identify(tx, fresh, name, machine::file_identity(&self.path))?;
+            let (device, device_name) = identify(tx, fresh, name, platform::file_identity(&self.path))?;
             note_version(tx)?;
             let shared = Arc::new(Shared {
                 device,
@@ -652,12 +640,12 @@ impl ReplicaBuilder {
         let is_heard = move || {
             heard.events.receiver_count() > 0 || heard.board.is_watched() || heard.presence.place().is_some()
         };
-        let writer = match machine::is_simulated() {
+        let writer = match platform::is_simulated() {
             true => Writer::unattended(conn, core),
             false => Writer::spawn(conn, core, is_heard)?,
         };
-        let local = Local { readers, file: path, writer, shared, path: self.path, copy };
-        Ok(Replica { inner: Arc::new(Inner { sync: Mutex::new(None), local: Arc::new(local) }) })
+        let database = Database { readers, file: path, writer, shared, path: self.path, copy };
+        Ok(Replica { inner: Arc::new(Inner { sync: Mutex::new(None), database: Arc::new(database) }) })
     }
 }
 
@@ -671,7 +659,7 @@ fn empty_log(path: &Path) -> Box<dyn Fn() + Send + Sync> {
                 tracing::warn!(%error, "what was purged may be in the database's log until that is written anew");
             }
         };
-        if !machine::is_simulated() {
+        if !platform::is_simulated() {
             _ = std::thread::Builder::new().name("motet-purge".into()).spawn(empty);
         }
     })

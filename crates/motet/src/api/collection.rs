@@ -7,17 +7,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use crate::conflicts::Resolution;
+use crate::api::editor::Editor;
+use crate::api::listed::{Hit, Hits, Misfit, Records};
+use crate::api::live::LiveQuery;
+use crate::api::replica::Replica;
+use crate::api::transaction::{PendingWrite, Transaction, new_id, to_fields, to_patch};
 use crate::doc::Fields;
-use crate::editor::Editor;
 use crate::engine::{Ahead, Patch, Splice, declared, diff};
 use crate::error::{ReadError, WriteError};
-use crate::find::{FieldPath, Filter, Hit, Hits, LiveQuery, Misfit, Query, Records, words};
-use crate::replica::Replica;
+use crate::query::{FieldPath, Filter, Query, words};
 use crate::schema::Rule;
-use crate::status::Version;
 use crate::store::{self, ListRow, StorageError, TrashRow, Tx};
-use crate::transaction::{PendingWrite, Transaction, new_id, to_fields, to_patch};
+use crate::types::Resolution;
+use crate::types::Version;
 
 /// The documents of one collection as values of type `T`.
 ///
@@ -428,7 +430,8 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// [`ReadError::Storage`] with code `query-invalid` if there are more than
     /// [`SEARCH_WORDS`](crate::limits::SEARCH_WORDS) words.
     pub fn search(&self, words: &str, limit: u64) -> Result<Hits<T>, ReadError> {
-        let Some(search) = words::Search::new(words)? else { return Ok(Hits::default()) };
+        let search = words::Search::new(words).map_err(|error| StorageError::Query(error.to_string()))?;
+        let Some(search) = search else { return Ok(Hits::default()) };
         let look = || {
             self.replica.index_words()?;
             Ok(self.replica.read(|tx| tx.search(&self.name, &search, limit))?)

@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
 use super::json::JsonError;
 use crate::doc::{Fields, Misfit, check_fields};
 use crate::engine::check_name;
 use crate::error::WriteError;
 use crate::limits;
+use crate::types::Refusal;
 
 /// What becomes of the others when a row cannot be taken up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,34 +17,6 @@ pub enum BadRows {
     Report,
     /// Nothing is taken up.
     RefuseAll,
-}
-
-/// A row that was not taken up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Refusal {
-    /// Where it stands: `row 3` of a table, `line 7` of a file, `entry 2 of songs` in a change log.
-    pub place: String,
-    /// Collection of its document, if it is known.
-    pub collection: Option<String>,
-    /// Id of its document, if it is known.
-    pub id: Option<String>,
-    /// The field that is to blame, if it is one: nested names are separated by `/`.
-    pub field: Option<String>,
-    /// What is wrong, as a sentence.
-    pub reason: String,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.reason)?;
-        let Some(id) = &self.id else { return Ok(()) };
-        let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-        let id: String = id.chars().take(limits::SHOWN_NAME_CHARS).map(printable).collect();
-        match &self.collection {
-            Some(collection) => write!(f, " ({collection}/{id})"),
-            None => write!(f, " ({id})"),
-        }
-    }
 }
 
 /// The document that a row is for, as far as it is known.

@@ -6,15 +6,16 @@ use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::lines::{Line, Lines, Unread};
-use super::refusal::{BadRows, Refusal, Refusals, Target, judge};
+use super::refusal::{BadRows, Refusals, Target, judge};
+use crate::api::replica::Replica;
+use crate::api::transaction::{new_id, to_fields};
 use crate::doc::Fields;
 use crate::engine::{Schemas, bytes_of, declared, schema_of};
 use crate::error::{ReadError, WriteError};
 use crate::limits;
-use crate::replica::Replica;
 use crate::schema::Schema;
 use crate::store::{StorageError, Tx};
-use crate::transaction::{new_id, to_fields};
+use crate::types::Refusal;
 
 /// In a line of an export of several collections: the collection that its document belongs to. No document is taken for such a line: it
 /// has [`DOCUMENT`] beside it and nothing else.

@@ -7,20 +7,8 @@ use serde_json::Value as Json;
 
 use super::fold::{Piece, pieces};
 use super::words::Unit;
-use crate::collection::Record;
-use crate::doc::Fields;
 use crate::limits;
-
-/// A document that full-text search has found.
-#[derive(Clone, Debug)]
-pub struct Hit<T> {
-    /// The document.
-    pub record: Record<T>,
-    /// How well it matches: larger is better, for one and the same search.
-    pub score: f64,
-    /// Where, if it can be told.
-    pub snippet: Option<Snippet>,
-}
+use crate::types::Fields;
 
 /// A part of a field around what was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -1,0 +1,28 @@
+//! What an app calls.
+
+mod account;
+mod collection;
+mod conflict;
+mod editor;
+mod exchange;
+mod finite;
+mod history;
+mod listed;
+mod live;
+mod presence;
+mod replica;
+mod sync;
+mod transaction;
+
+pub use account::SignOut;
+pub use collection::{Collection, Record, Trashed, Violation};
+pub use editor::{Editor, Unsaved, UnsavedField};
+pub use exchange::{
+    AdoptSummary, Adoption, BadRows, ChangeLogSummary, ImportSummary, JsonError, KeyColumns, parse_json,
+};
+pub use listed::{Hit, Hits, Listed, Misfit, Records};
+pub use live::LiveQuery;
+pub use presence::{Peer, PeerWatch, Place};
+pub use replica::{ChangedDocument, Counts, Replica, ReplicaBuilder, SqlTable};
+pub use sync::DayTraffic;
+pub use transaction::{PendingWrite, Transaction};
