@@ -205,7 +205,7 @@ fn what_two_restored_and_edited_is_merged() {
 
 /// What a device does about the deleted song.
 #[derive(Clone, Debug)]
-enum Deed {
+enum ChangeAction {
     Put(Value),
     Restore,
     /// Restores it, writes this, and deletes it again.
@@ -221,45 +221,45 @@ fn everything_that_several_wrote_when_they_made_it_again_is_there() {
         let count = 2 + random.below(2) as usize;
         let deleted = if random.below(2) == 0 { Deleted::ForAll } else { Deleted::ByEach };
         let dead = song(&mut random);
-        let mut deeds: Vec<Deed> = (0..count)
+        let mut deeds: Vec<ChangeAction> = (0..count)
             .map(|_| match random.below(7) {
-                0 => Deed::Restore,
-                1 => Deed::Nothing,
-                2 => Deed::Over(song(&mut random)),
-                _ => Deed::Put(song(&mut random)),
+                0 => ChangeAction::Restore,
+                1 => ChangeAction::Nothing,
+                2 => ChangeAction::Over(song(&mut random)),
+                _ => ChangeAction::Put(song(&mut random)),
             })
             .collect();
         // Where somebody only restores it, what a third wrote and deleted is an edit of that.
-        let is_made = deeds.iter().any(|deed| matches!(deed, Deed::Put(_)));
+        let is_made = deeds.iter().any(|deed| matches!(deed, ChangeAction::Put(_)));
         if !is_made {
-            deeds[0] = Deed::Restore;
+            deeds[0] = ChangeAction::Restore;
         }
-        if deeds.iter().any(|deed| matches!(deed, Deed::Restore)) {
+        if deeds.iter().any(|deed| matches!(deed, ChangeAction::Restore)) {
             deeds
                 .iter_mut()
-                .filter(|deed| matches!(deed, Deed::Over(_)))
-                .for_each(|deed| *deed = Deed::Nothing);
+                .filter(|deed| matches!(deed, ChangeAction::Over(_)))
+                .for_each(|deed| *deed = ChangeAction::Nothing);
         }
         let what = format!("seed {seed}, round {round}: {dead} was deleted ({deleted:?}), then {deeds:?}");
         let devices = Devices::with(count, &dead, deleted);
         for (device, deed) in devices.all.iter().zip(&deeds) {
             match deed {
-                Deed::Put(made) => _ = device.documents("songs").put("1", made).unwrap(),
-                Deed::Restore => _ = device.documents("songs").restore("1").unwrap(),
-                Deed::Over(written) => {
+                ChangeAction::Put(made) => _ = device.documents("songs").put("1", made).unwrap(),
+                ChangeAction::Restore => _ = device.documents("songs").restore("1").unwrap(),
+                ChangeAction::Over(written) => {
                     device.documents("songs").restore("1").unwrap();
                     device.documents("songs").put("1", written).unwrap();
                     device.documents("songs").delete("1").unwrap();
                 }
-                Deed::Nothing => {}
+                ChangeAction::Nothing => {}
             }
         }
         let made: Vec<Option<Value>> = deeds
             .into_iter()
             .filter_map(|deed| match deed {
-                Deed::Put(made) => Some(Some(made)),
-                Deed::Restore => Some(None),
-                Deed::Over(_) | Deed::Nothing => None,
+                ChangeAction::Put(made) => Some(Some(made)),
+                ChangeAction::Restore => Some(None),
+                ChangeAction::Over(_) | ChangeAction::Nothing => None,
             })
             .collect();
         let shown = devices.meet(&what);

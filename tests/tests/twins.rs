@@ -132,7 +132,7 @@ fn who_wrote_the_twin_that_lost_writes_its_values_anew() {
     a.documents("pieces").set("song", &json!({ "sung": 2 })).unwrap();
     let stored = changes(dir.path().join("a.db").as_path());
     let lost = stored.iter().find(|change| hash_of(change) == hash_of(&stored[stored.len() - 2])).unwrap();
-    let other = twin_of(&stored, lost);
+    let other = collision_of(&stored, lost);
     push(&relay.url(), vec![entry("song", Kind::Changes, other)]);
     // Before a has sent its own, and after.
     for replica in [&a, &b, &a, &b] {
@@ -172,7 +172,7 @@ fn hash_of(change: &Change) -> [u8; 32] {
 }
 
 /// Another change with the actor and number of `lost`, made until it has the smaller hash.
-fn twin_of(all: &[Change], lost: &Change) -> Vec<u8> {
+fn collision_of(all: &[Change], lost: &Change) -> Vec<u8> {
     let mut base = Automerge::new();
     let before: Vec<_> = all.iter().take_while(|change| change.hash() != lost.hash()).cloned().collect();
     base.apply_changes(before).unwrap();

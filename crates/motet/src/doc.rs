@@ -17,6 +17,7 @@ mod alike;
 mod anew;
 mod check;
 mod chunk;
+mod collisions;
 mod counts;
 mod cursor;
 mod edit;
@@ -34,7 +35,6 @@ mod rescue;
 mod text;
 mod three_way;
 mod time;
-mod twins;
 mod woven;
 mod writers;
 
@@ -57,8 +57,9 @@ pub(crate) use check::{Misfit, check_field, check_fields};
 pub(crate) use chunk::{
     ChunkError, check_change, check_snapshot, heads_of, is_intact, split_changes, split_headers,
 };
+pub(crate) use collisions::Displaced;
 pub(crate) use edit::{Edit, EditError, merged, take_at};
-pub(crate) use history::Deed;
+pub(crate) use history::ChangeAction;
 pub(crate) use inverse::Step;
 pub(crate) use merge::{MergeOutcome, Rejected, load_snapshot};
 pub(crate) use overlap::TEXT_OVERLAP;
@@ -66,7 +67,6 @@ pub(crate) use read::{FieldConflict, Fields, excerpt, pointed, pointer};
 pub(crate) use reconcile::Reconciled;
 pub(crate) use three_way::carried_over;
 pub(crate) use time::time_of;
-pub(crate) use twins::Ousted;
 
 impl crate::types::Version {
     pub(crate) fn hashes(&self) -> Vec<ChangeHash> {

@@ -11,6 +11,7 @@ mod ahead;
 mod bulk;
 mod care;
 mod check;
+mod collisions;
 mod compact;
 mod composed;
 mod database;
@@ -38,7 +39,6 @@ mod seen;
 mod send_slot;
 mod status;
 mod transacting;
-mod twins;
 mod typing;
 mod undo;
 mod unmerged;
@@ -73,11 +73,11 @@ pub(crate) use composed::{Composed, Entrance, bytes_of, compose_ahead, is_big};
 pub(crate) use database::Database;
 pub(crate) use incoming::{Incoming, load_ahead, prepare};
 pub(crate) use loaded::Loaded;
-use loaded::{load, load_behind, new_document};
+use loaded::{load, load_stale, new_document};
 pub(crate) use local::{Patch, diff};
 pub(crate) use presence::CursorAt;
 pub(crate) use presence_board::PresenceBoard;
-pub(crate) use receive::{Received, Turn};
+pub(crate) use receive::{Arrival, Received};
 pub(crate) use remotes::is_due;
 pub(crate) use salvage::Repaired;
 use send_slot::Ready;
@@ -181,7 +181,7 @@ pub(crate) struct Core {
     /// Collections that have a view; `None`: as the file says.
     views: Option<HashSet<String>>,
     /// What has been told of the feed.
-    told: feed::Told,
+    told: feed::FeedCursor,
     /// Number of the running write. Grows, also over restarts as long as the machine's clock does.
     transaction: u64,
     /// Documents of the running write, of the running transaction.
@@ -293,7 +293,7 @@ impl Core {
             leaving: None,
             scrubbed: false,
             views: None,
-            told: feed::Told::default(),
+            told: feed::FeedCursor::default(),
             transaction: 0,
             in_write: HashMap::new(),
             composed: None,
@@ -437,7 +437,7 @@ impl Core {
             self.told.projected = true;
             self.mark_unindexed(tx, loaded.row.id)?;
         } else if !reread && commit.is_plain_edit() && !commit.is_big() {
-            self.mark_behind(tx, &loaded.row)?;
+            self.mark_stale(tx, &loaded.row)?;
         } else {
             self.project(tx, &loaded)?;
         }
@@ -479,7 +479,7 @@ impl Core {
             let bytes = if is_new { usize::MAX } else { commit.bytes() };
             self.write_bytes = self.write_bytes.saturating_add(bytes);
             let first_change = if is_new { 0 } else { store::change_id(document, first_change) };
-            self.owe(tx, document, commit.origin, op, first_change, now)?;
+            self.enqueue(tx, document, commit.origin, op, first_change, now)?;
         }
         self.note_brought_back(tx, &loaded, commit, now)?;
         self.sweep(tx, &mut loaded)?;

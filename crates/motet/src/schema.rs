@@ -473,7 +473,7 @@ impl CollectionSchema {
     }
 
     /// Whether the field stays on this device.
-    pub(crate) fn keeps(&self, field: &str) -> bool {
+    pub(crate) fn is_device_local(&self, field: &str) -> bool {
         self.is_local() || self.is_local_field(field)
     }
 
@@ -497,7 +497,7 @@ impl CollectionSchema {
     }
 
     /// Whether the same fields stay on this device under `other`.
-    pub(crate) fn keeps_as(&self, other: &Self) -> bool {
+    pub(crate) fn has_same_local_fields(&self, other: &Self) -> bool {
         let local = |schema: &Self| -> Vec<String> {
             let fields = schema.fields.iter().filter(|(_, field)| field.kind == FieldKind::Local);
             fields.map(|(name, _)| name.clone()).collect()

@@ -327,7 +327,7 @@ impl Session {
                         })
                     });
                     if let Some(snapshot) = compacted? {
-                        self.session.push_aside(token, snapshot, now);
+                        self.session.push_unqueued(token, snapshot, now);
                     }
                 }
                 ClientEffect::NotTaken { .. } => self.session.release_pushes(now),

@@ -4,7 +4,6 @@
 //! own ([`readers`]). WAL, `synchronous=FULL` for anything a caller waits for.
 
 mod backup;
-mod behind;
 mod busy;
 mod care;
 mod compaction;
@@ -25,6 +24,7 @@ mod readers;
 mod remotes;
 mod rows;
 mod salvage;
+mod stale;
 mod steps;
 mod unmerged;
 mod words;

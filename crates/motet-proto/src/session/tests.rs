@@ -651,7 +651,7 @@ fn one_document_is_sent_and_fetched_before_the_rest() {
     late.write("nor this");
     late.session.sync_document(7, DocumentId([0; 16]), NOW);
     late.session.list_document(8, DocumentId([0; 16]), NOW);
-    late.session.push_aside(9, late.held[0].clone(), NOW);
+    late.session.push_unqueued(9, late.held[0].clone(), NOW);
     late.session.request_round(1, NOW);
     world.devices.push((late, RelaySession::new(2, "relay".into())));
     world.run();

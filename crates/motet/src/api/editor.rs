@@ -1,6 +1,6 @@
 //! A document open in an editor: what is typed in one moment becomes one change.
 
-mod desk;
+mod shared;
 mod unsaved;
 
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::api::collection::{Collection, Record, shape_error};
 use crate::api::replica::Replica;
 use crate::api::transaction::to_fields;
 use crate::error::{ReadError, WriteError};
-use desk::{Desk, Outcome};
+use shared::{EditorShared, Outcome};
 pub use unsaved::{Unsaved, UnsavedField};
 
 /// A document that somebody types in. Dereferences to its value.
@@ -56,7 +56,7 @@ pub use unsaved::{Unsaved, UnsavedField};
 /// [`save`](Self::save) says [`WriteError::NotFound`] or [`WriteError::Purged`], and [`close`](Self::close) returns the words.
 pub struct Editor<T: Serialize> {
     value: T,
-    desk: Arc<Desk>,
+    shared: Arc<EditorShared>,
     thread: Option<JoinHandle<()>>,
     closed: bool,
 }
@@ -64,13 +64,13 @@ pub struct Editor<T: Serialize> {
 impl<T: Serialize + DeserializeOwned> Editor<T> {
     pub(crate) fn open(replica: Replica, collection: &str, record: Record<T>) -> Result<Self, ReadError> {
         let base = record.base().map_err(|e| shape_error(collection, &record.id, e))?;
-        let desk = Arc::new(Desk::new(replica, collection, record.id, base, record.version));
-        let saving = desk.clone();
+        let shared = Arc::new(EditorShared::new(replica, collection, record.id, base, record.version));
+        let saving = shared.clone();
         let thread = std::thread::Builder::new()
             .name("motet-editor".into())
             .spawn(move || saving.save_in_time())
             .map_err(|e| crate::store::StorageError::Io(e.to_string()))?;
-        Ok(Self { value: record.value, desk, thread: Some(thread), closed: false })
+        Ok(Self { value: record.value, shared, thread: Some(thread), closed: false })
     }
 
     /// Writes what waits and takes in what others have written. False if the document has been deleted; the value stays as it was.
@@ -82,14 +82,14 @@ impl<T: Serialize + DeserializeOwned> Editor<T> {
     /// it was.
     pub fn refresh(&mut self) -> Result<bool, WriteError> {
         self.announce()?;
-        let writing = self.desk.begin();
+        let writing = self.shared.begin();
         let refused = match writing.save() {
             Ok(outcome) => outcome.refused,
             Err(WriteError::NotFound { .. } | WriteError::Purged { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let documents: Collection<T> = self.desk.replica.collection(&self.desk.collection);
-        let read = documents.get(&self.desk.id).map_err(|error| match error {
+        let documents: Collection<T> = self.shared.replica.collection(&self.shared.collection);
+        let read = documents.get(&self.shared.id).map_err(|error| match error {
             ReadError::Storage(error) => WriteError::Storage(error),
             other => bad(other),
         })?;
@@ -119,7 +119,7 @@ impl<T: Serialize + DeserializeOwned> Editor<T> {
 impl<T: Serialize> Editor<T> {
     /// Id of the document.
     pub fn id(&self) -> &str {
-        &self.desk.id
+        &self.shared.id
     }
 
     /// Notes that the value has changed. It is not durable yet when this returns; [`is_saved`](Self::is_saved) tells.
@@ -129,7 +129,7 @@ impl<T: Serialize> Editor<T> {
     /// and tried again, a field that cannot be written with the next change of the value.
     pub fn save_soon(&mut self) -> Result<(), WriteError> {
         self.announce()?;
-        self.desk.take_error().map_or(Ok(()), Err)
+        self.shared.take_error().map_or(Ok(()), Err)
     }
 
     /// Writes the value now; durable on return.
@@ -140,18 +140,18 @@ impl<T: Serialize> Editor<T> {
     pub fn save(&mut self) -> Result<(), WriteError> {
         // Also what was never announced. What went wrong before is tried again here.
         self.announce()?;
-        let Outcome { refused } = self.desk.begin().save()?;
+        let Outcome { refused } = self.shared.begin().save()?;
         refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
     }
 
     /// Whether everything that was announced is durable.
     pub fn is_saved(&self) -> bool {
-        self.desk.is_saved()
+        self.shared.is_saved()
     }
 
     /// The fields that could not be written when they were last tried, with the values that they have here.
     pub fn unsaved(&self) -> Vec<UnsavedField> {
-        self.desk.unsaved()
+        self.shared.unsaved()
     }
 
     /// Saves the value and closes the editor.
@@ -163,10 +163,10 @@ impl<T: Serialize> Editor<T> {
         self.closed = true;
         let saved = self.save();
         // What is handed back here is not written later.
-        let fields = self.desk.give_up(saved.as_ref().err());
+        let fields = self.shared.give_up(saved.as_ref().err());
         saved.map_err(|error| Unsaved {
-            collection: self.desk.collection.clone(),
-            id: self.desk.id.clone(),
+            collection: self.shared.collection.clone(),
+            id: self.shared.id.clone(),
             fields,
             error,
         })
@@ -174,7 +174,7 @@ impl<T: Serialize> Editor<T> {
 
     fn announce(&self) -> Result<(), WriteError> {
         let (_, fields) = to_fields(&self.value)?;
-        self.desk.announce(fields);
+        self.shared.announce(fields);
         Ok(())
     }
 }
@@ -196,7 +196,7 @@ impl<T: Serialize> DerefMut for Editor<T> {
 impl<T: Serialize + fmt::Debug> fmt::Debug for Editor<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Editor")
-            .field("id", &self.desk.id)
+            .field("id", &self.shared.id)
             .field("value", &self.value)
             .finish_non_exhaustive()
     }
@@ -210,7 +210,7 @@ impl<T: Serialize> Drop for Editor<T> {
         {
             tracing::warn!(code = error.code(), %error, "what was typed last is not saved");
         }
-        self.desk.close();
+        self.shared.close();
         if let Some(thread) = self.thread.take() {
             _ = thread.join();
         }

@@ -101,7 +101,7 @@ impl Replica {
             Ok(())
         })?;
         // As long as a place is told, the file is watched: another process may switch the collection off.
-        self.database().writer.heed();
+        self.database().writer.watch_file();
         Ok(())
     }
 

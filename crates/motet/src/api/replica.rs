@@ -206,7 +206,7 @@ impl Replica {
     /// [`EVENT_BACKLOG`](crate::limits::EVENT_BACKLOG) events behind is told that it missed some.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         let events = self.inner.database.shared.events.subscribe();
-        self.inner.database.writer.heed();
+        self.inner.database.writer.watch_file();
         events
     }
 
@@ -334,7 +334,7 @@ impl Replica {
             return Ok(None);
         }
         if let serde_json::Value::Object(fields) = &mut document {
-            fields.retain(|name, _| name == "id" || !schema.keeps(name));
+            fields.retain(|name, _| name == "id" || !schema.is_device_local(name));
         }
         Ok(Some(document))
     }
@@ -682,7 +682,7 @@ fn note_version(tx: Tx<'_>) -> store::Result<()> {
     if tx.meta("version")?.as_deref() == Some(version) {
         return Ok(());
     }
-    if tx.is_anything_set_aside()? {
+    if tx.is_anything_quarantined()? {
         tx.forget_positions()?;
     }
     tx.set_meta("version", Some(version))

@@ -79,7 +79,7 @@ impl Replica {
     pub fn compare_with_relay(&self, relay: Relay) -> Result<SyncSummary, SyncError> {
         self.disconnect();
         self.use_relay(&relay)?;
-        let marked = self.database().writer.run(Durability::Full, |tx, core| core.doubt_remote(tx));
+        let marked = self.database().writer.run(Durability::Full, |tx, core| core.schedule_full_compare(tx));
         marked.map_err(SyncError::Storage)?;
         self.connect(relay)?;
         self.sync_now()
@@ -237,7 +237,7 @@ impl Replica {
     pub fn status(&self) -> Status {
         let (status, is_news) = self.database().shared.board.ask();
         if is_news {
-            self.database().writer.heed();
+            self.database().writer.watch_file();
         }
         status
     }
@@ -245,7 +245,7 @@ impl Replica {
     /// How syncing stands, whenever it changes.
     pub fn watch_status(&self) -> watch::Receiver<Status> {
         let status = self.database().shared.board.watch();
-        self.database().writer.heed();
+        self.database().writer.watch_file();
         status
     }
 

@@ -20,12 +20,12 @@ pub(crate) struct Made {
     /// Seconds since 1970, by the clock of that device.
     pub(crate) time: i64,
     pub(crate) message: Option<String>,
-    pub(crate) deed: Deed,
+    pub(crate) action: ChangeAction,
 }
 
 /// What a change does to its document as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deed {
+pub(crate) enum ChangeAction {
     Edit,
     Delete,
     Restore,
@@ -58,13 +58,13 @@ impl Document {
             .into_iter()
             .map(|meta| {
                 let is_genesis = genesis.contains(&meta.hash);
-                let deed = match meta.message.as_deref() {
-                    _ if is_end(&meta) => Deed::Delete,
-                    message if brings_back(message) => Deed::Restore,
-                    Some(ADOPT) => Deed::Adopt,
-                    Some(TAKEN_UP) => Deed::TakenUp,
-                    _ if is_genesis => Deed::Genesis,
-                    _ => Deed::Edit,
+                let action = match meta.message.as_deref() {
+                    _ if is_end(&meta) => ChangeAction::Delete,
+                    message if brings_back(message) => ChangeAction::Restore,
+                    Some(ADOPT) => ChangeAction::Adopt,
+                    Some(TAKEN_UP) => ChangeAction::TakenUp,
+                    _ if is_genesis => ChangeAction::Genesis,
+                    _ => ChangeAction::Edit,
                 };
                 // A container that the change begins was not there before it.
                 let deps = meta.deps.iter().filter(|dep| is_genesis || !genesis.contains(*dep));
@@ -75,11 +75,11 @@ impl Document {
                 if !is_genesis {
                     advance(&mut frontier, meta.hash, &meta.deps);
                 }
-                if deed == Deed::Adopt {
+                if action == ChangeAction::Adopt {
                     (before, after) = (held, frontier.clone());
                     after.sort_unstable();
                 }
-                if deed == Deed::TakenUp {
+                if action == ChangeAction::TakenUp {
                     taken_up.insert(meta.hash, before.clone());
                 }
                 let author = meta.author.or_else(|| self.am.get_author_for_actor(&meta.actor));
@@ -90,8 +90,11 @@ impl Document {
                     after,
                     device: author.and_then(|author| DeviceId::from_slice(author.as_bytes())),
                     time: time::milliseconds(meta.timestamp) / 1_000,
-                    message: meta.message.filter(|_| deed == Deed::Edit).map(|text| text.into_owned()),
-                    deed,
+                    message: meta
+                        .message
+                        .filter(|_| action == ChangeAction::Edit)
+                        .map(|text| text.into_owned()),
+                    action,
                 }
             })
             .collect()

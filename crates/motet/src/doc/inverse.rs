@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::history::Made;
 use super::list::identity;
 use super::read::{Fields, Reader, element_key};
-use super::{Deed, Document, Edit, MADE_AGAIN, three_way};
+use super::{ChangeAction, Document, Edit, MADE_AGAIN, three_way};
 use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind};
 
@@ -34,7 +34,7 @@ impl Document {
         let is_shared = step.from.is_empty() && self.is_made_elsewhere(step.edit.device);
         let names = step.from.keys().chain(step.to.keys().filter(|name| !step.from.contains_key(*name)));
         let names: Vec<(&String, String)> = names
-            .filter(|name| step.from.get(*name) != step.to.get(*name) && !schema.keeps(name))
+            .filter(|name| step.from.get(*name) != step.to.get(*name) && !schema.is_device_local(name))
             .map(|name| (name, self.reader(schema, None).stored_name(name).to_owned()))
             .filter(|(name, stored)| {
                 let is_as_made = now.get(*name) == step.to.get(*name);
@@ -119,8 +119,9 @@ impl Document {
     pub(crate) fn is_deleted_by_others(&self, device: DeviceId, heads: &[ChangeHash]) -> bool {
         let made = self.made();
         let known = self.known_at(heads);
-        made.iter()
-            .any(|made| made.deed == Deed::Delete && made.device != Some(device) && !known.has(&made.hash))
+        made.iter().any(|made| {
+            made.action == ChangeAction::Delete && made.device != Some(device) && !known.has(&made.hash)
+        })
     }
 
     /// What was made without knowing of a step from one version to another, nor of the changes `without`.
@@ -137,7 +138,8 @@ impl Document {
         for change in made {
             let is_new = is_of_step(change);
             // What is made alike everywhere is the step's unless others built on it without knowing of the step.
-            let is_alike = change.deed == Deed::Genesis || is_new && is_told && change.device.is_none();
+            let is_alike =
+                change.action == ChangeAction::Genesis || is_new && is_told && change.device.is_none();
             let is_beside = (!is_new || is_alike) && !without.contains(&change.hash);
             if is_beside && change.deps.iter().all(|dep| beside.contains(dep)) {
                 beside.insert(change.hash);
@@ -237,7 +239,7 @@ impl Document {
     fn is_made_elsewhere(&self, device: DeviceId) -> bool {
         let made = self.made();
         let genesis: HashSet<_> =
-            made.iter().filter(|made| made.deed == Deed::Genesis).map(|made| made.hash).collect();
+            made.iter().filter(|made| made.action == ChangeAction::Genesis).map(|made| made.hash).collect();
         made.iter().any(|made| {
             made.device.is_some_and(|by| by != device) && made.deps.iter().all(|dep| genesis.contains(dep))
         })

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::{Change, ChangeHash, ReadDoc};
 
-use super::{ChunkError, Document, Identity, Ousted, check_snapshot, split_changes};
+use super::{ChunkError, Displaced, Document, Identity, check_snapshot, split_changes};
 use crate::limits;
 use crate::schema::CollectionSchema;
 
@@ -20,7 +20,7 @@ pub(crate) struct MergeOutcome {
     /// Changes that cannot be applied now.
     pub(crate) rejected: Vec<Rejected>,
     /// What the document held before, or was just given, and lost to a twin.
-    pub(crate) ousted: Option<Ousted>,
+    pub(crate) displaced: Option<Displaced>,
 }
 
 /// A change that was set aside, and why.
@@ -37,7 +37,7 @@ impl Document {
     /// afterwards, whatever happens.
     pub(crate) fn merge(&mut self, changes: Vec<Change>, schema: &CollectionSchema) -> MergeOutcome {
         let mut outcome = self.merge_ready(changes, schema);
-        self.settle_twins(&mut outcome, schema);
+        self.resolve_collisions(&mut outcome, schema);
         self.note_lifecycle(&outcome.applied);
         outcome
     }

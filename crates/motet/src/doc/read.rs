@@ -76,7 +76,7 @@ impl Document {
         self.name_conflicts(schema, &makers, &mut conflicts);
         conflicts.extend(self.open_overlaps(schema));
         // What stays on this device is what it is here, whatever others choose.
-        let is_kept = |path: &str| pointed(path).next().is_some_and(|name| schema.keeps(&name));
+        let is_kept = |path: &str| pointed(path).next().is_some_and(|name| schema.is_device_local(&name));
         conflicts.iter_mut().for_each(|conflict| conflict.settled |= is_kept(&conflict.path));
         conflicts
     }

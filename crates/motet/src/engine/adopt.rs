@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::check::{check_name, check_patch};
 use super::local::{Patch, write_error};
 use super::parallel::parallel;
-use super::writing::{By, Written};
+use super::writing::{WriteContext, Written};
 use super::{Composed, Core, Entrance, Loaded, Shared, compose_ahead, new_document};
 use crate::doc::Fields;
 use crate::error::WriteError;
@@ -92,7 +92,7 @@ impl Core {
     }
 }
 
-impl By<'_> {
+impl WriteContext<'_> {
     /// Takes a row up into a document in memory, which is new or there already.
     pub(super) fn compose_adopted(
         &self,

@@ -8,7 +8,7 @@ use super::held::is_as_stored;
 use super::local::Patch;
 use super::undo::documents_of_step;
 use super::writing::Splice;
-use super::{Core, Entrance, load_behind};
+use super::{Core, Entrance, load_stale};
 use crate::limits;
 use crate::store::{self, StepKind, Tx};
 use crate::types::UndoScope;
@@ -48,7 +48,7 @@ impl Core {
         match ahead {
             Ahead::Document { collection, id } => self.load_ahead(&collection, &id),
             Ahead::Behind { all } => {
-                for (row, at) in tx.behind_documents(limits::DOCUMENTS_BEHIND).unwrap_or_default() {
+                for (row, at) in tx.stale_documents(limits::DOCUMENTS_BEHIND).unwrap_or_default() {
                     if (all || self.is_due(row.key, at))
                         && self.is_cold(tx, &row.collection, &row.name, foreign)
                     {
@@ -101,7 +101,7 @@ impl Core {
             {
                 return Ok(Some(held));
             }
-            load_behind(tx, row, schema.clone()).map(Some)
+            load_stale(tx, row, schema.clone()).map(Some)
         };
         let readers = self.readers.clone();
         if let Ok(Some(loaded)) = readers.read(load) {

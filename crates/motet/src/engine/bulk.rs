@@ -9,7 +9,7 @@ use super::check::{check_name, check_patch};
 use super::composed::{Composed, Entrance, compose_ahead, is_big};
 use super::local::{Patch, write_error};
 use super::parallel::parallel;
-use super::writing::{By, Written};
+use super::writing::{WriteContext, Written};
 use super::{Core, Loaded, Schemas, Shared, new_document, schema_of};
 use crate::doc::{Fields, split_counted};
 use crate::error::WriteError;
@@ -42,7 +42,7 @@ pub(crate) fn compose_many(
 ) -> store::Result<VecDeque<Ready>> {
     let schemas = shared.schemas();
     let items = readers.read(|tx| items(tx, &schemas, collection, documents))?;
-    let by = By { device: shared.device, time: shared.now_ms(), message: None };
+    let by = WriteContext { device: shared.device, time: shared.now_ms(), message: None };
     let ahead = |name: &str, patch: &Patch| {
         let of = (collection, name);
         is_big(&patch.set).then(|| compose_ahead(shared, readers, of, patch, None, Entrance::Row)).flatten()
@@ -79,7 +79,7 @@ fn items(
 }
 
 fn compose(
-    by: By<'_>,
+    by: WriteContext<'_>,
     items: Vec<Item>,
     ahead: impl Fn(&str, &Patch) -> Option<Composed> + Sync,
 ) -> VecDeque<Ready> {
@@ -181,7 +181,7 @@ impl Core {
     }
 }
 
-impl By<'_> {
+impl WriteContext<'_> {
     /// Sets fields of a document in memory at its current version. Fields that count edits are written by changes that every device
     /// makes alike; what is left is an edit of this device, which also tells who took the row up.
     pub(super) fn compose_row(&self, loaded: &mut Loaded, patch: &Patch) -> Result<Written, WriteError> {

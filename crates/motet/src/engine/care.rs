@@ -3,7 +3,7 @@
 use motet_proto::{AccountId, SpaceId};
 
 use super::salvage::holds_more_than_rows;
-use super::{Core, Schemas, load_behind, schema_of};
+use super::{Core, Schemas, load_stale, schema_of};
 use crate::doc::{Change, Document, Fields, Identity, split_changes};
 use crate::schema::CollectionSchema;
 use crate::store::{self, ACCOUNT, ACCOUNT_LOST, DECLARATION_LOST, DocumentRow, Names, StorageError, Tx};
@@ -86,9 +86,9 @@ fn examine_rows(
     }
     let schema = schema_of(schemas, &row.collection, &row.name);
     // What somebody is just writing is shown in a moment.
-    let is_behind = tx.behind_since(document)?.is_some();
+    let is_behind = tx.stale_since(document)?.is_some();
     let was = row.clone();
-    let mut loaded = load_behind(tx, row, schema.clone())?;
+    let mut loaded = load_stale(tx, row, schema.clone())?;
     if loaded.row.heads != was.heads && !is_behind {
         let lacks = was.heads.iter().any(|head| !loaded.document.has_hash(head));
         let kind = if lacks { ProblemKind::Changes } else { ProblemKind::Projection };

@@ -60,7 +60,7 @@ impl Core {
             return self.erase_purged(tx, remote, &row, listed);
         }
         tx.unmark_compactable(row.id)?;
-        let is_set_aside = tx.has_set_aside(document)? || !tx.knows_what_is_set_aside()?;
+        let is_set_aside = tx.has_quarantined(document)? || !tx.knows_quarantined()?;
         if row.purged
             || is_leaving(tx, &row)?
             || self.erased.contains(&(remote, row.id))

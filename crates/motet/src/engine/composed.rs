@@ -7,8 +7,8 @@ use motet_proto::{DocumentId, SpaceId};
 use super::check::{check_name, text_bytes};
 use super::held::is_as_stored;
 use super::local::Patch;
-use super::writing::{By, Splice, Written};
-use super::{Adopted, Core, Loaded, Shared, load_behind, new_document, schema_of};
+use super::writing::{Splice, WriteContext, Written};
+use super::{Adopted, Core, Loaded, Shared, load_stale, new_document, schema_of};
 use crate::doc::Fields;
 use crate::limits;
 use crate::store::{self, DocumentRow, Readers, Tx};
@@ -90,7 +90,7 @@ fn composed(
     (collection, name): (&str, &str),
     base: Option<&Version>,
     may_be_new: bool,
-    compose: impl FnOnce(By<'_>, &mut Loaded, bool) -> Option<(Option<Adopted>, Written)>,
+    compose: impl FnOnce(WriteContext<'_>, &mut Loaded, bool) -> Option<(Option<Adopted>, Written)>,
 ) -> Option<Composed> {
     let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
     let schema = schema_of(&shared.schemas(), collection, name);
@@ -101,7 +101,7 @@ fn composed(
     let read = |tx: Tx<'_>| match tx.document(collection, name)? {
         Some(row) if row.deleted || row.purged || tx.is_unmerged(row.id)? => Ok(None),
         Some(row) => {
-            let loaded = load_behind(tx, row, schema.clone())?;
+            let loaded = load_stale(tx, row, schema.clone())?;
             let onto = loaded.row.clone();
             Ok(Some((loaded, Some(onto))))
         }
@@ -111,7 +111,7 @@ fn composed(
     let compose = || {
         check_name(collection).and(check_name(name)).ok()?;
         let (mut loaded, onto) = readers.read(read).ok().flatten()?;
-        let by = By { device: shared.device, time: shared.now_ms(), message: None };
+        let by = WriteContext { device: shared.device, time: shared.now_ms(), message: None };
         let (adopted, written) = compose(by, &mut loaded, onto.is_none())?;
         let kind = if onto.is_some() { ChangeKind::Updated } else { ChangeKind::Created };
         if kind == ChangeKind::Created {

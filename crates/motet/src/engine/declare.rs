@@ -52,8 +52,8 @@ impl Core {
             self.write_recounts = true;
         }
         // What stays here is in conflict with nobody.
-        if !after.shows_as(before) || !after.keeps_as(before) {
-            tx.mark_collection_behind(name)?;
+        if !after.shows_as(before) || !after.has_same_local_fields(before) {
+            tx.mark_collection_stale(name)?;
         }
         if !after.is_searched_as(before) {
             tx.mark_collection_unindexed(name)?;
@@ -69,7 +69,7 @@ impl Core {
         self.declare_view(tx, name)?;
         self.free_fields(tx, name, before, after)?;
         if !freed.is_empty() && !self.excluded.contains(name) {
-            self.owe_documents(tx, &freed)?;
+            self.enqueue_documents(tx, &freed)?;
         }
         Ok(())
     }
@@ -219,7 +219,7 @@ fn moved(
     after: &Arc<CollectionSchema>,
 ) -> store::Result<(Vec<i64>, Vec<i64>)> {
     let (mut kept, mut freed) = (Vec::new(), Vec::new());
-    if before.keeps_as(after) {
+    if before.has_same_local_fields(after) {
         return Ok((kept, freed));
     }
     for (document, name) in tx.named_documents(collection)? {

@@ -12,7 +12,7 @@ use crate::types::{ChangeKind, Event};
 
 /// How far listeners have been told of the file's feed.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct FeedCursor {
     seq: i64,
     /// Documents with a larger row id are new to listeners.
     document: i64,
@@ -28,7 +28,7 @@ pub(super) struct Told {
     next: Option<(i64, i64)>,
 }
 
-impl Told {
+impl FeedCursor {
     pub(super) fn end(&mut self, committed: bool) {
         self.projected = false;
         if let Some((seq, document)) = self.next.take().filter(|_| committed) {
@@ -107,7 +107,7 @@ impl Core {
     pub(super) fn note_late(&mut self, tx: Tx<'_>, row: &DocumentRow) -> store::Result<()> {
         let is_own = self.told.own.remove(&row.key) == Some(row.changes);
         // A new declaration is no write.
-        if is_own || tx.behind_since(row.id)?.is_none_or(|at| at == 0) {
+        if is_own || tx.stale_since(row.id)?.is_none_or(|at| at == 0) {
             return Ok(());
         }
         let document = (row.collection.clone(), row.name.clone());
@@ -132,7 +132,7 @@ impl Core {
     /// Listeners need not hear of what was there before them.
     pub(super) fn note_start(&mut self, tx: Tx<'_>) -> store::Result<()> {
         (self.told.seq, self.told.document) = (tx.latest_seq()?, tx.latest_document()?);
-        for (row, at) in tx.behind_documents(limits::DOCUMENTS_BEHIND)? {
+        for (row, at) in tx.stale_documents(limits::DOCUMENTS_BEHIND)? {
             if self.is_due(row.key, at) {
                 let (_, last) = tx.changes_after(&row)?;
                 self.told.own.insert(row.key, last);

@@ -95,7 +95,7 @@ impl Core {
                 row == names
             })
         };
-        if names.first().is_some_and(|name| loaded.schema.keeps(name)) {
+        if names.first().is_some_and(|name| loaded.schema.is_device_local(name)) {
             return Err(WriteError::NoConflict { path: asked.to_owned() });
         }
         let rows = tx.conflicts(loaded.row.id)?;
@@ -176,7 +176,7 @@ impl Core {
         field: &str,
     ) -> Result<Box<Loaded>, WriteError> {
         let loaded = self.find_live(tx, collection, name)?;
-        if loaded.schema.keeps(field) {
+        if loaded.schema.is_device_local(field) {
             let reason = format!("field {field:?} stays on this device and does not merge");
             return Err(WriteError::bad_field(field, reason));
         }

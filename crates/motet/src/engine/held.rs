@@ -95,7 +95,7 @@ pub(super) fn is_as_stored(
     if !is_same_row || tx.is_unmerged(row.id)? {
         return Ok(false);
     }
-    if tx.behind_since(row.id)?.is_none() {
+    if tx.stale_since(row.id)?.is_none() {
         return Ok(row.heads == known.heads
             && row.changes == known.changes
             && row.conflicts == known.conflicts);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::local::{diff, not_found};
 use super::{Core, Loaded, touched};
-use crate::doc::{ChangeHash, Deed, Fields};
+use crate::doc::{ChangeAction, ChangeHash, Fields};
 use crate::error::WriteError;
 use crate::store::{self, Tx};
 use crate::types::ChangeKind;
@@ -25,19 +25,20 @@ impl Core {
         let mut revisions = Vec::new();
         let mut is_first = true;
         let mut made = loaded.document.made();
-        made.retain(|made| !matches!(made.deed, Deed::Genesis | Deed::TakenUp));
+        made.retain(|made| !matches!(made.action, ChangeAction::Genesis | ChangeAction::TakenUp));
         // A row was taken up field by field.
         made.dedup_by(|later, earlier| {
-            let is_same = [later.deed, earlier.deed] == [Deed::Adopt; 2] && later.time == earlier.time;
+            let is_same =
+                [later.action, earlier.action] == [ChangeAction::Adopt; 2] && later.time == earlier.time;
             if is_same {
                 earlier.after = std::mem::take(&mut later.after);
             }
             is_same
         });
         for made in made {
-            let kind = match made.deed {
-                Deed::Delete => RevisionKind::Deleted,
-                Deed::Restore => RevisionKind::Restored,
+            let kind = match made.action {
+                ChangeAction::Delete => RevisionKind::Deleted,
+                ChangeAction::Restore => RevisionKind::Restored,
                 _ if is_first => RevisionKind::Created,
                 _ => RevisionKind::Updated,
             };
@@ -101,8 +102,8 @@ impl Core {
         let mut now = loaded.fields.clone();
         let kind = if is_deleted { ChangeKind::Created } else { ChangeKind::Updated };
         // What stays on this device has no versions.
-        now.retain(|name, _| !loaded.schema.keeps(name));
-        then.retain(|name, _| !loaded.schema.keeps(name));
+        now.retain(|name, _| !loaded.schema.is_device_local(name));
+        then.retain(|name, _| !loaded.schema.is_device_local(name));
         let restored = self.write(tx, loaded, &diff(&now, &then), None, kind)?;
         if !was_deleted {
             return Ok(restored);
@@ -183,5 +184,5 @@ fn was_deleted(loaded: &Loaded, version: &Version) -> bool {
     let is_it = |after: &[ChangeHash]| {
         after.len() == version.0.len() && after.iter().all(|head| version.0.contains(&head.0))
     };
-    loaded.document.made().iter().any(|made| made.deed == Deed::Delete && is_it(&made.after))
+    loaded.document.made().iter().any(|made| made.action == ChangeAction::Delete && is_it(&made.after))
 }

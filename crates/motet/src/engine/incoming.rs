@@ -127,7 +127,7 @@ impl std::fmt::Debug for Group {
 pub(crate) fn load_ahead(readers: &Readers, schemas: &Schemas, document: DocumentId) -> Option<Box<Loaded>> {
     let load = |tx: Tx<'_>| {
         let Some(row) = tx.document_by_key(document)? else { return Ok(None) };
-        if row.purged || tx.has_set_aside(document)? || tx.is_unmerged(row.id)? {
+        if row.purged || tx.has_quarantined(document)? || tx.is_unmerged(row.id)? {
             return Ok(None);
         }
         let schema = schema_of(schemas, &row.collection, &row.name);

@@ -30,7 +30,7 @@ struct Line<'a> {
 }
 
 /// A loser, as it is compared with others for a place in the journal.
-struct Place<'a> {
+struct Candidate<'a> {
     conflict: &'a FieldConflict,
     /// How many of its field come before it.
     behind: usize,
@@ -128,11 +128,11 @@ pub(super) fn open_conflicts(conflicts: &[FieldConflict]) -> i64 {
 /// before long ones, so that nobody takes the room of others by one field or by long values.
 fn losers(conflicts: &[FieldConflict]) -> store::Result<(Losers<'_>, Vec<&FieldConflict>)> {
     let mut places = places(conflicts)?;
-    let key = |place: &Place<'_>| (place.conflict.settled, place.behind, place.bytes);
+    let key = |place: &Candidate<'_>| (place.conflict.settled, place.behind, place.bytes);
     places.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.conflict.op.cmp(&b.conflict.op)));
     let (mut losers, mut left) = (Losers::default(), limits::CONFLICT_BYTES);
     let mut chosen = HashSet::new();
-    for Place { conflict, bytes, .. } in &places {
+    for Candidate { conflict, bytes, .. } in &places {
         match left.checked_sub(*bytes) {
             Some(rest) => {
                 left = rest;
@@ -151,7 +151,7 @@ fn losers(conflicts: &[FieldConflict]) -> store::Result<(Losers<'_>, Vec<&FieldC
 }
 
 /// What each loser would take. What all of a field share is looked at once, and no value is kept: there may be very many.
-fn places(conflicts: &[FieldConflict]) -> store::Result<Vec<Place<'_>>> {
+fn places(conflicts: &[FieldConflict]) -> store::Result<Vec<Candidate<'_>>> {
     let (mut behind, mut seen) = (HashMap::<&str, usize>::new(), HashSet::new());
     let mut last: Option<(&Arc<Json>, usize)> = None;
     let mut places = Vec::new();
@@ -163,7 +163,7 @@ fn places(conflicts: &[FieldConflict]) -> store::Result<Vec<Place<'_>>> {
         last = Some((&conflict.winner, winner));
         let bytes = row_bytes([conflict.path.len(), conflict.op.len(), winner, told(&conflict.loser)?.len()]);
         let behind = behind.entry(&conflict.path).or_default();
-        places.push(Place { conflict, behind: *behind, bytes });
+        places.push(Candidate { conflict, behind: *behind, bytes });
         *behind += 1;
     }
     Ok(places)

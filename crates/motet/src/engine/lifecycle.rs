@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::overlay::Overlay;
-use super::{Commit, Core, Loaded, load_behind};
+use super::{Commit, Core, Loaded, load_stale};
 use crate::doc::{Change, MergeOutcome, Rejected, is_tombstone, time_of};
 use crate::error::WriteError;
 use crate::limits;
@@ -73,7 +73,7 @@ impl Core {
     pub(super) fn sweep(&mut self, tx: Tx<'_>, loaded: &mut Loaded) -> store::Result<()> {
         if loaded.row.purged && loaded.document.is_purged(&loaded.schema) {
             if let Some(at) = loaded.document.deleted_at() {
-                tx.put_grave(loaded.row.id, at, &loaded.document.purge_changes())?;
+                tx.put_tombstone(loaded.row.id, at, &loaded.document.purge_changes())?;
             }
             loaded.fields.clear();
             loaded.local = Overlay::default();
@@ -101,7 +101,7 @@ impl Core {
         }
         if tx.has_content(document)? {
             let (key, schema) = (row.key, self.schema_of(&row.collection, &row.name));
-            let loaded = match load_behind(tx, row, schema) {
+            let loaded = match load_stale(tx, row, schema) {
                 // It is not the time to find out what is wrong with it.
                 Err(StorageError::Damaged(_)) => return Ok(()),
                 loaded => loaded?,
@@ -137,7 +137,7 @@ impl Core {
             self.remotes
                 .clone()
                 .into_iter()
-                .try_for_each(|remote| self.owe_whole(tx, remote, document, now))?;
+                .try_for_each(|remote| self.enqueue_whole(tx, remote, document, now))?;
         }
         tx.end_leaving(document)
     }
@@ -224,7 +224,7 @@ impl Core {
             // Who has purged it holds nothing of it any more.
             if brings_purge && !is_purged && !is_new && self.leaves(&loaded.row.collection, &loaded.row.name)
             {
-                self.owe_whole(tx, remote, loaded.row.id, self.shared.now_ms())?;
+                self.enqueue_whole(tx, remote, loaded.row.id, self.shared.now_ms())?;
                 owed = true;
             }
         }
@@ -234,7 +234,7 @@ impl Core {
     /// A fragment of a purged document has arrived, and waits for the rest. It waits uncounted if it brings nothing back, so that nobody
     /// will send the rest of it: where deletes win; where the latest wins and all edits in it were made before the document was deleted; where
     /// edits win and it ends in deletes itself. If somebody else brings the document back, it belongs to it. Returns how many changes somebody may miss.
-    pub(super) fn set_fragment_aside(
+    pub(super) fn quarantine_fragment(
         &mut self,
         tx: Tx<'_>,
         remote: i64,
@@ -253,7 +253,7 @@ impl Core {
             DeletePolicy::Latest => {
                 // What was deleted or purged here may come back to this device: that is no edit.
                 let latest = changes().filter(|change| !is_tombstone(change)).map(time_of).max();
-                tx.grave(loaded.row.id)?.is_some_and(|at| latest.is_none_or(|latest| latest < at))
+                tx.tombstone(loaded.row.id)?.is_some_and(|at| latest.is_none_or(|latest| latest < at))
             }
         };
         let reason = "the document was purged here, and the rest of it has not arrived";

@@ -122,7 +122,7 @@ pub(super) fn load(
         return Ok(loaded);
     }
     let heads = row.heads.clone();
-    let loaded = load_behind(tx, row, schema)?;
+    let loaded = load_stale(tx, row, schema)?;
     if loaded.row.heads != heads {
         let (collection, name) = (&loaded.row.collection, &loaded.row.name);
         let what = format!("{collection}/{name}: its stored changes do not lead to its heads");
@@ -132,7 +132,7 @@ pub(super) fn load(
 }
 
 /// Loads a document whose row tells of an earlier state.
-pub(super) fn load_behind(
+pub(super) fn load_stale(
     tx: Tx<'_>,
     mut row: DocumentRow,
     schema: Arc<CollectionSchema>,
@@ -148,7 +148,7 @@ pub(super) fn load_behind(
     }
     let document =
         Document::load(identity, stored.snapshot.as_deref(), changes).map_err(|e| damaged(e.to_string()))?;
-    if let Some(at) = tx.behind_since(row.id)? {
+    if let Some(at) = tx.stale_since(row.id)? {
         row.updated_at = row.updated_at.max(at);
     }
     row.changes = row.changes.max(stored.last_change - store::change_id(row.id, 0));

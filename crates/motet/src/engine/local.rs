@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::check::{check_name, check_size};
 use super::seen::merges;
-use super::writing::{By, Splice};
+use super::writing::{Splice, WriteContext};
 use super::{Commit, Core, Loaded, new_document};
 use crate::doc::{Change, ChangeHash, Edit, EditError, Fields, check_change, merged, take_at};
 use crate::error::WriteError;
@@ -217,9 +217,9 @@ impl Core {
         self.finish(tx, loaded, &written.commit(kind))
     }
 
-    pub(super) fn by(&self) -> By<'_> {
+    pub(super) fn by(&self) -> WriteContext<'_> {
         let (device, time) = (self.shared.device, self.shared.now_ms());
-        By { device, time, message: self.message.as_deref() }
+        WriteContext { device, time, message: self.message.as_deref() }
     }
 
     pub(super) fn finish(
@@ -292,7 +292,7 @@ impl Loaded {
         };
         let mut rest = Patch::default();
         for (name, value) in &patch.set {
-            if !self.schema.keeps(name) {
+            if !self.schema.is_device_local(name) {
                 rest.set.insert(name.clone(), value.clone());
                 continue;
             }
@@ -302,7 +302,7 @@ impl Loaded {
         }
         for path in &patch.remove {
             match path.split_first() {
-                Some((name, inner)) if self.schema.keeps(name) => {
+                Some((name, inner)) if self.schema.is_device_local(name) => {
                     let heads = heads(name, &self.schema);
                     self.drop_kept(name, inner, &heads);
                 }

@@ -24,7 +24,7 @@ struct FrozenRow {
 }
 
 impl Core {
-    /// The next rows after `after`, as a batch of about `most_bytes` within the limits of the protocol. Each row is frozen before it is
+    /// The next rows after `after`, as a batch of about `most_bytes` within the limits of the protocol. Each row is sealed before it is
     /// handed out, so that whatever happens the same bytes are sent again and known again.
     pub(crate) fn next_batch(
         &mut self,
@@ -42,7 +42,7 @@ impl Core {
         Ok(OutboxBatch { more: batch.more || more, ..batch })
     }
 
-    /// The rows of one document after `after`, in order, each frozen; as many as fit into a batch.
+    /// The rows of one document after `after`, in order, each sealed; as many as fit into a batch.
     pub(crate) fn batch_of(
         &mut self,
         tx: Tx<'_>,
@@ -89,8 +89,8 @@ impl Core {
                 batch.more = true;
                 break;
             }
-            let entry = match row.frozen {
-                Some(_) => match tx.frozen_entry(&row) {
+            let entry = match row.sealed {
+                Some(_) => match tx.sealed_entry(&row) {
                     Err(StorageError::Damaged(reason)) => {
                         let Some(entry) = self.seal_again(tx, remote, &row, &reason)? else {
                             // One of the rows behind it covers more now than when they were read.
@@ -101,7 +101,7 @@ impl Core {
                     }
                     entry => entry?,
                 },
-                None => match self.freeze(tx, remote, &row) {
+                None => match self.seal_row(tx, remote, &row) {
                     Ok(Some(FrozenRow { entry, has_rest })) => {
                         // The rest stands in a row behind all that were looked at.
                         batch.more |= has_rest;
@@ -147,7 +147,7 @@ impl Core {
         let schema = self.schema_of(collection, name);
         if schema.has_local() {
             let mut fields: Fields = super::from_json(&json);
-            fields.retain(|name, _| !schema.keeps(name));
+            fields.retain(|name, _| !schema.is_device_local(name));
             json = super::to_json(&fields)?;
         }
         Ok(Some(Preview { json, schema: schema.fingerprint() }))
@@ -164,7 +164,7 @@ impl Core {
     ) -> store::Result<Option<Entry>> {
         tracing::warn!(document = %row.key, reason, "an entry that waits to be sent is damaged, and is sealed again");
         if row.op == Op::Erase {
-            return Ok(self.freeze(tx, remote, row)?.map(|frozen| frozen.entry));
+            return Ok(self.seal_row(tx, remote, row)?.map(|sealed| sealed.entry));
         }
         tx.drop_pending(row.id)?;
         self.count_pending(remote, -1);
@@ -176,13 +176,13 @@ impl Core {
     }
 
     /// Fixes what a row sends. Where stored changes are damaged they are made anew first, from whatever holds them.
-    fn freeze(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<FrozenRow>> {
+    fn seal_row(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<FrozenRow>> {
         match self.freeze_stored(tx, remote, row) {
             Err(StorageError::Damaged(_)) => {
                 self.mend(tx, row.document)?;
                 self.freeze_stored(tx, remote, row)
             }
-            frozen => frozen,
+            sealed => sealed,
         }
     }
 
@@ -200,7 +200,7 @@ impl Core {
         // A number that was damaged erases nothing: what is to be erased is noted in two places.
         if row.op == Op::Erase && self.erased.contains(&(remote, row.document)) {
             let entry = self.erasure(row.key)?;
-            tx.freeze(row.id, 0, &entry)?;
+            tx.seal_row(row.id, 0, &entry)?;
             return Ok(Some(FrozenRow { entry, has_rest: false }));
         }
         let whole = row.first_change == 0;
@@ -251,7 +251,7 @@ impl Core {
         let entry = self.entry(row.key, kind, payload);
         // The last piece counts the changes: until it is there, they are not.
         let none = row.first_change - 1;
-        tx.freeze(row.id, if has_rest { none } else { last }, &entry)?;
+        tx.seal_row(row.id, if has_rest { none } else { last }, &entry)?;
         while let Some(piece) = bodies.next() {
             let payload = self.payload(tx, row.document, (&row.collection, &row.name), piece, false)?;
             let further = self.entry(row.key, Kind::Changes, payload);
@@ -271,7 +271,7 @@ impl Core {
         };
         let payload = self.payload(tx, row.document, (&row.collection, &row.name), changes, false)?;
         let entry = self.entry(row.key, Kind::Changes, payload);
-        tx.freeze(row.id, 0, &entry)?;
+        tx.seal_row(row.id, 0, &entry)?;
         Ok(Some(FrozenRow { entry, has_rest: false }))
     }
 

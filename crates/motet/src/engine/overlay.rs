@@ -64,7 +64,7 @@ impl Overlay {
     ) -> store::Result<Self> {
         let shown = tx.shown(document)?.and_then(|json| serde_json::from_str(&json).ok());
         let mut fields: Fields = shown.unwrap_or_default();
-        fields.retain(|name, value| schema.keeps(name) && shared.get(name) != Some(value));
+        fields.retain(|name, value| schema.is_device_local(name) && shared.get(name) != Some(value));
         Ok(Self { fields, note: Note::default() })
     }
 
@@ -81,8 +81,12 @@ impl Overlay {
 
     /// Brings what a document says to what this device shows.
     pub(super) fn lay_over(&self, schema: &CollectionSchema, shown: &mut Fields) {
-        self.note.removed.iter().filter(|name| schema.keeps(name)).for_each(|name| _ = shown.remove(name));
-        let kept = self.fields.iter().filter(|(name, _)| schema.keeps(name));
+        self.note
+            .removed
+            .iter()
+            .filter(|name| schema.is_device_local(name))
+            .for_each(|name| _ = shown.remove(name));
+        let kept = self.fields.iter().filter(|(name, _)| schema.is_device_local(name));
         shown.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
     }
 
@@ -118,7 +122,8 @@ impl Overlay {
     /// once they are not. Returns whether anything has changed.
     pub(super) fn rename(&mut self, before: &CollectionSchema, after: &CollectionSchema) -> bool {
         let old = std::mem::take(self);
-        let shows_again = |name: &String| before.is_local_field(name) && !after.keeps(after.canonical(name));
+        let shows_again =
+            |name: &String| before.is_local_field(name) && !after.is_device_local(after.canonical(name));
         for (name, value) in &old.fields {
             // Of two names the newer one counts.
             let is_newer = after.canonical(name) == name;
@@ -141,7 +146,7 @@ impl Overlay {
 
     /// Takes out what does not stay on this device any more.
     pub(super) fn free(&mut self, schema: &CollectionSchema) -> Vec<Freed> {
-        let names = self.fields.keys().chain(&self.note.removed).filter(|name| !schema.keeps(name));
+        let names = self.fields.keys().chain(&self.note.removed).filter(|name| !schema.is_device_local(name));
         let names: Vec<String> = names.cloned().collect();
         let freed = names.into_iter().map(|name| {
             let base = self.note.bases.remove(&name).and_then(|base| base.parse().ok());

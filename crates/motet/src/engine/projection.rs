@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use motet_proto::DocumentId;
 
-use super::{Core, Loaded, load_behind, to_json};
+use super::{Core, Loaded, load_stale, to_json};
 use crate::limits;
 use crate::store::{self, DocumentRow, StorageError, Tx};
 
@@ -18,13 +18,13 @@ impl Core {
         if self.in_write.len() > 1 { self.catch_up_all(tx) } else { Ok(()) }
     }
 
-    pub(super) fn mark_behind(&mut self, tx: Tx<'_>, row: &DocumentRow) -> store::Result<()> {
+    pub(super) fn mark_stale(&mut self, tx: Tx<'_>, row: &DocumentRow) -> store::Result<()> {
         self.note_lagging(row);
         let behind = self.behind(tx)?;
         if let Entry::Vacant(entry) = behind.entry(row.key) {
             entry.insert(row.updated_at);
             let is_full = behind.len() > limits::DOCUMENTS_BEHIND;
-            tx.mark_behind(row.id, row.updated_at)?;
+            tx.mark_stale(row.id, row.updated_at)?;
             if is_full {
                 // This one is in the caller's hands.
                 let mut others = std::mem::take(self.behind(tx)?);
@@ -76,7 +76,7 @@ impl Core {
                 |row| {
                     let schema = self.schema_of(&row.collection, &row.name);
                     had_conflicts = row.conflicts > 0;
-                    load_behind(tx, row, schema)
+                    load_stale(tx, row, schema)
                 },
             ),
         };
@@ -97,7 +97,7 @@ impl Core {
             // It is reported to whoever asks for the document; the others go on.
             Err(StorageError::Damaged(reason)) => {
                 tracing::error!(document = %key, reason, "a projection cannot be made");
-                tx.unmark_behind_key(key)?;
+                tx.unmark_stale_key(key)?;
             }
             Err(error) => return Err(error),
         }
@@ -109,7 +109,7 @@ impl Core {
         self.told.projected = true;
         self.mark_unindexed(tx, loaded.row.id)?;
         self.behind(tx)?.remove(&loaded.row.key);
-        tx.unmark_behind(loaded.row.id)
+        tx.unmark_stale(loaded.row.id)
     }
 
     pub(super) fn behind(&mut self, tx: Tx<'_>) -> store::Result<&mut HashMap<DocumentId, i64>> {

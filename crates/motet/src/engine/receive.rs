@@ -1,7 +1,7 @@
 //! What a remote sends, on the writing connection: it is merged and written down together with the receipts and, last, the
 //! position. [`incoming`](super::incoming) has opened and checked it before.
 
-mod target;
+mod merge_target;
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::doc::{Change, ChangeHash, Reconciled, Rejected};
 use crate::store::{self, QuarantineRow, StorageError, Tx};
 use crate::types::LastError;
 use crate::types::{ChangeKind, CollectionCounts};
-use target::Target;
+use merge_target::MergeTarget;
 
 /// What a batch did, for the summary of a round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,18 +40,18 @@ pub(crate) struct Received {
 
 /// When a batch came.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Turn {
+pub(crate) enum Arrival {
     /// It was asked for.
-    Out,
+    Requested,
     /// In the order of the remote's log; more of the same page follows.
     Within,
     /// In the order of the remote's log, up to this position.
     UpTo(Position),
 }
 
-impl From<Option<Position>> for Turn {
+impl From<Option<Position>> for Arrival {
     fn from(position: Option<Position>) -> Self {
-        position.map_or(Self::Out, Self::UpTo)
+        position.map_or(Self::Requested, Self::UpTo)
     }
 }
 
@@ -121,24 +121,24 @@ impl Core {
         remote: i64,
         incoming: Incoming,
         receipts: &[StoredReceipt],
-        turn: Turn,
+        turn: Arrival,
     ) -> store::Result<Received> {
         self.check_era(tx)?;
         self.catch_up_all(tx)?;
         let now = self.shared.now_ms();
-        let is_news = turn != Turn::Out && !self.reseeding.contains_key(&remote);
+        let is_news = turn != Arrival::Requested && !self.reseeding.contains_key(&remote);
         let delivery = Delivery { remote, now, is_news };
         let mut received = Received::default();
         if is_planted(Bug::BadEntryFailsBatch) && !incoming.bad.is_empty() {
             return Err(StorageError::Damaged("an entry cannot be read".into()));
         }
-        self.set_bad_aside(tx, remote, &incoming.bad, &mut received, now)?;
+        self.quarantine_bad(tx, remote, &incoming.bad, &mut received, now)?;
         let unreadable = incoming.bad.iter().filter(|bad| bad.supersedes && is_news);
         for document in unreadable.map(|bad| bad.document).collect::<Vec<_>>() {
-            received.owed += self.owe_if_known(tx, remote, document, now)?;
+            received.owed += self.enqueue_if_known(tx, remote, document, now)?;
         }
         // Out of turn nobody can tell what came after an erasure.
-        let erasures = incoming.erased.into_iter().filter(|_| turn != Turn::Out);
+        let erasures = incoming.erased.into_iter().filter(|_| turn != Arrival::Requested);
         let (followed, last): (Vec<_>, Vec<_>) = erasures.partition(|(_, is_followed)| *is_followed);
         received.owed += self.note_erased(tx, remote, followed.into_iter().map(|(key, _)| key), now)?;
         let devices: BTreeMap<_, _> = incoming.groups.iter().flat_map(|group| &group.devices).collect();
@@ -153,13 +153,13 @@ impl Core {
         if received.quarantined > 0 {
             tx.bound_quarantine()?;
         }
-        if let Turn::UpTo(position) = turn {
+        if let Arrival::UpTo(position) = turn {
             tx.set_position(remote, Some(position))?;
         }
         Ok(received)
     }
 
-    pub(super) fn set_bad_aside(
+    pub(super) fn quarantine_bad(
         &mut self,
         tx: Tx<'_>,
         remote: i64,
@@ -200,7 +200,7 @@ impl Core {
         }
         let mut parts = std::mem::take(&mut group.parts);
         let ahead = match (group.ahead.take(), &existing) {
-            (Some(Ahead::Shown(whole)), None) if !tx.has_set_aside(group.key)? => {
+            (Some(Ahead::Shown(whole)), None) if !tx.has_quarantined(group.key)? => {
                 received.documents.push((group.key, group.collection.clone(), ChangeKind::Created));
                 received.unmerged = true;
                 return self.keep_unmerged(tx, remote, group, *whole, now);
@@ -208,7 +208,7 @@ impl Core {
             // The document has appeared since it was looked for, or some of it is set aside.
             (Some(Ahead::Shown(whole)), _) => {
                 let (more, bad) = whole.into_parts((&group.collection, &group.name), &self.schema);
-                self.set_bad_aside(tx, remote, &bad, received, now)?;
+                self.quarantine_bad(tx, remote, &bad, received, now)?;
                 parts.extend(more);
                 None
             }
@@ -216,16 +216,17 @@ impl Core {
             (None, _) => None,
         };
         let was_live = existing.as_ref().is_some_and(|row| !row.deleted);
-        let Some(mut target) = self.take_target(tx, delivery, &group, (existing, ahead), parts, received)?
+        let Some(mut target) =
+            self.take_merge_target(tx, delivery, &group, (existing, ahead), parts, received)?
         else {
             return Ok(());
         };
         // Of the document as it is stored, whatever has been merged ahead.
         let before: Vec<_> = target.loaded.row.heads.iter().copied().map(ChangeHash).collect();
-        let set_aside = tx.set_aside_of(group.key)?;
+        let set_aside = tx.quarantined_of(group.key)?;
         self.merge_parts(tx, delivery, &mut target, &set_aside, received)?;
-        let rewrite = self.settle_ousted(tx, remote, &mut target, received)?;
-        let Target { mut loaded, snapshot, mut outcome, .. } = target;
+        let rewrite = self.resolve_displaced(tx, remote, &mut target, received)?;
+        let MergeTarget { mut loaded, snapshot, mut outcome, .. } = target;
         outcome.rejected.retain(|rejected| !loaded.document.has_change(&rejected.change.hash()));
         for item in set_aside {
             if loaded.document.has_hash(&item.hash) || group.entries.contains(&item.hash) {
@@ -235,7 +236,7 @@ impl Core {
         let after_purge = self.after_purge(tx, remote, &mut loaded, &outcome.applied)?;
         received.owed += u64::from(after_purge.owed);
         if !after_purge.is_kept {
-            received.quarantined += self.set_fragment_aside(tx, remote, &loaded, outcome, now)?;
+            received.quarantined += self.quarantine_fragment(tx, remote, &loaded, outcome, now)?;
             return Ok(());
         }
         received.quarantined += self.set_aside(tx, remote, group.key, &outcome.rejected, false, now)?;
@@ -252,7 +253,7 @@ impl Core {
             let is_known = loaded.row.heads.iter().all(|head| group.hashes.contains(head));
             if loaded.row.purged && !is_known && self.leaves(&loaded.row.collection, &loaded.row.name) {
                 // Somebody has sent it whole who knows nothing of the purge: the remote may have lost that.
-                self.owe_whole(tx, remote, loaded.row.id, now)?;
+                self.enqueue_whole(tx, remote, loaded.row.id, now)?;
                 received.owed += 1;
             }
             self.put_back(loaded);

@@ -29,7 +29,10 @@ impl Core {
             self.excluded.remove(collection);
             let mut leaving = tx.named_documents(collection)?;
             leaving.retain(|(_, name)| self.leaves(collection, name));
-            self.owe_documents(tx, &leaving.into_iter().map(|(document, _)| document).collect::<Vec<_>>())?;
+            self.enqueue_documents(
+                tx,
+                &leaving.into_iter().map(|(document, _)| document).collect::<Vec<_>>(),
+            )?;
         } else {
             self.excluded.insert(collection.to_owned());
             tx.drop_pending_of(collection)?;
@@ -39,7 +42,7 @@ impl Core {
     }
 
     /// Remotes are owed these documents as a whole, also those that were purged while they were not sent.
-    pub(super) fn owe_documents(&mut self, tx: Tx<'_>, documents: &[i64]) -> store::Result<()> {
+    pub(super) fn enqueue_documents(&mut self, tx: Tx<'_>, documents: &[i64]) -> store::Result<()> {
         let owed: HashSet<i64> = documents.iter().copied().collect();
         for remote in tx.remotes()? {
             // What was to be erased and has not been is not erased.
@@ -88,7 +91,7 @@ impl Core {
             let Some(row) = tx.document_by_key(key)? else { continue };
             if tx.is_pending(remote, row.id)? && self.leaves(&row.collection, &row.name) {
                 // Parts of it are on their way, which are of no use alone.
-                self.owe_whole(tx, remote, row.id, now)?;
+                self.enqueue_whole(tx, remote, row.id, now)?;
                 owed += 1;
             } else {
                 self.mark_erased(tx, remote, row.id)?;
@@ -117,12 +120,12 @@ impl Core {
             self.unmark_erased(tx, remote, row.id)?;
             return Ok(0);
         }
-        self.owe_whole(tx, remote, row.id, now)?;
+        self.enqueue_whole(tx, remote, row.id, now)?;
         Ok(1)
     }
 
     /// A remote may lose what it holds of a document: it is owed the whole, if this device has it. Returns whether it is, as a number.
-    pub(super) fn owe_if_known(
+    pub(super) fn enqueue_if_known(
         &mut self,
         tx: Tx<'_>,
         remote: i64,
@@ -131,7 +134,7 @@ impl Core {
     ) -> store::Result<u64> {
         match tx.document_by_key(document)? {
             Some(row) if !row.purged && self.leaves(&row.collection, &row.name) => {
-                self.owe_whole(tx, remote, row.id, now)?;
+                self.enqueue_whole(tx, remote, row.id, now)?;
                 Ok(1)
             }
             _ => Ok(0),
@@ -139,7 +142,7 @@ impl Core {
     }
 
     /// Every remote but the one that the changes came from is owed a document's changes from `first_change` on.
-    pub(super) fn owe(
+    pub(super) fn enqueue(
         &mut self,
         tx: Tx<'_>,
         document: i64,
@@ -154,7 +157,7 @@ impl Core {
                 continue;
             }
             if !self.erased.is_empty() && self.erased.contains(&(remote, document)) {
-                self.owe_whole(tx, remote, document, now)?;
+                self.enqueue_whole(tx, remote, document, now)?;
             } else if tx.add_pending(remote, document, op, first_change, now)? {
                 self.count_pending(remote, 1);
             }
@@ -163,7 +166,7 @@ impl Core {
     }
 
     /// A remote is owed the whole document.
-    pub(super) fn owe_whole(
+    pub(super) fn enqueue_whole(
         &mut self,
         tx: Tx<'_>,
         remote: i64,
@@ -290,7 +293,7 @@ impl Core {
     }
 
     /// The next session with the active remote compares everything, as if its log had been lost.
-    pub(crate) fn doubt_remote(&mut self, tx: Tx<'_>) -> store::Result<()> {
+    pub(crate) fn schedule_full_compare(&mut self, tx: Tx<'_>) -> store::Result<()> {
         match self.active {
             Some(remote) => tx.set_reseed(remote, true),
             None => Ok(()),
@@ -323,7 +326,7 @@ impl Core {
         for document in purged {
             let row = tx.document_by_id(document)?;
             if self.leaves(&row.collection, &row.name) {
-                self.owe_whole(tx, remote, document, self.shared.now_ms())?;
+                self.enqueue_whole(tx, remote, document, self.shared.now_ms())?;
             }
         }
         tx.set_compared_at(remote, self.shared.now_ms())?;

@@ -62,13 +62,13 @@ impl Core {
         tx.put_names(document, (collection, name))?;
         tx.take_as_bytes(document)?;
         let row = tx.document_by_id(document)?;
-        let owed = self.owed_anew(tx, &row)?;
+        let owed = self.queued_before(tx, &row)?;
         let mut row = row;
         if is_marked_only(tx, &row)? {
             (row.deleted, row.purged) = (false, false);
         }
         if row.purged && !tx.has_content(document)? {
-            self.owe_anew(tx, document, &owed)?;
+            self.enqueue_again(tx, document, &owed)?;
             return Ok(Repaired::Whole);
         }
         let schema = self.schema_of(&row.collection, &row.name);
@@ -105,13 +105,13 @@ impl Core {
         self.journal(tx, &loaded.row, &conflicts, self.shared.now_ms())?;
         tx.update_document(&loaded.row, &to_json(&loaded.fields)?)?;
         self.told.projected = true;
-        tx.unmark_behind(document)?;
+        tx.unmark_stale(document)?;
         self.mark_unindexed(tx, document)?;
         if is_damaged {
             let owed = tx.pending_remotes(document)?;
-            self.owe_anew(tx, document, &owed)?;
+            self.enqueue_again(tx, document, &owed)?;
         } else {
-            self.owe_anew(tx, document, &owed)?;
+            self.enqueue_again(tx, document, &owed)?;
         }
         Ok(if is_lost { Repaired::FetchedAgain } else { Repaired::Whole })
     }
@@ -184,7 +184,7 @@ impl Core {
     }
 
     /// Remotes to which entries of a document wait to be sent that are not what was fixed, or that were not sent for damage.
-    fn owed_anew(&mut self, tx: Tx<'_>, row: &DocumentRow) -> store::Result<Vec<(i64, Op)>> {
+    fn queued_before(&mut self, tx: Tx<'_>, row: &DocumentRow) -> store::Result<Vec<(i64, Op)>> {
         let damaged = tx.sealed_rows(row.id, row.key)?.into_iter().filter(|sealed| sealed.entry.is_err());
         let damaged: HashSet<i64> = damaged.map(|sealed| sealed.remote).collect();
         let is_parked = tx.parked_as_damaged(row.id)?.is_some();
@@ -194,7 +194,7 @@ impl Core {
     }
 
     /// What waits to be sent of a document is sealed again, as the whole of it.
-    fn owe_anew(&mut self, tx: Tx<'_>, document: i64, owed: &[(i64, Op)]) -> store::Result<()> {
+    fn enqueue_again(&mut self, tx: Tx<'_>, document: i64, owed: &[(i64, Op)]) -> store::Result<()> {
         for (remote, op) in owed {
             tx.drop_pending_changes(*remote, document)?;
             tx.add_pending(*remote, document, *op, 0, self.shared.now_ms())?;
@@ -262,7 +262,7 @@ fn salvage(
         readable.iter().filter(|(_, changes)| !changes.iter().all(|c| document.has_change(&c.hash())));
     let waiting: Vec<_> = waiting.map(|(id, _)| *id).collect();
     // The row may tell of an earlier state: then nobody knows what the last changes were.
-    let is_behind = row.heads.is_empty() || tx.behind_since(row.id)?.is_some();
+    let is_behind = row.heads.is_empty() || tx.stale_since(row.id)?.is_some();
     let is_unknown = is_behind && unreadable.len() > missing.len() && (in_saved.is_empty() || is_damaged);
     let is_lost = lacks(&document) || is_unknown || !waiting.is_empty();
     let is_snapshot_needed = in_saved.iter().any(|hash| !in_rows.contains(hash));

@@ -26,7 +26,7 @@ impl Loaded {
             && self.row.heads.iter().all(|head| base.contains(&ChangeHash(*head)));
         let is_seen = |name: &String| {
             let saw = seen.get(name);
-            match self.schema.keeps(name) || is_current && !base.is_empty() {
+            match self.schema.is_device_local(name) || is_current && !base.is_empty() {
                 true => saw == self.fields.get(name),
                 false => !base.is_empty() && saw == self.document.field_at(&self.schema, name, base).as_ref(),
             }
@@ -46,7 +46,7 @@ impl Loaded {
             for value in part.set.values_mut() {
                 *value = carried_over(self.schema.kind(name), saw, value, self.fields.get(name));
             }
-            let to = if self.schema.keeps(name) { &mut *patch } else { &mut anew };
+            let to = if self.schema.is_device_local(name) { &mut *patch } else { &mut anew };
             to.set.extend(part.set);
             to.remove.extend(part.remove);
         }

@@ -18,20 +18,20 @@ pub(crate) struct SendSlot(Mutex<State>);
 struct State {
     /// Number of the connection whose sync task may wait.
     connection: u64,
-    awaited: Option<Place>,
+    awaited: Option<AwaitedBatch>,
     ready: Option<Ready>,
 }
 
 /// The rows of a remote after one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct AwaitedBatch {
     remote: i64,
     after: i64,
 }
 
-/// A batch of frozen rows, and what it is the next after.
+/// A batch of sealed rows, and what it is the next after.
 pub(super) struct Ready {
-    place: Place,
+    place: AwaitedBatch,
     batch: OutboxBatch,
 }
 
@@ -57,13 +57,13 @@ impl SendSlot {
         let mut state = self.lock();
         // The task of a connection that has ended may run on for a moment.
         if state.connection == connection {
-            state.awaited = after.map(|after| Place { remote, after });
+            state.awaited = after.map(|after| AwaitedBatch { remote, after });
         }
     }
 
     /// The rows of a remote after `after`, if the last transaction has made them ready.
     pub(crate) fn take(&self, remote: i64, after: i64) -> Option<OutboxBatch> {
-        let place = Place { remote, after };
+        let place = AwaitedBatch { remote, after };
         let mut state = self.lock();
         state.awaited = None;
         state.ready.take().filter(|ready| ready.place == place).map(|ready| ready.batch)
@@ -91,7 +91,7 @@ impl Core {
         }
         let rows = tx.sendable(place.remote, place.after, 2)?;
         let [row] = &rows[..] else { return Ok(()) };
-        if row.first_change > 0 && row.frozen.is_none() {
+        if row.first_change > 0 && row.sealed.is_none() {
             let batch = self.freeze_all(tx, place.remote, rows, limits::SMALLEST_BATCH_BYTES)?;
             self.ready = Some(Ready { place, batch });
         }

@@ -143,7 +143,7 @@ impl store::Engine for Core {
         of_others.into_iter().chain(self.until_some_leave()).min()
     }
 
-    fn behind_ahead() -> Ahead {
+    fn stale_ahead() -> Ahead {
         Ahead::Behind { all: false }
     }
 

@@ -267,14 +267,14 @@ fn exactly(loaded: &Loaded, version: &StoredVersion) -> Goal {
     let heads: Vec<_> = version.heads.iter().copied().map(ChangeHash).collect();
     let mut fields = loaded.document.fields_at(&loaded.schema, &heads).unwrap_or_default();
     // What has been declared since to stay on this device is not written.
-    fields.retain(|name, _| !loaded.schema.keeps(name));
+    fields.retain(|name, _| !loaded.schema.is_device_local(name));
     Goal { fields: Some(fields), deleted: version.deleted }
 }
 
 /// The fields of a document that do not stay on this device.
 fn shared(loaded: &Loaded) -> Fields {
     let mut fields = loaded.fields.clone();
-    fields.retain(|name, _| !loaded.schema.keeps(name));
+    fields.retain(|name, _| !loaded.schema.is_device_local(name));
     fields
 }
 

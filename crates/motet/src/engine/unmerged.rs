@@ -245,7 +245,7 @@ impl Core {
                 Err(error) => bad.push(set_aside(bytes, &error.to_string())),
             }
         }
-        self.set_bad_aside(tx, remote, &bad, received, now)?;
+        self.quarantine_bad(tx, remote, &bad, received, now)?;
         if changes.is_empty() {
             return Ok(());
         }

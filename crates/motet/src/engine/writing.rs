@@ -15,7 +15,7 @@ use crate::types::Version;
 
 /// Who writes, when, and why.
 #[derive(Clone, Copy)]
-pub(super) struct By<'a> {
+pub(super) struct WriteContext<'a> {
     pub(super) device: DeviceId,
     pub(super) time: i64,
     pub(super) message: Option<&'a str>,
@@ -47,7 +47,7 @@ pub(crate) struct Written {
     pub(super) carried_over: bool,
 }
 
-impl<'a> By<'a> {
+impl<'a> WriteContext<'a> {
     pub(super) fn edit<'e>(
         &self,
         schema: &'e CollectionSchema,
@@ -111,12 +111,12 @@ impl<'a> By<'a> {
     }
 }
 
-impl By<'_> {
+impl WriteContext<'_> {
     /// Replaces a part of a text of a document in memory.
     pub(super) fn compose_splice(&self, loaded: &mut Loaded, splice: &Splice) -> Result<Written, WriteError> {
         let Splice { field, position, delete, insert } = splice;
         check_size(insert.len())?;
-        if loaded.schema.keeps(field) {
+        if loaded.schema.is_device_local(field) {
             let reason = format!("field {field:?} stays on this device and is no text");
             return Err(WriteError::bad_field(field, reason));
         }

@@ -67,9 +67,9 @@ impl Target {
             assert_eq!(document.heads(), heads, "nothing was applied, and the heads moved");
             assert_eq!(document.take_shown(&self.schema).fields, before);
         }
-        let ousted = outcome.ousted.iter().flat_map(|ousted| &ousted.changes);
-        let ousted: Vec<_> = ousted.map(Change::hash).collect();
-        let is_known = |head: &ChangeHash| document.has_change(head) || ousted.contains(head);
+        let displaced = outcome.displaced.iter().flat_map(|displaced| &displaced.changes);
+        let displaced: Vec<_> = displaced.map(Change::hash).collect();
+        let is_known = |head: &ChangeHash| document.has_change(head) || displaced.contains(head);
         assert!(heads.iter().all(is_known), "what was there is gone");
         self.check_stored(&mut document, outcome);
     }
@@ -88,8 +88,8 @@ impl Target {
     fn check_stored(&self, document: &mut Document, outcome: MergeOutcome) {
         let mut all = split_changes(&self.base).unwrap_or_default();
         all.extend(outcome.applied);
-        let ousted = outcome.ousted.map(|ousted| ousted.changes).unwrap_or_default();
-        all.retain(|change| ousted.iter().all(|gone| gone.hash() != change.hash()));
+        let displaced = outcome.displaced.map(|displaced| displaced.changes).unwrap_or_default();
+        all.retain(|change| displaced.iter().all(|gone| gone.hash() != change.hash()));
         let all = all.iter().map(|change| change.raw_bytes().to_vec()).collect::<Vec<_>>();
         let loaded = Document::load_foreign(self.identity, None, &all, &self.schema);
         let mut loaded = loaded.unwrap_or_else(|reason| panic!("what was merged cannot be loaded: {reason}"));

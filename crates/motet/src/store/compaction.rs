@@ -36,7 +36,7 @@ impl Tx<'_> {
     }
 
     /// Whether everything that was ever set aside of a document, and is not applied, is still known.
-    pub(crate) fn knows_what_is_set_aside(&self) -> Result<bool> {
+    pub(crate) fn knows_quarantined(&self) -> Result<bool> {
         Ok(self.meta(OVERFLOWED)?.is_none())
     }
 

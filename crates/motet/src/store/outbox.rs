@@ -45,7 +45,7 @@ pub(crate) struct OutboxRow {
     /// Local changes from this id on; 0 for the whole document.
     pub(crate) first_change: i64,
     /// Id of the entry that was fixed before the row was first sent.
-    pub(crate) frozen: Option<EntryId>,
+    pub(crate) sealed: Option<EntryId>,
 }
 
 macro_rules! sendable {
@@ -66,9 +66,9 @@ impl Tx<'_> {
         first_change: i64,
         now: i64,
     ) -> Result<bool> {
-        let frozen = "SELECT 1 FROM outbox WHERE remote = ? AND document = ? AND entry IS NOT NULL";
+        let sealed = "SELECT 1 FROM outbox WHERE remote = ? AND document = ? AND entry IS NOT NULL";
         if is_planted(Bug::EditJoinsFrozenRow)
-            && self.conn.prepare_cached(frozen)?.exists([remote, document])?
+            && self.conn.prepare_cached(sealed)?.exists([remote, document])?
         {
             return Ok(false);
         }
@@ -154,8 +154,8 @@ impl Tx<'_> {
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
-    /// The entry of a frozen row, with its sealed bytes; [`StorageError::Damaged`] if it is not the one that was frozen.
-    pub(crate) fn frozen_entry(&self, row: &OutboxRow) -> Result<Entry> {
+    /// The entry of a sealed row, with its sealed bytes; [`StorageError::Damaged`] if it is not the one that was sealed.
+    pub(crate) fn sealed_entry(&self, row: &OutboxRow) -> Result<Entry> {
         let sql = "SELECT entry, device, kind, suite, sealed FROM outbox WHERE id = ?";
         let entry =
             self.conn.prepare_cached(sql)?.query_row([row.id], |columns| Ok(sealed(row.key, columns, 0)))?;
@@ -176,7 +176,7 @@ impl Tx<'_> {
     }
 
     /// Fixes what a row sends. Later changes of the document open a new row.
-    pub(crate) fn freeze(&self, id: i64, last_change: i64, entry: &Entry) -> Result<()> {
+    pub(crate) fn seal_row(&self, id: i64, last_change: i64, entry: &Entry) -> Result<()> {
         let sql = "UPDATE outbox SET last_change = ?, entry = ?, device = ?, kind = ?, suite = ?, sealed = ? WHERE id = ?";
         self.conn.prepare_cached(sql)?.execute(params![
             last_change,
@@ -204,7 +204,7 @@ impl Tx<'_> {
         let row =
             params![remote, first.document, first.op as i64, now, first.first_change, entry.id.as_bytes()];
         self.conn.prepare_cached(sql)?.execute(row)?;
-        self.freeze(self.conn.last_insert_rowid(), last_change, entry)
+        self.seal_row(self.conn.last_insert_rowid(), last_change, entry)
     }
 
     /// Drops what waits to be sent of a document and is not fixed.
@@ -291,7 +291,7 @@ impl Tx<'_> {
 
 fn outbox_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<OutboxRow> {
     // One that is damaged is found out where it can be dealt with; the others go on.
-    let frozen = match row.get_ref(7)? {
+    let sealed = match row.get_ref(7)? {
         ValueRef::Null => None,
         id => Some(EntryId(id.as_blob().ok().and_then(|id| id.try_into().ok()).unwrap_or_default())),
     };
@@ -306,6 +306,6 @@ fn outbox_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<OutboxRow> {
         name: text(4)?,
         op: Op::from_i64(number(row.get_ref(5)?)),
         first_change: number(row.get_ref(6)?),
-        frozen,
+        sealed,
     })
 }

@@ -66,7 +66,7 @@ impl Tx<'_> {
     }
 
     /// What is set aside of a document, oldest first.
-    pub(crate) fn set_aside_of(&self, document: DocumentId) -> Result<Vec<SetAside>> {
+    pub(crate) fn quarantined_of(&self, document: DocumentId) -> Result<Vec<SetAside>> {
         let sql = "SELECT hash, CASE waits WHEN 1 THEN bytes END FROM quarantine WHERE document = ? ORDER BY id LIMIT ?";
         let mut statement = self.conn.prepare_cached(sql)?;
         let limit = limits::WAITING_CHANGES as i64;
@@ -92,7 +92,7 @@ impl Tx<'_> {
     }
 
     /// Whether something is set aside of a document.
-    pub(crate) fn has_set_aside(&self, document: DocumentId) -> Result<bool> {
+    pub(crate) fn has_quarantined(&self, document: DocumentId) -> Result<bool> {
         let sql = "SELECT 1 FROM quarantine WHERE document = ?";
         Ok(self.conn.prepare_cached(sql)?.exists([document.as_bytes()])?)
     }
@@ -105,7 +105,7 @@ impl Tx<'_> {
     }
 
     /// Whether anything is set aside.
-    pub(crate) fn is_anything_set_aside(&self) -> Result<bool> {
+    pub(crate) fn is_anything_quarantined(&self) -> Result<bool> {
         Ok(self.conn.prepare_cached("SELECT 1 FROM quarantine LIMIT 1")?.exists([])?)
     }
 

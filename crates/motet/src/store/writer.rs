@@ -54,7 +54,7 @@ pub(crate) trait Engine: Send + 'static {
     /// How long work may wait that no caller waits for, if there is any.
     fn lag(&self) -> Option<Duration>;
     /// What that work needs beforehand.
-    fn behind_ahead() -> Self::Ahead;
+    fn stale_ahead() -> Self::Ahead;
     /// Does that work.
     fn catch_up(&mut self, tx: Tx<'_>) -> Result<()>;
 }
@@ -160,7 +160,7 @@ impl<E: Engine> Writer<E> {
         F: From<StorageError> + Send + 'static,
     {
         let ticket = self.enqueue(durability, ahead, write, false);
-        self.ring();
+        self.signal();
         ticket
     }
 
@@ -175,7 +175,7 @@ impl<E: Engine> Writer<E> {
         F: From<StorageError> + Send + 'static,
     {
         let ticket = self.enqueue(durability, None, write, true);
-        self.ring();
+        self.signal();
         ticket
     }
 
@@ -247,12 +247,12 @@ impl<E: Engine> Writer<E> {
     }
 
     /// Somebody listens for commits from now on.
-    pub(crate) fn heed(&self) {
+    pub(crate) fn watch_file(&self) {
         self.shared.work.notify_one();
     }
 
     /// Something waits: the thread does it, or, where there is none, this one.
-    fn ring(&self) {
+    fn signal(&self) {
         match &self.thread {
             Some(_) => self.shared.work.notify_one(),
             None => {

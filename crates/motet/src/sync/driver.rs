@@ -3,8 +3,8 @@
 mod documents;
 mod effects;
 mod rounds;
+mod schedule;
 mod taking_in;
-mod turns;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -419,7 +419,7 @@ impl Driver {
             while let Some(effect) = running.session.poll_effect() {
                 self.carry_out(running, effect).await?;
             }
-            self.merge_behind(running);
+            self.merge_stale(running);
             if !running.unmerged && !running.is_merging {
                 for round in std::mem::take(&mut running.almost_done) {
                     self.count_bytes();

@@ -111,7 +111,7 @@ impl ClientSession {
     }
 
     /// Sends an entry that stands in no outbox; answered by [`ClientEffect::DocumentDone`] unless the session ends first.
-    pub fn push_aside(&mut self, token: u64, entry: Entry, now: Duration) {
+    pub fn push_unqueued(&mut self, token: u64, entry: Entry, now: Duration) {
         let wanted = Wanted::new(token, entry.document, false);
         let sending = Sending::Aside(Box::new(entry));
         self.documents.wanted.push(Wanted { complete: true, applied: true, sending, ..wanted });

@@ -69,7 +69,7 @@ pub enum ClientEffect {
     },
     /// What the log holds of a document is applied, as far as that was asked for, and what was to be sent of it is answered.
     DocumentDone {
-        /// As given to [`super::ClientSession::sync_document`] or [`super::ClientSession::push_aside`].
+        /// As given to [`super::ClientSession::sync_document`] or [`super::ClientSession::push_unqueued`].
         token: u64,
         /// The relay has taken all that was sent.
         taken: bool,

@@ -121,7 +121,7 @@ impl Replica {
                 continue;
             }
             let mut data: Fields = serde_json::from_str(&row.json).unwrap_or_default();
-            data.retain(|name, _| !schema.keeps(name));
+            data.retain(|name, _| !schema.is_device_local(name));
             if row.collection == CONFIG
                 && !row.deleted
                 && let (Some(value), 1) = (data.get("value"), data.len())

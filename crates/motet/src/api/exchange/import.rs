@@ -152,7 +152,7 @@ fn export(
         }
         let mut fields: Fields = serde_json::from_str(&row.json)
             .map_err(|e| StorageError::Damaged(format!("{collection}/{} cannot be read: {e}", row.name)))?;
-        fields.retain(|name, _| !schema.keeps(name));
+        fields.retain(|name, _| !schema.is_device_local(name));
         fields.insert("id".into(), row.name.into());
         each(Json::Object(fields.into_iter().collect()));
         Ok(())

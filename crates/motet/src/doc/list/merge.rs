@@ -51,7 +51,7 @@ pub(in crate::doc) fn merge<I: Clone + Eq + Hash>(
     let sides = sides.map(|items| Side::new(old, &known, items));
     let places: HashMap<&I, usize> = merged.iter().enumerate().map(|(n, item)| (&item.id, n)).collect();
     let mut plan = Plan { places, later, drop: HashSet::new(), edits: HashMap::new(), lost: Vec::new() };
-    plan.fold_twins(&known, &sides, folds);
+    plan.fold_duplicates(&known, &sides, folds);
     for side in 0..2 {
         plan.follow_moves(&known, &sides[side], &sides[1 - side], side);
     }
@@ -167,7 +167,7 @@ struct Plan<'a, I> {
 
 impl<I: Clone + Eq + Hash> Plan<'_, I> {
     /// What both sides put in is there once: the first of the two stays, whoever looks.
-    fn fold_twins(&mut self, known: &HashMap<&I, &Json>, sides: &[Side<'_, I>; 2], folds: bool) {
+    fn fold_duplicates(&mut self, known: &HashMap<&I, &Json>, sides: &[Side<'_, I>; 2], folds: bool) {
         let mut theirs = by_identity(&sides[1].inserted);
         for ours in &sides[0].inserted {
             // What both have moved is one item all the same.
@@ -177,15 +177,17 @@ impl<I: Clone + Eq + Hash> Plan<'_, I> {
             let Some(same) = theirs.get_mut(&identity(&ours.value)).filter(|same| !same.is_empty()) else {
                 continue;
             };
-            let twin = same.remove(0);
-            let (Some(first), Some(second)) = (self.places.get(&ours.id), self.places.get(&twin.id)) else {
+            let duplicate = same.remove(0);
+            let (Some(first), Some(second)) = (self.places.get(&ours.id), self.places.get(&duplicate.id))
+            else {
                 continue;
             };
-            let (stays, goes) = if first < second { (&ours.id, &twin.id) } else { (&twin.id, &ours.id) };
+            let (stays, goes) =
+                if first < second { (&ours.id, &duplicate.id) } else { (&duplicate.id, &ours.id) };
             self.drop.insert(goes.clone());
-            let before = sides[0].origin(&ours.id).or_else(|| sides[1].origin(&twin.id));
+            let before = sides[0].origin(&ours.id).or_else(|| sides[1].origin(&duplicate.id));
             let before = before.and_then(|id| known.get(id)).copied().unwrap_or(&Json::Null);
-            self.edit(stays, before, [&ours.value, &twin.value], 1);
+            self.edit(stays, before, [&ours.value, &duplicate.value], 1);
         }
     }
 

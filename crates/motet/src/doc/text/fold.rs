@@ -14,7 +14,7 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::diff::lines;
 use super::mend::mended;
-use super::merge::{CarriedOver, Open, Place, contains_part, is_spacing};
+use super::merge::{CarriedOver, Open, TouchingEdits, contains_part, is_spacing};
 use super::sequence::{Budget, changes};
 use super::words::{has_no_spaces, words};
 use super::{Splice, is_too_much};
@@ -59,7 +59,7 @@ pub(super) enum Source {
 
 /// Takes out what stands there twice, parts what has run together, and writes the places anew in which edits of both sides touch each other, if
 /// they have not merged to what both together are. The result does not depend on which side is which.
-pub(crate) fn fold(woven: &Woven, places: &[Place]) -> Folded {
+pub(crate) fn fold(woven: &Woven, places: &[TouchingEdits]) -> Folded {
     let whole = Fold::new(woven, places);
     let mut chars = whole.folded();
     let mut stands = vec![None; woven.chars.len()];
@@ -189,14 +189,14 @@ struct Gap {
 /// A merged text, and its gaps.
 struct Fold<'a> {
     woven: &'a Woven,
-    places: &'a [Place],
+    places: &'a [TouchingEdits],
     gaps: Vec<Gap>,
     /// Where each character of the versions of the sides stands in the merged text.
     standing: [Vec<Option<usize>>; 2],
 }
 
 impl<'a> Fold<'a> {
-    fn new(woven: &'a Woven, places: &'a [Place]) -> Self {
+    fn new(woven: &'a Woven, places: &'a [TouchingEdits]) -> Self {
         let mut gaps: Vec<Gap> = Vec::new();
         let mut is_open = false;
         for at in 0..woven.chars.len() {
@@ -346,7 +346,7 @@ impl<'a> Fold<'a> {
     /// Writes a place anew, if it does not show what it should. What is taken out for that is put in again in the same change, so that nothing
     /// is lost if somebody else does the same in another way. Left alone is a place in which a third side has written.
     /// `stands`: where each character of the merged text stands in the folded one.
-    fn write(&self, place: &Place, stands: &[Option<usize>], folded: &mut Vec<(char, Source)>) {
+    fn write(&self, place: &TouchingEdits, stands: &[Option<usize>], folded: &mut Vec<(char, Source)>) {
         // What stands beside the place is known to both; `None`: it reaches to that end of the text.
         let both = |ends: [Option<usize>; 2]| match [0, 1]
             .map(|side| ends[side].map(|at| self.standing[side][at]))

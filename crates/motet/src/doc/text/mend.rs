@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::fold::Source;
-use super::merge::Place;
+use super::merge::TouchingEdits;
 use super::sequence::{Budget, changes};
 use super::words::words;
 
@@ -11,7 +11,7 @@ use super::words::words;
 /// is so already. Nothing else is taken out: several devices may do this at once, each in another way.
 pub(super) fn mended(
     shown: &[(char, Source)],
-    place: &Place,
+    place: &TouchingEdits,
     written: &HashSet<String>,
 ) -> Option<Vec<(char, Source)>> {
     // The words, each with what stands before it.

@@ -35,12 +35,12 @@ pub(crate) struct Meetings {
     /// Where both changed the same lines, or lines next to each other, and not alike.
     pub(crate) overlaps: Vec<Overlap>,
     /// Where both changed the same words, or words with nothing between.
-    pub(crate) places: Vec<Place>,
+    pub(crate) places: Vec<TouchingEdits>,
 }
 
 /// A part of the old text in which edits of both sides touch each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct TouchingEdits {
     /// What stands there on each side, in characters of its version.
     pub(crate) new: [Range<usize>; 2],
     /// What both together are.
@@ -291,9 +291,9 @@ impl<'a> Merge<'a> {
     }
 
     /// Where edits of both sides touch each other.
-    fn places(&self) -> Vec<Place> {
+    fn places(&self) -> Vec<TouchingEdits> {
         let met = self.touched.iter().filter(|touched| touched.by == [true, true]);
-        let place = |touched: &Touched| Place {
+        let place = |touched: &Touched| TouchingEdits {
             new: self.sides.each_ref().map(|side| side.place_of(&touched.old)),
             text: self.out[touched.out.clone()].to_owned(),
             is_corrected: touched.is_corrected,

@@ -18,9 +18,9 @@ pub(in crate::doc) fn lists(base: &[Json], mine: &[Json], theirs: &[Json]) -> Ve
     let [mine, theirs] = [mine, theirs].map(|items| Side::new(base, items));
     let mut out = Out { items: theirs.items.iter().cloned().zip(theirs.entries()).collect() };
     out.move_back(&mine, &theirs);
-    let mut twins = theirs.inserted();
+    let mut duplicates = theirs.inserted();
     for n in (0..mine.items.len()).filter(|n| mine.origin[*n].is_none()) {
-        out.put_back(n, &mine, &theirs, &mut twins);
+        out.put_back(n, &mine, &theirs, &mut duplicates);
     }
     out.items.retain(|(item, entry)| match entry {
         Entry::Base(at) => mine.place.contains_key(at) || *item != base[*at],
@@ -156,11 +156,11 @@ impl Out {
         n: usize,
         mine: &Side<'_>,
         theirs: &Side<'_>,
-        twins: &mut HashMap<String, Vec<usize>>,
+        duplicates: &mut HashMap<String, Vec<usize>>,
     ) {
-        let twin = twins.get_mut(&identity(&mine.items[n])).and_then(Vec::pop);
-        if let Some(twin) = twin.and_then(|twin| self.find(Entry::Theirs(twin))) {
-            self.items[twin].1 = Entry::Mine(n);
+        let duplicate = duplicates.get_mut(&identity(&mine.items[n])).and_then(Vec::pop);
+        if let Some(duplicate) = duplicate.and_then(|duplicate| self.find(Entry::Theirs(duplicate))) {
+            self.items[duplicate].1 = Entry::Mine(n);
             return;
         }
         let instead = mine.gave_way_to(n);

@@ -17,7 +17,7 @@ pub(crate) struct Ticket<T, F> {
 /// A write that nobody waits for.
 pub(super) fn catching_up<E: Engine>() -> Box<dyn Job<E>> {
     let write = |tx: Tx<'_>, engine: &mut E| engine.catch_up(tx);
-    let ahead = Some(E::behind_ahead());
+    let ahead = Some(E::stale_ahead());
     Box::new(Task { durability: Durability::Normal, ahead, write: Some(write), outcome: None, reply: None })
 }
 

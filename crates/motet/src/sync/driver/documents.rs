@@ -95,7 +95,7 @@ impl Driver {
             .writer
             .submit(Durability::Normal, move |tx, core| core.compact(tx, remote, document, &listed));
         match compacted.await.map_err(SyncError::Storage)? {
-            Some(snapshot) => running.session.push_aside(token, snapshot, self.started.elapsed()),
+            Some(snapshot) => running.session.push_unqueued(token, snapshot, self.started.elapsed()),
             None => self.finish_document(token, Ok(false)),
         }
         Ok(())

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::taking_in::{Page, opened_len};
 use super::{Applied, Driver, Ended, Running, keep_error, retry_delay};
-use crate::engine::{Admission, Core, Turn, is_known, is_news, merge_all, prepare};
+use crate::engine::{Admission, Arrival, Core, is_known, is_news, merge_all, prepare};
 use crate::error::SyncError;
 use crate::limits;
 use crate::store::{Durability, StorageError, Tx};
@@ -74,7 +74,7 @@ impl Driver {
                 let is_small = count <= limits::SMALL_WORK
                     && bytes <= limits::SMALL_WORK_BYTES
                     && opened < limits::NOTED_OPENING_BYTES;
-                let turn = Turn::from(position);
+                let turn = Arrival::from(position);
                 if is_small && running.applying.is_empty() && writer.is_free() {
                     let incoming = prepare(entries, &database.shared.schemas(), |_| false, |_| None);
                     let receive = move |tx: Tx<'_>, core: &mut Core| {
@@ -198,7 +198,7 @@ impl Driver {
     }
 
     /// What is shown already is merged when the log is read: until then every core has that to do.
-    pub(super) fn merge_behind(&self, running: &mut Running) {
+    pub(super) fn merge_stale(&self, running: &mut Running) {
         let is_read = running.session.is_idle() || !running.almost_done.is_empty();
         if !running.unmerged || running.is_merging || !is_read {
             return;

@@ -10,7 +10,7 @@ use motet_proto::{Entry, EntryId, envelope};
 use tokio::sync::oneshot;
 
 use crate::engine::Database;
-use crate::engine::{Core, Incoming, Received, Turn, declared, load_ahead, prepare};
+use crate::engine::{Arrival, Core, Incoming, Received, declared, load_ahead, prepare};
 use crate::limits;
 use crate::platform;
 use crate::store::{Durability, StorageError, Tx};
@@ -24,7 +24,7 @@ pub(super) struct Page {
     pub(super) remote: i64,
     pub(super) entries: Vec<Entry>,
     pub(super) receipts: Vec<StoredReceipt>,
-    pub(super) turn: Turn,
+    pub(super) turn: Arrival,
     pub(super) deaths: Deaths,
     pub(super) traffic: Arc<Traffic>,
 }
@@ -50,11 +50,11 @@ impl Page {
         submitted: oneshot::Sender<()>,
     ) -> Result<Received, StorageError> {
         let Self { remote, entries, receipts, turn, deaths, traffic } = self;
-        let within = if turn == Turn::Out { Turn::Out } else { Turn::Within };
+        let within = if turn == Arrival::Requested { Arrival::Requested } else { Arrival::Within };
         let mut slices = cut(entries, &deaths);
         let last = slices.pop().unwrap_or(Slice { entries: Vec::new(), opened: 0 });
         let hand_over =
-            |incoming: Incoming, noted: Vec<[u8; 32]>, receipts: Vec<StoredReceipt>, turn: Turn| {
+            |incoming: Incoming, noted: Vec<[u8; 32]>, receipts: Vec<StoredReceipt>, turn: Arrival| {
                 database.writer.submit(Durability::Normal, move |tx: Tx<'_>, core: &mut Core| {
                     tx.note_opened(&noted)?;
                     core.receive(tx, remote, incoming, &receipts, turn)

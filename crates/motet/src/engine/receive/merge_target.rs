@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use motet_proto::planted::{Bug, is_planted};
 
+use super::super::collisions::Rewrite;
 use super::super::incoming::{BadEntry, Group, Merged, Part, Snapshot};
-use super::super::twins::Rewrite;
 use super::super::{Core, Loaded, new_document};
 use super::{Delivery, Received};
 use crate::doc::{Change, MergeOutcome, Rejected, split_changes};
@@ -13,7 +13,7 @@ use crate::limits;
 use crate::store::{self, DocumentRow, SetAside, StorageError, Tx};
 
 /// A document and what is merged into it.
-pub(super) struct Target {
+pub(super) struct MergeTarget {
     pub(super) loaded: Box<Loaded>,
     parts: Vec<Part>,
     /// The snapshot that a new document came as.
@@ -24,7 +24,7 @@ pub(super) struct Target {
 impl Core {
     /// Takes the document that a group is about, with what is to be merged into it; `None` if it cannot be loaded and what came is set
     /// aside.
-    pub(super) fn take_target(
+    pub(super) fn take_merge_target(
         &mut self,
         tx: Tx<'_>,
         Delivery { remote, now, .. }: Delivery,
@@ -32,7 +32,7 @@ impl Core {
         (existing, ahead): (Option<DocumentRow>, Option<Box<Merged>>),
         mut parts: Vec<Part>,
         received: &mut Received,
-    ) -> store::Result<Option<Target>> {
+    ) -> store::Result<Option<MergeTarget>> {
         let mut snapshot = None;
         let mut outcome = MergeOutcome::default();
         let loaded = match (existing, ahead) {
@@ -59,8 +59,8 @@ impl Core {
                 // The document has changed since it was merged ahead, and with it what changes may have waited for.
                 let Merged { loaded, snapshot: arrived, outcome: merged, .. } = *ahead;
                 let waited = merged.rejected.into_iter().map(|rejected| rejected.change);
-                let ousted = merged.ousted.into_iter().flat_map(|ousted| ousted.changes);
-                let changes = merged.applied.into_iter().chain(waited).chain(ousted).collect();
+                let displaced = merged.displaced.into_iter().flat_map(|displaced| displaced.changes);
+                let changes = merged.applied.into_iter().chain(waited).chain(displaced).collect();
                 if let Some(mut snapshot) = arrived {
                     // If nothing more was merged into it, it was taken from there.
                     snapshot.document.get_or_insert(Box::new(loaded.document));
@@ -76,7 +76,7 @@ impl Core {
                 }
             }
         };
-        Ok(Some(Target { loaded, parts, snapshot, outcome }))
+        Ok(Some(MergeTarget { loaded, parts, snapshot, outcome }))
     }
 
     /// Merges what has come, and what waited for it.
@@ -84,11 +84,11 @@ impl Core {
         &mut self,
         tx: Tx<'_>,
         Delivery { remote, now, is_news }: Delivery,
-        target: &mut Target,
+        target: &mut MergeTarget,
         set_aside: &[SetAside],
         received: &mut Received,
     ) -> store::Result<()> {
-        let Target { loaded, parts, outcome, .. } = target;
+        let MergeTarget { loaded, parts, outcome, .. } = target;
         // What waits was parsed before it was set aside.
         let waiting = set_aside
             .iter()
@@ -115,7 +115,7 @@ impl Core {
                         Err(reason) => {
                             let (document, hash) = (loaded.row.key, entry.0);
                             let bad = BadEntry { document, hash, bytes, reason, supersedes: false };
-                            self.set_bad_aside(tx, remote, &[bad], received, now)?;
+                            self.quarantine_bad(tx, remote, &[bad], received, now)?;
                         }
                     }
                 }
@@ -123,7 +123,7 @@ impl Core {
         }
         if left_out && loaded.row.id != 0 && self.leaves(&loaded.row.collection, &loaded.row.name) {
             // The entries that it had those changes from may be about to leave.
-            self.owe_whole(tx, remote, loaded.row.id, now)?;
+            self.enqueue_whole(tx, remote, loaded.row.id, now)?;
             received.owed += 1;
         }
         if !changes.is_empty() {
@@ -135,7 +135,7 @@ impl Core {
             let merged = loaded.document.merge(changes, &schema);
             outcome.applied.extend(merged.applied);
             outcome.rejected.extend(merged.rejected);
-            outcome.ousted = match (outcome.ousted.take(), merged.ousted) {
+            outcome.displaced = match (outcome.displaced.take(), merged.displaced) {
                 (Some(earlier), Some(later)) => Some(later.join(earlier)),
                 (earlier, later) => later.or(earlier),
             };
@@ -159,7 +159,11 @@ impl Core {
     }
 
     /// What was refused is tried again after all else, with what waits for it.
-    fn merge_refused(&self, tx: Tx<'_>, Target { loaded, outcome, .. }: &mut Target) -> store::Result<()> {
+    fn merge_refused(
+        &self,
+        tx: Tx<'_>,
+        MergeTarget { loaded, outcome, .. }: &mut MergeTarget,
+    ) -> store::Result<()> {
         // Whose turn it is: no two heads are alike.
         let turn = loaded.document.heads().first().map(|head| head.0).unwrap_or_default();
         let refused = tx.refused_of(loaded.row.key, &turn, limits::REFUSED_RETRIES)?;
@@ -182,25 +186,25 @@ impl Core {
     }
 
     /// What lost to a twin leaves the document and its rows. Returns what this device has to write anew.
-    pub(super) fn settle_ousted(
+    pub(super) fn resolve_displaced(
         &mut self,
         tx: Tx<'_>,
         remote: i64,
-        target: &mut Target,
+        target: &mut MergeTarget,
         received: &mut Received,
     ) -> store::Result<Option<Rewrite>> {
-        let Target { loaded, snapshot, outcome, .. } = target;
-        let Some(ousted) = outcome.ousted.take() else { return Ok(None) };
+        let MergeTarget { loaded, snapshot, outcome, .. } = target;
+        let Some(displaced) = outcome.displaced.take() else { return Ok(None) };
         loaded.saved = None;
         outcome.applied.retain(|change| loaded.document.has_change(&change.hash()));
         if snapshot.take().is_some() {
             // It holds what has lost: what is left of it is written down change by change.
             outcome.applied = loaded.document.changes().map_err(StorageError::Damaged)?;
         }
-        self.store_anew(tx, remote, loaded, &ousted, &outcome.applied)?;
+        self.store_anew(tx, remote, loaded, &displaced, &outcome.applied)?;
         received.owed += 1;
-        let rewrite = self.to_rewrite(loaded, &ousted);
-        outcome.rejected.extend(ousted.into_rejected());
+        let rewrite = self.to_rewrite(loaded, &displaced);
+        outcome.rejected.extend(displaced.into_rejected());
         Ok(rewrite)
     }
 

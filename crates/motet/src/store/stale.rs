@@ -18,7 +18,7 @@ macro_rules! behind {
 
 impl Tx<'_> {
     /// Notes that the projection of a document lags behind its changes.
-    pub(crate) fn mark_behind(&self, document: i64, at: i64) -> Result<()> {
+    pub(crate) fn mark_stale(&self, document: i64, at: i64) -> Result<()> {
         self.conn
             .prepare_cached("INSERT INTO behind (document, at) VALUES (?, ?)")?
             .execute([document, at])?;
@@ -26,7 +26,7 @@ impl Tx<'_> {
     }
 
     /// The documents of a collection show differently from now on.
-    pub(crate) fn mark_collection_behind(&self, collection: &str) -> Result<()> {
+    pub(crate) fn mark_collection_stale(&self, collection: &str) -> Result<()> {
         let sql = "INSERT OR IGNORE INTO behind (document, at)
                    SELECT document, 0 FROM projection WHERE collection = ? AND purged = 0";
         self.conn.prepare_cached(sql)?.execute([collection])?;
@@ -34,13 +34,13 @@ impl Tx<'_> {
     }
 
     /// The projection of a document shows all its changes again.
-    pub(crate) fn unmark_behind(&self, document: i64) -> Result<()> {
+    pub(crate) fn unmark_stale(&self, document: i64) -> Result<()> {
         self.conn.prepare_cached("DELETE FROM behind WHERE document = ?")?.execute([document])?;
         Ok(())
     }
 
-    /// As [`unmark_behind`](Self::unmark_behind), for a document that cannot be read.
-    pub(crate) fn unmark_behind_key(&self, key: DocumentId) -> Result<()> {
+    /// As [`unmark_stale`](Self::unmark_behind), for a document that cannot be read.
+    pub(crate) fn unmark_stale_key(&self, key: DocumentId) -> Result<()> {
         let sql = "DELETE FROM behind WHERE document IN (SELECT id FROM document WHERE key = ?)";
         self.conn.prepare_cached(sql)?.execute([key.as_bytes()])?;
         Ok(())
@@ -55,7 +55,7 @@ impl Tx<'_> {
     }
 
     /// Some of the documents whose projections lag behind, and since when.
-    pub(crate) fn behind_documents(&self, most: usize) -> Result<Vec<(DocumentRow, i64)>> {
+    pub(crate) fn stale_documents(&self, most: usize) -> Result<Vec<(DocumentRow, i64)>> {
         let sql = concat!("SELECT b.document, CAST(b.at AS INTEGER) ", behind!(), " LIMIT ?");
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([most as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -66,7 +66,7 @@ impl Tx<'_> {
     }
 
     /// When the projection of a document began to lag behind; `None` if it does not.
-    pub(crate) fn behind_since(&self, document: i64) -> Result<Option<i64>> {
+    pub(crate) fn stale_since(&self, document: i64) -> Result<Option<i64>> {
         let sql = "SELECT CAST(at AS INTEGER) FROM behind WHERE document = ?";
         Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
     }

@@ -15,18 +15,18 @@ use crate::limits;
 use crate::store::Tx;
 use crate::types::Version;
 
-pub(super) struct Desk {
+pub(super) struct EditorShared {
     pub(super) replica: Replica,
     pub(super) collection: String,
     pub(super) id: String,
-    sheet: Mutex<Sheet>,
+    state: Mutex<EditorState>,
     /// Rung when something is to be saved, and when the editor closes.
-    rung: Condvar,
+    changed: Condvar,
     /// Held while something is written, and while the base changes.
     writing: Mutex<()>,
 }
 
-struct Sheet {
+struct EditorState {
     /// The value that the next change starts from, and the version that has exactly this value.
     base: Base,
     /// Fields that start from another value: they could not be written before others' writes were taken in.
@@ -62,11 +62,11 @@ pub(super) struct Outcome {
 
 /// The right to write and to change the base.
 pub(super) struct Writing<'d> {
-    desk: &'d Desk,
+    shared: &'d EditorShared,
     _lock: MutexGuard<'d, ()>,
 }
 
-impl Desk {
+impl EditorShared {
     pub(super) fn new(
         replica: Replica,
         collection: &str,
@@ -74,7 +74,7 @@ impl Desk {
         fields: Fields,
         version: Version,
     ) -> Self {
-        let sheet = Sheet {
+        let state = EditorState {
             base: Base { fields, version },
             apart: BTreeMap::new(),
             waiting: None,
@@ -87,8 +87,8 @@ impl Desk {
             replica,
             collection: collection.to_owned(),
             id,
-            sheet: Mutex::new(sheet),
-            rung: Condvar::new(),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
             writing: Mutex::new(()),
         }
     }
@@ -96,36 +96,36 @@ impl Desk {
     /// The value is now this.
     pub(super) fn announce(&self, fields: Fields) {
         let now = Instant::now();
-        let mut sheet = self.sheet();
-        sheet.announced += 1;
-        let since = sheet.waiting.as_ref().map_or(now, |waiting| waiting.since);
-        sheet.waiting = Some(Waiting { fields, number: sheet.announced, since, latest: now });
-        self.rung.notify_one();
+        let mut state = self.state();
+        state.announced += 1;
+        let since = state.waiting.as_ref().map_or(now, |waiting| waiting.since);
+        state.waiting = Some(Waiting { fields, number: state.announced, since, latest: now });
+        self.changed.notify_one();
     }
 
     pub(super) fn begin(&self) -> Writing<'_> {
-        Writing { desk: self, _lock: self.writing.lock().unwrap_or_else(PoisonError::into_inner) }
+        Writing { shared: self, _lock: self.writing.lock().unwrap_or_else(PoisonError::into_inner) }
     }
 
     pub(super) fn is_saved(&self) -> bool {
-        let sheet = self.sheet();
-        sheet.waiting.is_none() && sheet.refused.is_empty()
+        let state = self.state();
+        state.waiting.is_none() && state.refused.is_empty()
     }
 
     pub(super) fn take_error(&self) -> Option<WriteError> {
-        self.sheet().error.take()
+        self.state().error.take()
     }
 
     pub(super) fn unsaved(&self) -> Vec<UnsavedField> {
-        self.sheet().refused.clone()
+        self.state().refused.clone()
     }
 
     /// Hands out what is not saved: nobody tries again. `error` is why nothing of what waits could be written.
     pub(super) fn give_up(&self, error: Option<&WriteError>) -> Vec<UnsavedField> {
-        let mut sheet = self.sheet();
-        let mut fields = std::mem::take(&mut sheet.refused);
-        if let (Some(waiting), Some(error)) = (sheet.waiting.take(), error) {
-            let parts = sheet.parts(&waiting.fields);
+        let mut state = self.state();
+        let mut fields = std::mem::take(&mut state.refused);
+        if let (Some(waiting), Some(error)) = (state.waiting.take(), error) {
+            let parts = state.parts(&waiting.fields);
             let names = parts.iter().flat_map(|(patch, _)| patch.fields());
             fields = names.map(|name| UnsavedField::new(name, &waiting.fields, error.clone())).collect();
         }
@@ -134,49 +134,49 @@ impl Desk {
 
     /// What waits is saved, and the thread ends.
     pub(super) fn close(&self) {
-        self.sheet().closed = true;
-        self.rung.notify_one();
+        self.state().closed = true;
+        self.changed.notify_one();
     }
 
     /// Runs until the editor is closed and everything is saved, or cannot be.
     pub(super) fn save_in_time(&self) {
-        let mut sheet = self.sheet();
+        let mut state = self.state();
         loop {
-            let due = sheet.waiting.as_ref().map(|waiting| {
+            let due = state.waiting.as_ref().map(|waiting| {
                 (waiting.latest + limits::TYPING_PAUSE).min(waiting.since + limits::TYPING_SAVED_EVERY)
             });
             let now = Instant::now();
-            sheet = match due {
-                None if sheet.closed => return,
-                None => self.rung.wait(sheet).unwrap_or_else(PoisonError::into_inner),
-                Some(due) if due > now && !sheet.closed => {
-                    self.rung.wait_timeout(sheet, due - now).unwrap_or_else(PoisonError::into_inner).0
+            state = match due {
+                None if state.closed => return,
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(due) if due > now && !state.closed => {
+                    self.changed.wait_timeout(state, due - now).unwrap_or_else(PoisonError::into_inner).0
                 }
                 Some(_) => {
-                    drop(sheet);
+                    drop(state);
                     let saved = self.begin().save();
-                    let mut sheet = self.sheet();
-                    let refused = sheet.refused.first().map(|field| field.error.clone());
+                    let mut state = self.state();
+                    let refused = state.refused.first().map(|field| field.error.clone());
                     if let Some(error) = saved.err().or(refused) {
                         tracing::warn!(code = error.code(), %error, "what was typed is not saved");
-                        if sheet.closed {
+                        if state.closed {
                             return;
                         }
                         // Tried again in time, and told with the next keystroke.
-                        if let Some(waiting) = &mut sheet.waiting {
+                        if let Some(waiting) = &mut state.waiting {
                             waiting.since = Instant::now();
                             waiting.latest = waiting.since + limits::TYPING_SAVED_EVERY;
                         }
-                        sheet.error = Some(error);
+                        state.error = Some(error);
                     }
-                    sheet
+                    state
                 }
             };
         }
     }
 
-    fn sheet(&self) -> MutexGuard<'_, Sheet> {
-        self.sheet.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, EditorState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -184,28 +184,28 @@ impl Writing<'_> {
     /// Writes what waits, if anything does, each field on the version that it starts from. A field that cannot be written holds no
     /// other back; it is tried again with the next value.
     pub(super) fn save(&self) -> Result<Outcome, WriteError> {
-        let desk = self.desk;
+        let shared = self.shared;
         let (waiting, parts) = {
-            let sheet = desk.sheet();
-            let Some(waiting) = sheet.waiting.clone() else {
-                let refused = sheet.refused.iter().map(|field| (field.name.clone(), field.error.clone()));
+            let state = shared.state();
+            let Some(waiting) = state.waiting.clone() else {
+                let refused = state.refused.iter().map(|field| (field.name.clone(), field.error.clone()));
                 return Ok(Outcome { refused: refused.collect() });
             };
-            let parts = sheet.parts(&waiting.fields);
+            let parts = state.parts(&waiting.fields);
             (waiting, parts)
         };
         let fields: Vec<Vec<String>> = parts.iter().map(|(patch, _)| patch.fields()).collect();
         let written = match parts.is_empty() {
             true => Vec::new(),
             false => {
-                let (collection, id) = (desk.collection.clone(), desk.id.clone());
+                let (collection, id) = (shared.collection.clone(), shared.id.clone());
                 // A big text that was pasted or rewritten is compared while others write.
                 let (patch, base) = match &parts[..] {
                     [(patch, version)] => (Some(patch), Some(version)),
                     _ => (None, None),
                 };
-                let (ahead, composed) = desk.replica.ahead(&collection, &id, patch, base, true);
-                desk.replica.run_prepared(ahead, move |tx: Tx<'_>, core: &mut Core| {
+                let (ahead, composed) = shared.replica.ahead(&collection, &id, patch, base, true);
+                shared.replica.run_prepared(ahead, move |tx: Tx<'_>, core: &mut Core| {
                     core.offer(composed);
                     let write = |(patch, version): &(Patch, Version)| {
                         core.update_typed(tx, &collection, &id, patch, version)
@@ -214,23 +214,23 @@ impl Writing<'_> {
                 })?
             }
         };
-        let mut sheet = desk.sheet();
+        let mut state = shared.state();
         let mut refused = Vec::new();
         for (typed, fields) in written.into_iter().zip(fields) {
             let is_refused = |name: &String| typed.refused.iter().any(|(field, _)| field == name);
             let saved: Vec<_> = fields.into_iter().filter(|name| !is_refused(name)).collect();
-            sheet.note_saved(&saved, &waiting.fields, &typed.version);
+            state.note_saved(&saved, &waiting.fields, &typed.version);
             refused.extend(typed.refused);
         }
         let unsaved = |(name, error): &(String, WriteError)| {
             UnsavedField::new(name.clone(), &waiting.fields, error.clone())
         };
-        sheet.refused = refused.iter().map(unsaved).collect();
-        sheet.error = None;
+        state.refused = refused.iter().map(unsaved).collect();
+        state.error = None;
         // A keystroke meanwhile waits for the next time.
-        if sheet.waiting.as_ref().is_some_and(|newer| newer.number == waiting.number) {
-            sheet.waiting = None;
-        } else if let Some(newer) = &mut sheet.waiting {
+        if state.waiting.as_ref().is_some_and(|newer| newer.number == waiting.number) {
+            state.waiting = None;
+        } else if let Some(newer) = &mut state.waiting {
             newer.since = newer.latest;
         }
         Ok(Outcome { refused })
@@ -238,27 +238,27 @@ impl Writing<'_> {
 
     /// The value is now what a version has, but for fields that could not be written: those go on from where they started.
     pub(super) fn go_on_from(&self, fields: Fields, version: Version, refused: &[(String, WriteError)]) {
-        let mut sheet = self.desk.sheet();
+        let mut state = self.shared.state();
         let mut apart = BTreeMap::new();
         for (name, _) in refused {
-            let start = sheet.apart.remove(name).unwrap_or_else(|| Base {
-                fields: sheet
+            let start = state.apart.remove(name).unwrap_or_else(|| Base {
+                fields: state
                     .base
                     .fields
                     .get_key_value(name)
                     .map(|(n, v)| (n.clone(), v.clone()))
                     .into_iter()
                     .collect(),
-                version: sheet.base.version.clone(),
+                version: state.base.version.clone(),
             });
             apart.insert(name.clone(), start);
         }
-        sheet.apart = apart;
-        sheet.base = Base { fields, version };
+        state.apart = apart;
+        state.base = Base { fields, version };
     }
 }
 
-impl Sheet {
+impl EditorState {
     /// What has changed, by the versions that it starts from.
     fn parts(&self, fields: &Fields) -> Vec<(Patch, Version)> {
         let mut patch = diff(&self.base.fields, fields);

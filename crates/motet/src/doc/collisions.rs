@@ -17,7 +17,7 @@ use crate::schema::CollectionSchema;
 
 /// What had to leave a document because the twin of a change came that wins.
 #[derive(Debug)]
-pub(crate) struct Ousted {
+pub(crate) struct Displaced {
     /// The change that lost, and all that were built on it.
     pub(crate) changes: Vec<Change>,
     /// Who made them.
@@ -26,7 +26,7 @@ pub(crate) struct Ousted {
     pub(crate) left: Vec<ChangeHash>,
 }
 
-impl Ousted {
+impl Displaced {
     /// What left a document in two steps.
     pub(crate) fn join(mut self, earlier: Self) -> Self {
         self.changes.extend(earlier.changes);
@@ -37,24 +37,24 @@ impl Ousted {
 
 impl Document {
     /// Lets those of the refused changes win that are twins with the smaller hash.
-    pub(super) fn settle_twins(&mut self, outcome: &mut MergeOutcome, schema: &CollectionSchema) {
+    pub(super) fn resolve_collisions(&mut self, outcome: &mut MergeOutcome, schema: &CollectionSchema) {
         let mut failed = HashSet::new();
         for _ in 0..limits::APPLY_FAILURES {
             let refused = outcome.rejected.iter().filter(|rejected| !rejected.waits);
             let Some((winner, loser)) = refused.map(|rejected| &rejected.change).find_map(|change| {
-                let twin = self.twin_of(change).filter(|_| !failed.contains(&change.hash()))?;
-                self.beats(change, twin).then(|| (change.clone(), twin))
+                let rival = self.collision_of(change).filter(|_| !failed.contains(&change.hash()))?;
+                self.beats(change, rival).then(|| (change.clone(), rival))
             }) else {
                 break;
             };
-            if !self.oust(&winner, loser, outcome, schema) {
+            if !self.displace(&winner, loser, outcome, schema) {
                 failed.insert(winner.hash());
             }
         }
         for rejected in outcome.rejected.iter_mut().filter(|rejected| !rejected.waits) {
-            match self.twin_of(&rejected.change) {
+            match self.collision_of(&rejected.change) {
                 // Its turn comes when the document receives more.
-                Some(twin) if self.beats(&rejected.change, twin) => {
+                Some(rival) if self.beats(&rejected.change, rival) => {
                     rejected.waits = true;
                     rejected.reason = "another change with its actor and number cannot give way yet".into();
                 }
@@ -65,7 +65,7 @@ impl Document {
     }
 
     /// Puts the document together without `loser` and with `winner`. False, and nothing changes, if that does not work.
-    fn oust(
+    fn displace(
         &mut self,
         winner: &Change,
         loser: ChangeHash,
@@ -75,11 +75,11 @@ impl Document {
         let Ok(all) = self.changes() else { return false };
         // They come in an order in which each follows what it is built on.
         let mut gone = HashSet::from([loser]);
-        let (mut ousted, mut rest) = (Vec::new(), Vec::new());
+        let (mut displaced, mut rest) = (Vec::new(), Vec::new());
         for change in all {
             if gone.contains(&change.hash()) || change.deps().iter().any(|dep| gone.contains(dep)) {
                 gone.insert(change.hash());
-                ousted.push(change);
+                displaced.push(change);
             } else {
                 rest.push(change);
             }
@@ -101,27 +101,27 @@ impl Document {
         let more = self.merge_ready(waited, schema);
         outcome.applied.extend(more.applied);
         outcome.rejected.extend(more.rejected);
-        let ousted = Ousted { changes: ousted, devices, left };
-        outcome.ousted = Some(match outcome.ousted.take() {
-            Some(earlier) => ousted.join(earlier),
-            None => ousted,
+        let displaced = Displaced { changes: displaced, devices, left };
+        outcome.displaced = Some(match outcome.displaced.take() {
+            Some(earlier) => displaced.join(earlier),
+            None => displaced,
         });
         true
     }
 
     /// Whether a change wins against its twin in this document: of two the one that every device makes, whoever made up the other one; else
     /// the one with the smaller hash.
-    fn beats(&self, change: &Change, twin: ChangeHash) -> bool {
-        let Some(held) = self.am.get_change_by_hash(&twin) else { return false };
+    fn beats(&self, change: &Change, rival: ChangeHash) -> bool {
+        let Some(held) = self.am.get_change_by_hash(&rival) else { return false };
         match (self.is_genesis(change), self.is_genesis(&held)) {
             (true, false) => true,
             (false, true) => false,
-            _ => change.hash() < twin,
+            _ => change.hash() < rival,
         }
     }
 
     /// The change of this document that has the actor and number of another one, if it is not the same.
-    fn twin_of(&self, change: &Change) -> Option<ChangeHash> {
+    fn collision_of(&self, change: &Change) -> Option<ChangeHash> {
         let held = self.am.get_changes_meta(&[]);
         let mut of_its_number =
             held.iter().filter(|held| *held.actor == *change.actor_id() && held.seq == change.seq());

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use motet_proto::DocumentId;
 
-use super::writing::By;
+use super::writing::WriteContext;
 use super::{Commit, Core, Loaded};
-use crate::doc::{Change, ChangeHash, Fields, Ousted, Rejected, split_headers};
+use crate::doc::{Change, ChangeHash, Displaced, Fields, Rejected, split_headers};
 use crate::error::WriteError;
 use crate::store::{self, StorageError, Tx};
 use crate::types::ChangeKind;
@@ -21,7 +21,7 @@ pub(super) struct Rewrite {
     heads: Vec<ChangeHash>,
 }
 
-impl Ousted {
+impl Displaced {
     /// What left the document, as it is set aside.
     pub(super) fn into_rejected(self) -> impl Iterator<Item = Rejected> {
         self.changes.into_iter().map(|change| Rejected {
@@ -40,13 +40,13 @@ impl Core {
         tx: Tx<'_>,
         remote: i64,
         loaded: &mut Loaded,
-        ousted: &Ousted,
+        displaced: &Displaced,
         applied: &[Change],
     ) -> store::Result<()> {
         if loaded.row.id == 0 {
             return Ok(());
         }
-        tracing::warn!(document = %loaded.row.key, changes = ousted.changes.len(), "changes have lost to their twins");
+        tracing::warn!(document = %loaded.row.key, changes = displaced.changes.len(), "changes have lost to their twins");
         let all = loaded.document.changes().map_err(StorageError::Damaged)?;
         // Of what lies under a snapshot the original bytes are gone.
         let mut originals = HashMap::new();
@@ -66,19 +66,19 @@ impl Core {
         let now = self.shared.now_ms();
         if self.leaves(&loaded.row.collection, &loaded.row.name) {
             for remote in self.remotes.clone() {
-                self.owe_whole(tx, remote, loaded.row.id, now)?;
+                self.enqueue_whole(tx, remote, loaded.row.id, now)?;
             }
         }
         Ok(())
     }
 
     /// The values of this device that have left the document, if there were any.
-    pub(super) fn to_rewrite(&self, loaded: &Loaded, ousted: &Ousted) -> Option<Rewrite> {
-        if loaded.row.id == 0 || !ousted.devices.contains(&self.shared.device) {
+    pub(super) fn to_rewrite(&self, loaded: &Loaded, displaced: &Displaced) -> Option<Rewrite> {
+        if loaded.row.id == 0 || !displaced.devices.contains(&self.shared.device) {
             return None;
         }
-        let left = loaded.document.fields_at(&loaded.schema, &ousted.left)?;
-        Some(Rewrite { before: loaded.fields.clone(), left, heads: ousted.left.clone() })
+        let left = loaded.document.fields_at(&loaded.schema, &displaced.left)?;
+        Some(Rewrite { before: loaded.fields.clone(), left, heads: displaced.left.clone() })
     }
 
     /// Writes lost values anew, under an actor of their own and beside what the winner says.
@@ -92,7 +92,7 @@ impl Core {
         let Some(mut loaded) = self.in_write.remove(&key) else { return Ok(()) };
         let patch = super::diff(&rewrite.left, &rewrite.before);
         let base = Version(rewrite.heads.iter().map(|head| head.0).collect());
-        let by: By<'_> = self.by();
+        let by: WriteContext<'_> = self.by();
         let written = match by.compose(&mut loaded, &patch, Some(&base), ChangeKind::Updated) {
             Ok(written) => written,
             Err(WriteError::Storage(error)) => return Err(error),
