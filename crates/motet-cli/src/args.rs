@@ -230,6 +230,11 @@ pub(crate) enum Command {
         #[arg(long)]
         strict: bool,
     },
+    /// Give a document with its history to other programs that use Automerge, or take it back from them
+    Automerge {
+        #[command(subcommand)]
+        command: AutomergeCommand,
+    },
     /// Write or read change logs in JSON
     ChangeLog {
         #[command(subcommand)]
@@ -272,6 +277,25 @@ pub(crate) struct UndoArgs {
     /// The transactions that an app has given this label; without it those that have none
     #[arg(long, value_name = "L")]
     pub(crate) label: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum AutomergeCommand {
+    /// Write a document as Automerge saves it, without what stays on this device
+    Export {
+        collection: String,
+        id: String,
+        /// `-` is standard output
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Merge a document that another program has saved; one that is not here is made
+    Import {
+        collection: String,
+        id: String,
+        /// `-` is standard input
+        file: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]

@@ -99,6 +99,7 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
             };
             commands::transfer::adopt(db, &collection, &source, table.as_deref(), &adoption, output)
         }
+        Command::Automerge { command } => commands::transfer::automerge(db, &command, output),
         Command::ChangeLog { command } => commands::transfer::change_log(db, &command, output),
         Command::Quarantine { retry } => commands::care::quarantine(db, retry, output),
         Command::Verify => commands::care::verify(db, output),

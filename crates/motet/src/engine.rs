@@ -18,6 +18,7 @@ mod database;
 mod declare;
 mod feed;
 mod fields;
+mod foreign;
 mod held;
 mod history;
 mod incoming;

@@ -158,6 +158,12 @@ pub enum WriteError {
         /// The first [`LISTED_REFUSALS`](crate::limits::LISTED_REFUSALS) of them.
         refusals: Vec<Refusal>,
     },
+    /// The bytes are no Automerge document that can be merged here: damaged, too large, or with values that a document cannot hold.
+    #[error("this Automerge document cannot be taken: {reason}")]
+    Automerge {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An app's own reason, given inside [`Replica::transaction`](crate::Replica::transaction).
     #[error("{0}")]
     Rejected(String),
@@ -332,6 +338,7 @@ impl WriteError {
             WriteError::UnknownVersion { .. } => "write-unknown-version",
             WriteError::TooLarge { .. } => "write-too-large",
             WriteError::Refused { .. } => "write-refused",
+            WriteError::Automerge { .. } => "automerge-invalid",
             WriteError::Rejected(_) => "write-rejected",
         }
     }

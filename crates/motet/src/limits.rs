@@ -212,6 +212,9 @@ pub const LONG_READ: Duration = Duration::from_secs(1);
 /// overwrite it; as long as a file grows, each fsync also has to write down its new size, which doubles its cost.
 pub const CHECKPOINT_PAGES: i64 = 1_000;
 
+/// What an Automerge document of another program may open to, in bytes. 64 MiB: as much as a document that comes from a relay.
+pub const FOREIGN_DOCUMENT_BYTES: usize = motet_proto::limits::PAYLOAD_INFLATED_BYTES;
+
 /// Nesting of arrays and objects inside a field. What is deeper is refused on write, and set aside when it arrives.
 pub const VALUE_DEPTH: usize = 64;
 

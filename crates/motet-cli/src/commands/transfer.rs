@@ -1,6 +1,7 @@
-//! `import`, `export`, `adopt` and `change-log`.
+//! `import`, `export`, `adopt`, `automerge` and `change-log`.
 
 use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,8 +9,8 @@ use motet::{AdoptSummary, Adoption, BadRows, Refusal};
 
 use super::documents::{input, read_all};
 use super::open;
-use crate::args::ChangeLogCommand;
-use crate::error::CliError;
+use crate::args::{AutomergeCommand, ChangeLogCommand};
+use crate::error::{CliError, file_error};
 use crate::output::{GREEN, Output};
 
 pub(crate) fn import(
@@ -117,6 +118,42 @@ pub(crate) fn adopt(
         0 => Ok(()),
         left_out => {
             Err(CliError::Refused(format!("{left_out} left out of their rows; the rest was taken up")))
+        }
+    }
+}
+
+pub(crate) fn automerge(
+    db: Option<&Path>,
+    command: &AutomergeCommand,
+    output: &Output,
+) -> Result<(), CliError> {
+    let replica = open(db)?;
+    match command {
+        AutomergeCommand::Export { collection, id, file } => {
+            let saved = replica.documents(collection).export_automerge(id)?;
+            if file.as_os_str() != "-" {
+                std::fs::write(file, saved).map_err(|error| file_error(file, &error))?;
+                if output.json {
+                    return output.json_line(&serde_json::json!({ "file": file }));
+                }
+                output.line(&format!("{} written to {}", output.paint(GREEN, "✓"), file.display()));
+                return Ok(());
+            }
+            let mut stdout = std::io::stdout();
+            if stdout.is_terminal() {
+                let advice = "a saved document is no text: name a file, or send it on with | or >";
+                return Err(CliError::Usage(advice.to_owned()));
+            }
+            let written = stdout.write_all(&saved).and_then(|()| stdout.flush());
+            written.map_err(|error| file_error(Path::new("standard output"), &error))
+        }
+        AutomergeCommand::Import { collection, id, file } => {
+            let version = replica.documents(collection).import_automerge(id, &read_all(file)?)?;
+            if output.json {
+                return output.json_line(&serde_json::json!({ "id": id, "heads": version }));
+            }
+            output.line(&format!("{} merged into {collection}/{id}", output.paint(GREEN, "✓")));
+            Ok(())
         }
     }
 }

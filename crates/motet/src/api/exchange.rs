@@ -1,6 +1,7 @@
 //! In and out: rows that another database holds, documents as JSONL, and change logs that people can read.
 
 mod adopt;
+mod automerge;
 mod change_log;
 mod import;
 mod json;

@@ -10,6 +10,7 @@
 //! columns  = count:uleb (specification:uleb length:uleb)*         bit 3 of a specification: deflated
 //! ```
 
+mod foreign;
 mod rows;
 
 use std::collections::HashSet;
@@ -18,6 +19,7 @@ use automerge::Change;
 use sha2::{Digest, Sha256};
 
 use crate::limits;
+pub(crate) use foreign::open_foreign;
 use rows::{Columns, most_rows};
 
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
@@ -35,6 +37,10 @@ pub(crate) enum ChunkError {
     WrongType(u8),
     #[error("a chunk with compressed columns is not accepted")]
     Deflated,
+    #[error("a compressed part cannot be opened")]
+    BadCompression,
+    #[error("it opens to more than {0} bytes")]
+    TooLarge(usize),
     #[error("a chunk's checksum does not match its data")]
     Checksum,
     #[error("a change cannot be read: {0}")]

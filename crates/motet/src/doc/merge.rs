@@ -8,7 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::{Change, ChangeHash, ReadDoc};
 
-use super::{ChunkError, Displaced, Document, Identity, check_snapshot, split_changes};
+use super::chunk::open_foreign;
+use super::{ChunkError, Displaced, Document, Identity, check_change, check_snapshot, split_changes};
 use crate::limits;
 use crate::schema::CollectionSchema;
 
@@ -235,6 +236,25 @@ impl Document {
             Ok(document)
         };
         catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| Err("it makes the load fail".into()))
+    }
+
+    /// All changes of a document that another program has saved.
+    ///
+    /// # Errors
+    /// Why it cannot be taken, for a person.
+    pub(crate) fn foreign_changes(
+        identity: Identity,
+        saved: &[u8],
+        schema: &CollectionSchema,
+    ) -> Result<Vec<Change>, String> {
+        let opened = open_foreign(saved).map_err(|error| error.to_string())?;
+        let document = Self::load_foreign(identity, opened.saved.as_deref(), &opened.changes, schema)?;
+        if document.heads().is_empty() {
+            return Err("there are no changes in it".to_owned());
+        }
+        let changes = document.changes()?;
+        changes.iter().try_for_each(check_change).map_err(|error| error.to_string())?;
+        Ok(changes)
     }
 
     /// Operations are numbered through, by whoever writes next above all that it knows. A number far above what there is would leave no room for

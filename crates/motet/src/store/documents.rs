@@ -241,7 +241,7 @@ impl Tx<'_> {
 
     /// Notes when a purged document was deleted, and the changes that did it.
     pub(crate) fn put_tombstone(&self, document: i64, at: i64, changes: &[u8]) -> Result<()> {
-        let sql = "INSERT INTO tombstone (document, at, changes) VALUES (?, ?, ?)
+        let sql = "INSERT INTO grave (document, at, changes) VALUES (?, ?, ?)
                    ON CONFLICT DO UPDATE SET at = excluded.at, changes = excluded.changes";
         self.conn.prepare_cached(sql)?.execute(params![document, at, changes])?;
         Ok(())
@@ -260,7 +260,7 @@ impl Tx<'_> {
 
     /// The purged documents of which nothing is left but the changes that purged them.
     pub(crate) fn purged_documents(&self) -> Result<Vec<i64>> {
-        let sql = "SELECT g.document FROM tombstone g JOIN projection p ON p.document = g.document
+        let sql = "SELECT g.document FROM grave g JOIN projection p ON p.document = g.document
                    WHERE p.purged = 1 AND length(p.heads) > 0 AND typeof(g.changes) = 'blob'
                      AND NOT EXISTS (SELECT 1 FROM change
                        WHERE id BETWEEN g.document << 24 AND g.document << 24 | 0xffffff)

@@ -7,6 +7,7 @@
 //!        | 0 n            n times nothing
 //! ```
 
+use super::foreign::{Inflater, push_uleb};
 use super::{ChunkError, skip, uleb};
 use crate::limits;
 
@@ -55,6 +56,45 @@ impl Columns {
             });
         }
         Ok(longest)
+    }
+}
+
+impl Columns {
+    /// These columns, whose data stand at the start of `bytes` and are taken off it, with the compressed ones opened.
+    pub(super) fn inflated(
+        &self,
+        bytes: &mut &[u8],
+        inflater: &mut Inflater,
+    ) -> Result<InflatedColumns, ChunkError> {
+        let mut inflated = Vec::with_capacity(self.0.len());
+        for Column { specification, len } in &self.0 {
+            let data = *bytes;
+            skip(bytes, *len)?;
+            let data = &data[..data.len() - bytes.len()];
+            inflated.push(match specification & DEFLATED {
+                0 => (*specification, data.to_vec()),
+                _ => (specification & !DEFLATED, inflater.inflate(data)?),
+            });
+        }
+        Ok(InflatedColumns(inflated))
+    }
+}
+
+/// Specifications and data of columns, none of them compressed.
+pub(super) struct InflatedColumns(Vec<(u64, Vec<u8>)>);
+
+impl InflatedColumns {
+    /// Appends what stands before the data.
+    pub(super) fn header(&self, bytes: &mut Vec<u8>) {
+        push_uleb(bytes, self.0.len() as u64);
+        for (specification, data) in &self.0 {
+            push_uleb(bytes, *specification);
+            push_uleb(bytes, data.len() as u64);
+        }
+    }
+
+    pub(super) fn into_data(self) -> Vec<u8> {
+        self.0.into_iter().flat_map(|(_, data)| data).collect()
     }
 }
 

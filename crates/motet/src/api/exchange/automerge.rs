@@ -1,0 +1,62 @@
+//! Documents in Automerge's own format, for programs that use Automerge without Motet.
+
+use motet_proto::{DocumentId, SpaceId};
+
+use crate::api::collection::Collection;
+use crate::doc::{Document, Identity};
+use crate::engine::{declared, schema_of};
+use crate::error::WriteError;
+use crate::types::Version;
+
+impl<T> Collection<T> {
+    /// A document with its whole history, as Automerge saves it: other programs load it with `Automerge.load`. Fields that stay on this
+    /// device are not in it. A document in the trash is exported as deleted.
+    ///
+    /// A text is a text, a list a list and a counter a counter in it; a set is a map from each element, written as JSON, to true.
+    ///
+    /// ```
+    /// # use motet::{Replica, Schema, json};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let replica = Replica::open(dir.path().join("songs.db"))?;
+    /// # replica.apply_schema(&Schema::new().text("pieces", "lyrics"))?;
+    /// let pieces = replica.documents("pieces");
+    /// let id = pieces.insert(&json!({ "title": "Aloha ʻOe" }))?;
+    /// let saved = pieces.export_automerge(&id)?;
+    /// // … another program edits it and saves it again …
+    /// pieces.import_automerge(&id, &saved)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`WriteError::NotFound`] if there never was such a document, or it was purged; [`WriteError::BadValue`] if it is one that stays on
+    /// this device and has no history.
+    pub fn export_automerge(&self, id: &str) -> Result<Vec<u8>, WriteError> {
+        let (name, id) = (self.name().to_owned(), id.to_owned());
+        self.replica().run_reading(move |tx, core| core.export_automerge(tx, &name, &id))
+    }
+
+    /// Merges a document that another program has saved, with its whole history, into the document `id`, durably; one that is not here is
+    /// made. The changes count as made by whoever made them, merge like those of another device, and are sent to the relay.
+    ///
+    /// What was made from an [export](Self::export_automerge) goes on from it. A document that was made elsewhere has no history in
+    /// common with the one here: two texts of one field are merged as where two devices make one document, other values are in conflict.
+    ///
+    /// Dates show as numbers, bytes as lists of numbers. Accepted is what Automerge 3 saves: a document, compressed or not, changes, or both one after the other, of at most
+    /// [`FOREIGN_DOCUMENT_BYTES`](crate::limits::FOREIGN_DOCUMENT_BYTES) when opened.
+    ///
+    /// # Errors
+    /// [`WriteError::Automerge`] if the bytes are no such document, or hold what a document cannot hold;
+    /// [`WriteError::TooLarge`] if there is more in it than can be sent at once; [`WriteError::Purged`];
+    /// [`WriteError::BadValue`] if documents of that id stay on this device. Nothing is merged then.
+    pub fn import_automerge(&self, id: &str, saved: &[u8]) -> Result<Version, WriteError> {
+        let schemas = self.replica().database().readers.read(declared)?;
+        let schema = schema_of(&schemas, self.name(), id);
+        let document = DocumentId::derive(SpaceId::DEFAULT, self.name(), id);
+        let identity = Identity { space: SpaceId::DEFAULT, document };
+        let changes = Document::foreign_changes(identity, saved, &schema)
+            .map_err(|reason| WriteError::Automerge { reason })?;
+        let (name, id) = (self.name().to_owned(), id.to_owned());
+        let ahead = Some(self.ahead_of(&id));
+        self.replica().run_prepared(ahead, move |tx, core| core.import_automerge(tx, &name, &id, changes))
+    }
+}
