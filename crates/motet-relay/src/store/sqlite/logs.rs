@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::left::{Left, supersede};
 use super::usage::Usage;
-use super::{LAST_SEQ, LAST_SPACE, end, id_head, number, row_base};
+use super::{CAUSE_UNKNOWN, LAST_SEQ, LAST_SPACE, end, id_head, number, row_base};
 use crate::config::Limits;
 use crate::limits;
 use crate::store::damage::Damage;
@@ -143,17 +143,20 @@ impl Logs {
         let conn = &self.conn;
         let sql = "DELETE FROM superseded WHERE at = ? AND entry = ?";
         conn.prepare_cached(sql)?.execute([at, entry])?;
-        let sql = "SELECT received_at FROM entry WHERE id = ? AND kind <> x'' AND EXISTS (SELECT 1 FROM entry_of
-                     WHERE space = id >> 40 AND entry_of.document = entry.document AND head = substr(entry, 1, 8)
-                     AND seq = id & 0xffffffffff AND superseded = 1)";
-        let came =
-            conn.prepare_cached(sql)?.query_row([entry], |row| Ok(row.get(0).unwrap_or(at))).optional()?;
-        match came {
-            Some(came) if came >= before => {
+        let sql = "SELECT received_at, superseded FROM entry JOIN entry_of
+                     ON space = id >> 40 AND entry_of.document = entry.document AND head = substr(entry, 1, 8)
+                     AND seq = id & 0xffffffffff
+                   WHERE id = ? AND kind <> x'' AND typeof(superseded) = 'integer' AND superseded > 0";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0).unwrap_or(at), row.get(1)?));
+        let marked: Option<(i64, i64)> = conn.prepare_cached(sql)?.query_row([entry], read).optional()?;
+        match marked {
+            Some((came, _)) if came >= before => {
                 let sql = "INSERT OR IGNORE INTO superseded (at, entry) VALUES (?, ?)";
                 conn.prepare_cached(sql)?.execute([came, entry])?;
             }
-            Some(_) => self.left.remove(conn, entry)?,
+            // Before version 6 it was not noted because of which snapshot.
+            Some((_, 1)) => self.left.remove(conn, entry, CAUSE_UNKNOWN)?,
+            Some((_, snapshot)) => self.left.remove(conn, entry, snapshot)?,
             None => tracing::debug!(entry, "it has left already, or was never superseded"),
         }
         Ok(())
@@ -320,7 +323,8 @@ pub(super) fn find_entry(
         if left.is_erased(row_base(log).saturating_add(seq), document) {
             continue;
         }
-        let sql = "SELECT 1 FROM entry WHERE entry = ? AND id = ?";
+        // Of one that was emptied by damage nothing is here.
+        let sql = "SELECT 1 FROM entry WHERE entry = ? AND id = ? AND kind <> x''";
         if conn.prepare_cached(sql)?.exists(params![id.as_bytes(), row_base(log).saturating_add(seq)])? {
             return Ok(Some(seq as u64));
         }
