@@ -5,6 +5,7 @@ mod left;
 mod logs;
 mod queue;
 mod reader;
+mod shrink;
 mod usage;
 mod writer;
 
@@ -134,6 +135,8 @@ impl SqliteStore {
     pub fn open_file(path: &Path, fresh: Option<RelayId>) -> Result<Self, StoreError> {
         let mut conn = Connection::open(path)?;
         configure(&conn)?;
+        // Of a file that has tables it changes nothing.
+        shrink::prepare(&conn)?;
         migrate(&mut conn, fresh)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
         let id = id(&conn)?;
