@@ -212,7 +212,7 @@ pub const BODY_SILENCE: Duration = Duration::from_secs(10);
 /// A body must bring this many bytes a second on average, beyond [`BODY_SILENCE`].
 pub const BODY_BYTES_PER_SECOND: u64 = 2_000;
 
-/// Frames from this size on are decoded while other sessions of the thread go on elsewhere. Below it that costs more than it saves.
+/// Frames from this size on are decoded and encoded while other sessions of the thread go on elsewhere. Below it that costs more than it saves.
 pub const LARGE_FRAME_BYTES: usize = 256 << 10;
 
 /// Accounts of which is remembered how much they have sent lately, after their last session has gone.
