@@ -30,6 +30,9 @@ pub const STEP_NAMED: usize = 1_024;
 /// Entries that one transaction takes out of a log, or marks as superseded. About 3 ms; what is more is left to the next.
 pub const STEP_CHANGED: usize = 128;
 
+/// Bytes that one transaction takes out of a log, unless one entry has more: what is deleted is overwritten, so they are written again.
+pub const STEP_FREED_BYTES: usize = STEP_BYTES;
+
 /// Bytes of pushes that may wait for the writer. What is beyond it is answered "busy", and its device comes back.
 pub const QUEUED_BYTES: usize = 128 << 20;
 
@@ -78,6 +81,27 @@ pub const PAGE_CACHE_KIB: i64 = 2_048;
 
 /// What is kept of a write-ahead log that a long read has made large, in bytes: twice what lies between two checkpoints.
 pub const WAL_KEPT_BYTES: i64 = 8 << 20;
+
+/// Of the file, this part in percent may be free; if more is, it is given back to the disk. What is less is soon used again.
+pub const SHRINK_FROM_PERCENT: i64 = 25;
+
+/// Then free pages are given back until this part in percent is left.
+pub const SHRINK_TO_PERCENT: i64 = 10;
+
+/// Fewer free pages than this are kept, whatever part of the file they are: 4 MiB.
+pub const SHRINK_FROM_PAGES: i64 = 1_024;
+
+/// A step that gives pages back takes about this long, and the fsync: then the next one has fewer pages, or more.
+pub const SHRINK_STEP: Duration = Duration::from_millis(1);
+
+/// Pages of such a step, at least.
+pub const SHRINK_STEP_PAGES_LEAST: i64 = 16;
+
+/// Pages of such a step, at most: what SQLite's log takes in of it, 1 MiB.
+pub const SHRINK_STEP_PAGES_MOST: i64 = 256;
+
+/// Between two steps the file is left to others for this long: most of the time there is no step under way.
+pub const SHRINK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Write-ahead log size in pages at which SQLite checkpoints. 1,000 pages are 4 MB.
 pub const CHECKPOINT_PAGES: i64 = 1_000;
@@ -188,7 +212,7 @@ pub const BODY_SILENCE: Duration = Duration::from_secs(10);
 /// A body must bring this many bytes a second on average, beyond [`BODY_SILENCE`].
 pub const BODY_BYTES_PER_SECOND: u64 = 2_000;
 
-/// Frames from this size on are decoded while other sessions of the thread go on elsewhere. Below it that costs more than it saves.
+/// Frames from this size on are decoded and encoded while other sessions of the thread go on elsewhere. Below it that costs more than it saves.
 pub const LARGE_FRAME_BYTES: usize = 256 << 10;
 
 /// Accounts of which is remembered how much they have sent lately, after their last session has gone.

@@ -86,6 +86,11 @@ fn look_after(data: &Path, command: &Care) -> ExitCode {
     };
     report.problems.iter().for_each(|problem| say(problem));
     say(&format!("{} logs, {} entries, {} problems", report.logs, report.entries, report.problems.len()));
+    if let Some((before, after)) = report.compacted {
+        say(&format!(
+            "the file was written anew and can get smaller from now on: {before} bytes before, {after} now"
+        ));
+    }
     match &report.put_aside {
         Some(aside) => {
             say(&format!(

@@ -441,7 +441,7 @@ impl Running {
 
     /// Encodes a message; what was read for it is held until it is sent.
     fn encode(&mut self, message: &Message) {
-        let frame = frame::encode(message);
+        let frame = encode(message);
         let is_read = self.is_socket && matches!(message, Message::Page(_) | Message::Fetched(_));
         let mut held = if is_read { self.held.take() } else { None };
         held.iter_mut().for_each(|held| held.shrink(frame.len()));
@@ -639,14 +639,29 @@ async fn next_news(hub: &mut Option<Receiver<News>>) -> Result<News, RecvError> 
     }
 }
 
-/// Decodes a frame. A large one takes milliseconds, in which others go on elsewhere.
+/// Decodes a frame.
 fn decode(bytes: &[u8]) -> Result<Message, FrameError> {
+    beside_others(bytes.len(), || frame::decode(bytes))
+}
+
+/// Encodes a message. Only those with entries are large.
+fn encode(message: &Message) -> Vec<u8> {
+    let entries = match message {
+        Message::Page(page) => &page.entries[..],
+        Message::Fetched(fetched) => &fetched.entries[..],
+        _ => &[],
+    };
+    beside_others(entries.iter().map(Entry::size).sum(), || frame::encode(message))
+}
+
+/// Works on a frame. A large one takes milliseconds, one of the largest size tens of them, in which others go on elsewhere.
+fn beside_others<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
     let can_move = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-    if bytes.len() >= limits::LARGE_FRAME_BYTES && can_move() {
-        return tokio::task::block_in_place(|| frame::decode(bytes));
+    match bytes >= limits::LARGE_FRAME_BYTES && can_move() {
+        true => tokio::task::block_in_place(work),
+        false => work(),
     }
-    frame::decode(bytes)
 }
 
 /// The first frame of what has come of a body; `None` if it is not whole yet.

@@ -85,7 +85,7 @@ pub struct SyncSummary {
     /// Entries that the relay will never accept; they stay here, see
     /// [`DocumentStatus::error`](crate::DocumentStatus::error).
     pub rejected: u64,
-    /// Entries received.
+    /// Entries received that other devices have sent.
     pub received: u64,
     /// Received items set aside because they could not be applied.
     pub quarantined: u64,

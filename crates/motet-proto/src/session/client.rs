@@ -7,7 +7,7 @@ mod effects;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::ids::{DeviceId, SpaceId};
+use crate::ids::{DeviceId, EntryId, SpaceId};
 use crate::limits;
 use crate::message::{ErrorCode, Hello, Message, Page, Ping, Pull, Push, Welcome};
 use crate::planted::{Bug, is_planted};
@@ -51,7 +51,7 @@ pub struct ClientSession {
     /// Nothing is sent for the time being: the relay has just said that it takes no more.
     holds: bool,
     loads_begun: u64,
-    in_flight: VecDeque<(u32, Vec<i64>)>,
+    in_flight: VecDeque<Sent>,
     documents: Documents,
 
     inbox: VecDeque<Inbound>,
@@ -80,6 +80,15 @@ enum State {
     Greeting,
     Ready,
     Ended,
+}
+
+/// A push that is not settled yet.
+#[derive(Debug)]
+struct Sent {
+    push: u32,
+    rows: Vec<i64>,
+    /// What the log may bring back before it is settled.
+    ids: Vec<EntryId>,
 }
 
 #[derive(Debug)]
@@ -361,7 +370,7 @@ impl ClientSession {
                 self.effects.push_back(ClientEffect::Reseed);
             }
         }
-        self.in_flight.retain(|(push, _)| !done.pushes.contains(push));
+        self.in_flight.retain(|sent| !done.pushes.contains(&sent.push));
         self.documents.note_applied(&done.documents);
         self.settle_rounds();
         self.pump(now);
@@ -448,7 +457,7 @@ impl ClientSession {
         self.settle_documents();
         let due = self.pull.is_some()
             || self.documents.is_asked()
-            || self.in_flight.iter().any(|(push, _)| !self.is_answered(*push));
+            || self.in_flight.iter().any(|sent| !self.is_answered(sent.push));
         self.awaiting_since = if due { self.awaiting_since.or(Some(now)) } else { None };
     }
 
@@ -463,8 +472,9 @@ impl ClientSession {
     /// Sends rows as one push. Returns its number.
     fn push(&mut self, items: Vec<OutboxItem>, now: Duration) -> u32 {
         let id = self.take_id();
+        let ids = items.iter().map(|item| item.entry.id).collect();
         let (rows, entries) = items.into_iter().map(|item| (item.row, item.entry)).unzip();
-        self.in_flight.push_back((id, rows));
+        self.in_flight.push_back(Sent { push: id, rows, ids });
         self.send(Message::Push(Push { id, entries }), now);
         id
     }
@@ -482,7 +492,7 @@ impl ClientSession {
         if self.resetting || self.reseeding {
             return;
         }
-        let oldest = self.in_flight.front().map(|(push, _)| *push);
+        let oldest = self.in_flight.front().map(|sent| sent.push);
         let applied = self.pulls_applied;
         let holds_all = self.holds && self.in_flight.is_empty();
         for round in &mut self.rounds {

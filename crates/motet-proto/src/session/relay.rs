@@ -1,11 +1,11 @@
 //! The relay's side of a session.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::entry::Entry;
-use crate::ids::{AccountId, DeviceId, LogName, SpaceId};
+use crate::entry::{Entry, Kind};
+use crate::ids::{AccountId, DeviceId, EntryId, LogName, SpaceId};
 use crate::limits;
 use crate::message::{
     ErrorCode, ErrorMessage, Fetch, Fetched, Listed, Message, NotTaken, Outcome, Page, Ping, Pull, Push,
@@ -129,13 +129,14 @@ pub struct RelaySession {
     lagged: bool,
     /// Sequence numbers of entries that this session pushed and that lie after the cursor, as ranges.
     own: VecDeque<(u64, u64)>,
+    /// What this session pushes and is not answered yet: a read may find it before its place is known here.
+    pushed: Vec<(u32, Vec<EntryId>)>,
     reading: Option<Reading>,
     waiting_pull: Option<Pull>,
     device: Option<DeviceId>,
     /// Where others are, until the device listens; and of whom it was told that they are somewhere.
     present: BTreeMap<DeviceId, Presence>,
     told: BTreeSet<DeviceId>,
-    pushes: usize,
     fetches: usize,
     /// Over how long its devices are to come back.
     window: Option<Duration>,
@@ -176,12 +177,12 @@ impl RelaySession {
             head: 0,
             lagged: false,
             own: VecDeque::new(),
+            pushed: Vec::new(),
             reading: None,
             waiting_pull: None,
             device: None,
             present: BTreeMap::new(),
             told: BTreeSet::new(),
-            pushes: 0,
             fetches: 0,
             window: None,
             effects: VecDeque::new(),
@@ -204,7 +205,7 @@ impl RelaySession {
 
     /// True while the session has enough to do: the driver then leaves input in the socket.
     pub fn is_saturated(&self) -> bool {
-        self.pushes >= limits::PUSHES_IN_FLIGHT
+        self.pushed.len() >= limits::PUSHES_IN_FLIGHT
             || self.fetches >= limits::FETCHES_IN_FLIGHT
             || self.waiting_pull.is_some()
     }
@@ -291,7 +292,7 @@ impl RelaySession {
 
     /// Answer to [`RelayEffect::Append`].
     pub fn handle_appended(&mut self, push: u32, outcome: AppendOutcome) {
-        self.pushes = self.pushes.saturating_sub(1);
+        self.take_answered(push);
         let (mut position, after) = (None, self.cursor.map_or(0, |cursor| cursor.seq));
         if let Some((first, last)) = outcome.appended {
             self.head = self.head.max(last.seq);
@@ -319,7 +320,7 @@ impl RelaySession {
         code: ErrorCode,
         message: &str,
     ) {
-        self.pushes = self.pushes.saturating_sub(1);
+        self.take_answered(push);
         if self.state == State::Ready {
             let message = message.to_owned();
             self.send(Message::NotTaken(NotTaken { id: push, code, message }));
@@ -350,13 +351,15 @@ impl RelaySession {
                     self.live = pull.live && !more;
                 }
                 let own = &self.own;
+                let pushed: HashSet<EntryId> = self.pushed.iter().flat_map(|(_, ids)| ids).copied().collect();
+                let is_pushed = |entry: &Entry| entry.kind != Kind::Erased && pushed.contains(&entry.id);
                 let is_before = |seq: u64| own.back().is_some_and(|(_, last)| seq <= *last);
                 let foreign = |seq: u64| match is_planted(Bug::OwnEntriesTooWide) {
                     true => !is_before(seq),
                     false => !own.iter().any(|(first, last)| (*first..=*last).contains(&seq)),
                 };
-                let entries =
-                    entries.into_iter().filter(|(seq, _)| foreign(*seq)).map(|(_, entry)| entry).collect();
+                let entries = entries.into_iter().filter(|(seq, entry)| foreign(*seq) && !is_pushed(entry));
+                let entries = entries.map(|(_, entry)| entry).collect();
                 self.forget_own(position.seq);
                 let id = reading.pull.map(|pull| pull.id);
                 let head = self.head;
@@ -458,8 +461,15 @@ impl RelaySession {
         if push.entries.len() > limits::PUSH_BATCH_ENTRIES {
             return self.fail(ErrorCode::Protocol, format!("a push of {} entries", push.entries.len()));
         }
-        self.pushes += 1;
+        self.pushed.push((push.id, push.entries.iter().map(|entry| entry.id).collect()));
         self.effects.push_back(RelayEffect::Append { push: push.id, entries: push.entries });
+    }
+
+    /// A push is answered; its entries are own from now on if they were appended by it.
+    fn take_answered(&mut self, push: u32) {
+        if let Some(at) = self.pushed.iter().position(|(id, _)| *id == push) {
+            self.pushed.remove(at);
+        }
     }
 
     fn pump(&mut self) {

@@ -46,7 +46,52 @@ fn a_session_that_was_too_slow_reads_the_log_once_and_is_quiet() {
     assert_eq!(relay.poll_effect(), None);
 }
 
-/// Who went away while a session was too slow for the news does not stay for ever.
+/// A read may find what the same session has just pushed, before the answer to the push tells where it stands.
+#[test]
+fn what_is_being_pushed_is_not_read_back() {
+    let mut relay = live_session();
+    let entry = |text: &[u8]| {
+        let document = DocumentId([0; 16]);
+        Entry::new(SpaceId::DEFAULT, document, DeviceId([1; 16]), Kind::Changes, 0, text.to_vec())
+    };
+    let (own, other) = (entry(b"own"), entry(b"of another"));
+    relay.handle_message(Message::Push(crate::message::Push { id: 2, entries: vec![own.clone()] }));
+    let start = Position::start(SpaceId::DEFAULT);
+    relay.handle_message(Message::Pull(crate::message::Pull { id: 3, after: Some(start), live: true }));
+    while relay.poll_effect().is_some() {}
+    let position = start.next(own.id).next(other.id);
+    relay.handle_read(ReadOutcome::Page { entries: vec![(1, own), (2, other.clone())], position, head: 2 });
+    let sent = relay.poll_effect();
+    let Some(RelayEffect::Send(Message::Page(page))) = &sent else { panic!("{sent:?}") };
+    assert_eq!((&page.entries[..], page.position), (&[other][..], position));
+}
+
+/// Over `POST` a pull knows nothing of the push before it.
+#[test]
+fn what_a_device_has_pushed_comes_back_and_is_not_received() {
+    for live in [true, false] {
+        let mut session = reading_device(live);
+        let outcomes = vec![Outcome::Stored(2)];
+        let receipt = crate::message::Receipt { id: 2, outcomes, position: None, after: 0 };
+        session.handle_message(Message::Receipt(receipt), NOW);
+        while session.poll_effect().is_some() {}
+        let entry = |payload| {
+            let document = DocumentId::derive(SpaceId::DEFAULT, "c", "n");
+            Entry::new(SpaceId::DEFAULT, document, DeviceId([1; 16]), Kind::Changes, 0, payload)
+        };
+        let Message::Page(mut page) = page(if live { None } else { Some(3) }, 0, 2) else { unreachable!() };
+        let other = entry(vec![2]);
+        page.entries = vec![other.clone(), entry(vec![1])];
+        session.handle_message(Message::Page(page), NOW);
+        let effects: Vec<_> = std::iter::from_fn(|| session.poll_effect()).collect();
+        assert!(
+            matches!(&effects[..], [ClientEffect::Apply { entries, receipts, position: Some(at), .. }]
+                if *entries == [other] && receipts.len() == 1 && at.seq == 2),
+            "{effects:?}"
+        );
+    }
+}
+
 /// What was committed and cannot be read any more ends the session, so that nobody reads for ever.
 #[test]
 fn a_log_that_lacks_what_was_committed_ends_the_session() {
@@ -67,6 +112,7 @@ fn a_log_that_lacks_what_was_committed_ends_the_session() {
     assert_eq!(reads(&mut session), 0);
 }
 
+/// Who went away while a session was too slow for the news does not stay for ever.
 #[test]
 fn a_session_that_was_too_slow_hears_who_is_where_now() {
     use crate::presence::Presence;

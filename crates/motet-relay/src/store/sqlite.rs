@@ -5,6 +5,7 @@ mod left;
 mod logs;
 mod queue;
 mod reader;
+mod shrink;
 mod usage;
 mod writer;
 
@@ -28,12 +29,13 @@ use logs::Logs;
 use reader::Readers;
 use writer::Writer;
 
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/001.sql"),
     include_str!("migrations/002.sql"),
     include_str!("migrations/003.sql"),
     include_str!("migrations/004.sql"),
     include_str!("migrations/005.sql"),
+    include_str!("migrations/006.sql"),
 ];
 
 /// Marks a file as the relay's (`application_id`).
@@ -45,6 +47,9 @@ const SEQ_BITS: u32 = 40;
 
 /// The last sequence number that a row id holds.
 const LAST_SEQ: u64 = (1 << SEQ_BITS) - 1;
+
+/// In the place of the sequence number because of which an entry has left its log: that is not known, but it has been looked at.
+const CAUSE_UNKNOWN: i64 = -1;
 
 /// The last log of which all row ids are positive and its own; the base of the one after it is still a number.
 const LAST_SPACE: i64 = (1 << (63 - SEQ_BITS)) - 2;
@@ -130,6 +135,8 @@ impl SqliteStore {
     pub fn open_file(path: &Path, fresh: Option<RelayId>) -> Result<Self, StoreError> {
         let mut conn = Connection::open(path)?;
         configure(&conn)?;
+        // Of a file that has tables it changes nothing.
+        shrink::prepare(&conn)?;
         migrate(&mut conn, fresh)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
         let id = id(&conn)?;

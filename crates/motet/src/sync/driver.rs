@@ -174,7 +174,9 @@ enum Taken {
 
 struct Applied {
     received: Received,
+    /// Entries, and those of them that other devices have sent.
     entries: u64,
+    foreign: u64,
     progress: (u64, u64),
 }
 

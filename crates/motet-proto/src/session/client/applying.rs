@@ -1,6 +1,10 @@
 //! What has arrived, on its way into the device's store: pages and receipts, and the position that goes with them.
 
-use super::{ClientEffect, ClientSession, EndReason, NO_ROW, StoredReceipt};
+use std::collections::HashSet;
+
+use super::{ClientEffect, ClientSession, EndReason, NO_ROW, Sent, StoredReceipt};
+use crate::entry::{Entry, Kind};
+use crate::ids::EntryId;
 use crate::message::{NotTaken, Outcome, Page, Receipt};
 use crate::planted::{Bug, is_planted};
 use crate::position::Position;
@@ -33,7 +37,7 @@ pub(super) struct Applying {
 
 impl ClientSession {
     pub(super) fn handle_receipt(&mut self, receipt: Receipt) {
-        let Some((push, rows)) = self.in_flight.iter().find(|(push, _)| *push == receipt.id) else {
+        let Some(Sent { push, rows, .. }) = self.in_flight.iter().find(|sent| sent.push == receipt.id) else {
             return self.end(EndReason::Protocol("a receipt for no push"));
         };
         if rows.len() != receipt.outcomes.len() || self.is_answered(*push) {
@@ -45,8 +49,8 @@ impl ClientSession {
         });
         let last = last.max().unwrap_or(0);
         let settled = match self.in_flight.front() {
-            Some((_, oldest)) if is_planted(Bug::ReceiptOfAnotherPush) && oldest.len() == rows.len() => {
-                oldest
+            Some(oldest) if is_planted(Bug::ReceiptOfAnotherPush) && oldest.rows.len() == rows.len() => {
+                &oldest.rows
             }
             _ => rows,
         };
@@ -77,11 +81,10 @@ impl ClientSession {
     /// The relay has not stored a push. Its rows are loaded again when pushes are released.
     pub(super) fn handle_not_taken(&mut self, not_taken: NotTaken) {
         let NotTaken { id, code, message } = not_taken;
-        let Some(at) = self.in_flight.iter().position(|(push, _)| *push == id && !self.is_answered(id))
-        else {
+        let Some(at) = self.in_flight.iter().position(|sent| sent.push == id && !self.is_answered(id)) else {
             return self.end(EndReason::Protocol("an answer for no push"));
         };
-        let rows = self.in_flight.remove(at).map(|(_, rows)| rows).unwrap_or_default();
+        let rows = self.in_flight.remove(at).map(|sent| sent.rows).unwrap_or_default();
         if let Some(first) = rows.into_iter().filter(|row| *row != NO_ROW).min() {
             self.last_row = self.last_row.min(first - 1);
         }
@@ -110,6 +113,7 @@ impl ClientSession {
             applying.pull_finished = finishes_pull.or(applying.pull_finished);
         }
         self.documents.take_arrived(&mut entries, &mut applying.documents);
+        self.leave_out_own(&mut entries);
         // Taken, so that a receipt whose position does not reach what it speaks of is not looked at again and again.
         position =
             self.held.iter_mut().fold(position, |position, held| later(position, held.position.take()));
@@ -129,6 +133,20 @@ impl ClientSession {
         }
         self.applying.push_back(applying);
         self.effects.push_back(ClientEffect::Apply { entries, receipts, position, head });
+    }
+}
+
+impl ClientSession {
+    /// Takes out what this session has pushed itself: nothing in it is new here. A relay leaves that out as far as it knows, but over
+    /// `POST` a pull knows nothing of the push before it. A push stays under way until the log is read beyond it, so what is
+    /// compared is bounded by the window. While a lost log is read, all that it holds counts; and an erasure says something about
+    /// the entries around it.
+    fn leave_out_own(&self, entries: &mut Vec<Entry>) {
+        if self.in_flight.is_empty() || entries.is_empty() || self.reseeding || self.resetting {
+            return;
+        }
+        let own: HashSet<EntryId> = self.in_flight.iter().flat_map(|sent| &sent.ids).copied().collect();
+        entries.retain(|entry| entry.kind == Kind::Erased || !own.contains(&entry.id));
     }
 }
 

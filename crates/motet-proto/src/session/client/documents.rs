@@ -202,7 +202,7 @@ impl ClientSession {
         // A receipt is settled when the log is read up to it; while that takes long, the answer is enough.
         let is_answered = |push: &u32| {
             (self.behind && self.is_answered(*push))
-                || !self.in_flight.iter().any(|(under_way, _)| under_way == push)
+                || !self.in_flight.iter().any(|under_way| under_way.push == *push)
         };
         let is_done = |wanted: &&Wanted| {
             wanted.applied && wanted.sending == Sending::Nothing && wanted.pushes.iter().all(is_answered)

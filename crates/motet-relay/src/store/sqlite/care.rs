@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 
-use super::{LAST_SPACE, SqliteStore, id, migrate};
+use super::{LAST_SPACE, SqliteStore, id, migrate, shrink};
 use crate::store::StoreError;
 use crate::store::folder::Folder;
 use file::Cut;
@@ -35,6 +35,8 @@ pub struct CareReport {
     pub problems: Vec<String>,
     /// Where the damaged file was put, after a repair.
     pub put_aside: Option<PathBuf>,
+    /// A sound file of an earlier version, which never got smaller, was written anew: its bytes before and after.
+    pub compacted: Option<(u64, u64)>,
 }
 
 /// Looks at all logs of a data folder that no relay uses, and at what is kept beside them. A file that was cut off is told to be so, and
@@ -50,7 +52,8 @@ pub fn verify(data: &Path) -> Result<CareReport, StoreError> {
     }
 }
 
-/// Writes a damaged file anew from what can be read of it, and puts the old one aside. A sound file is left as it is.
+/// Writes a damaged file anew from what can be read of it, and puts the old one aside. A sound file is left as it is, unless it is one that
+/// cannot become smaller: it is written anew as well.
 ///
 /// # Errors
 /// As [`verify`]; [`StoreError::Full`] if there is no room for a second file. The file is as it was then.
@@ -74,6 +77,7 @@ fn repair_file(folder: &Folder, cut: Option<Cut>) -> Result<CareReport, StoreErr
     let mut report = look(&folder.database())?;
     report.problems.splice(0..0, cut.map(Cut::tell));
     if report.problems.is_empty() {
+        report.compacted = compact(folder)?;
         return Ok(report);
     }
     let (new, aside) = (folder.path().join("relay.repaired.db"), folder.path().join("relay.damaged.db"));
@@ -89,6 +93,33 @@ fn repair_file(folder: &Folder, cut: Option<Cut>) -> Result<CareReport, StoreErr
     report.entries = written?;
     report.put_aside = Some(aside);
     Ok(report)
+}
+
+/// Writes a sound file anew as one that can shrink. Returns its bytes before and after, if it is not one already.
+fn compact(folder: &Folder) -> Result<Option<(u64, u64)>, StoreError> {
+    let (database, new) = (folder.database(), folder.path().join("relay.repaired.db"));
+    let old = file::open(&database)?;
+    if shrink::is_prepared(&old)? {
+        return Ok(None);
+    }
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    let before = bytes(&database);
+    file::remove(&new);
+    let write = || -> Result<u64, StoreError> {
+        // Made first, so that nobody else ever reads it.
+        file::create_private(&new)?;
+        shrink::prepare(&old)?;
+        old.execute("VACUUM INTO ?", [new.to_string_lossy()])?;
+        file::sync(&new)?;
+        // Its log goes into the old file, and must not be taken for one of the new.
+        old.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
+        let after = bytes(&new);
+        file::rename(&new, &database)?;
+        Ok(after)
+    };
+    let written = write();
+    file::remove(&new);
+    Ok(Some((before, written?)))
 }
 
 fn look(database: &Path) -> Result<CareReport, StoreError> {
@@ -144,6 +175,7 @@ fn read(conn: &Connection, home: &Home, now: i64) -> FoundLog {
 fn write_anew(old: &Connection, path: &Path) -> Result<u64, StoreError> {
     let mut new = Connection::open(path)?;
     file::keep_private(path)?;
+    shrink::prepare(&new)?;
     // Devices know the logs by it. If it is lost, they compare everything, as with logs that they have not met.
     migrate(&mut new, id(old).ok())?;
     let tx = new.transaction()?;

@@ -138,18 +138,22 @@ impl Left {
         Ok(())
     }
 
-    /// Takes an entry out of the log. Id and tag stay: whoever has read up to it goes on from there.
-    pub(super) fn remove(&mut self, conn: &Connection, row: i64) -> Result<(), StoreError> {
+    /// Takes an entry out of the log. Id and tag stay: whoever has read up to it goes on from there. So does why it has left, the sequence
+    /// number of a snapshot or an erasure: a row that was damaged only looks like one that has left.
+    /// Returns the bytes of it.
+    pub(super) fn remove(&mut self, conn: &Connection, row: i64, cause: i64) -> Result<usize, StoreError> {
         self.is_in_log = true;
         let sql = "SELECT length(payload) + length(kind) + 100 FROM entry WHERE id = ? AND kind <> x''";
         let bytes = conn.prepare_cached(sql)?.query_row([row], |row| row.get::<_, i64>(0)).optional()?;
-        *self.freed.entry(row >> SEQ_BITS).or_default() += bytes.unwrap_or(0).unsigned_abs();
+        let bytes = bytes.unwrap_or(0).unsigned_abs();
+        *self.freed.entry(row >> SEQ_BITS).or_default() += bytes;
         let sql = "DELETE FROM entry_of WHERE (space, document, head, seq) =
                      (SELECT id >> 40, document, substr(entry, 1, 8), id & 0xffffffffff FROM entry WHERE id = ?)";
         conn.prepare_cached(sql)?.execute([row])?;
-        let sql = "UPDATE entry SET document = x'', device = x'', kind = x'', suite = 0, payload = x'' WHERE id = ?";
-        conn.prepare_cached(sql)?.execute([row])?;
-        Ok(())
+        let sql = "UPDATE entry SET document = x'', device = x'', kind = x'', suite = ?, payload = x''
+                   WHERE id = ? AND kind <> x''";
+        conn.prepare_cached(sql)?.execute([cause, row])?;
+        Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
     /// What has left since this was asked last.
@@ -175,16 +179,21 @@ impl Left {
                 Ok((row.get(0)?, row.get(1)?))
             })?
             .collect::<Result<_, rusqlite::Error>>()?;
+        let (mut done, mut bytes) = (0, 0);
         for (old, head) in found.iter().take(limits::STEP_CHANGED) {
+            if bytes >= limits::STEP_FREED_BYTES {
+                break;
+            }
+            done += 1;
             // Its row may be damaged, or name what is of another document: that stays.
             let sql = "SELECT 1 FROM entry WHERE id = ? AND (document = ? OR substr(entry, 1, 8) = ?)";
             if conn.prepare_cached(sql)?.exists(params![base + old, document.as_bytes(), head])? {
-                self.remove(conn, base + old)?;
+                bytes += self.remove(conn, base + old, erasure - base)?;
             }
             let sql = "DELETE FROM entry_of WHERE space = ? AND document = ? AND head = ? AND seq = ?";
             conn.prepare_cached(sql)?.execute(params![log, document.as_bytes(), head, old])?;
         }
-        Ok(found.len() > limits::STEP_CHANGED)
+        Ok(found.len() > done)
     }
 
     fn remember_erasure(&mut self, entry: i64, document: DocumentId) {
@@ -209,9 +218,9 @@ pub(super) fn supersede(
     let found = find_entry(conn, left, log, document, id)?;
     let before = |old: &u64| base + (*old as i64) < snapshot || is_planted(Bug::SweepTakesSnapshot);
     let Some(old) = found.filter(before) else { return Ok(()) };
-    let sql = "UPDATE entry_of SET superseded = 1
+    let sql = "UPDATE entry_of SET superseded = ?
                WHERE space = ? AND document = ? AND head = ? AND seq = ? AND superseded = 0";
-    let place = params![log, document.as_bytes(), id_head(id), old as i64];
+    let place = params![snapshot - base, log, document.as_bytes(), id_head(id), old as i64];
     if conn.prepare_cached(sql)?.execute(place)? > 0 {
         let sql = "INSERT INTO superseded (at, entry) VALUES (?, ?)";
         conn.prepare_cached(sql)?.execute([now, base + old as i64])?;

@@ -13,8 +13,9 @@ use motet_proto::{DocumentId, Entry, EntryId, Position};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::left::{Left, supersede};
+use super::shrink::Shrink;
 use super::usage::Usage;
-use super::{LAST_SEQ, LAST_SPACE, end, id_head, number, row_base};
+use super::{CAUSE_UNKNOWN, LAST_SEQ, LAST_SPACE, end, id_head, number, row_base};
 use crate::config::Limits;
 use crate::limits;
 use crate::store::damage::Damage;
@@ -28,6 +29,7 @@ pub(super) struct Logs {
     ends: HashMap<LogId, Log>,
     /// What is left to be done for entries that change many others.
     left: Left,
+    shrink: Shrink,
     usage: Usage,
     pub(super) limits: Limits,
     room: Arc<Room>,
@@ -43,9 +45,9 @@ struct Log {
 
 impl Logs {
     pub(super) fn new(conn: Connection, room: Arc<Room>, damage: Arc<Damage>) -> Result<Self, StoreError> {
-        let left = Left::load(&conn, &damage);
+        let (left, shrink) = (Left::load(&conn, &damage), Shrink::new(&conn));
         let (usage, limits) = (Usage::new(damage.clone()), Limits::default());
-        Ok(Self { conn, ends: HashMap::new(), left: left?, usage, limits, room, damage })
+        Ok(Self { conn, ends: HashMap::new(), left: left?, shrink, usage, limits, room, damage })
     }
 
     /// Appends to several logs. If it fails, nothing of it remains.
@@ -90,7 +92,11 @@ impl Logs {
         });
         if done.is_ok() {
             // It is committed; a count that cannot be looked up is a little too high.
-            _ = self.usage.settle(&self.conn, self.left.take_freed());
+            let freed = self.left.take_freed();
+            if !freed.is_empty() {
+                self.shrink.note();
+            }
+            _ = self.usage.settle(&self.conn, freed);
         }
         if let Err(error) = &done {
             self.damage.note_failure(&done);
@@ -131,32 +137,42 @@ impl Logs {
         }
         // Nobody else writes: it is the same inside.
         let swept = self.begin().and(due).and_then(|due| {
-            due.iter().try_for_each(|(at, entry)| self.let_go(*at, *entry, before))?;
-            Ok(due.len())
+            let (mut done, mut bytes) = (0, 0);
+            for (at, entry) in due {
+                bytes += self.let_go(at, entry, before)?;
+                done += 1;
+                if bytes >= limits::STEP_FREED_BYTES {
+                    break;
+                }
+            }
+            Ok(done)
         });
         self.end(swept)
     }
 
     /// Lets go of an entry that table `superseded` names. What is not marked where its document is looked up as well stays, and what has
     /// come only after it is said to be superseded has its time from then on: a damaged row takes nothing away.
-    fn let_go(&mut self, at: i64, entry: i64, before: i64) -> Result<(), StoreError> {
+    fn let_go(&mut self, at: i64, entry: i64, before: i64) -> Result<usize, StoreError> {
         let conn = &self.conn;
         let sql = "DELETE FROM superseded WHERE at = ? AND entry = ?";
         conn.prepare_cached(sql)?.execute([at, entry])?;
-        let sql = "SELECT received_at FROM entry WHERE id = ? AND kind <> x'' AND EXISTS (SELECT 1 FROM entry_of
-                     WHERE space = id >> 40 AND entry_of.document = entry.document AND head = substr(entry, 1, 8)
-                     AND seq = id & 0xffffffffff AND superseded = 1)";
-        let came =
-            conn.prepare_cached(sql)?.query_row([entry], |row| Ok(row.get(0).unwrap_or(at))).optional()?;
-        match came {
-            Some(came) if came >= before => {
+        let sql = "SELECT received_at, superseded FROM entry JOIN entry_of
+                     ON space = id >> 40 AND entry_of.document = entry.document AND head = substr(entry, 1, 8)
+                     AND seq = id & 0xffffffffff
+                   WHERE id = ? AND kind <> x'' AND typeof(superseded) = 'integer' AND superseded > 0";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0).unwrap_or(at), row.get(1)?));
+        let marked: Option<(i64, i64)> = conn.prepare_cached(sql)?.query_row([entry], read).optional()?;
+        match marked {
+            Some((came, _)) if came >= before => {
                 let sql = "INSERT OR IGNORE INTO superseded (at, entry) VALUES (?, ?)";
                 conn.prepare_cached(sql)?.execute([came, entry])?;
             }
-            Some(_) => self.left.remove(conn, entry)?,
+            // Before version 6 it was not noted because of which snapshot.
+            Some((_, 1)) => return self.left.remove(conn, entry, CAUSE_UNKNOWN),
+            Some((_, snapshot)) => return self.left.remove(conn, entry, snapshot),
             None => tracing::debug!(entry, "it has left already, or was never superseded"),
         }
-        Ok(())
+        Ok(0)
     }
 
     /// Does one step of what is left to be done; true if there is more.
@@ -172,6 +188,33 @@ impl Logs {
         }
         worked?;
         Ok(!self.left.is_empty())
+    }
+
+    /// Gives a part of the free pages back to the disk, if there are many. Returns how long others are to have the file before the next
+    /// part, if there is more.
+    pub(super) fn shrink(&mut self) -> Option<Duration> {
+        if !self.left.is_empty() || self.shrink.due_in().is_none() {
+            return None;
+        }
+        match self.shrink.is_worth_it(&self.conn) {
+            Ok(true) => {
+                let begun = self.begin();
+                let step = begun.and_then(|()| Ok(self.shrink.step(&self.conn)?));
+                if self.end(step).is_err() {
+                    self.shrink.put_off();
+                }
+            }
+            Ok(false) => {}
+            Err(_) => self.shrink.put_off(),
+        }
+        // The file gets shorter only when all of SQLite's log goes into it.
+        self.left.is_in_log |= self.shrink.is_done();
+        self.shrink.due_in()
+    }
+
+    /// How long others have the file before [`shrink`](Self::shrink) is due; `None` if it is not.
+    pub(super) fn shrinks_in(&self) -> Option<Duration> {
+        self.shrink.due_in()
     }
 
     /// Once all of it has left: SQLite's log is emptied, in which it still stands. If somebody is just reading it, that is tried again.
@@ -320,7 +363,8 @@ pub(super) fn find_entry(
         if left.is_erased(row_base(log).saturating_add(seq), document) {
             continue;
         }
-        let sql = "SELECT 1 FROM entry WHERE entry = ? AND id = ?";
+        // Of one that was emptied by damage nothing is here.
+        let sql = "SELECT 1 FROM entry WHERE entry = ? AND id = ? AND kind <> x''";
         if conn.prepare_cached(sql)?.exists(params![id.as_bytes(), row_base(log).saturating_add(seq)])? {
             return Ok(Some(seq as u64));
         }

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use motet_proto::message::Outcome;
 use motet_proto::{Entry, Kind, Position};
@@ -126,8 +127,9 @@ impl Queue {
         self.wake.notify_all();
     }
 
-    /// What is next. Waits for it if `patient`.
-    pub(super) fn next(&self, patient: bool) -> Next {
+    /// What is next. Waits for it so long, or for ever.
+    pub(super) fn next(&self, within: Option<Duration>) -> Next {
+        let until = within.map(|within| Instant::now() + within);
         let mut state = self.lock();
         loop {
             if let Some(task) = state.tasks.pop_front() {
@@ -139,10 +141,12 @@ impl Queue {
             if state.closed {
                 return Next::Closed;
             }
-            if !patient {
-                return Next::Nothing;
-            }
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            state = match left {
+                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return Next::Nothing,
+                Some(left) => self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
         }
     }
 

@@ -11,7 +11,7 @@ use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, limits a
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::Semaphore;
 
-use super::{LAST_SEQ, configure, last_position, number, row_base};
+use super::{CAUSE_UNKNOWN, LAST_SEQ, configure, last_position, number, row_base};
 use crate::limits;
 use crate::store::damage::Damage;
 use crate::store::{LogId, StoreError};
@@ -137,7 +137,7 @@ fn read(
     let most = limits::PAGE_ROWS as i64;
     let mut rows = statement.query(params![base + after.seq as i64, base + head as i64, most])?;
     let erasing = erasing(conn, row)?;
-    let (mut entries, mut position, mut bytes) = (Vec::new(), after, 0);
+    let (mut entries, mut position, mut bytes, mut last) = (Vec::new(), after, 0, after.seq);
     while bytes < proto::PAGE_BYTES && entries.len() < batch(proto::PAGE_ENTRIES) {
         let row = match rows.next().map_err(StoreError::from) {
             Ok(Some(row)) => row,
@@ -150,6 +150,14 @@ fn read(
             Err(error) => return Err(error),
         };
         let seq = (row.get::<_, i64>(0)? - base) as u64;
+        if seq != last + 1 {
+            damage.note(&format!(
+                "rows of table entry between {} and {} are gone",
+                base + last as i64,
+                base + seq as i64
+            ));
+        }
+        last = seq;
         position = position_after(row, position, seq);
         match live(row, seq, &erasing) {
             Ok(Some(entry)) => {
@@ -180,7 +188,13 @@ fn position_after(row: &Row<'_>, before: Position, seq: u64) -> Position {
 /// The entry of a row, unless it has left the log, or is about to.
 fn live(row: &Row<'_>, seq: u64, erasing: &HashMap<DocumentId, u64>) -> Result<Option<Entry>, StoreError> {
     if row.get_ref(5)?.as_blob().is_ok_and(<[u8]>::is_empty) {
-        return Ok(None);
+        // The row that it names stands behind it. Whether that tells the same, `verify` finds out.
+        return match row.get::<_, i64>(6)? {
+            cause if cause == CAUSE_UNKNOWN || u64::try_from(cause).is_ok_and(|cause| cause > seq) => {
+                Ok(None)
+            }
+            _ => Err(StoreError::Unusable("it is gone, and no erasure or snapshot says why".into())),
+        };
     }
     let entry = entry(row)?;
     let is_leaving = erasing.get(&entry.document).is_some_and(|erased| seq < *erased);

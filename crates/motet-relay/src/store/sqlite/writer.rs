@@ -155,19 +155,25 @@ impl Shared {
 
     fn serve_queue(&self) {
         // What is left of work that is larger than a step is done when nobody waits, and one step of it after each group.
-        let mut is_work_left = true;
+        let mut patience = Some(Duration::ZERO);
         loop {
-            match self.queue.next(!is_work_left) {
+            let next = self.queue.next(patience);
+            let is_idle = matches!(next, Next::Nothing);
+            match next {
                 Next::Group(group) => self.append(group),
                 Next::Task(task) => self.carry_out(task),
                 Next::Nothing => {}
                 Next::Closed => return,
             }
             // If it fails, that is logged, and it is tried again with the next push.
-            is_work_left = timed(&mut self.lock(), Logs::work_off).unwrap_or(false);
-            if !is_work_left {
-                self.lock().0.empty_log();
+            let is_work_left = timed(&mut self.lock(), Logs::work_off).unwrap_or(false);
+            if is_work_left {
+                patience = Some(Duration::ZERO);
+                continue;
             }
+            let logs = &mut self.lock().0;
+            patience = if is_idle { logs.shrink() } else { logs.shrinks_in() };
+            logs.empty_log();
         }
     }
 

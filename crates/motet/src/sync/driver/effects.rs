@@ -64,6 +64,8 @@ impl Driver {
             ClientEffect::Apply { entries, receipts, position, head } => {
                 running.note_receipts(!receipts.is_empty());
                 let count = entries.len() as u64;
+                let own = self.database.shared.device;
+                let foreign = entries.iter().filter(|entry| entry.device != own).count() as u64;
                 let done = position.map_or(running.progress.0, |position| position.seq);
                 let total = head.max(running.progress.1).max(done);
                 let database = self.database.clone();
@@ -84,7 +86,7 @@ impl Driver {
                         database.writer.run(Durability::Normal, receive).map_err(SyncError::Storage)?;
                     _ = submitted.send(());
                     let progress = (done, total);
-                    let applied = Applied { received, entries: count, progress };
+                    let applied = Applied { received, entries: count, foreign, progress };
                     self.take_applied(running, applied);
                     return Ok(());
                 }
@@ -92,7 +94,7 @@ impl Driver {
                 let page = Page { remote, entries, receipts, turn, deaths, traffic };
                 let apply = async move {
                     let received = page.take_in(database, previous, submitted).await?;
-                    Ok(Applied { received, entries: count, progress: (done, total) })
+                    Ok(Applied { received, entries: count, foreign, progress: (done, total) })
                 };
                 running.applying.push_back(apply.boxed());
             }

@@ -103,7 +103,7 @@ impl Driver {
             self.traffic.works(Duration::ZERO);
             self.rounds.iter_mut().for_each(|round| round.attempts = 1);
         }
-        self.tally.received += applied.entries;
+        self.tally.received += applied.foreign;
         self.tally.sent += applied.received.settled;
         self.tally.rejected += applied.received.parked;
         self.count_received(applied.received);

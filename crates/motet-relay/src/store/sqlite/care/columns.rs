@@ -4,7 +4,7 @@ use motet_proto::position::TAG_LEN;
 use motet_proto::{DeviceId, DocumentId, EntryId, RelayId, SpaceId, limits as proto};
 use rusqlite::Connection;
 
-use super::super::{LAST_SEQ, LAST_SPACE, row_base};
+use super::super::{CAUSE_UNKNOWN, LAST_SEQ, LAST_SPACE, row_base};
 use crate::limits;
 
 /// What the relay writes into a column.
@@ -23,7 +23,8 @@ const SPACE: Holds = Number(1, LAST_SPACE);
 const ROW: Holds = Number(row_base(1), i64::MAX);
 const TIME: Holds = Number(0, limits::LAST_SECOND);
 
-/// All tables and their columns. What has left a log has a document and a device without bytes.
+/// All tables and their columns. What has left a log has a document and a device without bytes, and as its suite the number of what it has
+/// left for.
 const TABLES: &[(&str, &[(&str, Holds)])] = &[
     ("space", &[("id", SPACE), ("account", Text), ("uuid", Bytes(&[SpaceId::LEN]))]),
     (
@@ -35,7 +36,7 @@ const TABLES: &[(&str, &[(&str, Holds)])] = &[
             ("document", Bytes(&[0, DocumentId::LEN])),
             ("device", Bytes(&[0, DeviceId::LEN])),
             ("kind", Bytes(&[])),
-            ("suite", Number(0, u8::MAX as i64)),
+            ("suite", Number(CAUSE_UNKNOWN, LAST_SEQ as i64)),
             ("payload", Bytes(&[])),
             ("received_at", TIME),
         ],
@@ -47,7 +48,7 @@ const TABLES: &[(&str, &[(&str, Holds)])] = &[
             ("document", Bytes(&[DocumentId::LEN])),
             ("head", Bytes(&[8])),
             ("seq", Number(1, LAST_SEQ as i64)),
-            ("superseded", Number(0, 1)),
+            ("superseded", Number(0, LAST_SEQ as i64)),
         ],
     ),
     ("superseded", &[("at", TIME), ("entry", ROW)]),

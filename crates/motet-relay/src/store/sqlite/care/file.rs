@@ -123,6 +123,12 @@ pub(super) fn keep_private(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Makes an empty file that a user alone reads.
+pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
+    File::create_new(path).map_err(failed)?;
+    keep_private(path)
+}
+
 /// Waits until a file is on the disk.
 pub(super) fn sync(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(failed)

@@ -10,7 +10,7 @@ use motet_proto::position::TAG_LEN;
 use motet_proto::{DocumentId, Entry, EntryId, Kind, Position, SpaceId};
 use rusqlite::{Connection, Row, params};
 
-use super::super::{LAST_SEQ, SEQ_BITS, id_head, row_base};
+use super::super::{CAUSE_UNKNOWN, LAST_SEQ, SEQ_BITS, id_head, row_base};
 use super::row::{self, Parts, Stored};
 use super::scan::read_rows;
 use crate::store::StoreError;
@@ -59,6 +59,18 @@ impl FoundLog {
 
     /// Finds out where the chain breaks, and takes out what is not what it was.
     fn judge(&mut self) {
+        let vanished = self.vanished();
+        for seq in &vanished {
+            // Devices that have read on from here are to send what is gone, as they are if a row was put right.
+            self.rows.entry(*seq).and_modify(|stored| stored.is_restored = true);
+        }
+        if !vanished.is_empty() {
+            self.problems.push(format!(
+                "{} entries of the log of {} are gone, and no erasure or snapshot says why",
+                vanished.len(),
+                self.account
+            ));
+        }
         let (mut head, mut mended) = (Position::start(self.space), 0);
         let mut rows = self.rows.iter().peekable();
         while let Some((seq, stored)) = rows.next() {
@@ -72,7 +84,7 @@ impl FoundLog {
             if *seq != head.seq + 1 || !(fits || is_right()) {
                 break;
             }
-            mended += u64::from(!fits || stored.is_restored);
+            mended += u64::from(!fits || stored.is_restored && !vanished.contains(seq));
             head = next;
         }
         let (sound, before) = (head.seq, self.rows.len());
@@ -93,6 +105,33 @@ impl FoundLog {
             self.account,
             self.rows.len()
         ));
+    }
+
+    /// What looks as if it had left the log, while the row that it names because of it says nothing of the kind. Where that row is damaged
+    /// itself, or has no entry that can be proven, nothing can be concluded.
+    fn vanished(&self) -> HashSet<u64> {
+        let mut vanished = HashSet::new();
+        // What has left for one that has left itself is as good as that: they stand behind.
+        for (seq, stored) in self.rows.iter().rev() {
+            let (None, Some(cause)) = (&stored.entry, stored.cause) else { continue };
+            if cause == CAUSE_UNKNOWN {
+                continue;
+            }
+            let at = u64::try_from(cause).ok().filter(|cause| cause > seq);
+            let is_explained = at.is_some_and(|at| match self.rows.get(&at) {
+                None => true,
+                Some(Stored { entry: None, .. }) => !vanished.contains(&at),
+                Some(Stored { entry: Some(entry), is_proven, .. }) => match &entry.kind {
+                    Kind::Erased => true,
+                    Kind::Snapshot { supersedes, .. } => !is_proven || supersedes.contains(&stored.id),
+                    Kind::Changes | Kind::Other(_) => !is_proven,
+                },
+            });
+            if !is_explained {
+                vanished.insert(*seq);
+            }
+        }
+        vanished
     }
 
     /// Takes in what another part of the same log has, behind what is here. What was erased here does not come back.
@@ -209,7 +248,11 @@ fn write_row(
             entry.payload,
             at
         ])?,
-        None => statement.execute(params![row, id.as_bytes(), tag, none, none, none, 0, none, at])?,
+        // The numbers of what they have left for may be others now.
+        None => {
+            let cause = CAUSE_UNKNOWN;
+            statement.execute(params![row, id.as_bytes(), tag, none, none, none, cause, none, at])?
+        }
     };
     Ok(())
 }

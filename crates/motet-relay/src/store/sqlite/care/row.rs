@@ -19,6 +19,8 @@ pub(super) struct Stored {
     pub(super) received_at: i64,
     /// `None` if it has left the log.
     pub(super) entry: Option<Entry>,
+    /// Of what has left: the sequence number because of which it has, as its row says.
+    pub(super) cause: Option<i64>,
     /// The id is the hash of what it is. Otherwise only the chain tells whether it is the right one.
     pub(super) is_proven: bool,
     /// No device can have read it as the row had it.
@@ -33,6 +35,7 @@ pub(super) struct Parts {
     device: Option<DeviceId>,
     kind: Option<Kind>,
     suite: Option<u8>,
+    cause: Option<i64>,
     payload: Option<Vec<u8>>,
     received_at: Option<i64>,
     /// How many are empty of those that are when it has left the log: document, kind and payload.
@@ -50,7 +53,8 @@ impl Parts {
         };
         let is_blob = |n| matches!(row.get_ref(n), Ok(ValueRef::Blob(_)));
         let is_empty = |n| bytes(n).is_some_and(<[u8]>::is_empty);
-        let suite = row.get(6).ok();
+        let (suite, cause) = (row.get(6).ok(), row.get(6).ok());
+        let is_suite = suite.is_some() || cause.is_some() && is_empty(5);
         Self {
             id: bytes(1).and_then(EntryId::from_slice),
             tag: bytes(2).and_then(|tag| tag.try_into().ok()),
@@ -58,12 +62,11 @@ impl Parts {
             device: bytes(4).and_then(DeviceId::from_slice),
             kind: bytes(5).and_then(Kind::from_bytes),
             suite,
+            cause,
             payload: bytes(7).map(Into::into),
             received_at: row.get(8).ok().filter(|at| (0..=limits::LAST_SECOND).contains(at)),
             empty: [3, 5, 7].into_iter().filter(|n| is_empty(*n)).count(),
-            is_typed: suite.is_some()
-                && [1, 3, 4, 5, 7].into_iter().all(is_blob)
-                && (is_empty(5) == is_empty(3)),
+            is_typed: is_suite && [1, 3, 4, 5, 7].into_iter().all(is_blob) && (is_empty(5) == is_empty(3)),
         }
     }
 
@@ -89,6 +92,7 @@ impl Parts {
                 tag,
                 received_at,
                 entry: Some(entry),
+                cause: None,
                 is_proven: true,
                 is_restored,
             });
@@ -102,6 +106,7 @@ impl Parts {
                 tag,
                 received_at,
                 entry: None,
+                cause: self.cause,
                 is_proven: false,
                 is_restored,
             });
@@ -116,7 +121,8 @@ impl Parts {
                 entry
             }
         };
-        Some(Stored { id: entry.id, tag, received_at, entry: Some(entry), is_proven, is_restored: true })
+        let (id, entry) = (entry.id, Some(entry));
+        Some(Stored { id, tag, received_at, entry, cause: None, is_proven, is_restored: true })
     }
 
     fn entry(&self) -> Option<Entry> {
