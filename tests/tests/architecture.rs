@@ -212,7 +212,7 @@ fn the_wire_reads_no_clock_and_draws_no_randomness() {
 
 #[test]
 fn the_top_level_is_as_it_should_be() {
-    const ALLOWED: [&str; 14] = [
+    const ALLOWED: [&str; 15] = [
         "Cargo.toml",
         "Cargo.lock",
         "crates",
@@ -225,6 +225,7 @@ fn the_top_level_is_as_it_should_be() {
         "LICENSE-MIT",
         "LICENSE-APACHE",
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
         "rustfmt.toml",
         "clippy.toml",
     ];
