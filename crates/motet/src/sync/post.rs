@@ -95,7 +95,16 @@ impl Exchange {
         while let Some(mut messages) = waiting.pop() {
             let reason = match self.run_with_retries(&messages).await {
                 Ok(more) => {
+                    let is_over = more.iter().any(|message| matches!(message, Message::Error(_)));
+                    let left = unanswered(&messages, &more);
                     merge(&mut answers, more);
+                    if !is_over && !left.is_empty() {
+                        if left.len() == messages.len() {
+                            return Err(Refused::Lost(relay_error("it does not answer what it is asked")));
+                        }
+                        // The relay stops taking messages once its answer is large.
+                        waiting.push(left);
+                    }
                     continue;
                 }
                 Err(Refused::TooLarge(reason)) => reason,
@@ -175,6 +184,30 @@ impl Exchange {
         }
         Ok(answers)
     }
+}
+
+/// The messages that have to be answered and were not, in their order.
+fn unanswered(messages: &[Message], answers: &[Message]) -> Vec<Message> {
+    let is_answered = |message: &Message| match message {
+        Message::Push(push) => answers.iter().any(|answer| match answer {
+            Message::Receipt(receipt) => receipt.id == push.id,
+            Message::NotTaken(not_taken) => not_taken.id == push.id,
+            _ => false,
+        }),
+        Message::Pull(pull) => answers.iter().any(|answer| match answer {
+            Message::Page(page) => page.id == Some(pull.id),
+            Message::Refused(refused) => refused.id == pull.id,
+            _ => false,
+        }),
+        Message::Fetch(fetch) => {
+            answers.iter().any(|answer| matches!(answer, Message::Fetched(fetched) if fetched.id == fetch.id))
+        }
+        Message::Ping(ping) => {
+            answers.iter().any(|answer| matches!(answer, Message::Pong(pong) if pong == ping))
+        }
+        _ => true,
+    };
+    messages.iter().filter(|message| !is_answered(message)).cloned().collect()
 }
 
 /// Adds answers. Receipts for parts of one push become one; where the log stands then is asked anew. If a part was not taken, the push
