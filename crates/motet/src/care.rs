@@ -1,7 +1,7 @@
 //! Looking after the file: is everything in it what it should be, and if not, making it so.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -61,6 +61,10 @@ pub struct RepairReport {
     pub fetched_again: u64,
     /// The database itself was damaged, and was put in order or written anew.
     pub written_anew: bool,
+    /// Where the damaged file was put, if it was written anew: `notes.db` beside itself as `notes.damaged.db`, with SQLite's log as it was. A
+    /// better tool may read more of it. It holds all that the file held, also what stays on this device, and what is purged later is still in
+    /// it; only its user can read it. There is one: the next file that is written anew takes its place, and it can be removed at any time.
+    pub put_aside: Option<PathBuf>,
     /// What is still not as it should be.
     pub left: Vec<Problem>,
 }
@@ -151,7 +155,8 @@ impl Replica {
 
     fn repair_found(&self, mut looked: Looked, report: &mut RepairReport) -> Result<(), WriteError> {
         if looked.is_file_damaged {
-            self.repair_file(&looked)?;
+            let kept = self.repair_file(&looked, report.put_aside.is_none())?;
+            report.put_aside = kept.or(report.put_aside.take());
             report.written_anew = true;
             looked = self.look().map_err(write_error)?;
         }
@@ -181,12 +186,14 @@ impl Replica {
     }
 
     /// Writes a file that is too damaged to be opened anew from what can be read of it, in its place. Then it can be opened, and
-    /// [`repair`](Self::repair) puts the documents in order. A file that can be opened needs nothing of this.
+    /// [`repair`](Self::repair) puts the documents in order. A file that can be opened needs nothing of this. Returns where the damaged file is
+    /// kept: see [`RepairReport::put_aside`].
     ///
     /// # Errors
-    /// [`OpenError::Storage`](crate::OpenError::Storage) if nothing can be read, or the file is none of Motet's; it is left as it is then.
-    pub fn salvage(path: impl AsRef<Path>) -> Result<(), OpenError> {
-        Ok(store::salvage(path.as_ref())?)
+    /// [`OpenError::Storage`](crate::OpenError::Storage) if nothing can be read, or the file is none of Motet's, or there is no room on the
+    /// disk; it is left as it is then.
+    pub fn salvage(path: impl AsRef<Path>) -> Result<Option<PathBuf>, OpenError> {
+        Ok(store::salvage(path.as_ref(), true)?)
     }
 
     fn look(&self) -> Result<Looked, ReadError> {
@@ -253,19 +260,18 @@ impl Replica {
     }
 
     /// The database itself is damaged. Often it is only something that is made of the rest; else all that can be read goes into a new file,
-    /// which takes the place of this one.
-    fn repair_file(&self, looked: &Looked) -> Result<(), WriteError> {
+    /// which takes the place of this one. Returns where this one is kept, if it is the first that this repair writes anew.
+    fn repair_file(&self, looked: &Looked, is_kept: bool) -> Result<Option<PathBuf>, WriteError> {
         if !looked.are_pages_damaged {
             let derived = self.run(|tx, core| {
                 core.rebuild_search(tx)?;
                 Ok(tx.rebuild_indexes()?)
             });
             if derived.is_ok() && self.local().readers.integrity().is_ok_and(|lines| lines.is_empty()) {
-                return Ok(());
+                return Ok(None);
             }
         }
-        store::salvage(&self.local().file)?;
-        Ok(())
+        Ok(store::salvage(&self.local().file, is_kept)?)
     }
 }
 
