@@ -34,6 +34,7 @@ mod salvage;
 mod search;
 mod seen;
 mod send_slot;
+mod shown;
 mod transacting;
 mod twins;
 mod typing;
