@@ -198,28 +198,27 @@ impl Replica {
 
     fn look(&self) -> Result<Looked, ReadError> {
         let mut looked = Looked::default();
-        let integrity = match self.local().readers.integrity() {
-            Err(StorageError::Damaged(detail)) => vec![detail],
-            // Whatever else it cannot look at is not as it should be.
-            Err(StorageError::Sqlite(error)) => vec![error.to_string()],
+        let integrity = self.local().readers.integrity();
+        looked.are_pages_damaged = matches!(integrity, Err(StorageError::Sqlite(_)));
+        let integrity = match integrity {
+            Err(error) => vec![unreadable(error)?],
             lines => lines?,
         };
         looked.is_file_damaged = !integrity.is_empty();
-        looked.are_pages_damaged = integrity.iter().any(|line| line.starts_with("***"));
+        looked.are_pages_damaged |= integrity.iter().any(|line| line.starts_with("***"));
         integrity.into_iter().for_each(|detail| looked.report.problems.push(Problem::of_file(detail)));
         let ids = match self.local().readers.read(|tx| tx.all_document_ids()) {
-            Err(StorageError::Damaged(detail)) => {
+            Err(error) => {
+                let detail = unreadable(error)?;
                 looked.is_file_damaged = true;
-                looked
-                    .report
-                    .problems
-                    .push(Problem::of_file(format!("documents cannot be listed: {detail}")));
+                let problem = format!("documents cannot be listed: {detail}");
+                looked.report.problems.push(Problem::of_file(problem));
                 return Ok(looked);
             }
             ids => ids?,
         };
         let caught_up = self.read(|_| Ok(()));
-        if let Err(StorageError::Damaged(detail)) = caught_up {
+        if let Err(Ok(detail)) = caught_up.map_err(unreadable) {
             looked.is_file_damaged = true;
             looked.report.problems.push(Problem::of_file(detail));
         }
@@ -250,7 +249,7 @@ impl Replica {
         }
         // Of a file that is damaged itself some tables may not be readable.
         let beside = match self.local().readers.read(examine_rows_beside) {
-            Err(StorageError::Damaged(detail)) => vec![detail],
+            Err(error) => vec![unreadable(error)?],
             beside => beside?,
         };
         looked.are_rows_odd = !beside.is_empty();
@@ -291,6 +290,16 @@ struct Looked {
 impl Problem {
     fn of_file(detail: String) -> Self {
         Self { collection: None, id: None, kind: ProblemKind::File, detail }
+    }
+}
+
+/// What cannot be read of a file; else the error. Whatever else SQLite cannot look at is not as it should be either: of a log that was cut off
+/// it says that the disk failed.
+fn unreadable(error: StorageError) -> Result<String, StorageError> {
+    match error {
+        StorageError::Damaged(detail) => Ok(detail),
+        StorageError::Sqlite(error) => Ok(error.to_string()),
+        error => Err(error),
     }
 }
 

@@ -18,12 +18,12 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::backup::{Partial, columns, tables};
-use super::connection::{check_format, empty_log, migrate, open_reader};
+use super::connection::{check_format, empty_log, log_of, migrate, open_reader};
 use super::finding::identifier;
 use super::{Result, StorageError, Tx, busy};
 use crate::limits;
-use aside::Aside;
 pub(crate) use aside::remove_aside;
+use aside::{Aside, without_log};
 use pages::{HEADER_BYTES, Pages};
 use scan::Scan;
 
@@ -33,10 +33,13 @@ use scan::Scan;
 /// # Errors
 /// [`StorageError::Damaged`] if nothing can be read, [`StorageError::DiskFull`] if there is no room for the copies; the file is as it was then.
 pub(crate) fn salvage(path: &Path, is_kept: bool) -> Result<Option<PathBuf>> {
-    if let Err(StorageError::Damaged(_)) = open_reader(path).and_then(|conn| check_format(&conn)) {
-        fill_up(path)?;
-    }
-    check_format(&open_reader(path)?)?;
+    // While it is open nobody else is the last to close the file: SQLite would remove a log then, also one that it cannot read.
+    let _open = match open_to_read(path) {
+        Err(StorageError::Damaged(_) | StorageError::Sqlite(_)) if is_log_to_blame(path) => {
+            return Err(refused(path, &Aside::of(path)?, is_kept));
+        }
+        open => open?,
+    };
     for _ in 0..limits::SALVAGE_ATTEMPTS {
         // Nobody must have written since it was read, or that would be lost.
         let watch = open_reader(path)?;
@@ -52,17 +55,23 @@ pub(crate) fn salvage(path: &Path, is_kept: bool) -> Result<Option<PathBuf>> {
         let pages = Pages::open(&aside.main.path, &aside.log.path);
         read_all(&open_reader(path)?, &salvaged, pages.map_err(failed)?.as_ref())?;
         let mut live = Connection::open(path)?;
-        busy::wait_on(&mut live)?;
-        let backup = Backup::new(&salvaged, &mut live)?;
+        let backup = busy::wait_on(&mut live)
+            .and_then(|()| Ok(Backup::new(&salvaged, &mut live)?))
+            .and_then(|backup| Ok((backup.step(1)?, backup)));
+        let (begun, backup) = match backup {
+            Err(StorageError::Damaged(_) | StorageError::Sqlite(_)) if is_log_to_blame(path) => {
+                return Err(refused(path, &aside, is_kept));
+            }
+            begun => begun?,
+        };
         // From the first page on, nobody else writes.
-        let begun = backup.step(1)?;
         if matches!(begun, StepResult::Busy | StepResult::Locked) || data_version(&watch)? != before {
             continue;
         }
         let kept = if is_kept { Some(aside.keep(path)?) } else { None };
         if begun == StepResult::Done || backup.step(-1)? == StepResult::Done {
             drop(backup);
-            drop((live, watch));
+            drop(live);
             // The damaged pages are in no file any more but the one that is kept.
             if let Err(error) = empty_log(path) {
                 tracing::warn!(%error, "somebody reads the file: SQLite's log is emptied later");
@@ -71,6 +80,40 @@ pub(crate) fn salvage(path: &Path, is_kept: bool) -> Result<Option<PathBuf>> {
         }
     }
     Err(StorageError::Busy)
+}
+
+/// Whether a file that SQLite cannot work with is one without the log beside it.
+fn is_log_to_blame(path: &Path) -> bool {
+    let is_logged = std::fs::metadata(log_of(path)).is_ok_and(|log| log.len() > 0);
+    is_logged && without_log(path).and_then(|conn| check_format(&conn)).is_ok()
+}
+
+/// Nothing can be written to a file whose first page stands in a log that was damaged while it is open. When it is closed SQLite may move what
+/// stands there into the file: what there is now is kept.
+fn refused(path: &Path, aside: &Aside, is_kept: bool) -> StorageError {
+    let kept = if is_kept {
+        aside.keep(path).map(|kept| format!("is kept as {}", kept.display()))
+    } else {
+        Ok("is beside it".into())
+    };
+    match kept {
+        Ok(kept) => StorageError::Damaged(format!(
+            "SQLite's log beside it was damaged while it is open, so it cannot be written to; what there is of both {kept}: close the file \
+             everywhere, and salvage that one in its place"
+        )),
+        Err(error) => error,
+    }
+}
+
+fn open_to_read(path: &Path) -> Result<Connection> {
+    let checked = || {
+        let conn = open_reader(path)?;
+        check_format(&conn).map(|()| conn)
+    };
+    checked().or_else(|error| match error {
+        StorageError::Damaged(_) => fill_up(path).and_then(|()| checked()),
+        error => Err(error),
+    })
 }
 
 /// Of a file that was cut off SQLite reads nothing: empty pages stand for those that are missing, and are found to be damaged.
