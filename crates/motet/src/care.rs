@@ -63,7 +63,7 @@ pub struct RepairReport {
     pub written_anew: bool,
     /// Where the damaged file was put, if it was written anew: `notes.db` beside itself as `notes.damaged.db`, with SQLite's log as it was. A
     /// better tool may read more of it. It holds all that the file held, also what stays on this device, and what is purged later is still in
-    /// it; only its user can read it. There is one: the next file that is written anew takes its place, and it can be removed at any time.
+    /// it; only its user can read it. There is one: a file that is written anew a day later or more takes its place, and it can be removed at any time.
     pub put_aside: Option<PathBuf>,
     /// What is still not as it should be.
     pub left: Vec<Problem>,
@@ -126,8 +126,8 @@ impl Replica {
 
     /// Repairs what [`verify`](Self::verify) finds, from whatever source of it still loads: the saved form of a document, its changes, the
     /// entries that wait to be sent. Projections and the full-text index are made anew. If the database itself is damaged, it is
-    /// written anew from what can be read of it. Only changes that are nowhere here are lost, and those that build on
-    /// them wait for them. The next session compares everything with the relay: what it holds is read again, and it is sent what it lacks.
+    /// written anew from what can be read of it, and the damaged file is kept ([`RepairReport::put_aside`]). Only changes that are nowhere here
+    /// are lost, and those that build on them wait for them. What such a document showed is written anew if no remote can have it. The next session compares everything with the relay: what it holds is read again, and it is sent what it lacks.
     ///
     /// # Errors
     /// [`WriteError`]; documents repaired until then stay repaired.

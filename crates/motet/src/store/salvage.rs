@@ -17,7 +17,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::backup::{Partial, columns, tables};
+use super::backup::{columns, tables};
 use super::connection::{check_format, empty_log, log_of, migrate, open_reader};
 use super::finding::identifier;
 use super::{Result, StorageError, Tx, busy};
@@ -45,7 +45,7 @@ pub(crate) fn salvage(path: &Path, is_kept: bool) -> Result<Option<PathBuf>> {
         let watch = open_reader(path)?;
         let before = data_version(&watch)?;
         let aside = Aside::of(path)?;
-        let partial = Partial::beside(path)?;
+        let partial = aside::private(path)?;
         let mut salvaged = Connection::open(&partial.path)?;
         salvaged.pragma_update(None, "secure_delete", true)?;
         salvaged.execute_batch(

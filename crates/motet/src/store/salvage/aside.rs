@@ -49,9 +49,15 @@ impl Aside {
         Ok(aside)
     }
 
-    /// Gives the copies their names, in place of those of an earlier repair. Returns where they are.
+    /// Gives the copies their names, in place of those of an earlier repair. Returns where they are. What was kept a short time ago stays: what
+    /// is damaged now was made of it, and has no more than that.
     pub(super) fn keep(&self, path: &Path) -> Result<PathBuf> {
         let to = aside_of(path);
+        let kept_at = std::fs::metadata(&to).and_then(|kept| kept.modified());
+        // A clock that went back says nothing.
+        if kept_at.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < limits::DAMAGED_KEPT)) {
+            return Ok(to);
+        }
         remove(&to);
         std::fs::rename(&self.main.path, &to).map_err(failed)?;
         if std::fs::metadata(&self.log.path).is_ok_and(|log| log.len() > 0) {
@@ -85,7 +91,7 @@ fn aside_of(path: &Path) -> PathBuf {
 }
 
 /// A file that is empty, and that its user alone reads.
-fn private(path: &Path) -> Result<Partial> {
+pub(super) fn private(path: &Path) -> Result<Partial> {
     let partial = Partial::beside(path)?;
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
