@@ -99,7 +99,12 @@ impl Tx<'_> {
             if !is_there.exists([document])? {
                 found.push(format!("there are changes of a document {document}, which is not there"));
             }
-            after = change_id(document, MOST_CHANGES);
+            let last = change_id(document, MOST_CHANGES);
+            if last <= after {
+                // Pages of the table stand where others should: going on would have no end.
+                return Err(StorageError::Damaged("the changes are not in order".into()));
+            }
+            after = last;
         }
         for table in OF_DOCUMENTS {
             let sql = format!("SELECT COUNT(*) FROM {table} WHERE document NOT IN (SELECT id FROM document)");
