@@ -426,7 +426,7 @@ fn whatever_page_is_damaged_the_rest_is_kept_and_what_is_lost_comes_again() {
         };
         let opened = open().or_else(|error| {
             println!("  {error}");
-            Replica::salvage(dir_now.join("a.db")).and_then(|()| open())
+            Replica::salvage(dir_now.join("a.db")).and_then(|_| open())
         });
         let Ok(a) = opened else {
             // Where the tables are is not known any more: nothing is touched.

@@ -195,7 +195,7 @@ fn open(dir: &Path, name: &str) -> Replica {
     let opened = open().or_else(|error| {
         println!("  not opened: {error}");
         assert!(error.to_string().contains("damaged"), "{error}");
-        Replica::salvage(&path).and_then(|()| open())
+        Replica::salvage(&path).and_then(|_| open())
     });
     let a = opened.unwrap();
     a.apply_schema(&schema()).unwrap();
@@ -440,7 +440,7 @@ fn zero_root(path: &Path, table: &str) {
 /// Opens a file by something that declares nothing, and writes it anew if that is needed for it.
 fn open_undeclared(path: &Path) -> Replica {
     let open = || Replica::builder(path).device_name("a").open();
-    open().or_else(|_| Replica::salvage(path).and_then(|()| open())).unwrap()
+    open().or_else(|_| Replica::salvage(path).and_then(|_| open())).unwrap()
 }
 
 /// Which collections are switched off, what is declared, whose the data is: what cannot be read of it is not taken for absent.

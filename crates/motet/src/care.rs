@@ -1,7 +1,7 @@
 //! Looking after the file: is everything in it what it should be, and if not, making it so.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -43,6 +43,10 @@ pub struct RepairReport {
     pub fetched_again: u64,
     /// The database itself was damaged, and was put in order or written anew.
     pub written_anew: bool,
+    /// Where the damaged file was put, if it was written anew: `notes.db` beside itself as `notes.damaged.db`, with SQLite's log as it was. A
+    /// better tool may read more of it. It holds all that the file held, also what stays on this device, and what is purged later is still in
+    /// it; only its user can read it. There is one: a file that is written anew a day later or more takes its place, and it can be removed at any time.
+    pub put_aside: Option<PathBuf>,
     /// What is still not as it should be.
     pub left: Vec<Problem>,
 }
@@ -104,8 +108,8 @@ impl Replica {
 
     /// Repairs what [`verify`](Self::verify) finds, from whatever source of it still loads: the saved form of a document, its changes, the
     /// entries that wait to be sent. Projections and the full-text index are made anew. If the database itself is damaged, it is
-    /// written anew from what can be read of it. Only changes that are nowhere here are lost, and those that build on
-    /// them wait for them. The next session compares everything with the relay: what it holds is read again, and it is sent what it lacks.
+    /// written anew from what can be read of it, and the damaged file is kept ([`RepairReport::put_aside`]). Only changes that are nowhere here
+    /// are lost, and those that build on them wait for them. What such a document showed is written anew if no remote can have it. The next session compares everything with the relay: what it holds is read again, and it is sent what it lacks.
     ///
     /// # Errors
     /// [`WriteError`]; documents repaired until then stay repaired.
@@ -133,7 +137,8 @@ impl Replica {
 
     fn repair_found(&self, mut looked: Looked, report: &mut RepairReport) -> Result<(), WriteError> {
         if looked.is_file_damaged {
-            self.repair_file(&looked)?;
+            let kept = self.repair_file(&looked, report.put_aside.is_none())?;
+            report.put_aside = kept.or(report.put_aside.take());
             report.written_anew = true;
             looked = self.look().map_err(write_error)?;
         }
@@ -163,38 +168,39 @@ impl Replica {
     }
 
     /// Writes a file that is too damaged to be opened anew from what can be read of it, in its place. Then it can be opened, and
-    /// [`repair`](Self::repair) puts the documents in order. A file that can be opened needs nothing of this.
+    /// [`repair`](Self::repair) puts the documents in order. A file that can be opened needs nothing of this. Returns where the damaged file is
+    /// kept: see [`RepairReport::put_aside`].
     ///
     /// # Errors
-    /// [`OpenError::Storage`](crate::OpenError::Storage) if nothing can be read, or the file is none of Motet's; it is left as it is then.
-    pub fn salvage(path: impl AsRef<Path>) -> Result<(), OpenError> {
-        Ok(store::salvage(path.as_ref())?)
+    /// [`OpenError::Storage`](crate::OpenError::Storage) if nothing can be read, or the file is none of Motet's, or there is no room on the
+    /// disk; it is left as it is then.
+    pub fn salvage(path: impl AsRef<Path>) -> Result<Option<PathBuf>, OpenError> {
+        Ok(store::salvage(path.as_ref(), true)?)
     }
 
     fn look(&self) -> Result<Looked, ReadError> {
         let mut looked = Looked::default();
-        let integrity = match self.database().readers.integrity() {
-            Err(StorageError::Damaged(detail)) => vec![detail],
-            // Whatever else it cannot look at is not as it should be.
-            Err(StorageError::Sqlite(error)) => vec![error.to_string()],
+        let integrity = self.database().readers.integrity();
+        looked.are_pages_damaged = matches!(integrity, Err(StorageError::Sqlite(_)));
+        let integrity = match integrity {
+            Err(error) => vec![unreadable(error)?],
             lines => lines?,
         };
         looked.is_file_damaged = !integrity.is_empty();
-        looked.are_pages_damaged = integrity.iter().any(|line| line.starts_with("***"));
+        looked.are_pages_damaged |= integrity.iter().any(|line| line.starts_with("***"));
         integrity.into_iter().for_each(|detail| looked.report.problems.push(Problem::of_file(detail)));
         let ids = match self.database().readers.read(|tx| tx.all_document_ids()) {
-            Err(StorageError::Damaged(detail)) => {
+            Err(error) => {
+                let detail = unreadable(error)?;
                 looked.is_file_damaged = true;
-                looked
-                    .report
-                    .problems
-                    .push(Problem::of_file(format!("documents cannot be listed: {detail}")));
+                let problem = format!("documents cannot be listed: {detail}");
+                looked.report.problems.push(Problem::of_file(problem));
                 return Ok(looked);
             }
             ids => ids?,
         };
         let caught_up = self.read(|_| Ok(()));
-        if let Err(StorageError::Damaged(detail)) = caught_up {
+        if let Err(Ok(detail)) = caught_up.map_err(unreadable) {
             looked.is_file_damaged = true;
             looked.report.problems.push(Problem::of_file(detail));
         }
@@ -225,7 +231,7 @@ impl Replica {
         }
         // Of a file that is damaged itself some tables may not be readable.
         let beside = match self.database().readers.read(examine_rows_beside) {
-            Err(StorageError::Damaged(detail)) => vec![detail],
+            Err(error) => vec![unreadable(error)?],
             beside => beside?,
         };
         looked.are_rows_odd = !beside.is_empty();
@@ -235,19 +241,18 @@ impl Replica {
     }
 
     /// The database itself is damaged. Often it is only something that is made of the rest; else all that can be read goes into a new file,
-    /// which takes the place of this one.
-    fn repair_file(&self, looked: &Looked) -> Result<(), WriteError> {
+    /// which takes the place of this one. Returns where this one is kept, if it is the first that this repair writes anew.
+    fn repair_file(&self, looked: &Looked, is_kept: bool) -> Result<Option<PathBuf>, WriteError> {
         if !looked.are_pages_damaged {
             let derived = self.run(|tx, core| {
                 core.rebuild_search(tx)?;
                 Ok(tx.rebuild_indexes()?)
             });
             if derived.is_ok() && self.database().readers.integrity().is_ok_and(|lines| lines.is_empty()) {
-                return Ok(());
+                return Ok(None);
             }
         }
-        store::salvage(&self.database().file)?;
-        Ok(())
+        Ok(store::salvage(&self.database().file, is_kept)?)
     }
 }
 
@@ -267,6 +272,16 @@ struct Looked {
 impl Problem {
     fn of_file(detail: String) -> Self {
         Self { collection: None, id: None, kind: ProblemKind::File, detail }
+    }
+}
+
+/// What cannot be read of a file; else the error. Whatever else SQLite cannot look at is not as it should be either: of a log that was cut off
+/// it says that the disk failed.
+fn unreadable(error: StorageError) -> Result<String, StorageError> {
+    match error {
+        StorageError::Damaged(detail) => Ok(detail),
+        StorageError::Sqlite(error) => Ok(error.to_string()),
+        error => Err(error),
     }
 }
 

@@ -38,6 +38,7 @@ mod salvage;
 mod search;
 mod seen;
 mod send_slot;
+mod shown;
 mod status;
 mod transacting;
 mod typing;

@@ -106,6 +106,13 @@ pub const REPAIR_PASSES: usize = 3;
 /// Times that a damaged file is read again because somebody has written to it meanwhile.
 pub const SALVAGE_ATTEMPTS: usize = 5;
 
+/// How long a damaged file that was kept is not replaced by another: somebody who repairs a file again soon does so because of what the first
+/// repair could not read.
+pub const DAMAGED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Bytes of a row that is looked for in a damaged file: SQLite keeps no larger one.
+pub const SALVAGE_ROW_BYTES: usize = 1_000_000_000;
+
 /// Changes after the snapshot from which a load writes a new snapshot. Loading changes costs about 10 us each.
 pub const SNAPSHOT_AFTER_CHANGES: usize = 256;
 

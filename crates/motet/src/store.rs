@@ -45,7 +45,7 @@ pub(crate) use read_only::copy_to_read;
 pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow, TrashRow};
 pub(crate) use remotes::{RemoteRow, RoundRow};
 pub(crate) use rows::{ACCOUNT, ACCOUNT_LOST, DECLARATION_LOST, is_name};
-pub(crate) use salvage::salvage;
+pub(crate) use salvage::{remove_aside, salvage};
 pub(crate) use steps::{StepDocument, StepKind, StepRow, StoredVersion};
 pub(crate) use words::UnindexedRow;
 pub(crate) use writer::{Durability, Engine, Ticket, Writer};

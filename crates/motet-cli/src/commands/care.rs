@@ -104,10 +104,11 @@ pub(crate) fn verify(db: Option<&Path>, output: &Output) -> Result<(), CliError>
 }
 
 pub(crate) fn repair(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
+    let mut put_aside = None;
     let replica = match open(db) {
         Err(CliError::Open(OpenError::Storage(StorageError::Damaged(reason)))) => {
             // What cannot be read of it any more is not in it afterwards.
-            Replica::salvage(super::path(db)?)?;
+            put_aside = Replica::salvage(super::path(db)?)?;
             if !output.json {
                 output.line(&format!("{} the file was written anew: {reason}", output.paint(YELLOW, "⚠")));
             }
@@ -115,7 +116,8 @@ pub(crate) fn repair(db: Option<&Path>, output: &Output) -> Result<(), CliError>
         }
         replica => replica?,
     };
-    let report = replica.repair()?;
+    let mut report = replica.repair()?;
+    report.put_aside = report.put_aside.or(put_aside);
     let left = report.left.len();
     let is_left = || CliError::Other(format!("{left} problems are left"));
     if output.json {
@@ -127,6 +129,12 @@ pub(crate) fn repair(db: Option<&Path>, output: &Output) -> Result<(), CliError>
         output.line("what is left:");
         report.left.iter().for_each(|problem| show_problem(problem, output));
         return Err(is_left());
+    }
+    if let Some(path) = &report.put_aside {
+        let path = path.display();
+        output.line(&format!(
+            "the damaged file is kept as {path}: it holds all that was in it, and can be removed"
+        ));
     }
     output.line(&format!("{} {} repaired", output.paint(GREEN, "✓"), report.problems.len()));
     if report.fetched_again > 0 {

@@ -32,7 +32,7 @@ impl Replica {
 
     /// Ends the connection and signs the user out; what other processes that have the file open are connected to, they leave as well, until they
     /// connect anew. The status is `local-only` until a relay is named again. The words of what is wiped
-    /// are nowhere in the file any more (while somebody reads an older state of it, at the latest when all have closed it); copies and exports that were made before are not touched. Undo and restore points end with a wipe.
+    /// are nowhere in the file any more (while somebody reads an older state of it, at the latest when all have closed it); the damaged file that a repair has kept is removed; copies and exports that were made before are not touched. Undo and restore points end with a wipe.
     ///
     /// ```
     /// # use motet::{Replica, SignOut};
@@ -63,6 +63,9 @@ impl Replica {
             core.leave_remote(tx)?;
             Ok::<_, AccountError>(removed)
         })?;
+        if how != SignOut::Keep {
+            store::remove_aside(&self.database().file);
+        }
         self.scrub();
         Ok(removed)
     }
@@ -91,6 +94,7 @@ impl Replica {
         self.disconnect();
         let removed =
             self.database().writer.run(Durability::Full, |tx, core| core.empty(tx, Emptying::Held))?;
+        store::remove_aside(&self.database().file);
         self.scrub();
         Ok(removed)
     }

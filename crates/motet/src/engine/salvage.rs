@@ -9,6 +9,7 @@ use super::care::is_marked_only;
 use super::incoming::open;
 use super::journal::open_conflicts;
 use super::overlay::Overlay;
+use super::shown::{OnlyShown, is_sent_part_whole};
 use super::{Core, Loaded, new_document, to_json};
 use crate::doc::{Change, Document, Identity, Rejected, load_snapshot, split_changes};
 use crate::schema::CollectionSchema;
@@ -28,6 +29,8 @@ struct Salvage {
     /// Rows of which changes can be read, and what they build on is gone.
     waiting: Vec<i64>,
     rejected: Vec<Rejected>,
+    /// The saved form holds all changes up to this id; 0 if it cannot be read.
+    saved_upto: i64,
     /// Something that the document had is in none of the sources.
     is_lost: bool,
     is_damaged: bool,
@@ -59,6 +62,10 @@ impl Core {
             self.reload_settings(tx)?;
         }
         let document = tx.unite(document, (collection, name))?;
+        let is_never_sent = tx.is_never_sent(document)?;
+        // What another document showed is not put into this one.
+        let shows_itself =
+            tx.names_of(document)?.shown.is_some_and(|(c, n)| (&*c, &*n) == (collection, name));
         tx.put_names(document, (collection, name))?;
         tx.take_as_bytes(document)?;
         let row = tx.document_by_id(document)?;
@@ -74,6 +81,12 @@ impl Core {
         let schema = self.schema_of(&row.collection, &row.name);
         let salvage = salvage(tx, &row, &schema, None)?;
         let (is_lost, is_damaged) = (salvage.is_lost, salvage.is_damaged);
+        let lost_rows = [&*salvage.unreadable, &*salvage.waiting].concat();
+        let is_nowhere_else = is_never_sent || is_sent_part_whole(tx, &row, &lost_rows, salvage.saved_upto)?;
+        let shown = match is_lost && shows_itself && is_nowhere_else {
+            true => OnlyShown::of(tx, &row)?,
+            false => None,
+        };
         let mut loaded = self.keep(tx, row, salvage)?;
         loaded.local = match tx.local_fields(document)? {
             Some(_) => Overlay::read(tx, document, &schema)?,
@@ -90,6 +103,7 @@ impl Core {
                 tx.remove_document(document)?;
                 self.write_recounts = true;
                 self.told.projected = true;
+                shown.map(|shown| self.put_shown(tx, (collection, name), &shown)).transpose()?;
                 return Ok(Repaired::FetchedAgain);
             }
         }
@@ -113,6 +127,7 @@ impl Core {
         } else {
             self.enqueue_again(tx, document, &owed)?;
         }
+        shown.map(|shown| self.put_shown(tx, (collection, name), &shown)).transpose()?;
         Ok(if is_lost { Repaired::FetchedAgain } else { Repaired::Whole })
     }
 
@@ -142,14 +157,13 @@ impl Core {
     /// Brings the rows of a document in line with what was salvaged of it.
     fn keep(&mut self, tx: Tx<'_>, mut row: DocumentRow, salvage: Salvage) -> store::Result<Box<Loaded>> {
         let schema = self.schema_of(&row.collection, &row.name);
+        // The row may be of an earlier time than its changes: no number is given out twice.
+        row.changes = row.changes.max(tx.last_change(row.id)? - change_id(row.id, 0));
         if salvage.is_damaged {
             match salvage.is_snapshot_needed {
                 true => tx.rely_on_snapshot(row.id)?,
                 false => tx.drop_snapshot(row.id)?,
             }
-            let rows = tx.change_rows(row.id)?;
-            let last = rows.last().map_or(0, |(id, _)| id - change_id(row.id, 0));
-            row.changes = row.changes.max(last);
             // A change that was found elsewhere takes the place of one that cannot be read.
             let mut places = salvage.unreadable.into_iter();
             for change in &salvage.missing {
@@ -265,12 +279,23 @@ fn salvage(
     let is_behind = row.heads.is_empty() || tx.stale_since(row.id)?.is_some();
     let is_unknown = is_behind && unreadable.len() > missing.len() && (in_saved.is_empty() || is_damaged);
     let is_lost = lacks(&document) || is_unknown || !waiting.is_empty();
+    let saved_upto = raw.as_ref().filter(|_| !in_saved.is_empty()).map_or(0, |raw| raw.upto);
     let is_snapshot_needed = in_saved.iter().any(|hash| !in_rows.contains(hash));
     // A saved form that is not taken for the only source would be dropped at will.
     is_damaged |= is_snapshot_needed && raw.is_some_and(|raw| !raw.is_primary);
     is_damaged |= is_lost;
     let rejected = outcome.rejected;
-    Ok(Salvage { document, is_snapshot_needed, missing, unreadable, waiting, rejected, is_lost, is_damaged })
+    Ok(Salvage {
+        document,
+        is_snapshot_needed,
+        missing,
+        unreadable,
+        waiting,
+        rejected,
+        saved_upto,
+        is_lost,
+        is_damaged,
+    })
 }
 
 /// The changes of an entry that waits to be sent; none if it is not what it was.

@@ -99,7 +99,12 @@ impl Tx<'_> {
             if !is_there.exists([document])? {
                 found.push(format!("there are changes of a document {document}, which is not there"));
             }
-            after = change_id(document, MOST_CHANGES);
+            let last = change_id(document, MOST_CHANGES);
+            if last <= after {
+                // Pages of the table stand where others should: going on would have no end.
+                return Err(StorageError::Damaged("the changes are not in order".into()));
+            }
+            after = last;
         }
         for table in OF_DOCUMENTS {
             let sql = format!("SELECT COUNT(*) FROM {table} WHERE document NOT IN (SELECT id FROM document)");
@@ -216,6 +221,30 @@ impl Tx<'_> {
         Ok(self.conn.prepare_cached(sql)?.query_row(range, |row| row.get(0))?)
     }
 
+    /// Ids of the changes of a document that have rows.
+    pub(crate) fn change_ids(&self, document: i64) -> Result<HashSet<i64>> {
+        let sql = "SELECT id FROM change WHERE id BETWEEN ? AND ?";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let range = [change_id(document, 0), change_id(document, MOST_CHANGES)];
+        let rows = statement.query_map(range, |row| row.get(0))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// Id of the first change of a document that waits to be sent; `None` if nothing waits, or all of the document does.
+    pub(crate) fn first_unsent(&self, document: i64) -> Result<Option<i64>> {
+        let sql = "SELECT MIN(first_change) FROM outbox WHERE document = ? AND op <> 3";
+        let first: Option<i64> = self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0))?;
+        Ok(first.filter(|first| *first > 0))
+    }
+
+    /// Whether no remote ever had anything of a document.
+    pub(crate) fn is_never_sent(&self, document: i64) -> Result<bool> {
+        let sql = "SELECT 1 FROM document WHERE id = ?1 AND last_synced_at IS NULL
+                   UNION ALL SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM document WHERE id = ?1)
+                     AND NOT EXISTS (SELECT 1 FROM remote)";
+        Ok(self.conn.prepare_cached(sql)?.exists([document])?)
+    }
+
     /// The saved form of a document.
     pub(crate) fn raw_snapshot(&self, document: i64) -> Result<Option<RawSnapshot>> {
         let sql = "SELECT bytes, is_primary, upto FROM snapshot WHERE document = ?";
@@ -278,6 +307,9 @@ impl Tx<'_> {
     /// no row, the row has come from there.
     pub(crate) fn settled_names(&self, document: i64) -> Result<Option<(String, String)>> {
         let names = self.names_of(document)?;
+        if let Some(shown) = self.likelier_shown(document, &names)? {
+            return Ok(Some(shown));
+        }
         let Some((collection, name)) = names.settled() else { return Ok(None) };
         let sql = "SELECT document FROM projection WHERE document <> ? AND collection = ? AND name = ?
                    AND document NOT IN (SELECT id FROM document)";
@@ -288,6 +320,29 @@ impl Tx<'_> {
             (Some(from), Some(shown)) if shown != settled && self.has_content(from)? => shown,
             _ => settled,
         }))
+    }
+
+    /// What a document shows as its name, where its id on the wire confirms neither that nor what its row says: more than one column of that row
+    /// is damaged then, unless the row names a collection that is known here and what it shows does not.
+    fn likelier_shown(&self, document: i64, names: &Names) -> Result<Option<(String, String)>> {
+        let Some(shown) =
+            names.shown.as_ref().filter(|(c, n)| Names::is_known((c, n)) && is_name(c) && is_name(n))
+        else {
+            return Ok(None);
+        };
+        if names.confirmed().is_some() || names.own.as_ref() == Some(shown) {
+            return Ok(None);
+        }
+        let sql = "SELECT 1 FROM collection WHERE name = ?1 UNION ALL
+                   SELECT 1 FROM document WHERE collection = ?1 AND id <> ?2";
+        let is_known = |collection: &str| {
+            Ok::<_, StorageError>(self.conn.prepare_cached(sql)?.exists(params![collection, document])?)
+        };
+        let is_own_likelier = match &names.own {
+            Some((own, _)) => is_known(own)? && !is_known(&shown.0)?,
+            None => false,
+        };
+        Ok((!is_own_likelier).then(|| shown.clone()))
     }
 
     /// A row may have lost the number that all else of its document is filed under, or an index that was damaged may have let a document
@@ -474,15 +529,25 @@ pub(crate) struct Names {
 impl Names {
     /// The names that the id on the wire confirms; without such the ones that there are.
     pub(crate) fn settled(&self) -> Option<(&str, &str)> {
-        let all = || self.own.iter().chain(&self.shown).map(|(collection, name)| (&**collection, &**name));
+        let all = || self.all();
+        self.confirmed().or_else(|| all().find(|names| Self::is_known(*names))).or_else(|| all().next())
+    }
+
+    /// The names that the id on the wire confirms.
+    fn confirmed(&self) -> Option<(&str, &str)> {
         let is_right = |(collection, name): &(&str, &str)| {
             Some(DocumentId::derive(SpaceId::DEFAULT, collection, name)) == self.key
         };
-        // What stands in the place of a name that could not be read.
-        let is_known = |(collection, name): &(&str, &str)| {
-            ![collection, name].iter().any(|name| name.starts_with("damaged "))
-        };
-        all().find(is_right).or_else(|| all().find(is_known)).or_else(|| all().next())
+        self.all().find(is_right)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.own.iter().chain(&self.shown).map(|(collection, name)| (&**collection, &**name))
+    }
+
+    /// Not what stands in the place of a name that could not be read.
+    fn is_known((collection, name): (&str, &str)) -> bool {
+        ![collection, name].iter().any(|name| name.starts_with("damaged "))
     }
 
     /// What is wrong with them.

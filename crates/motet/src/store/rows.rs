@@ -319,6 +319,11 @@ impl Tx<'_> {
     }
 }
 
+/// Whether the rules say nothing against a value in a column of a table.
+pub(super) fn allows(table: &str, column: &str, value: ValueRef<'_>) -> bool {
+    RULES.iter().filter(|rule| rule.table == table && rule.column == column).all(|rule| rule.allows(value))
+}
+
 fn is_outbox_misnumbered(conn: &Connection) -> Result<bool> {
     let sql = "SELECT MIN(id), MAX(id) FROM outbox";
     let ends =

@@ -1,65 +1,124 @@
-//! A database file of which pages are damaged: all rows that can still be read go into a new one, which takes its place.
+//! A database file of which pages are damaged: all rows that can still be read go into a new one, which takes its place. What SQLite does not
+//! find is looked for in the pages themselves.
 
-use std::collections::VecDeque;
+mod aside;
+mod cells;
+mod log;
+mod pages;
+mod scan;
+mod shapes;
+
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-use super::backup::{Partial, columns, tables};
-use super::connection::{check_format, migrate, open_reader};
+use super::backup::{columns, tables};
+use super::connection::{check_format, empty_log, log_of, migrate, open_reader};
 use super::finding::identifier;
 use super::{Result, StorageError, Tx, busy};
 use crate::limits;
-
-/// Bytes of the header of a database, as of SQLite's file format.
-const HEADER_BYTES: usize = 100;
+pub(crate) use aside::remove_aside;
+use aside::{Aside, without_log};
+use pages::{HEADER_BYTES, Pages};
+use scan::Scan;
 
 /// Writes a damaged file anew from what can be read of it, in its place: others that have it open go on with the new content. Every
-/// remote is read again with the next session.
+/// remote is read again with the next session. With `is_kept` the damaged file stays beside it, and where is returned.
 ///
 /// # Errors
-/// [`StorageError::Damaged`] if nothing can be read; the file is as it was then.
-pub(crate) fn salvage(path: &Path) -> Result<()> {
-    fill_up(path)?;
-    check_format(&open_reader(path)?)?;
+/// [`StorageError::Damaged`] if nothing can be read, [`StorageError::DiskFull`] if there is no room for the copies; the file is as it was then.
+pub(crate) fn salvage(path: &Path, is_kept: bool) -> Result<Option<PathBuf>> {
+    // While it is open nobody else is the last to close the file: SQLite would remove a log then, also one that it cannot read.
+    let _open = match open_to_read(path) {
+        Err(StorageError::Damaged(_) | StorageError::Sqlite(_)) if is_log_to_blame(path) => {
+            return Err(refused(path, &Aside::of(path)?, is_kept));
+        }
+        open => open?,
+    };
     for _ in 0..limits::SALVAGE_ATTEMPTS {
         // Nobody must have written since it was read, or that would be lost.
         let watch = open_reader(path)?;
         let before = data_version(&watch)?;
-        let partial = Partial::beside(path)?;
+        let aside = Aside::of(path)?;
+        let partial = aside::private(path)?;
         let mut salvaged = Connection::open(&partial.path)?;
         salvaged.pragma_update(None, "secure_delete", true)?;
         salvaged.execute_batch(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF",
         )?;
         migrate(&mut salvaged)?;
-        read_all(&open_reader(path)?, &salvaged)?;
+        let pages = Pages::open(&aside.main.path, &aside.log.path);
+        read_all(&open_reader(path)?, &salvaged, pages.map_err(failed)?.as_ref())?;
         let mut live = Connection::open(path)?;
-        busy::wait_on(&mut live)?;
-        let backup = Backup::new(&salvaged, &mut live)?;
+        let backup = busy::wait_on(&mut live)
+            .and_then(|()| Ok(Backup::new(&salvaged, &mut live)?))
+            .and_then(|backup| Ok((backup.step(1)?, backup)));
+        let (begun, backup) = match backup {
+            Err(StorageError::Damaged(_) | StorageError::Sqlite(_)) if is_log_to_blame(path) => {
+                return Err(refused(path, &aside, is_kept));
+            }
+            begun => begun?,
+        };
         // From the first page on, nobody else writes.
-        let begun = backup.step(1)?;
         if matches!(begun, StepResult::Busy | StepResult::Locked) || data_version(&watch)? != before {
             continue;
         }
+        let kept = if is_kept { Some(aside.keep(path)?) } else { None };
         if begun == StepResult::Done || backup.step(-1)? == StepResult::Done {
             drop(backup);
-            // The damaged pages are in no file any more.
-            _ = live.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-            return Ok(());
+            drop(live);
+            // The damaged pages are in no file any more but the one that is kept.
+            if let Err(error) = empty_log(path) {
+                tracing::warn!(%error, "somebody reads the file: SQLite's log is emptied later");
+            }
+            return Ok(kept);
         }
     }
     Err(StorageError::Busy)
 }
 
+/// Whether a file that SQLite cannot work with is one without the log beside it.
+fn is_log_to_blame(path: &Path) -> bool {
+    let is_logged = std::fs::metadata(log_of(path)).is_ok_and(|log| log.len() > 0);
+    is_logged && without_log(path).and_then(|conn| check_format(&conn)).is_ok()
+}
+
+/// Nothing can be written to a file whose first page stands in a log that was damaged while it is open. When it is closed SQLite may move what
+/// stands there into the file: what there is now is kept.
+fn refused(path: &Path, aside: &Aside, is_kept: bool) -> StorageError {
+    let kept = if is_kept {
+        aside.keep(path).map(|kept| format!("is kept as {}", kept.display()))
+    } else {
+        Ok("is beside it".into())
+    };
+    match kept {
+        Ok(kept) => StorageError::Damaged(format!(
+            "SQLite's log beside it was damaged while it is open, so it cannot be written to; what there is of both {kept}: close the file \
+             everywhere, and salvage that one in its place"
+        )),
+        Err(error) => error,
+    }
+}
+
+fn open_to_read(path: &Path) -> Result<Connection> {
+    let checked = || {
+        let conn = open_reader(path)?;
+        check_format(&conn).map(|()| conn)
+    };
+    checked().or_else(|error| match error {
+        StorageError::Damaged(_) => fill_up(path).and_then(|()| checked()),
+        error => Err(error),
+    })
+}
+
 /// Of a file that was cut off SQLite reads nothing: empty pages stand for those that are missing, and are found to be damaged.
 fn fill_up(path: &Path) -> Result<()> {
-    let io = |error: std::io::Error| StorageError::Io(error.to_string());
-    let file = File::options().read(true).write(true).open(path).map_err(io)?;
+    let file = File::options().read(true).write(true).open(path).map_err(failed)?;
     let mut header = [0; HEADER_BYTES];
     if (&file).read_exact(&mut header).is_err() {
         return Ok(());
@@ -70,10 +129,10 @@ fn fill_up(path: &Path) -> Result<()> {
     };
     let pages = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
     let named = u64::from(pages) * size;
-    let len = file.metadata().map_err(io)?.len();
+    let len = file.metadata().map_err(failed)?.len();
     // A header that is damaged itself may name anything.
     match header.starts_with(b"SQLite format 3\0") && len < named && named - len <= len.max(limits::CUT_OFF) {
-        true => file.set_len(named).map_err(io),
+        true => file.set_len(named).map_err(failed),
         false => Ok(()),
     }
 }
@@ -82,15 +141,34 @@ fn data_version(conn: &Connection) -> Result<i64> {
     Ok(conn.query_row("PRAGMA data_version", [], |row| row.get(0))?)
 }
 
-fn read_all(source: &Connection, target: &Connection) -> Result<()> {
+fn read_all(source: &Connection, target: &Connection, pages: Option<&Pages>) -> Result<()> {
     source.execute_batch("BEGIN")?;
     target.execute_batch("BEGIN")?;
+    let scan = pages.map(|pages| Scan::new(pages, source, target)).transpose()?;
     let (mut is_anything_read, mut unread) = (false, Vec::new());
-    for name in tables(target)? {
-        target.execute_batch(&format!("DELETE FROM {}", identifier(&name)))?;
-        let (is_read, is_whole) = Table::new(target, &name)?.read(source, target)?;
-        is_anything_read |= is_read;
-        unread.extend((!is_whole).then_some(name));
+    let names = tables(target)?;
+    let is_strange = |name: &String| scan.as_ref().is_some_and(|scan| scan.is_strange(name));
+    for name in &names {
+        target.execute_batch(&format!("DELETE FROM {}", identifier(name)))?;
+        if !is_strange(name) {
+            let (is_read, is_whole) = Table::new(target, name)?.read(source, target, &|_| false)?;
+            is_anything_read |= is_read;
+            unread.extend((!is_whole).then(|| name.clone()));
+        }
+    }
+    if let (Some(scan), Some(pages)) = (&scan, pages) {
+        let gone = if pages.is_log_damaged() { purged(target)? } else { HashSet::new() };
+        for name in &names {
+            let found = scan.insert(name, target, &gone)?;
+            is_anything_read |= found > 0;
+            unread.extend((found > 0).then(|| name.clone()));
+        }
+        // Where pages of another table stand in a tree, what SQLite reads there comes last.
+        for name in names.iter().filter(|name| is_strange(name)) {
+            let is_of_another = |rowid| scan.is_of_another(name, rowid);
+            is_anything_read |= Table::new(target, name)?.read(source, target, &is_of_another)?.0;
+            unread.push(name.clone());
+        }
     }
     if !is_anything_read {
         return Err(StorageError::Damaged("nothing of it can be read".into()));
@@ -101,6 +179,17 @@ fn read_all(source: &Connection, target: &Connection) -> Result<()> {
     tx.forget_positions()?;
     declare(source, target);
     Ok(target.execute_batch("COMMIT")?)
+}
+
+/// Documents that are purged, and of which nothing is left: what an older page has of them stays away.
+fn purged(conn: &Connection) -> Result<HashSet<i64>> {
+    let sql = "SELECT document FROM projection p WHERE purged IS 1
+               AND NOT EXISTS (SELECT 1 FROM snapshot s WHERE s.document = p.document)
+               AND NOT EXISTS (SELECT 1 FROM change c WHERE c.id >> 24 = p.document)
+               AND document NOT IN (SELECT document FROM leaving)";
+    let mut statement = conn.prepare(sql)?;
+    let found = statement.query_map([], |row| row.get(0))?;
+    Ok(found.collect::<std::result::Result<_, _>>()?)
 }
 
 /// Indexes and views that were declared, as far as they can be read. Others come back with the next declaration.
@@ -153,22 +242,42 @@ impl Table {
     }
 
     /// Reads all that can be read, from both ends and then between what cannot. Says whether anything could, and whether that was all.
-    fn read(&self, source: &Connection, target: &Connection) -> Result<(bool, bool)> {
-        let (first, is_whole) = self.read_run(source, target, "", "ASC")?;
+    /// `is_left_out`: which rows are not taken, by their row ids if they have such.
+    fn read(
+        &self,
+        source: &Connection,
+        target: &Connection,
+        is_left_out: &LeftOut<'_>,
+    ) -> Result<(bool, bool)> {
+        let run = Run { table: self, source, target, is_left_out };
+        let (first, is_whole) = run.read("", "ASC")?;
         if is_whole {
             return Ok((true, true));
         }
-        let (last, _) = self.read_run(source, target, "", "DESC")?;
+        let (last, _) = run.read("", "DESC")?;
         if self.number.is_some() {
             let gap = (first.unwrap_or(0), last.unwrap_or(i64::MAX));
-            self.read_between(source, target, gap)?;
+            run.read_between(gap)?;
         }
         Ok((first.or(last).is_some(), false))
     }
+}
 
+/// Says of a row whether it is left out.
+type LeftOut<'f> = dyn Fn(Option<i64>) -> bool + 'f;
+
+/// The reading of one table.
+struct Run<'r> {
+    table: &'r Table,
+    source: &'r Connection,
+    target: &'r Connection,
+    is_left_out: &'r LeftOut<'r>,
+}
+
+impl Run<'_> {
     /// Rows between damaged pages: looked for by halves, so many times as there is patience for.
-    fn read_between(&self, source: &Connection, target: &Connection, gap: Gap) -> Result<()> {
-        let Some(key) = self.key.first() else { return Ok(()) };
+    fn read_between(&self, gap: Gap) -> Result<()> {
+        let Some(key) = self.table.key.first() else { return Ok(()) };
         let mut gaps = VecDeque::from([gap]);
         for _ in 0..limits::SALVAGE_PROBES {
             let Some((low, high)) = gaps.pop_front() else { break };
@@ -177,12 +286,12 @@ impl Table {
             }
             let middle = low + (high - low) / 2;
             let above = format!("WHERE {key} >= {middle} AND {key} < {high}");
-            let (last, is_whole) = self.read_run(source, target, &above, "ASC")?;
+            let (last, is_whole) = self.read(&above, "ASC")?;
             if !is_whole {
                 gaps.push_back((last.unwrap_or(middle - 1).max(low), high));
             }
             let below = format!("WHERE {key} > {low} AND {key} < {middle}");
-            let (first, is_whole) = self.read_run(source, target, &below, "DESC")?;
+            let (first, is_whole) = self.read(&below, "DESC")?;
             if !is_whole {
                 gaps.push_back((low, first.unwrap_or(middle)));
             }
@@ -191,20 +300,15 @@ impl Table {
     }
 
     /// Reads rows in one direction until one cannot be read. Returns the key of the last, if it is a number, and whether that was all.
-    fn read_run(
-        &self,
-        source: &Connection,
-        target: &Connection,
-        condition: &str,
-        direction: &str,
-    ) -> Result<(Option<i64>, bool)> {
-        let order = self.key.iter().map(|key| format!("{key} {direction}")).collect::<Vec<_>>().join(", ");
-        let sql = format!("{} {condition} ORDER BY {order}", self.select);
+    fn read(&self, condition: &str, direction: &str) -> Result<(Option<i64>, bool)> {
+        let table = self.table;
+        let order = table.key.iter().map(|key| format!("{key} {direction}")).collect::<Vec<_>>().join(", ");
+        let sql = format!("{} {condition} ORDER BY {order}", table.select);
         let mut reached = None;
-        let Ok(mut statement) = source.prepare(&sql) else { return Ok((reached, false)) };
+        let Ok(mut statement) = self.source.prepare(&sql) else { return Ok((reached, false)) };
         let width = statement.column_count();
         let Ok(mut rows) = statement.query([]) else { return Ok((reached, false)) };
-        let mut insert = target.prepare_cached(&self.insert)?;
+        let mut insert = self.target.prepare_cached(&table.insert)?;
         loop {
             let row = match rows.next() {
                 Ok(Some(row)) => row,
@@ -213,15 +317,30 @@ impl Table {
             };
             let values = (0..width).map(|n| row.get_ref(n).map(Value::try_from));
             let values: Vec<Value> = values.flatten().flatten().collect();
-            if values.len() == width {
+            let number = match table.number.and_then(|place| values.get(place)) {
+                Some(Value::Integer(number)) => Some(*number),
+                _ => None,
+            };
+            if values.len() == width && !(self.is_left_out)(number) {
                 // What breaks a rule of the table is no row of it.
                 insert.execute(params_from_iter(&values))?;
             }
-            if let Some(Value::Integer(key)) = self.number.and_then(|place| values.get(place)) {
-                reached = Some(*key);
-            } else {
-                reached.get_or_insert(0);
+            match number {
+                Some(number) => reached = Some(number),
+                None => _ = reached.get_or_insert(0),
             }
         }
+    }
+}
+
+/// A number of four bytes, the highest first; 0 where there are none.
+fn number(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_be_bytes)
+}
+
+fn failed(error: std::io::Error) -> StorageError {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => StorageError::DiskFull,
+        _ => StorageError::Io(error.to_string()),
     }
 }
