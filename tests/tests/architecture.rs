@@ -82,7 +82,7 @@ const MOTET: &Modules = &[
     ("query", &["limits", "types"]),
     ("schema", &["limits", "query"]),
     ("doc", &["limits", "platform", "query", "schema", "types"]),
-    ("store", &["limits", "platform", "query", "types"]),
+    ("store", &["limits", "platform", "query", "schema", "types"]),
     ("error", &["schema", "store", "types"]),
     ("engine", &["doc", "error", "limits", "platform", "query", "schema", "store", "time", "types"]),
     ("sync", &["engine", "error", "limits", "platform", "store", "time", "types"]),
