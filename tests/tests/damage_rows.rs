@@ -534,6 +534,27 @@ fn a_damaged_restore_point_removes_nothing() {
     }
 }
 
+/// Where a relay tells no accounts apart, none was lost.
+#[test]
+fn what_is_lost_is_no_account_where_there_are_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = open(dir.path(), "a");
+    a.documents("songs").put("1", &json!({ "lyrics": "Hiʻilawe" })).unwrap();
+    sync(&a, &relay.url());
+    assert_eq!(a.account().unwrap(), None);
+    drop(a);
+    let conn = Connection::open(dir.path().join("a.db")).unwrap();
+    let damage =
+        "UPDATE meta SET key = zeroblob(32) WHERE key = (SELECT key FROM meta ORDER BY key DESC LIMIT 1)";
+    assert_eq!(conn.execute(damage, []).unwrap(), 1);
+    drop(conn);
+    let a = open(dir.path(), "a");
+    assert_eq!(a.repair().unwrap().left, []);
+    sync(&a, &relay.url());
+    assert_eq!(a.account().unwrap(), None);
+}
+
 /// Marks and numbers beside a document hide nothing of it.
 #[test]
 fn numbers_and_marks_that_are_wrong_hide_nothing() {

@@ -51,7 +51,7 @@ pub(crate) fn is_known(
     log: Option<LogName>,
 ) -> store::Result<bool> {
     // One that is lost is not the same.
-    let is_account = found.is_none() || account(tx).ok().flatten() == found;
+    let is_account = account(tx).is_ok_and(|bound| found.is_none() || bound == found);
     Ok(is_account && (log.is_none() || tx.log_of(remote)? == log))
 }
 
@@ -109,6 +109,10 @@ impl Core {
             }
         }
         let known = tx.log_of(remote)?;
+        if found.is_none() && log.is_some() && log == known && account(tx).is_err() {
+            // The same log, and it is nobody's: there was no account to lose.
+            tx.set_meta(ACCOUNT, None)?;
+        }
         let Some(log) = log.filter(|log| known != Some(*log)) else { return Ok(Admission::Known) };
         let Some(other) = tx.remote_of(log)?.filter(|other| *other != remote) else {
             // Another log at an address that is known: its positions tell, and everything is compared.
