@@ -250,7 +250,9 @@ fn every_word(number: usize, steps: Vec<Step>) {
             times,
             text
         );
-        assert!(times >= 1 || deleted.contains(&word), "{} is lost: {:?}", word, text);
+        // Of three devices and more, one word may stand behind another without the space between: see docs/schema.md.
+        let is_joined = number > 2 && text.contains(&word);
+        assert!(times >= 1 || is_joined || deleted.contains(&word), "{} is lost: {:?}", word, text);
     }
 }
 
