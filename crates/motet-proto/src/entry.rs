@@ -17,7 +17,7 @@ pub enum Kind {
     Changes,
     /// A whole saved document.
     Snapshot {
-        /// Heads of the saved document, sorted. A reader that has them need not fetch the body.
+        /// Heads of the saved document, sorted.
         heads: Vec<ChangeHash>,
         /// The exact entries whose changes the snapshot contains, sorted, each once; never a range. A first push supersedes nothing.
         supersedes: Vec<EntryId>,

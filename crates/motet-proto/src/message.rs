@@ -1,7 +1,7 @@
 //! What the two sides of a session say.
 //!
 //! Bodies are CBOR maps with integer keys; a reader ignores keys that it does not know, so a later version may add
-//! fields. [`frame`](crate::frame) turns messages into bytes.
+//! fields to a message. Not inside an entry or a presence: a relay hands those on without keys that it does not know. [`frame`](crate::frame) turns messages into bytes.
 
 use minicbor::{Decode, Encode};
 
@@ -68,7 +68,7 @@ pub enum Message {
     Ping(Ping),
     /// The answer to a ping.
     Pong(Ping),
-    /// Either side, last: why the session ends.
+    /// Relay to device, last: why the session ends.
     Error(ErrorMessage),
     /// Either side: where a device is at present.
     Presence(Presence),
