@@ -39,6 +39,7 @@ mod outgoing;
 pub mod reload;
 mod server;
 mod session;
+mod state;
 pub mod store;
 mod strangers;
 

@@ -23,7 +23,7 @@ use tokio::time::{timeout, timeout_at};
 use crate::hub::News;
 use crate::limits;
 use crate::outgoing::Held;
-use crate::server::{Admitted, Relay};
+use crate::state::{Admitted, Relay};
 use crate::store::{Appended, LogId, LogStore, StoreError};
 
 /// What the store has done for a session.

@@ -1,0 +1,125 @@
+//! What all connections of a relay share, and who is let in.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::accounts::{self, Accounts};
+use crate::auth::{Auth, AuthError, Identity};
+use crate::config::{Limits, Terms};
+use crate::doors::{self, Place};
+use crate::health::Health;
+use crate::hub::Hub;
+use crate::limits;
+use crate::outgoing::Outgoing;
+use crate::store::sqlite::SqliteStore;
+use crate::strangers::{Answer, Strangers};
+
+/// What all connections share.
+pub(crate) struct Relay {
+    pub(crate) store: SqliteStore,
+    pub(crate) hub: Hub,
+    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) present_silence: Duration,
+    pub(crate) auth: watch::Receiver<Auth>,
+    pub(crate) terms: watch::Receiver<Terms>,
+    pub(crate) health: Health,
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) strangers: Strangers,
+    pub(crate) outgoing: Arc<Outgoing>,
+    pub(crate) sessions: Arc<Semaphore>,
+    pub(crate) most_sessions: usize,
+    pub(crate) next_session: AtomicU64,
+}
+
+/// A request that was let in.
+pub(crate) struct Admitted {
+    pub(crate) who: Identity,
+    pub(crate) request: accounts::Request,
+    pub(crate) place: Arc<Place>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Relay {
+    pub(crate) fn limits(&self) -> Limits {
+        self.terms.borrow().limits.clone()
+    }
+
+    /// Who a request speaks for, and its place among the others.
+    #[allow(clippy::result_large_err)]
+    pub(crate) async fn admit(&self, headers: &HeaderMap, place: &Arc<Place>) -> Result<Admitted, Response> {
+        let identity = self.auth.borrow().identify(headers);
+        let who = match identity {
+            Ok(who) => who,
+            Err(error) => return Err(self.refuse(error, self.address(headers, place)).await),
+        };
+        let full = |reason: &'static str| {
+            (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], reason).into_response()
+        };
+        let limits = self.limits();
+        let request = self
+            .accounts
+            .admit(&who.account, &limits)
+            .ok_or_else(|| full("this account has too many sessions open"))?;
+        let permit = self.sessions.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| full("the relay has too many sessions open"))?;
+        place.meter.charge(request.account.incomplete.clone(), limits.incomplete_bytes_per_account);
+        Ok(Admitted { who, request, place: place.clone(), _permit: permit })
+    }
+
+    /// Answers a request without a good token, the later the more of them come from its address.
+    async fn refuse(&self, error: AuthError, address: IpAddr) -> Response {
+        if error == AuthError::WebPage {
+            return (StatusCode::FORBIDDEN, error.to_string()).into_response();
+        }
+        let allowed = self.terms.borrow().limits.wrong_tokens;
+        match self.strangers.refuse(address, allowed) {
+            Answer::Now => {}
+            Answer::Late => {
+                let _late = Late(&self.strangers, address);
+                tokio::time::sleep(limits::LATE_ANSWER_AFTER).await;
+            }
+            Answer::Never => {
+                let headers = [(RETRY_AFTER, "60"), (CONNECTION, "close")];
+                return (StatusCode::TOO_MANY_REQUESTS, headers, "too many wrong tokens").into_response();
+            }
+        }
+        (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], error.to_string()).into_response()
+    }
+
+    /// Where a request comes from, as far as that can be believed.
+    fn address(&self, headers: &HeaderMap, place: &Place) -> IpAddr {
+        let named = || {
+            let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+            last.rsplit(',').next()?.trim().parse().ok()
+        };
+        let is_proxy = self.terms.borrow().proxies.contains(&place.peer);
+        doors::network(is_proxy.then(named).flatten().unwrap_or(place.peer))
+    }
+
+    /// Over how long the devices that are connected now are to come back, if they all lose the connection at once.
+    pub(crate) fn window(&self) -> Duration {
+        let sessions = self.most_sessions - self.sessions.available_permits();
+        let window = limits::COMES_BACK_IN * u32::try_from(sessions).unwrap_or(u32::MAX);
+        window.clamp(limits::COME_BACK_WITHIN, limits::COME_BACK_LONGEST)
+    }
+
+    pub(crate) fn next_session(&self) -> u64 {
+        self.next_session.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A refusal that waits; whether or not somebody is still there to hear it.
+struct Late<'s>(&'s Strangers, IpAddr);
+
+impl Drop for Late<'_> {
+    fn drop(&mut self) {
+        self.0.answered(self.1);
+    }
+}
