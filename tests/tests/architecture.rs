@@ -94,7 +94,6 @@ const MOTET: &Modules = &[
             "types",
         ],
     ),
-    ("care", &["api", "engine", "error", "limits", "store", "types"]),
     ("simulation", &["api", "doc", "engine", "platform", "schema", "store"]),
 ];
 

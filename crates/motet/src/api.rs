@@ -7,6 +7,7 @@ mod editor;
 mod exchange;
 mod finite;
 mod history;
+mod integrity;
 mod listed;
 mod live;
 mod presence;
@@ -20,6 +21,7 @@ pub use editor::{Editor, Unsaved, UnsavedField};
 pub use exchange::{
     AdoptSummary, Adoption, BadRows, ChangeLogSummary, ImportSummary, JsonError, KeyColumns, parse_json,
 };
+pub use integrity::{Problem, Quarantined, RepairReport, VerifyReport};
 pub use listed::{Hit, Hits, Listed, Misfit, Records};
 pub use live::LiveQuery;
 pub use presence::{Peer, PeerWatch, Place};

@@ -38,7 +38,6 @@
 //! never load a document; memory never holds a change that disk lacks; nothing is sent before it is on disk here.
 
 mod api;
-mod care;
 mod doc;
 mod engine;
 mod error;
@@ -58,10 +57,9 @@ mod types;
 pub use api::{
     AdoptSummary, Adoption, BadRows, ChangeLogSummary, ChangedDocument, Collection, Counts, DayTraffic,
     Editor, Hit, Hits, ImportSummary, JsonError, KeyColumns, Listed, LiveQuery, Misfit, Peer, PeerWatch,
-    PendingWrite, Place, Record, Records, Replica, ReplicaBuilder, SignOut, SqlTable, Transaction, Trashed,
-    Unsaved, UnsavedField, Violation, parse_json,
+    PendingWrite, Place, Problem, Quarantined, Record, Records, RepairReport, Replica, ReplicaBuilder,
+    SignOut, SqlTable, Transaction, Trashed, Unsaved, UnsavedField, VerifyReport, Violation, parse_json,
 };
-pub use care::{Problem, Quarantined, RepairReport, VerifyReport};
 pub use error::{AccountError, OpenError, ReadError, SyncError, WriteError};
 pub use motet_derive::Declare;
 pub use motet_proto::{AccountId, DeviceId};

@@ -5,7 +5,6 @@
 
 mod backup;
 mod busy;
-mod care;
 mod compaction;
 mod connection;
 mod documents;
@@ -15,6 +14,7 @@ mod filter;
 mod finding;
 mod foreign;
 mod history;
+mod integrity;
 mod journal;
 mod opening;
 mod outbox;
@@ -31,13 +31,13 @@ mod words;
 mod writer;
 
 pub(crate) use backup::backup;
-pub(crate) use care::{Names, SealedRow, run_sql};
 pub(crate) use connection::{empty_log, open, shrink};
 pub(crate) use documents::StoredDocument;
 pub(crate) use documents::{DocumentRow, change_id};
 pub use error::StorageError;
 pub(crate) use feed::ChangedRow;
 pub(crate) use foreign::{Cell, ForeignTable};
+pub(crate) use integrity::{Names, SealedRow, run_sql};
 pub(crate) use journal::{Losers, MORE, MORE_OPEN, NewConflict, StoredConflict, row_bytes};
 pub(crate) use outbox::{Op, OutboxRow};
 pub(crate) use quarantine::{QuarantineRow, QuarantinedRow, SetAside};

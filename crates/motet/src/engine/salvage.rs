@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use motet_proto::{Kind, SpaceId};
 
-use super::care::is_marked_only;
 use super::incoming::open;
+use super::integrity::is_marked_only;
 use super::journal::open_conflicts;
 use super::overlay::Overlay;
 use super::shown::{OnlyShown, is_sent_part_whole};

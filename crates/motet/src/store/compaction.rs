@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use motet_proto::DocumentId;
 use rusqlite::params;
 
-use super::care::number;
+use super::integrity::number;
 use super::{Result, Tx};
 
 /// Set once something had to leave the quarantine without a trace.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use motet_proto::DocumentId;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::care::text;
+use super::integrity::text;
 use super::{Result, StorageError, Tx, next_seq};
 
 /// Heads and hashes as the store keeps them.

@@ -4,8 +4,8 @@ use motet_proto::DeviceId;
 use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, params};
 
-use super::care::text;
 use super::documents::hashes;
+use super::integrity::text;
 use super::{Result, Tx};
 
 /// A document as a restore point remembers it.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use motet_proto::DeviceId;
 use rusqlite::{OptionalExtension, params};
 
-use super::care::{number, text};
+use super::integrity::{number, text};
 use super::{Result, Tx};
 use crate::limits;
 

@@ -5,8 +5,8 @@ use motet_proto::{DocumentId, Entry, EntryId};
 use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, params};
 
-use super::care::{number, sealed};
 use super::documents::{MOST_CHANGES, change_id};
+use super::integrity::{number, sealed};
 use super::{Result, StorageError, Tx};
 
 /// Why a row is parked that a proxy does not let through.

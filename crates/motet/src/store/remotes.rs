@@ -3,7 +3,7 @@
 use motet_proto::{DeviceId, LogName, Position};
 use rusqlite::{OptionalExtension, params};
 
-use super::care::{number, text};
+use super::integrity::{number, text};
 use super::{Result, StorageError, Tx};
 use crate::limits;
 use crate::types::SyncPolicy;
