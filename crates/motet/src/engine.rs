@@ -39,6 +39,7 @@ mod search;
 mod seen;
 mod send_slot;
 mod shown;
+mod staged;
 mod status;
 mod transacting;
 mod typing;
@@ -46,7 +47,7 @@ mod undo;
 mod unmerged;
 mod writing;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -60,7 +61,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use crate::doc::{Change, Fields};
 use crate::limits;
 use crate::schema::CollectionSchema;
-use crate::store::{self, DocumentRow, Op, Readers, RemoteRow, StepDocument, StorageError, Tx};
+use crate::store::{self, DocumentRow, Op, Readers, StorageError, Tx};
 use crate::time::Clock;
 use crate::types::{ChangeKind, Commits, Event};
 use crate::types::{Conditions, SyncPolicy};
@@ -82,8 +83,8 @@ pub(crate) use presence_board::PresenceBoard;
 pub(crate) use receive::{Arrival, Received};
 pub(crate) use remotes::is_due;
 pub(crate) use salvage::Repaired;
-use send_slot::Ready;
 pub(crate) use send_slot::SendSlot;
+use staged::{Staged, StagedWrite};
 pub(crate) use status::{Link, StatusBoard};
 pub(crate) use unmerged::merge_all;
 pub(crate) use writing::Splice;
@@ -154,17 +155,13 @@ pub(crate) struct Core {
     schema: Schemas,
     /// Collections that the user does not want synced at present.
     excluded: HashSet<String>,
-    /// Note of the app's user for what the running write does.
-    message: Option<String>,
-    /// Whose undo history the running write belongs to, if it has one of its own.
-    label: Option<String>,
-    /// What the running write did to documents, by row id, as far as it can be undone.
-    steps: BTreeMap<i64, StepDocument>,
     remotes: Vec<i64>,
     /// How often the file had been emptied when the last session began.
     era: Option<i64>,
     /// The remote that the status speaks of.
     active: Option<i64>,
+    write: StagedWrite,
+    staged: Staged,
     cache: LruCache<DocumentId, Box<Loaded>>,
     /// What was held before another process wrote: checked before it counts.
     unsure: LruCache<DocumentId, Box<Loaded>>,
@@ -178,39 +175,12 @@ pub(crate) struct Core {
     indexing: Option<search::Parts>,
     /// When to look whether purged documents are to go (milliseconds since 1970), the latest of all if there are none; `None`: at once.
     leaving: Option<i64>,
-    /// The running transaction has taken the last of what was purged out of the file: SQLite's log is emptied next.
-    scrubbed: bool,
     /// Collections that have a view; `None`: as the file says.
     views: Option<HashSet<String>>,
     /// What has been told of the feed.
     told: feed::FeedCursor,
     /// Number of the running write. Grows, also over restarts as long as the machine's clock does.
     transaction: u64,
-    /// Documents of the running write, of the running transaction.
-    in_write: HashMap<DocumentId, Box<Loaded>>,
-    /// What was composed before the transaction for the next write.
-    composed: Option<Box<Composed>>,
-    in_transaction: HashMap<DocumentId, Box<Loaded>>,
-    /// What listeners hear once the write, the transaction is committed.
-    write_events: Vec<Event>,
-    events: Vec<Event>,
-    write_pending: i64,
-    pending: i64,
-    /// The running write, the transaction changed remotes or what they are owed as a whole: that is counted anew.
-    write_recounts: bool,
-    recounts: bool,
-    /// Bytes of changes that the running write has put into the outbox; very many if it owes whole documents.
-    write_bytes: usize,
-    /// The policy that the transaction has kept.
-    policy: Option<SyncPolicy>,
-    /// What the status is set to once the transaction is committed.
-    recounted: Option<(Vec<RemoteRow>, i64)>,
-    /// What can be sent once the transaction is committed.
-    ready: Option<Ready>,
-    /// Conflicts for the log, once the transaction is committed.
-    noticed: Vec<String>,
-    /// The running write changed schema or remotes.
-    settings_changed: bool,
     /// What was changed was rolled back: read again.
     settings_stale: bool,
     /// They were read again, and listeners have not heard of it.
@@ -273,19 +243,11 @@ impl Core {
             readers,
             schema: Schemas::new(),
             excluded: HashSet::new(),
-            message: None,
-            label: None,
-            steps: BTreeMap::new(),
             remotes: Vec::new(),
             active: None,
             era: None,
-            write_recounts: false,
-            recounts: false,
-            recounted: None,
-            ready: None,
-            write_bytes: 0,
-            policy: None,
-            noticed: Vec::new(),
+            write: StagedWrite::default(),
+            staged: Staged::default(),
             cache: LruCache::new(capacity),
             unsure: LruCache::new(capacity),
             behind: None,
@@ -293,18 +255,9 @@ impl Core {
             is_search_rebuilt: false,
             indexing: None,
             leaving: None,
-            scrubbed: false,
             views: None,
             told: feed::FeedCursor::default(),
             transaction: 0,
-            in_write: HashMap::new(),
-            composed: None,
-            in_transaction: HashMap::new(),
-            write_events: Vec::new(),
-            events: Vec::new(),
-            write_pending: 0,
-            pending: 0,
-            settings_changed: false,
             settings_stale: false,
             settings_reloaded: false,
             reseeding: HashMap::new(),
@@ -320,12 +273,12 @@ impl Core {
 
     /// Note for the history of what the running write does.
     pub(crate) fn set_message(&mut self, message: &str) {
-        self.message = Some(message.to_owned());
+        self.write.message = Some(message.to_owned());
     }
 
     /// The running write belongs to an undo history of its own.
     pub(crate) fn set_label(&mut self, label: &str) {
-        self.label = Some(label.to_owned());
+        self.write.label = Some(label.to_owned());
     }
 
     fn reload_settings(&mut self, tx: Tx<'_>) -> store::Result<()> {
@@ -349,7 +302,7 @@ impl Core {
     /// Keeps a policy, and has it followed once the transaction is committed.
     pub(crate) fn set_sync_policy(&mut self, tx: Tx<'_>, policy: SyncPolicy) -> store::Result<()> {
         tx.set_sync_policy(&policy)?;
-        self.policy = Some(policy);
+        self.write.policy = Some(policy);
         Ok(())
     }
 
@@ -360,7 +313,7 @@ impl Core {
     /// The outbox of a remote has grown; people see that of the active one.
     fn count_pending(&mut self, remote: i64, rows: i64) {
         if Some(remote) == self.active {
-            self.write_pending += rows;
+            self.write.pending += rows;
         }
     }
 
@@ -408,7 +361,7 @@ impl Core {
     /// about to go.
     fn put_back(&mut self, loaded: Box<Loaded>) {
         if !loaded.row.purged {
-            self.in_write.insert(loaded.row.key, loaded);
+            self.write.documents.insert(loaded.row.key, loaded);
         }
     }
 
@@ -479,7 +432,7 @@ impl Core {
         if is_sent {
             self.note_growth(tx, &loaded.row, commit.changes.len())?;
             let bytes = if is_new { usize::MAX } else { commit.bytes() };
-            self.write_bytes = self.write_bytes.saturating_add(bytes);
+            self.write.bytes = self.write.bytes.saturating_add(bytes);
             let first_change = if is_new { 0 } else { store::change_id(document, first_change) };
             self.enqueue(tx, document, commit.origin, op, first_change, now)?;
         }

@@ -124,7 +124,7 @@ impl Core {
         if !tx.was_met(remote)? {
             // What it was owed, the other one has or is owed.
             tx.drop_remote(remote)?;
-            self.reseeding.remove(&remote);
+            self.write.reseeded.extend(self.reseeding.remove_entry(&remote));
         }
         tx.set_active(Some(other))?;
         self.read_remotes(tx)?;
@@ -214,16 +214,16 @@ impl Core {
             tx.set_reseed(remote.id, true)?;
         }
         self.forget_all_held();
-        self.in_write.clear();
+        self.write.documents.clear();
         self.forget_marks();
         if which != Emptying::Held {
             tx.forget_others(self.shared.device)?;
             self.excluded.clear();
         }
-        self.reseeding.clear();
+        self.write.reseeded.extend(self.reseeding.drain());
         self.erased = tx.erased()?;
-        self.write_recounts = true;
-        self.settings_changed = true;
+        self.write.recounts = true;
+        self.write.settings_changed = true;
         Ok(Removed { documents, kept })
     }
 
@@ -254,8 +254,8 @@ impl Core {
         let remotes = tx.remotes()?;
         self.active = remotes.iter().find(|remote| remote.active).map(|remote| remote.id);
         self.remotes = remotes.iter().map(|remote| remote.id).collect();
-        self.settings_changed = true;
-        self.write_recounts = true;
+        self.write.settings_changed = true;
+        self.write.recounts = true;
         Ok(())
     }
 }

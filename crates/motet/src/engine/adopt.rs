@@ -87,7 +87,7 @@ impl Core {
     /// Lets go of what the running write holds in memory: bulk work must not fill it.
     pub(crate) fn let_go(&mut self, tx: Tx<'_>) -> Result<(), WriteError> {
         self.catch_up_all(tx)?;
-        self.in_write.clear();
+        self.write.documents.clear();
         Ok(())
     }
 }

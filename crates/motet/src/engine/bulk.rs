@@ -135,11 +135,11 @@ impl Core {
                         false => self.put_row(tx, collection, &name, &patch),
                     };
                     // Nobody has asked for it yet: bulk work must not fill the memory.
-                    self.in_write.remove(&key);
+                    self.write.documents.remove(&key);
                     outcome
                 }
                 Ready::There(name, patch, composed) => {
-                    self.composed = composed;
+                    self.write.composed = composed;
                     self.put_row(tx, collection, &name, &patch)
                 }
                 Ready::Refused(error) => Err(error),

@@ -89,7 +89,7 @@ impl Core {
         rewrite: &Rewrite,
         now: i64,
     ) -> store::Result<()> {
-        let Some(mut loaded) = self.in_write.remove(&key) else { return Ok(()) };
+        let Some(mut loaded) = self.write.documents.remove(&key) else { return Ok(()) };
         let patch = super::diff(&rewrite.left, &rewrite.before);
         let base = Version(rewrite.heads.iter().map(|head| head.0).collect());
         let by: WriteContext<'_> = self.by();

@@ -126,7 +126,7 @@ impl Core {
     /// The next write of the running transaction has been composed ahead.
     pub(crate) fn offer(&mut self, composed: Option<Composed>) {
         if let Some(composed) = composed {
-            self.composed = Some(Box::new(composed));
+            self.write.composed = Some(Box::new(composed));
         }
     }
 
@@ -137,7 +137,7 @@ impl Core {
         (collection, name): (&str, &str),
         base: Option<&Version>,
     ) -> store::Result<Option<Box<Composed>>> {
-        let Some(mut composed) = self.composed.take() else { return Ok(None) };
+        let Some(mut composed) = self.write.composed.take() else { return Ok(None) };
         let is_meant = composed.base.as_ref() == base
             && composed.key == DocumentId::derive(SpaceId::DEFAULT, collection, name)
             && composed.loaded.schema == self.schema_of(collection, name);

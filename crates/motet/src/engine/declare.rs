@@ -43,13 +43,13 @@ impl Core {
         before: &Arc<CollectionSchema>,
         after: &Arc<CollectionSchema>,
     ) -> Result<(), WriteError> {
-        self.settings_changed = true;
+        self.write.settings_changed = true;
         tx.put_collection(name, &to_json(&**after)?)?;
         let (kept, freed) = moved(tx, name, before, after)?;
         if !kept.is_empty() {
             // What has not left yet does not leave any more.
             kept.iter().try_for_each(|document| tx.drop_pending_of_document(*document))?;
-            self.write_recounts = true;
+            self.write.recounts = true;
         }
         // What stays here is in conflict with nobody.
         if !after.shows_as(before) || !after.has_same_local_fields(before) {
@@ -130,7 +130,7 @@ impl Core {
                 self.finish(tx, loaded, &how).map_err(named)?;
             }
             // Whole collections must not fill the memory.
-            self.in_write.remove(&key);
+            self.write.documents.remove(&key);
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Core {
     /// A document has come back from the trash because another device wrote to it: it gets what was local of it once. True if there
     /// was something.
     pub(super) fn free_revived(&mut self, tx: Tx<'_>, key: DocumentId, now: i64) -> store::Result<bool> {
-        let Some(mut loaded) = self.in_write.remove(&key) else { return Ok(false) };
+        let Some(mut loaded) = self.write.documents.remove(&key) else { return Ok(false) };
         let schema = loaded.schema.clone();
         let kept = loaded.local.clone();
         let freed = loaded.local.free(&schema);

@@ -48,7 +48,7 @@ impl Core {
         fields: Vec<String>,
         device: Option<DeviceId>,
     ) {
-        self.write_events.push(Event {
+        self.write.events.push(Event {
             collection: row.collection.clone(),
             id: row.name.clone(),
             kind: commit.kind,
@@ -80,7 +80,7 @@ impl Core {
                 true => ChangeKind::Created,
                 false => ChangeKind::Updated,
             };
-            self.events.push(self.foreign_event((row.collection, row.name), kind, row.updated_at));
+            self.staged.events.push(self.foreign_event((row.collection, row.name), kind, row.updated_at));
         }
         self.told.next = Some(reached);
         Ok(())
@@ -111,7 +111,7 @@ impl Core {
             return Ok(());
         }
         let document = (row.collection.clone(), row.name.clone());
-        self.write_events.push(self.foreign_event(document, ChangeKind::Updated, row.updated_at));
+        self.write.events.push(self.foreign_event(document, ChangeKind::Updated, row.updated_at));
         Ok(())
     }
 

@@ -47,7 +47,7 @@ impl Core {
     pub(super) fn forget_all_held(&mut self) {
         self.cache.clear();
         self.unsure.clear();
-        self.in_transaction.clear();
+        self.staged.documents.clear();
     }
 
     /// Another process has written.
@@ -60,7 +60,7 @@ impl Core {
     }
 
     fn pop_sure(&mut self, key: DocumentId) -> Option<Box<Loaded>> {
-        let in_transaction = self.in_write.remove(&key).or_else(|| self.in_transaction.remove(&key));
+        let in_transaction = self.write.documents.remove(&key).or_else(|| self.staged.documents.remove(&key));
         // An older state in the cache must not come back if this one is forgotten.
         let cached = self.cache.pop(&key);
         in_transaction.or(cached)

@@ -197,8 +197,8 @@ impl Core {
         for collection in unreadable_declarations(tx)? {
             tx.put_collection(&collection, DECLARATION_LOST)?;
         }
-        self.settings_changed = true;
-        self.write_recounts = true;
+        self.write.settings_changed = true;
+        self.write.recounts = true;
         self.reload_settings(tx)?;
         self.forget_all_held();
         self.behind = None;
@@ -211,7 +211,7 @@ impl Core {
             tx.drop_of_nobody()?;
         }
         tx.forget_positions()?;
-        self.write_recounts = true;
+        self.write.recounts = true;
         Ok(())
     }
 

@@ -98,14 +98,13 @@ impl Core {
         if self.shared.conflict_log.is_some() {
             let line = Line { collection: &row.collection, id: &row.name, ..line };
             // What came out of JSON goes into it.
-            self.noticed.extend(serde_json::to_string(&line).map(|line| line + "\n"));
+            self.write.noticed.extend(serde_json::to_string(&line).map(|line| line + "\n"));
         }
     }
 
     /// Writes down what was noticed, now that it is committed. The journal in the database is what counts: a log that cannot be
     /// written is said, and stops nothing.
-    pub(super) fn log_noticed(&mut self) {
-        let noticed = std::mem::take(&mut self.noticed);
+    pub(super) fn log_noticed(&self, noticed: Vec<String>) {
         let Some(path) = self.shared.conflict_log.as_ref().filter(|_| !noticed.is_empty()) else { return };
         let written = std::fs::OpenOptions::new()
             .create(true)

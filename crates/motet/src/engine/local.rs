@@ -219,7 +219,7 @@ impl Core {
 
     pub(super) fn by(&self) -> WriteContext<'_> {
         let (device, time) = (self.shared.device, self.shared.now_ms());
-        WriteContext { device, time, message: self.message.as_deref() }
+        WriteContext { device, time, message: self.write.message.as_deref() }
     }
 
     pub(super) fn finish(
@@ -241,16 +241,16 @@ impl Core {
             (loaded.row.key, loaded.row.heads.iter().copied().map(ChangeHash).collect::<Vec<_>>());
         self.commit(tx, loaded, commit, self.shared.now_ms())?;
         // Who writes on an older version merges with what has been written since.
-        let is_merged = self.in_write.get(&key).is_some_and(|loaded| loaded.row.heads.len() > 1);
+        let is_merged = self.write.documents.get(&key).is_some_and(|loaded| loaded.row.heads.len() > 1);
         if is_merged && !before.is_empty() && !commit.changes.is_empty() {
             self.reconcile(tx, key, &before, commit.changes, self.shared.now_ms())?;
             // What this write has merged to is what an undo goes back from.
-            let merged = self.in_write.get(&key).map(|loaded| (loaded.row.id, loaded.version()));
+            let merged = self.write.documents.get(&key).map(|loaded| (loaded.row.id, loaded.version()));
             if let Some((document, version)) = merged.filter(|_| !commit.automatic) {
                 self.note_step(document, version.clone(), version);
             }
         }
-        Ok(Version(self.in_write.get(&key).map(|loaded| loaded.row.heads.clone()).unwrap_or_default()))
+        Ok(Version(self.write.documents.get(&key).map(|loaded| loaded.row.heads.clone()).unwrap_or_default()))
     }
 
     pub(super) fn edit<'a>(

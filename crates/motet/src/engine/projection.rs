@@ -15,7 +15,7 @@ impl Core {
     /// The write is about to end. One that touched several documents shows them all at once.
     pub(crate) fn finish_write(&mut self, tx: Tx<'_>) -> store::Result<()> {
         self.keep_step(tx)?;
-        if self.in_write.len() > 1 { self.catch_up_all(tx) } else { Ok(()) }
+        if self.write.documents.len() > 1 { self.catch_up_all(tx) } else { Ok(()) }
     }
 
     pub(super) fn mark_stale(&mut self, tx: Tx<'_>, row: &DocumentRow) -> store::Result<()> {

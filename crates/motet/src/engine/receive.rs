@@ -277,7 +277,7 @@ impl Core {
             fields: Vec::new(),
         };
         let mut conflicts = self.commit(tx, loaded, &commit, now)?;
-        if let Some(document) = self.in_write.get(&key).map(|loaded| loaded.row.id) {
+        if let Some(document) = self.write.documents.get(&key).map(|loaded| loaded.row.id) {
             if let Some(snapshot) = snapshot {
                 tx.put_snapshot(document, &snapshot.bytes, 0, true)?;
             }
@@ -294,7 +294,7 @@ impl Core {
             self.rewrite(tx, key, &rewrite, now)?;
         }
         // In the trash as well: that is what comes back. Of what is gone for good nothing does.
-        let is_over = match self.in_write.get(&key) {
+        let is_over = match self.write.documents.get(&key) {
             Some(loaded) => self.is_over(tx, loaded)?,
             None => true,
         };
@@ -308,7 +308,7 @@ impl Core {
         }
         if is_new {
             // Nobody has asked for it yet: a first sync must not fill the memory.
-            self.in_write.remove(&key);
+            self.write.documents.remove(&key);
         }
         if conflicts > 0 {
             *received.conflicts.entry(collection.clone()).or_default() += conflicts as u64;
@@ -330,7 +330,7 @@ impl Core {
         applied: &[Change],
         now: i64,
     ) -> store::Result<Option<usize>> {
-        let Some(mut loaded) = self.in_write.remove(&key) else { return Ok(None) };
+        let Some(mut loaded) = self.write.documents.remove(&key) else { return Ok(None) };
         let schema = loaded.schema.clone();
         let Reconciled { changes, noticed } = match loaded.document.reconcile(&schema, before, applied) {
             Ok(done) => done,

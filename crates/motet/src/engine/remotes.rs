@@ -23,7 +23,7 @@ impl Core {
             return Ok(());
         }
         self.catch_up_all(tx)?;
-        self.settings_changed = true;
+        self.write.settings_changed = true;
         tx.set_excluded(collection, !on)?;
         if on {
             self.excluded.remove(collection);
@@ -37,7 +37,7 @@ impl Core {
             self.excluded.insert(collection.to_owned());
             tx.drop_pending_of(collection)?;
         }
-        self.write_recounts = true;
+        self.write.recounts = true;
         Ok(())
     }
 
@@ -56,8 +56,8 @@ impl Core {
             };
             tx.add_all_pending(remote.id, &skip, self.shared.now_ms())?;
         }
-        self.write_bytes = usize::MAX;
-        self.write_recounts = true;
+        self.write.bytes = usize::MAX;
+        self.write.recounts = true;
         Ok(())
     }
 
@@ -72,8 +72,8 @@ impl Core {
                 self.mark_erased(tx, remote, document)?;
             }
         }
-        self.settings_changed = true;
-        self.write_recounts = true;
+        self.write.settings_changed = true;
+        self.write.recounts = true;
         Ok(())
     }
 
@@ -173,7 +173,7 @@ impl Core {
         document: i64,
         now: i64,
     ) -> store::Result<()> {
-        self.write_bytes = usize::MAX;
+        self.write.bytes = usize::MAX;
         self.unmark_erased(tx, remote, document)?;
         if tx.add_pending(remote, document, Op::Update, 0, now)? {
             self.count_pending(remote, 1);
@@ -203,14 +203,14 @@ impl Core {
     }
 
     fn mark_erased(&mut self, tx: Tx<'_>, remote: i64, document: i64) -> store::Result<()> {
-        self.settings_changed = true;
+        self.write.settings_changed = true;
         self.erased.insert((remote, document));
         tx.mark_erased(remote, document)
     }
 
     pub(super) fn unmark_erased(&mut self, tx: Tx<'_>, remote: i64, document: i64) -> store::Result<()> {
         if self.erased.remove(&(remote, document)) {
-            self.settings_changed = true;
+            self.write.settings_changed = true;
             tx.unmark_erased(remote, document)?;
         }
         Ok(())
@@ -219,7 +219,7 @@ impl Core {
     /// Makes the remote at `url` the one that the status speaks of. A new one lacks everything, so every document is
     /// queued for it; one that was left earlier has been queued for all along.
     pub(crate) fn use_remote(&mut self, tx: Tx<'_>, url: &str, now: i64) -> store::Result<i64> {
-        self.settings_changed = true;
+        self.write.settings_changed = true;
         let known = tx.remotes()?.into_iter().find(|remote| remote.url == url);
         let id = match known {
             Some(remote) => remote.id,
@@ -304,13 +304,20 @@ impl Core {
     pub(crate) fn finish_reseed(&mut self, tx: Tx<'_>, remote: i64) -> store::Result<()> {
         self.check_era(tx)?;
         let Some(seen) = self.reseeding.remove(&remote) else { return Ok(()) };
+        let outcome = self.enqueue_lacking(tx, remote, &seen);
+        self.write.reseeded.push((remote, seen));
+        outcome
+    }
+
+    /// Queues every document of which a remote lacks something, whose log holds what was seen.
+    fn enqueue_lacking(&mut self, tx: Tx<'_>, remote: i64, seen: &HashMap<i64, Held>) -> store::Result<()> {
         self.catch_up_all(tx)?;
         self.hold_back_leaving(tx, remote, |document| seen.contains_key(&document))?;
         let mut held = HashSet::new();
         let known: HashSet<_> = seen.keys().copied().collect();
-        for (document, seen) in seen {
+        for (&document, seen) in seen {
             let heads = tx.document_by_id(document)?.heads;
-            if heads.iter().all(|head| seen.heads.contains(head)) && is_covered(tx, document, &seen)? {
+            if heads.iter().all(|head| seen.heads.contains(head)) && is_covered(tx, document, seen)? {
                 held.insert(document);
             }
         }

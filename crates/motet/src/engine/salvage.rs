@@ -58,7 +58,7 @@ impl Core {
             // Nobody knows any more whether it was to stay here: in a collection of its own it does.
             collection = &unnamed;
             tx.put_collection(collection, DECLARATION_LOST)?;
-            self.settings_changed = true;
+            self.write.settings_changed = true;
             self.reload_settings(tx)?;
         }
         let document = tx.unite(document, (collection, name))?;
@@ -101,7 +101,7 @@ impl Core {
             if loaded.document.heads().is_empty() && loaded.local == Overlay::default() {
                 // Nothing of it is here: it comes back as a new one.
                 tx.remove_document(document)?;
-                self.write_recounts = true;
+                self.write.recounts = true;
                 self.told.projected = true;
                 shown.map(|shown| self.put_shown(tx, (collection, name), &shown)).transpose()?;
                 return Ok(Repaired::FetchedAgain);
@@ -213,7 +213,7 @@ impl Core {
             tx.drop_pending_changes(*remote, document)?;
             tx.add_pending(*remote, document, *op, 0, self.shared.now_ms())?;
             tx.widen_pending(*remote, document)?;
-            self.write_recounts = true;
+            self.write.recounts = true;
         }
         Ok(())
     }

@@ -64,7 +64,7 @@ impl Core {
         if !more && let Some(more) = tx.scrub_words()? {
             // The rest is done when the replica is idle; the index knows everything meanwhile.
             self.unindexed = Some(more);
-            self.scrubbed |= !more;
+            self.staged.scrubbed |= !more;
         }
         Ok(more)
     }

@@ -83,8 +83,8 @@ impl Core {
     /// Freezes what a lone small edit has put into the outbox, if the sync task waits for it. Whatever is more work than that is the
     /// sync task's, and not the app's.
     pub(super) fn freeze_awaited(&mut self, tx: Tx<'_>) -> store::Result<()> {
-        let is_small = (1..=limits::SMALL_WORK_BYTES).contains(&self.write_bytes);
-        let is_lone = self.pending == 0 && self.write_pending == 1 && is_small;
+        let is_small = (1..=limits::SMALL_WORK_BYTES).contains(&self.write.bytes);
+        let is_lone = self.staged.pending == 0 && self.write.pending == 1 && is_small;
         let Some(place) = self.shared.send_slot.lock().awaited.filter(|_| is_lone) else { return Ok(()) };
         if self.check_era(tx).is_err() {
             return Ok(());
@@ -93,7 +93,7 @@ impl Core {
         let [row] = &rows[..] else { return Ok(()) };
         if row.first_change > 0 && row.sealed.is_none() {
             let batch = self.freeze_all(tx, place.remote, rows, limits::SMALLEST_BATCH_BYTES)?;
-            self.ready = Some(Ready { place, batch });
+            self.staged.ready = Some(Ready { place, batch });
         }
         Ok(())
     }

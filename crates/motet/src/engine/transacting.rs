@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use motet_proto::planted::{Bug, is_planted};
 
+use super::staged::StagedWrite;
 use super::{Ahead, Core};
 use crate::limits;
 use crate::store::{self, Tx};
@@ -38,99 +39,70 @@ impl store::Engine for Core {
     fn before_commit(&mut self, tx: Tx<'_>) -> store::Result<()> {
         self.freeze_awaited(tx)?;
         self.note_own(tx)?;
-        if self.recounts || self.write_recounts {
-            self.recounted = Some((tx.remotes()?, tx.count_pending()? as i64));
+        if self.staged.recounts || self.write.recounts {
+            self.staged.recounted = Some((tx.remotes()?, tx.count_pending()? as i64));
         }
         Ok(())
     }
 
     fn end_write(&mut self, ok: bool) {
         self.transaction += 1;
-        if ok {
-            self.in_transaction.extend(self.in_write.drain());
-            self.events.append(&mut self.write_events);
-            self.pending += self.write_pending;
-            self.recounts |= self.write_recounts;
-        } else {
-            self.in_write.clear();
-            self.forget_marks();
-            self.indexing = None;
-            self.doubt_lagging();
-            self.write_events.clear();
-            self.settings_stale |= self.settings_changed;
+        match ok {
+            true => self.staged.merge(std::mem::take(&mut self.write)),
+            false => self.discard_write(),
         }
-        self.composed = None;
-        self.message = None;
-        self.label = None;
-        self.steps.clear();
-        self.write_pending = 0;
-        self.write_recounts = false;
-        self.write_bytes = 0;
     }
 
     fn end(&mut self, committed: bool) {
-        let settings_changed = std::mem::take(&mut self.settings_changed);
-        let pending = std::mem::take(&mut self.pending);
-        let events = std::mem::take(&mut self.events);
-        let recounted = self.recounted.take();
-        let ready = self.ready.take().filter(|_| committed);
-        self.shared.send_slot.put(ready);
-        let policy = self.policy.take();
-        self.recounts = false;
-        self.told.end(committed);
-        self.composed = None;
-        if std::mem::take(&mut self.scrubbed) && committed {
-            (self.shared.empty_log)();
+        match committed {
+            true => self.write = StagedWrite::default(),
+            // A failure in the middle of a write has not ended it.
+            false => self.discard_write(),
         }
+        let staged = std::mem::take(&mut self.staged);
+        self.shared.send_slot.put(staged.ready.filter(|_| committed));
+        self.told.end(committed);
         if !committed {
-            self.noticed.clear();
-            self.settings_stale |= settings_changed;
+            self.settings_stale |= staged.settings_changed;
             if is_planted(Bug::FailedWriteStaysLoaded) {
-                for (key, loaded) in self.in_transaction.drain() {
+                for (key, loaded) in staged.documents {
                     self.cache.put(key, loaded);
                 }
             }
-            self.in_transaction.clear();
-            self.forget_marks();
-            self.indexing = None;
-            self.doubt_lagging();
-            // A failure in the middle of a write has not ended it.
-            self.in_write.clear();
-            self.write_events.clear();
-            self.steps.clear();
-            self.write_pending = 0;
-            self.write_recounts = false;
-            self.write_bytes = 0;
+            self.reseeding.extend(staged.reseeded);
             return;
         }
-        if settings_changed {
+        if staged.scrubbed {
+            (self.shared.empty_log)();
+        }
+        if staged.settings_changed {
             self.publish_schema();
             self.tell_place();
         }
-        if let Some(policy) = policy {
+        if let Some(policy) = staged.policy {
             self.publish_policy(policy);
         }
-        for (key, loaded) in self.in_transaction.drain() {
+        for (key, loaded) in staged.documents {
             self.cache.put(key, loaded);
         }
-        let is_recounted = recounted.is_some();
-        if let Some((remotes, pending)) = recounted {
+        let is_recounted = staged.recounted.is_some();
+        if let Some((remotes, pending)) = staged.recounted {
             self.shared.board.reload(&remotes, pending);
-        } else if pending != 0 {
-            self.shared.board.add_pending(pending);
+        } else if staged.pending != 0 {
+            self.shared.board.add_pending(staged.pending);
         }
-        if events.iter().any(|event| !event.remote) || pending > 0 || is_recounted {
+        if staged.events.iter().any(|event| !event.remote) || staged.pending > 0 || is_recounted {
             self.shared.outbox.notify_one();
         }
-        self.log_noticed();
-        for event in events {
+        self.log_noticed(staged.noticed);
+        for event in staged.events {
             // No listener is no error.
             _ = self.shared.events.send(event);
         }
         let reloaded = std::mem::take(&mut self.settings_reloaded);
         self.shared.commits.send_modify(|commits| {
             commits.count += 1;
-            commits.settings += u64::from(settings_changed || reloaded);
+            commits.settings += u64::from(staged.settings_changed || reloaded);
         });
     }
 
@@ -162,5 +134,17 @@ impl store::Engine for Core {
             self.leaving = Some(i64::MAX);
         }
         Ok(())
+    }
+}
+
+impl Core {
+    /// The running write leaves nothing behind. What is known of the file beside its documents may be rolled back with it.
+    fn discard_write(&mut self) {
+        let write = std::mem::take(&mut self.write);
+        self.settings_stale |= write.settings_changed;
+        self.reseeding.extend(write.reseeded);
+        self.forget_marks();
+        self.indexing = None;
+        self.doubt_lagging();
     }
 }

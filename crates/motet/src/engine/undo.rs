@@ -42,16 +42,16 @@ impl Core {
     /// The running write did something to a document.
     pub(super) fn note_step(&mut self, document: i64, before: StoredVersion, after: StoredVersion) {
         let new = || StepDocument { document, before, after: after.clone() };
-        self.steps.entry(document).or_insert_with(new).after = after.clone();
+        self.write.steps.entry(document).or_insert_with(new).after = after.clone();
     }
 
     /// The write is about to end: what it did is kept as one step.
     pub(super) fn keep_step(&mut self, tx: Tx<'_>) -> store::Result<()> {
-        if self.steps.is_empty() {
+        if self.write.steps.is_empty() {
             return Ok(());
         }
-        let documents: Vec<_> = std::mem::take(&mut self.steps).into_values().collect();
-        let notes = (self.label.as_deref(), self.message.as_deref());
+        let documents: Vec<_> = std::mem::take(&mut self.write.steps).into_values().collect();
+        let notes = (self.write.label.as_deref(), self.write.message.as_deref());
         tx.add_step(StepKind::Transaction, None, self.shared.now_ms(), notes, &documents)?;
         Ok(())
     }
@@ -79,7 +79,7 @@ impl Core {
                 }
             }
             // None of this is a transaction of the app.
-            self.steps.clear();
+            self.write.steps.clear();
             let notes = (step.label.as_deref(), step.message.as_deref());
             let id = tx.add_step(kind, Some(step.target), now, notes, &crossed)?;
             for (document, (heads, earlier)) in same {
