@@ -191,6 +191,15 @@ pub fn contents(replica: &Replica) -> Vec<(String, String, String, Value)> {
     all
 }
 
+/// Brings all of SQLite's log into the file, also if another connection to it closes only a moment later.
+pub fn empty_log(conn: &rusqlite::Connection) {
+    let is_empty = || {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        conn.query_row(sql, [], |row| row.get::<_, i64>(0)).is_ok_and(|busy| busy == 0)
+    };
+    wait_until("the log is in the file", Duration::from_secs(20), is_empty);
+}
+
 /// Waits until `done` holds; panics after `limit`.
 pub fn wait_until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
     let start = Instant::now();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use motet::{FieldKind, Replica, Schema};
+use motet_tests::empty_log;
 use motet_tests::random::{Random, runs, seed};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -73,7 +74,7 @@ fn make(path: &Path, songs: u64) -> Shown {
     let all = shown(&a);
     drop(a);
     let conn = Connection::open(path).unwrap();
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    empty_log(&conn);
     all
 }
 

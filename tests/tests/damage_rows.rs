@@ -428,7 +428,7 @@ fn a_document_under_two_numbers_becomes_one() {
 /// Fills the first page of a table with zeros.
 fn zero_root(path: &Path, table: &str) {
     let conn = Connection::open(path).unwrap();
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    motet_tests::empty_log(&conn);
     let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?";
     let page: i64 = conn.query_row(sql, [table], |row| row.get(0)).unwrap();
     drop(conn);
@@ -532,6 +532,28 @@ fn a_damaged_restore_point_removes_nothing() {
         assert!(a.restore_point("ma mua", None).is_err());
         assert_eq!(shown(&a, &["songs"]), before);
     }
+}
+
+/// What was purged before there was a relay does not come back without its words when its projection is lost.
+#[test]
+fn what_was_purged_stays_away_without_its_projection() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = open(dir.path(), "a");
+    for id in ["1", "2"] {
+        a.documents("songs").put(id, &json!({ "lyrics": "Hiʻilawe" })).unwrap();
+    }
+    purge_song(&a, "1");
+    drop(a);
+    let conn = Connection::open(dir.path().join("a.db")).unwrap();
+    assert_eq!(conn.execute("DELETE FROM projection WHERE name = '1'", []).unwrap(), 1);
+    drop(conn);
+    let a = open(dir.path(), "a");
+    assert_ne!(a.verify().unwrap().problems, []);
+    assert_eq!(a.repair().unwrap().left, []);
+    assert!(a.documents("songs").get("1").unwrap().is_none());
+    assert_eq!(a.documents("songs").get("2").unwrap().unwrap()["lyrics"], "Hiʻilawe");
+    assert_eq!((a.counts().unwrap().documents, a.documents("songs").trash().unwrap().len()), (1, 0));
+    assert_eq!(a.verify().unwrap().problems, []);
 }
 
 /// Where a relay tells no accounts apart, none was lost.

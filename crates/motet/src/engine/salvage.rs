@@ -74,6 +74,11 @@ impl Core {
         if is_marked_only(tx, &row)? {
             (row.deleted, row.purged) = (false, false);
         }
+        if self.is_hollow(tx, &row)? {
+            // What it showed is lost, and that was nothing: it was purged before there was a remote.
+            (row.deleted, row.purged) = (true, true);
+            tx.update_document(&row, "{}")?;
+        }
         if row.purged && !tx.has_content(document)? {
             self.enqueue_again(tx, document, &owed)?;
             return Ok(Repaired::Whole);
@@ -129,6 +134,15 @@ impl Core {
         }
         shown.map(|shown| self.put_shown(tx, (collection, name), &shown)).transpose()?;
         Ok(if is_lost { Repaired::FetchedAgain } else { Repaired::Whole })
+    }
+
+    /// Whether nothing is left of a document but that it was purged.
+    fn is_hollow(&self, tx: Tx<'_>, row: &DocumentRow) -> store::Result<bool> {
+        Ok(row.heads.is_empty()
+            && tx.tombstone(row.id)?.is_some()
+            && !tx.has_content(row.id)?
+            && tx.local_fields(row.id)?.is_none()
+            && tx.shows_nothing(row.id)?)
     }
 
     /// Writes the stored changes of a document anew where they are damaged, if nothing of it is lost.
