@@ -21,7 +21,7 @@ pub(crate) struct Hub {
 }
 
 struct Place {
-    sender: Sender<News>,
+    sender: Sender<HubEvent>,
     /// Where the sessions say that their devices are. Of several sessions of one device the newest is believed: the others have not
     /// noticed yet that their connection is gone.
     present: BTreeMap<u64, Arc<Presence>>,
@@ -29,14 +29,14 @@ struct Place {
 
 /// What a session hears of the others of its log.
 #[derive(Clone, Debug)]
-pub(crate) enum News {
+pub(crate) enum HubEvent {
     Committed(Arc<CommittedRun>),
     Presence(Arc<Presence>),
 }
 
 impl Hub {
-    /// News of a log from now on, and where others are now.
-    pub(crate) fn subscribe(&self, log: &LogId) -> (Receiver<News>, Vec<Arc<Presence>>) {
+    /// Events of a log from now on, and where others are now.
+    pub(crate) fn subscribe(&self, log: &LogId) -> (Receiver<HubEvent>, Vec<Arc<Presence>>) {
         let mut logs = self.lock();
         let new = || Place { sender: Sender::new(limits::HUB_RUNS), present: BTreeMap::new() };
         let place = logs.entry(log.clone()).or_insert_with(new);
@@ -62,7 +62,7 @@ impl Hub {
         let entries = (bytes <= limits::HUB_RUN_BYTES).then(|| Arc::new(appended.fresh));
         // An error means that nobody listens, which is fine.
         let run = CommittedRun { origin, first, position, entries };
-        _ = place.sender.send(News::Committed(Arc::new(run)));
+        _ = place.sender.send(HubEvent::Committed(Arc::new(run)));
     }
 
     /// Tells the sessions of a log where the device of a session is.
@@ -110,7 +110,7 @@ impl Place {
         let after = self.of(device);
         if before != after {
             let news = after.unwrap_or_else(|| Arc::new(Presence::new(device, None)));
-            _ = self.sender.send(News::Presence(news));
+            _ = self.sender.send(HubEvent::Presence(news));
         }
     }
 

@@ -20,7 +20,7 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::time::{timeout, timeout_at};
 
-use crate::hub::News;
+use crate::hub::HubEvent;
 use crate::limits;
 use crate::outgoing::Held;
 use crate::state::{Admitted, Relay};
@@ -62,7 +62,7 @@ struct Running {
     /// What goes on without being served before this time: the greeting, and then whatever the device sends.
     idle_since: Instant,
     log: Option<LogId>,
-    hub: Option<Receiver<News>>,
+    hub: Option<Receiver<HubEvent>>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     /// What is to be sent, encoded.
     frames: Vec<Frame>,
@@ -260,7 +260,7 @@ impl Running {
                         self.session.handle_failure(ErrorCode::Unauthorized, "the token is not valid any more");
                     }
                 }
-                news = next_news(&mut self.hub) => self.take_news(news),
+                news = next_event(&mut self.hub) => self.take_event(news),
                 Some(done) = self.under_way.next() => self.take_done(done),
                 () = outgoing.closed() => return,
                 () = until(silence), if !saturated => self.take_silence(),
@@ -590,10 +590,10 @@ impl Running {
         }
     }
 
-    fn take_news(&mut self, news: Result<News, RecvError>) {
+    fn take_event(&mut self, news: Result<HubEvent, RecvError>) {
         match news {
-            Ok(News::Committed(run)) => self.session.handle_committed(&run),
-            Ok(News::Presence(presence)) => self.session.handle_presence(&presence),
+            Ok(HubEvent::Committed(run)) => self.session.handle_committed(&run),
+            Ok(HubEvent::Presence(presence)) => self.session.handle_presence(&presence),
             Err(RecvError::Lagged(_)) => {
                 self.session.handle_lagged();
                 if let Some(log) = &self.log {
@@ -632,7 +632,7 @@ fn random_part() -> f64 {
     RandomState::new().hash_one(0) as f64 / u64::MAX as f64
 }
 
-async fn next_news(hub: &mut Option<Receiver<News>>) -> Result<News, RecvError> {
+async fn next_event(hub: &mut Option<Receiver<HubEvent>>) -> Result<HubEvent, RecvError> {
     match hub {
         Some(hub) => hub.recv().await,
         None => std::future::pending().await,

@@ -59,13 +59,13 @@ impl Logs {
     }
 
     /// Begins a transaction, unless another process holds the file: then it would have to wait, and nothing is begun.
-    pub(super) fn begin_now(&mut self) -> bool {
+    pub(super) fn try_begin(&mut self) -> bool {
         let patience = |conn: &Connection, time| conn.busy_timeout(time).is_ok();
         let begun = patience(&self.conn, Duration::ZERO) && self.begin().is_ok();
         patience(&self.conn, limits::BUSY_TIMEOUT) && begun
     }
 
-    /// Appends to one log, in the transaction that [`begin_now`](Self::begin_now) has begun. If it fails, nothing of it remains.
+    /// Appends to one log, in the transaction that [`try_begin`](Self::try_begin) has begun. If it fails, nothing of it remains.
     pub(super) fn finish(&mut self, log: LogId, entries: Vec<Entry>) -> Result<Appended, StoreError> {
         let appended = self.append_to(log, entries);
         self.end(appended)

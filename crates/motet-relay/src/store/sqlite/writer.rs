@@ -72,7 +72,7 @@ impl Writer {
             && entries.iter().all(|entry| matches!(entry.kind, Kind::Changes | Kind::Other(_)));
         if is_small
             && let Some(mut turn) = self.shared.take_turn()
-            && turn.0.begin_now()
+            && turn.0.try_begin()
         {
             return ready(timed(&mut turn, |logs| logs.finish(log, entries))).boxed();
         }
