@@ -16,6 +16,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::message::Message;
+use crate::packing::UnpackError;
 use crate::{limits, packing};
 
 const PLAIN: u8 = 0;
@@ -24,11 +25,22 @@ const ZSTD: u8 = 1;
 /// Bytes before the body.
 const HEADER: usize = 6;
 
+// Types of messages that may be large.
+const PUSH: u8 = 3;
+const RECEIPT: u8 = 4;
+const PAGE: u8 = 6;
+const FETCHED: u8 = 13;
+
 /// Why bytes are not a frame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Larger than [`limits::FRAME_BYTES`], as received or inflated.
-    #[error("a frame of more than {} bytes", limits::FRAME_BYTES)]
+    /// Larger than [`limits::FRAME_BYTES`], as received or inflated, or, of a message that carries no entries, than
+    /// [`limits::MESSAGE_BYTES`].
+    #[error(
+        "a frame of more than {} bytes, or a message without entries of more than {}",
+        limits::FRAME_BYTES,
+        limits::MESSAGE_BYTES
+    )]
     TooLarge,
     /// Fewer bytes than the frame needs.
     #[error("a frame that is cut off")]
@@ -57,17 +69,17 @@ pub fn encode(message: &Message) -> Vec<u8> {
     match message {
         Message::Hello(m) => body(1, m),
         Message::Welcome(m) => body(2, m),
-        Message::Push(m) => body(3, m),
-        Message::Receipt(m) => body(4, m),
+        Message::Push(m) => body(PUSH, m),
+        Message::Receipt(m) => body(RECEIPT, m),
         Message::Pull(m) => body(5, m),
-        Message::Page(m) => body(6, m),
+        Message::Page(m) => body(PAGE, m),
         Message::Refused(m) => body(7, m),
         Message::Ping(m) => body(8, m),
         Message::Pong(m) => body(9, m),
         Message::Error(m) => body(10, m),
         Message::Presence(m) => body(11, m),
         Message::Fetch(m) => body(12, m),
-        Message::Fetched(m) => body(13, m),
+        Message::Fetched(m) => body(FETCHED, m),
         Message::NotTaken(m) => body(14, m),
     }
 }
@@ -86,13 +98,26 @@ pub fn decode(frame: &[u8]) -> Result<Message, FrameError> {
     if *check != self::check(*kind, *form, body) {
         return Err(FrameError::Check);
     }
+    let most = most_bytes(*kind);
     match *form {
+        PLAIN if body.len() > most => Err(FrameError::TooLarge),
         PLAIN => decode_body(*kind, body),
         ZSTD => {
-            let plain = packing::unpack(body, limits::FRAME_BYTES).map_err(|_| FrameError::BadForm)?;
+            let plain = packing::unpack(body, most).map_err(|error| match error {
+                UnpackError::TooLarge => FrameError::TooLarge,
+                UnpackError::Damaged(_) => FrameError::BadForm,
+            })?;
             decode_body(*kind, &plain)
         }
         _ => Err(FrameError::BadForm),
+    }
+}
+
+/// Bytes of a frame when it is opened, as far as its beginning tells: what it costs to decode it. Nothing is allocated.
+pub fn opened_len(frame: &[u8]) -> usize {
+    match frame.split_first_chunk::<HEADER>() {
+        Some(([_, ZSTD, ..], body)) => packing::claimed_len(body).unwrap_or(0).max(frame.len()),
+        _ => frame.len(),
     }
 }
 
@@ -119,6 +144,14 @@ pub fn split_delimited<'a>(body: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Fram
     let (frame, rest) = rest.split_at_checked(len).ok_or(FrameError::Truncated)?;
     *body = rest;
     Ok(Some(frame))
+}
+
+/// How large the body of a message may be: only those with entries, and the answers to them, are large.
+fn most_bytes(kind: u8) -> usize {
+    match kind {
+        PUSH | RECEIPT | PAGE | FETCHED => limits::FRAME_BYTES,
+        _ => limits::MESSAGE_BYTES,
+    }
 }
 
 fn body<T: Encode<()>>(kind: u8, message: &T) -> Vec<u8> {
@@ -155,17 +188,17 @@ fn decode_body(kind: u8, body: &[u8]) -> Result<Message, FrameError> {
     Ok(match kind {
         1 => Message::Hello(read(kind, body)?),
         2 => Message::Welcome(read(kind, body)?),
-        3 => Message::Push(read(kind, body)?),
-        4 => Message::Receipt(read(kind, body)?),
+        PUSH => Message::Push(read(kind, body)?),
+        RECEIPT => Message::Receipt(read(kind, body)?),
         5 => Message::Pull(read(kind, body)?),
-        6 => Message::Page(read(kind, body)?),
+        PAGE => Message::Page(read(kind, body)?),
         7 => Message::Refused(read(kind, body)?),
         8 => Message::Ping(read(kind, body)?),
         9 => Message::Pong(read(kind, body)?),
         10 => Message::Error(read(kind, body)?),
         11 => Message::Presence(read(kind, body)?),
         12 => Message::Fetch(read(kind, body)?),
-        13 => Message::Fetched(read(kind, body)?),
+        FETCHED => Message::Fetched(read(kind, body)?),
         14 => Message::NotTaken(read(kind, body)?),
         _ => return Err(FrameError::UnknownType(kind)),
     })

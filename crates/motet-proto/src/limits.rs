@@ -46,6 +46,10 @@ pub const DEVICE_NAME_BYTES: usize = 128;
 /// Largest frame, in bytes as received, and also after inflation. One entry of the largest size and its headers fit.
 pub const FRAME_BYTES: usize = ENTRY_PAYLOAD_BYTES + (1 << 20);
 
+/// Largest message that carries neither entries nor receipts, in bytes after inflation. The longest honest one, a list of what was not taken, has
+/// some 50 kB; a message of this size is decoded within some milliseconds, whatever it holds.
+pub const MESSAGE_BYTES: usize = 256 << 10;
+
 /// Most entries in one push batch. Small entries fill a batch by count, so that progress moves.
 pub const PUSH_BATCH_ENTRIES: usize = 1_024;
 

@@ -570,12 +570,14 @@ impl Running {
     }
 
     fn take_frame(&mut self, bytes: &[u8]) {
-        let message = decode(bytes);
-        let opened = match &message {
+        let opened = frame::opened_len(bytes).min(motet_proto::limits::FRAME_BYTES);
+        let message = beside_others(opened, || frame::decode(bytes));
+        let entries = match &message {
             Ok(Message::Push(push)) => push.entries.iter().map(Entry::size).sum(),
             _ => 0,
         };
-        self.charge(opened.max(bytes.len()));
+        // What was opened for nothing counts as well.
+        self.charge(opened.max(entries));
         match message {
             Ok(Message::Hello(hello)) => {
                 self.device.get_or_insert(hello.device);
@@ -637,11 +639,6 @@ async fn next_event(hub: &mut Option<Receiver<HubEvent>>) -> Result<HubEvent, Re
         Some(hub) => hub.recv().await,
         None => std::future::pending().await,
     }
-}
-
-/// Decodes a frame.
-fn decode(bytes: &[u8]) -> Result<Message, FrameError> {
-    beside_others(bytes.len(), || frame::decode(bytes))
 }
 
 /// Encodes a message. Only those with entries are large.

@@ -67,6 +67,11 @@ impl Left {
         self.erasing.is_empty() && self.superseding.is_empty()
     }
 
+    /// Whether a snapshot names entries that are not marked yet.
+    pub(super) fn is_superseding(&self, entry: i64) -> bool {
+        self.superseding.contains_key(&entry)
+    }
+
     /// Whether an entry counts as erased although it has not left yet.
     pub(super) fn is_erased(&self, entry: i64, document: DocumentId) -> bool {
         let erasure = self.erased.get(&(entry >> SEQ_BITS, document));

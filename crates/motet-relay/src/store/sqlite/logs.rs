@@ -127,10 +127,6 @@ impl Logs {
             let saved = self.begin().and_then(|()| self.usage.save(&self.conn));
             self.end(saved)?;
         }
-        if !self.left.is_empty() {
-            self.work_off()?;
-            return Ok(limits::SWEPT_ENTRIES);
-        }
         let due = superseded(&self.conn, before);
         if due.as_ref().is_ok_and(Vec::is_empty) {
             return Ok(0);
@@ -162,11 +158,14 @@ impl Logs {
                    WHERE id = ? AND kind <> x'' AND typeof(superseded) = 'integer' AND superseded > 0";
         let read = |row: &rusqlite::Row<'_>| Ok((row.get(0).unwrap_or(at), row.get(1)?));
         let marked: Option<(i64, i64)> = conn.prepare_cached(sql)?.query_row([entry], read).optional()?;
+        let put_off = |until: i64| {
+            let sql = "INSERT OR IGNORE INTO superseded (at, entry) VALUES (?, ?)";
+            conn.prepare_cached(sql)?.execute([until, entry])
+        };
         match marked {
-            Some((came, _)) if came >= before => {
-                let sql = "INSERT OR IGNORE INTO superseded (at, entry) VALUES (?, ?)";
-                conn.prepare_cached(sql)?.execute([came, entry])?;
-            }
+            // It still says what else it supersedes.
+            Some(_) if self.left.is_superseding(entry) => _ = put_off(before)?,
+            Some((came, _)) if came >= before => _ = put_off(came)?,
             // Before version 6 it was not noted because of which snapshot.
             Some((_, 1)) => return self.left.remove(conn, entry, CAUSE_UNKNOWN),
             Some((_, snapshot)) => return self.left.remove(conn, entry, snapshot),

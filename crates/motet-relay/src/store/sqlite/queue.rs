@@ -67,6 +67,8 @@ struct State {
     bytes: usize,
     /// The last group was of small steps although somebody waits with a large one.
     large_is_due: bool,
+    /// The last thing that was handed out was a task. The next one goes after whoever waits with a push.
+    task_was_last: bool,
     closed: bool,
 }
 
@@ -132,10 +134,15 @@ impl Queue {
         let until = within.map(|within| Instant::now() + within);
         let mut state = self.lock();
         loop {
-            if let Some(task) = state.tasks.pop_front() {
+            let is_pushed = !state.turns.is_empty();
+            if !(state.task_was_last && is_pushed)
+                && let Some(task) = state.tasks.pop_front()
+            {
+                state.task_was_last = true;
                 return Next::Task(task);
             }
-            if !state.turns.is_empty() {
+            if is_pushed {
+                state.task_was_last = false;
                 return Next::Group(state.take_group());
             }
             if state.closed {
@@ -236,5 +243,41 @@ fn names(entry: &Entry) -> usize {
     match &entry.kind {
         Kind::Snapshot { supersedes, .. } => supersedes.len(),
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use motet_proto::{DeviceId, DocumentId, SpaceId};
+
+    use super::*;
+
+    /// A sweep asks for its next step as soon as one is done.
+    #[test]
+    fn a_task_that_follows_another_keeps_no_push_waiting() {
+        let queue = Queue::default();
+        let task = || {
+            let (reply, _answer) = oneshot::channel();
+            queue.task(Task::Sweep(0, reply));
+        };
+        let push = |n: u8| {
+            let log = LogId { account: n.to_string(), space: SpaceId::DEFAULT };
+            let (document, device) = (DocumentId([n; 16]), DeviceId([n; 16]));
+            let entry = Entry::new(log.space, document, device, Kind::Changes, 0, vec![n; 10]);
+            let (reply, _answer) = oneshot::channel();
+            let bytes = entry.size();
+            queue.push(Push { log, entries: [entry].into(), bytes, done: Done::default(), reply }).unwrap();
+        };
+        task();
+        push(1);
+        assert!(matches!(queue.next(None), Next::Task(_)));
+        task();
+        assert!(matches!(queue.next(None), Next::Group(group) if group.len() == 1));
+        task();
+        push(2);
+        assert!(matches!(queue.next(None), Next::Task(_)));
+        assert!(matches!(queue.next(None), Next::Group(group) if group.len() == 1));
+        assert!(matches!(queue.next(None), Next::Task(_)));
+        assert!(matches!(queue.next(Some(Duration::ZERO)), Next::Nothing));
     }
 }
