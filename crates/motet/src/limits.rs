@@ -113,6 +113,15 @@ pub const DAMAGED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes of a row that is looked for in a damaged file: SQLite keeps no larger one.
 pub const SALVAGE_ROW_BYTES: usize = 1_000_000_000;
 
+/// How many times its own size a page of a damaged file may yield in rows: the rows of a sound one lie side by side.
+pub const SALVAGE_OVERLAP: usize = 2;
+
+/// Times that a page of a damaged file is read for rows that turn out to be none.
+pub const SALVAGE_READS: u8 = 16;
+
+/// Columns of a row that is looked for in a damaged file: SQLite has no more.
+pub const SALVAGE_COLUMNS: usize = 2_000;
+
 /// Changes after the snapshot from which a load writes a new snapshot. Loading changes costs about 10 us each.
 pub const SNAPSHOT_AFTER_CHANGES: usize = 256;
 
@@ -221,6 +230,10 @@ pub const CHECKPOINT_PAGES: i64 = 1_000;
 
 /// What an Automerge document of another program may open to, in bytes. 64 MiB: as much as a document that comes from a relay.
 pub const FOREIGN_DOCUMENT_BYTES: usize = motet_proto::limits::PAYLOAD_INFLATED_BYTES;
+
+/// Operations that an Automerge document of another program may have, changes counted as well. Each takes some 500 bytes of memory while it is
+/// merged: a kilobyte may hold a million.
+pub const FOREIGN_OPERATIONS: u64 = 1_000_000;
 
 /// Nesting of arrays and objects inside a field. What is deeper is refused on write, and set aside when it arrives.
 pub const VALUE_DEPTH: usize = 64;

@@ -51,9 +51,13 @@ pub(crate) fn salvage(path: &Path, is_kept: bool) -> Result<Option<PathBuf>> {
         salvaged.execute_batch(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA foreign_keys = OFF",
         )?;
+        let pages = Pages::open(&aside.main.path, &aside.log.path).map_err(failed)?;
+        if let Some(pages) = &pages {
+            // It goes into the place of the other page by page.
+            salvaged.pragma_update(None, "page_size", pages.size as u32)?;
+        }
         migrate(&mut salvaged)?;
-        let pages = Pages::open(&aside.main.path, &aside.log.path);
-        read_all(&open_reader(path)?, &salvaged, pages.map_err(failed)?.as_ref())?;
+        read_all(&open_reader(path)?, &salvaged, pages.as_ref())?;
         let mut live = Connection::open(path)?;
         let backup = busy::wait_on(&mut live)
             .and_then(|()| Ok(Backup::new(&salvaged, &mut live)?))

@@ -1,6 +1,6 @@
 //! What stands in one page of a b-tree, as SQLite's file format has it. Each length and place is checked before it is believed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::types::Value;
 
@@ -22,6 +22,15 @@ pub(super) enum Kind {
 pub(super) struct Record {
     pub(super) rowid: Option<i64>,
     pub(super) values: Vec<Value>,
+}
+
+/// What is known of the pages on which rows go on that are longer than a page.
+#[derive(Default)]
+pub(super) struct Chains {
+    /// Pages of rows that were read, each of one row alone.
+    used: HashSet<u32>,
+    /// How often a page was read for nothing: what leads to it is no row.
+    failed: HashMap<u32, u8>,
 }
 
 /// A page of a b-tree.
@@ -59,8 +68,10 @@ impl Page {
         if end > usable {
             return Vec::new();
         }
+        let mut seen = HashSet::new();
         let places = (0..count).map(|n| short(&self.bytes, at + 2 * n));
-        places.filter(|place| (end..usable.saturating_sub(3)).contains(place)).collect()
+        let is_inside = |place: &usize| (end..usable.saturating_sub(3)).contains(place);
+        places.filter(is_inside).filter(|place| seen.insert(*place)).collect()
     }
 
     /// Pages below this one.
@@ -72,16 +83,18 @@ impl Page {
         self.cells(usable).into_iter().map(|place| number(&self.bytes, place)).chain([last]).collect()
     }
 
-    /// All rows that can be read. `used`: pages on which rows go on, each of one row alone.
-    pub(super) fn records(&self, pages: &Pages, used: &mut HashSet<u32>) -> Vec<Record> {
+    /// All rows that can be read.
+    pub(super) fn records(&self, pages: &Pages, chains: &mut Chains) -> Vec<Record> {
         if self.kind == Kind::TableInterior {
             return Vec::new();
         }
+        // Rows of a sound page lie side by side. Of a made-up one the same bytes may be named again and again.
+        let mut left = pages.usable * limits::SALVAGE_OVERLAP;
         let cells = self.cells(pages.usable).into_iter();
-        cells.filter_map(|place| self.record(pages, place, used)).collect()
+        cells.filter_map(|place| self.record(pages, place, &mut left, chains)).collect()
     }
 
-    fn record(&self, pages: &Pages, place: usize, used: &mut HashSet<u32>) -> Option<Record> {
+    fn record(&self, pages: &Pages, place: usize, left: &mut usize, chains: &mut Chains) -> Option<Record> {
         let bytes = self.bytes.get(..pages.usable)?;
         let mut at = place + if self.is_interior() { 4 } else { 0 };
         let len =
@@ -90,21 +103,37 @@ impl Page {
         let rowid = if is_table { Some(varint(bytes, &mut at)?.cast_signed()) } else { None };
         let local = local_bytes(len, pages.usable, is_table);
         let mut payload = bytes.get(at..at + local)?.to_vec();
+        *left = left.checked_sub(local)?;
         if local < len {
-            let mut next = number(bytes.get(at + local..at + local + 4)?, 0);
-            let mut chain = HashSet::new();
-            while payload.len() < len {
-                if used.contains(&next) || !chain.insert(next) {
-                    return None;
-                }
-                let page = pages.read(next)?;
-                next = number(&page, 0);
-                let more = (len - payload.len()).min(pages.usable - 4);
-                payload.extend_from_slice(&page[4..4 + more]);
-            }
-            used.extend(chain);
+            chains.follow(pages, number(bytes.get(at + local..at + local + 4)?, 0), &mut payload, len)?;
         }
         Some(Record { rowid, values: values(&payload)? })
+    }
+}
+
+impl Chains {
+    /// Reads on from a page until a row has its `len` bytes. Each page is read a bounded number of times for nothing.
+    fn follow(&mut self, pages: &Pages, first: u32, payload: &mut Vec<u8>, len: usize) -> Option<()> {
+        let (mut next, mut chain) = (first, HashSet::new());
+        let is_whole = loop {
+            if payload.len() >= len {
+                break true;
+            }
+            let is_hopeless = self.failed.get(&next).is_some_and(|times| *times >= limits::SALVAGE_READS);
+            if is_hopeless || self.used.contains(&next) || !chain.insert(next) {
+                break false;
+            }
+            let Some(page) = pages.read(next) else { break false };
+            next = number(&page, 0);
+            let more = (len - payload.len()).min(pages.usable - 4);
+            payload.extend_from_slice(&page[4..4 + more]);
+        };
+        if is_whole {
+            self.used.extend(chain);
+            return Some(());
+        }
+        chain.into_iter().for_each(|page| *self.failed.entry(page).or_default() += 1);
+        None
     }
 }
 
@@ -125,7 +154,7 @@ fn values(payload: &[u8]) -> Option<Vec<Value>> {
     let header = usize::try_from(varint(payload, &mut at)?).ok().filter(|len| *len <= payload.len())?;
     let mut rest = payload.get(header..)?;
     let mut values = Vec::new();
-    while at < header {
+    while at < header && values.len() <= limits::SALVAGE_COLUMNS {
         let kind = varint(&payload[..header], &mut at)?;
         let len = match kind {
             0 | 8 | 9 => 0,
@@ -147,7 +176,7 @@ fn values(payload: &[u8]) -> Option<Vec<Value>> {
             _ => Value::Text(std::str::from_utf8(bytes).ok()?.to_owned()),
         });
     }
-    rest.is_empty().then_some(values)
+    (at >= header && rest.is_empty()).then_some(values)
 }
 
 fn signed(bytes: &[u8]) -> i64 {

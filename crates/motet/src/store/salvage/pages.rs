@@ -20,7 +20,8 @@ pub(super) struct Pages {
     main: File,
     log: Option<File>,
     newer: Log,
-    size: usize,
+    /// Bytes of a page.
+    pub(super) size: usize,
     /// Bytes of a page that SQLite uses.
     pub(super) usable: usize,
     pub(super) count: u32,
@@ -48,10 +49,9 @@ impl Pages {
         let mut pages = Self { main, log, newer, size, usable, count: u32::MAX };
         // What is behind the last page is of an earlier time.
         let named = pages.newer.count.or_else(|| Some(number(&pages.read(1)?, 28)).filter(|n| *n > 0));
-        pages.count = match pages.newer.count {
-            Some(count) => count,
-            None => named.map_or(held, |named| named.min(held)),
-        };
+        // Nor is there anything behind what both files hold, whatever they name.
+        let held = pages.newer.pages.keys().copied().fold(held, u32::max);
+        pages.count = named.map_or(held, |named| named.min(held));
         Ok(Some(pages))
     }
 

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, params_from_iter};
 
-use super::cells::{Kind, Page, Record};
+use super::cells::{Chains, Kind, Page, Record};
 use super::pages::Pages;
 use super::shapes::Shape;
 use crate::store::Result;
@@ -69,7 +69,7 @@ impl<'p> Scan<'p> {
     }
 
     fn assign(&mut self, trees: &HashMap<u32, Tree>) {
-        let (free, mut used) = (self.pages.free(), HashSet::new());
+        let (free, mut chains) = (self.pages.free(), Chains::default());
         let mut beside = vec![Vec::new(); self.shapes.len()];
         for number in 2..=self.pages.count {
             let tree = trees.get(&number).copied();
@@ -80,7 +80,7 @@ impl<'p> Scan<'p> {
             if page.kind == Kind::TableInterior {
                 continue;
             }
-            let records = page.records(self.pages, &mut used);
+            let records = page.records(self.pages, &mut chains);
             match (self.owner(&records, tree), tree.flatten()) {
                 (Some(owner), Some(tree)) if owner == tree => self.found[owner].push(number),
                 (Some(owner), tree) => {
@@ -132,10 +132,10 @@ impl<'p> Scan<'p> {
     pub(super) fn insert(&self, table: &str, target: &Connection, but: &HashSet<i64>) -> Result<usize> {
         let Some(place) = self.place(table) else { return Ok(0) };
         let shape = &self.shapes[place];
-        let (mut used, mut inserted) = (HashSet::new(), 0);
+        let (mut chains, mut inserted) = (Chains::default(), 0);
         let mut insert = target.prepare(&shape.insert())?;
         for page in self.found[place].iter().filter_map(|page| Page::read(self.pages, *page)) {
-            for row in page.records(self.pages, &mut used).iter().filter_map(|record| shape.row(record)) {
+            for row in page.records(self.pages, &mut chains).iter().filter_map(|record| shape.row(record)) {
                 if !shape.document_of(&row).is_some_and(|document| but.contains(&document)) {
                     inserted += insert.execute(params_from_iter(&row))?;
                 }
