@@ -91,10 +91,12 @@ fn print(text: &str) {
     std::process::exit(1);
 }
 
-/// A text without what steers a terminal: control characters are shown by their numbers, but for line breaks and tabs. `colour`: the colours
+/// A text without what steers a terminal or turns text round: such characters are shown by their numbers, but for line breaks and tabs. `colour`: the colours
 /// that this program sets itself stay.
 fn printable(text: &str, colour: bool) -> Cow<'_, str> {
-    let is_plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    // What turns the direction of the text that follows shows it as something else.
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_plain = |c: char| (!c.is_control() && !turns(c)) || matches!(c, '\n' | '\t');
     if text.chars().all(is_plain) {
         return Cow::Borrowed(text);
     }
@@ -173,6 +175,7 @@ mod tests {
         let from_anybody = "mele\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\r\nʻāina\t👩\u{301}";
         let shown = printable(from_anybody, true);
         assert_eq!(shown, "mele\\u{1b}[2J\\u{1b}]0;title\\u{7}\\u{9b}31m\\u{d}\nʻāina\t👩\u{301}");
+        assert_eq!(printable("\u{202e}gnp.exe", false), "\\u{202e}gnp.exe");
         let painted = format!("{GREEN}✓{GREEN:#} {BOLD}1{BOLD:#}");
         assert_eq!(printable(&painted, true), painted);
         assert!(!printable(&painted, false).contains('\u{1b}'));

@@ -40,7 +40,7 @@ pub(crate) use foreign::{Cell, ForeignTable};
 pub(crate) use integrity::{Names, SealedRow, run_sql};
 pub(crate) use journal::{Losers, MORE, MORE_OPEN, NewConflict, StoredConflict, row_bytes};
 pub(crate) use outbox::{Op, OutboxRow};
-pub(crate) use quarantine::{QuarantineRow, QuarantinedRow, SetAside};
+pub(crate) use quarantine::{QuarantineRow, QuarantinedRow, SetAside, Worth};
 pub(crate) use read_only::copy_to_read;
 pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow, TrashRow};
 pub(crate) use remotes::{RemoteRow, RoundRow};

@@ -151,6 +151,11 @@ pub(crate) fn heads_of(changes: &[ChangeHeader<'_>]) -> Option<Vec<[u8; 32]>> {
 
 /// Checks that bytes are exactly one uncompressed document chunk, and hold no more operations than a document may have. Automerge checks its checksum and heads itself.
 pub(crate) fn check_snapshot(bytes: &[u8]) -> Result<(), ChunkError> {
+    snapshot_operations(bytes).map(drop)
+}
+
+/// How many operations and changes a saved document holds.
+fn snapshot_operations(bytes: &[u8]) -> Result<u64, ChunkError> {
     let header = Header::parse(bytes)?;
     if header.kind != DOCUMENT {
         return Err(ChunkError::WrongType(header.kind));
@@ -169,7 +174,7 @@ pub(crate) fn check_snapshot(bytes: &[u8]) -> Result<(), ChunkError> {
         return Err(ChunkError::Deflated);
     }
     let most = most_rows(limits::DOCUMENT_EMPTY_OPERATIONS, bytes.len()).min(limits::DOCUMENT_OPERATIONS);
-    columns.iter().try_for_each(|columns| columns.rows(&mut data, most).map(drop))
+    columns.iter().try_fold(0, |all, columns| Ok(all + columns.rows(&mut data, most)?))
 }
 
 /// Whether a saved document is what was saved.

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use super::Loaded;
 use super::local::{Patch, check_rules};
-use crate::doc::{Misfit, check_field, check_fields};
+use crate::doc::{Fields, Misfit, check_field, check_fields};
 use crate::error::WriteError;
 use crate::limits;
 use crate::schema::FieldKind;
@@ -56,6 +56,20 @@ fn check_amounts(loaded: &Loaded, patch: &Patch) -> Result<(), WriteError> {
         let most = if is_declared { usize::MAX } else { limits::LIST_ELEMENTS as usize };
         if let Some(what) = too_many(value, most) {
             return refuse(&format!("field {field:?}: {what}"));
+        }
+    }
+    Ok(())
+}
+
+/// Judges what a document shows that another program has made: as much as an app could have written.
+pub(super) fn check_shown(fields: &Fields) -> Result<(), String> {
+    let (count, max) = (fields.len(), limits::OBJECT_FIELDS);
+    if count > max {
+        return Err(format!("it would have {count} fields, and a document has at most {max}"));
+    }
+    for (field, value) in fields {
+        if let Some(what) = too_many(value, limits::LIST_ELEMENTS as usize) {
+            return Err(format!("field {field:?}: {what}"));
         }
     }
     Ok(())

@@ -2,9 +2,10 @@
 
 use motet_proto::{DocumentId, SpaceId};
 
-use super::check::check_name;
+use super::check::{check_name, check_shown};
+use super::lifecycle::is_leaving;
 use super::{Commit, Core, new_document};
-use crate::doc::Change;
+use crate::doc::{Change, is_purge};
 use crate::error::WriteError;
 use crate::store::Tx;
 use crate::types::{ChangeKind, Version};
@@ -59,12 +60,45 @@ impl Core {
             let reason = "an actor has made other changes under the same numbers in this document".to_owned();
             return Err(WriteError::Automerge { reason });
         }
+        check_shown(&loaded.document.fields(&schema)).map_err(|reason| WriteError::Automerge { reason })?;
+        let (brings_purge, was_leaving) =
+            (outcome.applied.iter().any(is_purge), is_leaving(tx, &loaded.row)?);
+        let is_purged = loaded.document.is_purged(&schema);
+        if is_purged && brings_purge {
+            // Whoever has purged it says so to all devices, and each has a time of grace to bring it back.
+            return Err(WriteError::Purged { collection: collection.to_owned(), id: name.to_owned() });
+        }
+        if was_leaving && !is_purged {
+            tx.end_leaving(loaded.row.id)?;
+        }
+        // Who has purged it holds nothing of it any more.
+        let is_whole_due = !is_purged && (brings_purge || was_leaving) && loaded.row.id != 0;
+        let (key, now) = (loaded.row.key, self.shared.now_ms());
         let kind = match (was_live, loaded.document.is_deleted(&schema)) {
             (_, true) => ChangeKind::Deleted,
             (false, false) => ChangeKind::Created,
             (true, false) => ChangeKind::Updated,
         };
-        self.finish(tx, loaded, &Commit { stale: true, ..Commit::of(&outcome.applied, kind) })
+        // Who made the changes may have sent them as well, and others have built on them: it is no step of this device.
+        let commit = Commit { stale: true, automatic: true, ..Commit::of(&outcome.applied, kind) };
+        let version = self.finish(tx, loaded, &commit)?;
+        for item in tx.quarantined_of(key)? {
+            let held =
+                self.write.documents.get(&key).is_some_and(|loaded| loaded.document.has_hash(&item.hash));
+            if held {
+                tx.release(key, &item.hash)?;
+            }
+        }
+        if kind == ChangeKind::Created && self.free_revived(tx, key, now)? {
+            self.catch_up_all(tx)?;
+        }
+        let document = self.write.documents.get(&key).map(|loaded| loaded.row.id);
+        if let Some(document) = document.filter(|_| is_whole_due && self.leaves(collection, name)) {
+            for remote in self.remotes.clone() {
+                self.enqueue_whole(tx, remote, document, now)?;
+            }
+        }
+        Ok(version)
     }
 }
 

@@ -264,7 +264,7 @@ impl Core {
         if dormant {
             tx.forget_dormant(now - millis(limits::PURGE_GRACE))?;
         }
-        Ok(if dormant { 0 } else { set_aside })
+        Ok(set_aside)
     }
 
     fn find_deleted(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> Result<Box<Loaded>, WriteError> {

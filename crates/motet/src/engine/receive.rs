@@ -11,8 +11,8 @@ use motet_proto::{DocumentId, Position};
 
 use super::incoming::{Ahead, BadEntry, Group, Incoming};
 use super::{Commit, Core};
-use crate::doc::{Change, ChangeHash, Reconciled, Rejected};
-use crate::store::{self, QuarantineRow, StorageError, Tx};
+use crate::doc::{Change, ChangeHash, Reconciled, Rejected, is_purge, is_tombstone};
+use crate::store::{self, QuarantineRow, StorageError, Tx, Worth};
 use crate::types::LastError;
 use crate::types::{ChangeKind, CollectionCounts};
 use merge_target::MergeTarget;
@@ -176,7 +176,7 @@ impl Core {
                     document: *document,
                     hash,
                     waits: false,
-                    dormant: false,
+                    worth: Worth::Counted,
                     reason,
                     bytes,
                 },
@@ -377,6 +377,13 @@ impl Core {
         dormant: bool,
         now: i64,
     ) -> store::Result<u64> {
+        let is_mark = |item: &Rejected| item.waits && is_tombstone(&item.change);
+        let only_marks = rejected.iter().all(is_mark) && rejected.iter().any(|item| is_purge(&item.change));
+        let worth = match dormant {
+            true => Worth::Dormant,
+            false if only_marks => Worth::OnlyMarks,
+            false => Worth::Counted,
+        };
         for item in rejected {
             tracing::warn!(%document, change = %item.change.hash(), reason = item.reason, "a change was set aside");
             let row = QuarantineRow {
@@ -384,13 +391,14 @@ impl Core {
                 document,
                 hash: &item.change.hash().0,
                 waits: item.waits,
-                dormant: dormant && item.waits,
+                worth: if item.waits { worth } else { Worth::Counted },
                 reason: &item.reason,
                 bytes: item.change.raw_bytes(),
             };
             tx.quarantine(&row, now)?;
         }
-        Ok(rejected.len() as u64)
+        let is_counted = |item: &&Rejected| worth == Worth::Counted || !item.waits;
+        Ok(rejected.iter().filter(is_counted).count() as u64)
     }
 
     fn settle(

@@ -14,7 +14,7 @@ use super::{Core, Loaded, new_document, to_json};
 use crate::doc::{Change, Document, Identity, Rejected, load_snapshot, split_changes};
 use crate::schema::CollectionSchema;
 use crate::store::{
-    self, DECLARATION_LOST, DocumentRow, Op, QuarantineRow, SealedRow, StorageError, Tx, change_id,
+    self, DECLARATION_LOST, DocumentRow, Op, QuarantineRow, SealedRow, StorageError, Tx, Worth, change_id,
 };
 
 /// What [`salvage`] has found of a document.
@@ -200,7 +200,7 @@ impl Core {
                         document: row.key,
                         hash: &hash.0,
                         waits: true,
-                        dormant: false,
+                        worth: Worth::Counted,
                         reason,
                         bytes,
                     };

@@ -14,10 +14,21 @@ pub(crate) struct QuarantineRow<'a> {
     /// Of the change; or the id of the entry, if nothing is known of what is in it.
     pub(crate) hash: &'a [u8; 32],
     pub(crate) waits: bool,
-    /// Of a purged document, and brings nothing of it back.
-    pub(crate) dormant: bool,
+    pub(crate) worth: Worth,
     pub(crate) reason: &'a str,
     pub(crate) bytes: &'a [u8],
+}
+
+/// Whether anybody has to know of what is set aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Worth {
+    /// It is counted and listed.
+    #[default]
+    Counted,
+    /// Of a document that is purged here, and brings nothing of it back: it goes after a time.
+    Dormant,
+    /// A purge of what is not here: there are no words in it. It is kept, in case that what it purges arrives.
+    OnlyMarks,
 }
 
 /// What is in quarantine of one document.
@@ -53,7 +64,7 @@ impl Tx<'_> {
             row.reason,
             row.bytes,
             now,
-            row.dormant
+            row.worth as i64
         ])?;
         Ok(())
     }

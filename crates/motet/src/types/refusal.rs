@@ -23,13 +23,15 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.reason)?;
-        let Some(id) = &self.id else { return Ok(()) };
+        // Whoever made the row has chosen its names: none breaks the line.
         let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-        let id: String = id.chars().take(limits::SHOWN_NAME_CHARS).map(printable).collect();
+        let in_line = |text: &str| text.chars().map(printable).collect::<String>();
+        let name = |name: &str| in_line(&name.chars().take(limits::SHOWN_NAME_CHARS).collect::<String>());
+        write!(f, "{}: {}", in_line(&self.place), in_line(&self.reason))?;
+        let Some(id) = &self.id else { return Ok(()) };
         match &self.collection {
-            Some(collection) => write!(f, " ({collection}/{id})"),
-            None => write!(f, " ({id})"),
+            Some(collection) => write!(f, " ({}/{})", name(collection), name(id)),
+            None => write!(f, " ({})", name(id)),
         }
     }
 }

@@ -7,7 +7,9 @@ use flate2::read::DeflateDecoder;
 use sha2::{Digest, Sha256};
 
 use super::rows::Columns;
-use super::{CHANGE, ChunkError, DOCUMENT, Header, MAGIC, skip, skip_hashes, uleb};
+use super::{
+    CHANGE, ChunkError, DOCUMENT, Header, MAGIC, operations, skip, skip_hashes, snapshot_operations, uleb,
+};
 use crate::limits;
 
 /// A change whose data are compressed as a whole. Its checksum is that of the data.
@@ -46,9 +48,24 @@ pub(crate) fn open_foreign(mut bytes: &[u8]) -> Result<OpenedDocument, ChunkErro
         }
         bytes = rest;
     }
-    match opened.saved.is_none() && opened.changes.is_empty() {
-        true => Err(ChunkError::Empty),
-        false => Ok(opened),
+    if opened.saved.is_none() && opened.changes.is_empty() {
+        return Err(ChunkError::Empty);
+    }
+    opened.check_operations()?;
+    Ok(opened)
+}
+
+impl OpenedDocument {
+    /// Nobody has judged them before, and they are taken apart all at once.
+    fn check_operations(&self) -> Result<(), ChunkError> {
+        let mut count = self.saved.as_deref().map_or(Ok(0), snapshot_operations)?;
+        for change in &self.changes {
+            count += operations(&change[Header::parse(change)?.start..])?;
+        }
+        match count > limits::FOREIGN_OPERATIONS {
+            true => Err(ChunkError::TooManyOperations(limits::FOREIGN_OPERATIONS)),
+            false => Ok(()),
+        }
     }
 }
 
