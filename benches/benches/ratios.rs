@@ -45,7 +45,7 @@ fn local_commit(place: &str, folder: &Path, song: &Value) {
     for _ in 0..ROUNDS {
         theirs.push(timed(|| (0..EDITS).for_each(|i| bare.edit(i))));
         ours.push(timed(|| {
-            (0..EDITS).for_each(|i| _ = songs.splice_text(&id, "lyrics", i, 1, "x").unwrap())
+            (0..EDITS).for_each(|i| _ = songs.document(&id).splice_text("lyrics", i, 1, "x").unwrap())
         }));
     }
     let per_edit = |rounds: &[(f64, f64)], pick: fn(&(f64, f64)) -> f64| {
@@ -100,7 +100,7 @@ fn merge(folder: &Path, song: &Value) {
         for n in 0..MERGED_SONGS {
             let mut song = song.clone();
             song["id"] = format!("{n}").into();
-            tx.insert("songs", &song)?;
+            tx.documents("songs").insert(&song)?;
         }
         Ok(())
     })
@@ -115,7 +115,7 @@ fn merge(folder: &Path, song: &Value) {
     for edit in 0..MERGED_EDITS {
         a.transaction(move |tx| {
             (0..MERGED_SONGS).try_for_each(|n| {
-                tx.splice_text("songs", &format!("{n}"), "lyrics", edit, 0, "x").map(|_| ())
+                tx.documents("songs").splice_text(&format!("{n}"), "lyrics", edit, 0, "x").map(|_| ())
             })
         })
         .unwrap();

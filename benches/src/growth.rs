@@ -167,10 +167,10 @@ fn write_title(document: &mut Automerge, n: usize) {
 fn deletes(place: &Place<'_>, count: usize) {
     let device = place.device("a");
     let pieces = device.documents(COLLECTION);
-    pieces.put("1", &json!({ "lyrics": "E hoʻi ke aloha" })).unwrap();
+    pieces.upsert("1", &json!({ "lyrics": "E hoʻi ke aloha" })).unwrap();
     for _ in 0..count / 2 {
         pieces.delete("1").unwrap();
-        pieces.restore("1").unwrap();
+        pieces.document("1").restore().unwrap();
     }
     device.sync_now().unwrap();
 }
@@ -194,7 +194,7 @@ fn beside(place: &Place<'_>, count: usize) {
 }
 
 fn begin(device: &Replica) {
-    device.documents(COLLECTION).put("1", &json!({ "lyrics": first_lines().join("\n") })).unwrap();
+    device.documents(COLLECTION).upsert("1", &json!({ "lyrics": first_lines().join("\n") })).unwrap();
     device.sync_now().unwrap();
 }
 
@@ -208,7 +208,7 @@ fn write_lines(device: &Replica, count: usize, who: &str) {
     for n in 0..count {
         let at = n % lines.len();
         lines[at] = format!("line {at} of {who}, {n}");
-        pieces.set("1", &json!({ "lyrics": lines.join("\n") })).unwrap();
+        pieces.patch("1", &json!({ "lyrics": lines.join("\n") })).unwrap();
     }
 }
 
@@ -216,10 +216,10 @@ fn items(place: &Place<'_>, count: usize) {
     let device = place.device("a");
     let pieces = device.documents(COLLECTION);
     let mut verses = Vec::new();
-    pieces.put("1", &json!({ "verses": verses })).unwrap();
+    pieces.upsert("1", &json!({ "verses": verses })).unwrap();
     for n in 0..count {
         verses.push(json!(format!("verse {n}")));
-        pieces.set("1", &json!({ "verses": verses })).unwrap();
+        pieces.patch("1", &json!({ "verses": verses })).unwrap();
     }
     device.sync_now().unwrap();
 }

@@ -89,7 +89,7 @@ fn import(folder: &Path, path: &Path, args: &Args) {
 fn insert(replica: &Replica, songs: &[Value]) {
     for batch in songs.chunks(BATCH) {
         let batch = batch.to_vec();
-        replica.transaction(move |tx| tx.put_many("songs", &batch)).unwrap();
+        replica.transaction(move |tx| tx.documents("songs").upsert_many(&batch)).unwrap();
     }
 }
 
@@ -146,7 +146,7 @@ fn read(path: &Path) {
     let mut live = songs.live(page).unwrap();
     let woken = (0..25).map(|n| {
         let id = live.results()[0].id.clone();
-        songs.set(&id, &json!({ "sung": n })).unwrap();
+        songs.patch(&id, &json!({ "sung": n })).unwrap();
         let begun = Instant::now();
         live.wait().unwrap();
         ms(begun)
@@ -181,7 +181,7 @@ fn long_document(folder: &Path) {
             let mut insert = conn.prepare_cached("INSERT INTO change (bytes) VALUES (?)").unwrap();
             insert.execute([change.raw_bytes()]).unwrap();
         }));
-        ours.push(timed(|n| _ = songs.set(&id, &json!({ "n": round * 1_000 + n })).unwrap()));
+        ours.push(timed(|n| _ = songs.patch(&id, &json!({ "n": round * 1_000 + n })).unwrap()));
     }
     let (ours, theirs) = (median(ours), median(theirs));
     println!(

@@ -100,7 +100,7 @@ fn merge(cases: &[Case]) -> Vec<(String, bool)> {
     };
     let (a, b) = (open("a"), open("b"));
     for (n, case) in cases.iter().enumerate() {
-        a.documents("files").put(&n.to_string(), &json!({ "text": case.base })).unwrap();
+        a.documents("files").upsert(&n.to_string(), &json!({ "text": case.base })).unwrap();
     }
     sync(&a);
     sync(&b);
@@ -108,7 +108,7 @@ fn merge(cases: &[Case]) -> Vec<(String, bool)> {
     b.disconnect();
     for (n, case) in cases.iter().enumerate() {
         for (replica, text) in [&a, &b].into_iter().zip(&case.sides) {
-            replica.documents("files").set(&n.to_string(), &json!({ "text": text })).unwrap();
+            replica.documents("files").patch(&n.to_string(), &json!({ "text": text })).unwrap();
         }
     }
     sync(&a);
@@ -121,7 +121,7 @@ fn merge(cases: &[Case]) -> Vec<(String, bool)> {
         .map(|n| {
             let text = of(&a, n);
             assert_eq!(text, of(&b, n), "{}", cases[n].name);
-            let journal = a.conflicts("files", &n.to_string()).unwrap();
+            let journal = a.documents("files").document(&n.to_string()).conflicts().unwrap();
             (text, journal.iter().any(|conflict| conflict.kind == ConflictKind::Text))
         })
         .collect()

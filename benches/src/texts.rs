@@ -123,7 +123,7 @@ fn run(stage: Stage, folder: &Path, url: &str) {
             let text = std::fs::read_to_string(text_of(folder)).unwrap();
             let replica = open(folder, "a");
             let begun = (Instant::now(), busy());
-            replica.documents("texts").put("1", &json!({ "title": "one", "text": text })).unwrap();
+            replica.documents("texts").upsert("1", &json!({ "title": "one", "text": text })).unwrap();
             (begun, Box::new(replica))
         }
         Stage::Send | Stage::Receive => {
@@ -139,13 +139,13 @@ fn run(stage: Stage, folder: &Path, url: &str) {
             let replica = open(folder, "b");
             let text = std::fs::read_to_string(text_of(folder)).unwrap().to_uppercase();
             let begun = (Instant::now(), busy());
-            replica.documents("texts").set("1", &json!({ "text": text })).unwrap();
+            replica.documents("texts").patch("1", &json!({ "text": text })).unwrap();
             (begun, Box::new(replica))
         }
         Stage::Field => {
             let replica = open(folder, "b");
             let begun = (Instant::now(), busy());
-            replica.documents("texts").set("1", &json!({ "title": "two" })).unwrap();
+            replica.documents("texts").patch("1", &json!({ "title": "two" })).unwrap();
             (begun, Box::new(replica))
         }
     };
@@ -160,7 +160,7 @@ fn neighbour(folder: &Path) {
     while !folder.join(STOP).exists() {
         let writes = Instant::now();
         number += 1;
-        small.put("1", &json!({ "number": number })).unwrap();
+        small.upsert("1", &json!({ "number": number })).unwrap();
         longest[0] = longest[0].max(writes.elapsed().as_secs_f64() * 1e3);
         let reads = Instant::now();
         assert!(small.get("1").unwrap().is_some());

@@ -21,10 +21,10 @@ pub fn fill(dir: &Path) -> u16 {
     for n in 0..60 {
         let who = if n % 2 == 0 { &a } else { &b };
         let lyrics = format!("Hiʻilawe {n}, kūmaka ka ʻikena\n").repeat(n % 17);
-        who.documents("pieces").put(&n.to_string(), &json!({ "title": n, "lyrics": lyrics })).unwrap();
+        who.documents("pieces").upsert(&n.to_string(), &json!({ "title": n, "lyrics": lyrics })).unwrap();
     }
     for n in 0..4 {
-        a.documents("private").put(&n.to_string(), &json!({ "notes": n.to_string() })).unwrap();
+        a.documents("private").upsert(&n.to_string(), &json!({ "notes": n.to_string() })).unwrap();
     }
     for replica in [&b, &a] {
         sync(replica, &relay.url());
@@ -32,10 +32,10 @@ pub fn fill(dir: &Path) -> u16 {
     a.connect(Relay::new(&relay.url())).unwrap();
     for n in 0..60 {
         let id = if n < 20 { n.to_string() } else { "20".into() };
-        a.documents("pieces").set(&id, &json!({ "place": n })).unwrap();
+        a.documents("pieces").patch(&id, &json!({ "place": n })).unwrap();
         a.sync_now().unwrap();
     }
-    assert!(a.compact_document("pieces", "20").unwrap());
+    assert!(a.documents("pieces").document("20").compact().unwrap());
     a.documents("pieces").delete("3").unwrap();
     a.erase_remote("private").unwrap();
     a.sync_now().unwrap();

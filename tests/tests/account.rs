@@ -41,17 +41,17 @@ fn a_replica_belongs_to_the_first_account_that_it_meets() {
     let dir = tempfile::tempdir().unwrap();
     let relay = relay(&dir.path().join("relay"));
     let a = device(dir.path(), "a");
-    a.documents("songs").put("1", &json!({ "title": "Pua Ana" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "Pua Ana" })).unwrap();
     assert_eq!(a.account().unwrap(), None);
     sync_as(&a, &relay, "token-a").unwrap();
     let account = a.account().unwrap().unwrap();
     // Another token of the same account is the same account.
-    a.documents("songs").put("2", &json!({ "title": "Hanohano" })).unwrap();
+    a.documents("songs").upsert("2", &json!({ "title": "Hanohano" })).unwrap();
     assert_eq!(sync_as(&a, &relay, "also-a").unwrap().sent, 1);
 
-    a.documents("songs").put("3", &json!({ "title": "only for a" })).unwrap();
+    a.documents("songs").upsert("3", &json!({ "title": "only for a" })).unwrap();
     let other = device(dir.path(), "other");
-    other.documents("songs").put("b1", &json!({ "title": "only for b" })).unwrap();
+    other.documents("songs").upsert("b1", &json!({ "title": "only for b" })).unwrap();
     sync_as(&other, &relay, "token-b").unwrap();
     let refused = sync_as(&a, &relay, "token-b").unwrap_err();
     assert!(matches!(refused, SyncError::OtherAccount { bound, .. } if bound == account), "{refused}");
@@ -83,15 +83,15 @@ fn a_relay_at_another_address_is_the_same_one() {
     let first = relay(&data);
     let songs: Vec<Value> =
         (0..500).map(|n| json!({ "id": format!("{n}"), "title": format!("mele {n}") })).collect();
-    a.transaction(move |tx| tx.put_many("songs", &songs)).unwrap();
+    a.transaction(move |tx| tx.documents("songs").upsert_many(&songs)).unwrap();
     sync_as(&a, &first, "token-a").unwrap();
     sync_as(&b, &first, "token-a").unwrap();
     drop(first);
-    b.documents("songs").set("1", &json!({ "title": "changed meanwhile" })).unwrap();
+    b.documents("songs").patch("1", &json!({ "title": "changed meanwhile" })).unwrap();
 
     // The same data behind another port.
     let second = relay(&data);
-    a.documents("songs").set("2", &json!({ "title": "mele hou" })).unwrap();
+    a.documents("songs").patch("2", &json!({ "title": "mele hou" })).unwrap();
     let summary = sync_as(&a, &second, "token-a").unwrap();
     assert_eq!((summary.sent, summary.received), (1, 0), "{summary:?}");
     assert_eq!(a.sql("SELECT id FROM remote").unwrap().rows.len(), 1);
@@ -104,7 +104,7 @@ fn a_relay_at_another_address_is_the_same_one() {
     let backup = dir.path().join("backup");
     copy_folder(&data, &backup);
     let third = relay(&data);
-    a.documents("songs").set("3", &json!({ "title": "after the backup" })).unwrap();
+    a.documents("songs").patch("3", &json!({ "title": "after the backup" })).unwrap();
     sync_as(&a, &third, "token-a").unwrap();
     drop(third);
     let fourth = relay(&backup);
@@ -128,9 +128,9 @@ fn mixed(dir: &Path, relay: &TestRelay) -> Replica {
     let schema =
         Schema::new().local("drafts").field("songs", "note", FieldKind::Local).text("songs", "lyrics");
     a.apply_schema(&schema).unwrap();
-    a.documents("songs").put("1", &json!({ "title": "Pua", "lyrics": "makuahine" })).unwrap();
-    a.documents("songs").put("2", &json!({ "title": "Ua", "note": "kahakai" })).unwrap();
-    a.documents("drafts").put("1", &json!({ "title": "mahina" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "Pua", "lyrics": "makuahine" })).unwrap();
+    a.documents("songs").upsert("2", &json!({ "title": "Ua", "note": "kahakai" })).unwrap();
+    a.documents("drafts").upsert("1", &json!({ "title": "mahina" })).unwrap();
     sync_as(&a, relay, "token-a").unwrap();
     a
 }
@@ -147,7 +147,7 @@ fn signing_out_keeps_or_wipes_and_loses_nothing_silently() {
     assert!(matches!(sync_as(&a, &relay, "token-b"), Err(SyncError::OtherAccount { .. })));
     assert_eq!(sync_as(&a, &relay, "token-a").unwrap().sent, 0);
 
-    a.documents("songs").set("1", &json!({ "title": "unsent" })).unwrap();
+    a.documents("songs").patch("1", &json!({ "title": "unsent" })).unwrap();
     let before = contents(&a);
     assert!(matches!(a.sign_out(SignOut::Wipe), Err(AccountError::Unsent { documents: 1 })));
     assert!(matches!(a.clear_local(), Err(AccountError::Unsent { documents: 1 })));
@@ -170,13 +170,13 @@ fn signing_out_keeps_or_wipes_and_loses_nothing_silently() {
     // Somebody else signs in, and gets their own.
     sync_as(&a, &relay, "token-b").unwrap();
     assert_eq!(titles(&a).len(), 0);
-    a.documents("songs").put("1", &json!({ "title": "of b" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "of b" })).unwrap();
     sync_as(&a, &relay, "token-b").unwrap();
     let b = device(dir.path(), "b");
     sync_as(&b, &relay, "token-b").unwrap();
     assert_eq!(titles(&b), ["of b"]);
 
-    a.documents("songs").put("2", &json!({ "title": "never sent" })).unwrap();
+    a.documents("songs").upsert("2", &json!({ "title": "never sent" })).unwrap();
     let removed = a.sign_out(SignOut::WipeUnsent).unwrap();
     assert_eq!((removed.documents, removed.kept), (3, 0));
     assert!(!holds(a.path(), "never sent") && !holds(a.path(), "mahina"));
@@ -188,13 +188,13 @@ fn what_was_never_sent_or_is_switched_off_is_not_wiped_unasked() {
     let dir = tempfile::tempdir().unwrap();
     let relay = relay(&dir.path().join("relay"));
     let alone = device(dir.path(), "alone");
-    alone.documents("songs").put("1", &json!({ "title": "t" })).unwrap();
+    alone.documents("songs").upsert("1", &json!({ "title": "t" })).unwrap();
     assert!(matches!(alone.sign_out(SignOut::Wipe), Err(AccountError::Unsent { documents: 1 })));
     assert!(matches!(alone.clear_local(), Err(AccountError::Unsent { documents: 1 })));
 
     let a = mixed(dir.path(), &relay);
     a.set_collection_sync("songs", false).unwrap();
-    a.documents("songs").set("1", &json!({ "title": "while it is off" })).unwrap();
+    a.documents("songs").patch("1", &json!({ "title": "while it is off" })).unwrap();
     assert!(matches!(a.sign_out(SignOut::Wipe), Err(AccountError::Unsent { documents: 2 })));
     let cleared = a.clear_local().unwrap();
     assert_eq!((cleared.documents, cleared.kept), (0, 3));
@@ -220,8 +220,8 @@ fn what_is_cleared_comes_back_from_the_relay() {
     // A point that names documents which are not here would delete them when they come back.
     assert!(a.restore_points().unwrap().is_empty());
     // Words written before it comes back are one document with it.
-    a.documents("songs").put("1", &json!({ "year": 1900 })).unwrap();
-    b.documents("songs").put("4", &json!({ "title": "from b" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "year": 1900 })).unwrap();
+    b.documents("songs").upsert("4", &json!({ "title": "from b" })).unwrap();
     sync_as(&b, &relay, "token-a").unwrap();
     wait_until("all is back", Duration::from_secs(20), || titles_if_all(&a) == 3);
     drop(beside);
@@ -304,8 +304,8 @@ fn a_connection_of_another_process_ends_with_the_user() {
     for how in [SignOut::Wipe, SignOut::Keep, SignOut::WipeUnsent] {
         let other = connected();
         a.sign_out(how).unwrap();
-        a.documents("songs").put("secret", &json!({ "title": "of nobody" })).unwrap();
-        third.documents("songs").put("news", &json!({ "title": format!("{how:?}") })).unwrap();
+        a.documents("songs").upsert("secret", &json!({ "title": "of nobody" })).unwrap();
+        third.documents("songs").upsert("news", &json!({ "title": format!("{how:?}") })).unwrap();
         sync_as(&third, &relay, "token-a").unwrap();
         assert!(matches!(other.sync_now(), Err(SyncError::AuthNeeded { .. })), "{how:?}");
         std::thread::sleep(Duration::from_millis(1_500));
@@ -315,7 +315,7 @@ fn a_connection_of_another_process_ends_with_the_user() {
         // Somebody else signs in, and what they write is theirs alone.
         if how != SignOut::Keep {
             sync_as(&a, &relay, "token-b").unwrap();
-            a.documents("songs").put("secret", &json!({ "title": "of b" })).unwrap();
+            a.documents("songs").upsert("secret", &json!({ "title": "of b" })).unwrap();
             sync_as(&a, &relay, "token-b").unwrap();
             assert!(matches!(other.sync_now(), Err(SyncError::AuthNeeded { .. })));
             sync_as(&third, &relay, "token-a").unwrap();
@@ -342,7 +342,7 @@ fn what_the_relay_was_told_to_forget_or_may_have_lost_is_not_cleared() {
     let first = relay(&data);
     let a = device(dir.path(), "a");
     let b = device(dir.path(), "b");
-    a.documents("songs").put("1", &json!({ "title": "Pua" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "Pua" })).unwrap();
     for replica in [&a, &b] {
         sync_as(replica, &first, "token-a").unwrap();
     }
@@ -353,7 +353,7 @@ fn what_the_relay_was_told_to_forget_or_may_have_lost_is_not_cleared() {
     assert!(matches!(a.sign_out(SignOut::Wipe), Err(AccountError::Unsent { documents: 1 })));
 
     // A relay that lost something, and of which that is not found out to the end.
-    a.documents("notes").put("1", &json!({ "title": "Ua" })).unwrap();
+    a.documents("notes").upsert("1", &json!({ "title": "Ua" })).unwrap();
     sync_as(&a, &first, "token-a").unwrap();
     let conn = rusqlite::Connection::open(a.path()).unwrap();
     conn.execute("UPDATE remote SET reseed = 1", []).unwrap();
@@ -368,12 +368,12 @@ fn everything_goes_also_what_became_local_or_was_switched_off() {
     let relay = relay(&dir.path().join("relay"));
     let a = mixed(dir.path(), &relay);
     a.apply_schema(&Schema::new().local("songs")).unwrap();
-    a.documents("songs").set("1", &json!({ "title": "kuahiwi" })).unwrap();
+    a.documents("songs").patch("1", &json!({ "title": "kuahiwi" })).unwrap();
     let removed = a.sign_out(SignOut::Wipe).unwrap();
     assert_eq!((removed.documents, removed.kept), (2, 1));
     assert!(!holds(a.path(), "makuahine") && !holds(a.path(), "kuahiwi"));
 
-    a.documents("other").put("1", &json!({ "title": "haumana" })).unwrap();
+    a.documents("other").upsert("1", &json!({ "title": "haumana" })).unwrap();
     sync_as(&a, &relay, "token-a").unwrap();
     a.set_collection_sync("other", false).unwrap();
     a.sign_out(SignOut::WipeUnsent).unwrap();
@@ -388,7 +388,7 @@ fn two_processes_find_the_relay_at_its_new_address() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("relay");
     let a = device(dir.path(), "a");
-    a.documents("songs").put("1", &json!({ "title": "Pua" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "Pua" })).unwrap();
     let old = relay(&data);
     sync_as(&a, &old, "token-a").unwrap();
     let elsewhere = relay(&dir.path().join("elsewhere"));
@@ -401,7 +401,7 @@ fn two_processes_find_the_relay_at_its_new_address() {
     let moved = TestRelay::start_with(&data, auth, port);
     sync_as(&a, &moved, "token-a").unwrap();
     other.sync_now().unwrap();
-    a.documents("songs").put("2", &json!({ "title": "Ua" })).unwrap();
+    a.documents("songs").upsert("2", &json!({ "title": "Ua" })).unwrap();
     other.sync_now().unwrap();
     assert_eq!((other.status().pending, other.status().last_error), (0, None));
     assert_eq!(a.sql("SELECT id FROM remote").unwrap().rows.len(), 1);
@@ -422,12 +422,12 @@ fn a_token_that_changes_its_account_moves_nothing() {
         let as_b = Relay::new(&relay.url()).token("token-b");
         b.connect(as_b).unwrap();
         b.sync_now().unwrap();
-        a.documents("songs").put("1", &json!({ "title": "of a" })).unwrap();
+        a.documents("songs").upsert("1", &json!({ "title": "of a" })).unwrap();
         a.connect(Relay::new(&relay.url()).token("token-a").transport(transport)).unwrap();
         a.sync_now().unwrap();
         std::fs::write(&tokens, "token-a -> b\ntoken-b -> b\n").unwrap();
         wait_until("the token is another account's", Duration::from_secs(20), || {
-            a.documents("songs").put("2", &json!({ "title": "later" })).unwrap();
+            a.documents("songs").upsert("2", &json!({ "title": "later" })).unwrap();
             matches!(a.sync_now(), Err(SyncError::OtherAccount { .. }))
         });
         b.sync_now().unwrap();
@@ -451,7 +451,7 @@ fn what_stays_after_clearing_is_compared_with_the_relay() {
     std::fs::remove_dir_all(&data).unwrap();
     let wiped = relay(&data);
     sync_as(&a, &wiped, "token-a").unwrap();
-    a.documents("songs").set("2", &json!({ "title": "Ua nui" })).unwrap();
+    a.documents("songs").patch("2", &json!({ "title": "Ua nui" })).unwrap();
     sync_as(&a, &wiped, "token-a").unwrap();
     let b = device(dir.path(), "b");
     sync_as(&b, &wiped, "token-a").unwrap();
@@ -468,7 +468,7 @@ fn a_wipe_leaves_no_word_also_in_what_was_restored_from_a_backup() {
     let a = device(dir.path(), "a");
     for n in 0..300 {
         let lyrics = format!("kealamauloa{n} ").repeat(1 + n % 90);
-        a.documents("songs").put(&format!("{n}"), &json!({ "title": "t", "lyrics": lyrics })).unwrap();
+        a.documents("songs").upsert(&format!("{n}"), &json!({ "title": "t", "lyrics": lyrics })).unwrap();
     }
     let backup = dir.path().join("backup.db");
     a.backup(&backup).unwrap();

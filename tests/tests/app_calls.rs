@@ -135,14 +135,14 @@ fn a_clock_that_panics_takes_one_write_with_it() {
     };
     let a = Replica::builder(dir.path().join("a.db")).clock(clock).open().unwrap();
     let beside = device(dir.path(), "a");
-    a.documents("pieces").put("1", &json!({ "n": 1 })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "n": 1 })).unwrap();
     broken.store(true, Ordering::Relaxed);
-    let put = AssertUnwindSafe(|| a.documents("pieces").put("1", &json!({ "n": 2 })).is_err());
+    let put = AssertUnwindSafe(|| a.documents("pieces").upsert("1", &json!({ "n": 2 })).is_err());
     assert!(catch_unwind(put).unwrap_or(true));
     // Others are not kept out, and it goes on itself when its clock does.
-    beside.documents("pieces").put("2", &json!({ "n": 3 })).unwrap();
+    beside.documents("pieces").upsert("2", &json!({ "n": 3 })).unwrap();
     broken.store(false, Ordering::Relaxed);
-    a.documents("pieces").put("1", &json!({ "m": 4 })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "m": 4 })).unwrap();
     assert_eq!(contents(&a), contents(&beside));
     assert_eq!(a.documents("pieces").get("1").unwrap().unwrap().value, json!({ "id": "1", "n": 1, "m": 4 }));
     assert_eq!(a.verify().unwrap().problems, []);

@@ -63,25 +63,27 @@ fn another_program_edits_a_document_and_everybody_gets_it() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (open(&dir.path().join("a.db")), open(&dir.path().join("b.db")));
     let songs = a.documents("songs");
-    songs.put("1", &json!({ "title": "Aloha ʻOe", "lyrics": "Haʻaheo ka ua\n", "note": "kūloko" })).unwrap();
-    songs.set("1", &json!({ "tags": ["mele"], "tempo": 80 })).unwrap();
+    songs
+        .upsert("1", &json!({ "title": "Aloha ʻOe", "lyrics": "Haʻaheo ka ua\n", "note": "kūloko" }))
+        .unwrap();
+    songs.patch("1", &json!({ "tags": ["mele"], "tempo": 80 })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
 
     let (out, back) = (dir.path().join("out.automerge"), dir.path().join("back.automerge"));
-    std::fs::write(&out, songs.export_automerge("1").unwrap()).unwrap();
+    std::fs::write(&out, songs.document("1").export_automerge().unwrap()).unwrap();
     // Meanwhile others go on.
-    b.documents("songs").set("1", &json!({ "title": "Aloha ʻOe (1878)" })).unwrap();
-    b.documents("songs").splice_text("1", "lyrics", 0, 0, "1. ").unwrap();
-    songs.splice_text("1", "lyrics", 14, 0, "i nā pali\n").unwrap();
+    b.documents("songs").patch("1", &json!({ "title": "Aloha ʻOe (1878)" })).unwrap();
+    b.documents("songs").document("1").splice_text("lyrics", 0, 0, "1. ").unwrap();
+    songs.document("1").splice_text("lyrics", 14, 0, "i nā pali\n").unwrap();
     let shown: Value = serde_json::from_str(&run(&node, "edit.mjs", &[&out, &back])).unwrap();
     assert_eq!(shown["lyrics"], "ʻŌlelo mua\nHaʻaheo ka ua\n");
     assert!(shown.get("note").is_none());
 
     let saved = std::fs::read(&back).unwrap();
-    let version = songs.import_automerge("1", &saved).unwrap();
+    let version = songs.document("1").import_automerge(&saved).unwrap();
     // Again changes nothing.
-    assert_eq!(songs.import_automerge("1", &saved).unwrap(), version);
+    assert_eq!(songs.document("1").import_automerge(&saved).unwrap(), version);
     for _ in 0..2 {
         sync(&a, &relay.url());
         sync(&b, &relay.url());
@@ -121,12 +123,12 @@ fn a_document_made_elsewhere_is_taken() {
     };
     let plain = saved("plain");
     let songs = a.documents("songs");
-    songs.import_automerge("new", &plain).unwrap();
-    songs.put("here", &json!({ "lyrics": "Ua hiki mai\n", "composer": "Liliʻu" })).unwrap();
-    songs.import_automerge("here", &plain).unwrap();
+    songs.document("new").import_automerge(&plain).unwrap();
+    songs.upsert("here", &json!({ "lyrics": "Ua hiki mai\n", "composer": "Liliʻu" })).unwrap();
+    songs.document("here").import_automerge(&plain).unwrap();
     // What JSON does not have shows as a number and as numbers.
     for (kind, field, shown) in [("date", "made", json!(0)), ("bytes", "cover", json!([1, 2, 3]))] {
-        songs.import_automerge(kind, &saved(kind)).unwrap();
+        songs.document(kind).import_automerge(&saved(kind)).unwrap();
         assert_eq!(songs.get(kind).unwrap().unwrap()[field], shown);
     }
     let new = songs.get("new").unwrap().unwrap().value;
@@ -143,7 +145,7 @@ fn a_document_made_elsewhere_is_taken() {
     sync(&b, &relay.url());
     assert_eq!(contents(&a), contents(&b));
     // It is a document like others from now on.
-    b.documents("songs").splice_text("new", "lyrics", 0, 2, "Ua ").unwrap();
+    b.documents("songs").document("new").splice_text("lyrics", 0, 2, "Ua ").unwrap();
     sync(&b, &relay.url());
     sync(&a, &relay.url());
     assert!(songs.get("new").unwrap().unwrap()["lyrics"].as_str().unwrap().starts_with("Ua hoʻi"));
@@ -156,11 +158,11 @@ fn what_is_no_document_or_stays_here_is_refused_and_changes_nothing() {
     let a = open(&dir.path().join("a.db"));
     a.apply_schema(&Schema::new().local("diary")).unwrap();
     let (songs, diary) = (a.documents("songs"), a.documents("diary"));
-    songs.put("1", &json!({ "title": "Ka Pō", "lyrics": "Aia i laʻi\n".repeat(50) })).unwrap();
-    diary.put("1", &json!({ "words": "kūloko" })).unwrap();
-    let saved = songs.export_automerge("1").unwrap();
+    songs.upsert("1", &json!({ "title": "Ka Pō", "lyrics": "Aia i laʻi\n".repeat(50) })).unwrap();
+    diary.upsert("1", &json!({ "words": "kūloko" })).unwrap();
+    let saved = songs.document("1").export_automerge().unwrap();
     let song = songs.get("1").unwrap().unwrap().value;
-    let refused = |saved: &[u8]| match songs.import_automerge("1", saved) {
+    let refused = |saved: &[u8]| match songs.document("1").import_automerge(saved) {
         Err(WriteError::Automerge { reason }) => assert!(!reason.is_empty()),
         other => panic!("{other:?}"),
     };
@@ -172,19 +174,19 @@ fn what_is_no_document_or_stays_here_is_refused_and_changes_nothing() {
         refused(&damaged);
         refused(&saved[..at]);
     }
-    assert!(matches!(diary.import_automerge("1", &saved), Err(WriteError::BadValue { .. })));
-    assert!(matches!(diary.export_automerge("1"), Err(WriteError::BadValue { .. })));
-    assert!(matches!(songs.export_automerge("2"), Err(WriteError::NotFound { .. })));
-    assert!(matches!(songs.import_automerge("\n", &saved), Err(WriteError::BadName { .. })));
+    assert!(matches!(diary.document("1").import_automerge(&saved), Err(WriteError::BadValue { .. })));
+    assert!(matches!(diary.document("1").export_automerge(), Err(WriteError::BadValue { .. })));
+    assert!(matches!(songs.document("2").export_automerge(), Err(WriteError::NotFound { .. })));
+    assert!(matches!(songs.document("\n").import_automerge(&saved), Err(WriteError::BadName { .. })));
     songs.delete("1").unwrap();
     // In the trash it stays there: nobody has brought it back.
-    songs.import_automerge("1", &saved).unwrap();
+    songs.document("1").import_automerge(&saved).unwrap();
     assert!(songs.get("1").unwrap().is_none());
-    songs.restore("1").unwrap();
+    songs.document("1").restore().unwrap();
     assert_eq!(songs.get("1").unwrap().unwrap().value, song);
     songs.delete("1").unwrap();
     songs.purge_trash(i64::MAX).unwrap();
-    assert!(matches!(songs.import_automerge("1", &saved), Err(WriteError::Purged { .. })));
+    assert!(matches!(songs.document("1").import_automerge(&saved), Err(WriteError::Purged { .. })));
     assert_eq!(a.verify().unwrap().problems, []);
 }
 

@@ -55,7 +55,7 @@ fn splice(replica: &Replica, id: &str, wanted: &mut Wanted, random: &mut Random)
     let delete = random.below((length - at).min(5) + 1);
     let count = 1 + random.below(4);
     let insert = words(random, count);
-    replica.documents(NOTES).splice_text(id, "text", at as usize, delete as usize, &insert).unwrap();
+    replica.documents(NOTES).document(id).splice_text("text", at as usize, delete as usize, &insert).unwrap();
     let before: String = wanted.text.chars().take(at as usize).collect();
     let after: String = wanted.text.chars().skip((at + delete) as usize).collect();
     wanted.text = before + &insert + &after;
@@ -80,7 +80,7 @@ fn each_goes_on_from_what_the_other_has_written() {
             if wanted.len() < 4 || random.below(30) == 0 {
                 let count = if random.below(6) == 0 { 12_000 } else { 20 };
                 let text = words(&mut random, count);
-                replica.documents(NOTES).put(&wanted.len().to_string(), &json!({ "text": text })).unwrap();
+                replica.documents(NOTES).upsert(&wanted.len().to_string(), &json!({ "text": text })).unwrap();
                 wanted.push(Wanted { text, ..Wanted::default() });
                 continue;
             }
@@ -92,22 +92,22 @@ fn each_goes_on_from_what_the_other_has_written() {
                 0..=9 if is_live => splice(replica, &id, document, &mut random),
                 10 if is_live => {
                     document.text.push_str(&words(&mut random, 3));
-                    notes.set(&id, &json!({ "text": document.text })).unwrap();
+                    notes.patch(&id, &json!({ "text": document.text })).unwrap();
                 }
                 11 | 12 if is_live => {
                     document.kind = Some(random.below(9));
-                    notes.set(&id, &json!({ "kind": document.kind })).unwrap();
+                    notes.patch(&id, &json!({ "kind": document.kind })).unwrap();
                 }
                 13 if is_live => {
                     notes.delete(&id).unwrap();
                     document.is_deleted = true;
                 }
                 13..=15 if document.is_deleted && !document.is_purged => {
-                    notes.restore(&id).unwrap();
+                    notes.document(&id).restore().unwrap();
                     document.is_deleted = false;
                 }
                 16 if document.is_deleted && !document.is_purged => {
-                    replica.transaction(move |tx| tx.purge(NOTES, &id)).unwrap();
+                    replica.transaction(move |tx| tx.documents(NOTES).purge(&id)).unwrap();
                     document.is_purged = true;
                 }
                 17 => {
@@ -125,7 +125,7 @@ fn each_goes_on_from_what_the_other_has_written() {
                 21 if is_live => {
                     let message = "a write that fails takes nothing with it";
                     let failed = replica.transaction(move |tx| {
-                        tx.splice_text(NOTES, &id, "text", 0, 0, "lost")?;
+                        tx.documents(NOTES).splice_text(&id, "text", 0, 0, "lost")?;
                         Err::<(), _>(motet::WriteError::Rejected(message.into()))
                     });
                     assert!(failed.is_err(), "{what}");
@@ -161,7 +161,7 @@ fn each_hears_of_what_the_other_has_written() {
     for n in 0..5 {
         let count = if n == 0 { 30_000 } else { 5 };
         let text = words(&mut random, count);
-        both[0].documents(NOTES).put(&n.to_string(), &json!({ "text": text })).unwrap();
+        both[0].documents(NOTES).upsert(&n.to_string(), &json!({ "text": text })).unwrap();
     }
     std::thread::sleep(Duration::from_millis(800));
     let mut heard = [both[0].events(), both[1].events()];
@@ -173,8 +173,8 @@ fn each_hears_of_what_the_other_has_written() {
             let notes = both[side].documents(NOTES);
             match random.below(3) {
                 // Another value each time: what is there already is not written again.
-                0 => _ = notes.set(&id, &json!({ "kind": 10 * round + n })).unwrap(),
-                _ => _ = notes.splice_text(&id, "text", 0, 0, "é ").unwrap(),
+                0 => _ = notes.patch(&id, &json!({ "kind": 10 * round + n })).unwrap(),
+                _ => _ = notes.document(&id).splice_text("text", 0, 0, "é ").unwrap(),
             }
             written[1 - side].insert(id);
             std::thread::sleep(Duration::from_millis(random.below(2) * random.below(120)));
@@ -204,16 +204,16 @@ fn what_the_other_declares_holds_here() {
     let shared = Schema::new().field(NOTES, "text", Field::text()).field("log", "text", FieldKind::Register);
     let [here, other] = [open(&file, &shared), open(&file, &shared)];
     let relay = TestRelay::start(&dir.path().join("relay"));
-    here.documents(NOTES).put("1", &json!({ "text": "open", "old": 5 })).unwrap();
-    here.documents("log").put("1", &json!({ "text": "open" })).unwrap();
+    here.documents(NOTES).upsert("1", &json!({ "text": "open", "old": 5 })).unwrap();
+    here.documents("log").upsert("1", &json!({ "text": "open" })).unwrap();
     sync(&here, &relay.url());
     let later = Schema::new()
         .field(NOTES, "word", FieldKind::Local)
         .field(NOTES, "newer", Field::register().alias("old").max(3.0))
         .local("log");
     other.apply_schema(&later).unwrap();
-    other.documents(NOTES).set("1", &json!({ "word": "secret" })).unwrap();
-    other.documents("log").put("2", &json!({ "text": "secret" })).unwrap();
+    other.documents(NOTES).patch("1", &json!({ "word": "secret" })).unwrap();
+    other.documents("log").upsert("2", &json!({ "text": "secret" })).unwrap();
 
     let shown = here.documents(NOTES).get("1").unwrap().unwrap();
     assert_eq!(shown.value, json!({ "id": "1", "text": "open", "newer": 5, "word": "secret" }));
@@ -227,7 +227,10 @@ fn what_the_other_declares_holds_here() {
     let handed_on = here.shared_fields(NOTES, shown.value).unwrap();
     assert_eq!(handed_on, Some(json!({ "id": "1", "text": "open", "newer": 5 })));
     assert_eq!(here.shared_fields("log", json!({ "id": "2", "text": "secret" })).unwrap(), None);
-    assert_eq!(here.document_status("log", "2").unwrap().unwrap().state, DocumentState::LocalOnly);
+    assert_eq!(
+        here.documents("log").document("2").status().unwrap().unwrap().state,
+        DocumentState::LocalOnly
+    );
 }
 
 /// What was replaced before a field was shared is not handed on by whoever began to export while it was to stay here.
@@ -239,8 +242,8 @@ fn an_export_is_one_view_of_documents_and_declarations() {
     for all in [false, true] {
         let [here, other] = [open(&file, &local), open(&file, &local)];
         for id in ["1", "2"] {
-            here.documents(NOTES).put(id, &json!({ "word": "secret" })).unwrap();
-            here.documents("z").put(id, &json!({ "word": "secret" })).unwrap();
+            here.documents(NOTES).upsert(id, &json!({ "word": "secret" })).unwrap();
+            here.documents("z").upsert(id, &json!({ "word": "secret" })).unwrap();
         }
         let shared = Schema::new().field(NOTES, "word", FieldKind::Register).field(
             "z",
@@ -251,7 +254,7 @@ fn an_export_is_one_view_of_documents_and_declarations() {
         let each = |line: &Json| {
             if lines.is_empty() {
                 for collection in [NOTES, "z"] {
-                    other.documents(collection).set("2", &json!({ "word": "open" })).unwrap();
+                    other.documents(collection).patch("2", &json!({ "word": "open" })).unwrap();
                 }
                 other.apply_schema(&shared).unwrap();
             }
@@ -283,10 +286,10 @@ fn writes_that_nobody_waits_for_keep_their_order() {
     let mut waiting = Vec::new();
     for n in 0..40 {
         let text = if n % 8 == 7 { format!("{n} {big}") } else { n.to_string() };
-        waiting.push(notes.put_async("1", &json!({ "text": text, "kind": n })));
-        waiting.push(notes.splice_text_async("1", "text", 0, 0, "<"));
+        waiting.push(notes.upsert_async("1", &json!({ "text": text, "kind": n })));
+        waiting.push(notes.document("1").splice_text_async("text", 0, 0, "<"));
         if n == 20 {
-            waiting.push(notes.splice_text_async("1", "text", 1, 0, &big));
+            waiting.push(notes.document("1").splice_text_async("text", 1, 0, &big));
         }
     }
     drop((notes, replica));
@@ -310,7 +313,8 @@ fn what_arrives_goes_by_what_the_other_declared() {
     other.apply_schema(&Schema::new().field(NOTES, "newer", Field::register().alias("word"))).unwrap();
     let far = open(&dir.path().join("far.db"), &Schema::new());
     far.transaction(move |tx| {
-        (0..1_000).try_for_each(|n| tx.put(NOTES, &n.to_string(), &json!({ "word": n })).map(drop))
+        (0..1_000)
+            .try_for_each(|n| tx.documents(NOTES).upsert(&n.to_string(), &json!({ "word": n })).map(drop))
     })
     .unwrap();
     sync(&far, &relay.url());

@@ -32,14 +32,14 @@ fn what_is_larger_than_half_an_entry_goes_out_as_a_snapshot() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
     let words = lines("kahi", 5 << 20);
-    a.documents("scans").put("1", &json!({ "words": words })).unwrap();
+    a.documents("scans").upsert("1", &json!({ "words": words })).unwrap();
     sync(&a, &relay.url());
     let entries = raw::pull(&relay.url());
     assert_eq!(entries.len(), 1);
     assert!(matches!(entries[0].kind, Kind::Snapshot { .. }));
     sync(&b, &relay.url());
     assert_eq!(b.documents("scans").get("1").unwrap().unwrap()["words"], words.as_str());
-    b.documents("scans").set("1", &json!({ "title": "ʻekahi" })).unwrap();
+    b.documents("scans").patch("1", &json!({ "title": "ʻekahi" })).unwrap();
     sync(&b, &relay.url());
     sync(&a, &relay.url());
     assert_eq!(a.documents("scans").get("1").unwrap().unwrap()["title"], "ʻekahi");
@@ -52,16 +52,16 @@ fn a_big_document_that_arrives_as_changes_is_kept_as_a_snapshot() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
     let text = lines("lua", 150_000);
-    a.documents("pieces").put("1", &json!({ "lyrics": "" })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "lyrics": "" })).unwrap();
     sync(&a, &relay.url());
-    a.documents("pieces").set("1", &json!({ "lyrics": text })).unwrap();
+    a.documents("pieces").patch("1", &json!({ "lyrics": text })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     assert_eq!(b.documents("pieces").get("1").unwrap().unwrap()["lyrics"], text.as_str());
     drop(b);
     assert_eq!(snapshots(&dir.path().join("b.db")), 1);
     let b = device(dir.path(), "b");
-    b.documents("pieces").set("1", &json!({ "title": "ʻelua" })).unwrap();
+    b.documents("pieces").patch("1", &json!({ "title": "ʻelua" })).unwrap();
     sync(&b, &relay.url());
     sync(&a, &relay.url());
     assert_eq!(a.documents("pieces").get("1").unwrap().unwrap()["title"], "ʻelua");
@@ -77,12 +77,12 @@ fn others_write_while_a_big_text_is_composed() {
     let (mut here, mut there) = (0, 0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            a.documents("pieces").put("big", &json!({ "lyrics": lines("kolu", 500_000) })).unwrap();
+            a.documents("pieces").upsert("big", &json!({ "lyrics": lines("kolu", 500_000) })).unwrap();
             done.store(true, Ordering::Release);
         });
         while !done.load(Ordering::Acquire) {
-            a.documents("log").put("here", &json!({ "n": here })).unwrap();
-            other.documents("log").put("there", &json!({ "n": there })).unwrap();
+            a.documents("log").upsert("here", &json!({ "n": here })).unwrap();
+            other.documents("log").upsert("there", &json!({ "n": there })).unwrap();
             assert!(other.documents("log").get("there").unwrap().is_some());
             (here, there) = (here + 1, there + 1);
         }
@@ -98,22 +98,22 @@ fn what_was_composed_on_an_older_state_is_composed_again() {
     let a = device(dir.path(), "a");
     let other = Replica::open(dir.path().join("a.db")).unwrap();
     let text = |n: i32| lines(&format!("haʻi {n}"), 66_000);
-    a.documents("pieces").put("1", &json!({ "lyrics": text(0), "plays": 0 })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "lyrics": text(0), "plays": 0 })).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for n in 1..=2 {
-                a.documents("pieces").set("1", &json!({ "lyrics": text(n) })).unwrap();
+                a.documents("pieces").patch("1", &json!({ "lyrics": text(n) })).unwrap();
             }
         });
         for n in 1..=12 {
             let writer = if n % 2 == 0 { &a } else { &other };
-            writer.documents("pieces").set("1", &json!({ "plays": n })).unwrap();
+            writer.documents("pieces").patch("1", &json!({ "plays": n })).unwrap();
         }
     });
     for replica in [&a, &other] {
         let shown = replica.documents("pieces").get("1").unwrap().unwrap();
         assert_eq!((&shown["lyrics"], &shown["plays"]), (&text(2).into(), &json!(12)));
-        assert_eq!(replica.conflicts("pieces", "1").unwrap().len(), 0);
+        assert_eq!(replica.documents("pieces").document("1").conflicts().unwrap().len(), 0);
     }
     assert!(a.verify().unwrap().problems.is_empty());
 }
@@ -124,12 +124,12 @@ fn big_writes_mean_what_small_ones_mean() {
     let a = device(dir.path(), "a");
     let pieces = a.documents("pieces");
     let text = lines("lima", 66_000);
-    assert!(matches!(pieces.set("none", &json!({ "lyrics": text })), Err(WriteError::NotFound { .. })));
+    assert!(matches!(pieces.patch("none", &json!({ "lyrics": text })), Err(WriteError::NotFound { .. })));
     assert!(pieces.get("none").unwrap().is_none());
     let id = pieces.insert(&json!({ "lyrics": text, "title": "ʻelima" })).unwrap();
     let mut record = pieces.get(&id).unwrap().unwrap();
     let old = lines("lima", 66_000);
-    pieces.set(&id, &json!({ "title": "six" })).unwrap();
+    pieces.patch(&id, &json!({ "title": "six" })).unwrap();
     for word in ["ʻeono", "ʻehiku"] {
         record["lyrics"] = (old.clone() + word).into();
         pieces.update(&mut record).unwrap();
@@ -137,14 +137,14 @@ fn big_writes_mean_what_small_ones_mean() {
         assert_eq!((&shown["lyrics"], &shown["title"]), (&record["lyrics"], &json!("six")));
     }
     pieces.delete(&id).unwrap();
-    pieces.put(&id, &json!({ "lyrics": text })).unwrap();
+    pieces.upsert(&id, &json!({ "lyrics": text })).unwrap();
     let shown = pieces.get(&id).unwrap().unwrap();
     assert_eq!(shown["lyrics"], text.as_str());
     assert_eq!(shown.get("title"), None);
     a.undo().unwrap();
     assert!(pieces.get(&id).unwrap().is_none());
     a.apply_schema(&Schema::new().field("pieces", "lyrics", Field::text().max_len(80_000))).unwrap();
-    let longer = pieces.put("2", &json!({ "lyrics": lines("walu", 90_000) }));
+    let longer = pieces.upsert("2", &json!({ "lyrics": lines("walu", 90_000) }));
     assert!(matches!(longer, Err(WriteError::Rule { ref field, .. }) if field == "lyrics"), "{longer:?}");
     assert!(a.verify().unwrap().problems.is_empty());
 }
@@ -167,21 +167,21 @@ fn too_many_fields_or_elements_are_refused_by_name() {
         let error = written.map(|_: motet::Version| ()).unwrap_err();
         assert!(error.to_string().contains(what), "{error}");
     };
-    pieces.put("1", &Value::Object(object(0, 9_999))).unwrap();
-    refused(pieces.set("1", &Value::Object(object(9_999, 2))), "10001 fields");
-    pieces.set("1", &Value::Object(object(9_999, 1))).unwrap();
+    pieces.upsert("1", &Value::Object(object(0, 9_999))).unwrap();
+    refused(pieces.patch("1", &Value::Object(object(9_999, 2))), "10001 fields");
+    pieces.patch("1", &Value::Object(object(9_999, 1))).unwrap();
     refused(
-        pieces.put("2", &json!({ "inner": [object(0, 10_001)] })),
+        pieces.upsert("2", &json!({ "inner": [object(0, 10_001)] })),
         "field \"inner\": an object has 10001",
     );
     let array = |count: usize| Value::Array(vec![json!(1); count]);
-    refused(pieces.put("2", &json!({ "many": array(100_001) })), "field \"many\": an array has 100001");
+    refused(pieces.upsert("2", &json!({ "many": array(100_001) })), "field \"many\": an array has 100001");
     refused(
-        pieces.put("2", &json!({ "in": { "many": array(100_001) } })),
+        pieces.upsert("2", &json!({ "in": { "many": array(100_001) } })),
         "field \"in\": an array has 100001",
     );
     assert!(pieces.get("2").unwrap().is_none());
-    refused(pieces.put("2", &json!({ "long": array(100_003) })), "long");
+    refused(pieces.upsert("2", &json!({ "long": array(100_003) })), "long");
 }
 
 /// Another connection gets its writes in while a big text, or many rows, are being compared and made.
@@ -209,26 +209,26 @@ fn others_write_while_rows_are_taken_up() {
         (
             "a big text is put, and nobody waits for it",
             Box::new(|| {
-                pieces.put_async("async", &json!({ "lyrics": first })).durable().unwrap();
+                pieces.upsert_async("async", &json!({ "lyrics": first })).durable().unwrap();
             }),
         ),
         (
             "it is set anew",
             Box::new(|| {
-                pieces.set_async("async", &json!({ "lyrics": second })).durable().unwrap();
+                pieces.patch_async("async", &json!({ "lyrics": second })).durable().unwrap();
             }),
         ),
         (
             "much is put into it",
             Box::new(|| {
-                pieces.splice_text("async", "lyrics", 10, 100_000, &first).unwrap();
+                pieces.document("async").splice_text("lyrics", 10, 100_000, &first).unwrap();
             }),
         ),
         (
             "a letter of it is typed after a start",
             Box::new(|| {
                 let fresh = Replica::open(dir.path().join("a.db")).unwrap();
-                fresh.documents("pieces").splice_text("async", "lyrics", 0, 0, "x").unwrap();
+                fresh.documents("pieces").document("async").splice_text("lyrics", 0, 0, "x").unwrap();
             }),
         ),
         (
@@ -274,7 +274,7 @@ fn others_write_while_rows_are_taken_up() {
             let writing = scope.spawn(|| {
                 let mut written = 0;
                 while !done.load(Ordering::Relaxed) {
-                    beside.documents("small").put("1", &json!({ "n": written })).unwrap();
+                    beside.documents("small").upsert("1", &json!({ "n": written })).unwrap();
                     written += 1;
                 }
                 written

@@ -158,7 +158,7 @@ impl Life {
         let lyrics =
             known.iter().find(|r| r.id == id).unwrap().value["lyrics"].as_str().unwrap().chars().count();
         let place = self.random.below(lyrics as u64 + 1) as usize;
-        pieces.set(&id, &json!({ mark.as_str(): true })).unwrap();
+        pieces.patch(&id, &json!({ mark.as_str(): true })).unwrap();
         // Marks are not torn by other marks: they go to the end or the start of a line.
         let text = known.iter().find(|r| r.id == id).unwrap().value["lyrics"].as_str().unwrap().to_owned();
         let line = text
@@ -167,7 +167,7 @@ impl Life {
             .collect::<String>()
             .rfind('\n')
             .map_or(0, |i| text[..=i].chars().count());
-        pieces.splice_text(&id, "lyrics", line, 0, &format!("<{mark}>\n")).unwrap();
+        pieces.document(&id).splice_text("lyrics", line, 0, &format!("<{mark}>\n")).unwrap();
         self.say(format!("{} edits {id} with {mark}", self.devices[at].device_name()));
         self.written.entry(id).or_default().push(mark);
     }
@@ -188,7 +188,7 @@ impl Life {
             songs[count - 1].0
         ));
         let put = move |tx: &mut motet::Transaction<'_>| {
-            songs.iter().try_for_each(|(id, song)| tx.put("pieces", id, song).map(drop))
+            songs.iter().try_for_each(|(id, song)| tx.documents("pieces").upsert(id, song).map(drop))
         };
         self.devices[at].transaction(put).unwrap();
     }

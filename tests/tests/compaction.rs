@@ -17,13 +17,17 @@ fn entries(relay: &Path) -> u64 {
 /// Writes lines to a song and has each acknowledged, so that each is an entry.
 fn sing(replica: &Replica, id: &str, lines: std::ops::Range<usize>) {
     for line in lines {
-        replica.documents("pieces").splice_text(id, "lyrics", 0, 0, &format!("ʻAuʻa ʻia {line}\n")).unwrap();
+        replica
+            .documents("pieces")
+            .document(id)
+            .splice_text("lyrics", 0, 0, &format!("ʻAuʻa ʻia {line}\n"))
+            .unwrap();
         replica.sync_now().unwrap();
     }
 }
 
 fn compact_soon(replica: &Replica, data: &Path, id: &str, left: u64) {
-    assert!(replica.compact_document("pieces", id).unwrap(), "there is much to save");
+    assert!(replica.documents("pieces").document(id).compact().unwrap(), "there is much to save");
     wait_until("superseded entries leave", Duration::from_secs(20), || entries(data) <= left);
 }
 
@@ -38,19 +42,19 @@ fn many_entries_become_one_snapshot_and_everybody_goes_on() {
     a.connect(Relay::new(&relay.url())).unwrap();
     sing(&a, &id, 0..20);
     sync(&away, &relay.url());
-    away.documents("pieces").splice_text(&id, "lyrics", 0, 0, "from afar\n").unwrap();
+    away.documents("pieces").document(&id).splice_text("lyrics", 0, 0, "from afar\n").unwrap();
     sing(&a, &id, 20..60);
     b.connect(Relay::new(&relay.url())).unwrap();
     b.sync_now().unwrap();
     assert!(entries(&data) > 55);
 
     compact_soon(&a, &data, &id, 2);
-    assert!(!a.compact_document("pieces", &id).unwrap(), "there is nothing left to save");
-    assert!(!a.compact_document("pieces", &other).unwrap());
+    assert!(!a.documents("pieces").document(&id).compact().unwrap(), "there is nothing left to save");
+    assert!(!a.documents("pieces").document(&other).compact().unwrap());
     assert_eq!((a.status().state, a.status().pending), (SyncState::Synced, 0), "nobody is told of a debt");
 
     // Who was connected, who was in the middle of it with an edit of their own, and who is new.
-    b.documents("pieces").set(&id, &json!({ "by": "b" })).unwrap();
+    b.documents("pieces").patch(&id, &json!({ "by": "b" })).unwrap();
     b.sync_now().unwrap();
     sync(&away, &relay.url());
     let c = device(dir.path(), "c");
@@ -64,7 +68,7 @@ fn many_entries_become_one_snapshot_and_everybody_goes_on() {
     let lyrics = song["lyrics"].as_str().unwrap();
     assert!((0..60).all(|line| lyrics.contains(&format!("ʻAuʻa ʻia {line}\n"))), "{lyrics}");
     assert!(lyrics.contains("from afar") && song["by"] == "b");
-    assert!(c.documents("pieces").history(&id, 1_000).unwrap().len() >= 60, "with its history");
+    assert!(c.documents("pieces").document(&id).history(1_000).unwrap().len() >= 60, "with its history");
     // The log is still the one that everybody knows.
     assert_eq!(a.sync_now().unwrap().received, 0);
     for replica in [&a, &b, &c, &away] {
@@ -104,9 +108,9 @@ fn what_is_set_aside_is_never_superseded() {
              SELECT 1, key, randomblob(32), 1, 'a test', x'00', 0 FROM document",
         )
         .unwrap();
-    assert!(!a.compact_document("pieces", &id).unwrap());
+    assert!(!a.documents("pieces").document(&id).compact().unwrap());
     waiting.execute_batch("DELETE FROM quarantine").unwrap();
-    assert!(a.compact_document("pieces", &id).unwrap());
+    assert!(a.documents("pieces").document(&id).compact().unwrap());
 }
 
 #[test]
@@ -117,16 +121,17 @@ fn a_relay_forgets_a_collection_and_devices_keep_it() {
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
     let note = |n: usize| format!("note{n}");
     for n in 0..30 {
-        a.documents("private").put(&note(n), &json!({ "notes": format!("kept {n}") })).unwrap();
+        a.documents("private").upsert(&note(n), &json!({ "notes": format!("kept {n}") })).unwrap();
     }
-    a.documents("pieces").put("song", &json!({ "title": "for everybody" })).unwrap();
+    a.documents("pieces").upsert("song", &json!({ "title": "for everybody" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     assert_eq!(entries(&data), 31);
 
     a.erase_remote("private").unwrap();
     assert_eq!(a.status().pending, 30);
-    let status = |replica: &Replica| replica.document_status("private", &note(3)).unwrap().unwrap();
+    let status =
+        |replica: &Replica| replica.documents("private").document(&note(3)).status().unwrap().unwrap();
     assert_eq!(status(&a).state, DocumentState::PendingErase);
     sync(&a, &relay.url());
     assert_eq!(status(&a).state, DocumentState::LocalOnly);
@@ -134,7 +139,7 @@ fn a_relay_forgets_a_collection_and_devices_keep_it() {
     let conn = rusqlite::Connection::open(data.join("relay.db")).unwrap();
     let bytes: i64 = conn.query_row("SELECT SUM(length(payload)) FROM entry", [], |row| row.get(0)).unwrap();
     assert!(bytes < 30 * 60 + 300, "what is left are the erasures and a song: {bytes} bytes");
-    a.documents("private").put(&note(99), &json!({ "notes": "stays" })).unwrap();
+    a.documents("private").upsert(&note(99), &json!({ "notes": "stays" })).unwrap();
     assert_eq!(sync(&a, &relay.url()).sent, 0, "it is switched off");
 
     // Nobody loses anything, and a new device learns nothing.
@@ -149,7 +154,7 @@ fn a_relay_forgets_a_collection_and_devices_keep_it() {
     assert!(c.quarantined(10).unwrap().is_empty());
 
     // Who still syncs it sends the whole of what is edited.
-    b.documents("private").set(&note(3), &json!({ "by": "b" })).unwrap();
+    b.documents("private").patch(&note(3), &json!({ "by": "b" })).unwrap();
     assert_eq!(status(&b).state, DocumentState::PendingUpdate);
     sync(&b, &relay.url());
     sync(&c, &relay.url());
@@ -170,10 +175,10 @@ fn what_an_erasure_took_and_its_owner_had_not_seen_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
-    a.documents("private").put("note", &json!({ "notes": "kept" })).unwrap();
+    a.documents("private").upsert("note", &json!({ "notes": "kept" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
-    b.documents("private").set("note", &json!({ "by": "b" })).unwrap();
+    b.documents("private").patch("note", &json!({ "by": "b" })).unwrap();
     a.erase_remote("private").unwrap();
     a.set_collection_sync("private", true).unwrap();
     a.erase_remote("private").unwrap();
@@ -199,11 +204,11 @@ fn a_purge_from_elsewhere_sends_nothing_of_a_collection_that_is_switched_off() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
-    a.documents("private").put("note", &json!({ "notes": "kept" })).unwrap();
+    a.documents("private").upsert("note", &json!({ "notes": "kept" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     a.set_collection_sync("private", false).unwrap();
-    a.documents("private").set("note", &json!({ "secret": "never sent" })).unwrap();
+    a.documents("private").patch("note", &json!({ "secret": "never sent" })).unwrap();
     b.documents("private").delete("note").unwrap();
     b.documents("private").purge_trash(i64::MAX).unwrap();
     sync(&b, &relay.url());
@@ -217,7 +222,7 @@ fn an_erasure_that_was_not_sent_yet_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let a = device(dir.path(), "a");
-    a.documents("private").put("note", &json!({ "notes": "kept" })).unwrap();
+    a.documents("private").upsert("note", &json!({ "notes": "kept" })).unwrap();
     sync(&a, &relay.url());
     a.erase_remote("private").unwrap();
     a.set_collection_sync("private", true).unwrap();
@@ -242,13 +247,13 @@ fn a_document_larger_than_an_entry_reaches_a_second_relay_in_pieces() {
         };
         (0..bytes).map(|_| next(&mut state)).collect()
     };
-    a.documents("studio").put("take", &json!({ "wave0": noise(3 << 20) })).unwrap();
+    a.documents("studio").upsert("take", &json!({ "wave0": noise(3 << 20) })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     for n in 1..5 {
         let mut wave = serde_json::Map::new();
         wave.insert(format!("wave{n}"), noise(3 << 20).into());
-        a.documents("studio").set("take", &wave).unwrap();
+        a.documents("studio").patch("take", &wave).unwrap();
         sync(&a, &relay.url());
     }
     sync(&b, &relay.url());
@@ -263,7 +268,7 @@ fn a_document_larger_than_an_entry_reaches_a_second_relay_in_pieces() {
     // Asked for alone, it is there when all of it is.
     let third = TestRelay::start(&dir.path().join("third"));
     b.connect(Relay::new(&third.url())).unwrap();
-    let status = b.sync_document("studio", "take").unwrap().unwrap();
+    let status = b.documents("studio").document("take").sync().unwrap().unwrap();
     assert_eq!((status.state, status.pending_changes), (DocumentState::Synced, 0));
     b.disconnect();
     let d = device(dir.path(), "d");

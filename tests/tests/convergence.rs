@@ -84,9 +84,9 @@ impl Model {
                 let value =
                     json!({ "title": format!("t{title}"), "lyrics": format!("first line of d{document}\n") });
                 if pieces.get(&id(document)).unwrap().is_none() {
-                    pieces.put(&id(document), &value).unwrap();
+                    pieces.upsert(&id(document), &value).unwrap();
                 } else {
-                    pieces.set(&id(document), &json!({ "title": format!("t{title}") })).unwrap();
+                    pieces.patch(&id(document), &json!({ "title": format!("t{title}") })).unwrap();
                 }
             }
             Step::Type { document, at, .. } => {
@@ -94,7 +94,7 @@ impl Model {
                 let len = piece["lyrics"].as_str().unwrap_or_default().chars().count();
                 self.words += 1;
                 let word = format!("‹ʻō{device}.{}›", self.words);
-                pieces.splice_text(&id(document), "lyrics", at.index(len + 1), 0, &word).unwrap();
+                pieces.document(&id(document)).splice_text("lyrics", at.index(len + 1), 0, &word).unwrap();
                 self.typed.insert((*document, format!("{device}.{}", self.words)));
             }
             Step::Replace { document, line, .. } => {
@@ -112,7 +112,7 @@ impl Model {
             Step::Nested { document, key, .. } => {
                 if pieces.get(&id(document)).unwrap().is_some() {
                     let value = json!({ "meta": { format!("k{key}"): device } });
-                    pieces.set(&id(document), &value).unwrap();
+                    pieces.patch(&id(document), &value).unwrap();
                 }
             }
             Step::Delete { document, .. } => {
@@ -183,7 +183,9 @@ fn check_equal(replicas: &[Replica]) {
         assert_eq!(replica.status().pending, 0);
     }
     let conflicts = |replica: &Replica| -> Vec<_> {
-        let of = |id: &str| replica.conflicts("pieces", id).unwrap().into_iter().filter(|c| !c.settled);
+        let of = |id: &str| {
+            replica.documents("pieces").document(id).conflicts().unwrap().into_iter().filter(|c| !c.settled)
+        };
         let mut open: Vec<_> = (0..3)
             .flat_map(|d| of(&format!("d{d}")).map(move |c| (d, c.path, c.loser.to_string(), c.device)))
             .collect();
@@ -244,7 +246,7 @@ fn connected_devices_hear_of_changes_as_they_are_made() {
     wait_until("the piece on b", Duration::from_secs(5), || {
         b.documents("pieces").get(&id).unwrap().is_some()
     });
-    b.documents("pieces").splice_text(&id, "lyrics", 4, 0, " and kicking").unwrap();
+    b.documents("pieces").document(&id).splice_text("lyrics", 4, 0, " and kicking").unwrap();
     wait_until("the edit on a", Duration::from_secs(5), || {
         a.documents("pieces").get(&id).unwrap().unwrap()["lyrics"] == "live and kicking"
     });

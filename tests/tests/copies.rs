@@ -10,12 +10,12 @@ fn a_copy_is_a_device_of_its_own_and_all_edits_of_both_are_kept() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let a = device(dir.path(), "a");
     let put = |replica: &Replica, id: &str, lyrics: &str| {
-        replica.documents("pieces").put(id, &json!({ "lyrics": lyrics })).unwrap();
+        replica.documents("pieces").upsert(id, &json!({ "lyrics": lyrics })).unwrap();
     };
     put(&a, "sent", "one\ntwo\n");
     sync(&a, &relay.url());
     put(&a, "pending", "not sent yet\n");
-    a.documents("pieces").splice_text("sent", "lyrics", 0, 0, "zero\n").unwrap();
+    a.documents("pieces").document("sent").splice_text("lyrics", 0, 0, "zero\n").unwrap();
     a.backup(dir.path().join("copy.db")).unwrap();
     let before = a.device_id();
     drop(a);
@@ -29,7 +29,7 @@ fn a_copy_is_a_device_of_its_own_and_all_edits_of_both_are_kept() {
     assert!(ids.windows(2).all(|pair| pair[0] != pair[1]), "{ids:?}");
     // All three go on from the same pending edits.
     for (n, replica) in [&a, &copy, &by_hand].into_iter().enumerate() {
-        replica.documents("pieces").splice_text("sent", "lyrics", 0, 0, &format!("{n}\n")).unwrap();
+        replica.documents("pieces").document("sent").splice_text("lyrics", 0, 0, &format!("{n}\n")).unwrap();
         put(replica, &format!("new {n}"), "words\n");
     }
     for replica in [&a, &copy, &by_hand, &a, &copy, &by_hand] {
@@ -53,11 +53,11 @@ fn a_device_restored_from_an_old_backup_gets_everything_back_and_takes_nothing_b
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
     let pieces = a.documents("pieces");
-    pieces.put("1", &json!({ "lyrics": "old\n", "title": "old" })).unwrap();
+    pieces.upsert("1", &json!({ "lyrics": "old\n", "title": "old" })).unwrap();
     a.backup(dir.path().join("backup.db")).unwrap();
     sync(&a, &relay.url());
-    pieces.set("1", &json!({ "title": "new" })).unwrap();
-    pieces.put("2", &json!({ "lyrics": "made later\n" })).unwrap();
+    pieces.patch("1", &json!({ "title": "new" })).unwrap();
+    pieces.upsert("2", &json!({ "lyrics": "made later\n" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     let before = contents(&b);

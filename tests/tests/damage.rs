@@ -49,13 +49,13 @@ fn songs(dir: &Path, url: &str) -> (Replica, Replica) {
     let (a, b) = (device(dir, "a"), device(dir, "b"));
     for n in 0..50 {
         let lyrics = format!("Hiʻilawe {n}\n").repeat(60);
-        b.documents("pieces").put(&n.to_string(), &json!({ "title": n, "lyrics": lyrics })).unwrap();
+        b.documents("pieces").upsert(&n.to_string(), &json!({ "title": n, "lyrics": lyrics })).unwrap();
     }
     sync(&b, url);
     sync(&a, url);
     for n in 0..50 {
-        a.documents("pieces").set(&n.to_string(), &json!({ "note": format!("ʻekahi {n}") })).unwrap();
-        a.documents("pieces").set(&n.to_string(), &json!({ "place": n })).unwrap();
+        a.documents("pieces").patch(&n.to_string(), &json!({ "note": format!("ʻekahi {n}") })).unwrap();
+        a.documents("pieces").patch(&n.to_string(), &json!({ "place": n })).unwrap();
     }
     (a, b)
 }
@@ -103,7 +103,7 @@ fn a_damaged_change_is_never_sent() {
     a.connect(Relay::new(&relay.url())).unwrap();
     a.sync_now().unwrap();
     assert_eq!(a.status().pending, 1);
-    let status = a.document_status("pieces", "7").unwrap().unwrap();
+    let status = a.documents("pieces").document("7").status().unwrap().unwrap();
     assert_eq!(status.error.unwrap().code, "storage-damaged");
     // Also not by a comparison.
     a.disconnect();
@@ -129,7 +129,7 @@ fn a_damaged_change_under_a_saved_document_is_written_anew_when_it_is_sent() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let a = device(dir.path(), "a");
     let lyrics = "Kūmaka ka ʻikena iā Hiʻilawe\n".repeat(40);
-    a.documents("pieces").put("1", &json!({ "title": "Hiʻilawe", "lyrics": lyrics })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "title": "Hiʻilawe", "lyrics": lyrics })).unwrap();
     let before = shown(&a);
     drop(a);
     let conn = file(dir.path(), "a");
@@ -150,10 +150,10 @@ fn a_damaged_sealed_entry_is_sealed_again() {
         let relay = full_relay(&data);
         let a = device(dir.path(), "a");
         for n in 0..3 {
-            a.documents("pieces").put(&n.to_string(), &json!({ "title": "Hiʻilawe", "n": n })).unwrap();
+            a.documents("pieces").upsert(&n.to_string(), &json!({ "title": "Hiʻilawe", "n": n })).unwrap();
         }
         try_to_sync(&a, &relay.url());
-        a.documents("pieces").set("1", &json!({ "later": true })).unwrap();
+        a.documents("pieces").patch("1", &json!({ "later": true })).unwrap();
         let before = shown(&a);
         let port = relay.address().port();
         drop((a, relay));
@@ -190,9 +190,9 @@ fn a_mark_alone_removes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let a = device(dir.path(), "a");
-    a.documents("pieces").put("1", &json!({ "title": "Hiʻilawe" })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "title": "Hiʻilawe" })).unwrap();
     sync(&a, &relay.url());
-    a.documents("pieces").set("1", &json!({ "place": 3 })).unwrap();
+    a.documents("pieces").patch("1", &json!({ "place": 3 })).unwrap();
     let before = shown(&a);
     drop(a);
     file(dir.path(), "a").execute("UPDATE projection SET purged = 1", []).unwrap();
@@ -205,7 +205,7 @@ fn a_mark_alone_removes_nothing() {
     drop(a);
     file(dir.path(), "a").execute("UPDATE projection SET purged = 1", []).unwrap();
     let a = device(dir.path(), "a");
-    a.documents("pieces").set("1", &json!({ "place": 4 })).unwrap();
+    a.documents("pieces").patch("1", &json!({ "place": 4 })).unwrap();
     assert_eq!(a.documents("pieces").get("1").unwrap().unwrap()["title"], "Hiʻilawe");
     sync(&a, &relay.url());
     assert_eq!(fresh(dir.path(), "b", &relay.url()), shown(&a));
@@ -287,16 +287,16 @@ fn whatever_row_is_damaged_nothing_spreads_and_what_exists_comes_back() {
     let b = device(dir.path(), "b");
     for n in 0..6 {
         let lyrics = format!("Hiʻilawe {n}\n").repeat(60);
-        b.documents("pieces").put(&format!("b{n}"), &json!({ "title": n, "lyrics": lyrics })).unwrap();
+        b.documents("pieces").upsert(&format!("b{n}"), &json!({ "title": n, "lyrics": lyrics })).unwrap();
     }
     sync(&b, &relay.url());
     let a = device(dir.path(), "a");
     sync(&a, &relay.url());
     for n in 0..6 {
-        a.documents("pieces").put(&format!("a{n}"), &json!({ "title": n })).unwrap();
+        a.documents("pieces").upsert(&format!("a{n}"), &json!({ "title": n })).unwrap();
         for id in [format!("a{n}"), format!("b{n}")] {
             for place in 0..3 {
-                a.documents("pieces").set(&id, &json!({ "place": place })).unwrap();
+                a.documents("pieces").patch(&id, &json!({ "place": place })).unwrap();
             }
         }
     }
@@ -306,12 +306,12 @@ fn whatever_row_is_damaged_nothing_spreads_and_what_exists_comes_back() {
     // Some edits are sealed and not sent, and some not even sealed.
     let relay = full_relay(&data);
     for id in ["a1", "b1", "new"] {
-        a.documents("pieces").put(id, &json!({ "sealed": true })).unwrap();
+        a.documents("pieces").upsert(id, &json!({ "sealed": true })).unwrap();
     }
     try_to_sync(&a, &relay.url());
     let sealed = shown(&a);
     for id in ["a2", "b2"] {
-        a.documents("pieces").set(id, &json!({ "open": true })).unwrap();
+        a.documents("pieces").patch(id, &json!({ "open": true })).unwrap();
     }
     let all = shown(&a);
     let port = relay.address().port();
@@ -375,7 +375,7 @@ fn whatever_page_is_damaged_the_rest_is_kept_and_what_is_lost_comes_again() {
     for n in 0..120 {
         let who = if n % 2 == 0 { &a } else { &b };
         let lyrics = format!("Hiʻilawe {n}, kūmaka ka ʻikena\n").repeat(n % 13);
-        who.documents("pieces").put(&n.to_string(), &json!({ "title": n, "lyrics": lyrics })).unwrap();
+        who.documents("pieces").upsert(&n.to_string(), &json!({ "title": n, "lyrics": lyrics })).unwrap();
     }
     a.apply_schema(&motet::Schema::new().index("pieces", ["title"])).unwrap();
     for replica in [&b, &a] {
@@ -386,7 +386,7 @@ fn whatever_page_is_damaged_the_rest_is_kept_and_what_is_lost_comes_again() {
     sync(&a, &relay.url());
     let held = shown(&a);
     for n in 0..10 {
-        a.documents("pieces").set(&n.to_string(), &json!({ "later": true })).ok();
+        a.documents("pieces").patch(&n.to_string(), &json!({ "later": true })).ok();
     }
     let all = shown(&a);
     let port = relay.address().port();

@@ -45,10 +45,10 @@ fn repaired(path: &Path) -> Replica {
 fn write(a: &Replica, id: &str) {
     let lyrics = "Kūmaka ka ʻikena iā Hiʻilawe\n".repeat(3);
     let new = json!({ "title": "Hiʻilawe", "lyrics": lyrics, "plays": 2, "note": "kūloko", "tags": ["oli"] });
-    a.documents("songs").put(id, &new).unwrap();
-    a.documents("songs").set(id, &json!({ "of": { "place": 1, "left": true } })).unwrap();
+    a.documents("songs").upsert(id, &new).unwrap();
+    a.documents("songs").patch(id, &json!({ "of": { "place": 1, "left": true } })).unwrap();
     let lyrics = format!("{lyrics}Ka papa lohi mai aʻo Maukele\n");
-    a.documents("songs").set(id, &json!({ "lyrics": lyrics, "of": { "place": 2 } })).unwrap();
+    a.documents("songs").patch(id, &json!({ "lyrics": lyrics, "of": { "place": 2 } })).unwrap();
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn what_only_shows_and_was_never_sent_is_written_anew() {
         let a = open(&path);
         ["1", "2"].iter().for_each(|id| write(&a, id));
         write(&a, "purged");
-        a.documents("songs").put("purged", &json!({ "title": "kuahiwi" })).unwrap();
+        a.documents("songs").upsert("purged", &json!({ "title": "kuahiwi" })).unwrap();
         motet_tests::purge_song(&a, "purged");
         write(&a, "gone");
         a.documents("songs").delete("gone").unwrap();
@@ -76,7 +76,7 @@ fn what_only_shows_and_was_never_sent_is_written_anew() {
         assert_eq!(songs(&a), before);
         assert_eq!(song(&a, "gone"), Value::Null);
         // Work goes on, and all of it but what stays here gets to others.
-        a.documents("songs").set("1", &json!({ "later": true })).unwrap();
+        a.documents("songs").patch("1", &json!({ "later": true })).unwrap();
         let relay = TestRelay::start(&dir.path().join("relay"));
         sync(&a, &relay.url());
         let b = device(dir.path(), "b");
@@ -100,10 +100,10 @@ fn what_was_sent_is_fetched_and_what_was_not_is_written_anew() {
     ["1", "2"].iter().for_each(|id| write(&a, id));
     sync(&a, &relay.url());
     sync(&b, &relay.url());
-    b.documents("songs").set("1", &json!({ "title": "hou", "lyrics": "ʻē aʻe" })).unwrap();
-    b.documents("songs").set("2", &json!({ "title": "hou" })).unwrap();
+    b.documents("songs").patch("1", &json!({ "title": "hou", "lyrics": "ʻē aʻe" })).unwrap();
+    b.documents("songs").patch("2", &json!({ "title": "hou" })).unwrap();
     sync(&b, &relay.url());
-    a.documents("songs").set("2", &json!({ "place": 7 })).unwrap();
+    a.documents("songs").patch("2", &json!({ "place": 7 })).unwrap();
     a.counts().unwrap();
     drop(a);
     execute(
@@ -175,7 +175,7 @@ fn logged(dir: &Path) -> Logged {
     drop(conn);
     let replica = open(&path);
     for n in 0..30 {
-        replica.documents("songs").set(&n.to_string(), &json!({ "title": format!("hou {n}") })).unwrap();
+        replica.documents("songs").patch(&n.to_string(), &json!({ "title": format!("hou {n}") })).unwrap();
     }
     let after = songs(&replica);
     Logged { replica, path, before, after }
@@ -260,7 +260,7 @@ fn a_damaged_log_takes_nothing_with_it_that_stands_in_the_file() {
         assert_eq!(a.repair().unwrap().left, []);
         assert_one_of(&songs(&a), &logged);
         assert_eq!(a.verify().unwrap().problems, []);
-        a.documents("songs").set("1", &json!({ "later": true })).unwrap();
+        a.documents("songs").patch("1", &json!({ "later": true })).unwrap();
         drop(a);
         assert_eq!(song(&open(&dead), "1")["later"], true);
     }

@@ -54,12 +54,12 @@ fn make(path: &Path, songs: u64) -> Shown {
     for n in 0..songs {
         let lyrics = format!("Hiʻilawe {n}, kūmaka ka ʻikena\n").repeat((n % 29) as usize * 9);
         let song = json!({ "title": n, "lyrics": lyrics, "note": format!("kūloko {n}"), "plays": 1 });
-        a.documents("songs").put(&n.to_string(), &song).unwrap();
-        a.documents("diary").put(&n.to_string(), &json!({ "words": format!("naʻu {n}") })).unwrap();
+        a.documents("songs").upsert(&n.to_string(), &song).unwrap();
+        a.documents("diary").upsert(&n.to_string(), &json!({ "words": format!("naʻu {n}") })).unwrap();
         let gone = json!({ "title": PURGED, "lyrics": format!("{PURGED}\n").repeat(40) });
-        a.documents("songs").put(&format!("gone {n}"), &gone).unwrap();
+        a.documents("songs").upsert(&format!("gone {n}"), &gone).unwrap();
         for place in 0..3 {
-            a.documents("songs").set(&n.to_string(), &json!({ "place": place })).unwrap();
+            a.documents("songs").patch(&n.to_string(), &json!({ "place": place })).unwrap();
         }
     }
     for n in 0..songs {
@@ -67,7 +67,7 @@ fn make(path: &Path, songs: u64) -> Shown {
     }
     assert!(a.documents("songs").purge_trash(i64::MAX).unwrap() > 0);
     for n in 0..songs / 2 {
-        a.documents("songs").put(&format!("trash {n}"), &json!({ "title": n })).unwrap();
+        a.documents("songs").upsert(&format!("trash {n}"), &json!({ "title": n })).unwrap();
         a.documents("songs").delete(&format!("trash {n}")).unwrap();
     }
     a.counts().unwrap();

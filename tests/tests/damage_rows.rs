@@ -56,23 +56,23 @@ fn make(dir: &Path, data: &Path) -> u16 {
     a.set_collection_sync("drafts", false).unwrap();
     for n in 0..5 {
         let song = json!({ "title": n, "lyrics": format!("Hiʻilawe {n}\n").repeat(60), "plays": 1, "tags": ["oli"] });
-        b.documents("songs").put(&format!("b{n}"), &song).unwrap();
+        b.documents("songs").upsert(&format!("b{n}"), &song).unwrap();
         a.documents("songs")
-            .put(&format!("a{n}"), &json!({ "title": n, "note": "ʻaʻole", "plays": 2 }))
+            .upsert(&format!("a{n}"), &json!({ "title": n, "note": "ʻaʻole", "plays": 2 }))
             .unwrap();
-        a.documents("drafts").put(&n.to_string(), &json!({ "title": n })).unwrap();
-        a.documents("old").put(&n.to_string(), &json!({ "title": n })).unwrap();
+        a.documents("drafts").upsert(&n.to_string(), &json!({ "title": n })).unwrap();
+        a.documents("old").upsert(&n.to_string(), &json!({ "title": n })).unwrap();
     }
-    a.documents("diary").put("1", &json!({ "words": "naʻu wale nō" })).unwrap();
-    a.documents("config").put("api_key", &json!({ "value": "hūnā" })).unwrap();
-    a.documents("config").put("model", &json!({ "value": "m" })).unwrap();
+    a.documents("diary").upsert("1", &json!({ "words": "naʻu wale nō" })).unwrap();
+    a.documents("config").upsert("api_key", &json!({ "value": "hūnā" })).unwrap();
+    a.documents("config").upsert("model", &json!({ "value": "m" })).unwrap();
     for replica in [&b, &a, &b] {
         sync(replica, &relay.url());
     }
     // Conflicts, deletes and purges on both sides.
     for (n, replica) in [&a, &b].into_iter().enumerate() {
-        replica.documents("songs").set("b0", &json!({ "title": format!("inoa {n}") })).unwrap();
-        replica.documents("songs").set("a0", &json!({ "title": { "of": n } })).unwrap();
+        replica.documents("songs").patch("b0", &json!({ "title": format!("inoa {n}") })).unwrap();
+        replica.documents("songs").patch("a0", &json!({ "title": { "of": n } })).unwrap();
         let gone = format!("{}1", ["a", "b"][n]);
         purge_song(replica, &gone);
     }
@@ -82,11 +82,11 @@ fn make(dir: &Path, data: &Path) -> u16 {
     }
     a.erase_remote("old").unwrap();
     a.create_restore_point("ma mua").unwrap();
-    a.documents("songs").set("a3", &json!({ "title": "hana hou" })).unwrap();
+    a.documents("songs").patch("a3", &json!({ "title": "hana hou" })).unwrap();
     a.undo().unwrap();
     a.set_setting("theme", Some("pō")).unwrap();
     for n in 0..70 {
-        a.documents("songs").set("a3", &json!({ "place": n })).unwrap();
+        a.documents("songs").patch("a3", &json!({ "place": n })).unwrap();
     }
     raw::push(&relay.url(), vec![raw::entry("none", Kind::Changes, b"no changes".to_vec())]);
     sync(&a, &relay.url());
@@ -98,12 +98,12 @@ fn make(dir: &Path, data: &Path) -> u16 {
     let mut config = Config::new(data);
     config.terms.limits.reserve_bytes = u64::MAX / 2;
     let full = TestRelay::start_as(config);
-    a.documents("songs").set("a2", &json!({ "sealed": true })).unwrap();
-    a.documents("songs").put("new", &json!({ "title": "hou" })).unwrap();
+    a.documents("songs").patch("a2", &json!({ "sealed": true })).unwrap();
+    a.documents("songs").upsert("new", &json!({ "title": "hou" })).unwrap();
     a.connect(Relay::new(&full.url())).unwrap();
     assert!(a.sync_now().is_err());
     a.disconnect();
-    a.documents("songs").set("a4", &json!({ "open": true })).unwrap();
+    a.documents("songs").patch("a4", &json!({ "open": true })).unwrap();
     a.counts().unwrap();
     port
 }
@@ -178,11 +178,11 @@ fn read_all(a: &Replica) {
     a.setting("theme").unwrap();
     a.changed_after(0, 100).unwrap();
     for (collection, id) in a.conflicted_documents(true).unwrap() {
-        a.conflicts(&collection, &id).unwrap();
+        a.documents(&collection).document(&id).conflicts().unwrap();
     }
     for id in ["a0", "a3", "b0", "new"] {
-        a.document_status("songs", id).unwrap();
-        a.documents("songs").history(id, 10).unwrap();
+        a.documents("songs").document(id).status().unwrap();
+        a.documents("songs").document(id).history(10).unwrap();
     }
     a.documents("songs").trash().unwrap();
     a.documents("songs").search("hiilawe", 5).unwrap();
@@ -256,7 +256,7 @@ fn try_damage(dir: &Path, what: &(String, String), random: &mut Random, before: 
     let own = shown(&a, &["config", "diary", "drafts", "old"]);
     assert_eq!(certain(own), certain(before.own.clone()), "sync first: {sync_first}");
     // Work goes on, here and elsewhere.
-    a.documents("songs").set("b0", &json!({ "later": true })).unwrap();
+    a.documents("songs").patch("b0", &json!({ "later": true })).unwrap();
     a.undo().unwrap();
     a.redo().unwrap();
     sync(&a, &relay.url());
@@ -321,9 +321,11 @@ fn a_damaged_full_text_index_is_made_anew() {
             let dir = tempfile::tempdir().unwrap();
             let a = open(dir.path(), "a");
             for n in 0..20 {
-                a.documents("songs").put(&n.to_string(), &json!({ "title": format!("mele {n}") })).unwrap();
+                a.documents("songs")
+                    .upsert(&n.to_string(), &json!({ "title": format!("mele {n}") }))
+                    .unwrap();
             }
-            a.documents("diary").put("1", &json!({ "words": "naʻu" })).unwrap();
+            a.documents("diary").upsert("1", &json!({ "words": "naʻu" })).unwrap();
             assert_eq!(a.documents("songs").search("mele", 50).unwrap().len(), 20);
             assert_eq!(a.documents("diary").search("nau", 50).unwrap().len(), 1);
             drop(a);
@@ -342,7 +344,7 @@ fn a_damaged_full_text_index_is_made_anew() {
                 "repair" => assert_eq!(a.repair().unwrap().left, []),
                 "write" => {
                     a.documents("diary").delete("1").unwrap();
-                    a.documents("songs").put("20", &json!({ "title": "mele hou" })).unwrap();
+                    a.documents("songs").upsert("20", &json!({ "title": "mele hou" })).unwrap();
                     a.documents("songs").delete("20").unwrap();
                 }
                 _ => {}
@@ -359,8 +361,8 @@ fn what_was_declared_and_cannot_be_read_lets_nothing_leave() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let a = open(dir.path(), "a");
-    a.documents("diary").put("1", &json!({ "words": "naʻu wale nō" })).unwrap();
-    a.documents("songs").put("1", &json!({ "title": "Hoʻi", "note": "hūnā", "plays": 1 })).unwrap();
+    a.documents("diary").upsert("1", &json!({ "words": "naʻu wale nō" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "Hoʻi", "note": "hūnā", "plays": 1 })).unwrap();
     drop(a);
     let conn = Connection::open(dir.path().join("a.db")).unwrap();
     conn.execute("UPDATE collection SET schema = CAST(x'7bff' AS TEXT)", []).unwrap();
@@ -375,8 +377,8 @@ fn what_was_declared_and_cannot_be_read_lets_nothing_leave() {
             assert_eq!(kinds, [ProblemKind::Rows; 3]);
             assert_eq!(a.repair().unwrap().left, []);
         }
-        a.documents("diary").put(&format!("more {is_repaired}"), &json!({ "words": "hou" })).unwrap();
-        a.documents("songs").set("1", &json!({ "place": is_repaired })).unwrap();
+        a.documents("diary").upsert(&format!("more {is_repaired}"), &json!({ "words": "hou" })).unwrap();
+        a.documents("songs").patch("1", &json!({ "place": is_repaired })).unwrap();
         sync(&a, &relay.url());
         assert_eq!(a.documents("diary").get("1").unwrap().unwrap()["words"], "naʻu wale nō");
         drop(a);
@@ -402,9 +404,9 @@ fn a_document_under_two_numbers_becomes_one() {
         let a = open(dir.path(), &format!("a{number}"));
         for n in 0..3 {
             a.documents("songs")
-                .put(&format!("{number}-{n}"), &json!({ "title": n, "note": "hūnā" }))
+                .upsert(&format!("{number}-{n}"), &json!({ "title": n, "note": "hūnā" }))
                 .unwrap();
-            a.documents("songs").set(&format!("{number}-{n}"), &json!({ "place": n })).unwrap();
+            a.documents("songs").patch(&format!("{number}-{n}"), &json!({ "place": n })).unwrap();
         }
         let before = shown(&a, &["songs"]);
         drop(a);
@@ -474,10 +476,10 @@ fn what_restricts_and_is_damaged_lets_nothing_leave() {
         };
         let a = open(dir.path(), "a");
         a.set_collection_sync("drafts", false).unwrap();
-        a.documents("drafts").put("1", &json!({ "words": "kūloko" })).unwrap();
-        a.documents("diary").put("1", &json!({ "words": "kūloko" })).unwrap();
-        a.documents("config").put("api_key", &json!({ "value": "kūloko" })).unwrap();
-        a.documents("songs").put("1", &json!({ "title": "Hoʻi", "note": "kūloko" })).unwrap();
+        a.documents("drafts").upsert("1", &json!({ "words": "kūloko" })).unwrap();
+        a.documents("diary").upsert("1", &json!({ "words": "kūloko" })).unwrap();
+        a.documents("config").upsert("api_key", &json!({ "value": "kūloko" })).unwrap();
+        a.documents("songs").upsert("1", &json!({ "title": "Hoʻi", "note": "kūloko" })).unwrap();
         connect(&a, "t-hana").unwrap();
         drop(a);
         let path = dir.path().join("a.db");
@@ -489,10 +491,10 @@ fn what_restricts_and_is_damaged_lets_nothing_leave() {
         }
         let a = open_undeclared(&path);
         assert_eq!(a.repair().unwrap().left, []);
-        a.documents("drafts").set("1", &json!({ "more": "kūloko" })).unwrap();
-        a.documents("diary").set("1", &json!({ "more": "kūloko" })).unwrap();
-        a.documents("config").set("api_key", &json!({ "more": "kūloko" })).unwrap();
-        a.documents("songs").set("1", &json!({ "note": "kūloko hou" })).unwrap();
+        a.documents("drafts").patch("1", &json!({ "more": "kūloko" })).unwrap();
+        a.documents("diary").patch("1", &json!({ "more": "kūloko" })).unwrap();
+        a.documents("config").patch("api_key", &json!({ "more": "kūloko" })).unwrap();
+        a.documents("songs").patch("1", &json!({ "note": "kūloko hou" })).unwrap();
         // Another account gets nothing, and the own one is known again by its log.
         if table == "meta" {
             let error = connect(&a, "t-kai").unwrap_err();
@@ -517,7 +519,7 @@ fn a_damaged_restore_point_removes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let a = open(dir.path(), "a");
         for n in 0..3 {
-            a.documents("songs").put(&n.to_string(), &json!({ "title": n })).unwrap();
+            a.documents("songs").upsert(&n.to_string(), &json!({ "title": n })).unwrap();
         }
         a.create_restore_point("ma mua").unwrap();
         let before = shown(&a, &["songs"]);
@@ -540,7 +542,7 @@ fn what_was_purged_stays_away_without_its_projection() {
     let dir = tempfile::tempdir().unwrap();
     let a = open(dir.path(), "a");
     for id in ["1", "2"] {
-        a.documents("songs").put(id, &json!({ "lyrics": "Hiʻilawe" })).unwrap();
+        a.documents("songs").upsert(id, &json!({ "lyrics": "Hiʻilawe" })).unwrap();
     }
     purge_song(&a, "1");
     drop(a);
@@ -562,7 +564,7 @@ fn what_is_lost_is_no_account_where_there_are_none() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let a = open(dir.path(), "a");
-    a.documents("songs").put("1", &json!({ "lyrics": "Hiʻilawe" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "lyrics": "Hiʻilawe" })).unwrap();
     sync(&a, &relay.url());
     assert_eq!(a.account().unwrap(), None);
     drop(a);
@@ -593,11 +595,11 @@ fn numbers_and_marks_that_are_wrong_hide_nothing() {
         println!("{damage}");
         let dir = tempfile::tempdir().unwrap();
         let a = open(dir.path(), "a");
-        a.documents("diary").put("1", &json!({ "words": "kūloko" })).unwrap();
+        a.documents("diary").upsert("1", &json!({ "words": "kūloko" })).unwrap();
         let lyrics = "Kūmaka ka ʻikena iā Hiʻilawe\n".repeat(40);
-        a.documents("songs").put("1", &json!({ "lyrics": lyrics, "note": "kūloko" })).unwrap();
+        a.documents("songs").upsert("1", &json!({ "lyrics": lyrics, "note": "kūloko" })).unwrap();
         for n in 0..3 {
-            a.documents("songs").set("1", &json!({ "place": n })).unwrap();
+            a.documents("songs").patch("1", &json!({ "place": n })).unwrap();
         }
         let before = contents(&a);
         drop(a);
@@ -609,7 +611,7 @@ fn numbers_and_marks_that_are_wrong_hide_nothing() {
         assert_eq!(a.verify().unwrap().problems.is_empty(), is_harmless);
         assert_eq!(a.repair().unwrap().left, []);
         assert_eq!(contents(&a), before);
-        a.documents("songs").set("1", &json!({ "place": 7 })).unwrap();
+        a.documents("songs").patch("1", &json!({ "place": 7 })).unwrap();
         drop(a);
         let a = open(dir.path(), "a");
         assert_eq!(a.documents("songs").get("1").unwrap().unwrap()["place"], 7);
@@ -623,15 +625,15 @@ fn a_journal_that_does_not_fit_its_document_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
-    a.documents("songs").put("1", &json!({ "title": "Hoʻi" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "Hoʻi" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     for (n, replica) in [&a, &b].into_iter().enumerate() {
-        replica.documents("songs").set("1", &json!({ "title": n })).unwrap();
+        replica.documents("songs").patch("1", &json!({ "title": n })).unwrap();
         sync(replica, &relay.url());
     }
     sync(&a, &relay.url());
-    let known = a.conflicts("songs", "1").unwrap();
+    let known = a.documents("songs").document("1").conflicts().unwrap();
     assert_eq!((known.len(), a.counts().unwrap().conflicts), (1, 1));
     drop(a);
     for damage in [
@@ -646,8 +648,14 @@ fn a_journal_that_does_not_fit_its_document_is_made_anew() {
         let a = open(dir.path(), "a");
         assert_eq!(a.verify().unwrap().problems.len(), 1, "{damage}");
         assert_eq!(a.repair().unwrap().left, []);
-        let open: Vec<_> =
-            a.conflicts("songs", "1").unwrap().into_iter().filter(|row| !row.settled).collect();
+        let open: Vec<_> = a
+            .documents("songs")
+            .document("1")
+            .conflicts()
+            .unwrap()
+            .into_iter()
+            .filter(|row| !row.settled)
+            .collect();
         assert_eq!((open.len(), a.counts().unwrap().conflicts), (1, 1), "{damage}");
         assert_eq!((&open[0].path, &open[0].loser), (&known[0].path, &known[0].loser));
     }

@@ -27,7 +27,7 @@ fn settle(replicas: &[&Replica], relay: &TestRelay) {
 
 fn purge(replica: &Replica, collection: &str, id: &str) {
     let (collection, id) = (collection.to_owned(), id.to_owned());
-    replica.transaction(move |tx| tx.purge(&collection, &id)).unwrap();
+    replica.transaction(move |tx| tx.documents(&collection).purge(&id)).unwrap();
 }
 
 fn value(replica: &Replica, collection: &str, id: &str) -> Value {
@@ -41,22 +41,25 @@ fn documents_of_a_collection_that_is_not_local_any_more_are_owed_whole() {
     let (a, b) =
         (declared(dir.path(), "a", &Schema::new().local("diary")), declared(dir.path(), "b", &Schema::new()));
     let diary = a.documents("diary");
-    diary.put("1", &json!({ "title": "Kahi", "meta": { "mood": "leʻa", "page": 1 } })).unwrap();
-    diary.set("1", &json!({ "meta": { "page": 2 } })).unwrap();
-    diary.put("gone", &json!({ "title": "gone" })).unwrap();
+    diary.upsert("1", &json!({ "title": "Kahi", "meta": { "mood": "leʻa", "page": 1 } })).unwrap();
+    diary.patch("1", &json!({ "meta": { "page": 2 } })).unwrap();
+    diary.upsert("gone", &json!({ "title": "gone" })).unwrap();
     diary.delete("gone").unwrap();
-    diary.put("empty", &json!({})).unwrap();
+    diary.upsert("empty", &json!({})).unwrap();
     sync(&a, &relay.url());
     let whole = json!({ "id": "1", "title": "Kahi", "meta": { "mood": "leʻa", "page": 2 } });
     assert_eq!(value(&a, "diary", "1"), whole);
     a.apply_schema(&shared("diary")).unwrap();
-    assert_eq!(a.document_status("diary", "1").unwrap().unwrap().state, DocumentState::PendingCreate);
+    assert_eq!(
+        a.documents("diary").document("1").status().unwrap().unwrap().state,
+        DocumentState::PendingCreate
+    );
     assert_eq!(a.status().pending, 2);
     settle(&[&a, &b], &relay);
     assert_eq!(value(&b, "diary", "1"), whole);
     assert_eq!(value(&b, "diary", "empty"), json!({ "id": "empty" }));
     // And an edit is an edit.
-    diary.set("1", &json!({ "title": "Lua" })).unwrap();
+    diary.patch("1", &json!({ "title": "Lua" })).unwrap();
     settle(&[&a, &b], &relay);
     assert_eq!(value(&b, "diary", "1")["meta"], whole["meta"]);
 }
@@ -69,25 +72,25 @@ fn what_was_written_while_a_collection_was_local_follows_as_an_edit_of_what_it_w
     let (a, b) = (declared(dir.path(), "a", &text), declared(dir.path(), "b", &text));
     let diary = a.documents("diary");
     for id in ["edited", "deleted", "restored", "unsent", "purged", "left"] {
-        diary.put(id, &json!({ "words": "one\n", "mood": "leʻa", "page": 1 })).unwrap();
+        diary.upsert(id, &json!({ "words": "one\n", "mood": "leʻa", "page": 1 })).unwrap();
     }
     settle(&[&a, &b], &relay);
-    diary.set("unsent", &json!({ "page": 7 })).unwrap();
+    diary.patch("unsent", &json!({ "page": 7 })).unwrap();
     a.apply_schema(&Schema::new().local("diary")).unwrap();
     assert_eq!(a.status().pending, 0);
-    diary.set("edited", &json!({ "words": "one\ntwo here\n" })).unwrap();
+    diary.patch("edited", &json!({ "words": "one\ntwo here\n" })).unwrap();
     let mut record = diary.get("edited").unwrap().unwrap();
     record.value.as_object_mut().unwrap().remove("mood");
     diary.update(&mut record).unwrap();
     for id in ["deleted", "restored"] {
-        diary.set(id, &json!({ "words": "s3cr3t" })).unwrap();
+        diary.patch(id, &json!({ "words": "s3cr3t" })).unwrap();
     }
     for id in ["deleted", "restored", "purged"] {
         diary.delete(id).unwrap();
     }
     purge(&a, "diary", "purged");
     // Meanwhile.
-    b.documents("diary").set("edited", &json!({ "words": "zero there\none\n", "page": 2 })).unwrap();
+    b.documents("diary").patch("edited", &json!({ "words": "zero there\none\n", "page": 2 })).unwrap();
     sync(&b, &relay.url());
     sync(&a, &relay.url());
     sync(&b, &relay.url());
@@ -105,10 +108,10 @@ fn what_was_written_while_a_collection_was_local_follows_as_an_edit_of_what_it_w
         assert_eq!(value(&b, "diary", gone), Value::Null);
     }
     // What was written in a document before it was deleted here comes with it when it is restored, here or elsewhere, and not before.
-    let seen = |id| b.documents("diary").history(id, 10).unwrap().len();
+    let seen = |id| b.documents("diary").document(id).history(10).unwrap().len();
     assert_eq!((seen("deleted"), seen("restored")), (2, 2));
-    diary.restore("restored").unwrap();
-    b.documents("diary").restore("deleted").unwrap();
+    diary.document("restored").restore().unwrap();
+    b.documents("diary").document("deleted").restore().unwrap();
     settle(&[&b, &a], &relay);
     for id in ["deleted", "restored"] {
         assert_eq!(value(&b, "diary", id)["words"], "s3cr3t");
@@ -139,23 +142,23 @@ fn a_field_that_is_not_local_any_more_is_taken_over_as_what_it_is_declared_to_be
     let fields: serde_json::Map<_, _> =
         names.iter().zip(&values).map(|(name, (_, value))| ((*name).to_owned(), value.clone())).collect();
     let songs = a.documents("songs");
-    songs.put("1", &Value::Object(fields.clone())).unwrap();
-    songs.put("trash", &json!({ "text": "s3cr3t", "title": "t" })).unwrap();
+    songs.upsert("1", &Value::Object(fields.clone())).unwrap();
+    songs.upsert("trash", &json!({ "text": "s3cr3t", "title": "t" })).unwrap();
     songs.delete("trash").unwrap();
     settle(&[&b, &a][..1], &relay);
     sync(&a, &relay.url());
     a.apply_schema(&declare(&values)).unwrap();
     a.apply_schema(&declare(&values)).unwrap();
-    songs.set("1", &json!({ "title": "Hoʻi" })).unwrap();
+    songs.patch("1", &json!({ "title": "Hoʻi" })).unwrap();
     let mut expected = fields;
     expected.insert("id".into(), json!("1"));
     expected.insert("title".into(), json!("Hoʻi"));
     assert_eq!(value(&a, "songs", "1"), Value::Object(expected.clone()));
     settle(&[&a, &b], &relay);
     assert_eq!(value(&b, "songs", "1"), Value::Object(expected));
-    songs.increment("1", "counter", 1).unwrap();
-    b.documents("songs").increment("1", "counter", 1).unwrap();
-    songs.splice_text("1", "text", 0, 0, "a").unwrap();
+    songs.document("1").increment("counter", 1).unwrap();
+    b.documents("songs").document("1").increment("counter", 1).unwrap();
+    songs.document("1").splice_text("text", 0, 0, "a").unwrap();
     settle(&[&a, &b], &relay);
     assert_eq!(value(&b, "songs", "1")["counter"], 7);
     assert_eq!(value(&b, "songs", "1")["text"], "aka pō\n");
@@ -168,11 +171,11 @@ fn a_field_that_became_local_is_the_devices_own() {
     let (a, b) = (declared(dir.path(), "a", &Schema::new()), declared(dir.path(), "b", &Schema::new()));
     let songs = a.documents("songs");
     for id in ["1", "2"] {
-        songs.put(id, &json!({ "title": "Hoʻi", "note": { "where": "kīpuka", "page": 1 } })).unwrap();
+        songs.upsert(id, &json!({ "title": "Hoʻi", "note": { "where": "kīpuka", "page": 1 } })).unwrap();
     }
     settle(&[&a, &b], &relay);
     let found = || a.documents("songs").search("kīpuka", 10).unwrap().len();
-    songs.put("3", &json!({ "note": "kīpuka" })).unwrap();
+    songs.upsert("3", &json!({ "note": "kīpuka" })).unwrap();
     assert_eq!(found(), 3);
     a.apply_schema(&Schema::new().field("songs", "note", FieldKind::Local)).unwrap();
     assert_eq!(found(), 0, "it leaves the index");
@@ -182,7 +185,7 @@ fn a_field_that_became_local_is_the_devices_own() {
     let mut two = songs.get("2").unwrap().unwrap();
     two.value["note"].as_object_mut().unwrap().remove("where");
     songs.update(&mut two).unwrap();
-    songs.set("2", &json!({ "note": { "more": "s3cr3t" } })).unwrap();
+    songs.patch("2", &json!({ "note": { "more": "s3cr3t" } })).unwrap();
     for _ in 0..2 {
         for replica in [&a, &b] {
             sync(replica, &relay.url());
@@ -196,8 +199,8 @@ fn a_field_that_became_local_is_the_devices_own() {
     }
     // A version of the document has no local field, and going back to it leaves this device's alone.
     let version = songs.get("2").unwrap().unwrap().version;
-    songs.set("2", &json!({ "title": "x" })).unwrap();
-    songs.restore_version("2", &version).unwrap();
+    songs.patch("2", &json!({ "title": "x" })).unwrap();
+    songs.document("2").restore_version(&version).unwrap();
     assert_eq!(shown_a("2")["note"], json!({ "page": 1, "more": "s3cr3t" }));
     // It survives being opened again, and is shared when it is declared so; what was only removed here is there again.
     drop(songs);
@@ -214,7 +217,7 @@ fn a_purge_while_a_collection_is_switched_off_is_owed_until_it_is_sent() {
     let (a, b) = (declared(dir.path(), "a", &Schema::new()), declared(dir.path(), "b", &Schema::new()));
     let songs = a.documents("songs");
     for id in ["quiet", "edited", "sent later"] {
-        songs.put(id, &json!({ "title": "Hoʻi", "page": 1 })).unwrap();
+        songs.upsert(id, &json!({ "title": "Hoʻi", "page": 1 })).unwrap();
     }
     settle(&[&a, &b], &relay);
     // Purged before, and switched off before it was sent.
@@ -225,7 +228,7 @@ fn a_purge_while_a_collection_is_switched_off_is_owed_until_it_is_sent() {
         songs.delete(id).unwrap();
         purge(&a, "songs", id);
     }
-    b.documents("songs").set("edited", &json!({ "page": 2 })).unwrap();
+    b.documents("songs").patch("edited", &json!({ "page": 2 })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     sync(&a, &relay.url());
@@ -263,11 +266,11 @@ fn a_field_has_its_newest_name_on_every_device() {
     };
     let a = declared(dir.path(), "a", &named("a", &[]));
     let songs = a.documents("songs");
-    songs.put("1", &json!({ "a": "first" })).unwrap();
+    songs.upsert("1", &json!({ "a": "first" })).unwrap();
     a.apply_schema(&named("b", &["a"])).unwrap();
-    songs.put("2", &json!({ "b": "second" })).unwrap();
+    songs.upsert("2", &json!({ "b": "second" })).unwrap();
     a.apply_schema(&named("c", &["b", "a"])).unwrap();
-    songs.put("3", &json!({ "c": "third" })).unwrap();
+    songs.upsert("3", &json!({ "c": "third" })).unwrap();
     let fresh = declared(dir.path(), "fresh", &named("c", &["b", "a"]));
     settle(&[&a, &fresh], &relay);
     for (id, value) in [("1", "first"), ("2", "second"), ("3", "third")] {
@@ -275,13 +278,13 @@ fn a_field_has_its_newest_name_on_every_device() {
     }
     // A write under an older name is a write of the field, with its rules.
     for older in ["a", "b"] {
-        let refused = songs.set("1", &json!({ older: "x" })).unwrap_err();
+        let refused = songs.patch("1", &json!({ older: "x" })).unwrap_err();
         assert_eq!(refused.to_string(), "songs: c has length 1, at least 2 is asked for");
-        songs.set("1", &json!({ older: format!("by {older}") })).unwrap();
+        songs.patch("1", &json!({ older: format!("by {older}") })).unwrap();
         settle(&[&a, &fresh], &relay);
         assert_eq!(self::value(&fresh, "songs", "1"), json!({ "id": "1", "c": format!("by {older}") }));
     }
-    let both = songs.set("1", &json!({ "a": "one", "c": "two" })).unwrap_err();
+    let both = songs.patch("1", &json!({ "a": "one", "c": "two" })).unwrap_err();
     assert!(both.to_string().contains("\"c\" is given twice"), "{both}");
     // It is called what it was called before.
     for replica in [&a, &fresh] {
@@ -300,7 +303,7 @@ fn two_fields_that_older_declarations_make_one_are_refused_and_nothing_is_applie
         Field::register().alias("a"),
     );
     let a = declared(dir.path(), "a", &stored);
-    a.documents("songs").put("1", &json!({ "c": 1, "a": 2 })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "c": 1, "a": 2 })).unwrap();
     let cycle = Schema::new()
         .field("albums", "title", Field::text())
         .field("songs", "a", Field::register().alias("b"))
@@ -310,7 +313,7 @@ fn two_fields_that_older_declarations_make_one_are_refused_and_nothing_is_applie
     let message = refused.to_string();
     assert!(message.contains("songs.a") && message.contains("\"c\""), "{message}");
     assert_eq!(value(&a, "songs", "1"), json!({ "id": "1", "b": 1, "d": 2 }));
-    a.documents("songs").set("1", &json!({ "b": 3 })).unwrap();
+    a.documents("songs").patch("1", &json!({ "b": 3 })).unwrap();
     assert_eq!(value(&a, "songs", "1"), json!({ "id": "1", "b": 3, "d": 2 }));
 }
 
@@ -321,11 +324,11 @@ fn a_local_field_keeps_its_value_when_it_is_renamed() {
     let a = declared(dir.path(), "a", &Schema::new().field("songs", "key", FieldKind::Local));
     let b = declared(dir.path(), "b", &Schema::new());
     let songs = a.documents("songs");
-    songs.put("1", &json!({ "key": "s3cr3t", "title": "t" })).unwrap();
+    songs.upsert("1", &json!({ "key": "s3cr3t", "title": "t" })).unwrap();
     let renamed = Field::from(FieldKind::Local).alias("key");
     a.apply_schema(&Schema::new().field("songs", "secret", renamed)).unwrap();
     assert_eq!(value(&a, "songs", "1")["secret"], "s3cr3t");
-    songs.set("1", &json!({ "key": "s3cr3t too" })).unwrap();
+    songs.patch("1", &json!({ "key": "s3cr3t too" })).unwrap();
     assert_eq!(value(&a, "songs", "1"), json!({ "id": "1", "secret": "s3cr3t too", "title": "t" }));
     for replica in [&a, &b] {
         sync(replica, &relay.url());
@@ -347,28 +350,28 @@ fn rules_hold_at_every_entrance() {
         .field("songs", "tags", Field::from(FieldKind::Set).max_len(2).alias("labels"));
     let a = declared(dir.path(), "a", &Schema::new());
     let songs = a.documents("songs");
-    songs.put("over", &json!({ "plays": 20, "words": "too many words", "tags": [1, 2, 3, 4] })).unwrap();
+    songs.upsert("over", &json!({ "plays": 20, "words": "too many words", "tags": [1, 2, 3, 4] })).unwrap();
     a.apply_schema(&schema).unwrap();
-    songs.put("1", &json!({ "plays": 8, "words": "pō", "tags": ["a", "b", "a"] })).unwrap();
+    songs.upsert("1", &json!({ "plays": 8, "words": "pō", "tags": ["a", "b", "a"] })).unwrap();
     let add = |id: &str, field: &str, add: &[Value], remove: &[Value]| {
         let (id, field, add, remove) = (id.to_owned(), field.to_owned(), add.to_vec(), remove.to_vec());
         a.transaction(move |tx| {
-            tx.add_to_set("songs", &id, &field, &add)?;
-            tx.remove_from_set("songs", &id, &field, &remove)
+            tx.documents("songs").add_to_set(&id, &field, &add)?;
+            tx.documents("songs").remove_from_set(&id, &field, &remove)
         })
     };
     for field in ["plays", "count"] {
         for (by, rule) in [(3, "is above 10"), (1_000, "is above 10"), (-9, "is below 0")] {
-            let refused = songs.increment("1", field, by).unwrap_err();
+            let refused = songs.document("1").increment(field, by).unwrap_err();
             assert_eq!(refused.to_string(), format!("songs: plays {rule}"));
         }
-        let refused = songs.increment("1", field, i64::MAX).unwrap_err();
+        let refused = songs.document("1").increment(field, i64::MAX).unwrap_err();
         assert!(matches!(refused, WriteError::Rule { .. }), "{refused}");
     }
     for field in ["words", "lyrics"] {
-        let refused = songs.splice_text("1", field, 0, 0, "ʻāā ʻ").unwrap_err();
+        let refused = songs.document("1").splice_text(field, 0, 0, "ʻāā ʻ").unwrap_err();
         assert_eq!(refused.to_string(), "songs: words has length 7, at most 5 is allowed");
-        let refused = songs.splice_text("1", field, 0, 1, "").unwrap_err();
+        let refused = songs.document("1").splice_text(field, 0, 1, "").unwrap_err();
         assert_eq!(refused.to_string(), "songs: words has length 1, at least 2 is asked for");
     }
     for field in ["tags", "labels"] {
@@ -376,18 +379,18 @@ fn rules_hold_at_every_entrance() {
         assert_eq!(refused.to_string(), "songs: tags has length 3, at most 2 is allowed");
         add("1", field, &[json!("a"), json!("b")], &[]).unwrap();
     }
-    songs.increment("1", "count", 2).unwrap();
-    songs.splice_text("1", "lyrics", 2, 0, "ʻo").unwrap();
+    songs.document("1").increment("count", 2).unwrap();
+    songs.document("1").splice_text("lyrics", 2, 0, "ʻo").unwrap();
     let shown = json!({ "id": "1", "plays": 10, "words": "pōʻo", "tags": ["a", "b"] });
     assert_eq!(value(&a, "songs", "1"), shown);
     // What is beyond a rule already may come nearer.
-    songs.increment("over", "plays", -5).unwrap();
-    songs.splice_text("over", "words", 0, 4, "").unwrap();
+    songs.document("over").increment("plays", -5).unwrap();
+    songs.document("over").splice_text("words", 0, 4, "").unwrap();
     add("over", "tags", &[], &[json!(1)]).unwrap();
     for refused in [
-        songs.increment("over", "plays", 1).unwrap_err(),
-        songs.increment("over", "plays", -16).unwrap_err(),
-        songs.splice_text("over", "words", 0, 0, "a").unwrap_err(),
+        songs.document("over").increment("plays", 1).unwrap_err(),
+        songs.document("over").increment("plays", -16).unwrap_err(),
+        songs.document("over").splice_text("words", 0, 0, "a").unwrap_err(),
         add("over", "tags", &[json!(9)], &[]).unwrap_err(),
     ] {
         assert!(matches!(refused, WriteError::Rule { .. }), "{refused}");
@@ -404,13 +407,13 @@ fn what_was_local_of_a_document_is_there_when_another_device_brings_it_back() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (declared(dir.path(), "a", &Schema::new()), declared(dir.path(), "b", &Schema::new()));
     let diary = a.documents("diary");
-    diary.put("1", &json!({ "title": "Kahi", "page": 1 })).unwrap();
+    diary.upsert("1", &json!({ "title": "Kahi", "page": 1 })).unwrap();
     settle(&[&a, &b], &relay);
     a.apply_schema(&Schema::new().local("diary")).unwrap();
-    diary.set("1", &json!({ "title": "Lua" })).unwrap();
+    diary.patch("1", &json!({ "title": "Lua" })).unwrap();
     diary.delete("1").unwrap();
     a.apply_schema(&shared("diary")).unwrap();
-    b.documents("diary").set("1", &json!({ "page": 2 })).unwrap();
+    b.documents("diary").patch("1", &json!({ "page": 2 })).unwrap();
     settle(&[&b, &a], &relay);
     assert_eq!(value(&b, "diary", "1"), json!({ "id": "1", "title": "Lua", "page": 2 }));
 }
@@ -421,7 +424,7 @@ fn what_could_not_be_shared_one_day_is_not_kept_either() {
     let a = declared(dir.path(), "a", &Schema::new().local("diary"));
     let deep = (0..200).fold(json!(1), |inner, _| json!([inner]));
     for bad in [json!({ "": 1 }), json!({ "f": { "": 1 } }), json!({ "f": deep })] {
-        assert!(matches!(a.documents("diary").put("1", &bad), Err(WriteError::BadValue { .. })));
+        assert!(matches!(a.documents("diary").upsert("1", &bad), Err(WriteError::BadValue { .. })));
     }
     assert!(a.documents("diary").list().unwrap().is_empty());
 }
@@ -431,16 +434,16 @@ fn a_document_in_the_trash_follows_declarations_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let a = declared(dir.path(), "a", &Schema::new());
     let diary = a.documents("diary");
-    diary.put("1", &json!({ "title": "Kahi" })).unwrap();
+    diary.upsert("1", &json!({ "title": "Kahi" })).unwrap();
     a.apply_schema(&Schema::new().local("diary")).unwrap();
-    diary.set("1", &json!({ "title": "Lua" })).unwrap();
+    diary.patch("1", &json!({ "title": "Lua" })).unwrap();
     diary.delete("1").unwrap();
     let renamed = Schema::new().field("diary", "name", Field::register().alias("title"));
     for schema in [shared("diary"), renamed, Schema::new().local("diary")] {
         a.apply_schema(&schema).unwrap();
         assert_eq!(a.verify().unwrap().problems, []);
     }
-    diary.restore("1").unwrap();
+    diary.document("1").restore().unwrap();
     assert_eq!(value(&a, "diary", "1"), json!({ "id": "1", "name": "Lua" }));
 }
 
@@ -462,12 +465,12 @@ fn a_record_of_before_its_collection_was_local_is_an_edit_of_what_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let (relay, a, b) = two(dir.path());
         let songs = a.documents("songs");
-        songs.put("1", &json!({ "t": "one\n", "c": 1 })).unwrap();
+        songs.upsert("1", &json!({ "t": "one\n", "c": 1 })).unwrap();
         settle(&[&a, &b], &relay);
         let mut record = songs.get("1").unwrap().unwrap();
         a.apply_schema(&local).unwrap();
-        b.documents("songs").splice_text("1", "t", 0, 0, "BEE\n").unwrap();
-        b.documents("songs").increment("1", "c", 10).unwrap();
+        b.documents("songs").document("1").splice_text("t", 0, 0, "BEE\n").unwrap();
+        b.documents("songs").document("1").increment("c", 10).unwrap();
         [&b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
         record.value["t"] = json!("one\nʻAE\n");
         record.value["c"] = json!(2);
@@ -486,13 +489,13 @@ fn a_record_of_while_its_collection_was_local_is_an_edit_of_what_it_showed() {
             let dir = tempfile::tempdir().unwrap();
             let (relay, a, b) = two(dir.path());
             let songs = a.documents("songs");
-            songs.put("1", &json!({ "t": "one\n", "c": 1 })).unwrap();
+            songs.upsert("1", &json!({ "t": "one\n", "c": 1 })).unwrap();
             settle(&[&a, &b], &relay);
             a.apply_schema(&local).unwrap();
-            songs.set("1", &json!({ "t": "one\ntwo\n", "c": 5 })).unwrap();
+            songs.patch("1", &json!({ "t": "one\ntwo\n", "c": 5 })).unwrap();
             if is_beside {
-                b.documents("songs").splice_text("1", "t", 0, 0, "BEE\n").unwrap();
-                b.documents("songs").increment("1", "c", 10).unwrap();
+                b.documents("songs").document("1").splice_text("t", 0, 0, "BEE\n").unwrap();
+                b.documents("songs").document("1").increment("c", 10).unwrap();
                 [&b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
             }
             let mut record = songs.get("1").unwrap().unwrap();
@@ -532,7 +535,7 @@ fn in_a_local_collection_two_who_read_the_same_merge() {
         .local("songs");
     let a = declared(dir.path(), "a", &kinds);
     let songs = a.documents("songs");
-    songs.put("1", &json!({ "t": "one\n", "c": 5, "s": ["a"], "l": ["a"], "n": 1 })).unwrap();
+    songs.upsert("1", &json!({ "t": "one\n", "c": 5, "s": ["a"], "l": ["a"], "n": 1 })).unwrap();
     let mut records = [songs.get("1").unwrap().unwrap(), songs.get("1").unwrap().unwrap()];
     let mut editor = songs.edit("1").unwrap().unwrap();
     records[0].value =
@@ -552,23 +555,23 @@ fn a_contested_field_that_was_local_is_chosen_here() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let ask = Schema::new().field("songs", "k", FieldKind::Ask);
     let (a, b) = (declared(dir.path(), "a", &ask), declared(dir.path(), "b", &ask));
-    a.documents("songs").put("1", &json!({ "k": "0" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "k": "0" })).unwrap();
     settle(&[&a, &b], &relay);
-    b.documents("songs").set("1", &json!({ "k": "b" })).unwrap();
-    a.documents("songs").set("1", &json!({ "k": "a" })).unwrap();
+    b.documents("songs").patch("1", &json!({ "k": "b" })).unwrap();
+    a.documents("songs").patch("1", &json!({ "k": "a" })).unwrap();
     settle(&[&a, &b], &relay);
-    assert_eq!(a.conflicts("songs", "1").unwrap().len(), 1);
+    assert_eq!(a.documents("songs").document("1").conflicts().unwrap().len(), 1);
     a.apply_schema(&Schema::new().field("songs", "k", FieldKind::Local)).unwrap();
     // What stays here is in no conflict.
     let open = |replica: &Replica| {
-        let conflicts = replica.conflicts("songs", "1").unwrap();
+        let conflicts = replica.documents("songs").document("1").conflicts().unwrap();
         conflicts.iter().filter(|conflict| !conflict.settled).count()
     };
     assert_eq!((open(&a), a.counts().unwrap().conflicts, open(&b)), (0, 0, 1));
     a.apply_schema(&ask).unwrap();
     assert_eq!((open(&a), a.counts().unwrap().conflicts), (1, 1));
     a.apply_schema(&Schema::new().field("songs", "k", FieldKind::Local)).unwrap();
-    a.documents("songs").set("1", &json!({ "k": "here" })).unwrap();
+    a.documents("songs").patch("1", &json!({ "k": "here" })).unwrap();
     a.apply_schema(&ask).unwrap();
     settle(&[&a, &b], &relay);
     assert_eq!((value(&a, "songs", "1"), open(&b)), (json!({ "id": "1", "k": "here" }), 0));
@@ -592,9 +595,9 @@ fn what_was_local_before_others_wrote_it_merges_with_them() {
         };
         let relay = TestRelay::start(&dir.path().join("relay"));
         let (a, b) = (declared(dir.path(), "a", &local), declared(dir.path(), "b", &kinds()));
-        a.documents("songs").put("1", &json!({ "t": "mine\n", "c": 5, "l": ["mine"], "x": 1 })).unwrap();
+        a.documents("songs").upsert("1", &json!({ "t": "mine\n", "c": 5, "l": ["mine"], "x": 1 })).unwrap();
         [&a, &b].iter().for_each(|replica| _ = sync(replica, &relay.url()));
-        b.documents("songs").put("1", &json!({ "t": "theirs\n", "c": 100, "l": ["theirs"] })).unwrap();
+        b.documents("songs").upsert("1", &json!({ "t": "theirs\n", "c": 100, "l": ["theirs"] })).unwrap();
         [&b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
         let mine = json!({ "id": "1", "t": "mine\n", "c": 5, "l": ["mine"], "x": 1 });
         assert_eq!(value(&a, "songs", "1"), mine);
@@ -627,7 +630,7 @@ fn more_than_one_change_may_hold_was_local() {
         names.iter().fold(Schema::new(), |schema, name| schema.field("songs", name, Field::register()));
     let (a, b) = (declared(dir.path(), "a", &local), declared(dir.path(), "b", &plain));
     for name in names {
-        a.documents("songs").put("1", &json!({ name: name.repeat(4_000_000) })).unwrap();
+        a.documents("songs").upsert("1", &json!({ name: name.repeat(4_000_000) })).unwrap();
     }
     a.apply_schema(&plain).unwrap();
     settle(&[&a, &b], &relay);
@@ -641,16 +644,16 @@ fn indexes_and_search_follow_a_rename() {
     let a = declared(dir.path(), "a", &lists);
     let songs = a.documents("songs");
     let found = |words: &str| songs.search(words, 10).unwrap().len();
-    songs.put("1", &json!({ "old": "hula mele", "meta": { "place": "Hilo", "n": 1 } })).unwrap();
+    songs.upsert("1", &json!({ "old": "hula mele", "meta": { "place": "Hilo", "n": 1 } })).unwrap();
     assert_eq!((found("hula"), found("hilo")), (1, 1));
     a.apply_schema(&Schema::new().field("songs", "new", Field::register().alias("old"))).unwrap();
     a.apply_schema(&Schema::new().field("songs", "data", Field::register().alias("meta"))).unwrap();
-    songs.put("2", &json!({ "new": "hula kahiko", "data": { "place": "Hilo" } })).unwrap();
+    songs.upsert("2", &json!({ "new": "hula kahiko", "data": { "place": "Hilo" } })).unwrap();
     assert_eq!((found("hula"), found("hilo")), (2, 2));
     let dotted = Schema::new().search("songs", ["a\\.b", "data.places"]).index("songs", ["a\\.b"]);
     a.apply_schema(&dotted).unwrap();
     a.apply_schema(&Schema::new().field("songs", "c.d", Field::register().alias("a.b"))).unwrap();
-    songs.put("3", &json!({ "c.d": "hula", "data": { "places": { "first": "Kona" } } })).unwrap();
+    songs.upsert("3", &json!({ "c.d": "hula", "data": { "places": { "first": "Kona" } } })).unwrap();
     assert_eq!((found("hula"), found("kona"), found("hilo")), (1, 1, 0));
     // An app that still names the older one means the same field.
     a.apply_schema(&Schema::new().search("songs", ["old"])).unwrap();
@@ -668,8 +671,8 @@ fn a_conflict_of_a_field_that_becomes_local_is_settled_on_every_device() {
         let relay = TestRelay::start(&dir.path().join("relay"));
         let devices = ["a", "b", "c"].map(|name| declared(dir.path(), name, &Schema::new()));
         let [a, b, _] = &devices;
-        a.documents("pieces").put("1", &json!({ "f": one })).unwrap();
-        b.documents("pieces").put("1", &json!({ "f": other })).unwrap();
+        a.documents("pieces").upsert("1", &json!({ "f": one })).unwrap();
+        b.documents("pieces").upsert("1", &json!({ "f": other })).unwrap();
         sync(a, &relay.url());
         sync(b, &relay.url());
         let local = Schema::new().field("pieces", "f", FieldKind::Local);
@@ -677,7 +680,7 @@ fn a_conflict_of_a_field_that_becomes_local_is_settled_on_every_device() {
         for round in 0..2 {
             for device in &devices {
                 sync(device, &relay.url());
-                let rows = device.conflicts("pieces", "1").unwrap();
+                let rows = device.documents("pieces").document("1").conflicts().unwrap();
                 assert!(rows.iter().all(|row| row.settled), "{one} {other}, round {round}: {rows:?}");
             }
         }
@@ -694,16 +697,19 @@ fn some_documents_of_a_collection_stay_here() {
     let config = a.documents("config");
     let secrets = ["api_key", "password", "password_of_mail", "ʻike huna"];
     for id in secrets {
-        config.put(id, &json!({ "value": format!("s3cr3t {id}") })).unwrap();
-        config.set(id, &json!({ "value": format!("s3cr3t {id} hou") })).unwrap();
-        assert_eq!(a.document_status("config", id).unwrap().unwrap().state, DocumentState::LocalOnly);
+        config.upsert(id, &json!({ "value": format!("s3cr3t {id}") })).unwrap();
+        config.patch(id, &json!({ "value": format!("s3cr3t {id} hou") })).unwrap();
+        assert_eq!(
+            a.documents("config").document(id).status().unwrap().unwrap().state,
+            DocumentState::LocalOnly
+        );
     }
     for id in ["ai_model", "api_keys", "api"] {
-        config.put(id, &json!({ "value": format!("shared {id}") })).unwrap();
+        config.upsert(id, &json!({ "value": format!("shared {id}") })).unwrap();
     }
     config.delete("password").unwrap();
     // What another device has under such a name stays there as well.
-    b.documents("config").put("api_key", &json!({ "value": "s3cr3t of b" })).unwrap();
+    b.documents("config").upsert("api_key", &json!({ "value": "s3cr3t of b" })).unwrap();
     for replica in [&a, &b, &a] {
         sync(replica, &relay.url());
     }
@@ -734,7 +740,7 @@ fn some_documents_of_a_collection_stay_here() {
         sync(replica, &relay.url());
     }
     assert_eq!(value(&a, "api_key"), value(&b, "api_key"));
-    assert_eq!(a.conflicts("config", "api_key").unwrap().len(), 1);
+    assert_eq!(a.documents("config").document("api_key").conflicts().unwrap().len(), 1);
     assert_eq!((value(&b, "password_of_mail"), a.status().pending), (None, 0));
     for wrong in ["", "*", "a*b", "**"] {
         let error = a.apply_schema(&Schema::new().local_ids("config", [wrong])).unwrap_err();

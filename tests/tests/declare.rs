@@ -211,7 +211,7 @@ fn a_renamed_field_is_what_it_is_declared_to_be() {
     let private = "s3cr3t-4711".to_owned();
     let song =
         Song { größe: private.clone(), secret: private.clone(), r#type: "one three".into(), plays: 1 };
-    songs(&a).put("song", &song).unwrap();
+    songs(&a).upsert("song", &song).unwrap();
     assert_eq!(*songs(&a).get("song").unwrap().unwrap(), song);
     sync(&a, &relay.url());
     sync(&b, &relay.url());
@@ -219,8 +219,8 @@ fn a_renamed_field_is_what_it_is_declared_to_be() {
     let there = b.documents("songs").get("song").unwrap().unwrap();
     assert_eq!(there.value, json!({ "id": "song", "TYPE": "one three", "Zähler": 1 }));
     songs(&b);
-    a.documents("songs").set("song", &json!({ "TYPE": "one two three", "Zähler": 2 })).unwrap();
-    b.documents("songs").set("song", &json!({ "TYPE": "one three four", "Zähler": 2 })).unwrap();
+    a.documents("songs").patch("song", &json!({ "TYPE": "one two three", "Zähler": 2 })).unwrap();
+    b.documents("songs").patch("song", &json!({ "TYPE": "one three four", "Zähler": 2 })).unwrap();
     for replica in [&a, &b, &a] {
         sync(replica, &relay.url());
     }

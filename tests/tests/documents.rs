@@ -83,9 +83,9 @@ fn only_what_changed_becomes_ops() {
     let replica = device(dir.path(), "a");
     let pieces = replica.documents("pieces");
     let id = pieces.insert(&value!({ "title": "t", "lyrics": long, "flag": false })).unwrap();
-    pieces.put(&id, &value!({ "title": "t", "lyrics": long, "flag": true })).unwrap();
-    pieces.put(&id, &value!({ "title": "t", "lyrics": long, "flag": true })).unwrap();
-    pieces.put(&id, &value!({ "lyrics": long.replacen("aloha", "alohā", 1) })).unwrap();
+    pieces.upsert(&id, &value!({ "title": "t", "lyrics": long, "flag": true })).unwrap();
+    pieces.upsert(&id, &value!({ "title": "t", "lyrics": long, "flag": true })).unwrap();
+    pieces.upsert(&id, &value!({ "lyrics": long.replacen("aloha", "alohā", 1) })).unwrap();
     let ops: Vec<usize> = changes(&path).iter().map(|change| change.len()).collect();
     let text_ops = long.chars().count() + 1;
     assert_eq!(ops, [text_ops, 2, 1, 2], "text, two registers, one register, one character replaced");
@@ -138,9 +138,9 @@ fn an_update_compares_with_the_value_that_was_read() {
         .transaction({
             let id = id.clone();
             move |tx| {
-                let mut piece = tx.get::<Tagged>("pieces", &id)?.unwrap();
+                let mut piece = tx.collection::<Tagged>("pieces").get(&id)?.unwrap();
                 piece.title = "c".into();
-                tx.update("pieces", &mut piece).map(drop)
+                tx.collection("pieces").update(&mut piece).map(drop)
             }
         })
         .unwrap();
@@ -155,8 +155,8 @@ fn text_is_spliced_by_character() {
     let replica = device(dir.path(), "a");
     let pieces = replica.documents("pieces");
     let id = pieces.insert(&value!({ "lyrics": "ʻāina 👩‍🎤", "title": "t" })).unwrap();
-    pieces.splice_text(&id, "lyrics", 0, 2, "Ā").unwrap();
-    pieces.splice_text(&id, "notes", 0, 0, "a declared text begins empty").unwrap();
+    pieces.document(&id).splice_text("lyrics", 0, 2, "Ā").unwrap();
+    pieces.document(&id).splice_text("notes", 0, 0, "a declared text begins empty").unwrap();
     let now = pieces.get(&id).unwrap().unwrap();
     assert_eq!(
         (now["lyrics"].as_str(), now["notes"].as_str()),
@@ -165,7 +165,7 @@ fn text_is_spliced_by_character() {
     for (field, at, delete) in
         [("lyrics", 0, 100), ("lyrics", usize::MAX, 1), ("title", 0, 0), ("none", 0, 0)]
     {
-        let error = pieces.splice_text(&id, field, at, delete, "x").unwrap_err();
+        let error = pieces.document(&id).splice_text(field, at, delete, "x").unwrap_err();
         assert!(matches!(error, WriteError::BadValue { .. }), "{error}");
         assert!(error.to_string().contains(field), "{error}");
     }
@@ -183,7 +183,7 @@ fn deleting_and_making_anew() {
     assert!(pieces.get(&id).unwrap().is_none());
     assert!(pieces.list().unwrap().is_empty());
     assert!(matches!(pieces.delete(&id), Err(WriteError::NotFound { .. })));
-    assert!(matches!(pieces.set(&id, &value!({ "a": 1 })), Err(WriteError::NotFound { .. })));
+    assert!(matches!(pieces.patch(&id, &value!({ "a": 1 })), Err(WriteError::NotFound { .. })));
     pieces.insert(&value!({ "id": "x", "title": "new", "lyrics": "new words" })).unwrap();
     let now = pieces.get("x").unwrap().unwrap().value;
     assert_eq!(now, value!({ "id": "x", "title": "new", "lyrics": "new words" }));
@@ -197,10 +197,10 @@ fn a_transaction_is_all_or_nothing() {
     let refused: Result<(), _> = replica.transaction({
         let kept = kept.clone();
         move |tx| {
-            tx.insert("tasks", &json!({ "title": "one" }))?;
-            tx.set("tasks", &kept, &json!({ "title": "changed" }))?;
+            tx.documents("tasks").insert(&json!({ "title": "one" }))?;
+            tx.documents("tasks").patch(&kept, &json!({ "title": "changed" }))?;
             assert_eq!(
-                tx.get::<Value>("tasks", &kept)?.unwrap()["title"],
+                tx.documents("tasks").get(&kept)?.unwrap()["title"],
                 "changed",
                 "it sees its own writes"
             );
@@ -209,14 +209,14 @@ fn a_transaction_is_all_or_nothing() {
     });
     assert_eq!(refused.unwrap_err().to_string(), "no");
     let panicked: Result<(), _> = replica.transaction(|tx| {
-        tx.insert("tasks", &json!({ "title": "two" }))?;
+        tx.documents("tasks").insert(&json!({ "title": "two" }))?;
         panic!("an app's own bug");
     });
     assert!(panicked.is_err());
     let titles: Vec<_> =
         replica.documents("tasks").list().unwrap().iter().map(|r| r["title"].clone()).collect();
     assert_eq!(titles, ["before"]);
-    replica.documents("tasks").set(&kept, &value!({ "title": "still writable" })).unwrap();
+    replica.documents("tasks").patch(&kept, &value!({ "title": "still writable" })).unwrap();
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn many_threads_write_one_document_and_many() {
             let (replica, id) = (replica.clone(), id.clone());
             scope.spawn(move || {
                 for i in 0..25 {
-                    replica.documents("pieces").splice_text(&id, "lyrics", 0, 0, "x").unwrap();
+                    replica.documents("pieces").document(&id).splice_text("lyrics", 0, 0, "x").unwrap();
                     replica.documents("tasks").insert(&value!({ "thread": thread, "i": i })).unwrap();
                 }
             });
@@ -245,7 +245,8 @@ fn handles_are_waited_on_later() {
     let replica = device(dir.path(), "a");
     let pieces = replica.documents("pieces");
     let id = pieces.insert(&value!({ "lyrics": "" })).unwrap();
-    let writes: Vec<_> = (0..200).map(|i| pieces.splice_text_async(&id, "lyrics", i, 0, "a")).collect();
+    let writes: Vec<_> =
+        (0..200).map(|i| pieces.document(&id).splice_text_async("lyrics", i, 0, "a")).collect();
     for write in writes {
         write.durable().unwrap();
     }
@@ -257,9 +258,9 @@ fn a_second_handle_on_the_file_is_seen() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "a"));
     let id = a.documents("pieces").insert(&value!({ "lyrics": "one\n" })).unwrap();
-    b.documents("pieces").splice_text(&id, "lyrics", 0, 0, "zero\n").unwrap();
-    a.documents("pieces").splice_text(&id, "lyrics", 9, 0, "two\n").unwrap();
-    b.documents("pieces").splice_text(&id, "lyrics", 13, 0, "three\n").unwrap();
+    b.documents("pieces").document(&id).splice_text("lyrics", 0, 0, "zero\n").unwrap();
+    a.documents("pieces").document(&id).splice_text("lyrics", 9, 0, "two\n").unwrap();
+    b.documents("pieces").document(&id).splice_text("lyrics", 13, 0, "three\n").unwrap();
     assert_eq!(a.documents("pieces").get(&id).unwrap().unwrap()["lyrics"], "zero\none\ntwo\nthree\n");
     assert_eq!(a.device_id(), b.device_id());
 }
@@ -270,7 +271,7 @@ fn an_edit_shows_everywhere_though_its_projection_is_written_later() {
     let replica = device(dir.path(), "a");
     let pieces = replica.documents("pieces");
     let ids = ["1", "2"].map(|id| pieces.insert(&value!({ "id": id, "lyrics": "ʻekahi" })).unwrap());
-    pieces.splice_text(&ids[0], "lyrics", 0, 0, "late ").unwrap();
+    pieces.document(&ids[0]).splice_text("lyrics", 0, 0, "late ").unwrap();
     // What a crash at this moment would leave.
     for suffix in ["", "-wal"] {
         let name = |stem: &str| dir.path().join(format!("{stem}.db{suffix}"));
@@ -278,7 +279,7 @@ fn an_edit_shows_everywhere_though_its_projection_is_written_later() {
     }
     let crashed = Replica::open(dir.path().join("crashed.db")).unwrap();
     assert_eq!(crashed.documents("pieces").get(&ids[0]).unwrap().unwrap()["lyrics"], "late ʻekahi");
-    crashed.documents("pieces").splice_text(&ids[0], "lyrics", 0, 0, "too ").unwrap();
+    crashed.documents("pieces").document(&ids[0]).splice_text("lyrics", 0, 0, "too ").unwrap();
     assert_eq!(crashed.documents("pieces").get(&ids[0]).unwrap().unwrap()["lyrics"], "too late ʻekahi");
     // Whoever reads the file with plain SQL sees it as well, within moments.
     let conn = rusqlite::Connection::open(dir.path().join("a.db")).unwrap();
@@ -295,7 +296,8 @@ fn an_edit_shows_everywhere_though_its_projection_is_written_later() {
     let both = ids.clone();
     replica
         .transaction(move |tx| {
-            both.iter().try_for_each(|id| tx.splice_text("pieces", id, "lyrics", 0, 0, "both ").map(drop))
+            both.iter()
+                .try_for_each(|id| tx.documents("pieces").splice_text(id, "lyrics", 0, 0, "both ").map(drop))
         })
         .unwrap();
     let sql = "SELECT COUNT(*) FROM projection WHERE json LIKE '%both%'";
@@ -310,7 +312,7 @@ fn a_schema_applied_late_loses_nothing() {
     let id = songs.insert(&value!({ "words": "one two" })).unwrap();
     replica.apply_schema(&Schema::new().text("songs", "words")).unwrap();
     assert_eq!(songs.get(&id).unwrap().unwrap()["words"], "one two");
-    songs.splice_text(&id, "words", 7, 0, " three").unwrap();
+    songs.document(&id).splice_text("words", 7, 0, " three").unwrap();
     assert_eq!(songs.get(&id).unwrap().unwrap()["words"], "one two three");
 }
 
@@ -320,16 +322,16 @@ fn a_register_that_becomes_a_text_by_a_whole_write_reads_as_written() {
     let replica = Replica::open(dir.path().join("a.db")).unwrap();
     let songs = replica.documents("songs");
     for (id, old) in [("longer", "one two"), ("shorter", "one two three four"), ("null", "")] {
-        songs.put(id, &value!({ "words": old, "title": "t" })).unwrap();
+        songs.upsert(id, &value!({ "words": old, "title": "t" })).unwrap();
     }
-    songs.put("null", &value!({ "words": null })).unwrap();
+    songs.upsert("null", &value!({ "words": null })).unwrap();
     replica.apply_schema(&Schema::new().text("songs", "words")).unwrap();
     for id in ["longer", "shorter", "null"] {
-        songs.put(id, &value!({ "words": "one two three" })).unwrap();
+        songs.upsert(id, &value!({ "words": "one two three" })).unwrap();
         let shown = songs.get(id).unwrap().unwrap();
         assert_eq!(shown["words"], "one two three");
         // The document itself agrees with what is shown: a splice works on the same characters.
-        songs.splice_text(id, "words", 13, 0, "!").unwrap();
+        songs.document(id).splice_text("words", 13, 0, "!").unwrap();
         let mut base = songs.get(id).unwrap().unwrap();
         songs.update(&mut base).unwrap();
         assert_eq!(songs.get(id).unwrap().unwrap()["words"], "one two three!");
@@ -338,8 +340,8 @@ fn a_register_that_becomes_a_text_by_a_whole_write_reads_as_written() {
     let replica = Replica::open(dir.path().join("a.db")).unwrap();
     for id in ["longer", "shorter", "null"] {
         // Loaded again from its changes, not from what was shown.
-        replica.documents("songs").set(id, &value!({ "meta": { "a": 1 } })).unwrap();
-        replica.documents("songs").splice_text(id, "words", 14, 0, "?").unwrap();
+        replica.documents("songs").patch(id, &value!({ "meta": { "a": 1 } })).unwrap();
+        replica.documents("songs").document(id).splice_text("words", 14, 0, "?").unwrap();
         assert_eq!(replica.documents("songs").get(id).unwrap().unwrap()["words"], "one two three!?");
     }
 }
@@ -350,7 +352,7 @@ fn a_transaction_that_calls_its_own_replica_is_refused() {
     let replica = device(dir.path(), "a");
     let inner = replica.clone();
     let outcome = replica.transaction(move |tx| {
-        tx.insert("tasks", &json!({ "title": "outer" }))?;
+        tx.documents("tasks").insert(&json!({ "title": "outer" }))?;
         inner.documents("tasks").insert(&json!({ "title": "inner" }))
     });
     assert!(outcome.unwrap_err().to_string().contains("must not call"));
@@ -372,8 +374,8 @@ fn bad_values_and_names_are_refused_by_name() {
     assert!(pieces.insert(&deep).unwrap_err().to_string().contains("nested"));
     let long = "x".repeat(513);
     for name in ["", "a\nb", &long] {
-        assert!(matches!(pieces.put(name, &value!({})), Err(WriteError::BadName { .. })));
-        assert!(matches!(replica.documents(name).put("x", &value!({})), Err(WriteError::BadName { .. })));
+        assert!(matches!(pieces.upsert(name, &value!({})), Err(WriteError::BadName { .. })));
+        assert!(matches!(replica.documents(name).upsert("x", &value!({})), Err(WriteError::BadName { .. })));
     }
     let huge = value!({ "lyrics": "x".repeat(9 << 20) });
     assert!(matches!(pieces.insert(&huge), Err(WriteError::TooLarge { .. })));

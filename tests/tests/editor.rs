@@ -11,14 +11,14 @@ fn lyrics(replica: &Replica) -> String {
 }
 
 fn revisions(replica: &Replica) -> usize {
-    replica.documents("pieces").history("song", 100).unwrap().len()
+    replica.documents("pieces").document("song").history(100).unwrap().len()
 }
 
 #[test]
 fn keystrokes_of_one_moment_are_one_change() {
     let dir = tempfile::tempdir().unwrap();
     let a = device(dir.path(), "a");
-    a.documents("pieces").put("song", &json!({ "lyrics": "" })).unwrap();
+    a.documents("pieces").upsert("song", &json!({ "lyrics": "" })).unwrap();
     assert!(a.documents("pieces").edit("no such song").unwrap().is_none());
     let mut editor = a.documents("pieces").edit("song").unwrap().unwrap();
     let before = revisions(&a);
@@ -51,14 +51,14 @@ fn what_others_write_meanwhile_is_merged_and_never_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
-    a.documents("pieces").put("song", &json!({ "title": "t", "lyrics": "one\ntwo\n" })).unwrap();
+    a.documents("pieces").upsert("song", &json!({ "title": "t", "lyrics": "one\ntwo\n" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     let mut editor = a.documents("pieces").edit("song").unwrap().unwrap();
     for (round, words) in ["ʻekahi", "ʻelua", "ʻekolu"].into_iter().enumerate() {
         let theirs = format!("from b {round}\n");
-        b.documents("pieces").splice_text("song", "lyrics", 0, 0, &theirs).unwrap();
-        b.documents("pieces").set("song", &json!({ "title": theirs })).unwrap();
+        b.documents("pieces").document("song").splice_text("lyrics", 0, 0, &theirs).unwrap();
+        b.documents("pieces").patch("song", &json!({ "title": theirs })).unwrap();
         sync(&b, &relay.url());
         sync(&a, &relay.url());
         // The editor goes on from what it shows; it has not seen what came.
@@ -83,13 +83,13 @@ fn what_others_write_meanwhile_is_merged_and_never_taken_back() {
 fn a_document_that_is_deleted_under_the_editor_is_said_to_be() {
     let dir = tempfile::tempdir().unwrap();
     let a = device(dir.path(), "a");
-    a.documents("pieces").put("song", &json!({ "lyrics": "one\n" })).unwrap();
+    a.documents("pieces").upsert("song", &json!({ "lyrics": "one\n" })).unwrap();
     let mut editor = a.documents("pieces").edit("song").unwrap().unwrap();
     a.documents("pieces").delete("song").unwrap();
     editor["lyrics"] = "one\ntwo\n".into();
     assert_eq!(editor.save().unwrap_err().code(), "write-not-found");
     assert!(!editor.is_saved(), "what was typed is still here");
-    a.documents("pieces").restore("song").unwrap();
+    a.documents("pieces").document("song").restore().unwrap();
     editor.save().unwrap();
     assert_eq!(lyrics(&a), "one\ntwo\n");
 }
@@ -103,7 +103,7 @@ fn shared(dir: &std::path::Path, relay: &TestRelay) -> (Replica, Replica) {
         .field("pieces", "status", FieldKind::Ask);
     [&a, &b].into_iter().for_each(|replica| replica.apply_schema(&rules).unwrap());
     let song = json!({ "title": "Aloha", "lyrics": "one\n", "notes": "", "plays": 0 });
-    a.documents("pieces").put("song", &song).unwrap();
+    a.documents("pieces").upsert("song", &song).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     (a, b)
@@ -164,7 +164,7 @@ fn a_refresh_of_a_deleted_document_says_so() {
     assert!(b.documents("pieces").get("song").unwrap().is_none());
 
     // Whoever deletes it here has seen what was typed: it stays deleted, and the words are handed back.
-    a.documents("pieces").restore("song").unwrap();
+    a.documents("pieces").document("song").restore().unwrap();
     let mut editor = a.documents("pieces").edit("song").unwrap().unwrap();
     editor["lyrics"] = "one\nhere\n".into();
     editor.save_soon().unwrap();
@@ -177,7 +177,7 @@ fn a_refresh_of_a_deleted_document_says_so() {
     assert_eq!(unsaved.fields[0].value, Some(json!("one\nhere\n")));
     assert!(a.documents("pieces").get("song").unwrap().is_none());
     // As is dropping the editor.
-    a.documents("pieces").restore("song").unwrap();
+    a.documents("pieces").document("song").restore().unwrap();
     let mut editor = a.documents("pieces").edit("song").unwrap().unwrap();
     editor["lyrics"] = "not wanted".into();
     editor.save_soon().unwrap();
@@ -206,7 +206,7 @@ fn where_a_delete_wins_the_words_are_there_when_it_is_restored() {
     for replica in [&a, &b] {
         assert!(replica.documents("pieces").get("song").unwrap().is_none());
     }
-    b.documents("pieces").restore("song").unwrap();
+    b.documents("pieces").document("song").restore().unwrap();
     assert_eq!(lyrics(&b), "one\ntwo\n");
 }
 
@@ -252,8 +252,8 @@ fn a_field_that_breaks_a_rule_holds_no_other_back() {
     assert_eq!(editor.save_soon().unwrap_err().code(), "write-rule");
 
     // What others write comes in, and does not take the title that is typed.
-    b.documents("pieces").splice_text("song", "lyrics", 0, 0, "zero\n").unwrap();
-    b.documents("pieces").set("song", &json!({ "notes": "from b" })).unwrap();
+    b.documents("pieces").document("song").splice_text("lyrics", 0, 0, "zero\n").unwrap();
+    b.documents("pieces").patch("song", &json!({ "notes": "from b" })).unwrap();
     sync(&b, &relay.url());
     sync(&a, &relay.url());
     assert!(editor.refresh().unwrap());
@@ -298,7 +298,7 @@ fn a_field_that_waited_is_merged_with_what_came_meanwhile() {
     editor["lyrics"] = format!("one\n{}\n", "too long ".repeat(9)).into();
     editor.save().unwrap_err();
     for words in ["zero\n", "nil\n"] {
-        b.documents("pieces").splice_text("song", "lyrics", 0, 0, words).unwrap();
+        b.documents("pieces").document("song").splice_text("lyrics", 0, 0, words).unwrap();
         sync(&b, &relay.url());
         sync(&a, &relay.url());
         assert!(editor.refresh().unwrap());
@@ -325,7 +325,7 @@ fn a_field_that_others_contest_holds_no_other_back() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = shared(dir.path(), &relay);
     for (replica, status) in [(&a, "draft"), (&b, "done")] {
-        replica.documents("pieces").set("song", &json!({ "status": status })).unwrap();
+        replica.documents("pieces").patch("song", &json!({ "status": status })).unwrap();
     }
     [&a, &b, &a].into_iter().for_each(|replica| _ = sync(replica, &relay.url()));
     let mut editor = a.documents("pieces").edit("song").unwrap().unwrap();
@@ -333,7 +333,7 @@ fn a_field_that_others_contest_holds_no_other_back() {
     editor["lyrics"] = "one\ntwo\n".into();
     assert_eq!(editor.save().unwrap_err().code(), "write-contested");
     assert_eq!(lyrics(&a), "one\ntwo\n");
-    a.documents("pieces").resolve("song", "/status", motet::Resolution::Shown).unwrap();
+    a.documents("pieces").document("song").resolve("/status", motet::Resolution::Shown).unwrap();
     assert!(editor.refresh().unwrap());
     assert_eq!(editor["status"], "perhaps");
     editor.save().unwrap_err();

@@ -73,7 +73,7 @@ impl<'w> World<'w> {
             replica
         });
         let first = json!({ "title": "title", "lyrics": "", "items": [], "plays": 0 });
-        devices[0].documents("pieces").put("song", &first).unwrap();
+        devices[0].documents("pieces").upsert("song", &first).unwrap();
         devices.iter().for_each(|replica| _ = sync(replica, &relay.url()));
         // Two editors on one device, and one on the other.
         let typists = [0, 0, 1].map(|at| Typist { at, editor: None }).into();
@@ -177,15 +177,15 @@ impl<'w> World<'w> {
         }
         let changed = match self.random.below(3) {
             0 => {
-                songs.splice_text("song", "lyrics", 0, 0, &format!("{token}\n")).unwrap();
+                songs.document("song").splice_text("lyrics", 0, 0, &format!("{token}\n")).unwrap();
                 Changed::Line(token)
             }
             1 => {
-                songs.increment("song", "plays", 3).unwrap();
+                songs.document("song").increment("plays", 3).unwrap();
                 Changed::Plays(3)
             }
             _ => {
-                songs.set("song", &json!({ "title": token })).unwrap();
+                songs.patch("song", &json!({ "title": token })).unwrap();
                 Changed::Nothing
             }
         };

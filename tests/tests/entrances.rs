@@ -226,7 +226,7 @@ fn an_empty_name_inside_and_a_deep_value_come_in_nowhere() {
         };
         let songs = a.documents("songs");
         refused(songs.insert(&row).unwrap_err());
-        refused(songs.put("1", &bad).unwrap_err());
+        refused(songs.upsert("1", &bad).unwrap_err());
         refused(a.adopt("songs", vec![row.clone()], &Adoption::default()).unwrap_err());
         let import = |bad_rows| a.import_jsonl(Some("songs"), row.to_string().as_bytes(), bad_rows, |_| ());
         refused(import(BadRows::Report).unwrap_err());
@@ -234,19 +234,19 @@ fn an_empty_name_inside_and_a_deep_value_come_in_nowhere() {
         refused(
             a.transaction({
                 let row = row.clone();
-                move |tx| tx.put_many("songs", &[row])
+                move |tx| tx.documents("songs").upsert_many(&[row])
             })
             .unwrap_err(),
         );
         let log = json!({ "changes": { "songs": [{ "op": "upsert", "id": 1, "data": bad }] } });
         refused(a.import_change_log(&log).unwrap_err());
-        songs.put("1", &json!({ "title": "here" })).unwrap();
-        refused(songs.set("1", &bad).unwrap_err());
+        songs.upsert("1", &json!({ "title": "here" })).unwrap();
+        refused(songs.patch("1", &bad).unwrap_err());
         songs.delete("1").unwrap();
     }
     // A name with many slashes is no nesting.
     let slashes = "/".repeat(200);
-    a.documents("songs").put("2", &json!({ &slashes: { "a": { "b": 1 } }, "x": deep(64) })).unwrap();
+    a.documents("songs").upsert("2", &json!({ &slashes: { "a": { "b": 1 } }, "x": deep(64) })).unwrap();
     assert_eq!(song(&a, "2").unwrap()[&slashes], json!({ "a": { "b": 1 } }));
     clean(&a);
 }
@@ -314,7 +314,7 @@ fn the_same_newer_row_counts_once() {
             let (first, second, third) =
                 ("2025-01-01 10:00:00", "2096-01-01 10:00:00", "2097-01-01 10:00:00.5");
             match start {
-                "put and synced" => _ = a.documents("songs").put("1", &row(5, first)).unwrap(),
+                "put and synced" => _ = a.documents("songs").upsert("1", &row(5, first)).unwrap(),
                 _ => take(&a, 5, first),
             }
             match start {
@@ -329,7 +329,7 @@ fn the_same_newer_row_counts_once() {
             };
             twice(8, second);
             // Once more before they hear of each other, and one has written to another field.
-            a.documents("songs").set("1", &json!({ "note": "mine" })).unwrap();
+            a.documents("songs").patch("1", &json!({ "note": "mine" })).unwrap();
             twice_with_note(&a, &b, &row(9, third), |replica| take(replica, 9, third), way, start);
             for replica in [&a, &b, &a] {
                 sync(replica, &relay.url());
@@ -358,21 +358,21 @@ fn history_tells_who_imported_and_what_a_newer_row_changed() {
     let dir = tempfile::tempdir().unwrap();
     let a = open(dir.path(), "a");
     let songs = a.documents("songs");
-    songs.put("1", &json!({ "title": "t", "plays": 5, "lyrics": "one\n" })).unwrap();
+    songs.upsert("1", &json!({ "title": "t", "plays": 5, "lyrics": "one\n" })).unwrap();
     let line = json!({ "id": "1", "plays": 8, "lyrics": "one\ntwo\n" }).to_string();
     a.import_jsonl(Some("songs"), line.as_bytes(), BadRows::Report, |_| ()).unwrap();
-    let steps = songs.history("1", 10).unwrap();
+    let steps = songs.document("1").history(10).unwrap();
     let told: Vec<_> = steps.iter().map(|step| (step.device_name.as_deref(), step.fields.clone())).collect();
     let all = vec!["lyrics".to_owned(), "plays".into(), "title".into()];
     assert_eq!(told, [(Some("a"), all[..2].to_vec()), (Some("a"), all)]);
-    assert_eq!(songs.at("1", &steps[1].version).unwrap()["plays"], 5);
+    assert_eq!(songs.document("1").at(&steps[1].version).unwrap()["plays"], 5);
     _ = a.undo().unwrap();
     assert_eq!(song(&a, "1").unwrap(), json!({ "id": "1", "title": "t", "plays": 5, "lyrics": "one\n" }));
 
     let row = |n: i64, at: &str| json!({ "id": "2", "title": n, "plays": n, "updated_at": at });
     a.adopt("songs", vec![row(1, "2025-01-01")], &Adoption::default()).unwrap();
     a.adopt("songs", vec![row(2, "2025-02-01")], &Adoption::default()).unwrap();
-    let steps = songs.history("2", 10).unwrap();
+    let steps = songs.document("2").history(10).unwrap();
     let fields = ["plays".to_owned(), "title".into(), "updated_at".into()];
     assert_eq!(
         steps.iter().map(|step| step.fields.clone()).collect::<Vec<_>>(),
@@ -380,7 +380,7 @@ fn history_tells_who_imported_and_what_a_newer_row_changed() {
     );
     let mut first = row(1, "2025-01-01");
     first.as_object_mut().unwrap().remove("id");
-    assert_eq!(serde_json::to_value(songs.at("2", &steps[1].version).unwrap()).unwrap(), first);
+    assert_eq!(serde_json::to_value(songs.document("2").at(&steps[1].version).unwrap()).unwrap(), first);
     clean(&a);
 }
 
@@ -413,14 +413,14 @@ fn an_export_of_everything_imports_as_the_same() {
             fields.insert("verses".into(), json!([1, { "a": [] }, "x"]));
             fields.insert("tags".into(), json!(["a", true, 1]));
         }
-        a.documents(collection).put(&id, &Value::Object(fields.clone())).unwrap();
+        a.documents(collection).upsert(&id, &Value::Object(fields.clone())).unwrap();
         let key = format!("{collection} {id}");
         fields.insert("id".into(), id.into());
         model.insert(key, Value::Object(fields));
     }
-    a.documents("songs").put("gone", &json!({ "title": "gone" })).unwrap();
+    a.documents("songs").upsert("gone", &json!({ "title": "gone" })).unwrap();
     a.documents("songs").delete("gone").unwrap();
-    a.documents("private").put("p", &json!({ "word": "s3cr3t" })).unwrap();
+    a.documents("private").upsert("p", &json!({ "word": "s3cr3t" })).unwrap();
     let mut lines = String::new();
     a.export_all(|line| lines += &format!("{line}\n")).unwrap();
     assert!(!lines.contains("s3cr3t"));
@@ -441,9 +441,9 @@ fn an_export_of_everything_imports_as_the_same() {
         };
         assert_eq!(sorted(shown(&b)), sorted(model.clone()));
         assert_eq!(shown(&b), shown(&a));
-        b.documents("songs").put("kinds", &json!({ "plays": 1 })).unwrap();
+        b.documents("songs").upsert("kinds", &json!({ "plays": 1 })).unwrap();
         assert!(
-            b.documents("songs").put("kinds", &json!({ "plays": "x" })).is_err(),
+            b.documents("songs").upsert("kinds", &json!({ "plays": "x" })).is_err(),
             "the schema came along"
         );
         clean(&b);
@@ -527,7 +527,7 @@ fn resolving_what_is_no_conflict_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let a = open(dir.path(), "a");
     let songs = a.documents("songs");
-    songs.put("1", &json!({ "title": "t", "meta": { "a": 1 }, "plays": 1 })).unwrap();
+    songs.upsert("1", &json!({ "title": "t", "meta": { "a": 1 }, "plays": 1 })).unwrap();
     let version = songs.get("1").unwrap().unwrap().version;
     for path in ["/title", "/none", "/meta/a", "/meta/b", "/plays", "/secret", "title", "/", ""] {
         for resolution in [
@@ -535,7 +535,7 @@ fn resolving_what_is_no_conflict_writes_nothing() {
             motet::Resolution::Value(json!("x")),
             motet::Resolution::Loser("1@a".into()),
         ] {
-            let error = songs.resolve("1", path, resolution).unwrap_err();
+            let error = songs.document("1").resolve(path, resolution).unwrap_err();
             assert!(matches!(error, WriteError::NoConflict { .. }), "{path}: {error}");
         }
     }
@@ -559,7 +559,7 @@ fn odd_rows_are_refused_by_name_or_shown_alike_on_every_device() {
             0 => a.documents("songs").insert(&row).map(|_| (0, Vec::new())),
             1 => {
                 let id = row["id"].as_str().unwrap_or("odd").to_owned();
-                a.documents("songs").put(&id, &row).map(|_| (0, Vec::new()))
+                a.documents("songs").upsert(&id, &row).map(|_| (0, Vec::new()))
             }
             2 => a.adopt("songs", vec![row.clone()], &adoption).map(|s| (s.refused, s.refusals)),
             3 => a.adopt_json(text.as_bytes(), "songs", &adoption).map(|s| (s.refused, s.refusals)),
@@ -577,7 +577,7 @@ fn odd_rows_are_refused_by_name_or_shown_alike_on_every_device() {
             }
             _ => {
                 let rows = vec![row.clone(), odd_row(&mut random)];
-                a.transaction(move |tx| tx.put_many("songs", &rows)).map(|_| (0, Vec::new()))
+                a.transaction(move |tx| tx.documents("songs").upsert_many(&rows)).map(|_| (0, Vec::new()))
             }
         };
         match outcome {
@@ -682,17 +682,17 @@ fn a_number_that_is_not_finite_is_refused_by_name_and_erases_nothing() {
     let replica = motet_tests::device(dir.path(), "a");
     let songs = replica.collection::<Song>("songs");
     let song = |length| Song { title: "Pua".into(), length: Some(length) };
-    songs.put("1", &song(2.5)).unwrap();
+    songs.upsert("1", &song(2.5)).unwrap();
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let mut record = songs.get("1").unwrap().unwrap();
         record.value.length = Some(bad);
         let refused = [
             songs.insert(&song(bad)).err(),
-            songs.put("1", &song(bad)).err(),
-            songs.set("1", &song(bad)).err(),
+            songs.upsert("1", &song(bad)).err(),
+            songs.patch("1", &song(bad)).err(),
             songs.update(&mut record).err(),
-            replica.transaction(move |tx| tx.put("songs", "1", &song(bad))).err(),
-            replica.transaction(move |tx| tx.put_many("songs", &[song(bad)])).err(),
+            replica.transaction(move |tx| tx.collection("songs").upsert("1", &song(bad))).err(),
+            replica.transaction(move |tx| tx.collection("songs").upsert_many(&[song(bad)])).err(),
         ];
         for error in refused {
             let Some(motet::WriteError::BadValue { field, reason }) = error else { panic!("{error:?}") };

@@ -92,7 +92,7 @@ fn two_devices_adopt_the_same_rows_without_duplicates_and_the_later_row_wins() {
     b.adopt_sqlite(&old, "songs", "songs", &adoption).unwrap();
     assert_eq!(b.adopt_sqlite(&old, "songs", "songs", &adoption).unwrap().unchanged, 1);
     // An edit on one device is not fought by the adoption on the other.
-    a.documents("songs").set("home-1", &json!({ "title": "Hiʻilawe (hula)" })).unwrap();
+    a.documents("songs").patch("home-1", &json!({ "title": "Hiʻilawe (hula)" })).unwrap();
     for replica in [&a, &b, &a] {
         sync(replica, &relay.url());
     }
@@ -113,7 +113,7 @@ fn two_devices_adopt_the_same_rows_without_duplicates_and_the_later_row_wins() {
     }
     for replica in [&c, &d] {
         assert_eq!(replica.documents("later").get("home-1").unwrap().unwrap()["title"], "later");
-        let conflicts = replica.conflicts("later", "home-1").unwrap();
+        let conflicts = replica.documents("later").document("home-1").conflicts().unwrap();
         assert!(conflicts.iter().any(|c| c.path == "/title" && c.loser == "earlier"));
     }
     assert!(matches!(a.adopt_sqlite(&old, "nothing", "songs", &adoption), Err(WriteError::Storage(_))));
@@ -126,11 +126,11 @@ fn a_change_log_goes_out_and_in() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
     a.apply_schema(&Schema::new().field("config", "secret", FieldKind::Local).local("keys")).unwrap();
-    a.documents("pieces").put("1", &json!({ "title": "Hiʻilawe" })).unwrap();
-    a.documents("pieces").put("2", &json!({ "title": "gone" })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "title": "Hiʻilawe" })).unwrap();
+    a.documents("pieces").upsert("2", &json!({ "title": "gone" })).unwrap();
     a.documents("pieces").delete("2").unwrap();
-    a.documents("config").put("theme", &json!({ "value": "dark", "secret": "s3cr3t" })).unwrap();
-    a.documents("keys").put("k", &json!({ "value": "s3cr3t" })).unwrap();
+    a.documents("config").upsert("theme", &json!({ "value": "dark", "secret": "s3cr3t" })).unwrap();
+    a.documents("keys").upsert("k", &json!({ "value": "s3cr3t" })).unwrap();
     let log = a.export_change_log(0).unwrap();
     assert_eq!(log["device_id"], a.device_id().to_string());
     assert_eq!(log["config"], json!([{ "key": "theme", "value": "dark" }]));
@@ -139,7 +139,7 @@ fn a_change_log_goes_out_and_in() {
         json!([{ "op": "upsert", "id": "1", "data": { "title": "Hiʻilawe" } }, { "op": "delete", "id": "2" }])
     );
     assert!(!log.to_string().contains("s3cr3t"));
-    b.documents("pieces").put("2", &json!({ "title": "here" })).unwrap();
+    b.documents("pieces").upsert("2", &json!({ "title": "here" })).unwrap();
     let summary = b.import_change_log(&log).unwrap();
     assert_eq!((summary.upserted, summary.deleted, summary.missing), (2, 1, 0));
     assert_eq!(b.documents("pieces").get("1").unwrap().unwrap()["title"], "Hiʻilawe");
@@ -170,9 +170,9 @@ fn a_change_log_holds_documents_of_config_that_are_more_than_a_value() {
         ("plain", json!({ "value": [1, { "a": "b" }] })),
     ];
     for (id, document) in &documents {
-        a.documents("config").put(id, document).unwrap();
+        a.documents("config").upsert(id, document).unwrap();
     }
-    b.documents("config").put("none", &json!({ "value": 7 })).unwrap();
+    b.documents("config").upsert("none", &json!({ "value": 7 })).unwrap();
     b.import_change_log(&a.export_change_log(0).unwrap()).unwrap();
     for (id, mut document) in documents {
         document["id"] = json!(id);
@@ -196,7 +196,7 @@ fn change_logs_one_after_the_other_leave_nothing_out() {
     for n in 0..60 {
         let id = format!("{n}");
         for replica in [&a, &real] {
-            replica.documents("pieces").put(&id, &json!({ "title": id })).unwrap();
+            replica.documents("pieces").upsert(&id, &json!({ "title": id })).unwrap();
         }
         let log = real.export_change_log(since).unwrap();
         let told = log["changes"]["pieces"].as_array().unwrap();
@@ -213,7 +213,7 @@ fn change_logs_one_after_the_other_leave_nothing_out() {
     }
     // At a clock that stands still everything of this moment comes again.
     let since = a.export_change_log(0).unwrap()["timestamp"].as_i64().unwrap();
-    a.documents("pieces").put("last", &json!({ "title": "last" })).unwrap();
+    a.documents("pieces").upsert("last", &json!({ "title": "last" })).unwrap();
     assert!(a.export_change_log(since).unwrap().to_string().contains("last"));
 }
 
@@ -224,8 +224,8 @@ fn damage_is_found_named_and_repaired() {
     let a = device(dir.path(), "a");
     let pieces = a.documents("pieces");
     for id in ["1", "2", "3"] {
-        pieces.put(id, &json!({ "title": id, "lyrics": "ʻekahi\n" })).unwrap();
-        pieces.splice_text(id, "lyrics", 0, 0, "ʻelua\n").unwrap();
+        pieces.upsert(id, &json!({ "title": id, "lyrics": "ʻekahi\n" })).unwrap();
+        pieces.document(id).splice_text("lyrics", 0, 0, "ʻelua\n").unwrap();
     }
     sync(&a, &relay.url());
     let clean = a.verify().unwrap();

@@ -23,15 +23,17 @@ fn adopting_the_same_row_on_two_devices_is_once_and_different_rows_add_up() {
         .field("songs", "tags", FieldKind::Set);
     let (a, b) = pair(dir.path(), &schema);
     let row = json!({ "plays": 5, "verses": ["ʻekahi", "ʻelua"], "tags": ["hula", 7] });
-    a.documents("songs").put("same", &row).unwrap();
-    b.documents("songs").put("same", &row).unwrap();
-    a.documents("songs").put("other", &row).unwrap();
+    a.documents("songs").upsert("same", &row).unwrap();
+    b.documents("songs").upsert("same", &row).unwrap();
+    a.documents("songs").upsert("other", &row).unwrap();
     b.documents("songs")
-        .put("other", &json!({ "plays": 2, "verses": ["ʻekolu"], "tags": ["kahiko"] }))
+        .upsert("other", &json!({ "plays": 2, "verses": ["ʻekolu"], "tags": ["kahiko"] }))
         .unwrap();
-    a.documents("songs").put("same", &json!({ "plays": 6, "verses": ["ʻekahi", "hou", "ʻelua"] })).unwrap();
+    a.documents("songs")
+        .upsert("same", &json!({ "plays": 6, "verses": ["ʻekahi", "hou", "ʻelua"] }))
+        .unwrap();
     b.documents("songs")
-        .put("same", &json!({ "plays": 8, "verses": ["ʻekahi", "ʻelua", "ʻekolu"] }))
+        .upsert("same", &json!({ "plays": 8, "verses": ["ʻekahi", "ʻelua", "ʻekolu"] }))
         .unwrap();
     for replica in [&a, &b, &a] {
         sync(replica, &relay.url());
@@ -54,17 +56,17 @@ fn declared_late_a_register_becomes_what_it_is_declared_to_be() {
     let dir = tempfile::tempdir().unwrap();
     let (a, _) = pair(dir.path(), &Schema::new());
     let songs = a.documents("songs");
-    songs.put("1", &json!({ "plays": 5, "tags": ["hula"], "status": "done" })).unwrap();
+    songs.upsert("1", &json!({ "plays": 5, "tags": ["hula"], "status": "done" })).unwrap();
     let schema = Schema::new()
         .field("songs", "plays", FieldKind::Counter)
         .field("songs", "tags", FieldKind::Set)
         .field("songs", "status", Field::rank(["draft", "done"]));
     a.apply_schema(&schema).unwrap();
-    songs.increment("1", "plays", 2).unwrap();
-    a.transaction(|tx| tx.add_to_set("songs", "1", "tags", &[json!("mele")])).unwrap();
+    songs.document("1").increment("plays", 2).unwrap();
+    a.transaction(|tx| tx.documents("songs").add_to_set("1", "tags", &[json!("mele")])).unwrap();
     let song = songs.get("1").unwrap().unwrap();
     assert_eq!((&song["plays"], &song["tags"]), (&json!(7), &json!(["hula", "mele"])));
-    let refused = songs.set("1", &json!({ "status": "lost" })).unwrap_err();
+    let refused = songs.patch("1", &json!({ "status": "lost" })).unwrap_err();
     assert_eq!(refused.to_string(), "songs: status is not one of draft, done");
 }
 
@@ -83,7 +85,7 @@ fn rules_are_checked_on_write_and_name_the_field() {
     .unwrap();
     let (a, _) = pair(dir.path(), &schema);
     let tasks = a.documents("tasks");
-    tasks.put("1", &json!({ "title": "ʻāina", "xp": 100, "notes": null })).unwrap();
+    tasks.upsert("1", &json!({ "title": "ʻāina", "xp": 100, "notes": null })).unwrap();
     for (field, value, message) in [
         ("title", json!("x"), "tasks: title has length 1, at least 2 is asked for"),
         ("title", json!("ʻāinaʻ"), "tasks: title has length 6, at most 5 is allowed"),
@@ -92,7 +94,7 @@ fn rules_are_checked_on_write_and_name_the_field() {
         ("notes", json!("four"), "tasks: notes has length 4, at most 3 is allowed"),
         ("tags", json!([["nested"]]), "tasks: tags is not an array of strings, numbers and booleans"),
     ] {
-        let error = tasks.set("1", &json!({ field: value })).unwrap_err();
+        let error = tasks.patch("1", &json!({ field: value })).unwrap_err();
         assert!(matches!(error, WriteError::Rule { .. }));
         assert_eq!(error.to_string(), message);
     }
@@ -105,15 +107,15 @@ fn what_breaks_a_rule_and_arrives_all_the_same_is_kept_and_flagged() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (strict, lax) = pair(dir.path(), &Schema::new());
     strict.apply_schema(&Schema::new().field("tasks", "title", Field::register().min_len(2))).unwrap();
-    lax.documents("tasks").put("1", &json!({ "title": "x", "done": true })).unwrap();
+    lax.documents("tasks").upsert("1", &json!({ "title": "x", "done": true })).unwrap();
     sync(&lax, &relay.url());
     sync(&strict, &relay.url());
     let tasks = strict.documents("tasks");
     assert_eq!(tasks.get("1").unwrap().unwrap()["title"], "x");
     let flagged = tasks.violations().unwrap();
     assert_eq!((flagged.len(), &*flagged[0].id, &*flagged[0].field), (1, "1", "title"));
-    tasks.set("1", &json!({ "done": false })).unwrap();
-    tasks.set("1", &json!({ "title": "xy" })).unwrap();
+    tasks.patch("1", &json!({ "done": false })).unwrap();
+    tasks.patch("1", &json!({ "title": "xy" })).unwrap();
     assert!(tasks.violations().unwrap().is_empty());
 }
 
@@ -193,7 +195,7 @@ fn an_option_that_would_do_nothing_is_refused() {
         Schema::new().text("songs", "title").field("songs", "tags", Field::from(FieldKind::Set).max(3.0));
     let said = replica.apply_schema(&schema).unwrap_err().to_string();
     assert!(said.contains("songs.tags: `max` does nothing on the kind `set`"), "{said}");
-    replica.documents("songs").put("1", &json!({ "title": 5 })).unwrap();
+    replica.documents("songs").upsert("1", &json!({ "title": 5 })).unwrap();
     // Declared in two steps it is the same; a field that becomes local later only leaves the search.
     replica
         .apply_schema(
@@ -211,12 +213,12 @@ fn an_app_that_renamed_a_field_shares_it_with_one_that_did_not() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (old, new) = pair(dir.path(), &Schema::new());
     new.apply_schema(&Schema::new().field("songs", "title", Field::register().alias("name"))).unwrap();
-    old.documents("songs").put("1", &json!({ "name": "Aloha ʻOe", "unknown": 1 })).unwrap();
+    old.documents("songs").upsert("1", &json!({ "name": "Aloha ʻOe", "unknown": 1 })).unwrap();
     sync(&old, &relay.url());
     sync(&new, &relay.url());
     let songs = new.documents("songs");
     assert_eq!(songs.get("1").unwrap().unwrap()["title"], "Aloha ʻOe");
-    songs.set("1", &json!({ "title": "Aloha nō" })).unwrap();
+    songs.patch("1", &json!({ "title": "Aloha nō" })).unwrap();
     assert_eq!(
         songs.get("1").unwrap().unwrap().value,
         json!({ "id": "1", "title": "Aloha nō", "unknown": 1 })
@@ -234,9 +236,9 @@ fn what_is_local_never_leaves_the_device() {
     let schema = Schema::new().field("settings", "api_key", FieldKind::Local).local("secrets");
     let (a, b) = pair(dir.path(), &schema);
     let settings = a.documents("settings");
-    settings.put("1", &json!({ "api_key": "s3cr3t-ʻōlelo", "theme": "dark" })).unwrap();
-    settings.set("1", &json!({ "api_key": "s3cr3t-hou" })).unwrap();
-    a.documents("secrets").put("pin", &json!({ "pin": "s3cr3t-1234" })).unwrap();
+    settings.upsert("1", &json!({ "api_key": "s3cr3t-ʻōlelo", "theme": "dark" })).unwrap();
+    settings.patch("1", &json!({ "api_key": "s3cr3t-hou" })).unwrap();
+    a.documents("secrets").upsert("pin", &json!({ "pin": "s3cr3t-1234" })).unwrap();
     assert_eq!(settings.get("1").unwrap().unwrap()["api_key"], "s3cr3t-hou");
     sync(&a, &relay.url());
     sync(&b, &relay.url());
@@ -245,8 +247,8 @@ fn what_is_local_never_leaves_the_device() {
         json!({ "id": "1", "theme": "dark" })
     );
     assert!(b.documents("secrets").get("pin").unwrap().is_none());
-    settings.set("1", &json!({ "theme": "light" })).unwrap();
-    b.documents("settings").set("1", &json!({ "theme": "sepia" })).unwrap();
+    settings.patch("1", &json!({ "theme": "light" })).unwrap();
+    b.documents("settings").patch("1", &json!({ "theme": "sepia" })).unwrap();
     for replica in [&b, &a] {
         sync(replica, &relay.url());
     }
@@ -283,37 +285,44 @@ fn a_conflict_is_settled_for_everybody_by_winner_loser_or_value() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = pair(dir.path(), &Schema::new().field("songs", "key", FieldKind::Ask));
-    a.documents("songs").put("1", &json!({ "title": "t", "key": "C", "meta": { "tempo": 90 } })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "t", "key": "C", "meta": { "tempo": 90 } })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     for (replica, n) in [(&a, 1), (&b, 2)] {
         let fields = json!({ "title": format!("t{n}"), "key": format!("k{n}"), "meta": { "tempo": n } });
-        replica.documents("songs").set("1", &fields).unwrap();
+        replica.documents("songs").patch("1", &fields).unwrap();
     }
     for replica in [&a, &b, &a] {
         sync(replica, &relay.url());
     }
     let songs = a.documents("songs");
     let open = |replica: &Replica| -> Vec<_> {
-        replica.conflicts("songs", "1").unwrap().into_iter().filter(|c| !c.settled).collect()
+        replica
+            .documents("songs")
+            .document("1")
+            .conflicts()
+            .unwrap()
+            .into_iter()
+            .filter(|c| !c.settled)
+            .collect()
     };
     assert_eq!(open(&a).len(), 3);
-    assert!(matches!(songs.set("1", &json!({ "key": "k3" })), Err(WriteError::Contested { .. })));
+    assert!(matches!(songs.patch("1", &json!({ "key": "k3" })), Err(WriteError::Contested { .. })));
     let of = |path: &str| open(&a).into_iter().find(|conflict| conflict.path == path).unwrap();
     let (title, key) = (of("/title"), of("/key"));
-    songs.resolve("1", "/title", Resolution::Loser(title.loser_id.clone())).unwrap();
-    songs.resolve("1", "/key", Resolution::Shown).unwrap();
-    songs.resolve("1", "/meta/tempo", Resolution::Value(json!(60))).unwrap();
+    songs.document("1").resolve("/title", Resolution::Loser(title.loser_id.clone())).unwrap();
+    songs.document("1").resolve("/key", Resolution::Shown).unwrap();
+    songs.document("1").resolve("/meta/tempo", Resolution::Value(json!(60))).unwrap();
     let song = songs.get("1").unwrap().unwrap();
     assert_eq!(song["title"], title.loser);
     assert_eq!(song["key"], key.winner);
     assert_eq!(song["meta"]["tempo"], 60);
     assert!(matches!(
-        songs.resolve("1", "/title", Resolution::Loser("9@nobody".into())),
+        songs.document("1").resolve("/title", Resolution::Loser("9@nobody".into())),
         Err(WriteError::NoLoser { .. })
     ));
     assert!(matches!(
-        songs.resolve("1", "/status", Resolution::Loser("9@nobody".into())),
+        songs.document("1").resolve("/status", Resolution::Loser("9@nobody".into())),
         Err(WriteError::NoConflict { .. })
     ));
     sync(&a, &relay.url());
@@ -321,9 +330,9 @@ fn a_conflict_is_settled_for_everybody_by_winner_loser_or_value() {
     assert_eq!(b.documents("songs").get("1").unwrap().unwrap().value, song.value);
     for replica in [&a, &b] {
         assert!(open(replica).is_empty());
-        assert_eq!(replica.conflicts("songs", "1").unwrap().len(), 3);
+        assert_eq!(replica.documents("songs").document("1").conflicts().unwrap().len(), 3);
     }
-    songs.set("1", &json!({ "key": "k4" })).unwrap();
+    songs.patch("1", &json!({ "key": "k4" })).unwrap();
 }
 
 /// Two devices write every pair of values at once into a field of every kind, and one settles what is open by each choice.
@@ -359,7 +368,9 @@ fn whatever_two_values_meet_is_settled_by_either() {
                     let value = if is_first { x } else { y };
                     for choice in ["shown", "lost"] {
                         // What a kind does not take is left out.
-                        _ = replica.documents(of).put(&format!("{m} {n} {choice}"), &json!({ "f": value }));
+                        _ = replica
+                            .documents(of)
+                            .upsert(&format!("{m} {n} {choice}"), &json!({ "f": value }));
                     }
                 }
             }
@@ -368,7 +379,14 @@ fn whatever_two_values_meet_is_settled_by_either() {
     let everywhere = || [&a, &b, &a].map(|replica| sync(replica, &relay.url()));
     everywhere();
     let open = |replica: &Replica, of: &str, id: &str| -> Vec<Conflict> {
-        replica.conflicts(of, id).unwrap().into_iter().filter(|row| !row.settled).collect()
+        replica
+            .documents(of)
+            .document(id)
+            .conflicts()
+            .unwrap()
+            .into_iter()
+            .filter(|row| !row.settled)
+            .collect()
     };
     let (mut settled, mut right) = (0, Vec::new());
     for (of, _) in &kinds {
@@ -380,7 +398,7 @@ fn whatever_two_values_meet_is_settled_by_either() {
                 true => (Resolution::Shown, record.value["f"].clone()),
                 false => (Resolution::Loser(row.loser_id), row.loser),
             };
-            a.documents(of).resolve(&record.id, "/f", choice).unwrap();
+            a.documents(of).document(&record.id).resolve("/f", choice).unwrap();
             assert_eq!(a.documents(of).get(&record.id).unwrap().unwrap()["f"], value, "{of} {}", record.id);
             right.push((of, record.id, value));
             settled += 1;

@@ -18,7 +18,7 @@ fn songs(dir: &std::path::Path) -> Replica {
     ] {
         let song = json!({ "title": title, "category": category, "year": year, "lyrics": lyrics,
             "tags": [category, "kahiko"], "meta": { "tempo": year }, "sung": id == "2" });
-        replica.documents("songs").put(id, &song).unwrap();
+        replica.documents("songs").upsert(id, &song).unwrap();
     }
     replica
 }
@@ -90,11 +90,11 @@ fn words_are_found_however_they_are_typed() {
     assert_eq!(snippet.field, "lyrics");
     assert!(snippet.matches.iter().all(|range| &snippet.text[range.clone()].to_lowercase() == "aloha"));
     // A search sees every edit that was made before it, and nothing that is gone.
-    replica.documents("songs").splice_text("3", "lyrics", 0, 0, "Pūpūkani ").unwrap();
+    replica.documents("songs").document("3").splice_text("lyrics", 0, 0, "Pūpūkani ").unwrap();
     assert_eq!(found("pupukani"), ["3"]);
     replica.documents("songs").delete("3").unwrap();
     assert!(found("pupukani").is_empty());
-    replica.documents("songs").restore("3").unwrap();
+    replica.documents("songs").document("3").restore().unwrap();
     assert_eq!(found("pupukani"), ["3"]);
 }
 
@@ -103,7 +103,7 @@ fn another_program_reads_a_collection_with_plain_sql() {
     let dir = tempfile::tempdir().unwrap();
     let replica = songs(dir.path());
     replica.apply_schema(&Schema::new().field("songs", "title", motet::FieldKind::Register)).unwrap();
-    replica.documents("undeclared").put("x", &json!({ "n": 1 })).unwrap();
+    replica.documents("undeclared").upsert("x", &json!({ "n": 1 })).unwrap();
     let conn = rusqlite::Connection::open(dir.path().join("songs.db")).unwrap();
     let sql = "SELECT title FROM collection_songs WHERE lyrics LIKE '%pali%'";
     assert_eq!(conn.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap(), "Aloha ʻOe");
@@ -120,19 +120,19 @@ fn a_live_query_wakes_for_what_concerns_it_and_for_nothing_else() {
     let mut hula =
         collection.live(Query::new().filter(field("category").eq("hula")).order_by("title")).unwrap();
     assert_eq!(hula.results().len(), 2);
-    collection.set("3", &json!({ "title": "not of its category" })).unwrap();
-    replica.documents("other").put("1", &json!({ "category": "hula" })).unwrap();
+    collection.patch("3", &json!({ "title": "not of its category" })).unwrap();
+    replica.documents("other").upsert("1", &json!({ "category": "hula" })).unwrap();
     let mut nothing = Box::pin(hula.next());
     let idle = std::task::Waker::noop();
     assert!(nothing.as_mut().poll(&mut std::task::Context::from_waker(idle)).is_pending());
     drop(nothing);
-    collection.set("3", &json!({ "category": "hula" })).unwrap();
+    collection.patch("3", &json!({ "category": "hula" })).unwrap();
     assert_eq!(hula.wait().unwrap().len(), 3);
     collection.delete("1").unwrap();
     assert_eq!(hula.wait().unwrap().len(), 2);
     // What another device writes wakes it as well.
     let other = Replica::open(dir.path().join("b.db")).unwrap();
-    other.documents("songs").put("9", &json!({ "title": "A", "category": "hula" })).unwrap();
+    other.documents("songs").upsert("9", &json!({ "title": "A", "category": "hula" })).unwrap();
     sync(&other, &relay.url());
     let waiting = std::thread::spawn(move || hula.wait().unwrap()[0].id.clone());
     std::thread::sleep(Duration::from_millis(20));
@@ -150,14 +150,14 @@ fn events_say_what_changed_by_whom_and_with_what() {
     sync(&b, &relay.url());
     let mut events = b.events();
     a.transaction(|tx| {
-        tx.set("songs", "1", &json!({ "title": "new", "year": 2000 }))?;
-        tx.set("songs", "2", &json!({ "sung": false }))?;
+        tx.documents("songs").patch("1", &json!({ "title": "new", "year": 2000 }))?;
+        tx.documents("songs").patch("2", &json!({ "sung": false }))?;
         Ok(())
     })
     .unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
-    b.documents("songs").set("1", &json!({ "title": "newer" })).unwrap();
+    b.documents("songs").patch("1", &json!({ "title": "newer" })).unwrap();
     let (first, second, own) =
         (events.try_recv().unwrap(), events.try_recv().unwrap(), events.try_recv().unwrap());
     let mut fields = first.fields.clone();
@@ -177,16 +177,16 @@ fn live_queries_and_listeners_hear_of_another_process() {
     let dir = tempfile::tempdir().unwrap();
     let here = device(dir.path(), "a");
     let pieces = here.documents("pieces");
-    pieces.put("old", &json!({ "title": "Kaulana Nā Pua", "category": "mele" })).unwrap();
+    pieces.upsert("old", &json!({ "title": "Kaulana Nā Pua", "category": "mele" })).unwrap();
     let mut live = pieces.live(Query::new().filter(field("category").eq("hula"))).unwrap();
     let mut events = here.events();
 
     // A replica of its own on the same file is what another process has.
     let there = Replica::open(dir.path().join("a.db")).unwrap();
     let mark = here.latest_change().unwrap();
-    there.documents("pieces").put("new", &json!({ "title": "Ka Ua Loku", "category": "hula" })).unwrap();
+    there.documents("pieces").upsert("new", &json!({ "title": "Ka Ua Loku", "category": "hula" })).unwrap();
     assert_eq!(live.wait().unwrap()[0].id, "new");
-    there.documents("pieces").set("old", &json!({ "category": "hula" })).unwrap();
+    there.documents("pieces").patch("old", &json!({ "category": "hula" })).unwrap();
     assert_eq!(live.wait().unwrap().len(), 2);
     let heard: Vec<_> = (0..2).map(|_| events.blocking_recv().unwrap()).map(|e| (e.id, e.kind)).collect();
     assert_eq!(heard, [("new".into(), ChangeKind::Created), ("old".into(), ChangeKind::Updated)]);

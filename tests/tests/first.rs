@@ -28,24 +28,27 @@ fn a_document_is_opened_while_thousands_are_on_their_way() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let a = device(dir.path(), "a");
     a.transaction(|tx| {
-        (0..SONGS).try_for_each(|n| tx.put("pieces", &name(n), &json!({ "lyrics": words(n) })).map(drop))
+        (0..SONGS).try_for_each(|n| {
+            tx.documents("pieces").upsert(&name(n), &json!({ "lyrics": words(n) })).map(drop)
+        })
     })
     .unwrap();
     sync(&a, &relay.url());
     for transport in [Transport::WebSocket, Transport::Post] {
         let way = slow(&relay);
         let b = device(dir.path(), &format!("b{transport:?}"));
-        assert!(b.fetch_document("pieces", &name(1)).is_err(), "it is not connected");
+        assert!(b.documents("pieces").document(&name(1)).fetch().is_err(), "it is not connected");
         b.connect(Relay::new(&way.url()).transport(transport)).unwrap();
         wait_until("the download has begun", Duration::from_secs(20), || {
             matches!(b.status().state, SyncState::Syncing { total: 1.., .. })
         });
-        let last = b.fetch_document("pieces", &name(SONGS - 1)).unwrap().expect("the relay has it");
+        let last =
+            b.documents("pieces").document(&name(SONGS - 1)).fetch().unwrap().expect("the relay has it");
         assert_eq!(last["lyrics"], words(SONGS - 1));
         assert!(b.documents("pieces").list().unwrap().len() < SONGS, "the others are still on their way");
         // It can be worked on at once.
-        b.documents("pieces").set(&name(SONGS - 1), &json!({ "by": "b" })).unwrap();
-        assert!(b.fetch_document("pieces", "no such song").unwrap().is_none());
+        b.documents("pieces").patch(&name(SONGS - 1), &json!({ "by": "b" })).unwrap();
+        assert!(b.documents("pieces").document("no such song").fetch().unwrap().is_none());
         b.sync_now().unwrap();
         assert_eq!(b.documents("pieces").list().unwrap().len(), SONGS);
         sync(&a, &relay.url());
@@ -59,23 +62,25 @@ fn a_document_is_sent_before_thousands_that_wait() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
-    a.documents("pieces").put("urgent", &json!({ "lyrics": "before\n" })).unwrap();
+    a.documents("pieces").upsert("urgent", &json!({ "lyrics": "before\n" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     b.transaction(|tx| {
-        (0..SONGS).try_for_each(|n| tx.put("pieces", &name(n), &json!({ "lyrics": words(n) })).map(drop))
+        (0..SONGS).try_for_each(|n| {
+            tx.documents("pieces").upsert(&name(n), &json!({ "lyrics": words(n) })).map(drop)
+        })
     })
     .unwrap();
-    b.documents("pieces").splice_text("urgent", "lyrics", 7, 0, "from b\n").unwrap();
-    a.documents("pieces").splice_text("urgent", "lyrics", 0, 0, "from a\n").unwrap();
+    b.documents("pieces").document("urgent").splice_text("lyrics", 7, 0, "from b\n").unwrap();
+    a.documents("pieces").document("urgent").splice_text("lyrics", 0, 0, "from a\n").unwrap();
     sync(&a, &relay.url());
     let way = slow(&relay);
     b.connect(Relay::new(&way.url())).unwrap();
-    b.sync_document("pieces", "urgent").unwrap().expect("it is there");
+    b.documents("pieces").document("urgent").sync().unwrap().expect("it is there");
     assert!(b.status().pending > 1_000, "most others wait");
     assert_eq!(b.documents("pieces").get("urgent").unwrap().unwrap()["lyrics"], "from a\nbefore\nfrom b\n");
     a.connect(Relay::new(&relay.url())).unwrap();
-    a.sync_document("pieces", "urgent").unwrap().unwrap();
+    a.documents("pieces").document("urgent").sync().unwrap().unwrap();
     assert_eq!(a.documents("pieces").get("urgent").unwrap().unwrap()["lyrics"], "from a\nbefore\nfrom b\n");
     b.sync_now().unwrap();
     a.sync_now().unwrap();

@@ -77,13 +77,13 @@ fn corpora_begin_with_what_is_really_said() {
     let replica = Replica::open(dir.path().join("a.db")).unwrap();
     replica.apply_schema(&motet::Schema::new().text("pieces", "lyrics")).unwrap();
     let songs = replica.documents("pieces");
-    songs.put("fuzz", &json!({ "title": "Ka Pō Nani", "lyrics": "Ka pō nani\n", "plays": 1 })).unwrap();
-    songs.splice_text("fuzz", "lyrics", 0, 0, "ʻae ").unwrap();
-    songs.set("fuzz", &json!({ "tags": ["mele", "pō"], "deep": { "a": [1, 2.5, null, true] } })).unwrap();
-    songs.put("long", &json!({ "lyrics": "Hiki mai ka ʻelele o ka loko ʻino\n".repeat(30) })).unwrap();
+    songs.upsert("fuzz", &json!({ "title": "Ka Pō Nani", "lyrics": "Ka pō nani\n", "plays": 1 })).unwrap();
+    songs.document("fuzz").splice_text("lyrics", 0, 0, "ʻae ").unwrap();
+    songs.patch("fuzz", &json!({ "tags": ["mele", "pō"], "deep": { "a": [1, 2.5, null, true] } })).unwrap();
+    songs.upsert("long", &json!({ "lyrics": "Hiki mai ka ʻelele o ka loko ʻino\n".repeat(30) })).unwrap();
     songs.delete("long").unwrap();
     songs
-        .put(
+        .upsert(
             "whole",
             &json!({ "title": "Hiki mai", "lyrics": "Hiki mai ka ʻelele o ka loko ʻino\n".repeat(40) }),
         )

@@ -51,7 +51,7 @@ fn files_of_this_release_are_opened_shown_and_synced() {
     // What stays on a device is on no other.
     assert!(shared(&other) == shared(&replica), "they differ");
     let songs = replica.documents("songs");
-    songs.splice_text("one", "lyrics", 0, 0, "ʻAe. ").unwrap();
+    songs.document("one").splice_text("lyrics", 0, 0, "ʻAe. ").unwrap();
     assert!(songs.get("one").unwrap().unwrap()["lyrics"].as_str().unwrap().starts_with("ʻAe. "));
 }
 
@@ -96,20 +96,20 @@ fn bless() {
         "title": "Ka Pō Nani", "lyrics": "Ka pō nani\nHiki mai ka ʻelele\n", "plays": 3, "tags": ["mele", "pō"],
         "chords": ["F", "C7"], "level": "new", "key": "F", "scroll": 12, "deep": { "a": [1, 2.5, null, true] },
     });
-    songs.put("one", &song).unwrap();
-    songs.put("two", &json!({ "title": "Lua", "lyrics": "Ua maʻemaʻe\n".repeat(60) })).unwrap();
-    songs.put("gone", &json!({ "title": "Gone" })).unwrap();
+    songs.upsert("one", &song).unwrap();
+    songs.upsert("two", &json!({ "title": "Lua", "lyrics": "Ua maʻemaʻe\n".repeat(60) })).unwrap();
+    songs.upsert("gone", &json!({ "title": "Gone" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
-    b.documents("songs").set("one", &json!({ "key": "G", "title": "Ka Pō" })).unwrap();
-    b.documents("songs").splice_text("one", "lyrics", 0, 0, "E ").unwrap();
-    songs.set("one", &json!({ "key": "C", "title": "Nani" })).unwrap();
-    songs.increment("one", "plays", 2).unwrap();
+    b.documents("songs").patch("one", &json!({ "key": "G", "title": "Ka Pō" })).unwrap();
+    b.documents("songs").document("one").splice_text("lyrics", 0, 0, "E ").unwrap();
+    songs.patch("one", &json!({ "key": "C", "title": "Nani" })).unwrap();
+    songs.document("one").increment("plays", 2).unwrap();
     songs.delete("gone").unwrap();
     sync(&b, &relay.url());
     sync(&a, &relay.url());
-    songs.put("pending", &json!({ "title": "Not sent" })).unwrap();
-    songs.set("two", &json!({ "level": "known" })).unwrap();
+    songs.upsert("pending", &json!({ "title": "Not sent" })).unwrap();
+    songs.patch("two", &json!({ "level": "known" })).unwrap();
     std::fs::create_dir_all(golden("")).unwrap();
     a.disconnect();
     let text = serde_json::to_string_pretty(&shown(&a)).unwrap();

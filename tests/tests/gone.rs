@@ -23,15 +23,15 @@ fn a_purge_leaves_no_word_on_any_device() {
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
     for n in 0..60 {
         let text = lyrics(if n % 3 == 0 { "zzsecretzz" } else { "hiilawe" }, 1 + n % 40);
-        a.documents("pieces").put(&n.to_string(), &json!({ "title": n, "lyrics": text })).unwrap();
-        a.documents("pieces").splice_text(&n.to_string(), "lyrics", 0, 0, "E ").unwrap();
+        a.documents("pieces").upsert(&n.to_string(), &json!({ "title": n, "lyrics": text })).unwrap();
+        a.documents("pieces").document(&n.to_string()).splice_text("lyrics", 0, 0, "E ").unwrap();
     }
     for replica in [&a, &b] {
         sync(replica, &relay.url());
         assert!(!replica.documents("pieces").search("zzsecretzz", 3).unwrap().is_empty());
         replica.documents("pieces").search("hiilawe", 3).unwrap();
     }
-    b.documents("pieces").splice_text("3", "lyrics", 0, 0, "zzsecretzz once more ").unwrap();
+    b.documents("pieces").document("3").splice_text("lyrics", 0, 0, "zzsecretzz once more ").unwrap();
     for replica in [&b, &a] {
         sync(replica, &relay.url());
     }
@@ -61,8 +61,8 @@ fn what_was_erased_is_in_no_file_of_the_relay() {
     for n in 0..40 {
         // One change, so that it is not compressed with others.
         let values = json!({ "title": format!("zzsecretzz{n}") });
-        a.documents("private").put(&n.to_string(), &values).unwrap();
-        a.documents("pieces").put(&n.to_string(), &json!({ "title": format!("hiilawe{n}") })).unwrap();
+        a.documents("private").upsert(&n.to_string(), &values).unwrap();
+        a.documents("pieces").upsert(&n.to_string(), &json!({ "title": format!("hiilawe{n}") })).unwrap();
     }
     sync(&a, &relay.url());
     assert!(is_in_files(&data, "relay.db", b"zzsecretzz"));
@@ -82,16 +82,16 @@ fn a_backup_holds_nothing_that_stays_here_and_a_failed_one_leaves_nothing() {
     a.apply_schema(&Schema::new().field("accounts", "key", FieldKind::Local).local("keys")).unwrap();
     for n in 0..50 {
         let id = n.to_string();
-        a.documents("accounts").put(&id, &json!({ "name": n, "key": lyrics("zzsecretzz", 20) })).unwrap();
-        a.documents("keys").put(&id, &json!({ "value": lyrics("zzsecretzz", 30) })).unwrap();
+        a.documents("accounts").upsert(&id, &json!({ "name": n, "key": lyrics("zzsecretzz", 20) })).unwrap();
+        a.documents("keys").upsert(&id, &json!({ "value": lyrics("zzsecretzz", 30) })).unwrap();
     }
     // No row is left of what stays here.
     for n in 0..50 {
         let id = n.to_string();
         a.documents("keys").delete(&id).unwrap();
-        a.documents("accounts").set(&id, &json!({ "key": null })).unwrap();
+        a.documents("accounts").patch(&id, &json!({ "key": null })).unwrap();
     }
-    a.documents("accounts").set("1", &json!({ "key": "zzsecretzz" })).unwrap();
+    a.documents("accounts").patch("1", &json!({ "key": "zzsecretzz" })).unwrap();
     let all: Vec<_> =
         a.documents("accounts").list().unwrap().iter().map(|record| record.id.clone()).collect();
     let copy = dir.path().join("copy.db");
@@ -131,7 +131,7 @@ fn a_purge_erases_at_the_relay_when_its_time_has_come() {
         Replica::builder(path).device_name("a").clock(move || clock.load(Ordering::Relaxed)).open().unwrap();
     let b = device(dir.path(), "b");
     for id in ["1", "2"] {
-        a.documents("pieces").put(id, &json!({ "title": format!("zzsecretzz{id}") })).unwrap();
+        a.documents("pieces").upsert(id, &json!({ "title": format!("zzsecretzz{id}") })).unwrap();
     }
     sync(&a, &relay.url());
     sync(&b, &relay.url());
@@ -140,15 +140,15 @@ fn a_purge_erases_at_the_relay_when_its_time_has_come() {
     a.connect(motet::Relay::new(&relay.url())).unwrap();
     a.sync_now().unwrap();
     // Not yet: others are to read of the purge.
-    assert!(!a.compact_document("pieces", "1").unwrap());
+    assert!(!a.documents("pieces").document("1").compact().unwrap());
     assert!(is_in_files(&data, "relay.db", b"zzsecretzz1"));
     sync(&b, &relay.url());
     assert!(b.documents("pieces").get("1").unwrap().is_none());
     now.fetch_add(31 * 86_400_000, Ordering::Relaxed);
-    assert!(a.compact_document("pieces", "1").unwrap());
+    assert!(a.documents("pieces").document("1").compact().unwrap());
     wait_until("the relay", Duration::from_secs(20), || !is_in_files(&data, "relay.db", b"zzsecretzz1"));
     assert!(is_in_files(&data, "relay.db", b"zzsecretzz2"));
-    assert!(!a.compact_document("pieces", "1").unwrap(), "there is nothing more to erase");
+    assert!(!a.documents("pieces").document("1").compact().unwrap(), "there is nothing more to erase");
     a.disconnect();
     let c = device(dir.path(), "c");
     for replica in [&a, &b, &c] {

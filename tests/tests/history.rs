@@ -10,22 +10,22 @@ fn the_history_tells_who_did_what_and_every_version_can_be_seen_and_restored() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (singer(dir.path(), "Keola"), singer(dir.path(), "Leilani"));
     let songs = a.documents("songs");
-    songs.put("1", &json!({ "title": "Hiʻilawe", "lyrics": "Kūmaka ka ʻikena\n" })).unwrap();
+    songs.upsert("1", &json!({ "title": "Hiʻilawe", "lyrics": "Kūmaka ka ʻikena\n" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     b.transaction(|tx| {
         tx.set_message("second verse")?;
-        tx.splice_text("songs", "1", "lyrics", 17, 0, "Ka papa lohi mai\n")?;
-        tx.set("songs", "1", &json!({ "key": "F" }))
+        tx.documents("songs").splice_text("1", "lyrics", 17, 0, "Ka papa lohi mai\n")?;
+        tx.documents("songs").patch("1", &json!({ "key": "F" }))
     })
     .unwrap();
     sync(&b, &relay.url());
     sync(&a, &relay.url());
     songs.delete("1").unwrap();
-    songs.restore("1").unwrap();
-    songs.set("1", &json!({ "title": null })).unwrap();
+    songs.document("1").restore().unwrap();
+    songs.patch("1", &json!({ "title": null })).unwrap();
 
-    let history = songs.history("1", 50).unwrap();
+    let history = songs.document("1").history(50).unwrap();
     let told: Vec<_> = history
         .iter()
         .map(|step| {
@@ -45,23 +45,26 @@ fn the_history_tells_who_did_what_and_every_version_can_be_seen_and_restored() {
         ]
     );
     assert!(history.iter().all(|step| step.time > 1_700_000_000));
-    assert_eq!(songs.history("1", 2).unwrap(), history[..2]);
+    assert_eq!(songs.document("1").history(2).unwrap(), history[..2]);
     let first = &history[5].version;
-    assert_eq!(songs.at("1", first).unwrap(), json!({ "title": "Hiʻilawe", "lyrics": "Kūmaka ka ʻikena\n" }));
-    let diff = songs.diff("1", first, &history[3].version).unwrap();
+    assert_eq!(
+        songs.document("1").at(first).unwrap(),
+        json!({ "title": "Hiʻilawe", "lyrics": "Kūmaka ka ʻikena\n" })
+    );
+    let diff = songs.document("1").diff(first, &history[3].version).unwrap();
     let fields: Vec<_> = diff.iter().map(|diff| diff.field.as_str()).collect();
     assert_eq!(fields, ["key", "lyrics"]);
     assert_eq!((&diff[0].before, &diff[0].after), (&None, &Some(json!("F"))));
 
-    songs.restore_version("1", first).unwrap();
+    songs.document("1").restore_version(first).unwrap();
     let now = json!({ "id": "1", "title": "Hiʻilawe", "lyrics": "Kūmaka ka ʻikena\n" });
     assert_eq!(songs.get("1").unwrap().unwrap().value, now);
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     assert_eq!(b.documents("songs").get("1").unwrap().unwrap().value, now);
     let nowhere: Version = "00".repeat(32).parse().unwrap();
-    assert!(matches!(songs.at("1", &nowhere), Err(WriteError::UnknownVersion { .. })));
-    assert!(matches!(songs.history("2", 1), Err(WriteError::NotFound { .. })));
+    assert!(matches!(songs.document("1").at(&nowhere), Err(WriteError::UnknownVersion { .. })));
+    assert!(matches!(songs.document("2").history(1), Err(WriteError::NotFound { .. })));
 }
 
 #[test]
@@ -72,19 +75,18 @@ fn undo_takes_back_what_this_device_did_and_nothing_that_others_did_since() {
     let songs = a.documents("songs");
     let song = json!({ "title": "t0", "key": "C", "lyrics": "one\ntwo\n", "plays": 5, "tags": ["x"],
         "verses": [1, 2], "meta": { "tempo": 90, "bars": 4 } });
-    songs.put("1", &song).unwrap();
-    songs.put("2", &json!({ "title": "other" })).unwrap();
+    songs.upsert("1", &song).unwrap();
+    songs.upsert("2", &json!({ "title": "other" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     let before = songs.get("1").unwrap().unwrap().value;
     a.transaction(|tx| {
-        tx.set(
-            "songs",
+        tx.documents("songs").patch(
             "1",
             &json!({ "title": "t1", "key": "D", "lyrics": "one\nmine\ntwo\n", "plays": 8,
             "tags": ["x", "y"], "verses": [1, 9, 2], "meta": { "tempo": 60, "bars": 8 }, "new": true }),
         )?;
-        tx.delete("songs", "2")?;
+        tx.documents("songs").delete("2")?;
         Ok(())
     })
     .unwrap();
@@ -100,7 +102,7 @@ fn undo_takes_back_what_this_device_did_and_nothing_that_others_did_since() {
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     b.documents("songs")
-        .set(
+        .patch(
             "1",
             &json!({ "key": "G", "lyrics": "one\nmine\ntwo\ntheirs\n", "plays": 10, "tags": ["x", "y", "z"],
             "verses": [1, 9, 2, 3], "meta": { "bars": 16 } }),
@@ -130,7 +132,7 @@ fn undo_takes_back_what_this_device_did_and_nothing_that_others_did_since() {
     assert!(a.redo().unwrap().is_some());
     assert_eq!(songs.get("1").unwrap().unwrap().value, expected);
     // A new write ends the redos.
-    songs.set("1", &json!({ "title": "t2" })).unwrap();
+    songs.patch("1", &json!({ "title": "t2" })).unwrap();
     assert!(a.redo().unwrap().is_none());
 }
 
@@ -139,8 +141,8 @@ fn undo_leaves_in_the_trash_what_somebody_deleted_since() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (singer(dir.path(), "a"), singer(dir.path(), "b"));
-    a.documents("songs").put("1", &json!({ "title": "t0" })).unwrap();
-    a.documents("songs").set("1", &json!({ "title": "t1" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "t0" })).unwrap();
+    a.documents("songs").patch("1", &json!({ "title": "t1" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     b.documents("songs").delete("1").unwrap();
@@ -158,20 +160,20 @@ fn what_others_had_made_before_a_restore_point_stays_when_it_arrives_later() {
     let [a, b] = ["a", "b"].map(|name| singer(dir.path(), name));
     let pause = || std::thread::sleep(std::time::Duration::from_millis(5));
     for id in ["1", "2"] {
-        a.documents("songs").put(id, &json!({ "title": id, "lyrics": "mua" })).unwrap();
+        a.documents("songs").upsert(id, &json!({ "title": id, "lyrics": "mua" })).unwrap();
     }
     a.documents("songs").delete("2").unwrap();
-    b.documents("songs").put("own", &json!({ "title": "mine" })).unwrap();
+    b.documents("songs").upsert("own", &json!({ "title": "mine" })).unwrap();
     pause();
     sync(&a, &relay.url());
     b.create_restore_point("new").unwrap();
     pause();
-    a.documents("songs").put("later", &json!({ "title": "later" })).unwrap();
-    a.documents("songs").restore("2").unwrap();
+    a.documents("songs").upsert("later", &json!({ "title": "later" })).unwrap();
+    a.documents("songs").document("2").restore().unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
-    b.documents("songs").put("wrong", &json!({ "title": "wrong" })).unwrap();
-    b.documents("songs").set("own", &json!({ "title": "not mine" })).unwrap();
+    b.documents("songs").upsert("wrong", &json!({ "title": "wrong" })).unwrap();
+    b.documents("songs").patch("own", &json!({ "title": "not mine" })).unwrap();
     let restored = b.restore_point("new", None).unwrap();
     // `own` is as it was; what was made since, here and elsewhere, is in the trash.
     assert_eq!(restored.changed, 3);
@@ -198,13 +200,13 @@ fn a_restore_point_brings_all_documents_back_or_one() {
     let a = singer(dir.path(), "a");
     let songs = a.documents("songs");
     for id in ["1", "2", "3"] {
-        songs.put(id, &json!({ "title": id, "lyrics": "ʻekahi\n" })).unwrap();
+        songs.upsert(id, &json!({ "title": id, "lyrics": "ʻekahi\n" })).unwrap();
     }
     a.create_restore_point("before the concert").unwrap();
-    songs.set("1", &json!({ "title": "changed" })).unwrap();
-    songs.splice_text("2", "lyrics", 0, 0, "changed ").unwrap();
+    songs.patch("1", &json!({ "title": "changed" })).unwrap();
+    songs.document("2").splice_text("lyrics", 0, 0, "changed ").unwrap();
     songs.delete("3").unwrap();
-    songs.put("4", &json!({ "title": "new" })).unwrap();
+    songs.upsert("4", &json!({ "title": "new" })).unwrap();
     assert_eq!(a.restore_points().unwrap()[0].name, "before the concert");
     assert_eq!(a.restore_point("before the concert", Some(("songs", "1"))).unwrap().changed, 1);
     assert_eq!(songs.get("1").unwrap().unwrap()["title"], "1");
@@ -232,17 +234,17 @@ fn a_version_that_was_deleted_is_restored_as_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let a = singer(dir.path(), "a");
     let songs = a.documents("songs");
-    songs.put("1", &json!({ "title": "t", "lyrics": "one\n" })).unwrap();
+    songs.upsert("1", &json!({ "title": "t", "lyrics": "one\n" })).unwrap();
     songs.delete("1").unwrap();
-    let deleted = songs.history("1", 1).unwrap().remove(0).version;
-    songs.restore("1").unwrap();
+    let deleted = songs.document("1").history(1).unwrap().remove(0).version;
+    songs.document("1").restore().unwrap();
     assert!(songs.get("1").unwrap().is_some());
-    songs.restore_version("1", &deleted).unwrap();
+    songs.document("1").restore_version(&deleted).unwrap();
     assert!(songs.get("1").unwrap().is_none());
     // Once more changes nothing.
-    let now = songs.history("1", 9).unwrap().len();
-    songs.restore_version("1", &deleted).unwrap();
-    assert_eq!(songs.history("1", 9).unwrap().len(), now);
+    let now = songs.document("1").history(9).unwrap().len();
+    songs.document("1").restore_version(&deleted).unwrap();
+    assert_eq!(songs.document("1").history(9).unwrap().len(), now);
     assert_eq!(songs.trash().unwrap().len(), 1);
 }
 
@@ -253,7 +255,7 @@ fn a_revision_names_the_fields_that_it_began() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (singer(dir.path(), "a"), singer(dir.path(), "b"));
     let songs = a.documents("songs");
-    songs.put("1", &json!({ "title": "t" })).unwrap();
+    songs.upsert("1", &json!({ "title": "t" })).unwrap();
     let steps = [
         json!({ "lyrics": "ʻekahi\n" }),
         json!({ "plays": 2 }),
@@ -263,12 +265,12 @@ fn a_revision_names_the_fields_that_it_began() {
         json!({ "lyrics": "ʻekahi\nʻelua\n", "title": "u" }),
     ];
     for step in &steps {
-        songs.set("1", step).unwrap();
+        songs.patch("1", step).unwrap();
     }
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     for device in [&a, &b] {
-        let mut told: Vec<_> = device.documents("songs").history("1", 50).unwrap();
+        let mut told: Vec<_> = device.documents("songs").document("1").history(50).unwrap();
         told.reverse();
         assert_eq!(told.len(), 1 + steps.len());
         for (told, step) in told[1..].iter().zip(&steps) {

@@ -28,7 +28,7 @@ fn a_few_bytes_that_open_to_millions_of_operations_are_set_aside_unread() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
-    a.documents("pieces").put("before", &json!({ "title": "mua" })).unwrap();
+    a.documents("pieces").upsert("before", &json!({ "title": "mua" })).unwrap();
     sync(&a, &relay.url());
     let counts = [1_000_000, 50_000_000, 1 << 40, 1 << 62];
     let entries = counts.iter().enumerate().map(|(n, count)| {
@@ -39,7 +39,7 @@ fn a_few_bytes_that_open_to_millions_of_operations_are_set_aside_unread() {
     assert!(
         push(&relay.url(), entries.collect()).iter().all(|outcome| matches!(outcome, Outcome::Stored(_)))
     );
-    a.documents("pieces").put("after", &json!({ "title": "ma hope" })).unwrap();
+    a.documents("pieces").upsert("after", &json!({ "title": "ma hope" })).unwrap();
     sync(&a, &relay.url());
     let before = peak_mb();
     sync(&b, &relay.url());
@@ -129,7 +129,7 @@ fn a_payload_that_opens_to_very_much_more_is_set_aside_unopened() {
     push(&relay.url(), vec![dense]);
     // What a device itself makes is taken, however well it compresses.
     let words = "hō".repeat(800_000);
-    a.documents("pieces").put("long", &json!({ "lyrics": words, "title": "mea hou" })).unwrap();
+    a.documents("pieces").upsert("long", &json!({ "lyrics": words, "title": "mea hou" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     assert_eq!(contents(&a), contents(&b));
@@ -143,10 +143,10 @@ fn what_ends_the_process_is_set_aside_by_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let a = device(dir.path(), "a");
-    a.documents("pieces").put("before", &json!({ "title": "mua" })).unwrap();
+    a.documents("pieces").upsert("before", &json!({ "title": "mua" })).unwrap();
     sync(&a, &relay.url());
     push(&relay.url(), vec![entry("huge", Kind::Changes, long_text(3_000_000))]);
-    a.documents("pieces").put("after", &json!({ "title": "ma hope" })).unwrap();
+    a.documents("pieces").upsert("after", &json!({ "title": "ma hope" })).unwrap();
     sync(&a, &relay.url());
     let b = Cli::init(dir.path(), "b", &relay.url());
     // A device with less memory than that takes.
@@ -181,7 +181,7 @@ fn nobody_can_take_the_place_of_what_every_device_makes() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let [a, b, c] = ["a", "b", "c"].map(|name| device(dir.path(), name));
-    a.documents("pieces").put("1", &json!({ "lyrics": "E hoʻi ke aloha", "title": "mele" })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "lyrics": "E hoʻi ke aloha", "title": "mele" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     // The actor of the text, and a change of it with a smaller hash.
@@ -208,7 +208,7 @@ fn nobody_can_take_the_place_of_what_every_device_makes() {
         sync(replica, &relay.url());
         assert_eq!(replica.documents("pieces").get("1").unwrap().unwrap()["lyrics"], "E hoʻi ke aloha");
     }
-    b.documents("pieces").set("1", &json!({ "lyrics": "E hoʻi ke aloha i ke kai" })).unwrap();
+    b.documents("pieces").patch("1", &json!({ "lyrics": "E hoʻi ke aloha i ke kai" })).unwrap();
     for replica in [&b, &a, &c] {
         sync(replica, &relay.url());
         let song = replica.documents("pieces").get("1").unwrap().unwrap();
@@ -258,7 +258,7 @@ fn an_edit_deletes_nothing_whatever_its_message_says() {
         ["motet:purge", "motet:delete", "motet:adopt", "motet:taken-up", "motet:else"].iter().enumerate()
     {
         let id = n.to_string();
-        a.documents("pieces").put(&id, &json!({ "lyrics": "E hoʻi ke aloha" })).unwrap();
+        a.documents("pieces").upsert(&id, &json!({ "lyrics": "E hoʻi ke aloha" })).unwrap();
         sync(&a, &relay.url());
         push(&relay.url(), vec![entry(&id, Kind::Changes, edit(message))]);
         for replica in [&a, &b] {
@@ -279,7 +279,7 @@ fn an_app_cannot_give_its_changes_the_messages_of_the_library() {
         let message = message.to_owned();
         let refused = a.transaction(move |tx| {
             tx.set_message(&message)?;
-            tx.put("pieces", "1", &json!({ "title": "x" }))
+            tx.documents("pieces").upsert("1", &json!({ "title": "x" }))
         });
         assert!(refused.unwrap_err().to_string().contains("message"));
     }
@@ -292,10 +292,10 @@ fn a_long_text_is_deleted_by_few_operations() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
     let text = "E hoʻi ke aloha i ke kai\n".repeat(12_000);
-    a.documents("pieces").put("1", &json!({ "lyrics": format!("mua {text}ma hope") })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "lyrics": format!("mua {text}ma hope") })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
-    a.documents("pieces").splice_text("1", "lyrics", 4, text.chars().count(), "").unwrap();
+    a.documents("pieces").document("1").splice_text("lyrics", 4, text.chars().count(), "").unwrap();
     // The same text at once on both: one of the two is taken out again.
     let pasted = "Aloha kakahiaka kākou\n".repeat(9_000);
     for replica in [&a, &b] {
@@ -318,7 +318,7 @@ fn a_long_text_is_deleted_by_few_operations() {
 fn no_field_has_the_name_of_a_mark() {
     let dir = tempfile::tempdir().unwrap();
     let a = device(dir.path(), "a");
-    let refused = a.documents("pieces").put("1", &json!({ "\u{1}overlap:text:abc": "x" })).unwrap_err();
+    let refused = a.documents("pieces").upsert("1", &json!({ "\u{1}overlap:text:abc": "x" })).unwrap_err();
     assert!(refused.to_string().contains("overlap"), "{refused}");
     assert!(a.documents("pieces").get("1").unwrap().is_none());
 }

@@ -17,8 +17,8 @@ enum Taken {
 fn take_away(replica: &Replica, field: &str, how: Taken) {
     let songs = replica.documents("songs");
     match how {
-        Taken::NullFirst | Taken::NullLast => _ = songs.set("1", &json!({ field: null })).unwrap(),
-        Taken::Plain => _ = songs.set("1", &json!({ field: "plain" })).unwrap(),
+        Taken::NullFirst | Taken::NullLast => _ = songs.patch("1", &json!({ field: null })).unwrap(),
+        Taken::Plain => _ = songs.patch("1", &json!({ field: "plain" })).unwrap(),
         Taken::Removed => {
             let mut song = songs.get("1").unwrap().unwrap();
             song.value.as_object_mut().unwrap().remove(field);
@@ -26,7 +26,7 @@ fn take_away(replica: &Replica, field: &str, how: Taken) {
         }
         Taken::MadeAgain => {
             songs.delete("1").unwrap();
-            songs.put("1", &json!({ "z": 1 })).unwrap();
+            songs.upsert("1", &json!({ "z": 1 })).unwrap();
         }
     }
 }
@@ -38,7 +38,7 @@ fn both_words_are_somewhere(base: Option<&Value>, [one, two]: [&Value; 2], how: 
     let relay = TestRelay::start(&dir.path().join("relay"));
     let devices = ["a", "b", "c"].map(|name| singer(dir.path(), name));
     let songs = devices.each_ref().map(|device| device.documents("songs"));
-    songs[0].put("1", base.unwrap_or(&json!({ "title": "t" }))).unwrap();
+    songs[0].upsert("1", base.unwrap_or(&json!({ "title": "t" }))).unwrap();
     devices.iter().for_each(|device| _ = sync(device, &relay.url()));
     let field = one.as_object().unwrap().keys().next().unwrap();
     let pause = || std::thread::sleep(std::time::Duration::from_millis(3));
@@ -46,9 +46,9 @@ fn both_words_are_somewhere(base: Option<&Value>, [one, two]: [&Value; 2], how: 
         take_away(&devices[2], field, how);
         pause();
     }
-    songs[0].set("1", one).unwrap();
+    songs[0].patch("1", one).unwrap();
     pause();
-    songs[1].set("1", two).unwrap();
+    songs[1].patch("1", two).unwrap();
     if how != Taken::NullFirst {
         pause();
         take_away(&devices[2], field, how);
@@ -59,7 +59,7 @@ fn both_words_are_somewhere(base: Option<&Value>, [one, two]: [&Value; 2], how: 
     let shown = songs.each_ref().map(|songs| songs.get("1").unwrap().unwrap().value);
     assert!(shown.iter().all(|other| *other == shown[0]), "{shown:?}");
     for (device, song) in devices.iter().zip(&shown) {
-        let rows = device.conflicts("songs", "1").unwrap();
+        let rows = device.documents("songs").document("1").conflicts().unwrap();
         for word in ["ʻaʻaliʻi", "pūkiawe"] {
             let stands = rows.iter().any(|row| row.loser.to_string().contains(word));
             let is_there = stands || song.to_string().contains(word);
@@ -108,13 +108,13 @@ fn what_was_written_again_counts_from_then() {
             let devices = ["a", "b"].map(|name| singer(dir.path(), name));
             let [a, b] = devices.each_ref().map(|device| device.documents("songs"));
             let pause = || std::thread::sleep(std::time::Duration::from_millis(3));
-            a.put("1", &json!({ "meta": { "c": "gw" } })).unwrap();
+            a.upsert("1", &json!({ "meta": { "c": "gw" } })).unwrap();
             devices.iter().for_each(|device| _ = sync(device, &relay.url()));
-            a.set("1", &json!({ "meta": null })).unwrap();
-            a.set("1", &json!({ "meta": { "c": "gw" } })).unwrap();
+            a.patch("1", &json!({ "meta": null })).unwrap();
+            a.patch("1", &json!({ "meta": { "c": "gw" } })).unwrap();
             for (n, value) in values.iter().enumerate() {
                 pause();
-                b.set("1", &json!({ "meta": { "c": value } })).unwrap();
+                b.patch("1", &json!({ "meta": { "c": value } })).unwrap();
                 if n == 0 {
                     sync(&devices[1], &relay.url());
                 }

@@ -43,7 +43,7 @@ fn losers(written: &Written) -> BTreeMap<String, Vec<String>> {
 }
 
 fn rows(replica: &Replica) -> Vec<Conflict> {
-    let mut rows = replica.conflicts("songs", "1").unwrap();
+    let mut rows = replica.documents("songs").document("1").conflicts().unwrap();
     rows.sort_by(|a, b| (&a.path, &a.loser_id).cmp(&(&b.path, &b.loser_id)));
     rows
 }
@@ -70,7 +70,7 @@ fn check(dir: &Path, (replica, name): (&Replica, &str), written: &Written) {
     let open = listed.iter().filter(|row| !row.settled).count();
     assert_eq!(open as u64 + open_more(&rows), total as u64);
     assert_eq!(replica.counts().unwrap().conflicts, total as u64);
-    assert_eq!(replica.document_status("songs", "1").unwrap().unwrap().conflicts, total as u64);
+    assert_eq!(replica.documents("songs").document("1").status().unwrap().unwrap().conflicts, total as u64);
     let mut seen = BTreeSet::new();
     for row in listed.iter().filter(|row| !row.settled) {
         let shown = row.loser.as_str().unwrap();
@@ -129,8 +129,8 @@ fn made_up_conflicts_take_a_bounded_part_of_the_file() {
     assert!(rows(&victim).iter().any(|row| row.path == "/title" && row.loser == "mine"));
     // A field of which not all losers have rows is settled as any other, and others get the room.
     let songs = victim.documents("songs");
-    songs.resolve("1", "/f5", Resolution::Shown).unwrap();
-    songs.resolve("1", "/title", Resolution::Loser(loser_id(&victim, "/title", "mine"))).unwrap();
+    songs.document("1").resolve("/f5", Resolution::Shown).unwrap();
+    songs.document("1").resolve("/title", Resolution::Loser(loser_id(&victim, "/title", "mine"))).unwrap();
     assert_eq!(songs.get("1").unwrap().unwrap()["title"], "mine");
     let left: usize = losers(&written)
         .iter()
@@ -139,7 +139,7 @@ fn made_up_conflicts_take_a_bounded_part_of_the_file() {
         .sum();
     assert_eq!(victim.counts().unwrap().conflicts, left as u64);
     let all: Vec<(String, String)> = (0..8).map(|n| (format!("f{n}"), "one".into())).collect();
-    songs.set("1", &json!(all.into_iter().collect::<BTreeMap<_, _>>())).unwrap();
+    songs.patch("1", &json!(all.into_iter().collect::<BTreeMap<_, _>>())).unwrap();
     assert_eq!(victim.counts().unwrap().conflicts, 0);
     // What had no row is not forgotten without a word.
     let rows = rows(&victim);
@@ -203,10 +203,14 @@ fn each_loser_has_a_row_or_is_counted_on_every_device() {
         let mut long =
             open(&one).into_iter().filter(|row| row.loser.as_str().is_some_and(|loser| loser.ends_with('…')));
         let Some(long) = long.next_back() else { continue };
-        one.documents("songs").resolve("1", &long.path, Resolution::Loser(long.loser_id.clone())).unwrap();
+        one.documents("songs")
+            .document("1")
+            .resolve(&long.path, Resolution::Loser(long.loser_id.clone()))
+            .unwrap();
         let restored = one.documents("songs").get("1").unwrap().unwrap()[&long.path[1..]].clone();
         assert!(losers(&written)[&long.path[1..]].iter().any(|loser| restored == **loser));
-        let again = one.documents("songs").resolve("1", &long.path, Resolution::Loser(long.loser_id));
+        let again =
+            one.documents("songs").document("1").resolve(&long.path, Resolution::Loser(long.loser_id));
         assert!(again.unwrap_err().to_string().contains("history"));
         for device in [&one, &all] {
             sync(device, &relay.url());

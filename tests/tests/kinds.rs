@@ -56,14 +56,21 @@ fn field(replica: &Replica, collection: &str, id: &str) -> Option<Value> {
 }
 
 fn set(replica: &Replica, collection: &str, id: &str, value: &Value) {
-    let written = replica.documents(collection).set(id, &json!({ "f": value }));
+    let written = replica.documents(collection).patch(id, &json!({ "f": value }));
     written.unwrap_or_else(|error| panic!("{collection}/{id}: {value}: {error}"));
     assert_eq!(field(replica, collection, id).as_ref(), Some(value), "{collection}/{id} where it is written");
 }
 
 /// What two devices must show that have written at the same time.
 fn check_both(name: &str, before: Option<&Value>, kind: &str, shown: &Value, replica: &Replica, of: &str) {
-    let open = replica.conflicts(of, "both").unwrap().into_iter().filter(|c| !c.settled).count();
+    let open = replica
+        .documents(of)
+        .document("both")
+        .conflicts()
+        .unwrap()
+        .into_iter()
+        .filter(|c| !c.settled)
+        .count();
     let count = |item: &str| shown.as_array().unwrap().iter().filter(|i| *i == item).count();
     match kind {
         "counter" => {
@@ -78,7 +85,7 @@ fn check_both(name: &str, before: Option<&Value>, kind: &str, shown: &Value, rep
         "rank" => assert_eq!((shown, open), (&json!("performed"), 0), "{of}"),
         "ask" => {
             assert_eq!(open, 1, "{of}");
-            let refused = replica.documents(of).set("both", &json!({ "f": "a third" })).unwrap_err();
+            let refused = replica.documents(of).patch("both", &json!({ "f": "a third" })).unwrap_err();
             assert!(matches!(refused, WriteError::Contested { .. }), "{of}: {refused}");
         }
         "text" if !matches!(name, "string" | "text" | "rank" | "local") => {
@@ -113,7 +120,9 @@ fn every_kind_becomes_every_other() {
         let fields = before.as_ref().map_or(json!({ "g": 0 }), |value| json!({ "f": value, "g": 0 }));
         let of = name(from, to);
         a.transaction(move |tx| {
-            ["one", "both", "same", "left"].iter().try_for_each(|id| tx.put(&of, id, &fields).map(drop))
+            ["one", "both", "same", "left"]
+                .iter()
+                .try_for_each(|id| tx.documents(&of).upsert(id, &fields).map(drop))
         })
         .unwrap();
     }
@@ -169,7 +178,10 @@ fn every_kind_becomes_every_other() {
                     }),
                     _ => assert_eq!(shown, *expected, "{of}/{id}"),
                 }
-                assert!(replica.conflicts(&of, id).unwrap().iter().all(|c| c.settled), "{of}/{id}");
+                assert!(
+                    replica.documents(&of).document(id).conflicts().unwrap().iter().all(|c| c.settled),
+                    "{of}/{id}"
+                );
             }
             let both = field(replica, &of, "both").unwrap();
             assert_eq!(Some(&both), field(&a, &of, "both").as_ref(), "{of}: all devices agree");
@@ -192,7 +204,7 @@ fn a_field_that_asks_asks_for_objects_too() {
         replica.apply_schema(&Schema::new().field("songs", "f", FieldKind::Ask)).unwrap();
     }
     let songs = a.documents("songs");
-    songs.put("1", &json!({ "f": { "key": "C", "capo": { "fret": 2, "why": "high" } } })).unwrap();
+    songs.upsert("1", &json!({ "f": { "key": "C", "capo": { "fret": 2, "why": "high" } } })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     // Written in part, the whole is one value.
@@ -202,14 +214,20 @@ fn a_field_that_asks_asks_for_objects_too() {
     songs.update(&mut record).unwrap();
     let whole = json!({ "key": "D", "capo": { "fret": 2 } });
     assert_eq!(field(&a, "songs", "1"), Some(whole.clone()));
-    b.documents("songs").set("1", &json!({ "f": { "capo": { "fret": 3 } } })).unwrap();
+    b.documents("songs").patch("1", &json!({ "f": { "capo": { "fret": 3 } } })).unwrap();
     let other = json!({ "key": "C", "capo": { "fret": 3, "why": "high" } });
     for replica in [&a, &b, &a] {
         sync(replica, &relay.url());
     }
     for replica in [&a, &b] {
-        let open: Vec<_> =
-            replica.conflicts("songs", "1").unwrap().into_iter().filter(|c| !c.settled).collect();
+        let open: Vec<_> = replica
+            .documents("songs")
+            .document("1")
+            .conflicts()
+            .unwrap()
+            .into_iter()
+            .filter(|c| !c.settled)
+            .collect();
         assert_eq!((open.len(), &*open[0].path), (1, "/f"));
         let mut values = [open[0].winner.clone(), open[0].loser.clone()];
         values.sort_by_key(ToString::to_string);
@@ -217,14 +235,14 @@ fn a_field_that_asks_asks_for_objects_too() {
         expected.sort_by_key(ToString::to_string);
         assert_eq!(values, expected);
         assert_eq!(field(replica, "songs", "1"), Some(open[0].winner.clone()));
-        let refused = replica.documents("songs").set("1", &json!({ "f": { "key": "E" } })).unwrap_err();
+        let refused = replica.documents("songs").patch("1", &json!({ "f": { "key": "E" } })).unwrap_err();
         assert!(matches!(refused, WriteError::Contested { .. }), "{refused}");
     }
-    songs.resolve("1", "/f", motet::Resolution::Value(json!({ "key": "G" }))).unwrap();
+    songs.document("1").resolve("/f", motet::Resolution::Value(json!({ "key": "G" }))).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     for replica in [&a, &b] {
-        assert!(replica.conflicts("songs", "1").unwrap().iter().all(|c| c.settled));
+        assert!(replica.documents("songs").document("1").conflicts().unwrap().iter().all(|c| c.settled));
         assert_eq!(field(replica, "songs", "1").unwrap()["key"], "G");
     }
 }
@@ -236,11 +254,11 @@ fn what_a_declaration_shows_of_concurrent_values_is_shown_at_once() {
         let relay = TestRelay::start(&dir.path().join("relay"));
         let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
         a.apply_schema(&Schema::new().field("songs", "f", first.clone())).unwrap();
-        a.documents("songs").put("1", &json!({ "title": "Mele" })).unwrap();
+        a.documents("songs").upsert("1", &json!({ "title": "Mele" })).unwrap();
         sync(&a, &relay.url());
         sync(&b, &relay.url());
-        a.documents("songs").set("1", &json!({ "f": ["k"] })).unwrap();
-        b.documents("songs").set("1", &json!({ "f": "reg" })).unwrap();
+        a.documents("songs").patch("1", &json!({ "f": ["k"] })).unwrap();
+        b.documents("songs").patch("1", &json!({ "f": "reg" })).unwrap();
         [&a, &b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
         let fresh = device(dir.path(), "fresh");
         for replica in [&a, &fresh] {

@@ -36,7 +36,7 @@ impl Device {
     /// Writes fields of document 1 at a time.
     fn put(&self, at: i64, fields: Value) {
         self.clock.store(at, Ordering::SeqCst);
-        self.replica.documents("songs").put("1", &fields).unwrap();
+        self.replica.documents("songs").upsert("1", &fields).unwrap();
     }
 
     fn delete(&self, at: i64) {
@@ -79,7 +79,9 @@ fn the_later_of_two_concurrent_values_shows_whoever_made_it() {
         sync_all(&relay, &[&a, &b]);
         for device in [&a, &b] {
             assert_eq!(device.get().unwrap()["title"], "later");
-            let [conflict] = &device.replica.conflicts("songs", "1").unwrap()[..] else { panic!() };
+            let [conflict] = &device.replica.documents("songs").document("1").conflicts().unwrap()[..] else {
+                panic!()
+            };
             assert_eq!((&conflict.winner, &conflict.loser), (&json!("later"), &json!("earlier")));
             let (winner, loser) = if round % 2 == 0 { ("b", "a") } else { ("a", "b") };
             assert_eq!(conflict.winner_device_name.as_deref(), Some(winner));
@@ -117,7 +119,7 @@ fn rank_and_ask_are_as_they_are_and_what_a_rank_has_settled_is_no_open_conflict(
     sync_all(&relay, &[&a, &b]);
     for device in [&a, &b] {
         assert_eq!(device.get().unwrap()["status"], "done");
-        let conflicts = device.replica.conflicts("songs", "1").unwrap();
+        let conflicts = device.replica.documents("songs").document("1").conflicts().unwrap();
         let settled = |path: &str| conflicts.iter().find(|c| c.path == path).unwrap().settled;
         assert!(settled("/status"));
         assert!(!settled("/key"));
@@ -125,8 +127,8 @@ fn rank_and_ask_are_as_they_are_and_what_a_rank_has_settled_is_no_open_conflict(
     }
     // Asked for: the write is refused until somebody has decided.
     let songs = a.replica.documents("songs");
-    songs.set("1", &json!({ "key": "D" })).unwrap_err();
-    songs.resolve("1", "/key", motet::Resolution::Shown).unwrap();
+    songs.patch("1", &json!({ "key": "D" })).unwrap_err();
+    songs.document("1").resolve("/key", motet::Resolution::Shown).unwrap();
     sync_all(&relay, &[&a, &b]);
     assert_eq!(b.get().unwrap()["key"], "G");
     assert_eq!(b.replica.counts().unwrap().conflicts, 0);
@@ -146,7 +148,7 @@ fn a_delete_wins_over_older_edits_and_loses_to_newer_ones() {
             assert_eq!(b.get().unwrap()["lyrics"], "one\ntwo\n");
         } else {
             // It can be brought back, with the words of both.
-            b.replica.documents("songs").restore("1").unwrap();
+            b.replica.documents("songs").document("1").restore().unwrap();
             sync_all(&relay, &[&a, &b]);
             assert_eq!(a.get().unwrap()["lyrics"], "one\ntwo\n");
         }
@@ -178,7 +180,8 @@ fn of_two_arrays_or_objects_that_are_imported_the_later_shows_with_its_writer() 
             let import = |device: &Device, at: i64, value: &Value| {
                 device.clock.store(at, Ordering::SeqCst);
                 let row = json!({ "id": "1", "parts": value });
-                let put = |tx: &mut motet::Transaction<'_>| tx.put_many("songs", &[row]).map(drop);
+                let put =
+                    |tx: &mut motet::Transaction<'_>| tx.documents("songs").upsert_many(&[row]).map(drop);
                 device.replica.transaction(put).unwrap();
             };
             import(&a, T0 + 1, base);
@@ -194,7 +197,7 @@ fn of_two_arrays_or_objects_that_are_imported_the_later_shows_with_its_writer() 
                     base.iter().for_each(|(k, v)| _ = right.entry(k.clone()).or_insert_with(|| v.clone()));
                 }
                 assert_eq!(device.get().unwrap()["parts"], right, "{base}: {ours}, then {theirs}");
-                for conflict in device.replica.conflicts("songs", "1").unwrap() {
+                for conflict in device.replica.documents("songs").document("1").conflicts().unwrap() {
                     assert!(conflict.device.is_some() && conflict.winner_device.is_some(), "{conflict:?}");
                     assert!(Some(conflict.time) < conflict.winner_time);
                 }
@@ -223,7 +226,8 @@ fn an_object_that_is_later_than_a_plain_value_shows_and_has_its_writer() {
             sync_all(&relay, &[&a, &b]);
             for device in [&a, &b] {
                 assert_eq!(device.get().unwrap()["meta"], theirs, "{before}: {ours}, then {theirs}");
-                let [conflict] = &device.replica.conflicts("songs", "1").unwrap()[..] else {
+                let [conflict] = &device.replica.documents("songs").document("1").conflicts().unwrap()[..]
+                else {
                     panic!("{before}")
                 };
                 assert_eq!((&conflict.loser, conflict.device_name.as_deref()), (&ours, Some("a")));
@@ -253,19 +257,19 @@ fn a_later_write_settles_what_devices_with_other_declarations_wrote_at_once() {
             let relay = TestRelay::start(&dir.path().join("relay"));
             let (a, b) = (motet_tests::device(dir.path(), "a"), motet_tests::device(dir.path(), "b"));
             a.apply_schema(&Schema::new().field("tasks", "f", kind.clone())).unwrap();
-            a.documents("tasks").put("1", &json!({ "title": "hana" })).unwrap();
+            a.documents("tasks").upsert("1", &json!({ "title": "hana" })).unwrap();
             [&a, &b].iter().for_each(|replica| _ = sync(replica, &relay.url()));
-            a.documents("tasks").set("1", &json!({ "f": first })).unwrap();
-            b.documents("tasks").set("1", &json!({ "f": second })).unwrap();
+            a.documents("tasks").patch("1", &json!({ "f": first })).unwrap();
+            b.documents("tasks").patch("1", &json!({ "f": second })).unwrap();
             let meet = || [&a, &b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
             let open = |replica: &Replica| {
-                let rows = replica.conflicts("tasks", "1").unwrap();
+                let rows = replica.documents("tasks").document("1").conflicts().unwrap();
                 rows.iter().filter(|row| !row.settled).count()
             };
             meet();
             assert_eq!((open(&a), open(&b)), (1, 1), "{kind:?}");
             let writer = if declares { &a } else { &b };
-            writer.documents("tasks").set("1", &json!({ "f": later })).unwrap();
+            writer.documents("tasks").patch("1", &json!({ "f": later })).unwrap();
             meet();
             for replica in [&a, &b] {
                 assert_eq!(replica.documents("tasks").get("1").unwrap().unwrap()["f"], later, "{kind:?}");
@@ -288,12 +292,12 @@ fn a_set_beside_an_object_takes_none_of_its_names_and_every_choice_settles() {
             let relay = TestRelay::start(&dir.path().join("relay"));
             let (a, b) = (motet_tests::device(dir.path(), "a"), motet_tests::device(dir.path(), "b"));
             a.apply_schema(&Schema::new().field("tasks", "f", kind.clone())).unwrap();
-            a.documents("tasks").put("1", &json!({ "title": "hana" })).unwrap();
+            a.documents("tasks").upsert("1", &json!({ "title": "hana" })).unwrap();
             let meet = || [&a, &b, &a, &b].iter().for_each(|replica| _ = sync(replica, &relay.url()));
             meet();
-            a.documents("tasks").set("1", &json!({ "f": first })).unwrap();
+            a.documents("tasks").patch("1", &json!({ "f": first })).unwrap();
             let second = if kind == FieldKind::Set { json!({ "k": 1 }) } else { json!("text") };
-            b.documents("tasks").set("1", &json!({ "f": second })).unwrap();
+            b.documents("tasks").patch("1", &json!({ "f": second })).unwrap();
             meet();
             let shown =
                 |replica: &Replica| replica.documents("tasks").get("1").unwrap().unwrap()["f"].clone();
@@ -305,11 +309,11 @@ fn a_set_beside_an_object_takes_none_of_its_names_and_every_choice_settles() {
                 motet::Resolution::Value(value) => value.clone(),
                 _ => shown(&a),
             };
-            a.documents("tasks").resolve("1", "/f", resolution.clone()).unwrap();
+            a.documents("tasks").document("1").resolve("/f", resolution.clone()).unwrap();
             meet();
             for replica in [&a, &b] {
                 assert_eq!(shown(replica), chosen, "{kind:?} {n}");
-                let rows = replica.conflicts("tasks", "1").unwrap();
+                let rows = replica.documents("tasks").document("1").conflicts().unwrap();
                 assert!(rows.iter().all(|row| row.settled), "{kind:?} {n}: {rows:?}");
             }
         }
@@ -342,18 +346,18 @@ fn a_rank_that_is_declared_late_settles_what_was_open() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (motet_tests::device(dir.path(), "a"), motet_tests::device(dir.path(), "b"));
-    a.documents("tasks").put("1", &json!({ "status": "done" })).unwrap();
-    b.documents("tasks").put("1", &json!({ "status": "draft" })).unwrap();
+    a.documents("tasks").upsert("1", &json!({ "status": "done" })).unwrap();
+    b.documents("tasks").upsert("1", &json!({ "status": "draft" })).unwrap();
     [&a, &b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
     let open = |replica: &Replica| {
-        let rows = replica.conflicts("tasks", "1").unwrap();
+        let rows = replica.documents("tasks").document("1").conflicts().unwrap();
         rows.iter().filter(|row| !row.settled).count()
     };
     assert_eq!((open(&a), a.counts().unwrap().conflicts), (1, 1));
     a.apply_schema(&Schema::new().field("tasks", "status", Field::rank(["draft", "done"]))).unwrap();
     assert_eq!(a.documents("tasks").get("1").unwrap().unwrap()["status"], "done");
     assert_eq!((open(&a), a.counts().unwrap().conflicts), (0, 0));
-    assert!(a.conflicts("tasks", "1").unwrap().iter().any(|row| row.loser == "draft"));
+    assert!(a.documents("tasks").document("1").conflicts().unwrap().iter().any(|row| row.loser == "draft"));
     // On a device that has not declared it, it is open.
     assert_eq!(open(&b), 1);
 }

@@ -64,11 +64,11 @@ impl World {
         let (title, category) = (random.below(4).to_string(), ["hula", "mele"][random.below(2) as usize]);
         match random.below(14) {
             0..4 => {
-                a.documents("songs").put(&id, &document(random)).unwrap();
+                a.documents("songs").upsert(&id, &document(random)).unwrap();
                 "put"
             }
             4 => {
-                _ = a.documents("songs").set(&id, &json!({ "title": title, "category": category }));
+                _ = a.documents("songs").patch(&id, &json!({ "title": title, "category": category }));
                 "set"
             }
             5..7 => {
@@ -76,11 +76,11 @@ impl World {
                 "delete"
             }
             7 => {
-                _ = a.documents("songs").restore(&id);
+                _ = a.documents("songs").document(&id).restore();
                 "restore"
             }
             8 => {
-                beside.documents("songs").put(&id, &document(random)).unwrap();
+                beside.documents("songs").upsert(&id, &document(random)).unwrap();
                 "put beside"
             }
             9 => {
@@ -88,7 +88,7 @@ impl World {
                 "delete beside"
             }
             10 => {
-                b.documents("songs").put(&id, &document(random)).unwrap();
+                b.documents("songs").upsert(&id, &document(random)).unwrap();
                 sync(b, url);
                 "put elsewhere"
             }
@@ -163,7 +163,7 @@ fn a_page_moves_when_a_document_before_it_goes() {
     let replica = Replica::open(dir.path().join("a.db")).unwrap();
     let songs = replica.documents("songs");
     for id in ["1", "2", "3", "4"] {
-        songs.put(id, &json!({ "category": "hula" })).unwrap();
+        songs.upsert(id, &json!({ "category": "hula" })).unwrap();
     }
     let page = Query::new().filter(field("category").eq("hula")).offset(1).limit(2);
     let mut live = songs.live(page).unwrap();
@@ -171,7 +171,7 @@ fn a_page_moves_when_a_document_before_it_goes() {
         |live: &mut LiveQuery<Value>| live.wait().unwrap().iter().map(|r| r.id.clone()).collect::<Vec<_>>();
     songs.delete("1").unwrap();
     assert_eq!(ids(&mut live), ["3", "4"]);
-    songs.set("2", &json!({ "category": "mele" })).unwrap();
+    songs.patch("2", &json!({ "category": "mele" })).unwrap();
     assert_eq!(ids(&mut live), ["4"]);
 }
 
@@ -183,7 +183,7 @@ fn what_is_pending_is_not_any_more_after_a_sync() {
     sync(&replica, &relay.url());
     let songs = replica.documents("songs");
     let mut pending = songs.live(Query::new().filter(Filter::Pending)).unwrap();
-    songs.put("1", &json!({ "title": "Hoʻi" })).unwrap();
+    songs.upsert("1", &json!({ "title": "Hoʻi" })).unwrap();
     assert_eq!(pending.wait().unwrap().len(), 1);
     let waiting = std::thread::spawn(move || pending.wait().unwrap().len());
     sync(&replica, &relay.url());

@@ -30,7 +30,7 @@ impl Devices {
         let dir = tempfile::tempdir().unwrap();
         let relay = TestRelay::start(&dir.path().join("relay"));
         let all: Vec<_> = (0..count).map(|n| singer(dir.path(), &n.to_string())).collect();
-        all[0].documents("songs").put("1", dead).unwrap();
+        all[0].documents("songs").upsert("1", dead).unwrap();
         if deleted == Deleted::ForAll {
             all[0].documents("songs").delete("1").unwrap();
         }
@@ -59,7 +59,7 @@ impl Devices {
 fn again(deleted: Deleted, dead: &Value, made: [&Value; 2]) -> Value {
     let two = Devices::with(2, dead, deleted);
     for (device, made) in two.all.iter().zip(made) {
-        device.documents("songs").put("1", made).unwrap();
+        device.documents("songs").upsert("1", made).unwrap();
     }
     two.meet(&format!("{deleted:?}, {dead}: {made:?}"))
 }
@@ -112,8 +112,8 @@ fn what_one_of_two_restored_stays_beside_what_the_other_made() {
         "lyrics": "milk bread", "tags": ["a", "b"], "verses": ["v", "w"], "place": { "x": 1 }, "title": "t",
     });
     let two = Devices::with(2, &dead, Deleted::ForAll);
-    two.all[0].documents("songs").restore("1").unwrap();
-    two.all[1].documents("songs").put("1", &json!({ "lyrics": "salt", "tags": ["c"] })).unwrap();
+    two.all[0].documents("songs").document("1").restore().unwrap();
+    two.all[1].documents("songs").upsert("1", &json!({ "lyrics": "salt", "tags": ["c"] })).unwrap();
     let shown = two.meet("restored");
     for word in ["milk", "bread", "salt"] {
         assert!(shown["lyrics"].as_str().unwrap().contains(word), "{shown}");
@@ -197,8 +197,8 @@ fn is_kept(written: &Value, shown: &Value, losers: &[Value]) -> bool {
 fn what_two_restored_and_edited_is_merged() {
     let two = Devices::with(2, &json!({ "lyrics": "one two three\nfour\n" }), Deleted::ForAll);
     for (device, words) in two.all.iter().zip(["one TWO three\nfour\n", "one two three\nFOUR\n"]) {
-        device.documents("songs").restore("1").unwrap();
-        device.documents("songs").set("1", &json!({ "lyrics": words })).unwrap();
+        device.documents("songs").document("1").restore().unwrap();
+        device.documents("songs").patch("1", &json!({ "lyrics": words })).unwrap();
     }
     assert_eq!(two.meet("edited")["lyrics"], "one TWO three\nFOUR\n");
 }
@@ -244,11 +244,11 @@ fn everything_that_several_wrote_when_they_made_it_again_is_there() {
         let devices = Devices::with(count, &dead, deleted);
         for (device, deed) in devices.all.iter().zip(&deeds) {
             match deed {
-                ChangeAction::Put(made) => _ = device.documents("songs").put("1", made).unwrap(),
-                ChangeAction::Restore => _ = device.documents("songs").restore("1").unwrap(),
+                ChangeAction::Put(made) => _ = device.documents("songs").upsert("1", made).unwrap(),
+                ChangeAction::Restore => _ = device.documents("songs").document("1").restore().unwrap(),
                 ChangeAction::Over(written) => {
-                    device.documents("songs").restore("1").unwrap();
-                    device.documents("songs").put("1", written).unwrap();
+                    device.documents("songs").document("1").restore().unwrap();
+                    device.documents("songs").upsert("1", written).unwrap();
                     device.documents("songs").delete("1").unwrap();
                 }
                 ChangeAction::Nothing => {}
@@ -263,7 +263,7 @@ fn everything_that_several_wrote_when_they_made_it_again_is_there() {
             })
             .collect();
         let shown = devices.meet(&what);
-        let journal = devices.all[0].conflicts("songs", "1").unwrap();
+        let journal = devices.all[0].documents("songs").document("1").conflicts().unwrap();
         let losers: Vec<Value> = journal.into_iter().map(|row| row.loser).collect();
         for made in &made {
             let mut kept = made.as_ref().unwrap_or(&dead).clone();
@@ -310,9 +310,9 @@ fn what_one_has_taken_back_does_not_come_back_with_the_document_of_the_other() {
             _ => (&two.all[1], &two.all[0]),
         };
         if is_restored {
-            first.documents("songs").restore("1").unwrap();
+            first.documents("songs").document("1").restore().unwrap();
         }
-        first.documents("songs").put("1", &gone).unwrap();
+        first.documents("songs").upsert("1", &gone).unwrap();
         if how != "deleted" {
             first.undo().unwrap().unwrap();
             if is_restored {
@@ -322,7 +322,7 @@ fn what_one_has_taken_back_does_not_come_back_with_the_document_of_the_other() {
         if how != "undone" {
             _ = first.documents("songs").delete("1");
         }
-        second.documents("songs").put("1", &made).unwrap();
+        second.documents("songs").upsert("1", &made).unwrap();
         let mut shown = two.meet(&what);
         shown.as_object_mut().unwrap().remove("id");
         let mut made = made;
@@ -338,8 +338,8 @@ fn what_one_has_taken_back_does_not_come_back_with_the_document_of_the_other() {
 #[test]
 fn what_two_made_again_stays_beside_the_delete_of_a_third() {
     let devices = Devices::with(3, &json!({ "lyrics": "old" }), Deleted::ByEach);
-    devices.all[0].documents("songs").put("1", &json!({ "lyrics": "A", "key": "G" })).unwrap();
-    devices.all[2].documents("songs").put("1", &json!({ "tempo": "C" })).unwrap();
+    devices.all[0].documents("songs").upsert("1", &json!({ "lyrics": "A", "key": "G" })).unwrap();
+    devices.all[2].documents("songs").upsert("1", &json!({ "tempo": "C" })).unwrap();
     assert_eq!(devices.meet("three"), json!({ "id": "1", "lyrics": "A", "key": "G", "tempo": "C" }));
 }
 
@@ -351,22 +351,22 @@ fn what_one_has_taken_back_is_no_edit_of_what_the_other_has() {
     for is_undone in [false, true] {
         let two = Devices::with(2, &json!({}), Deleted::ForAll);
         let [a, b] = &two.all[..] else { unreachable!() };
-        a.documents("songs").put("1", &old).unwrap();
+        a.documents("songs").upsert("1", &old).unwrap();
         [a, b].into_iter().for_each(|device| _ = sync(device, &two.relay.url()));
         b.documents("songs").delete("1").unwrap();
-        b.documents("songs").put("1", &new).unwrap();
+        b.documents("songs").upsert("1", &new).unwrap();
         match is_undone {
             true => _ = b.undo().unwrap(),
             false => b.documents("songs").delete("1").unwrap(),
         }
-        a.documents("songs").set("1", &json!({ "tempo": "A" })).unwrap();
+        a.documents("songs").patch("1", &json!({ "tempo": "A" })).unwrap();
         let shown = two.meet(&format!("undone {is_undone}"));
         let mut whole = old.clone();
         (whole["id"], whole["tempo"]) = ("1".into(), "A".into());
         assert_eq!(shown, whole, "undone {is_undone}");
         for device in [a, b] {
             assert!(
-                device.conflicts("songs", "1").unwrap().iter().all(|row| row.settled),
+                device.documents("songs").document("1").conflicts().unwrap().iter().all(|row| row.settled),
                 "undone {is_undone}"
             );
         }

@@ -35,10 +35,10 @@ impl Apps {
 
     /// Both apps write a value at the same time; then all devices know all. Returns what the newer ones show.
     fn both(&self, old: &Value, new: &Value) -> Value {
-        self.old.documents("songs").put("1", &json!({ "old": old })).unwrap();
+        self.old.documents("songs").upsert("1", &json!({ "old": old })).unwrap();
         // The later one, on clocks of milliseconds.
         std::thread::sleep(std::time::Duration::from_millis(5));
-        self.new.documents("songs").put("1", &json!({ "new": new })).unwrap();
+        self.new.documents("songs").upsert("1", &json!({ "new": new })).unwrap();
         self.settle()
     }
 
@@ -59,7 +59,14 @@ impl Apps {
 
     fn open_conflicts(&self) -> usize {
         let of = |replica: &Replica| {
-            replica.conflicts("songs", "1").unwrap().into_iter().filter(|c| !c.settled).count()
+            replica
+                .documents("songs")
+                .document("1")
+                .conflicts()
+                .unwrap()
+                .into_iter()
+                .filter(|c| !c.settled)
+                .count()
         };
         assert_eq!(of(&self.new), of(&self.third));
         of(&self.new)
@@ -77,7 +84,7 @@ fn of_a_text_the_words_of_both_are_there_and_both_apps_go_on_with_them() {
     // The next writes, of two devices at the same time, fold it once, and the older app sees all.
     for (replica, line) in [(&apps.new, "by new\n"), (&apps.third, "by third\n")] {
         let end = words.as_str().unwrap().chars().count();
-        replica.documents("songs").splice_text("1", "new", end, 0, line).unwrap();
+        replica.documents("songs").document("1").splice_text("new", end, 0, line).unwrap();
     }
     let folded = apps.settle();
     let mut lines: Vec<String> = folded.as_str().unwrap().lines().map(str::to_owned).collect();
@@ -86,10 +93,10 @@ fn of_a_text_the_words_of_both_are_there_and_both_apps_go_on_with_them() {
     assert_eq!(lines, expected);
     assert_eq!(shown(&apps.old)["old"], folded);
     // And it merges with what the older app writes.
-    apps.old.documents("songs").splice_text("1", "old", 0, 0, "zero\n").unwrap();
+    apps.old.documents("songs").document("1").splice_text("old", 0, 0, "zero\n").unwrap();
     apps.new
         .documents("songs")
-        .set("1", &json!({ "new": format!("{}end\n", folded.as_str().unwrap()) }))
+        .patch("1", &json!({ "new": format!("{}end\n", folded.as_str().unwrap()) }))
         .unwrap();
     assert_eq!(apps.settle(), json!(format!("zero\n{}end\n", folded.as_str().unwrap())));
 }
@@ -124,15 +131,15 @@ fn counters_add_up_and_sets_and_lists_and_objects_unite() {
         let apps = Apps::start(&field);
         assert_eq!(apps.both(&old, &new), expected, "{field:?}");
         assert_eq!(apps.open_conflicts(), 0);
-        apps.third.documents("songs").set("1", &json!({ "new": next })).unwrap();
+        apps.third.documents("songs").patch("1", &json!({ "new": next })).unwrap();
         assert_eq!(apps.settle(), next, "{field:?}");
         assert_eq!(shown(&apps.old)["old"], next, "the older app sees it");
     }
     let apps = Apps::start(&FieldKind::Counter.into());
     apps.both(&json!(5), &json!(3));
-    apps.old.documents("songs").increment("1", "old", 1).unwrap();
-    apps.new.documents("songs").increment("1", "new", 10).unwrap();
-    apps.third.documents("songs").increment("1", "old", 100).unwrap();
+    apps.old.documents("songs").document("1").increment("old", 1).unwrap();
+    apps.new.documents("songs").document("1").increment("new", 10).unwrap();
+    apps.third.documents("songs").document("1").increment("old", 100).unwrap();
     assert_eq!(apps.settle(), 119);
 }
 
@@ -144,10 +151,10 @@ fn an_empty_array_of_ones_own_is_a_value() {
     assert_eq!(apps.open_conflicts(), 1);
     let apps = Apps::start(&Field::register());
     assert_eq!(apps.both(&json!(["a", "b"]), &json!("later")), "later");
-    apps.third.documents("songs").set("1", &json!({ "new": ["c"] })).unwrap();
+    apps.third.documents("songs").patch("1", &json!({ "new": ["c"] })).unwrap();
     assert_eq!(apps.settle(), json!(["c"]));
     assert_eq!(apps.open_conflicts(), 0);
-    apps.third.documents("songs").set("1", &json!({ "new": [] })).unwrap();
+    apps.third.documents("songs").patch("1", &json!({ "new": [] })).unwrap();
     assert_eq!(apps.settle(), json!([]));
     assert_eq!(shown(&apps.old)["old"], json!([]));
 }
@@ -157,20 +164,24 @@ fn of_plain_values_the_later_wins_and_the_loser_stands_in_the_journal() {
     let apps = Apps::start(&Field::register());
     assert_eq!(apps.both(&json!("earlier"), &json!("later")), "later");
     assert_eq!(apps.open_conflicts(), 1);
-    let conflict = apps.new.conflicts("songs", "1").unwrap().remove(0);
+    let conflict = apps.new.documents("songs").document("1").conflicts().unwrap().remove(0);
     assert_eq!(
         (&*conflict.path, &conflict.winner, &conflict.loser),
         ("/new", &json!("later"), &json!("earlier"))
     );
     assert_eq!(conflict.device_name.as_deref(), Some("old"));
-    apps.third.documents("songs").resolve("1", "/new", motet::Resolution::Loser(conflict.loser_id)).unwrap();
+    apps.third
+        .documents("songs")
+        .document("1")
+        .resolve("/new", motet::Resolution::Loser(conflict.loser_id))
+        .unwrap();
     assert_eq!(apps.settle(), "earlier");
     assert_eq!(apps.open_conflicts(), 0);
     // Who writes without knowing the new name, but after its value, is later and in no conflict.
     let apps = Apps::start(&Field::register());
-    apps.new.documents("songs").put("1", &json!({ "new": "first" })).unwrap();
+    apps.new.documents("songs").upsert("1", &json!({ "new": "first" })).unwrap();
     apps.settle();
-    apps.old.documents("songs").set("1", &json!({ "old": "second" })).unwrap();
+    apps.old.documents("songs").patch("1", &json!({ "old": "second" })).unwrap();
     assert_eq!(apps.settle(), "second");
     assert_eq!(apps.open_conflicts(), 0);
 }
@@ -189,10 +200,10 @@ fn of_values_that_do_not_merge_the_loser_stands_in_the_journal_whatever_shows() 
         let apps = Apps::start(&Field::register());
         assert_eq!(apps.both(&old, &new), new, "{old}");
         assert_eq!(apps.open_conflicts(), 1, "{old} and {new}");
-        let conflict = apps.new.conflicts("songs", "1").unwrap().remove(0);
+        let conflict = apps.new.documents("songs").document("1").conflicts().unwrap().remove(0);
         assert_eq!((&*conflict.path, &conflict.loser), ("/new", &old), "{new}");
         let loser = motet::Resolution::Loser(conflict.loser_id);
-        apps.third.documents("songs").resolve("1", "/new", loser).unwrap();
+        apps.third.documents("songs").document("1").resolve("/new", loser).unwrap();
         assert_eq!(apps.settle(), old, "{new}");
         assert_eq!(apps.open_conflicts(), 0, "{old} and {new}");
     }
@@ -206,9 +217,13 @@ fn a_rank_takes_the_highest_and_ask_asks() {
     let apps = Apps::start(&FieldKind::Ask.into());
     apps.both(&json!("this"), &json!({ "or": "that" }));
     assert_eq!(apps.open_conflicts(), 1);
-    let refused = apps.new.documents("songs").set("1", &json!({ "new": "other" })).unwrap_err();
+    let refused = apps.new.documents("songs").patch("1", &json!({ "new": "other" })).unwrap_err();
     assert!(matches!(refused, WriteError::Contested { .. }), "{refused}");
-    apps.new.documents("songs").resolve("1", "/new", motet::Resolution::Value(json!("other"))).unwrap();
+    apps.new
+        .documents("songs")
+        .document("1")
+        .resolve("/new", motet::Resolution::Value(json!("other")))
+        .unwrap();
     assert_eq!(apps.settle(), "other");
     assert_eq!(apps.open_conflicts(), 0);
 }
@@ -244,16 +259,19 @@ fn a_conflict_from_before_a_rename_is_settled_under_either_name() {
         let relay = TestRelay::start(&dir.path().join("relay"));
         let before = Schema::new().field("songs", "older", kind.clone());
         let (a, b) = (declared(dir.path(), "a", &before), declared(dir.path(), "b", &before));
-        a.documents("songs").put("1", &json!({ "title": "Mele" })).unwrap();
+        a.documents("songs").upsert("1", &json!({ "title": "Mele" })).unwrap();
         sync(&a, &relay.url());
         sync(&b, &relay.url());
-        a.documents("songs").set("1", &json!({ "older": "one" })).unwrap();
-        b.documents("songs").set("1", &json!({ "older": "two" })).unwrap();
+        a.documents("songs").patch("1", &json!({ "older": "one" })).unwrap();
+        b.documents("songs").patch("1", &json!({ "older": "two" })).unwrap();
         [&a, &b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
         a.apply_schema(&Schema::new().field("songs", "newer", Field::from(kind).alias("older"))).unwrap();
-        a.documents("songs").resolve("1", path, motet::Resolution::Shown).unwrap();
-        assert!(a.conflicts("songs", "1").unwrap().iter().all(|conflict| conflict.settled), "{path}");
-        a.documents("songs").set("1", &json!({ "newer": "three" })).unwrap();
+        a.documents("songs").document("1").resolve(path, motet::Resolution::Shown).unwrap();
+        assert!(
+            a.documents("songs").document("1").conflicts().unwrap().iter().all(|conflict| conflict.settled),
+            "{path}"
+        );
+        a.documents("songs").patch("1", &json!({ "newer": "three" })).unwrap();
         assert_eq!(a.documents("songs").get("1").unwrap().unwrap()["newer"], "three");
     }
 }
@@ -270,12 +288,12 @@ fn an_empty_text_that_was_begun_at_the_same_time_hides_no_words() {
         .fold(Schema::new(), |schema, (old, new)| schema.field("songs", new, Field::text().alias(old)));
     let (a, b) = (declared(dir.path(), "a", &older), declared(dir.path(), "b", &older));
     let c = declared(dir.path(), "c", &newer);
-    a.documents("songs").put("1", &json!({ "x": 1 })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "x": 1 })).unwrap();
     [&a, &b, &c].iter().for_each(|replica| _ = sync(replica, &relay.url()));
     for (old, new) in &names {
-        a.documents("songs").put("1", &json!({ old: "one" })).unwrap();
-        b.documents("songs").put("1", &json!({ old: "" })).unwrap();
-        c.documents("songs").put("1", &json!({ new: "two" })).unwrap();
+        a.documents("songs").upsert("1", &json!({ old: "one" })).unwrap();
+        b.documents("songs").upsert("1", &json!({ old: "" })).unwrap();
+        c.documents("songs").upsert("1", &json!({ new: "two" })).unwrap();
     }
     [&a, &b, &c, &a, &b, &c].iter().for_each(|replica| _ = sync(replica, &relay.url()));
     for (_, new) in &names {
@@ -295,15 +313,15 @@ fn what_folding_names_empties_does_not_come_back_empty() {
         let clock = move || now.fetch_add(1_500, Ordering::Relaxed);
         Replica::builder(dir.path().join(name)).device_name(name).clock(clock).open().unwrap()
     });
-    b.documents("pieces").put("1", &json!({ "type": 1.5 })).unwrap();
+    b.documents("pieces").upsert("1", &json!({ "type": 1.5 })).unwrap();
     let renamed = Schema::new().field("pieces", "form", Field::register().alias("type"));
     [&a, &b].iter().for_each(|device| device.apply_schema(&renamed).unwrap());
-    a.documents("pieces").put("1", &json!({ "form": ["mele"] })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "form": ["mele"] })).unwrap();
     sync(&a, &relay.url());
     // Over the list, and not knowing of what the other does next.
-    a.documents("pieces").set("1", &json!({ "form": 2.5 })).unwrap();
+    a.documents("pieces").patch("1", &json!({ "form": 2.5 })).unwrap();
     sync(&b, &relay.url());
-    b.documents("pieces").set("1", &json!({ "form": "" })).unwrap();
+    b.documents("pieces").patch("1", &json!({ "form": "" })).unwrap();
     for device in [&a, &b, &a] {
         sync(device, &relay.url());
     }
@@ -317,10 +335,10 @@ fn a_deleted_document_that_is_made_anew_under_an_older_name_has_what_is_named() 
     let dir = tempfile::tempdir().unwrap();
     let device = declared(dir.path(), "a", &Schema::new());
     let songs = device.documents("songs");
-    songs.put("1", &json!({ "old": { "b": 0 } })).unwrap();
+    songs.upsert("1", &json!({ "old": { "b": 0 } })).unwrap();
     device.apply_schema(&Schema::new().field("songs", "new", Field::register().alias("old"))).unwrap();
     songs.delete("1").unwrap();
-    songs.put("1", &json!({ "old": { "c": 1 } })).unwrap();
+    songs.upsert("1", &json!({ "old": { "c": 1 } })).unwrap();
     assert_eq!(shown(&device), json!({ "new": { "c": 1 } }));
 }
 
@@ -338,8 +356,8 @@ fn names_are_folded_once_on_whichever_version() {
             replica.apply_schema(&Schema::new().field("songs", name, field)).unwrap();
             replica
         });
-        a.documents("songs").put("1", &json!({ "plays": 2 })).unwrap();
-        b.documents("songs").put("1", &json!({ "p": 3 })).unwrap();
+        a.documents("songs").upsert("1", &json!({ "plays": 2 })).unwrap();
+        b.documents("songs").upsert("1", &json!({ "p": 3 })).unwrap();
         let everywhere = || {
             for replica in [&a, &b, &c, &a, &b] {
                 sync(replica, &relay.url());
@@ -351,24 +369,24 @@ fn names_are_folded_once_on_whichever_version() {
         assert_eq!(read["p"], 5);
         match case {
             0 => {
-                songs.set("1", &json!({ "p": 7 })).unwrap();
+                songs.patch("1", &json!({ "p": 7 })).unwrap();
                 read["p"] = json!(15);
                 songs.update(&mut read).unwrap();
             }
             1 => {
-                songs.set("1", &json!({ "o": 1 })).unwrap();
+                songs.patch("1", &json!({ "o": 1 })).unwrap();
                 read["p"] = json!(7);
                 songs.update(&mut read).unwrap();
-                c.documents("songs").set("1", &json!({ "p": 15 })).unwrap();
+                c.documents("songs").patch("1", &json!({ "p": 15 })).unwrap();
             }
             2 => {
-                songs.set("1", &json!({ "o": 1 })).unwrap();
-                songs.set("1", &json!({ "p": 7 })).unwrap();
-                c.documents("songs").set("1", &json!({ "p": 15 })).unwrap();
+                songs.patch("1", &json!({ "o": 1 })).unwrap();
+                songs.patch("1", &json!({ "p": 7 })).unwrap();
+                c.documents("songs").patch("1", &json!({ "p": 15 })).unwrap();
             }
             _ => {
-                songs.set("1", &json!({ "p": 7 })).unwrap();
-                c.documents("songs").set("1", &json!({ "p": 15 })).unwrap();
+                songs.patch("1", &json!({ "p": 7 })).unwrap();
+                c.documents("songs").patch("1", &json!({ "p": 15 })).unwrap();
             }
         }
         everywhere();
@@ -380,7 +398,7 @@ fn names_are_folded_once_on_whichever_version() {
             0,
             "case {case}"
         );
-        a.documents("songs").increment("1", "plays", 1).unwrap();
+        a.documents("songs").document("1").increment("plays", 1).unwrap();
         everywhere();
         assert_eq!((&shown(&b)["p"], &shown(&a)["plays"]), (&json!(18), &json!(18)), "case {case}");
     }
@@ -394,14 +412,14 @@ fn objects_under_two_names_lose_no_field_silently() {
     let a = motet_tests::device(dir.path(), "a");
     let b = motet_tests::device(dir.path(), "b");
     b.apply_schema(&Schema::new().field("songs", "new", Field::register().alias("old"))).unwrap();
-    a.documents("songs").put("1", &json!({ "old": { "tempo": 2, "k": 1 } })).unwrap();
-    b.documents("songs").put("1", &json!({ "new": { "tempo": 5 } })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "old": { "tempo": 2, "k": 1 } })).unwrap();
+    b.documents("songs").upsert("1", &json!({ "new": { "tempo": 5 } })).unwrap();
     for replica in [&a, &b, &a, &b] {
         sync(replica, &relay.url());
     }
     let shown = b.documents("songs").get("1").unwrap().unwrap().value;
     assert_eq!(shown["new"]["k"], 1);
-    let rows = b.conflicts("songs", "1").unwrap();
+    let rows = b.documents("songs").document("1").conflicts().unwrap();
     let lost = if shown["new"]["tempo"] == 5 { 2 } else { 5 };
     assert!(rows.iter().any(|row| row.path == "/new" && row.loser["tempo"] == lost), "{rows:?}");
 }
@@ -412,7 +430,7 @@ fn a_row_about_two_names_has_a_writer_and_a_time() {
     let apps = Apps::start(&FieldKind::Register.into());
     let shown = apps.both(&json!({ "x": "two", "q": 1 }), &json!({ "x": "one", "p": 1 }));
     assert_eq!(shown, json!({ "x": "one", "p": 1, "q": 1 }));
-    let rows = apps.new.conflicts("songs", "1").unwrap();
+    let rows = apps.new.documents("songs").document("1").conflicts().unwrap();
     let [row] = &rows[..] else { panic!("{rows:?}") };
     assert_eq!(row.device_name.as_deref(), Some("old"));
     assert_eq!(row.winner_device_name.as_deref(), Some("new"));
@@ -426,17 +444,17 @@ fn an_object_under_a_newer_name_is_not_hidden_without_a_row() {
     for is_known in [false, true] {
         for with in [json!(null), json!("plain")] {
             let apps = Apps::start(&FieldKind::Register.into());
-            apps.new.documents("songs").put("1", &json!({ "new": { "k": 1 } })).unwrap();
+            apps.new.documents("songs").upsert("1", &json!({ "new": { "k": 1 } })).unwrap();
             apps.settle();
-            apps.new.documents("songs").set("1", &json!({ "new": { "k": 1, "a": "ʻaʻaliʻi" } })).unwrap();
+            apps.new.documents("songs").patch("1", &json!({ "new": { "k": 1, "a": "ʻaʻaliʻi" } })).unwrap();
             if is_known {
                 apps.settle();
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
-            apps.old.documents("songs").set("1", &json!({ "old": with })).unwrap();
+            apps.old.documents("songs").patch("1", &json!({ "old": with })).unwrap();
             assert_eq!(apps.settle(), with);
             for device in [&apps.new, &apps.third] {
-                let rows = device.conflicts("songs", "1").unwrap();
+                let rows = device.documents("songs").document("1").conflicts().unwrap();
                 let losers: Vec<_> = rows.iter().map(|row| row.loser.clone()).collect();
                 let expected = if is_known { vec![] } else { vec![json!({ "k": 1, "a": "ʻaʻaliʻi" })] };
                 assert_eq!(losers, expected, "{with}, known: {is_known}");

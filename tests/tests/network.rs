@@ -16,7 +16,7 @@ fn rounds(replica: &Replica, relay: Relay, rounds: usize) -> usize {
         .filter(|round| {
             let words = "Kaulana nā pua aʻo Hawaiʻi\n".repeat(20);
             let song = json!({ "lyrics": words, "by": name });
-            replica.documents("pieces").put(&format!("{name}-{round}"), &song).unwrap();
+            replica.documents("pieces").upsert(&format!("{name}-{round}"), &song).unwrap();
             replica.sync_now().is_ok()
         })
         .count();
@@ -80,7 +80,7 @@ fn a_slow_connection_is_not_a_silent_one() {
         let mut random = Random(1);
         let noise: String =
             (0..40_000).map(|_| char::from_u32(0x4e00 + random.below(20_000) as u32).unwrap()).collect();
-        replica.documents("noise").put(&format!("{transport:?}"), &json!({ "noise": noise })).unwrap();
+        replica.documents("noise").upsert(&format!("{transport:?}"), &json!({ "noise": noise })).unwrap();
         let begun = Instant::now();
         replica.connect(Relay::new(&proxy.url()).transport(transport)).unwrap();
         wait_until("all is sent", Duration::from_secs(60), || replica.status().pending == 0);

@@ -190,7 +190,7 @@ fn a_device_downloads_everything_from_a_relay_that_takes_no_more() {
     let a = device(dir.path(), "a");
     let songs = (0..6_000).map(|n| json!({ "id": format!("{n:04}"), "lyrics": format!("mele {n} {n}") }));
     let songs: Vec<_> = songs.collect();
-    a.transaction(move |tx| tx.put_many("pieces", &songs)).unwrap();
+    a.transaction(move |tx| tx.documents("pieces").upsert_many(&songs)).unwrap();
     sync(&a, &relay.url());
     relay.kill();
     let config = dir.path().join("relay.toml");

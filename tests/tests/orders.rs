@@ -62,8 +62,8 @@ fn all_show_the_same(changes: &[Change]) {
         }
         sync(&all, &relay.url());
         let write = |device: &Replica, words: &str| {
-            device.documents("songs").set("1", &json!({ "artist": words })).unwrap();
-            device.documents("songs").set("1", &json!({ "verses": [words], "title": words })).unwrap();
+            device.documents("songs").patch("1", &json!({ "artist": words })).unwrap();
+            device.documents("songs").patch("1", &json!({ "verses": [words], "title": words })).unwrap();
         };
         let has = |device: &Replica| device.documents("songs").get("1").unwrap().is_some();
         if has(&one) && has(&all) {
@@ -83,8 +83,8 @@ fn all_show_the_same(changes: &[Change]) {
             assert_eq!(device.status().pending, 0);
         }
         // The old versions can be read as well.
-        for version in all.documents("songs").history("1", 100).unwrap() {
-            all.documents("songs").at("1", &version.version).unwrap();
+        for version in all.documents("songs").document("1").history(100).unwrap() {
+            all.documents("songs").document("1").at(&version.version).unwrap();
         }
     }
 }

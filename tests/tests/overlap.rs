@@ -6,11 +6,11 @@ use serde_json::json;
 
 fn forked(dir: &std::path::Path, relay: &str, old: &str, ours: &str, theirs: &str) -> (Replica, Replica) {
     let (a, b) = (device(dir, "a"), device(dir, "b"));
-    a.documents("pieces").put("1", &json!({ "lyrics": old })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "lyrics": old })).unwrap();
     sync(&a, relay);
     sync(&b, relay);
-    a.documents("pieces").set("1", &json!({ "lyrics": ours })).unwrap();
-    b.documents("pieces").set("1", &json!({ "lyrics": theirs })).unwrap();
+    a.documents("pieces").patch("1", &json!({ "lyrics": ours })).unwrap();
+    b.documents("pieces").patch("1", &json!({ "lyrics": theirs })).unwrap();
     for replica in [&a, &b, &a, &b] {
         sync(replica, relay);
     }
@@ -31,13 +31,20 @@ fn both_versions_of_the_same_lines_stand_in_the_journal_of_both_devices() {
     let (a, b) = forked(dir.path(), &relay.url(), old, ours, theirs);
     assert_eq!(lyrics(&a), "ʻekahi\nPā iho ka ua\nʻekolu\nʻehā\nʻelima\n");
     assert_eq!(lyrics(&b), lyrics(&a));
-    let journal = a.conflicts("pieces", "1").unwrap();
+    let journal = a.documents("pieces").document("1").conflicts().unwrap();
     assert_eq!(journal.len(), 1);
     assert_eq!((journal[0].kind, journal[0].settled), (ConflictKind::Text, true));
     assert_eq!(journal[0].winner, "Pā mai ka makani\n");
     assert_eq!(journal[0].loser, json!(["Pā iho ka makani\n", "Pā mai ka ua\n"]));
     let ids = |replica: &Replica| -> Vec<String> {
-        replica.conflicts("pieces", "1").unwrap().into_iter().map(|conflict| conflict.loser_id).collect()
+        replica
+            .documents("pieces")
+            .document("1")
+            .conflicts()
+            .unwrap()
+            .into_iter()
+            .map(|conflict| conflict.loser_id)
+            .collect()
     };
     assert_eq!(ids(&a), ids(&b));
     assert_eq!(a.counts().unwrap().conflicts, 0);
@@ -51,14 +58,14 @@ fn conflicts_go_to_a_file_of_json_lines_as_well() {
     let (a, b) = forked(dir.path(), &relay.url(), "one\ntwo\n", "one\ntwo!\n", "one\ntwo?\n");
     drop(b);
     let b = Replica::builder(dir.path().join("b.db")).conflict_log(&log).open().unwrap();
-    a.documents("pieces").set("1", &json!({ "title": "from a", "lyrics": "one!\ntwo!?\n" })).unwrap();
-    b.documents("pieces").set("1", &json!({ "title": "from b", "lyrics": "one?\ntwo!?\n" })).unwrap();
+    a.documents("pieces").patch("1", &json!({ "title": "from a", "lyrics": "one!\ntwo!?\n" })).unwrap();
+    b.documents("pieces").patch("1", &json!({ "title": "from b", "lyrics": "one?\ntwo!?\n" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     // Whatever a name or a value holds, a conflict is one line.
     let steering = "line\nbreak \u{1b}[31m";
-    a.documents("pieces").set("1", &json!({ steering: "x".repeat(100_000) })).unwrap();
-    b.documents("pieces").set("1", &json!({ steering: "y".repeat(100_000) })).unwrap();
+    a.documents("pieces").patch("1", &json!({ steering: "x".repeat(100_000) })).unwrap();
+    b.documents("pieces").patch("1", &json!({ steering: "y".repeat(100_000) })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     let log = std::fs::read_to_string(&log).unwrap();
@@ -74,7 +81,9 @@ fn conflicts_go_to_a_file_of_json_lines_as_well() {
     assert!(find(&format!("/{steering}"))["lost"].as_str().unwrap().ends_with('…'));
     // The journal keeps what was lost whole, and of what shows the beginning.
     let row = b
-        .conflicts("pieces", "1")
+        .documents("pieces")
+        .document("1")
+        .conflicts()
         .unwrap()
         .into_iter()
         .find(|row| row.path == format!("/{steering}"))
@@ -96,7 +105,7 @@ fn the_same_line_added_on_two_devices_is_there_once() {
     );
     assert_eq!(lyrics(&a), "aloha ʻoe\nnew line\nend!\n");
     assert_eq!(lyrics(&b), lyrics(&a));
-    assert!(a.conflicts("pieces", "1").unwrap().is_empty());
+    assert!(a.documents("pieces").document("1").conflicts().unwrap().is_empty());
     let version = |replica: &Replica| replica.documents("pieces").get("1").unwrap().unwrap().version;
     assert_eq!(version(&a), version(&b));
     // Nobody did that: undo takes back what this device wrote.
@@ -123,10 +132,10 @@ fn three_devices_with_the_same_line_keep_one_of_it_in_any_order() {
         let dir = tempfile::tempdir().unwrap();
         let relay = TestRelay::start(&dir.path().join("relay"));
         let all = ["a", "b", "c"].map(|name| device(dir.path(), name));
-        all[0].documents("pieces").put("1", &json!({ "lyrics": "aloha\n" })).unwrap();
+        all[0].documents("pieces").upsert("1", &json!({ "lyrics": "aloha\n" })).unwrap();
         all.iter().for_each(|replica| _ = sync(replica, &relay.url()));
         for replica in &all {
-            replica.documents("pieces").set("1", &json!({ "lyrics": "aloha\nʻoe nō\n" })).unwrap();
+            replica.documents("pieces").patch("1", &json!({ "lyrics": "aloha\nʻoe nō\n" })).unwrap();
         }
         for at in order.into_iter().chain([0, 1, 2, 0, 1, 2]) {
             sync(&all[at], &relay.url());
@@ -151,7 +160,7 @@ fn everyday_edits_made_alike_are_there_once() {
         let relay = TestRelay::start(&dir.path().join("relay"));
         let (a, b) = forked(dir.path(), &relay.url(), old, new, new);
         assert_eq!((lyrics(&a).as_str(), lyrics(&b).as_str()), (new, new));
-        assert!(a.conflicts("pieces", "1").unwrap().is_empty());
+        assert!(a.documents("pieces").document("1").conflicts().unwrap().is_empty());
     }
 }
 
@@ -165,7 +174,7 @@ fn a_corrected_word_survives_that_line_ends_are_normalised() {
 
 /// The open conflicts of a text.
 fn open(replica: &Replica) -> Vec<motet::Conflict> {
-    let all = replica.conflicts("pieces", "1").unwrap();
+    let all = replica.documents("pieces").document("1").conflicts().unwrap();
     all.into_iter().filter(|conflict| !conflict.settled).collect()
 }
 
@@ -191,7 +200,7 @@ fn unrelated_rewrites_keep_whole_words_and_are_an_open_conflict_until_it_is_reso
         let fields = replica.documents("pieces").get("1").unwrap().unwrap();
         assert_eq!(fields.as_object().unwrap().keys().collect::<Vec<_>>(), ["id", "lyrics"]);
     }
-    b.documents("pieces").resolve("1", "/lyrics", motet::Resolution::Shown).unwrap();
+    b.documents("pieces").document("1").resolve("/lyrics", motet::Resolution::Shown).unwrap();
     for replica in [&b, &a, &c] {
         sync(replica, &relay.url());
         assert!(open(replica).is_empty());
@@ -216,13 +225,16 @@ fn an_open_conflict_of_a_text_is_settled_by_a_value_or_by_an_edit_of_the_place()
         assert_eq!((open(&a).len(), open(&b).len()), (1, 1));
         // Another place is another matter.
         let text = lyrics(&a).replace("verse", "Verse");
-        a.documents("pieces").set("1", &json!({ "lyrics": text })).unwrap();
+        a.documents("pieces").patch("1", &json!({ "lyrics": text })).unwrap();
         assert_eq!(open(&a).len(), 1);
         let text = "Verse\nfour five six\nend\n";
         if by_value {
-            a.documents("pieces").resolve("1", "/lyrics", motet::Resolution::Value(json!(text))).unwrap();
+            a.documents("pieces")
+                .document("1")
+                .resolve("/lyrics", motet::Resolution::Value(json!(text)))
+                .unwrap();
         } else {
-            a.documents("pieces").set("1", &json!({ "lyrics": text })).unwrap();
+            a.documents("pieces").patch("1", &json!({ "lyrics": text })).unwrap();
         }
         sync(&a, &relay.url());
         sync(&b, &relay.url());
@@ -240,15 +252,19 @@ fn two_people_who_resolve_at_the_same_time_lose_neither_choice() {
     for (id, end) in [("1", "end\n"), ("2", "")] {
         let (a, b) = (device(dir.path(), &format!("a{id}")), device(dir.path(), &format!("b{id}")));
         let text = |line: &str| json!({ "lyrics": format!("{line}\n{end}") });
-        a.documents("pieces").put(id, &text("hello world")).unwrap();
+        a.documents("pieces").upsert(id, &text("hello world")).unwrap();
         sync(&a, &relay.url());
         sync(&b, &relay.url());
-        a.documents("pieces").set(id, &text("goodbye moon")).unwrap();
-        b.documents("pieces").set(id, &text("greetings stars")).unwrap();
+        a.documents("pieces").patch(id, &text("goodbye moon")).unwrap();
+        b.documents("pieces").patch(id, &text("greetings stars")).unwrap();
         [&a, &b, &a].iter().for_each(|replica| _ = sync(replica, &relay.url()));
         for (replica, line) in [(&a, "goodbye moon"), (&b, "greetings stars")] {
             let value = text(line)["lyrics"].clone();
-            replica.documents("pieces").resolve(id, "/lyrics", motet::Resolution::Value(value)).unwrap();
+            replica
+                .documents("pieces")
+                .document(id)
+                .resolve("/lyrics", motet::Resolution::Value(value))
+                .unwrap();
         }
         [&a, &b, &a, &b].iter().for_each(|replica| _ = sync(replica, &relay.url()));
         for replica in [&a, &b] {
@@ -280,7 +296,7 @@ fn twice(old: &str, first: &str, second: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let a = device(dir.path(), "a");
     let pieces = a.documents("pieces");
-    pieces.put("1", &json!({ "lyrics": old })).unwrap();
+    pieces.upsert("1", &json!({ "lyrics": old })).unwrap();
     let [mut one, mut two] = [(); 2].map(|()| pieces.get("1").unwrap().unwrap());
     (one.value["lyrics"], two.value["lyrics"]) = (first.into(), second.into());
     pieces.update(&mut one).unwrap();
@@ -308,7 +324,7 @@ fn what_was_written_in_a_line_outlives_a_delete_of_its_verse() {
     assert_eq!(lyrics(&a), lyrics(&b));
     assert!(lyrics(&a).contains("dear") && lyrics(&a).contains('g'), "{}", lyrics(&a));
     // Both versions can be looked at.
-    let told = |replica: &Replica| replica.conflicts("pieces", "1").unwrap().len();
+    let told = |replica: &Replica| replica.documents("pieces").document("1").conflicts().unwrap().len();
     assert_eq!((told(&a), told(&b)), (1, 1));
 }
 
@@ -363,9 +379,9 @@ fn both_big_rewrites_are_there_and_alike_ones_once() {
 fn a_text_that_no_device_could_bear_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let a = device(dir.path(), "a");
-    a.documents("pieces").put("1", &json!({ "lyrics": "aloha" })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "lyrics": "aloha" })).unwrap();
     let long = "x".repeat(motet::limits::TEXT_CHARS as usize + 1);
-    let error = a.documents("pieces").set("1", &json!({ "lyrics": long })).unwrap_err().to_string();
+    let error = a.documents("pieces").patch("1", &json!({ "lyrics": long })).unwrap_err().to_string();
     assert!(error.contains("lyrics") && error.contains("2097152"), "{error}");
     assert_eq!(lyrics(&a), "aloha");
 }
@@ -379,7 +395,7 @@ fn what_went_well_together_stands_in_the_journal_of_who_receives_the_merge_with_
     let (a, b) = forked(dir.path(), &relay.url(), "one two three\nx\n", ours, theirs);
     assert_eq!(lyrics(&a), "one TWO THREE\nx\nsame new\n");
     let rows = |replica: &Replica| {
-        let rows = replica.conflicts("pieces", "1").unwrap().into_iter();
+        let rows = replica.documents("pieces").document("1").conflicts().unwrap().into_iter();
         rows.map(|row| (row.loser_id, row.settled, row.loser)).collect::<Vec<_>>()
     };
     let [(_, settled, versions)] = &rows(&a)[..] else { panic!("{:?}", rows(&a)) };
@@ -418,11 +434,17 @@ fn an_open_text_says_how_it_is_resolved() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, _b) = forked(dir.path(), &relay.url(), "hello world\n", "goodbye moon\n", "greetings stars\n");
-    let row = a.conflicts("pieces", "1").unwrap().remove(0);
-    let refused =
-        a.documents("pieces").resolve("1", "/lyrics", motet::Resolution::Loser(row.loser_id)).unwrap_err();
+    let row = a.documents("pieces").document("1").conflicts().unwrap().remove(0);
+    let refused = a
+        .documents("pieces")
+        .document("1")
+        .resolve("/lyrics", motet::Resolution::Loser(row.loser_id))
+        .unwrap_err();
     assert!(refused.to_string().contains("both versions"), "{refused}");
-    a.documents("pieces").resolve("1", "/lyrics", motet::Resolution::Value(json!("one line\n"))).unwrap();
+    a.documents("pieces")
+        .document("1")
+        .resolve("/lyrics", motet::Resolution::Value(json!("one line\n")))
+        .unwrap();
     assert_eq!(lyrics(&a), "one line\n");
 }
 
@@ -450,9 +472,9 @@ fn a_deletion_on_an_older_version_is_quick() {
     let a = device(dir.path(), "a");
     let pieces = a.documents("pieces");
     let text = long(|_| "").chars().take(16_000).collect::<String>();
-    pieces.put("1", &json!({ "lyrics": text })).unwrap();
+    pieces.upsert("1", &json!({ "lyrics": text })).unwrap();
     let mut record = pieces.get("1").unwrap().unwrap();
-    pieces.splice_text("1", "lyrics", 0, 0, "X").unwrap();
+    pieces.document("1").splice_text("lyrics", 0, 0, "X").unwrap();
     record["lyrics"] = "".into();
     pieces.update(&mut record).unwrap();
     // The line in which somebody wrote meanwhile stays.
@@ -487,7 +509,7 @@ fn words_of_both_are_words_that_somebody_wrote() {
     let put = |replica: &Replica, version: usize| {
         for (n, (old, ours, theirs, ..)) in cases.iter().enumerate() {
             let lyrics = [old, ours, theirs][version];
-            replica.documents("pieces").put(&n.to_string(), &json!({ "lyrics": lyrics })).unwrap();
+            replica.documents("pieces").upsert(&n.to_string(), &json!({ "lyrics": lyrics })).unwrap();
         }
     };
     put(&a, 0);
@@ -501,7 +523,7 @@ fn words_of_both_are_words_that_somebody_wrote() {
             let mut shown: Vec<&str> = shown.as_str().unwrap().split_whitespace().collect();
             shown.sort_unstable();
             assert_eq!(shown, *words, "{old:?} {ours:?} {theirs:?}");
-            let rows = replica.conflicts("pieces", &n.to_string()).unwrap();
+            let rows = replica.documents("pieces").document(&n.to_string()).conflicts().unwrap();
             assert_eq!(rows.iter().any(|row| !row.settled), *is_open, "{old:?} {ours:?} {theirs:?}");
         }
     }
@@ -530,7 +552,10 @@ fn a_line_edited_in_a_long_text_that_another_rewrites_in_every_line() {
                 );
             }
             assert!(text.contains(edit.trim_end()));
-            assert!(a.conflicts("pieces", "1").unwrap().iter().any(|row| !row.settled), "{lines} {edit:?}");
+            assert!(
+                a.documents("pieces").document("1").conflicts().unwrap().iter().any(|row| !row.settled),
+                "{lines} {edit:?}"
+            );
         }
     }
 }
@@ -547,21 +572,29 @@ fn an_undo_of_something_else_leaves_a_place_open() {
     let before = lyrics(&a);
     assert_eq!(open(), [1, 1]);
     for (replica, line) in [(&a, "by a\n"), (&b, "by b\n")] {
-        replica.documents("pieces").splice_text("1", "lyrics", 0, 0, line).unwrap();
+        replica.documents("pieces").document("1").splice_text("lyrics", 0, 0, line).unwrap();
         replica.undo().unwrap().unwrap();
         assert_eq!(lyrics(replica), before);
     }
     assert_eq!(open(), [1, 1]);
-    a.documents("pieces").set("1", &json!({ "lyrics": before.clone() + "five\n" })).unwrap();
+    a.documents("pieces").patch("1", &json!({ "lyrics": before.clone() + "five\n" })).unwrap();
     for replica in [&a, &b, &a, &b] {
         sync(replica, &relay.url());
     }
     assert_eq!([lyrics(&a), lyrics(&b)], [before.clone() + "five\n", before + "five\n"]);
     assert_eq!(open(), [1, 1]);
     // It can be settled still.
-    let row = a.conflicts("pieces", "1").unwrap().into_iter().find(|row| !row.settled).unwrap();
+    let row = a
+        .documents("pieces")
+        .document("1")
+        .conflicts()
+        .unwrap()
+        .into_iter()
+        .find(|row| !row.settled)
+        .unwrap();
     a.documents("pieces")
-        .resolve("1", &row.path, Resolution::Value(json!("one\nours\nthree\nfour\n")))
+        .document("1")
+        .resolve(&row.path, Resolution::Value(json!("one\nours\nthree\nfour\n")))
         .unwrap();
     assert_eq!(a.counts().unwrap().conflicts, 0);
 }

@@ -15,7 +15,7 @@ fn a_device_syncs_when_its_policy_says_and_when_asked() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
-    let put = |id: &str| _ = a.documents("pieces").put(id, &json!({ "lyrics": id })).unwrap();
+    let put = |id: &str| _ = a.documents("pieces").upsert(id, &json!({ "lyrics": id })).unwrap();
     let waits = || {
         std::thread::sleep(Duration::from_millis(300));
         assert_eq!((a.status().pending, a.status().state), (1, SyncState::Pending));
@@ -36,7 +36,7 @@ fn a_device_syncs_when_its_policy_says_and_when_asked() {
     a.on_foreground();
     sent();
     put("one");
-    assert_eq!(a.sync_document("pieces", "one").unwrap().unwrap().state, DocumentState::Synced);
+    assert_eq!(a.documents("pieces").document("one").sync().unwrap().unwrap().state, DocumentState::Synced);
 
     a.set_sync_policy(SyncPolicy {
         mode: SyncMode::Every(Duration::from_millis(700)),
@@ -66,7 +66,7 @@ fn a_deadline_in_the_background_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let a = device(dir.path(), "a");
-    a.documents("pieces").put("1", &json!({ "lyrics": "kept" })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "lyrics": "kept" })).unwrap();
     // Takes connections and never answers.
     a.connect(Relay::new(&format!("http://{}", listener.local_addr().unwrap()))).unwrap();
     let begun = std::time::Instant::now();
@@ -81,14 +81,17 @@ fn nothing_of_an_excluded_collection_leaves_the_device_until_it_is_included() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
-    a.documents("health").put("sent", &json!({ "note": "public-4711" })).unwrap();
+    a.documents("health").upsert("sent", &json!({ "note": "public-4711" })).unwrap();
     sync(&a, &relay.url());
-    a.documents("health").set("sent", &json!({ "note": "s3cr3t-hou" })).unwrap();
+    a.documents("health").patch("sent", &json!({ "note": "s3cr3t-hou" })).unwrap();
     a.set_collection_sync("health", false).unwrap();
-    a.documents("health").put("new", &json!({ "note": "s3cr3t-hou" })).unwrap();
-    a.documents("pieces").put("1", &json!({ "lyrics": "words" })).unwrap();
+    a.documents("health").upsert("new", &json!({ "note": "s3cr3t-hou" })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "lyrics": "words" })).unwrap();
     assert_eq!((a.unsynced_collections().unwrap(), a.status().pending), (vec!["health".to_owned()], 1));
-    assert_eq!(a.document_status("health", "new").unwrap().unwrap().state, DocumentState::LocalOnly);
+    assert_eq!(
+        a.documents("health").document("new").status().unwrap().unwrap().state,
+        DocumentState::LocalOnly
+    );
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     assert_eq!(b.documents("health").get("sent").unwrap().unwrap()["note"], "public-4711");
@@ -98,7 +101,7 @@ fn nothing_of_an_excluded_collection_leaves_the_device_until_it_is_included() {
         assert!(!bytes.windows(6).any(|window| window == b"s3cr3t"));
     }
     // What others write still arrives; and it is kept over a restart.
-    b.documents("health").put("from b", &json!({ "note": "hello" })).unwrap();
+    b.documents("health").upsert("from b", &json!({ "note": "hello" })).unwrap();
     sync(&b, &relay.url());
     drop(a);
     let a = device(dir.path(), "a");
@@ -119,7 +122,7 @@ fn traffic_is_counted_by_days_and_syncs_by_collection() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let a = device(dir.path(), "a");
     assert!(a.traffic(30).unwrap().is_empty());
-    a.documents("pieces").put("1", &json!({ "lyrics": "words\n".repeat(100) })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "lyrics": "words\n".repeat(100) })).unwrap();
     assert_eq!(a.last_synced_at("pieces").unwrap(), None);
     let summary = sync(&a, &relay.url());
     wait_until("it is counted", SOON, || !a.traffic(30).unwrap().is_empty());
@@ -145,7 +148,7 @@ fn a_policy_is_kept() {
     assert_eq!(a.sync_policy(), policy);
     // Who has the file open as well hears of it at the latest with the next write.
     a.set_sync_policy(SyncPolicy::default()).unwrap();
-    beside.documents("pieces").put("1", &json!({ "title": "x" })).unwrap();
+    beside.documents("pieces").upsert("1", &json!({ "title": "x" })).unwrap();
     assert_eq!(beside.sync_policy(), SyncPolicy::default());
 }
 
@@ -198,9 +201,9 @@ fn what_is_pending_is_right_after_a_group_of_writes_of_which_one_fails() {
     let a = device(dir.path(), "a");
     sync(&a, &relay.url());
     for n in 0..3 {
-        a.documents("health").put(&n.to_string(), &json!({ "note": "private" })).unwrap();
+        a.documents("health").upsert(&n.to_string(), &json!({ "note": "private" })).unwrap();
     }
-    a.documents("pieces").put("1", &json!({ "lyrics": "words" })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "lyrics": "words" })).unwrap();
     assert_eq!(a.status().pending, 4);
     let (begun, holds) = std::sync::mpsc::channel();
     let slow = a.transaction_async(move |_| {
@@ -215,7 +218,7 @@ fn what_is_pending_is_right_after_a_group_of_writes_of_which_one_fails() {
         move || a.set_collection_sync("health", false).unwrap()
     });
     std::thread::sleep(Duration::from_millis(100));
-    let missing = a.documents("pieces").set_async("no such piece", &json!({ "title": "x" }));
+    let missing = a.documents("pieces").patch_async("no such piece", &json!({ "title": "x" }));
     slow.durable().unwrap();
     switch.join().unwrap();
     missing.durable().unwrap_err();
@@ -237,7 +240,7 @@ fn everything_is_compared_now_and_then() {
     let relay = TestRelay::start(&data);
     let a = open();
     for n in 0..20 {
-        a.documents("pieces").put(&format!("song{n}"), &json!({ "lyrics": "Ka pō\n" })).unwrap();
+        a.documents("pieces").upsert(&format!("song{n}"), &json!({ "lyrics": "Ka pō\n" })).unwrap();
     }
     sync(&a, &relay.url());
     let port = relay.address().port();

@@ -27,7 +27,7 @@ fn what_a_large_answer_leaves_unanswered_is_asked_again() {
             for n in 0..1 + random.below(3) {
                 let kib = [3 << 10, 1 << 10, 600][random.below(3) as usize];
                 b.documents("pieces")
-                    .put(&format!("{step} {n}"), &json!({ "noise": noise(&mut random, kib) }))
+                    .upsert(&format!("{step} {n}"), &json!({ "noise": noise(&mut random, kib) }))
                     .unwrap();
             }
             sync(&b, &relay.url());
@@ -39,7 +39,7 @@ fn what_a_large_answer_leaves_unanswered_is_asked_again() {
                         for made in 0..1 + random.below(4) {
                             let id = format!("a {step} {thread} {made}");
                             a.documents("pieces")
-                                .put(&id, &json!({ "noise": noise(&mut random, 1) }))
+                                .upsert(&id, &json!({ "noise": noise(&mut random, 1) }))
                                 .unwrap();
                             std::thread::sleep(Duration::from_millis(random.below(40)));
                         }
@@ -63,14 +63,16 @@ fn documents_that_are_fetched_together_all_come() {
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
     let mut random = Random(7);
     for n in 0..6 {
-        b.documents("pieces").put(&n.to_string(), &json!({ "noise": noise(&mut random, 1 << 10) })).unwrap();
+        b.documents("pieces")
+            .upsert(&n.to_string(), &json!({ "noise": noise(&mut random, 1 << 10) }))
+            .unwrap();
     }
     sync(&b, &relay.url());
     a.connect(Relay::new(&relay.url()).transport(Transport::Post)).unwrap();
     std::thread::scope(|scope| {
         for n in 0..6 {
             let a = &a;
-            scope.spawn(move || a.fetch_document("pieces", &n.to_string()).unwrap());
+            scope.spawn(move || a.documents("pieces").document(&n.to_string()).fetch().unwrap());
         }
     });
     a.sync_now().unwrap();

@@ -27,7 +27,7 @@ fn a_cursor_is_seen_moves_with_the_text_and_goes_with_its_device() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
     let songs = a.documents("pieces");
-    songs.put("song", &json!({ "lyrics": "Ka pō nani\n" })).unwrap();
+    songs.upsert("song", &json!({ "lyrics": "Ka pō nani\n" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     [&a, &b].into_iter().for_each(|replica| replica.connect(Relay::new(&relay.url())).unwrap());
@@ -43,7 +43,7 @@ fn a_cursor_is_seen_moves_with_the_text_and_goes_with_its_device() {
     assert!(peers(&a).is_empty(), "nobody is its own peer");
 
     // What b types before the cursor moves it, at once and without a word from a.
-    b.documents("pieces").splice_text("song", "lyrics", 0, 0, "ʻAe, ").unwrap();
+    b.documents("pieces").document("song").splice_text("lyrics", 0, 0, "ʻAe, ").unwrap();
     assert!(is_at(&b, Some(8)), "{:?}", peers(&b));
     // The end of a text is a place as well.
     a.set_presence(Some(&Place::document("pieces", "song").cursor("lyrics", usize::MAX))).unwrap();
@@ -75,7 +75,7 @@ fn many_moves_end_at_the_last_and_nothing_is_told_of_what_stays_here() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
     a.apply_schema(&Schema::new().local("drafts")).unwrap();
-    a.documents("pieces").put("song", &json!({ "lyrics": "x".repeat(500) })).unwrap();
+    a.documents("pieces").upsert("song", &json!({ "lyrics": "x".repeat(500) })).unwrap();
     [&a, &b].into_iter().for_each(|replica| replica.connect(Relay::new(&relay.url())).unwrap());
     a.sync_now().unwrap();
     b.sync_now().unwrap();
@@ -87,7 +87,7 @@ fn many_moves_end_at_the_last_and_nothing_is_told_of_what_stays_here() {
     let after = b.sync_now().unwrap();
     assert!(after.bytes_down < before.1.bytes_down + 40 * 300, "{after:?}");
 
-    a.documents("drafts").put("secret", &json!({ "words": "mine" })).unwrap();
+    a.documents("drafts").upsert("secret", &json!({ "words": "mine" })).unwrap();
     a.set_presence(Some(&Place::document("drafts", "secret"))).unwrap();
     wait_until("a is nowhere that b may know", SOON, || peers(&b).is_empty());
     let error = a.set_presence(Some(&Place::document(&"x".repeat(600), "y"))).unwrap_err();
@@ -100,7 +100,7 @@ fn what_is_switched_off_is_not_told_until_it_is_on_again() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
-    a.documents("pieces").put("song", &json!({ "lyrics": "Ka pō nani\n" })).unwrap();
+    a.documents("pieces").upsert("song", &json!({ "lyrics": "Ka pō nani\n" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     [&a, &b].into_iter().for_each(|replica| replica.connect(Relay::new(&relay.url())).unwrap());
@@ -147,7 +147,7 @@ fn a_field_that_stays_here_is_not_told() {
     let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
     let local = motet::Field::from(motet::FieldKind::Local);
     a.apply_schema(&Schema::new().field("pieces", "secret", local.alias("hidden"))).unwrap();
-    a.documents("pieces").put("song", &json!({ "lyrics": "words", "secret": "mine" })).unwrap();
+    a.documents("pieces").upsert("song", &json!({ "lyrics": "words", "secret": "mine" })).unwrap();
     [&a, &b].into_iter().for_each(|replica| replica.connect(Relay::new(&relay.url())).unwrap());
     for field in ["secret", "hidden"] {
         a.set_presence(Some(&Place::document("pieces", "song").cursor("lyrics", 1))).unwrap();

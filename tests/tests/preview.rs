@@ -24,11 +24,14 @@ fn a_fresh_device_ends_with_what_the_others_have_whatever_came_as_what() {
     a.apply_schema(&Schema::new().field("pieces", "mood", FieldKind::Local)).unwrap();
     let pieces = a.documents("pieces");
     let songs = (0..1_500).map(|n| (n.to_string(), song(n))).collect::<Vec<_>>();
-    a.transaction(move |tx| songs.iter().try_for_each(|(id, song)| tx.put("pieces", id, song).map(|_| ())))
-        .unwrap();
+    a.transaction(move |tx| {
+        songs.iter().try_for_each(|(id, song)| tx.documents("pieces").upsert(id, song).map(|_| ()))
+    })
+    .unwrap();
     // Some are edited or deleted before they are sent, some after: those come in later pages.
     let edit = |range: std::ops::Range<usize>| {
-        range.for_each(|n| _ = pieces.splice_text(&n.to_string(), "lyrics", 0, 7, "Famous").unwrap());
+        range
+            .for_each(|n| _ = pieces.document(&n.to_string()).splice_text("lyrics", 0, 7, "Famous").unwrap());
     };
     edit(0..50);
     (50..60).for_each(|n| pieces.delete(&n.to_string()).unwrap());
@@ -54,7 +57,7 @@ fn a_fresh_device_ends_with_what_the_others_have_whatever_came_as_what() {
     assert_eq!(b.documents("pieces").search("kūpaʻa", 2_000).unwrap().len(), 1_480);
 
     // What was shown is a document like any other.
-    b.documents("pieces").splice_text("1450", "lyrics", 0, 0, "1. ").unwrap();
+    b.documents("pieces").document("1450").splice_text("lyrics", 0, 0, "1. ").unwrap();
     sync(&b, &relay.url());
     sync(&a, &relay.url());
     assert_eq!(contents(&b), shared(contents(&a)));
@@ -66,8 +69,10 @@ fn documents_can_be_edited_as_soon_as_they_are_shown() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let a = device(dir.path(), "a");
     let songs = (0..2_000).map(|n| (n.to_string(), song(n))).collect::<Vec<_>>();
-    a.transaction(move |tx| songs.iter().try_for_each(|(id, song)| tx.put("pieces", id, song).map(|_| ())))
-        .unwrap();
+    a.transaction(move |tx| {
+        songs.iter().try_for_each(|(id, song)| tx.documents("pieces").upsert(id, song).map(|_| ()))
+    })
+    .unwrap();
     sync(&a, &relay.url());
     let b = device(dir.path(), "b");
     b.connect(Relay::new(&relay.url())).unwrap();
@@ -75,7 +80,7 @@ fn documents_can_be_edited_as_soon_as_they_are_shown() {
     for n in (0..2_000).step_by(37) {
         let id = n.to_string();
         wait_until("it is shown", Duration::from_secs(20), || pieces.get(&id).unwrap().is_some());
-        pieces.splice_text(&id, "lyrics", 0, 0, "ʻae, ").unwrap();
+        pieces.document(&id).splice_text("lyrics", 0, 0, "ʻae, ").unwrap();
     }
     b.sync_now().unwrap();
     sync(&a, &relay.url());

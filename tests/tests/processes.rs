@@ -61,7 +61,7 @@ fn a_write_ahead_log_that_a_long_read_has_made_large_is_short_again_soon() {
     let a = device(dir.path(), "a");
     let (file, relay_file) = (dir.path().join("a.db"), data.join("relay.db"));
     a.connect(Relay::new(&relay.url())).unwrap();
-    a.documents("pieces").put("0", &json!({ "title": "first" })).unwrap();
+    a.documents("pieces").upsert("0", &json!({ "title": "first" })).unwrap();
     a.sync_now().unwrap();
     // Somebody reads both files for a while, as another program does.
     let readers = [&file, &relay_file].map(|path| {
@@ -74,14 +74,14 @@ fn a_write_ahead_log_that_a_long_read_has_made_large_is_short_again_soon() {
     for n in 0..40 {
         let words: String =
             (0..200_000).map(|_| char::from_u32(0x4e00 + random.below(20_000) as u32).unwrap()).collect();
-        a.documents("pieces").put(&format!("{n}"), &json!({ "title": words })).unwrap();
+        a.documents("pieces").upsert(&format!("{n}"), &json!({ "title": words })).unwrap();
     }
     a.sync_now().unwrap();
     let large = (size(&file, "-wal"), size(&relay_file, "-wal"));
     assert!(large.0 > 9 << 20 && large.1 > 9 << 20, "{large:?}");
     drop(readers);
     // The relay looks by itself, the device when it has synced again.
-    a.documents("pieces").put("0", &json!({ "title": "last" })).unwrap();
+    a.documents("pieces").upsert("0", &json!({ "title": "last" })).unwrap();
     a.sync_now().unwrap();
     wait_until("short", Duration::from_secs(10), || {
         size(&file, "-wal") <= 8 << 20 && size(&relay_file, "-wal") <= 8 << 20
@@ -162,7 +162,7 @@ fn somebody_who_writes_without_pause_lets_others_write_too() {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     busy.documents("pieces")
-                        .put(who, &json!({ "n": written.load(Ordering::Relaxed) }))
+                        .upsert(who, &json!({ "n": written.load(Ordering::Relaxed) }))
                         .unwrap();
                     written.fetch_add(1, Ordering::Relaxed);
                 }
@@ -171,7 +171,7 @@ fn somebody_who_writes_without_pause_lets_others_write_too() {
         let (patient, who) = &patient;
         for n in 0..WRITES {
             std::thread::sleep(Duration::from_millis(5));
-            patient.documents("pieces").put(who, &json!({ "n": n })).unwrap();
+            patient.documents("pieces").upsert(who, &json!({ "n": n })).unwrap();
         }
     });
     let each = written.into_inner() / WRITES;
@@ -210,7 +210,7 @@ fn whoever_does_not_sync_tells_how_it_stands_as_well() {
             relay = None;
             wait_until("it is down", Duration::from_secs(10), || first.status().state == SyncState::Offline);
         }
-        second.documents("pieces").put("1", &json!({ "lyrics": "x" })).unwrap();
+        second.documents("pieces").upsert("1", &json!({ "lyrics": "x" })).unwrap();
         if is_down {
             relay = Some(TestRelay::start_with(&folder, motet_relay::auth::Auth::Local, port));
         }

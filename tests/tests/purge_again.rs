@@ -42,7 +42,7 @@ fn lost(policy: DeletePolicy, grace: Duration, loss: Loss, first: usize) {
     let devices = ["purger", "other"].map(|name| open(dir.path(), name, policy, grace));
     let [purger, other] = &devices;
     for id in ["1", "2"] {
-        purger.documents("songs").put(id, &json!({ "lyrics": "zzsecretzz", "plays": 3 })).unwrap();
+        purger.documents("songs").upsert(id, &json!({ "lyrics": "zzsecretzz", "plays": 3 })).unwrap();
     }
     devices.iter().for_each(|device| _ = sync(device, &relay.url()));
     if let Loss::Restored = loss {
@@ -72,7 +72,7 @@ fn lost(policy: DeletePolicy, grace: Duration, loss: Loss, first: usize) {
     }
     if let Loss::Erased = loss {
         // Who has not heard of the purge sends its document when there is something to send.
-        other.documents("songs").increment("2", "plays", 1).unwrap();
+        other.documents("songs").document("2").increment("plays", 1).unwrap();
         let brings = other.compare_with_relay(Relay::new(&relay.url()));
         brings.unwrap();
     }
@@ -113,13 +113,13 @@ fn an_edit_that_has_not_seen_the_purge_counts_as_before() {
         let dir = tempfile::tempdir().unwrap();
         let relay = TestRelay::start(&dir.path().join("relay"));
         let [purger, other] = ["purger", "other"].map(|name| open(dir.path(), name, policy, WEEK));
-        purger.documents("songs").put("1", &json!({ "lyrics": "one" })).unwrap();
+        purger.documents("songs").upsert("1", &json!({ "lyrics": "one" })).unwrap();
         sync(&purger, &relay.url());
         sync(&other, &relay.url());
         purge_song(&purger, "1");
         sync(&purger, &relay.url());
         std::thread::sleep(Duration::from_millis(5));
-        other.documents("songs").set("1", &json!({ "lyrics": "one more" })).unwrap();
+        other.documents("songs").patch("1", &json!({ "lyrics": "one more" })).unwrap();
         let new = TestRelay::start(&dir.path().join("new"));
         for device in [&purger, &other, &purger, &other, &purger] {
             sync(device, &new.url());
@@ -140,7 +140,7 @@ fn no_word_is_kept_for_it() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let purger = open(dir.path(), "purger", DeletePolicy::EditWins, WEEK);
-    purger.documents("songs").put("1", &json!({ "lyrics": "zzsecretzz" })).unwrap();
+    purger.documents("songs").upsert("1", &json!({ "lyrics": "zzsecretzz" })).unwrap();
     sync(&purger, &relay.url());
     purge_song(&purger, "1");
     sync(&purger, &relay.url());
@@ -171,7 +171,7 @@ fn purges_and_wiped_relays_in_any_order() {
             let step = match random.below(12) {
                 0..3 => {
                     // Where another device has purged it the id is used up for a time.
-                    _ = songs.put(&id, &json!({ "lyrics": format!("w{turn}") }));
+                    _ = songs.upsert(&id, &json!({ "lyrics": format!("w{turn}") }));
                     "puts"
                 }
                 3 | 4 if songs.get(&id).unwrap().is_some() => {
@@ -184,7 +184,7 @@ fn purges_and_wiped_relays_in_any_order() {
                     "purges"
                 }
                 5 if songs.get(&id).unwrap().is_some() => {
-                    songs.set(&id, &json!({ "title": format!("t{turn}") })).unwrap();
+                    songs.patch(&id, &json!({ "title": format!("t{turn}") })).unwrap();
                     "edits"
                 }
                 6 => {
@@ -218,13 +218,13 @@ fn what_is_purged_when_it_arrives_is_whole_until_another_relay_has_it() {
     let [d0, d1, d2, d3] =
         ["d0", "d1", "d2", "d3"].map(|name| open(dir.path(), name, DeletePolicy::EditWins, WEEK));
     sync(&d3, &second);
-    d2.documents("songs").put("1", &json!({ "plays": 1, "lyrics": "Hoʻi\n", "tags": ["oli"] })).unwrap();
+    d2.documents("songs").upsert("1", &json!({ "plays": 1, "lyrics": "Hoʻi\n", "tags": ["oli"] })).unwrap();
     sync(&d2, &first);
     sync(&d1, &first);
     sync(&d2, &second);
     sync(&d0, &second);
     for (replica, id) in [(&d0, "2"), (&d0, "3"), (&d1, "4")] {
-        replica.documents("other").put(id, &json!({ "title": "Pua Ana" })).unwrap();
+        replica.documents("other").upsert(id, &json!({ "title": "Pua Ana" })).unwrap();
     }
     d1.documents("songs").delete("1").unwrap();
     d2.documents("songs").delete("1").unwrap();
@@ -249,10 +249,10 @@ fn what_is_purged_before_there_is_a_relay_is_sound_and_stays_away() {
         let dir = tempfile::tempdir().unwrap();
         let relay = TestRelay::start(&dir.path().join("relay"));
         let a = open(dir.path(), "a", DeletePolicy::EditWins, WEEK);
-        a.documents("songs").put("1", &json!({ "lyrics": "Aia i laʻi" })).unwrap();
+        a.documents("songs").upsert("1", &json!({ "lyrics": "Aia i laʻi" })).unwrap();
         if restored {
             a.documents("songs").delete("1").unwrap();
-            a.documents("songs").restore("1").unwrap();
+            a.documents("songs").document("1").restore().unwrap();
         }
         purge_song(&a, "1");
         for _ in 0..2 {

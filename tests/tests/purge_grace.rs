@@ -44,8 +44,8 @@ impl Purged {
             device.apply_schema(&schema(policy)).unwrap();
         }
         let song = json!({ "lyrics": "E hoʻi", "plays": 3, "verses": ["a", "b"] });
-        first.documents("songs").put("1", &song).unwrap();
-        first.documents("songs").put("2", &json!({ "lyrics": "stays" })).unwrap();
+        first.documents("songs").upsert("1", &song).unwrap();
+        first.documents("songs").upsert("2", &json!({ "lyrics": "stays" })).unwrap();
         sync(&first, &relay.url());
         sync(&other, &relay.url());
         purge_song(&first, "1");
@@ -64,7 +64,7 @@ impl Purged {
     fn third(&self) -> Replica {
         let third = open(self.dir.path(), "third", WEEK);
         third.apply_schema(&schema(self.policy)).unwrap();
-        self.other.documents("songs").put("3", &json!({ "lyrics": "one" })).unwrap();
+        self.other.documents("songs").upsert("3", &json!({ "lyrics": "one" })).unwrap();
         self.sync();
         sync(&third, &self.relay.url());
         third
@@ -101,7 +101,7 @@ fn who_has_not_purged_finds_the_document_in_the_trash_and_restores_it_everywhere
         assert_eq!([&purged.first, &purged.other].map(|d| d.counts().unwrap().leaving), [0, 1]);
         assert!((leaves_at - trash[0].deleted_at).unsigned_abs() >= WEEK.as_millis() as u64 - 60_000);
         purged.check();
-        songs.restore("1").unwrap();
+        songs.document("1").restore().unwrap();
         assert!(purged.other.status().pending > 0);
         purged.check();
         for device in [&purged.first, &purged.other] {
@@ -123,14 +123,14 @@ fn who_has_not_purged_finds_the_document_in_the_trash_and_restores_it_everywhere
 fn nothing_else_is_made_of_a_purged_document_while_it_can_be_restored() {
     let purged = Purged::with(DeletePolicy::EditWins);
     let songs = purged.other.documents("songs");
-    let refused = songs.put("1", &json!({ "lyrics": "again" })).unwrap_err();
+    let refused = songs.upsert("1", &json!({ "lyrics": "again" })).unwrap_err();
     assert!(matches!(refused, WriteError::Purged { .. }), "{refused}");
-    assert!(matches!(songs.set("1", &json!({ "plays": 1 })), Err(WriteError::NotFound { .. })));
+    assert!(matches!(songs.patch("1", &json!({ "plays": 1 })), Err(WriteError::NotFound { .. })));
     assert_eq!(songs.trash().unwrap().len(), 1);
     // Who purges it as well does not wait.
     assert_eq!(songs.purge_trash(i64::MAX).unwrap(), 1);
     assert!(songs.trash().unwrap().is_empty());
-    assert!(matches!(songs.restore("1"), Err(WriteError::NotFound { .. })));
+    assert!(matches!(songs.document("1").restore(), Err(WriteError::NotFound { .. })));
     purged.check();
 }
 
@@ -139,7 +139,7 @@ fn a_restore_point_from_before_brings_it_back_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let [first, other] = ["first", "other"].map(|name| open(dir.path(), name, WEEK));
-    first.documents("songs").put("1", &json!({ "lyrics": "E hoʻi" })).unwrap();
+    first.documents("songs").upsert("1", &json!({ "lyrics": "E hoʻi" })).unwrap();
     sync(&first, &relay.url());
     sync(&other, &relay.url());
     other.create_restore_point("before").unwrap();
@@ -158,7 +158,7 @@ fn a_restore_point_from_before_brings_it_back_as_well() {
 fn an_edit_that_did_not_know_of_the_purge_keeps_the_document() {
     let purged = Purged::with(DeletePolicy::EditWins);
     let third = purged.third();
-    third.documents("songs").set("3", &json!({ "lyrics": "one two" })).unwrap();
+    third.documents("songs").patch("3", &json!({ "lyrics": "one two" })).unwrap();
     purge_song(&purged.first, "3");
     purged.sync();
     assert!(purged.other.documents("songs").trash().unwrap().iter().any(|gone| gone.id == "3"));
@@ -190,8 +190,8 @@ fn when_its_time_is_over_it_goes_and_leaves_no_word() {
     let ahead = Arc::new(AtomicI64::new(-10 * day));
     let open_other = || open_ahead(dir.path(), "other", &ahead);
     let (first, other) = (open(dir.path(), "first", WEEK), open_other());
-    first.documents("songs").put("1", &json!({ "title": "zzsecretzz" })).unwrap();
-    first.documents("songs").put("2", &json!({ "title": "stays" })).unwrap();
+    first.documents("songs").upsert("1", &json!({ "title": "zzsecretzz" })).unwrap();
+    first.documents("songs").upsert("2", &json!({ "title": "stays" })).unwrap();
     sync(&first, &relay.url());
     sync(&other, &relay.url());
     purge_song(&first, "1");
@@ -209,7 +209,7 @@ fn when_its_time_is_over_it_goes_and_leaves_no_word() {
     let other = open_other();
     wait_until("it goes", Duration::from_secs(20), || other.documents("songs").trash().unwrap().is_empty());
     wait_until("its words", Duration::from_secs(20), || !is_in_files(dir.path(), "other.db", b"zzsecretzz"));
-    assert!(matches!(other.documents("songs").restore("1"), Err(WriteError::NotFound { .. })));
+    assert!(matches!(other.documents("songs").document("1").restore(), Err(WriteError::NotFound { .. })));
     for device in [&first, &other] {
         sync(device, &relay.url());
         assert_eq!(device.verify().unwrap().problems, []);
@@ -230,7 +230,7 @@ fn a_repair_finds_what_is_to_go() {
         purged.other.repair().unwrap();
         let songs = purged.other.documents("songs");
         assert!(songs.trash().unwrap()[0].leaves_at.is_some_and(|at| at > 1_000_000), "{damage}");
-        songs.restore("1").unwrap();
+        songs.document("1").restore().unwrap();
         purged.check();
     }
 }
@@ -251,8 +251,8 @@ fn a_later_purge_has_its_own_time_and_a_delete_none() {
             };
             let first = leaves_at().unwrap();
             let songs = purged.other.documents("songs");
-            songs.restore("3").unwrap();
-            songs.set("3", &json!({ "lyrics": "one two" })).unwrap();
+            songs.document("3").restore().unwrap();
+            songs.patch("3", &json!({ "lyrics": "one two" })).unwrap();
             match is_purged {
                 true => purge_song(&purged.other, "3"),
                 false => songs.delete("3").unwrap(),
@@ -264,7 +264,7 @@ fn a_later_purge_has_its_own_time_and_a_delete_none() {
                 true => assert!(leaves_at().unwrap() > first, "{policy:?}"),
                 false => {
                     assert_eq!(leaves_at(), None, "{policy:?}");
-                    third.documents("songs").put("3", &json!({ "lyrics": "again" })).unwrap();
+                    third.documents("songs").upsert("3", &json!({ "lyrics": "again" })).unwrap();
                 }
             }
             sync(&third, &purged.relay.url());
@@ -294,13 +294,13 @@ fn who_purged_has_the_edit_and_the_rest_whichever_comes_first() {
         for device in [&purged.first, &purged.other] {
             sync(device, &purged.relay.url());
         }
-        let edit = || editor.documents("songs").set("3", &json!({ "lyrics": "one two" })).map(|_| ());
+        let edit = || editor.documents("songs").patch("3", &json!({ "lyrics": "one two" })).map(|_| ());
         let (mut is_edited, mut is_restored) = (false, false);
         for step in order.chars() {
             match step {
                 // Where deletes win, it may have heard of the purge before.
                 'E' => is_edited = edit().is_ok(),
-                'R' => is_restored = purged.other.documents("songs").restore("3").is_ok(),
+                'R' => is_restored = purged.other.documents("songs").document("3").restore().is_ok(),
                 'a' => _ = sync(&purged.first, &purged.relay.url()),
                 'b' => _ = sync(&editor, &purged.relay.url()),
                 _ => _ = sync(&purged.other, &purged.relay.url()),
@@ -328,7 +328,7 @@ fn a_clock_that_runs_ahead_takes_nothing() {
     let ahead = Arc::new(AtomicI64::new(0));
     let open_other = || open_ahead(dir.path(), "other", &ahead);
     let (first, other) = (open(dir.path(), "first", WEEK), open_other());
-    first.documents("songs").put("1", &json!({ "title": "here" })).unwrap();
+    first.documents("songs").upsert("1", &json!({ "title": "here" })).unwrap();
     sync(&first, &relay.url());
     sync(&other, &relay.url());
     purge_song(&first, "1");
@@ -368,11 +368,11 @@ fn whatever_is_purged_and_restored_all_end_alike() {
             told.push((at, act, id.clone()));
             let text = |step: u64| json!({ "lyrics": format!("w{step}"), "verses": [format!("v{step}")] });
             match act {
-                0 => _ = songs.put(&id, &text(step)),
-                1 => _ = songs.set(&id, &json!({ "plays": step })),
+                0 => _ = songs.upsert(&id, &text(step)),
+                1 => _ = songs.patch(&id, &json!({ "plays": step })),
                 2 => _ = songs.delete(&id),
                 3 => _ = songs.delete(&id).and_then(|()| songs.purge_trash(i64::MAX).map(|_| ())),
-                4 => _ = songs.restore(&id),
+                4 => _ = songs.document(&id).restore(),
                 5 => _ = devices[at].undo(),
                 _ => _ = sync(&devices[at], &relay.url()),
             }
@@ -390,11 +390,11 @@ fn whatever_is_purged_and_restored_all_end_alike() {
         }
         // Brought back by one that has what it held, once all are up to date.
         let [a, b, c] = &devices[..] else { unreachable!() };
-        a.documents("songs").put("4", &json!({ "lyrics": "kept" })).unwrap();
+        a.documents("songs").upsert("4", &json!({ "lyrics": "kept" })).unwrap();
         [a, b, c, a].iter().for_each(|device| _ = sync(device, &relay.url()));
         purge_song(c, "4");
         [c, a, b].iter().for_each(|device| _ = sync(device, &relay.url()));
-        a.documents("songs").restore("4").unwrap();
+        a.documents("songs").document("4").restore().unwrap();
         [a, b, c, a].iter().for_each(|device| _ = sync(device, &relay.url()));
         for device in &devices {
             assert_eq!(lyrics(device, "4"), Some(json!("kept")), "seed {seed}");
@@ -409,7 +409,7 @@ fn what_another_device_has_purged_is_not_sent_to_a_new_relay() {
         let purged = Purged::with(policy);
         let third = open(purged.dir.path(), "third", WEEK);
         third.apply_schema(&schema(policy)).unwrap();
-        third.documents("songs").put("2", &json!({ "lyrics": "stays" })).unwrap();
+        third.documents("songs").upsert("2", &json!({ "lyrics": "stays" })).unwrap();
         let folder = purged.dir.path().join("new");
         let new = TestRelay::start(&folder);
         let other = &purged.other;
@@ -423,7 +423,7 @@ fn what_another_device_has_purged_is_not_sent_to_a_new_relay() {
         // Everything is compared, and it is still not sent.
         other.compare_with_relay(Relay::new(&new.url())).unwrap();
         assert!(!is_there());
-        other.documents("songs").restore("1").unwrap();
+        other.documents("songs").document("1").restore().unwrap();
         sync(other, &new.url());
         sync(&third, &new.url());
         assert!(is_there());
@@ -470,7 +470,7 @@ fn a_clock_that_is_ahead_takes_no_purge_away_from_those_that_have_not_read_of_it
     let day = 24 * 60 * 60 * 1000;
     let ahead = Arc::new(AtomicI64::new(0));
     let (first, other) = (open_ahead(dir.path(), "first", &ahead), open(dir.path(), "other", WEEK));
-    first.documents("songs").put("1", &json!({ "title": "here" })).unwrap();
+    first.documents("songs").upsert("1", &json!({ "title": "here" })).unwrap();
     sync(&first, &relay.url());
     sync(&other, &relay.url());
     purge_song(&first, "1");
@@ -478,7 +478,7 @@ fn a_clock_that_is_ahead_takes_no_purge_away_from_those_that_have_not_read_of_it
     ahead.store(31 * day, Ordering::Relaxed);
     first.connect(Relay::new(&relay.url())).unwrap();
     first.sync_now().unwrap();
-    assert!(!first.compact_document("songs", "1").unwrap());
+    assert!(!first.documents("songs").document("1").compact().unwrap());
     first.disconnect();
     ahead.store(0, Ordering::Relaxed);
     for device in [&other, &first] {

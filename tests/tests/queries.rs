@@ -18,7 +18,7 @@ fn found(replica: &Replica, filter: Filter) -> Vec<String> {
 
 fn numbered(replica: &Replica, values: &[Value]) {
     for (n, value) in values.iter().enumerate() {
-        replica.documents("t").put(&n.to_string(), &json!({ "v": value })).unwrap();
+        replica.documents("t").upsert(&n.to_string(), &json!({ "v": value })).unwrap();
     }
 }
 
@@ -222,7 +222,9 @@ fn a_filter_means_what_a_model_says_with_indexes_and_without() {
         .collect();
     let written = documents.clone();
     replica
-        .transaction(move |tx| written.iter().try_for_each(|(id, value)| tx.put("t", id, value).map(drop)))
+        .transaction(move |tx| {
+            written.iter().try_for_each(|(id, value)| tx.documents("t").upsert(id, value).map(drop))
+        })
         .unwrap();
     for round in 0..600 {
         if round == 300 {
@@ -272,7 +274,9 @@ fn numbers_compare_and_are_ordered_exactly() {
     }
     let written = numbers.clone();
     let put = move |tx: &mut motet::Transaction<'_>| {
-        written.iter().try_for_each(|(id, v)| tx.put("t", id, &json!({ "v": v, "c": "c" })).map(drop))
+        written
+            .iter()
+            .try_for_each(|(id, v)| tx.documents("t").upsert(id, &json!({ "v": v, "c": "c" })).map(drop))
     };
     replica.transaction(put).unwrap();
     let model = |descending: bool| {
@@ -332,10 +336,10 @@ fn a_field_whose_name_has_a_dot_can_be_queried() {
     let replica = replica(&dir);
     replica.apply_schema(&Schema::new().index("t", ["a.b"])).unwrap();
     let t = replica.documents("t");
-    t.put("flat", &json!({ "a.b": 1 })).unwrap();
-    t.put("nested", &json!({ "a": { "b": 1 } })).unwrap();
-    t.put("both", &json!({ "a.b": 2, "a": { "b": 1 } })).unwrap();
-    t.put("deep", &json!({ "m": { "a.b": 1 }, "tags.all": ["x"] })).unwrap();
+    t.upsert("flat", &json!({ "a.b": 1 })).unwrap();
+    t.upsert("nested", &json!({ "a": { "b": 1 } })).unwrap();
+    t.upsert("both", &json!({ "a.b": 2, "a": { "b": 1 } })).unwrap();
+    t.upsert("deep", &json!({ "m": { "a.b": 1 }, "tags.all": ["x"] })).unwrap();
     assert_eq!(found(&replica, field("a.b").eq(1)), ["flat", "nested"]);
     assert_eq!(found(&replica, field("a\\.b").eq(1)), ["flat"]);
     assert_eq!(found(&replica, field("m.a\\.b").eq(1)), ["deep"]);
@@ -349,7 +353,7 @@ fn a_query_has_no_limit_that_nobody_set() {
     let dir = tempfile::tempdir().unwrap();
     let replica = replica(&dir);
     let many: Vec<Value> = (0..1_200).map(|n| json!({ "id": format!("{n}") })).collect();
-    replica.transaction(move |tx| tx.put_many("t", &many).map(drop)).unwrap();
+    replica.transaction(move |tx| tx.documents("t").upsert_many(&many).map(drop)).unwrap();
     assert_eq!(replica.documents("t").find(&Query::new()).unwrap().len(), 1_200);
     assert_eq!(replica.documents("t").list().unwrap().len(), 1_200);
     assert_eq!(replica.documents("t").find(&Query::new().offset(1_000)).unwrap().len(), 200);
@@ -391,7 +395,7 @@ fn a_collection_with_very_many_fields_has_a_view() {
     let names: Vec<String> = (0..2_500).map(|n| format!("f{n:04}")).collect();
     let schema = names.iter().fold(Schema::new(), |schema, name| schema.text("wide", name));
     replica.apply_schema(&schema).unwrap();
-    replica.documents("wide").put("1", &json!({ "f0000": "first", "f2499": "last" })).unwrap();
+    replica.documents("wide").upsert("1", &json!({ "f0000": "first", "f2499": "last" })).unwrap();
     let conn = rusqlite::Connection::open(dir.path().join("a.db")).unwrap();
     let sql = "SELECT f0000, json_extract(json, '$.f2499') FROM collection_wide WHERE id = '1'";
     let row = conn.query_row(sql, [], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
@@ -404,7 +408,7 @@ fn collections_that_differ_by_case_have_views_of_their_own() {
     let replica = replica(&dir);
     replica.apply_schema(&Schema::new().text("Songs", "title")).unwrap();
     for (collection, title) in [("Songs", "large"), ("songs", "small"), ("SONGS", "loud"), ("a^b", "roof")] {
-        replica.documents(collection).put("1", &json!({ "title": title, "Title": "other" })).unwrap();
+        replica.documents(collection).upsert("1", &json!({ "title": title, "Title": "other" })).unwrap();
     }
     let declared = Schema::new().text("songs", "title").text("songs", "Title").text("songs", "ID");
     replica.apply_schema(&declared).unwrap();
@@ -418,7 +422,7 @@ fn collections_that_differ_by_case_have_views_of_their_own() {
     drop(replica);
     // Known again after a restart.
     let replica = Replica::open(dir.path().join("a.db")).unwrap();
-    replica.documents("sOngs").put("1", &json!({ "title": "odd" })).unwrap();
+    replica.documents("sOngs").upsert("1", &json!({ "title": "odd" })).unwrap();
     let cell = |sql: &str| replica.sql(sql).unwrap().rows[0][0].clone();
     assert_eq!(cell("SELECT json ->> 'title' FROM \"collection_s^Ongs\""), "odd");
     assert_eq!(cell("SELECT title FROM \"collection_^Songs\""), "large");
@@ -458,7 +462,8 @@ fn a_name_that_is_nearly_a_declared_one_is_told() {
         .apply_schema(&Schema::new().text("t", "lyrics").text("t", "category").text("t", "title"))
         .unwrap();
     let t = replica.documents("t");
-    t.put("1", &json!({ "category": "hula", "titles": "a field that nobody declared", "year": 1 })).unwrap();
+    t.upsert("1", &json!({ "category": "hula", "titles": "a field that nobody declared", "year": 1 }))
+        .unwrap();
     for query in [
         Query::new().filter(field("categroy").eq("hula")),
         Query::new().filter(Filter::Not(Box::new(field("Category").eq("hula")))),
@@ -486,7 +491,7 @@ fn a_name_that_is_nearly_a_declared_one_is_told() {
     }
     // A field without a declaration may have an index.
     replica.apply_schema(&Schema::new().index("t", ["year", "title"])).unwrap();
-    let error = t.put("2", &json!({ "lyrics": 5 })).unwrap_err();
+    let error = t.upsert("2", &json!({ "lyrics": 5 })).unwrap_err();
     assert!(error.to_string().contains("lyrics") && error.to_string().contains("a text"), "{error}");
 }
 
@@ -501,9 +506,9 @@ fn a_document_of_another_shape_holds_nothing_up() {
     let dir = tempfile::tempdir().unwrap();
     let replica = replica(&dir);
     let json = replica.documents("t");
-    json.put("1", &json!({ "title": "Hiʻilawe", "year": 1902 })).unwrap();
-    json.put("2", &json!({ "name": "renamed by another app" })).unwrap();
-    json.put("3", &json!({ "title": "Aloha ʻOe", "year": "1878" })).unwrap();
+    json.upsert("1", &json!({ "title": "Hiʻilawe", "year": 1902 })).unwrap();
+    json.upsert("2", &json!({ "name": "renamed by another app" })).unwrap();
+    json.upsert("3", &json!({ "title": "Aloha ʻOe", "year": "1878" })).unwrap();
     let songs = replica.collection::<Song>("t");
     let list = songs.list().unwrap();
     assert_eq!((list.len(), list[0].title.as_str()), (1, "Hiʻilawe"));
@@ -526,9 +531,9 @@ fn a_document_of_another_shape_holds_nothing_up() {
     // A live query tells of one that becomes a misfit, and of one that is none any more.
     let mut live = songs.live(Query::new()).unwrap();
     assert_eq!((live.results().len(), live.results().misfits.len()), (1, 2));
-    json.put("2", &json!({ "title": "named" })).unwrap();
+    json.upsert("2", &json!({ "title": "named" })).unwrap();
     assert_eq!(live.wait().unwrap().len(), 2);
-    json.put("1", &json!({ "year": "1902" })).unwrap();
+    json.upsert("1", &json!({ "year": "1902" })).unwrap();
     let now = live.wait().unwrap();
     assert_eq!((now.len(), now.misfits.len()), (1, 2));
 }

@@ -314,7 +314,7 @@ fn a_device_survives_a_relay_that_speaks_nonsense() {
     let error = a.sync_now().unwrap_err();
     assert!(begun.elapsed() < Duration::from_secs(31), "{error}");
     assert_eq!(a.status().pending, 1);
-    a.documents("pieces").splice_text("x", "lyrics", 0, 0, "more ").unwrap();
+    a.documents("pieces").document("x").splice_text("lyrics", 0, 0, "more ").unwrap();
     drop(a);
     let relay = TestRelay::start(&dir.path().join("relay"));
     let a = device(dir.path(), "a");

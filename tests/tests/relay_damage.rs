@@ -95,7 +95,7 @@ fn a_relay_that_is_too_damaged_to_take_anything_says_so() {
     std::fs::write(&path, bytes).unwrap();
     let relay = restart(&data, port);
     let c = device(dir.path(), "c");
-    c.documents("pieces").put("new", &json!({ "title": "ʻUlupalakua" })).unwrap();
+    c.documents("pieces").upsert("new", &json!({ "title": "ʻUlupalakua" })).unwrap();
     c.connect(motet::Relay::new(&relay.url())).unwrap();
     let error = c.sync_now().unwrap_err();
     assert!(matches!(error, SyncError::Damaged { .. }), "{error}");
@@ -228,7 +228,7 @@ fn is_renamed(hit: &Hit) -> bool {
 /// Devices that have synced with the relay before, and one that has not, have the same in the end.
 fn bring_back(now: &Path, relay: &TestRelay) {
     let (a, b) = (device(now, "a"), device(now, "b"));
-    a.documents("pieces").set("50", &json!({ "later": true })).unwrap();
+    a.documents("pieces").patch("50", &json!({ "later": true })).unwrap();
     for replica in [&b, &a, &b] {
         sync(replica, &relay.url());
     }

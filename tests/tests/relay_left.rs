@@ -89,12 +89,12 @@ fn much_has_left(dir: &Path, seed: u64) -> PathBuf {
     a.connect(motet::Relay::new(&relay.url())).unwrap();
     for n in 0..60 {
         let id = random.below(6).to_string();
-        a.documents("songs").put(&id, &json!({ "title": n, "plays": n })).unwrap();
+        a.documents("songs").upsert(&id, &json!({ "title": n, "plays": n })).unwrap();
         a.sync_now().unwrap();
         match random.below(8) {
-            0 => _ = a.compact_document("songs", &id).unwrap(),
+            0 => _ = a.documents("songs").document(&id).compact().unwrap(),
             1 => {
-                a.documents("private").put(&id, &json!({ "title": n })).unwrap();
+                a.documents("private").upsert(&id, &json!({ "title": n })).unwrap();
                 a.sync_now().unwrap();
                 a.erase_remote("private").unwrap();
                 a.sync_now().unwrap();

@@ -176,7 +176,7 @@ fn a_log_that_can_be_of_two_accounts_goes_to_neither() {
         let relay = TestRelay::start_for(&data, "one -> first\ntwo -> second\n");
         for (token, text) in [("one", "ʻekahi"), ("two", "ʻelua")] {
             let a = device(dir.path(), token);
-            a.documents("pieces").put("song", &json!({ "lyrics": text })).unwrap();
+            a.documents("pieces").upsert("song", &json!({ "lyrics": text })).unwrap();
             a.connect(Relay::new(&relay.url()).token(token)).unwrap();
             a.sync_now().unwrap();
         }
@@ -292,7 +292,7 @@ fn a_relay_whose_file_goes_bad_while_it_runs_answers_and_tells() {
     assert_eq!(health(&relay.url()).1, "ok\n");
     spoil(&filled.data.join("relay.db"), 14);
     let c = filled.device("c");
-    c.documents("pieces").put("new", &json!({ "title": "ʻUlupalakua" })).unwrap();
+    c.documents("pieces").upsert("new", &json!({ "title": "ʻUlupalakua" })).unwrap();
     c.connect(Relay::new(&relay.url())).unwrap();
     let begun = std::time::Instant::now();
     let error = c.sync_now().unwrap_err();
@@ -319,7 +319,7 @@ fn a_write_ahead_log_that_was_cut_off_costs_nothing_that_devices_have() {
     let mut relay = RelayProcess::start(&data, "127.0.0.1:0", &[]);
     let address = relay.address().to_owned();
     for n in 0..40 {
-        a.documents("pieces").put(&n.to_string(), &json!({ "title": n })).unwrap();
+        a.documents("pieces").upsert(&n.to_string(), &json!({ "title": n })).unwrap();
         sync(&a, &relay.url());
     }
     sync(&b, &relay.url());

@@ -14,18 +14,21 @@ fn resolving_sends_nothing_that_stays_and_puts_no_list_in_place_of_a_text() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = pair(dir.path());
     a.apply_schema(&Schema::new().field("pieces", "secret", FieldKind::Local)).unwrap();
-    a.documents("pieces").put("1", &json!({ "lyrics": "one\n", "secret": "s3cr3t" })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "lyrics": "one\n", "secret": "s3cr3t" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
-    let refused = a.documents("pieces").resolve("1", "/secret", Resolution::Shown).unwrap_err();
+    let refused = a.documents("pieces").document("1").resolve("/secret", Resolution::Shown).unwrap_err();
     assert!(matches!(refused, WriteError::NoConflict { .. }));
-    a.documents("pieces").set("1", &json!({ "lyrics": "one!\n" })).unwrap();
-    b.documents("pieces").set("1", &json!({ "lyrics": "one?\n" })).unwrap();
+    a.documents("pieces").patch("1", &json!({ "lyrics": "one!\n" })).unwrap();
+    b.documents("pieces").patch("1", &json!({ "lyrics": "one?\n" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
-    let overlap = b.conflicts("pieces", "1").unwrap().remove(0);
-    let refused =
-        b.documents("pieces").resolve("1", "/lyrics", Resolution::Loser(overlap.loser_id)).unwrap_err();
+    let overlap = b.documents("pieces").document("1").conflicts().unwrap().remove(0);
+    let refused = b
+        .documents("pieces")
+        .document("1")
+        .resolve("/lyrics", Resolution::Loser(overlap.loser_id))
+        .unwrap_err();
     assert!(matches!(refused, WriteError::NoConflict { .. }));
     assert!(b.documents("pieces").get("1").unwrap().unwrap()["lyrics"].is_string());
 }
@@ -40,7 +43,7 @@ fn undo_of_the_first_edit_of_an_adopted_row_keeps_the_row() {
         &Adoption::default(),
     )
     .unwrap();
-    a.documents("pieces").set("1", &json!({ "title": "t1" })).unwrap();
+    a.documents("pieces").patch("1", &json!({ "title": "t1" })).unwrap();
     assert!(a.undo().unwrap().is_some());
     assert_eq!(a.documents("pieces").get("1").unwrap().unwrap()["title"], "t0");
     assert!(a.documents("pieces").get("2").unwrap().is_some());
@@ -67,9 +70,9 @@ fn the_later_row_wins_also_if_the_rows_have_different_columns() {
 fn a_long_tail_of_changes_can_be_verified() {
     let dir = tempfile::tempdir().unwrap();
     let a = device(dir.path(), "a");
-    a.documents("pieces").put("1", &json!({ "lyrics": "" })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "lyrics": "" })).unwrap();
     for n in 0..300 {
-        a.documents("pieces").splice_text("1", "lyrics", n, 0, "x").unwrap();
+        a.documents("pieces").document("1").splice_text("lyrics", n, 0, "x").unwrap();
     }
     assert!(a.verify().unwrap().problems.is_empty());
 }
@@ -79,7 +82,7 @@ fn collections_with_look_alike_names_are_searched_apart() {
     let dir = tempfile::tempdir().unwrap();
     let a = device(dir.path(), "a");
     for name in ["user", "user_data", "user_idx", "Songs", "songs"] {
-        a.documents(name).put("1", &json!({ "text": format!("aloha {name}") })).unwrap();
+        a.documents(name).upsert("1", &json!({ "text": format!("aloha {name}") })).unwrap();
     }
     for name in ["user", "user_data", "user_idx", "Songs", "songs"] {
         let found = a.documents(name).search("aloha", 10).unwrap();
@@ -93,9 +96,9 @@ fn a_collection_declared_local_late_sends_nothing_more() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = pair(dir.path());
     a.use_relay(&motet::Relay::new(&relay.url())).unwrap();
-    a.documents("diary").put("1", &json!({ "text": "mine" })).unwrap();
+    a.documents("diary").upsert("1", &json!({ "text": "mine" })).unwrap();
     a.apply_schema(&Schema::new().local("diary")).unwrap();
-    a.documents("diary").put("2", &json!({ "text": "mine too" })).unwrap();
+    a.documents("diary").upsert("2", &json!({ "text": "mine too" })).unwrap();
     assert_eq!(a.status().pending, 0);
     sync(&a, &relay.url());
     let other = TestRelay::start(&dir.path().join("other"));
@@ -106,7 +109,7 @@ fn a_collection_declared_local_late_sends_nothing_more() {
     // Deleting one and making another mixes nothing up.
     a.documents("diary").delete("1").unwrap();
     a.documents("diary").delete("2").unwrap();
-    a.documents("pieces").put("3", &json!({ "title": "kept" })).unwrap();
+    a.documents("pieces").upsert("3", &json!({ "title": "kept" })).unwrap();
     assert!(a.documents("diary").search("mine", 10).unwrap().is_empty());
     assert_eq!(a.documents("pieces").count(&Filter::All(Vec::new())).unwrap(), 1);
 }
@@ -117,14 +120,14 @@ fn rules_of_a_set_look_at_the_whole_set_and_what_shows_is_the_set() {
     let a = device(dir.path(), "a");
     let tags = Field { kind: FieldKind::Set, min_len: Some(1), max_len: Some(3), ..Field::default() };
     a.apply_schema(&Schema::new().field("pieces", "tags", tags)).unwrap();
-    a.documents("pieces").put("1", &json!({ "tags": ["b", "a", "a"] })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "tags": ["b", "a", "a"] })).unwrap();
     assert_eq!(a.documents("pieces").get("1").unwrap().unwrap()["tags"], json!(["a", "b"]));
     let edit = |add: &[&str], take: &[&str]| {
         let (add, take): (Vec<_>, Vec<_>) =
             (add.iter().map(|e| json!(e)).collect(), take.iter().map(|e| json!(e)).collect());
         a.transaction(move |tx| {
-            tx.add_to_set("pieces", "1", "tags", &add)?;
-            tx.remove_from_set("pieces", "1", "tags", &take)
+            tx.documents("pieces").add_to_set("1", "tags", &add)?;
+            tx.documents("pieces").remove_from_set("1", "tags", &take)
         })
     };
     edit(&["c"], &["b"]).unwrap();

@@ -149,10 +149,12 @@ impl Model {
         let unique = format!("ʻ{}", self.writes.len());
         match act {
             Act::Restore if before.deleted => {
-                things.restore("d").unwrap();
+                things.document("d").restore().unwrap();
                 self.note(device, act, Value::Null);
             }
-            Act::Restore => assert!(matches!(things.restore("d"), Err(WriteError::NotFound { .. }))),
+            Act::Restore => {
+                assert!(matches!(things.document("d").restore(), Err(WriteError::NotFound { .. })))
+            }
             Act::Delete if before.deleted => {
                 assert!(matches!(things.delete("d"), Err(WriteError::NotFound { .. })));
             }
@@ -162,40 +164,42 @@ impl Model {
                 self.note(device, act, Value::Null);
             }
             Act::Title => {
-                things.set("d", &json!({ "title": unique })).unwrap();
+                things.patch("d", &json!({ "title": unique })).unwrap();
                 self.note(device, act, unique.into());
             }
             Act::Ask if before.asks.len() > 1 => {
-                let refused = things.set("d", &json!({ "choice": unique })).unwrap_err();
+                let refused = things.patch("d", &json!({ "choice": unique })).unwrap_err();
                 assert!(matches!(refused, WriteError::Contested { .. }), "{refused}");
             }
             Act::Ask => {
-                things.set("d", &json!({ "choice": unique })).unwrap();
+                things.patch("d", &json!({ "choice": unique })).unwrap();
                 self.note(device, act, unique.into());
             }
             Act::Rank(rank) => {
                 let shown = highest(&before.rank);
-                things.set("d", &json!({ "status": RANKS[*rank] })).unwrap();
+                things.patch("d", &json!({ "status": RANKS[*rank] })).unwrap();
                 // Writing what shows already is no write.
                 if shown.as_deref() != Some(RANKS[*rank]) {
                     self.note(device, act, RANKS[*rank].into());
                 }
             }
             Act::Count(by) => {
-                things.increment("d", "count", *by).unwrap();
+                things.document("d").increment("count", *by).unwrap();
                 self.note(device, act, (*by).into());
             }
             Act::Add(tag) => {
                 let (name, tag) = (collection.to_owned(), *tag);
                 replica
-                    .transaction(move |tx| tx.add_to_set(&name, "d", "tags", &[json!(TAGS[tag])]))
+                    .transaction(move |tx| tx.documents(&name).add_to_set("d", "tags", &[json!(TAGS[tag])]))
                     .unwrap();
                 self.note(device, act, Value::Null);
             }
             Act::Remove(tag) => {
                 let (name, i) = (collection.to_owned(), *tag);
                 replica
-                    .transaction(move |tx| tx.remove_from_set(&name, "d", "tags", &[json!(TAGS[i])]))
+                    .transaction(move |tx| {
+                        tx.documents(&name).remove_from_set("d", "tags", &[json!(TAGS[i])])
+                    })
                     .unwrap();
                 // Taking out what is not in it is no write.
                 if before.tags.contains(TAGS[*tag]) {
@@ -226,7 +230,7 @@ impl Model {
         );
         // Every loser is listed once, and the winner never.
         let mut losers: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let journal = replica.conflicts(collection, "d").unwrap();
+        let journal = replica.documents(collection).document("d").conflicts().unwrap();
         // What a rank has decided is in the journal and asks nothing of anybody.
         let ranks: Vec<_> = journal.iter().filter(|c| c.path == "/status").collect();
         assert!(ranks.iter().all(|conflict| conflict.settled));
@@ -283,7 +287,7 @@ fn play(devices: usize, steps: &[(usize, Act)], collection: &str, delete: Delete
         })
         .collect();
     let create = Write { act: Act::Sync, value: Value::Null, knew: BTreeSet::new(), time: clock(0) };
-    replicas[0].documents(collection).put("d", &json!({ "tags": [] })).unwrap();
+    replicas[0].documents(collection).upsert("d", &json!({ "tags": [] })).unwrap();
     let mut model = Model {
         writes: vec![create],
         devices: vec![BTreeSet::from([0]); devices],
@@ -301,7 +305,7 @@ fn play(devices: usize, steps: &[(usize, Act)], collection: &str, delete: Delete
         }
     }
     let shown = |replica: &Replica| {
-        let mut losers: Vec<_> = replica.conflicts(collection, "d").unwrap();
+        let mut losers: Vec<_> = replica.documents(collection).document("d").conflicts().unwrap();
         losers.retain(|conflict| !conflict.settled);
         losers.sort_by(|a, b| (&a.path, &a.loser_id).cmp(&(&b.path, &b.loser_id)));
         let shown = replica.documents(collection).get("d").unwrap();

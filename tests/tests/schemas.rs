@@ -152,7 +152,7 @@ impl World {
         if doc.is_deleted {
             return;
         }
-        a.documents(collection).put(id, &json!({ name: &word })).unwrap();
+        a.documents(collection).upsert(id, &json!({ name: &word })).unwrap();
         doc.is_shared |= !declared.is_local(id);
         if declared.keeps(id, field) {
             doc.kept.insert(field, Kept::Word(word));
@@ -184,7 +184,7 @@ impl World {
         let declared = self.declared[collection].clone();
         let Some(doc) = self.docs.get_mut(&(collection, id)) else { return };
         if doc.is_deleted {
-            a.documents(collection).restore(id).unwrap();
+            a.documents(collection).document(id).restore().unwrap();
             doc.is_deleted = false;
             for field in 0..3 {
                 if !declared.keeps(id, field) {
@@ -260,7 +260,7 @@ impl World {
         if !both.is_empty() {
             let key = self.pick(&both);
             let word = self.word();
-            b.documents(key.0).set(key.1, &json!({ BESIDE: &word })).unwrap();
+            b.documents(key.0).patch(key.1, &json!({ BESIDE: &word })).unwrap();
             self.shared.insert(word.clone());
             self.beside.insert(key, word);
             sync(b, url);

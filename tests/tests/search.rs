@@ -10,7 +10,7 @@ fn found(texts: &[&str], typed: &str) -> Vec<usize> {
     let replica = Replica::open(dir.path().join("a.db")).unwrap();
     replica.apply_schema(&Schema::new().text("t", "text")).unwrap();
     for (n, text) in texts.iter().enumerate() {
-        replica.documents("t").put(&n.to_string(), &json!({ "text": text })).unwrap();
+        replica.documents("t").upsert(&n.to_string(), &json!({ "text": text })).unwrap();
     }
     let hits = replica.documents("t").search(typed, 100).unwrap();
     let mut ids: Vec<usize> = hits.iter().map(|hit| hit.record.id.parse().unwrap()).collect();
@@ -82,7 +82,7 @@ fn words_of_nested_objects_and_of_all_kinds_of_fields_are_found() {
     let songs = replica.documents("songs");
     let song = json!({ "title": "Hot", "by": "Dog", "meta": { "composer": { "name": "Liliʻuokalani" } },
         "verses": [{ "text": "Haʻaheo" }, ["nested arrays"]] });
-    songs.put("1", &song).unwrap();
+    songs.upsert("1", &song).unwrap();
     for typed in ["liliuokalani", "haaheo", "nested", "hot dog"] {
         assert_eq!(songs.search(typed, 5).unwrap().len(), 1, "{typed}");
     }
@@ -103,7 +103,7 @@ fn words_of_nested_objects_and_of_all_kinds_of_fields_are_found() {
 fn fill(replica: &Replica, documents: Vec<Value>) {
     for batch in documents.chunks(500) {
         let batch = batch.to_vec();
-        replica.transaction(move |tx| tx.put_many("songs", &batch).map(drop)).unwrap();
+        replica.transaction(move |tx| tx.documents("songs").upsert_many(&batch).map(drop)).unwrap();
     }
 }
 
@@ -147,7 +147,7 @@ fn every_word_of_a_query_counts() {
     let replica = Replica::open(dir.path().join("a.db")).unwrap();
     let songs = replica.documents("songs");
     let words = |n: usize| (0..n).map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ");
-    songs.put("1", &json!({ "lyrics": words(1_000) })).unwrap();
+    songs.upsert("1", &json!({ "lyrics": words(1_000) })).unwrap();
     assert_eq!(songs.search(&words(1_000), 5).unwrap().len(), 1);
     assert!(songs.search(&format!("{} missing", words(30)), 5).unwrap().is_empty());
     assert!(songs.search(&format!("\"{} missing\"", words(30)), 5).unwrap().is_empty());
@@ -165,7 +165,7 @@ fn a_file_whose_words_were_folded_otherwise_is_indexed_anew() {
     replica
         .apply_schema(&Schema::new().field("songs", "year", FieldKind::Register).index("songs", ["a.b"]))
         .unwrap();
-    replica.documents("songs").put("1", &json!({ "title": "Łódź", "year": 1 })).unwrap();
+    replica.documents("songs").upsert("1", &json!({ "title": "Łódź", "year": 1 })).unwrap();
     assert_eq!(replica.documents("songs").search("lodz", 5).unwrap().len(), 1);
     drop(replica);
     // As the version before has left it.
@@ -234,7 +234,7 @@ fn documents_of_any_size_are_found_by_all_their_words_and_no_others() {
                     value =
                         json!({ "text": part.iter().map(|n| format!("w{n}")).collect::<Vec<_>>().join(" ") });
                 }
-                documents.put(&changed.to_string(), &value).unwrap();
+                documents.upsert(&changed.to_string(), &value).unwrap();
                 if random.below(2) == 0 {
                     std::thread::sleep(std::time::Duration::from_millis(random.below(150)));
                 }
@@ -268,7 +268,7 @@ fn what_a_large_document_says_is_found_wherever_it_stands() {
         (0..150_000_u64).filter_map(|n| char::from_u32(0x4e00 + ((n * n / 7 + n) % 20_000) as u32)).collect();
     let tags: Vec<String> = (0..40_000).map(|n| format!("tag{n}")).collect();
     documents
-        .put("1", &json!({ "title": "Beginning", "text": han, "tags": tags, "end": "the last words" }))
+        .upsert("1", &json!({ "title": "Beginning", "text": han, "tags": tags, "end": "the last words" }))
         .unwrap();
     let characters: Vec<char> = han.chars().collect();
     for at in (0..characters.len() - 100).step_by(9_973) {
@@ -286,7 +286,7 @@ fn what_a_large_document_says_is_found_wherever_it_stands() {
         conn.query_row(&format!("SELECT COUNT(*) FROM \"{table}\""), [], |row| row.get::<_, i64>(0)).unwrap()
     };
     assert!(rows(()) > 5, "{}", rows(()));
-    documents.put("1", &json!({ "title": "Short", "text": null, "tags": [], "end": "" })).unwrap();
+    documents.upsert("1", &json!({ "title": "Short", "text": null, "tags": [], "end": "" })).unwrap();
     assert_eq!(documents.search("beginning", 5).unwrap().len(), 0);
     assert_eq!(documents.search("short", 5).unwrap().len(), 1);
     assert_eq!(rows(()), 1);

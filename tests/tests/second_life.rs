@@ -29,11 +29,11 @@ impl Devices {
     }
 
     fn put(&self, device: usize, song: &Value) {
-        self.all[device].documents("songs").put("1", song).unwrap();
+        self.all[device].documents("songs").upsert("1", song).unwrap();
     }
 
     fn set(&self, device: usize, fields: &Value) {
-        self.all[device].documents("songs").set("1", fields).unwrap();
+        self.all[device].documents("songs").patch("1", fields).unwrap();
     }
 
     fn delete(&self, device: usize) {
@@ -41,7 +41,7 @@ impl Devices {
     }
 
     fn restore(&self, device: usize) {
-        self.all[device].documents("songs").restore("1").unwrap();
+        self.all[device].documents("songs").document("1").restore().unwrap();
     }
 
     fn undo(&self, device: usize) {
@@ -63,7 +63,7 @@ impl Devices {
     }
 
     fn open_rows(&self) -> usize {
-        let rows = self.all[0].conflicts("songs", "1").unwrap();
+        let rows = self.all[0].documents("songs").document("1").conflicts().unwrap();
         rows.iter().filter(|row| !row.settled).count()
     }
 }
@@ -221,7 +221,7 @@ fn an_undo_takes_nothing_out_of_what_another_has_made_again_since() {
     for again in [song.clone(), json!({ "id": "1", "plays": 0, "lyrics": "one two\nthree\n" })] {
         let two = Devices::new(2, DeletePolicy::EditWins);
         two.put(0, &song);
-        two.all[0].documents("songs").increment("1", "plays", 5).unwrap();
+        two.all[0].documents("songs").document("1").increment("plays", 5).unwrap();
         two.meet();
         two.delete(1);
         two.put(1, &again);
@@ -247,7 +247,7 @@ fn counters_begin_again_whatever_each_has_counted_before() {
                 two.put(0, &json!({ "plays": 1_000 }));
                 two.meet();
                 for (device, by) in counted.into_iter().enumerate().filter(|(_, by)| *by != 0) {
-                    two.all[device].documents("songs").increment("1", "plays", by).unwrap();
+                    two.all[device].documents("songs").document("1").increment("plays", by).unwrap();
                 }
                 if is_heard {
                     sync(&two.all[1], &two.relay.url());
@@ -275,7 +275,7 @@ fn a_counter_of_many_counts_begins_again() {
     let two = Devices::new(2, DeletePolicy::EditWins);
     two.put(0, &json!({ "plays": 1_000 }));
     for _ in 0..=motet::limits::ANEW_COUNTS {
-        two.all[0].documents("songs").increment("1", "plays", 1).unwrap();
+        two.all[0].documents("songs").document("1").increment("plays", 1).unwrap();
     }
     two.meet();
     for (device, plays) in [(0, 3), (1, 5)] {

@@ -45,7 +45,7 @@ fn a_token_in_a_store_signs_in_and_a_new_one_counts_from_the_next_connection_on(
     let dir = tempfile::tempdir().unwrap();
     let relay = relay(&dir.path().join("relay"));
     let a = device(dir.path(), "a");
-    a.documents("songs").put("1", &json!({ "title": "Pua Ana" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "Pua Ana" })).unwrap();
     let own = Own::default();
     let sync = |name: &str| {
         a.connect(Relay::new(&relay.url()).token_in(own.clone(), name)).unwrap();

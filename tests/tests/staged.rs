@@ -15,16 +15,16 @@ fn a_note_ends_with_its_write() {
     let dir = tempfile::tempdir().unwrap();
     let a = open(dir.path());
     let songs = a.documents("songs");
-    songs.put("1", &json!({ "title": "Ka Pō" })).unwrap();
+    songs.upsert("1", &json!({ "title": "Ka Pō" })).unwrap();
     let failed = a.transaction(|tx| {
         tx.set_message("never made")?;
         tx.set_label("never made")?;
-        tx.set("songs", "1", &json!({ "title": "other" }))?;
+        tx.documents("songs").patch("1", &json!({ "title": "other" }))?;
         refuse::<()>()
     });
     assert!(failed.is_err());
-    songs.set("1", &json!({ "title": "Ka Pō Uli" })).unwrap();
-    let history = songs.history("1", 10).unwrap();
+    songs.patch("1", &json!({ "title": "Ka Pō Uli" })).unwrap();
+    let history = songs.document("1").history(10).unwrap();
     assert_eq!(history.iter().map(|step| step.message.clone()).collect::<Vec<_>>(), [None, None]);
     // Nor is it of another undo history.
     assert_eq!(a.undo().unwrap().unwrap().label, None);
@@ -38,9 +38,9 @@ fn conflicts_of_writes_that_fail_are_in_no_log() {
     let songs = a.documents("songs");
     let (mut writes, mut events) = (Vec::new(), a.events());
     for n in 0..30 {
-        songs.put(&n.to_string(), &json!({ "title": "first" })).unwrap();
+        songs.upsert(&n.to_string(), &json!({ "title": "first" })).unwrap();
         let record = songs.get(&n.to_string()).unwrap().unwrap();
-        songs.set(&n.to_string(), &json!({ "title": "second" })).unwrap();
+        songs.patch(&n.to_string(), &json!({ "title": "second" })).unwrap();
         writes.push(record);
     }
     std::thread::sleep(std::time::Duration::from_millis(300));
@@ -51,7 +51,7 @@ fn conflicts_of_writes_that_fail_are_in_no_log() {
         .map(|(n, mut record)| {
             record.value["title"] = json!(format!("third {n}"));
             a.transaction_async(move |tx| {
-                tx.update("songs", &mut record)?;
+                tx.documents("songs").update(&mut record)?;
                 if n % 3 == 0 { Ok(()) } else { refuse() }
             })
         })
@@ -63,7 +63,8 @@ fn conflicts_of_writes_that_fail_are_in_no_log() {
         let third = format!("third {n}\"");
         let title = songs.get(&n.to_string()).unwrap().unwrap()["title"].clone();
         assert_eq!(
-            title == json!(format!("third {n}")) || a.conflicts("songs", &n.to_string()).unwrap().len() == 1,
+            title == json!(format!("third {n}"))
+                || a.documents("songs").document(&n.to_string()).conflicts().unwrap().len() == 1,
             is_made
         );
         assert_eq!(log.contains(&third), is_made, "{n}: {log}");

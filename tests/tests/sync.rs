@@ -28,11 +28,14 @@ fn a_fresh_device_gets_everything_and_states_tell_the_way() {
     let a = device(dir.path(), "a");
     assert_eq!(a.status().state, SyncState::LocalOnly);
     let id = a.documents("pieces").insert(&json!({ "title": "Hoʻi", "lyrics": "E hoʻi\n" })).unwrap();
-    assert_eq!(a.document_status("pieces", &id).unwrap().unwrap().state, DocumentState::LocalOnly);
+    assert_eq!(
+        a.documents("pieces").document(&id).status().unwrap().unwrap().state,
+        DocumentState::LocalOnly
+    );
     let summary = sync(&a, &relay.url());
     assert_eq!((summary.sent, summary.received), (1, 0));
     assert_eq!(a.status().state, SyncState::Paused);
-    let status = a.document_status("pieces", &id).unwrap().unwrap();
+    let status = a.documents("pieces").document(&id).status().unwrap().unwrap();
     assert_eq!((status.state, status.pending_changes), (DocumentState::Synced, 0));
     assert!(status.last_synced_at.is_some());
 
@@ -41,12 +44,21 @@ fn a_fresh_device_gets_everything_and_states_tell_the_way() {
     assert_eq!(summary.collections["pieces"].new, 1);
     assert_eq!(contents(&a), contents(&b));
 
-    a.documents("pieces").set(&id, &json!({ "title": "x" })).unwrap();
+    a.documents("pieces").patch(&id, &json!({ "title": "x" })).unwrap();
     let made = a.documents("pieces").insert(&json!({ "title": "new" })).unwrap();
-    assert_eq!(a.document_status("pieces", &id).unwrap().unwrap().state, DocumentState::PendingUpdate);
-    assert_eq!(a.document_status("pieces", &made).unwrap().unwrap().state, DocumentState::PendingCreate);
+    assert_eq!(
+        a.documents("pieces").document(&id).status().unwrap().unwrap().state,
+        DocumentState::PendingUpdate
+    );
+    assert_eq!(
+        a.documents("pieces").document(&made).status().unwrap().unwrap().state,
+        DocumentState::PendingCreate
+    );
     a.documents("pieces").delete(&id).unwrap();
-    assert_eq!(a.document_status("pieces", &id).unwrap().unwrap().state, DocumentState::PendingDelete);
+    assert_eq!(
+        a.documents("pieces").document(&id).status().unwrap().unwrap().state,
+        DocumentState::PendingDelete
+    );
     assert_eq!((a.status().state, a.status().pending), (SyncState::Pending, 2));
     let pending: Vec<_> = a.pending_documents(10).unwrap().into_iter().map(|p| (p.id, p.state)).collect();
     assert_eq!(pending, [(id.clone(), DocumentState::PendingDelete), (made, DocumentState::PendingCreate)]);
@@ -87,7 +99,7 @@ fn concurrent_edits_of_different_lines_both_survive() {
     assert_eq!(conflicts, 2, "each device finds the title's loser once");
     let title = a.documents("pieces").get(&id).unwrap().unwrap()["title"].clone();
     for replica in [&a, &b] {
-        let journal = replica.conflicts("pieces", &id).unwrap();
+        let journal = replica.documents("pieces").document(&id).conflicts().unwrap();
         assert_eq!(journal.len(), 1);
         let loser = if title == "from a" { ("from b", "b") } else { ("from a", "a") };
         assert_eq!(
@@ -95,14 +107,17 @@ fn concurrent_edits_of_different_lines_both_survive() {
             (Some(loser.0), Some(loser.1))
         );
         assert_eq!((journal[0].path.as_str(), journal[0].settled), ("/title", false));
-        let state = replica.document_status("pieces", &id).unwrap().unwrap().state;
+        let state = replica.documents("pieces").document(&id).status().unwrap().unwrap().state;
         assert_eq!(state, DocumentState::Conflict);
     }
-    a.documents("pieces").set(&id, &json!({ "title": "settled" })).unwrap();
+    a.documents("pieces").patch(&id, &json!({ "title": "settled" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
-    assert!(b.conflicts("pieces", &id).unwrap()[0].settled, "the journal keeps what was settled");
-    assert_eq!(b.document_status("pieces", &id).unwrap().unwrap().state, DocumentState::Synced);
+    assert!(
+        b.documents("pieces").document(&id).conflicts().unwrap()[0].settled,
+        "the journal keeps what was settled"
+    );
+    assert_eq!(b.documents("pieces").document(&id).status().unwrap().unwrap().state, DocumentState::Synced);
 }
 
 #[test]
@@ -124,13 +139,17 @@ fn the_same_document_made_twice_is_one_and_no_words_are_lost() {
     round();
     assert_eq!(contents(&a), contents(&b));
     assert_eq!(lyrics(&a, "equal"), "same words\n", "equal text once");
-    assert!(a.conflicts("pieces", "equal").unwrap().is_empty());
+    assert!(a.documents("pieces").document("equal").conflicts().unwrap().is_empty());
     let both = lyrics(&a, "x");
     let mut lines: Vec<_> = both.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["common", "end", "from a", "from b"]);
     assert_eq!(a.documents("pieces").get("x").unwrap().unwrap()["meta"], json!({ "a": 1, "b": 2 }));
-    assert_eq!(a.conflicts("pieces", "x").unwrap().len(), 1, "and it stands in the journal");
+    assert_eq!(
+        a.documents("pieces").document("x").conflicts().unwrap().len(),
+        1,
+        "and it stands in the journal"
+    );
 
     // Both go on editing what they see, at the same time.
     for (replica, word) in [(&a, "ʻae from a\n"), (&b, "ʻaʻole from b\n")] {
@@ -162,7 +181,7 @@ fn a_delete_loses_to_an_edit_it_had_not_seen_and_wins_over_what_it_had() {
     for id in ["edited", "left", "both"] {
         a.documents("pieces").delete(id).unwrap();
     }
-    b.documents("pieces").splice_text("edited", "lyrics", 0, 0, "more ").unwrap();
+    b.documents("pieces").document("edited").splice_text("lyrics", 0, 0, "more ").unwrap();
     b.documents("pieces").delete("both").unwrap();
     for replica in [&b, &a, &b] {
         sync(replica, &relay.url());
@@ -182,8 +201,8 @@ fn a_device_without_the_schema_edits_a_received_text_by_character() {
     let id = a.documents("pieces").insert(&json!({ "lyrics": "one two three\n" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
-    a.documents("pieces").put(&id, &json!({ "lyrics": "ONE two three\n" })).unwrap();
-    b.documents("pieces").put(&id, &json!({ "lyrics": "one two THREE\n" })).unwrap();
+    a.documents("pieces").upsert(&id, &json!({ "lyrics": "ONE two three\n" })).unwrap();
+    b.documents("pieces").upsert(&id, &json!({ "lyrics": "one two THREE\n" })).unwrap();
     for replica in [&a, &b, &a] {
         sync(replica, &relay.url());
     }
@@ -203,8 +222,8 @@ fn a_register_that_both_turn_into_a_text_keeps_both_edits() {
     for replica in [&a, &b] {
         replica.apply_schema(&motet::Schema::new().text("pieces", "lyrics")).unwrap();
     }
-    a.documents("pieces").put(&id, &json!({ "lyrics": "ONE two three\n" })).unwrap();
-    b.documents("pieces").put(&id, &json!({ "lyrics": "one two THREE\n" })).unwrap();
+    a.documents("pieces").upsert(&id, &json!({ "lyrics": "ONE two three\n" })).unwrap();
+    b.documents("pieces").upsert(&id, &json!({ "lyrics": "one two THREE\n" })).unwrap();
     for replica in [&a, &b, &a] {
         sync(replica, &relay.url());
     }
@@ -229,7 +248,7 @@ fn offline_says_so_quickly_keeps_everything_and_comes_back() {
     assert_eq!(a.status().last_error.unwrap().code, "sync-offline");
     let _relay = TestRelay::start_with(&dir.path().join("relay"), Auth::Local, port);
     a.sync_now().unwrap();
-    assert_eq!(a.document_status("pieces", &id).unwrap().unwrap().state, DocumentState::Synced);
+    assert_eq!(a.documents("pieces").document(&id).status().unwrap().unwrap().state, DocumentState::Synced);
     assert_eq!(a.status().last_error, None);
 }
 
@@ -273,15 +292,15 @@ fn an_account_switch_loses_nothing_and_doubles_nothing() {
     for n in 0..40 {
         phone
             .documents("pieces")
-            .put(&format!("song{n}"), &json!({ "lyrics": format!("Ka pō {n}\n") }))
+            .upsert(&format!("song{n}"), &json!({ "lyrics": format!("Ka pō {n}\n") }))
             .unwrap();
     }
     sync_as(&phone, "token-k");
     sync_as(&tablet, "token-k");
-    laptop.documents("pieces").put("hers", &json!({ "lyrics": "Leilani's\n" })).unwrap();
+    laptop.documents("pieces").upsert("hers", &json!({ "lyrics": "Leilani's\n" })).unwrap();
     sync_as(&laptop, "token-l");
 
-    phone.documents("pieces").splice_text("song1", "lyrics", 0, 0, "ʻAe, ").unwrap();
+    phone.documents("pieces").document("song1").splice_text("lyrics", 0, 0, "ʻAe, ").unwrap();
     phone.release_account().unwrap();
     sync_as(&phone, "token-l");
     sync_as(&laptop, "token-l");
@@ -293,7 +312,7 @@ fn an_account_switch_loses_nothing_and_doubles_nothing() {
     assert_eq!(contents(&tablet).len(), 40);
     assert_eq!(lyrics(&tablet, "song1"), "Ka pō 1\n");
 
-    phone.documents("pieces").splice_text("song2", "lyrics", 0, 0, "E ").unwrap();
+    phone.documents("pieces").document("song2").splice_text("lyrics", 0, 0, "E ").unwrap();
     phone.release_account().unwrap();
     for _ in 0..2 {
         sync_as(&phone, "token-k");
@@ -333,7 +352,7 @@ fn post_carries_the_same_messages() {
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
     for i in 0..1_500 {
         let value = json!({ "id": format!("{i}"), "lyrics": format!("ka pō {i}\n") });
-        drop(a.transaction_async(move |tx| tx.insert("pieces", &value)));
+        drop(a.transaction_async(move |tx| tx.documents("pieces").insert(&value)));
     }
     for replica in [&a, &b] {
         replica.connect(Relay::new(&relay.url()).token("t").transport(Transport::Post)).unwrap();
@@ -365,7 +384,7 @@ fn a_wiped_relay_is_filled_again_by_whoever_comes() {
     let c = device(dir.path(), "c");
     sync(&c, &url);
     assert_eq!(c.documents("pieces").list().unwrap().len(), 40);
-    b.documents("pieces").set("b0", &json!({ "title": "later" })).unwrap();
+    b.documents("pieces").patch("b0", &json!({ "title": "later" })).unwrap();
     let summary = sync(&b, &url);
     // The edit itself, and the edited document once more as a whole.
     assert!(summary.sent <= 2, "b finds that the log holds its documents: {summary:?}");
@@ -384,7 +403,9 @@ fn a_comparison_finds_and_repairs_what_either_side_has_lost() {
     let port = relay.address().port();
     let a = device(dir.path(), "a");
     for n in 0..50 {
-        a.documents("pieces").put(&format!("song{n}"), &json!({ "lyrics": format!("Ka pō {n}\n") })).unwrap();
+        a.documents("pieces")
+            .upsert(&format!("song{n}"), &json!({ "lyrics": format!("Ka pō {n}\n") }))
+            .unwrap();
     }
     sync(&a, &relay.url());
     let whole = contents(&a);
@@ -426,7 +447,7 @@ fn what_a_change_depends_on_and_is_not_here_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
-    a.documents("pieces").put("song", &json!({ "title": "t", "lyrics": "Ka pō\n" })).unwrap();
+    a.documents("pieces").upsert("song", &json!({ "title": "t", "lyrics": "Ka pō\n" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     drop(a);
@@ -439,7 +460,7 @@ fn what_a_change_depends_on_and_is_not_here_is_asked_for() {
     drop(conn);
     let a = device(dir.path(), "a");
     assert_eq!(sync(&a, &relay.url()).received, 0, "the position tells nothing of it");
-    b.documents("pieces").set("song", &json!({ "by": "b" })).unwrap();
+    b.documents("pieces").patch("song", &json!({ "by": "b" })).unwrap();
     sync(&b, &relay.url());
     a.connect(Relay::new(&relay.url())).unwrap();
     wait_until("all of it is here", Duration::from_secs(10), || contents(&a) == contents(&b));
@@ -459,14 +480,14 @@ fn a_relay_restored_from_a_backup_takes_nothing_back() {
     drop(first);
     std::fs::copy(data.join("relay.db"), dir.path().join("backup")).unwrap();
     let second = TestRelay::start_with(&data, Auth::Local, port);
-    a.documents("pieces").put("x", &json!({ "lyrics": "old\nnewer\n" })).unwrap();
+    a.documents("pieces").upsert("x", &json!({ "lyrics": "old\nnewer\n" })).unwrap();
     sync(&a, &url);
     drop(second);
     std::fs::remove_dir_all(&data).unwrap();
     std::fs::create_dir(&data).unwrap();
     std::fs::copy(dir.path().join("backup"), data.join("relay.db")).unwrap();
     let _third = TestRelay::start_with(&data, Auth::Local, port);
-    b.documents("pieces").put("x", &json!({ "lyrics": "older\nold\n" })).unwrap();
+    b.documents("pieces").upsert("x", &json!({ "lyrics": "older\nold\n" })).unwrap();
     [&b, &a, &b, &a].into_iter().for_each(|replica| _ = sync(replica, &url));
     assert_eq!(lyrics(&a, "x"), "older\nold\nnewer\n");
     assert_eq!(contents(&a), contents(&b));
@@ -478,12 +499,13 @@ fn a_long_document_goes_out_as_a_snapshot_and_comes_back_whole() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
     let id = a.documents("pieces").insert(&json!({ "lyrics": "", "title": "t" })).unwrap();
-    let writes: Vec<_> =
-        (0..600).map(|i| a.documents("pieces").splice_text_async(&id, "lyrics", i, 0, "ā")).collect();
+    let writes: Vec<_> = (0..600)
+        .map(|i| a.documents("pieces").document(&id).splice_text_async("lyrics", i, 0, "ā"))
+        .collect();
     writes.into_iter().for_each(|write| _ = write.durable().unwrap());
     sync(&a, &relay.url());
     sync(&b, &relay.url());
-    b.documents("pieces").splice_text(&id, "lyrics", 600, 0, "!").unwrap();
+    b.documents("pieces").document(&id).splice_text("lyrics", 600, 0, "!").unwrap();
     sync(&b, &relay.url());
     drop(a);
     let a = device(dir.path(), "a");
@@ -533,7 +555,7 @@ fn another_process_writing_beside_a_connected_one_is_sent_too() {
     let beside = device(dir.path(), "a");
     let id = beside.documents("pieces").insert(&json!({ "lyrics": "beside" })).unwrap();
     wait_until("it is sent", Duration::from_secs(5), || {
-        beside.document_status("pieces", &id).unwrap().unwrap().state == DocumentState::Synced
+        beside.documents("pieces").document(&id).status().unwrap().unwrap().state == DocumentState::Synced
     });
 }
 
@@ -549,7 +571,7 @@ fn of_two_processes_one_stays_connected_and_the_other_takes_over() {
     // What the app has sent as well.
     let id = widget.documents("pieces").insert(&json!({ "lyrics": "by the widget\n" })).unwrap();
     let is_synced = |replica: &Replica| {
-        replica.document_status("pieces", &id).unwrap().unwrap().state == DocumentState::Synced
+        replica.documents("pieces").document(&id).status().unwrap().unwrap().state == DocumentState::Synced
     };
     wait_until("the app sends it", Duration::from_secs(10), || is_synced(&app) && is_synced(&widget));
     assert_eq!(way.connections(), 1, "the widget leaves it to the app");
@@ -561,7 +583,7 @@ fn of_two_processes_one_stays_connected_and_the_other_takes_over() {
     drop(app);
     let b = device(dir.path(), "b");
     sync(&b, &relay.url());
-    b.documents("pieces").set(&id, &json!({ "by": "b" })).unwrap();
+    b.documents("pieces").patch(&id, &json!({ "by": "b" })).unwrap();
     sync(&b, &relay.url());
     wait_until("the widget takes over", Duration::from_secs(20), || {
         widget.documents("pieces").get(&id).unwrap().unwrap()["by"] == "b"
@@ -579,9 +601,12 @@ fn a_relay_that_another_process_names_is_written_for_too() {
     let beside = Replica::open(dir.path().join("a.db")).unwrap();
     beside.use_relay(&Relay::new(&relay.url())).unwrap();
     early.documents("pieces").insert(&json!({ "id": "x", "lyrics": "words\n" })).unwrap();
-    assert_eq!(beside.document_status("pieces", "x").unwrap().unwrap().state, DocumentState::PendingCreate);
+    assert_eq!(
+        beside.documents("pieces").document("x").status().unwrap().unwrap().state,
+        DocumentState::PendingCreate
+    );
     sync(&beside, &relay.url());
-    early.documents("pieces").splice_text("x", "lyrics", 0, 0, "more ").unwrap();
+    early.documents("pieces").document("x").splice_text("lyrics", 0, 0, "more ").unwrap();
     sync(&early, &relay.url());
     let b = device(dir.path(), "b");
     sync(&b, &relay.url());
@@ -598,7 +623,7 @@ fn a_lost_log_does_not_get_the_end_of_a_history_without_its_beginning() {
     b.documents("pieces").insert(&json!({ "id": "x", "lyrics": "beginning\n" })).unwrap();
     sync(&b, &url);
     drop(first);
-    b.documents("pieces").splice_text("x", "lyrics", 0, 0, "end, ").unwrap();
+    b.documents("pieces").document("x").splice_text("lyrics", 0, 0, "end, ").unwrap();
     std::fs::remove_dir_all(dir.path().join("relay")).unwrap();
     let _second = TestRelay::start_with(&dir.path().join("relay"), Auth::Local, port);
     sync(&b, &url);
@@ -634,7 +659,7 @@ fn a_summary_counts_documents_and_not_pieces() {
         move || -> String { (0..4_000).map(|_| format!("{:016x}", random.below(u64::MAX))).collect() };
     for n in 0..15 {
         for id in ["stays", "goes"] {
-            a.documents("pieces").put(id, &json!({ format!("part{n}"): noise() })).unwrap();
+            a.documents("pieces").upsert(id, &json!({ format!("part{n}"): noise() })).unwrap();
         }
         sync(&a, &relay.url());
     }
@@ -645,7 +670,7 @@ fn a_summary_counts_documents_and_not_pieces() {
     assert_eq!(counts(&sync(&b, &relay.url())), (2, 0, 0));
     for n in 0..15 {
         for id in ["stays", "goes"] {
-            a.documents("pieces").put(id, &json!({ format!("part{n}"): noise() })).unwrap();
+            a.documents("pieces").upsert(id, &json!({ format!("part{n}"): noise() })).unwrap();
         }
         sync(&a, &relay.url());
     }

@@ -18,7 +18,7 @@ impl Pair {
         let dir = tempfile::tempdir().unwrap();
         let relay = TestRelay::start(&dir.path().join("relay"));
         let [a, b, reader] = ["a", "b", "reader"].map(|name| singer(dir.path(), name));
-        a.documents("songs").put("1", base).unwrap();
+        a.documents("songs").upsert("1", base).unwrap();
         for replica in [&a, &b, &reader] {
             sync(replica, &relay.url());
         }
@@ -39,7 +39,7 @@ impl Pair {
 
     fn losers(&self, path: &str) -> Vec<Value> {
         let losers = |replica: &Replica| -> Vec<Value> {
-            let rows = replica.conflicts("songs", "1").unwrap();
+            let rows = replica.documents("songs").document("1").conflicts().unwrap();
             rows.into_iter().filter(|row| row.path == path).map(|row| row.loser).collect()
         };
         assert_eq!(losers(&self.a), losers(&self.b));
@@ -53,7 +53,7 @@ fn songs(replica: &Replica) -> Collection<Value> {
 
 fn shown(replica: &Replica) -> Value {
     let record = songs(replica).get("1").unwrap().unwrap();
-    let mut anew = songs(replica).at("1", &record.version).unwrap();
+    let mut anew = songs(replica).document("1").at(&record.version).unwrap();
     anew["id"] = "1".into();
     assert_eq!(anew, record.value, "the projection differs from the document");
     assert_eq!(replica.verify().unwrap().problems, []);
@@ -70,13 +70,13 @@ fn base() -> Value {
 fn write_inside(replica: &Replica, field: &str) {
     let songs = songs(replica);
     match field {
-        "lyrics" => _ = songs.splice_text("1", "lyrics", 8, 0, "three\n").unwrap(),
-        "plays" => _ = songs.increment("1", "plays", 2).unwrap(),
-        "verses" => _ = songs.put("1", &json!({ "verses": ["a", "b", "c"] })).unwrap(),
+        "lyrics" => _ = songs.document("1").splice_text("lyrics", 8, 0, "three\n").unwrap(),
+        "plays" => _ = songs.document("1").increment("plays", 2).unwrap(),
+        "verses" => _ = songs.upsert("1", &json!({ "verses": ["a", "b", "c"] })).unwrap(),
         "tags" => {
-            replica.transaction(|tx| tx.add_to_set("songs", "1", "tags", &[json!("y")])).unwrap();
+            replica.transaction(|tx| tx.documents("songs").add_to_set("1", "tags", &[json!("y")])).unwrap();
         }
-        "meta" => _ = songs.put("1", &json!({ "meta": { "tempo": 90 } })).unwrap(),
+        "meta" => _ = songs.upsert("1", &json!({ "meta": { "tempo": 90 } })).unwrap(),
         _ => unreachable!(),
     }
 }
@@ -96,19 +96,22 @@ fn what_is_written_inside_a_field_that_another_device_nulls_survives_or_is_in_th
             let pair = Pair::new(&base());
             let (one, other) = if inside_first { (&pair.a, &pair.b) } else { (&pair.b, &pair.a) };
             write_inside(one, field);
-            songs(other).put("1", &json!({ field: null })).unwrap();
+            songs(other).upsert("1", &json!({ field: null })).unwrap();
             let written: Value = serde_json::from_str(written).unwrap();
             let shown = pair.meet();
             if shown[field] != written {
                 assert_eq!(shown[field], Value::Null, "{field}");
                 assert_eq!(pair.losers(&format!("/{field}")), std::slice::from_ref(&written), "{field}");
-                let rows = pair.b.conflicts("songs", "1").unwrap();
+                let rows = pair.b.documents("songs").document("1").conflicts().unwrap();
                 let row = rows.iter().find(|row| row.loser == written).unwrap();
                 let devices = [row.device.clone(), row.winner_device.clone()].map(Option::unwrap);
                 assert_eq!(devices, [one, other].map(|replica| replica.device_id().to_string()), "{field}");
-                songs(&pair.b).resolve("1", &row.path, Resolution::Loser(row.loser_id.clone())).unwrap();
+                songs(&pair.b)
+                    .document("1")
+                    .resolve(&row.path, Resolution::Loser(row.loser_id.clone()))
+                    .unwrap();
                 assert_eq!(pair.meet()[field], written, "{field} restored");
-            } else if let Some(row) = pair.b.conflicts("songs", "1").unwrap().first() {
+            } else if let Some(row) = pair.b.documents("songs").document("1").conflicts().unwrap().first() {
                 // Of a counter nobody knows who counted last.
                 let devices = [row.winner_device.clone(), row.device.clone()];
                 let ids = [one, other].map(|replica| Some(replica.device_id().to_string()));
@@ -135,7 +138,7 @@ fn what_is_written_inside_a_field_that_another_device_removes_survives() {
 fn what_nobody_wrote_in_goes_when_it_is_removed() {
     for (field, _) in WRITTEN {
         let pair = Pair::new(&base());
-        songs(&pair.a).put("1", &json!({ "title": "other" })).unwrap();
+        songs(&pair.a).upsert("1", &json!({ "title": "other" })).unwrap();
         let mut record = songs(&pair.b).get("1").unwrap().unwrap();
         record.as_object_mut().unwrap().remove(field);
         songs(&pair.b).update(&mut record).unwrap();
@@ -151,7 +154,7 @@ fn words_survive_that_a_document_is_deleted_and_made_again() {
         let pair = Pair::new(&base());
         write_inside(&pair.a, field);
         songs(&pair.b).delete("1").unwrap();
-        songs(&pair.b).put("1", &json!({ "title": "again" })).unwrap();
+        songs(&pair.b).upsert("1", &json!({ "title": "again" })).unwrap();
         let written: Value = serde_json::from_str(written).unwrap();
         let shown = pair.meet();
         assert_eq!((&shown["title"], &shown[field]), (&json!("again"), &written));
@@ -169,8 +172,8 @@ fn an_item_is_ticked_moved_and_edited_once() {
     let mut theirs = list.clone();
     theirs[0]["done"] = true.into();
     theirs[1]["t"] = "rye bread".into();
-    songs(&pair.a).put("1", &json!({ "verses": ours })).unwrap();
-    songs(&pair.b).put("1", &json!({ "verses": theirs })).unwrap();
+    songs(&pair.a).upsert("1", &json!({ "verses": ours })).unwrap();
+    songs(&pair.b).upsert("1", &json!({ "verses": theirs })).unwrap();
     let right = json!([{ "t": "milk", "done": true }, { "t": "rye bread", "done": true }, { "t": "salt", "done": false }]);
     assert_eq!(pair.meet()["verses"], right);
 }
@@ -225,11 +228,11 @@ fn alike() -> Vec<[Value; 4]> {
 fn lists_hold_what_both_did_once() {
     for [base, ours, theirs, right] in alike() {
         let pair = Pair::new(&json!({ "verses": base }));
-        songs(&pair.a).put("1", &json!({ "verses": ours })).unwrap();
-        songs(&pair.b).put("1", &json!({ "verses": theirs })).unwrap();
+        songs(&pair.a).upsert("1", &json!({ "verses": ours })).unwrap();
+        songs(&pair.b).upsert("1", &json!({ "verses": theirs })).unwrap();
         assert_eq!(pair.meet()["verses"], right, "{base}: {ours} and {theirs}");
         // And it stays so.
-        songs(&pair.a).put("1", &json!({ "title": "later" })).unwrap();
+        songs(&pair.a).upsert("1", &json!({ "title": "later" })).unwrap();
         assert_eq!(pair.meet()["verses"], right);
     }
 }
@@ -239,8 +242,8 @@ fn both_begin_a_list_offline_with_near_equal_content() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (singer(dir.path(), "a"), singer(dir.path(), "b"));
-    songs(&a).put("1", &json!({ "verses": ["a", "b", "c"] })).unwrap();
-    songs(&b).put("1", &json!({ "verses": ["a", "b", "d"] })).unwrap();
+    songs(&a).upsert("1", &json!({ "verses": ["a", "b", "c"] })).unwrap();
+    songs(&b).upsert("1", &json!({ "verses": ["a", "b", "d"] })).unwrap();
     for replica in [&a, &b, &a] {
         sync(replica, &relay.url());
     }
@@ -254,9 +257,9 @@ fn both_begin_a_list_offline_with_near_equal_content() {
 fn of_two_values_of_one_field_of_an_item_one_shows_and_the_other_is_in_the_journal() {
     let list = json!([{ "id": "x", "t": "a" }]);
     let pair = Pair::new(&json!({ "verses": list }));
-    songs(&pair.a).put("1", &json!({ "verses": [{ "id": "x", "t": "ours" }] })).unwrap();
+    songs(&pair.a).upsert("1", &json!({ "verses": [{ "id": "x", "t": "ours" }] })).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(5));
-    songs(&pair.b).put("1", &json!({ "verses": [{ "id": "x", "t": "theirs" }] })).unwrap();
+    songs(&pair.b).upsert("1", &json!({ "verses": [{ "id": "x", "t": "theirs" }] })).unwrap();
     assert_eq!(pair.meet()["verses"], json!([{ "id": "x", "t": "theirs" }]));
     assert_eq!(pair.losers("/verses/0/t"), [json!("ours")]);
 }
@@ -270,12 +273,12 @@ fn a_list_may_keep_duplicates() {
         let schema = "[collections.songs.fields]\nverses = { kind = \"list\", keep_duplicates = true }";
         replica.apply_schema(&Schema::from_toml(schema).unwrap()).unwrap();
     }
-    songs(&a).put("1", &json!({ "verses": ["a", "z"] })).unwrap();
+    songs(&a).upsert("1", &json!({ "verses": ["a", "z"] })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     // Both append the same, and both move one item.
-    songs(&a).put("1", &json!({ "verses": ["z", "a", "b"] })).unwrap();
-    songs(&b).put("1", &json!({ "verses": ["z", "a", "b"] })).unwrap();
+    songs(&a).upsert("1", &json!({ "verses": ["z", "a", "b"] })).unwrap();
+    songs(&b).upsert("1", &json!({ "verses": ["z", "a", "b"] })).unwrap();
     for replica in [&a, &b, &a] {
         sync(replica, &relay.url());
     }
@@ -291,13 +294,13 @@ fn a_list_may_keep_duplicates() {
 fn a_list_begun_on_a_version_that_had_none_joins_the_one_that_others_began() {
     let pair = Pair::new(&json!({ "title": "t" }));
     let mut stale = pair.a.documents("songs").get("1").unwrap().unwrap();
-    pair.b.documents("songs").set("1", &json!({ "verses": [], "plays": 2 })).unwrap();
+    pair.b.documents("songs").patch("1", &json!({ "verses": [], "plays": 2 })).unwrap();
     pair.meet();
     stale.value["verses"] = json!(["mine"]);
     stale.value["plays"] = json!(1);
     pair.a.documents("songs").update(&mut stale).unwrap();
-    assert_eq!(pair.a.conflicts("songs", "1").unwrap(), []);
-    pair.b.documents("songs").set("1", &json!({ "verses": ["theirs"] })).unwrap();
+    assert_eq!(pair.a.documents("songs").document("1").conflicts().unwrap(), []);
+    pair.b.documents("songs").patch("1", &json!({ "verses": ["theirs"] })).unwrap();
     let met = pair.meet();
     let mut verses = met["verses"].as_array().unwrap().clone();
     verses.sort_by_key(ToString::to_string);
@@ -326,20 +329,20 @@ fn what_both_begin_over_one_value_is_one() {
                     Replica::builder(dir.path().join(format!("{name}.db"))).device_name(name).open().unwrap()
                 };
                 let (a, b) = (undeclared("a"), undeclared("b"));
-                songs(&a).put("1", base).unwrap();
+                songs(&a).upsert("1", base).unwrap();
                 sync(&a, &relay.url());
                 sync(&b, &relay.url());
                 drop((a, b));
                 let (a, b) = (singer(dir.path(), "a"), singer(dir.path(), "b"));
                 for (side, replica) in [&a, &b].into_iter().enumerate() {
                     for n in 0..before[side] {
-                        songs(replica).set("1", &json!({ format!("other{side}{n}"): n })).unwrap();
+                        songs(replica).patch("1", &json!({ format!("other{side}{n}"): n })).unwrap();
                     }
                     match at_once {
-                        true => _ = songs(replica).set("1", &written[side]).unwrap(),
+                        true => _ = songs(replica).patch("1", &written[side]).unwrap(),
                         false => {
                             for (field, value) in written[side].as_object().unwrap() {
-                                songs(replica).set("1", &json!({ field: value })).unwrap();
+                                songs(replica).patch("1", &json!({ field: value })).unwrap();
                             }
                         }
                     }
@@ -357,7 +360,13 @@ fn what_both_begin_over_one_value_is_one() {
                     let lyrics = one["lyrics"].as_str().unwrap();
                     assert_eq!(lyrics.matches(line).count(), 1, "{told}: {lyrics:?}");
                 }
-                let open = a.conflicts("songs", "1").unwrap().into_iter().filter(|row| !row.settled);
+                let open = a
+                    .documents("songs")
+                    .document("1")
+                    .conflicts()
+                    .unwrap()
+                    .into_iter()
+                    .filter(|row| !row.settled);
                 let open: Vec<_> = open.filter(|row| row.path != "/lyrics").collect();
                 assert!(open.is_empty(), "{told}: {open:?}");
                 assert_eq!([a.verify().unwrap().problems, b.verify().unwrap().problems], [[], []]);
@@ -385,7 +394,7 @@ fn what_two_write_inside_of_a_field_that_a_third_replaces_comes_back_as_one() {
             let base = json!({
                 "plays": 1, "verses": ["v"], "tags": ["t"], "lyrics": "one\n", "meta": { "key": "C" }, "title": "Pua",
             });
-            songs(&devices[0]).put("1", &base).unwrap();
+            songs(&devices[0]).upsert("1", &base).unwrap();
             devices.iter().for_each(|device| _ = sync(device, &relay.url()));
             let inside = [
                 json!({ "plays": 42, "verses": ["a", "v"], "tags": ["t", "a"], "lyrics": "zero\none\n", "meta": { "key": "C", "a": 1 } }),
@@ -393,14 +402,14 @@ fn what_two_write_inside_of_a_field_that_a_third_replaces_comes_back_as_one() {
             ];
             let fields: Vec<String> = inside[0].as_object().unwrap().keys().cloned().collect();
             for (device, value) in [&devices[0], &devices[2]].into_iter().zip(&inside) {
-                songs(device).set("1", value).unwrap();
+                songs(device).patch("1", value).unwrap();
             }
             let b = songs(&devices[1]);
             match how {
                 "null" => {
                     let nulls: serde_json::Map<_, _> =
                         fields.iter().map(|field| (field.clone(), Value::Null)).collect();
-                    b.set("1", &Value::Object(nulls)).unwrap();
+                    b.patch("1", &Value::Object(nulls)).unwrap();
                 }
                 "remove" => {
                     let mut song = b.get("1").unwrap().unwrap();
@@ -409,7 +418,7 @@ fn what_two_write_inside_of_a_field_that_a_third_replaces_comes_back_as_one() {
                 }
                 _ => {
                     b.delete("1").unwrap();
-                    b.put("1", &json!({ "title": "Pua" })).unwrap();
+                    b.upsert("1", &json!({ "title": "Pua" })).unwrap();
                 }
             }
             for _ in 0..3 {
@@ -423,7 +432,7 @@ fn what_two_write_inside_of_a_field_that_a_third_replaces_comes_back_as_one() {
                 assert_eq!(shown(device), shows, "{told}");
                 assert_eq!(device.verify().unwrap().problems, [], "{told}");
             }
-            let conflicts = devices[3].conflicts("songs", "1").unwrap();
+            let conflicts = devices[3].documents("songs").document("1").conflicts().unwrap();
             // Where something else shows, one row has all that was written inside.
             let value_of = |field: &str| {
                 if !shows[field].is_null() {
@@ -452,12 +461,12 @@ fn what_was_begun_twice_is_folded_once() {
             let relay = TestRelay::start(&dir.path().join("relay"));
             let (a, b) = (singer(dir.path(), "a"), singer(dir.path(), "b"));
             if let Some(base) = &base {
-                songs(&a).put("1", base).unwrap();
+                songs(&a).upsert("1", base).unwrap();
                 sync(&a, &relay.url());
                 sync(&b, &relay.url());
             }
-            songs(&a).put("1", &json!({ "lyrics": "one\n" })).unwrap();
-            songs(&b).put("1", &json!({ "lyrics": "two\n" })).unwrap();
+            songs(&a).upsert("1", &json!({ "lyrics": "one\n" })).unwrap();
+            songs(&b).upsert("1", &json!({ "lyrics": "two\n" })).unwrap();
             for replica in [&a, &b, &a] {
                 sync(replica, &relay.url());
             }
@@ -479,18 +488,18 @@ fn what_was_begun_twice_is_folded_once() {
                 // Something else was written since.
                 1 => {
                     change(&a, &before);
-                    songs(&b).set("1", &json!({ "o": 1 })).unwrap();
+                    songs(&b).patch("1", &json!({ "o": 1 })).unwrap();
                     songs(&b).update(&mut read).unwrap();
                 }
                 2 => {
                     change(&a, &before);
-                    songs(&b).set("1", &json!({ "o": 1 })).unwrap();
+                    songs(&b).patch("1", &json!({ "o": 1 })).unwrap();
                     change(&b, &behind);
                 }
                 3 => {
-                    songs(&a).set("1", &json!({ "p": 1 })).unwrap();
+                    songs(&a).patch("1", &json!({ "p": 1 })).unwrap();
                     change(&a, &before);
-                    songs(&b).set("1", &json!({ "o": 1 })).unwrap();
+                    songs(&b).patch("1", &json!({ "o": 1 })).unwrap();
                     change(&b, &behind);
                 }
                 4 => {
@@ -503,7 +512,7 @@ fn what_was_begun_twice_is_folded_once() {
                     let mut stale = songs(&a).get("1").unwrap().unwrap();
                     stale["lyrics"] = json!(before);
                     for replica in [&a, &b] {
-                        songs(replica).set("1", &json!({ "o": 1 })).unwrap();
+                        songs(replica).patch("1", &json!({ "o": 1 })).unwrap();
                     }
                     songs(&a).update(&mut stale).unwrap();
                     songs(&b).update(&mut read).unwrap();
@@ -536,7 +545,7 @@ fn what_is_gone_begins_again_as_one() {
                 }
                 "null" => {
                     let nulls = json!({ "plays": null, "verses": null, "tags": null, "lyrics": null });
-                    first.set("1", &nulls).unwrap();
+                    first.patch("1", &nulls).unwrap();
                 }
                 _ => first.delete("1").unwrap(),
             }
@@ -550,9 +559,9 @@ fn what_is_gone_begins_again_as_one() {
             for (side, replica) in [&pair.a, &pair.b].into_iter().enumerate() {
                 let begun = &begun[if same { 0 } else { side }];
                 if how == "delete and put" {
-                    songs(replica).put("1", &json!({ "z": 1 })).unwrap();
+                    songs(replica).upsert("1", &json!({ "z": 1 })).unwrap();
                 }
-                songs(replica).put("1", begun).unwrap();
+                songs(replica).upsert("1", begun).unwrap();
             }
             let told = format!("{how}, the same: {same}");
             let shows = pair.meet();
@@ -565,7 +574,7 @@ fn what_is_gone_begins_again_as_one() {
             assert_eq!(sorted(&shows["tags"]), tags, "{told}: {shows}");
             assert_eq!(shows["lyrics"].as_str().unwrap().matches("new").count(), 1, "{told}: {shows}");
             for replica in [&pair.a, &pair.b] {
-                songs(replica).increment("1", "plays", 1).unwrap();
+                songs(replica).document("1").increment("plays", 1).unwrap();
             }
             assert_eq!(pair.meet()["plays"], plays + 2, "{told}");
             assert_eq!([pair.a.verify().unwrap().problems, pair.b.verify().unwrap().problems], [[], []]);

@@ -14,12 +14,12 @@ fn the_trash_gives_a_document_back_as_it_was() {
     let a = device(dir.path(), "a");
     let pieces = a.documents("pieces");
     let piece = json!({ "id": "1", "title": "Aloha ʻOe", "lyrics": "Haʻaheo ka ua\n" });
-    pieces.put("1", &piece).unwrap();
-    assert!(matches!(pieces.restore("1"), Err(WriteError::NotFound { .. })));
+    pieces.upsert("1", &piece).unwrap();
+    assert!(matches!(pieces.document("1").restore(), Err(WriteError::NotFound { .. })));
     pieces.delete("1").unwrap();
     let trash = pieces.trash().unwrap();
     assert_eq!((trash.len(), &trash[0].fields["title"]), (1, &json!("Aloha ʻOe")));
-    pieces.restore("1").unwrap();
+    pieces.document("1").restore().unwrap();
     assert_eq!(pieces.get("1").unwrap().unwrap().value, piece);
     assert!(pieces.trash().unwrap().is_empty());
 }
@@ -29,7 +29,7 @@ fn a_purge_leaves_nothing_and_reaches_every_device() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
-    a.documents("pieces").put("1", &json!({ "lyrics": "to be forgotten" })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "lyrics": "to be forgotten" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     a.documents("pieces").delete("1").unwrap();
@@ -39,12 +39,15 @@ fn a_purge_leaves_nothing_and_reaches_every_device() {
     for (name, replica) in [("a", &a), ("b", &b)] {
         assert!(replica.documents("pieces").get("1").unwrap().is_none());
         assert!(replica.documents("pieces").trash().unwrap().is_empty());
-        assert!(matches!(replica.documents("pieces").restore("1"), Err(WriteError::NotFound { .. })));
+        assert!(matches!(
+            replica.documents("pieces").document("1").restore(),
+            Err(WriteError::NotFound { .. })
+        ));
         assert_eq!(changes(dir.path(), name), 0);
     }
     // Its id is used up: what is written under it on one device would meet the old document on another.
     for replica in [&a, &b] {
-        let refused = replica.documents("pieces").put("1", &json!({ "lyrics": "anew" })).unwrap_err();
+        let refused = replica.documents("pieces").upsert("1", &json!({ "lyrics": "anew" })).unwrap_err();
         assert!(matches!(refused, WriteError::Purged { .. }), "{refused}");
     }
     // A new declaration shows the collection anew, and still not this.
@@ -59,14 +62,14 @@ fn an_edit_that_did_not_know_of_a_purge_brings_the_whole_document_back() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b, c) = (device(dir.path(), "a"), device(dir.path(), "b"), device(dir.path(), "c"));
     let piece = json!({ "title": "Hiʻilawe", "lyrics": "Kūmaka ka ʻikena\n" });
-    a.documents("pieces").put("1", &piece).unwrap();
+    a.documents("pieces").upsert("1", &piece).unwrap();
     for replica in [&a, &b, &c] {
         sync(replica, &relay.url());
     }
     a.documents("pieces").delete("1").unwrap();
     a.documents("pieces").purge_trash(i64::MAX).unwrap();
     // B is away, and its edit arrives as a fragment before B has heard of the purge.
-    b.documents("pieces").splice_text("1", "lyrics", 0, 0, "Hoʻi ").unwrap();
+    b.documents("pieces").document("1").splice_text("lyrics", 0, 0, "Hoʻi ").unwrap();
     for replica in [&a, &c, &b] {
         sync(replica, &relay.url());
     }
@@ -90,7 +93,7 @@ fn an_edit_that_did_not_know_of_a_purge_brings_the_whole_document_back() {
     // All of it is really there: it can be loaded, edited and synced on.
     drop(a);
     let a = Replica::open(dir.path().join("a.db")).unwrap();
-    a.documents("pieces").splice_text("1", "lyrics", 0, 0, "E ").unwrap();
+    a.documents("pieces").document("1").splice_text("lyrics", 0, 0, "E ").unwrap();
     sync(&a, &relay.url());
     sync(&c, &relay.url());
     assert!(
@@ -103,7 +106,7 @@ fn a_purged_document_stays_purged_when_the_log_is_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let a = device(dir.path(), "a");
-    a.documents("pieces").put("1", &json!({ "lyrics": "gone" })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "lyrics": "gone" })).unwrap();
     sync(&a, &relay.url());
     a.documents("pieces").delete("1").unwrap();
     a.documents("pieces").purge_trash(i64::MAX).unwrap();
@@ -128,14 +131,14 @@ fn a_purge_before_the_first_sync_does_not_stand_in_the_way_of_others() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
-    a.documents("pieces").put("1", &json!({ "title": "gone" })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "title": "gone" })).unwrap();
     a.documents("pieces").delete("1").unwrap();
     a.documents("pieces").purge_trash(i64::MAX).unwrap();
     assert_eq!(changes(dir.path(), "a"), 0);
-    let refused = a.documents("pieces").put("1", &json!({ "title": "anew" })).unwrap_err();
+    let refused = a.documents("pieces").upsert("1", &json!({ "title": "anew" })).unwrap_err();
     assert!(matches!(refused, WriteError::Purged { .. }), "{refused}");
     let piece = json!({ "id": "1", "title": "Hiʻilawe" });
-    b.documents("pieces").put("1", &piece).unwrap();
+    b.documents("pieces").upsert("1", &piece).unwrap();
     for replica in [&a, &b, &a, &b] {
         sync(replica, &relay.url());
     }
@@ -143,7 +146,7 @@ fn a_purge_before_the_first_sync_does_not_stand_in_the_way_of_others() {
         assert_eq!(replica.documents("pieces").get("1").unwrap().unwrap().value, piece);
         assert_eq!(replica.counts().unwrap().quarantined, 0);
     }
-    a.documents("pieces").set("1", &json!({ "title": "ʻElua" })).unwrap();
+    a.documents("pieces").patch("1", &json!({ "title": "ʻElua" })).unwrap();
     for replica in [&a, &b] {
         sync(replica, &relay.url());
     }
@@ -155,11 +158,11 @@ fn a_round_that_meets_a_purge_sends_the_whole_document() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
-    a.documents("pieces").put("1", &json!({ "title": "Aloha ʻOe" })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "title": "Aloha ʻOe" })).unwrap();
     sync(&a, &relay.url());
     a.documents("pieces").delete("1").unwrap();
     a.documents("pieces").purge_trash(i64::MAX).unwrap();
-    b.documents("pieces").put("1", &json!({ "title": "Hiʻilawe" })).unwrap();
+    b.documents("pieces").upsert("1", &json!({ "title": "Hiʻilawe" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     assert_eq!(b.status().pending, 0);
@@ -180,10 +183,10 @@ fn an_edit_of_what_was_read_before_a_delete_and_a_restore_is_whole() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
     let songs = a.documents("pieces");
-    songs.put("song", &json!({ "title": "t", "lyrics": "one\n" })).unwrap();
+    songs.upsert("song", &json!({ "title": "t", "lyrics": "one\n" })).unwrap();
     let mut read = songs.get("song").unwrap().unwrap();
     songs.delete("song").unwrap();
-    songs.restore("song").unwrap();
+    songs.document("song").restore().unwrap();
     read["lyrics"] = "one\ntwo\n".into();
     songs.update(&mut read).unwrap();
     sync(&a, &relay.url());
@@ -205,8 +208,8 @@ fn a_document_of_which_each_deleted_its_own_is_gone_though_the_lists_were_brough
     for device in [&a, &b] {
         device.apply_schema(&Schema::new().field("pieces", "parts", motet::FieldKind::List)).unwrap();
     }
-    a.documents("pieces").put("1", &json!({ "parts": [{ "id": "y" }] })).unwrap();
-    b.documents("pieces").put("1", &json!({ "parts": [{ "id": "y", "n": 0 }] })).unwrap();
+    a.documents("pieces").upsert("1", &json!({ "parts": [{ "id": "y" }] })).unwrap();
+    b.documents("pieces").upsert("1", &json!({ "parts": [{ "id": "y", "n": 0 }] })).unwrap();
     sync(&b, &relay.url());
     a.documents("pieces").delete("1").unwrap();
     assert!(b.undo().unwrap().is_some());
@@ -228,10 +231,10 @@ fn where_deletes_win_nothing_of_a_purged_document_is_set_aside_for_ever() {
     for device in [&a, &b] {
         device.apply_schema(&Schema::new().delete("pieces", motet::DeletePolicy::Wins)).unwrap();
     }
-    a.documents("pieces").put("1", &json!({})).unwrap();
+    a.documents("pieces").upsert("1", &json!({})).unwrap();
     a.documents("pieces").delete("1").unwrap();
     sync(&a, &relay.url());
-    b.documents("pieces").put("1", &json!({ "lyrics": "written without knowing" })).unwrap();
+    b.documents("pieces").upsert("1", &json!({ "lyrics": "written without knowing" })).unwrap();
     a.documents("pieces").purge_trash(i64::MAX).unwrap();
     for device in [&b, &a, &b, &a] {
         sync(device, &relay.url());
@@ -252,11 +255,11 @@ fn where_the_latest_wins_an_edit_older_than_the_purge_is_not_set_aside_for_ever(
         for device in [&a, &b] {
             device.apply_schema(&Schema::new().delete("pieces", motet::DeletePolicy::Latest)).unwrap();
         }
-        a.documents("pieces").put("1", &json!({})).unwrap();
+        a.documents("pieces").upsert("1", &json!({})).unwrap();
         [&a, &b].iter().for_each(|device| _ = sync(device, &relay.url()));
         for act in order.split(", ") {
             match act {
-                "edit" => _ = b.documents("pieces").put("1", &json!({ "lyrics": "not knowing" })).unwrap(),
+                "edit" => _ = b.documents("pieces").upsert("1", &json!({ "lyrics": "not knowing" })).unwrap(),
                 "delete" => a.documents("pieces").delete("1").unwrap(),
                 _ => _ = a.documents("pieces").purge_trash(i64::MAX).unwrap(),
             }
@@ -286,15 +289,15 @@ fn a_fragment_that_brings_nothing_back_waits_in_silence() {
         for device in &devices {
             device.apply_schema(&Schema::new().delete("pieces", policy)).unwrap();
         }
-        a.documents("pieces").put("1", &json!({ "title": "one" })).unwrap();
+        a.documents("pieces").upsert("1", &json!({ "title": "one" })).unwrap();
         devices.iter().for_each(|device| _ = sync(device, &relay.url()));
-        b.documents("pieces").set("1", &json!({ "key": "F" })).unwrap();
+        b.documents("pieces").patch("1", &json!({ "key": "F" })).unwrap();
         b.documents("pieces").delete("1").unwrap();
         std::thread::sleep(std::time::Duration::from_millis(5));
         a.documents("pieces").delete("1").unwrap();
         a.documents("pieces").purge_trash(i64::MAX).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(5));
-        c.documents("pieces").set("1", &json!({ "title": "two" })).unwrap();
+        c.documents("pieces").patch("1", &json!({ "title": "two" })).unwrap();
         [a, b, a].iter().for_each(|device| _ = sync(device, &relay.url()));
         for device in [a, b] {
             assert!(device.documents("pieces").get("1").unwrap().is_none());
@@ -316,15 +319,15 @@ fn an_edit_beside_a_delete_brings_back_what_was_purged_and_revived_before() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
-    a.documents("songs").put("1", &json!({ "title": "ʻUlupalakua" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "ʻUlupalakua" })).unwrap();
     sync(&b, &relay.url());
-    b.documents("songs").put("1", &json!({ "key": "F" })).unwrap();
+    b.documents("songs").upsert("1", &json!({ "key": "F" })).unwrap();
     b.documents("songs").delete("1").unwrap();
     sync(&a, &relay.url());
     b.documents("songs").purge_trash(i64::MAX).unwrap();
     sync(&b, &relay.url());
     a.documents("songs").delete("1").unwrap();
-    b.documents("songs").set("1", &json!({ "tempo": null })).unwrap();
+    b.documents("songs").patch("1", &json!({ "tempo": null })).unwrap();
     for replica in [&a, &b, &a, &b] {
         sync(replica, &relay.url());
     }
@@ -341,10 +344,10 @@ fn what_another_device_deleted_under_the_id_of_a_purged_document_is_in_the_trash
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
-    b.documents("songs").put("1", &json!({ "title": "one" })).unwrap();
+    b.documents("songs").upsert("1", &json!({ "title": "one" })).unwrap();
     b.documents("songs").delete("1").unwrap();
     b.documents("songs").purge_trash(i64::MAX).unwrap();
-    a.documents("songs").put("1", &json!({ "title": "two" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "two" })).unwrap();
     a.documents("songs").delete("1").unwrap();
     for replica in [&a, &b, &a] {
         sync(replica, &relay.url());
@@ -367,12 +370,12 @@ fn a_purge_that_has_lost_does_not_come_back_with_a_later_delete() {
         for device in &devices {
             device.apply_schema(&Schema::new().delete("pieces", policy)).unwrap();
         }
-        a.documents("pieces").put("1", &json!({ "title": "one" })).unwrap();
+        a.documents("pieces").upsert("1", &json!({ "title": "one" })).unwrap();
         [a, b, c].iter().for_each(|device| _ = sync(device, &relay.url()));
         a.documents("pieces").delete("1").unwrap();
         a.documents("pieces").purge_trash(i64::MAX).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(5));
-        b.documents("pieces").set("1", &json!({ "key": "F" })).unwrap();
+        b.documents("pieces").patch("1", &json!({ "key": "F" })).unwrap();
         // One deletes it after it came back, one without knowing that it was ever purged.
         [a, b, a, b].iter().for_each(|device| _ = sync(device, &relay.url()));
         b.documents("pieces").delete("1").unwrap();
@@ -384,7 +387,7 @@ fn a_purge_that_has_lost_does_not_come_back_with_a_later_delete() {
             assert_eq!(device.counts().unwrap().quarantined, 0);
             assert_eq!(device.verify().unwrap().problems, []);
         }
-        b.documents("pieces").restore("1").unwrap();
+        b.documents("pieces").document("1").restore().unwrap();
         [b, a, c, d].iter().for_each(|device| _ = sync(device, &relay.url()));
         for device in &devices {
             let piece = device.documents("pieces").get("1").unwrap().unwrap().value;
@@ -400,9 +403,9 @@ fn what_comes_after_a_purged_document_was_read_again_is_stored_whole() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, c) = (device(dir.path(), "a"), device(dir.path(), "c"));
-    a.documents("songs").put("1", &json!({ "title": "one" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "one" })).unwrap();
     a.documents("songs").delete("1").unwrap();
-    c.documents("songs").put("1", &json!({ "title": "two" })).unwrap();
+    c.documents("songs").upsert("1", &json!({ "title": "two" })).unwrap();
     sync(&a, &relay.url());
     a.documents("songs").purge_trash(i64::MAX).unwrap();
     sync(&a, &relay.url());
@@ -435,7 +438,7 @@ fn a_write_that_only_begins_a_field_is_an_edit_that_a_delete_had_not_seen() {
     }
     let fields = ["lyrics", "plays", "tags", "verses"];
     for field in fields {
-        a.documents("songs").put(field, &json!({ "title": "Pua" })).unwrap();
+        a.documents("songs").upsert(field, &json!({ "title": "Pua" })).unwrap();
     }
     sync(&a, &relay.url());
     sync(&b, &relay.url());
@@ -443,10 +446,10 @@ fn a_write_that_only_begins_a_field_is_an_edit_that_a_delete_had_not_seen() {
         a.documents("songs").delete(field).unwrap();
     }
     let songs = b.documents("songs");
-    songs.splice_text("lyrics", "lyrics", 0, 0, "").unwrap();
-    songs.increment("plays", "plays", 0).unwrap();
-    b.transaction(|tx| tx.add_to_set("songs", "tags", "tags", &[])).unwrap();
-    songs.set("verses", &json!({ "verses": [] })).unwrap();
+    songs.document("lyrics").splice_text("lyrics", 0, 0, "").unwrap();
+    songs.document("plays").increment("plays", 0).unwrap();
+    b.transaction(|tx| tx.documents("songs").add_to_set("tags", "tags", &[])).unwrap();
+    songs.patch("verses", &json!({ "verses": [] })).unwrap();
     for replica in [&a, &b, &a] {
         sync(replica, &relay.url());
     }
@@ -530,7 +533,7 @@ fn a_clock_far_ahead_purges_nothing_that_was_deleted_a_moment_ago() {
     let (synced, alone) = (open("synced.db"), open("alone.db"));
     for (replica, syncs) in [(&synced, true), (&alone, false)] {
         let pieces = replica.documents("pieces");
-        pieces.put("1", &json!({ "title": "Pua ʻAʻaliʻi" })).unwrap();
+        pieces.upsert("1", &json!({ "title": "Pua ʻAʻaliʻi" })).unwrap();
         if syncs {
             sync(replica, &relay.url());
         }
@@ -559,16 +562,16 @@ fn what_another_wrote_of_a_document_stays_when_it_is_made_again() {
                 let relay = TestRelay::start(&dir.path().join("relay"));
                 let devices = ["a", "b"].map(|name| device(dir.path(), name));
                 let [a, b] = devices.each_ref().map(|device| device.documents("pieces"));
-                a.put("1", &json!({ "lyrics": "a1\n" })).unwrap();
+                a.upsert("1", &json!({ "lyrics": "a1\n" })).unwrap();
                 sync(&devices[0], &relay.url());
-                b.put("1", &json!({ "lyrics": "b1\n" })).unwrap();
+                b.upsert("1", &json!({ "lyrics": "b1\n" })).unwrap();
                 sync(&devices[1], &relay.url());
                 a.delete("1").unwrap();
                 for word in ["z1\n", "q1\n"].into_iter().take(edits) {
                     let lyrics = b.get("1").unwrap().unwrap()["lyrics"].as_str().unwrap().to_owned();
-                    b.set("1", &json!({ "lyrics": format!("{word}{lyrics}") })).unwrap();
+                    b.patch("1", &json!({ "lyrics": format!("{word}{lyrics}") })).unwrap();
                 }
-                a.put("1", &anew).unwrap();
+                a.upsert("1", &anew).unwrap();
                 for _ in 0..3 {
                     sync(&devices[first], &relay.url());
                     sync(&devices[1 - first], &relay.url());
@@ -590,11 +593,11 @@ fn a_conflict_of_a_document_in_the_trash_is_open_again_when_that_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let [a, b] = ["a", "b"].map(|name| singer(dir.path(), name));
-    a.documents("songs").put("1", &json!({ "title": "one" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "one" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     for (device, title) in [(&a, "two"), (&b, "three")] {
-        device.documents("songs").set("1", &json!({ "title": title })).unwrap();
+        device.documents("songs").patch("1", &json!({ "title": title })).unwrap();
     }
     let meet = || [&a, &b, &a].into_iter().for_each(|device| _ = sync(device, &relay.url()));
     meet();
@@ -608,10 +611,10 @@ fn a_conflict_of_a_document_in_the_trash_is_open_again_when_that_is_back() {
     meet();
     assert_eq!([&a, &b].map(open), [0, 0]);
     assert_eq!(b.conflicted_documents(true).unwrap().len(), 1);
-    b.documents("songs").restore("1").unwrap();
+    b.documents("songs").document("1").restore().unwrap();
     meet();
     assert_eq!([&a, &b].map(open), [1, 1]);
-    a.documents("songs").resolve("1", "/title", Resolution::Shown).unwrap();
+    a.documents("songs").document("1").resolve("/title", Resolution::Shown).unwrap();
     meet();
     assert_eq!([&a, &b].map(open), [0, 0]);
 }
@@ -627,12 +630,12 @@ fn any_time_that_a_clock_says_is_written_and_read() {
         };
         let (a, b) = (open("a.db"), open("b.db"));
         for title in ["one", "two"] {
-            a.documents("songs").put("1", &json!({ "title": title })).unwrap();
+            a.documents("songs").upsert("1", &json!({ "title": title })).unwrap();
         }
         sync(&a, &relay.url());
         sync(&b, &relay.url());
-        b.documents("songs").set("1", &json!({ "title": "three" })).unwrap();
-        b.documents("songs").put("2", &json!({ "title": "gone" })).unwrap();
+        b.documents("songs").patch("1", &json!({ "title": "three" })).unwrap();
+        b.documents("songs").upsert("2", &json!({ "title": "gone" })).unwrap();
         b.documents("songs").delete("2").unwrap();
         b.documents("songs").purge_trash(i64::MAX).unwrap();
         sync(&b, &relay.url());

@@ -112,7 +112,7 @@ fn a_new_device_takes_a_snapshot_that_holds_the_loser() {
     drop(a);
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
     assert!(a.verify().unwrap().problems.is_empty());
-    a.documents("pieces").set("song", &json!({ "by": "a" })).unwrap();
+    a.documents("pieces").patch("song", &json!({ "by": "a" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     assert_eq!(contents(&a), contents(&b));
@@ -125,11 +125,13 @@ fn who_wrote_the_twin_that_lost_writes_its_values_anew() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
-    a.documents("pieces").put("song", &json!({ "title": "t", "lyrics": "one\ntwo\n", "sung": 1 })).unwrap();
+    a.documents("pieces")
+        .upsert("song", &json!({ "title": "t", "lyrics": "one\ntwo\n", "sung": 1 }))
+        .unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
-    a.documents("pieces").splice_text("song", "lyrics", 4, 0, "written by a\n").unwrap();
-    a.documents("pieces").set("song", &json!({ "sung": 2 })).unwrap();
+    a.documents("pieces").document("song").splice_text("lyrics", 4, 0, "written by a\n").unwrap();
+    a.documents("pieces").patch("song", &json!({ "sung": 2 })).unwrap();
     let stored = changes(dir.path().join("a.db").as_path());
     let lost = stored.iter().find(|change| hash_of(change) == hash_of(&stored[stored.len() - 2])).unwrap();
     let other = collision_of(&stored, lost);
@@ -151,7 +153,7 @@ fn who_wrote_the_twin_that_lost_writes_its_values_anew() {
 
 fn edits_go_on(replicas: &[&Replica], url: &str) {
     for (n, replica) in replicas.iter().enumerate() {
-        replica.documents("pieces").splice_text("song", "lyrics", 0, 0, &format!("{n}\n")).unwrap();
+        replica.documents("pieces").document("song").splice_text("lyrics", 0, 0, &format!("{n}\n")).unwrap();
     }
     replicas.iter().chain(replicas).for_each(|replica| _ = sync(replica, url));
     let first = contents(replicas[0]);

@@ -33,9 +33,9 @@ fn value(replica: &Replica, id: &str) -> Option<Json> {
 fn there_and_back(field: &str, values: &[Json]) {
     let dir = tempfile::tempdir().unwrap();
     let a = open(dir.path(), "a");
-    a.documents("songs").put("1", &json!({ field: values[0] })).unwrap();
+    a.documents("songs").upsert("1", &json!({ field: values[0] })).unwrap();
     for value in &values[1..] {
-        a.documents("songs").set("1", &json!({ field: value })).unwrap();
+        a.documents("songs").patch("1", &json!({ field: value })).unwrap();
     }
     for _ in 0..2 {
         for expected in values.iter().rev().skip(1) {
@@ -66,7 +66,7 @@ fn writes_on_older_versions_go_back_one_by_one() {
         let dir = tempfile::tempdir().unwrap();
         let a = open(dir.path(), "a");
         let songs = a.documents("songs");
-        songs.put("1", &json!({ "lyrics": old })).unwrap();
+        songs.upsert("1", &json!({ "lyrics": old })).unwrap();
         let [mut one, mut two] = [(); 2].map(|()| songs.get("1").unwrap().unwrap());
         let mut versions = vec![value(&a, "1").unwrap()];
         for n in 0..2 {
@@ -108,9 +108,9 @@ fn fields_of_every_kind_go_back_version_by_version() {
         // A patch merges into an object: what it lacks stays.
         let dir = tempfile::tempdir().unwrap();
         let a = open(dir.path(), "a");
-        a.documents("songs").put("1", &json!({ "meta": pair[0] })).unwrap();
+        a.documents("songs").upsert("1", &json!({ "meta": pair[0] })).unwrap();
         let first = value(&a, "1");
-        a.documents("songs").set("1", &json!({ "meta": pair[1] })).unwrap();
+        a.documents("songs").patch("1", &json!({ "meta": pair[1] })).unwrap();
         let second = value(&a, "1");
         a.undo().unwrap().unwrap();
         assert_eq!(value(&a, "1"), first);
@@ -125,12 +125,12 @@ fn a_new_edit_drops_what_could_be_done_again() {
     let a = open(dir.path(), "a");
     let songs = a.documents("songs");
     for title in ["one", "two", "three"] {
-        songs.put("1", &json!({ "title": title })).unwrap();
+        songs.upsert("1", &json!({ "title": title })).unwrap();
     }
     a.undo().unwrap().unwrap();
     a.undo().unwrap().unwrap();
     a.redo().unwrap().unwrap();
-    songs.put("1", &json!({ "title": "four" })).unwrap();
+    songs.upsert("1", &json!({ "title": "four" })).unwrap();
     assert!(a.redo().unwrap().is_none());
     for title in ["two", "one"] {
         a.undo().unwrap().unwrap();
@@ -147,14 +147,14 @@ fn a_new_edit_drops_what_could_be_done_again() {
 fn a_transaction_that_deletes_and_makes_anew_is_taken_back_whole() {
     let dir = tempfile::tempdir().unwrap();
     let a = open(dir.path(), "a");
-    a.documents("songs").put("1", &json!({ "title": "t0", "lyrics": "one\n", "tags": ["x"] })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "t0", "lyrics": "one\n", "tags": ["x"] })).unwrap();
     let before = value(&a, "1");
     a.transaction(|tx| {
-        tx.put("songs", "1", &json!({ "title": "t1" }))?;
-        tx.delete("songs", "1")?;
-        tx.put("songs", "1", &json!({ "lyrics": "two\n" }))?;
-        tx.put("songs", "2", &json!({ "title": "new" }))?;
-        tx.delete("songs", "2")
+        tx.documents("songs").upsert("1", &json!({ "title": "t1" }))?;
+        tx.documents("songs").delete("1")?;
+        tx.documents("songs").upsert("1", &json!({ "lyrics": "two\n" }))?;
+        tx.documents("songs").upsert("2", &json!({ "title": "new" }))?;
+        tx.documents("songs").delete("2")
     })
     .unwrap();
     let after = value(&a, "1");
@@ -167,8 +167,8 @@ fn a_transaction_that_deletes_and_makes_anew_is_taken_back_whole() {
     // And the other way about: deleted before, and deleted after.
     a.documents("songs").delete("1").unwrap();
     a.transaction(|tx| {
-        tx.put("songs", "1", &json!({ "title": "again" }))?;
-        tx.delete("songs", "1")
+        tx.documents("songs").upsert("1", &json!({ "title": "again" }))?;
+        tx.documents("songs").delete("1")
     })
     .unwrap();
     a.undo().unwrap().unwrap();
@@ -181,11 +181,11 @@ fn a_transaction_that_deletes_and_makes_anew_is_taken_back_whole() {
 fn an_undo_says_what_it_took_back() {
     let dir = tempfile::tempdir().unwrap();
     let a = open(dir.path(), "a");
-    a.documents("songs").put("1", &json!({ "title": "t", "key": "C" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "t", "key": "C" })).unwrap();
     a.transaction(|tx| {
         tx.set_message("for the concert")?;
-        tx.set("songs", "1", &json!({ "title": "T", "lyrics": "one\n" }))?;
-        tx.put("lists", "l", &json!({ "songs": ["1"] }))
+        tx.documents("songs").patch("1", &json!({ "title": "T", "lyrics": "one\n" }))?;
+        tx.documents("lists").upsert("l", &json!({ "songs": ["1"] }))
     })
     .unwrap();
     let told = |undone: Undone| -> Vec<(String, String, UndoneEffect, String)> {
@@ -218,17 +218,17 @@ fn an_undo_is_limited_to_a_document_a_collection_or_a_label() {
     let a = open(dir.path(), "a");
     let title = |id: &str| value(&a, id).map(|song| song["title"].clone());
     a.transaction(|tx| {
-        tx.put("songs", "1", &json!({ "title": "one" }))?;
-        tx.put("songs", "2", &json!({ "title": "two" }))?;
-        tx.put("tasks", "t", &json!({ "title": "task" }))
+        tx.documents("songs").upsert("1", &json!({ "title": "one" }))?;
+        tx.documents("songs").upsert("2", &json!({ "title": "two" }))?;
+        tx.documents("tasks").upsert("t", &json!({ "title": "task" }))
     })
     .unwrap();
-    a.documents("songs").set("1", &json!({ "title": "ONE" })).unwrap();
-    a.documents("songs").set("2", &json!({ "title": "TWO" })).unwrap();
+    a.documents("songs").patch("1", &json!({ "title": "ONE" })).unwrap();
+    a.documents("songs").patch("2", &json!({ "title": "TWO" })).unwrap();
     let log = |text: &'static str| {
         a.transaction(move |tx| {
             tx.set_label("log")?;
-            tx.put("log", text, &json!({ "text": text }))
+            tx.documents("log").upsert(text, &json!({ "text": text }))
         })
         .unwrap();
     };
@@ -251,7 +251,7 @@ fn an_undo_is_limited_to_a_document_a_collection_or_a_label() {
     // What was undone within a scope is done again within it.
     assert!(a.redo_within(&two).unwrap().is_some());
     assert_eq!((title("1"), title("2")), (None, Some(json!("two"))));
-    a.documents("songs").set("2", &json!({ "title": "2" })).unwrap();
+    a.documents("songs").patch("2", &json!({ "title": "2" })).unwrap();
     assert!(a.redo_within(&two).unwrap().is_none());
     assert!(a.redo().unwrap().is_none());
     assert!(a.redo_within(&one).unwrap().is_some());
@@ -273,11 +273,12 @@ fn an_undo_is_limited_to_a_document_a_collection_or_a_label() {
 fn what_another_label_wrote_meanwhile_stays() {
     let dir = tempfile::tempdir().unwrap();
     let a = open(dir.path(), "a");
-    a.documents("songs").put("1", &json!({ "lyrics": "one\n", "plays": 1 })).unwrap();
-    a.documents("songs").set("1", &json!({ "lyrics": "one\ntwo\n", "plays": 3 })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "lyrics": "one\n", "plays": 1 })).unwrap();
+    a.documents("songs").patch("1", &json!({ "lyrics": "one\ntwo\n", "plays": 3 })).unwrap();
     a.transaction(|tx| {
         tx.set_label("import")?;
-        tx.set("songs", "1", &json!({ "lyrics": "zero\none\ntwo\n", "plays": 13, "by": "import" }))
+        tx.documents("songs")
+            .patch("1", &json!({ "lyrics": "zero\none\ntwo\n", "plays": 13, "by": "import" }))
     })
     .unwrap();
     a.undo().unwrap().unwrap();
@@ -297,18 +298,18 @@ fn fields_and_collections_that_stay_on_the_device_are_not_touched() {
     let dir = tempfile::tempdir().unwrap();
     let a = open(dir.path(), "a");
     a.apply_schema(&Schema::new().local("secrets")).unwrap();
-    a.documents("songs").put("1", &json!({ "title": "t0", "note": "n0" })).unwrap();
-    a.documents("songs").set("1", &json!({ "title": "t1", "note": "n1" })).unwrap();
-    a.documents("songs").set("1", &json!({ "note": "n2" })).unwrap();
-    a.documents("secrets").put("s", &json!({ "pin": 1 })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "t0", "note": "n0" })).unwrap();
+    a.documents("songs").patch("1", &json!({ "title": "t1", "note": "n1" })).unwrap();
+    a.documents("songs").patch("1", &json!({ "note": "n2" })).unwrap();
+    a.documents("secrets").upsert("s", &json!({ "pin": 1 })).unwrap();
     a.undo().unwrap().unwrap();
     assert_eq!(value(&a, "1"), Some(json!({ "title": "t0", "note": "n2" })));
     assert!(a.documents("secrets").get("s").unwrap().is_some());
     a.redo().unwrap().unwrap();
     assert_eq!(value(&a, "1"), Some(json!({ "title": "t1", "note": "n2" })));
     // What has been declared to stay since then does not leave by an undo.
-    a.documents("songs").set("1", &json!({ "title": "t2", "diary": "open" })).unwrap();
-    a.documents("songs").set("1", &json!({ "title": "t3", "diary": "secret" })).unwrap();
+    a.documents("songs").patch("1", &json!({ "title": "t2", "diary": "open" })).unwrap();
+    a.documents("songs").patch("1", &json!({ "title": "t3", "diary": "secret" })).unwrap();
     a.apply_schema(&Schema::new().field("songs", "diary", FieldKind::Local)).unwrap();
     let undone = a.undo().unwrap().unwrap();
     assert_eq!(undone.documents[0].fields, ["title"]);
@@ -318,15 +319,15 @@ fn fields_and_collections_that_stay_on_the_device_are_not_touched() {
 fn a_purge_is_for_good_and_does_not_stand_in_the_way() {
     let dir = tempfile::tempdir().unwrap();
     let a = open(dir.path(), "a");
-    a.documents("songs").put("1", &json!({ "title": "one" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "one" })).unwrap();
     a.transaction(|tx| {
-        tx.put("songs", "2", &json!({ "title": "two" }))?;
-        tx.set("songs", "1", &json!({ "title": "ONE" }))
+        tx.documents("songs").upsert("2", &json!({ "title": "two" }))?;
+        tx.documents("songs").patch("1", &json!({ "title": "ONE" }))
     })
     .unwrap();
     a.transaction(|tx| {
-        tx.delete("songs", "2")?;
-        tx.purge("songs", "2")
+        tx.documents("songs").delete("2")?;
+        tx.documents("songs").purge("2")
     })
     .unwrap();
     let undone = a.undo().unwrap().unwrap();
@@ -347,7 +348,7 @@ fn undo_goes_on_after_a_schema_was_declared_and_past_rules_that_came_later() {
         json!({ "text": "six", "count": 2, "list": [], "title": "ttt" }),
     ];
     for state in &states {
-        songs.put("1", state).unwrap();
+        songs.upsert("1", state).unwrap();
     }
     let declared = Schema::new()
         .text("later", "text")
@@ -355,7 +356,7 @@ fn undo_goes_on_after_a_schema_was_declared_and_past_rules_that_came_later() {
         .field("later", "list", FieldKind::List)
         .field("later", "title", motet::Field::register().min_len(3));
     a.apply_schema(&declared).unwrap();
-    songs.set("1", &json!({ "text": "six or seven", "count": 3 })).unwrap();
+    songs.patch("1", &json!({ "text": "six or seven", "count": 3 })).unwrap();
     let last = songs.get("1").unwrap().unwrap().value.clone();
     drop(songs);
     drop(a);
@@ -383,9 +384,9 @@ fn undo_goes_on_after_a_schema_was_declared_and_past_rules_that_came_later() {
 fn undo_reaches_back_over_a_snapshot_and_a_copy_has_nothing_to_undo() {
     let dir = tempfile::tempdir().unwrap();
     let a = open(dir.path(), "a");
-    a.documents("songs").put("1", &json!({ "lyrics": "0" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "lyrics": "0" })).unwrap();
     for n in 1..280 {
-        a.documents("songs").set("1", &json!({ "lyrics": n.to_string() })).unwrap();
+        a.documents("songs").patch("1", &json!({ "lyrics": n.to_string() })).unwrap();
     }
     drop(a);
     let a = open(dir.path(), "a");
@@ -400,7 +401,7 @@ fn undo_reaches_back_over_a_snapshot_and_a_copy_has_nothing_to_undo() {
         let copy = open(dir.path(), name);
         assert!(copy.undo().unwrap().is_none() && copy.redo().unwrap().is_none());
         assert_eq!(value(&copy, "1"), Some(json!({ "lyrics": "260" })));
-        copy.documents("songs").set("1", &json!({ "lyrics": "copied" })).unwrap();
+        copy.documents("songs").patch("1", &json!({ "lyrics": "copied" })).unwrap();
         assert!(copy.undo().unwrap().is_some());
         assert_eq!(value(&copy, "1"), Some(json!({ "lyrics": "260" })));
     }
@@ -411,19 +412,19 @@ fn what_the_library_writes_by_itself_is_not_undone() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
-    a.documents("songs").put("1", &json!({ "lyrics": "one\n" })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "lyrics": "one\n" })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     // Both write the same: whoever merges takes the second copy out.
     for device in [&a, &b] {
-        device.documents("songs").set("1", &json!({ "lyrics": "one\nthe same line\n" })).unwrap();
+        device.documents("songs").patch("1", &json!({ "lyrics": "one\nthe same line\n" })).unwrap();
     }
     for device in [&a, &b, &a] {
         sync(device, &relay.url());
     }
     assert_eq!(value(&a, "1"), Some(json!({ "lyrics": "one\nthe same line\n" })));
     // A field that does not stay on the device any more is written into the document.
-    a.documents("songs").set("1", &json!({ "note": "n" })).unwrap();
+    a.documents("songs").patch("1", &json!({ "note": "n" })).unwrap();
     a.apply_schema(&Schema::new().field("songs", "note", FieldKind::Register)).unwrap();
     // The line is the other device's as well.
     let undone = a.undo().unwrap().unwrap();
@@ -438,19 +439,19 @@ fn a_document_that_others_have_written_in_stays_when_its_making_is_undone() {
     let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
     let made = json!({ "title": "t", "lyrics": "mine\n", "plays": 3, "tags": ["x"], "verses": [1] });
     for id in ["1", "2", "3"] {
-        a.documents("songs").put(id, &made).unwrap();
+        a.documents("songs").upsert(id, &made).unwrap();
     }
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     let theirs = b.documents("songs");
-    theirs.splice_text("1", "lyrics", 0, 0, "theirs\n").unwrap();
-    theirs.increment("1", "plays", 4).unwrap();
+    theirs.document("1").splice_text("lyrics", 0, 0, "theirs\n").unwrap();
+    theirs.document("1").increment("plays", 4).unwrap();
     // Added again, so that it is theirs as well.
-    b.transaction(|tx| tx.add_to_set("songs", "1", "tags", &[json!("x"), json!("y")])).unwrap();
+    b.transaction(|tx| tx.documents("songs").add_to_set("1", "tags", &[json!("x"), json!("y")])).unwrap();
     // Written and taken back: nothing of it is there any more.
-    theirs.set("2", &json!({ "title": "theirs" })).unwrap();
+    theirs.patch("2", &json!({ "title": "theirs" })).unwrap();
     b.undo().unwrap().unwrap();
-    theirs.set("2", &json!({ "plays": 3 })).unwrap();
+    theirs.patch("2", &json!({ "plays": 3 })).unwrap();
     theirs.delete("3").unwrap();
     sync(&b, &relay.url());
     sync(&a, &relay.url());
@@ -479,12 +480,12 @@ fn a_field_that_others_have_written_since_stays_also_with_an_equal_value() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
-    a.documents("songs").put("1", &json!({ "title": "t0", "by": "x", "tags": [] })).unwrap();
+    a.documents("songs").upsert("1", &json!({ "title": "t0", "by": "x", "tags": [] })).unwrap();
     sync(&a, &relay.url());
     sync(&b, &relay.url());
     let change = json!({ "title": "t1", "by": "y", "tags": ["live"] });
-    a.documents("songs").set("1", &change).unwrap();
-    b.documents("songs").set("1", &json!({ "title": "t1", "tags": ["live"] })).unwrap();
+    a.documents("songs").patch("1", &change).unwrap();
+    b.documents("songs").patch("1", &json!({ "title": "t1", "tags": ["live"] })).unwrap();
     for device in [&a, &b, &a] {
         sync(device, &relay.url());
     }
@@ -498,8 +499,8 @@ fn a_document_made_on_two_devices_keeps_what_both_made_alike() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
     let made = json!({ "title": "t", "lyrics": "one\n" });
-    a.documents("songs").put("1", &made).unwrap();
-    b.documents("songs").put("1", &made).unwrap();
+    a.documents("songs").upsert("1", &made).unwrap();
+    b.documents("songs").upsert("1", &made).unwrap();
     for device in [&a, &b, &a] {
         sync(device, &relay.url());
     }
@@ -522,7 +523,7 @@ fn the_command_line_undoes_within_a_scope_and_says_what() {
         a.transaction(|tx| {
             tx.set_label("log")?;
             tx.set_message("a line")?;
-            tx.put("log", "l", &json!({ "text": "x" }))
+            tx.documents("log").upsert("l", &json!({ "text": "x" }))
         })
         .unwrap();
     }
@@ -610,7 +611,7 @@ fn shown(replica: &Replica) -> (Shown, Shown) {
 
 fn versions(replica: &Replica) -> Vec<Option<String>> {
     let status = |name: &&str, id: &&str| {
-        replica.document_status(name, id).unwrap().map(|status| format!("{:?}", status.heads))
+        replica.documents(name).document(id).status().unwrap().map(|status| format!("{:?}", status.heads))
     };
     COLLECTIONS.iter().flat_map(|name| IDS.iter().map(move |id| status(name, id))).collect()
 }
@@ -625,32 +626,35 @@ fn edit(replica: &Replica, random: &mut Random) -> String {
     replica
         .transaction(move |tx| {
             for Write { collection, id, what } in writes {
-                let is_there = tx.get::<Json>(collection, id)?.is_some();
+                let is_there = tx.collection::<Json>(collection).get(id)?.is_some();
                 // What cannot be done is left out.
                 _ = match what {
-                    What::Put(value) => tx.put(collection, id, &value).map(drop),
-                    What::Set(value) if is_there => tx.set(collection, id, &value).map(drop),
+                    What::Put(value) => tx.documents(collection).upsert(id, &value).map(drop),
+                    What::Set(value) if is_there => tx.documents(collection).patch(id, &value).map(drop),
                     What::Replace(value) if is_there => {
-                        let mut record = tx.get::<Json>(collection, id)?.unwrap();
+                        let mut record = tx.collection::<Json>(collection).get(id)?.unwrap();
                         record.value = value;
-                        tx.update(collection, &mut record).map(drop)
+                        tx.documents(collection).update(&mut record).map(drop)
                     }
                     What::Splice(at, delete, insert) if is_there => {
-                        let text = tx.get::<Json>(collection, id)?.unwrap().value["lyrics"].clone();
+                        let text =
+                            tx.collection::<Json>(collection).get(id)?.unwrap().value["lyrics"].clone();
                         let len = text.as_str().map_or(0, |text| text.chars().count());
                         let at = at.min(len);
                         let delete = delete.min(len - at);
-                        tx.splice_text(collection, id, "lyrics", at, delete, &insert).map(drop)
+                        tx.documents(collection).splice_text(id, "lyrics", at, delete, &insert).map(drop)
                     }
-                    What::Increment(by) if is_there => tx.increment(collection, id, "plays", by).map(drop),
+                    What::Increment(by) if is_there => {
+                        tx.documents(collection).increment(id, "plays", by).map(drop)
+                    }
                     What::Add(element) if is_there => {
-                        tx.add_to_set(collection, id, "tags", &[element]).map(drop)
+                        tx.documents(collection).add_to_set(id, "tags", &[element]).map(drop)
                     }
                     What::Remove(element) if is_there => {
-                        tx.remove_from_set(collection, id, "tags", &[element]).map(drop)
+                        tx.documents(collection).remove_from_set(id, "tags", &[element]).map(drop)
                     }
-                    What::Delete if is_there => tx.delete(collection, id),
-                    What::Restore if !is_there => tx.restore(collection, id).map(drop),
+                    What::Delete if is_there => tx.documents(collection).delete(id),
+                    What::Restore if !is_there => tx.documents(collection).restore(id).map(drop),
                     _ => Ok(()),
                 };
             }
@@ -761,15 +765,17 @@ fn steps_without_an_effect_hold_up_no_undo() {
     let tag = || json!("x");
     type Idle = fn(&mut motet::Transaction<'_>) -> Result<(), WriteError>;
     let idle: [(&str, Idle); 4] = [
-        ("an element that is there", |tx| tx.add_to_set("songs", "1", "tags", &[json!("x")]).map(drop)),
-        ("by 0", |tx| tx.increment("songs", "1", "plays", 0).map(drop)),
+        ("an element that is there", |tx| {
+            tx.documents("songs").add_to_set("1", "tags", &[json!("x")]).map(drop)
+        }),
+        ("by 0", |tx| tx.documents("songs").increment("1", "plays", 0).map(drop)),
         ("there and back", |tx| {
-            tx.set("songs", "1", &json!({ "title": "9" }))?;
-            tx.set("songs", "1", &json!({ "title": "second" })).map(drop)
+            tx.documents("songs").patch("1", &json!({ "title": "9" }))?;
+            tx.documents("songs").patch("1", &json!({ "title": "second" })).map(drop)
         }),
         ("deleted and restored", |tx| {
-            tx.delete("songs", "1")?;
-            tx.restore("songs", "1").map(drop)
+            tx.documents("songs").delete("1")?;
+            tx.documents("songs").restore("1").map(drop)
         }),
     ];
     for (name, idle) in idle {
@@ -778,15 +784,15 @@ fn steps_without_an_effect_hold_up_no_undo() {
         let songs = a.documents("songs");
         let mut states = vec![None];
         let state = || value(&a, "1");
-        songs.put("1", &json!({ "title": "first" })).unwrap();
+        songs.upsert("1", &json!({ "title": "first" })).unwrap();
         states.push(state());
         songs.delete("1").unwrap();
         states.push(state());
-        songs.put("1", &json!({ "title": "second", "tags": [tag()], "plays": 1 })).unwrap();
+        songs.upsert("1", &json!({ "title": "second", "tags": [tag()], "plays": 1 })).unwrap();
         states.push(state());
         a.transaction(idle).unwrap();
         states.push(state());
-        songs.set("1", &json!({ "title": "later" })).unwrap();
+        songs.patch("1", &json!({ "title": "later" })).unwrap();
         for (n, before) in states.iter().enumerate().rev() {
             a.undo().unwrap();
             assert_eq!(state().as_ref(), before.as_ref(), "{name}: back to {n}");

@@ -20,7 +20,7 @@ impl Space {
 
     fn of(base: &Value, names: &[&str]) -> Self {
         let space = Self::new(names);
-        space.songs(0).put("1", base).unwrap();
+        space.songs(0).upsert("1", base).unwrap();
         space.meet();
         space
     }
@@ -32,7 +32,7 @@ impl Space {
     /// A write at a time of its own.
     fn set(&self, device: usize, value: &Value) {
         std::thread::sleep(std::time::Duration::from_millis(5));
-        self.songs(device).set("1", value).unwrap();
+        self.songs(device).patch("1", value).unwrap();
     }
 
     fn meet(&self) -> Value {
@@ -221,7 +221,7 @@ fn a_field_that_was_taken_out_comes_back_as_what_it_was() {
             for again in [1, 2] {
                 let space = Space::of(&base, &["a", "b"]);
                 let take_out = |songs: &Collection<Value>| match with {
-                    Some(nulls) => _ = songs.set("1", nulls).unwrap(),
+                    Some(nulls) => _ = songs.patch("1", nulls).unwrap(),
                     None => {
                         let mut song = songs.get("1").unwrap().unwrap();
                         song.value = json!({ "id": "1" });
@@ -246,11 +246,11 @@ fn a_field_that_was_taken_out_comes_back_as_what_it_was() {
                     space.set(0, &edited);
                 }
                 // The others write on in it as well.
-                space.devices[1].documents("songs").increment("1", "plays", 10).unwrap();
+                space.devices[1].documents("songs").document("1").increment("plays", 10).unwrap();
                 let mut expected = edited.clone();
                 expected["plays"] = json!(112);
                 assert_eq!(space.meet(), expected, "{with:?}, edit first: {edit_first}, {again} times");
-                let open: Vec<_> = space.devices[0].conflicts("songs", "1").unwrap();
+                let open: Vec<_> = space.devices[0].documents("songs").document("1").conflicts().unwrap();
                 assert!(open.iter().all(|row| row.settled), "{open:?}");
                 let late = singer(space.dir.path(), "late");
                 sync(&late, &space.relay.url());
@@ -289,12 +289,12 @@ fn an_undo_of_a_second_making_keeps_what_others_wrote_and_nothing_of_the_first()
     let second = json!({ "tags": ["new"], "title": "new", "lyrics": "new\n", "plays": 9, "same": 1 });
     for is_undone in [true, false] {
         let space = Space::new(&["a", "b"]);
-        space.songs(0).put("1", &first).unwrap();
+        space.songs(0).upsert("1", &first).unwrap();
         match is_undone {
             true => _ = space.devices[0].undo().unwrap(),
             false => space.songs(0).delete("1").unwrap(),
         }
-        space.songs(0).put("1", &second).unwrap();
+        space.songs(0).upsert("1", &second).unwrap();
         space.meet();
         space.set(1, &json!({ "note": 1 }));
         space.meet();
@@ -320,7 +320,9 @@ fn a_contested_field_under_two_names_holds_up_no_undo() {
     }
     let undone = space.devices[1].undo().unwrap().unwrap();
     assert_eq!(undone.documents[0].fields, ["lyrics"]);
-    assert!(space.devices[1].conflicts("songs", "1").unwrap().iter().any(|row| !row.settled));
+    assert!(
+        space.devices[1].documents("songs").document("1").conflicts().unwrap().iter().any(|row| !row.settled)
+    );
 }
 
 /// Each counts the same, and takes back its own count, however the other took back his.
@@ -329,12 +331,12 @@ fn each_takes_back_its_own_count() {
     for by_undo in [true, false] {
         let space = Space::of(&json!({ "plays": 0 }), &["a", "b"]);
         for device in [0, 1] {
-            space.songs(device).increment("1", "plays", 1).unwrap();
+            space.songs(device).document("1").increment("plays", 1).unwrap();
         }
         assert_eq!(space.meet()["plays"], 2);
         match by_undo {
             true => _ = space.devices[0].undo().unwrap(),
-            false => _ = space.songs(0).increment("1", "plays", -1).unwrap(),
+            false => _ = space.songs(0).document("1").increment("plays", -1).unwrap(),
         }
         assert_eq!(space.meet()["plays"], 1);
         space.devices[1].undo().unwrap();

@@ -36,7 +36,7 @@ impl Pair {
 
     fn set(&self, device: usize, id: &str, value: &Json) {
         let field = if value.is_array() { "list" } else { "text" };
-        self.devices[device].documents("songs").set(id, &json!({ field: value })).unwrap();
+        self.devices[device].documents("songs").patch(id, &json!({ field: value })).unwrap();
     }
 
     fn shown(&self, id: &str, like: &Json) -> Json {
@@ -53,7 +53,7 @@ impl Pair {
 /// What shows once the first device has taken its step back, and once the second has as well.
 fn taken_back(base: &Json, sides: [&Json; 2]) -> [Json; 2] {
     let pair = Pair::new();
-    pair.devices[0].documents("songs").put("1", &json!({})).unwrap();
+    pair.devices[0].documents("songs").upsert("1", &json!({})).unwrap();
     pair.set(0, "1", base);
     pair.meet();
     pair.set(0, "1", sides[0]);
@@ -150,17 +150,17 @@ fn who_emptied_a_counter_takes_nothing_back_from_what_others_counted() {
     }
     for (id, is_removed) in [("1", false), ("2", true)] {
         let [a, b] = pair.devices.each_ref().map(|device| device.documents("songs"));
-        a.put(id, &json!({ "n": 5 })).unwrap();
+        a.upsert(id, &json!({ "n": 5 })).unwrap();
         pair.meet();
         match is_removed {
-            false => _ = a.set(id, &json!({ "n": null })).unwrap(),
+            false => _ = a.patch(id, &json!({ "n": null })).unwrap(),
             true => {
                 let mut song = a.get(id).unwrap().unwrap();
                 song.value = json!({ "id": id });
                 a.update(&mut song).unwrap();
             }
         }
-        b.set(id, &json!({ "n": 9 })).unwrap();
+        b.patch(id, &json!({ "n": 9 })).unwrap();
         pair.meet();
         assert_eq!(a.get(id).unwrap().unwrap().value["n"], 9);
         pair.devices[0].undo().unwrap().unwrap();

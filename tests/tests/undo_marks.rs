@@ -19,7 +19,7 @@ fn beside_others_a_device_takes_back_only_its_own() {
         for id in ["1", "2"] {
             let song =
                 json!({ "lyrics": base, "plays": 100, "tags": ["base"], "verses": ["base"], "meta": {} });
-            devices[0].documents("songs").put(id, &song).unwrap();
+            devices[0].documents("songs").upsert(id, &song).unwrap();
         }
         devices.iter().for_each(|device| _ = sync(device, &relay.url()));
         let mut sides = [Side::default(), Side::default()];
@@ -130,7 +130,7 @@ fn write_marks(device: &Replica, marks: &[Mark], whole: bool, random: &mut Rando
     device
         .transaction(move |tx| {
             for Mark { id, name, plays } in &marks {
-                let song = tx.get::<Json>("songs", id)?.unwrap().value.clone();
+                let song = tx.collection::<Json>("songs").get(id)?.unwrap().value.clone();
                 let lyrics = song["lyrics"].as_str().unwrap();
                 let start: usize =
                     lyrics.split_inclusive('\n').take(at).map(|line| line.chars().count()).sum();
@@ -139,17 +139,18 @@ fn write_marks(device: &Replica, marks: &[Mark], whole: bool, random: &mut Rando
                 let mut verses = song["verses"].as_array().unwrap().clone();
                 verses.insert(at.min(verses.len()), json!(name));
                 let meta = json!({ name.clone(): at });
-                tx.set("songs", id, &json!({ "verses": verses, "meta": meta }))?;
+                tx.documents("songs").patch(id, &json!({ "verses": verses, "meta": meta }))?;
                 if whole {
                     let mut tags = song["tags"].as_array().unwrap().clone();
                     tags.push(json!(name));
                     let plays = song["plays"].as_i64().unwrap() + plays;
                     let lyrics = lines.join("\n") + "\n";
-                    tx.set("songs", id, &json!({ "lyrics": lyrics, "plays": plays, "tags": tags }))?;
+                    tx.documents("songs")
+                        .patch(id, &json!({ "lyrics": lyrics, "plays": plays, "tags": tags }))?;
                 } else {
-                    tx.splice_text("songs", id, "lyrics", start, 0, &format!("{name}\n"))?;
-                    tx.increment("songs", id, "plays", *plays)?;
-                    tx.add_to_set("songs", id, "tags", &[json!(name)])?;
+                    tx.documents("songs").splice_text(id, "lyrics", start, 0, &format!("{name}\n"))?;
+                    tx.documents("songs").increment(id, "plays", *plays)?;
+                    tx.documents("songs").add_to_set(id, "tags", &[json!(name)])?;
                 }
             }
             Ok(())

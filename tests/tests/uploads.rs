@@ -17,7 +17,7 @@ fn noise(random: &mut Random, bytes: usize) -> String {
 }
 
 fn put(replica: &Replica, id: &str, value: &str) {
-    replica.documents("pieces").put(id, &json!({ "title": value })).unwrap();
+    replica.documents("pieces").upsert(id, &json!({ "title": value })).unwrap();
 }
 
 fn title(replica: &Replica, id: &str) -> Option<String> {
@@ -50,7 +50,7 @@ fn where_only_small_messages_get_through_one_that_is_too_large_holds_no_other() 
     assert_eq!((summary.sent, summary.rejected), (8, 2), "seed {seed}");
     assert_eq!(a.status().pending, 2);
     for id in ["2", "8"] {
-        let status = a.document_status("pieces", id).unwrap().unwrap();
+        let status = a.documents("pieces").document(id).status().unwrap().unwrap();
         let error = status.error.unwrap();
         assert_eq!(status.state, DocumentState::Error);
         assert!(error.message.contains("413") && !error.message.contains('<'), "{}", error.message);
@@ -72,7 +72,7 @@ fn where_only_small_messages_get_through_one_that_is_too_large_holds_no_other() 
     wait_until("all sent", Duration::from_secs(20), || a.status().pending == 0);
     sync(&b, &relay.url());
     assert_eq!(contents(&a), contents(&b), "seed {seed}");
-    assert_eq!(a.document_status("pieces", "2").unwrap().unwrap().state, DocumentState::Synced);
+    assert_eq!(a.documents("pieces").document("2").status().unwrap().unwrap().state, DocumentState::Synced);
 }
 
 fn relay_with(dir: &std::path::Path, documents: u64) -> TestRelay {
@@ -108,7 +108,7 @@ fn a_push_that_is_not_taken_ends_nothing_else() {
             status.state == SyncState::Pending && status.pending == 1
         });
         assert_eq!(a.status().last_error.unwrap().code, "sync-relay-full");
-        let document = a.sync_document("pieces", "one too many");
+        let document = a.documents("pieces").document("one too many").sync();
         assert!(matches!(document, Err(SyncError::Full { .. })), "{document:?}");
         a.disconnect();
 
@@ -127,7 +127,7 @@ fn a_fresh_device_downloads_from_a_relay_that_fails_at_every_write() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
     let songs: Vec<_> = (0..3_000).map(|n| json!({ "id": format!("{n}"), "title": "ʻĀina" })).collect();
-    a.transaction(move |tx| tx.put_many("pieces", &songs)).unwrap();
+    a.transaction(move |tx| tx.documents("pieces").upsert_many(&songs)).unwrap();
     sync(&a, &relay.url());
     let conn = rusqlite::Connection::open(dir.path().join("relay/relay.db")).unwrap();
     conn.execute_batch("CREATE TRIGGER t BEFORE INSERT ON entry BEGIN SELECT RAISE(ABORT, 'planted'); END")

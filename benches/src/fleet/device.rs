@@ -51,7 +51,9 @@ fn create(replica: &Replica, file: &Path) -> Value {
     for batch in songs.chunks(250) {
         let batch = batch.to_vec();
         replica
-            .transaction(move |tx| batch.iter().try_for_each(|song| tx.insert(COLLECTION, song).map(|_| ())))
+            .transaction(move |tx| {
+                batch.iter().try_for_each(|song| tx.documents(COLLECTION).insert(song).map(|_| ()))
+            })
             .unwrap();
     }
     let made = begun.elapsed();
@@ -83,7 +85,7 @@ fn download(replica: &Replica, command: &Value, started: Instant) -> Value {
         std::thread::sleep(Duration::from_millis(5));
     }
     let last = songs.list().unwrap().pop().unwrap().id;
-    songs.splice_text(&last, "lyrics", 0, 0, "b").unwrap();
+    songs.document(&last).splice_text("lyrics", 0, 0, "b").unwrap();
     let list_open = started.elapsed();
     while songs.search("love", 20).unwrap().is_empty() {
         std::thread::sleep(Duration::from_millis(5));
@@ -102,7 +104,7 @@ fn ids(replica: &Replica, count: usize) -> Value {
 }
 
 fn edit(replica: &Replica, id: &str) -> Value {
-    replica.documents(COLLECTION).splice_text(id, "lyrics", 0, 0, "x").unwrap();
+    replica.documents(COLLECTION).document(id).splice_text("lyrics", 0, 0, "x").unwrap();
     json!({ "at_us": now_us() })
 }
 
@@ -121,7 +123,8 @@ fn expect(mut events: Receiver<Event>, id: &str) -> Value {
 fn pipeline(replica: &Replica, command: &Value) -> Value {
     let (id, edits) = (command["id"].as_str().unwrap(), command["edits"].as_u64().unwrap());
     let songs = replica.documents(COLLECTION);
-    let writes: Vec<_> = (0..edits).map(|_| songs.splice_text_async(id, "lyrics", 0, 0, "y")).collect();
+    let writes: Vec<_> =
+        (0..edits).map(|_| songs.document(id).splice_text_async("lyrics", 0, 0, "y")).collect();
     for write in writes {
         write.durable().unwrap();
     }

@@ -63,13 +63,13 @@ fn edit(replica: &Replica, random: &mut Random) {
     let number = random.below(10);
     let done = match random.below(20) {
         0..8 => write_line(&songs, &id, &format!("{word} {}", random.below(1_000)), random),
-        8..11 => songs.increment(&id, "plays", 1).map(drop),
+        8..11 => songs.document(&id).increment("plays", 1).map(drop),
         11..13 => write_tag(&songs, &id, &json!(format!("tag {number}"))),
-        13..15 => songs.set(&id, &json!({ "title": format!("{word} {number}") })).map(drop),
+        13..15 => songs.patch(&id, &json!({ "title": format!("{word} {number}") })).map(drop),
         15..17 => write_verse(&songs, &id, number, random),
         17 => replica.undo().map(drop),
         18 => songs.delete(&id).map(drop),
-        _ => songs.restore(&id).map(drop),
+        _ => songs.document(&id).restore().map(drop),
     };
     match done {
         Ok(()) => {}
@@ -84,7 +84,7 @@ fn edit(replica: &Replica, random: &mut Random) {
 fn make(songs: &Collection<Value>, id: &str) {
     let lines: Vec<String> = (0..LINES).map(|n| format!("line {n}")).collect();
     let song = json!({ "title": "mele", "lyrics": lines.join("\n"), "plays": 0, "tags": [], "verses": [] });
-    songs.put(id, &song).unwrap();
+    songs.upsert(id, &song).unwrap();
 }
 
 /// One line is another one; of lines that several devices have put in, the first stay.
@@ -94,7 +94,7 @@ fn write_line(
     line: &str,
     random: &mut Random,
 ) -> Result<(), WriteError> {
-    let Some(song) = songs.get(id).unwrap() else { return songs.set(id, &json!({})).map(drop) };
+    let Some(song) = songs.get(id).unwrap() else { return songs.patch(id, &json!({})).map(drop) };
     let lyrics = song["lyrics"].as_str().unwrap_or_default().to_owned();
     let mut lines: Vec<&str> = lyrics.lines().take(LINES).collect();
     if lines.is_empty() {
@@ -102,18 +102,18 @@ fn write_line(
     }
     let at = random.below(lines.len() as u64) as usize;
     lines[at] = line;
-    songs.set(id, &json!({ "lyrics": lines.join("\n") })).map(drop)
+    songs.patch(id, &json!({ "lyrics": lines.join("\n") })).map(drop)
 }
 
 /// A tag is put in, or taken out.
 fn write_tag(songs: &Collection<Value>, id: &str, tag: &Value) -> Result<(), WriteError> {
-    let Some(song) = songs.get(id).unwrap() else { return songs.set(id, &json!({})).map(drop) };
+    let Some(song) = songs.get(id).unwrap() else { return songs.patch(id, &json!({})).map(drop) };
     let mut tags = song["tags"].as_array().cloned().unwrap_or_default();
     match tags.iter().position(|other| other == tag) {
         None => tags.push(tag.clone()),
         Some(at) => _ = tags.remove(at),
     }
-    songs.set(id, &json!({ "tags": tags })).map(drop)
+    songs.patch(id, &json!({ "tags": tags })).map(drop)
 }
 
 /// A verse is put in, ticked or taken out.
@@ -123,14 +123,14 @@ fn write_verse(
     number: u64,
     random: &mut Random,
 ) -> Result<(), WriteError> {
-    let Some(song) = songs.get(id).unwrap() else { return songs.set(id, &json!({})).map(drop) };
+    let Some(song) = songs.get(id).unwrap() else { return songs.patch(id, &json!({})).map(drop) };
     let mut verses = song["verses"].as_array().cloned().unwrap_or_default();
     match verses.iter().position(|verse| verse["id"] == number) {
         None => verses.push(json!({ "id": number, "done": false })),
         Some(at) if random.below(3) == 0 => _ = verses.remove(at),
         Some(at) => verses[at]["done"] = json!(random.below(2) == 0),
     }
-    songs.set(id, &json!({ "verses": verses })).map(drop)
+    songs.patch(id, &json!({ "verses": verses })).map(drop)
 }
 
 /// Sends and receives all there is; then says what it shows, what it still owes, and what `verify` finds.

@@ -3,6 +3,7 @@
 mod account;
 mod collection;
 mod conflict;
+mod document;
 mod editor;
 mod exchange;
 mod finite;
@@ -17,6 +18,7 @@ mod transaction;
 
 pub use account::SignOut;
 pub use collection::{Collection, Record, Trashed, Violation};
+pub use document::DocumentHandle;
 pub use editor::{Editor, Unsaved, UnsavedField};
 pub use exchange::{
     AdoptSummary, Adoption, BadRows, ChangeLogSummary, ImportSummary, JsonError, KeyColumns, parse_json,
@@ -27,4 +29,4 @@ pub use live::LiveQuery;
 pub use presence::{Peer, PeerWatch, Place};
 pub use replica::{ChangedDocument, Counts, Replica, ReplicaBuilder, SqlTable};
 pub use sync::DayTraffic;
-pub use transaction::{PendingWrite, Transaction};
+pub use transaction::{PendingWrite, Transaction, TransactionCollection};

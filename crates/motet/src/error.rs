@@ -69,6 +69,14 @@ pub enum WriteError {
         /// Id of the document.
         id: String,
     },
+    /// There is such a document already, so it cannot be inserted.
+    #[error("there is a {collection}/{id} already")]
+    Exists {
+        /// Collection of the document.
+        collection: String,
+        /// Id of the document.
+        id: String,
+    },
     /// A collection or document id is empty, too long, or holds a control character.
     #[error("{name:?} cannot be used as a name: it must have 1 to {max} bytes and no control characters", max = motet_proto::limits::NAME_BYTES)]
     BadName {
@@ -176,6 +184,9 @@ pub enum SyncError {
     /// The database file.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// What was synced cannot be read as it was asked for.
+    #[error(transparent)]
+    Read(ReadError),
     /// No relay is configured.
     #[error("no relay is configured for this replica")]
     NotConnected,
@@ -325,6 +336,7 @@ impl WriteError {
         match self {
             WriteError::Storage(error) => error.code(),
             WriteError::NotFound { .. } => "write-not-found",
+            WriteError::Exists { .. } => "write-exists",
             WriteError::BadName { .. } => "write-bad-name",
             WriteError::BadValue { .. } => "write-bad-value",
             WriteError::Rule { .. } => "write-rule",
@@ -376,6 +388,7 @@ impl SyncError {
     pub fn code(&self) -> &'static str {
         match self {
             SyncError::Storage(error) => error.code(),
+            SyncError::Read(error) => error.code(),
             SyncError::NotConnected => "sync-not-connected",
             SyncError::Offline { .. } => "sync-offline",
             SyncError::AuthNeeded { .. } => "sync-auth-needed",
@@ -396,6 +409,7 @@ impl SyncError {
     pub fn is_retryable(&self) -> bool {
         match self {
             SyncError::Storage(error) => error.is_retryable(),
+            SyncError::Read(error) => error.is_retryable(),
             SyncError::Offline { .. }
             | SyncError::Timeout { .. }
             | SyncError::Full { .. }

@@ -6,7 +6,7 @@
 //!
 //! Begin with [`Replica`]. Reading and writing goes through [`Collection`] (the app's own types, or JSON) and
 //! [`Transaction`] (several documents at once); [`Replica::connect`] syncs with a relay, [`Replica::status`] and
-//! [`Replica::document_status`] say how that stands.
+//! [`DocumentHandle::status`] say how that stands.
 //!
 //! ```no_run
 //! use motet::{Relay, Replica, Schema, json};
@@ -56,9 +56,10 @@ mod types;
 
 pub use api::{
     AdoptSummary, Adoption, BadRows, ChangeLogSummary, ChangedDocument, Collection, Counts, DayTraffic,
-    Editor, Hit, Hits, ImportSummary, JsonError, KeyColumns, Listed, LiveQuery, Misfit, Peer, PeerWatch,
-    PendingWrite, Place, Problem, Quarantined, Record, Records, RepairReport, Replica, ReplicaBuilder,
-    SignOut, SqlTable, Transaction, Trashed, Unsaved, UnsavedField, VerifyReport, Violation, parse_json,
+    DocumentHandle, Editor, Hit, Hits, ImportSummary, JsonError, KeyColumns, Listed, LiveQuery, Misfit, Peer,
+    PeerWatch, PendingWrite, Place, Problem, Quarantined, Record, Records, RepairReport, Replica,
+    ReplicaBuilder, SignOut, SqlTable, Transaction, TransactionCollection, Trashed, Unsaved, UnsavedField,
+    VerifyReport, Violation, parse_json,
 };
 pub use error::{AccountError, OpenError, ReadError, SyncError, WriteError};
 pub use motet_derive::Declare;

@@ -43,14 +43,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A goal and its first task, together or not at all.
     let (goal, task) = phone.transaction(|tx| {
         tx.set_message("a new quest")?;
-        let goal =
-            tx.insert("goals", &Goal { title: "Dance Hiʻilawe".into(), deadline: None, experience: 0 })?;
+        let goal = tx.collection("goals").insert(&Goal {
+            title: "Dance Hiʻilawe".into(),
+            deadline: None,
+            experience: 0,
+        })?;
         let tags = vec!["hula".into()];
         let task = Task { title: "Learn verse 1".into(), goal: goal.clone(), priority: 3, tags, done: false };
-        let task = tx.insert("tasks", &task)?;
+        let task = tx.collection("tasks").insert(&task)?;
         Ok((goal, task))
     })?;
-    match phone.documents("tasks").set(&task, &json!({ "priority": 9 })) {
+    match phone.documents("tasks").patch(&task, &json!({ "priority": 9 })) {
         Err(error @ WriteError::Rule { .. }) => println!("refused: {error}"),
         other => println!("not refused? {other:?}"),
     }
@@ -75,9 +78,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     {
         let (goal, task) = (goal.clone(), task.clone());
         let worked = device.transaction(move |tx| {
-            tx.increment("goals", &goal, "experience", points)?;
-            tx.set("goals", &goal, &json!({ "deadline": deadline }))?;
-            tx.add_to_set("tasks", &task, "tags", &[json!(tag)])
+            tx.documents("goals").increment(&goal, "experience", points)?;
+            tx.documents("goals").patch(&goal, &json!({ "deadline": deadline }))?;
+            tx.documents("tasks").add_to_set(&task, "tags", &[json!(tag)])
         });
         if let Err(error) = worked {
             println!("{:<6} {error}", device.device_name());
@@ -91,12 +94,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let shown = goals.get(&goal)?.ok_or("it was just made")?;
     let tags = phone.collection::<Task>("tasks").get(&task)?.ok_or("it was just made")?.value.tags;
     println!("experience {} (both devices' points), tags {tags:?}", shown.experience);
-    let status = phone.document_status("goals", &goal)?.ok_or("it was just made")?;
+    let status = phone.documents("goals").document(&goal).status()?.ok_or("it was just made")?;
     if status.state == DocumentState::Conflict {
-        for conflict in phone.conflicts("goals", &goal)? {
+        for conflict in phone.documents("goals").document(&goal).conflicts()? {
             println!("which deadline? {} or {}", conflict.winner, conflict.loser);
         }
-        goals.resolve(&goal, "/deadline", Resolution::Value(json!("2026-06-01")))?;
+        goals.document(&goal).resolve("/deadline", Resolution::Value(json!("2026-06-01")))?;
     }
     println!("deadline {:?}", goals.get(&goal)?.ok_or("it was just made")?.deadline);
     println!("files in {}", folder.display());

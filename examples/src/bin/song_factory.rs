@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     let songs = replica.documents("songs");
-    songs.set("studio-1", &json!({ "status": "submitted" }))?;
+    songs.patch("studio-1", &json!({ "status": "submitted" }))?;
     let song = songs.get("studio-1")?.ok_or("it was just adopted")?;
     println!("{} is {}, genre {}", song["title"], song["status"], song["genre_id"]);
 
@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         log["changes"].as_object().map_or(0, |c| c.len()),
         log["config"]
     );
-    for step in songs.history("studio-1", 10)? {
+    for step in songs.document("studio-1").history(10)? {
         println!("history: {:?} {}", step.kind, step.fields.join(", "));
     }
     replica.undo()?;

@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     for song in songs.list()? {
-        let status = replica.document_status("songs", &song.id)?.ok_or("listed")?;
+        let status = replica.documents("songs").document(&song.id).status()?.ok_or("listed")?;
         println!("{:<10} {:?}, last synced {:?}", song.title, status.state, status.last_synced_at);
     }
     Ok(())

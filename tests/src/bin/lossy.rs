@@ -29,7 +29,7 @@ fn main() {
                 scope.spawn(move || {
                     let rounds = (0..ROUNDS).map(|round| {
                         let song = json!({ "title": format!("Mele {round} of {n}") });
-                        replica.documents("pieces").put(&format!("{n}-{round}"), &song).unwrap();
+                        replica.documents("pieces").upsert(&format!("{n}-{round}"), &song).unwrap();
                         // Each round on a connection of its own, as an app in the background has it.
                         replica.connect(Relay::new(&proxy.url()).transport(transport)).unwrap();
                         let begun = Instant::now();

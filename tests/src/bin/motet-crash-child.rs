@@ -21,7 +21,7 @@ fn main() {
         writeln!(out, "made {id}").unwrap();
         if i % 3 == 2 {
             let edited = format!("{round}-{}", i - 1);
-            pieces.splice_text(&edited, "lyrics", 0, 0, "ʻae, ").unwrap();
+            pieces.document(&edited).splice_text("lyrics", 0, 0, "ʻae, ").unwrap();
             writeln!(out, "edited {edited}").unwrap();
         }
     }

@@ -97,8 +97,12 @@ pub(super) fn check_everywhere(
         if !anew.contested.is_empty() {
             return Err(("conflict", format!("{} holds several values of {:?}", id(*doc), anew.contested)));
         }
-        let rows =
-            device.replica().conflicts(COLLECTION, &id(*doc)).map_err(|e| ("conflict", e.to_string()))?;
+        let rows = device
+            .replica()
+            .documents(COLLECTION)
+            .document(&id(*doc))
+            .conflicts()
+            .map_err(|e| ("conflict", e.to_string()))?;
         if !rows.is_empty() {
             return Err(("conflict", format!("{} is in conflict with itself: {rows:?}", id(*doc))));
         }
@@ -155,7 +159,7 @@ pub(super) fn check_versions(device: &Device, known: &Known) -> Checked {
         }
         for noted in versions {
             let version = noted.version.parse().map_err(|_| ("version", "it cannot be read".to_owned()))?;
-            let then = things.at(&id(*doc), &version);
+            let then = things.document(&id(*doc)).at(&version);
             let then = then.map_err(|error| ("version", format!("{} at {version}: {error}", id(*doc))))?;
             let serde_json::Value::Object(then) = then else { continue };
             let (then, noted) =

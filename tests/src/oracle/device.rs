@@ -141,7 +141,7 @@ impl Device {
                 let values: Vec<Value> =
                     documents.iter().map(|(doc, fields)| with_id(*doc, fields)).collect();
                 if *many {
-                    replica.transaction(move |tx| tx.put_many(COLLECTION, &values))?;
+                    replica.transaction(move |tx| tx.documents(COLLECTION).upsert_many(&values))?;
                 } else {
                     let lines: Vec<String> = values.iter().map(Value::to_string).collect();
                     let lines = lines.join("\n");
@@ -221,8 +221,8 @@ impl Device {
                 assert_eq!(made, name, "insert returns the id of the value");
                 return Ok(true);
             }
-            Write::Put { fields, .. } => things.put(&name, &Value::Object(fields.clone()))?,
-            Write::Set { fields, .. } => things.set(&name, fields)?,
+            Write::Put { fields, .. } => things.upsert(&name, &Value::Object(fields.clone()))?,
+            Write::Set { fields, .. } => things.patch(&name, fields)?,
             Write::Update { changes, .. } => {
                 let mut record = read(things.get(&name))?.ok_or_else(|| gone(doc))?;
                 for (set, remove) in changes {
@@ -233,20 +233,20 @@ impl Device {
             }
             Write::Splice { field, at, delete, insert, outside, .. } => {
                 let (at, delete) = self.place(doc, field, *at, *delete, *outside);
-                things.splice_text(&name, field, at, delete, insert)?
+                things.document(&name).splice_text(field, at, delete, insert)?
             }
-            Write::Increment { field, by, .. } => things.increment(&name, field, *by)?,
+            Write::Increment { field, by, .. } => things.document(&name).increment(field, *by)?,
             Write::Delete { .. } => {
                 things.delete(&name)?;
                 return Ok(true);
             }
-            Write::Restore { .. } => things.restore(&name)?,
+            Write::Restore { .. } => things.document(&name).restore()?,
             Write::RestoreVersion { back, .. } => {
-                things.restore_version(&name, &old_version(doc, *back, versions)?)?
+                things.document(&name).restore_version(&old_version(doc, *back, versions)?)?
             }
             Write::Resolve { field, row, choice, .. } => {
                 let (path, resolution) = call(journal, doc, field, *row, choice);
-                things.resolve(&name, &path, resolution)?
+                things.document(&name).resolve(&path, resolution)?
             }
             Write::PutAt { .. }
             | Write::EditSet { .. }
@@ -332,45 +332,45 @@ fn in_transaction(
 ) -> Result<(), WriteError> {
     let doc = write.doc();
     let name = id(doc);
-    let seen = tx.get::<Value>(COLLECTION, &name)?.and_then(|record| without_id(record.value));
+    let seen = tx.documents(COLLECTION).get(&name)?.and_then(|record| without_id(record.value));
     let write = &resolved(write, seen.as_ref());
     match write {
         Write::Retype { .. } | Write::Relist { .. } => {}
-        Write::Insert { fields, .. } => drop(tx.insert(COLLECTION, &with_id(doc, fields))?),
-        Write::Put { fields, .. } => drop(tx.put(COLLECTION, &name, fields)?),
+        Write::Insert { fields, .. } => drop(tx.documents(COLLECTION).insert(&with_id(doc, fields))?),
+        Write::Put { fields, .. } => drop(tx.collection(COLLECTION).upsert(&name, fields)?),
         Write::PutAt { fields, back, .. } => {
             let version = old_version(doc, *back, versions)?;
-            drop(tx.put_at(COLLECTION, &name, fields, &version)?);
+            drop(tx.collection(COLLECTION).upsert_at(&name, fields, &version)?);
         }
-        Write::Set { fields, .. } => drop(tx.set(COLLECTION, &name, fields)?),
+        Write::Set { fields, .. } => drop(tx.documents(COLLECTION).patch(&name, fields)?),
         Write::Update { changes, .. } => {
-            let mut record = tx.get::<Value>(COLLECTION, &name)?.ok_or_else(|| gone(doc))?;
+            let mut record = tx.documents(COLLECTION).get(&name)?.ok_or_else(|| gone(doc))?;
             for (set, remove) in changes {
                 apply(&mut record.value, set, remove);
-                tx.update(COLLECTION, &mut record)?;
+                tx.documents(COLLECTION).update(&mut record)?;
             }
         }
         Write::Splice { field, at, delete, insert, outside, .. } => {
-            let shown = tx.get::<Value>(COLLECTION, &name)?;
+            let shown = tx.documents(COLLECTION).get(&name)?;
             let text = shown.and_then(|record| record.value.get(field)?.as_str().map(str::to_owned));
             let (at, delete) = place(&text.unwrap_or_default(), *at, *delete, *outside);
-            drop(tx.splice_text(COLLECTION, &name, field, at, delete, insert)?);
+            drop(tx.documents(COLLECTION).splice_text(&name, field, at, delete, insert)?);
         }
-        Write::Increment { field, by, .. } => drop(tx.increment(COLLECTION, &name, field, *by)?),
+        Write::Increment { field, by, .. } => drop(tx.documents(COLLECTION).increment(&name, field, *by)?),
         Write::EditSet { field, add, remove, .. } => {
-            drop(tx.add_to_set(COLLECTION, &name, field, add)?);
-            drop(tx.remove_from_set(COLLECTION, &name, field, remove)?);
+            drop(tx.documents(COLLECTION).add_to_set(&name, field, add)?);
+            drop(tx.documents(COLLECTION).remove_from_set(&name, field, remove)?);
         }
         Write::Resolve { field, row, choice, .. } => {
             let (path, resolution) = call(journal, doc, field, *row, choice);
-            drop(tx.resolve(COLLECTION, &name, &path, &resolution)?);
+            drop(tx.documents(COLLECTION).resolve(&name, &path, &resolution)?);
         }
-        Write::Purge { .. } => tx.purge(COLLECTION, &name)?,
-        Write::Delete { .. } => tx.delete(COLLECTION, &name)?,
-        Write::Restore { .. } => drop(tx.restore(COLLECTION, &name)?),
+        Write::Purge { .. } => tx.documents(COLLECTION).purge(&name)?,
+        Write::Delete { .. } => tx.documents(COLLECTION).delete(&name)?,
+        Write::Restore { .. } => drop(tx.documents(COLLECTION).restore(&name)?),
         Write::RestoreVersion { back, .. } => {
             let version = old_version(doc, *back, versions)?;
-            drop(tx.restore_version(COLLECTION, &name, &version)?);
+            drop(tx.documents(COLLECTION).restore_version(&name, &version)?);
         }
     }
     Ok(())

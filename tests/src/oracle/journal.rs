@@ -40,7 +40,11 @@ pub(super) type Journal = BTreeMap<usize, Vec<Row>>;
 pub(super) fn read(replica: &Replica, rules: &Rules, docs: &BTreeSet<usize>) -> Checked<Journal> {
     let mut journal = Journal::new();
     for doc in docs {
-        let all = replica.conflicts(COLLECTION, &id(*doc)).map_err(|e| ("conflict", e.to_string()))?;
+        let all = replica
+            .documents(COLLECTION)
+            .document(&id(*doc))
+            .conflicts()
+            .map_err(|e| ("conflict", e.to_string()))?;
         let row = |row: motet::Conflict| Row {
             path: names(&row.path, rules),
             pointer: row.path,

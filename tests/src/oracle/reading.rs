@@ -95,7 +95,7 @@ impl Device {
 
     /// The state of a document, deleted or not; `None` if there is none.
     pub(super) fn status(&self, doc: usize) -> Option<Status> {
-        let status = self.replica().document_status(COLLECTION, &id(doc)).ok()??;
+        let status = self.replica().documents(COLLECTION).document(&id(doc)).status().ok()??;
         Some(Status { version: status.heads.to_string(), deleted: status.deleted })
     }
 }

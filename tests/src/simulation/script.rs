@@ -107,7 +107,9 @@ impl Script {
         let mut other = Node::new("other".into(), "hana", &format!("{}-other", self.name), disk);
         let Ok(replica) = other.replica() else { return };
         for n in 0..6 {
-            _ = replica.documents("pieces").put(&format!("other{n}"), &json!({ "lyrics": "Ka pō nani\n" }));
+            _ = replica
+                .documents("pieces")
+                .upsert(&format!("other{n}"), &json!({ "lyrics": "Ka pō nani\n" }));
         }
         exchange(&mut other, &mut self.relay, &mut self.promises.acknowledged);
     }
@@ -124,7 +126,7 @@ impl Script {
     fn put(&mut self, id: &str, mark: &str) {
         let Some(replica) = self.replica() else { return };
         let song = json!({ "marks": [mark], "lyrics": format!("<{mark}>\n"), "plays": 0 });
-        if replica.documents("pieces").put(id, &song).is_ok() {
+        if replica.documents("pieces").upsert(id, &song).is_ok() {
             self.promise(id, Some(mark));
         }
     }
@@ -133,13 +135,13 @@ impl Script {
         let Some(replica) = self.replica() else { return };
         let (document, written) = (id.to_owned(), mark.to_owned());
         let done = replica.transaction(move |tx| {
-            let record = tx.get::<serde_json::Value>("pieces", &document)?;
+            let record = tx.documents("pieces").get(&document)?;
             let mut marks = record.map_or(json!([]), |record| record.value["marks"].clone());
             if let Some(marks) = marks.as_array_mut() {
                 marks.push(json!(written));
             }
-            tx.set("pieces", &document, &json!({ "marks": marks }))?;
-            tx.splice_text("pieces", &document, "lyrics", 0, 0, &format!("<{written}>\n"))
+            tx.documents("pieces").patch(&document, &json!({ "marks": marks }))?;
+            tx.documents("pieces").splice_text(&document, "lyrics", 0, 0, &format!("<{written}>\n"))
         });
         if done.is_ok() {
             self.promise(id, Some(mark));
@@ -151,7 +153,7 @@ impl Script {
         let Some(replica) = self.replica() else { return };
         let done = replica.transaction(|tx| {
             let song = json!({ "marks": ["m"], "lyrics": "Hiki mai ka ʻelele o ka loko ʻino\n".repeat(40) });
-            (0..5).try_for_each(|n| tx.put("pieces", &format!("many{n}"), &song).map(drop))
+            (0..5).try_for_each(|n| tx.documents("pieces").upsert(&format!("many{n}"), &song).map(drop))
         });
         if done.is_ok() {
             (0..5).for_each(|n| self.promise(&format!("many{n}"), Some("m")));

@@ -22,7 +22,7 @@ pub(crate) fn conflicts(
     let replica = open(db)?;
     let documents = match document {
         [collection, id] => {
-            let known = replica.document_status(collection, id)?;
+            let known = replica.documents(collection).document(id).status()?;
             known.ok_or_else(|| CliError::NotFound(collection.clone(), id.clone()))?;
             vec![(collection.clone(), id.clone())]
         }
@@ -30,7 +30,13 @@ pub(crate) fn conflicts(
     };
     let mut listed = Vec::new();
     for (collection, id) in documents {
-        for conflict in replica.conflicts(&collection, &id)?.into_iter().filter(|c| all || !c.settled) {
+        for conflict in replica
+            .documents(&collection)
+            .document(&id)
+            .conflicts()?
+            .into_iter()
+            .filter(|c| all || !c.settled)
+        {
             if output.json {
                 let mut value = serde_json::to_value(&conflict).unwrap_or_default();
                 value["collection"] = collection.clone().into();
@@ -59,7 +65,7 @@ pub(crate) fn resolve(
         (None, None) => Resolution::Shown,
     };
     let path = if field.starts_with('/') { field.to_owned() } else { format!("/{field}") };
-    let version = open(db)?.documents(collection).resolve(id, &path, resolution)?;
+    let version = open(db)?.documents(collection).document(id).resolve(&path, resolution)?;
     if output.json {
         return output.json_line(&json!({ "heads": version }));
     }

@@ -35,11 +35,13 @@ pub(crate) fn put(
     if base.is_some() && id.is_none() {
         return Err(CliError::Usage("--base needs an id: a new document has no version".into()));
     }
-    let collection = collection.to_owned();
-    let id = replica.transaction(move |tx| match (id, base) {
-        (None, _) => tx.insert(&collection, &value),
-        (Some(id), None) => tx.put(&collection, &id, &value).map(|_| id),
-        (Some(id), Some(base)) => tx.put_at(&collection, &id, &value, &base).map(|_| id),
+    let id = replica.transaction(|tx| {
+        let mut documents = tx.documents(collection);
+        match (id, base) {
+            (None, _) => documents.insert(&value),
+            (Some(id), None) => documents.upsert(&id, &value).map(|_| id),
+            (Some(id), Some(base)) => documents.upsert_at(&id, &value, &base).map(|_| id),
+        }
     })?;
     output.line(&id);
     Ok(())
@@ -65,7 +67,7 @@ pub(crate) fn set(
             return Err(CliError::Usage(format!("{name:?} is set twice")));
         }
     }
-    open(db)?.documents(collection).set(id, &object)?;
+    open(db)?.documents(collection).patch(id, &object)?;
     output.line(id);
     Ok(())
 }

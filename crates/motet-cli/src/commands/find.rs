@@ -68,7 +68,7 @@ pub(crate) fn tail(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
         for change in replica.changed_after(after, TAIL_PAGE)? {
             after = change.seq;
             // One that is gone has no history left to tell of.
-            let step = replica.documents(&change.collection).history(&change.id, 1).ok();
+            let step = replica.documents(&change.collection).document(&change.id).history(1).ok();
             let step = step.and_then(|steps| steps.into_iter().next());
             if output.json {
                 output

@@ -21,9 +21,9 @@ pub(crate) fn history(
 ) -> Result<(), CliError> {
     let documents = open(db)?.documents(collection);
     if let Some(version) = at {
-        return output.json_line(&documents.at(id, &parse(version)?)?);
+        return output.json_line(&documents.document(id).at(&parse(version)?)?);
     }
-    let steps = documents.history(id, limit)?;
+    let steps = documents.document(id).history(limit)?;
     if output.json {
         return output.json_line(&steps);
     }
@@ -69,11 +69,11 @@ pub(crate) fn restore(
             restored.changed
         }
         (Some((collection, id)), Some(version), None) => {
-            replica.documents(collection).restore_version(id, &parse(version)?)?;
+            replica.documents(collection).document(id).restore_version(&parse(version)?)?;
             1
         }
         (Some((collection, id)), None, None) => {
-            replica.documents(collection).restore(id)?;
+            replica.documents(collection).document(id).restore()?;
             1
         }
         (None, ..) => {

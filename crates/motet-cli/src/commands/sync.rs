@@ -17,7 +17,7 @@ pub(crate) fn sync(db: Option<&Path>, document: &[String], output: &Output) -> R
     let replica = open(db)?;
     connect(&replica)?;
     if let [collection, id] = document {
-        let synced = replica.sync_document(collection, id);
+        let synced = replica.documents(collection).document(id).sync();
         replica.disconnect();
         synced?;
         return document_status(&replica, collection, id, output);
@@ -57,7 +57,7 @@ pub(crate) fn compact(
 ) -> Result<(), CliError> {
     let replica = open(db)?;
     connect(&replica)?;
-    let compacted = replica.sync_now().and_then(|_| replica.compact_document(collection, id));
+    let compacted = replica.sync_now().and_then(|_| replica.documents(collection).document(id).compact());
     replica.disconnect();
     let compacted = compacted?;
     if output.json {
@@ -134,9 +134,9 @@ fn space_status(replica: &Replica, output: &Output) -> Result<(), CliError> {
 }
 
 fn document_status(replica: &Replica, collection: &str, id: &str, output: &Output) -> Result<(), CliError> {
-    let status = replica.document_status(collection, id)?;
+    let status = replica.documents(collection).document(id).status()?;
     let status = status.ok_or_else(|| CliError::NotFound(collection.to_owned(), id.to_owned()))?;
-    let conflict_journal = replica.conflicts(collection, id)?;
+    let conflict_journal = replica.documents(collection).document(id).conflicts()?;
     let report =
         DocumentReport { collection: collection.to_owned(), id: id.to_owned(), status, conflict_journal };
     if output.json {

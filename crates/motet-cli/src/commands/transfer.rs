@@ -130,7 +130,7 @@ pub(crate) fn automerge(
     let replica = open(db)?;
     match command {
         AutomergeCommand::Export { collection, id, file } => {
-            let saved = replica.documents(collection).export_automerge(id)?;
+            let saved = replica.documents(collection).document(id).export_automerge()?;
             if file.as_os_str() != "-" {
                 std::fs::write(file, saved).map_err(|error| file_error(file, &error))?;
                 if output.json {
@@ -148,7 +148,7 @@ pub(crate) fn automerge(
             written.map_err(|error| file_error(Path::new("standard output"), &error))
         }
         AutomergeCommand::Import { collection, id, file } => {
-            let version = replica.documents(collection).import_automerge(id, &read_all(file)?)?;
+            let version = replica.documents(collection).document(id).import_automerge(&read_all(file)?)?;
             if output.json {
                 return output.json_line(&serde_json::json!({ "id": id, "heads": version }));
             }

@@ -1,5 +1,6 @@
 //! The documents of one collection, as the app's own type or as JSON.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
@@ -7,18 +8,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+use crate::api::document::DocumentHandle;
 use crate::api::editor::Editor;
 use crate::api::listed::{Hit, Hits, Misfit, Records};
 use crate::api::live::LiveQuery;
 use crate::api::replica::Replica;
 use crate::api::transaction::{PendingWrite, Transaction, new_id, to_fields, to_patch};
 use crate::doc::Fields;
-use crate::engine::{Ahead, Patch, Splice, declared, diff};
+use crate::engine::{Ahead, Patch, declared, diff};
 use crate::error::{ReadError, WriteError};
 use crate::query::{FieldPath, Filter, Query, words};
 use crate::schema::Rule;
 use crate::store::{self, ListRow, StorageError, TrashRow, Tx};
-use crate::types::Resolution;
 use crate::types::Version;
 
 /// The documents of one collection as values of type `T`.
@@ -98,7 +99,7 @@ pub struct Trashed {
     /// What it held.
     pub fields: Json,
     /// Another device has removed it for good: it stays here until then (milliseconds since 1970), and
-    /// [`restore`](Collection::restore) brings it back everywhere.
+    /// [`restore`](DocumentHandle::restore) brings it back everywhere.
     pub leaves_at: Option<i64>,
 }
 
@@ -123,6 +124,11 @@ impl<T> Collection<T> {
         &self.name
     }
 
+    /// A handle on the document `id`: its text edits, counters, history, conflicts, and how it stands. There need not be such a document yet.
+    pub fn document(&self, id: &str) -> DocumentHandle<T> {
+        DocumentHandle::new(self.clone(), id)
+    }
+
     /// Deletes a document, durably. An edit that another device makes without knowing of it brings the document
     /// back.
     ///
@@ -137,78 +143,20 @@ impl<T> Collection<T> {
         self.replica.write_async(Some(self.ahead_of(id)), self.deleting(id))
     }
 
-    /// Replaces `delete` characters (Unicode code points) from `position` on by `insert`, in a text field, durably.
-    ///
-    /// # Errors
-    /// [`WriteError::BadValue`] if the field is no text or the range lies outside of it; [`WriteError::NotFound`].
-    pub fn splice_text(
-        &self,
-        id: &str,
-        field: &str,
-        position: usize,
-        delete: usize,
-        insert: &str,
-    ) -> Result<Version, WriteError> {
-        let (ahead, write) = self.splicing(id, field, position, delete, insert);
-        self.replica.write(ahead, write)
-    }
-
-    /// [`splice_text`](Self::splice_text) for async code. Splices that are handed over one after another and awaited
-    /// later share their fsyncs.
-    pub fn splice_text_async(
-        &self,
-        id: &str,
-        field: &str,
-        position: usize,
-        delete: usize,
-        insert: &str,
-    ) -> PendingWrite<Version> {
-        let (ahead, write) = self.splicing(id, field, position, delete, insert);
-        self.replica.write_async(Some(ahead), write)
-    }
-
-    /// Sets single fields of a document that exists, durably.
+    /// Sets single fields of a document that exists, durably; the others stay. Each field is written as by [`upsert`](Self::upsert). To
+    /// remove a field, [`update`](Self::update) a record without it.
     ///
     /// # Errors
     /// [`WriteError::NotFound`] if there is no such document, [`WriteError::BadValue`] if `fields` is no object.
-    pub fn set<F: Serialize>(&self, id: &str, fields: &F) -> Result<Version, WriteError> {
-        let (ahead, write) = self.setting(id, fields, true);
+    pub fn patch<F: Serialize>(&self, id: &str, fields: &F) -> Result<Version, WriteError> {
+        let (ahead, write) = self.patching(id, fields, true);
         self.replica.write(ahead, write)
     }
 
-    /// [`set`](Self::set) for async code.
-    pub fn set_async<F: Serialize>(&self, id: &str, fields: &F) -> PendingWrite<Version> {
-        let (ahead, write) = self.setting(id, fields, false);
+    /// [`patch`](Self::patch) for async code.
+    pub fn patch_async<F: Serialize>(&self, id: &str, fields: &F) -> PendingWrite<Version> {
+        let (ahead, write) = self.patching(id, fields, false);
         self.replica.write_async(ahead, write)
-    }
-
-    /// Adds to a counter, durably; a document without the field gets it.
-    ///
-    /// # Errors
-    /// [`WriteError::BadValue`] if the field is neither a counter nor declared as one; [`WriteError::NotFound`].
-    pub fn increment(&self, id: &str, field: &str, by: i64) -> Result<Version, WriteError> {
-        let (name, id, field) = (self.name.clone(), id.to_owned(), field.to_owned());
-        self.replica.write(self.ahead_of(&id), move |tx| tx.increment(&name, &id, &field, by))
-    }
-
-    /// Settles the concurrent values of the field at `path`, a JSON pointer such as `/title`, durably and for every
-    /// device.
-    ///
-    /// # Errors
-    /// [`WriteError::NoConflict`] if there is no such field, or none in conflict; [`WriteError::NoLoser`] if the conflict has no
-    /// such value; [`WriteError::NotFound`].
-    pub fn resolve(&self, id: &str, path: &str, resolution: Resolution) -> Result<Version, WriteError> {
-        let (name, id, path) = (self.name.clone(), id.to_owned(), path.to_owned());
-        self.replica.write(self.ahead_of(&id), move |tx| tx.resolve(&name, &id, &path, &resolution))
-    }
-
-    /// Brings a deleted document back as it was, durably.
-    ///
-    /// # Errors
-    /// [`WriteError::NotFound`] if there is no such deleted document, or it was purged.
-    pub fn restore(&self, id: &str) -> Result<Version, WriteError> {
-        let (name, id) = (self.name.clone(), id.to_owned());
-        self.replica.write(self.ahead_of(&id), move |tx| tx.restore(&name, &id))
     }
 
     /// Deleted documents, the latest first. They stay in the trash until they are purged here, or for a time after another device has purged
@@ -230,8 +178,7 @@ impl<T> Collection<T> {
     /// # Errors
     /// [`WriteError`] if the file cannot be written; nothing is removed then.
     pub fn purge_trash(&self, before: i64) -> Result<usize, WriteError> {
-        let name = self.name.clone();
-        self.replica.transaction(move |tx| tx.purge_trash(&name, before))
+        self.replica.transaction(|tx| tx.documents(&self.name).purge_trash(before))
     }
 
     fn deleting(&self, id: &str) -> impl Write<()> + use<T> {
@@ -239,24 +186,7 @@ impl<T> Collection<T> {
         move |tx: &mut Transaction<'_>| tx.delete(&name, &id)
     }
 
-    fn splicing(
-        &self,
-        id: &str,
-        field: &str,
-        position: usize,
-        delete: usize,
-        insert: &str,
-    ) -> (Ahead, impl Write<Version> + use<T>) {
-        let (name, id) = (self.name.clone(), id.to_owned());
-        let splice = Splice { field: field.to_owned(), position, delete, insert: insert.to_owned() };
-        let ahead = match splice.is_big() {
-            true => Ahead::Splice { collection: name.clone(), id: id.clone(), splice: splice.clone() },
-            false => self.ahead_of(&id),
-        };
-        (ahead, move |tx: &mut Transaction<'_>| tx.splice(&name, &id, &splice))
-    }
-
-    fn setting<F: Serialize>(
+    fn patching<F: Serialize>(
         &self,
         id: &str,
         fields: &F,
@@ -271,7 +201,7 @@ impl<T> Collection<T> {
         (ahead, write)
     }
 
-    pub(crate) fn ahead_of(&self, id: &str) -> Ahead {
+    fn ahead_of(&self, id: &str) -> Ahead {
         Ahead::of(&self.name, id)
     }
 }
@@ -282,11 +212,13 @@ trait Write<R>: FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + '
 impl<R, F: FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static> Write<R> for F {}
 
 impl<T: Serialize + DeserializeOwned> Collection<T> {
-    /// Adds a document, durably, and returns its id: the value's own `id` field if it has one, else a new UUID.
+    /// Adds a document, durably, and returns its id: the value's own `id` field if it has one, else a new UUID. A deleted
+    /// document of that id is made anew, of what the value names alone.
     ///
     /// # Errors
-    /// [`WriteError::BadValue`] if the value is no object, [`WriteError::BadName`] if collection or id cannot be
-    /// used.
+    /// [`WriteError::Exists`] if there is a document of that id here. (Another device may make one at the same time; the two become one,
+    /// with the words of both.) [`WriteError::BadValue`] if the value is no object, [`WriteError::BadName`] if collection or id cannot be
+    /// used; [`WriteError::Purged`] if a document of that id was removed for good.
     pub fn insert(&self, value: &T) -> Result<String, WriteError> {
         let (ahead, write) = self.inserting(value, true);
         self.replica.write(ahead, write)
@@ -298,18 +230,24 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         self.replica.write_async(ahead, write)
     }
 
-    /// Makes the document `id`, or changes those fields of it that the value names; durable on return.
+    /// Makes the document `id`, or changes those fields of it that the value names; durable on return. Fields that the value does not
+    /// name stay. What a field holds is replaced: of a text, set or list what differs, so that it merges with what others write meanwhile; an
+    /// object or array in a plain field as a whole, but for what is equal in it. `null` is a value. A deleted document is made anew, of what the value
+    /// names alone.
+    ///
+    /// To write back a value that was read, use [`update`](Self::update): it leaves alone what others wrote since it was read.
     ///
     /// # Errors
-    /// As [`insert`](Self::insert).
-    pub fn put(&self, id: &str, value: &T) -> Result<Version, WriteError> {
-        let (ahead, write) = self.putting(id, value, true);
+    /// [`WriteError::BadValue`] if the value is no object, [`WriteError::BadName`] if collection or id cannot be used;
+    /// [`WriteError::Purged`] if a document of that id was removed for good.
+    pub fn upsert(&self, id: &str, value: &T) -> Result<Version, WriteError> {
+        let (ahead, write) = self.upserting(id, value, true);
         self.replica.write(ahead, write)
     }
 
-    /// [`put`](Self::put) for async code.
-    pub fn put_async(&self, id: &str, value: &T) -> PendingWrite<Version> {
-        let (ahead, write) = self.putting(id, value, false);
+    /// [`upsert`](Self::upsert) for async code.
+    pub fn upsert_async(&self, id: &str, value: &T) -> PendingWrite<Version> {
+        let (ahead, write) = self.upserting(id, value, false);
         self.replica.write_async(ahead, write)
     }
 
@@ -479,8 +417,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// # Errors
     /// As [`find`](Self::find).
     pub fn live(&self, query: Query) -> Result<LiveQuery<T>, ReadError> {
-        let collection = Self::new(self.replica.clone(), &self.name);
-        LiveQuery::new(collection, query, self.replica.events(), self.replica.commits())
+        LiveQuery::new(self.clone(), query, self.replica.events(), self.replica.commits())
     }
 
     pub(crate) fn matches(&self, filter: &Filter, id: &str) -> Result<bool, ReadError> {
@@ -498,18 +435,18 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         let write = move |tx: &mut Transaction<'_>| {
             let (id, patch) = named?;
             tx.offer(composed);
-            tx.put_patch(&name, &id, &patch)?;
+            tx.insert_patch(&name, &id, &patch)?;
             Ok(id)
         };
         (ahead, write)
     }
 
-    fn putting(&self, id: &str, value: &T, waits: bool) -> (Option<Ahead>, impl Write<Version> + use<T>) {
+    fn upserting(&self, id: &str, value: &T, waits: bool) -> (Option<Ahead>, impl Write<Version> + use<T>) {
         let (name, id, patch) = (self.name.clone(), id.to_owned(), to_patch(value));
         let (ahead, composed) = self.replica.ahead(&name, &id, patch.as_ref().ok(), None, waits);
         let write = move |tx: &mut Transaction<'_>| {
             tx.offer(composed);
-            tx.put_patch(&name, &id, &patch?)
+            tx.put_patch(&name, &id, &patch?, None)
         };
         (ahead, write)
     }
@@ -616,6 +553,18 @@ fn parse<T: DeserializeOwned>(id: &str, json: &str) -> Result<T, serde_json::Err
     let mut fields: Fields = serde_json::from_str(json)?;
     fields.insert("id".into(), Json::from(id));
     serde_json::from_value(Json::Object(fields))
+}
+
+impl<T> Clone for Collection<T> {
+    fn clone(&self) -> Self {
+        Self::new(self.replica.clone(), &self.name)
+    }
+}
+
+impl<T> fmt::Debug for Collection<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Collection({})", self.name)
+    }
 }
 
 impl<T> Deref for Record<T> {

@@ -1,62 +1,10 @@
-//! What was, and going back to it.
+//! Undo and restore points.
 
-use serde_json::Value as Json;
-
-use crate::api::collection::Collection;
 use crate::api::replica::Replica;
-use crate::doc::Fields;
 use crate::engine::Ahead;
 use crate::error::{ReadError, WriteError};
 use crate::store::StepKind;
-use crate::types::{FieldDiff, PointRestored, RestorePoint, Revision, UndoScope, Undone, Version};
-
-impl<T> Collection<T> {
-    /// The latest steps in the history of a document, at most `limit`, the latest first.
-    ///
-    /// # Errors
-    /// [`WriteError::NotFound`] if there never was such a document, or it was purged.
-    pub fn history(&self, id: &str, limit: usize) -> Result<Vec<Revision>, WriteError> {
-        let (name, id) = (self.name().to_owned(), id.to_owned());
-        self.replica().run_reading(move |tx, core| core.revisions(tx, &name, &id, limit))
-    }
-
-    /// The fields of a document as they were at a version.
-    ///
-    /// # Errors
-    /// [`WriteError::UnknownVersion`] if this device does not hold it; [`WriteError::NotFound`].
-    pub fn at(&self, id: &str, version: &Version) -> Result<Json, WriteError> {
-        self.fields_at(id, version).map(Json::Object)
-    }
-
-    /// The fields that differ between two versions of a document.
-    ///
-    /// # Errors
-    /// As [`at`](Self::at).
-    pub fn diff(&self, id: &str, first: &Version, second: &Version) -> Result<Vec<FieldDiff>, WriteError> {
-        let (before, after) = (self.fields_at(id, first)?, self.fields_at(id, second)?);
-        let fields = crate::engine::touched(&before, &after).into_iter();
-        Ok(fields
-            .map(|field| {
-                let value = |fields: &Fields| fields.get(&field).cloned();
-                FieldDiff { before: value(&before), after: value(&after), field }
-            })
-            .collect())
-    }
-
-    /// Makes a document what it was at a version, by a new change, durably. A deleted document comes back.
-    ///
-    /// # Errors
-    /// As [`at`](Self::at).
-    pub fn restore_version(&self, id: &str, version: &Version) -> Result<Version, WriteError> {
-        let (name, id, version) = (self.name().to_owned(), id.to_owned(), version.clone());
-        self.replica().write(self.ahead_of(&id), move |tx| tx.restore_version(&name, &id, &version))
-    }
-
-    fn fields_at(&self, id: &str, version: &Version) -> Result<Fields, WriteError> {
-        let (name, id, version) = (self.name().to_owned(), id.to_owned(), version.clone());
-        self.replica().run_reading(move |tx, core| core.fields_at(tx, &name, &id, &version))
-    }
-}
+use crate::types::{PointRestored, RestorePoint, UndoScope, Undone};
 
 impl Replica {
     /// Takes back the latest transaction of this device that is not taken back yet, durably, and says what that was; `None` if
@@ -83,7 +31,7 @@ impl Replica {
     ///     let id = id.clone();
     ///     move |tx| {
     ///         tx.set_message("no practice today")?;
-    ///         tx.set("tasks", &id, &json!({ "title": "Rest" }))
+    ///         tx.documents("tasks").patch(&id, &json!({ "title": "Rest" }))
     ///     }
     /// })?;
     /// let undone = replica.undo()?.ok_or("nothing to undo")?;
@@ -109,8 +57,8 @@ impl Replica {
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let replica = Replica::open(dir.path().join("t.db"))?;
     /// let tasks = replica.documents("tasks");
-    /// tasks.put("one", &json!({ "title": "Practise" }))?;
-    /// tasks.put("two", &json!({ "title": "Rest" }))?;
+    /// tasks.upsert("one", &json!({ "title": "Practise" }))?;
+    /// tasks.upsert("two", &json!({ "title": "Rest" }))?;
     /// replica.undo_within(&UndoScope::document("tasks", "one"))?;
     /// assert!(tasks.get("one")?.is_none() && tasks.get("two")?.is_some());
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -24,7 +24,6 @@ use crate::schema::{Declare, Schema};
 use crate::store::{self, Durability, Readers, StorageError, Tx, Writer};
 use crate::sync::SyncHandle;
 use crate::time::{self, Clock};
-use crate::types::Conflict;
 use crate::types::{Commits, Event};
 use crate::types::{Conditions, Version};
 
@@ -145,18 +144,19 @@ impl Replica {
     /// Writes several documents at once: all of it or nothing, durable on return.
     ///
     /// Other processes that write to the same file wait until it ends: what takes long, such as comparing a big text, is better done with
-    /// [`Collection::put`](crate::Collection::put) and its like, which do it before their transaction.
+    /// [`Collection::upsert`](crate::Collection::upsert) and its like, which do it before their transaction.
     ///
-    /// The closure must not call the replica itself; such a call fails. It may run on another thread. Returning an
-    /// error, or a panic, takes everything back.
+    /// The closure runs on this thread and may borrow. It must not call the replica itself; such a call fails. Returning an error, or a
+    /// panic, takes everything back.
     ///
     /// ```
     /// # use motet::{Replica, WriteError, json};
     /// # let dir = tempfile::tempdir().unwrap();
     /// # let replica = Replica::open(dir.path().join("t.db"))?;
+    /// let title = String::from("Learn the hula");
     /// let (task, goal) = replica.transaction(|tx| {
-    ///     let goal = tx.insert("goals", &json!({ "title": "Learn the hula" }))?;
-    ///     let task = tx.insert("tasks", &json!({ "title": "Practise", "goal": goal }))?;
+    ///     let goal = tx.documents("goals").insert(&json!({ "title": title }))?;
+    ///     let task = tx.documents("tasks").insert(&json!({ "title": "Practise", "goal": goal }))?;
     ///     Ok((task, goal))
     /// })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -164,11 +164,56 @@ impl Replica {
     ///
     /// # Errors
     /// What the closure returned, or [`WriteError`] from the store; nothing is kept then.
-    pub fn transaction<R: Send + 'static>(
+    pub fn transaction<R: Send>(
         &self,
-        write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static,
+        write: impl FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send,
     ) -> Result<R, WriteError> {
-        self.write(None, write)
+        self.try_transaction(write)
+    }
+
+    /// [`transaction`](Self::transaction) with an error type of the app.
+    ///
+    /// ```
+    /// # use motet::{Replica, WriteError, json};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let replica = Replica::open(dir.path().join("t.db"))?;
+    /// #[derive(Debug, PartialEq)]
+    /// enum Spend {
+    ///     TooFew(i64),
+    ///     Store(String),
+    /// }
+    ///
+    /// impl From<WriteError> for Spend {
+    ///     fn from(error: WriteError) -> Self {
+    ///         Spend::Store(error.to_string())
+    ///     }
+    /// }
+    ///
+    /// # replica.documents("heroes").upsert("1", &json!({ "gems": 3 }))?;
+    /// let spent = replica.try_transaction(|tx| {
+    ///     let mut heroes = tx.documents("heroes");
+    ///     let gems = heroes.get("1")?.map_or(0, |hero| hero["gems"].as_i64().unwrap_or(0));
+    ///     if gems < 5 {
+    ///         return Err(Spend::TooFew(gems));
+    ///     }
+    ///     heroes.patch("1", &json!({ "gems": gems - 5 }))?;
+    ///     Ok(())
+    /// });
+    /// assert_eq!(spent, Err(Spend::TooFew(3)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`transaction`](Self::transaction).
+    pub fn try_transaction<R: Send, E: From<WriteError> + Send>(
+        &self,
+        write: impl FnOnce(&mut Transaction<'_>) -> Result<R, E> + Send,
+    ) -> Result<R, E> {
+        self.inner.database.may_write().map_err(WriteError::from)?;
+        let write = whole(move |tx: Tx<'_>, core: &mut Core| {
+            write(&mut Transaction::new(tx, core)).map_err(AppError)
+        });
+        self.inner.database.writer.run_here(Durability::Full, write).map_err(|error| error.0)
     }
 
     /// [`transaction`](Self::transaction) that returns at once with a handle, to be awaited or waited on later.
@@ -212,18 +257,6 @@ impl Replica {
 
     pub(crate) fn commits(&self) -> watch::Receiver<Commits> {
         self.inner.database.shared.commits.subscribe()
-    }
-
-    /// The concurrent writes of a document that lost, open ones and settled ones, oldest first.
-    ///
-    /// # Errors
-    /// [`ReadError`] if the file cannot be read.
-    pub fn conflicts(&self, collection: &str, id: &str) -> Result<Vec<Conflict>, ReadError> {
-        let rows = self.read(|tx| match tx.document(collection, id)? {
-            Some(row) => tx.conflicts(row.id),
-            None => Ok(Vec::new()),
-        })?;
-        Ok(rows.into_iter().map(Conflict::from_row).collect())
     }
 
     /// Numbers of live documents, open conflicts, quarantined items and documents that are about to go.
@@ -588,7 +621,7 @@ impl ReplicaBuilder {
 
     /// How long a document that another device has purged stays in the trash of this one, by default a week
     /// ([`limits::PURGED_KEPT`]): [`trash`](crate::Collection::trash) says until when, and
-    /// [`restore`](crate::Collection::restore) brings it back on all devices. With zero it goes when the purge arrives, as it does
+    /// [`restore`](crate::DocumentHandle::restore) brings it back on all devices. With zero it goes when the purge arrives, as it does
     /// for the device that purges. What has arrived already keeps its time.
     #[must_use]
     pub fn purge_grace(mut self, grace: Duration) -> Self {
@@ -665,13 +698,28 @@ fn empty_log(path: &Path) -> Box<dyn Fn() + Send + Sync> {
     })
 }
 
+/// An error of the app, as the store passes it on.
+struct AppError<E>(E);
+
+impl<E: From<WriteError>> From<StorageError> for AppError<E> {
+    fn from(error: StorageError) -> Self {
+        Self(E::from(WriteError::Storage(error)))
+    }
+}
+
+impl<E: From<WriteError>> From<WriteError> for AppError<E> {
+    fn from(error: WriteError) -> Self {
+        Self(E::from(error))
+    }
+}
+
 /// A write of the app, to its end.
-fn whole<R>(
-    write: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError>,
-) -> impl FnOnce(Tx<'_>, &mut Core) -> Result<R, WriteError> {
+fn whole<R, E: From<WriteError>>(
+    write: impl FnOnce(Tx<'_>, &mut Core) -> Result<R, E>,
+) -> impl FnOnce(Tx<'_>, &mut Core) -> Result<R, E> {
     move |tx, core| {
         let written = write(tx, core)?;
-        core.finish_write(tx)?;
+        core.finish_write(tx).map_err(WriteError::from)?;
         Ok(written)
     }
 }

@@ -2,17 +2,13 @@
 
 use std::time::Duration;
 
-use motet_proto::{DocumentId, SpaceId};
-use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::api::collection::Record;
 use crate::api::replica::Replica;
-use crate::engine::{declared, schema_of};
 use crate::error::{ReadError, SyncError, WriteError};
 use crate::limits;
-use crate::store::{Durability, Op, PendingRow, StatusRow, StorageError};
-use crate::sync::{self, DocumentTask, Relay, SyncHandle, SyncSummary};
+use crate::store::{Durability, Op, PendingRow, StatusRow};
+use crate::sync::{self, Relay, SyncHandle, SyncSummary};
 use crate::types::{
     Conditions, DocumentState, DocumentStatus, LastError, PendingDocument, Status, SyncPolicy, Version,
 };
@@ -77,12 +73,21 @@ impl Replica {
     /// # Errors
     /// As [`sync_now`](Self::sync_now). If it is interrupted, the next session goes on with it.
     pub fn compare_with_relay(&self, relay: Relay) -> Result<SyncSummary, SyncError> {
-        self.disconnect();
-        self.use_relay(&relay)?;
-        let marked = self.database().writer.run(Durability::Full, |tx, core| core.schedule_full_compare(tx));
-        marked.map_err(SyncError::Storage)?;
-        self.connect(relay)?;
+        self.begin_to_compare(relay)?;
         self.sync_now()
+    }
+
+    /// [`compare_with_relay`](Self::compare_with_relay) for async code. What has to be written down first is written when the future is
+    /// polled for the first time.
+    pub fn compare_with_relay_async(
+        &self,
+        relay: Relay,
+    ) -> impl Future<Output = Result<SyncSummary, SyncError>> + Send + use<> {
+        let replica = self.clone();
+        async move {
+            replica.begin_to_compare(relay)?;
+            replica.sync_now_async().await
+        }
     }
 
     /// [`sync_now`](Self::sync_now) for async code.
@@ -135,55 +140,12 @@ impl Replica {
         round.map_or(Err(SyncError::NotConnected), pollster::block_on)
     }
 
-    /// Syncs one document before everything else that is under way: sends what is pending of it, merges what the relay holds of it,
-    /// and tells how it stands then; `None` if there is none on either side. During a long first download a document is there
-    /// within moments. Its status may still say pending: what was sent counts as safe when the log has been read up to there.
-    ///
-    /// # Errors
-    /// As [`sync_now`](Self::sync_now).
-    pub fn sync_document(&self, collection: &str, id: &str) -> Result<Option<DocumentStatus>, SyncError> {
-        pollster::block_on(self.request(collection, id, DocumentTask::Sync))?;
-        self.document_status(collection, id).map_err(read_error)
-    }
-
-    /// A document as it is on this device, or, if this device has none, as the relay has it: fetched before everything else that is
-    /// under way. For opening a document while thousands are still on their way. `None` if neither has it.
-    ///
-    /// # Errors
-    /// As [`sync_now`](Self::sync_now), if it has to be fetched.
-    pub fn fetch_document(&self, collection: &str, id: &str) -> Result<Option<Record<Value>>, SyncError> {
-        let documents = self.documents(collection);
-        if let Some(record) = documents.get(id).map_err(read_error)? {
-            return Ok(Some(record));
-        }
-        pollster::block_on(self.request(collection, id, DocumentTask::Fetch))?;
-        documents.get(id).map_err(read_error)
-    }
-
-    /// Makes what the relay holds of a document one snapshot, if that saves at least half of it; true if so. What the snapshot
-    /// supersedes leaves the relay after its retention time. A connected replica does this by itself while nothing else is to be
-    /// done; nothing is lost either way.
-    ///
-    /// # Errors
-    /// As [`sync_now`](Self::sync_now).
-    pub fn compact_document(&self, collection: &str, id: &str) -> Result<bool, SyncError> {
-        pollster::block_on(self.request(collection, id, DocumentTask::Compact))
-    }
-
-    fn request(
-        &self,
-        collection: &str,
-        id: &str,
-        task: DocumentTask,
-    ) -> impl Future<Output = Result<bool, SyncError>> + Send + use<> {
-        let document = DocumentId::derive(SpaceId::DEFAULT, collection, id);
-        let request = { self.sync().as_ref().map(|sync| sync.request_document(document, task)) };
-        async move {
-            match request {
-                Some(request) => request.await,
-                None => Err(SyncError::NotConnected),
-            }
-        }
+    fn begin_to_compare(&self, relay: Relay) -> Result<(), SyncError> {
+        self.disconnect();
+        self.use_relay(&relay)?;
+        let marked = self.database().writer.run(Durability::Full, |tx, core| core.schedule_full_compare(tx));
+        marked.map_err(SyncError::Storage)?;
+        self.connect(relay)
     }
 
     /// Stops or resumes sending a collection, durably. While it is off, nothing of the collection leaves this device, also not what
@@ -249,19 +211,6 @@ impl Replica {
         status
     }
 
-    /// How one document stands; `None` if there never was one.
-    ///
-    /// # Errors
-    /// [`ReadError`] if the file cannot be read.
-    pub fn document_status(&self, collection: &str, id: &str) -> Result<Option<DocumentStatus>, ReadError> {
-        let (row, excluded, schemas) =
-            self.read(|tx| Ok((tx.status(collection, id)?, tx.excluded()?, declared(tx)?)))?;
-        let local_only = schema_of(&schemas, collection, id).is_local()
-            || excluded.iter().any(|excluded| excluded == collection)
-            || self.status().state == crate::SyncState::LocalOnly;
-        Ok(row.map(|row| document_status(row, local_only)))
-    }
-
     /// Documents with changes that the remote does not hold yet, oldest first, at most `limit`.
     ///
     /// # Errors
@@ -274,7 +223,7 @@ impl Replica {
     }
 }
 
-fn document_status(row: StatusRow, local_only: bool) -> DocumentStatus {
+pub(super) fn document_status(row: StatusRow, local_only: bool) -> DocumentStatus {
     let pending = row.pending.as_ref();
     let error: Option<LastError> =
         pending.and_then(|p| p.error.as_deref()).and_then(|json| serde_json::from_str(json).ok());
@@ -298,10 +247,10 @@ fn document_status(row: StatusRow, local_only: bool) -> DocumentStatus {
     }
 }
 
-fn read_error(error: ReadError) -> SyncError {
+pub(super) fn read_error(error: ReadError) -> SyncError {
     match error {
         ReadError::Storage(error) => SyncError::Storage(error),
-        other => SyncError::Storage(StorageError::Io(other.to_string())),
+        other => SyncError::Read(other),
     }
 }
 

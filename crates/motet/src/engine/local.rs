@@ -59,6 +59,13 @@ impl Patch {
     }
 }
 
+/// What a write does that meets a document of its id.
+#[derive(Clone, Copy, PartialEq)]
+enum Existing {
+    Changes,
+    Refuses,
+}
+
 impl Core {
     /// The live document's fields and version, as the running transaction sees them.
     pub(crate) fn get(
@@ -87,9 +94,35 @@ impl Core {
         patch: &Patch,
         base: Option<&Version>,
     ) -> Result<Version, WriteError> {
+        self.put_as(tx, (collection, name), patch, base, Existing::Changes)
+    }
+
+    /// Makes a document that does not exist. A deleted one is made anew, as by [`put`](Self::put).
+    pub(crate) fn insert(
+        &mut self,
+        tx: Tx<'_>,
+        collection: &str,
+        name: &str,
+        patch: &Patch,
+    ) -> Result<Version, WriteError> {
+        self.put_as(tx, (collection, name), patch, None, Existing::Refuses)
+    }
+
+    fn put_as(
+        &mut self,
+        tx: Tx<'_>,
+        (collection, name): (&str, &str),
+        patch: &Patch,
+        base: Option<&Version>,
+        existing: Existing,
+    ) -> Result<Version, WriteError> {
         check_name(collection)?;
         check_name(name)?;
+        let exists = || WriteError::Exists { collection: collection.to_owned(), id: name.to_owned() };
         if let Some(composed) = self.take_composed(tx, (collection, name), base)? {
+            if existing == Existing::Refuses && composed.kind != ChangeKind::Created {
+                return Err(exists());
+            }
             return self.finish(tx, composed.loaded, &composed.written.commit(composed.kind));
         }
         match self.find(tx, collection, name)? {
@@ -105,6 +138,10 @@ impl Core {
                         collection: collection.to_owned(),
                         id: name.to_owned(),
                     });
+                }
+                if existing == Existing::Refuses && !loaded.row.deleted {
+                    self.put_back(loaded);
+                    return Err(exists());
                 }
                 if !loaded.row.deleted || base.is_some() {
                     return self.write(tx, loaded, patch, base, ChangeKind::Updated);

@@ -229,6 +229,35 @@ impl<E: Engine> Writer<E> {
         ticket.wait()
     }
 
+    /// Runs a write on this thread, after all that was handed over before it, and returns when its transaction is committed. The write may
+    /// borrow from the caller.
+    pub(crate) fn run_here<T, F>(
+        &self,
+        durability: Durability,
+        write: impl FnOnce(Tx<'_>, &mut E) -> std::result::Result<T, F> + Send,
+    ) -> std::result::Result<T, F>
+    where
+        T: Send,
+        F: From<StorageError> + Send,
+    {
+        if RUNNING.get() {
+            return Err(nested().into());
+        }
+        let (sender, reply) = oneshot::channel();
+        let job = Task { durability, ahead: None, write: Some(write), outcome: None, reply: Some(sender) };
+        let mut worker = self.shared.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut earlier = self.shared.lock_queue().jobs.len();
+        while earlier > 0 {
+            earlier = earlier.saturating_sub(self.shared.run_group(&mut worker).max(1));
+        }
+        self.shared.commit(&mut worker, vec![Box::new(job)]);
+        drop(worker);
+        if !self.shared.lock_queue().jobs.is_empty() {
+            self.shared.work.notify_one();
+        }
+        Ticket { reply }.wait()
+    }
+
     /// Reads what the file would be after `write`, on this thread; nothing of that is kept. For a disk that takes no more.
     pub(crate) fn peek<T>(
         &self,
@@ -236,7 +265,7 @@ impl<E: Engine> Writer<E> {
         read: impl FnOnce(Tx<'_>) -> Result<T>,
     ) -> Result<T> {
         if RUNNING.get() {
-            return Err(StorageError::Io("a transaction is running on this thread".into()));
+            return Err(nested());
         }
         let mut worker = self.shared.worker.lock().unwrap_or_else(PoisonError::into_inner);
         let running = Running::mark();
@@ -256,7 +285,8 @@ impl<E: Engine> Writer<E> {
         match &self.thread {
             Some(_) => self.shared.work.notify_one(),
             None => {
-                self.shared.run_group(&mut self.shared.worker.lock().unwrap_or_else(PoisonError::into_inner))
+                let mut worker = self.shared.worker.lock().unwrap_or_else(PoisonError::into_inner);
+                self.shared.run_group(&mut worker);
             }
         }
     }
@@ -274,8 +304,7 @@ impl<E: Engine> Writer<E> {
     {
         let (sender, reply) = oneshot::channel();
         if RUNNING.get() {
-            let message = "a transaction must not call the replica that it belongs to";
-            _ = sender.send(Err(StorageError::Io(message.into()).into()));
+            _ = sender.send(Err(nested().into()));
             return Ticket { reply };
         }
         let job = Task { durability, ahead, write: Some(write), outcome: None, reply: Some(sender) };
@@ -292,6 +321,11 @@ impl<E: Engine> Writer<E> {
         }
         Ticket { reply }
     }
+}
+
+/// What a write is told that is made inside of another.
+fn nested() -> StorageError {
+    StorageError::Io("a transaction must not call the replica that it belongs to".into())
 }
 
 impl<E: Engine> Drop for Writer<E> {
@@ -354,8 +388,8 @@ impl<E: Engine> Shared<E> {
         }
     }
 
-    /// One transaction for what waits. Jobs leave the queue only under the worker's lock, so their order is kept.
-    fn run_group(&self, worker: &mut Worker<E>) {
+    /// One transaction for what waits. Jobs leave the queue only under the worker's lock, so their order is kept. Returns how many left it.
+    fn run_group(&self, worker: &mut Worker<E>) -> usize {
         let mut group: Vec<_> = {
             let mut queue = self.lock_queue();
             let count = queue.jobs.len().min(limits::GROUP_WRITES);
@@ -365,15 +399,24 @@ impl<E: Engine> Shared<E> {
             queue.jobs.drain(..count).collect()
         };
         if group.is_empty() {
-            return;
+            return 0;
         }
         let running = Running::mark();
         let rest = worker.prepare(&mut group);
+        drop(running);
         if !rest.is_empty() {
             let mut queue = self.lock_queue();
             rest.into_iter().rev().for_each(|job| queue.jobs.push_front(job));
             self.work.notify_one();
         }
+        let count = group.len();
+        self.commit(worker, group);
+        count
+    }
+
+    /// One transaction for these writes.
+    fn commit(&self, worker: &mut Worker<E>, mut group: Vec<Box<dyn Job<E> + '_>>) {
+        let running = Running::mark();
         let outcome = worker.transaction(&mut group);
         worker.engine.end(outcome.is_ok());
         drop(running);

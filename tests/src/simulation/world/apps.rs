@@ -51,7 +51,7 @@ impl World {
         let Ok(replica) = self.nodes[at].replica() else { return };
         let (document, written) = (id.clone(), mark.clone());
         let done = replica.transaction(move |tx| {
-            let value: serde_json::Value = match tx.get("pieces", &document)? {
+            let value: serde_json::Value = match tx.documents("pieces").get(&document)? {
                 Some(record) => record.value,
                 None => return Err(WriteError::NotFound { collection: "pieces".into(), id: document }),
             };
@@ -60,10 +60,10 @@ impl World {
             let starts: Vec<usize> =
                 lyrics.chars().enumerate().filter(|(_, c)| *c == '\n').map(|(n, _)| n + 1).collect();
             let line = starts.get(place % (starts.len() + 1)).copied().unwrap_or(0);
-            tx.set("pieces", &document, &json!({ written.as_str(): true, "note": written }))?;
-            tx.splice_text("pieces", &document, "lyrics", line, 0, &format!("<{written}>\n"))?;
-            tx.add_to_set("pieces", &document, "tags", &[json!(written)])?;
-            tx.increment("pieces", &document, "plays", 1).map(drop)
+            tx.documents("pieces").patch(&document, &json!({ written.as_str(): true, "note": written }))?;
+            tx.documents("pieces").splice_text(&document, "lyrics", line, 0, &format!("<{written}>\n"))?;
+            tx.documents("pieces").add_to_set(&document, "tags", &[json!(written)])?;
+            tx.documents("pieces").increment(&document, "plays", 1).map(drop)
         });
         self.say(format!("{} edits {id} with {mark}: {}", self.nodes[at].name, told(&done)));
         if done.is_ok() {
@@ -82,7 +82,7 @@ impl World {
         let Ok(replica) = self.nodes[at].replica() else { return };
         let put = songs.clone();
         let done = replica.transaction(move |tx| {
-            put.iter().try_for_each(|(id, _, song)| tx.put("pieces", id, song).map(drop))
+            put.iter().try_for_each(|(id, _, song)| tx.documents("pieces").upsert(id, song).map(drop))
         });
         self.say(format!("{} makes {count} from {}: {}", self.nodes[at].name, songs[0].0, told(&done)));
         if done.is_ok() {
@@ -101,7 +101,7 @@ impl World {
         }
         let mark = self.mark();
         let Ok(replica) = self.nodes[at].replica() else { return };
-        let done = replica.documents("pieces").put(&id, &song(&mark, ""));
+        let done = replica.documents("pieces").upsert(&id, &song(&mark, ""));
         self.say(format!("{} puts {id} with {mark}: {}", self.nodes[at].name, told(&done)));
         self.shared.insert(id.clone());
         if done.is_ok() {
@@ -178,7 +178,7 @@ impl World {
         let mark = self.mark();
         let Ok(replica) = self.nodes[at].replica() else { return };
         let collection = ["drafts", "switched off"][self.below(2) as usize];
-        let done = replica.documents(collection).put(&mark, &json!({ "words": "kept to myself" }));
+        let done = replica.documents(collection).upsert(&mark, &json!({ "words": "kept to myself" }));
         self.say(format!("{} keeps {mark} in {collection}: {}", self.nodes[at].name, told(&done)));
     }
 
@@ -190,14 +190,15 @@ impl World {
         let mark = self.mark();
         let (id, done) = if list.is_empty() || self.below(3) == 0 {
             let id = format!("d{mark}");
-            (id.clone(), other.documents("pieces").put(&id, &song(&mark, "")).map(drop))
+            (id.clone(), other.documents("pieces").upsert(&id, &song(&mark, "")).map(drop))
         } else {
             let id = list[self.below(list.len() as u64) as usize].id.clone();
             let (document, written) = (id.clone(), mark.clone());
             let done = other.transaction(move |tx| {
-                tx.set("pieces", &document, &json!({ written.as_str(): true, "note": written }))?;
-                tx.splice_text("pieces", &document, "lyrics", 0, 0, &format!("<{written}>\n"))?;
-                tx.increment("pieces", &document, "plays", 1).map(drop)
+                tx.documents("pieces")
+                    .patch(&document, &json!({ written.as_str(): true, "note": written }))?;
+                tx.documents("pieces").splice_text(&document, "lyrics", 0, 0, &format!("<{written}>\n"))?;
+                tx.documents("pieces").increment(&document, "plays", 1).map(drop)
             });
             (id, done)
         };

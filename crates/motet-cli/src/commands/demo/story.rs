@@ -157,7 +157,7 @@ impl Story<'_> {
         self.output.line("");
         self.output.line(&format!("  title: {}", self.output.paint(BOLD, &title)));
         // The journal also keeps both versions of the lines that both edited; those are merged and shown above.
-        let journal = self.phone.conflicts("pieces", ID)?;
+        let journal = self.phone.documents("pieces").document(ID).conflicts()?;
         for conflict in journal.iter().filter(|conflict| conflict.path == "/title") {
             let device = conflict.device_name.as_deref().unwrap_or("another device");
             self.say(YELLOW, &format!("  ⚠ conflict, nothing lost: {device} wrote {}", conflict.loser));

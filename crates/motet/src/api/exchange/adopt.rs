@@ -118,7 +118,7 @@ impl From<Vec<String>> for KeyColumns {
 impl Replica {
     /// Takes up rows as documents of a collection. May be called again: what has been taken up is not taken up twice.
     ///
-    /// Every row is judged as [`Collection::put`](crate::Collection::put) judges a value. One that cannot be taken up is counted and named in
+    /// Every row is judged as [`Collection::upsert`](crate::Collection::upsert) judges a value. One that cannot be taken up is counted and named in
     /// the summary, and the others are taken up, unless [`Adoption::bad_rows`] says otherwise. Of two rows with one id the first is taken
     /// up.
     ///

@@ -2,13 +2,13 @@
 
 use motet_proto::{DocumentId, SpaceId};
 
-use crate::api::collection::Collection;
+use crate::api::document::DocumentHandle;
 use crate::doc::{Document, Identity};
 use crate::engine::{declared, schema_of};
 use crate::error::WriteError;
 use crate::types::Version;
 
-impl<T> Collection<T> {
+impl<T> DocumentHandle<T> {
     /// A document with its whole history, as Automerge saves it: other programs load it with `Automerge.load`. Fields that stay on this
     /// device are not in it. A document in the trash is exported as deleted.
     ///
@@ -21,21 +21,21 @@ impl<T> Collection<T> {
     /// # replica.apply_schema(&Schema::new().text("pieces", "lyrics"))?;
     /// let pieces = replica.documents("pieces");
     /// let id = pieces.insert(&json!({ "title": "Aloha ʻOe" }))?;
-    /// let saved = pieces.export_automerge(&id)?;
+    /// let saved = pieces.document(&id).export_automerge()?;
     /// // … another program edits it and saves it again …
-    /// pieces.import_automerge(&id, &saved)?;
+    /// pieces.document(&id).import_automerge(&saved)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     /// [`WriteError::NotFound`] if there never was such a document, or it was purged; [`WriteError::BadValue`] if it is one that stays on
     /// this device and has no history.
-    pub fn export_automerge(&self, id: &str) -> Result<Vec<u8>, WriteError> {
-        let (name, id) = (self.name().to_owned(), id.to_owned());
-        self.replica().run_reading(move |tx, core| core.export_automerge(tx, &name, &id))
+    pub fn export_automerge(&self) -> Result<Vec<u8>, WriteError> {
+        let (name, id) = self.key();
+        self.collection().replica().run_reading(move |tx, core| core.export_automerge(tx, &name, &id))
     }
 
-    /// Merges a document that another program has saved, with its whole history, into the document `id`, durably; one that is not here is
+    /// Merges a document that another program has saved, with its whole history, into this one, durably; one that is not here is
     /// made. The changes count as made by whoever made them, merge like those of another device, and are sent to the relay.
     ///
     /// What was made from an [export](Self::export_automerge) goes on from it. A document that was made elsewhere has no history in
@@ -48,15 +48,16 @@ impl<T> Collection<T> {
     /// [`WriteError::Automerge`] if the bytes are no such document, or hold what a document cannot hold;
     /// [`WriteError::TooLarge`] if there is more in it than can be sent at once; [`WriteError::Purged`];
     /// [`WriteError::BadValue`] if documents of that id stay on this device. Nothing is merged then.
-    pub fn import_automerge(&self, id: &str, saved: &[u8]) -> Result<Version, WriteError> {
-        let schemas = self.replica().database().readers.read(declared)?;
-        let schema = schema_of(&schemas, self.name(), id);
-        let document = DocumentId::derive(SpaceId::DEFAULT, self.name(), id);
+    pub fn import_automerge(&self, saved: &[u8]) -> Result<Version, WriteError> {
+        let (name, id) = self.key();
+        let schemas = self.collection().replica().database().readers.read(declared)?;
+        let schema = schema_of(&schemas, &name, &id);
+        let document = DocumentId::derive(SpaceId::DEFAULT, &name, &id);
         let identity = Identity { space: SpaceId::DEFAULT, document };
         let changes = Document::foreign_changes(identity, saved, &schema)
             .map_err(|reason| WriteError::Automerge { reason })?;
-        let (name, id) = (self.name().to_owned(), id.to_owned());
-        let ahead = Some(self.ahead_of(&id));
-        self.replica().run_prepared(ahead, move |tx, core| core.import_automerge(tx, &name, &id, changes))
+        self.collection()
+            .replica()
+            .run_prepared(Some(self.ahead()), move |tx, core| core.import_automerge(tx, &name, &id, changes))
     }
 }

@@ -42,7 +42,7 @@ impl Replica {
     /// Puts every line of JSONL. The `id` of an object names its document. With a collection every line is a document of it; without one,
     /// the input is what [`export_all`](Self::export_all) writes, where every line names its collection.
     ///
-    /// Lines are judged as [`Collection::put`](crate::Collection::put) judges a value, and written in transactions that
+    /// Lines are judged as [`Collection::upsert`](crate::Collection::upsert) judges a value, and written in transactions that
     /// let others write in between ([`WRITE_TURN`](crate::limits::WRITE_TURN)); with [`BadRows::RefuseAll`] in one, for which they wait. `progress` hears how many were written.
     ///
     /// Two devices that import the same lines into documents of which they hold the same, each for itself, make one change of it where

@@ -47,7 +47,7 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    pub(super) fn transaction(&mut self, group: &mut [Box<dyn Job<E>>]) -> Result<()> {
+    pub(super) fn transaction(&mut self, group: &mut [Box<dyn Job<E> + '_>]) -> Result<()> {
         let full = group.iter().any(|job| job.durability() == Durability::Full)
             && !is_planted(Bug::DeviceSkipsFsync);
         self.set_synchronous(if full { Durability::Full } else { Durability::Normal })?;
@@ -103,7 +103,7 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Runs the writes; false if there is nothing to commit.
-    fn run_all(&mut self, group: &mut [Box<dyn Job<E>>]) -> Result<bool> {
+    fn run_all(&mut self, group: &mut [Box<dyn Job<E> + '_>]) -> Result<bool> {
         self.begin()?;
         let tx = Tx { conn: &self.conn };
         if let [job] = group {
