@@ -58,6 +58,11 @@ impl Peer {
         _ = self.socket.send(WsMessage::Binary(frame::encode(message).into())).await;
     }
 
+    /// Sends a frame as it is.
+    pub async fn send_bytes(&mut self, frame: Vec<u8>) {
+        _ = self.socket.send(WsMessage::Binary(frame.into())).await;
+    }
+
     /// The next message; `None` when the connection has ended.
     pub async fn receive(&mut self) -> Option<Message> {
         loop {

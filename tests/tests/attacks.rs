@@ -100,6 +100,84 @@ async fn a_large_snapshot_supersedes_all_that_it_names() {
     assert_eq!(kept, 1);
 }
 
+/// What is erased is worked off in steps, and what was superseded is swept in steps: pushes of others go between them, also when one sweep
+/// follows the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_holds_nobody_up() {
+    const ENTRIES: u64 = 20_480;
+    let dir = tempfile::tempdir().unwrap();
+    let config = motet_relay::Config {
+        retention: Duration::from_secs(1),
+        auth: two_accounts(dir.path()),
+        ..motet_relay::Config::new(&dir.path().join("relay"))
+    };
+    let relay = tokio::task::spawn_blocking(move || TestRelay::start_as(config)).await.unwrap();
+    let address = relay.address().to_string();
+    let mut peer = Peer::welcome(&address, Some("bad"), 1).await;
+    let mut ids = Vec::new();
+    for push in 0..ENTRIES / 1_024 {
+        let entries: Vec<_> =
+            (0..1_024).map(|n| entry(push % 2, push * 1_024 + n, Kind::Changes, 20)).collect();
+        if push % 2 == 1 {
+            ids.push(entries.iter().map(|entry| entry.id).collect::<Vec<_>>());
+        }
+        peer.push(entries).await.unwrap();
+    }
+    let watch = tokio::spawn({
+        let address = address.clone();
+        async move { neighbour(&address, Some("good"), 9, Duration::from_secs(4)).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    peer.push(vec![entry(0, 0, Kind::Erased, 8)]).await.unwrap();
+    for (n, ids) in ids.into_iter().enumerate() {
+        peer.push(vec![snapshot(1, 1_000_000 + n as u64, ids)]).await.unwrap();
+    }
+    let during = watch.await.unwrap();
+    assert_eq!(during.refused, 0);
+    assert!(during.share(0.98) < PATIENCE, "{:?} {:?}", during.share(0.5), during.share(0.98));
+    assert!(during.times.len() > 40, "{} pushes in 4 s", during.times.len());
+}
+
+/// A frame of some hundred bytes that opens to 9 MB, in a message that has nothing to say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_frames_that_open_to_much_hold_nobody_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_relay, address) = relay(dir.path()).await;
+    let mut attacks = Vec::new();
+    for device in 1..9 {
+        let address = address.clone();
+        attacks.push(tokio::spawn(async move {
+            let end = tokio::time::Instant::now() + Duration::from_secs(2);
+            let mut sent = 0;
+            while tokio::time::Instant::now() < end {
+                let mut peer = Peer::welcome(&address, Some("bad"), device).await;
+                peer.send_bytes(nested([8, 3][sent % 2])).await;
+                sent += 1;
+                // It ends the session.
+                while peer.receive().await.is_some() {}
+            }
+            sent
+        }));
+    }
+    let during = neighbour(&address, Some("good"), 9, Duration::from_secs(2)).await;
+    for attack in attacks {
+        assert!(attack.await.unwrap() > 0);
+    }
+    assert_eq!(during.refused, 0);
+    assert!(during.share(0.9) < PATIENCE, "{:?} {:?}", during.share(0.5), during.share(0.9));
+}
+
+/// A frame with an unknown key, behind which arrays are nested as deep as it may be long.
+fn nested(kind: u8) -> Vec<u8> {
+    let mut plain = vec![0xa2, 0x00, 0x01, 0x09];
+    plain.resize(9 * 1_000_000, 0x81);
+    plain.push(0x00);
+    let body = zstd::bulk::compress(&plain, 1).unwrap();
+    assert!(body.len() < 2_000);
+    let check = blake3::Hasher::new().update(&[kind, 1]).update(&body).finalize();
+    [&[kind, 1], &check.as_bytes()[..4], &body].concat()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn erasing_much_holds_nobody_up_and_shows_at_once() {
     const ENTRIES: u64 = 30_720;

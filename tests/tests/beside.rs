@@ -166,7 +166,7 @@ fn each_hears_of_what_the_other_has_written() {
     std::thread::sleep(Duration::from_millis(800));
     let mut heard = [both[0].events(), both[1].events()];
     for round in 0..12 {
-        heard.iter_mut().for_each(|events| while events.try_recv().is_ok() {});
+        heard.iter_mut().for_each(|events| while events.try_next().is_some() {});
         let mut written = [BTreeSet::new(), BTreeSet::new()];
         for n in 0..1 + random.below(4) {
             let (side, id) = (random.below(2) as usize, random.below(5).to_string());
@@ -187,7 +187,7 @@ fn each_hears_of_what_the_other_has_written() {
                 "seed {seed}, round {round}: {written:?} was written elsewhere, heard was {told:?}"
             );
             for (events, told) in heard.iter_mut().zip(&mut told) {
-                while let Ok(event) = events.try_recv() {
+                while let Some(Ok(event)) = events.try_next() {
                     told.insert(event.id);
                 }
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use motet::{Replica, Schema, WriteError, json};
 use motet_tests::{device, wait_until};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json as value};
+use serde_json::json as value;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Piece {
@@ -412,8 +412,10 @@ fn events_tell_what_changed() {
     let mut events = replica.events();
     let id = replica.documents("pieces").insert(&value!({ "title": "t" })).unwrap();
     replica.documents("pieces").delete(&id).unwrap();
-    let kinds: Vec<_> =
-        std::iter::from_fn(|| events.try_recv().ok()).map(|e| (e.id, e.kind, e.remote)).collect();
+    let kinds: Vec<_> = std::iter::from_fn(|| events.try_next())
+        .map(Result::unwrap)
+        .map(|e| (e.id, e.kind, e.remote))
+        .collect();
     assert_eq!(
         kinds,
         [(id.clone(), motet::ChangeKind::Created, false), (id, motet::ChangeKind::Deleted, false)]

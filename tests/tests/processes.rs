@@ -216,8 +216,8 @@ fn whoever_does_not_sync_tells_how_it_stands_as_well() {
         }
         wait_until("the first syncs", Duration::from_secs(40), || is_synced(&first));
         match watched {
-            Some(watched) => wait_until("it is told", Duration::from_secs(10), || {
-                let status = watched.borrow();
+            Some(mut watched) => wait_until("it is told", Duration::from_secs(10), || {
+                let status = watched.current();
                 status.state == SyncState::Synced && status.pending == 0
             }),
             None => wait_until("it answers so", Duration::from_secs(10), || is_synced(&second)),

@@ -267,3 +267,33 @@ fn what_is_purged_before_there_is_a_relay_is_sound_and_stays_away() {
         assert_eq!((a.verify().unwrap().problems, b.verify().unwrap().problems), (vec![], vec![]));
     }
 }
+
+/// A purge of what is nowhere any more waits without being counted: nobody can do anything about it.
+#[test]
+fn a_purge_of_what_the_relay_has_lost_troubles_nobody() {
+    for policy in POLICIES {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("r0"));
+        let [purger, other, third] = ["d0", "d1", "d2"].map(|name| open(dir.path(), name, policy, WEEK));
+        for words in ["one", "one two"] {
+            purger.documents("songs").upsert("1", &json!({ "lyrics": words })).unwrap();
+        }
+        purge_song(&purger, "1");
+        sync(&purger, &relay.url());
+        other.documents("songs").upsert("1", &json!({ "lyrics": "own" })).unwrap();
+        drop(relay);
+        let relay = TestRelay::start(&dir.path().join("r1"));
+        for _ in 0..4 {
+            [&purger, &other, &third].iter().for_each(|device| _ = sync(device, &relay.url()));
+        }
+        let fresh = open(dir.path(), "fresh", policy, WEEK);
+        sync(&fresh, &relay.url());
+        for device in [&purger, &other, &third, &fresh] {
+            let at = format!("{policy:?}, {}", device.device_name());
+            assert_eq!(device.counts().unwrap().quarantined, 0, "{at}: {:?}", device.quarantined(10));
+            assert_eq!((device.status().pending, device.verify().unwrap().problems), (0, vec![]), "{at}");
+        }
+        assert_eq!(contents(&fresh), contents(&other), "{policy:?}");
+        assert_eq!(contents(&fresh)[0].3["lyrics"], "own", "{policy:?}");
+    }
+}

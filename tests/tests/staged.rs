@@ -44,7 +44,7 @@ fn conflicts_of_writes_that_fail_are_in_no_log() {
         writes.push(record);
     }
     std::thread::sleep(std::time::Duration::from_millis(300));
-    while events.try_recv().is_ok() {}
+    while events.try_next().is_some() {}
     let pending: Vec<_> = writes
         .into_iter()
         .enumerate()
@@ -70,7 +70,7 @@ fn conflicts_of_writes_that_fail_are_in_no_log() {
         assert_eq!(log.contains(&third), is_made, "{n}: {log}");
     }
     let mut heard = Vec::new();
-    while let Ok(event) = events.try_recv() {
+    while let Some(Ok(event)) = events.try_next() {
         heard.push(event.id.parse::<u32>().unwrap());
     }
     heard.sort_unstable();

@@ -529,12 +529,9 @@ fn the_status_stream_tells_what_happens() {
     let seen: Arc<Mutex<Vec<SyncState>>> = Arc::default();
     let states = seen.clone();
     let watcher = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            while stream.changed().await.is_ok() {
-                states.lock().unwrap().push(stream.borrow().state);
-            }
-        });
+        while let Some(status) = stream.wait() {
+            states.lock().unwrap().push(status.state);
+        }
     });
     a.documents("pieces").insert(&json!({ "lyrics": "x" })).unwrap();
     sync(&a, &relay.url());

@@ -5,10 +5,8 @@ use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use motet::{Event, Relay, Replica, Schema};
+use motet::{Events, Relay, Replica, Schema};
 use serde_json::{Value, json};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 
 const COLLECTION: &str = "songs";
 
@@ -109,13 +107,12 @@ fn edit(replica: &Replica, id: &str) -> Value {
 }
 
 /// Says that it listens, and waits until the app is told that another device has changed the document.
-fn expect(mut events: Receiver<Event>, id: &str) -> Value {
+fn expect(mut events: Events, id: &str) -> Value {
     println!("{}", Value::Null);
     loop {
-        match events.blocking_recv() {
+        match events.wait().expect("the replica is gone") {
             Ok(event) if event.remote && event.id == id => return json!({ "at_us": now_us() }),
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => panic!("the replica is gone"),
+            _ => {}
         }
     }
 }
@@ -133,12 +130,12 @@ fn pipeline(replica: &Replica, command: &Value) -> Value {
 
 /// Says that it listens, and waits until the database holds so many changes of a document. Looks whenever the app is told of one:
 /// looking all the time would keep a core busy that the devices need.
-fn expect_changes(mut events: Receiver<Event>, db: &Path, command: &Value) -> Value {
+fn expect_changes(mut events: Events, db: &Path, command: &Value) -> Value {
     let (id, count) = (command["id"].as_str().unwrap(), command["count"].as_u64().unwrap());
     let conn = rusqlite::Connection::open(db).unwrap();
     println!("{}", Value::Null);
     while changes(&conn, id) < count {
-        assert_ne!(events.blocking_recv().err(), Some(RecvError::Closed), "the replica is gone");
+        assert!(events.wait().is_some(), "the replica is gone");
     }
     Value::Null
 }

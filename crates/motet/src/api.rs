@@ -15,6 +15,7 @@ mod presence;
 mod replica;
 mod sync;
 mod transaction;
+mod watch;
 
 pub use account::SignOut;
 pub use collection::{Collection, Record, Trashed, Violation};
@@ -30,3 +31,4 @@ pub use presence::{Peer, PeerWatch, Place};
 pub use replica::{ChangedDocument, Counts, Replica, ReplicaBuilder, SqlTable};
 pub use sync::DayTraffic;
 pub use transaction::{PendingWrite, Transaction, TransactionCollection};
+pub use watch::{Events, Missed, StatusWatch, Subscription};

@@ -37,6 +37,8 @@
 //! **Architecture invariants:** imports between modules go down one way; only `store` uses SQLite and only `doc` uses Automerge; reads
 //! never load a document; memory never holds a change that disk lacks; nothing is sent before it is on disk here.
 
+#![warn(missing_debug_implementations)]
+
 mod api;
 mod doc;
 mod engine;
@@ -48,6 +50,7 @@ mod schema;
 pub mod secrets;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
+#[allow(missing_debug_implementations, reason = "for tests of this workspace")]
 pub mod simulation;
 mod store;
 mod sync;
@@ -56,10 +59,10 @@ mod types;
 
 pub use api::{
     AdoptSummary, Adoption, BadRows, ChangeLogSummary, ChangedDocument, Collection, Counts, DayTraffic,
-    DocumentHandle, Editor, Hit, Hits, ImportSummary, JsonError, KeyColumns, Listed, LiveQuery, Misfit, Peer,
-    PeerWatch, PendingWrite, Place, Problem, Quarantined, Record, Records, RepairReport, Replica,
-    ReplicaBuilder, SignOut, SqlTable, Transaction, TransactionCollection, Trashed, Unsaved, UnsavedField,
-    VerifyReport, Violation, parse_json,
+    DocumentHandle, Editor, Events, Hit, Hits, ImportSummary, JsonError, KeyColumns, Listed, LiveQuery,
+    Misfit, Missed, Peer, PeerWatch, PendingWrite, Place, Problem, Quarantined, Record, Records,
+    RepairReport, Replica, ReplicaBuilder, SignOut, SqlTable, StatusWatch, Subscription, Transaction,
+    TransactionCollection, Trashed, Unsaved, UnsavedField, VerifyReport, Violation, parse_json,
 };
 pub use error::{AccountError, OpenError, ReadError, SyncError, WriteError};
 pub use motet_derive::Declare;

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use motet::{Conflict, ConflictKind, Counts, DocumentStatus, Event, Replica, Status, SyncError};
+use motet::{Conflict, ConflictKind, Counts, DocumentStatus, Event, Replica, Status, SyncError, SyncState};
 use serde::Serialize;
-use tokio::sync::broadcast::error::RecvError;
 
 use super::{RELAY_URL, open, relay};
 use crate::error::CliError;
@@ -194,24 +193,37 @@ pub(crate) fn watch(db: Option<&Path>, output: &Output) -> Result<(), CliError> 
     runtime.block_on(async {
         let mut shown = None;
         loop {
-            let current = status.borrow_and_update().clone();
-            let error = current.last_error.as_ref().map(|error| error.message.clone());
-            let line = (std::mem::discriminant(&current.state), current.pending, error);
-            if shown.as_ref() != Some(&line) {
-                shown = Some(line);
-                show_status(&current, output)?;
-            }
+            let current = status.current();
+            show_new_status(&current, &mut shown, output)?;
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => return Ok(()),
-                changed = status.changed() => if changed.is_err() { return Ok(()) },
-                event = events.recv() => match event {
-                    Ok(event) => show_event(&replica, &event, output)?,
-                    Err(RecvError::Lagged(missed)) => output.complain(&format!("{missed} events were missed")),
-                    Err(RecvError::Closed) => return Ok(()),
+                changed = status.next() => match changed {
+                    // One that is over already is shown all the same.
+                    Some(status) => show_new_status(&status, &mut shown, output)?,
+                    None => return Ok(()),
+                },
+                event = events.next() => match event {
+                    Some(Ok(event)) => show_event(&replica, &event, output)?,
+                    Some(Err(missed)) => output.complain(&missed.to_string()),
+                    None => return Ok(()),
                 },
             }
         }
     })
+}
+
+/// What was shown of a status.
+type Shown = (std::mem::Discriminant<SyncState>, u64, Option<String>);
+
+/// Shows a status that does not look like the last one.
+fn show_new_status(status: &Status, shown: &mut Option<Shown>, output: &Output) -> Result<(), CliError> {
+    let error = status.last_error.as_ref().map(|error| error.message.clone());
+    let line = (std::mem::discriminant(&status.state), status.pending, error);
+    if shown.as_ref() == Some(&line) {
+        return Ok(());
+    }
+    *shown = Some(line);
+    show_status(status, output)
 }
 
 fn show_status(status: &Status, output: &Output) -> Result<(), CliError> {

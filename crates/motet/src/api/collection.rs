@@ -417,7 +417,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// # Errors
     /// As [`find`](Self::find).
     pub fn live(&self, query: Query) -> Result<LiveQuery<T>, ReadError> {
-        LiveQuery::new(self.clone(), query, self.replica.events(), self.replica.commits())
+        LiveQuery::new(self.clone(), query, self.replica.listen(), self.replica.commits())
     }
 
     pub(crate) fn matches(&self, filter: &Filter, id: &str) -> Result<bool, ReadError> {

@@ -1,5 +1,9 @@
 //! Results that stay up to date.
 
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::Stream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::broadcast::Receiver;
@@ -8,6 +12,7 @@ use tokio::sync::watch;
 
 use super::listed::Records;
 use crate::api::collection::Collection;
+use crate::api::watch::{Subscription, block_on_for, subscribe};
 use crate::error::ReadError;
 use crate::query::Query;
 use crate::types::{ChangeKind, Commits, Event};
@@ -95,6 +100,49 @@ impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
         pollster::block_on(self.next())
     }
 
+    /// [`wait`](Self::wait), but no longer than this; `None` if they have not changed until then.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn wait_for(&mut self, time: Duration) -> Result<Option<&Records<T>>, ReadError> {
+        let changed = block_on_for(self.next(), time).transpose()?.is_some();
+        Ok(changed.then_some(&self.results))
+    }
+
+    /// The results if they have changed since the last time, without waiting: for each turn of a loop of a user interface.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn try_next(&mut self) -> Result<Option<&Records<T>>, ReadError> {
+        Ok(if self.take_up()? { Some(&self.results) } else { None })
+    }
+
+    /// The results whenever they have changed, as a stream. It does not end: the replica stays open as long as it is there.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Records<T>, ReadError>> + Send + Unpin + use<T>
+    where
+        T: Clone + Send + 'static,
+    {
+        let next = |mut live: Self| async move {
+            let results = live.next().await.cloned();
+            Some((results, live))
+        };
+        Box::pin(futures_util::stream::unfold(self, next))
+    }
+
+    /// Calls `each` with the results whenever they have changed, on a thread of its own, until what is returned is dropped.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn for_each(
+        self,
+        each: impl FnMut(Result<Records<T>, ReadError>) + Send + 'static,
+    ) -> std::io::Result<Subscription>
+    where
+        T: Clone + Send + 'static,
+    {
+        subscribe(self.into_stream(), each)
+    }
+
     /// Looks at all that is there to be heard; true if the results have changed.
     fn take_up(&mut self) -> Result<bool, ReadError> {
         // A commit sends its events before it is counted.
@@ -140,5 +188,11 @@ impl<T: Serialize + DeserializeOwned> LiveQuery<T> {
             || self.results.misfits.iter().any(|misfit| misfit.id == event.id);
         Ok(was_there
             || event.kind != ChangeKind::Deleted && self.collection.matches(&self.query.filter, &event.id)?)
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for LiveQuery<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveQuery").field("results", &self.results).finish_non_exhaustive()
     }
 }

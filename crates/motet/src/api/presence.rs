@@ -1,12 +1,15 @@
 //! Who is where: told to those who are connected, never stored.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use futures_util::FutureExt;
 use motet_proto::presence::Place as SentPlace;
 use motet_proto::{DeviceId, limits as proto};
 use tokio::sync::watch;
 
 use crate::api::replica::Replica;
+use crate::api::watch::block_on_for;
 use crate::engine::{Core, CursorAt, check_name, declared};
 use crate::error::{ReadError, WriteError};
 use crate::store::{Durability, StorageError, Tx};
@@ -153,6 +156,16 @@ impl PeerWatch {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// [`changed`](Self::changed) for code that blocks, but no longer than this; whether something has changed.
+    pub fn wait_for(&mut self, time: Duration) -> bool {
+        block_on_for(self.changed(), time).is_some()
+    }
+
+    /// Whether something has changed since the last time, without waiting.
+    pub fn has_changed(&mut self) -> bool {
+        self.changed().now_or_never().is_some()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The entry point.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 use crate::api::collection::Collection;
 use crate::api::transaction::{PendingWrite, Transaction};
+use crate::api::watch::Events;
 use crate::doc::Fields;
 use crate::engine::{
     self, Ahead, Composed, Core, Database, Entrance, Patch, PresenceBoard, SendSlot, Shared, StatusBoard,
@@ -248,8 +250,12 @@ impl Replica {
     }
 
     /// Events after each commit, from now on. A listener that falls more than
-    /// [`EVENT_BACKLOG`](crate::limits::EVENT_BACKLOG) events behind is told that it missed some.
-    pub fn events(&self) -> broadcast::Receiver<Event> {
+    /// [`EVENT_BACKLOG`](crate::limits::EVENT_BACKLOG) events behind learns that it has [missed](crate::Missed) some.
+    pub fn events(&self) -> Events {
+        Events::new(self.listen())
+    }
+
+    pub(crate) fn listen(&self) -> broadcast::Receiver<Event> {
         let events = self.inner.database.shared.events.subscribe();
         self.inner.database.writer.watch_file();
         events
@@ -696,6 +702,18 @@ fn empty_log(path: &Path) -> Box<dyn Fn() + Send + Sync> {
             _ = std::thread::Builder::new().name("motet-purge".into()).spawn(empty);
         }
     })
+}
+
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ReplicaBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplicaBuilder").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// An error of the app, as the store passes it on.

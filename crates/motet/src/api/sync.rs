@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::api::replica::Replica;
+use crate::api::watch::StatusWatch;
 use crate::error::{ReadError, SyncError, WriteError};
 use crate::limits;
 use crate::store::{Durability, Op, PendingRow, StatusRow};
@@ -205,10 +204,10 @@ impl Replica {
     }
 
     /// How syncing stands, whenever it changes.
-    pub fn watch_status(&self) -> watch::Receiver<Status> {
+    pub fn watch_status(&self) -> StatusWatch {
         let status = self.database().shared.board.watch();
         self.database().writer.watch_file();
-        status
+        StatusWatch::new(status)
     }
 
     /// Documents with changes that the remote does not hold yet, oldest first, at most `limit`.

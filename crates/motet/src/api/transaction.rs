@@ -1,5 +1,6 @@
 //! Several documents, one commit.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -396,6 +397,24 @@ impl<T> TransactionCollection<'_, '_, T> {
         let names = self.tx.core.deleted_before(self.tx.tx, self.name, before)?;
         names.iter().try_for_each(|name| self.purge(name))?;
         Ok(names.len())
+    }
+}
+
+impl<R> fmt::Debug for PendingWrite<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingWrite").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Transaction<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for TransactionCollection<'_, '_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TransactionCollection({})", self.name)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What an app can tell its user about syncing.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::Version;
@@ -116,4 +118,61 @@ pub enum DocumentState {
     LocalOnly,
     /// The remote rejected its changes for good.
     Error,
+}
+
+/// In one word, as in JSON; while syncing with how far it is.
+impl fmt::Display for SyncState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SyncState::LocalOnly => "local-only",
+            SyncState::Synced => "synced",
+            SyncState::Syncing { done, total } if total > done => {
+                return write!(f, "syncing ({done} of {total})");
+            }
+            SyncState::Syncing { .. } => "syncing",
+            SyncState::Pending => "pending",
+            SyncState::Offline => "offline",
+            SyncState::AuthNeeded => "auth-needed",
+            SyncState::Error => "error",
+            SyncState::Paused => "paused",
+        })
+    }
+}
+
+/// The state, how many documents are pending, and the last error.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.state)?;
+        if self.pending > 0 {
+            write!(f, ", {} to send", self.pending)?;
+        }
+        self.last_error.as_ref().map_or(Ok(()), |error| write!(f, ": {}", error.message))
+    }
+}
+
+/// In one word, as in JSON.
+impl fmt::Display for DocumentState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DocumentState::Synced => "synced",
+            DocumentState::PendingCreate => "pending-create",
+            DocumentState::PendingUpdate => "pending-update",
+            DocumentState::PendingDelete => "pending-delete",
+            DocumentState::PendingErase => "pending-erase",
+            DocumentState::Conflict => "conflict",
+            DocumentState::LocalOnly => "local-only",
+            DocumentState::Error => "error",
+        })
+    }
+}
+
+/// The state, how many changes are to be sent, and why the remote does not take them.
+impl fmt::Display for DocumentStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.state)?;
+        if self.pending_changes > 0 {
+            write!(f, ", {} changes to send", self.pending_changes)?;
+        }
+        self.error.as_ref().map_or(Ok(()), |error| write!(f, ": {}", error.message))
+    }
 }
