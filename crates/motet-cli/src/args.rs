@@ -8,7 +8,7 @@ use clap::{ArgGroup, Parser, Subcommand};
 
 /// Documents that merge: write offline, sync when you like, lose nothing.
 #[derive(Parser)]
-#[command(name = "motet", version, about, after_help = EXIT_CODES)]
+#[command(name = "motet", version, about, before_help = GROUPS, after_help = EXIT_CODES, help_template = TEMPLATE)]
 pub(crate) struct Args {
     /// The replica's database file
     #[arg(long, global = true, env = "MOTET_DB", value_name = "FILE")]
@@ -19,6 +19,22 @@ pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{before-help}Options:\n{options}{after-help}";
+
+/// The commands by what they are for; a test compares them with those that there are.
+const GROUPS: &str = "\
+Begin:          demo, init, schema
+Documents:      put, set, unset, get, list, delete, search, sql, collections
+Over time:      history, undo, redo, restore, points, trash, tail
+Conflicts:      conflicts, resolve
+Sync:           sync, status, watch, compact, quarantine
+In and out:     import, export, adopt, change-log, automerge
+Account:        sign-out, clear-local, erase-remote
+Maintenance:    verify, repair
+
+What one of them does:  motet help COMMAND
+";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done (conflicts included), 1 other error (rows that were refused included), 2 usage, 3 offline, 4 sign-in needed, 5 not found
@@ -60,18 +76,28 @@ pub(crate) enum Command {
         #[arg(default_value = "-")]
         file: PathBuf,
     },
-    /// Set single fields of a document
+    /// Set single fields of a document, add to sets and counters
     Set {
         collection: String,
         id: String,
-        /// The value is taken as JSON if it is JSON, else as a string
+        /// FIELD=VALUE sets a field; FIELD+=VALUE adds to a set or a counter, FIELD-=VALUE takes from it. A value is taken as JSON if it is
+        /// JSON, else as a string
         #[arg(required = true, value_name = "FIELD=VALUE")]
+        fields: Vec<String>,
+    },
+    /// Remove single fields of a document
+    Unset {
+        collection: String,
+        id: String,
+        #[arg(required = true, value_name = "FIELD")]
         fields: Vec<String>,
     },
     /// Show a document
     Get { collection: String, id: String },
-    /// Show all documents of a collection
-    List { collection: String },
+    /// Show all documents of a collection; without COLLECTION the collections
+    List { collection: Option<String> },
+    /// Show the collections, and how many documents each has
+    Collections,
     /// Delete a document
     Delete { collection: String, id: String },
     /// Put every line of a JSONL file
@@ -322,4 +348,28 @@ pub(crate) enum ChangeLogCommand {
 pub(crate) enum SchemaCommand {
     /// Apply a TOML file: a table [collections.NAME.fields] per collection
     Apply { file: PathBuf },
+    /// Show what is declared
+    Show,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_has_its_place_in_the_help() {
+        Args::command().debug_assert();
+        let lines = GROUPS.lines().take_while(|line| !line.is_empty());
+        let named = lines
+            .flat_map(|line| line.split_once(':').map(|(_, names)| names).unwrap_or_default().split(','));
+        let mut named: Vec<_> = named.map(str::trim).collect();
+        let command = Args::command();
+        let mut known: Vec<_> =
+            command.get_subcommands().filter(|c| !c.is_hide_set()).map(|c| c.get_name()).collect();
+        named.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(named, known);
+    }
 }

@@ -17,6 +17,9 @@ use motet::{OpenError, Relay, Replica, StorageError};
 
 use crate::error::CliError;
 
+/// How alike two names are, from 0 to 1, of which one may be a mistyped form of the other.
+const NEAR: f32 = 0.6;
+
 /// Name of the setting that `init` keeps.
 pub(crate) const RELAY_URL: &str = "relay.url";
 
@@ -38,6 +41,26 @@ pub(crate) fn open(db: Option<&Path>) -> Result<Replica, CliError> {
         Err(OpenError::Storage(StorageError::ReadOnly)) => Ok(Replica::builder(path).read_only().open()?),
         opened => Ok(opened?),
     }
+}
+
+/// Opens a replica for a command on a collection that has to exist: a mistyped name would look like an empty one.
+pub(crate) fn open_known(db: Option<&Path>, collection: &str) -> Result<Replica, CliError> {
+    let replica = open(db)?;
+    let mut known = replica.collections()?;
+    if known.iter().any(|name| name == collection) {
+        return Ok(replica);
+    }
+    known.extend(replica.schema()?.collections.into_keys());
+    match known.iter().any(|name| name == collection) {
+        true => Ok(replica),
+        false => Err(CliError::NoCollection { name: collection.to_owned(), near: near(collection, &known) }),
+    }
+}
+
+/// The name that was probably meant.
+pub(crate) fn near(typed: &str, known: &[String]) -> Option<String> {
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    similar::get_close_matches(typed, &known, 1, NEAR).first().map(|name| (*name).to_owned())
 }
 
 /// The relay that `init` was told, if any.

@@ -10,6 +10,12 @@ pub(crate) enum CliError {
     Usage(String),
     #[error("there is no {0}/{1}")]
     NotFound(String, String),
+    #[error("there is no collection {name:?}{}", did_you_mean(near.as_deref()))]
+    NoCollection {
+        name: String,
+        /// The one that was probably meant.
+        near: Option<String>,
+    },
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]
@@ -37,7 +43,9 @@ impl CliError {
             CliError::Usage(_) => 2,
             CliError::Sync(SyncError::Offline { .. }) => 3,
             CliError::Sync(SyncError::AuthNeeded { .. } | SyncError::OtherAccount { .. }) => 4,
-            CliError::NotFound(..) | CliError::Write(WriteError::NotFound { .. }) => 5,
+            CliError::NotFound(..)
+            | CliError::NoCollection { .. }
+            | CliError::Write(WriteError::NotFound { .. }) => 5,
             _ => 1,
         }
     }
@@ -46,6 +54,7 @@ impl CliError {
         match self {
             CliError::Usage(_) => "usage",
             CliError::NotFound(..) => "not-found",
+            CliError::NoCollection { .. } => "no-collection",
             CliError::Open(error) => error.code(),
             CliError::Read(error) => error.code(),
             CliError::Write(error) => error.code(),
@@ -90,12 +99,22 @@ impl CliError {
             | CliError::Sync(SyncError::Storage(StorageError::Damaged(_))) => Some(
                 "put it right with: motet repair; where that says the same, move the file away: a new one gets from the relay what was sent",
             ),
+            CliError::NoCollection { .. } => Some("show those that there are with: motet collections"),
+            CliError::Read(ReadError::Storage(StorageError::Query(reason)))
+                if reason.contains("no such table") =>
+            {
+                Some("each collection is a view: collection_NAME; show the names with: motet collections")
+            }
             CliError::Sync(SyncError::NotConnected) => {
                 Some("name one with: motet init --device NAME --relay URL")
             }
             _ => None,
         }
     }
+}
+
+pub(crate) fn did_you_mean(near: Option<&str>) -> String {
+    near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default()
 }
 
 /// An input or output error with the file it is about.

@@ -14,8 +14,10 @@ use error::CliError;
 use output::Output;
 
 fn main() -> ExitCode {
-    // clap prints usage errors itself and exits with 2.
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
     init_logging();
     let output = Output::new(args.json);
     match run(args, &output) {
@@ -25,6 +27,20 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Prints what clap has to say: help, the version, or what is wrong with the arguments.
+fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && wants_json {
+        let text = error.render().to_string();
+        let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        Output::new(true).error(&CliError::Usage(text));
+    } else {
+        // Where that cannot be printed, nobody is left to be told.
+        _ = error.print();
+    }
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
 fn run(args: Args, output: &Output) -> Result<(), CliError> {
@@ -41,7 +57,13 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
             commands::documents::set(db, &collection, &id, &fields, output)
         }
         Command::Get { collection, id } => commands::documents::get(db, &collection, &id, output),
-        Command::List { collection } => commands::documents::list(db, &collection, output),
+        Command::Unset { collection, id, fields } => {
+            commands::documents::unset(db, &collection, &id, &fields, output)
+        }
+        Command::List { collection: Some(collection) } => commands::documents::list(db, &collection, output),
+        Command::List { collection: None } | Command::Collections => {
+            commands::documents::collections(db, output)
+        }
         Command::Delete { collection, id } => commands::documents::delete(db, &collection, &id),
         Command::Import { source, strict } => {
             commands::transfer::import(db, source, bad_rows(strict), output)

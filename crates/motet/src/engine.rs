@@ -60,7 +60,7 @@ use tokio::sync::{Notify, broadcast, watch};
 
 use crate::doc::{Change, Fields};
 use crate::limits;
-use crate::schema::CollectionSchema;
+use crate::schema::{CollectionSchema, Schema};
 use crate::store::{self, DocumentRow, Op, Readers, StorageError, Tx};
 use crate::time::Clock;
 use crate::types::{ChangeKind, Commits, Event};
@@ -131,6 +131,12 @@ impl Shared {
 
 /// Declarations by collection.
 pub(crate) type Schemas = HashMap<String, Arc<CollectionSchema>>;
+
+/// All that is declared, as an app sees it.
+pub(crate) fn schema_from(schemas: &Schemas) -> Schema {
+    let collections = schemas.iter().map(|(name, schema)| (name.clone(), (**schema).clone()));
+    Schema { collections: collections.collect() }
+}
 
 /// What is declared, by the view of the file that `tx` reads.
 pub(crate) fn declared(tx: Tx<'_>) -> store::Result<Schemas> {

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use motet::{Conflict, ConflictKind, OpenError, Problem, Replica, Resolution, StorageError};
+use motet::{
+    Conflict, ConflictKind, DocumentHandle, OpenError, Problem, Replica, Resolution, StorageError, WriteError,
+};
 use serde_json::json;
 
 use super::documents::value_of;
@@ -65,12 +67,25 @@ pub(crate) fn resolve(
         (None, None) => Resolution::Shown,
     };
     let path = if field.starts_with('/') { field.to_owned() } else { format!("/{field}") };
-    let version = open(db)?.documents(collection).document(id).resolve(&path, resolution)?;
+    let document = open(db)?.documents(collection).document(id);
+    let version = document.resolve(&path, resolution).map_err(|error| match error {
+        WriteError::NoLoser { .. } => no_loser(&document, &path, error),
+        error => error.into(),
+    })?;
     if output.json {
         return output.json_line(&json!({ "heads": version }));
     }
     output.line(&format!("{} settled", output.paint(GREEN, "✓")));
     Ok(())
+}
+
+/// Names the losers that there are.
+fn no_loser(document: &DocumentHandle<serde_json::Value>, path: &str, error: WriteError) -> CliError {
+    let Ok(conflicts) = document.conflicts() else { return error.into() };
+    let losers = conflicts.into_iter().filter(|conflict| conflict.path == path && !conflict.settled);
+    let losers: Vec<String> =
+        losers.map(|conflict| format!("{} ({})", conflict.loser_id, conflict.loser)).collect();
+    CliError::Usage(format!("wrong --loser; the losers at {path} are: {}", losers.join(", ")))
 }
 
 pub(crate) fn quarantine(db: Option<&Path>, retry: bool, output: &Output) -> Result<(), CliError> {

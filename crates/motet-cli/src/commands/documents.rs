@@ -1,14 +1,14 @@
-//! `put`, `set`, `get`, `list` and `delete`.
+//! `put`, `set`, `unset`, `get`, `list`, `collections` and `delete`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::Path;
 
-use motet::{Record, Version, parse_json};
-use serde_json::{Map, Value};
+use motet::{FieldKind, Filter, Record, Version, WriteError, parse_json};
+use serde_json::{Map, Value, json};
 
-use super::open;
-use crate::error::{CliError, file_error};
+use super::{near, open, open_known};
+use crate::error::{CliError, did_you_mean, file_error};
 use crate::output::{BOLD, CYAN, GREY, Output};
 
 pub(crate) fn put(
@@ -54,26 +54,101 @@ pub(crate) fn set(
     fields: &[String],
     output: &Output,
 ) -> Result<(), CliError> {
-    let mut object = Map::new();
+    let replica = open_known(db, collection)?;
+    let declared = replica.schema()?.collections.remove(collection).unwrap_or_default();
+    let (mut object, mut steps) = (Map::new(), Vec::new());
     for field in fields {
         let (name, value) = field
             .split_once('=')
             .filter(|(name, _)| !name.is_empty())
             .ok_or_else(|| CliError::Usage(format!("{field:?} is not FIELD=VALUE")))?;
+        let (name, step) = match (name.strip_suffix('+'), name.strip_suffix('-')) {
+            (Some(name), _) => (name, Some(Step::Add)),
+            (_, Some(name)) => (name, Some(Step::Take)),
+            _ => (name, None),
+        };
         if name == "id" {
             return Err(CliError::Usage("an id cannot be changed".into()));
         }
-        if object.insert(name.to_owned(), value_of(name, value)?).is_some() {
-            return Err(CliError::Usage(format!("{name:?} is set twice")));
+        let value = value_of(name, value)?;
+        match (step, declared.fields.get(name).map(|field| &field.kind)) {
+            (None, _) if object.contains_key(name) => {
+                return Err(CliError::Usage(format!("{name:?} is set twice")));
+            }
+            (None, _) => _ = object.insert(name.to_owned(), value),
+            (Some(step), Some(FieldKind::Set | FieldKind::Counter)) => steps.push((name, step, value)),
+            (Some(_), _) => {
+                let sums = declared.fields.iter().filter(|(_, field)| is_sum(&field.kind));
+                let known: Vec<String> = sums.map(|(name, _)| name.clone()).collect();
+                let near = did_you_mean(near(name, &known).as_deref());
+                return Err(CliError::Usage(format!(
+                    "{name:?} is not declared as a set or a counter, so nothing can be added to it or taken from it{near}"
+                )));
+            }
         }
     }
-    open(db)?.documents(collection).patch(id, &object)?;
+    replica.transaction(|tx| {
+        let mut documents = tx.documents(collection);
+        if !object.is_empty() {
+            documents.patch(id, &object)?;
+        }
+        for (name, step, value) in steps {
+            match (&declared.fields[name].kind, step) {
+                (FieldKind::Set, Step::Add) => documents.add_to_set(id, name, &elements(value))?,
+                (FieldKind::Set, Step::Take) => documents.remove_from_set(id, name, &elements(value))?,
+                (_, step) => documents.increment(id, name, amount(name, step, &value)?)?,
+            };
+        }
+        Ok(())
+    })?;
     output.line(id);
     Ok(())
 }
 
+pub(crate) fn unset(
+    db: Option<&Path>,
+    collection: &str,
+    id: &str,
+    fields: &[String],
+    output: &Output,
+) -> Result<(), CliError> {
+    let replica = open_known(db, collection)?;
+    let documents = replica.documents(collection);
+    let record = documents.get(id)?;
+    let mut record = record.ok_or_else(|| CliError::NotFound(collection.to_owned(), id.to_owned()))?;
+    let Some(object) = record.value.as_object_mut() else { return Ok(()) };
+    for field in fields.iter().filter(|field| *field != "id") {
+        if object.remove(field).is_none() {
+            let known: Vec<String> = object.keys().cloned().collect();
+            let near = did_you_mean(near(field, &known).as_deref());
+            return Err(CliError::NotFound(format!("{collection}/{id}"), format!("{field}{near}")));
+        }
+    }
+    documents.update(&mut record)?;
+    output.line(id);
+    Ok(())
+}
+
+pub(crate) fn collections(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
+    let replica = open(db)?;
+    let mut names = replica.collections()?;
+    names.extend(replica.schema()?.collections.into_keys());
+    names.sort_unstable();
+    names.dedup();
+    let count = |name: String| Ok((replica.documents(&name).count(&Filter::All(Vec::new()))?, name));
+    let counted = names.into_iter().map(count).collect::<Result<Vec<_>, CliError>>()?;
+    if output.json {
+        let rows = counted.iter().map(|(count, name)| json!({ "collection": name, "documents": count }));
+        return output.json_line(&rows.collect::<Vec<_>>());
+    }
+    for (count, name) in counted {
+        output.line(&format!("{} {name}", output.paint(GREY, &format!("{count:>7}"))));
+    }
+    Ok(())
+}
+
 pub(crate) fn get(db: Option<&Path>, collection: &str, id: &str, output: &Output) -> Result<(), CliError> {
-    let record = open(db)?.documents(collection).get(id)?;
+    let record = open_known(db, collection)?.documents(collection).get(id)?;
     let record = record.ok_or_else(|| CliError::NotFound(collection.to_owned(), id.to_owned()))?;
     if output.json {
         return output.json_line(&record.value);
@@ -94,7 +169,7 @@ pub(crate) fn get(db: Option<&Path>, collection: &str, id: &str, output: &Output
 }
 
 pub(crate) fn list(db: Option<&Path>, collection: &str, output: &Output) -> Result<(), CliError> {
-    let replica = open(db)?;
+    let replica = open_known(db, collection)?;
     if output.json {
         let records = replica.documents(collection).list()?;
         let values: Vec<Value> = records.into_iter().map(|record| record.value).collect();
@@ -112,7 +187,35 @@ pub(crate) fn list(db: Option<&Path>, collection: &str, output: &Output) -> Resu
 }
 
 pub(crate) fn delete(db: Option<&Path>, collection: &str, id: &str) -> Result<(), CliError> {
-    Ok(open(db)?.documents(collection).delete(id)?)
+    Ok(open_known(db, collection)?.documents(collection).delete(id)?)
+}
+
+/// What is done to a set or a counter.
+#[derive(Clone, Copy)]
+enum Step {
+    Add,
+    Take,
+}
+
+fn is_sum(kind: &FieldKind) -> bool {
+    matches!(kind, FieldKind::Set | FieldKind::Counter)
+}
+
+/// An array is several elements.
+fn elements(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(elements) => elements,
+        element => vec![element],
+    }
+}
+
+fn amount(field: &str, step: Step, value: &Value) -> Result<i64, WriteError> {
+    let amount = match step {
+        Step::Add => value.as_i64(),
+        Step::Take => value.as_i64().and_then(i64::checked_neg),
+    };
+    let reason = || format!("field {field:?}: {value} is no whole number, and a counter counts in those");
+    amount.ok_or_else(|| WriteError::BadValue { field: Some(field.to_owned()), reason: reason() })
 }
 
 /// The id that an object carries; it names the document and is no field.
@@ -144,6 +247,9 @@ pub(crate) fn read_all(file: &Path) -> Result<Vec<u8>, CliError> {
 /// A file, or standard input for `-`.
 pub(crate) fn input(file: &Path) -> Result<Box<dyn BufRead>, CliError> {
     if file.as_os_str() == "-" {
+        if std::io::stdin().is_terminal() {
+            eprintln!("reading from the terminal; Ctrl-D ends it");
+        }
         return Ok(Box::new(BufReader::new(std::io::stdin())));
     }
     match File::open(file) {

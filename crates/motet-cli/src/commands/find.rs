@@ -7,7 +7,7 @@ use motet::{Hit, Snippet};
 use serde_json::{Value, json};
 
 use super::documents::headline;
-use super::open;
+use super::{open, open_known};
 use crate::error::CliError;
 use crate::output::{BOLD, CYAN, GREY, Output, YELLOW, local_time};
 
@@ -24,7 +24,7 @@ pub(crate) fn search(
     limit: u64,
     output: &Output,
 ) -> Result<(), CliError> {
-    let hits = open(db)?.documents(collection).search(words, limit)?;
+    let hits = open_known(db, collection)?.documents(collection).search(words, limit)?;
     if output.json {
         let shown = |hit: Hit<Value>| json!({ "id": hit.record.id, "score": hit.score, "snippet": hit.snippet, "document": hit.record.value });
         return output.json_line(&hits.into_iter().map(shown).collect::<Vec<_>>());

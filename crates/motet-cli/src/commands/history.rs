@@ -3,13 +3,16 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use motet::{ParseVersionError, RevisionKind, UndoScope, Undone, UndoneEffect, Version};
-use serde_json::json;
+use motet::{DocumentHandle, ParseVersionError, RevisionKind, UndoScope, Undone, UndoneEffect, Version};
+use serde_json::{Value, json};
 
-use super::open;
+use super::{open, open_known};
 use crate::args::UndoArgs;
 use crate::error::CliError;
 use crate::output::{BOLD, CYAN, GREEN, GREY, Output, local_time};
+
+/// Hexadecimal digits of a version that are taken for the beginning of one.
+const SHORTEST_VERSION: usize = 4;
 
 pub(crate) fn history(
     db: Option<&Path>,
@@ -19,11 +22,11 @@ pub(crate) fn history(
     at: Option<&str>,
     output: &Output,
 ) -> Result<(), CliError> {
-    let documents = open(db)?.documents(collection);
+    let document = open_known(db, collection)?.documents(collection).document(id);
     if let Some(version) = at {
-        return output.json_line(&documents.document(id).at(&parse(version)?)?);
+        return output.json_line(&document.at(&version_of(&document, version)?)?);
     }
-    let steps = documents.document(id).history(limit)?;
+    let steps = document.history(limit)?;
     if output.json {
         return output.json_line(&steps);
     }
@@ -69,7 +72,8 @@ pub(crate) fn restore(
             restored.changed
         }
         (Some((collection, id)), Some(version), None) => {
-            replica.documents(collection).document(id).restore_version(&parse(version)?)?;
+            let document = replica.documents(collection).document(id);
+            document.restore_version(&version_of(&document, version)?)?;
             1
         }
         (Some((collection, id)), None, None) => {
@@ -216,6 +220,24 @@ fn say(way: Way, done: Option<Undone>, output: &Output) -> Result<(), CliError> 
     Ok(())
 }
 
-fn parse(version: &str) -> Result<Version, CliError> {
-    version.parse().map_err(|e: ParseVersionError| CliError::Usage(e.to_string()))
+/// A version as it is printed, or its beginning, as git takes it.
+fn version_of(document: &DocumentHandle<Value>, text: &str) -> Result<Version, CliError> {
+    let error = match text.parse() {
+        Ok(version) => return Ok(version),
+        Err(error) => CliError::Usage(ParseVersionError::to_string(&error)),
+    };
+    if text.len() < SHORTEST_VERSION || !text.chars().all(|c| c.is_ascii_hexdigit()) {
+        return Err(error);
+    }
+    let text = text.to_lowercase();
+    let steps = document.history(usize::MAX)?.into_iter().map(|step| step.version);
+    let mut found: Vec<Version> = steps.filter(|version| version.to_string().starts_with(&text)).collect();
+    found.dedup();
+    match (found.pop(), found.is_empty()) {
+        (Some(version), true) => Ok(version),
+        (Some(_), false) => {
+            Err(CliError::Usage(format!("several versions begin with {text}; give more of it")))
+        }
+        (None, _) => Err(CliError::NotFound("version".into(), text)),
+    }
 }

@@ -59,8 +59,8 @@ pub(crate) fn init(
 }
 
 pub(crate) fn schema(db: Option<&Path>, command: &SchemaCommand, output: &Output) -> Result<(), CliError> {
-    let SchemaCommand::Apply { file } = command;
     let replica = open(db)?;
+    let SchemaCommand::Apply { file } = command else { return show(&replica.schema()?, output) };
     let text = std::fs::read_to_string(file).map_err(|e| file_error(file, &e))?;
     let schema = Schema::from_toml(text.strip_prefix('\u{feff}').unwrap_or(&text))?;
     replica.apply_schema(&schema)?;
@@ -71,6 +71,15 @@ pub(crate) fn schema(db: Option<&Path>, command: &SchemaCommand, output: &Output
         let fields: Vec<_> = collection.fields.keys().map(String::as_str).collect();
         output.line(&format!("{} {name}: {}", output.paint(GREEN, "✓"), fields.join(", ")));
     }
+    Ok(())
+}
+
+fn show(schema: &Schema, output: &Output) -> Result<(), CliError> {
+    if output.json {
+        return output.json_line(schema);
+    }
+    let text = toml::to_string(schema).map_err(|e| CliError::Other(e.to_string()))?;
+    output.line(text.trim_end());
     Ok(())
 }
 

@@ -43,7 +43,7 @@ use crate::types::{Conditions, Version};
 ///
 /// let pieces = replica.documents("pieces");
 /// let id = pieces.insert(&json!({ "title": "Aloha ʻOe", "lyrics": "Haʻaheo ka ua i nā pali\n" }))?;
-/// pieces.splice_text(&id, "lyrics", 0, 0, "1. ")?;
+/// pieces.document(&id).splice_text("lyrics", 0, 0, "1. ")?;
 /// assert_eq!(pieces.get(&id)?.unwrap()["lyrics"], "1. Haʻaheo ka ua i nā pali\n");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -141,6 +141,14 @@ impl Replica {
         schema.check()?;
         let schema = schema.clone();
         self.run(move |tx, core| core.apply_schema(tx, &schema))
+    }
+
+    /// All that is declared for this replica: by this app, by earlier versions of it, and by other programs on the same file.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the file cannot be read.
+    pub fn schema(&self) -> Result<Schema, ReadError> {
+        Ok(self.read(|tx| Ok(engine::schema_from(&declared(tx)?)))?)
     }
 
     /// Writes several documents at once: all of it or nothing, durable on return.

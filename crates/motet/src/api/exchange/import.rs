@@ -10,7 +10,7 @@ use super::refusal::{BadRows, Refusals, Target, judge};
 use crate::api::replica::Replica;
 use crate::api::transaction::{new_id, to_fields};
 use crate::doc::Fields;
-use crate::engine::{Schemas, bytes_of, declared, schema_of};
+use crate::engine::{Schemas, bytes_of, declared, schema_from, schema_of};
 use crate::error::{ReadError, WriteError};
 use crate::limits;
 use crate::schema::Schema;
@@ -95,12 +95,7 @@ impl Replica {
     pub fn export_all(&self, mut each: impl FnMut(&Json)) -> Result<(), ReadError> {
         Ok(self.read(|tx| {
             let schemas = declared(tx)?;
-            let declared = Schema {
-                collections: schemas
-                    .iter()
-                    .map(|(name, schema)| (name.clone(), (**schema).clone()))
-                    .collect(),
-            };
+            let declared = schema_from(&schemas);
             if !declared.collections.is_empty() {
                 each(&json!({ SCHEMA: declared }));
             }
