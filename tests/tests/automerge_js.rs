@@ -106,8 +106,11 @@ fn another_program_edits_a_document_and_everybody_gets_it() {
     assert_eq!(shared(&a), shared(&b));
     assert_eq!(songs.get("1").unwrap().unwrap()["note"], "kūloko");
     assert_eq!((a.verify().unwrap().problems, b.verify().unwrap().problems), (vec![], vec![]));
+    // An undo takes back what this device has done.
     assert!(a.undo().unwrap().is_some());
-    assert_eq!(songs.get("1").unwrap().unwrap()["tempo"], 80);
+    let song = songs.get("1").unwrap().unwrap();
+    assert_eq!(song["tempo"], 96);
+    assert!(!song["lyrics"].as_str().unwrap().contains("i nā pali"));
 }
 
 #[test]

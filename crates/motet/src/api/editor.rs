@@ -40,7 +40,7 @@ pub use unsaved::{Unsaved, UnsavedField};
 /// }
 /// editor.close()?;
 /// assert_eq!(songs.get(&id)?.unwrap()["lyrics"], "Aloha");
-/// assert_eq!(songs.history(&id, 10)?.len(), 2);
+/// assert_eq!(songs.document(&id).history(10)?.len(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

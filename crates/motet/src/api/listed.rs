@@ -37,8 +37,8 @@ pub type Hits<T> = Listed<Hit<T>>;
 /// }
 /// # let dir = tempfile::tempdir().unwrap();
 /// let replica = Replica::open(dir.path().join("songs.db"))?;
-/// replica.documents("songs").put("1", &json!({ "title": "Hiʻilawe" }))?;
-/// replica.documents("songs").put("2", &json!({ "name": "by another app" }))?;
+/// replica.documents("songs").upsert("1", &json!({ "title": "Hiʻilawe" }))?;
+/// replica.documents("songs").upsert("2", &json!({ "name": "by another app" }))?;
 ///
 /// let songs = replica.collection::<Song>("songs").list()?;
 /// assert_eq!(songs.len(), 1);

@@ -3,7 +3,6 @@
 use motet_proto::{DocumentId, SpaceId};
 
 use super::check::{check_name, check_shown};
-use super::lifecycle::is_leaving;
 use super::{Commit, Core, new_document};
 use crate::doc::{Change, is_purge};
 use crate::error::WriteError;
@@ -61,18 +60,13 @@ impl Core {
             return Err(WriteError::Automerge { reason });
         }
         check_shown(&loaded.document.fields(&schema)).map_err(|reason| WriteError::Automerge { reason })?;
-        let (brings_purge, was_leaving) =
-            (outcome.applied.iter().any(is_purge), is_leaving(tx, &loaded.row)?);
-        let is_purged = loaded.document.is_purged(&schema);
-        if is_purged && brings_purge {
+        let brings_purge = outcome.applied.iter().any(is_purge);
+        if brings_purge && loaded.document.is_purged(&schema) {
             // Whoever has purged it says so to all devices, and each has a time of grace to bring it back.
             return Err(WriteError::Purged { collection: collection.to_owned(), id: name.to_owned() });
         }
-        if was_leaving && !is_purged {
-            tx.end_leaving(loaded.row.id)?;
-        }
         // Who has purged it holds nothing of it any more.
-        let is_whole_due = !is_purged && (brings_purge || was_leaving) && loaded.row.id != 0;
+        let is_whole_due = brings_purge && loaded.row.id != 0;
         let (key, now) = (loaded.row.key, self.shared.now_ms());
         let kind = match (was_live, loaded.document.is_deleted(&schema)) {
             (_, true) => ChangeKind::Deleted,

@@ -233,7 +233,7 @@ impl Core {
 
     /// A fragment of a purged document has arrived, and waits for the rest. It waits uncounted if it brings nothing back, so that nobody
     /// will send the rest of it: where deletes win; where the latest wins and all edits in it were made before the document was deleted; where
-    /// edits win and it ends in deletes itself. If somebody else brings the document back, it belongs to it. Returns how many changes somebody may miss.
+    /// edits win and it ends in deletes itself, or the purge has seen it. If somebody else brings the document back, it belongs to it. Returns how many changes somebody may miss.
     pub(super) fn quarantine_fragment(
         &mut self,
         tx: Tx<'_>,
@@ -247,7 +247,9 @@ impl Core {
         let dormant = match loaded.schema.delete_policy() {
             DeletePolicy::Wins => true,
             DeletePolicy::EditWins => {
-                let known: HashSet<_> = changes().flat_map(Change::deps).collect();
+                // What is kept of the purge may have seen it.
+                let purge = self.purge_of(tx, loaded)?;
+                let known: HashSet<_> = changes().chain(&purge).flat_map(Change::deps).collect();
                 changes().filter(|change| !known.contains(&change.hash())).all(is_tombstone)
             }
             DeletePolicy::Latest => {

@@ -67,6 +67,7 @@ impl Core {
         let shows_itself =
             tx.names_of(document)?.shown.is_some_and(|(c, n)| (&*c, &*n) == (collection, name));
         tx.put_names(document, (collection, name))?;
+        tx.write_again(document)?;
         tx.take_as_bytes(document)?;
         let row = tx.document_by_id(document)?;
         let owed = self.queued_before(tx, &row)?;

@@ -432,6 +432,26 @@ impl Tx<'_> {
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
+    /// Writes the rows of a document again as this connection reads them. It may have their pages in memory as they were, while others read
+    /// from the file that they are damaged; and what is written over with the same bytes is not written to the file.
+    pub(crate) fn write_again(&self, document: i64) -> Result<()> {
+        let range = (change_id(document, 0), change_id(document, MOST_CHANGES));
+        let tables = [("change", "id", range), ("snapshot", "document", (document, document))];
+        for (table, key, (first, last)) in tables {
+            let rows = format!("FROM main.{table} WHERE {key} BETWEEN {first} AND {last}");
+            let written = self.conn.execute_batch(&format!(
+                "SAVEPOINT again; CREATE TEMP TABLE again AS SELECT * {rows}; DELETE {rows};
+                 INSERT INTO main.{table} SELECT * FROM temp.again; DROP TABLE temp.again; RELEASE again"
+            ));
+            if let Err(error) = written {
+                // What cannot be read is dealt with afterwards.
+                tracing::debug!(%error, table, "rows that cannot be written again");
+                self.conn.execute_batch("ROLLBACK TO again; RELEASE again")?;
+            }
+        }
+        Ok(())
+    }
+
     /// What is stored of a document is read as bytes, whatever it is marked as.
     pub(crate) fn take_as_bytes(&self, document: i64) -> Result<()> {
         let sql = "UPDATE change SET bytes = CAST(bytes AS BLOB) WHERE id BETWEEN ? AND ? AND typeof(bytes) <> 'blob'";

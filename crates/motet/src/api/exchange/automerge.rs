@@ -41,6 +41,9 @@ impl<T> DocumentHandle<T> {
     /// What was made from an [export](Self::export_automerge) goes on from it. A document that was made elsewhere has no history in
     /// common with the one here: two texts of one field are merged as where two devices make one document, other values are in conflict.
     ///
+    /// To an [undo](crate::Replica::undo) it is nothing that this device has done; [`restore_version`](Self::restore_version) goes back to what was
+    /// before.
+    ///
     /// Dates show as numbers, bytes as lists of numbers. Accepted is what Automerge 3 saves: a document, compressed or not, changes, or both one after the other, of at most
     /// [`FOREIGN_DOCUMENT_BYTES`](crate::limits::FOREIGN_DOCUMENT_BYTES) when opened.
     ///

@@ -89,7 +89,7 @@ impl Replica {
     /// use serde_json::json;
     /// # let dir = tempfile::tempdir().unwrap();
     /// let replica = Replica::open(dir.path().join("songs.db"))?;
-    /// replica.documents("songs").put("1", &json!({ "title": "Hoʻi" }))?;
+    /// replica.documents("songs").upsert("1", &json!({ "title": "Hoʻi" }))?;
     /// let all = replica.export_change_log_after(0)?;
     /// let cursor = all["cursor"].as_u64().unwrap();
     /// assert_eq!(replica.export_change_log_after(cursor)?["changes"], json!({}));

@@ -149,7 +149,7 @@ impl Core {
     }
 
     /// What is left of a purged document: a log that has lost the purge, and is given the document again, leads to the same with it.
-    fn purge_of(&self, tx: Tx<'_>, loaded: &Loaded) -> store::Result<Vec<Change>> {
+    pub(in crate::engine) fn purge_of(&self, tx: Tx<'_>, loaded: &Loaded) -> store::Result<Vec<Change>> {
         if !loaded.row.purged || loaded.row.heads.is_empty() {
             return Ok(Vec::new());
         }
