@@ -50,6 +50,9 @@ pub const FRAME_BYTES: usize = ENTRY_PAYLOAD_BYTES + (1 << 20);
 /// some 50 kB; a message of this size is decoded within some milliseconds, whatever it holds.
 pub const MESSAGE_BYTES: usize = 256 << 10;
 
+/// Entries that a device remembers to have received in a session, so that pages that cross bring nothing twice. As many as a push may have.
+pub const RECENT_ENTRIES: usize = PUSH_BATCH_ENTRIES;
+
 /// Most entries in one push batch. Small entries fill a batch by count, so that progress moves.
 pub const PUSH_BATCH_ENTRIES: usize = 1_024;
 

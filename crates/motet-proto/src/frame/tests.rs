@@ -127,7 +127,16 @@ fn bad_frames_are_named() {
     assert!(matches!(decode(&checked(8, 0, &[0xff])), Err(FrameError::BadBody { kind: 8, .. })));
     assert_eq!(decode(&vec![0; limits::FRAME_BYTES + 1]), Err(FrameError::TooLarge));
     let bomb = zstd::bulk::compress(&vec![0; limits::FRAME_BYTES + 1], 1).unwrap();
-    assert_eq!(decode(&checked(8, 1, &bomb)), Err(FrameError::BadForm));
+    assert_eq!(decode(&checked(8, 1, &bomb)), Err(FrameError::TooLarge));
+    assert_eq!(decode(&checked(3, 1, &bomb)), Err(FrameError::TooLarge));
+    assert_eq!(decode(&checked(8, 1, &[1, 2, 3])), Err(FrameError::BadForm));
+    // A message without entries is small.
+    let much = vec![0; limits::MESSAGE_BYTES + 1];
+    assert_eq!(decode(&checked(8, 0, &much)), Err(FrameError::TooLarge));
+    let packed = zstd::bulk::compress(&much, 1).unwrap();
+    assert_eq!(decode(&checked(8, 1, &packed)), Err(FrameError::TooLarge));
+    assert_eq!(opened_len(&checked(8, 1, &packed)), much.len());
+    assert_eq!(opened_len(&checked(8, 0, &[1, 2])), HEADER + 2);
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod applying;
 mod documents;
 mod effects;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use crate::ids::{DeviceId, EntryId, SpaceId};
@@ -55,6 +55,8 @@ pub struct ClientSession {
     documents: Documents,
 
     inbox: VecDeque<Inbound>,
+    /// The entries that were received last: a page that was asked for and one that comes by itself may cross, and bring the same.
+    recent: VecDeque<EntryId>,
     /// Answers to pushes that are not settled yet. They are only together with a position that lies behind what was pushed: then,
     /// whatever log is found later, either it holds that or it refuses the position.
     held: Vec<Held>,
@@ -148,6 +150,7 @@ impl ClientSession {
             in_flight: VecDeque::new(),
             documents: Documents::default(),
             inbox: VecDeque::new(),
+            recent: VecDeque::new(),
             held: Vec::new(),
             reached: position.map_or(0, |position| position.seq),
             resets: 0,
@@ -344,6 +347,7 @@ impl ClientSession {
         self.confirmed = false;
         self.reseeding = true;
         self.position = None;
+        self.recent.clear();
         self.handed_out = None;
         self.reached = 0;
         self.want_pull = true;
@@ -423,6 +427,14 @@ impl ClientSession {
             return self.end(EndReason::Protocol("it says that there is more, and does not go on"));
         }
         self.confirmed |= !self.reseeding;
+        if self.position.is_some_and(|position| page.after < position.seq) {
+            let known: HashSet<_> = self.recent.iter().copied().collect();
+            page.entries.retain(|entry| !known.contains(&entry.id));
+        }
+        let last = page.entries.len().saturating_sub(limits::RECENT_ENTRIES);
+        self.recent.extend(page.entries[last..].iter().map(|entry| entry.id));
+        let over = self.recent.len().saturating_sub(limits::RECENT_ENTRIES);
+        self.recent.drain(..over);
         self.position = Some(page.position);
         self.inbox.push_back(Inbound { page, finishes_pull });
     }

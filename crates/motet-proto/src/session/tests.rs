@@ -92,6 +92,41 @@ fn what_a_device_has_pushed_comes_back_and_is_not_received() {
     }
 }
 
+/// A page that was asked for and one that comes by itself may cross: what stands in both is received once.
+#[test]
+fn of_pages_that_cross_each_entry_is_received_once() {
+    for asked_first in [true, false] {
+        let mut session = reading_device(true);
+        session.request_round(7, NOW);
+        let pull = std::iter::from_fn(|| session.poll_effect()).find_map(|effect| match effect {
+            ClientEffect::Send(Message::Pull(pull)) => Some(pull.id),
+            _ => None,
+        });
+        let other = Entry::new(
+            SpaceId::DEFAULT,
+            DocumentId::derive(SpaceId::DEFAULT, "c", "other"),
+            DeviceId([2; 16]),
+            Kind::Changes,
+            0,
+            vec![2],
+        );
+        let ids = if asked_first { [pull, None] } else { [None, pull] };
+        let mut received = Vec::new();
+        for id in ids {
+            let Message::Page(mut page) = page(id, 0, 1) else { unreachable!() };
+            page.entries = vec![other.clone()];
+            session.handle_message(Message::Page(page), NOW);
+            while let Some(effect) = session.poll_effect() {
+                if let ClientEffect::Apply { entries, .. } = effect {
+                    received.extend(entries);
+                    session.handle_applied(false, NOW);
+                }
+            }
+        }
+        assert_eq!(received, [other]);
+    }
+}
+
 /// What was committed and cannot be read any more ends the session, so that nobody reads for ever.
 #[test]
 fn a_log_that_lacks_what_was_committed_ends_the_session() {
