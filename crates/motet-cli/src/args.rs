@@ -33,8 +33,7 @@ In and out:     import, export, adopt, change-log, automerge
 Account:        sign-out, clear-local, erase-remote
 Maintenance:    verify, repair
 
-What one of them does:  motet help COMMAND
-";
+What one of them does:  motet help COMMAND";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done (conflicts included), 1 other error (rows that were refused included), 2 usage, 3 offline, 4 sign-in needed, 5 not found

@@ -231,9 +231,8 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     }
 
     /// Makes the document `id`, or changes those fields of it that the value names; durable on return. Fields that the value does not
-    /// name stay. What a field holds is replaced: of a text, set or list what differs, so that it merges with what others write meanwhile; an
-    /// object or array in a plain field as a whole, but for what is equal in it. `null` is a value. A deleted document is made anew, of what the value
-    /// names alone.
+    /// name stay, and so do keys of an object inside a field. Of a text, set, list or array what differs is changed, so that it merges with what
+    /// others write meanwhile. `null` is a value. A deleted document is made anew, of what the value names alone.
     ///
     /// To write back a value that was read, use [`update`](Self::update): it leaves alone what others wrote since it was read.
     ///

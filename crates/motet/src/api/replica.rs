@@ -32,7 +32,7 @@ use crate::types::{Conditions, Version};
 /// One device's whole local copy: documents in one SQLite file, and the connection to a relay if there is one.
 ///
 /// Cheap to clone; clones share everything. Calls block and are quick; those that wait for the disk have an `_async`
-/// twin. A write that has returned survives a crash. The last clone to go ends the connection and waits for writes
+/// form. A write that has returned survives a crash. The last clone to go ends the connection and waits for writes
 /// that are under way.
 ///
 /// ```

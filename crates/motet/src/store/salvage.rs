@@ -57,7 +57,11 @@ pub(crate) fn salvage(path: &Path, is_kept: bool) -> Result<Option<PathBuf>> {
             salvaged.pragma_update(None, "page_size", pages.size as u32)?;
         }
         migrate(&mut salvaged)?;
-        read_all(&open_reader(path)?, &salvaged, pages.as_ref())?;
+        let checkpointed = match pages.as_ref().is_some_and(Pages::is_log_damaged) {
+            true => Pages::open_main(&aside.main.path).map_err(failed)?,
+            false => None,
+        };
+        read_all(&open_reader(path)?, &salvaged, pages.as_ref(), checkpointed.as_ref())?;
         let mut live = Connection::open(path)?;
         let backup = busy::wait_on(&mut live)
             .and_then(|()| Ok(Backup::new(&salvaged, &mut live)?))
@@ -145,7 +149,13 @@ fn data_version(conn: &Connection) -> Result<i64> {
     Ok(conn.query_row("PRAGMA data_version", [], |row| row.get(0))?)
 }
 
-fn read_all(source: &Connection, target: &Connection, pages: Option<&Pages>) -> Result<()> {
+/// `checkpointed`: the file without SQLite's log, if that is damaged.
+fn read_all(
+    source: &Connection,
+    target: &Connection,
+    pages: Option<&Pages>,
+    checkpointed: Option<&Pages>,
+) -> Result<()> {
     source.execute_batch("BEGIN")?;
     target.execute_batch("BEGIN")?;
     let scan = pages.map(|pages| Scan::new(pages, source, target)).transpose()?;
@@ -163,9 +173,15 @@ fn read_all(source: &Connection, target: &Connection, pages: Option<&Pages>) -> 
     if let (Some(scan), Some(pages)) = (&scan, pages) {
         let gone = if pages.is_log_damaged() { purged(target)? } else { HashSet::new() };
         for name in &names {
-            let found = scan.insert(name, target, &gone)?;
+            let found = scan.insert(name, target, |document| !gone.contains(&document))?;
             is_anything_read |= found > 0;
             unread.extend((found > 0).then(|| name.clone()));
+        }
+        // A change may have moved from a page that is read to one that was lost with the log: it stands where it stood before.
+        if let Some(checkpointed) = checkpointed {
+            let known = documents(target)?;
+            let is_wanted = |document| known.contains(&document) && !gone.contains(&document);
+            Scan::new(checkpointed, source, target)?.insert("change", target, is_wanted)?;
         }
         // Where pages of another table stand in a tree, what SQLite reads there comes last.
         for name in names.iter().filter(|name| is_strange(name)) {
@@ -192,6 +208,12 @@ fn purged(conn: &Connection) -> Result<HashSet<i64>> {
                AND NOT EXISTS (SELECT 1 FROM change c WHERE c.id >> 24 = p.document)
                AND document NOT IN (SELECT document FROM leaving)";
     let mut statement = conn.prepare(sql)?;
+    let found = statement.query_map([], |row| row.get(0))?;
+    Ok(found.collect::<std::result::Result<_, _>>()?)
+}
+
+fn documents(conn: &Connection) -> Result<HashSet<i64>> {
+    let mut statement = conn.prepare("SELECT id FROM document WHERE typeof(id) = 'integer'")?;
     let found = statement.query_map([], |row| row.get(0))?;
     Ok(found.collect::<std::result::Result<_, _>>()?)
 }

@@ -30,6 +30,15 @@ pub(super) struct Pages {
 impl Pages {
     /// `None` if the header of the database says nothing that can be.
     pub(super) fn open(main: &Path, log: &Path) -> Result<Option<Self>> {
+        Self::open_both(main, Some(log))
+    }
+
+    /// The database as it is without the log beside it: as of the last checkpoint.
+    pub(super) fn open_main(main: &Path) -> Result<Option<Self>> {
+        Self::open_both(main, None)
+    }
+
+    fn open_both(main: &Path, log: Option<&Path>) -> Result<Option<Self>> {
         let main = File::open(main)?;
         let mut header = [0; HEADER_BYTES];
         if (&main).read_exact(&mut header).is_err() {
@@ -43,9 +52,9 @@ impl Pages {
         if !size.is_power_of_two() || usable < LEAST_USABLE {
             return Ok(None);
         }
-        let newer = Log::read(log, size)?;
+        let newer = log.map_or_else(|| Ok(Log::default()), |log| Log::read(log, size))?;
         let held = u32::try_from(main.metadata()?.len() / size as u64).unwrap_or(u32::MAX);
-        let log = File::open(log).ok();
+        let log = log.and_then(|log| File::open(log).ok());
         let mut pages = Self { main, log, newer, size, usable, count: u32::MAX };
         // What is behind the last page is of an earlier time.
         let named = pages.newer.count.or_else(|| Some(number(&pages.read(1)?, 28)).filter(|n| *n > 0));

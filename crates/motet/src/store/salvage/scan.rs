@@ -128,15 +128,20 @@ impl<'p> Scan<'p> {
         self.shapes.iter().position(|shape| shape.name == table)
     }
 
-    /// Puts the rows of a table in that are not there yet, but for those about the documents named. Returns how many that were.
-    pub(super) fn insert(&self, table: &str, target: &Connection, but: &HashSet<i64>) -> Result<usize> {
+    /// Puts the rows of a table in that are not there yet; those about a document if it is `wanted`. Returns how many that were.
+    pub(super) fn insert(
+        &self,
+        table: &str,
+        target: &Connection,
+        wanted: impl Fn(i64) -> bool,
+    ) -> Result<usize> {
         let Some(place) = self.place(table) else { return Ok(0) };
         let shape = &self.shapes[place];
         let (mut chains, mut inserted) = (Chains::default(), 0);
         let mut insert = target.prepare(&shape.insert())?;
         for page in self.found[place].iter().filter_map(|page| Page::read(self.pages, *page)) {
             for row in page.records(self.pages, &mut chains).iter().filter_map(|record| shape.row(record)) {
-                if !shape.document_of(&row).is_some_and(|document| but.contains(&document)) {
+                if shape.document_of(&row).is_none_or(&wanted) {
                     inserted += insert.execute(params_from_iter(&row))?;
                 }
             }
