@@ -131,6 +131,20 @@ pub fn entry(document: u64, number: u64, kind: Kind, bytes: usize) -> Entry {
     Entry::new(SpaceId::DEFAULT, DocumentId(id), DeviceId([7; 16]), kind, 0, payload)
 }
 
+/// A frame of some hundred bytes that opens to 9 MB: a message of this type with an unknown key, behind which arrays are nested.
+///
+/// # Panics
+/// If zstd fails.
+pub fn nested(kind: u8) -> Vec<u8> {
+    let mut plain = vec![0xa2, 0x00, 0x01, 0x09];
+    plain.resize(9 * 1_000_000, 0x81);
+    plain.push(0x00);
+    let body = zstd::bulk::compress(&plain, 1).unwrap();
+    assert!(body.len() < 2_000);
+    let check = blake3::Hasher::new().update(&[kind, 1]).update(&body).finalize();
+    [&[kind, 1], &check.as_bytes()[..4], &body].concat()
+}
+
 /// An entry of a document of the default space, from a device that the others have not heard of, without a preview.
 pub fn stranger(collection: &str, name: &str, kind: Kind, body: Vec<u8>) -> Entry {
     let document = DocumentId::derive(SpaceId::DEFAULT, collection, name);

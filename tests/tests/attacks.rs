@@ -8,7 +8,7 @@ use motet_proto::{Entry, EntryId, Kind, Message, SpaceId, limits};
 use motet_relay::auth::Auth;
 use motet_relay::store::sqlite::SqliteStore;
 use motet_tests::TestRelay;
-use motet_tests::attack::{Peer, entry, neighbour};
+use motet_tests::attack::{Peer, entry, neighbour, nested};
 
 /// Longest time that a neighbour may wait for a small push on a machine that runs other tests.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -165,17 +165,6 @@ async fn small_frames_that_open_to_much_hold_nobody_up() {
     }
     assert_eq!(during.refused, 0);
     assert!(during.share(0.9) < PATIENCE, "{:?} {:?}", during.share(0.5), during.share(0.9));
-}
-
-/// A frame with an unknown key, behind which arrays are nested as deep as it may be long.
-fn nested(kind: u8) -> Vec<u8> {
-    let mut plain = vec![0xa2, 0x00, 0x01, 0x09];
-    plain.resize(9 * 1_000_000, 0x81);
-    plain.push(0x00);
-    let body = zstd::bulk::compress(&plain, 1).unwrap();
-    assert!(body.len() < 2_000);
-    let check = blake3::Hasher::new().update(&[kind, 1]).update(&body).finalize();
-    [&[kind, 1], &check.as_bytes()[..4], &body].concat()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

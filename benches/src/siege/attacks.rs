@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use motet_benches::attack::{Peer, entry, hello};
+use motet_benches::attack::{Peer, entry, hello, nested};
 use motet_proto::message::{Message, Pull};
 use motet_proto::presence::Presence;
 use motet_proto::{DeviceId, EntryId, Kind, SpaceId, limits};
@@ -47,6 +47,12 @@ pub(crate) const ALL: &[Attack] = &[
         what: "a document of 200,000 entries is erased",
         prepare: Some(|address| Box::pin(fill(address))),
         run: |address, stop| Box::pin(erase(address, stop)),
+    },
+    Attack {
+        name: "frames",
+        what: "50 sessions send frames of 300 bytes that open to 9 MB",
+        prepare: None,
+        run: |address, stop| crowd(50, stop, move |n| Box::pin(opening(address.clone(), n, stop))),
     },
     Attack {
         name: "pushes",
@@ -180,6 +186,15 @@ async fn erase(address: String, stop: Instant) {
     let mut peer = patient(&address, 0).await;
     peer.push(vec![entry(1, 0, Kind::Erased, 8)]).await.unwrap();
     tokio::time::sleep(left(stop)).await;
+}
+
+async fn opening(address: String, n: u64, stop: Instant) {
+    while !is_over(stop) {
+        let mut peer = patient(&address, n).await;
+        // A push or a ping; either ends the session.
+        peer.send_bytes(nested(if n % 2 == 0 { 3 } else { 8 })).await;
+        while peer.receive().await.is_some() {}
+    }
 }
 
 async fn pushing(address: String, n: u64, stop: Instant) {
