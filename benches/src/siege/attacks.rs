@@ -192,7 +192,7 @@ async fn opening(address: String, n: u64, stop: Instant) {
     while !is_over(stop) {
         let mut peer = patient(&address, n).await;
         // A push or a ping; either ends the session.
-        peer.send_bytes(nested(if n % 2 == 0 { 3 } else { 8 })).await;
+        peer.send_bytes(nested(if n.is_multiple_of(2) { 3 } else { 8 })).await;
         while peer.receive().await.is_some() {}
     }
 }
