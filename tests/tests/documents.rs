@@ -429,3 +429,26 @@ fn changes(path: &std::path::Path) -> Vec<automerge::Change> {
     let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
     rows.map(|bytes| automerge::Change::try_from(&bytes.unwrap()[..]).unwrap()).collect()
 }
+
+/// `insert` makes a document, and changes none: not in a transaction either. One in the trash is made anew.
+#[test]
+fn what_exists_is_not_inserted() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = device(dir.path(), "a");
+    let pieces = a.documents("pieces");
+    pieces.insert(&value!({ "id": "1", "lyrics": "old\n", "title": "old" })).unwrap();
+    let again = value!({ "id": "1", "lyrics": "new\n" });
+    for _ in 0..2 {
+        let error = pieces.insert(&again).unwrap_err();
+        assert!(matches!(error, WriteError::Exists { .. }) && error.code() == "write-exists", "{error}");
+        let error = a.transaction(|tx| tx.documents("pieces").insert(&again)).unwrap_err();
+        assert!(matches!(error, WriteError::Exists { .. }), "{error}");
+        let large = value!({ "id": "1", "lyrics": "long\n".repeat(100_000) });
+        assert!(matches!(pieces.insert(&large), Err(WriteError::Exists { .. })));
+        assert_eq!(pieces.get("1").unwrap().unwrap()["lyrics"], "old\n");
+    }
+    pieces.delete("1").unwrap();
+    pieces.insert(&again).unwrap();
+    assert_eq!(pieces.get("1").unwrap().unwrap().value, again);
+    assert!(matches!(pieces.insert(&again), Err(WriteError::Exists { .. })));
+}

@@ -217,7 +217,11 @@ impl Device {
         let write = &resolved(write, seen.as_ref());
         let version = match write {
             Write::Insert { fields, .. } => {
-                let made = things.insert(&with_id(doc, fields))?;
+                // One that exists is changed: `insert` would refuse it.
+                let made = match &seen {
+                    Some(_) => things.upsert(&name, &with_id(doc, fields)).map(|_| name.clone()),
+                    None => things.insert(&with_id(doc, fields)),
+                }?;
                 assert_eq!(made, name, "insert returns the id of the value");
                 return Ok(true);
             }
@@ -336,7 +340,13 @@ fn in_transaction(
     let write = &resolved(write, seen.as_ref());
     match write {
         Write::Retype { .. } | Write::Relist { .. } => {}
-        Write::Insert { fields, .. } => drop(tx.documents(COLLECTION).insert(&with_id(doc, fields))?),
+        Write::Insert { fields, .. } => {
+            let mut things = tx.documents(COLLECTION);
+            match &seen {
+                Some(_) => drop(things.upsert(&name, &with_id(doc, fields))?),
+                None => drop(things.insert(&with_id(doc, fields))?),
+            }
+        }
         Write::Put { fields, .. } => drop(tx.collection(COLLECTION).upsert(&name, fields)?),
         Write::PutAt { fields, back, .. } => {
             let version = old_version(doc, *back, versions)?;
