@@ -46,15 +46,20 @@ pub(crate) fn open(db: Option<&Path>) -> Result<Replica, CliError> {
 /// Opens a replica for a command on a collection that has to exist: a mistyped name would look like an empty one.
 pub(crate) fn open_known(db: Option<&Path>, collection: &str) -> Result<Replica, CliError> {
     let replica = open(db)?;
-    let mut known = replica.collections()?;
-    if known.iter().any(|name| name == collection) {
-        return Ok(replica);
-    }
-    known.extend(replica.schema()?.collections.into_keys());
+    let known = known_collections(&replica)?;
     match known.iter().any(|name| name == collection) {
         true => Ok(replica),
         false => Err(CliError::NoCollection { name: collection.to_owned(), near: near(collection, &known) }),
     }
+}
+
+/// Names of the collections that have documents or are declared, in order.
+pub(crate) fn known_collections(replica: &Replica) -> Result<Vec<String>, CliError> {
+    let mut names = replica.collections()?;
+    names.extend(replica.schema()?.collections.into_keys());
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
 }
 
 /// The name that was probably meant.

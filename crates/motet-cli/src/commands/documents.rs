@@ -7,7 +7,7 @@ use std::path::Path;
 use motet::{FieldKind, Filter, Record, Version, WriteError, parse_json};
 use serde_json::{Map, Value, json};
 
-use super::{near, open, open_known};
+use super::{known_collections, near, open, open_known};
 use crate::error::{CliError, did_you_mean, file_error};
 use crate::output::{BOLD, CYAN, GREY, Output};
 
@@ -131,10 +131,7 @@ pub(crate) fn unset(
 
 pub(crate) fn collections(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
     let replica = open(db)?;
-    let mut names = replica.collections()?;
-    names.extend(replica.schema()?.collections.into_keys());
-    names.sort_unstable();
-    names.dedup();
+    let names = known_collections(&replica)?;
     let count = |name: String| Ok((replica.documents(&name).count(&Filter::All(Vec::new()))?, name));
     let counted = names.into_iter().map(count).collect::<Result<Vec<_>, CliError>>()?;
     if output.json {
