@@ -670,6 +670,29 @@ fn odd_text(random: &mut Random, row: &Value) -> String {
     }
 }
 
+/// Other devices take no change of such a time.
+#[test]
+fn a_row_of_a_time_that_no_clock_shows_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let (a, b) = (open(dir.path(), "a"), open(dir.path(), "b"));
+    a.documents("songs").upsert("1", &json!({ "title": "Pua" })).unwrap();
+    let row = |at: Value| json!({ "id": "1", "title": "Lei", "updated_at": at });
+    for at in [json!(u64::MAX), json!(i64::MIN), json!(1e300)] {
+        let error = a.adopt("songs", vec![row(at.clone())], &Adoption::default()).unwrap_err();
+        let WriteError::Refused { refusals, .. } = error else { panic!("{error}") };
+        assert_eq!(refusals[0].field.as_deref(), Some("updated_at"));
+        assert!(refusals[0].reason.contains("is no time"), "{}", refusals[0].reason);
+    }
+    assert_eq!(a.documents("songs").get("1").unwrap().unwrap()["title"], json!("Pua"));
+    let last = row(json!(1_i64 << 53));
+    assert_eq!(a.adopt("songs", vec![last], &Adoption::default()).unwrap().updated, 1);
+    a.documents("songs").patch("1", &json!({ "title": "Lei pua" })).unwrap();
+    [&a, &b, &a].into_iter().for_each(|replica| drop(sync(replica, &relay.url())));
+    assert_eq!(contents(&a), contents(&b));
+    [&a, &b].into_iter().for_each(clean);
+}
+
 /// JSON has no such numbers, and serde writes null in their place.
 #[test]
 fn a_number_that_is_not_finite_is_refused_by_name_and_erases_nothing() {

@@ -139,7 +139,9 @@ fn numbers_that_leave_no_room_for_those_of_others() {
         let far = change(2, start, &[], json!([set("far", "x", &[])]));
         all_show_the_same(&[title.clone(), far]);
     }
-    for time in [i64::MIN, i64::MAX] {
+    // The latest that a change may have: who writes next writes no later one.
+    let last = 1 << 53;
+    for time in [i64::MIN, last - 1, last, last + 1, i64::MAX] {
         let never = change_at(2, 1, (1, time), &[], json!([set("never", "x", &[])]));
         all_show_the_same(&[title.clone(), never]);
     }

@@ -322,8 +322,9 @@ pub const APPLY_FAILURES: usize = 16;
 /// may know of some that have not arrived here. Automerge counts to 2^32.
 pub const OPERATION_NUMBERS: u64 = 1 << 20;
 
-/// Seconds before or after 1970 that a change may have been made. Beyond it differences of times overflow.
-pub const CHANGE_TIME: u64 = 1 << 53;
+/// Milliseconds before or after 1970 that a change may have been made. Beyond it differences of times overflow. No device writes a later
+/// time itself, whatever its clock or an adopted row says.
+pub const CHANGE_TIME: i64 = 1 << 53;
 
 /// Changes of one document that were refused before and are tried again when it receives more, taking turns; and how many of these attempts
 /// may fail. Each that fails costs a merge.

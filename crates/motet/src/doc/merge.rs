@@ -260,7 +260,7 @@ impl Document {
     /// Operations are numbered through, by whoever writes next above all that it knows. A number far above what there is would leave no room for
     /// those of others: Automerge counts to 2^32.
     fn check_numbers(&self, more: &[Change]) -> Result<(), String> {
-        if more.iter().any(|change| change.timestamp().unsigned_abs() > limits::CHANGE_TIME) {
+        if more.iter().any(|change| change.timestamp().unsigned_abs() > limits::CHANGE_TIME.unsigned_abs()) {
             return Err("its time is none".to_owned());
         }
         let last = more.iter().map(Change::max_op).max().unwrap_or(0);

@@ -1,6 +1,7 @@
 //! When changes were made. Among concurrent values the one of the later change shows, so seconds would be too coarse: a change
 //! carries milliseconds.
 
+use crate::limits;
 use automerge::{Automerge, Change, ChangeHash};
 
 /// Times below are seconds, as other programs write them: year 5138 in seconds, 1973 in milliseconds.
@@ -23,12 +24,13 @@ pub(super) fn latest(am: &Automerge, hashes: &[ChangeHash]) -> i64 {
 
 /// Time of a new change: later than what is known, so that a clock that is ahead loses its advantage once its changes are known.
 pub(super) fn after(am: &Automerge, known: &[ChangeHash], now: i64) -> i64 {
-    in_milliseconds(now).max(latest(am, known).saturating_add(1))
+    in_milliseconds(now.max(latest(am, known).saturating_add(1)))
 }
 
-/// A time that reads as milliseconds: what is earlier than 1973 is of 1973.
+/// A time that reads as milliseconds and that every device takes: what is earlier than 1973 is of 1973, and what is later than
+/// [`limits::CHANGE_TIME`] is of then.
 pub(super) fn in_milliseconds(time: i64) -> i64 {
-    time.max(FIRST_IN_MILLISECONDS)
+    time.clamp(FIRST_IN_MILLISECONDS, limits::CHANGE_TIME)
 }
 
 /// What a change carries, in milliseconds.

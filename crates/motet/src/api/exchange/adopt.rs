@@ -40,7 +40,8 @@ pub struct Adoption {
     pub references: Vec<String>,
     /// The column that says when a row was last changed: ISO 8601 with or without fractions, as SQLite writes it, or
     /// seconds or milliseconds since 1970. A row in which it is missing, null or empty is undated: it becomes a document where there is
-    /// none, and changes none that is there, since nobody can say which of the two is newer.
+    /// none, and changes none that is there, since nobody can say which of the two is newer. One in which it is anything else, also a number
+    /// beyond 2^53 milliseconds, is refused.
     pub updated_at: String,
     /// The column that is set in rows that are deleted; these are passed over. Null, 0, false and an empty text do not set it.
     pub deleted_at: String,
@@ -598,7 +599,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// A time in whatever form databases keep it, as milliseconds since 1970.
 fn milliseconds(at: &Json) -> Option<i64> {
-    match at {
+    let milliseconds = match at {
         Json::Number(n) => {
             let n = n.as_f64()?;
             // Seconds until the year 5138; anything larger is milliseconds.
@@ -611,7 +612,8 @@ fn milliseconds(at: &Json) -> Option<i64> {
             instant.or_else(local).map(|at| at.as_millisecond())
         }
         _ => None,
-    }
+    };
+    milliseconds.filter(|at| at.unsigned_abs() <= limits::CHANGE_TIME.unsigned_abs())
 }
 
 #[cfg(test)]
@@ -633,6 +635,8 @@ mod tests {
         ] {
             assert_eq!(milliseconds(&at), Some(expected), "{at}");
         }
-        assert_eq!(milliseconds(&json!("yesterday")), None);
+        for none in [json!("yesterday"), json!(1e300), json!(-1e300), json!(u64::MAX), json!(i64::MIN)] {
+            assert_eq!(milliseconds(&none), None, "{none}");
+        }
     }
 }
