@@ -32,6 +32,7 @@ mod accounts;
 pub mod auth;
 pub mod config;
 mod doors;
+mod embedded;
 mod health;
 mod hub;
 pub mod limits;
@@ -43,6 +44,7 @@ mod state;
 pub mod store;
 mod strangers;
 
+pub use embedded::{ConnectError, Embedded};
 pub use server::{Config, RunError, run};
 
 /// A runtime fit for a relay: a worker for every core but one, which is for what is written and read for many. On two cores that is
@@ -57,6 +59,7 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// Installs a log writer that prints to stderr what `RUST_LOG` asks for, by default warnings and the relay's own
 /// news. Does nothing if one is installed already. When nobody takes the log any more, it is lost, and the relay goes on.
+#[cfg(feature = "cli")]
 pub fn init_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,motet_relay=info"));
@@ -66,8 +69,10 @@ pub fn init_logging() {
 
 /// Writes to stderr, and says that it went well: whoever logs cannot do anything about it, and printing the failure would go to the same
 /// place and panic.
+#[cfg(feature = "cli")]
 struct Forgiving;
 
+#[cfg(feature = "cli")]
 impl std::io::Write for Forgiving {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         _ = std::io::stderr().write_all(bytes);

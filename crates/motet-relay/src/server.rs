@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
+use futures_util::StreamExt;
 use motet_proto::{RELAY_HEADER, limits as proto};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -89,25 +90,7 @@ pub async fn run(
         return Err(RunError::OpenToTheWorld(address));
     }
     doors::raise_descriptors();
-    let store = SqliteStore::open_with(&config.data, &config.terms.limits)?;
-    let (stop, stopping) = watch::channel(false);
-    let (auth, terms) = (watch::channel(config.auth), watch::channel(config.terms));
-    let most = terms.1.borrow().limits.sessions.min(doors::descriptors() / 8 * 7);
-    let relay = Arc::new(Relay {
-        store,
-        hub: Hub::default(),
-        stopping: stopping.clone(),
-        present_silence: config.present_silence,
-        auth: auth.1,
-        terms: terms.1.clone(),
-        health: Health::default(),
-        accounts: Arc::default(),
-        strangers: Strangers::default(),
-        outgoing: Arc::default(),
-        sessions: Arc::new(Semaphore::new(most as usize)),
-        most_sessions: most as usize,
-        next_session: AtomicU64::new(1),
-    });
+    let Opened { relay, stop, care } = open(config)?;
     let app = Router::new()
         .route("/healthz", get(health))
         .route("/v1/sync", get(web_socket).post(post))
@@ -115,22 +98,15 @@ pub async fn run(
         .layer(axum::middleware::map_response(signed));
     tracing::info!(%address, "the relay is up");
     let doors = Doors::new();
-    let serving = accept::serve(listener, doors.clone(), terms.1, app, stopping);
+    let serving = accept::serve(listener, doors.clone(), relay.terms.clone(), app, relay.stopping.clone());
     let stopped = async move {
         shutdown.await;
         tracing::info!("stopping");
         _ = stop.send(true);
     };
-    let work = async {
-        tokio::join!(
-            sweep(&relay.store, config.retention),
-            look_at_room(&relay),
-            take_changes(&relay, config.changes, &auth.0, &terms.0)
-        )
-    };
     tokio::select! {
         _ = async { tokio::join!(serving, stopped) } => {}
-        _ = work => {}
+        () = care => {}
     }
     let begun = Instant::now();
     while doors.open() > 0 {
@@ -142,6 +118,47 @@ pub async fn run(
     }
     tracing::info!("the relay is down");
     Ok(())
+}
+
+/// A relay whose data is open, and that serves nobody yet.
+pub(crate) struct Opened<C> {
+    pub(crate) relay: Arc<Relay>,
+    /// Says that the relay is to stop.
+    pub(crate) stop: watch::Sender<bool>,
+    /// What is to be done again and again as long as it serves. Does not end.
+    pub(crate) care: C,
+}
+
+/// Opens the data of a relay.
+pub(crate) fn open(config: Config) -> Result<Opened<impl Future<Output = ()> + Send + 'static>, RunError> {
+    let store = SqliteStore::open_with(&config.data, &config.terms.limits)?;
+    let (stop, stopping) = watch::channel(false);
+    let (auth, terms) = (watch::channel(config.auth), watch::channel(config.terms));
+    let most = terms.1.borrow().limits.sessions.min(doors::descriptors() / 8 * 7);
+    let relay = Arc::new(Relay {
+        store,
+        hub: Hub::default(),
+        stopping,
+        present_silence: config.present_silence,
+        auth: auth.1,
+        terms: terms.1,
+        health: Health::default(),
+        accounts: Arc::default(),
+        strangers: Strangers::default(),
+        outgoing: Arc::default(),
+        sessions: Arc::new(Semaphore::new(most as usize)),
+        most_sessions: most as usize,
+        next_session: AtomicU64::new(1),
+    });
+    let cared_for = relay.clone();
+    let care = async move {
+        tokio::join!(
+            sweep(&cared_for.store, config.retention),
+            look_at_room(&cared_for),
+            take_changes(&cared_for, config.changes, &auth.0, &terms.0)
+        );
+    };
+    Ok(Opened { relay, stop, care })
 }
 
 /// Takes out of the logs, again and again, what was superseded longer than `retention` ago. Does not end.
@@ -233,7 +250,10 @@ async fn web_socket(
         .max_message_size(proto::FRAME_BYTES)
         .max_frame_size(proto::FRAME_BYTES)
         .max_write_buffer_size(2 * proto::FRAME_BYTES)
-        .on_upgrade(move |socket| session::serve_socket(relay, admitted, id, socket))
+        .on_upgrade(move |socket| async move {
+            let (sink, stream) = socket.split();
+            session::serve_socket(relay, admitted, id, sink, stream).await;
+        })
 }
 
 async fn post(

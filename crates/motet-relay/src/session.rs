@@ -1,30 +1,32 @@
-//! One connection: joins the session state machine with the store, the hub and a socket.
+//! One connection: joins the session state machine with the store, the hub and whatever carries frames.
 
-use std::convert::Infallible;
+mod effects;
+mod places;
+mod post;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use axum::body::{Body, Bytes};
-use axum::extract::ws::{Message as WsMessage, WebSocket};
-use axum::http::StatusCode;
-use futures_util::SinkExt;
-use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::stream::{FuturesUnordered, SplitStream, StreamExt};
-use motet_proto::frame::FrameError;
+use axum::body::Bytes;
+use axum::extract::ws::Message as WsMessage;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
+use futures_util::{Sink, SinkExt};
 use motet_proto::message::{ErrorCode, Fetch};
 use motet_proto::presence::Presence;
-use motet_proto::session::{AppendOutcome, DocumentPage, Opened, ReadOutcome, RelayEffect, RelaySession};
-use motet_proto::{AccountId, DeviceId, Entry, LogName, Message, Position, SpaceId, frame};
+use motet_proto::session::{AppendOutcome, DocumentPage, Opened, ReadOutcome, RelaySession};
+use motet_proto::{AccountId, DeviceId, Entry, LogName, Message, Position, frame};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
-use tokio::time::{timeout, timeout_at};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
 
 use crate::hub::HubEvent;
 use crate::limits;
 use crate::outgoing::Held;
 use crate::state::{Admitted, Relay};
-use crate::store::{Appended, LogId, LogStore, StoreError};
+use crate::store::{LogId, LogStore, StoreError};
+pub(crate) use post::serve_post;
 
 /// What the store has done for a session.
 enum Done {
@@ -86,27 +88,14 @@ struct Running {
 /// A frame that is to be sent, and what it holds of the memory for such.
 type Frame = (Vec<u8>, Option<Held>);
 
-/// The answer to a `POST`.
-pub(crate) struct Answer {
-    bytes: Vec<u8>,
-    held: Option<Held>,
-}
-
-impl Answer {
-    /// A body that holds what it does until the last of it is taken.
-    pub(crate) fn into_body(self) -> Body {
-        let bytes = Bytes::from(self.bytes);
-        let parts = futures_util::stream::unfold((bytes, self.held), |(mut rest, held)| async move {
-            let part = rest.split_to(rest.len().min(limits::BODY_PART_BYTES));
-            (!part.is_empty()).then_some((Ok::<_, Infallible>(part), (rest, held)))
-        });
-        Body::from_stream(parts)
-    }
-}
-
-/// Serves a WebSocket until either side is done with it.
-pub(crate) async fn serve_socket(relay: Arc<Relay>, admitted: Admitted, id: u64, socket: WebSocket) {
-    let (mut sink, mut stream) = socket.split();
+/// Serves a WebSocket, or what is like one, until either side is done with it.
+pub(crate) async fn serve_socket<E: std::fmt::Display>(
+    relay: Arc<Relay>,
+    admitted: Admitted,
+    id: u64,
+    mut sink: impl Sink<WsMessage> + Unpin + Send + 'static,
+    mut stream: impl Stream<Item = Result<WsMessage, E>> + Unpin,
+) {
     let (outgoing, mut to_send) = mpsc::channel::<Frame>(limits::QUEUED_FRAMES);
     let mut sender = tokio::spawn(async move {
         while let Some((frame, _held)) = to_send.recv().await {
@@ -128,56 +117,6 @@ pub(crate) async fn serve_socket(relay: Arc<Relay>, admitted: Admitted, id: u64,
         sender.abort();
     }
     tracing::debug!(session = id, "closed");
-}
-
-/// Answers the messages of one `POST`, as they come. What is not taken in is not answered, and the device sends it again.
-pub(crate) async fn serve_post(
-    relay: Arc<Relay>,
-    admitted: Admitted,
-    id: u64,
-    body: Body,
-) -> Result<Answer, (StatusCode, &'static str)> {
-    let mut running = Running::new(relay, admitted, id);
-    let mut body = body.into_data_stream();
-    let (mut answer, mut waiting, mut received) = (Vec::new(), Vec::new(), 0);
-    let begun = Instant::now();
-    loop {
-        let due = begun
-            + limits::BODY_SILENCE
-            + Duration::from_secs(received as u64 / limits::BODY_BYTES_PER_SECOND);
-        let silent = Instant::now() + limits::BODY_SILENCE;
-        let chunk = match timeout_at(due.min(silent).into(), body.next()).await {
-            Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the body takes too long")),
-            Ok(Some(Err(_))) => {
-                return Err((StatusCode::BAD_REQUEST, "the body broke off, or too much is under way"));
-            }
-            Ok(Some(Ok(chunk))) => chunk,
-            Ok(None) => break,
-        };
-        received += chunk.len();
-        if received > limits::POST_BYTES {
-            return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"));
-        }
-        waiting.extend_from_slice(&chunk);
-        let mut rest = &waiting[..];
-        while running.takes_more(&answer)
-            && let Some(frame) = next_frame(&mut rest)
-        {
-            running.answer_frame(frame, &mut answer).await;
-        }
-        // The rest of the body is read and dropped, so that the answer arrives.
-        let rest = if running.takes_more(&answer) { rest.len() } else { 0 };
-        if rest < waiting.len() {
-            waiting.drain(..waiting.len() - rest);
-            running.admitted.place.meter.complete();
-        }
-    }
-    if !waiting.is_empty() && running.takes_more(&answer) {
-        running.answer_frame(Err(FrameError::Truncated), &mut answer).await;
-    }
-    let mut held = running.held.take();
-    held.iter_mut().for_each(|held| held.shrink(answer.len()));
-    Ok(Answer { bytes: answer, held })
 }
 
 impl Running {
@@ -209,7 +148,11 @@ impl Running {
         }
     }
 
-    async fn serve(&mut self, stream: &mut SplitStream<WebSocket>, outgoing: &mpsc::Sender<Frame>) {
+    async fn serve<E: std::fmt::Display>(
+        &mut self,
+        stream: &mut (impl Stream<Item = Result<WsMessage, E>> + Unpin),
+        outgoing: &mpsc::Sender<Frame>,
+    ) {
         let mut stopping = self.relay.stopping.clone();
         let mut stop_at = None;
         self.session.set_window(self.relay.window());
@@ -299,27 +242,6 @@ impl Running {
         true
     }
 
-    /// Whether a `POST` takes in one more message.
-    fn takes_more(&self, answer: &[u8]) -> bool {
-        !self.closing && answer.len() <= limits::POST_ANSWER_BYTES
-    }
-
-    /// Takes in one message of a `POST`, and answers it.
-    async fn answer_frame(&mut self, frame: Result<&[u8], FrameError>, answer: &mut Vec<u8>) {
-        match frame {
-            Ok(bytes) => self.take_frame(bytes),
-            Err(error) => self.session.handle_bad_frame(error.to_string()),
-        }
-        self.settle().await;
-        for (frame, _) in self.frames.drain(..) {
-            answer.extend_from_slice(&(frame.len() as u32).to_be_bytes());
-            answer.extend_from_slice(&frame);
-        }
-        if let Some(until) = self.paused.take() {
-            tokio::time::sleep_until(until.into()).await;
-        }
-    }
-
     /// What was taken in counts for the account; who sends too much is read later.
     fn charge(&mut self, bytes: usize) {
         let wait = self.admitted.request.account.charge(bytes, &self.relay.limits());
@@ -337,15 +259,6 @@ impl Running {
                 sent = &mut sent => return matches!(sent, Ok(Ok(()))),
                 () = until(self.next_silence()) => self.take_silence(),
             }
-        }
-    }
-
-    /// Runs until nothing is under way.
-    async fn settle(&mut self) {
-        self.carry_out();
-        while let Some(done) = self.under_way.next().await {
-            self.take_done(done);
-            self.carry_out();
         }
     }
 
@@ -384,189 +297,6 @@ impl Running {
         let time_ms = SystemTime::now().duration_since(UNIX_EPOCH).ok();
         let time_ms = time_ms.and_then(|time| i64::try_from(time.as_millis()).ok());
         self.session.handle_opened(Opened { head, account, log: Some(log), time_ms });
-    }
-
-    fn carry_out(&mut self) {
-        while let Some(effect) = self.session.poll_effect() {
-            match effect {
-                RelayEffect::Send(message) => self.encode(&message),
-                RelayEffect::Open { space } => {
-                    if !self.introduce(space) {
-                        continue;
-                    }
-                    let log = LogId { account: self.admitted.who.account.clone(), space };
-                    // Before the head is read, so that nothing falls between.
-                    let (hub, present) = self.relay.hub.subscribe(&log);
-                    self.hub = Some(hub);
-                    present.iter().for_each(|presence| self.session.handle_presence(presence));
-                    self.log = Some(log.clone());
-                    let relay = self.relay.clone();
-                    self.under_way.push(async move { Done::Opened(relay.store.head(&log).await) }.boxed());
-                }
-                RelayEffect::Append { push, entries } => {
-                    let Some(log) = self.log.clone() else { continue };
-                    self.append(log, push, entries);
-                }
-                RelayEffect::Read { after } => {
-                    let Some(log) = self.log.clone() else { continue };
-                    let (relay, room) = (self.relay.clone(), self.room());
-                    let read = async move {
-                        let (held, _turn) = room.await;
-                        Done::Read(held, relay.store.read(&log, after).await)
-                    };
-                    self.under_way.push(read.boxed());
-                }
-                RelayEffect::ReadDocument(fetch) => {
-                    let Some(log) = self.log.clone() else { continue };
-                    let (relay, room) = (self.relay.clone(), self.room());
-                    let read = async move {
-                        let Fetch { document, after, whole, .. } = fetch;
-                        let (held, _turn) = room.await;
-                        let page = relay.store.read_document(&log, document, after, whole).await;
-                        Done::Document(held, fetch, page)
-                    };
-                    self.under_way.push(read.boxed());
-                }
-                RelayEffect::Presence(presence) => {
-                    self.place = Some(presence).filter(|presence| !presence.sealed.is_empty());
-                    self.tell_when_due();
-                }
-                RelayEffect::Close => self.closing = true,
-            }
-        }
-        if self.is_socket {
-            self.held = None;
-        }
-    }
-
-    /// Encodes a message; what was read for it is held until it is sent.
-    fn encode(&mut self, message: &Message) {
-        let frame = encode(message);
-        let is_read = self.is_socket && matches!(message, Message::Page(_) | Message::Fetched(_));
-        let mut held = if is_read { self.held.take() } else { None };
-        held.iter_mut().for_each(|held| held.shrink(frame.len()));
-        self.frames.push((frame, held));
-    }
-
-    /// Waits for room for what is read, and then for a turn. A `POST` has room for all of its answer: it must not wait for itself.
-    fn room(&self) -> impl Future<Output = (Option<Held>, Option<OwnedSemaphorePermit>)> + Send + use<> {
-        let (relay, account) = (self.relay.clone(), self.admitted.request.account.clone());
-        let bytes = match self.is_socket {
-            true => Some(limits::READ_BYTES),
-            false => self.held.is_none().then_some(limits::POST_ANSWER_BYTES + limits::READ_BYTES),
-        };
-        async move {
-            let mut held = None;
-            if let Some(bytes) = bytes {
-                held = Some(relay.outgoing.reserve(account.outgoing.clone(), bytes, || relay.limits()).await);
-            }
-            // It is never closed.
-            (held, account.reads.clone().acquire_owned().await.ok())
-        }
-    }
-
-    /// The session is about a space, and counts from now on. False if the account has too many.
-    fn introduce(&mut self, space: SpaceId) -> bool {
-        let Some(device) = self.device.filter(|_| self.is_socket) else { return true };
-        let limits = self.relay.limits();
-        self.replaced = self.admitted.request.introduce(device, space, self.id, &limits);
-        if self.replaced.is_none() {
-            let message = format!("this account has {} sessions open already", limits.sessions_per_account);
-            self.session.handle_failure(ErrorCode::Limit, &message);
-        }
-        self.replaced.is_some()
-    }
-
-    /// Tells the others where the device is, at once or when that may be told again; what it says meanwhile takes the place of it.
-    fn tell_when_due(&mut self) {
-        if self.tell_at.is_some() {
-            return;
-        }
-        let (since, count) = &mut self.places;
-        if since.elapsed() >= limits::PLACES_COUNTED_OVER {
-            (*since, *count) = (Instant::now(), 0);
-        }
-        *count += 1;
-        if *count > limits::PLACES {
-            self.tell_at = Some(*since + limits::PLACES_COUNTED_OVER);
-            return;
-        }
-        let listeners = self.log.as_ref().map_or(0, |log| self.relay.hub.listeners(log));
-        let wait = self.admitted.request.account.charge_place(listeners, &self.relay.limits());
-        if wait.is_zero() {
-            return self.tell();
-        }
-        self.tell_at = Some(Instant::now() + wait);
-    }
-
-    fn tell(&mut self) {
-        self.tell_at = None;
-        match &self.place {
-            Some(_) => self.present(),
-            None => self.withdraw(),
-        }
-    }
-
-    /// When the silence of a device that is somewhere has to be looked at.
-    fn next_silence(&self) -> Option<Instant> {
-        let silence = self.relay.present_silence;
-        let silence = if self.probed { silence } else { silence.mul_f64(limits::PROBED_AFTER) };
-        self.is_present.then(|| self.heard + silence)
-    }
-
-    /// A device that is somewhere was silent: it is asked whether it is there, and then it is not.
-    fn take_silence(&mut self) {
-        if !std::mem::replace(&mut self.probed, true) {
-            return self.session.probe(self.heard.elapsed().as_millis() as u64);
-        }
-        tracing::debug!(session = self.id, "its device is silent, and nowhere for the others");
-        self.withdraw();
-    }
-
-    /// The device is there; if the others were told otherwise, they hear of it.
-    fn note_heard(&mut self) {
-        (self.heard, self.probed) = (Instant::now(), false);
-        if !self.is_present && self.place.is_some() {
-            self.present();
-        }
-    }
-
-    fn present(&mut self) {
-        if let (Some(log), Some(place)) = (&self.log, &self.place) {
-            self.is_present = true;
-            self.relay.hub.present(log, self.id, place.clone());
-        }
-    }
-
-    fn withdraw(&mut self) {
-        self.is_present = false;
-        if let Some(log) = &self.log {
-            self.relay.hub.withdraw(log, self.id);
-        }
-    }
-
-    /// Appends and tells the other sessions. What cannot be done at once is done in a task of its own: what is durable is announced
-    /// even if the connection that brought it is gone by then.
-    fn append(&mut self, log: LogId, push: u32, entries: Vec<Entry>) {
-        let (relay, id) = (self.relay.clone(), self.id);
-        let mut append = relay.store.append(log.clone(), entries);
-        let tell = move |appended: Result<Appended, StoreError>| {
-            let appended = appended?;
-            let (outcome, failed) = (appended.outcome.clone(), appended.failed.clone());
-            relay.hub.publish(&log, id, appended);
-            match failed {
-                None => Ok(outcome),
-                Some(error) => Err(NotStored { error, appended: outcome.appended }),
-            }
-        };
-        if let Some(appended) = (&mut append).now_or_never() {
-            self.others_first = true;
-            return self.take_done(Done::Appended(push, tell(appended)));
-        }
-        let task = tokio::spawn(async move { tell(append.await) });
-        let failed = |e: tokio::task::JoinError| Err(StoreError::Failed(e.to_string()).into());
-        let done = task.map(move |outcome| Done::Appended(push, outcome.unwrap_or_else(failed)));
-        self.under_way.push(done.boxed());
     }
 
     fn take_frame(&mut self, bytes: &[u8]) {
@@ -641,16 +371,6 @@ async fn next_event(hub: &mut Option<Receiver<HubEvent>>) -> Result<HubEvent, Re
     }
 }
 
-/// Encodes a message. Only those with entries are large.
-fn encode(message: &Message) -> Vec<u8> {
-    let entries = match message {
-        Message::Page(page) => &page.entries[..],
-        Message::Fetched(fetched) => &fetched.entries[..],
-        _ => &[],
-    };
-    beside_others(entries.iter().map(Entry::size).sum(), || frame::encode(message))
-}
-
 /// Works on a frame. A large one takes milliseconds, one of the largest size tens of them, in which others go on elsewhere.
 fn beside_others<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
@@ -658,14 +378,6 @@ fn beside_others<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     match bytes >= limits::LARGE_FRAME_BYTES && can_move() {
         true => tokio::task::block_in_place(work),
         false => work(),
-    }
-}
-
-/// The first frame of what has come of a body; `None` if it is not whole yet.
-fn next_frame<'b>(body: &mut &'b [u8]) -> Option<Result<&'b [u8], FrameError>> {
-    match frame::split_delimited(body) {
-        Err(FrameError::Truncated) => None,
-        frame => frame.transpose(),
     }
 }
 

@@ -1,0 +1,141 @@
+//! Carries out what the state machine of a session asks for.
+
+use futures_util::future::FutureExt;
+use motet_proto::message::{ErrorCode, Fetch};
+use motet_proto::session::RelayEffect;
+use motet_proto::{Entry, Message, SpaceId, frame};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Done, NotStored, Running, beside_others};
+use crate::limits;
+use crate::outgoing::Held;
+use crate::store::{Appended, LogId, LogStore, StoreError};
+
+impl Running {
+    pub(super) fn carry_out(&mut self) {
+        while let Some(effect) = self.session.poll_effect() {
+            match effect {
+                RelayEffect::Send(message) => self.encode(&message),
+                RelayEffect::Open { space } => {
+                    if !self.introduce(space) {
+                        continue;
+                    }
+                    let log = LogId { account: self.admitted.who.account.clone(), space };
+                    // Before the head is read, so that nothing falls between.
+                    let (hub, present) = self.relay.hub.subscribe(&log);
+                    self.hub = Some(hub);
+                    present.iter().for_each(|presence| self.session.handle_presence(presence));
+                    self.log = Some(log.clone());
+                    let relay = self.relay.clone();
+                    self.under_way.push(async move { Done::Opened(relay.store.head(&log).await) }.boxed());
+                }
+                RelayEffect::Append { push, entries } => {
+                    let Some(log) = self.log.clone() else { continue };
+                    self.append(log, push, entries);
+                }
+                RelayEffect::Read { after } => {
+                    let Some(log) = self.log.clone() else { continue };
+                    let (relay, room) = (self.relay.clone(), self.room());
+                    let read = async move {
+                        let (held, _turn) = room.await;
+                        Done::Read(held, relay.store.read(&log, after).await)
+                    };
+                    self.under_way.push(read.boxed());
+                }
+                RelayEffect::ReadDocument(fetch) => {
+                    let Some(log) = self.log.clone() else { continue };
+                    let (relay, room) = (self.relay.clone(), self.room());
+                    let read = async move {
+                        let Fetch { document, after, whole, .. } = fetch;
+                        let (held, _turn) = room.await;
+                        let page = relay.store.read_document(&log, document, after, whole).await;
+                        Done::Document(held, fetch, page)
+                    };
+                    self.under_way.push(read.boxed());
+                }
+                RelayEffect::Presence(presence) => {
+                    self.place = Some(presence).filter(|presence| !presence.sealed.is_empty());
+                    self.tell_when_due();
+                }
+                RelayEffect::Close => self.closing = true,
+            }
+        }
+        if self.is_socket {
+            self.held = None;
+        }
+    }
+
+    /// Encodes a message; what was read for it is held until it is sent.
+    pub(super) fn encode(&mut self, message: &Message) {
+        let frame = encode(message);
+        let is_read = self.is_socket && matches!(message, Message::Page(_) | Message::Fetched(_));
+        let mut held = if is_read { self.held.take() } else { None };
+        held.iter_mut().for_each(|held| held.shrink(frame.len()));
+        self.frames.push((frame, held));
+    }
+
+    /// Waits for room for what is read, and then for a turn. A `POST` has room for all of its answer: it must not wait for itself.
+    pub(super) fn room(
+        &self,
+    ) -> impl Future<Output = (Option<Held>, Option<OwnedSemaphorePermit>)> + Send + use<> {
+        let (relay, account) = (self.relay.clone(), self.admitted.request.account.clone());
+        let bytes = match self.is_socket {
+            true => Some(limits::READ_BYTES),
+            false => self.held.is_none().then_some(limits::POST_ANSWER_BYTES + limits::READ_BYTES),
+        };
+        async move {
+            let mut held = None;
+            if let Some(bytes) = bytes {
+                held = Some(relay.outgoing.reserve(account.outgoing.clone(), bytes, || relay.limits()).await);
+            }
+            // It is never closed.
+            (held, account.reads.clone().acquire_owned().await.ok())
+        }
+    }
+
+    /// The session is about a space, and counts from now on. False if the account has too many.
+    pub(super) fn introduce(&mut self, space: SpaceId) -> bool {
+        let Some(device) = self.device.filter(|_| self.is_socket) else { return true };
+        let limits = self.relay.limits();
+        self.replaced = self.admitted.request.introduce(device, space, self.id, &limits);
+        if self.replaced.is_none() {
+            let message = format!("this account has {} sessions open already", limits.sessions_per_account);
+            self.session.handle_failure(ErrorCode::Limit, &message);
+        }
+        self.replaced.is_some()
+    }
+
+    /// Appends and tells the other sessions. What cannot be done at once is done in a task of its own: what is durable is announced
+    /// even if the connection that brought it is gone by then.
+    pub(super) fn append(&mut self, log: LogId, push: u32, entries: Vec<Entry>) {
+        let (relay, id) = (self.relay.clone(), self.id);
+        let mut append = relay.store.append(log.clone(), entries);
+        let tell = move |appended: Result<Appended, StoreError>| {
+            let appended = appended?;
+            let (outcome, failed) = (appended.outcome.clone(), appended.failed.clone());
+            relay.hub.publish(&log, id, appended);
+            match failed {
+                None => Ok(outcome),
+                Some(error) => Err(NotStored { error, appended: outcome.appended }),
+            }
+        };
+        if let Some(appended) = (&mut append).now_or_never() {
+            self.others_first = true;
+            return self.take_done(Done::Appended(push, tell(appended)));
+        }
+        let task = tokio::spawn(async move { tell(append.await) });
+        let failed = |e: tokio::task::JoinError| Err(StoreError::Failed(e.to_string()).into());
+        let done = task.map(move |outcome| Done::Appended(push, outcome.unwrap_or_else(failed)));
+        self.under_way.push(done.boxed());
+    }
+}
+
+/// Encodes a message. Only those with entries are large.
+fn encode(message: &Message) -> Vec<u8> {
+    let entries = match message {
+        Message::Page(page) => &page.entries[..],
+        Message::Fetched(fetched) => &fetched.entries[..],
+        _ => &[],
+    };
+    beside_others(entries.iter().map(Entry::size).sum(), || frame::encode(message))
+}
