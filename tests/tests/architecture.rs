@@ -131,6 +131,7 @@ const RELAY: &Modules = &[
             "strangers",
         ],
     ),
+    ("embedded", &["doors", "limits", "server", "session", "state"]),
 ];
 
 #[test]

@@ -44,7 +44,7 @@ fn the_history_tells_who_did_what_and_every_version_can_be_seen_and_restored() {
             (RevisionKind::Created, "Keola", "lyrics,title".into(), None),
         ]
     );
-    assert!(history.iter().all(|step| step.time > 1_700_000_000));
+    assert!(history.iter().all(|step| step.time > 1_700_000_000_000));
     assert_eq!(songs.document("1").history(2).unwrap(), history[..2]);
     let first = &history[5].version;
     assert_eq!(

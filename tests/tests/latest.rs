@@ -86,7 +86,7 @@ fn the_later_of_two_concurrent_values_shows_whoever_made_it() {
             let (winner, loser) = if round % 2 == 0 { ("b", "a") } else { ("a", "b") };
             assert_eq!(conflict.winner_device_name.as_deref(), Some(winner));
             assert_eq!(conflict.device_name.as_deref(), Some(loser));
-            assert_eq!((conflict.winner_time, conflict.time), (Some(T0 / 1_000), T0 / 1_000));
+            assert_eq!((conflict.winner_time, conflict.time), (Some(T0 + 501), T0 + 500));
         }
     }
 }
@@ -232,7 +232,7 @@ fn an_object_that_is_later_than_a_plain_value_shows_and_has_its_writer() {
                 };
                 assert_eq!((&conflict.loser, conflict.device_name.as_deref()), (&ours, Some("a")));
                 assert_eq!(conflict.winner_device_name.as_deref(), Some("b"));
-                assert_eq!(conflict.winner_time, Some(T0 / 1_000 + 3));
+                assert_eq!(conflict.winner_time, Some(T0 + 3_000));
             }
             // And the other way round.
             a.put(T0 + 5_000, json!({ "meta": { "later": true } }));

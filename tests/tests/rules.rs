@@ -97,6 +97,7 @@ impl Model {
                 let mut unseen = known.difference(&tombstones).filter(|w| !tombstone.knew.contains(w));
                 unseen.all(|w| self.writes[*w].time < tombstone.time)
             }),
+            policy => panic!("the model does not know {policy:?}"),
         };
         let mut tags = BTreeSet::new();
         for (i, tag) in TAGS.iter().enumerate() {

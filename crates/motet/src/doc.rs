@@ -336,12 +336,12 @@ impl Document {
             .unwrap_or_else(|| Shown { fields: self.fields(schema), conflicts: self.conflicts(schema) })
     }
 
-    /// Device and time (seconds since 1970) of the change `hash`.
+    /// Device and time (milliseconds since 1970) of the change `hash`.
     pub(crate) fn author_of(&self, hash: &ChangeHash) -> Option<(Option<DeviceId>, i64)> {
         let meta = self.am.get_change_meta_by_hash(hash)?;
         let author = meta.author.or_else(|| self.am.get_author_for_actor(&meta.actor));
-        let seconds = time::milliseconds(meta.timestamp) / 1_000;
-        Some((author.and_then(|a| DeviceId::from_slice(a.as_bytes())), seconds))
+        let device = author.and_then(|author| DeviceId::from_slice(author.as_bytes()));
+        Some((device, time::milliseconds(meta.timestamp)))
     }
 
     /// Draws the actor under which this process writes. Fresh for every loaded document, so that a copied or

@@ -65,13 +65,16 @@ pub use api::{
     TransactionCollection, Trashed, Unsaved, UnsavedField, VerifyReport, Violation, parse_json,
 };
 pub use error::{AccountError, OpenError, ReadError, SyncError, WriteError};
+#[cfg(feature = "derive")]
 pub use motet_derive::Declare;
 pub use motet_proto::{AccountId, DeviceId};
 pub use query::{Comparison, FieldRef, Filter, Order, Query, Snippet, field};
 pub use schema::{CollectionSchema, Declare, DeletePolicy, Field, FieldKind, Rule, Schema, SchemaError};
 pub use serde_json::json;
 pub use store::StorageError;
-pub use sync::{Relay, SyncSummary, TokenRequest, Transport};
+#[cfg(feature = "relay")]
+pub use sync::Transport;
+pub use sync::{Connector, FrameChannel, Relay, SyncSummary, TokenRequest};
 pub use types::{
     ChangeKind, CollectionCounts, Conditions, Conflict, ConflictKind, DocumentState, DocumentStatus, Event,
     FieldDiff, LastError, ParseVersionError, PendingDocument, PointRestored, PolicyError, ProblemKind,

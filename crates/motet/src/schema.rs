@@ -77,6 +77,7 @@ pub struct CollectionSchema {
 /// What a delete does to an edit it has not seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum DeletePolicy {
     /// The edit brings the document back, whenever it was made: `"edit-wins"`.
     #[default]

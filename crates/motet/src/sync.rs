@@ -1,14 +1,15 @@
 //! The connection to a relay.
 //!
 //! What is said and when is decided by [`motet_proto::session::ClientSession`]; this module carries it out: [`driver`]
-//! joins the session with the store, the clock and a [`connection`], over WebSocket or `POST`.
+//! joins the session with the store, the clock and a [`connection`], over HTTP ([`http`]) or whatever the app brings ([`channel`]).
 
-mod answers;
+mod channel;
 mod connection;
+mod dialer;
 mod driver;
-mod endpoint;
+#[cfg(feature = "relay")]
+mod http;
 mod lock;
-mod post;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -29,15 +30,22 @@ use crate::error::SyncError;
 use crate::limits;
 use crate::store::{Durability, StorageError};
 use crate::types::CollectionCounts;
+pub use channel::{Connector, FrameChannel};
 use connection::Traffic;
+use dialer::Dialer;
 pub(crate) use driver::DocumentTask;
 use driver::{Command, DocumentRequest, Driver};
-use endpoint::Endpoint;
+#[cfg(feature = "relay")]
+use http::{Endpoint, Http};
 use tokens::Token;
+
+/// Before the name of a relay that is reached through a connector, where the store names its remote.
+const CHANNEL: &str = "channel:";
 
 /// A relay and how to reach it.
 ///
 /// ```
+/// # #[cfg(feature = "relay")] {
 /// use motet::Relay;
 /// let relay = Relay::new("https://relay.example.org").token("secret");
 /// // Or a provider, asked again whenever the relay refuses the token:
@@ -45,16 +53,27 @@ use tokens::Token;
 ///     if request.rejected { /* refresh it */ }
 ///     Ok("fresh secret".to_string())
 /// });
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct Relay {
-    url: String,
+    address: String,
     token: Option<Token>,
-    transport: Transport,
+    way: Way,
 }
 
-/// How messages travel.
+/// How a relay is reached.
+#[derive(Clone)]
+enum Way {
+    #[cfg(feature = "relay")]
+    Http(Transport),
+    Channel(Arc<dyn Connector>),
+}
+
+/// How messages travel over HTTP.
+#[cfg(feature = "relay")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Transport {
     /// WebSocket, and `POST` where a proxy does not let it through.
     #[default]
@@ -67,6 +86,7 @@ pub enum Transport {
 
 /// Why a token is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TokenRequest {
     /// The relay has just refused the token that was given last.
     pub rejected: bool,
@@ -77,6 +97,7 @@ type TokenProvider = Arc<dyn Fn(TokenRequest) -> TokenFuture + Send + Sync>;
 
 /// What syncing did since the last summary, or since the replica connected.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SyncSummary {
     /// What changed on this device, per collection.
     pub collections: BTreeMap<String, CollectionCounts>,
@@ -137,9 +158,16 @@ impl LastFailure {
 }
 
 impl Relay {
-    /// A relay at an `http://`, `https://`, `ws://` or `wss://` address.
+    /// A relay at an `http://`, `https://`, `ws://` or `wss://` address. Needs the feature `relay`, which is on by default.
+    #[cfg(feature = "relay")]
     pub fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), token: None, transport: Transport::default() }
+        Self { address: url.to_owned(), token: None, way: Way::Http(Transport::default()) }
+    }
+
+    /// A relay that a connector of the app reaches. `name` stands where else the address does: what was sent to it is known under that
+    /// name, so the same relay keeps the same one. It has at least one character.
+    pub fn through(name: &str, connector: impl Connector) -> Self {
+        Self { address: name.trim().to_owned(), token: None, way: Way::Channel(Arc::new(connector)) }
     }
 
     /// Signs in with a token that does not change. Blanks and line ends around it are not part of it.
@@ -161,10 +189,13 @@ impl Relay {
         self
     }
 
-    /// Chooses the transport.
+    /// Chooses the transport. A relay [through](Self::through) a connector has none to choose, and ignores it.
+    #[cfg(feature = "relay")]
     #[must_use]
     pub fn transport(mut self, transport: Transport) -> Self {
-        self.transport = transport;
+        if let Way::Http(chosen) = &mut self.way {
+            *chosen = transport;
+        }
         self
     }
 
@@ -173,31 +204,46 @@ impl Relay {
     /// # Errors
     /// [`SyncError::BadUrl`] or [`SyncError::BadToken`] says what is wrong.
     pub fn check(&self) -> Result<(), SyncError> {
-        self.endpoint().map(|_| ())
+        self.dialer().map(|_| ())
     }
 
-    fn endpoint(&self) -> Result<Endpoint, SyncError> {
+    /// What opens connections, and the address in its normal form.
+    fn dialer(&self) -> Result<(Dialer, String), SyncError> {
         if let Some(Token::Fixed(token)) = &self.token
             && let Some(reason) = tokens::fault(token)
         {
             return Err(SyncError::BadToken { reason });
         }
-        let endpoint = Endpoint::parse(&self.url)?;
-        if self.token.is_some() && !endpoint.keeps_secrets() {
-            let reason =
-                "a token would be sent over it for anybody on the way to read; only https:// keeps it secret";
-            return Err(SyncError::BadUrl { url: self.url.clone(), reason: reason.into() });
+        let bad = |reason: &str| SyncError::BadUrl { url: self.address.clone(), reason: reason.into() };
+        match &self.way {
+            #[cfg(feature = "relay")]
+            Way::Http(transport) => {
+                let endpoint = Endpoint::parse(&self.address)?;
+                if self.token.is_some() && !endpoint.keeps_secrets() {
+                    return Err(bad(
+                        "a token would be sent over it for anybody on the way to read; only https:// keeps it secret",
+                    ));
+                }
+                let address = endpoint.url.clone();
+                Ok((Dialer::Http(Http::new(endpoint, *transport)?), address))
+            }
+            Way::Channel(_) if self.address.is_empty() => Err(bad("a relay needs a name")),
+            Way::Channel(connector) => {
+                Ok((Dialer::Channel(connector.clone()), format!("{CHANNEL}{}", self.address)))
+            }
         }
-        Ok(endpoint)
     }
 }
 
 impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Relay")
-            .field("url", &self.url)
-            .field("transport", &self.transport)
-            .finish_non_exhaustive()
+        let mut relay = f.debug_struct("Relay");
+        relay.field("address", &self.address);
+        match &self.way {
+            #[cfg(feature = "relay")]
+            Way::Http(transport) => relay.field("transport", transport).finish_non_exhaustive(),
+            Way::Channel(_) => relay.finish_non_exhaustive(),
+        }
     }
 }
 
@@ -239,7 +285,7 @@ impl fmt::Display for SyncSummary {
 
 impl SyncHandle {
     pub(crate) fn start(database: Arc<Database>, relay: Relay) -> Result<Self, SyncError> {
-        let (endpoint, remote, sign_outs) = activate(&database, &relay)?;
+        let Active { dialer, address, remote, sign_outs } = activate(&database, &relay)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(limits::BLOCKING_THREADS)
@@ -253,12 +299,12 @@ impl SyncHandle {
         let watched = (traffic.clone(), failure.clone());
         let driver = Driver::new(
             database.clone(),
-            relay,
-            endpoint,
+            Relay { address, ..relay },
+            dialer,
             (remote, sign_outs, connection),
             receiver,
             watched,
-        )?;
+        );
         runtime.spawn(driver.run());
         Ok(Self { database, connection, traffic, failure, commands, runtime: Some(runtime) })
     }
@@ -359,16 +405,31 @@ pub(crate) fn use_relay(database: &Database, relay: &Relay) -> Result<(), SyncEr
     activate(database, relay).map(|_| ())
 }
 
-/// Makes the relay the replica's remote; with how often the user has signed out until then.
-fn activate(database: &Database, relay: &Relay) -> Result<(Endpoint, i64, i64), SyncError> {
+/// A relay that is the replica's remote.
+struct Active {
+    dialer: Dialer,
+    /// In its normal form, as the store knows the remote.
+    address: String,
+    remote: i64,
+    /// How often the user had signed out until then.
+    sign_outs: i64,
+}
+
+/// Makes the relay the replica's remote.
+fn activate(database: &Database, relay: &Relay) -> Result<Active, SyncError> {
     database.may_write().map_err(SyncError::Storage)?;
-    let endpoint = relay.endpoint()?;
-    let (url, now) = (endpoint.url.clone(), database.shared.now_ms());
+    let (dialer, address) = relay.dialer()?;
+    let (url, now) = (address.clone(), database.shared.now_ms());
     let (remote, sign_outs) = database
         .writer
         .run(Durability::Full, move |tx, core| Ok((core.use_remote(tx, &url, now)?, tx.sign_outs()?)))
         .map_err(SyncError::Storage)?;
-    Ok((endpoint, remote, sign_outs))
+    Ok(Active { dialer, address, remote, sign_outs })
+}
+
+/// How this device names itself to a relay.
+fn agent() -> String {
+    concat!("motet/", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
 fn plural(count: u64) -> &'static str {

@@ -50,7 +50,7 @@ pub(crate) fn clear_local(db: Option<&Path>, output: &Output) -> Result<(), CliE
     tell(removed, &format!("{}; the next sync downloads what the relay has", told(removed)), output)
 }
 
-fn told(Removed { documents, kept }: Removed) -> String {
+fn told(Removed { documents, kept, .. }: Removed) -> String {
     let removed = format!("{documents} {} removed", if documents == 1 { "document" } else { "documents" });
     match kept {
         0 => removed,

@@ -175,7 +175,7 @@ fn show(collection: &str, id: &str, conflict: &Conflict, output: &Output) {
     }
     let device = conflict.device_name.as_deref().unwrap_or("another device");
     // What every device makes alike has no time.
-    let when = if conflict.time == 0 { String::new() } else { local_time(conflict.time * 1_000) };
+    let when = if conflict.time == 0 { String::new() } else { local_time(conflict.time) };
     let when = output.paint(GREY, &when);
     output.line(&format!(
         "{} {collection}/{id} {}",

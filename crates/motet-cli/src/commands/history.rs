@@ -36,9 +36,10 @@ pub(crate) fn history(
             RevisionKind::Updated => "changed",
             RevisionKind::Deleted => "deleted",
             RevisionKind::Restored => "brought back",
+            _ => "changed",
         };
         let device = step.device_name.as_deref().unwrap_or("an unknown device");
-        let when = output.paint(GREY, &local_time(step.time * 1_000));
+        let when = output.paint(GREY, &local_time(step.time));
         output.line(&format!(
             "{when}  {} {kind} {}",
             output.paint(BOLD, device),
@@ -189,7 +190,7 @@ fn say(way: Way, done: Option<Undone>, output: &Output) -> Result<(), CliError> 
     if output.json {
         let mut told = json!({ what: done.is_some() });
         if let (Some(told), Some(done)) = (told.as_object_mut(), done) {
-            let Undone { message, label, at, documents } = done;
+            let Undone { message, label, at, documents, .. } = done;
             let keys = [("message", json!(message)), ("label", json!(label)), ("at", json!(at))];
             told.extend(keys.map(|(key, value)| (key.to_owned(), value)));
             told.insert("documents".into(), json!(documents));
@@ -211,6 +212,7 @@ fn say(way: Way, done: Option<Undone>, output: &Output) -> Result<(), CliError> 
             UndoneEffect::Restored => "brought back",
             UndoneEffect::Kept => "stays, since others have written in it; what was taken back of it",
             UndoneEffect::Unchanged => "as it was: nothing of it is left that could go back",
+            _ => "changed",
         };
         let fields = output.paint(CYAN, &document.fields.join(", "));
         let name = output.paint(BOLD, &format!("{}/{}", document.collection, document.id));

@@ -10,6 +10,7 @@ use crate::types::Removed;
 
 /// What becomes of the documents when the user signs out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum SignOut {
     /// They stay, and the replica stays bound to its account: whoever signs in again as that account goes on where they left off.
     Keep,

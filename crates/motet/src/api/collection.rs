@@ -79,6 +79,7 @@ pub(crate) struct Base {
 
 /// A field that breaks a rule declared for it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Violation {
     /// Id of the document.
     pub id: String,
@@ -91,6 +92,7 @@ pub struct Violation {
 
 /// A deleted document.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Trashed {
     /// Id of the document.
     pub id: String,

@@ -14,6 +14,7 @@ use crate::types::ProblemKind;
 
 /// What [`Replica::verify`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct VerifyReport {
     /// Documents looked at.
     pub documents: u64,
@@ -23,6 +24,7 @@ pub struct VerifyReport {
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Problem {
     /// Collection of the document; `None` if it is about the whole file.
     pub collection: Option<String>,
@@ -36,6 +38,7 @@ pub struct Problem {
 
 /// What [`Replica::repair`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct RepairReport {
     /// What was not as it should be.
     pub problems: Vec<Problem>,
@@ -53,6 +56,7 @@ pub struct RepairReport {
 
 /// Something that was received and could not be applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Quarantined {
     /// Collection of the document; `None` if nothing of it is here.
     pub collection: Option<String>,

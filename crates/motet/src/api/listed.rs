@@ -9,6 +9,7 @@ use crate::query::Snippet;
 
 /// A document that full-text search has found.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Hit<T> {
     /// The document.
     pub record: Record<T>,
@@ -52,6 +53,7 @@ pub type Hits<T> = Listed<Hit<T>>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Listed<I> {
     /// What could be read.
     pub items: Vec<I>,
@@ -62,6 +64,7 @@ pub struct Listed<I> {
 /// A document that does not have the shape that the app asked for. [`Replica::documents`](crate::Replica::documents) reads it as
 /// JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Misfit {
     /// Id of the document.
     pub id: String,

@@ -559,6 +559,7 @@ impl Replica {
 
 /// A document that changed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct ChangedDocument {
     /// Number of its latest change; grows with every change of any document in this file.
     pub seq: u64,
@@ -574,6 +575,7 @@ pub struct ChangedDocument {
 
 /// What a query in SQL returned.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SqlTable {
     /// Names of the columns.
     pub columns: Vec<String>,
@@ -583,6 +585,7 @@ pub struct SqlTable {
 
 /// Numbers for a status page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct Counts {
     /// Live documents.
     pub documents: u64,
@@ -605,7 +608,7 @@ impl ReplicaBuilder {
     }
 
     /// Appends every conflict that is found to a file as well, one JSON object in a line: `collection`, `id`, `path`, `shown`, `shown_by`,
-    /// `shown_at`, `lost`, `lost_by`, `lost_at`, `settled`. Devices are named by their ids, times are seconds since 1970; of values over 4 KiB
+    /// `shown_at`, `lost`, `lost_by`, `lost_at`, `settled`. Devices are named by their ids, times are milliseconds since 1970; of values over 4 KiB
     /// only the beginning stands there (of what is shown: over 512 bytes), as a string that ends in `…`. A line without a path says by `lost` how many
     /// were found that the journal has no room for.
     #[must_use]

@@ -14,6 +14,7 @@ use crate::types::{
 
 /// Traffic of one day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct DayTraffic {
     /// When the day began (UTC), in milliseconds since 1970.
     pub start: i64,

@@ -159,7 +159,7 @@ impl Document {
         if age(theirs) > age(ours) { [ours, theirs] } else { [theirs, ours] }
     }
 
-    /// Who made the latest change of a side, and when, in seconds since 1970.
+    /// Who made the latest change of a side, and when, in milliseconds since 1970.
     pub(super) fn latest_of(&self, side: &Side) -> (Option<DeviceId>, i64) {
         let latest = side.heads.iter().max_by_key(|head| time::made_at(&self.am, head));
         latest.and_then(|head| self.author_of(head)).unwrap_or_default()

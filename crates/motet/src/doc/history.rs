@@ -17,7 +17,7 @@ pub(crate) struct Made {
     pub(crate) before: Vec<ChangeHash>,
     pub(crate) after: Vec<ChangeHash>,
     pub(crate) device: Option<DeviceId>,
-    /// Seconds since 1970, by the clock of that device.
+    /// Milliseconds since 1970, by the clock of that device.
     pub(crate) time: i64,
     pub(crate) message: Option<String>,
     pub(crate) action: ChangeAction,
@@ -89,7 +89,7 @@ impl Document {
                     before,
                     after,
                     device: author.and_then(|author| DeviceId::from_slice(author.as_bytes())),
-                    time: time::milliseconds(meta.timestamp) / 1_000,
+                    time: time::milliseconds(meta.timestamp),
                     message: meta
                         .message
                         .filter(|_| action == ChangeAction::Edit)

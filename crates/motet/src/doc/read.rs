@@ -25,7 +25,7 @@ pub(crate) struct FieldConflict {
     pub(crate) winner: Arc<Json>,
     pub(crate) loser: Json,
     pub(crate) device: Option<DeviceId>,
-    /// Seconds since 1970, by the clock of the losing device.
+    /// Milliseconds since 1970, by the clock of the losing device.
     pub(crate) time: i64,
     /// Who wrote the winner, and when; `None` for a text, which has two versions and no winner.
     pub(crate) winner_device: Option<DeviceId>,

@@ -27,7 +27,7 @@ impl<'a> Makers<'a> {
 }
 
 impl Document {
-    /// Who wrote a value, and when, in seconds since 1970. What a change that every device makes alike has put in again, or made into
+    /// Who wrote a value, and when, in milliseconds since 1970. What a change that every device makes alike has put in again, or made into
     /// another kind, was written by who had written it before.
     pub(super) fn who_wrote(
         &self,

@@ -35,6 +35,7 @@ pub struct Query {
 /// Ascending or descending. Missing values and nulls come first when ascending, then numbers, exactly, with booleans as 0 and 1, then
 /// strings by code point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Order {
     /// Smallest first.
     #[default]
@@ -70,6 +71,7 @@ pub enum Filter {
 
 /// How a field compares with a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Comparison {
     /// Equal; null is equal to null and to a missing field.
     Eq,

@@ -12,6 +12,7 @@ use crate::types::Fields;
 
 /// A part of a field around what was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Snippet {
     /// The field; one of a nested object with dots, as in `meta.composer`.
     pub field: String,

@@ -23,12 +23,11 @@ pub(super) use documents::DocumentRequest;
 pub(crate) use documents::DocumentTask;
 pub(super) use rounds::keep_error;
 
-use super::answers::offline;
-use super::connection::{Connection, Traffic};
-use super::endpoint::Endpoint;
+use super::connection::{Connection, Traffic, offline};
+use super::dialer::Dialer;
 use super::lock::SyncLock;
 use super::tokens::{Tokens, panic_message};
-use super::{LastFailure, Relay, SyncSummary, Transport};
+use super::{LastFailure, Relay, SyncSummary, agent};
 use crate::engine::Database;
 use crate::engine::Link;
 use crate::engine::Received;
@@ -49,11 +48,12 @@ pub(super) enum Command {
 
 pub(super) struct Driver {
     database: Arc<Database>,
-    transport: Transport,
+    dialer: Dialer,
     tokens: Tokens,
     /// A WebSocket that was opened while `POST` was in use: the next session's.
     upgraded: Option<Connection>,
-    endpoint: Endpoint,
+    /// The relay's address, as the store knows the remote.
+    address: String,
     remote: i64,
     /// How often the user had signed out when the app connected.
     sign_outs: i64,
@@ -61,7 +61,6 @@ pub(super) struct Driver {
     moved: bool,
     /// As the engine numbers connections.
     connection: u64,
-    client: reqwest::Client,
     commands: mpsc::UnboundedReceiver<Command>,
     rounds: Vec<rounds::Round>,
     documents: Vec<documents::UnderWay>,
@@ -203,23 +202,15 @@ impl Driver {
     pub(super) fn new(
         database: Arc<Database>,
         relay: Relay,
-        endpoint: Endpoint,
+        dialer: Dialer,
         (remote, sign_outs, connection): (i64, i64, u64),
         commands: mpsc::UnboundedReceiver<Command>,
         (traffic, failure): (Arc<Traffic>, Arc<LastFailure>),
-    ) -> Result<Self, SyncError> {
-        let client = reqwest::Client::builder()
-            .connect_timeout(limits::CONNECT_TIMEOUT)
-            // WebSocket needs HTTP/1.1; one client serves both transports.
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(agent())
-            .build()
-            .map_err(|e| SyncError::BadUrl { url: relay.url.clone(), reason: e.to_string() })?;
+    ) -> Self {
         let policy = database.shared.policy.subscribe();
         let place = database.shared.presence.own.subscribe();
         let lock = SyncLock::new(&database.file);
-        Ok(Self {
+        Self {
             connection,
             policy,
             place,
@@ -227,15 +218,14 @@ impl Driver {
             last_round: None,
             unkept: [0; 2],
             database,
-            transport: relay.transport,
+            dialer,
             tokens: Tokens::new(relay.token),
             upgraded: None,
             failure,
-            endpoint,
+            address: relay.address,
             remote,
             sign_outs,
             moved: false,
-            client,
             commands,
             rounds: Vec::new(),
             documents: Vec::new(),
@@ -253,7 +243,7 @@ impl Driver {
             counted: [0; 3],
             started: Instant::now(),
             synced_kept_at: 0,
-        })
+        }
     }
 
     /// Runs until the replica lets go of the command channel. A fault of this task, or of what the app has it call, ends a session
@@ -329,7 +319,7 @@ impl Driver {
         let compares_after = self.compares_after();
         // Another way than the last one, perhaps.
         let is_other_way = connection.live || std::mem::take(&mut self.is_first);
-        let (url, sign_outs) = (self.endpoint.url.clone(), self.sign_outs);
+        let (url, sign_outs) = (self.address.clone(), self.sign_outs);
         let begun = self.database.writer.submit(Durability::Normal, move |tx, core| {
             if tx.sign_outs()? != sign_outs {
                 return Ok(None);
@@ -395,7 +385,7 @@ impl Driver {
             compact_after: lengthened(limits::COMPACT_IDLE, 1.0),
             compact_at: None,
             asked: HashSet::new(),
-            upgrade_at: (!live && self.transport == Transport::Auto)
+            upgrade_at: (!live && self.dialer.may_upgrade())
                 .then(|| tokio::time::Instant::now() + limits::UPGRADE_TRIED_AGAIN_FIRST),
             upgrade_after: limits::UPGRADE_TRIED_AGAIN_FIRST,
             upgrading: None.into(),
@@ -594,10 +584,6 @@ fn random_part() -> f64 {
     // Without randomness devices come back in step, which is no reason not to come back.
     let random = u32::from_be_bytes(platform::random().unwrap_or_default());
     f64::from(random) / f64::from(u32::MAX)
-}
-
-fn agent() -> String {
-    concat!("motet/", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::answers::offline;
+use super::connection::offline;
 use super::{TokenProvider, TokenRequest};
 use crate::error::SyncError;
 use crate::limits;

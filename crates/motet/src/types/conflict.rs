@@ -5,6 +5,7 @@ use serde_json::Value as Json;
 
 /// A concurrent write that lost. Nothing of it is gone: its value stands here, or [`how many more`](ConflictKind::More) there are.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Conflict {
     /// Names the loser on every device, for [`Resolution::Loser`].
     pub loser_id: String,
@@ -23,13 +24,13 @@ pub struct Conflict {
     pub device: Option<String>,
     /// Name of that device, if known.
     pub device_name: Option<String>,
-    /// When it was written, in seconds since 1970 by that device's clock.
+    /// When it was written, in milliseconds since 1970 by that device's clock.
     pub time: i64,
     /// Hex id of the device that wrote the winner, if known; `None` for a text, which has two versions and no winner.
     pub winner_device: Option<String>,
     /// Name of that device, if known.
     pub winner_device_name: Option<String>,
-    /// When the winner was written, in seconds since 1970 by that device's clock.
+    /// When the winner was written, in milliseconds since 1970 by that device's clock.
     pub winner_time: Option<i64>,
     /// A later write of the field, or a rule declared for it, has settled it.
     pub settled: bool,
@@ -38,6 +39,7 @@ pub struct Conflict {
 /// What kind of conflict it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum ConflictKind {
     /// Concurrent values of a field: one shows, the others lost.
     Value,
@@ -53,6 +55,7 @@ pub enum ConflictKind {
 
 /// How a conflict is settled.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Resolution {
     /// The value that shows is right.
     Shown,

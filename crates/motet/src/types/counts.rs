@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a round did to the documents of one collection on this device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CollectionCounts {
     /// Documents that are new on this device.
     pub new: u64,
@@ -17,6 +18,7 @@ pub struct CollectionCounts {
 
 /// What was removed from the device. What was deleted before does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Removed {
     /// Documents that are not on this device any more.
     pub documents: u64,

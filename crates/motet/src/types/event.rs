@@ -5,6 +5,7 @@ use serde::Serialize;
 
 /// A document changed, here or by another device. Sent after the change is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Event {
     /// Collection of the document.
     pub collection: String,
@@ -35,6 +36,7 @@ pub(crate) fn as_text<S: serde::Serializer>(
 /// What happened to a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum ChangeKind {
     /// It is new on this device.
     Created,

@@ -9,6 +9,7 @@ use super::event::as_text;
 
 /// One step in the history of a document.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Revision {
     /// The document as it was on the device that made the step, right after it.
     pub version: Version,
@@ -19,7 +20,7 @@ pub struct Revision {
     pub device: Option<DeviceId>,
     /// Name of that device, if known.
     pub device_name: Option<String>,
-    /// Seconds since 1970, by the clock of that device.
+    /// Milliseconds since 1970, by the clock of that device.
     pub time: i64,
     /// What the app noted with [`set_message`](crate::Transaction::set_message).
     pub message: Option<String>,
@@ -30,6 +31,7 @@ pub struct Revision {
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum RevisionKind {
     /// It made the document.
     Created,
@@ -43,6 +45,7 @@ pub enum RevisionKind {
 
 /// A field that differs between two versions.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct FieldDiff {
     /// The field.
     pub field: String,
@@ -54,6 +57,7 @@ pub struct FieldDiff {
 
 /// A named state of all documents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct RestorePoint {
     /// Its name.
     pub name: String,
@@ -63,6 +67,7 @@ pub struct RestorePoint {
 
 /// What [`Replica::restore_point`](crate::Replica::restore_point) did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PointRestored {
     /// Documents that changed; 0 if all of them were as the point has them.
     pub changed: usize,
@@ -113,6 +118,7 @@ impl UndoScope {
 
 /// What an undo has taken back, or a redo has done again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Undone {
     /// What the app noted with [`set_message`](crate::Transaction::set_message) when it made the transaction.
     pub message: Option<String>,
@@ -126,6 +132,7 @@ pub struct Undone {
 
 /// What an undo or a redo has done to one document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct UndoneDocument {
     /// Collection of the document.
     pub collection: String,
@@ -140,6 +147,7 @@ pub struct UndoneDocument {
 /// What has become of a document by an undo or a redo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum UndoneEffect {
     /// Its fields changed.
     Updated,

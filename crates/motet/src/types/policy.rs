@@ -52,6 +52,7 @@ impl Default for SyncPolicy {
 /// How often a connected replica syncs by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum SyncMode {
     /// It stays connected: changes go out and come in as they are made.
     #[default]

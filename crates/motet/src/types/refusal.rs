@@ -8,6 +8,7 @@ use crate::limits;
 
 /// A row that was not taken up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Refusal {
     /// Where it stands: `row 3` of a table, `line 7` of a file, `entry 2 of songs` in a change log.
     pub place: String,

@@ -8,6 +8,7 @@ use super::Version;
 
 /// State of the replica's space, as of now and across restarts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Status {
     /// The state in one word.
     #[serde(flatten)]
@@ -51,6 +52,7 @@ pub enum SyncState {
 
 /// A failed round, kept until one completes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LastError {
     /// Stable code, as of [`SyncError::code`](crate::SyncError::code).
     pub code: String,
@@ -62,6 +64,7 @@ pub struct LastError {
 
 /// State of one document.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct DocumentStatus {
     /// The state in one word.
     pub state: DocumentState,
@@ -85,6 +88,7 @@ pub struct DocumentStatus {
 
 /// A document with changes that the remote does not hold yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PendingDocument {
     /// Collection of the document.
     pub collection: String,

@@ -60,6 +60,7 @@ pub struct KeyColumns(Vec<String>);
 
 /// What became of adopted rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct AdoptSummary {
     /// Rows that became documents.
     pub new: u64,

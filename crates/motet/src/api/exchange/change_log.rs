@@ -15,6 +15,7 @@ use crate::types::Refusal;
 
 /// What a change log did to the documents here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ChangeLogSummary {
     /// Documents made or changed.
     pub upserted: u64,

@@ -29,6 +29,7 @@ const SCHEMA: &str = "motet:schema";
 
 /// What became of imported lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ImportSummary {
     /// Documents that were made or changed.
     pub imported: u64,

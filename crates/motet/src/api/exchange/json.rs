@@ -12,6 +12,7 @@ use crate::limits;
 /// A text cannot be taken as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{reason}", field_of(path))]
+#[non_exhaustive]
 pub struct JsonError {
     /// The field that is to blame and those that it is in, outermost first; empty if it is the text as a whole.
     pub path: Vec<String>,

@@ -11,6 +11,7 @@ use crate::types::Refusal;
 
 /// What becomes of the others when a row cannot be taken up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BadRows {
     /// They are taken up. The summary counts and names those that are not.
     #[default]

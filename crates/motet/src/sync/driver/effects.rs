@@ -14,7 +14,7 @@ use crate::engine::{Admission, Arrival, Core, is_known, is_news, merge_all, prep
 use crate::error::SyncError;
 use crate::limits;
 use crate::store::{Durability, StorageError, Tx};
-use crate::sync::answers::offline;
+use crate::sync::connection::offline;
 
 impl Driver {
     pub(super) async fn carry_out(

@@ -6,13 +6,15 @@ use futures_util::future::FutureExt;
 use motet_proto::message::Hello;
 use motet_proto::{Message, SpaceId, limits as proto};
 
-use super::{Driver, Ended, Running, agent, until};
+use super::{Driver, Ended, Running, until};
 use crate::engine::Link;
 use crate::engine::is_due;
 use crate::error::SyncError;
 use crate::limits;
-use crate::sync::answers::{Refused, relay_error};
-use crate::sync::connection::{Connection, connect, web_socket};
+use crate::sync::agent;
+#[cfg(feature = "relay")]
+use crate::sync::connection::relay_error;
+use crate::sync::connection::{Connection, Refused};
 use crate::types::SyncMode;
 
 impl Driver {
@@ -40,9 +42,8 @@ impl Driver {
             {
                 return Err((SyncError::AuthNeeded { reason }, false));
             }
-            let transport = self.transport;
             let (traffic, hello) = (self.traffic.clone(), hello.clone());
-            match connect(&self.client, &self.endpoint, transport, token.clone(), hello, traffic).await {
+            match self.dialer.open(token.clone(), hello, traffic).await {
                 Ok(connection) => return Ok(connection),
                 Err(Refused::Unauthorized(reason)) if token.is_none() => {
                     return Err((SyncError::AuthNeeded { reason }, false));
@@ -50,6 +51,7 @@ impl Driver {
                 Err(Refused::Unauthorized(reason)) => refused = Some((token, reason)),
                 Err(Refused::Settled(error)) => return Err((error, false)),
                 Err(Refused::Lost(error)) => return Err((error, true)),
+                #[cfg(feature = "relay")]
                 Err(Refused::TooLarge(reason)) => return Err((relay_error(&reason), false)),
             }
         }
@@ -107,11 +109,10 @@ impl Driver {
     /// Whatever let no WebSocket through may let one through by now: tried beside the session, which goes on meanwhile.
     pub(super) fn try_upgrade(&self, running: &mut Running) {
         running.upgrade_at = None;
-        let (client, endpoint, tokens) = (self.client.clone(), self.endpoint.clone(), self.tokens.clone());
-        let traffic = self.traffic.clone();
+        let (dialer, tokens, traffic) = (self.dialer.clone(), self.tokens.clone(), self.traffic.clone());
         let upgrade = async move {
             let token = tokens.get(false).await.ok()?;
-            web_socket(&client, &endpoint, token.as_deref(), traffic).await.ok()
+            dialer.upgrade(token.as_deref(), traffic).await
         };
         running.upgrading = Some(upgrade.boxed()).into();
     }

@@ -11,15 +11,15 @@ const SYNC_PATH: &str = "v1/sync";
 
 /// A relay's address in its normal form.
 #[derive(Clone, Debug)]
-pub(super) struct Endpoint {
+pub(in crate::sync) struct Endpoint {
     /// As the store knows the remote.
-    pub(super) url: String,
-    pub(super) sync: Url,
+    pub(in crate::sync) url: String,
+    pub(in crate::sync) sync: Url,
 }
 
 impl Endpoint {
     /// Whether nobody on the way can read what is sent: over TLS, or where there is no way.
-    pub(super) fn keeps_secrets(&self) -> bool {
+    pub(in crate::sync) fn keeps_secrets(&self) -> bool {
         let host = self.sync.host_str().unwrap_or_default();
         let is_loopback = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
             Ok(address) => address.to_canonical().is_loopback(),
@@ -32,7 +32,7 @@ impl Endpoint {
     }
 
     /// Reads an address as people type it: with blanks around it, and the scheme in any case.
-    pub(super) fn parse(text: &str) -> Result<Self, SyncError> {
+    pub(in crate::sync) fn parse(text: &str) -> Result<Self, SyncError> {
         let bad = |reason: &str| SyncError::BadUrl { url: text.to_owned(), reason: reason.to_owned() };
         let scheme = bad("it must begin with http://, https://, ws:// or wss://");
         let (name, rest) = text.trim().split_once("://").ok_or_else(|| scheme.clone())?;

@@ -10,11 +10,11 @@ use reqwest::Url;
 use reqwest::header::CONTENT_TYPE;
 use tokio::sync::mpsc;
 
-use super::answers::{self, Refused, relay_error, silent};
-use super::connection::{Connection, Traffic, read_bounded};
+use super::answers::{self, read_bounded, silent};
 use super::endpoint::Endpoint;
 use crate::error::SyncError;
 use crate::limits;
+use crate::sync::connection::{Connection, Refused, Traffic, relay_error};
 
 /// Opens a connection that speaks over `POST`. The first exchange tells whether the relay is there and the token is good.
 pub(super) async fn open(

@@ -6,29 +6,16 @@
 use std::io;
 use std::time::Duration;
 
-use motet_proto::RELAY_HEADER;
+use motet_proto::{RELAY_HEADER, limits as proto};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 
-use super::connection::read_bounded;
 use crate::error::SyncError;
 use crate::limits;
+use crate::sync::connection::{Refused, offline, relay_error};
 
 /// The type of what a relay answers to a `POST`.
 pub(super) const FRAMES: &str = "application/vnd.motet";
-
-/// Why something was not answered.
-#[derive(Debug)]
-pub(super) enum Refused {
-    /// The relay refused the token.
-    Unauthorized(String),
-    /// Asked again at once, it would be answered likewise.
-    Settled(SyncError),
-    /// Lost on the way.
-    Lost(SyncError),
-    /// What was sent is too large for the way to the relay, or for the relay.
-    TooLarge(String),
-}
 
 /// An answer, and where it came from.
 struct Answer {
@@ -154,6 +141,23 @@ impl Answer {
     }
 }
 
+/// Reads a body of at most `limit` bytes.
+pub(super) async fn read_bounded(mut response: Response, limit: usize) -> Result<Vec<u8>, SyncError> {
+    let mut body = Vec::new();
+    let next =
+        async |response: &mut Response| match tokio::time::timeout(proto::SILENCE, response.chunk()).await {
+            Ok(chunk) => chunk.map_err(|e| offline(&root_cause(&e))),
+            Err(_) => Err(offline("the relay stopped answering")),
+        };
+    while let Some(chunk) = next(&mut response).await? {
+        if body.len() + chunk.len() > limit {
+            return Err(relay_error("its answer is too large"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
 /// What a request means that was not answered at all.
 pub(super) fn failed(error: &reqwest::Error, url: &Url) -> Refused {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
@@ -170,10 +174,6 @@ pub(super) fn silent() -> Refused {
     Refused::Lost(offline("the relay stopped answering"))
 }
 
-pub(super) fn offline(reason: &str) -> SyncError {
-    SyncError::Offline { reason: reason.to_owned(), retry_after: None }
-}
-
 /// For how long an answer asks to be left alone: in seconds, or until a time, which is one of the clock that it tells of.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
@@ -181,10 +181,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let time = |text: &str| httpdate::parse_http_date(text.trim()).ok();
     let seconds = asked.parse().map(Duration::from_secs).ok();
     seconds.or_else(|| time(asked)?.duration_since(text(DATE).and_then(time)?).ok())
-}
-
-pub(super) fn relay_error(reason: &str) -> SyncError {
-    SyncError::Relay { reason: reason.to_owned() }
 }
 
 /// The innermost error: "connection refused" rather than "error sending request".

@@ -1,0 +1,133 @@
+//! A connection that the app brings.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use motet_proto::{Message, frame, limits as proto};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::connection::{Connection, Refused, Traffic, offline, relay_error};
+use crate::error::SyncError;
+use crate::limits;
+
+/// Opens connections to a relay by other means than HTTP: within one process, over a pipe, over a radio. See
+/// [`Relay::through`](super::Relay::through).
+///
+/// ```
+/// use std::pin::Pin;
+/// use motet::{Connector, FrameChannel, SyncError};
+///
+/// struct Pipe;
+///
+/// impl Connector for Pipe {
+///     fn connect(
+///         &self,
+///         token: Option<String>,
+///     ) -> Pin<Box<dyn Future<Output = Result<FrameChannel, SyncError>> + Send>> {
+///         Box::pin(async move {
+///             let reason = "the pipe is not open".to_string();
+///             Err(SyncError::Offline { reason, retry_after: None })
+///         })
+///     }
+/// }
+///
+/// let relay = motet::Relay::through("pipe", Pipe);
+/// ```
+pub trait Connector: Send + Sync + 'static {
+    /// Opens a connection. `token` is that of the [`Relay`](super::Relay), fresh if it has a provider. It must not block the thread; a
+    /// connection that is not there within [`CONNECT_TIMEOUT`](crate::limits::CONNECT_TIMEOUT) is given up, and tried again later.
+    ///
+    /// # Errors
+    /// [`SyncError::AuthNeeded`] if the token is not good: a provider is asked for another one. Whatever else becomes the replica's
+    /// status as it is, and after a pause a connection is tried again.
+    fn connect(
+        &self,
+        token: Option<String>,
+    ) -> Pin<Box<dyn Future<Output = Result<FrameChannel, SyncError>> + Send>>;
+}
+
+/// An open connection to a relay that carries frames: whole, in order, each once. Dropping it closes it.
+///
+/// A frame has [`FRAME_BYTES`](motet_proto::limits::FRAME_BYTES) at most. It has a check sum: one that is damaged on the way ends the connection.
+pub struct FrameChannel {
+    outgoing: Pin<Box<dyn Sink<Vec<u8>, Error = io::Error> + Send>>,
+    incoming: Pin<Box<dyn Stream<Item = io::Result<Vec<u8>>> + Send>>,
+}
+
+impl FrameChannel {
+    /// A connection of two halves: what takes the frames that go to the relay, and those that come from there. The end of `incoming`,
+    /// or an error of either, ends the connection.
+    pub fn new<E: fmt::Display>(
+        outgoing: impl Sink<Vec<u8>, Error = E> + Send + 'static,
+        incoming: impl Stream<Item = io::Result<Vec<u8>>> + Send + 'static,
+    ) -> Self {
+        let outgoing = outgoing.sink_map_err(|error: E| io::Error::other(error.to_string()));
+        Self { outgoing: Box::pin(outgoing), incoming: Box::pin(incoming) }
+    }
+}
+
+impl fmt::Debug for FrameChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameChannel").finish_non_exhaustive()
+    }
+}
+
+pub(super) async fn open(
+    connector: &Arc<dyn Connector>,
+    token: Option<String>,
+    traffic: Arc<Traffic>,
+) -> Result<Connection, Refused> {
+    let FrameChannel { outgoing: mut sink, incoming: mut stream } =
+        match timeout(limits::CONNECT_TIMEOUT, connector.connect(token)).await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(SyncError::AuthNeeded { reason })) => return Err(Refused::Unauthorized(reason)),
+            Ok(Err(error)) => return Err(Refused::Settled(error)),
+            Err(_) => return Err(Refused::Lost(offline("connecting took too long"))),
+        };
+    let (outgoing, mut to_send) = mpsc::channel::<Message>(limits::QUEUED_FRAMES);
+    let (received, incoming) = mpsc::channel(limits::QUEUED_FRAMES);
+    let counted = traffic.clone();
+    tokio::spawn(async move {
+        while let Some(message) = to_send.recv().await {
+            let frame = frame::encode(&message);
+            let bytes = frame.len();
+            let slow = Duration::from_secs(bytes as u64 / limits::SLOWEST_BYTES_PER_SECOND);
+            if !matches!(timeout(proto::SILENCE + slow, sink.send(frame)).await, Ok(Ok(()))) {
+                // The reading half reports why, or that nothing comes back.
+                return;
+            }
+            counted.sent(bytes, 1);
+        }
+        _ = timeout(proto::SILENCE, sink.close()).await;
+    });
+    tokio::spawn(async move {
+        loop {
+            let next = tokio::select! {
+                next = stream.next() => next,
+                // Nobody listens any more: the stream is let go of, however long it would still be silent.
+                () = received.closed() => return,
+            };
+            let result = match next {
+                Some(Ok(bytes)) if bytes.len() > proto::FRAME_BYTES => {
+                    Err(relay_error("it sent a frame that is too large"))
+                }
+                Some(Ok(bytes)) => {
+                    traffic.received(bytes.len());
+                    frame::decode(&bytes).map_err(|e| relay_error(&e.to_string()))
+                }
+                Some(Err(error)) => Err(offline(&error.to_string())),
+                None => Err(offline("the relay closed the connection")),
+            };
+            let over = result.is_err();
+            if received.send(result).await.is_err() || over {
+                return;
+            }
+        }
+    });
+    Ok(Connection { outgoing, incoming, live: true })
+}

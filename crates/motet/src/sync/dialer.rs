@@ -1,0 +1,59 @@
+//! How a relay is reached.
+
+use std::sync::Arc;
+
+use motet_proto::Message;
+
+use super::channel::{self, Connector};
+use super::connection::{Connection, Refused, Traffic};
+#[cfg(feature = "relay")]
+use super::http::Http;
+
+/// Opens connections to a relay.
+#[derive(Clone)]
+pub(super) enum Dialer {
+    #[cfg(feature = "relay")]
+    Http(Http),
+    Channel(Arc<dyn Connector>),
+}
+
+impl Dialer {
+    /// Opens a connection. `hello` is what every exchange begins with where there is no lasting connection.
+    pub(super) async fn open(
+        &self,
+        token: Option<String>,
+        hello: Message,
+        traffic: Arc<Traffic>,
+    ) -> Result<Connection, Refused> {
+        traffic.begin();
+        match self {
+            #[cfg(feature = "relay")]
+            Self::Http(http) => http.open(token, hello, traffic).await,
+            Self::Channel(connector) => {
+                drop(hello);
+                channel::open(connector, token, traffic).await
+            }
+        }
+    }
+
+    /// Whether a lasting connection is to be tried again while there is none.
+    pub(super) fn may_upgrade(&self) -> bool {
+        match self {
+            #[cfg(feature = "relay")]
+            Self::Http(http) => http.may_upgrade(),
+            Self::Channel(_) => false,
+        }
+    }
+
+    /// Opens a lasting connection, if that is possible by now.
+    pub(super) async fn upgrade(&self, token: Option<&str>, traffic: Arc<Traffic>) -> Option<Connection> {
+        match self {
+            #[cfg(feature = "relay")]
+            Self::Http(http) => http.upgrade(token, traffic).await,
+            Self::Channel(_) => {
+                drop((token, traffic));
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Relays over HTTP: a WebSocket where one gets through, and `POST` where none does.
+
+mod answers;
+mod endpoint;
+mod post;
+mod web_socket;
+
+use std::sync::Arc;
+
+use motet_proto::Message;
+
+use super::connection::{Connection, Refused, Traffic};
+use super::{Transport, agent};
+use crate::error::SyncError;
+use crate::limits;
+pub(super) use endpoint::Endpoint;
+use web_socket::NoSocket;
+
+/// Opens connections to one address.
+#[derive(Clone)]
+pub(super) struct Http {
+    client: reqwest::Client,
+    endpoint: Endpoint,
+    transport: Transport,
+}
+
+impl Http {
+    pub(super) fn new(endpoint: Endpoint, transport: Transport) -> Result<Self, SyncError> {
+        let client = reqwest::Client::builder()
+            .connect_timeout(limits::CONNECT_TIMEOUT)
+            // WebSocket needs HTTP/1.1; one client serves both transports.
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(agent())
+            .build()
+            .map_err(|e| SyncError::BadUrl { url: endpoint.url.clone(), reason: e.to_string() })?;
+        Ok(Self { client, endpoint, transport })
+    }
+
+    /// Opens a connection as the transport says. `hello` is what every `POST` begins with.
+    pub(super) async fn open(
+        &self,
+        token: Option<String>,
+        hello: Message,
+        traffic: Arc<Traffic>,
+    ) -> Result<Connection, Refused> {
+        let Self { client, endpoint, transport } = self;
+        if *transport != Transport::Post {
+            match web_socket::open(client, endpoint, token.as_deref(), traffic.clone()).await {
+                Ok(connection) => return Ok(connection),
+                Err(NoSocket::PostMayWork(_)) if *transport == Transport::Auto => {
+                    tracing::info!("the way to the relay lets no WebSocket through; trying POST");
+                }
+                Err(NoSocket::PostMayWork(error) | NoSocket::Refused(error)) => return Err(error),
+            }
+        }
+        post::open(client, endpoint, token, hello, traffic).await
+    }
+
+    /// Whether a WebSocket is to be tried again while `POST` is in use.
+    pub(super) fn may_upgrade(&self) -> bool {
+        self.transport == Transport::Auto
+    }
+
+    /// Opens a WebSocket, if that is possible by now.
+    pub(super) async fn upgrade(&self, token: Option<&str>, traffic: Arc<Traffic>) -> Option<Connection> {
+        web_socket::open(&self.client, &self.endpoint, token, traffic).await.ok()
+    }
+}

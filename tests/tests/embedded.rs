@@ -1,0 +1,265 @@
+//! A relay in the process of its devices, and connectors of the app: no port, no HTTP, and every fault that a connector may have.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, future, sink, stream};
+use motet::{Connector, FrameChannel, Relay, Replica, Status, SyncError, SyncState, json};
+use motet_relay::auth::Auth;
+use motet_relay::{Config, ConnectError, Embedded};
+use motet_tests::random::{Random, runs, seed};
+use motet_tests::{contents, singer};
+use tokio::runtime::Runtime;
+
+type Connecting = Pin<Box<dyn Future<Output = Result<FrameChannel, SyncError>> + Send>>;
+
+/// Connects to an embedded relay, if there is one at the time.
+#[derive(Clone)]
+struct InProcess {
+    runtime: Arc<Runtime>,
+    relay: Arc<Mutex<Option<Arc<Embedded>>>>,
+    /// Each connection is cut after so many frames, in either direction; 0: never.
+    cut_after: Arc<AtomicU64>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl InProcess {
+    fn start(config: Config) -> Self {
+        let runtime = Arc::new(motet_relay::runtime().unwrap());
+        let this =
+            Self { runtime, relay: Arc::default(), cut_after: Arc::default(), connections: Arc::default() };
+        this.open(config);
+        this
+    }
+
+    fn open(&self, config: Config) {
+        let opened = self.runtime.block_on(async { Embedded::open(config).unwrap() });
+        *self.relay.lock().unwrap() = Some(Arc::new(opened));
+    }
+
+    fn stop(&self) {
+        let mut relay = self.relay.lock().unwrap().take().unwrap();
+        // A device that connects just now has it as well.
+        let relay = loop {
+            match Arc::try_unwrap(relay) {
+                Ok(relay) => break relay,
+                Err(shared) => relay = shared,
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        self.runtime.block_on(relay.close());
+    }
+}
+
+impl Connector for InProcess {
+    fn connect(&self, token: Option<String>) -> Connecting {
+        let this = self.clone();
+        Box::pin(async move {
+            let offline = |reason: &str| SyncError::Offline { reason: reason.into(), retry_after: None };
+            let relay = this.relay.lock().unwrap().clone().ok_or_else(|| offline("there is no relay"))?;
+            // On the runtime of the relay, which has to outlive the connection.
+            let connecting = async move { relay.connect(token.as_deref()).await };
+            let (outgoing, incoming) = match this.runtime.spawn(connecting).await.unwrap() {
+                Ok(halves) => halves,
+                Err(ConnectError::Unauthorized(reason)) => return Err(SyncError::AuthNeeded { reason }),
+                Err(error) => return Err(offline(&error.to_string())),
+            };
+            this.connections.fetch_add(1, Ordering::Relaxed);
+            let cut_after = this.cut_after.load(Ordering::Relaxed);
+            let frames = Arc::new(AtomicU64::new(0));
+            let passes = move || cut_after == 0 || frames.fetch_add(1, Ordering::Relaxed) < cut_after;
+            let incoming = incoming.take_while(move |_| future::ready(passes())).map(Ok);
+            Ok(FrameChannel::new(outgoing, incoming))
+        })
+    }
+}
+
+fn connect(replica: &Replica, relay: &InProcess) {
+    replica.connect(Relay::through("in process", relay.clone())).unwrap();
+}
+
+fn wait_for(replica: &Replica, wanted: impl Fn(&Status) -> bool) -> Status {
+    let begun = Instant::now();
+    loop {
+        let status = replica.status();
+        if wanted(&status) {
+            return status;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{status:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn devices_of_one_process_sync_without_a_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = InProcess::start(Config::new(dir.path().join("relay")));
+    let (a, b) = (singer(dir.path(), "a"), singer(dir.path(), "b"));
+    let songs = a.documents("songs");
+    for n in 0..500 {
+        let lyrics = "Haʻaheo ka ua i nā pali\n".repeat(40);
+        songs
+            .insert(&json!({ "id": n.to_string(), "title": format!("Mele {n}"), "lyrics": lyrics }))
+            .unwrap();
+    }
+    connect(&a, &relay);
+    a.sync_now().unwrap();
+    connect(&b, &relay);
+    b.sync_now().unwrap();
+    assert_eq!(contents(&a), contents(&b));
+    // What one writes reaches the other without being asked for.
+    b.documents("songs").patch("7", &json!({ "title": "Hoʻi mai" })).unwrap();
+    let begun = Instant::now();
+    while songs.get("7").unwrap().unwrap()["title"] != json!("Hoʻi mai") {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // The relay goes, and comes back with the same data.
+    relay.stop();
+    wait_for(&a, |status| status.state == SyncState::Offline);
+    songs.patch("8", &json!({ "title": "Written meanwhile" })).unwrap();
+    assert!(a.status().pending > 0);
+    relay.open(Config::new(dir.path().join("relay")));
+    let sent = a.sync_now().unwrap();
+    assert_eq!(sent.sent, 1);
+    b.sync_now().unwrap();
+    assert_eq!(contents(&a), contents(&b));
+    wait_for(&a, |status| status.state == SyncState::Synced && status.pending == 0);
+}
+
+#[test]
+fn tokens_tell_accounts_apart_and_a_refused_one_is_asked_for_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = dir.path().join("tokens");
+    std::fs::write(&tokens, "secret -> keola\nother -> leilani\n").unwrap();
+    let config = Config { auth: Auth::from_file(&tokens).unwrap(), ..Config::new(dir.path().join("relay")) };
+    let relay = InProcess::start(config);
+    let (a, b, other) = (singer(dir.path(), "a"), singer(dir.path(), "b"), singer(dir.path(), "other"));
+    a.documents("songs").insert(&json!({ "title": "Mine" })).unwrap();
+    let through = |token: Option<&str>| {
+        let through = Relay::through("in process", relay.clone());
+        token.map_or(through.clone(), |token| through.token(token))
+    };
+    for bad in [None, Some("none")] {
+        a.connect(through(bad)).unwrap();
+        assert!(matches!(a.sync_now(), Err(SyncError::AuthNeeded { .. })), "{bad:?}");
+        wait_for(&a, |status| status.state == SyncState::AuthNeeded);
+    }
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    a.connect(through(None).token_provider(move |request| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let token = if request.rejected { "secret" } else { "worn-out" };
+        async move { Ok(token.to_owned()) }
+    }))
+    .unwrap();
+    a.sync_now().unwrap();
+    assert!(asked.load(Ordering::Relaxed) >= 2);
+    for (replica, token, sees) in [(&b, "secret", 1), (&other, "other", 0)] {
+        replica.connect(through(Some(token))).unwrap();
+        replica.sync_now().unwrap();
+        assert_eq!(contents(replica).len(), sees);
+    }
+}
+
+/// What a connector may do wrong.
+struct Faulty(fn() -> Connecting);
+
+impl Connector for Faulty {
+    fn connect(&self, _token: Option<String>) -> Connecting {
+        (self.0)()
+    }
+}
+
+#[test]
+fn no_connector_stops_the_replica_or_loses_its_words() {
+    let faults: [(&str, fn() -> Connecting); 8] = [
+        ("refuses", || {
+            Box::pin(async { Err(SyncError::Offline { reason: "no".into(), retry_after: None }) })
+        }),
+        ("is no relay", || Box::pin(async { Err(SyncError::NoRelay { reason: "a printer".into() }) })),
+        ("never connects", || Box::pin(future::pending())),
+        ("panics", || panic!("a fault of the app")),
+        ("ends at once", || Box::pin(async { Ok(FrameChannel::new(sink::drain(), stream::empty())) })),
+        ("says nothing", || Box::pin(async { Ok(FrameChannel::new(sink::drain(), stream::pending())) })),
+        ("sends what is no frame", || {
+            let noise = stream::repeat_with(|| Ok(vec![7; 1_000]));
+            Box::pin(async { Ok(FrameChannel::new(sink::drain(), noise)) })
+        }),
+        ("sends too much", || {
+            let much = stream::repeat_with(|| Ok(vec![0; motet_proto::limits::FRAME_BYTES + 1]));
+            let fails = sink::unfold((), |(), _: Vec<u8>| future::ready(Err(io::Error::other("broken"))));
+            Box::pin(async { Ok(FrameChannel::new(fails, much)) })
+        }),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let relay = InProcess::start(Config::new(dir.path().join("relay")));
+    let replica = singer(dir.path(), "a");
+    for (name, fault) in faults {
+        replica.documents("songs").insert(&json!({ "id": name, "title": name })).unwrap();
+        replica.connect(Relay::through("in process", Faulty(fault))).unwrap();
+        let begun = Instant::now();
+        let error = replica.on_background(Duration::from_secs(3)).unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(10), "{name}: {error}");
+        assert!(!error.to_string().is_empty());
+        let status = replica.status();
+        assert!(status.pending > 0 && status.state != SyncState::Synced, "{name}: {status:?}");
+        replica.disconnect();
+    }
+    assert!(matches!(replica.connect(Relay::through(" ", relay.clone())), Err(SyncError::BadUrl { .. })));
+    connect(&replica, &relay);
+    assert_eq!(replica.sync_now().unwrap().sent, 8);
+    let fresh = singer(dir.path(), "fresh");
+    connect(&fresh, &relay);
+    fresh.sync_now().unwrap();
+    assert_eq!(contents(&fresh), contents(&replica));
+}
+
+#[test]
+fn connections_that_are_cut_again_and_again_lose_nothing() {
+    let mut random = Random(seed());
+    for _ in 0..runs(6) {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = InProcess::start(Config::new(dir.path().join("relay")));
+        let devices = ["a", "b"].map(|name| singer(dir.path(), name));
+        let mut written = 0;
+        for _ in 0..6 {
+            relay.cut_after.store(1 + random.below(12), Ordering::Relaxed);
+            for replica in &devices {
+                for _ in 0..random.below(30) {
+                    let id = random.below(20).to_string();
+                    let line = format!("line {written}\n");
+                    let songs = replica.documents("songs");
+                    if songs.get(&id).unwrap().is_none() {
+                        songs.insert(&json!({ "id": id, "lyrics": "" })).unwrap();
+                    }
+                    songs.document(&id).splice_text("lyrics", 0, 0, &line).unwrap();
+                    written += 1;
+                }
+                connect(replica, &relay);
+                _ = replica.on_background(Duration::from_millis(500));
+                if random.below(2) == 0 {
+                    replica.disconnect();
+                }
+            }
+        }
+        relay.cut_after.store(0, Ordering::Relaxed);
+        for replica in devices.iter().chain(&devices) {
+            connect(replica, &relay);
+            replica.sync_now().unwrap();
+        }
+        assert_eq!(contents(&devices[0]), contents(&devices[1]));
+        let all: String =
+            contents(&devices[0]).iter().map(|(.., value)| value["lyrics"].to_string()).collect();
+        for n in 0..written {
+            assert_eq!(all.matches(&format!("line {n}\\n")).count(), 1, "line {n}");
+        }
+        for replica in &devices {
+            assert_eq!(replica.verify().unwrap().problems, []);
+            assert_eq!(replica.status().pending, 0);
+        }
+    }
+}
