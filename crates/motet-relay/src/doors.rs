@@ -15,6 +15,8 @@ use crate::limits;
 pub(crate) struct Doors {
     state: Mutex<State>,
     began: Instant,
+    /// Connections for which there are descriptors.
+    descriptors: u64,
     /// Bytes of what has not arrived whole, over all connections.
     incomplete: Arc<AtomicU64>,
 }
@@ -58,13 +60,18 @@ pub(crate) struct Meter {
 }
 
 impl Doors {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), began: Instant::now(), incomplete: Arc::default() })
+    pub(crate) fn new(descriptors: u64) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            began: Instant::now(),
+            descriptors,
+            incomplete: Arc::default(),
+        })
     }
 
     /// A connection has come. `None` if there is no room for it.
     pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr, terms: &Terms) -> Option<Arc<Place>> {
-        let most = terms.limits.connections.min(descriptors());
+        let most = terms.limits.connections.min(self.descriptors);
         let mut state = self.lock();
         let is_counted = !peer.is_loopback() && !terms.proxies.contains(&peer);
         let address = network(peer);

@@ -90,14 +90,15 @@ pub async fn run(
         return Err(RunError::OpenToTheWorld(address));
     }
     doors::raise_descriptors();
-    let Opened { relay, stop, care } = open(config)?;
+    let descriptors = doors::descriptors();
+    let Opened { relay, stop, care } = open(config, descriptors)?;
     let app = Router::new()
         .route("/healthz", get(health))
         .route("/v1/sync", get(web_socket).post(post))
         .with_state(relay.clone())
         .layer(axum::middleware::map_response(signed));
     tracing::info!(%address, "the relay is up");
-    let doors = Doors::new();
+    let doors = Doors::new(descriptors);
     let serving = accept::serve(listener, doors.clone(), relay.terms.clone(), app, relay.stopping.clone());
     let stopped = async move {
         shutdown.await;
@@ -129,12 +130,15 @@ pub(crate) struct Opened<C> {
     pub(crate) care: C,
 }
 
-/// Opens the data of a relay.
-pub(crate) fn open(config: Config) -> Result<Opened<impl Future<Output = ()> + Send + 'static>, RunError> {
+/// Opens the data of a relay whose connections have so many descriptors.
+pub(crate) fn open(
+    config: Config,
+    descriptors: u64,
+) -> Result<Opened<impl Future<Output = ()> + Send + 'static>, RunError> {
     let store = SqliteStore::open_with(&config.data, &config.terms.limits)?;
     let (stop, stopping) = watch::channel(false);
     let (auth, terms) = (watch::channel(config.auth), watch::channel(config.terms));
-    let most = terms.1.borrow().limits.sessions.min(doors::descriptors() / 8 * 7);
+    let most = terms.1.borrow().limits.sessions.min((descriptors / 8 * 7).max(1));
     let relay = Arc::new(Relay {
         store,
         hub: Hub::default(),
