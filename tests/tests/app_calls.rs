@@ -44,7 +44,9 @@ fn fails_once_and_is_asked_again(name: &str, relay: impl Fn(&str) -> Relay, word
     wait_until(name, Duration::from_secs(15), || a.status().state == state);
     let error = a.status().last_error.unwrap();
     assert!(error.message.contains(words), "{name}: {}", error.message);
-    wait_until(name, Duration::from_secs(20), || a.status().state == SyncState::Synced);
+    // What was wrong is over a moment after all is sent.
+    let is_over = |status: motet::Status| status.state == SyncState::Synced && status.last_error.is_none();
+    wait_until(name, Duration::from_secs(20), || is_over(a.status()));
     assert!(begun.elapsed() < Duration::from_secs(30), "{name}");
     assert_eq!((a.status().pending, a.status().last_error), (0, None), "{name}");
 }
@@ -228,4 +230,42 @@ fn a_token_is_kept_out_of_the_database_and_off_plain_ways() {
     for url in ["https://relay.example.org", "http://localhost:1", "http://127.1.2.3", "ws://[::1]:8787/x"] {
         Relay::new(url).token("good").check().unwrap();
     }
+}
+
+#[test]
+fn calls_that_wait_run_beside_async_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = device(dir.path(), "a");
+    let to = dir.path().join("backup.db");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let id = a.documents("pieces").insert_async(&json!({ "lyrics": "x" })).await.unwrap();
+        let copy = to.clone();
+        a.spawn_blocking(move |replica| replica.backup(&copy)).await.unwrap();
+        // It goes on when nobody waits for it, and the file is let go of when it is done.
+        drop(a.spawn_blocking(move |replica| replica.documents("pieces").delete(&id).unwrap()));
+        let panics = a.spawn_blocking(|_| -> () { panic!("a fault of the app") });
+        assert!(tokio::spawn(panics).await.unwrap_err().is_panic());
+    });
+    wait_until("deleted", Duration::from_secs(10), || contents(&a).is_empty());
+    assert_eq!(contents(&Replica::open(&to).unwrap()).len(), 1);
+}
+
+#[test]
+fn the_outcome_of_a_write_is_there_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = device(dir.path(), "a");
+    let mut write = a.documents("pieces").insert_async(&json!({ "lyrics": "x" }));
+    let mut outcome = None;
+    wait_until("written", Duration::from_secs(10), || {
+        outcome = outcome.take().or_else(|| write.try_durable());
+        outcome.is_some()
+    });
+    assert!(outcome.unwrap().is_ok());
+    assert!(write.try_durable().is_none());
+    assert!(write.durable().is_err());
+    let mut refused = a.documents("pieces").insert_async(&json!(5));
+    wait_until("refused", Duration::from_secs(10), || {
+        refused.try_durable().is_some_and(|outcome| outcome.is_err())
+    });
 }

@@ -12,14 +12,12 @@ use motet_relay::auth::Auth;
 use motet_relay::{Config, ConnectError, Embedded};
 use motet_tests::random::{Random, runs, seed};
 use motet_tests::{contents, singer};
-use tokio::runtime::Runtime;
 
 type Connecting = Pin<Box<dyn Future<Output = Result<FrameChannel, SyncError>> + Send>>;
 
 /// Connects to an embedded relay, if there is one at the time.
 #[derive(Clone)]
 struct InProcess {
-    runtime: Arc<Runtime>,
     relay: Arc<Mutex<Option<Arc<Embedded>>>>,
     /// Each connection is cut after so many frames, in either direction; 0: never.
     cut_after: Arc<AtomicU64>,
@@ -28,16 +26,13 @@ struct InProcess {
 
 impl InProcess {
     fn start(config: Config) -> Self {
-        let runtime = Arc::new(motet_relay::runtime().unwrap());
-        let this =
-            Self { runtime, relay: Arc::default(), cut_after: Arc::default(), connections: Arc::default() };
+        let this = Self { relay: Arc::default(), cut_after: Arc::default(), connections: Arc::default() };
         this.open(config);
         this
     }
 
     fn open(&self, config: Config) {
-        let opened = self.runtime.block_on(async { Embedded::open(config).unwrap() });
-        *self.relay.lock().unwrap() = Some(Arc::new(opened));
+        *self.relay.lock().unwrap() = Some(Arc::new(Embedded::start(config).unwrap()));
     }
 
     fn stop(&self) {
@@ -50,7 +45,7 @@ impl InProcess {
             }
             std::thread::sleep(Duration::from_millis(1));
         };
-        self.runtime.block_on(relay.close());
+        relay.close();
     }
 }
 
@@ -60,9 +55,7 @@ impl Connector for InProcess {
         Box::pin(async move {
             let offline = |reason: &str| SyncError::Offline { reason: reason.into(), retry_after: None };
             let relay = this.relay.lock().unwrap().clone().ok_or_else(|| offline("there is no relay"))?;
-            // On the runtime of the relay, which has to outlive the connection.
-            let connecting = async move { relay.connect(token.as_deref()).await };
-            let (outgoing, incoming) = match this.runtime.spawn(connecting).await.unwrap() {
+            let (outgoing, incoming) = match relay.connect(token.as_deref()).await {
                 Ok(halves) => halves,
                 Err(ConnectError::Unauthorized(reason)) => return Err(SyncError::AuthNeeded { reason }),
                 Err(error) => return Err(offline(&error.to_string())),
@@ -165,6 +158,9 @@ fn tokens_tell_accounts_apart_and_a_refused_one_is_asked_for_again() {
     }
 }
 
+/// A name, and what a connector with that fault does.
+type Fault = (&'static str, fn() -> Connecting);
+
 /// What a connector may do wrong.
 struct Faulty(fn() -> Connecting);
 
@@ -176,7 +172,7 @@ impl Connector for Faulty {
 
 #[test]
 fn no_connector_stops_the_replica_or_loses_its_words() {
-    let faults: [(&str, fn() -> Connecting); 8] = [
+    let faults: [Fault; 8] = [
         ("refuses", || {
             Box::pin(async { Err(SyncError::Offline { reason: "no".into(), retry_after: None }) })
         }),
@@ -262,4 +258,44 @@ fn connections_that_are_cut_again_and_again_lose_nothing() {
             assert_eq!(replica.status().pending, 0);
         }
     }
+}
+
+/// An app's test may start one anywhere, and hears why it does not start.
+#[test]
+fn a_relay_that_does_not_start_says_why_also_to_async_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("relay");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let relay = Embedded::start(Config::new(&data)).unwrap();
+        let error = Embedded::start(Config::new(&data)).unwrap_err();
+        assert!(error.to_string().contains("another relay"), "{error}");
+        let (mut outgoing, mut incoming) = relay.connect(None).await.unwrap();
+        let large = vec![0; motet_proto::limits::FRAME_BYTES + 1];
+        assert!(futures_util::SinkExt::send(&mut outgoing, large).await.is_err());
+        relay.close();
+        while incoming.next().await.is_some() {}
+        assert!(incoming.next().await.is_none());
+        Embedded::start(Config::new(&data)).unwrap().close();
+    });
+}
+
+/// A provider that has a fresh token each time, and none of them good, is asked twice, and not without end.
+#[test]
+fn a_provider_of_tokens_that_are_all_refused_is_asked_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = dir.path().join("tokens");
+    std::fs::write(&tokens, "secret -> keola\n").unwrap();
+    let config = Config { auth: Auth::from_file(&tokens).unwrap(), ..Config::new(dir.path().join("relay")) };
+    let (relay, a) = (InProcess::start(config), singer(dir.path(), "a"));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let through = Relay::through("in process", relay).token_provider(move |_| {
+        let number = counted.fetch_add(1, Ordering::Relaxed);
+        async move { Ok(format!("fresh-{number}")) }
+    });
+    a.connect(through).unwrap();
+    assert!(matches!(a.sync_now(), Err(SyncError::AuthNeeded { .. })));
+    wait_for(&a, |status| status.state == SyncState::AuthNeeded);
+    assert!(asked.load(Ordering::Relaxed) <= 6, "{asked:?}");
 }

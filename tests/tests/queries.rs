@@ -22,6 +22,44 @@ fn numbered(replica: &Replica, values: &[Value]) {
     }
 }
 
+/// What serde makes of a value stands in documents, so that is what is looked for.
+#[test]
+fn conditions_take_what_serde_takes() {
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "kebab-case")]
+    enum Stage {
+        InProgress,
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let replica = replica(&dir);
+    numbered(
+        &replica,
+        &[json!("in-progress"), json!({ "bpm": 0.1_f32 }), json!(null), json!([1, "in-progress"])],
+    );
+    let v = || motet::field("v");
+    assert_eq!(found(&replica, v().eq(Stage::InProgress)), ["0"]);
+    assert_eq!(found(&replica, motet::field("v.bpm").eq(0.1_f32)), ["1"]);
+    assert_eq!(found(&replica, v().eq(None::<String>)), ["2"]);
+    assert_eq!(found(&replica, v().contains(Stage::InProgress)), ["3"]);
+    assert_eq!(found(&replica, v().is_in([Some("in-progress"), None])), ["0", "2"]);
+    assert_eq!(found(&replica, v().eq(json!("in-progress"))), ["0"]);
+    // What is no JSON is no null: that would find what has no such field.
+    let no_json = std::collections::BTreeMap::from([(vec![1], 1)]);
+    let invalid = [
+        v().eq(f64::NAN),
+        v().ne(f32::INFINITY),
+        v().is_in([1.0, f64::NAN]),
+        v().lt(&no_json),
+        v().contains(no_json),
+    ];
+    for filter in invalid {
+        for filter in [filter.clone(), Filter::Not(Box::new(filter))] {
+            let error = replica.documents("t").find(&Query::new().filter(filter)).unwrap_err();
+            assert!(error.to_string().contains("\"v\""), "{error}");
+        }
+    }
+}
+
 #[test]
 fn values_compare_with_values_of_their_kind() {
     let dir = tempfile::tempdir().unwrap();

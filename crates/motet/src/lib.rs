@@ -21,6 +21,35 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Documents
+//!
+//! A document has an id within its collection, and fields. What an app reads is what the documents of the file show, as JSON or as the app's own types;
+//! reading never loads a document. [`insert`](Collection::insert) makes one, [`update`](Collection::update) writes a record back, only what the app
+//! changed in it, [`patch`](Collection::patch) sets some fields, [`upsert`](Collection::upsert) makes or changes. Every write that returns is
+//! durable. [`Replica::transaction`] writes several documents together.
+//!
+//! # Merge rules
+//!
+//! Devices write without asking each other. How fields of two devices become one is declared by a [`Schema`], or beside the fields of a type by
+//! [`Declare`]: a text merges by character, a counter adds up, a set and a list keep what either has put in, a rank only rises; of any other field the
+//! later value shows, and the other one stands in a journal of [conflicts](DocumentHandle::conflicts). A declaration stays on its device and may change.
+//!
+//! # Syncing, and what to tell the user
+//!
+//! [`Replica::connect`] begins to sync and comes back by itself; [`SyncPolicy`] says when. [`Replica::status`] says how that stands in one of a few words,
+//! [`Replica::watch_status`] whenever it changes, [`DocumentHandle::status`] of one document: saved here only, waiting, safe on the relay.
+//! [`Collection::live`] is a list that follows what is there, for a view.
+//!
+//! # Loops and executors
+//!
+//! What waits for the disk or the network exists twice: blocking, and as a future that any executor runs (`…_async`). What is watched can be awaited,
+//! waited for, asked in passing (`try_next`), or called back. The examples `window_loop` and `async_app` show both kinds of apps.
+//!
+//! # Testing an app
+//!
+//! The crate `motet-relay` has a relay that runs in the process of a test, and a [`Connector`] brings devices to it, without a port; a connector that
+//! fails is a network that does. [`ReplicaBuilder::clock`] takes a clock that a test moves.
+//!
 //! # How the crate is built
 //!
 //! ```text

@@ -4,6 +4,7 @@ mod conflict;
 mod counts;
 mod event;
 mod fields;
+mod finite;
 mod history;
 mod policy;
 mod problem;
@@ -16,6 +17,7 @@ pub use counts::{CollectionCounts, Removed};
 pub(crate) use event::Commits;
 pub use event::{ChangeKind, Event};
 pub(crate) use fields::Fields;
+pub(crate) use finite::not_finite;
 pub use history::{
     FieldDiff, PointRestored, RestorePoint, Revision, RevisionKind, UndoScope, Undone, UndoneDocument,
     UndoneEffect,

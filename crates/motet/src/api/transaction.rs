@@ -11,14 +11,12 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::api::collection::{Base, Record, shape_error};
-use crate::api::finite::not_finite;
 use crate::doc::{Fields, RESERVED_MESSAGES};
 use crate::engine::{Composed, Core, Patch, Splice};
 use crate::error::WriteError;
 use crate::limits;
 use crate::store::{Ticket, Tx};
-use crate::types::Resolution;
-use crate::types::Version;
+use crate::types::{Resolution, Version, not_finite};
 
 /// A running transaction; see [`Replica::transaction`](crate::Replica::transaction). It sees its own writes.
 pub struct Transaction<'t> {
@@ -42,6 +40,16 @@ impl<R> PendingWrite<R> {
     /// As the call that handed it over.
     pub fn durable(self) -> Result<R, WriteError> {
         self.0.wait()
+    }
+
+    /// The outcome, without waiting: `None` until the write survives a crash or has failed, and once it was taken. For a loop that must
+    /// not wait.
+    ///
+    /// # Errors
+    /// As the call that handed it over. Whoever has taken the outcome and waits for it all the same gets
+    /// [`StorageError::Closed`](crate::StorageError::Closed).
+    pub fn try_durable(&mut self) -> Option<Result<R, WriteError>> {
+        self.0.try_take()
     }
 }
 

@@ -20,7 +20,7 @@ use super::read::pointer;
 use super::reconcile::Reconciled;
 use super::text::CarriedOver;
 use super::woven::woven;
-use super::{Document, FieldConflict, text};
+use super::{Document, FieldConflict, text, time};
 use crate::limits;
 use crate::schema::CollectionSchema;
 
@@ -45,7 +45,7 @@ struct OpenOverlap {
     versions: [String; 2],
     /// Lines that all stand in the text as long as nobody has edited the place.
     shown: Vec<String>,
-    /// Who made the later version, and when.
+    /// Who made the later version, and when: milliseconds since 1970, in a document of an early version seconds.
     device: Option<[u8; 16]>,
     time: i64,
 }
@@ -212,7 +212,7 @@ impl Document {
                 winner: Json::String(mark.old.clone()).into(),
                 loser: json!(mark.versions),
                 device: mark.device.map(DeviceId),
-                time: mark.time,
+                time: time::milliseconds(mark.time),
                 winner_device: None,
                 winner_time: None,
                 settled: false,

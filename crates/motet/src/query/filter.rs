@@ -1,6 +1,9 @@
 //! What is looked for, in what order.
 
+use serde::Serialize;
 use serde_json::Value as Json;
+
+use crate::types::not_finite;
 
 /// Which documents of a collection, in which order, how many.
 ///
@@ -67,6 +70,8 @@ pub enum Filter {
     Pending,
     /// The document has concurrent values that nobody has settled.
     Conflicted,
+    /// It was made of a value that is none, and says why. A query with it is refused: [`StorageError::Query`](crate::StorageError::Query).
+    Invalid(String),
 }
 
 /// How a field compares with a value.
@@ -91,55 +96,69 @@ pub enum Comparison {
 #[derive(Clone, Debug)]
 pub struct FieldRef(String);
 
-/// Begins a condition on a field: `field("year").lt(1900)`.
+/// Begins a condition on a field: `field("year").lt(1900)`. Values are whatever serde makes JSON of, so an enum or a date is looked for as documents
+/// hold it.
 pub fn field(name: &str) -> FieldRef {
     FieldRef(name.to_owned())
 }
 
 impl FieldRef {
     /// Equal to a value; null also for a missing field.
-    pub fn eq(self, value: impl Into<Json>) -> Filter {
-        Filter::Compare(self.0, Comparison::Eq, value.into())
+    pub fn eq(self, value: impl Serialize) -> Filter {
+        self.compare(Comparison::Eq, &value)
     }
 
     /// Not equal to a value.
-    pub fn ne(self, value: impl Into<Json>) -> Filter {
-        Filter::Compare(self.0, Comparison::Ne, value.into())
+    pub fn ne(self, value: impl Serialize) -> Filter {
+        self.compare(Comparison::Ne, &value)
     }
 
     /// Less than a value.
-    pub fn lt(self, value: impl Into<Json>) -> Filter {
-        Filter::Compare(self.0, Comparison::Lt, value.into())
+    pub fn lt(self, value: impl Serialize) -> Filter {
+        self.compare(Comparison::Lt, &value)
     }
 
     /// At most a value.
-    pub fn le(self, value: impl Into<Json>) -> Filter {
-        Filter::Compare(self.0, Comparison::Le, value.into())
+    pub fn le(self, value: impl Serialize) -> Filter {
+        self.compare(Comparison::Le, &value)
     }
 
     /// Greater than a value.
-    pub fn gt(self, value: impl Into<Json>) -> Filter {
-        Filter::Compare(self.0, Comparison::Gt, value.into())
+    pub fn gt(self, value: impl Serialize) -> Filter {
+        self.compare(Comparison::Gt, &value)
     }
 
     /// At least a value.
-    pub fn ge(self, value: impl Into<Json>) -> Filter {
-        Filter::Compare(self.0, Comparison::Ge, value.into())
+    pub fn ge(self, value: impl Serialize) -> Filter {
+        self.compare(Comparison::Ge, &value)
     }
 
     /// One of these values.
-    pub fn is_in<V: Into<Json>>(self, values: impl IntoIterator<Item = V>) -> Filter {
-        Filter::In(self.0, values.into_iter().map(Into::into).collect())
+    pub fn is_in<V: Serialize>(self, values: impl IntoIterator<Item = V>) -> Filter {
+        let values: Result<_, _> = values.into_iter().map(|value| self.json(&value)).collect();
+        values.map_or_else(Filter::Invalid, |values| Filter::In(self.0, values))
     }
 
     /// An array or set that contains a value.
-    pub fn contains(self, value: impl Into<Json>) -> Filter {
-        Filter::Contains(self.0, value.into())
+    pub fn contains(self, value: impl Serialize) -> Filter {
+        self.json(&value).map_or_else(Filter::Invalid, |value| Filter::Contains(self.0, value))
     }
 
     /// A string that begins with this.
     pub fn starts_with(self, prefix: &str) -> Filter {
         Filter::StartsWith(self.0, prefix.to_owned())
+    }
+
+    fn compare(self, comparison: Comparison, value: &impl Serialize) -> Filter {
+        self.json(value).map_or_else(Filter::Invalid, |value| Filter::Compare(self.0, comparison, value))
+    }
+
+    /// A value as a document holds it.
+    fn json(&self, value: &impl Serialize) -> Result<Json, String> {
+        if not_finite(value).is_some() {
+            return Err(format!("the condition on {:?} has a number that is not finite", self.0));
+        }
+        serde_json::to_value(value).map_err(|error| format!("the condition on {:?}: {error}", self.0))
     }
 }
 
@@ -153,7 +172,7 @@ impl Filter {
             | Self::In(field, _)
             | Self::Contains(field, _)
             | Self::StartsWith(field, _) => vec![field],
-            Self::Pending | Self::Conflicted => Vec::new(),
+            Self::Pending | Self::Conflicted | Self::Invalid(_) => Vec::new(),
         }
     }
 
@@ -163,7 +182,11 @@ impl Filter {
             Self::All(filters) | Self::Any(filters) => filters.iter().any(Self::asks_for_status),
             Self::Not(filter) => filter.asks_for_status(),
             Self::Pending | Self::Conflicted => true,
-            Self::Compare(..) | Self::In(..) | Self::Contains(..) | Self::StartsWith(..) => false,
+            Self::Compare(..)
+            | Self::In(..)
+            | Self::Contains(..)
+            | Self::StartsWith(..)
+            | Self::Invalid(_) => false,
         }
     }
 }

@@ -100,6 +100,7 @@ impl Sql {
                 self.text += "p.conflicts > 0";
                 Ok(())
             }
+            Filter::Invalid(reason) => Err(StorageError::Query(reason.clone())),
         }
     }
 

@@ -53,7 +53,9 @@ pub trait Connector: Send + Sync + 'static {
 
 /// An open connection to a relay that carries frames: whole, in order, each once. Dropping it closes it.
 ///
-/// A frame has [`FRAME_BYTES`](motet_proto::limits::FRAME_BYTES) at most. It has a check sum: one that is damaged on the way ends the connection.
+/// A frame has [`FRAME_BYTES`](motet_proto::limits::FRAME_BYTES) at most, most have less than 512 KiB. It has a check sum: one that is damaged on the
+/// way ends the connection. A carrier that needs more than [`SILENCE`](motet_proto::limits::SILENCE) to bring a frame from the relay is taken for
+/// broken, since nothing is heard meanwhile.
 pub struct FrameChannel {
     outgoing: Pin<Box<dyn Sink<Vec<u8>, Error = io::Error> + Send>>,
     incoming: Pin<Box<dyn Stream<Item = io::Result<Vec<u8>>> + Send>>,
@@ -61,7 +63,7 @@ pub struct FrameChannel {
 
 impl FrameChannel {
     /// A connection of two halves: what takes the frames that go to the relay, and those that come from there. The end of `incoming`,
-    /// or an error of either, ends the connection.
+    /// or an error of either, ends the connection. They are polled on the thread that syncs, so polling them must not block.
     pub fn new<E: fmt::Display>(
         outgoing: impl Sink<Vec<u8>, Error = E> + Send + 'static,
         incoming: impl Stream<Item = io::Result<Vec<u8>>> + Send + 'static,
@@ -91,19 +93,30 @@ pub(super) async fn open(
         };
     let (outgoing, mut to_send) = mpsc::channel::<Message>(limits::QUEUED_FRAMES);
     let (received, incoming) = mpsc::channel(limits::QUEUED_FRAMES);
-    let counted = traffic.clone();
+    let (counted, ended) = (traffic.clone(), received.clone());
     tokio::spawn(async move {
-        while let Some(message) = to_send.recv().await {
-            let frame = frame::encode(&message);
-            let bytes = frame.len();
-            let slow = Duration::from_secs(bytes as u64 / limits::SLOWEST_BYTES_PER_SECOND);
-            if !matches!(timeout(proto::SILENCE + slow, sink.send(frame)).await, Ok(Ok(()))) {
-                // The reading half reports why, or that nothing comes back.
-                return;
+        // When the session is over, what is under way has a moment to get out, however slow the app takes it.
+        let over = async move {
+            ended.closed().await;
+            tokio::time::sleep(proto::SILENCE).await;
+        };
+        let sending = async move {
+            while let Some(message) = to_send.recv().await {
+                let frame = frame::encode(&message);
+                let slow = Duration::from_secs(frame.len() as u64 / limits::SLOWEST_BYTES_PER_SECOND);
+                // Before: while it goes out, the relay is not silent.
+                counted.sent(frame.len(), 1);
+                if !matches!(timeout(proto::SILENCE + slow, sink.send(frame)).await, Ok(Ok(()))) {
+                    // The reading half reports why, or that nothing comes back.
+                    return;
+                }
             }
-            counted.sent(bytes, 1);
+            _ = timeout(proto::SILENCE, sink.close()).await;
+        };
+        tokio::select! {
+            () = sending => {}
+            () = over => {}
         }
-        _ = timeout(proto::SILENCE, sink.close()).await;
     });
     tokio::spawn(async move {
         loop {

@@ -610,7 +610,9 @@ fn milliseconds(at: &Json) -> Option<i64> {
             let instant = text.parse::<Timestamp>().ok();
             let local =
                 || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp());
-            instant.or_else(local).map(|at| at.as_millisecond())
+            // The last days of the year 9999 mean “never” to many programs, and are beyond what an instant can be.
+            let never = || text.starts_with("9999-12-3").then_some(Timestamp::MAX);
+            instant.or_else(local).or_else(never).map(|at| at.as_millisecond())
         }
         _ => None,
     };
@@ -635,6 +637,9 @@ mod tests {
             (json!(1_735_898_400_250_i64), second + 250),
         ] {
             assert_eq!(milliseconds(&at), Some(expected), "{at}");
+        }
+        for never in ["9999-12-31T23:59:59Z", "9999-12-31 23:59:59.999", "9999-12-31"] {
+            assert!(milliseconds(&json!(never)) > Some(253_402_000_000_000), "{never}");
         }
         for none in [json!("yesterday"), json!(1e300), json!(-1e300), json!(u64::MAX), json!(i64::MIN)] {
             assert_eq!(milliseconds(&none), None, "{none}");

@@ -26,12 +26,28 @@ impl<T, F: From<StorageError>> Ticket<T, F> {
     pub(crate) fn wait(self) -> std::result::Result<T, F> {
         pollster::block_on(self)
     }
+
+    /// The outcome, if it is there and was not taken before.
+    pub(crate) fn try_take(&mut self) -> Option<std::result::Result<T, F>> {
+        if self.reply.is_terminated() {
+            return None;
+        }
+        match self.reply.try_recv() {
+            Ok(outcome) => Some(outcome),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(StorageError::Closed.into())),
+        }
+    }
 }
 
 impl<T, F: From<StorageError>> Future for Ticket<T, F> {
     type Output = std::result::Result<T, F>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // The outcome was taken already: there is no other.
+        if self.reply.is_terminated() {
+            return Poll::Ready(Err(StorageError::Closed.into()));
+        }
         Pin::new(&mut self.reply)
             .poll(cx)
             .map(|reply| reply.unwrap_or_else(|_| Err(StorageError::Closed.into())))

@@ -37,6 +37,7 @@ impl Driver {
         let mut refused: Option<(Option<String>, String)> = None;
         loop {
             let token = self.tokens.get(refused.is_some()).await.map_err(|error| (error, false))?;
+            let is_second = refused.is_some();
             if let Some((before, reason)) = refused.take()
                 && before == token
             {
@@ -45,7 +46,8 @@ impl Driver {
             let (traffic, hello) = (self.traffic.clone(), hello.clone());
             match self.dialer.open(token.clone(), hello, traffic).await {
                 Ok(connection) => return Ok(connection),
-                Err(Refused::Unauthorized(reason)) if token.is_none() => {
+                // A provider may have a fresh one each time, and none of them good.
+                Err(Refused::Unauthorized(reason)) if token.is_none() || is_second => {
                     return Err((SyncError::AuthNeeded { reason }, false));
                 }
                 Err(Refused::Unauthorized(reason)) => refused = Some((token, reason)),
