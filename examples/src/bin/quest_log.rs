@@ -1,8 +1,9 @@
 //! Goals and tasks on two devices: validation, tags, points that add up, and a choice that is the user's.
 //!
-//! `cargo run -p motet-examples --bin quest_log`
+//! `cargo run -p motet-examples --bin quest_log [URL-OF-AN-EMPTY-RELAY]`
 
-use motet::{Declare, DocumentState, Relay, Replica, Resolution, WriteError, json};
+use motet::{Declare, DocumentState, Resolution, WriteError, json};
+use motet_examples::{Outcome, Stage, check};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Serialize, Deserialize, Declare)]
@@ -30,11 +31,9 @@ struct Task {
     done: bool,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = std::env::temp_dir().join(format!("motet-quest-log-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let phone = Replica::builder(folder.join("phone.db")).device_name("phone").open()?;
-    let web = Replica::builder(folder.join("web.db")).device_name("web").open()?;
+fn main() -> Outcome {
+    let stage = Stage::new()?;
+    let (phone, web) = (stage.device("phone")?, stage.device("web")?);
     for device in [&phone, &web] {
         device.declare::<Goal>()?;
         device.declare::<Task>()?;
@@ -53,55 +52,42 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let task = tx.collection("tasks").insert(&task)?;
         Ok((goal, task))
     })?;
-    match phone.documents("tasks").patch(&task, &json!({ "priority": 9 })) {
-        Err(error @ WriteError::Rule { .. }) => println!("refused: {error}"),
-        other => println!("not refused? {other:?}"),
+    let refused = phone.documents("tasks").patch(&task, &json!({ "priority": 9 }));
+    if let Err(error) = &refused {
+        println!("refused: {error}");
     }
-
-    // `cargo run -p motet-relay` on its default address lets the two meet; without it they go on alone.
-    let relay = std::env::args().nth(1).unwrap_or_else(|| "http://127.0.0.1:8787".into());
-    let sync = |device: &Replica| -> Result<(), Box<dyn std::error::Error>> {
-        device.connect(Relay::new(&relay))?;
-        match device.sync_now() {
-            Ok(summary) => println!("{:<6} {summary}", device.device_name()),
-            Err(error) => println!("{:<6} {error}", device.device_name()),
-        }
-        device.disconnect();
-        Ok(())
-    };
-    sync(&phone)?;
-    sync(&web)?;
+    check(matches!(refused, Err(WriteError::Rule { .. })), "a priority beyond its range is refused")?;
+    stage.sync(&[&phone, &web])?;
 
     // Both devices work on it offline.
     for (device, points, deadline, tag) in
         [(&phone, 10, "2026-05-01", "kahiko"), (&web, 5, "2026-06-01", "ʻauana")]
     {
-        let (goal, task) = (goal.clone(), task.clone());
-        let worked = device.transaction(move |tx| {
+        device.transaction(|tx| {
             tx.documents("goals").increment(&goal, "experience", points)?;
             tx.documents("goals").patch(&goal, &json!({ "deadline": deadline }))?;
             tx.documents("tasks").add_to_set(&task, "tags", &[json!(tag)])
-        });
-        if let Err(error) = worked {
-            println!("{:<6} {error}", device.device_name());
-        }
+        })?;
     }
-    sync(&phone)?;
-    sync(&web)?;
-    sync(&phone)?;
+    stage.sync(&[&phone, &web, &phone])?;
 
     let goals = phone.collection::<Goal>("goals");
     let shown = goals.get(&goal)?.ok_or("it was just made")?;
     let tags = phone.collection::<Task>("tasks").get(&task)?.ok_or("it was just made")?.value.tags;
-    println!("experience {} (both devices' points), tags {tags:?}", shown.experience);
-    let status = phone.documents("goals").document(&goal).status()?.ok_or("it was just made")?;
-    if status.state == DocumentState::Conflict {
-        for conflict in phone.documents("goals").document(&goal).conflicts()? {
-            println!("which deadline? {} or {}", conflict.winner, conflict.loser);
-        }
-        goals.document(&goal).resolve("/deadline", Resolution::Value(json!("2026-06-01")))?;
+    check(shown.experience == 15, "the points of both devices add up")?;
+    check(tags.len() == 3, &format!("the tags of both are there: {tags:?}"))?;
+    let goal_here = goals.document(&goal);
+    let status = goal_here.status()?.ok_or("it was just made")?;
+    check(status.state == DocumentState::Conflict, "two deadlines are for the user to choose among")?;
+    for conflict in goal_here.conflicts()? {
+        println!("which deadline? {} or {}", conflict.winner, conflict.loser);
     }
-    println!("deadline {:?}", goals.get(&goal)?.ok_or("it was just made")?.deadline);
-    println!("files in {}", folder.display());
-    Ok(())
+    goal_here.resolve("/deadline", Resolution::Value(json!("2026-06-01")))?;
+    stage.sync(&[&phone, &web])?;
+    let chosen = web.collection::<Goal>("goals").get(&goal)?.ok_or("it is there")?;
+    check(
+        chosen.deadline.as_deref() == Some("2026-06-01"),
+        "what was chosen is on the other device as well",
+    )?;
+    check(web.counts()?.conflicts == 0, "and no question is open")
 }

@@ -1,11 +1,12 @@
 //! A repertoire and its practice sessions, as an app on a phone keeps them.
 //!
-//! `cargo run -p motet-examples --bin repertoire -- repertoire.db`
+//! `cargo run -p motet-examples --bin repertoire`
 //!
 //! Pieces have lyrics that merge by character. Sessions are only ever added; they are found by piece and time through a declared
 //! index, and can be read with plain SQL as well.
 
-use motet::{Declare, Query, Replica, field};
+use motet::{Declare, Query, field};
+use motet_examples::{Outcome, Stage, check};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Serialize, Deserialize, Declare)]
@@ -38,9 +39,9 @@ struct Session {
     end_time: Option<String>,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = std::env::args().nth(1).unwrap_or_else(|| "repertoire.db".into());
-    let replica = Replica::builder(&path).device_name("phone").open()?;
+fn main() -> Outcome {
+    let stage = Stage::new()?;
+    let replica = stage.device("phone")?;
     let pieces = replica.declare::<Piece>()?;
     let sessions = replica.declare::<Session>()?;
 
@@ -69,20 +70,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // What was practised since the seventh, the latest first.
     let since = field("startTime").ge("2026-01-07T00:00:00Z");
     let recent = Query::new().filter(field("pieceId").eq(id.as_str())).filter(since);
-    for session in sessions.find(&recent.order("startTime", motet::Order::Descending))? {
+    let recent = sessions.find(&recent.order("startTime", motet::Order::Descending))?;
+    for session in &recent {
         println!("practised {} until {:?}", session.start_time, session.end_time);
     }
+    check(
+        recent.len() == 2 && recent[0].start_time > recent[1].start_time,
+        "practised twice since the seventh",
+    )?;
     // However the words are typed.
-    for hit in pieces.search("a'ela", 5)? {
-        println!("found {:?} in {:?}", hit.snippet.map(|s| s.text), hit.record.title);
+    let hits = pieces.search("a'ela", 5)?;
+    for hit in &hits {
+        println!("found {:?} in {:?}", hit.snippet.as_ref().map(|s| &s.text), hit.record.title);
     }
+    check(hits.len() == 1, "“aʻela” is found by a'ela")?;
     // For statistics, in SQL.
     let sql = "SELECT p.json ->> 'title' AS title, COUNT(*) AS sessions FROM collection_sessions s
                JOIN collection_pieces p ON p.id = s.json ->> 'pieceId' GROUP BY p.id";
-    for row in replica.sql(sql)?.rows {
+    let rows = replica.sql(sql)?.rows;
+    for row in &rows {
         println!("{} sessions of {}", row[1], row[0]);
     }
-    // What is not safe on a relay yet; without one, nothing is pending.
-    println!("{} pieces, {} pending", pieces.count(&motet::Filter::All(vec![]))?, replica.status().pending);
-    Ok(())
+    check(rows.len() == 1 && rows[0][1] == 4, "four sessions of the one piece, by SQL")?;
+    // What is not safe on a relay yet; as long as there is none, nothing is pending.
+    check(replica.status().pending == 0, "without a relay nothing is pending")
 }

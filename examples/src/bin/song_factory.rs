@@ -3,7 +3,8 @@
 //!
 //! `cargo run -p motet-examples --bin song_factory`
 
-use motet::{Adoption, DeletePolicy, Field, FieldKind, Replica, Schema, json};
+use motet::{Adoption, DeletePolicy, Field, FieldKind, Schema, json};
+use motet_examples::{Outcome, Stage, check};
 
 const STATUS: [&str; 5] = ["draft", "queued", "processing", "submitted", "completed"];
 
@@ -19,10 +20,9 @@ const TABLES: [(&str, &[&str]); 8] = [
     ("config", &[]),
 ];
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = std::env::temp_dir().join(format!("motet-song-factory-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let replica = Replica::builder(folder.join("studio.db")).device_name("studio").open()?;
+fn main() -> Outcome {
+    let stage = Stage::new()?;
+    let replica = stage.device("studio")?;
     replica.apply_schema(
         &Schema::new()
             .text("songs", "lyrics")
@@ -58,22 +58,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     let songs = replica.documents("songs");
+    let song = || -> Result<_, Box<dyn std::error::Error>> {
+        Ok(songs.get("studio-1")?.ok_or("it was just adopted")?.value)
+    };
+    check(song()?["genre_id"] == "studio-2", "rows name each other by their new ids")?;
+    check(songs.get("studio-2")?.is_none(), "a row that was deleted is passed over")?;
     songs.patch("studio-1", &json!({ "status": "submitted" }))?;
-    let song = songs.get("studio-1")?.ok_or("it was just adopted")?;
-    println!("{} is {}, genre {}", song["title"], song["status"], song["genre_id"]);
 
-    // What a change log for other programs holds; keys are not in it.
+    // What leaves this device has no key in it, in a change log for other programs as in a sync.
     let log = replica.export_change_log(0)?;
-    println!(
-        "change log of {} tables, config {}",
-        log["changes"].as_object().map_or(0, |c| c.len()),
-        log["config"]
-    );
+    check(!log.to_string().contains("never sent"), "keys are in no change log")?;
+    let laptop = stage.device("laptop")?;
+    laptop.apply_schema(&replica.schema()?)?;
+    stage.sync(&[&replica, &laptop])?;
+    let theirs = laptop.documents("config").get("theme")?.ok_or("it was received")?;
+    check(theirs["value"] == "dark" && theirs.value.get("api_key").is_none(), "and on no other device")?;
+
+    // A status only rises, whoever is the later.
+    songs.patch("studio-1", &json!({ "status": "completed" }))?;
+    laptop.documents("songs").patch("studio-1", &json!({ "status": "processing", "title": "Ka Makani" }))?;
+    stage.sync(&[&laptop, &replica])?;
+    let shown = song()?;
+    println!("{} is {}, genre {}", shown["title"], shown["status"], shown["genre_id"]);
+    check(shown["status"] == "completed" && shown["title"] == "Ka Makani", "a status only rises")?;
     for step in songs.document("studio-1").history(10)? {
         println!("history: {:?} {}", step.kind, step.fields.join(", "));
     }
     replica.undo()?;
-    println!("after undo it is {}", songs.get("studio-1")?.ok_or("it is there")?["status"]);
-    println!("files in {}", folder.display());
-    Ok(())
+    check(song()?["status"] != "completed", "what this device wrote last is undone")?;
+    check(song()?["title"] == "Ka Makani", "and nothing that the other has written")
 }

@@ -1,10 +1,9 @@
-//! A songbook that keeps working offline.
+//! A songbook on two devices that keep working offline.
 //!
-//! `cargo run -p motet-examples --bin songbook -- songs.db [RELAY-URL]`
-//!
-//! Run it with two files and one relay (`cargo run -p motet-relay`), and each sees the other's songs.
+//! `cargo run -p motet-examples --bin songbook [URL-OF-AN-EMPTY-RELAY]`
 
-use motet::{Relay, Replica, Schema};
+use motet::{DocumentState, Replica, Schema};
+use motet_examples::{Outcome, Stage, check};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -16,33 +15,44 @@ struct Song {
     favorite: bool,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut args = std::env::args().skip(1);
-    let path = args.next().unwrap_or_else(|| "songs.db".into());
-    let replica = Replica::builder(&path).device_name(&path).open()?;
+fn open(stage: &Stage, name: &str) -> Result<Replica, Box<dyn std::error::Error>> {
+    let replica = stage.device(name)?;
     replica.apply_schema(&Schema::new().text("songs", "lyrics"))?;
-    let songs = replica.collection::<Song>("songs");
+    Ok(replica)
+}
+
+fn main() -> Outcome {
+    let stage = Stage::new()?;
+    let (phone, tablet) = (open(&stage, "phone")?, open(&stage, "tablet")?);
+    let songs = phone.collection::<Song>("songs");
 
     // Durable on return, with or without a network.
-    let title = format!("Mele {}", songs.list()?.len() + 1);
-    let id = songs.insert(&Song { title, lyrics: "E hoʻi ke aloha\n".into(), favorite: false })?;
+    let lyrics = "E hoʻi ke aloha\nI ka pō laʻi\n".into();
+    let id = songs.insert(&Song { title: "Hoʻi".into(), lyrics, favorite: false })?;
+    let state = || -> Result<_, Box<dyn std::error::Error>> {
+        Ok(songs.document(&id).status()?.ok_or("it is there")?.state)
+    };
+    check(
+        state()? == DocumentState::LocalOnly,
+        "before it has met a relay, the song is on this device only",
+    )?;
+    stage.sync(&[&phone, &tablet])?;
+    check(state()? == DocumentState::Synced, "after a sync the song is safe on the relay")?;
 
-    // An update writes only what changed, and reverts nothing that arrived in between.
+    // Both are offline now. An update writes only what changed, and reverts nothing that arrives in between.
     let mut song = songs.get(&id)?.ok_or("just inserted")?;
-    song.lyrics.push_str("I ka pō laʻi\n");
+    song.lyrics.push_str("Mai kuhi mai ʻoe\n");
     song.favorite = true;
     songs.update(&mut song)?;
+    check(state()? == DocumentState::PendingUpdate, "what was written offline is pending")?;
+    let theirs = tablet.collection::<Song>("songs");
+    let mut song = theirs.get(&id)?.ok_or("it was received")?;
+    song.lyrics = song.lyrics.replace("ke aloha", "ke aloha ē");
+    theirs.update(&mut song)?;
+    stage.sync(&[&phone, &tablet, &phone])?;
 
-    if let Some(url) = args.next() {
-        replica.connect(Relay::new(&url))?;
-        match replica.sync_now() {
-            Ok(summary) => println!("{summary}"),
-            Err(error) => println!("{error}; everything is saved here and goes out later"),
-        }
-    }
-    for song in songs.list()? {
-        let status = replica.documents("songs").document(&song.id).status()?.ok_or("listed")?;
-        println!("{:<10} {:?}, last synced {:?}", song.title, status.state, status.last_synced_at);
-    }
-    Ok(())
+    let (here, there) = (songs.get(&id)?.ok_or("it is there")?, theirs.get(&id)?.ok_or("it is there")?);
+    let both = "E hoʻi ke aloha ē\nI ka pō laʻi\nMai kuhi mai ʻoe\n";
+    check(here.lyrics == both && here.favorite, "the words of both devices are in the song")?;
+    check(there.lyrics == both && there.version == here.version, "both devices show the same")
 }
