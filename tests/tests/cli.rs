@@ -656,3 +656,29 @@ fn names_are_checked_and_shown() {
     let said = String::from_utf8_lossy(&a.run(&["sql", "SELECT * FROM songs"]).stderr).into_owned();
     assert!(said.contains("collection_NAME"), "{said}");
 }
+
+#[test]
+fn shells_and_man_know_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let cli = Cli::new(dir.path(), "none");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = cli.ok(&["completions", shell]);
+        for command in ["change-log", "quarantine", "completions"] {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+        assert!(!script.contains("__relay"), "{shell}");
+        let json = cli.json(&["completions", shell, "--json"]);
+        assert_eq!(json["script"].as_str().unwrap().trim_end(), script.trim_end());
+    }
+    assert_eq!(code(&cli.run(&["completions", "tcsh"])), 2);
+    let pages = dir.path().join("man");
+    let missing = cli.run(&["man", pages.to_str().unwrap()]);
+    assert_eq!(code(&missing), 1);
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("man"));
+    std::fs::create_dir(&pages).unwrap();
+    cli.ok(&["man", pages.to_str().unwrap()]);
+    for page in ["motet.1", "motet-put.1", "motet-change-log.1"] {
+        assert!(std::fs::read_to_string(pages.join(page)).unwrap().contains("motet"), "{page}");
+    }
+    assert!(!pages.join("motet-__relay.1").exists());
+}

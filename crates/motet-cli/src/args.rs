@@ -32,6 +32,7 @@ Sync:           sync, status, watch, compact, quarantine
 In and out:     import, export, adopt, change-log, automerge
 Account:        sign-out, clear-local, erase-remote
 Maintenance:    verify, repair
+Shell:          completions, man
 
 What one of them does:  motet help COMMAND";
 
@@ -282,15 +283,29 @@ pub(crate) enum Command {
         /// Folder for the demo's files; without it a new one
         folder: Option<PathBuf>,
     },
-    /// The demo's relay, in a process of its own
-    #[command(name = "__relay", hide = true)]
-    Relay {
-        #[arg(long)]
-        listen: SocketAddr,
-        #[arg(long)]
-        data: PathBuf,
+    /// Print what makes a shell complete commands and options
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each command
+    Man {
+        /// Folder for the pages; it must be there
+        folder: PathBuf,
     },
 }
+
+/// The demo's relay, in a process of its own: `motet __relay`. It is no command for people, so no help and no completion has it.
+#[derive(Parser)]
+pub(crate) struct RelayArgs {
+    #[arg(long)]
+    pub(crate) listen: SocketAddr,
+    #[arg(long)]
+    pub(crate) data: PathBuf,
+}
+
+/// The first argument of such a process.
+pub(crate) const RELAY: &str = "__relay";
 
 /// What an undo or a redo is limited to.
 #[derive(clap::Args)]

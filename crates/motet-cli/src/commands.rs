@@ -7,6 +7,7 @@ pub(crate) mod documents;
 pub(crate) mod find;
 pub(crate) mod history;
 pub(crate) mod setup;
+pub(crate) mod shell;
 pub(crate) mod sync;
 pub(crate) mod token;
 pub(crate) mod transfer;

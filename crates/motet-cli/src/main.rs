@@ -9,18 +9,28 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Args, Command};
+use args::{Args, Command, RELAY, RelayArgs};
 use error::CliError;
 use output::Output;
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
+    let outcome = if std::env::args_os().nth(1).is_some_and(|first| first == RELAY) {
+        init_logging();
+        let args = RelayArgs::try_parse_from(std::env::args_os().skip(1));
+        args.map(|args| (Output::new(false), commands::demo::relay(args.listen, args.data)))
+    } else {
+        Args::try_parse().map(|args| {
+            init_logging();
+            let output = Output::new(args.json);
+            let outcome = run(args, &output);
+            (output, outcome)
+        })
+    };
+    let (output, outcome) = match outcome {
+        Ok(outcome) => outcome,
         Err(error) => return usage(&error),
     };
-    init_logging();
-    let output = Output::new(args.json);
-    match run(args, &output) {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&error);
@@ -128,7 +138,8 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Command::Repair => commands::care::repair(db, output),
         Command::Watch => commands::sync::watch(db, output),
         Command::Demo { folder } => commands::demo::demo(folder, output),
-        Command::Relay { listen, data } => commands::demo::relay(listen, data),
+        Command::Completions { shell } => commands::shell::completions(shell, output),
+        Command::Man { folder } => commands::shell::man(&folder, output),
     }
 }
 

@@ -69,7 +69,7 @@ impl RelayProcess {
         let failed = |what: String| CliError::Other(format!("the relay does not start: {what}"));
         let program = std::env::current_exe().map_err(|e| failed(e.to_string()))?;
         let mut child = Command::new(program)
-            .args(["__relay", "--listen", "127.0.0.1:0", "--data"])
+            .args([crate::args::RELAY, "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
