@@ -20,7 +20,23 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// How many random runs a test makes: `MOTET_SEEDS`, or as many as are usual for it.
-pub fn runs<N: std::str::FromStr>(usual: N) -> N {
-    std::env::var("MOTET_SEEDS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(usual)
+/// How many random runs a test makes: `MOTET_SEEDS`, or as many as its budget has.
+pub fn runs<N: Number>(full: N) -> N {
+    count("MOTET_SEEDS", full)
 }
+
+/// How many runs the environment variable `name` asks for; without it `full`, or of a [quick](is_quick) run a tenth of that.
+pub fn count<N: Number>(name: &str, full: N) -> N {
+    let asked = std::env::var(name).ok().and_then(|runs| runs.parse().ok());
+    asked.unwrap_or_else(|| if is_quick() { (full / N::from(10)).max(N::from(1)) } else { full })
+}
+
+/// Whether the tests are run with small budgets (`MOTET_BUDGET=quick`, as `cargo xtask test` has it): each suite, with fewer runs.
+pub fn is_quick() -> bool {
+    std::env::var("MOTET_BUDGET").is_ok_and(|budget| budget == "quick")
+}
+
+/// What counts runs.
+pub trait Number: std::str::FromStr + std::ops::Div<Output = Self> + From<u8> + Ord {}
+
+impl<N: std::str::FromStr + std::ops::Div<Output = N> + From<u8> + Ord> Number for N {}

@@ -198,7 +198,7 @@ fn check_equal(replicas: &[Replica]) {
 
 /// Cases and seeds can be set from outside: `PROPTEST_CASES`, `PROPTEST_RNG_SEED`.
 fn config() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(24);
+    let cases = motet_tests::random::runs(24);
     ProptestConfig { cases, max_shrink_iters: 200, ..ProptestConfig::default() }
 }
 

@@ -15,7 +15,7 @@ const KILLS: usize = 300;
 
 #[test]
 fn kills_of_device_and_relay_lose_nothing() {
-    let kills = std::env::var("MOTET_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
+    let kills = motet_tests::random::count("MOTET_KILLS", KILLS);
     let seed = seed();
     let mut random = Random(seed);
     let dir = tempfile::tempdir().unwrap();

@@ -45,8 +45,7 @@ struct World<'w> {
 fn what_is_typed_is_there_once() {
     let seed = seed();
     let relay_dir = tempfile::tempdir().unwrap();
-    let scripts = std::env::var("MOTET_SCRIPTS").ok().and_then(|scripts| scripts.parse().ok());
-    for n in 0..scripts.unwrap_or(SCRIPTS) {
+    for n in 0..motet_tests::random::count("MOTET_SCRIPTS", SCRIPTS) {
         let relay = TestRelay::start(&relay_dir.path().join(n.to_string()));
         let dir = tempfile::tempdir().unwrap();
         let mut world = World::new(dir.path(), &relay, Random(seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));

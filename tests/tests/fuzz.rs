@@ -35,7 +35,7 @@ fn foreign_bytes_do_no_harm() {
         assert!(!inputs.is_empty(), "{name} has no corpus");
         inputs.iter().for_each(|input| target(input));
         let mut random = Random(seed);
-        for _ in 0..INPUTS {
+        for _ in 0..motet_tests::random::runs(INPUTS) {
             let mut input = inputs[random.below(inputs.len() as u64) as usize].clone();
             (0..1 + random.below(4)).for_each(|_| spoil(&mut input, &inputs, &mut random));
             let kept = input.clone();

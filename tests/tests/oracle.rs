@@ -13,7 +13,7 @@ fn every_script_keeps_its_promises(generate: Generate, of_ten: u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let (first, count) = match number("MOTET_SEED") {
         Some(seed) => (seed, 1),
-        None => (1, number("MOTET_SCRIPTS").unwrap_or(SCRIPTS) * of_ten / 10),
+        None => (1, motet_tests::random::count("MOTET_SCRIPTS", SCRIPTS) * of_ten / 10),
     };
     let search = search(generate, first, count, false);
     println!("{} scripts", search.scripts);

@@ -319,7 +319,7 @@ fn play(devices: usize, steps: &[(usize, Act)], collection: &str, delete: Delete
 }
 
 fn config() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40);
+    let cases = motet_tests::random::runs(40);
     ProptestConfig { cases, max_shrink_iters: 300, ..ProptestConfig::default() }
 }
 

@@ -1,9 +1,32 @@
-//! The project's own commands: `cargo xtask test`.
+//! The project's own commands: `cargo xtask test`, all tests with small budgets, and `cargo xtask ci`, everything.
+
+mod advisories;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-const USAGE: &str = "usage: cargo xtask test [ARGS FOR cargo test]";
+const USAGE: &str = "usage: cargo xtask test [ARGS FOR cargo test]   all tests, random ones with small budgets
+       cargo xtask ci                          everything: format, lints, features, docs, all tests with their full budgets
+       cargo xtask advisories FOLDER           compares Cargo.lock with a checkout of RustSec's advisory-db";
+
+/// Where `ci` finds such a checkout.
+const ADVISORY_DB: &str = "MOTET_ADVISORY_DB";
+
+/// What tests take from the environment in a run with small budgets; what somebody has set stays, and with a budget of theirs, all of it.
+const QUICK: [(&str, &str); 2] = [("MOTET_BUDGET", "quick"), ("PROPTEST_CASES", "16")];
+
+/// The same for everything.
+const FULL: [(&str, &str); 1] = [("MOTET_BUDGET", "full")];
+
+/// Combinations of features that apps may choose: each must build, without warnings.
+const FEATURES: [&[&str]; 6] = [
+    &["-p", "motet", "--no-default-features"],
+    &["-p", "motet", "--no-default-features", "--features", "relay"],
+    &["-p", "motet", "--no-default-features", "--features", "derive"],
+    &["-p", "motet", "--no-default-features", "--features", "keyring"],
+    &["-p", "motet", "--all-features"],
+    &["-p", "motet-relay", "--no-default-features"],
+];
 
 /// The command line as it is built with the feature `keyring`, beside the usual one.
 const WITH_KEYRING: &str = "motet-with-keyring";
@@ -17,7 +40,17 @@ const PROGRAMS: [(&str, &str, &str); 2] = [
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let outcome = match args.next().as_deref() {
-        Some("test") => test(args.collect()),
+        Some("test") => {
+            let is_set = |(name, _): &(&str, &str)| std::env::var_os(name).is_some();
+            let budgets = if is_set(&QUICK[0]) { Vec::new() } else { QUICK.to_vec() };
+            let budgets: Vec<_> = budgets.into_iter().filter(|budget| !is_set(budget)).collect();
+            test(&args.collect::<Vec<_>>(), &budgets)
+        }
+        Some("ci") if args.len() == 0 => ci(),
+        Some("advisories") => match (args.next(), args.next()) {
+            (Some(folder), None) => advisories::check(Path::new(&folder)),
+            _ => Err(USAGE.to_owned()),
+        },
         _ => Err(USAGE.to_owned()),
     };
     match outcome {
@@ -29,13 +62,33 @@ fn main() -> ExitCode {
     }
 }
 
+/// What must hold before a change lands.
+fn ci() -> Result<(), String> {
+    step(&["fmt", "--all", "--check"], &[])?;
+    let lints = ["--all-targets", "--locked", "--", "-D", "warnings"];
+    step(&[&["clippy", "--workspace"], &lints[..]].concat(), &[])?;
+    step(&[&["clippy", "-p", "motet-cli", "--features", "keyring"], &lints[..]].concat(), &[])?;
+    for features in FEATURES {
+        step(&[&["clippy", "--lib"], features, &["--locked", "--", "-D", "warnings"]].concat(), &[])?;
+    }
+    step(&["doc", "--workspace", "--no-deps", "--locked"], &[("RUSTDOCFLAGS", "-D warnings")])?;
+    match std::env::var_os(ADVISORY_DB) {
+        Some(folder) => advisories::check(Path::new(&folder))?,
+        None => {
+            eprintln!("xtask: SKIPPED: advisories; {ADVISORY_DB} names no checkout of RustSec's advisory-db")
+        }
+    }
+    // Last, so that a log ends with what the tests say.
+    test(&[], &FULL)
+}
+
 /// Runs every test of the workspace. The programs that some of them start are built first, and installed where that is possible.
-fn test(args: Vec<String>) -> Result<(), String> {
-    cargo(&["build", "--workspace", "--bins", "--features", "motet-cli/keyring"], &[])?;
+fn test(args: &[String], budgets: &[(&str, &str)]) -> Result<(), String> {
+    cargo(&["build", "--workspace", "--bins", "--features", "motet-cli/keyring"], &[], &[])?;
     keep_apart()?;
-    cargo(&["build", "--workspace", "--bins"], &[])?;
+    cargo(&["build", "--workspace", "--bins"], &[], &[])?;
     install();
-    let tested = cargo(&["test", "--workspace"], &args);
+    let tested = cargo(&["test", "--workspace"], args, budgets);
     for (program, package, suite) in missing() {
         eprintln!("xtask: SKIPPED: {suite} needs {program} (Debian package {package})");
     }
@@ -83,8 +136,16 @@ fn missing() -> impl Iterator<Item = (&'static str, &'static str, &'static str)>
     PROGRAMS.into_iter().filter(move |(program, ..)| !is_there(program))
 }
 
-fn cargo(fixed: &[&str], more: &[String]) -> Result<(), String> {
+/// Says what it does before.
+fn step(args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
+    eprintln!("\n== cargo {}", args.join(" "));
+    cargo(args, &[], env)
+}
+
+fn cargo(fixed: &[&str], more: &[String], env: &[(&str, &str)]) -> Result<(), String> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(program).args(fixed).args(more).status().map_err(|e| format!("cargo: {e}"))?;
+    let mut command = Command::new(program);
+    command.args(fixed).args(more).envs(env.iter().copied());
+    let status = command.status().map_err(|e| format!("cargo: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("`cargo {}` failed", fixed.join(" "))) }
 }
