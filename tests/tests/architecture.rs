@@ -162,6 +162,32 @@ fn modules_import_what_stands_below_them_alone() {
     }
 }
 
+/// The list in the document is the one that is enforced.
+#[test]
+fn the_imports_are_written_down() {
+    let text = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let written = text.split("## Imports").nth(1).unwrap();
+    let lines: Vec<String> =
+        written.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for (krate, modules) in [("motet-proto", PROTO), ("motet", MOTET), ("motet-relay", RELAY)] {
+        let begin = lines.iter().position(|line| *line == format!("`{krate}`")).unwrap();
+        let list: Vec<&String> = lines[begin + 1..]
+            .iter()
+            .skip_while(|line| *line != "```")
+            .skip(1)
+            .take_while(|line| *line != "```")
+            .collect();
+        let enforced: Vec<String> = modules
+            .iter()
+            .map(|(module, imports)| match imports.is_empty() {
+                true => (*module).to_owned(),
+                false => format!("{module} → {}", imports.join(", ")),
+            })
+            .collect();
+        assert_eq!(list, enforced.iter().collect::<Vec<_>>(), "{krate}");
+    }
+}
+
 fn module_of(source: &Path, file: &Path) -> String {
     let inside = file.strip_prefix(source).unwrap();
     let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
