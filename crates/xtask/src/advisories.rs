@@ -1,4 +1,4 @@
-//! Whether a version that is locked has a known fault, by RustSec's database: https://github.com/RustSec/advisory-db.
+//! Whether a version that is locked has a known fault, by RustSec's database: <https://github.com/RustSec/advisory-db>.
 
 use std::fs;
 use std::path::{Path, PathBuf};
