@@ -5,7 +5,7 @@
 use motet_tests::simulation::{run, search};
 
 /// Lives that are played unless `MOTET_SEEDS` says otherwise.
-const LIVES: u64 = 5_000;
+const LIVES: u64 = 3_000;
 
 /// Lives that are played twice.
 const TWICE: u64 = 300;
