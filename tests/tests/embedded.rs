@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, future, sink, stream};
-use motet::{Connector, FrameChannel, Relay, Replica, Status, SyncError, SyncState, json};
+use motet::{Connector, FrameChannel, Relay, Replica, SyncError, SyncState, json};
 use motet_relay::auth::Auth;
 use motet_relay::{Config, ConnectError, Embedded};
 use motet_tests::random::{Random, runs, seed};
-use motet_tests::{contents, singer};
+use motet_tests::{contents, singer, wait_until};
 
 type Connecting = Pin<Box<dyn Future<Output = Result<FrameChannel, SyncError>> + Send>>;
 
@@ -21,12 +21,11 @@ struct InProcess {
     relay: Arc<Mutex<Option<Arc<Embedded>>>>,
     /// Each connection is cut after so many frames, in either direction; 0: never.
     cut_after: Arc<AtomicU64>,
-    connections: Arc<AtomicUsize>,
 }
 
 impl InProcess {
     fn start(config: Config) -> Self {
-        let this = Self { relay: Arc::default(), cut_after: Arc::default(), connections: Arc::default() };
+        let this = Self { relay: Arc::default(), cut_after: Arc::default() };
         this.open(config);
         this
     }
@@ -60,7 +59,6 @@ impl Connector for InProcess {
                 Err(ConnectError::Unauthorized(reason)) => return Err(SyncError::AuthNeeded { reason }),
                 Err(error) => return Err(offline(&error.to_string())),
             };
-            this.connections.fetch_add(1, Ordering::Relaxed);
             let cut_after = this.cut_after.load(Ordering::Relaxed);
             let frames = Arc::new(AtomicU64::new(0));
             let passes = move || cut_after == 0 || frames.fetch_add(1, Ordering::Relaxed) < cut_after;
@@ -74,16 +72,8 @@ fn connect(replica: &Replica, relay: &InProcess) {
     replica.connect(Relay::through("in process", relay.clone())).unwrap();
 }
 
-fn wait_for(replica: &Replica, wanted: impl Fn(&Status) -> bool) -> Status {
-    let begun = Instant::now();
-    loop {
-        let status = replica.status();
-        if wanted(&status) {
-            return status;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{status:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+fn wait_for_state(replica: &Replica, state: SyncState) {
+    wait_until(&format!("{state}"), Duration::from_secs(60), || replica.status().state == state);
 }
 
 #[test]
@@ -105,14 +95,11 @@ fn devices_of_one_process_sync_without_a_port() {
     assert_eq!(contents(&a), contents(&b));
     // What one writes reaches the other without being asked for.
     b.documents("songs").patch("7", &json!({ "title": "Hoʻi mai" })).unwrap();
-    let begun = Instant::now();
-    while songs.get("7").unwrap().unwrap()["title"] != json!("Hoʻi mai") {
-        assert!(begun.elapsed() < Duration::from_secs(20));
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let title = || songs.get("7").unwrap().unwrap()["title"].clone();
+    wait_until("the title of b", Duration::from_secs(20), || title() == json!("Hoʻi mai"));
     // The relay goes, and comes back with the same data.
     relay.stop();
-    wait_for(&a, |status| status.state == SyncState::Offline);
+    wait_for_state(&a, SyncState::Offline);
     songs.patch("8", &json!({ "title": "Written meanwhile" })).unwrap();
     assert!(a.status().pending > 0);
     relay.open(Config::new(dir.path().join("relay")));
@@ -120,7 +107,10 @@ fn devices_of_one_process_sync_without_a_port() {
     assert_eq!(sent.sent, 1);
     b.sync_now().unwrap();
     assert_eq!(contents(&a), contents(&b));
-    wait_for(&a, |status| status.state == SyncState::Synced && status.pending == 0);
+    wait_until("all is sent", Duration::from_secs(60), || {
+        let status = a.status();
+        status.state == SyncState::Synced && status.pending == 0
+    });
 }
 
 #[test]
@@ -139,7 +129,7 @@ fn tokens_tell_accounts_apart_and_a_refused_one_is_asked_for_again() {
     for bad in [None, Some("none")] {
         a.connect(through(bad)).unwrap();
         assert!(matches!(a.sync_now(), Err(SyncError::AuthNeeded { .. })), "{bad:?}");
-        wait_for(&a, |status| status.state == SyncState::AuthNeeded);
+        wait_for_state(&a, SyncState::AuthNeeded);
     }
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();
@@ -296,6 +286,6 @@ fn a_provider_of_tokens_that_are_all_refused_is_asked_twice() {
     });
     a.connect(through).unwrap();
     assert!(matches!(a.sync_now(), Err(SyncError::AuthNeeded { .. })));
-    wait_for(&a, |status| status.state == SyncState::AuthNeeded);
+    wait_for_state(&a, SyncState::AuthNeeded);
     assert!(asked.load(Ordering::Relaxed) <= 6, "{asked:?}");
 }
