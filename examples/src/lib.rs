@@ -30,7 +30,7 @@ impl Stage {
         let folder = tempfile::Builder::new().prefix("motet-example-").tempdir()?;
         let relay = match std::env::args().nth(1) {
             Some(url) => Relay::new(&url),
-            None => Relay::through("example", InProcess::start(Config::new(folder.path().join("relay")))?),
+            None => Relay::through("example", InProcess::start(Config::in_memory())?),
         };
         Ok(Self { relay, folder })
     }

@@ -35,6 +35,7 @@ impl TestRelay {
 
     /// Starts a relay on a given port; 0 takes a free one.
     pub fn start_with(data: &Path, auth: motet_relay::auth::Auth, port: u16) -> Self {
+        let auth = std::sync::Arc::new(auth);
         Self::run(motet_relay::Config { auth, ..motet_relay::Config::new(data) }, port)
     }
 

@@ -108,7 +108,7 @@ async fn a_sweep_holds_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
     let config = motet_relay::Config {
         retention: Duration::from_secs(1),
-        auth: two_accounts(dir.path()),
+        auth: std::sync::Arc::new(two_accounts(dir.path())),
         ..motet_relay::Config::new(dir.path().join("relay"))
     };
     let relay = tokio::task::spawn_blocking(move || TestRelay::start_as(config)).await.unwrap();

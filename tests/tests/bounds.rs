@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 async fn relay(dir: &Path, limits: Limits) -> (TestRelay, String) {
     let file = dir.join("tokens");
     std::fs::write(&file, "bad -> attacker\ngood -> neighbour\n").unwrap();
-    let auth = Auth::from_file(&file).unwrap();
+    let auth = std::sync::Arc::new(Auth::from_file(&file).unwrap());
     let terms = Terms { limits, ..Terms::default() };
     let config = Config { auth, terms, ..Config::new(dir.join("relay")) };
     let relay = tokio::task::spawn_blocking(move || TestRelay::start_as(config)).await.unwrap();

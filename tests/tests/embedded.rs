@@ -118,7 +118,8 @@ fn tokens_tell_accounts_apart_and_a_refused_one_is_asked_for_again() {
     let dir = tempfile::tempdir().unwrap();
     let tokens = dir.path().join("tokens");
     std::fs::write(&tokens, "secret -> keola\nother -> leilani\n").unwrap();
-    let config = Config { auth: Auth::from_file(&tokens).unwrap(), ..Config::new(dir.path().join("relay")) };
+    let config =
+        Config { auth: Arc::new(Auth::from_file(&tokens).unwrap()), ..Config::new(dir.path().join("relay")) };
     let relay = InProcess::start(config);
     let (a, b, other) = (singer(dir.path(), "a"), singer(dir.path(), "b"), singer(dir.path(), "other"));
     a.documents("songs").insert(&json!({ "title": "Mine" })).unwrap();
@@ -276,7 +277,8 @@ fn a_provider_of_tokens_that_are_all_refused_is_asked_twice() {
     let dir = tempfile::tempdir().unwrap();
     let tokens = dir.path().join("tokens");
     std::fs::write(&tokens, "secret -> keola\n").unwrap();
-    let config = Config { auth: Auth::from_file(&tokens).unwrap(), ..Config::new(dir.path().join("relay")) };
+    let config =
+        Config { auth: Arc::new(Auth::from_file(&tokens).unwrap()), ..Config::new(dir.path().join("relay")) };
     let (relay, a) = (InProcess::start(config), singer(dir.path(), "a"));
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();

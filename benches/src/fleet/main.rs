@@ -14,7 +14,7 @@ use std::time::Instant;
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
-use measure::{Report, cpu_ms, folder_mb, fsync_ms};
+use measure::{Report, cpu_ms, files_mb, folder_mb, fsync_ms};
 use motet_benches::process::DeviceProcess;
 use motet_benches::relay::{self, RelayProcess, again};
 use motet_benches::{median, peak_rss_mb, songs};
@@ -105,6 +105,8 @@ fn fleet(args: &Args) -> ExitCode {
     report.search_s = download["search_s"].as_f64();
     report.merged_s = download["merged_s"].as_f64();
     report.wire_down_mb = download["summary"]["bytes_down"].as_f64().map(|b| b / 1e6);
+
+    report.client_disk_mb = Some(files_mb(&db_b));
 
     eprintln!("{NOOP_ROUNDS} rounds with nothing to do");
     a.call(&json!({ "do": "sync" }));

@@ -27,6 +27,7 @@ pub(crate) struct Report {
     pub(crate) floor_ms: Option<f64>,
     pub(crate) floor_cpu_ms: Option<f64>,
     pub(crate) client_rss_mb: Option<f64>,
+    pub(crate) client_disk_mb: Option<f64>,
     pub(crate) wire_up_mb: Option<f64>,
     pub(crate) wire_down_mb: Option<f64>,
 }
@@ -53,6 +54,7 @@ impl Report {
             ("relay CPU per live edit", self.relay_cpu_ms_per_edit, "ms"),
             ("  the bare loop's", self.floor_cpu_ms, "ms"),
             ("device B memory, peak", self.client_rss_mb, "MB"),
+            ("device B disk, all merged and indexed", self.client_disk_mb, "MB"),
             ("sent by A in the upload", self.wire_up_mb, "MB"),
             ("received by B in the download", self.wire_down_mb, "MB"),
         ] {
@@ -92,4 +94,13 @@ pub(crate) fn cpu_ms(pid: u32) -> f64 {
 pub(crate) fn folder_mb(folder: &Path) -> f64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len() as f64).sum::<f64>() / 1e6
+}
+
+/// Size of a database, with its log and whatever else lies beside it under its name.
+pub(crate) fn files_mb(database: &Path) -> f64 {
+    let name = database.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let entries =
+        database.parent().into_iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten());
+    let own = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(&name));
+    own.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len() as f64).sum::<f64>() / 1e6
 }

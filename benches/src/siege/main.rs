@@ -138,6 +138,6 @@ impl Relay {
 }
 
 fn run_relay(folder: &Path) {
-    let auth = Auth::from_file(&folder.join("tokens")).unwrap();
+    let auth = std::sync::Arc::new(Auth::from_file(&folder.join("tokens")).unwrap());
     relay::serve(Config { auth, ..Config::new(folder.join("data")) });
 }

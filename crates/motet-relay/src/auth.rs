@@ -1,17 +1,61 @@
-//! Who speaks: bearer tokens to accounts.
+//! Who speaks: [`Authenticator`], and the one that has tokens in a file.
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, ORIGIN};
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use tokio::time::timeout;
 
 use crate::limits;
 
 /// The account of everybody, where no tokens are configured.
 pub const LOCAL_ACCOUNT: &str = "local";
 
-/// Which tokens are good, and whose they are.
+/// Tells who a request is from. It may ask somebody else over a network; each call has
+/// [`AUTHENTICATE_TIMEOUT`](limits::AUTHENTICATE_TIMEOUT).
+pub trait Authenticator: Send + Sync + 'static {
+    /// Who speaks with these credentials.
+    ///
+    /// # Errors
+    /// [`AuthError::Missing`] and [`AuthError::Invalid`] if it is nobody, which counts against the address; [`AuthError::Unavailable`] if that cannot be
+    /// found out now, upon which the device tries again later.
+    fn authenticate<'a>(
+        &'a self,
+        credentials: Credentials<'a>,
+    ) -> BoxFuture<'a, Result<Principal, AuthError>>;
+
+    /// Whether somebody who was let in earlier, perhaps by an earlier authenticator, would be let in now, as the same account. Asked of every
+    /// session when the relay gets another authenticator. If it is not found out in time, the session stays.
+    fn is_valid<'a>(&'a self, who: &'a Principal) -> BoxFuture<'a, bool>;
+
+    /// Whether everybody who can connect is let in. Then only addresses that other machines cannot reach are served, and no web pages.
+    fn is_open(&self) -> bool {
+        false
+    }
+}
+
+/// What a request says of who it is from.
+#[derive(Clone, Copy, Default)]
+pub struct Credentials<'a> {
+    /// The bearer token, at most [`TOKEN_BYTES`](limits::TOKEN_BYTES) long.
+    pub token: Option<&'a str>,
+    /// The web page that sends the request, if one does.
+    pub origin: Option<&'a str>,
+}
+
+/// Who a request is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The account.
+    pub account: String,
+    /// Hash of the token by which that is known. Without one there are no accounts to be told apart.
+    pub token: Option<[u8; 32]>,
+}
+
+/// Tokens that stand in a file, or none.
 #[derive(Clone)]
 pub enum Auth {
     /// Everybody who can connect is the one local account. Only for addresses that nobody else can reach.
@@ -19,14 +63,6 @@ pub enum Auth {
     /// Accounts by hash of their token. Hashes, so that a memory dump does not give tokens away and that comparing
     /// takes no longer for a better guess.
     Tokens(HashMap<[u8; 32], String>),
-}
-
-/// Who speaks, and by which token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The account.
-    pub account: String,
-    token: Option<[u8; 32]>,
 }
 
 /// The tokens file is not usable.
@@ -70,13 +106,70 @@ pub enum AuthError {
     /// A web page asks a relay that serves its whole machine without tokens: any page that the user visits could.
     #[error("web pages are served only with tokens configured")]
     WebPage,
+    /// It cannot be found out now who this is.
+    #[error("it cannot be found out now whose the token is; try again later")]
+    Unavailable,
 }
 
-impl Identity {
+impl<'a> Credentials<'a> {
+    /// Only a token.
+    pub fn bearer(token: Option<&'a str>) -> Self {
+        Self { token, origin: None }
+    }
+
+    /// What the headers of a request say.
+    pub(crate) fn of(headers: &'a HeaderMap) -> Self {
+        let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = token
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim())
+            .filter(|token| token.len() <= limits::TOKEN_BYTES);
+        // Browsers name the page's origin on every WebSocket and every cross-origin POST; apps do not.
+        let origin = headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or("unreadable"));
+        Self { token, origin }
+    }
+}
+
+impl std::fmt::Debug for Credentials<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("has_token", &self.token.is_some())
+            .field("origin", &self.origin)
+            .finish()
+    }
+}
+
+impl Principal {
+    /// The owner of an account who has shown this token.
+    pub fn new(account: impl Into<String>, token: &str) -> Self {
+        Self { account: account.into(), token: Some(hash(token)) }
+    }
+
     /// Whether it was told by a token who this is.
     pub fn is_known(&self) -> bool {
         self.token.is_some()
     }
+}
+
+/// [`Authenticator::authenticate`] within its time.
+pub(crate) async fn authenticate(
+    authenticator: Arc<dyn Authenticator>,
+    credentials: Credentials<'_>,
+) -> Result<Principal, AuthError> {
+    if authenticator.is_open() && credentials.origin.is_some() {
+        return Err(AuthError::WebPage);
+    }
+    let found = timeout(limits::AUTHENTICATE_TIMEOUT, authenticator.authenticate(credentials));
+    found.await.unwrap_or_else(|_| {
+        tracing::warn!("the authenticator did not answer in time");
+        Err(AuthError::Unavailable)
+    })
+}
+
+/// [`Authenticator::is_valid`] within its time.
+pub(crate) async fn is_valid(authenticator: Arc<dyn Authenticator>, who: &Principal) -> bool {
+    timeout(limits::AUTHENTICATE_TIMEOUT, authenticator.is_valid(who)).await.unwrap_or(true)
 }
 
 impl Auth {
@@ -120,38 +213,38 @@ impl Auth {
         }
     }
 
-    /// Who a request speaks for.
-    ///
-    /// # Errors
-    /// [`AuthError`] if it has no good token.
-    pub fn identify(&self, headers: &HeaderMap) -> Result<Identity, AuthError> {
-        let tokens = match self {
-            // Browsers name the page's origin on every WebSocket and every cross-origin POST; apps do not.
-            Auth::Local if headers.contains_key(ORIGIN) => return Err(AuthError::WebPage),
-            Auth::Local => return Ok(Identity { account: LOCAL_ACCOUNT.to_owned(), token: None }),
-            Auth::Tokens(tokens) => tokens,
+    fn find(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError> {
+        let Self::Tokens(tokens) = self else {
+            return Ok(Principal { account: LOCAL_ACCOUNT.to_owned(), token: None });
         };
-        let header = headers.get(AUTHORIZATION).ok_or(AuthError::Missing)?;
-        let token = header
-            .to_str()
-            .ok()
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-            .filter(|token| token.len() <= limits::TOKEN_BYTES)
-            .ok_or(AuthError::Missing)?;
-        let token = hash(token);
+        let token = hash(credentials.token.ok_or(AuthError::Missing)?);
         let account = tokens.get(&token).cloned().ok_or(AuthError::Invalid)?;
-        Ok(Identity { account, token: Some(token) })
+        Ok(Principal { account, token: Some(token) })
     }
 
-    /// Whether somebody who was let in earlier would be let in now, as the same account.
-    pub fn knows(&self, who: &Identity) -> bool {
+    fn knows(&self, who: &Principal) -> bool {
         match (self, &who.token) {
             (Auth::Local, None) => true,
             (Auth::Tokens(tokens), Some(token)) => tokens.get(token) == Some(&who.account),
             _ => false,
         }
+    }
+}
+
+impl Authenticator for Auth {
+    fn authenticate<'a>(
+        &'a self,
+        credentials: Credentials<'a>,
+    ) -> BoxFuture<'a, Result<Principal, AuthError>> {
+        ready(self.find(credentials)).boxed()
+    }
+
+    fn is_valid<'a>(&'a self, who: &'a Principal) -> BoxFuture<'a, bool> {
+        ready(self.knows(who)).boxed()
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self, Auth::Local)
     }
 }
 
@@ -163,10 +256,20 @@ fn hash(token: &str) -> [u8; 32] {
 mod tests {
     use super::*;
 
+    fn identify(auth: &Auth, headers: &HeaderMap) -> Result<String, AuthError> {
+        let found = authenticate(Arc::new(auth.clone()), Credentials::of(headers));
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+            .block_on(found)
+            .map(|who| who.account)
+    }
+
     fn account(auth: &Auth, value: &str) -> Result<String, AuthError> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, value.parse().unwrap());
-        auth.identify(&headers).map(|who| who.account)
+        identify(auth, &headers)
     }
 
     #[test]
@@ -177,10 +280,10 @@ mod tests {
         assert_eq!(account(&auth, "Bearer ghi"), Ok("ʻiolani".into()));
         assert_eq!(account(&auth, "Bearer abcd"), Err(AuthError::Invalid));
         assert_eq!(account(&auth, "Basic abc"), Err(AuthError::Missing));
-        assert_eq!(auth.identify(&HeaderMap::new()).map(|who| who.account), Err(AuthError::Missing));
-        assert_eq!(Auth::Local.identify(&HeaderMap::new()).map(|who| who.account), Ok("local".into()));
+        assert_eq!(identify(&auth, &HeaderMap::new()), Err(AuthError::Missing));
+        assert_eq!(identify(&Auth::Local, &HeaderMap::new()), Ok("local".into()));
         let page = HeaderMap::from_iter([(ORIGIN, "https://example.org".parse().unwrap())]);
-        assert_eq!(Auth::Local.identify(&page).map(|who| who.account), Err(AuthError::WebPage));
+        assert_eq!(identify(&Auth::Local, &page), Err(AuthError::WebPage));
     }
 
     #[test]

@@ -174,14 +174,12 @@ async fn open(relay: Arc<Relay>, doors: Arc<Doors>, token: Option<String>) -> Re
     place.become_session();
     let admitted = match relay.admit(&headers, &place).await {
         Ok(admitted) => admitted,
-        Err(refusal) if refusal.status() == StatusCode::UNAUTHORIZED => {
-            let reason = if token.is_some() { "the token is not valid" } else { "a token is needed" };
-            return Err(ConnectError::Unauthorized(reason.into()));
+        Err(refusal) if refusal.status == StatusCode::UNAUTHORIZED => {
+            let reason =
+                if token.is_some() { refusal.reason.into_owned() } else { "a token is needed".into() };
+            return Err(ConnectError::Unauthorized(reason));
         }
-        Err(refusal) if refusal.status() == StatusCode::TOO_MANY_REQUESTS => {
-            return Err(busy("too many wrong tokens came lately"));
-        }
-        Err(_) => return Err(full()),
+        Err(refusal) => return Err(busy(&refusal.reason)),
     };
     let (to_relay, from_device) = mpsc::channel::<Vec<u8>>(limits::QUEUED_FRAMES);
     let (to_device, from_relay) = mpsc::channel::<Vec<u8>>(limits::QUEUED_FRAMES);

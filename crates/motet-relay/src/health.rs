@@ -16,7 +16,7 @@ pub(crate) struct Health {
 
 impl Health {
     /// Asks the store, unless that was done a moment ago. Those who ask at the same time wait for one answer.
-    pub(crate) async fn check(&self, store: &impl LogStore) -> Result<(), StoreError> {
+    pub(crate) async fn check(&self, store: &dyn LogStore) -> Result<(), StoreError> {
         let mut known = self.known.lock().await;
         if let Some((at, found)) = &*known
             && at.elapsed() < limits::HEALTH_KNOWN_FOR

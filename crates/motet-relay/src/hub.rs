@@ -1,10 +1,13 @@
-//! Hands committed runs, and where devices are, round to the sessions of a log, inside this process.
+//! Hands committed runs, and where devices are, round to the sessions of a log: inside this process, and through the notifier to other relays.
 //!
 //! Queues are bounded: a session that is too slow loses news and reads the log instead; nobody waits for it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use motet_proto::limits::PRESENT_DEVICES;
 use motet_proto::presence::Presence;
 use motet_proto::session::CommittedRun;
@@ -12,12 +15,18 @@ use motet_proto::{DeviceId, Entry};
 use tokio::sync::broadcast::{Receiver, Sender};
 
 use crate::limits;
+use crate::notifier::{Notice, Notifier};
 use crate::store::{Appended, LogId};
 
+/// As the origin of a run: no session of this relay.
+const ELSEWHERE: u64 = 0;
+
 /// The meeting place of sessions.
-#[derive(Default)]
 pub(crate) struct Hub {
     logs: Mutex<HashMap<LogId, Place>>,
+    notifier: Arc<dyn Notifier>,
+    /// What tells this relay's devices from those of others.
+    relay: u64,
 }
 
 struct Place {
@@ -25,6 +34,8 @@ struct Place {
     /// Where the sessions say that their devices are. Of several sessions of one device the newest is believed: the others have not
     /// noticed yet that their connection is gone.
     present: BTreeMap<u64, Arc<Presence>>,
+    /// Devices that are connected to other relays, by those, and when that was last told.
+    elsewhere: BTreeMap<(u64, DeviceId), (Arc<Presence>, Instant)>,
 }
 
 /// What a session hears of the others of its log.
@@ -32,14 +43,19 @@ struct Place {
 pub(crate) enum HubEvent {
     Committed(Arc<CommittedRun>),
     Presence(Arc<Presence>),
+    /// Some of this was lost.
+    Missed,
 }
 
 impl Hub {
+    pub(crate) fn new(notifier: Arc<dyn Notifier>) -> Self {
+        Self { logs: Mutex::default(), notifier, relay: RandomState::new().hash_one(0) }
+    }
+
     /// Events of a log from now on, and where others are now.
     pub(crate) fn subscribe(&self, log: &LogId) -> (Receiver<HubEvent>, Vec<Arc<Presence>>) {
         let mut logs = self.lock();
-        let new = || Place { sender: Sender::new(limits::HUB_RUNS), present: BTreeMap::new() };
-        let place = logs.entry(log.clone()).or_insert_with(new);
+        let place = logs.entry(log.clone()).or_default();
         (place.sender.subscribe(), place.everybody())
     }
 
@@ -56,6 +72,7 @@ impl Hub {
     /// Tells the other sessions of a log what a push has appended. `origin` is the session that pushed.
     pub(crate) fn publish(&self, log: &LogId, origin: u64, appended: Appended) {
         let Some((first, position)) = appended.outcome.appended else { return };
+        self.notifier.publish(Notice::Committed { log: log.clone(), first, position });
         let logs = self.lock();
         let Some(place) = logs.get(log) else { return };
         let bytes: usize = appended.fresh.iter().map(Entry::size).sum();
@@ -70,14 +87,16 @@ impl Hub {
         let mut logs = self.lock();
         let Some(place) = logs.get_mut(log) else { return };
         if place.present.len() < PRESENT_DEVICES || place.present.contains_key(&session) {
-            place.change(session, Some(presence).filter(|presence| !presence.sealed.is_empty()));
+            let news = place.change(session, Some(presence).filter(|presence| !presence.sealed.is_empty()));
+            self.tell_others(log, news);
         }
     }
 
     /// The device of a session is nowhere, or has not been heard of for too long.
     pub(crate) fn withdraw(&self, log: &LogId, session: u64) {
         if let Some(place) = self.lock().get_mut(log) {
-            place.change(session, None);
+            let news = place.change(session, None);
+            self.tell_others(log, news);
         }
     }
 
@@ -86,9 +105,63 @@ impl Hub {
     pub(crate) fn leave(&self, log: &LogId, session: u64) {
         let mut logs = self.lock();
         let Some(place) = logs.get_mut(log) else { return };
-        place.change(session, None);
+        let news = place.change(session, None);
+        self.tell_others(log, news);
         if place.sender.receiver_count() == 0 {
             logs.remove(log);
+        }
+    }
+
+    /// Passes on what other relays tell, and tells them again where devices are, every `again`. Does not end.
+    pub(crate) async fn exchange(&self, again: Duration) {
+        let mut notices = self.notifier.subscribe();
+        let mut due = tokio::time::interval(again.max(Duration::from_secs(1)));
+        let mut is_over = false;
+        loop {
+            tokio::select! {
+                notice = notices.next(), if !is_over => match notice {
+                    Some(notice) => self.take_notice(notice),
+                    None => is_over = true,
+                },
+                _ = due.tick() => self.tell_again(again * 3),
+            }
+        }
+    }
+
+    fn take_notice(&self, notice: Notice) {
+        let mut logs = self.lock();
+        match notice {
+            Notice::Committed { log, first, position } => {
+                let Some(place) = logs.get(&log) else { return };
+                let run = CommittedRun { origin: ELSEWHERE, first, position, entries: None };
+                _ = place.sender.send(HubEvent::Committed(Arc::new(run)));
+            }
+            Notice::Presence { relay, log, presence } => {
+                if let Some(place) = logs.get_mut(&log).filter(|_| relay != self.relay) {
+                    place.change_elsewhere((relay, presence.device), presence);
+                }
+            }
+            Notice::Missed => logs.values().for_each(|place| _ = place.sender.send(HubEvent::Missed)),
+        }
+    }
+
+    /// Who has not been told of for so long is nowhere: their relay has gone without a word.
+    fn tell_again(&self, forgotten_after: Duration) {
+        for (log, place) in self.lock().iter_mut() {
+            let gone =
+                |(key, (_, at)): (&_, &(_, Instant))| (at.elapsed() >= forgotten_after).then_some(*key);
+            for key in place.elsewhere.iter().filter_map(gone).collect::<Vec<_>>() {
+                place.change_elsewhere(key, Arc::new(Presence::new(key.1, None)));
+            }
+            for presence in place.own().into_values() {
+                self.tell_others(log, Some(presence));
+            }
+        }
+    }
+
+    fn tell_others(&self, log: &LogId, news: Option<Arc<Presence>>) {
+        if let Some(presence) = news {
+            self.notifier.publish(Notice::Presence { relay: self.relay, log: log.clone(), presence });
         }
     }
 
@@ -97,30 +170,150 @@ impl Hub {
     }
 }
 
+impl Default for Place {
+    fn default() -> Self {
+        let (present, elsewhere) = Default::default();
+        Self { sender: Sender::new(limits::HUB_RUNS), present, elsewhere }
+    }
+}
+
 impl Place {
-    /// A session says that its device is somewhere, or nowhere. The others hear of it if it makes a difference.
-    fn change(&mut self, session: u64, presence: Option<Presence>) {
+    /// A session says that its device is somewhere, or nowhere. The others hear of it if it makes a difference; returns what of it is for
+    /// other relays.
+    fn change(&mut self, session: u64, presence: Option<Presence>) -> Option<Arc<Presence>> {
         let known = presence.as_ref().or(self.present.get(&session).map(Arc::as_ref));
-        let Some(device) = known.map(|known| known.device) else { return };
-        let before = self.of(device);
+        let device = known.map(|known| known.device)?;
+        let (before, own_before) = (self.of(device), self.own_of(device));
         match presence {
             Some(presence) => _ = self.present.insert(session, Arc::new(presence)),
             None => _ = self.present.remove(&session),
         }
+        self.tell_change(device, before.as_ref());
+        let own = self.own_of(device);
+        (own != own_before).then(|| own.unwrap_or_else(|| nowhere(device)))
+    }
+
+    /// Another relay says so of one of its devices.
+    fn change_elsewhere(&mut self, key: (u64, DeviceId), presence: Arc<Presence>) {
+        let before = self.of(key.1);
+        let has_room = self.elsewhere.len() < PRESENT_DEVICES || self.elsewhere.contains_key(&key);
+        match presence.sealed.is_empty() {
+            true => _ = self.elsewhere.remove(&key),
+            false if has_room => _ = self.elsewhere.insert(key, (presence, Instant::now())),
+            false => {}
+        }
+        self.tell_change(key.1, before.as_ref());
+    }
+
+    fn tell_change(&self, device: DeviceId, before: Option<&Arc<Presence>>) {
         let after = self.of(device);
-        if before != after {
-            let news = after.unwrap_or_else(|| Arc::new(Presence::new(device, None)));
-            _ = self.sender.send(HubEvent::Presence(news));
+        if before != after.as_ref() {
+            _ = self.sender.send(HubEvent::Presence(after.unwrap_or_else(|| nowhere(device))));
         }
     }
 
-    /// Where a device is, as its newest session says.
+    /// Where a device is: as its newest session here says, else as another relay does.
     fn of(&self, device: DeviceId) -> Option<Arc<Presence>> {
+        let elsewhere = || self.elsewhere.iter().find(|((_, of), _)| *of == device);
+        self.own_of(device).or_else(|| elsewhere().map(|(_, (presence, _))| presence.clone()))
+    }
+
+    fn own_of(&self, device: DeviceId) -> Option<Arc<Presence>> {
         self.present.values().rev().find(|presence| presence.device == device).cloned()
     }
 
+    fn own(&self) -> BTreeMap<DeviceId, Arc<Presence>> {
+        self.present.values().map(|presence| (presence.device, presence.clone())).collect()
+    }
+
     fn everybody(&self) -> Vec<Arc<Presence>> {
-        let newest: BTreeMap<DeviceId, _> = self.present.values().map(|p| (p.device, p.clone())).collect();
-        newest.into_values().collect()
+        let mut everybody: BTreeMap<DeviceId, _> =
+            self.elsewhere.iter().map(|((_, device), (presence, _))| (*device, presence.clone())).collect();
+        everybody.extend(self.own());
+        everybody.into_values().collect()
+    }
+}
+
+fn nowhere(device: DeviceId) -> Arc<Presence> {
+    Arc::new(Presence::new(device, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use motet_proto::presence::Place as Somewhere;
+    use motet_proto::{SpaceId, limits as proto};
+
+    use super::*;
+    use crate::notifier::{Alone, Channel};
+
+    fn log() -> LogId {
+        LogId { account: "keola".into(), space: SpaceId::DEFAULT }
+    }
+
+    fn device(n: u8) -> DeviceId {
+        DeviceId([n; 16])
+    }
+
+    fn at(n: u8, name: &str) -> Presence {
+        let (collection, device_name) = ("songs".into(), "a device".into());
+        let place = Somewhere { name: name.into(), collection, device_name, field: None, cursor: None };
+        Presence::new(device(n), Some(&place))
+    }
+
+    fn devices(hub: &Hub) -> Vec<DeviceId> {
+        hub.everybody(&log()).iter().map(|presence| presence.device).collect()
+    }
+
+    #[tokio::test]
+    async fn relays_of_one_store_tell_each_other_where_devices_are() {
+        let channel = Channel::new();
+        let hubs: Vec<_> = (0..3).map(|_| Arc::new(Hub::new(channel.join()))).collect();
+        let _heard: Vec<_> = hubs.iter().map(|hub| hub.subscribe(&log()).0).collect();
+        for hub in &hubs {
+            let hub = hub.clone();
+            tokio::spawn(async move { hub.exchange(Duration::from_secs(3_600)).await });
+        }
+        let settled = async || {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        };
+        settled().await;
+        hubs[0].present(&log(), 1, at(1, "a"));
+        settled().await;
+        hubs.iter().for_each(|hub| assert_eq!(devices(hub), [device(1)]));
+        // It connects to another relay before the first has noticed that it is gone.
+        hubs[1].present(&log(), 7, at(1, "b"));
+        hubs[0].withdraw(&log(), 1);
+        settled().await;
+        hubs.iter().for_each(|hub| assert_eq!(devices(hub), [device(1)]));
+        hubs[1].leave(&log(), 7);
+        settled().await;
+        hubs.iter().for_each(|hub| assert_eq!(devices(hub), []));
+    }
+
+    #[test]
+    fn who_is_not_told_of_again_is_forgotten() {
+        let hub = Hub::new(Arc::new(Alone));
+        let (mut heard, _) = hub.subscribe(&log());
+        let presence = Arc::new(at(1, "a"));
+        hub.take_notice(Notice::Presence { relay: hub.relay ^ 1, log: log(), presence: presence.clone() });
+        assert!(matches!(heard.try_recv(), Ok(HubEvent::Presence(found)) if found == presence));
+        hub.tell_again(Duration::from_secs(60));
+        assert_eq!(devices(&hub), [device(1)]);
+        hub.tell_again(Duration::ZERO);
+        assert_eq!(devices(&hub), []);
+        assert!(matches!(heard.try_recv(), Ok(HubEvent::Presence(found)) if found.sealed.is_empty()));
+    }
+
+    #[test]
+    fn another_relay_does_not_fill_the_memory_of_this_one() {
+        let hub = Hub::new(Arc::new(Alone));
+        let _heard = hub.subscribe(&log());
+        for n in 0..2 * proto::PRESENT_DEVICES as u64 {
+            let presence = Arc::new(at((n % 200) as u8, "a"));
+            hub.take_notice(Notice::Presence { relay: n ^ hub.relay, log: log(), presence });
+        }
+        assert!(hub.lock()[&log()].elsewhere.len() <= proto::PRESENT_DEVICES);
     }
 }

@@ -36,6 +36,7 @@ mod embedded;
 mod health;
 mod hub;
 pub mod limits;
+pub mod notifier;
 mod outgoing;
 pub mod reload;
 mod server;
@@ -45,7 +46,7 @@ pub mod store;
 mod strangers;
 
 pub use embedded::{ConnectError, Embedded};
-pub use server::{Config, RunError, run};
+pub use server::{Config, RunError, Storage, run};
 
 /// A runtime fit for a relay: a worker for every core but one, which is for what is written and read for many. On two cores that is
 /// one, and sessions then wake each other without waking a core.

@@ -122,6 +122,9 @@ pub const PLACES: u32 = 40;
 /// The time over which [`PLACES`] are counted.
 pub const PLACES_COUNTED_OVER: Duration = Duration::from_secs(1);
 
+/// An authenticator that has not answered after this time is not waited for: less than a device waits for a connection.
+pub const AUTHENTICATE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A device from which no whole frame came for this long is nowhere for the others, unless the relay is told otherwise; its session
 /// stays. It is frozen, or its connection is gone without a word. Who sends one frame for longer than that is back when it has arrived.
 pub const PRESENT_SILENCE: Duration = Duration::from_secs(30);

@@ -4,10 +4,11 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use motet_relay::auth::Auth;
+use motet_relay::auth::Authenticator;
 use motet_relay::reload::Files;
 use motet_relay::store::sqlite::care;
 use motet_relay::{Config, limits, run};
@@ -109,7 +110,8 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let (auth, terms) = files.read()?;
     // Before anything else: a signal that nobody waits for would end the process.
     let asked = hang_up();
-    let open = matches!(auth, Auth::Local);
+    let open = auth.is_open();
+    let auth: Arc<dyn Authenticator> = Arc::new(auth);
     let listener =
         TcpListener::bind(args.listen).await.map_err(|e| format!("cannot listen on {}: {e}", args.listen))?;
     let address = listener.local_addr()?;

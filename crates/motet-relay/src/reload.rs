@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::auth::{Auth, TokensError};
+use crate::auth::{Auth, Authenticator, TokensError};
 use crate::config::{ConfigError, Terms};
 use crate::limits;
 
@@ -43,7 +44,11 @@ impl Files {
 
     /// Reads them again whenever `asked` says so, and the tokens also when their file has changed. What cannot be read leaves things as
     /// they are, and is logged. A file of tokens that holds none any more lets nobody in. Does not end.
-    pub async fn follow(self, mut asked: mpsc::Receiver<()>, told: watch::Sender<(Auth, Terms)>) {
+    pub async fn follow(
+        self,
+        mut asked: mpsc::Receiver<()>,
+        told: watch::Sender<(Arc<dyn Authenticator>, Terms)>,
+    ) {
         let mut known = self.tokens.as_deref().and_then(stamp);
         loop {
             let was_asked = tokio::select! {
@@ -60,7 +65,7 @@ impl Files {
                 _ => Ok(told.borrow().1.clone()),
             };
             match (self.read_tokens(), terms) {
-                (Ok(auth), Ok(terms)) => _ = told.send((auth, terms)),
+                (Ok(auth), Ok(terms)) => _ = told.send((Arc::new(auth), terms)),
                 (Err(error), _) | (_, Err(error)) => {
                     tracing::error!(%error, "tokens and limits stay as they are");
                 }

@@ -19,14 +19,16 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::accept;
-use crate::auth::Auth;
+use crate::auth::{Auth, Authenticator};
 use crate::config::Terms;
 use crate::doors::{self, Doors, Place};
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::limits;
+use crate::notifier::{Alone, Notifier};
 use crate::session;
 use crate::state::Relay;
+use crate::store::memory::MemoryStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{LogStore, StoreError};
 use crate::strangers::Strangers;
@@ -34,27 +36,55 @@ use crate::strangers::Strangers;
 /// How a relay runs.
 #[derive(Clone)]
 pub struct Config {
-    /// Folder of the relay's data; created if needed.
-    pub data: PathBuf,
-    /// Who may speak. [`Auth::Local`] is accepted only on a loopback address.
-    pub auth: Auth,
+    /// Where the logs are.
+    pub storage: Storage,
+    /// Who may speak. One that is [open](Authenticator::is_open), as [`Auth::Local`] is, is accepted only on a loopback address.
+    pub auth: Arc<dyn Authenticator>,
     /// How much of everything the relay takes on.
     pub terms: Terms,
     /// Tells other tokens and terms while the relay runs. Sessions whose token is not there any more are closed.
-    pub changes: Option<watch::Receiver<(Auth, Terms)>>,
+    pub changes: Option<watch::Receiver<(Arc<dyn Authenticator>, Terms)>>,
     /// How long an entry stays in its log after a snapshot has superseded it, in whole seconds; see
     /// [`RETENTION`](limits::RETENTION).
     pub retention: Duration,
     /// How long a device may be silent before it is nowhere for the others, see [`PRESENT_SILENCE`](limits::PRESENT_SILENCE).
     pub present_silence: Duration,
+    /// How it hears of what other relays do to the same store, if there are any.
+    pub notifier: Arc<dyn Notifier>,
+}
+
+/// Where a relay keeps its logs.
+#[derive(Clone)]
+pub enum Storage {
+    /// A file in this folder, which is created if needed, and which one relay has at a time.
+    Folder(PathBuf),
+    /// A store that is open: one of [`memory`](crate::store::memory), or of the program's own. Several relays may serve one store in one
+    /// process.
+    Store(Arc<dyn LogStore>),
 }
 
 impl Config {
-    /// Data in `data`, one local account, loopback only, the default limits and retention.
+    /// Data in the folder `data`, one local account, loopback only, the default limits and retention.
     pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self::with(Storage::Folder(data.into()))
+    }
+
+    /// The same with logs in memory, which are gone with the relay.
+    pub fn in_memory() -> Self {
+        Self::with(Storage::Store(Arc::new(MemoryStore::new())))
+    }
+
+    /// The same with logs in a store that is open.
+    pub fn with_store(store: Arc<dyn LogStore>) -> Self {
+        Self::with(Storage::Store(store))
+    }
+
+    fn with(storage: Storage) -> Self {
         let (retention, present_silence) = (limits::RETENTION, limits::PRESENT_SILENCE);
         let terms = Terms::default();
-        Self { data: data.into(), auth: Auth::Local, terms, changes: None, retention, present_silence }
+        let notifier = Arc::new(Alone);
+        let auth = Arc::new(Auth::Local);
+        Self { storage, auth, terms, changes: None, retention, present_silence, notifier }
     }
 }
 
@@ -86,7 +116,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
     let address = listener.local_addr()?;
-    if matches!(config.auth, Auth::Local) && !address.ip().is_loopback() {
+    if config.auth.is_open() && !address.ip().is_loopback() {
         return Err(RunError::OpenToTheWorld(address));
     }
     doors::raise_descriptors();
@@ -135,13 +165,19 @@ pub(crate) fn open(
     config: Config,
     descriptors: u64,
 ) -> Result<Opened<impl Future<Output = ()> + Send + 'static>, RunError> {
-    let store = SqliteStore::open_with(&config.data, &config.terms.limits)?;
+    let store: Arc<dyn LogStore> = match config.storage {
+        Storage::Folder(data) => Arc::new(SqliteStore::open_with(&data, &config.terms.limits)?),
+        Storage::Store(store) => {
+            store.set_limits(&config.terms.limits);
+            store
+        }
+    };
     let (stop, stopping) = watch::channel(false);
     let (auth, terms) = (watch::channel(config.auth), watch::channel(config.terms));
     let most = terms.1.borrow().limits.sessions.min((descriptors / 8 * 7).max(1));
     let relay = Arc::new(Relay {
         store,
-        hub: Hub::default(),
+        hub: Hub::new(config.notifier),
         stopping,
         present_silence: config.present_silence,
         auth: auth.1,
@@ -157,8 +193,9 @@ pub(crate) fn open(
     let cared_for = relay.clone();
     let care = async move {
         tokio::join!(
-            sweep(&cared_for.store, config.retention),
-            look_at_room(&cared_for),
+            sweep(&*cared_for.store, config.retention),
+            maintain(&cared_for),
+            cared_for.hub.exchange(config.present_silence),
             take_changes(&cared_for, config.changes, &auth.0, &terms.0)
         );
     };
@@ -166,7 +203,7 @@ pub(crate) fn open(
 }
 
 /// Takes out of the logs, again and again, what was superseded longer than `retention` ago. Does not end.
-async fn sweep(store: &SqliteStore, retention: Duration) {
+async fn sweep(store: &dyn LogStore, retention: Duration) {
     let mut due = tokio::time::interval(limits::SWEEP_EVERY.min(retention.max(Duration::from_secs(1))));
     loop {
         due.tick().await;
@@ -183,21 +220,20 @@ async fn sweep(store: &SqliteStore, retention: Duration) {
     }
 }
 
-/// Looks again and again whether there is room on the disk. Does not end.
-async fn look_at_room(relay: &Relay) {
+/// Lets the store look after itself, again and again. Does not end.
+async fn maintain(relay: &Relay) {
     let mut due = tokio::time::interval(limits::ROOM_LOOKED_AT_EVERY);
     loop {
         due.tick().await;
-        relay.store.look_at_room(relay.limits().reserve_bytes);
-        relay.store.tidy().await;
+        relay.store.maintain(relay.limits().reserve_bytes).await;
     }
 }
 
 /// Takes up other tokens and terms whenever there are. Does not end.
 async fn take_changes(
     relay: &Relay,
-    changes: Option<watch::Receiver<(Auth, Terms)>>,
-    auth: &watch::Sender<Auth>,
+    changes: Option<watch::Receiver<(Arc<dyn Authenticator>, Terms)>>,
+    auth: &watch::Sender<Arc<dyn Authenticator>>,
     terms: &watch::Sender<Terms>,
 ) {
     let Some(mut changes) = changes else { return std::future::pending().await };
@@ -218,11 +254,11 @@ async fn signed(mut answer: Response) -> Response {
 }
 
 async fn health(State(relay): State<Arc<Relay>>) -> Response {
-    match relay.health.check(&relay.store).await {
-        Ok(()) if relay.store.is_full() => "ok, read-only: the disk is full\n".into_response(),
+    match relay.health.check(&*relay.store).await {
+        Ok(()) if relay.store.state().is_full => "ok, read-only: the disk is full\n".into_response(),
         // Other logs, and what is sound of a damaged one, are served.
         // What it is stands in the log: anybody may ask here.
-        Ok(()) if relay.store.damage().is_some() => {
+        Ok(()) if relay.store.state().damage.is_some() => {
             "ok, but relay.db is damaged: stop the relay and run `motet-relay repair`\n".into_response()
         }
         Ok(()) => "ok\n".into_response(),
@@ -240,7 +276,7 @@ async fn web_socket(
 ) -> Response {
     let admitted = match relay.admit(&headers, &place).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return refusal,
+        Err(refusal) => return refusal.into_response(),
     };
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
@@ -268,7 +304,7 @@ async fn post(
     // Before the body is read: who may not speak costs no memory.
     let admitted = match relay.admit(request.headers(), &place).await {
         Ok(admitted) => admitted,
-        Err(refusal) => return refusal,
+        Err(refusal) => return refusal.into_response(),
     };
     let id = relay.next_session();
     match session::serve_post(relay, admitted, id, request.into_body()).await {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use axum::extract::ws::Message as WsMessage;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 use futures_util::{Sink, SinkExt};
 use motet_proto::message::{ErrorCode, Fetch};
@@ -21,11 +21,12 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
+use crate::auth;
 use crate::hub::HubEvent;
 use crate::limits;
 use crate::outgoing::Held;
 use crate::state::{Admitted, Relay};
-use crate::store::{LogId, LogStore, StoreError};
+use crate::store::{LogId, StoreError};
 pub(crate) use post::serve_post;
 
 /// What the store has done for a session.
@@ -34,6 +35,8 @@ enum Done {
     Read(Option<Held>, Result<ReadOutcome, StoreError>),
     Appended(u32, Result<AppendOutcome, NotStored>),
     Document(Option<Held>, Fetch, Result<DocumentPage, StoreError>),
+    /// Whether whoever was let in would be let in now.
+    Valid(bool),
 }
 
 /// Why a push was not stored, and what of it was all the same.
@@ -199,9 +202,9 @@ impl Running {
                     self.session.handle_failure(ErrorCode::Replaced, "the device has opened newer sessions");
                 }
                 Ok(()) = auth.changed() => {
-                    if !auth.borrow_and_update().knows(&self.admitted.who) {
-                        self.session.handle_failure(ErrorCode::Unauthorized, "the token is not valid any more");
-                    }
+                    let (authenticator, who) = (auth.borrow_and_update().clone(), self.admitted.who.clone());
+                    let asked = async move { Done::Valid(auth::is_valid(authenticator, &who).await) };
+                    self.under_way.push(asked.boxed());
                 }
                 news = next_event(&mut self.hub) => self.take_event(news),
                 Some(done) = self.under_way.next() => self.take_done(done),
@@ -274,6 +277,10 @@ impl Running {
                 self.held = self.held.take().or(held);
                 self.session.handle_document(fetch, page);
             }
+            Done::Valid(true) => {}
+            Done::Valid(false) => {
+                self.session.handle_failure(ErrorCode::Unauthorized, "the token is not valid any more");
+            }
             // The push alone is answered: who cannot send can still receive.
             Done::Appended(push, Err(NotStored { error, appended }))
                 if !matches!(error, StoreError::Closed) =>
@@ -326,7 +333,7 @@ impl Running {
         match news {
             Ok(HubEvent::Committed(run)) => self.session.handle_committed(&run),
             Ok(HubEvent::Presence(presence)) => self.session.handle_presence(&presence),
-            Err(RecvError::Lagged(_)) => {
+            Ok(HubEvent::Missed) | Err(RecvError::Lagged(_)) => {
                 self.session.handle_lagged();
                 if let Some(log) = &self.log {
                     let everybody = self.relay.hub.everybody(log);

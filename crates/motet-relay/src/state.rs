@@ -1,33 +1,34 @@
 //! What all connections of a relay share, and who is let in.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::accounts::{self, Accounts};
-use crate::auth::{Auth, AuthError, Identity};
+use crate::auth::{self, AuthError, Authenticator, Credentials, Principal};
 use crate::config::{Limits, Terms};
 use crate::doors::{self, Place};
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::limits;
 use crate::outgoing::Outgoing;
-use crate::store::sqlite::SqliteStore;
+use crate::store::LogStore;
 use crate::strangers::{Answer, Strangers};
 
 /// What all connections share.
 pub(crate) struct Relay {
-    pub(crate) store: SqliteStore,
+    pub(crate) store: Arc<dyn LogStore>,
     pub(crate) hub: Hub,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) present_silence: Duration,
-    pub(crate) auth: watch::Receiver<Auth>,
+    pub(crate) auth: watch::Receiver<Arc<dyn Authenticator>>,
     pub(crate) terms: watch::Receiver<Terms>,
     pub(crate) health: Health,
     pub(crate) accounts: Arc<Accounts>,
@@ -40,10 +41,38 @@ pub(crate) struct Relay {
 
 /// A request that was let in.
 pub(crate) struct Admitted {
-    pub(crate) who: Identity,
+    pub(crate) who: Principal,
     pub(crate) request: accounts::Request,
     pub(crate) place: Arc<Place>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// Why a request is not let in.
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    header: (HeaderName, &'static str),
+    /// For people.
+    pub(crate) reason: Cow<'static, str>,
+}
+
+impl Refusal {
+    fn new(
+        status: StatusCode,
+        header: (HeaderName, &'static str),
+        reason: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { status, header, reason: reason.into() }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, [self.header], self.reason).into_response();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
 }
 
 impl Relay {
@@ -52,16 +81,13 @@ impl Relay {
     }
 
     /// Who a request speaks for, and its place among the others.
-    #[allow(clippy::result_large_err)]
-    pub(crate) async fn admit(&self, headers: &HeaderMap, place: &Arc<Place>) -> Result<Admitted, Response> {
-        let identity = self.auth.borrow().identify(headers);
-        let who = match identity {
+    pub(crate) async fn admit(&self, headers: &HeaderMap, place: &Arc<Place>) -> Result<Admitted, Refusal> {
+        let authenticator = self.auth.borrow().clone();
+        let who = match auth::authenticate(authenticator, Credentials::of(headers)).await {
             Ok(who) => who,
             Err(error) => return Err(self.refuse(error, self.address(headers, place)).await),
         };
-        let full = |reason: &'static str| {
-            (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], reason).into_response()
-        };
+        let full = |reason| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, (RETRY_AFTER, "10"), reason);
         let limits = self.limits();
         let request = self
             .accounts
@@ -74,9 +100,16 @@ impl Relay {
     }
 
     /// Answers a request without a good token, the later the more of them come from its address.
-    async fn refuse(&self, error: AuthError, address: IpAddr) -> Response {
-        if error == AuthError::WebPage {
-            return (StatusCode::FORBIDDEN, error.to_string()).into_response();
+    async fn refuse(&self, error: AuthError, address: IpAddr) -> Refusal {
+        match error {
+            AuthError::WebPage => {
+                return Refusal::new(StatusCode::FORBIDDEN, (CONNECTION, "close"), error.to_string());
+            }
+            AuthError::Unavailable => {
+                let header = (RETRY_AFTER, "10");
+                return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, header, error.to_string());
+            }
+            AuthError::Missing | AuthError::Invalid => {}
         }
         let allowed = self.terms.borrow().limits.wrong_tokens;
         match self.strangers.refuse(address, allowed) {
@@ -86,11 +119,15 @@ impl Relay {
                 tokio::time::sleep(limits::LATE_ANSWER_AFTER).await;
             }
             Answer::Never => {
-                let headers = [(RETRY_AFTER, "60"), (CONNECTION, "close")];
-                return (StatusCode::TOO_MANY_REQUESTS, headers, "too many wrong tokens").into_response();
+                let header = (RETRY_AFTER, "60");
+                return Refusal::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    header,
+                    "too many wrong tokens came lately",
+                );
             }
         }
-        (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], error.to_string()).into_response()
+        Refusal::new(StatusCode::UNAUTHORIZED, (WWW_AUTHENTICATE, "Bearer"), error.to_string())
     }
 
     /// Where a request comes from, as far as that can be believed.

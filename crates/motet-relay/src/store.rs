@@ -1,16 +1,19 @@
 //! Where logs live. A store keeps the log of each (account, space): it appends durably, drops duplicates by id, and
 //! reads what lies after a position.
 //!
-//! [`sqlite`] is the embedded one, and the default.
+//! [`sqlite`] is the default: one file in a folder. [`memory`] is for tests.
 
 mod damage;
 mod folder;
+pub mod memory;
 mod room;
 pub mod sqlite;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt};
 use motet_proto::session::{AppendOutcome, DocumentPage, ReadOutcome};
 use motet_proto::{DocumentId, Entry, Position, RelayId, SpaceId};
+
+use crate::config::Limits;
 
 /// The log of one space of one account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +75,15 @@ impl StoreError {
     }
 }
 
+/// The health of a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreState {
+    /// There is no room: pushes are refused, but erasures are not.
+    pub is_full: bool,
+    /// What could not be read since the store was opened, if anything: the first that was met. What can be read goes on.
+    pub damage: Option<String>,
+}
+
 /// What an append did.
 #[derive(Debug)]
 pub struct Appended {
@@ -89,7 +101,7 @@ pub trait LogStore: Send + Sync + 'static {
     fn id(&self) -> RelayId;
 
     /// Last sequence number of a log; 0 if it holds nothing.
-    fn head(&self, log: &LogId) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    fn head<'a>(&'a self, log: &'a LogId) -> BoxFuture<'a, Result<u64, StoreError>>;
 
     /// Appends entries in order; calls for one log take effect in the order made. When the future resolves, they are durable. The call
     /// itself may wait for the disk, as long as that is quick. A large append is made in steps, between which others have their turn; if
@@ -99,21 +111,21 @@ pub trait LogStore: Send + Sync + 'static {
     fn append(&self, log: LogId, entries: Vec<Entry>) -> BoxFuture<'static, Result<Appended, StoreError>>;
 
     /// One page of what lies after a position.
-    fn read(
-        &self,
-        log: &LogId,
+    fn read<'a>(
+        &'a self,
+        log: &'a LogId,
         after: Option<Position>,
-    ) -> impl Future<Output = Result<ReadOutcome, StoreError>> + Send;
+    ) -> BoxFuture<'a, Result<ReadOutcome, StoreError>>;
 
     /// One page of what the log holds of one document after a sequence number, without what is superseded: the entries if `whole`,
     /// otherwise their names.
-    fn read_document(
-        &self,
-        log: &LogId,
+    fn read_document<'a>(
+        &'a self,
+        log: &'a LogId,
         document: DocumentId,
         after: u64,
         whole: bool,
-    ) -> impl Future<Output = Result<DocumentPage, StoreError>> + Send;
+    ) -> BoxFuture<'a, Result<DocumentPage, StoreError>>;
 
     /// Removes what was superseded before `before`, in seconds since 1970, of all logs. Positions stay as they are. Returns how many
     /// entries left; if it is [`SWEPT_ENTRIES`](crate::limits::SWEPT_ENTRIES), there may be more.
@@ -121,4 +133,19 @@ pub trait LogStore: Send + Sync + 'static {
 
     /// Whether the store could write now: resolves when it has tried.
     fn probe(&self) -> BoxFuture<'static, Result<(), StoreError>>;
+
+    /// Changes how much accounts may have. What is there already stays.
+    fn set_limits(&self, limits: &Limits);
+
+    /// What is known of the store's health without trying.
+    fn state(&self) -> StoreState {
+        StoreState::default()
+    }
+
+    /// What is to be done every few seconds, if anything: to see that `reserve` bytes of a disk are free, to make files short that a long read
+    /// has made long. A failure is logged.
+    fn maintain(&self, reserve: u64) -> BoxFuture<'_, ()> {
+        _ = reserve;
+        std::future::ready(()).boxed()
+    }
 }

@@ -98,6 +98,9 @@ pub(crate) struct Shared {
     pub(crate) commits: watch::Sender<Commits>,
     /// Rung after a commit that added to the outbox.
     pub(crate) outbox: Notify,
+    /// Rung after a commit that saw writes of another process, or that emptied the file: something may wait to be sent, or a session may be
+    /// about what is no longer here.
+    pub(crate) changed_elsewhere: Notify,
     /// What the sync task sends next, if it waits for that.
     pub(crate) send_slot: SendSlot,
     pub(crate) board: StatusBoard,

@@ -411,11 +411,20 @@ pub const COPIED_PAGES: std::ffi::c_int = std::ffi::c_int::MAX;
 /// How often a replica looks whether the process that syncs its file still does.
 pub const SYNC_LOCK_POLL: Duration = Duration::from_secs(2);
 
+/// How often a process that has the right to sync says that it runs: more than twice within [`SYNC_LOCK_SILENCE`].
+pub const SYNC_LOCK_BEAT: Duration = Duration::from_secs(4);
+
 /// A process that holds the right to sync and has not said for this long that it runs is taken for frozen.
 pub const SYNC_LOCK_SILENCE: Duration = Duration::from_secs(10);
 
-/// How often a connected replica looks whether another process has written to the database.
+/// How often a replica that is connected, or listened to, looks whether another process has written to the database.
 pub const FOREIGN_WRITE_POLL: Duration = Duration::from_millis(500);
+
+/// The same when no process has written for [`FOREIGN_WRITE_RECENT`]: a device at rest is woken by little.
+pub const FOREIGN_WRITE_POLL_AT_REST: Duration = Duration::from_secs(2);
+
+/// For this long after a write, of whichever process, another is expected.
+pub const FOREIGN_WRITE_RECENT: Duration = Duration::from_secs(60);
 
 /// Bytes that a file may lack at its end and is filled up with when it is repaired, if they are more than all that is left of it.
 pub const CUT_OFF: u64 = 64 << 20;
@@ -506,7 +515,8 @@ pub const REFUSAL_BYTES: usize = 1_024;
 /// Answer to one `POST`, in bytes: a few pages and receipts.
 pub const EXCHANGE_BYTES: usize = 4 * motet_proto::limits::FRAME_BYTES;
 
-/// Over `POST`, how often a connected replica asks for what other devices have sent.
+/// Over `POST`, how often a connected replica asks for what other devices have sent; over any connection, how often it looks whether something
+/// waits to be sent that nobody has reported.
 pub const POST_POLL: Duration = Duration::from_secs(10);
 
 /// Threads of the sync task for work that blocks: preparing pages.

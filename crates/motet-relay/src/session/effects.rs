@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Done, NotStored, Running, beside_others};
 use crate::limits;
 use crate::outgoing::Held;
-use crate::store::{Appended, LogId, LogStore, StoreError};
+use crate::store::{Appended, LogId, StoreError};
 
 impl Running {
     pub(super) fn carry_out(&mut self) {

@@ -22,7 +22,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::damage::Damage;
 use super::folder::{self, Folder};
 use super::room::Room;
-use super::{Appended, LogId, LogStore, StoreError};
+use super::{Appended, LogId, LogStore, StoreError, StoreState};
 use crate::config::Limits;
 use crate::limits;
 use logs::Logs;
@@ -95,36 +95,14 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// Changes how much accounts may have. What is there already stays.
-    pub fn set_limits(&self, limits: &Limits) {
-        self.writer.set_limits(limits);
-    }
-
-    /// Whether there is no room on the disk: then pushes are refused, but erasures are not.
-    pub fn is_full(&self) -> bool {
-        self.room.is_full()
-    }
-
-    /// What of the file could not be read since it was opened, if anything: the first that was met. What can be read goes on.
-    pub fn damage(&self) -> Option<String> {
-        self.damage.known()
-    }
-
     /// Looks at the disk, of which `reserve` bytes are to be left.
-    pub fn look_at_room(&self, reserve: u64) {
+    fn look_at_room(&self, reserve: u64) {
         let Some(folder) = &self.folder else { return };
         let free = self.room.look(folder.path(), reserve);
         match free {
             Some(free) if free < folder::BALLAST_BYTES / 2 => folder.give_up_ballast(),
             Some(free) if free > reserve + folder::BALLAST_BYTES => folder.keep_ballast(),
             _ => {}
-        }
-    }
-
-    /// Makes the write-ahead log short again if a long read has let it grow. Whoever is at work just now is not waited for.
-    pub async fn tidy(&self) {
-        if let Err(error) = self.readers.tidy().await {
-            tracing::debug!(%error, "the write-ahead log stays as long as it is for now");
         }
     }
 
@@ -152,30 +130,34 @@ impl LogStore for SqliteStore {
         self.id
     }
 
-    async fn head(&self, log: &LogId) -> Result<u64, StoreError> {
-        self.readers.head(log).await
+    fn head<'a>(&'a self, log: &'a LogId) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.readers.head(log).boxed()
     }
 
     fn append(&self, log: LogId, entries: Vec<Entry>) -> BoxFuture<'static, Result<Appended, StoreError>> {
         // What frees room is let in.
-        if self.is_full() && !entries.iter().all(|entry| entry.kind == Kind::Erased) {
+        if self.room.is_full() && !entries.iter().all(|entry| entry.kind == Kind::Erased) {
             return std::future::ready(Err(StoreError::Full)).boxed();
         }
         self.writer.append(log, entries)
     }
 
-    async fn read(&self, log: &LogId, after: Option<Position>) -> Result<ReadOutcome, StoreError> {
-        self.readers.read(log, after).await
+    fn read<'a>(
+        &'a self,
+        log: &'a LogId,
+        after: Option<Position>,
+    ) -> BoxFuture<'a, Result<ReadOutcome, StoreError>> {
+        self.readers.read(log, after).boxed()
     }
 
-    async fn read_document(
-        &self,
-        log: &LogId,
+    fn read_document<'a>(
+        &'a self,
+        log: &'a LogId,
         document: DocumentId,
         after: u64,
         whole: bool,
-    ) -> Result<DocumentPage, StoreError> {
-        self.readers.read_document(log, document, after, whole).await
+    ) -> BoxFuture<'a, Result<DocumentPage, StoreError>> {
+        self.readers.read_document(log, document, after, whole).boxed()
     }
 
     fn sweep(&self, before: i64) -> BoxFuture<'static, Result<usize, StoreError>> {
@@ -184,6 +166,24 @@ impl LogStore for SqliteStore {
 
     fn probe(&self) -> BoxFuture<'static, Result<(), StoreError>> {
         self.writer.probe()
+    }
+
+    fn set_limits(&self, limits: &Limits) {
+        self.writer.set_limits(limits);
+    }
+
+    fn state(&self) -> StoreState {
+        StoreState { is_full: self.room.is_full(), damage: self.damage.known() }
+    }
+
+    fn maintain(&self, reserve: u64) -> BoxFuture<'_, ()> {
+        self.look_at_room(reserve);
+        async {
+            if let Err(error) = self.readers.tidy().await {
+                tracing::debug!(%error, "the write-ahead log stays as long as it is for now");
+            }
+        }
+        .boxed()
     }
 }
 

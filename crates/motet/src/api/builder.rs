@@ -118,6 +118,7 @@ impl ReplicaBuilder {
                 events: broadcast::Sender::new(limits::EVENT_BACKLOG),
                 commits: watch::Sender::default(),
                 outbox: Notify::new(),
+                changed_elsewhere: Notify::new(),
                 send_slot: SendSlot::default(),
                 board: StatusBoard::new(),
                 presence: PresenceBoard::new(),
@@ -132,7 +133,10 @@ impl ReplicaBuilder {
         })?;
         let heard = shared.clone();
         let is_heard = move || {
-            heard.events.receiver_count() > 0 || heard.board.is_watched() || heard.presence.place().is_some()
+            heard.events.receiver_count() > 0
+                || heard.board.is_watched()
+                || heard.board.is_connected()
+                || heard.presence.place().is_some()
         };
         let writer = match platform::is_simulated() {
             true => Writer::unattended(conn, core),

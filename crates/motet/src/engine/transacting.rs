@@ -100,6 +100,9 @@ impl store::Engine for Core {
             _ = self.shared.events.send(event);
         }
         let reloaded = std::mem::take(&mut self.settings_reloaded);
+        if reloaded || is_recounted {
+            self.shared.changed_elsewhere.notify_one();
+        }
         self.shared.commits.send_modify(|commits| {
             commits.count += 1;
             commits.settings += u64::from(staged.settings_changed || reloaded);

@@ -74,6 +74,8 @@ struct Shared<E> {
     worker: Mutex<Worker<E>>,
     /// When the writer thread does the work that no caller waits for, if there is any.
     due: Mutex<Option<Instant>>,
+    /// When a transaction ended last, of any process as far as is known, or somebody began to listen.
+    written_at: Mutex<Instant>,
     /// Somebody wants to hear of commits, also of those of other processes.
     is_heard: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -277,6 +279,7 @@ impl<E: Engine> Writer<E> {
 
     /// Somebody listens for commits from now on.
     pub(crate) fn watch_file(&self) {
+        self.shared.note_written();
         self.shared.work.notify_one();
     }
 
@@ -351,6 +354,7 @@ impl<E: Engine> Shared<E> {
             room: Condvar::new(),
             worker: Mutex::new(worker),
             due,
+            written_at: Mutex::new(Instant::now()),
             is_heard: Box::new(is_heard),
         }
     }
@@ -361,7 +365,7 @@ impl<E: Engine> Shared<E> {
             let mut queue = self.lock_queue();
             while queue.jobs.is_empty() && !queue.closed {
                 let due = *self.lock_due();
-                let poll = if (self.is_heard)() { limits::FOREIGN_WRITE_POLL } else { Duration::MAX };
+                let poll = if (self.is_heard)() { self.file_poll() } else { Duration::MAX };
                 let until_due =
                     due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
                 let (woken, wait) = self
@@ -420,9 +424,23 @@ impl<E: Engine> Shared<E> {
         let outcome = worker.transaction(&mut group);
         worker.engine.end(outcome.is_ok());
         drop(running);
+        self.note_written();
         self.set_due(worker.engine.lag());
         let error = outcome.err();
         group.into_iter().for_each(|job| job.reply(error.as_ref()));
+    }
+
+    fn note_written(&self) {
+        *self.written_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// How long until it is looked again whether another process has written.
+    fn file_poll(&self) -> Duration {
+        let written_at = *self.written_at.lock().unwrap_or_else(PoisonError::into_inner);
+        match written_at.elapsed() < limits::FOREIGN_WRITE_RECENT {
+            true => limits::FOREIGN_WRITE_POLL,
+            false => limits::FOREIGN_WRITE_POLL_AT_REST,
+        }
     }
 
     /// Another process has written since the last transaction. Not known while one is running: it will see for itself.

@@ -403,7 +403,9 @@ impl Driver {
     }
 
     async fn drive(&mut self, running: &mut Running) -> Result<Infallible, Ended> {
-        let poll = if running.connection.live { limits::FOREIGN_WRITE_POLL } else { limits::POST_POLL };
+        // Writes of other processes are looked for from now on.
+        self.database.writer.watch_file();
+        let poll = limits::POST_POLL;
         let mut poll = tokio::time::interval_at(tokio::time::Instant::now() + poll, poll);
         let comparison = limits::COMPARE_LOOKS_EVERY;
         let mut comparison = tokio::time::interval_at(tokio::time::Instant::now() + comparison, comparison);
@@ -467,6 +469,7 @@ impl Driver {
                 () = self.database.shared.outbox.notified() => {
                     running.session.handle_outbox_changed(self.started.elapsed());
                 }
+                () = self.database.shared.changed_elsewhere.notified() => self.look_at_file(running)?,
                 () = tokio::time::sleep(timeout) => self.take_timeout(running, saturated),
                 _ = poll.tick() => self.look_around(running)?,
                 _ = comparison.tick() => {
@@ -497,18 +500,25 @@ impl Driver {
         }
     }
 
-    /// Looks for what nobody reports: writes of another process, and over `POST` entries of other devices.
+    /// Looks for what nobody reports: over `POST` entries of other devices, and whatever a report was missed of.
     fn look_around(&mut self, running: &mut Running) -> Result<(), Ended> {
+        let was_idle = running.session.is_idle();
+        self.look_at_file(running)?;
+        if !running.connection.live && was_idle {
+            let round = self.take_id();
+            running.session.request_round(round, self.started.elapsed());
+        }
+        Ok(())
+    }
+
+    /// The file may have been emptied, or have more to send.
+    fn look_at_file(&mut self, running: &mut Running) -> Result<(), Ended> {
         if self.database.readers.read(|tx| tx.era()).is_ok_and(|era| era != running.era) {
             return Err(Ended::Anew);
         }
-        if !running.session.is_idle() {
-            return Ok(());
-        }
-        if !running.connection.live {
-            let round = self.take_id();
-            running.session.request_round(round, self.started.elapsed());
-        } else if self.database.readers.read(|tx| tx.count_sendable()).is_ok_and(|rows| rows > 0) {
+        if running.session.is_idle()
+            && self.database.readers.read(|tx| tx.count_sendable()).is_ok_and(|rows| rows > 0)
+        {
             running.session.handle_outbox_changed(self.started.elapsed());
         }
         Ok(())

@@ -79,7 +79,7 @@ impl SyncLock {
 fn beat(file: &File) -> Option<AbortHandle> {
     let file = file.try_clone().ok()?;
     let beats = async move {
-        let mut due = tokio::time::interval(limits::SYNC_LOCK_POLL);
+        let mut due = tokio::time::interval(limits::SYNC_LOCK_BEAT);
         loop {
             due.tick().await;
             // If it fails, another process syncs as well.

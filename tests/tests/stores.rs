@@ -1,0 +1,175 @@
+//! Each store of the relay against the other: the one in memory is the model, written without SQL. The same calls have the same outcomes.
+
+use std::sync::Arc;
+
+use futures_util::future::join;
+use motet_proto::message::Outcome;
+use motet_proto::session::ReadOutcome;
+use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, SpaceId, limits as proto};
+use motet_relay::config::Limits;
+use motet_relay::store::memory::MemoryStore;
+use motet_relay::store::sqlite::SqliteStore;
+use motet_relay::store::{LogId, LogStore, StoreError};
+use motet_tests::random::{Random, runs, seed};
+
+/// What was sent to one log so far.
+#[derive(Default)]
+struct Sent {
+    entries: Vec<Entry>,
+    positions: Vec<Position>,
+}
+
+fn log(account: u64) -> LogId {
+    LogId { account: format!("account {account}"), space: SpaceId::DEFAULT }
+}
+
+fn entry(random: &mut Random, sent: &Sent, number: u64) -> Entry {
+    let document = DocumentId([random.below(4) as u8; 16]);
+    let named = |random: &mut Random| -> Vec<EntryId> {
+        let of = sent.entries.iter().filter(|entry| entry.document == document || random.below(9) == 0);
+        let mut ids: Vec<_> = of.filter(|_| number % 3 != 0).map(|entry| entry.id).collect();
+        if random.below(4) == 0 {
+            ids.push(EntryId([number as u8; 32]));
+        }
+        ids.truncate(random.below(5) as usize);
+        ids
+    };
+    let kind = match random.below(12) {
+        0..6 => Kind::Changes,
+        6..9 => Kind::Snapshot { heads: vec![[number as u8; 32]], supersedes: named(random) },
+        9 => Kind::Erased,
+        10 => Kind::Other(vec![7, number as u8]),
+        _ => Kind::Snapshot { heads: Vec::new(), supersedes: Vec::new() },
+    };
+    let bytes = if random.below(30) == 0 { proto::PAGE_BYTES / 3 } else { random.below(80) as usize };
+    let payload = [&number.to_be_bytes()[..], &vec![number as u8; bytes]].concat();
+    let mut entry = Entry::new(SpaceId::DEFAULT, document, DeviceId([1; 16]), kind, 0, payload);
+    if random.below(40) == 0 {
+        entry.id.0[0] ^= 1;
+    }
+    entry
+}
+
+/// Both answers, as text: errors are not comparable.
+fn same<T: std::fmt::Debug>(step: u64, (a, b): (Result<T, StoreError>, Result<T, StoreError>)) -> T {
+    let (a, b) = (a.unwrap(), b.unwrap());
+    let (left, right) = (format!("{a:?}"), format!("{b:?}"));
+    assert!(left == right, "step {step}\nSQLite: {left}\nmemory: {right}");
+    b
+}
+
+async fn compare(random: &mut Random) {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        documents_per_account: 3 + random.below(3),
+        spaces: 2 + random.below(2),
+        ..Limits::default()
+    };
+    let sqlite: Arc<dyn LogStore> = Arc::new(SqliteStore::open_with(folder.path(), &limits).unwrap());
+    let memory: Arc<dyn LogStore> = Arc::new(MemoryStore::new());
+    memory.set_limits(&limits);
+    let mut sent: Vec<Sent> = (0..3).map(|_| Sent::default()).collect();
+    for step in 0..80 {
+        let account = random.below(3);
+        let (log, sent) = (log(account), &mut sent[account as usize]);
+        match random.below(10) {
+            0..5 => {
+                let mut entries: Vec<_> =
+                    (0..random.below(5)).map(|n| entry(random, sent, step * 8 + n)).collect();
+                // What a device sends again, and what it sends twice.
+                let again = |random: &mut Random| sent.entries.get(random.below(40) as usize).cloned();
+                entries.extend(again(random));
+                entries.extend(entries.first().filter(|_| random.below(6) == 0).cloned());
+                let appended =
+                    join(sqlite.append(log.clone(), entries.clone()), memory.append(log, entries.clone()));
+                let appended = same(step, appended.await);
+                for (entry, outcome) in entries.iter().zip(&appended.outcome.outcomes) {
+                    if matches!(outcome, Outcome::Stored(_)) {
+                        sent.entries.push(entry.clone());
+                    }
+                }
+                sent.positions.extend(appended.outcome.appended.map(|(_, position)| position));
+            }
+            5..7 => {
+                let after = sent.positions.get(random.below(20) as usize).copied();
+                let after = after.map(|mut position| {
+                    match random.below(12) {
+                        0 => position.tag[0] ^= 1,
+                        1 => position.seq += 1,
+                        2 => position.seq = 0,
+                        _ => {}
+                    }
+                    position
+                });
+                let mut next = after;
+                // To the end, page by page.
+                for _ in 0..20 {
+                    let page = join(sqlite.read(&log, next), memory.read(&log, next)).await;
+                    match same(step, page) {
+                        ReadOutcome::Page { position, head, .. } if position.seq < head => {
+                            next = Some(position)
+                        }
+                        _ => break,
+                    }
+                }
+            }
+            7 => {
+                let document = DocumentId([random.below(5) as u8; 16]);
+                let after = random.below(12) * random.below(2);
+                for whole in [true, false] {
+                    let page = join(
+                        sqlite.read_document(&log, document, after, whole),
+                        memory.read_document(&log, document, after, whole),
+                    );
+                    same(step, page.await);
+                }
+            }
+            8 => _ = same(step, join(sqlite.head(&log), memory.head(&log)).await),
+            _ => {
+                let before = if random.below(3) == 0 { 0 } else { i64::MAX };
+                for store in [&sqlite, &memory] {
+                    while store.sweep(before).await.unwrap() > 0 {}
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_stores_answer_alike() {
+    let seed = seed();
+    for run in 0..runs(60_u64) {
+        let seed = seed.wrapping_add(run);
+        println!("seed {seed}");
+        compare(&mut Random(seed)).await;
+    }
+}
+
+#[tokio::test]
+async fn both_stores_keep_to_the_bytes_of_an_account() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits { bytes_per_account: 1_000, ..Limits::default() };
+    let sqlite: Arc<dyn LogStore> = Arc::new(SqliteStore::open_with(folder.path(), &limits).unwrap());
+    let memory: Arc<dyn LogStore> = Arc::new(MemoryStore::new());
+    for store in [sqlite, memory] {
+        store.set_limits(&limits);
+        let entry = |n: u8| {
+            Entry::new(
+                SpaceId::DEFAULT,
+                DocumentId([1; 16]),
+                DeviceId([1; 16]),
+                Kind::Changes,
+                0,
+                vec![n; 300],
+            )
+        };
+        let appended = store.append(log(1), (0..3).map(entry).collect()).await.unwrap();
+        assert!(matches!(appended.failed, Some(StoreError::Quota(_))), "{:?}", appended.failed);
+        assert_eq!(appended.outcome.outcomes, [Outcome::Stored(1), Outcome::Stored(2)]);
+        // What is erased makes room.
+        let erase =
+            Entry::new(SpaceId::DEFAULT, DocumentId([1; 16]), DeviceId([1; 16]), Kind::Erased, 0, vec![]);
+        assert!(store.append(log(1), vec![erase]).await.unwrap().failed.is_none());
+        assert!(store.append(log(1), vec![entry(5)]).await.unwrap().failed.is_none());
+    }
+}
