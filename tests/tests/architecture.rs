@@ -109,12 +109,13 @@ const RELAY: &Modules = &[
     ("outgoing", &["config"]),
     ("store", &["config", "limits"]),
     ("health", &["limits", "store"]),
-    ("hub", &["limits", "store"]),
+    ("notifier", &["limits", "store"]),
+    ("hub", &["limits", "notifier", "store"]),
     (
         "state",
         &["accounts", "auth", "config", "doors", "health", "hub", "limits", "outgoing", "store", "strangers"],
     ),
-    ("session", &["hub", "limits", "outgoing", "state", "store"]),
+    ("session", &["auth", "hub", "limits", "outgoing", "state", "store"]),
     (
         "server",
         &[
@@ -125,6 +126,7 @@ const RELAY: &Modules = &[
             "health",
             "hub",
             "limits",
+            "notifier",
             "session",
             "state",
             "store",
