@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use motet::secrets::{SecretError, SecretFiles, SecretStore, SystemKeyring};
+use motet::secrets::{SecretError, SecretFiles, SecretStore};
 use motet::{Relay, SyncError, json};
 use motet_tests::{TestRelay, device};
 
@@ -130,18 +130,4 @@ fn names_do_not_lead_elsewhere() {
         }
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-}
-
-/// This build does not use the keyring: each call says so, and an app takes files instead.
-#[test]
-fn without_a_keyring_every_call_says_so() {
-    let keyring = SystemKeyring::new("motet-tests");
-    for error in [
-        keyring.get("token").unwrap_err(),
-        keyring.set("token", "x").unwrap_err(),
-        keyring.remove("token").unwrap_err(),
-    ] {
-        assert!(matches!(error, SecretError::Missing), "{error}");
-        assert_eq!((error.code(), error.is_retryable()), ("secret-no-keyring", false));
-    }
 }

@@ -64,7 +64,7 @@ fn ci() -> Result<(), String> {
     step(&["fmt", "--all", "--check"], &[])?;
     let lints = ["--all-targets", "--locked", "--", "-D", "warnings"];
     step(&[&["clippy", "--workspace"], &lints[..]].concat(), &[])?;
-    step(&[&["clippy", "-p", "motet-cli", "--features", "keyring"], &lints[..]].concat(), &[])?;
+    step(&[&["clippy", "--workspace", "--features", "motet-cli/keyring"], &lints[..]].concat(), &[])?;
     for features in FEATURES {
         step(&[&["clippy", "--lib"], features, &["--locked", "--", "-D", "warnings"]].concat(), &[])?;
     }
@@ -81,9 +81,11 @@ fn ci() -> Result<(), String> {
 
 /// Runs every test of the workspace. The programs that some of them start are built first, and installed where that is possible.
 fn test(args: &[String], budgets: &[(&str, &str)]) -> Result<(), String> {
-    cargo(&["build", "--workspace", "--bins", "--features", "motet-cli/keyring"], &[], &[])?;
+    // With the tests, as `cargo test` has it: other dependencies would mean other features, and everything built once more.
+    let build = ["build", "--workspace", "--bins", "--tests"];
+    cargo(&[&build[..], &["--features", "motet-cli/keyring"]].concat(), &[], &[])?;
     keep_apart()?;
-    cargo(&["build", "--workspace", "--bins"], &[], &[])?;
+    cargo(&build, &[], &[])?;
     install();
     let tested = cargo(&["test", "--workspace"], args, budgets);
     for (program, package, suite) in missing() {

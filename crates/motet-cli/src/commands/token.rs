@@ -42,14 +42,16 @@ pub(crate) fn read(replica: &Replica) -> Result<Option<String>, CliError> {
 /// The token that is kept for a replica: in the file beside the database, else in the keyring of the system.
 pub(crate) fn kept(replica: &Replica) -> Result<Option<String>, CliError> {
     match files(replica).get(TOKEN)? {
-        None if is_in_keyring(replica)? => keyring().get(&account(replica)).map_err(not_read),
+        None if is_in_keyring(replica)? => {
+            keyring().and_then(|keyring| keyring.get(&account(replica))).map_err(not_read)
+        }
         token => Ok(token),
     }
 }
 
 /// Keeps a token: in the keyring of the system if there is one, else in a file for its owner's eyes only. Says whether it is in the keyring.
 pub(crate) fn keep(replica: &Replica, token: &str, output: &Output) -> Result<bool, CliError> {
-    match keyring().set(&account(replica), token) {
+    match keyring().and_then(|keyring| keyring.set(&account(replica), token)) {
         Ok(()) => {
             replica.set_setting(PLACE, Some(IN_KEYRING))?;
             files(replica).remove(TOKEN)?;
@@ -68,7 +70,7 @@ pub(crate) fn keep(replica: &Replica, token: &str, output: &Output) -> Result<bo
 pub(crate) fn forget(replica: &Replica, output: &Output) -> Result<(), CliError> {
     files(replica).remove(TOKEN)?;
     if is_in_keyring(replica)? {
-        if let Err(error) = keyring().remove(&account(replica)) {
+        if let Err(error) = keyring().and_then(|keyring| keyring.remove(&account(replica))) {
             output.complain(&format!("{error}; a token that motet does not use any more is still there"));
         }
         replica.set_setting(PLACE, None)?;
@@ -81,8 +83,13 @@ fn is_in_keyring(replica: &Replica) -> Result<bool, CliError> {
     Ok(replica.setting(PLACE)?.as_deref() == Some(IN_KEYRING))
 }
 
-fn keyring() -> SystemKeyring {
-    SystemKeyring::new("motet")
+/// The keyring of the system, if this build uses it. Asked here and not left to the feature of the library: beside tests that have it on, the
+/// library has it in every build of the workspace.
+fn keyring() -> Result<SystemKeyring, SecretError> {
+    match cfg!(feature = "keyring") {
+        true => Ok(SystemKeyring::new("motet")),
+        false => Err(SecretError::Missing),
+    }
 }
 
 fn files(replica: &Replica) -> SecretFiles {

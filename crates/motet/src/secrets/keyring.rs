@@ -99,3 +99,21 @@ mod backend {
         Err(SecretError::Missing)
     }
 }
+
+#[cfg(all(test, not(feature = "keyring")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_feature_every_call_says_so() {
+        let keyring = SystemKeyring::new("motet-tests");
+        for error in [
+            keyring.get("token").unwrap_err(),
+            keyring.set("token", "x").unwrap_err(),
+            keyring.remove("token").unwrap_err(),
+        ] {
+            assert!(matches!(error, SecretError::Missing), "{error}");
+            assert_eq!((error.code(), error.is_retryable()), ("secret-no-keyring", false));
+        }
+    }
+}
