@@ -148,6 +148,9 @@ fn stored(path: &Path) -> (Vec<Automerge>, Vec<Vec<Change>>) {
     let mut songs: std::collections::BTreeMap<i64, Vec<Change>> = Default::default();
     for row in rows {
         let (song, bytes) = row.unwrap();
+        // As docs/storage.md has compressed rows.
+        let bytes =
+            bytes.strip_prefix(b"ZMP1").map_or(bytes.clone(), |rest| zstd::decode_all(&rest[4..]).unwrap());
         songs.entry(song).or_default().push(Change::try_from(&bytes[..]).unwrap());
     }
     songs

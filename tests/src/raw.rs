@@ -10,6 +10,17 @@ pub fn entry(name: &str, kind: Kind, body: Vec<u8>) -> Entry {
     attack::stranger("pieces", name, kind, body)
 }
 
+/// A change or saved document as Automerge made it, of a row of `change` or `snapshot` (docs/storage.md): a second implementation.
+///
+/// # Panics
+/// If it says that it is compressed, and is not.
+pub fn chunk(row: Vec<u8>) -> Vec<u8> {
+    match row.strip_prefix(b"ZMP1") {
+        Some(rest) => zstd::decode_all(&rest[4..]).unwrap(),
+        None => row,
+    }
+}
+
 /// Sends entries to the relay at `url`, and returns what becomes of each.
 ///
 /// # Panics

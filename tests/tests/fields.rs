@@ -276,7 +276,9 @@ fn what_is_local_never_leaves_the_device() {
     for sql in ["SELECT bytes FROM change", "SELECT sealed FROM outbox", "SELECT bytes FROM snapshot"] {
         let mut select = conn.prepare(sql).unwrap();
         let rows = select.query_map([], |row| row.get::<_, Option<Vec<u8>>>(0)).unwrap();
-        rows.for_each(|bytes| assert!(!holds(&bytes.unwrap().unwrap_or_default()), "{sql}"));
+        rows.for_each(|row| {
+            assert!(!holds(&motet_tests::raw::chunk(row.unwrap().unwrap_or_default())), "{sql}")
+        });
     }
 }
 

@@ -340,7 +340,7 @@ impl World {
         for sql in ["SELECT bytes FROM change", "SELECT sealed FROM outbox", "SELECT bytes FROM snapshot"] {
             let mut select = conn.prepare(sql).unwrap();
             let rows = select.query_map([], |row| row.get::<_, Option<Vec<u8>>>(0)).unwrap();
-            left.extend(rows.filter_map(|bytes| bytes.unwrap()));
+            left.extend(rows.filter_map(|bytes| bytes.unwrap()).map(motet_tests::raw::chunk));
         }
         for secret in self.words.difference(&self.shared) {
             let is_in =

@@ -166,7 +166,7 @@ fn changes(db: &std::path::Path) -> Vec<Change> {
     let conn = rusqlite::Connection::open(db).unwrap();
     let mut rows = conn.prepare("SELECT bytes FROM change ORDER BY id").unwrap();
     let rows = rows.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
-    rows.map(|bytes| Change::from_bytes(bytes.unwrap()).unwrap()).collect()
+    rows.map(|row| Change::from_bytes(motet_tests::raw::chunk(row.unwrap())).unwrap()).collect()
 }
 
 fn hash_of(change: &Change) -> [u8; 32] {

@@ -28,7 +28,7 @@ pub mod frame;
 pub mod ids;
 pub mod limits;
 pub mod message;
-mod packing;
+pub mod packing;
 pub mod payload;
 #[doc(hidden)]
 pub mod planted;

@@ -11,7 +11,8 @@ const SKIPPED_FRAME: u32 = 0x184d_2a50;
 const SKIPPED_HEADER: usize = 8;
 
 /// Why something cannot be unpacked.
-pub(crate) enum UnpackError {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnpackError {
     /// It is not what it should be.
     Damaged(&'static str),
     /// It would be larger than it may be.
@@ -24,7 +25,7 @@ thread_local! {
 }
 
 /// Packs bytes at a level; `None` if zstd fails, and they go as they are.
-pub(crate) fn pack(plain: &[u8], level: i32) -> Option<Vec<u8>> {
+pub fn pack(plain: &[u8], level: i32) -> Option<Vec<u8>> {
     PACK.with_borrow_mut(|kept| {
         if kept.as_ref().is_none_or(|(of, _)| *of != level) {
             *kept = Some((level, Compressor::new(level).ok()?));
@@ -34,7 +35,7 @@ pub(crate) fn pack(plain: &[u8], level: i32) -> Option<Vec<u8>> {
 }
 
 /// Makes packed bytes longer, to `length` at least, with a frame that those who unpack skip.
-pub(crate) fn pad(packed: &mut Vec<u8>, length: usize) {
+pub fn pad(packed: &mut Vec<u8>, length: usize) {
     let more = length.saturating_sub(packed.len() + SKIPPED_HEADER);
     packed.extend_from_slice(&SKIPPED_FRAME.to_le_bytes());
     packed.extend_from_slice(&(more as u32).to_le_bytes());
@@ -42,13 +43,16 @@ pub(crate) fn pad(packed: &mut Vec<u8>, length: usize) {
 }
 
 /// The size that zstd data claims to inflate to, if it does.
-pub(crate) fn claimed_len(packed: &[u8]) -> Option<usize> {
+pub fn claimed_len(packed: &[u8]) -> Option<usize> {
     let claimed = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
     claimed.map(|size| usize::try_from(size).unwrap_or(usize::MAX))
 }
 
 /// Inflates zstd data of at most `cap` bytes. The size that the data claims is checked before anything is allocated.
-pub(crate) fn unpack(packed: &[u8], cap: usize) -> Result<Vec<u8>, UnpackError> {
+///
+/// # Errors
+/// [`UnpackError`].
+pub fn unpack(packed: &[u8], cap: usize) -> Result<Vec<u8>, UnpackError> {
     let Some(size) = claimed_len(packed) else {
         return Err(UnpackError::Damaged("zstd frame without a size"));
     };

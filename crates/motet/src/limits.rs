@@ -217,6 +217,18 @@ pub const PAGE_CACHE_KIB: i64 = 4_096;
 /// Prepared statements kept by each connection: all that there are, so that none is parsed twice. About 5 kB each.
 pub const CACHED_STATEMENTS: usize = 256;
 
+/// Changes and saved documents from this size on are compressed in the file, in bytes. Below it little is gained, and most edits are smaller.
+pub const PACK_FROM_BYTES: usize = 256;
+
+/// zstd level of what is compressed in the file.
+pub const PACK_LEVEL: i32 = 1;
+
+/// What would open to more than this many times its bytes is stored as it is: a row that is damaged may claim any size.
+pub const PACK_RATIO: usize = 256;
+
+/// Opened bytes up to which any ratio is taken.
+pub const PACK_RATIO_FROM_BYTES: usize = 1 << 20;
+
 /// What is kept of a write-ahead log that a long read has made large, in bytes: twice what lies between two checkpoints. While somebody
 /// reads, nothing of the log can be written over.
 pub const WAL_KEPT_BYTES: i64 = 8 << 20;

@@ -18,6 +18,7 @@ mod integrity;
 mod journal;
 mod opening;
 mod outbox;
+mod packed;
 mod quarantine;
 mod read_only;
 mod readers;

@@ -11,7 +11,7 @@ use super::{Result, StorageError, busy};
 use crate::limits;
 
 /// Migrations in order; `user_version` counts how many a file has had.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("migrations/001.sql"),
     include_str!("migrations/002.sql"),
     include_str!("migrations/003.sql"),
@@ -22,6 +22,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("migrations/008.sql"),
     include_str!("migrations/009.sql"),
     include_str!("migrations/010.sql"),
+    include_str!("migrations/011.sql"),
 ];
 
 /// Marks a file as Motet's (`application_id`), so that another app's database is not taken for one.

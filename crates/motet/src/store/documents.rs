@@ -6,6 +6,7 @@ use motet_proto::DocumentId;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::integrity::text;
+use super::packed::{Pack, Unpacked, head_and_length, unpacked_len};
 use super::{Result, StorageError, Tx, next_seq};
 
 /// Heads and hashes as the store keeps them.
@@ -76,7 +77,7 @@ impl Tx<'_> {
         let mut statement =
             self.conn.prepare_cached("SELECT bytes, upto FROM snapshot WHERE document = ?")?;
         let snapshot = statement.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        if let Some((bytes, upto)) = snapshot {
+        if let Some((Unpacked(bytes), upto)) = snapshot {
             stored.snapshot = Some(bytes);
             stored.last_change = upto;
         }
@@ -86,7 +87,7 @@ impl Tx<'_> {
             statement.query([stored.last_change.max(change_id(id, 0)), change_id(id, MOST_CHANGES)])?;
         while let Some(row) = rows.next()? {
             stored.last_change = row.get(0)?;
-            stored.changes.push(row.get(1)?);
+            stored.changes.push(row.get::<_, Unpacked>(1)?.0);
         }
         Ok(stored)
     }
@@ -159,7 +160,7 @@ impl Tx<'_> {
         }
         let sql = "INSERT INTO change (id, bytes, origin) VALUES (?, ?, ?)";
         let id = change_id(document, number);
-        self.conn.prepare_cached(sql)?.execute(params![id, bytes, origin])?;
+        self.conn.prepare_cached(sql)?.execute(params![id, Pack(bytes), origin])?;
         Ok(())
     }
 
@@ -308,16 +309,26 @@ impl Tx<'_> {
 
     /// Bytes that a document is loaded from; 0 if there is no such document.
     pub(crate) fn stored_bytes(&self, key: DocumentId) -> Result<i64> {
-        let sql = "SELECT d.id, s.upto, coalesce(length(s.bytes), 0)
-                   FROM document d LEFT JOIN snapshot s ON s.document = d.id WHERE d.key = ?";
+        let sql = concat!(
+            "SELECT d.id, s.upto, ",
+            head_and_length!("coalesce(s.bytes, x'')"),
+            " FROM document d LEFT JOIN snapshot s ON s.document = d.id WHERE d.key = ?"
+        );
+        let opened = |row: &Row<'_>, at| {
+            Ok::<_, rusqlite::Error>(unpacked_len(row.get_ref(at)?.as_blob()?, row.get(at + 1)?))
+        };
         let found = self.conn.prepare_cached(sql)?.query_row([key.as_bytes()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, i64>(2)?))
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?, opened(row, 2)?))
         });
-        let Some((id, upto, bytes)) = found.optional()? else { return Ok(0) };
+        let Some((id, upto, mut bytes)) = found.optional()? else { return Ok(0) };
         let range = [upto.unwrap_or_default().max(change_id(id, 0)), change_id(id, MOST_CHANGES)];
-        let sql = "SELECT coalesce(sum(length(bytes)), 0) FROM change WHERE id > ? AND id <= ?";
-        let later: i64 = self.conn.prepare_cached(sql)?.query_row(range, |row| row.get(0))?;
-        Ok(bytes + later)
+        let sql = concat!("SELECT ", head_and_length!("bytes"), " FROM change WHERE id > ? AND id <= ?");
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut later = statement.query(range)?;
+        while let Some(row) = later.next()? {
+            bytes += opened(row, 0)?;
+        }
+        Ok(bytes)
     }
 
     /// Whether anything is kept of what a document was made of.
@@ -332,14 +343,15 @@ impl Tx<'_> {
         let sql = "INSERT INTO snapshot (document, bytes, upto, is_primary) VALUES (?, ?, ?, ?)
                    ON CONFLICT DO UPDATE SET bytes = excluded.bytes, upto = excluded.upto,
                    is_primary = MAX(is_primary, excluded.is_primary)";
-        self.conn.prepare_cached(sql)?.execute(params![document, bytes, upto, primary])?;
+        self.conn.prepare_cached(sql)?.execute(params![document, Pack(bytes), upto, primary])?;
         Ok(())
     }
 
     /// The snapshot of a document if it holds exactly the changes up to the id `upto`.
     pub(crate) fn snapshot_at(&self, document: i64, upto: i64) -> Result<Option<Vec<u8>>> {
         let sql = "SELECT bytes FROM snapshot WHERE document = ? AND upto = ?";
-        Ok(self.conn.prepare_cached(sql)?.query_row([document, upto], |row| row.get(0)).optional()?)
+        let read = |row: &Row<'_>| Ok(row.get::<_, Unpacked>(0)?.0);
+        Ok(self.conn.prepare_cached(sql)?.query_row([document, upto], read).optional()?)
     }
 
     pub(crate) fn has_primary_snapshot(&self, document: i64) -> Result<bool> {

@@ -12,6 +12,7 @@ use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId};
 use super::documents::{MOST_CHANGES, change_id};
 use super::finding::identifier;
 use super::outbox::Op;
+use super::packed::{Pack, unpack};
 use super::rows::is_name;
 use super::{Result, StorageError, Tx, next_seq};
 
@@ -209,7 +210,7 @@ impl Tx<'_> {
         let range = [change_id(document, 0), change_id(document, MOST_CHANGES)];
         let rows = statement.query_map(range, |row| {
             // Whatever stands there, so that it can be told to be damaged.
-            Ok((row.get(0)?, bytes(row.get_ref(1)?)))
+            Ok((row.get(0)?, unpack(&bytes(row.get_ref(1)?))))
         })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
@@ -250,7 +251,11 @@ impl Tx<'_> {
         let sql = "SELECT bytes, is_primary, upto FROM snapshot WHERE document = ?";
         let raw = self.conn.prepare_cached(sql)?.query_row([document], |row| {
             let upto = row.get_ref(2)?.as_i64().unwrap_or(i64::MAX);
-            Ok(RawSnapshot { bytes: bytes(row.get_ref(0)?), upto, is_primary: number(row.get_ref(1)?) != 0 })
+            Ok(RawSnapshot {
+                bytes: unpack(&bytes(row.get_ref(0)?)),
+                upto,
+                is_primary: number(row.get_ref(1)?) != 0,
+            })
         });
         Ok(raw.optional()?)
     }
@@ -377,7 +382,7 @@ impl Tx<'_> {
         let more = self.change_rows(from)?.into_iter().filter(|(_, bytes)| !known.contains(bytes));
         for (id, (_, bytes)) in (first..).zip(more) {
             let sql = "INSERT INTO change (id, bytes) VALUES (?, ?)";
-            self.conn.prepare_cached(sql)?.execute(params![id, bytes])?;
+            self.conn.prepare_cached(sql)?.execute(params![id, Pack(&bytes)])?;
         }
         // It may be the only copy of what is in it, and says nothing about the changes of the other.
         let sql = "UPDATE OR IGNORE snapshot SET document = ?, upto = 0, is_primary = 1 WHERE document = ?";
@@ -469,7 +474,9 @@ impl Tx<'_> {
 
     /// Replaces the bytes of a change, if there is such a row.
     pub(crate) fn replace_change(&self, id: i64, bytes: &[u8]) -> Result<()> {
-        self.conn.prepare_cached("UPDATE change SET bytes = ? WHERE id = ?")?.execute(params![bytes, id])?;
+        self.conn
+            .prepare_cached("UPDATE change SET bytes = ? WHERE id = ?")?
+            .execute(params![Pack(bytes), id])?;
         Ok(())
     }
 

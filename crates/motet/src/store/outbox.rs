@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::documents::{MOST_CHANGES, change_id};
 use super::integrity::{number, sealed};
+use super::packed::Unpacked;
 use super::{Result, StorageError, Tx};
 
 /// Why a row is parked that a proxy does not let through.
@@ -171,7 +172,7 @@ impl Tx<'_> {
         let first = row.first_change.max(change_id(row.document, 0));
         let whole = row.first_change == 0;
         let range = params![first, change_id(row.document, MOST_CHANGES), whole, remote];
-        let rows = statement.query_map(range, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows = statement.query_map(range, |row| Ok((row.get(0)?, row.get::<_, Unpacked>(1)?.0)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 

@@ -1,0 +1,1 @@
+-- Rows of `change` and `snapshot` may be compressed from this format on; those that are not are read as before.
