@@ -31,12 +31,45 @@ pub struct Payload {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Preview {
-    /// The fields as a JSON object, without those that stay on the sender's device.
-    #[n(0)]
+    /// The fields as a JSON object, without those that stay on the sender's device. On the wire its line breaks stand as in the text of the body, so
+    /// that a compressor finds whole verses there.
+    #[cbor(n(0), with = "bare_lines")]
     pub json: String,
     /// Fingerprint of what the sender declares about the way it is read.
     #[n(1)]
     pub schema: u64,
+}
+
+/// JSON on the wire: `\n` in a string is a line break, which JSON has nowhere else if it is written without spaces. Read is either.
+mod bare_lines {
+    use minicbor::decode::Error as DecodeError;
+    use minicbor::encode::{Error as EncodeError, Write};
+    use minicbor::{Decoder, Encoder};
+
+    pub(super) fn encode<C, W: Write>(
+        json: &str,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        let mut bare = String::with_capacity(json.len());
+        let mut rest = json;
+        while let Some(at) = rest.find('\\') {
+            bare.push_str(&rest[..at]);
+            // A backslash and what it escapes, which may be another one.
+            let escape = rest[at + 1..].chars().next().map_or(1, |c| 1 + c.len_utf8());
+            match &rest[at..at + escape] {
+                "\\n" => bare.push('\n'),
+                other => bare.push_str(other),
+            }
+            rest = &rest[at + escape..];
+        }
+        bare.push_str(rest);
+        e.str(&bare)?.ok()
+    }
+
+    pub(super) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<String, DecodeError> {
+        Ok(d.str()?.replace('\n', "\\n"))
+    }
 }
 
 /// Why an opened payload is not usable.
@@ -83,6 +116,23 @@ impl Payload {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn line_breaks_of_a_preview_are_bare_on_the_wire() {
+        for (json, wire) in [
+            (r#"{"a":"b\nc"}"#, "{\"a\":\"b\nc\"}"),
+            (r#"{"a":"\\n\\\n\"\n"}"#, "{\"a\":\"\\\\n\\\\\n\\\"\n\"}"),
+            (r#"{"hoʻi":"kō\u0007\r\n"}"#, "{\"hoʻi\":\"kō\\u0007\\r\n\"}"),
+            ("{}", "{}"),
+            ("\\", "\\"),
+        ] {
+            let preview = Preview { json: json.into(), schema: 7 };
+            let bytes = minicbor::to_vec(&preview).unwrap();
+            let is_in = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            assert!(is_in(wire), "{json}");
+            assert_eq!(minicbor::decode::<Preview>(&bytes).unwrap(), preview);
+        }
+    }
 
     #[test]
     fn round_trip_and_wrong_document() {

@@ -433,7 +433,7 @@ pub const SYNC_LOCK_SILENCE: Duration = Duration::from_secs(10);
 pub const FOREIGN_WRITE_POLL: Duration = Duration::from_millis(500);
 
 /// The same when no process has written for [`FOREIGN_WRITE_RECENT`]: a device at rest is woken by little.
-pub const FOREIGN_WRITE_POLL_AT_REST: Duration = Duration::from_secs(2);
+pub const FOREIGN_WRITE_POLL_AT_REST: Duration = Duration::from_secs(3);
 
 /// For this long after a write, of whichever process, another is expected.
 pub const FOREIGN_WRITE_RECENT: Duration = Duration::from_secs(60);
@@ -527,8 +527,10 @@ pub const REFUSAL_BYTES: usize = 1_024;
 /// Answer to one `POST`, in bytes: a few pages and receipts.
 pub const EXCHANGE_BYTES: usize = 4 * motet_proto::limits::FRAME_BYTES;
 
-/// Over `POST`, how often a connected replica asks for what other devices have sent; over any connection, how often it looks whether something
-/// waits to be sent that nobody has reported.
+/// Over a live connection, how often it is looked whether something waits to be sent that nobody has reported.
+pub const LIVE_POLL: Duration = Duration::from_secs(60);
+
+/// Over `POST`, how often a connected replica asks for what other devices have sent.
 pub const POST_POLL: Duration = Duration::from_secs(10);
 
 /// Threads of the sync task for work that blocks: preparing pages.

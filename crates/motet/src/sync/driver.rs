@@ -405,7 +405,7 @@ impl Driver {
     async fn drive(&mut self, running: &mut Running) -> Result<Infallible, Ended> {
         // Writes of other processes are looked for from now on.
         self.database.writer.watch_file();
-        let poll = limits::POST_POLL;
+        let poll = if running.connection.live { limits::LIVE_POLL } else { limits::POST_POLL };
         let mut poll = tokio::time::interval_at(tokio::time::Instant::now() + poll, poll);
         let comparison = limits::COMPARE_LOOKS_EVERY;
         let mut comparison = tokio::time::interval_at(tokio::time::Instant::now() + comparison, comparison);

@@ -2,10 +2,8 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Instant, SystemTime};
-
-use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 
 use crate::limits;
 
@@ -25,7 +23,8 @@ pub(super) struct SyncLock {
 #[derive(Debug)]
 struct Held {
     file: File,
-    beats: Option<AbortHandle>,
+    /// Ends the thread that moves the time of the file on, by being dropped.
+    _beats: Option<mpsc::Sender<()>>,
 }
 
 impl SyncLock {
@@ -49,7 +48,7 @@ impl SyncLock {
         match options.map_err(TryLockError::Error).and_then(|file| file.try_lock().map(|()| file)) {
             Ok(file) => {
                 let beats = beat(&file);
-                self.held = Some(Held { file, beats });
+                self.held = Some(Held { file, _beats: beats });
                 self.seen = None;
                 true
             }
@@ -75,26 +74,26 @@ impl SyncLock {
     }
 }
 
-/// Moves the time of the file on as long as the process runs.
-fn beat(file: &File) -> Option<AbortHandle> {
+/// Moves the time of the file on as long as the process runs. A thread, since a timer of the runtime wakes up several times for each beat.
+fn beat(file: &File) -> Option<mpsc::Sender<()>> {
     let file = file.try_clone().ok()?;
-    let beats = async move {
-        let mut due = tokio::time::interval(limits::SYNC_LOCK_BEAT);
+    let (end, ended) = mpsc::channel::<()>();
+    let beats = move || {
         loop {
-            due.tick().await;
             // If it fails, another process syncs as well.
             _ = file.set_modified(SystemTime::now());
+            if ended.recv_timeout(limits::SYNC_LOCK_BEAT) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
         }
     };
-    Some(Handle::try_current().ok()?.spawn(beats).abort_handle())
+    std::thread::Builder::new().name("motet-lock".into()).spawn(beats).ok()?;
+    Some(end)
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(beats) = &self.beats {
-            beats.abort();
-        }
-        // Now, and not when the task above has gone, which has the file as well.
+        // Now, and not when the thread above has ended, which has the file as well.
         _ = self.file.unlock();
     }
 }
