@@ -41,8 +41,8 @@ pub enum Bug {
     HeadsKeptAfterFailure,
     /// A device's own writes are not synced.
     DeviceSkipsFsync,
-    /// An edit while a row of its document is frozen is taken to be in that row.
-    EditJoinsFrozenRow,
+    /// An edit while a row of its document is sealed is taken to be in that row.
+    EditJoinsSealedRow,
     /// A receipt settles all rows of the document.
     ReceiptSettlesDocument,
     /// Changes that wait for others are never tried again.
@@ -90,7 +90,7 @@ impl Bug {
         Bug::TagIgnored,
         Bug::HeadsKeptAfterFailure,
         Bug::DeviceSkipsFsync,
-        Bug::EditJoinsFrozenRow,
+        Bug::EditJoinsSealedRow,
         Bug::ReceiptSettlesDocument,
         Bug::WaitingIsForgotten,
         Bug::FailedWriteStaysLoaded,

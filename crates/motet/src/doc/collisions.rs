@@ -1,7 +1,7 @@
-//! Twins: two different changes of one actor with one number. They come about when a running process is copied, or by malice;
+//! Collisions: two different changes of one actor with one number. They come about when a running process is copied, or by malice;
 //! Automerge takes the first that it sees and refuses the second, so devices would differ for ever.
 //!
-//! Here the twin with the smaller hash wins, on every device and whatever came first: a device that holds the other one puts its
+//! Here the one with the smaller hash wins, on every device and whatever came first: a device that holds the other one puts its
 //! document together anew, without it and without what was built on it. An order by the log would be another one on each remote.
 //!
 //! The actors of containers can be derived by anybody. A change that is not the container that belongs to its actor loses to the one that is.
@@ -15,7 +15,7 @@ use super::{Document, MergeOutcome};
 use crate::limits;
 use crate::schema::CollectionSchema;
 
-/// What had to leave a document because the twin of a change came that wins.
+/// What had to leave a document because another change with its actor and number came, and wins.
 #[derive(Debug)]
 pub(crate) struct Displaced {
     /// The change that lost, and all that were built on it.
@@ -36,7 +36,7 @@ impl Displaced {
 }
 
 impl Document {
-    /// Lets those of the refused changes win that are twins with the smaller hash.
+    /// Lets those of the refused changes win that collide and have the smaller hash.
     pub(super) fn resolve_collisions(&mut self, outcome: &mut MergeOutcome, schema: &CollectionSchema) {
         let mut failed = HashSet::new();
         for _ in 0..limits::APPLY_FAILURES {
@@ -109,7 +109,7 @@ impl Document {
         true
     }
 
-    /// Whether a change wins against its twin in this document: of two the one that every device makes, whoever made up the other one; else
+    /// Whether a change wins a collision in this document: of two the one that every device makes, whoever made up the other one; else
     /// the one with the smaller hash.
     fn beats(&self, change: &Change, rival: ChangeHash) -> bool {
         let Some(held) = self.am.get_change_by_hash(&rival) else { return false };

@@ -20,7 +20,7 @@ pub(crate) struct MergeOutcome {
     pub(crate) applied: Vec<Change>,
     /// Changes that cannot be applied now.
     pub(crate) rejected: Vec<Rejected>,
-    /// What the document held before, or was just given, and lost to a twin.
+    /// What the document held before, or was just given, and lost in a collision.
     pub(crate) displaced: Option<Displaced>,
 }
 

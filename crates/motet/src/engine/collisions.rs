@@ -1,4 +1,4 @@
-//! What follows when a change loses to its twin: the document is stored anew, what left it is set aside, and who wrote that writes
+//! What follows when a change loses in a collision: the document is stored anew, what left it is set aside, and who wrote that writes
 //! its values once more.
 
 use std::collections::HashMap;
@@ -46,7 +46,7 @@ impl Core {
         if loaded.row.id == 0 {
             return Ok(());
         }
-        tracing::warn!(document = %loaded.row.key, changes = displaced.changes.len(), "changes have lost to their twins");
+        tracing::warn!(document = %loaded.row.key, changes = displaced.changes.len(), "changes have lost in a collision");
         let all = loaded.document.changes().map_err(StorageError::Damaged)?;
         // Of what lies under a snapshot the original bytes are gone.
         let mut originals = HashMap::new();
@@ -98,7 +98,7 @@ impl Core {
             Err(WriteError::Storage(error)) => return Err(error),
             Err(error) => {
                 // What was lost is set aside, and stays to be seen there.
-                tracing::error!(document = %key, %error, "what lost to its twin cannot be written anew");
+                tracing::error!(document = %key, %error, "what lost in a collision cannot be written anew");
                 self.put_back(loaded);
                 return Ok(());
             }

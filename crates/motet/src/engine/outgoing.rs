@@ -17,7 +17,7 @@ use crate::types::LastError;
 type Saved = (Vec<[u8; 32]>, Vec<u8>);
 
 /// What a row sends.
-struct FrozenRow {
+struct RowSent {
     entry: Entry,
     /// It did not fit, and goes on in another row.
     has_rest: bool,
@@ -38,7 +38,7 @@ impl Core {
         let rows = tx.sendable(remote, after, most)?;
         // What is dropped or parked on the way makes room for rows that were not even looked at.
         let more = rows.len() == most;
-        let batch = self.freeze_all(tx, remote, rows, most_bytes.min(proto::PUSH_BATCH_BYTES))?;
+        let batch = self.seal_rows(tx, remote, rows, most_bytes.min(proto::PUSH_BATCH_BYTES))?;
         Ok(OutboxBatch { more: batch.more || more, ..batch })
     }
 
@@ -52,7 +52,7 @@ impl Core {
     ) -> store::Result<Vec<OutboxItem>> {
         self.check_era(tx)?;
         let rows = tx.sendable_of(remote, document, after, planted::batch(proto::PUSH_BATCH_ENTRIES))?;
-        Ok(self.freeze_all(tx, remote, rows, proto::PUSH_BATCH_BYTES)?.items)
+        Ok(self.seal_rows(tx, remote, rows, proto::PUSH_BATCH_BYTES)?.items)
     }
 
     /// The sealed payload of an entry of a document. `whole`: the body is all of it, so it may be shown before it is merged.
@@ -74,8 +74,8 @@ impl Core {
         Ok(envelope::seal_plain(&payload.encode()))
     }
 
-    /// Freezes rows until they have `most_bytes`.
-    pub(super) fn freeze_all(
+    /// Seals rows until they have `most_bytes`.
+    pub(super) fn seal_rows(
         &mut self,
         tx: Tx<'_>,
         remote: i64,
@@ -102,7 +102,7 @@ impl Core {
                     entry => entry?,
                 },
                 None => match self.seal_row(tx, remote, &row) {
-                    Ok(Some(FrozenRow { entry, has_rest })) => {
+                    Ok(Some(RowSent { entry, has_rest })) => {
                         // The rest stands in a row behind all that were looked at.
                         batch.more |= has_rest;
                         entry
@@ -176,11 +176,11 @@ impl Core {
     }
 
     /// Fixes what a row sends. Where stored changes are damaged they are made anew first, from whatever holds them.
-    fn seal_row(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<FrozenRow>> {
-        match self.freeze_stored(tx, remote, row) {
+    fn seal_row(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<RowSent>> {
+        match self.seal_stored(tx, remote, row) {
             Err(StorageError::Damaged(_)) => {
                 self.mend(tx, row.document)?;
-                self.freeze_stored(tx, remote, row)
+                self.seal_stored(tx, remote, row)
             }
             sealed => sealed,
         }
@@ -188,12 +188,7 @@ impl Core {
 
     /// Fixes what a row sends: concatenated original bytes, or a saved document where a snapshot replaced them. What
     /// does not fit into one entry goes into further rows. Everything is checked against its hash, since nobody else can tell what was meant.
-    fn freeze_stored(
-        &mut self,
-        tx: Tx<'_>,
-        remote: i64,
-        row: &OutboxRow,
-    ) -> store::Result<Option<FrozenRow>> {
+    fn seal_stored(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<RowSent>> {
         if DocumentId::derive(SpaceId::DEFAULT, &row.collection, &row.name) != row.key {
             return Err(StorageError::Damaged("its rows do not agree on its name".into()));
         }
@@ -201,12 +196,12 @@ impl Core {
         if row.op == Op::Erase && self.erased.contains(&(remote, row.document)) {
             let entry = self.erasure(row.key)?;
             tx.seal_row(row.id, 0, &entry)?;
-            return Ok(Some(FrozenRow { entry, has_rest: false }));
+            return Ok(Some(RowSent { entry, has_rest: false }));
         }
         let whole = row.first_change == 0;
         let changes = tx.pending_changes(row, remote)?;
         if whole && changes.is_empty() && tx.is_purged_and_gone(row.document)? {
-            return self.freeze_purge(tx, remote, row);
+            return self.seal_purge(tx, remote, row);
         }
         let last = changes.last().map_or(0, |(id, _)| *id);
         let many = changes.len() > limits::FIRST_PUSH_CHANGES;
@@ -259,11 +254,11 @@ impl Core {
             tx.add_piece(remote, row, last, &further, self.shared.now_ms())?;
             self.count_pending(remote, 1);
         }
-        Ok(Some(FrozenRow { entry, has_rest }))
+        Ok(Some(RowSent { entry, has_rest }))
     }
 
     /// What is sent of a document that is purged and gone: the changes that did it.
-    fn freeze_purge(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<FrozenRow>> {
+    fn seal_purge(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<RowSent>> {
         let Some(changes) = tx.purge_changes(row.document)?.filter(|changes| !changes.is_empty()) else {
             tx.drop_pending(row.id)?;
             self.count_pending(remote, -1);
@@ -272,7 +267,7 @@ impl Core {
         let payload = self.payload(tx, row.document, (&row.collection, &row.name), changes, false)?;
         let entry = self.entry(row.key, Kind::Changes, payload);
         tx.seal_row(row.id, 0, &entry)?;
-        Ok(Some(FrozenRow { entry, has_rest: false }))
+        Ok(Some(RowSent { entry, has_rest: false }))
     }
 
     fn entry(&self, document: DocumentId, kind: Kind, sealed: Vec<u8>) -> Entry {

@@ -285,7 +285,7 @@ fn salvage(
     let is_stored =
         |change: &Change| in_rows.contains(&change.hash().0) || in_saved.contains(&change.hash().0);
     let missing: Vec<_> = all.into_iter().filter(|change| !is_stored(change)).collect();
-    // What is sealed may be what lost to its twin, and is set aside already.
+    // What is sealed may be what lost in a collision, and is set aside already.
     outcome.rejected.retain(|rejected| in_rows.contains(&rejected.change.hash().0));
     let waiting =
         readable.iter().filter(|(_, changes)| !changes.iter().all(|c| document.has_change(&c.hash())));

@@ -1,5 +1,5 @@
 //! The batch that goes out next, while the sync task has nothing else to do: it is made in the transaction of the edit that it is
-//! about, so that it can be sent as soon as that is committed. Reading and freezing the row in a transaction of its own takes as
+//! about, so that it can be sent as soon as that is committed. Reading and sealing the row in a transaction of its own takes as
 //! long as sending it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -80,9 +80,9 @@ impl SendSlot {
 }
 
 impl Core {
-    /// Freezes what a lone small edit has put into the outbox, if the sync task waits for it. Whatever is more work than that is the
+    /// Seals what a lone small edit has put into the outbox, if the sync task waits for it. Whatever is more work than that is the
     /// sync task's, and not the app's.
-    pub(super) fn freeze_awaited(&mut self, tx: Tx<'_>) -> store::Result<()> {
+    pub(super) fn seal_awaited(&mut self, tx: Tx<'_>) -> store::Result<()> {
         let is_small = (1..=limits::SMALL_WORK_BYTES).contains(&self.write.bytes);
         let is_lone = self.staged.pending == 0 && self.write.pending == 1 && is_small;
         let Some(place) = self.shared.send_slot.lock().awaited.filter(|_| is_lone) else { return Ok(()) };
@@ -92,7 +92,7 @@ impl Core {
         let rows = tx.sendable(place.remote, place.after, 2)?;
         let [row] = &rows[..] else { return Ok(()) };
         if row.first_change > 0 && row.sealed.is_none() {
-            let batch = self.freeze_all(tx, place.remote, rows, limits::SMALLEST_BATCH_BYTES)?;
+            let batch = self.seal_rows(tx, place.remote, rows, limits::SMALLEST_BATCH_BYTES)?;
             self.staged.ready = Some(Ready { place, batch });
         }
         Ok(())

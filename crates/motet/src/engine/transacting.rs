@@ -37,7 +37,7 @@ impl store::Engine for Core {
     }
 
     fn before_commit(&mut self, tx: Tx<'_>) -> store::Result<()> {
-        self.freeze_awaited(tx)?;
+        self.seal_awaited(tx)?;
         self.note_own(tx)?;
         if self.staged.recounts || self.write.recounts {
             self.staged.recounted = Some((tx.remotes()?, tx.count_pending()? as i64));

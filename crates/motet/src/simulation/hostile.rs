@@ -56,7 +56,7 @@ impl Target {
         _ = check_snapshot(bytes);
     }
 
-    /// Merges foreign changes. Whatever they are: what was there is still there or handed out because it lost to a twin, it is shown as
+    /// Merges foreign changes. Whatever they are: what was there is still there or handed out because it lost in a collision, it is shown as
     /// before unless something was applied, and the document can be loaded again from what is kept.
     pub fn merge(&self, bytes: &[u8]) {
         let Ok(changes) = split_changes(bytes) else { return };

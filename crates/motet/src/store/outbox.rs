@@ -68,7 +68,7 @@ impl Tx<'_> {
         now: i64,
     ) -> Result<bool> {
         let sealed = "SELECT 1 FROM outbox WHERE remote = ? AND document = ? AND entry IS NOT NULL";
-        if is_planted(Bug::EditJoinsFrozenRow)
+        if is_planted(Bug::EditJoinsSealedRow)
             && self.conn.prepare_cached(sealed)?.exists([remote, document])?
         {
             return Ok(false);

@@ -20,12 +20,12 @@ pub enum ClientEffect {
     },
     /// Send a message.
     Send(Message),
-    /// Read the outbox and answer with [`super::ClientSession::handle_outbox`]. Rows are frozen before they are returned.
+    /// Read the outbox and answer with [`super::ClientSession::handle_outbox`]. Rows are sealed before they are returned.
     LoadOutbox {
         /// Only rows after this one.
         after_row: i64,
     },
-    /// Read the outbox rows of one document and answer with [`super::ClientSession::handle_document_rows`]. Rows are frozen before they are
+    /// Read the outbox rows of one document and answer with [`super::ClientSession::handle_document_rows`]. Rows are sealed before they are
     /// returned.
     LoadDocument {
         /// As given to [`super::ClientSession::sync_document`].
@@ -109,7 +109,7 @@ pub enum EndReason {
     Silence,
 }
 
-/// One frozen row of the outbox.
+/// One sealed row of the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxItem {
     /// Row number; grows with every row.

@@ -185,7 +185,7 @@ impl Core {
         Ok(())
     }
 
-    /// What lost to a twin leaves the document and its rows. Returns what this device has to write anew.
+    /// What lost in a collision leaves the document and its rows. Returns what this device has to write anew.
     pub(super) fn resolve_displaced(
         &mut self,
         tx: Tx<'_>,

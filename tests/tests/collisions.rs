@@ -9,7 +9,7 @@ use motet_tests::{TestRelay, contents, device, sync};
 use serde_json::json;
 
 /// A song, and two ways to go on with it as the same actor, the one with the smaller hash first.
-struct Twins {
+struct Collision {
     song: Vec<u8>,
     winner: Vec<u8>,
     loser: Vec<u8>,
@@ -34,25 +34,25 @@ fn hash(bytes: &[u8]) -> [u8; 32] {
     Change::from_bytes(bytes.to_vec()).unwrap().hash().0
 }
 
-fn twins() -> Twins {
+fn collision() -> Collision {
     let mut am = Automerge::new().with_actor(ActorId::from([1; 16]));
-    let song = put(&mut am, "title", "Twins");
+    let song = put(&mut am, "title", "Collision");
     let (mut left, mut right) = (am.clone(), am.clone());
     left.set_actor(ActorId::from([1; 16]));
     right.set_actor(ActorId::from([1; 16]));
     let (a, b) = (put(&mut left, "left", "left"), put(&mut right, "right", "right"));
     assert_ne!(hash(&a), hash(&b));
     if hash(&a) < hash(&b) {
-        Twins { song, winner: a, loser: b, more: put(&mut right, "more", "more") }
+        Collision { song, winner: a, loser: b, more: put(&mut right, "more", "more") }
     } else {
-        Twins { song, winner: b, loser: a, more: put(&mut left, "more", "more") }
+        Collision { song, winner: b, loser: a, more: put(&mut left, "more", "more") }
     }
 }
 
 #[test]
 fn the_same_twin_wins_in_whatever_order_they_come() {
     let dir = tempfile::tempdir().unwrap();
-    let Twins { song, winner, loser, more } = twins();
+    let Collision { song, winner, loser, more } = collision();
     let orders = [
         vec![&song, &winner, &loser, &more],
         vec![&song, &loser, &more, &winner],
@@ -66,7 +66,7 @@ fn the_same_twin_wins_in_whatever_order_they_come() {
             let relay = TestRelay::start(&dir.path().join(format!("relay {n} {apart}")));
             let a = device(dir.path(), &format!("a{n}{apart}"));
             for bytes in &order {
-                push(&relay.url(), vec![entry("twins", Kind::Changes, bytes.to_vec())]);
+                push(&relay.url(), vec![entry("collision", Kind::Changes, bytes.to_vec())]);
                 if apart {
                     sync(&a, &relay.url());
                 }
@@ -90,7 +90,7 @@ fn the_same_twin_wins_in_whatever_order_they_come() {
     }
     assert!(ends.iter().all(|end| *end == ends[0]), "{ends:#?}");
     let song = &ends[0][0].3;
-    assert!(song["title"] == "Twins" && song.get("more").is_none(), "{song}");
+    assert!(song["title"] == "Collision" && song.get("more").is_none(), "{song}");
 }
 
 /// What lost may be part of a whole document that a new device has never merged before.
@@ -98,15 +98,15 @@ fn the_same_twin_wins_in_whatever_order_they_come() {
 fn a_new_device_takes_a_snapshot_that_holds_the_loser() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let Twins { song, winner, loser, .. } = twins();
+    let Collision { song, winner, loser, .. } = collision();
     let mut am = Automerge::new();
     am.load_incremental(&song).unwrap();
     am.load_incremental(&loser).unwrap();
     let heads = am.get_heads().iter().map(|head| head.0).collect();
     let whole = Kind::Snapshot { heads, supersedes: Vec::new() };
     let others = (0..20).map(|n| entry(&format!("other{n}"), Kind::Changes, song.clone()));
-    let twins = [entry("song", whole, am.save_nocompress()), entry("song", Kind::Changes, winner)];
-    push(&relay.url(), others.chain(twins).collect());
+    let both = [entry("song", whole, am.save_nocompress()), entry("song", Kind::Changes, winner)];
+    push(&relay.url(), others.chain(both).collect());
     let a = device(dir.path(), "a");
     sync(&a, &relay.url());
     drop(a);
