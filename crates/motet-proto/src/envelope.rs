@@ -1,8 +1,9 @@
 //! The envelope around a payload: a suite id, and bytes that only the devices of a space can open.
 //!
 //! Suite 0 is plain. The field is on the wire from the first version on, so that encryption is one more suite and no
-//! new format. The relay treats all suites alike.
+//! new format. The relay treats all suites alike. [`Sealer`] is what devices use: [`Plain`], or one that the app brings.
 
+use crate::ids::{DocumentId, SpaceId};
 use crate::limits;
 use crate::packing::{self, UnpackError};
 
@@ -10,12 +11,92 @@ use crate::packing::{self, UnpackError};
 /// [`limits::COMPRESS_FROM_BYTES`] on.
 pub const SUITE_PLAIN: u8 = 0;
 
+/// Suites from this one on are the app's own: no version of Motet gives them a meaning.
+pub const SUITES_OF_APPS: u8 = 128;
+
+/// Bytes by which a [`Sealer`] may make a payload longer than [`seal_plain`] makes it.
+pub const SEALER_BYTES: usize = 1_024;
+
 const RAW: u8 = 0;
 const ZSTD: u8 = 1;
 
+/// Seals payloads so that only the devices of a space open them, and opens them. Called on several threads, while other writes wait: a call must
+/// be quick, and must not call the replica.
+pub trait Sealer: Send + Sync + 'static {
+    /// The suite that it seals with, which stands beside each payload: 0, or from [`SUITES_OF_APPS`] on.
+    fn suite(&self) -> u8;
+
+    /// Seals a payload. The result has at most [`SEALER_BYTES`] more than [`seal_plain`] makes of it, so one that encrypts encrypts that: it is
+    /// compressed.
+    ///
+    /// # Errors
+    /// [`SealError`]; what was to be sent waits, and is tried again.
+    fn seal(&self, about: About, plain: &[u8]) -> Result<Vec<u8>, SealError>;
+
+    /// Opens what a device of the space has sealed, with whatever suite. One that encrypts decides whether it still takes what is plain.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the entry is then kept in quarantine, and tried again by `retry_quarantined`.
+    fn open(&self, about: About, suite: u8, sealed: &[u8]) -> Result<Vec<u8>, OpenError>;
+
+    /// Bytes that a payload opens to, at least; nothing is opened for that. Payloads are opened in slices of as many.
+    fn opened_len(&self, suite: u8, sealed: &[u8]) -> usize {
+        opened_len(suite, sealed)
+    }
+}
+
+/// What a payload is about: to be bound to it, so that nobody can put it in another place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct About {
+    /// The space.
+    pub space: SpaceId,
+    /// The document; `None` for the place of a device, which is not stored.
+    pub document: Option<DocumentId>,
+}
+
+/// Why a payload is not sealed, for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what is to be sent cannot be sealed: {0}")]
+pub struct SealError(pub String);
+
+/// Suite 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plain;
+
+impl About {
+    /// An entry of a document.
+    pub fn entry(space: SpaceId, document: DocumentId) -> Self {
+        Self { space, document: Some(document) }
+    }
+
+    /// The place of a device.
+    pub fn place(space: SpaceId) -> Self {
+        Self { space, document: None }
+    }
+}
+
+impl Sealer for Plain {
+    fn suite(&self) -> u8 {
+        SUITE_PLAIN
+    }
+
+    fn seal(&self, _: About, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        Ok(seal_plain(plain))
+    }
+
+    fn open(&self, _: About, suite: u8, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+        open(suite, sealed)
+    }
+}
+
 /// Why a payload does not open.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
+    /// The app's own sealer does not open it: it has another key, or the payload was changed or moved.
+    #[error("the payload does not open: {0}")]
+    Sealed(String),
     /// Sealed by a suite that this build does not know: written by a newer app.
     #[error("the payload is sealed with suite {0}, which this version does not know; update the app")]
     UnknownSuite(u8),

@@ -3,8 +3,8 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::envelope;
-use crate::ids::DeviceId;
+use crate::envelope::{self, About, SealError, Sealer};
+use crate::ids::{DeviceId, SpaceId};
 use crate::limits;
 
 /// What a device tells the others of its space about itself.
@@ -44,19 +44,33 @@ pub struct Place {
 }
 
 impl Presence {
-    /// Says that `device` is at `place`, or nowhere any more.
+    /// Says that `device` is at `place`, or nowhere any more, with suite 0.
     pub fn new(device: DeviceId, place: Option<&Place>) -> Self {
-        // Encoding into a Vec has no failing path.
-        let seal = |place| envelope::seal_plain(&minicbor::to_vec(place).unwrap_or_default());
-        Self { device, suite: envelope::SUITE_PLAIN, sealed: place.map(seal).unwrap_or_default() }
+        let sealed = place.map(|place| envelope::seal_plain(&encoded(place))).unwrap_or_default();
+        Self { device, suite: envelope::SUITE_PLAIN, sealed }
     }
 
-    /// Where the device is; `None` if it is nowhere, or somewhere that this version cannot read.
-    pub fn place(&self) -> Option<Place> {
+    /// The same with another sealer.
+    ///
+    /// # Errors
+    /// As the sealer has them.
+    pub fn seal(
+        device: DeviceId,
+        place: Option<&Place>,
+        space: SpaceId,
+        sealer: &dyn Sealer,
+    ) -> Result<Self, SealError> {
+        let seal = |place| sealer.seal(About::place(space), &encoded(place));
+        let sealed = place.map(seal).transpose()?.unwrap_or_default();
+        Ok(Self { device, suite: sealer.suite(), sealed })
+    }
+
+    /// Where the device is; `None` if it is nowhere, or somewhere that cannot be read.
+    pub fn place(&self, space: SpaceId, sealer: &dyn Sealer) -> Option<Place> {
         if self.sealed.is_empty() || !self.is_small() {
             return None;
         }
-        let opened = envelope::open(self.suite, &self.sealed).ok()?;
+        let opened = sealer.open(About::place(space), self.suite, &self.sealed).ok()?;
         minicbor::decode(&opened).ok()
     }
 
@@ -64,4 +78,9 @@ impl Presence {
     pub fn is_small(&self) -> bool {
         self.sealed.len() <= limits::PRESENCE_BYTES
     }
+}
+
+fn encoded(place: &Place) -> Vec<u8> {
+    // Encoding into a Vec has no failing path.
+    minicbor::to_vec(place).unwrap_or_default()
 }

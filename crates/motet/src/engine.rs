@@ -54,6 +54,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use lru::LruCache;
+use motet_proto::envelope::Sealer;
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, DocumentId, SpaceId};
 use tokio::sync::{Notify, broadcast, watch};
@@ -112,6 +113,8 @@ pub(crate) struct Shared {
     pub(crate) schemas: RwLock<Arc<Schemas>>,
     /// Milliseconds since 1970; for what people see, never for what is right.
     pub(crate) clock: Clock,
+    /// Seals what leaves the device, and opens what arrives.
+    pub(crate) sealer: Arc<dyn Sealer>,
     /// How long what other devices have purged stays in the trash.
     pub(crate) purge_grace: Duration,
     /// Empties SQLite's log, on a thread of its own.

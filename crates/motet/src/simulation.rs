@@ -246,6 +246,7 @@ impl Session {
             let incoming = prepare(
                 std::mem::take(entries),
                 &schemas,
+                &*self.database.shared.sealer,
                 |key| !known.contains(&key),
                 |key| load_ahead(&self.database.readers, &schemas, key),
             );
@@ -260,7 +261,8 @@ impl Session {
         let (incoming, receipts, position) = match self.applying.pop_front() {
             // A few are merged in the transaction at once.
             Some(Applying::Arrived(entries, receipts, position)) => {
-                (prepare(entries, &self.database.shared.schemas(), |_| false, |_| None), receipts, position)
+                let (schemas, sealer) = (self.database.shared.schemas(), &*self.database.shared.sealer);
+                (prepare(entries, &schemas, sealer, |_| false, |_| None), receipts, position)
             }
             Some(Applying::Prepared(incoming, receipts, position)) => (incoming, receipts, position),
             None => return Ok(()),

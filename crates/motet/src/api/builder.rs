@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use motet_proto::envelope::{Plain, Sealer};
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, limits as proto};
 use tokio::sync::{Notify, broadcast, watch};
@@ -28,6 +29,7 @@ pub struct ReplicaBuilder {
     conflict_log: Option<PathBuf>,
     read_only: bool,
     purge_grace: Duration,
+    sealer: Arc<dyn Sealer>,
 }
 
 impl ReplicaBuilder {
@@ -39,6 +41,7 @@ impl ReplicaBuilder {
             conflict_log: None,
             read_only: false,
             purge_grace: limits::PURGED_KEPT,
+            sealer: Arc::new(Plain),
         }
     }
 
@@ -58,6 +61,16 @@ impl ReplicaBuilder {
     #[must_use]
     pub fn conflict_log(mut self, path: impl AsRef<Path>) -> Self {
         self.conflict_log = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Seals what leaves this device with the app's own sealer, and opens with it what arrives: all devices of the account need one that opens what
+    /// the others seal. The relay sees sealed bytes, sizes, times, the ids of devices, and hashes of the names of documents. What a relay has already
+    /// stays as it was sealed. What does not open waits in the quarantine, for
+    /// [`retry_quarantined`](crate::Replica::retry_quarantined).
+    #[must_use]
+    pub fn sealer(mut self, sealer: impl Sealer) -> Self {
+        self.sealer = Arc::new(sealer);
         self
     }
 
@@ -128,6 +141,7 @@ impl ReplicaBuilder {
                 conflict_log: self.conflict_log,
                 empty_log: empty_log(&path),
                 purge_grace: self.purge_grace,
+                sealer: self.sealer,
             });
             Ok((shared.clone(), Core::new(shared, readers.clone(), tx)?))
         })?;

@@ -6,7 +6,7 @@
 
 use motet_proto::message::Listed;
 use motet_proto::planted::{Bug, batch, is_planted, saves_enough};
-use motet_proto::{DocumentId, Entry, Kind, SpaceId, envelope, limits as proto};
+use motet_proto::{DocumentId, Entry, Kind, limits as proto};
 
 use super::Core;
 use super::lifecycle::is_leaving;
@@ -97,7 +97,6 @@ impl Core {
             return Ok(None);
         }
         let kind = Kind::Snapshot { heads, supersedes: held.into_iter().map(|entry| entry.id).collect() };
-        let device = self.shared.device;
-        Ok(Some(Entry::new(SpaceId::DEFAULT, document, device, kind, envelope::SUITE_PLAIN, payload)))
+        Ok(Some(self.entry(document, kind, payload)))
     }
 }

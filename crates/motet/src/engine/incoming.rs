@@ -3,11 +3,13 @@
 //! they are.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use motet_proto::envelope::{About, Sealer};
 use motet_proto::payload::{Payload, Preview};
 use motet_proto::planted::batch;
-use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId, envelope};
+use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId, limits as proto};
 
 use super::check::check_name;
 use super::parallel::parallel;
@@ -143,6 +145,7 @@ pub(crate) fn load_ahead(readers: &Readers, schemas: &Schemas, document: Documen
 pub(crate) fn prepare(
     entries: Vec<Entry>,
     schemas: &Schemas,
+    sealer: &dyn Sealer,
     is_absent: impl Fn(DocumentId) -> bool,
     load: impl Fn(DocumentId) -> Option<Box<Loaded>> + Sync,
 ) -> Incoming {
@@ -159,7 +162,7 @@ pub(crate) fn prepare(
         }
     }
     let opened = parallel(entries, |entry| {
-        let opened = open(&entry);
+        let opened = open(&entry, sealer);
         (entry, opened)
     });
     let mut places: HashMap<DocumentId, usize> = HashMap::new();
@@ -378,9 +381,16 @@ impl BadEntry {
 }
 
 /// Everything that can be said about an entry without the document it belongs to and without its body.
-pub(super) fn open(entry: &Entry) -> Result<Payload, String> {
+pub(super) fn open(entry: &Entry, sealer: &dyn Sealer) -> Result<Payload, String> {
     entry.check(SpaceId::DEFAULT).map_err(|e| e.to_string())?;
-    let opened = envelope::open(entry.suite, &entry.payload).map_err(|e| e.to_string())?;
+    let about = About::entry(SpaceId::DEFAULT, entry.document);
+    // It is the app's code.
+    let opened = catch_unwind(AssertUnwindSafe(|| sealer.open(about, entry.suite, &entry.payload)));
+    let opened =
+        opened.map_err(|_| "the app's sealer panicked over it".to_owned())?.map_err(|e| e.to_string())?;
+    if opened.len() > proto::PAYLOAD_INFLATED_BYTES {
+        return Err(format!("the payload opens to more than {} bytes", proto::PAYLOAD_INFLATED_BYTES));
+    }
     let payload = Payload::decode(&opened, SpaceId::DEFAULT, entry.document).map_err(|e| e.to_string())?;
     for name in [&payload.collection, &payload.name] {
         check_name(name).map_err(|error| error.to_string())?;

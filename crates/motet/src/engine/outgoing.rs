@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
+use motet_proto::envelope::{self, About};
 use motet_proto::payload::{Payload, Preview};
 use motet_proto::session::{OutboxBatch, OutboxItem};
-use motet_proto::{DocumentId, Entry, Kind, SpaceId, envelope, limits as proto, planted};
+use motet_proto::{DocumentId, Entry, Kind, SpaceId, limits as proto, planted};
 
 use super::Core;
 use crate::doc::{Fields, is_intact, split_headers};
@@ -71,7 +72,24 @@ impl Core {
             preview: if whole { self.preview(tx, document, (collection, name))? } else { None },
             body,
         };
-        Ok(envelope::seal_plain(&payload.encode()))
+        let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+        self.seal(key, &payload.encode())
+    }
+
+    /// Seals with the app's sealer, which has to keep to its limit: what becomes longer could not be sent.
+    fn seal(&self, document: DocumentId, plain: &[u8]) -> store::Result<Vec<u8>> {
+        let sealer = &self.shared.sealer;
+        let sealed = sealer.seal(About::entry(SpaceId::DEFAULT, document), plain);
+        let sealed = sealed.map_err(|error| StorageError::Sealer(error.to_string()))?;
+        let most = plain.len() + envelope::SEALER_BYTES;
+        match sealed.len() <= most {
+            true => Ok(sealed),
+            false => Err(StorageError::Sealer(format!(
+                "the sealer makes {} bytes of {}, more than it may",
+                sealed.len(),
+                plain.len()
+            ))),
+        }
     }
 
     /// Seals rows until they have `most_bytes`.
@@ -270,14 +288,14 @@ impl Core {
         Ok(Some(RowSent { entry, has_rest: false }))
     }
 
-    fn entry(&self, document: DocumentId, kind: Kind, sealed: Vec<u8>) -> Entry {
-        Entry::new(SpaceId::DEFAULT, document, self.shared.device, kind, envelope::SUITE_PLAIN, sealed)
+    pub(super) fn entry(&self, document: DocumentId, kind: Kind, sealed: Vec<u8>) -> Entry {
+        Entry::new(SpaceId::DEFAULT, document, self.shared.device, kind, self.shared.sealer.suite(), sealed)
     }
 
     /// An erasure of what a remote holds of a document. Not two are the same entry.
     pub(super) fn erasure(&self, document: DocumentId) -> store::Result<Entry> {
         let salt: [u8; 16] = platform::random().map_err(|e| StorageError::Io(e.to_string()))?;
-        Ok(self.entry(document, Kind::Erased, envelope::seal_plain(&salt)))
+        Ok(self.entry(document, Kind::Erased, self.seal(document, &salt)?))
     }
 
     /// Original bytes of all changes of a document, in order.

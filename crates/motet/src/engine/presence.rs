@@ -1,5 +1,6 @@
 //! Where this device is, and cursors of texts: made and found in the loaded document.
 
+use motet_proto::SpaceId;
 use motet_proto::presence::{Place, Presence};
 
 use super::Core;
@@ -25,7 +26,11 @@ impl Core {
     pub(super) fn tell_place(&self) {
         let board = &self.shared.presence;
         let told = board.place().and_then(|place| self.tellable(place));
-        board.tell(Presence::new(self.shared.device, told.as_ref()));
+        let sealer = &*self.shared.sealer;
+        match Presence::seal(self.shared.device, told.as_ref(), SpaceId::DEFAULT, sealer) {
+            Ok(presence) => board.tell(presence),
+            Err(error) => tracing::warn!(%error, "the others are not told where this device is"),
+        }
     }
 
     /// What of a place leaves this device.

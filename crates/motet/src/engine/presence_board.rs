@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use motet_proto::envelope::Sealer;
 use motet_proto::presence::{Place as SentPlace, Presence};
-use motet_proto::{DeviceId, limits as proto};
+use motet_proto::{DeviceId, SpaceId, limits as proto};
 use tokio::sync::watch;
 
 /// What is known of others, and what is told of this device.
@@ -40,8 +41,8 @@ impl PresenceBoard {
     }
 
     /// Another device tells where it is.
-    pub(crate) fn heard(&self, presence: &Presence) {
-        let place = presence.place();
+    pub(crate) fn heard(&self, presence: &Presence, sealer: &dyn Sealer) {
+        let place = presence.place(SpaceId::DEFAULT, sealer);
         self.peers.send_if_modified(|peers| match place {
             Some(place) if peers.len() < proto::PRESENT_DEVICES || peers.contains_key(&presence.device) => {
                 peers.insert(presence.device, place.clone()).as_ref() != Some(&place)

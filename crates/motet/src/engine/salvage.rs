@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use motet_proto::envelope::Sealer;
 use motet_proto::{Kind, SpaceId};
 
 use super::incoming::open;
@@ -85,7 +86,7 @@ impl Core {
             return Ok(Repaired::Whole);
         }
         let schema = self.schema_of(&row.collection, &row.name);
-        let salvage = salvage(tx, &row, &schema, None)?;
+        let salvage = salvage(tx, &row, (&schema, &*self.shared.sealer), None)?;
         let (is_lost, is_damaged) = (salvage.is_lost, salvage.is_damaged);
         let lost_rows = [&*salvage.unreadable, &*salvage.waiting].concat();
         let is_nowhere_else = is_never_sent || is_sent_part_whole(tx, &row, &lost_rows, salvage.saved_upto)?;
@@ -153,7 +154,8 @@ impl Core {
         let schema = self.schema_of(&row.collection, &row.name);
         let held = self.take_held(tx, row.key)?;
         tx.take_as_bytes(document)?;
-        let salvage = salvage(tx, &row, &schema, held.as_deref().map(|held| &held.document))?;
+        let sealer = &*self.shared.sealer;
+        let salvage = salvage(tx, &row, (&schema, sealer), held.as_deref().map(|held| &held.document))?;
         if salvage.is_lost {
             return Err(StorageError::Damaged(format!(
                 "{}/{}: some of its stored changes cannot be read; repair the file",
@@ -238,7 +240,7 @@ impl Core {
 fn salvage(
     tx: Tx<'_>,
     row: &DocumentRow,
-    schema: &CollectionSchema,
+    (schema, sealer): (&CollectionSchema, &dyn Sealer),
     held: Option<&Document>,
 ) -> store::Result<Salvage> {
     let identity = Identity { space: SpaceId::DEFAULT, document: row.key };
@@ -277,7 +279,7 @@ fn salvage(
             more.extend(held.changes().map_err(StorageError::Damaged)?);
         }
         for sealed in tx.sealed_rows(row.id, row.key)? {
-            more.extend(sealed_changes(identity, sealed, schema));
+            more.extend(sealed_changes(identity, sealed, schema, sealer));
         }
         outcome = document.merge(more, schema);
     }
@@ -314,9 +316,14 @@ fn salvage(
 }
 
 /// The changes of an entry that waits to be sent; none if it is not what it was.
-fn sealed_changes(identity: Identity, sealed: SealedRow, schema: &CollectionSchema) -> Vec<Change> {
+fn sealed_changes(
+    identity: Identity,
+    sealed: SealedRow,
+    schema: &CollectionSchema,
+    sealer: &dyn Sealer,
+) -> Vec<Change> {
     let Ok(entry) = sealed.entry else { return Vec::new() };
-    let Ok(payload) = open(&entry) else { return Vec::new() };
+    let Ok(payload) = open(&entry, sealer) else { return Vec::new() };
     match &entry.kind {
         Kind::Changes => split_changes(&payload.body).unwrap_or_default(),
         Kind::Snapshot { heads, .. } => {

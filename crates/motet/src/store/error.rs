@@ -30,6 +30,9 @@ pub enum StorageError {
     /// This or another process has removed what was here, or signed the user out, while something was being sent or received.
     #[error("the data of this device was removed, or its user signed out, meanwhile")]
     Emptied,
+    /// The app's [`Sealer`](crate::Sealer) does not seal what is to be sent. It waits.
+    #[error("{0}")]
+    Sealer(String),
     /// The replica is shut down.
     #[error("the replica is closed")]
     Closed,
@@ -54,6 +57,7 @@ impl StorageError {
             StorageError::Damaged(_) => "storage-damaged",
             StorageError::Newer { .. } => "storage-newer",
             StorageError::Emptied => "storage-emptied",
+            StorageError::Sealer(_) => "storage-sealer",
             StorageError::Closed => "storage-closed",
             StorageError::Query(_) => "query-invalid",
             StorageError::Sqlite(_) => "storage-failed",
@@ -63,7 +67,10 @@ impl StorageError {
 
     /// Whether the same call may succeed later without anything being repaired.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, StorageError::DiskFull | StorageError::Busy | StorageError::Emptied)
+        matches!(
+            self,
+            StorageError::DiskFull | StorageError::Busy | StorageError::Emptied | StorageError::Sealer(_)
+        )
     }
 }
 

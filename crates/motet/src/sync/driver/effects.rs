@@ -72,13 +72,17 @@ impl Driver {
                 let (submitted, next) = oneshot::channel();
                 let previous = running.submitted.replace(next);
                 let bytes: usize = entries.iter().map(Entry::size).sum();
-                let opened: usize = entries.iter().map(opened_len).sum();
+                let opened: usize =
+                    entries.iter().map(|entry| opened_len(entry, &*self.database.shared.sealer)).sum();
                 let is_small = count <= limits::SMALL_WORK
                     && bytes <= limits::SMALL_WORK_BYTES
                     && opened < limits::NOTED_OPENING_BYTES;
                 let turn = Arrival::from(position);
                 if is_small && running.applying.is_empty() && writer.is_free() {
-                    let incoming = prepare(entries, &database.shared.schemas(), |_| false, |_| None);
+                    let incoming = {
+                        let sealer = &*database.shared.sealer;
+                        prepare(entries, &database.shared.schemas(), sealer, |_| false, |_| None)
+                    };
                     let receive = move |tx: Tx<'_>, core: &mut Core| {
                         core.receive(tx, remote, incoming, &receipts, turn)
                     };
@@ -122,7 +126,10 @@ impl Driver {
                 self.take_refusal(running, not_taken_error(code, message)).await;
             }
             ClientEffect::Listed { token, listed } => self.compact(running, token, listed).await?,
-            ClientEffect::Presence(presence) => self.database.shared.presence.heard(&presence),
+            ClientEffect::Presence(presence) => {
+                let shared = &self.database.shared;
+                shared.presence.heard(&presence, &*shared.sealer);
+            }
             ClientEffect::RoundDone { round } => running.almost_done.push(round),
             ClientEffect::End(reason) => return Err(end_error(reason).into()),
         }

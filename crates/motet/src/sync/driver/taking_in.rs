@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use motet_proto::envelope::Sealer;
 use motet_proto::session::StoredReceipt;
-use motet_proto::{Entry, EntryId, envelope};
+use motet_proto::{Entry, EntryId};
 use tokio::sync::oneshot;
 
 use crate::engine::Database;
@@ -37,8 +38,8 @@ struct Slice {
 }
 
 /// The bytes that an entry opens to, as it says itself.
-pub(super) fn opened_len(entry: &Entry) -> usize {
-    envelope::opened_len(entry.suite, &entry.payload)
+pub(super) fn opened_len(entry: &Entry, sealer: &dyn Sealer) -> usize {
+    sealer.opened_len(entry.suite, &entry.payload)
 }
 
 impl Page {
@@ -51,7 +52,7 @@ impl Page {
     ) -> Result<Received, StorageError> {
         let Self { remote, entries, receipts, turn, deaths, traffic } = self;
         let within = if turn == Arrival::Requested { Arrival::Requested } else { Arrival::Within };
-        let mut slices = cut(entries, &deaths);
+        let mut slices = cut(entries, &deaths, &*database.shared.sealer);
         let last = slices.pop().unwrap_or(Slice { entries: Vec::new(), opened: 0 });
         let hand_over =
             |incoming: Incoming, noted: Vec<[u8; 32]>, receipts: Vec<StoredReceipt>, turn: Arrival| {
@@ -91,11 +92,11 @@ async fn in_turn(previous: Option<oneshot::Receiver<()>>) -> Result<(), StorageE
 }
 
 /// Cuts a page into slices: what may have ended a process is opened alone.
-fn cut(entries: Vec<Entry>, deaths: &HashMap<[u8; 32], u32>) -> Vec<Slice> {
+fn cut(entries: Vec<Entry>, deaths: &HashMap<[u8; 32], u32>, sealer: &dyn Sealer) -> Vec<Slice> {
     let mut slices: Vec<Slice> = Vec::new();
     let mut is_closed = true;
     for entry in entries {
-        let opened = opened_len(&entry);
+        let opened = opened_len(&entry, sealer);
         let is_suspect = deaths.contains_key(&entry.id.0);
         let has_room = slices.last().is_some_and(|last| last.opened + opened <= limits::OPENED_BYTES);
         match slices.last_mut().filter(|_| has_room && !is_closed && !is_suspect) {
@@ -145,7 +146,8 @@ impl Slice {
         let bytes: usize = entries.iter().map(Entry::size).sum();
         let is_small = bytes < limits::MERGED_AHEAD_BYTES && self.opened < limits::NOTED_OPENING_BYTES;
         if entries.len() < limits::PARALLEL_FROM_DOCUMENTS && is_small {
-            return Ok(prepare(entries, &database.shared.schemas(), |_| false, |_| None));
+            let sealer = &*database.shared.sealer;
+            return Ok(prepare(entries, &database.shared.schemas(), sealer, |_| false, |_| None));
         }
         let database = database.clone();
         let prepared = tokio::task::spawn_blocking(move || {
@@ -154,7 +156,7 @@ impl Slice {
             let (known, schemas) =
                 database.readers.read(|tx| Ok((tx.known_documents(&keys)?, declared(tx)?)))?;
             let load = |key| load_ahead(&database.readers, &schemas, key);
-            Ok(prepare(entries, &schemas, |key| !known.contains(&key), load))
+            Ok(prepare(entries, &schemas, &*database.shared.sealer, |key| !known.contains(&key), load))
         });
         prepared.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string())))
     }
