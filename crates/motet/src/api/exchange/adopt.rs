@@ -1,27 +1,24 @@
 //! An app's existing rows become documents.
 
+mod intake;
+mod times;
+
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Instant;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use serde::Serialize;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
+use self::intake::{Bad, Intake, Row};
+use self::times::milliseconds;
 use super::json::{as_text, parse_with_faults};
 use super::lines::{Lines, Unread};
-use super::refusal::{BadRows, Refusals, Target, judge};
+use super::refusal::{BadRows, Target};
 use crate::api::replica::Replica;
 use crate::doc::Fields;
-use crate::engine::{Adopted, Core, bytes_of};
 use crate::error::WriteError;
-use crate::limits;
 use crate::query::near_name;
-use crate::store::{Cell, ForeignTable, Tx};
+use crate::store::ForeignTable;
 use crate::types::Refusal;
 
 /// How rows are taken up.
@@ -235,269 +232,6 @@ impl Replica {
     }
 }
 
-/// Rows on their way into a replica.
-struct Intake<'a> {
-    replica: &'a Replica,
-    collection: &'a str,
-    adoption: &'a Adoption,
-    key: Vec<String>,
-    /// Where the row of an id stands.
-    seen: HashMap<String, String>,
-    ready: Vec<Row>,
-    /// Bytes of text in them.
-    ready_bytes: usize,
-    summary: AdoptSummary,
-    refusals: Refusals,
-    omissions: Refusals,
-    undated: Refusals,
-}
-
-#[derive(Clone)]
-struct Row {
-    place: String,
-    id: String,
-    fields: Fields,
-    /// Milliseconds since 1970; `None` if the row does not say.
-    updated_at: Option<i64>,
-}
-
-/// What is wrong with a row, and with which field.
-type Bad = (Option<String>, String);
-
-impl<'a> Intake<'a> {
-    fn new(replica: &'a Replica, collection: &'a str, adoption: &'a Adoption, key: Vec<String>) -> Self {
-        Self {
-            replica,
-            collection,
-            adoption,
-            key,
-            seen: HashMap::new(),
-            ready: Vec::new(),
-            ready_bytes: 0,
-            summary: AdoptSummary::default(),
-            refusals: Refusals::default(),
-            omissions: Refusals::default(),
-            undated: Refusals::default(),
-        }
-    }
-
-    fn take_json(&mut self, place: String, row: Json) -> Result<(), WriteError> {
-        match row {
-            Json::Object(fields) => self.take(place, fields, None),
-            _ => {
-                let target = Target { collection: Some(self.collection), id: None };
-                self.refusals.add(Refusal::new(place, target, "it is not an object"));
-                Ok(())
-            }
-        }
-    }
-
-    fn take_cells(
-        &mut self,
-        place: String,
-        columns: &[String],
-        cells: Vec<Cell<'_>>,
-    ) -> Result<(), WriteError> {
-        let mut fields = Fields::new();
-        let mut fault: Option<Bad> = None;
-        let mut large = Vec::new();
-        for (column, cell) in columns.iter().zip(cells) {
-            let names = self.key.contains(column) || self.adoption.references.contains(column);
-            let value = match cell {
-                Cell::Value(value) => value,
-                Cell::Blob(bytes) if names => hex(bytes).into(),
-                Cell::Blob(bytes) if bytes.len() > limits::ADOPTED_BLOB_BYTES => {
-                    large.push((column, bytes.len()));
-                    continue;
-                }
-                Cell::Blob(bytes) => json!({ "base64": BASE64.encode(bytes) }),
-                Cell::Fault(reason) => {
-                    let bad = (Some(column.clone()), format!("field {column:?}: {reason}"));
-                    fault = fault.or(Some(bad));
-                    continue;
-                }
-            };
-            fields.insert(column.clone(), value);
-        }
-        if !self.adoption.is_deleted(&fields) {
-            let id = self.adoption.id_in(&fields, &self.key).ok();
-            for (column, bytes) in large {
-                let target = Target { collection: Some(self.collection), id: id.as_deref() };
-                let most = limits::ADOPTED_BLOB_BYTES;
-                let reason = format!(
-                    "field {column:?} is left out: a BLOB of {bytes} bytes, at most {most} are taken up"
-                );
-                self.omissions
-                    .add(Refusal { field: Some(column.clone()), ..Refusal::new(&place, target, reason) });
-            }
-        }
-        self.take(place, fields, fault)
-    }
-
-    fn take(&mut self, place: String, fields: Fields, fault: Option<Bad>) -> Result<(), WriteError> {
-        if self.adoption.is_deleted(&fields) {
-            self.summary.passed_over += 1;
-            return Ok(());
-        }
-        let id = self.adoption.id_in(&fields, &self.key);
-        let named = id.clone().ok();
-        let read = match fault {
-            Some(bad) => Err(bad),
-            None => id.and_then(|id| self.adoption.read(place.clone(), id, fields, &self.key)),
-        };
-        let target = Target { collection: Some(self.collection), id: named.as_deref() };
-        let row = match read {
-            Ok(row) => row,
-            Err((field, reason)) => {
-                self.refusals.add(Refusal { field, ..Refusal::new(place, target, reason) });
-                return Ok(());
-            }
-        };
-        if let Some(first) = self.seen.get(&row.id) {
-            let reason = format!("it has the same id as {first}");
-            self.refusals.add(Refusal::new(place, target, reason));
-            return Ok(());
-        }
-        self.seen.insert(row.id.clone(), place.clone());
-        if let Err(refusal) = judge(&place, target, &row.fields) {
-            self.refusals.add(refusal);
-            return Ok(());
-        }
-        self.ready_bytes += bytes_of(&row.fields);
-        self.ready.push(row);
-        let is_batch = self.ready.len() >= limits::ADOPTED_ROWS || self.ready_bytes >= limits::IMPORTED_BYTES;
-        if is_batch && self.adoption.bad_rows == BadRows::Report { self.write() } else { Ok(()) }
-    }
-
-    /// Writes what is ready.
-    fn write(&mut self) -> Result<(), WriteError> {
-        self.ready_bytes = 0;
-        let rows = std::mem::take(&mut self.ready);
-        if self.adoption.bad_rows == BadRows::RefuseAll {
-            return self.write_all(rows);
-        }
-        let mut rows =
-            self.replica.compose_rows(self.collection, rows, |row| (&row.id, &row.fields, row.updated_at));
-        while !rows.is_empty() {
-            let (mut waiting, mut turn) = (std::mem::take(&mut rows), self.turn());
-            let (left, turn) = self.replica.run(move |tx, core| {
-                let until = Instant::now() + limits::WRITE_TURN;
-                while let Some((row, composed)) = waiting.pop_front() {
-                    core.offer(composed);
-                    turn.take(tx, core, &row)?;
-                    if Instant::now() >= until {
-                        break;
-                    }
-                }
-                core.let_go(tx)?;
-                Ok((waiting, turn))
-            })?;
-            rows = left;
-            self.note(turn);
-        }
-        Ok(())
-    }
-
-    /// Writes all rows or none, in one transaction.
-    fn write_all(&mut self, rows: Vec<Row>) -> Result<(), WriteError> {
-        let mut turn = Turn { refusals: std::mem::take(&mut self.refusals), ..self.turn() };
-        let turn = self.replica.run(move |tx, core| {
-            for (number, row) in (1..).zip(&rows) {
-                turn.take(tx, core, row)?;
-                if number % limits::ADOPTED_ROWS == 0 {
-                    core.let_go(tx)?;
-                }
-            }
-            turn.refusals.sort();
-            turn.refusals.settle(BadRows::RefuseAll, 0)?;
-            Ok(turn)
-        })?;
-        self.note(turn);
-        Ok(())
-    }
-
-    fn turn(&self) -> Turn {
-        Turn {
-            collection: self.collection.to_owned(),
-            updated_at: self.adoption.updated_at.clone(),
-            adopted: Vec::new(),
-            refusals: Refusals::default(),
-            undated: Refusals::default(),
-        }
-    }
-
-    fn note(&mut self, Turn { adopted, refusals, undated, .. }: Turn) {
-        self.refusals.extend(refusals);
-        self.undated.extend(undated);
-        for outcome in adopted {
-            match outcome {
-                Adopted::New => self.summary.new += 1,
-                Adopted::Updated => self.summary.updated += 1,
-                Adopted::Unchanged => self.summary.unchanged += 1,
-                Adopted::PassedOver => self.summary.passed_over += 1,
-                // Listed with their reasons.
-                Adopted::Undated { .. } => {}
-            }
-        }
-    }
-
-    fn finish(mut self) -> Result<AdoptSummary, WriteError> {
-        let bad_rows = self.adoption.bad_rows;
-        if bad_rows == BadRows::RefuseAll {
-            self.refusals.extend(std::mem::take(&mut self.omissions));
-        }
-        self.write()?;
-        self.refusals.sort();
-        let AdoptSummary { new, updated, unchanged, passed_over, .. } = self.summary;
-        let read = new + updated + unchanged + passed_over + self.undated.count;
-        self.refusals.settle(bad_rows, read)?;
-        let (refusals, omissions, undated) = (self.refusals, self.omissions, self.undated);
-        Ok(AdoptSummary {
-            refused: refusals.count,
-            refusals: refusals.listed,
-            undated: undated.count,
-            undated_rows: undated.listed,
-            left_out: omissions.count,
-            omissions: omissions.listed,
-            ..self.summary
-        })
-    }
-}
-
-/// One transaction: what became of its rows.
-struct Turn {
-    collection: String,
-    updated_at: String,
-    adopted: Vec<Adopted>,
-    refusals: Refusals,
-    undated: Refusals,
-}
-
-impl Turn {
-    fn take(&mut self, tx: Tx<'_>, core: &mut Core, row: &Row) -> Result<(), WriteError> {
-        let target = Target { collection: Some(&self.collection), id: Some(&row.id) };
-        match core.adopt(tx, &self.collection, &row.id, &row.fields, row.updated_at) {
-            Ok(Adopted::Undated { field }) => {
-                self.undated.add(row.undated(target, &self.updated_at, field));
-            }
-            Ok(outcome) => self.adopted.push(outcome),
-            Err(WriteError::Storage(error)) => return Err(error.into()),
-            Err(error) => self.refusals.add(Refusal::unwritten(&row.place, target, &error)),
-        }
-        Ok(())
-    }
-}
-
-impl Row {
-    /// Why it changes nothing: it does not say when it was written.
-    fn undated(&self, target: Target<'_>, column: &str, field: String) -> Refusal {
-        let reason = format!(
-            "it has no {column:?}, so nobody can say whether it is newer than its document, which has another {field:?} and stays as it is"
-        );
-        Refusal { field: Some(field), ..Refusal::new(&self.place, target, reason) }
-    }
-}
-
 impl KeyColumns {
     /// These columns, or those of a primary key, or `id`.
     fn or(&self, primary: &[String]) -> Vec<String> {
@@ -591,58 +325,5 @@ impl Adoption {
             }
         }
         Ok(Row { place, id, fields, updated_at })
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A time in whatever form databases keep it, as milliseconds since 1970.
-fn milliseconds(at: &Json) -> Option<i64> {
-    let milliseconds = match at {
-        Json::Number(n) => {
-            let n = n.as_f64()?;
-            // Seconds until the year 5138; anything larger is milliseconds.
-            Some(if n.abs() < 1e11 { (n * 1e3) as i64 } else { n as i64 })
-        }
-        Json::String(text) => {
-            let instant = text.parse::<Timestamp>().ok();
-            let local =
-                || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp());
-            // The last days of the year 9999 mean “never” to many programs, and are beyond what an instant can be.
-            let never = || text.starts_with("9999-12-3").then_some(Timestamp::MAX);
-            instant.or_else(local).or_else(never).map(|at| at.as_millisecond())
-        }
-        _ => None,
-    };
-    milliseconds.filter(|at| at.unsigned_abs() <= limits::CHANGE_TIME.unsigned_abs())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn times_are_read_in_every_usual_form() {
-        let second = 1_735_898_400_000;
-        for (at, expected) in [
-            (json!("2025-01-03T10:00:00Z"), second),
-            (json!("2025-01-03T10:00:00.250Z"), second + 250),
-            (json!("2025-01-03T00:00:00-10:00"), second),
-            (json!("2025-01-03 10:00:00"), second),
-            (json!("2025-01-03 10:00:00.5"), second + 500),
-            (json!(1_735_898_400), second),
-            (json!(1_735_898_400_250_i64), second + 250),
-        ] {
-            assert_eq!(milliseconds(&at), Some(expected), "{at}");
-        }
-        for never in ["9999-12-31T23:59:59Z", "9999-12-31 23:59:59.999", "9999-12-31"] {
-            assert!(milliseconds(&json!(never)) > Some(253_402_000_000_000), "{never}");
-        }
-        for none in [json!("yesterday"), json!(1e300), json!(-1e300), json!(u64::MAX), json!(i64::MIN)] {
-            assert_eq!(milliseconds(&none), None, "{none}");
-        }
     }
 }
