@@ -1,8 +1,10 @@
 //! Joins a session with the store, the clock and a connection, and comes back after every interruption.
 
+mod delays;
 mod documents;
 mod effects;
 mod rounds;
+mod running;
 mod schedule;
 mod taking_in;
 
@@ -12,16 +14,19 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{BoxFuture, FutureExt, OptionFuture};
+use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use motet_proto::presence::Presence;
-use motet_proto::session::{ClientSession, OutboxBatch};
-use motet_proto::{DocumentId, Position, SpaceId, limits as proto};
+use motet_proto::session::ClientSession;
+use motet_proto::{DocumentId, SpaceId, limits as proto};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use documents::DocumentRequest;
 pub(crate) use documents::DocumentTask;
 pub(super) use rounds::keep_error;
+
+use delays::{asked_for, lengthened, retry_delay};
+use running::{Applied, Begun, Ended, Running};
 
 use super::connection::{Connection, Traffic, offline};
 use super::dialer::Dialer;
@@ -30,7 +35,6 @@ use super::tokens::{Tokens, panic_message};
 use super::{LastFailure, Relay, SyncSummary, agent};
 use crate::engine::Database;
 use crate::engine::Link;
-use crate::engine::Received;
 use crate::error::SyncError;
 use crate::limits;
 use crate::platform;
@@ -98,104 +102,10 @@ pub(super) struct Driver {
     synced_kept_at: i64,
 }
 
-/// One session and what is under way for it.
-struct Running {
-    session: ClientSession,
-    /// How often the file had been emptied when it began.
-    era: i64,
-    connection: Connection,
-    loading: OptionFuture<BoxFuture<'static, Result<OutboxBatch, StorageError>>>,
-    applying: FuturesOrdered<BoxFuture<'static, Result<Applied, StorageError>>>,
-    /// Until when nothing is sent.
-    holds_until: Option<tokio::time::Instant>,
-    /// Entries that were being opened when a process ended.
-    deaths: taking_in::Deaths,
-    /// The last apply has been handed to the writer: the next may follow.
-    submitted: Option<oneshot::Receiver<()>>,
-    /// Documents that are shown already are being merged.
-    merging: OptionFuture<BoxFuture<'static, Result<Received, StorageError>>>,
-    is_merging: bool,
-    /// There may be more such documents.
-    unmerged: bool,
-    /// Rounds that are complete when those are merged.
-    almost_done: Vec<u64>,
-    /// Bytes of the next batch, and when those under way were handed out: a slow way gets small batches, so that each is
-    /// acknowledged soon and a way that breaks repeats little.
-    batch_bytes: usize,
-    pushed_at: VecDeque<Instant>,
-    /// Entries of the log that are read, and that there are.
-    progress: (u64, u64),
-    was_idle: bool,
-    /// How long nothing must happen before it compacts, and when that is so.
-    compact_after: Duration,
-    compact_at: Option<tokio::time::Instant>,
-    /// Documents that were asked for because something of them was missing.
-    asked: HashSet<DocumentId>,
-    /// When a WebSocket is tried while `POST` is in use, how long after that again, and the attempt that is under way.
-    upgrade_at: Option<tokio::time::Instant>,
-    upgrade_after: Duration,
-    upgrading: OptionFuture<BoxFuture<'static, Option<Connection>>>,
-}
-
-/// How a session begins.
-struct Begun {
-    remote: i64,
-    position: Option<Position>,
-    reseeding: bool,
-    deaths: taking_in::Deaths,
-    era: i64,
-}
-
-/// How a session ended.
-enum Ended {
-    /// The replica let go.
-    LetGo,
-    /// What there was to do is done, and the policy asks for no more.
-    Done,
-    /// There is another session to be begun at once: the log belongs to another remote, or what is here was removed.
-    Anew,
-    /// The user has signed out, in this process or in another: until the app connects anew.
-    SignedOut,
-    Failed(SyncError),
-}
-
-impl From<SyncError> for Ended {
-    fn from(error: SyncError) -> Self {
-        Self::Failed(error)
-    }
-}
-
 /// A command that was taken in, by its number.
 enum Taken {
     Round(u64),
     Document(u64),
-}
-
-struct Applied {
-    received: Received,
-    /// Entries, and those of them that other devices have sent.
-    entries: u64,
-    foreign: u64,
-    progress: (u64, u64),
-}
-
-impl Running {
-    fn take_batch(&mut self, batch: OutboxBatch, now: Duration) {
-        if !batch.items.is_empty() {
-            self.pushed_at.push_back(Instant::now());
-        }
-        self.session.handle_outbox(batch, now);
-    }
-
-    /// Receipts tell how fast the way is.
-    fn note_receipts(&mut self, any: bool) {
-        let Some(at) = self.pushed_at.front().filter(|_| any) else { return };
-        self.batch_bytes = match at.elapsed() <= limits::BATCH_TAKES {
-            true => (2 * self.batch_bytes).min(proto::PUSH_BATCH_BYTES),
-            false => (self.batch_bytes / 2).max(limits::SMALLEST_BATCH_BYTES),
-        };
-        self.pushed_at.pop_front();
-    }
 }
 
 impl Driver {
@@ -560,69 +470,5 @@ async fn until(time: Option<tokio::time::Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
-    }
-}
-
-/// How long to wait after so many failures. All devices of a relay that was restarted fail at one moment: the first wait is any part of
-/// the window that the relay has named, and each later one between half of its time and all of it.
-fn retry_delay(failures: usize, window: Duration) -> Duration {
-    let last = limits::RETRY_DELAYS.len() - 1;
-    match failures {
-        0 | 1 => window.mul_f64(random_part()),
-        _ => lengthened(limits::RETRY_DELAYS[(failures - 2).min(last)] / 2, 1.0),
-    }
-}
-
-/// How long what answers in the place of the relay, or the relay, has asked to be left alone. Who was told so at one moment does not come
-/// back at one moment.
-fn asked_for(error: &SyncError) -> Duration {
-    match error {
-        SyncError::Offline { retry_after: Some(time), .. } => {
-            lengthened((*time).min(limits::RETRY_AFTER_LONGEST), 0.25)
-        }
-        _ => Duration::ZERO,
-    }
-}
-
-/// A time, longer by up to this part of it, at random.
-fn lengthened(time: Duration, part: f64) -> Duration {
-    time + time.mul_f64(random_part() * part)
-}
-
-/// A number between 0 and 1.
-fn random_part() -> f64 {
-    // Without randomness devices come back in step, which is no reason not to come back.
-    let random = u32::from_be_bytes(platform::random().unwrap_or_default());
-    f64::from(random) / f64::from(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A thousand devices that lose one relay: however they come back, no part of the time gets much more of them than another.
-    #[test]
-    fn devices_come_back_spread_over_the_time_that_they_have() {
-        for window in [Duration::from_millis(500), Duration::from_secs(20)] {
-            for failures in 1..9 {
-                let delays: Vec<f64> =
-                    (0..1_000).map(|_| retry_delay(failures, window).as_secs_f64()).collect();
-                let most = match failures {
-                    1 => window.as_secs_f64(),
-                    2 => 4.0,
-                    3 => 8.0,
-                    4 => 16.0,
-                    _ => 30.0,
-                };
-                let least = if failures == 1 { 0.0 } else { most / 2.0 };
-                assert!(delays.iter().all(|delay| (least..=most).contains(delay)), "{failures}: {delays:?}");
-                let tenth = (most - least) / 10.0;
-                for part in 0..10 {
-                    let from = least + f64::from(part) * tenth;
-                    let here = delays.iter().filter(|delay| (from..from + tenth).contains(delay)).count();
-                    assert!((50..170).contains(&here), "{failures}: {here} of 1,000 in part {part}");
-                }
-            }
-        }
     }
 }
