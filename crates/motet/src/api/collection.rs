@@ -1,21 +1,25 @@
 //! The documents of one collection, as the app's own type or as JSON.
 
+mod record;
+mod writes;
+
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+pub use self::record::Record;
+pub(crate) use self::record::{Base, shape_error};
 use crate::api::document::DocumentHandle;
 use crate::api::editor::Editor;
 use crate::api::listed::{Hit, Hits, Misfit, Records};
 use crate::api::live::LiveQuery;
 use crate::api::replica::Replica;
-use crate::api::transaction::{PendingWrite, Transaction, new_id, to_fields, to_patch};
+use crate::api::transaction::PendingWrite;
 use crate::doc::Fields;
-use crate::engine::{Ahead, Patch, declared, diff};
+use crate::engine::declared;
 use crate::error::{ReadError, WriteError};
 use crate::query::{FieldPath, Filter, Query, words};
 use crate::schema::Rule;
@@ -54,27 +58,6 @@ pub struct Collection<T> {
     replica: Replica,
     name: String,
     value: PhantomData<fn() -> T>,
-}
-
-/// A document as it was read: its id, its version, its value. Dereferences to the value.
-#[derive(Clone, Debug)]
-pub struct Record<T> {
-    /// Id of the document.
-    pub id: String,
-    /// The version that was read; an update is based on it.
-    pub version: Version,
-    /// The value.
-    pub value: T,
-    /// The value as it was read, as JSON, to see what the app has changed. What `T` made of the document, not the document: fields
-    /// that `T` does not know are none it removed. And not read again later: a set may come out in another order, a default may be
-    /// another time.
-    pub(crate) base: String,
-}
-
-/// What a record is an edit of.
-pub(crate) struct Base {
-    pub(crate) version: Version,
-    pub(crate) fields: String,
 }
 
 /// A field that breaks a rule declared for it.
@@ -182,36 +165,7 @@ impl<T> Collection<T> {
     pub fn purge_trash(&self, before: i64) -> Result<usize, WriteError> {
         self.replica.transaction(|tx| tx.documents(&self.name).purge_trash(before))
     }
-
-    fn deleting(&self, id: &str) -> impl Write<()> + use<T> {
-        let (name, id) = (self.name.clone(), id.to_owned());
-        move |tx: &mut Transaction<'_>| tx.delete(&name, &id)
-    }
-
-    fn patching<F: Serialize>(
-        &self,
-        id: &str,
-        fields: &F,
-        waits: bool,
-    ) -> (Option<Ahead>, impl Write<Version> + use<T, F>) {
-        let (name, id, patch) = (self.name.clone(), id.to_owned(), to_patch(fields));
-        let (ahead, composed) = self.replica.ahead(&name, &id, patch.as_ref().ok(), None, waits);
-        let write = move |tx: &mut Transaction<'_>| {
-            tx.offer(composed);
-            tx.set_patch(&name, &id, &patch?)
-        };
-        (ahead, write)
-    }
-
-    fn ahead_of(&self, id: &str) -> Ahead {
-        Ahead::of(&self.name, id)
-    }
 }
-
-/// What a write does inside its transaction, whether its caller waits or not.
-trait Write<R>: FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static {}
-
-impl<R, F: FnOnce(&mut Transaction<'_>) -> Result<R, WriteError> + Send + 'static> Write<R> for F {}
 
 impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// Adds a document, durably, and returns its id: the value's own `id` field if it has one, else a new UUID. A deleted
@@ -425,49 +379,6 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         Ok(self.replica.read(|tx| tx.matches(&self.name, filter, id))?)
     }
 
-    fn inserting(&self, value: &T, waits: bool) -> (Option<Ahead>, impl Write<String> + use<T>) {
-        let name = self.name.clone();
-        let named =
-            to_fields(value).map(|(id, set)| (id.unwrap_or_else(new_id), Patch { set, ..Patch::default() }));
-        let (ahead, composed) = match &named {
-            Ok((id, patch)) => self.replica.ahead(&name, id, Some(patch), None, waits),
-            Err(_) => (None, None),
-        };
-        let write = move |tx: &mut Transaction<'_>| {
-            let (id, patch) = named?;
-            tx.offer(composed);
-            tx.insert_patch(&name, &id, &patch)?;
-            Ok(id)
-        };
-        (ahead, write)
-    }
-
-    fn upserting(&self, id: &str, value: &T, waits: bool) -> (Option<Ahead>, impl Write<Version> + use<T>) {
-        let (name, id, patch) = (self.name.clone(), id.to_owned(), to_patch(value));
-        let (ahead, composed) = self.replica.ahead(&name, &id, patch.as_ref().ok(), None, waits);
-        let write = move |tx: &mut Transaction<'_>| {
-            tx.offer(composed);
-            tx.put_patch(&name, &id, &patch?, None)
-        };
-        (ahead, write)
-    }
-
-    fn updating(
-        &self,
-        record: &Record<T>,
-        waits: bool,
-    ) -> (Option<Ahead>, impl Write<(Version, Base)> + use<T>) {
-        let name = self.name.clone();
-        let (id, version, written) = (record.id.clone(), record.version.clone(), record.written());
-        let patch = written.as_ref().ok().map(|(patch, _)| patch);
-        let (ahead, composed) = self.replica.ahead(&name, &id, patch, Some(&version), waits);
-        let write = move |tx: &mut Transaction<'_>| {
-            tx.offer(composed);
-            tx.update_fields(&name, &id, written?, &version)
-        };
-        (ahead, write)
-    }
-
     fn record(&self, row: ListRow) -> Result<Record<T>, ReadError> {
         let ListRow { name, heads, json } = row;
         Record::new(name.clone(), &json, Version(heads)).map_err(|e| shape_error(&self.name, &name, e))
@@ -503,59 +414,6 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     }
 }
 
-impl<T: Serialize + DeserializeOwned> Record<T> {
-    /// A record of what a document shows, as JSON.
-    pub(crate) fn new(id: String, json: &str, version: Version) -> Result<Self, serde_json::Error> {
-        let value = parse(&id, json)?;
-        let base = serde_json::to_string(&value)?;
-        Ok(Self { id, version, value, base })
-    }
-}
-
-impl<T> Record<T> {
-    /// The fields as they were read.
-    pub(crate) fn base(&self) -> Result<Fields, serde_json::Error> {
-        match serde_json::from_str(&self.base)? {
-            Json::Object(mut base) => {
-                base.remove("id");
-                Ok(base)
-            }
-            _ => Ok(Fields::new()),
-        }
-    }
-
-    /// What the app has changed, and the fields as they are with that.
-    pub(crate) fn written(&self) -> Result<(Patch, String), WriteError>
-    where
-        T: Serialize,
-    {
-        let base = self.base().map_err(WriteError::bad_value)?;
-        let (_, fields) = to_fields(&self.value)?;
-        Ok((diff(&base, &fields), Json::Object(fields).to_string()))
-    }
-
-    /// What the app changes from now on is an edit of `base`.
-    pub(crate) fn continue_from(&mut self, base: Base) {
-        (self.version, self.base) = (base.version, base.fields);
-    }
-}
-
-/// The value of a document, which knows its id.
-fn parse<T: DeserializeOwned>(id: &str, json: &str) -> Result<T, serde_json::Error> {
-    let with_id = |rest: &str| match rest {
-        "" => format!("{{\"id\":{}}}", Json::from(id)),
-        rest => format!("{{{rest},\"id\":{}}}", Json::from(id)),
-    };
-    let direct = json.strip_prefix('{').and_then(|json| json.strip_suffix('}')).map(with_id);
-    if let Some(Ok(value)) = direct.map(|json| serde_json::from_str(&json)) {
-        return Ok(value);
-    }
-    // A field of that name gives way to the id; and this says what is wrong in the words that it has always been said in.
-    let mut fields: Fields = serde_json::from_str(json)?;
-    fields.insert("id".into(), Json::from(id));
-    serde_json::from_value(Json::Object(fields))
-}
-
 impl<T> Clone for Collection<T> {
     fn clone(&self) -> Self {
         Self::new(self.replica.clone(), &self.name)
@@ -566,21 +424,4 @@ impl<T> fmt::Debug for Collection<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Collection({})", self.name)
     }
-}
-
-impl<T> Deref for Record<T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        &self.value
-    }
-}
-
-impl<T> DerefMut for Record<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.value
-    }
-}
-
-pub(crate) fn shape_error(collection: &str, id: &str, reason: serde_json::Error) -> ReadError {
-    ReadError::Shape { collection: collection.to_owned(), id: id.to_owned(), reason: reason.to_string() }
 }
