@@ -6,22 +6,19 @@
 //! after the other or at the same time, one copy is always left. And nothing is put in but what parts words, and the letters of a
 //! word that one side wrote into while the other took it out: put in twice, they are taken out as a double.
 
-use std::cmp::Ordering;
+mod doubles;
+mod torn;
+
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::diff::lines;
+use self::torn::Torn;
 use super::mend::mended;
-use super::merge::{CarriedOver, Open, TouchingEdits, contains_part, is_spacing};
-use super::sequence::{Budget, changes};
+use super::merge::{CarriedOver, Open, TouchingEdits, is_spacing};
 use super::words::{has_no_spaces, words};
 use super::{Splice, is_too_much};
-use crate::query::is_okina;
-
-/// How many characters two equal insertions may be apart that could as well stand in one place.
-const SLIDE: usize = 256;
 
 /// Marks that end or go on with what stands before them, with no space between.
 pub(super) const GOES_ON: [char; 10] = [',', '.', ';', ':', '!', '?', ')', ']', '}', '…'];
@@ -164,15 +161,6 @@ impl Folded {
         let lines = lines.filter(|line| line.iter().any(|(_, from)| is_put(from)));
         lines.map(|line| line.iter().map(|(c, _)| *c).collect()).collect()
     }
-}
-
-/// What is missing before and behind a character of a word.
-#[derive(Default)]
-struct Torn {
-    before: String,
-    after: String,
-    /// The character of the word that stands before it.
-    follows: Option<usize>,
 }
 
 /// A part of the merged text of which no character is known to both sides.
@@ -384,211 +372,6 @@ impl<'a> Fold<'a> {
         }
     }
 
-    /// Characters that stand there a second time.
-    fn doubles(&self) -> HashSet<usize> {
-        let mut gone = HashSet::new();
-        for gap in &self.gaps {
-            self.doubles_in(gap, &mut gone);
-        }
-        for pair in self.gaps.windows(2) {
-            gone.extend(self.slid_double(&pair[0], &pair[1]));
-        }
-        gone
-    }
-
-    fn doubles_in(&self, gap: &Gap, gone: &mut HashSet<usize>) {
-        let [ours, theirs] = gap.own.each_ref().map(|own| self.text(own));
-        if ours.is_empty() || theirs.is_empty() {
-            return;
-        }
-        let out = if ours == theirs {
-            if !ours.contains(char::is_whitespace) && !self.begin_alike(gap) {
-                // Letters of different places of a word.
-                return;
-            }
-            // Of two equal ones the later is the one that the rest of a line follows.
-            usize::from((gap.own[0][0] < gap.own[1][0]) != begins_line(&ours))
-        } else if ours.contains('\n') && without_returns(&ours) == without_returns(&theirs) {
-            // The same lines: they end as the others do.
-            let is_crlf = self.woven.chars[..gap.range.start].ends_with(&['\r', '\n']);
-            let returns = |text: &str| text.matches('\r').count();
-            usize::from(((returns(&ours), &ours) < (returns(&theirs), &theirs)) != is_crlf)
-        } else if is_spacing(&ours) && is_spacing(&theirs) {
-            let rank = |text: &str| (text.matches('\n').count(), text.len());
-            match rank(&ours).cmp(&rank(&theirs)) {
-                Ordering::Less => 0,
-                Ordering::Greater => 1,
-                Ordering::Equal => return,
-            }
-        } else if self.is_part(gap, 1, [&ours, &theirs]) {
-            1
-        } else if self.is_part(gap, 0, [&theirs, &ours]) {
-            0
-        } else {
-            return self.double_lines(gap, [&ours, &theirs], gone);
-        };
-        gone.extend(&gap.own[out]);
-    }
-
-    /// Whether what the other side inserted in a gap has all that `side` did. What replaced words that the other side kept, and went on behind,
-    /// is no part of that.
-    fn is_part(&self, gap: &Gap, side: usize, [whole, part]: [&str; 2]) -> bool {
-        let is_line_end = self.is_line_edge(gap) == [false, true];
-        contains_part(whole, part, is_line_end) && !self.is_kept_beside(gap, 1 - side)
-    }
-
-    /// Whether a side has kept words beside what it inserted in a gap that the other has taken out.
-    fn is_kept_beside(&self, gap: &Gap, side: usize) -> bool {
-        let own = &gap.own[side];
-        let places = own.first().zip(own.last()).and_then(|(first, last)| {
-            let at = &self.woven.at[side];
-            Some((at[*first]?, at[*last]?))
-        });
-        let Some((first, last)) = places else { return false };
-        let standing = &self.standing[side];
-        let is_gone =
-            |place: Option<usize>| place.and_then(|place| standing.get(place)).is_some_and(Option::is_none);
-        let is_inside = standing[first..=last].iter().any(Option::is_none);
-        is_inside || is_gone(first.checked_sub(1)) || is_gone(last.checked_add(1))
-    }
-
-    /// Whether what both sides inserted stands behind the same character in both versions.
-    fn begin_alike(&self, gap: &Gap) -> bool {
-        let before = |side: usize| {
-            let first = self.woven.at[side][*gap.own[side].first()?]?;
-            let last = first.checked_sub(1)?;
-            // A character that is not there any more is known to one side alone.
-            Some(self.standing[side][last].filter(|at| self.woven.at[1 - side][*at].is_some()))
-        };
-        match [before(0), before(1)] {
-            [Some(ours), Some(theirs)] => ours.is_some() && ours == theirs,
-            [ours, theirs] => ours == theirs,
-        }
-    }
-
-    /// Lines that both sides inserted among others.
-    fn double_lines(&self, gap: &Gap, texts: [&str; 2], gone: &mut HashSet<usize>) {
-        // Which lines are found to be alike must not depend on whose they are.
-        let sides = if texts[0] < texts[1] { [0, 1] } else { [1, 0] };
-        let [left, right] = sides.map(|side| lines(texts[side]));
-        if left.len() < 2 || right.len() < 2 {
-            return;
-        }
-        let starts = [&left, &right].map(|lines| {
-            let ends = lines.iter().scan(0, |at, line| {
-                *at += line.chars().count();
-                Some(*at)
-            });
-            [0].into_iter().chain(ends).collect::<Vec<_>>()
-        });
-        // Whatever they end with.
-        let alike =
-            [&left, &right].map(|lines| lines.iter().map(|line| without_returns(line)).collect::<Vec<_>>());
-        let [left, right] =
-            alike.each_ref().map(|lines| lines.iter().map(String::as_str).collect::<Vec<_>>());
-        // Of two equal lines the one that goes: what only begins a line stays where the rest of the line follows.
-        let double = |x: usize, y: usize| {
-            let [first, second] = [(0, x), (1, y)].map(|(n, line)| {
-                let own = &gap.own[sides[n]];
-                &own[starts[n][line]..starts[n][line + 1]]
-            });
-            let is_first = (first[0] < second[0]) == left[x].ends_with('\n');
-            if is_first { second } else { first }
-        };
-        let differ = changes(&left, &right, &mut Budget::new());
-        let (mut i, mut j) = (0, 0);
-        let mut differing = [Vec::new(), Vec::new()];
-        for (a, b) in differ.into_iter().chain([(left.len()..left.len(), right.len()..right.len())]) {
-            let alike = i..a.start;
-            // A blank line alone may part other verses there.
-            if left[alike.clone()].iter().any(|line| !is_spacing(line)) {
-                alike.zip(j..b.start).for_each(|(x, y)| gone.extend(double(x, y)));
-            }
-            (i, j) = (a.end, b.end);
-            differing[0].extend(a);
-            differing[1].extend(b);
-        }
-        // The same lines in another order.
-        let [ours, mut theirs] = differing;
-        for x in ours.into_iter().filter(|x| left[*x].ends_with('\n') && !is_spacing(left[*x])) {
-            if let Some(at) = theirs.iter().position(|y| left[x] == right[*y]) {
-                gone.extend(double(x, theirs.remove(at)));
-            }
-        }
-    }
-
-    /// What both sides inserted alike, but one before and the other behind something that both know: either way the same text comes
-    /// out.
-    fn slid_double<'g>(&self, first: &Gap, second: &'g Gap) -> &'g [usize] {
-        let apart = first.range.end..second.range.start;
-        let is_known = self.woven.at.iter().all(|at| at[apart.clone()].iter().all(Option::is_some));
-        let between = &self.woven.chars[apart];
-        let side = usize::from(first.own[0].is_empty());
-        let (ours, theirs) = (&first.own[side], &second.own[1 - side]);
-        let is_alone = first.own[1 - side].is_empty() && second.own[side].is_empty();
-        if !is_alone || !is_known || between.len() > SLIDE || ours.len() != theirs.len() {
-            return &[];
-        }
-        let between: String = between.iter().collect();
-        let is_alike = self.text(ours) + &between == between.clone() + &self.text(theirs);
-        if is_alike { theirs } else { &[] }
-    }
-
-    /// What is missing before and behind characters that one side wrote into a word which the other has taken out: the words of that
-    /// side stay whole. What is left of a word goes if the other side has put the whole word there itself.
-    fn torn(&self, gone: &mut HashSet<usize>) -> HashMap<usize, Torn> {
-        let mut torn: HashMap<usize, Torn> = HashMap::new();
-        for side in [0, 1] {
-            // By gap, the words that the other side has put there.
-            let mut words: HashMap<usize, HashSet<String>> = HashMap::new();
-            let text = &self.woven.sides[side];
-            let standing = &self.standing[side];
-            let mut upto = 0;
-            let own = self.gaps.iter().flat_map(|gap| &gap.own[side]);
-            let mut own: Vec<usize> = own.filter_map(|at| self.woven.at[side][*at]).collect();
-            own.sort_unstable();
-            for place in own {
-                if place < upto || !is_letter(text[place]) || self.is_corrected(side, place) {
-                    continue;
-                }
-                let around = word_around(text, place);
-                upto = around.end;
-                let is_own = |at: &usize| self.woven.at[1 - side][*at].is_none() && !gone.contains(at);
-                let (word, standing) = (&text[around.clone()], &standing[around]);
-                if !standing.iter().flatten().all(is_own) {
-                    continue;
-                }
-                if let Some(whole) = standing.iter().copied().collect::<Option<Vec<_>>>() {
-                    self.join(&whole, gone, &mut torn);
-                    continue;
-                }
-                let Some(first) = standing.iter().flatten().next() else { continue };
-                let gap = self.gaps.partition_point(|gap| gap.range.end <= *first);
-                let words = words.entry(gap).or_insert_with(|| {
-                    let own = self.gaps.get(gap).map(|gap| self.text(&gap.own[1 - side])).unwrap_or_default();
-                    own.split(|c| !is_letter(c)).map(str::to_owned).collect()
-                });
-                match words.contains(&word.iter().collect::<String>()) {
-                    true => gone.extend(standing.iter().flatten()),
-                    false => mend(word, standing, &mut torn),
-                }
-            }
-        }
-        torn
-    }
-
-    /// A word between the letters of which the other side has put words of its own: its rest goes to its beginning.
-    fn join(&self, standing: &[usize], gone: &mut HashSet<usize>, torn: &mut HashMap<usize, Torn>) {
-        let chars = &self.woven.chars;
-        let parts = |pair: &[usize]| {
-            (pair[0] + 1..pair[1]).any(|at| chars[at].is_whitespace() && !gone.contains(&at))
-        };
-        let Some(last) = standing.windows(2).position(parts) else { return };
-        let rest = &standing[last + 1..];
-        torn.insert(standing[last], Torn { after: self.text(rest), ..Torn::default() });
-        gone.extend(rest);
-    }
-
     /// Whether a character stands in a word of which each side corrected other letters.
     fn is_corrected(&self, side: usize, place: usize) -> bool {
         let at = self.places.partition_point(|other| other.new[side].end <= place);
@@ -659,68 +442,6 @@ impl<'a> Fold<'a> {
         }
         gap.has_words.then(|| " ".into())
     }
-
-    /// Of a word of which each side made something else, and whose versions meet here: what the first lacks behind `x`, and the second before
-    /// `y`, to be whole.
-    fn halves(&self, side: usize, x: usize, y: usize) -> Option<(String, String)> {
-        let Woven { at, sides, .. } = self.woven;
-        let (first, second) = (&sides[side], &sides[1 - side]);
-        let (last, next) = (at[side][x]?, at[1 - side][y]?);
-        if y != x + 1 || !is_letter(first[last]) || !is_letter(second[next]) {
-            return None;
-        }
-        // What is there of both stands where it belongs.
-        let stands = |side: usize, places: Range<usize>, from: usize| {
-            places.enumerate().all(|(n, place)| self.standing[side][place] == Some(from + n))
-        };
-        let (one, other) = (word_around(first, last), word_around(second, next));
-        let is_there = stands(side, one.start..last + 1, (x + one.start).checked_sub(last)?)
-            && stands(1 - side, next..other.end, y);
-        let rest: String = first[last + 1..one.end].iter().collect();
-        let head: String = second[other.start..next].iter().collect();
-        (is_there && !(rest.is_empty() && head.is_empty())).then_some((rest, head))
-    }
-}
-
-/// Notes what is missing of a word, whose letters stand at these places.
-fn mend(word: &[char], standing: &[Option<usize>], torn: &mut HashMap<usize, Torn>) {
-    let (mut missing, mut last) = (String::new(), None);
-    for (c, at) in word.iter().zip(standing) {
-        match at {
-            Some(at) => {
-                torn.insert(
-                    *at,
-                    Torn { before: std::mem::take(&mut missing), after: String::new(), follows: last },
-                );
-                last = Some(*at);
-            }
-            None => missing.push(*c),
-        }
-    }
-    if let Some(last) = last.and_then(|last| torn.get_mut(&last)) {
-        last.after = missing;
-    }
-}
-
-/// A text whose lines end alike.
-fn without_returns(text: &str) -> String {
-    text.replace("\r\n", "\n")
-}
-
-/// Whether what was inserted ends with the beginning of a line, which goes on with what stood there.
-fn begins_line(inserted: &str) -> bool {
-    inserted.contains('\n') && !inserted.ends_with('\n')
-}
-
-/// The letters around a letter, and an ʻokina or apostrophe between them.
-fn word_around(text: &[char], at: usize) -> Range<usize> {
-    let is_inside = |at: usize| {
-        let between = || at > 0 && is_letter(text[at - 1]) && text.get(at + 1).is_some_and(|c| is_letter(*c));
-        is_letter(text[at]) || is_okina(text[at]) && between()
-    };
-    let start = (0..at).rev().find(|at| !is_inside(*at)).map_or(0, |before| before + 1);
-    let end = (at..text.len()).find(|at| !is_inside(*at)).unwrap_or(text.len());
-    start..end
 }
 
 fn is_letter(c: char) -> bool {
