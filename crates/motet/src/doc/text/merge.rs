@@ -1,12 +1,17 @@
 //! Two versions of a text that was one, brought together by the texts alone: where both changed the same lines, and what a text is
 //! that holds the edits of both. Whichever side is one's own, the result is the same.
 
+mod sides;
+mod spacing;
+
 use std::ops::Range;
 
-use super::diff::{Hunk, by_line, diff, inside, lines, refined};
-use super::fold::GOES_ON;
+use self::sides::{Region, Side, drop_doubled, regions};
+pub(super) use self::spacing::{contains_part, is_spacing};
+use self::spacing::{is_glued, joined, push_apart};
+use super::diff::{Hunk, diff, inside};
 use super::sequence::Budget;
-use super::{Splice, is_too_much, push_line, union};
+use super::{Splice, is_too_much, push_line};
 
 /// What brings the edits of the other side into a text that one side has put in the place of the old one.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,98 +90,6 @@ pub(crate) fn meetings(old: &str, sides: [&str; 2]) -> Meetings {
             let merge = Merge::of(old, sides);
             Meetings { overlaps: merge.overlaps(), places: merge.places() }
         }
-    }
-}
-
-/// A side of a merge.
-struct Side<'a> {
-    text: &'a str,
-    lines: Vec<Hunk>,
-    words: Vec<Hunk>,
-    /// All words that it changed, with those that the other side inserted as well.
-    all: Vec<Hunk>,
-}
-
-impl<'a> Side<'a> {
-    fn new(old: &str, text: &'a str) -> Self {
-        let budget = &mut Budget::new();
-        let lines = by_line(old, text, budget);
-        let words = refined(old, text, &lines, budget);
-        let all = words.clone();
-        Self { text, lines, words, all }
-    }
-
-    /// Where a part of the old text stands now, with what was inserted at its ends; in characters.
-    fn place_of(&self, old: &Range<usize>) -> Range<usize> {
-        let at = |hunk: Option<&Hunk>, at: usize| hunk.map_or(at, |hunk| hunk.new.end + at - hunk.old.end);
-        let before = self.all.partition_point(|hunk| hunk.old.end <= old.start && hunk.old.start < old.start);
-        let upto = self.all.partition_point(|hunk| hunk.old.end <= old.end);
-        let start = at(before.checked_sub(1).map(|last| &self.all[last]), old.start);
-        let end = at(upto.checked_sub(1).map(|last| &self.all[last]), old.end).max(start);
-        let chars = self.text[..start].chars().count();
-        chars..chars + self.text[start..end].chars().count()
-    }
-
-    fn inserts(&self, hunk: &Hunk) -> &'a str {
-        &self.text[hunk.new.clone()]
-    }
-
-    /// What hunks that follow each other put in, in characters.
-    fn put_in(&self, hunks: &[Hunk]) -> Range<usize> {
-        let (Some(first), Some(last)) = (hunks.first(), hunks.last()) else { return 0..0 };
-        let start = self.text[..first.new.start].chars().count();
-        start..start + self.text[first.new.start..last.new.end].chars().count()
-    }
-
-    /// What the hunks, all of which lie in it, make of a range of the old text.
-    fn version(&self, old: &str, range: &Range<usize>, hunks: &[Hunk]) -> String {
-        let (mut text, mut at) = (String::new(), range.start);
-        for hunk in hunks {
-            text.push_str(&old[at..hunk.old.start]);
-            text.push_str(self.inserts(hunk));
-            at = hunk.old.end;
-        }
-        text + &old[at..range.end]
-    }
-}
-
-/// A part of the old text, and those hunks of both sides that hang together in it.
-struct Region {
-    old: Range<usize>,
-    hunks: [Range<usize>; 2],
-}
-
-/// The regions in which two lists of hunks fall. Hunks that only touch do not hang together: it is clear which comes first. Two
-/// insertions in one place do.
-fn regions(sides: [&[Hunk]; 2]) -> Vec<Region> {
-    let hang_together =
-        |a: &Range<usize>, b: &Range<usize>| (a.start < b.end && b.start < a.end) || (a.is_empty() && a == b);
-    let mut next = [0, 0];
-    let mut regions = Vec::new();
-    loop {
-        let heads = [0, 1].map(|side| sides[side].get(next[side]).map(|hunk| (hunk.old.start, hunk.old.end)));
-        let first = match heads {
-            [None, None] => return regions,
-            [Some(_), None] => 0,
-            [None, Some(_)] => 1,
-            [Some(a), Some(b)] => usize::from(b < a),
-        };
-        let mut old = sides[first][next[first]].old.clone();
-        let from = next;
-        next[first] += 1;
-        loop {
-            let before = next;
-            for side in [0, 1] {
-                while let Some(hunk) = sides[side].get(next[side]).filter(|h| hang_together(&old, &h.old)) {
-                    old = old.start.min(hunk.old.start)..old.end.max(hunk.old.end);
-                    next[side] += 1;
-                }
-            }
-            if next == before {
-                break;
-            }
-        }
-        regions.push(Region { old, hunks: [from[0]..next[0], from[1]..next[1]] });
     }
 }
 
@@ -523,81 +436,4 @@ impl<'a> Merge<'a> {
         }
         overlaps
     }
-}
-
-/// Takes an insertion of one side out that the other side made as well, as the start or the end of a replacement beside it.
-fn drop_doubled(sides: &mut [Side<'_>; 2]) {
-    for side in [0, 1] {
-        let other = &sides[1 - side];
-        let is_doubled = |hunk: &Hunk, text: &str| {
-            let at = other.words.partition_point(|other| other.old.end < hunk.old.start);
-            let near = other.words[at..].iter().take_while(|other| other.old.start <= hunk.old.start);
-            near.filter(|other| !other.old.is_empty()).any(|near| {
-                let whole = other.inserts(near);
-                near.old.end == hunk.old.start && has_end(whole, text)
-                    || near.old.start == hunk.old.start && has_start(whole, text)
-            })
-        };
-        let mut kept = sides[side].words.clone();
-        let text = sides[side].text;
-        kept.retain(|hunk| {
-            let inserted = &text[hunk.new.clone()];
-            !hunk.old.is_empty() || is_spacing(inserted) || !is_doubled(hunk, inserted)
-        });
-        sides[side].words = kept;
-    }
-}
-
-/// Two versions, one after the other: what is common to both once, lines as lines, words apart.
-fn joined(first: &str, second: &str, is_line_end: bool) -> String {
-    if is_spacing(first) && is_spacing(second) {
-        let rank = |text: &str| (text.matches('\n').count(), text.len());
-        return if rank(first) < rank(second) { second } else { first }.to_owned();
-    }
-    if contains_part(first, second, is_line_end) || is_spacing(second) {
-        return first.to_owned();
-    }
-    if contains_part(second, first, is_line_end) || is_spacing(first) {
-        return second.to_owned();
-    }
-    if lines(first).len() > 1 || lines(second).len() > 1 || first.ends_with('\n') || second.ends_with('\n') {
-        return union(first, second);
-    }
-    let is_apart = first.ends_with(char::is_whitespace) || second.starts_with(char::is_whitespace);
-    let has_words = |text: &str| text.contains(char::is_alphanumeric);
-    let goes_on = second.starts_with(GOES_ON);
-    let space = if !is_apart && !goes_on && has_words(first) && has_words(second) { " " } else { "" };
-    format!("{first}{space}{second}")
-}
-
-/// Whether `part` is the start or the end of `whole`, and no word is cut by it. What goes on with a line at its end (`is_line_end`) belongs to
-/// what stands before it: there the same words at the end of something longer are other words.
-pub(super) fn contains_part(whole: &str, part: &str, is_line_end: bool) -> bool {
-    has_start(whole, part) || has_end(whole, part) && (!is_line_end || part.contains('\n'))
-}
-
-fn has_start(whole: &str, part: &str) -> bool {
-    whole.strip_prefix(part).is_some_and(|rest| !is_glued(part, rest))
-}
-
-fn has_end(whole: &str, part: &str) -> bool {
-    whole.strip_suffix(part).is_some_and(|rest| !is_glued(rest, part))
-}
-
-/// Appends words so that they can be told from those before.
-fn push_apart(text: &mut String, more: &str) {
-    if is_glued(text, more) {
-        text.push(' ');
-    }
-    text.push_str(more);
-}
-
-/// Whether the last word of one text and the first of the next would be read as one.
-fn is_glued(before: &str, after: &str) -> bool {
-    let is_letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
-    is_letter(before.chars().next_back()) && is_letter(after.chars().next())
-}
-
-pub(super) fn is_spacing(text: &str) -> bool {
-    text.chars().all(char::is_whitespace)
 }
