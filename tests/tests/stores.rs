@@ -27,7 +27,7 @@ fn entry(random: &mut Random, sent: &Sent, number: u64) -> Entry {
     let document = DocumentId([random.below(4) as u8; 16]);
     let named = |random: &mut Random| -> Vec<EntryId> {
         let of = sent.entries.iter().filter(|entry| entry.document == document || random.below(9) == 0);
-        let mut ids: Vec<_> = of.filter(|_| number % 3 != 0).map(|entry| entry.id).collect();
+        let mut ids: Vec<_> = of.filter(|_| !number.is_multiple_of(3)).map(|entry| entry.id).collect();
         if random.below(4) == 0 {
             ids.push(EntryId([number as u8; 32]));
         }
