@@ -3,6 +3,7 @@
 mod applying;
 mod documents;
 mod effects;
+mod rounds;
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use applying::{Applying, Held, Inbound};
 use documents::Documents;
 pub use documents::NO_ROW;
 pub use effects::{ClientEffect, EndReason, OutboxBatch, OutboxItem, StoredReceipt};
+use rounds::Round;
 
 /// The device's side of one connection to one space. See the [module](super) for the conversation.
 #[derive(Debug)]
@@ -91,18 +93,6 @@ struct Sent {
     rows: Vec<i64>,
     /// What the log may bring back before it is settled.
     ids: Vec<EntryId>,
-}
-
-#[derive(Debug)]
-struct Round {
-    id: u64,
-    needs_pull: u64,
-    needs_load: u64,
-    /// Set once the outbox has been read to its end: pushes before this id must be settled.
-    push_barrier: Option<u32>,
-    pushes_settled: bool,
-    /// Not waited for is what is held.
-    gives_up: bool,
 }
 
 impl ClientSession {
@@ -182,13 +172,6 @@ impl ClientSession {
         }
     }
 
-    /// The rounds that were asked for are complete without what is held, as soon as everything else is.
-    pub fn settle_without_pushes(&mut self, now: Duration) {
-        self.rounds.iter_mut().for_each(|round| round.gives_up = true);
-        self.settle_rounds();
-        self.pump(now);
-    }
-
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
         match self.state {
@@ -228,21 +211,6 @@ impl ClientSession {
     /// The outbox row after which the next load begins, while nothing but a new row is waited for.
     pub fn waits_after(&self) -> Option<i64> {
         (self.is_idle() && self.confirmed && !self.holds).then_some(self.last_row)
-    }
-
-    /// Asks for a full round; answered by [`ClientEffect::RoundDone`] unless the session ends first.
-    pub fn request_round(&mut self, round: u64, now: Duration) {
-        self.rounds.push(Round {
-            id: round,
-            needs_pull: self.pulls_begun + 1,
-            needs_load: self.loads_begun + 1,
-            push_barrier: None,
-            pushes_settled: false,
-            gives_up: false,
-        });
-        self.want_pull = true;
-        self.want_load = true;
-        self.pump(now);
     }
 
     /// The outbox has a new row.
@@ -396,17 +364,6 @@ impl ClientSession {
         }
     }
 
-    /// The outbox has grown by what this session did: no open round is done before that is sent.
-    fn load_again(&mut self) {
-        self.want_load = true;
-        for round in &mut self.rounds {
-            round.needs_load = self.loads_begun + 1;
-            round.push_barrier = None;
-            round.pushes_settled = false;
-            round.gives_up = false;
-        }
-    }
-
     fn handle_page(&mut self, mut page: Page) {
         page.more &= !is_planted(Bug::PageIsTheLast);
         let finishes_pull = match page.id {
@@ -497,24 +454,6 @@ impl ClientSession {
             && let Some(presence) = self.presence.take()
         {
             self.effects.push_back(ClientEffect::Send(Message::Presence(presence)));
-        }
-    }
-
-    fn settle_rounds(&mut self) {
-        if self.resetting || self.reseeding {
-            return;
-        }
-        let oldest = self.in_flight.front().map(|sent| sent.push);
-        let applied = self.pulls_applied;
-        let holds_all = self.holds && self.in_flight.is_empty();
-        for round in &mut self.rounds {
-            round.pushes_settled |= round.gives_up && holds_all;
-            round.pushes_settled |=
-                round.push_barrier.is_some_and(|barrier| oldest.is_none_or(|oldest| oldest >= barrier))
-                    || is_planted(Bug::RoundEndsEarly);
-        }
-        for round in self.rounds.extract_if(.., |r| r.pushes_settled && applied >= r.needs_pull) {
-            self.effects.push_back(ClientEffect::RoundDone { round: round.id });
         }
     }
 
