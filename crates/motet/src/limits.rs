@@ -1,5 +1,5 @@
 //! Every size, count and time of the library. What both sides of the wire must agree on stands in
-//! [`motet_proto::limits`].
+//! [`motet_proto::limits`]. This is one file, however long: a single list, which is read and searched as one.
 
 use std::time::Duration;
 
