@@ -112,16 +112,21 @@ impl Hub {
         }
     }
 
-    /// Passes on what other relays tell, and tells them again where devices are, every `again`. Does not end.
+    /// Passes on what other relays tell, and tells them again where devices are, every `again`. Ends when there are no others any more.
     pub(crate) async fn exchange(&self, again: Duration) {
         let mut notices = self.notifier.subscribe();
+        // Of what was committed until now nobody has heard.
+        self.take_notice(Notice::Missed);
         let mut due = tokio::time::interval(again.max(Duration::from_secs(1)));
-        let mut is_over = false;
         loop {
             tokio::select! {
-                notice = notices.next(), if !is_over => match notice {
+                notice = notices.next() => match notice {
                     Some(notice) => self.take_notice(notice),
-                    None => is_over = true,
+                    None => {
+                        // Nobody will say that they have gone.
+                        self.tell_again(Duration::ZERO);
+                        return;
+                    }
                 },
                 _ = due.tick() => self.tell_again(again * 3),
             }
