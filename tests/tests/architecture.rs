@@ -64,7 +64,7 @@ const PROTO: &Modules = &[
     ("ids", &[]),
     ("planted", &[]),
     ("packing", &[]),
-    ("envelope", &["limits", "packing"]),
+    ("envelope", &["ids", "limits", "packing"]),
     ("position", &["ids"]),
     ("payload", &["ids", "limits"]),
     ("entry", &["ids", "limits"]),

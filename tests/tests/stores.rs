@@ -38,7 +38,8 @@ fn entry(random: &mut Random, sent: &Sent, number: u64) -> Entry {
         0..6 => Kind::Changes,
         6..9 => Kind::Snapshot { heads: vec![[number as u8; 32]], supersedes: named(random) },
         9 => Kind::Erased,
-        10 => Kind::Other(vec![7, number as u8]),
+        // As a later version writes it: a number and a map.
+        10 => Kind::Other(vec![0x82, 0x09 + (number % 8) as u8, 0xa0]),
         _ => Kind::Snapshot { heads: Vec::new(), supersedes: Vec::new() },
     };
     let bytes = if random.below(30) == 0 { proto::PAGE_BYTES / 3 } else { random.below(80) as usize };
