@@ -89,6 +89,16 @@ impl Kind {
         minicbor::to_vec(self).unwrap_or_default()
     }
 
+    /// [`Entry::size`] of an entry of this kind whose payload has so many bytes.
+    pub fn size_with(&self, payload: usize) -> usize {
+        let header = match self {
+            Kind::Changes | Kind::Erased => 0,
+            Kind::Snapshot { heads, supersedes } => 32 * (heads.len() + supersedes.len()),
+            Kind::Other(bytes) => bytes.len(),
+        };
+        payload + header + 100
+    }
+
     /// Reads what [`to_bytes`](Self::to_bytes) wrote; `None` if it is something else.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         minicbor::decode(bytes).ok()
@@ -195,12 +205,7 @@ impl Entry {
 
     /// About the bytes that the entry takes in a frame or in memory.
     pub fn size(&self) -> usize {
-        let header = match &self.kind {
-            Kind::Changes | Kind::Erased => 0,
-            Kind::Snapshot { heads, supersedes } => 32 * (heads.len() + supersedes.len()),
-            Kind::Other(bytes) => bytes.len(),
-        };
-        self.payload.len() + header + 100
+        self.kind.size_with(self.payload.len())
     }
 
     /// Checks sizes and id, as the remote does before it stores an entry and a device before it opens one.

@@ -17,6 +17,9 @@ pub const SUITES_OF_APPS: u8 = 128;
 /// Bytes by which a [`Sealer`] may make a payload longer than [`seal_plain`] makes it.
 pub const SEALER_BYTES: usize = 1_024;
 
+/// How many times its bytes a payload of an app's suite is taken to open to: more than text does.
+pub const OPENED_TIMES: usize = 8;
+
 const RAW: u8 = 0;
 const ZSTD: u8 = 1;
 
@@ -39,9 +42,13 @@ pub trait Sealer: Send + Sync + 'static {
     /// [`OpenError`]; the entry is then kept in quarantine, and tried again by `retry_quarantined`.
     fn open(&self, about: About, suite: u8, sealed: &[u8]) -> Result<Vec<u8>, OpenError>;
 
-    /// Bytes that a payload opens to, at least; nothing is opened for that. Payloads are opened in slices of as many.
+    /// About how many bytes a payload opens to; nothing is opened for that. As many payloads are opened at once as open to
+    /// some megabytes together. Unless the sealer knows better, that is [`OPENED_TIMES`] its bytes.
     fn opened_len(&self, suite: u8, sealed: &[u8]) -> usize {
-        opened_len(suite, sealed)
+        match suite {
+            SUITE_PLAIN => opened_len(suite, sealed),
+            _ => sealed.len().saturating_mul(OPENED_TIMES).min(limits::PAYLOAD_INFLATED_BYTES),
+        }
     }
 }
 
@@ -87,6 +94,10 @@ impl Sealer for Plain {
 
     fn open(&self, _: About, suite: u8, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         open(suite, sealed)
+    }
+
+    fn opened_len(&self, suite: u8, sealed: &[u8]) -> usize {
+        opened_len(suite, sealed)
     }
 }
 

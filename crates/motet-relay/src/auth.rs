@@ -1,6 +1,7 @@
 //! Who speaks: [`Authenticator`], and the one that has tokens in a file.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::limits;
 pub const LOCAL_ACCOUNT: &str = "local";
 
 /// Tells who a request is from. It may ask somebody else over a network; each call has
-/// [`AUTHENTICATE_TIMEOUT`](limits::AUTHENTICATE_TIMEOUT).
+/// [`AUTHENTICATE_TIMEOUT`](limits::AUTHENTICATE_TIMEOUT), and one that panics counts as one that cannot say.
 pub trait Authenticator: Send + Sync + 'static {
     /// Who speaks with these credentials.
     ///
@@ -157,19 +158,29 @@ pub(crate) async fn authenticate(
     authenticator: Arc<dyn Authenticator>,
     credentials: Credentials<'_>,
 ) -> Result<Principal, AuthError> {
-    if authenticator.is_open() && credentials.origin.is_some() {
+    let is_open = catch_unwind(AssertUnwindSafe(|| authenticator.is_open())).unwrap_or(true);
+    if is_open && credentials.origin.is_some() {
         return Err(AuthError::WebPage);
     }
-    let found = timeout(limits::AUTHENTICATE_TIMEOUT, authenticator.authenticate(credentials));
-    found.await.unwrap_or_else(|_| {
-        tracing::warn!("the authenticator did not answer in time");
-        Err(AuthError::Unavailable)
-    })
+    let found = async { authenticator.authenticate(credentials).await };
+    match timeout(limits::AUTHENTICATE_TIMEOUT, AssertUnwindSafe(found).catch_unwind()).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(_)) => {
+            tracing::error!("the authenticator panicked");
+            Err(AuthError::Unavailable)
+        }
+        Err(_) => {
+            tracing::warn!("the authenticator did not answer in time");
+            Err(AuthError::Unavailable)
+        }
+    }
 }
 
 /// [`Authenticator::is_valid`] within its time.
 pub(crate) async fn is_valid(authenticator: Arc<dyn Authenticator>, who: &Principal) -> bool {
-    timeout(limits::AUTHENTICATE_TIMEOUT, authenticator.is_valid(who)).await.unwrap_or(true)
+    let valid = async { authenticator.is_valid(who).await };
+    let valid = timeout(limits::AUTHENTICATE_TIMEOUT, AssertUnwindSafe(valid).catch_unwind()).await;
+    valid.map_or(true, |valid| valid.unwrap_or(true))
 }
 
 impl Auth {

@@ -2,8 +2,9 @@
 //!
 //! Queues are bounded: a session that is too slow loses news and reads the log instead; nobody waits for it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,9 +34,18 @@ struct Place {
     sender: Sender<HubEvent>,
     /// Where the sessions say that their devices are. Of several sessions of one device the newest is believed: the others have not
     /// noticed yet that their connection is gone.
-    present: BTreeMap<u64, Arc<Presence>>,
-    /// Devices that are connected to other relays, by those, and when that was last told.
-    elsewhere: BTreeMap<(u64, DeviceId), (Arc<Presence>, Instant)>,
+    present: BTreeMap<u64, (Arc<Presence>, Instant)>,
+    /// Devices that are connected to other relays, by those.
+    elsewhere: BTreeMap<(u64, DeviceId), Elsewhere>,
+}
+
+/// What another relay says of one of its devices.
+struct Elsewhere {
+    presence: Arc<Presence>,
+    /// Since when it says just that.
+    since: Instant,
+    /// When it said so last.
+    told: Instant,
 }
 
 /// What a session hears of the others of its log.
@@ -55,7 +65,11 @@ impl Hub {
     /// Events of a log from now on, and where others are now.
     pub(crate) fn subscribe(&self, log: &LogId) -> (Receiver<HubEvent>, Vec<Arc<Presence>>) {
         let mut logs = self.lock();
+        let is_new = !logs.contains_key(log);
         let place = logs.entry(log.clone()).or_default();
+        if is_new {
+            self.notify(Notice::Asked { log: log.clone() });
+        }
         (place.sender.subscribe(), place.everybody())
     }
 
@@ -72,7 +86,7 @@ impl Hub {
     /// Tells the other sessions of a log what a push has appended. `origin` is the session that pushed.
     pub(crate) fn publish(&self, log: &LogId, origin: u64, appended: Appended) {
         let Some((first, position)) = appended.outcome.appended else { return };
-        self.notifier.publish(Notice::Committed { log: log.clone(), first, position });
+        self.notify(Notice::Committed { log: log.clone(), first, position });
         let logs = self.lock();
         let Some(place) = logs.get(log) else { return };
         let bytes: usize = appended.fresh.iter().map(Entry::size).sum();
@@ -146,6 +160,11 @@ impl Hub {
                     place.change_elsewhere((relay, presence.device), presence);
                 }
             }
+            Notice::Asked { log } => {
+                for presence in logs.get(&log).map(Place::own).unwrap_or_default().into_values() {
+                    self.tell_others(&log, Some(presence));
+                }
+            }
             Notice::Missed => logs.values().for_each(|place| _ = place.sender.send(HubEvent::Missed)),
         }
     }
@@ -153,8 +172,7 @@ impl Hub {
     /// Who has not been told of for so long is nowhere: their relay has gone without a word.
     fn tell_again(&self, forgotten_after: Duration) {
         for (log, place) in self.lock().iter_mut() {
-            let gone =
-                |(key, (_, at)): (&_, &(_, Instant))| (at.elapsed() >= forgotten_after).then_some(*key);
+            let gone = |(key, at): (&_, &Elsewhere)| (at.told.elapsed() >= forgotten_after).then_some(*key);
             for key in place.elsewhere.iter().filter_map(gone).collect::<Vec<_>>() {
                 place.change_elsewhere(key, Arc::new(Presence::new(key.1, None)));
             }
@@ -164,9 +182,16 @@ impl Hub {
         }
     }
 
+    /// The notifier may be the program's: a panic in it must not end a session, or the process where a session is just being dropped.
+    fn notify(&self, notice: Notice) {
+        if catch_unwind(AssertUnwindSafe(|| self.notifier.publish(notice))).is_err() {
+            tracing::error!("the notifier panicked; other relays are not told");
+        }
+    }
+
     fn tell_others(&self, log: &LogId, news: Option<Arc<Presence>>) {
         if let Some(presence) = news {
-            self.notifier.publish(Notice::Presence { relay: self.relay, log: log.clone(), presence });
+            self.notify(Notice::Presence { relay: self.relay, log: log.clone(), presence });
         }
     }
 
@@ -186,25 +211,29 @@ impl Place {
     /// A session says that its device is somewhere, or nowhere. The others hear of it if it makes a difference; returns what of it is for
     /// other relays.
     fn change(&mut self, session: u64, presence: Option<Presence>) -> Option<Arc<Presence>> {
-        let known = presence.as_ref().or(self.present.get(&session).map(Arc::as_ref));
+        let known = presence.as_ref().or(self.present.get(&session).map(|(known, _)| known.as_ref()));
         let device = known.map(|known| known.device)?;
         let (before, own_before) = (self.of(device), self.own_of(device));
         match presence {
-            Some(presence) => _ = self.present.insert(session, Arc::new(presence)),
+            Some(presence) => _ = self.present.insert(session, (Arc::new(presence), Instant::now())),
             None => _ = self.present.remove(&session),
         }
         self.tell_change(device, before.as_ref());
-        let own = self.own_of(device);
+        let (own, own_before) = (self.own_of(device), own_before.map(|(presence, _)| presence));
+        let own = own.map(|(presence, _)| presence);
         (own != own_before).then(|| own.unwrap_or_else(|| nowhere(device)))
     }
 
     /// Another relay says so of one of its devices.
     fn change_elsewhere(&mut self, key: (u64, DeviceId), presence: Arc<Presence>) {
         let before = self.of(key.1);
-        let has_room = self.elsewhere.len() < PRESENT_DEVICES || self.elsewhere.contains_key(&key);
+        let now = Instant::now();
+        let known = self.elsewhere.get(&key);
+        let since = known.filter(|known| known.presence == presence).map_or(now, |known| known.since);
+        let has_room = self.elsewhere.len() < PRESENT_DEVICES || known.is_some();
         match presence.sealed.is_empty() {
             true => _ = self.elsewhere.remove(&key),
-            false if has_room => _ = self.elsewhere.insert(key, (presence, Instant::now())),
+            false if has_room => _ = self.elsewhere.insert(key, Elsewhere { presence, since, told: now }),
             false => {}
         }
         self.tell_change(key.1, before.as_ref());
@@ -217,25 +246,27 @@ impl Place {
         }
     }
 
-    /// Where a device is: as its newest session here says, else as another relay does.
+    /// Where a device is, as was said last: by its newest session here, or by another relay.
     fn of(&self, device: DeviceId) -> Option<Arc<Presence>> {
-        let elsewhere = || self.elsewhere.iter().find(|((_, of), _)| *of == device);
-        self.own_of(device).or_else(|| elsewhere().map(|(_, (presence, _))| presence.clone()))
+        let elsewhere = self.elsewhere.iter().filter(|((_, of), _)| *of == device);
+        let elsewhere = elsewhere.map(|(_, known)| (known.presence.clone(), known.since));
+        let newest = self.own_of(device).into_iter().chain(elsewhere).max_by_key(|(_, since)| *since);
+        newest.map(|(presence, _)| presence)
     }
 
-    fn own_of(&self, device: DeviceId) -> Option<Arc<Presence>> {
-        self.present.values().rev().find(|presence| presence.device == device).cloned()
+    fn own_of(&self, device: DeviceId) -> Option<(Arc<Presence>, Instant)> {
+        self.present.values().rev().find(|(presence, _)| presence.device == device).cloned()
     }
 
     fn own(&self) -> BTreeMap<DeviceId, Arc<Presence>> {
-        self.present.values().map(|presence| (presence.device, presence.clone())).collect()
+        self.present.values().map(|(presence, _)| (presence.device, presence.clone())).collect()
     }
 
     fn everybody(&self) -> Vec<Arc<Presence>> {
-        let mut everybody: BTreeMap<DeviceId, _> =
-            self.elsewhere.iter().map(|((_, device), (presence, _))| (*device, presence.clone())).collect();
-        everybody.extend(self.own());
-        everybody.into_values().collect()
+        let here = self.present.values().map(|(presence, _)| presence.device);
+        let devices: BTreeSet<DeviceId> =
+            here.chain(self.elsewhere.keys().map(|(_, device)| *device)).collect();
+        devices.into_iter().filter_map(|device| self.of(device)).collect()
     }
 }
 
@@ -309,6 +340,46 @@ mod tests {
         hub.tell_again(Duration::ZERO);
         assert_eq!(devices(&hub), []);
         assert!(matches!(heard.try_recv(), Ok(HubEvent::Presence(found)) if found.sealed.is_empty()));
+    }
+
+    /// A device whose connection to one relay has died without a word is where it says at another one; and where it is known to be is told
+    /// to a relay at which somebody asks for the first time.
+    #[test]
+    fn what_was_said_last_counts() {
+        let hub = Hub::new(Arc::new(Alone));
+        let _heard = hub.subscribe(&log());
+        let notice = |relay: u64, name: &str| Notice::Presence {
+            relay: hub.relay ^ relay,
+            log: log(),
+            presence: Arc::new(at(1, name)),
+        };
+        let shown = || hub.everybody(&log())[0].clone();
+        hub.present(&log(), 1, at(1, "old"));
+        for (relay, name) in [(1, "b"), (9, "c"), (4, "d")] {
+            hub.take_notice(notice(relay, name));
+            assert_eq!(*shown(), at(1, name));
+        }
+        // What is told again is not newer for that.
+        hub.take_notice(notice(1, "b"));
+        assert_eq!(*shown(), at(1, "d"));
+    }
+
+    #[test]
+    fn a_notifier_that_panics_ends_nothing() {
+        struct Panics;
+        impl Notifier for Panics {
+            fn publish(&self, _: Notice) {
+                panic!("a notifier that panics");
+            }
+
+            fn subscribe(&self) -> futures_util::stream::BoxStream<'static, Notice> {
+                panic!("a notifier that panics");
+            }
+        }
+        let hub = Hub::new(Arc::new(Panics));
+        let _heard = hub.subscribe(&log());
+        hub.present(&log(), 1, at(1, "a"));
+        hub.leave(&log(), 1);
     }
 
     #[test]

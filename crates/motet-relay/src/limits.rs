@@ -122,6 +122,9 @@ pub const PLACES: u32 = 40;
 /// The time over which [`PLACES`] are counted.
 pub const PLACES_COUNTED_OVER: Duration = Duration::from_secs(1);
 
+/// After a panic of what a relay does all the time, that begins anew after this time.
+pub const ANEW_AFTER: Duration = Duration::from_secs(1);
+
 /// An authenticator that has not answered after this time is not waited for: less than a device waits for a connection.
 pub const AUTHENTICATE_TIMEOUT: Duration = Duration::from_secs(5);
 

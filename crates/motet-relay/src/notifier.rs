@@ -36,6 +36,11 @@ pub enum Notice {
         /// The device, and where it is.
         presence: Arc<Presence>,
     },
+    /// Somebody is connected for this log to a relay that knew nobody of it: the others tell it where their devices are.
+    Asked {
+        /// The log.
+        log: LogId,
+    },
     /// Some notices were lost. Whoever listens reads the logs.
     Missed,
 }

@@ -1,6 +1,7 @@
 //! HTTP: health, sign-in, and the two ways to speak.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,7 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use motet_proto::{RELAY_HEADER, limits as proto};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -193,13 +194,23 @@ pub(crate) fn open(
     let cared_for = relay.clone();
     let care = async move {
         tokio::join!(
-            sweep(&*cared_for.store, config.retention),
-            maintain(&cared_for),
-            cared_for.hub.exchange(config.present_silence),
-            take_changes(&cared_for, config.changes, &auth.0, &terms.0)
+            supervised("sweeping", || sweep(&*cared_for.store, config.retention)),
+            supervised("the care of the store", || maintain(&cared_for)),
+            supervised("the notifier", || cared_for.hub.exchange(config.present_silence)),
+            supervised("taking up changes", || {
+                take_changes(&cared_for, config.changes.clone(), &auth.0, &terms.0)
+            })
         );
     };
     Ok(Opened { relay, stop, care })
+}
+
+/// Runs what is to be done all the time; what panics, perhaps in code of the program, begins anew after a moment, and the others go on.
+async fn supervised<F: Future<Output = ()>>(what: &str, work: impl Fn() -> F) {
+    while AssertUnwindSafe(async { work().await }).catch_unwind().await.is_err() {
+        tracing::error!("{what} panicked, and begins anew");
+        tokio::time::sleep(limits::ANEW_AFTER).await;
+    }
 }
 
 /// Takes out of the logs, again and again, what was superseded longer than `retention` ago. Does not end.

@@ -35,6 +35,7 @@ mod projection;
 mod receive;
 mod remotes;
 mod salvage;
+mod sealing;
 mod search;
 mod seen;
 mod send_slot;
@@ -50,6 +51,7 @@ mod writing;
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -84,6 +86,7 @@ pub(crate) use presence_board::PresenceBoard;
 pub(crate) use receive::{Arrival, Received};
 pub(crate) use remotes::is_due;
 pub(crate) use salvage::Repaired;
+pub(crate) use sealing::Guarded;
 pub(crate) use send_slot::SendSlot;
 use staged::{Staged, StagedWrite};
 pub(crate) use status::{Link, StatusBoard};
@@ -115,6 +118,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// Seals what leaves the device, and opens what arrives.
     pub(crate) sealer: Arc<dyn Sealer>,
+    /// Something waits because the sealer did not seal it.
+    pub(crate) has_unsealed: AtomicBool,
     /// How long what other devices have purged stays in the trash.
     pub(crate) purge_grace: Duration,
     /// Empties SQLite's log, on a thread of its own.

@@ -1,6 +1,7 @@
 //! The token for the relay: kept in the keyring of the system or in a file beside the database, so that no query and no backup of the
 //! database hands it out.
 
+use std::env::VarError;
 use std::io::Read;
 use std::path::Path;
 
@@ -26,14 +27,14 @@ pub(crate) fn given(token: Option<String>, file: Option<&Path>) -> Result<Option
     let token = match (token, file) {
         (Some(token), _) => Some(token),
         (None, Some(file)) => Some(from_file(file)?),
-        (None, None) => from_environment(),
+        (None, None) => from_environment()?,
     };
     Ok(token.map(|token| token.trim().to_owned()))
 }
 
 /// The token that is good for a replica's relay.
 pub(crate) fn read(replica: &Replica) -> Result<Option<String>, CliError> {
-    if let Some(token) = from_environment() {
+    if let Some(token) = from_environment()? {
         return Ok(Some(token));
     }
     kept(replica)
@@ -109,11 +110,17 @@ fn not_read(error: SecretError) -> CliError {
 
 /// Whether the environment has a token, whatever is kept.
 pub(crate) fn is_in_environment() -> bool {
-    from_environment().is_some()
+    std::env::var_os(TOKEN_VARIABLE).is_some_and(|token| !token.is_empty())
 }
 
-fn from_environment() -> Option<String> {
-    std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty())
+fn from_environment() -> Result<Option<String>, CliError> {
+    match std::env::var(TOKEN_VARIABLE) {
+        Ok(token) => Ok(Some(token).filter(|token| !token.is_empty())),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => {
+            Err(CliError::Usage(format!("{TOKEN_VARIABLE} holds bytes that no token has: it is not UTF-8")))
+        }
+    }
 }
 
 /// `-` is standard input.

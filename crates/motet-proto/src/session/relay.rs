@@ -301,10 +301,19 @@ impl RelaySession {
             return;
         }
         self.head = self.head.max(run.position.seq);
-        let next = self.cursor.is_some_and(|cursor| cursor.seq + 1 == run.first);
+        let next = self.cursor.filter(|cursor| cursor.seq + 1 == run.first);
+        // A run of another log would fit by its number: that one was lost, and has grown as far again. The store refuses the cursor then.
+        let chained =
+            |entries: &[Entry]| next.map(|at| entries.iter().fold(at, |at, entry| at.next(entry.id)));
+        let is_of_another_log = run
+            .entries
+            .as_ref()
+            .is_some_and(|entries| chained(entries).is_some_and(|position| position != run.position));
+        self.lagged |= is_of_another_log;
         let idle = self.live && self.reading.is_none() && self.waiting_pull.is_none();
         if let Some(entries) = &run.entries
-            && next
+            && next.is_some()
+            && !is_of_another_log
             && idle
         {
             let after = self.cursor.map_or(0, |cursor| cursor.seq);

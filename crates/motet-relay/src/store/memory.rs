@@ -140,7 +140,7 @@ impl Data {
         let Self { limits, logs, accounts } = self;
         let log = logs.entry(id.clone()).or_insert_with(|| Log::new(Position::start(id.space)));
         let usage = accounts.entry(id.account.clone()).or_default();
-        let (first, now) = (log.head().seq + 1, now());
+        let (first, now, mut freed) = (log.head().seq + 1, now(), 0);
         let (mut outcomes, mut fresh, mut failed) = (Vec::with_capacity(entries.len()), Vec::new(), None);
         for entry in entries {
             if let Err(error) = entry.check(id.space) {
@@ -170,8 +170,10 @@ impl Data {
             usage.documents += u64::from(is_new);
             outcomes.push(Outcome::Stored(log.head().seq + 1));
             fresh.push(entry.clone());
-            usage.bytes = usage.bytes.saturating_sub(log.add(entry, now));
+            freed += log.add(entry, now);
         }
+        // What leaves makes room for the next push.
+        usage.bytes = usage.bytes.saturating_sub(freed);
         let appended = (!fresh.is_empty()).then_some((first, log.head()));
         Appended { outcome: AppendOutcome { outcomes, appended }, fresh, failed }
     }

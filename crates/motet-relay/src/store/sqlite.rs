@@ -245,7 +245,12 @@ fn migrate(conn: &mut Connection, fresh: Option<RelayId>) -> Result<(), StoreErr
         let message = format!("relay.db has format {found}, this version knows formats up to {supported}");
         return Err(StoreError::Unusable(message));
     }
-    for migration in &MIGRATIONS[found as usize..] {
+    let done = usize::try_from(found).map_err(|_| {
+        StoreError::Unusable(format!(
+            "relay.db says that it has format {found}, which no version has written"
+        ))
+    })?;
+    for migration in MIGRATIONS.iter().skip(done) {
         tx.execute_batch(migration)?;
     }
     if let Some(id) = fresh.filter(|_| tables == 0) {

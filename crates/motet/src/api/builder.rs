@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use uuid::Uuid;
 
 use crate::api::replica::Replica;
-use crate::engine::{Core, Database, PresenceBoard, SendSlot, Shared, StatusBoard};
+use crate::engine::{Core, Database, Guarded, PresenceBoard, SendSlot, Shared, StatusBoard};
 use crate::error::OpenError;
 use crate::limits;
 use crate::platform;
@@ -67,10 +68,11 @@ impl ReplicaBuilder {
     /// Seals what leaves this device with the app's own sealer, and opens with it what arrives: all devices of the account need one that opens what
     /// the others seal. The relay sees sealed bytes, sizes, times, the ids of devices, and hashes of the names of documents. What a relay has already
     /// stays as it was sealed. What does not open waits in the quarantine, for
-    /// [`retry_quarantined`](crate::Replica::retry_quarantined).
+    /// [`retry_quarantined`](crate::Replica::retry_quarantined). What is not sealed waits with its reason, `storage-sealer`, on the status of its document, and is
+    /// tried again with each connection and each round that is asked for; everything else goes on.
     #[must_use]
     pub fn sealer(mut self, sealer: impl Sealer) -> Self {
-        self.sealer = Arc::new(sealer);
+        self.sealer = Arc::new(Guarded(sealer));
         self
     }
 
@@ -142,6 +144,7 @@ impl ReplicaBuilder {
                 empty_log: empty_log(&path),
                 purge_grace: self.purge_grace,
                 sealer: self.sealer,
+                has_unsealed: AtomicBool::new(false),
             });
             Ok((shared.clone(), Core::new(shared, readers.clone(), tx)?))
         })?;

@@ -47,8 +47,21 @@ impl Core {
     }
 
     /// A snapshot of a document that supersedes those of the listed entries whose changes it holds; `None` if that would not save
-    /// much.
+    /// much, or the app's sealer does not seal it.
     pub(crate) fn compact(
+        &mut self,
+        tx: Tx<'_>,
+        remote: i64,
+        document: DocumentId,
+        listed: &[Listed],
+    ) -> store::Result<Option<Entry>> {
+        match self.compacted(tx, remote, document, listed) {
+            Err(StorageError::Sealer(_)) => Ok(None),
+            compacted => compacted,
+        }
+    }
+
+    fn compacted(
         &mut self,
         tx: Tx<'_>,
         remote: i64,

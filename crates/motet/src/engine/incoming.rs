@@ -3,13 +3,12 @@
 //! they are.
 
 use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use motet_proto::envelope::{About, Sealer};
 use motet_proto::payload::{Payload, Preview};
 use motet_proto::planted::batch;
-use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId, limits as proto};
+use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId};
 
 use super::check::check_name;
 use super::parallel::parallel;
@@ -384,13 +383,7 @@ impl BadEntry {
 pub(super) fn open(entry: &Entry, sealer: &dyn Sealer) -> Result<Payload, String> {
     entry.check(SpaceId::DEFAULT).map_err(|e| e.to_string())?;
     let about = About::entry(SpaceId::DEFAULT, entry.document);
-    // It is the app's code.
-    let opened = catch_unwind(AssertUnwindSafe(|| sealer.open(about, entry.suite, &entry.payload)));
-    let opened =
-        opened.map_err(|_| "the app's sealer panicked over it".to_owned())?.map_err(|e| e.to_string())?;
-    if opened.len() > proto::PAYLOAD_INFLATED_BYTES {
-        return Err(format!("the payload opens to more than {} bytes", proto::PAYLOAD_INFLATED_BYTES));
-    }
+    let opened = sealer.open(about, entry.suite, &entry.payload).map_err(|e| e.to_string())?;
     let payload = Payload::decode(&opened, SpaceId::DEFAULT, entry.document).map_err(|e| e.to_string())?;
     for name in [&payload.collection, &payload.name] {
         check_name(name).map_err(|error| error.to_string())?;

@@ -1,8 +1,9 @@
 //! From the outbox to entries.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
-use motet_proto::envelope::{self, About};
+use motet_proto::envelope::About;
 use motet_proto::payload::{Payload, Preview};
 use motet_proto::session::{OutboxBatch, OutboxItem};
 use motet_proto::{DocumentId, Entry, Kind, SpaceId, limits as proto, planted};
@@ -76,20 +77,9 @@ impl Core {
         self.seal(key, &payload.encode())
     }
 
-    /// Seals with the app's sealer, which has to keep to its limit: what becomes longer could not be sent.
     fn seal(&self, document: DocumentId, plain: &[u8]) -> store::Result<Vec<u8>> {
-        let sealer = &self.shared.sealer;
-        let sealed = sealer.seal(About::entry(SpaceId::DEFAULT, document), plain);
-        let sealed = sealed.map_err(|error| StorageError::Sealer(error.to_string()))?;
-        let most = plain.len() + envelope::SEALER_BYTES;
-        match sealed.len() <= most {
-            true => Ok(sealed),
-            false => Err(StorageError::Sealer(format!(
-                "the sealer makes {} bytes of {}, more than it may",
-                sealed.len(),
-                plain.len()
-            ))),
-        }
+        let sealed = self.shared.sealer.seal(About::entry(SpaceId::DEFAULT, document), plain);
+        sealed.map_err(|error| StorageError::Sealer(error.to_string()))
     }
 
     /// Seals rows until they have `most_bytes`.
@@ -126,11 +116,9 @@ impl Core {
                         entry
                     }
                     Ok(None) => continue,
-                    Err(StorageError::Damaged(message)) => {
+                    Err(error @ (StorageError::Damaged(_) | StorageError::Sealer(_))) => {
                         // The others go on; this one stays, visible, with its reason.
-                        let error =
-                            LastError { code: "storage-damaged".into(), message, at: self.shared.now_ms() };
-                        tx.park(row.id, &super::to_json(&error)?)?;
+                        self.park(tx, row.id, error)?;
                         continue;
                     }
                     Err(error) => return Err(error),
@@ -140,6 +128,20 @@ impl Core {
             batch.items.push(OutboxItem { row: row.id, entry });
         }
         Ok(batch)
+    }
+
+    fn park(&self, tx: Tx<'_>, row: i64, error: StorageError) -> store::Result<()> {
+        if matches!(error, StorageError::Sealer(_)) {
+            self.shared.has_unsealed.store(true, Ordering::Relaxed);
+        }
+        let code = error.code().into();
+        let message = match error {
+            StorageError::Damaged(message) | StorageError::Sealer(message) => message,
+            error => error.to_string(),
+        };
+        let error = LastError { code, message, at: self.shared.now_ms() };
+        tx.park(row, &super::to_json(&error)?)?;
+        Ok(())
     }
 
     /// Heads and compact form of a document; `None` if it does not load from that form, as hostile changes can bring about.

@@ -28,7 +28,8 @@ impl Core {
         let told = board.place().and_then(|place| self.tellable(place));
         let sealer = &*self.shared.sealer;
         match Presence::seal(self.shared.device, told.as_ref(), SpaceId::DEFAULT, sealer) {
-            Ok(presence) => board.tell(presence),
+            Ok(presence) if presence.is_small() => board.tell(presence),
+            Ok(_) => tracing::warn!("the others are not told where this device is: sealed it is too large"),
             Err(error) => tracing::warn!(%error, "the others are not told where this device is"),
         }
     }

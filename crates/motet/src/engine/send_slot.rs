@@ -93,7 +93,7 @@ impl Core {
         let [row] = &rows[..] else { return Ok(()) };
         if row.first_change > 0 && row.sealed.is_none() {
             let batch = self.seal_rows(tx, place.remote, rows, limits::SMALLEST_BATCH_BYTES)?;
-            self.staged.ready = Some(Ready { place, batch });
+            self.staged.ready = Some(Ready { place, batch }).filter(|ready| !ready.batch.items.is_empty());
         }
         Ok(())
     }

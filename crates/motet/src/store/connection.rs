@@ -74,6 +74,10 @@ fn check_place(path: &Path) -> Result<()> {
             return Err(StorageError::Io(reason));
         }
     }
+    // Whoever opened a pipe would wait for somebody to write to it.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(StorageError::Io(format!("{} is no file", path.display())));
+    }
     #[cfg(unix)]
     if let Some(names) = std::fs::metadata(path).ok().map(|file| std::os::unix::fs::MetadataExt::nlink(&file))
         && names > 1
@@ -181,8 +185,20 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<()> {
     if found > supported {
         return Err(StorageError::Newer { found, supported });
     }
-    for migration in &MIGRATIONS[found as usize..] {
-        tx.execute_batch(migration)?;
+    let done = usize::try_from(found).map_err(|_| {
+        StorageError::Damaged(format!(
+            "it says that it has format {found}, which no version of Motet has written"
+        ))
+    })?;
+    for (n, migration) in MIGRATIONS.iter().enumerate().skip(done) {
+        // SQLite's words alone, without the whole text of a migration.
+        tx.execute_batch(migration).map_err(|error| match &error {
+            rusqlite::Error::SqlInputError { msg, .. } => StorageError::Damaged(format!(
+                "it says that it has format {found}, and cannot be brought to format {}: {msg}",
+                n + 1
+            )),
+            _ => error.into(),
+        })?;
     }
     tx.pragma_update(None, "user_version", supported)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -217,6 +233,15 @@ mod tests {
             .iter()
             .fold(dir.path().to_owned(), |path, part| path.join(part));
         assert!(matches!(open(&deep), Err(StorageError::Io(reason)) if reason.contains("can have 504")));
+        assert!(matches!(open(dir.path()), Err(StorageError::Io(reason)) if reason.contains("is no file")));
+        // A number that no version has written, and one of an earlier version.
+        for (version, reason) in [(-1, "has format -1"), (3, "cannot be brought to format 4")] {
+            let odd = dir.path().join(format!("{version}.db"));
+            drop(open(&odd).unwrap());
+            Connection::open(&odd).unwrap().pragma_update(None, "user_version", version).unwrap();
+            let error = open(&odd).unwrap_err().to_string();
+            assert!(error.contains(reason) && error.len() < 300, "{error}");
+        }
         #[cfg(unix)]
         {
             let twice = dir.path().join("twice.db");

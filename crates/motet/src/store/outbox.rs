@@ -257,6 +257,16 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Rows that the app's sealer did not seal are tried again.
+    pub(crate) fn unpark_unsealed(&self, remote: i64) -> Result<()> {
+        let sql =
+            "UPDATE outbox SET error = NULL WHERE remote = ? AND json_valid(error) AND error ->> 'code' = ?";
+        self.conn
+            .prepare_cached(sql)?
+            .execute(params![remote, StorageError::Sealer(String::new()).code()])?;
+        Ok(())
+    }
+
     /// Drops what waits to be sent of a collection.
     pub(crate) fn drop_pending_of(&self, collection: &str) -> Result<()> {
         let sql = "DELETE FROM outbox WHERE document IN (SELECT id FROM document WHERE collection = ?)";

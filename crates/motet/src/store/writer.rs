@@ -9,6 +9,7 @@ mod worker;
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -385,7 +386,11 @@ impl<E: Engine> Shared<E> {
             }
             drop(queue);
             let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
-            self.run_group(&mut worker);
+            // Its writes were rolled back, and whoever waits for them is told that they have not happened; the next ones are written.
+            if catch_unwind(AssertUnwindSafe(|| self.run_group(&mut worker))).is_err() {
+                tracing::error!("a transaction panicked");
+            }
+            drop(worker);
             if last {
                 return;
             }

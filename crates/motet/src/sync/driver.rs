@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::future::FutureExt;
@@ -33,12 +34,11 @@ use super::dialer::Dialer;
 use super::lock::SyncLock;
 use super::tokens::{Tokens, panic_message};
 use super::{LastFailure, Relay, SyncSummary, agent};
-use crate::engine::Database;
-use crate::engine::Link;
+use crate::engine::{Core, Database, Link};
 use crate::error::SyncError;
 use crate::limits;
 use crate::platform;
-use crate::store::{Durability, StorageError};
+use crate::store::{Durability, StorageError, Tx};
 use crate::types::ChangeKind;
 use crate::types::{Conditions, SyncMode, SyncPolicy};
 
@@ -168,7 +168,16 @@ impl Driver {
             _ = noted.catch_unwind().await;
             self.database.shared.board.set_link(Link::Waiting);
             self.database.shared.presence.forget();
-            tokio::time::sleep(retry_delay(failures, self.window)).await;
+            tokio::select! {
+                () = tokio::time::sleep(retry_delay(failures, self.window)) => {}
+                command = self.commands.recv() => match command {
+                    Some(command) => {
+                        failures = 0;
+                        self.take_command(command);
+                    }
+                    None => return,
+                },
+            }
         }
     }
 
@@ -238,6 +247,7 @@ impl Driver {
             if is_other_way {
                 tx.unpark_too_large(remote)?;
             }
+            tx.unpark_unsealed(remote)?;
             let deaths = Arc::new(tx.take_stock_of_opening(&platform::process())?);
             let (position, reseeding) = core.begin_session(tx, remote, compares_after)?;
             Ok(Some(Begun { remote, position, reseeding, deaths, era: tx.era()? }))
@@ -371,6 +381,7 @@ impl Driver {
                     match self.take_command(command) {
                         Taken::Round(id) => {
                             self.release(running);
+                            self.try_to_seal_again();
                             running.session.request_round(id, self.started.elapsed());
                         }
                         Taken::Document(token) => self.begin_document(running, token),
@@ -432,6 +443,15 @@ impl Driver {
             running.session.handle_outbox_changed(self.started.elapsed());
         }
         Ok(())
+    }
+
+    /// What the app's sealer did not seal is to be tried again, before anything is loaded for a round.
+    fn try_to_seal_again(&self) {
+        if self.database.shared.has_unsealed.swap(false, Ordering::Relaxed) {
+            let remote = self.remote;
+            let unpark = move |tx: Tx<'_>, _: &mut Core| tx.unpark_unsealed(remote);
+            drop(self.database.writer.submit(Durability::Normal, unpark));
+        }
     }
 
     /// Whoever asks for something is told that nobody is signed in.

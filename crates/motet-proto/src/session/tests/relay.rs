@@ -77,6 +77,33 @@ fn a_log_that_lacks_what_was_committed_ends_the_session() {
     assert_eq!(reads(&mut session), 0);
 }
 
+/// A log that was lost under a live session and has grown as far again: what follows by its number is not what follows.
+#[test]
+fn what_is_committed_to_another_log_is_not_taken_for_the_next() {
+    let mut session = live_session();
+    let entry = |n: u8| {
+        Entry::new(SpaceId::DEFAULT, DocumentId([n; 16]), DeviceId([2; 16]), Kind::Changes, 0, vec![n])
+    };
+    let run = |before: Position, entry: &Entry| CommittedRun {
+        origin: 9,
+        first: before.seq + 1,
+        position: before.next(entry.id),
+        entries: Some(Arc::new(vec![entry.clone()])),
+    };
+    let start = Position::start(SpaceId::DEFAULT);
+    session.handle_committed(&run(start, &entry(1)));
+    assert!(
+        matches!(session.poll_effect(), Some(RelayEffect::Send(Message::Page(page))) if page.entries.len() == 1)
+    );
+    // The second of another log.
+    session.handle_committed(&run(start.next(entry(7).id), &entry(2)));
+    let after = start.next(entry(1).id);
+    assert_eq!(session.poll_effect(), Some(RelayEffect::Read { after: Some(after) }));
+    session.handle_read(ReadOutcome::Refused);
+    let effects: Vec<_> = std::iter::from_fn(|| session.poll_effect()).collect();
+    assert!(effects.iter().any(|effect| *effect == RelayEffect::Close), "{effects:?}");
+}
+
 /// Who went away while a session was too slow for the news does not stay for ever.
 #[test]
 fn a_session_that_was_too_slow_hears_who_is_where_now() {

@@ -148,9 +148,14 @@ impl Left {
     /// Returns the bytes of it.
     pub(super) fn remove(&mut self, conn: &Connection, row: i64, cause: i64) -> Result<usize, StoreError> {
         self.is_in_log = true;
-        let sql = "SELECT length(payload) + length(kind) + 100 FROM entry WHERE id = ? AND kind <> x''";
-        let bytes = conn.prepare_cached(sql)?.query_row([row], |row| row.get::<_, i64>(0)).optional()?;
-        let bytes = bytes.unwrap_or(0).unsigned_abs();
+        let sql = "SELECT length(payload), kind FROM entry WHERE id = ? AND kind <> x''";
+        let bytes = conn.prepare_cached(sql)?.query_row([row], |row| {
+            let payload = usize::try_from(row.get::<_, i64>(0)?).unwrap_or(0);
+            let kind = row.get_ref(1)?.as_blob().ok().and_then(Kind::from_bytes);
+            // As many as were counted when it came.
+            Ok(kind.unwrap_or(Kind::Changes).size_with(payload) as u64)
+        });
+        let bytes = bytes.optional()?.unwrap_or(0);
         *self.freed.entry(row >> SEQ_BITS).or_default() += bytes;
         let sql = "DELETE FROM entry_of WHERE (space, document, head, seq) =
                      (SELECT id >> 40, document, substr(entry, 1, 8), id & 0xffffffffff FROM entry WHERE id = ?)";

@@ -172,7 +172,7 @@ fn refine_lines(old: &str, new: &str, hunk: &Hunk, budget: &mut Budget, words: &
     }
     let (a, b) = (lines(a), lines(b));
     if a.len() != b.len() || a.len() == 1 {
-        return words.push(hunk.clone());
+        return refine_large(old, new, hunk, budget, words);
     }
     let (mut i, mut j) = (hunk.old.start, hunk.new.start);
     // Whether the last hunk replaced all of the line before.
@@ -181,8 +181,8 @@ fn refine_lines(old: &str, new: &str, hunk: &Hunk, budget: &mut Budget, words: &
         let pair = Hunk { old: i..i + a.len(), new: j..j + b.len() };
         (i, j) = (pair.old.end, pair.new.end);
         let before = words.len();
-        if a.len() + b.len() > BYTES_BY_WORD {
-            words.push(pair.clone());
+        if a.len() + b.len() > BYTES_BY_WORD && a != b {
+            refine_large(old, new, &pair, budget, words);
         } else if a != b {
             refine_words(old, new, &pair, budget, words);
         }
@@ -197,6 +197,25 @@ fn refine_lines(old: &str, new: &str, hunk: &Hunk, budget: &mut Budget, words: &
             words[before - 1].new.end = pair.new.end;
         }
         follows = is_whole;
+    }
+}
+
+/// The same of a block that is too large to be compared by word: what it begins and ends with on both sides is left out first. Prose of
+/// one long line is edited at few places.
+fn refine_large(old: &str, new: &str, hunk: &Hunk, budget: &mut Budget, words: &mut Vec<Hunk>) {
+    let (a, b) = (words_of(&old[hunk.old.clone()]), words_of(&new[hunk.new.clone()]));
+    let bytes = |parts: &[&str]| parts.iter().map(|part| part.len()).sum::<usize>();
+    let start = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+    let end = a[start..].iter().rev().zip(b[start..].iter().rev()).take_while(|(a, b)| a == b).count();
+    let (before, after) = (bytes(&a[..start]), bytes(&a[a.len() - end..]));
+    let inner = Hunk {
+        old: hunk.old.start + before..hunk.old.end - after,
+        new: hunk.new.start + before..hunk.new.end - after,
+    };
+    let is_change = !inner.old.is_empty() && !inner.new.is_empty();
+    match is_change && inner.old.len() + inner.new.len() <= BYTES_BY_WORD {
+        true => refine_words(old, new, &inner, budget, words),
+        false => words.push(inner),
     }
 }
 

@@ -250,6 +250,30 @@ fn corrections_of_one_word_stay_one_word_or_become_two() {
     }
 }
 
+/// Prose of one line, too long to be compared by word: an edit of it is small, and two edits at different places are two.
+#[test]
+fn a_long_line_is_edited_where_it_is_edited() {
+    for (word, count) in [("makani ", 6_000), ("風は山から吹く。", 5_000), ("xyzzy", 9_000)] {
+        let old = word.repeat(count);
+        let at = old.floor_char_boundary(old.len() / 2);
+        let at = old[..at].rfind(word).unwrap();
+        let ours = format!("{}kai {}", &old[..at], &old[at..]);
+        let theirs = format!("{old} pau");
+        for (new, inserted) in [(&ours, "kai "), (&theirs, " pau")] {
+            let splices = diff(&old, new);
+            assert_eq!(&apply(&old, &splices), new);
+            let deleted: usize = splices.iter().map(|splice| splice.delete).sum();
+            let put_in: usize = splices.iter().map(|splice| splice.insert.chars().count()).sum();
+            if word != "xyzzy" {
+                assert!(deleted < 50 && put_in < 50, "{inserted}: {deleted} for {put_in}");
+            }
+        }
+        if word == "makani " {
+            assert!(one(&old, &ours, &theirs) == format!("{}kai {} pau", &old[..at], &old[at..]));
+        }
+    }
+}
+
 #[test]
 fn big_rewrites_are_compared_in_bounded_work() {
     let line = |n: usize| format!("{n} ʻo ka makani ke ala nui\n");
