@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use motet::envelope::{self, About, OpenError, Plain, SUITES_OF_APPS, SealError};
 use motet::{Place, Relay, Replica, Schema, Sealer, SyncState, json};
-use motet_proto::Kind;
+use motet_proto::{DocumentId, Kind, SpaceId};
 use motet_tests::raw::{self, push};
 use motet_tests::{TestRelay, contents, sync, wait_until};
 
@@ -102,7 +102,7 @@ fn only_who_has_the_key_reads_what_others_send() {
     // Of two entries that somebody has put in each other's place neither is taken.
     let mut moved = log[0].clone();
     moved.document = log[1].document;
-    moved.id = moved.compute_id(motet_proto::SpaceId::DEFAULT);
+    moved.id = moved.compute_id(SpaceId::DEFAULT);
     push(&relay.url(), vec![moved, raw::entry("plain", Kind::Changes, vec![1])]);
     sync(&a, &relay.url());
     let reasons: Vec<_> = a.quarantined(1_000).unwrap().into_iter().map(|item| item.reason).collect();
@@ -141,11 +141,11 @@ impl Sealer for Boxed {
     }
 }
 
-/// What is wrong with a sealer for the documents whose payloads hold a word.
+/// What is wrong with a sealer for one document.
 #[derive(Clone)]
 struct Faulty {
     keyed: Keyed,
-    word: &'static str,
+    document: DocumentId,
     /// 0: nothing, 1: it fails, 2: it panics, 3: it makes too much, 4: it makes nothing, 5: its suite is a reserved one.
     fault: Arc<AtomicUsize>,
     /// What it opens as well.
@@ -153,8 +153,9 @@ struct Faulty {
 }
 
 impl Faulty {
-    fn new(word: &'static str) -> Self {
-        Self { keyed: Keyed::new(1), word, fault: Arc::default(), opens: true }
+    fn new(name: &str) -> Self {
+        let document = DocumentId::derive(SpaceId::DEFAULT, "songs", name);
+        Self { keyed: Keyed::new(1), document, fault: Arc::default(), opens: true }
     }
 
     fn set(&self, fault: usize) {
@@ -168,7 +169,7 @@ impl Sealer for Faulty {
     }
 
     fn seal(&self, about: About, plain: &[u8]) -> Result<Vec<u8>, SealError> {
-        let holds = plain.windows(self.word.len()).any(|window| window == self.word.as_bytes());
+        let holds = about.document == Some(self.document);
         match self.fault.load(Ordering::Relaxed) {
             1 if holds => Err(SealError("the key is locked away".into())),
             2 if holds => panic!("a sealer that panics"),
@@ -194,7 +195,7 @@ impl Sealer for Faulty {
 fn what_cannot_be_sealed_waits_with_its_reason() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let sealer = Faulty::new("huna 1\"");
+    let sealer = Faulty::new("1");
     let (a, b) = (device(dir.path(), "a", sealer.clone()), device(dir.path(), "b", Keyed::new(1)));
     let (songs, others) = (a.documents("songs"), b.documents("songs"));
     a.connect(Relay::new(&relay.url())).unwrap();
@@ -237,7 +238,7 @@ fn what_cannot_be_sealed_waits_with_its_reason() {
 fn what_a_sealer_panics_over_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let faulty = Faulty { opens: false, ..Faulty::new("") };
+    let faulty = Faulty { opens: false, ..Faulty::new("none") };
     let (a, b) = (device(dir.path(), "a", Keyed::new(1)), device(dir.path(), "b", faulty));
     a.documents("songs").insert(&song(1)).unwrap();
     sync(&a, &relay.url());

@@ -192,12 +192,16 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<()> {
     })?;
     for (n, migration) in MIGRATIONS.iter().enumerate().skip(done) {
         // SQLite's words alone, without the whole text of a migration.
-        tx.execute_batch(migration).map_err(|error| match &error {
-            rusqlite::Error::SqlInputError { msg, .. } => StorageError::Damaged(format!(
-                "it says that it has format {found}, and cannot be brought to format {}: {msg}",
-                n + 1
-            )),
-            _ => error.into(),
+        tx.execute_batch(migration).map_err(|error| {
+            let reason = match &error {
+                rusqlite::Error::SqlInputError { msg, .. } => msg,
+                rusqlite::Error::SqliteFailure(code, Some(msg)) if code.code == ErrorCode::Unknown => msg,
+                _ => return error.into(),
+            };
+            let next = n + 1;
+            StorageError::Damaged(format!(
+                "it says that it has format {found}, and cannot be brought to format {next}: {reason}"
+            ))
         })?;
     }
     tx.pragma_update(None, "user_version", supported)?;
