@@ -212,7 +212,7 @@ fn what_cannot_be_sealed_waits_with_its_reason() {
         wait_until("what b has sent", SOON, || title("b") == Some(json!(format!("b {n}"))));
         _ = a.sync_now();
         let status = songs.document("1").status().unwrap().unwrap();
-        let error = status.error.unwrap();
+        let error = status.error.clone().unwrap_or_else(|| panic!("{n}: {status:?}"));
         assert!(error.code == "storage-sealer" && error.message.contains(reason), "{n}: {error:?}");
         assert!(a.status().pending > 0);
         if n < 5 {
