@@ -257,13 +257,22 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Rows that the app's sealer did not seal are tried again.
+    /// Rows that the app's sealer did not seal are tried again, behind all others: a session that is under way looks only behind what it has
+    /// read.
     pub(crate) fn unpark_unsealed(&self, remote: i64) -> Result<()> {
-        let sql =
-            "UPDATE outbox SET error = NULL WHERE remote = ? AND json_valid(error) AND error ->> 'code' = ?";
-        self.conn
-            .prepare_cached(sql)?
-            .execute(params![remote, StorageError::Sealer(String::new()).code()])?;
+        let sql = "SELECT id, document, op, since, first_change FROM outbox
+                   WHERE remote = ? AND entry IS NULL AND json_valid(error) AND error ->> 'code' = ? ORDER BY id";
+        let code = StorageError::Sealer(String::new()).code();
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let read =
+            |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
+        let rows: Vec<(i64, i64, i64, i64, i64)> =
+            statement.query_map(params![remote, code], read)?.collect::<std::result::Result<_, _>>()?;
+        for (id, document, op, since, first_change) in rows {
+            self.conn.prepare_cached("DELETE FROM outbox WHERE id = ?")?.execute([id])?;
+            let sql = "INSERT INTO outbox (remote, document, op, since, first_change) VALUES (?, ?, ?, ?, ?)";
+            self.conn.prepare_cached(sql)?.execute([remote, document, op, since, first_change])?;
+        }
         Ok(())
     }
 
