@@ -381,7 +381,7 @@ impl Driver {
                     match self.take_command(command) {
                         Taken::Round(id) => {
                             self.release(running);
-                            self.try_to_seal_again();
+                            self.try_to_seal_again().await.map_err(SyncError::Storage)?;
                             running.session.request_round(id, self.started.elapsed());
                         }
                         Taken::Document(token) => self.begin_document(running, token),
@@ -446,12 +446,13 @@ impl Driver {
     }
 
     /// What the app's sealer did not seal is to be tried again, before anything is loaded for a round.
-    fn try_to_seal_again(&self) {
+    async fn try_to_seal_again(&self) -> Result<(), StorageError> {
         if self.database.shared.has_unsealed.swap(false, Ordering::Relaxed) {
             let remote = self.remote;
             let unpark = move |tx: Tx<'_>, _: &mut Core| tx.unpark_unsealed(remote);
-            drop(self.database.writer.submit(Durability::Normal, unpark));
+            self.database.writer.submit(Durability::Normal, unpark).await?;
         }
+        Ok(())
     }
 
     /// Whoever asks for something is told that nobody is signed in.
