@@ -101,7 +101,7 @@ fn what_is_committed_to_another_log_is_not_taken_for_the_next() {
     assert_eq!(session.poll_effect(), Some(RelayEffect::Read { after: Some(after) }));
     session.handle_read(ReadOutcome::Refused);
     let effects: Vec<_> = std::iter::from_fn(|| session.poll_effect()).collect();
-    assert!(effects.iter().any(|effect| *effect == RelayEffect::Close), "{effects:?}");
+    assert!(effects.contains(&RelayEffect::Close), "{effects:?}");
 }
 
 /// Who went away while a session was too slow for the news does not stay for ever.
