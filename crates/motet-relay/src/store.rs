@@ -10,6 +10,8 @@ mod room;
 pub mod sqlite;
 
 use futures_util::future::{BoxFuture, FutureExt};
+use motet_proto::entry::EntryError;
+use motet_proto::message::{Outcome, Rejection};
 use motet_proto::session::{AppendOutcome, DocumentPage, ReadOutcome};
 use motet_proto::{DocumentId, Entry, Position, RelayId, SpaceId};
 
@@ -148,4 +150,22 @@ pub trait LogStore: Send + Sync + 'static {
         _ = reserve;
         std::future::ready(()).boxed()
     }
+}
+
+impl Appended {
+    /// Nothing was appended.
+    fn refused(error: StoreError) -> Self {
+        let outcome = AppendOutcome { outcomes: Vec::new(), appended: None };
+        Self { outcome, fresh: Vec::new(), failed: Some(error) }
+    }
+}
+
+/// What a device is told of an entry that breaks the protocol.
+fn rejected(error: &EntryError) -> Outcome {
+    let why = match error {
+        EntryError::WrongId => Rejection::WrongId,
+        EntryError::TooLarge { .. } | EntryError::HeaderTooLarge => Rejection::TooLarge,
+        EntryError::Unsorted => Rejection::Malformed,
+    };
+    Outcome::Rejected(why, error.to_string())
 }

@@ -6,13 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use motet_proto::entry::EntryError;
 use motet_proto::message::{Listed, Outcome, Rejection};
 use motet_proto::planted::batch;
 use motet_proto::session::{AppendOutcome, DocumentPage, ReadOutcome};
 use motet_proto::{DocumentId, Entry, EntryId, Kind, Position, RelayId, limits as proto};
 
-use super::{Appended, LogId, LogStore, StoreError};
+use super::{Appended, LogId, LogStore, StoreError, rejected};
 use crate::config::Limits;
 use crate::limits;
 
@@ -134,8 +133,7 @@ impl LogStore for MemoryStore {
 impl Data {
     fn append(&mut self, id: LogId, entries: Vec<Entry>) -> Appended {
         if let Err(limit) = self.create(&id) {
-            let outcome = AppendOutcome { outcomes: Vec::new(), appended: None };
-            return Appended { outcome, fresh: Vec::new(), failed: Some(limit) };
+            return Appended::refused(limit);
         }
         let Self { limits, logs, accounts } = self;
         let log = logs.entry(id.clone()).or_insert_with(|| Log::new(Position::start(id.space)));
@@ -144,12 +142,7 @@ impl Data {
         let (mut outcomes, mut fresh, mut failed) = (Vec::with_capacity(entries.len()), Vec::new(), None);
         for entry in entries {
             if let Err(error) = entry.check(id.space) {
-                let why = match error {
-                    EntryError::WrongId => Rejection::WrongId,
-                    EntryError::TooLarge { .. } | EntryError::HeaderTooLarge => Rejection::TooLarge,
-                    EntryError::Unsorted => Rejection::Malformed,
-                };
-                outcomes.push(Outcome::Rejected(why, error.to_string()));
+                outcomes.push(rejected(&error));
                 continue;
             }
             if let Some(known) = log.find(entry.document, &entry.id) {

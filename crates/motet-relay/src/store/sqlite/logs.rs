@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use motet_proto::Kind;
-use motet_proto::entry::EntryError;
 use motet_proto::message::{Outcome, Rejection};
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::session::AppendOutcome;
@@ -20,7 +19,7 @@ use crate::config::Limits;
 use crate::limits;
 use crate::store::damage::Damage;
 use crate::store::room::Room;
-use crate::store::{Appended, LogId, StoreError};
+use crate::store::{Appended, LogId, StoreError, rejected};
 
 /// The connection that writes.
 pub(super) struct Logs {
@@ -253,12 +252,7 @@ impl Logs {
         let mut failed = None;
         for entry in entries {
             if let Err(error) = entry.check(id.space) {
-                let why = match error {
-                    EntryError::WrongId => Rejection::WrongId,
-                    EntryError::TooLarge { .. } | EntryError::HeaderTooLarge => Rejection::TooLarge,
-                    EntryError::Unsorted => Rejection::Malformed,
-                };
-                outcomes.push(Outcome::Rejected(why, error.to_string()));
+                outcomes.push(rejected(&error));
                 continue;
             }
             let seq = log.head.seq + 1;
@@ -411,14 +405,6 @@ fn find_or_create(
     }
     conn.prepare_cached("INSERT INTO space (account, uuid) VALUES (?, ?)")?.execute(place)?;
     Ok(Ok(Log { row: conn.last_insert_rowid(), head: Position::start(id.space) }))
-}
-
-impl Appended {
-    /// Nothing was appended.
-    fn refused(error: StoreError) -> Self {
-        let outcome = AppendOutcome { outcomes: Vec::new(), appended: None };
-        Self { outcome, fresh: Vec::new(), failed: Some(error) }
-    }
 }
 
 impl Drop for Logs {
