@@ -3,6 +3,7 @@
 use motet_benches::attack;
 use motet_proto::message::{Message, Outcome, Pull, Push};
 use motet_proto::{DeviceId, Entry, Kind, SpaceId, frame};
+use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
 /// An entry of a document of `pieces`, from a stranger, without a preview.
@@ -10,15 +11,46 @@ pub fn entry(name: &str, kind: Kind, body: Vec<u8>) -> Entry {
     attack::stranger("pieces", name, kind, body)
 }
 
-/// A change or saved document as Automerge made it, of a row of `change` or `snapshot` (docs/storage.md): a second implementation.
+/// A change or saved document as Automerge made it, of a row of `change` or `snapshot` of the document with that id (docs/storage.md): a
+/// second implementation.
 ///
 /// # Panics
 /// If it says that it is compressed, and is not.
-pub fn chunk(row: Vec<u8>) -> Vec<u8> {
+pub fn chunk(document: i64, mut row: Vec<u8>) -> Vec<u8> {
+    let number = (document as u64 * 2_654_435_761) % (1 << 32);
+    for (n, byte) in row.iter_mut().take(4).enumerate() {
+        *byte ^= (number >> (8 * n)) as u8;
+    }
     match row.strip_prefix(b"ZMP1") {
         Some(rest) => zstd::decode_all(&rest[4..]).unwrap(),
         None => row,
     }
+}
+
+/// All changes in a file, document by document, as Automerge made them.
+///
+/// # Panics
+/// If the file cannot be read.
+pub fn changes(conn: &Connection) -> Vec<Vec<u8>> {
+    chunks(conn, "SELECT id >> 24, bytes FROM change ORDER BY id")
+}
+
+/// Everything in a file that may be sent from it: changes, saved documents, sealed entries.
+///
+/// # Panics
+/// If the file cannot be read.
+pub fn all_that_may_leave(conn: &Connection) -> Vec<Vec<u8>> {
+    let mut all = changes(conn);
+    all.extend(chunks(conn, "SELECT document, bytes FROM snapshot"));
+    let mut sealed = conn.prepare("SELECT sealed FROM outbox WHERE sealed IS NOT NULL").unwrap();
+    all.extend(sealed.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap().map(Result::unwrap));
+    all
+}
+
+fn chunks(conn: &Connection, sql: &str) -> Vec<Vec<u8>> {
+    let mut select = conn.prepare(sql).unwrap();
+    let rows = select.query_map([], |row| Ok(chunk(row.get(0)?, row.get(1)?))).unwrap();
+    rows.map(Result::unwrap).collect()
 }
 
 /// Sends entries to the relay at `url`, and returns what becomes of each.

@@ -164,9 +164,7 @@ fn edits_go_on(replicas: &[&Replica], url: &str) {
 
 fn changes(db: &std::path::Path) -> Vec<Change> {
     let conn = rusqlite::Connection::open(db).unwrap();
-    let mut rows = conn.prepare("SELECT bytes FROM change ORDER BY id").unwrap();
-    let rows = rows.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
-    rows.map(|row| Change::from_bytes(motet_tests::raw::chunk(row.unwrap())).unwrap()).collect()
+    motet_tests::raw::changes(&conn).into_iter().map(|chunk| Change::from_bytes(chunk).unwrap()).collect()
 }
 
 fn hash_of(change: &Change) -> [u8; 32] {

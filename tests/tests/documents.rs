@@ -425,9 +425,10 @@ fn events_tell_what_changed() {
 /// The changes in a database file, oldest first.
 fn changes(path: &std::path::Path) -> Vec<automerge::Change> {
     let conn = rusqlite::Connection::open(path).unwrap();
-    let mut statement = conn.prepare("SELECT bytes FROM change ORDER BY id").unwrap();
-    let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
-    rows.map(|row| automerge::Change::try_from(&motet_tests::raw::chunk(row.unwrap())[..]).unwrap()).collect()
+    motet_tests::raw::changes(&conn)
+        .into_iter()
+        .map(|chunk| automerge::Change::try_from(&chunk[..]).unwrap())
+        .collect()
 }
 
 /// `insert` makes a document, and changes none: not in a transaction either. One in the trash is made anew.

@@ -337,11 +337,7 @@ impl World {
             }
         }
         let conn = rusqlite::Connection::open(dir.join("a.db")).unwrap();
-        for sql in ["SELECT bytes FROM change", "SELECT sealed FROM outbox", "SELECT bytes FROM snapshot"] {
-            let mut select = conn.prepare(sql).unwrap();
-            let rows = select.query_map([], |row| row.get::<_, Option<Vec<u8>>>(0)).unwrap();
-            left.extend(rows.filter_map(|bytes| bytes.unwrap()).map(motet_tests::raw::chunk));
-        }
+        left.extend(motet_tests::raw::all_that_may_leave(&conn));
         for secret in self.words.difference(&self.shared) {
             let is_in =
                 |bytes: &Vec<u8>| bytes.windows(secret.len()).any(|window| window == secret.as_bytes());

@@ -53,7 +53,7 @@ pub(super) fn read(conn: &Connection, collection: &str) -> Result<BTreeMap<Strin
             .map_err(failed)?;
         let chunks: Vec<Vec<u8>> =
             statement.query_map([id], |row| row.get(0)).and_then(Iterator::collect).map_err(failed)?;
-        chunks.into_iter().for_each(|row| bytes.extend(crate::raw::chunk(row)));
+        chunks.into_iter().for_each(|row| bytes.extend(crate::raw::chunk(id, row)));
         let document =
             Automerge::load(&bytes).map_err(|error| format!("{name} cannot be loaded: {error}"))?;
         let mut anew = Anew { has_changes: !document.get_heads().is_empty(), ..Anew::default() };

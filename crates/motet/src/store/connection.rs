@@ -7,8 +7,11 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::{Result, StorageError, busy};
+use super::{Result, StorageError, busy, packed};
 use crate::limits;
+
+/// The format since which rows of chunks are bound to their documents; SQL alone cannot do that to those of an older file.
+const BOUND_SINCE: i64 = 12;
 
 /// Migrations in order; `user_version` counts how many a file has had.
 const MIGRATIONS: [&str; 11] = [
@@ -23,6 +26,7 @@ const MIGRATIONS: [&str; 11] = [
     include_str!("migrations/009.sql"),
     include_str!("migrations/010.sql"),
     include_str!("migrations/011.sql"),
+    include_str!("migrations/012.sql"),
 ];
 
 /// Marks a file as Motet's (`application_id`), so that another app's database is not taken for one.
@@ -203,6 +207,9 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<()> {
                 "it says that it has format {found}, and cannot be brought to format {next}: {reason}"
             ))
         })?;
+    }
+    if found < BOUND_SINCE {
+        packed::bind_all(&tx)?;
     }
     tx.pragma_update(None, "user_version", supported)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;

@@ -6,7 +6,7 @@ use motet_proto::DocumentId;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::integrity::text;
-use super::packed::{Pack, Unpacked, head_and_length, unpacked_len};
+use super::packed::{Pack, chunk_at, head_and_length, unpacked_len};
 use super::{Result, StorageError, Tx, next_seq};
 
 /// Heads and hashes as the store keeps them.
@@ -76,8 +76,9 @@ impl Tx<'_> {
         let mut stored = StoredDocument::default();
         let mut statement =
             self.conn.prepare_cached("SELECT bytes, upto FROM snapshot WHERE document = ?")?;
-        let snapshot = statement.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        if let Some((Unpacked(bytes), upto)) = snapshot {
+        let snapshot =
+            statement.query_row([id], |row| Ok((chunk_at(row, 0, id)?, row.get(1)?))).optional()?;
+        if let Some((bytes, upto)) = snapshot {
             stored.snapshot = Some(bytes);
             stored.last_change = upto;
         }
@@ -87,7 +88,7 @@ impl Tx<'_> {
             statement.query([stored.last_change.max(change_id(id, 0)), change_id(id, MOST_CHANGES)])?;
         while let Some(row) = rows.next()? {
             stored.last_change = row.get(0)?;
-            stored.changes.push(row.get::<_, Unpacked>(1)?.0);
+            stored.changes.push(chunk_at(row, 1, id)?);
         }
         Ok(stored)
     }
@@ -160,7 +161,7 @@ impl Tx<'_> {
         }
         let sql = "INSERT INTO change (id, bytes, origin) VALUES (?, ?, ?)";
         let id = change_id(document, number);
-        self.conn.prepare_cached(sql)?.execute(params![id, Pack(bytes), origin])?;
+        self.conn.prepare_cached(sql)?.execute(params![id, Pack { document, chunk: bytes }, origin])?;
         Ok(())
     }
 
@@ -314,11 +315,12 @@ impl Tx<'_> {
             head_and_length!("coalesce(s.bytes, x'')"),
             " FROM document d LEFT JOIN snapshot s ON s.document = d.id WHERE d.key = ?"
         );
-        let opened = |row: &Row<'_>, at| {
-            Ok::<_, rusqlite::Error>(unpacked_len(row.get_ref(at)?.as_blob()?, row.get(at + 1)?))
+        let opened = |row: &Row<'_>, at, id| {
+            Ok::<_, rusqlite::Error>(unpacked_len(id, row.get_ref(at)?.as_blob()?, row.get(at + 1)?))
         };
         let found = self.conn.prepare_cached(sql)?.query_row([key.as_bytes()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?, opened(row, 2)?))
+            let id: i64 = row.get(0)?;
+            Ok((id, row.get::<_, Option<i64>>(1)?, opened(row, 2, id)?))
         });
         let Some((id, upto, mut bytes)) = found.optional()? else { return Ok(0) };
         let range = [upto.unwrap_or_default().max(change_id(id, 0)), change_id(id, MOST_CHANGES)];
@@ -326,7 +328,7 @@ impl Tx<'_> {
         let mut statement = self.conn.prepare_cached(sql)?;
         let mut later = statement.query(range)?;
         while let Some(row) = later.next()? {
-            bytes += opened(row, 0)?;
+            bytes += opened(row, 0, id)?;
         }
         Ok(bytes)
     }
@@ -343,14 +345,19 @@ impl Tx<'_> {
         let sql = "INSERT INTO snapshot (document, bytes, upto, is_primary) VALUES (?, ?, ?, ?)
                    ON CONFLICT DO UPDATE SET bytes = excluded.bytes, upto = excluded.upto,
                    is_primary = MAX(is_primary, excluded.is_primary)";
-        self.conn.prepare_cached(sql)?.execute(params![document, Pack(bytes), upto, primary])?;
+        self.conn.prepare_cached(sql)?.execute(params![
+            document,
+            Pack { document, chunk: bytes },
+            upto,
+            primary
+        ])?;
         Ok(())
     }
 
     /// The snapshot of a document if it holds exactly the changes up to the id `upto`.
     pub(crate) fn snapshot_at(&self, document: i64, upto: i64) -> Result<Option<Vec<u8>>> {
         let sql = "SELECT bytes FROM snapshot WHERE document = ? AND upto = ?";
-        let read = |row: &Row<'_>| Ok(row.get::<_, Unpacked>(0)?.0);
+        let read = |row: &Row<'_>| chunk_at(row, 0, document);
         Ok(self.conn.prepare_cached(sql)?.query_row([document, upto], read).optional()?)
     }
 

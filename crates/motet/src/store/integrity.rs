@@ -207,7 +207,7 @@ impl Tx<'_> {
         let range = [change_id(document, 0), change_id(document, MOST_CHANGES)];
         let rows = statement.query_map(range, |row| {
             // Whatever stands there, so that it can be told to be damaged.
-            Ok((row.get(0)?, unpack(&bytes(row.get_ref(1)?))))
+            Ok((row.get(0)?, unpack(document, bytes(row.get_ref(1)?))))
         })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
@@ -249,7 +249,7 @@ impl Tx<'_> {
         let raw = self.conn.prepare_cached(sql)?.query_row([document], |row| {
             let upto = row.get_ref(2)?.as_i64().unwrap_or(i64::MAX);
             Ok(RawSnapshot {
-                bytes: unpack(&bytes(row.get_ref(0)?)),
+                bytes: unpack(document, bytes(row.get_ref(0)?)),
                 upto,
                 is_primary: number(row.get_ref(1)?) != 0,
             })
@@ -338,9 +338,8 @@ impl Tx<'_> {
 
     /// Replaces the bytes of a change, if there is such a row.
     pub(crate) fn replace_change(&self, id: i64, bytes: &[u8]) -> Result<()> {
-        self.conn
-            .prepare_cached("UPDATE change SET bytes = ? WHERE id = ?")?
-            .execute(params![Pack(bytes), id])?;
+        let bound = Pack { document: id >> 24, chunk: bytes };
+        self.conn.prepare_cached("UPDATE change SET bytes = ? WHERE id = ?")?.execute(params![bound, id])?;
         Ok(())
     }
 

@@ -147,17 +147,15 @@ impl Tx<'_> {
         let more = self.change_rows(from)?.into_iter().filter(|(_, bytes)| !known.contains(bytes));
         for (id, (_, bytes)) in (first..).zip(more) {
             let sql = "INSERT INTO change (id, bytes) VALUES (?, ?)";
-            self.conn.prepare_cached(sql)?.execute(params![id, Pack(&bytes)])?;
+            self.conn.prepare_cached(sql)?.execute(params![id, Pack { document: to, chunk: &bytes }])?;
         }
         // It may be the only copy of what is in it, and says nothing about the changes of the other.
-        let sql = "UPDATE OR IGNORE snapshot SET document = ?, upto = 0, is_primary = 1 WHERE document = ?";
-        let moved = self.conn.prepare_cached(sql)?.execute([to, from])?;
-        let is_left = self.raw_snapshot(from)?.is_some_and(|raw| raw.is_primary);
-        match moved == 0 && is_left {
-            true => Err(StorageError::Damaged(format!(
+        match (self.raw_snapshot(from)?, self.raw_snapshot(to)?) {
+            (Some(saved), None) => self.put_snapshot(to, &saved.bytes, 0, true),
+            (Some(saved), Some(_)) if saved.is_primary => Err(StorageError::Damaged(format!(
                 "documents {from} and {to} have one name, and a saved form each"
             ))),
-            false => Ok(()),
+            _ => Ok(()),
         }
     }
 

@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::documents::{MOST_CHANGES, change_id};
 use super::integrity::{number, sealed};
-use super::packed::Unpacked;
+use super::packed::chunk_at;
 use super::{Result, StorageError, Tx};
 
 /// Why a row is parked that a proxy does not let through.
@@ -170,9 +170,9 @@ impl Tx<'_> {
                    AND (?3 OR origin IS NULL OR origin <> ?4) ORDER BY id";
         let mut statement = self.conn.prepare_cached(sql)?;
         let first = row.first_change.max(change_id(row.document, 0));
-        let whole = row.first_change == 0;
+        let (whole, document) = (row.first_change == 0, row.document);
         let range = params![first, change_id(row.document, MOST_CHANGES), whole, remote];
-        let rows = statement.query_map(range, |row| Ok((row.get(0)?, row.get::<_, Unpacked>(1)?.0)))?;
+        let rows = statement.query_map(range, |row| Ok((row.get(0)?, chunk_at(row, 1, document)?)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 

@@ -7,7 +7,7 @@ use motet_proto::DocumentId;
 use rusqlite::OptionalExtension;
 
 use super::documents::{DocumentRow, MOST_CHANGES, change_id};
-use super::packed::Unpacked;
+use super::packed::chunk_at;
 use super::{Result, StorageError, Tx};
 
 /// Without rows whose document is not there.
@@ -85,7 +85,7 @@ impl Tx<'_> {
         let (mut changes, mut last) = (Vec::new(), row.changes);
         while let Some(found) = rows.next()? {
             last = found.get::<_, i64>(0)? - change_id(row.id, 0);
-            changes.push(found.get::<_, Unpacked>(1)?.0);
+            changes.push(chunk_at(found, 1, row.id)?);
         }
         Ok((changes, last))
     }

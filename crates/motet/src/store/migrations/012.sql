@@ -1,0 +1,2 @@
+-- Rows of `change` and `snapshot` are bound to their documents from this format on: their first four bytes are combined with a number
+-- that follows from the document's id (store/packed.rs, which rewrites those of older files).
