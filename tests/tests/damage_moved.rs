@@ -13,9 +13,8 @@ const COLLECTIONS: [&str; 2] = ["songs", "diary"];
 
 fn open(path: &Path) -> Replica {
     let replica = Replica::open(path).unwrap();
-    replica
-        .apply_schema(&Schema::new().text("songs", "lyrics").text("diary", "lyrics").local("diary"))
-        .unwrap();
+    replica.apply_schema(&Schema::new().text("songs", "lyrics").text("diary", "lyrics")).unwrap();
+    replica.set_collection_sync("diary", false).unwrap();
     replica
 }
 
@@ -55,8 +54,8 @@ fn write(replica: &Replica, random: &mut Random) {
             let value = json!({ "id": id, "lyrics": format!("{word}\n").repeat(lines), "title": word });
             replica.documents(collection).insert(&value).unwrap();
             for edit in 0..1 + random.below(5) {
-                let document = replica.documents(collection).document(&id);
-                document.splice_text("lyrics", 0, 0, &format!("{word} {edit}\n")).unwrap();
+                let title = json!({ "title": format!("{word} {edit}") });
+                replica.documents(collection).patch(&id, &title).unwrap();
             }
         }
     }
@@ -65,18 +64,20 @@ fn write(replica: &Replica, random: &mut Random) {
 
 /// Puts a row of one document under another. Says what was done.
 fn move_rows(conn: &Connection, random: &mut Random) -> String {
-    let count: u64 = conn.query_row("SELECT COUNT(*) FROM document", [], |row| row.get(0)).unwrap();
-    let (from, to) = (1 + random.below(count), 1 + random.below(count));
-    let pick = |document: u64, random: &mut Random| -> u64 {
+    let count: i64 = conn.query_row("SELECT COUNT(*) FROM document", [], |row| row.get(0)).unwrap();
+    let any = |most: usize, random: &mut Random| random.below(most as u64) as i64;
+    let from = 1 + any(count as usize, random);
+    let to = 1 + (from + any(count as usize - 1, random)) % count;
+    let pick = |document: i64, random: &mut Random| -> i64 {
         let sql = "SELECT id FROM change WHERE id >> 24 = ? ORDER BY id";
-        let ids: Vec<u64> = conn
+        let ids: Vec<i64> = conn
             .prepare(sql)
             .unwrap()
             .query_map([document], |row| row.get(0))
             .unwrap()
             .map(Result::unwrap)
             .collect();
-        ids[random.below(ids.len() as u64) as usize]
+        ids[any(ids.len(), random) as usize]
     };
     let (row, place) = (pick(from, random), pick(to, random));
     let sql = match random.below(6) {
@@ -101,6 +102,14 @@ fn move_rows(conn: &Connection, random: &mut Random) -> String {
     sql
 }
 
+/// Every change and saved document, and where it stands.
+fn stored(conn: &Connection) -> Vec<(i64, Vec<u8>)> {
+    let sql = "SELECT id, bytes FROM change UNION ALL SELECT -document, bytes FROM snapshot ORDER BY 1";
+    let mut select = conn.prepare(sql).unwrap();
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
 #[test]
 fn rows_of_another_document_are_never_merged() {
     let mut random = Random(seed());
@@ -123,9 +132,12 @@ fn rows_of_another_document_are_never_merged() {
             conn.execute_batch("INSERT OR IGNORE INTO behind (document, at) SELECT id, 1 FROM document")
                 .unwrap();
         }
+        let rows = stored(&conn);
         let done: Vec<_> = (0..1 + random.below(3)).map(|_| move_rows(&conn, &mut random)).collect();
+        let is_changed = stored(&conn) != rows;
         drop(conn);
         let a = open(&path);
+        assert_eq!(is_changed, !a.verify().unwrap().problems.is_empty(), "{done:#?}");
         assert_apart(&shown(&a));
         if random.below(2) == 0 {
             // Whether it is repaired at once or only later, nothing spreads.

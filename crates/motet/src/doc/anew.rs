@@ -9,8 +9,9 @@ use super::edit::{Again, EditError, carry_out};
 use super::fork::{Fork, Side};
 use super::genesis::Container;
 use super::overlap::is_open_mark;
-use super::read::Fields;
-use super::reconcile::Reconciled;
+use super::read::{FieldConflict, Fields, pointer};
+use super::reconcile::{Reconciled, op_of_item};
+use super::writers::Makers;
 use super::{Document, MADE_AGAIN, brings_back, is_end, list, text};
 use crate::schema::{CollectionSchema, FieldKind};
 
@@ -80,7 +81,7 @@ impl Document {
             .into_iter()
             .filter_map(|key| of_side.resolve(&ROOT, &key).map(|value| (key, value)))
             .collect();
-        let (mut ops, mut whole) = (Vec::new(), Vec::new());
+        let (mut ops, mut whole, makers) = (Vec::new(), Vec::new(), Makers::new(self));
         for key in keys(&fork.ends).iter().filter(|key| !wanted.contains_key(*key)) {
             now.plan_removal(&ROOT, std::slice::from_ref(key), &mut ops);
         }
@@ -98,6 +99,18 @@ impl Document {
                 _ => values.is_empty() || values.len() > 1 && values.iter().any(is_object),
             };
             if is_as_a_whole {
+                // It takes the place of all values that the side has: those that do not show are for the journal.
+                let (path, values) = (pointer([of_side.shown_name(key)]), of_side.values(&ROOT, key));
+                let losers = self.losers_of(&of_side, (&ROOT, key), &path, (&values, None), &makers);
+                let settled = losers.into_iter().map(|(_, row)| FieldConflict {
+                    op: op_of_item(&path, &row.winner, &row.loser),
+                    settled: true,
+                    ..row
+                });
+                done.noticed.extend(settled);
+                if let Some((_, shown)) = values.first() {
+                    self.losers_inside(shown, &path, known, &makers, &mut done.noticed);
+                }
                 whole.push((key, value, of_side.kind(&ROOT, key).clone()));
             } else {
                 let field = Fields::from_iter([(key.clone(), value.clone())]);
