@@ -84,16 +84,32 @@ pub(super) async fn open(
     token: Option<String>,
     traffic: Arc<Traffic>,
 ) -> Result<Connection, Refused> {
-    let FrameChannel { outgoing: mut sink, incoming: mut stream } =
-        match timeout(limits::CONNECT_TIMEOUT, connector.connect(token)).await {
-            Ok(Ok(channel)) => channel,
-            Ok(Err(SyncError::AuthNeeded { reason })) => return Err(Refused::Unauthorized(reason)),
-            Ok(Err(error)) => return Err(Refused::Settled(error)),
-            Err(_) => return Err(Refused::Lost(offline("connecting took too long"))),
-        };
+    match timeout(limits::CONNECT_TIMEOUT, connector.connect(token)).await {
+        Ok(Ok(channel)) => Ok(carry(channel, Counted::Frames, traffic)),
+        Ok(Err(SyncError::AuthNeeded { reason })) => Err(Refused::Unauthorized(reason)),
+        Ok(Err(error)) => Err(Refused::Settled(error)),
+        Err(_) => Err(Refused::Lost(offline("connecting took too long"))),
+    }
+}
+
+/// What counts the bytes that pass on a channel.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Counted {
+    /// Whoever carries the frames.
+    Frames,
+    /// The channel itself, as they pass a socket: a slow connection is not silent in the middle of a large frame.
+    #[cfg(feature = "relay")]
+    Below,
+}
+
+/// Carries messages over a channel of frames. An error of the channel that is [`io::ErrorKind::InvalidData`] is the relay's fault, any other
+/// one means that it is not reached.
+pub(super) fn carry(channel: FrameChannel, counted: Counted, traffic: Arc<Traffic>) -> Connection {
+    let FrameChannel { outgoing: mut sink, incoming: mut stream } = channel;
     let (outgoing, mut to_send) = mpsc::channel::<Message>(limits::QUEUED_FRAMES);
     let (received, incoming) = mpsc::channel(limits::QUEUED_FRAMES);
-    let (counted, ended) = (traffic.clone(), received.clone());
+    let (passed, ended) = (traffic.clone(), received.clone());
+    let bytes_of = move |frame: &[u8]| if counted == Counted::Frames { frame.len() } else { 0 };
     tokio::spawn(async move {
         // When the session is over, what is under way has a moment to get out, however slow the app takes it.
         let over = async move {
@@ -105,7 +121,7 @@ pub(super) async fn open(
                 let frame = frame::encode(&message);
                 let slow = Duration::from_secs(frame.len() as u64 / limits::SLOWEST_BYTES_PER_SECOND);
                 // Before: while it goes out, the relay is not silent.
-                counted.sent(frame.len(), 1);
+                passed.sent(bytes_of(&frame), 1);
                 if !matches!(timeout(proto::SILENCE + slow, sink.send(frame)).await, Ok(Ok(()))) {
                     // The reading half reports why, or that nothing comes back.
                     return;
@@ -130,8 +146,11 @@ pub(super) async fn open(
                     Err(relay_error("it sent a frame that is too large"))
                 }
                 Some(Ok(bytes)) => {
-                    traffic.received(bytes.len());
+                    traffic.received(bytes_of(&bytes));
                     frame::decode(&bytes).map_err(|e| relay_error(&e.to_string()))
+                }
+                Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    Err(relay_error(&error.to_string()))
                 }
                 Some(Err(error)) => Err(offline(&error.to_string())),
                 None => Err(offline("the relay closed the connection")),
@@ -142,5 +161,5 @@ pub(super) async fn open(
             }
         }
     });
-    Ok(Connection { outgoing, incoming, live: true })
+    Connection { outgoing, incoming, live: true }
 }

@@ -5,22 +5,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::{SinkExt, StreamExt};
-use motet_proto::{Message, frame, limits as proto};
+use futures_util::{SinkExt, StreamExt, future};
+use motet_proto::limits as proto;
 use reqwest::StatusCode;
 use reqwest::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Bytes, Message as WsMessage};
+use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message as WsMessage};
 
 use super::answers::{self, root_cause};
 use super::endpoint::Endpoint;
 use crate::error::SyncError;
 use crate::limits;
-use crate::sync::connection::{Connection, Refused, Traffic, offline, relay_error};
+use crate::sync::channel::{self, FrameChannel};
+use crate::sync::connection::{Connection, Refused, Traffic, offline};
 
 /// Why there is no WebSocket.
 pub(super) enum NoSocket {
@@ -73,39 +73,23 @@ pub(super) async fn open(
         .max_write_buffer_size(2 * proto::FRAME_BYTES);
     let stream = Counted { stream: upgraded, traffic: traffic.clone() };
     let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
-    let (mut sink, mut stream) = socket.split();
-    let (outgoing, mut to_send) = mpsc::channel::<Message>(limits::QUEUED_FRAMES);
-    let (received, incoming) = mpsc::channel(limits::QUEUED_FRAMES);
-    let counted = traffic.clone();
-    tokio::spawn(async move {
-        while let Some(message) = to_send.recv().await {
-            let frame = frame::encode(&message);
-            counted.sent(0, 1);
-            if sink.send(WsMessage::Binary(Bytes::from(frame))).await.is_err() {
-                // The reading half reports why.
-                return;
-            }
+    let (sink, stream) = socket.split();
+    let sink = sink.with(|frame| future::ready(Ok::<_, WsError>(WsMessage::Binary(Bytes::from(frame)))));
+    let stream = stream.filter_map(|received| future::ready(frame_of(received))).fuse();
+    Ok(channel::carry(FrameChannel::new(sink, stream), channel::Counted::Below, traffic))
+}
+
+/// The frame in a message; `None` if it is only a sign of life.
+fn frame_of(received: Result<WsMessage, WsError>) -> Option<io::Result<Vec<u8>>> {
+    Some(match received {
+        Ok(WsMessage::Binary(bytes)) => Ok(bytes.into()),
+        Ok(WsMessage::Ping(_) | WsMessage::Pong(_)) => return None,
+        Ok(WsMessage::Close(_)) => Err(io::Error::other("the relay closed the connection")),
+        Ok(WsMessage::Text(_) | WsMessage::Frame(_)) => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "it sent no frame"))
         }
-        _ = sink.close().await;
-    });
-    tokio::spawn(async move {
-        loop {
-            let result = match stream.next().await {
-                Some(Ok(WsMessage::Binary(bytes))) => {
-                    frame::decode(&bytes).map_err(|e| relay_error(&e.to_string()))
-                }
-                Some(Ok(WsMessage::Ping(_) | WsMessage::Pong(_))) => continue,
-                Some(Ok(WsMessage::Text(_) | WsMessage::Frame(_))) => Err(relay_error("it sent no frame")),
-                Some(Ok(WsMessage::Close(_))) | None => Err(offline("the relay closed the connection")),
-                Some(Err(error)) => Err(offline(&error.to_string())),
-            };
-            let over = result.is_err();
-            if received.send(result).await.is_err() || over {
-                return;
-            }
-        }
-    });
-    Ok(Connection { outgoing, incoming, live: true })
+        Err(error) => Err(io::Error::other(error)),
+    })
 }
 
 /// Counts what passes, also in the middle of a large frame: a slow connection is not a silent one.
