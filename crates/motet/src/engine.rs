@@ -91,7 +91,7 @@ pub(crate) use send_slot::SendSlot;
 use staged::{Staged, StagedWrite};
 pub(crate) use status::{Link, StatusBoard};
 pub(crate) use unmerged::merge_all;
-pub(crate) use writing::Splice;
+pub(crate) use writing::TextWrite;
 
 /// What the writer thread shares with the rest of the replica.
 pub(crate) struct Shared {

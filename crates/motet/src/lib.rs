@@ -109,5 +109,5 @@ pub use types::{
     ChangeKind, CollectionCounts, Conditions, Conflict, ConflictKind, DocumentState, DocumentStatus, Event,
     FieldDiff, LastError, ParseVersionError, PendingDocument, PointRestored, PolicyError, ProblemKind,
     Refusal, Removed, Resolution, RestorePoint, Revision, RevisionKind, Status, SyncMode, SyncPolicy,
-    SyncState, UndoScope, Undone, UndoneDocument, UndoneEffect, Version,
+    SyncState, TextEdit, TextEdited, UndoScope, Undone, UndoneDocument, UndoneEffect, Version,
 };

@@ -10,6 +10,7 @@ mod policy;
 mod problem;
 mod refusal;
 mod status;
+mod text;
 mod version;
 
 pub use conflict::{Conflict, ConflictKind, Resolution};
@@ -26,4 +27,5 @@ pub use policy::{Conditions, PolicyError, SyncMode, SyncPolicy};
 pub use problem::ProblemKind;
 pub use refusal::Refusal;
 pub use status::{DocumentState, DocumentStatus, LastError, PendingDocument, Status, SyncState};
+pub use text::{TextEdit, TextEdited};
 pub use version::{ParseVersionError, Version};

@@ -12,10 +12,12 @@ use crate::api::editor::Editor;
 use crate::api::sync::{document_status, read_error};
 use crate::api::transaction::{PendingWrite, Transaction};
 use crate::doc::Fields;
-use crate::engine::{self, Ahead, Splice, declared, schema_of};
+use crate::engine::{self, Ahead, TextWrite, declared, schema_of};
 use crate::error::{ReadError, SyncError, WriteError};
 use crate::sync::DocumentTask;
-use crate::types::{Conflict, DocumentStatus, FieldDiff, Resolution, Revision, SyncState, Version};
+use crate::types::{
+    Conflict, DocumentStatus, FieldDiff, Resolution, Revision, SyncState, TextEdit, TextEdited, Version,
+};
 
 /// One document of a collection: what can be asked of it, and done with it. From [`Collection::document`]; there need not be such a document
 /// yet. Cheap to clone.
@@ -84,8 +86,8 @@ impl<T> DocumentHandle<T> {
         delete: usize,
         insert: &str,
     ) -> Result<Version, WriteError> {
-        let (ahead, write) = self.splicing(field, position, delete, insert);
-        self.collection.replica().write(ahead, write)
+        let edits = [TextEdit::new(position, delete, insert)];
+        self.edit_text(field, &edits, None).map(|edited| edited.version)
     }
 
     /// [`splice_text`](Self::splice_text) for async code. Splices that are handed over one after another and awaited
@@ -97,7 +99,56 @@ impl<T> DocumentHandle<T> {
         delete: usize,
         insert: &str,
     ) -> PendingWrite<Version> {
-        let (ahead, write) = self.splicing(field, position, delete, insert);
+        let edits = [TextEdit::new(position, delete, insert)];
+        let (ahead, write) = self.editing_text(field, &edits, None);
+        self.collection.replica().write_async(Some(ahead), |tx| write(tx).map(|edited| edited.version))
+    }
+
+    /// Makes edits of a text field in one change, durably, each on what those before it have left. With `base` they are made on that
+    /// version of the document, and merge with everything that has come since: for a view that shows an older version than this device
+    /// has by now, such as a text field in which somebody is typing while changes of others arrive. [`TextEdited::branch`] is the base of what is
+    /// typed next in such a view.
+    ///
+    /// ```
+    /// use motet::{Replica, Schema, TextEdit, json};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let replica = Replica::open(dir.path().join("songs.db"))?;
+    /// replica.apply_schema(&Schema::new().text("songs", "lyrics"))?;
+    /// let songs = replica.documents("songs");
+    /// let shown = songs.upsert("1", &json!({ "lyrics": "Aloha ʻoe" }))?;
+    /// let song = songs.document("1");
+    /// song.splice_text("lyrics", 9, 0, ", aloha ʻoe")?;
+    /// // Somebody still sees the first version, and types there.
+    /// let edited = song.edit_text("lyrics", &[TextEdit::new(0, 0, "« "), TextEdit::new(2, 1, "a")], Some(&shown))?;
+    /// assert_eq!(songs.get("1")?.unwrap()["lyrics"], "« aloha ʻoe, aloha ʻoe");
+    /// assert_eq!(song.at(&edited.branch)?["lyrics"], "« aloha ʻoe");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`WriteError::BadValue`] if the field is no text, or an edit lies outside of what it is made on; [`WriteError::UnknownVersion`] if this
+    /// device does not hold `base`; [`WriteError::NotFound`]. Nothing is changed then.
+    pub fn edit_text(
+        &self,
+        field: &str,
+        edits: &[TextEdit],
+        base: Option<&Version>,
+    ) -> Result<TextEdited, WriteError> {
+        let (ahead, write) = self.editing_text(field, edits, base);
+        self.collection.replica().write(ahead, write)
+    }
+
+    /// [`edit_text`](Self::edit_text) for async code. Edits that are handed over one after another and awaited later share their fsyncs.
+    pub fn edit_text_async(
+        &self,
+        field: &str,
+        edits: &[TextEdit],
+        base: Option<&Version>,
+    ) -> PendingWrite<TextEdited> {
+        let (ahead, write) = self.editing_text(field, edits, base);
         self.collection.replica().write_async(Some(ahead), write)
     }
 
@@ -330,21 +381,20 @@ impl<T> DocumentHandle<T> {
         self.collection.replica().write_async(Some(self.ahead()), move |tx| write(tx, &name, &id))
     }
 
-    fn splicing(
+    fn editing_text(
         &self,
         field: &str,
-        position: usize,
-        delete: usize,
-        insert: &str,
-    ) -> (Ahead, impl FnOnce(&mut Transaction<'_>) -> Result<Version, WriteError> + Send + 'static + use<T>)
+        edits: &[TextEdit],
+        base: Option<&Version>,
+    ) -> (Ahead, impl FnOnce(&mut Transaction<'_>) -> Result<TextEdited, WriteError> + Send + 'static + use<T>)
     {
         let (name, id) = self.key();
-        let splice = Splice { field: field.to_owned(), position, delete, insert: insert.to_owned() };
-        let ahead = match splice.is_big() {
-            true => Ahead::Splice { collection: name.clone(), id: id.clone(), splice: splice.clone() },
+        let text = TextWrite { field: field.to_owned(), edits: edits.to_vec(), base: base.cloned() };
+        let ahead = match text.is_big() {
+            true => Ahead::Text { collection: name.clone(), id: id.clone(), text: text.clone() },
             false => self.ahead(),
         };
-        (ahead, move |tx: &mut Transaction<'_>| tx.splice(&name, &id, &splice))
+        (ahead, move |tx: &mut Transaction<'_>| tx.edit_text(&name, &id, &text))
     }
 }
 

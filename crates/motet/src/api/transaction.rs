@@ -12,11 +12,11 @@ use uuid::Uuid;
 
 use crate::api::collection::{Base, Record, shape_error};
 use crate::doc::{Fields, RESERVED_MESSAGES};
-use crate::engine::{Composed, Core, Patch, Splice};
+use crate::engine::{Composed, Core, Patch, TextWrite};
 use crate::error::WriteError;
 use crate::limits;
 use crate::store::{Ticket, Tx};
-use crate::types::{Resolution, Version, not_finite};
+use crate::types::{Resolution, TextEdit, TextEdited, Version, not_finite};
 
 /// A running transaction; see [`Replica::transaction`](crate::Replica::transaction). It sees its own writes.
 pub struct Transaction<'t> {
@@ -128,13 +128,13 @@ impl<'t> Transaction<'t> {
         Ok((document, Base { version, fields }))
     }
 
-    pub(crate) fn splice(
+    pub(crate) fn edit_text(
         &mut self,
         collection: &str,
         id: &str,
-        splice: &Splice,
-    ) -> Result<Version, WriteError> {
-        self.core.splice_text(self.tx, collection, id, splice)
+        text: &TextWrite,
+    ) -> Result<TextEdited, WriteError> {
+        self.core.edit_text(self.tx, collection, id, text)
     }
 
     pub(crate) fn insert_patch(
@@ -320,8 +320,23 @@ impl<T> TransactionCollection<'_, '_, T> {
         delete: usize,
         insert: &str,
     ) -> Result<Version, WriteError> {
-        let splice = Splice { field: field.to_owned(), position, delete, insert: insert.to_owned() };
-        self.tx.splice(self.name, id, &splice)
+        let edits = [TextEdit::new(position, delete, insert)];
+        self.edit_text(id, field, &edits, None).map(|edited| edited.version)
+    }
+
+    /// Makes edits of a text field in one change, as [`DocumentHandle::edit_text`](crate::DocumentHandle::edit_text) does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn edit_text(
+        &mut self,
+        id: &str,
+        field: &str,
+        edits: &[TextEdit],
+        base: Option<&Version>,
+    ) -> Result<TextEdited, WriteError> {
+        let text = TextWrite { field: field.to_owned(), edits: edits.to_vec(), base: base.cloned() };
+        self.tx.edit_text(self.name, id, &text)
     }
 
     /// Deletes a document. An edit that another device makes without knowing of it brings the document back.

@@ -20,6 +20,7 @@ use super::read::{Fields, Reader, element_key};
 use super::{Document, MADE_AGAIN, PURGE, RESTORE, TOMBSTONE, text, time};
 use crate::limits;
 use crate::schema::{CollectionSchema, FieldKind, is_count};
+use crate::types::TextEdit;
 
 /// Who edits, when, and on which state.
 #[derive(Clone, Debug)]
@@ -228,14 +229,12 @@ impl Document {
         Ok(self.commit(edit, None, ops, edit.message)?.into_iter().collect())
     }
 
-    /// Replaces `delete` code points at `at` of a text field by `insert`.
-    pub(crate) fn splice_text(
+    /// Makes edits of a text field, each on what those before it have left.
+    pub(crate) fn edit_text(
         &mut self,
         edit: &Edit<'_>,
         field: &str,
-        position: usize,
-        delete: usize,
-        insert: &str,
+        edits: &[TextEdit],
     ) -> Result<Vec<Change>, EditError> {
         let mut at = self.base_of(edit)?;
         let mut changes = Vec::new();
@@ -258,15 +257,26 @@ impl Document {
             return Err(EditError::NotText(field.to_owned()));
         };
         let len = reader.length(&text);
-        if position.checked_add(delete).is_none_or(|end| end > len) {
-            return Err(EditError::OutOfRange { field: field.to_owned(), at: position, delete, len });
+        let mut left = len;
+        for TextEdit { position, delete, insert } in edits {
+            let (at, delete) = (*position, *delete);
+            if at.checked_add(delete).is_none_or(|end| end > left) {
+                return Err(EditError::OutOfRange { field: field.to_owned(), at, delete, len: left });
+            }
+            left = left - delete + insert.chars().count();
         }
-        let splices = vec![text::Splice { at: position, delete, insert: insert.to_owned() }];
-        let op = if text::is_too_much(&splices, len, at.is_none()) {
-            let old = reader.text(&text);
-            let before: String = old.chars().take(position).collect();
-            let after: String = old.chars().skip(position + delete).collect();
-            Op::PutText { map: ROOT, key: field.clone(), content: before + insert + &after }
+        let splice = |edit: &TextEdit| text::Splice {
+            at: edit.position,
+            delete: edit.delete,
+            insert: edit.insert.clone(),
+        };
+        let splices: Vec<_> = edits.iter().map(splice).collect();
+        let op = if text::is_too_much(&splices, len.max(left), at.is_none()) {
+            let mut content: Vec<char> = reader.text(&text).chars().collect();
+            for TextEdit { position, delete, insert } in edits {
+                content.splice(*position..position + delete, insert.chars());
+            }
+            Op::PutText { map: ROOT, key: field.clone(), content: content.into_iter().collect() }
         } else {
             Op::Splice { text, splices }
         };
@@ -323,6 +333,11 @@ impl Document {
         }
         let renamed = stored.keys().ne(set.keys());
         Ok((Cow::Owned(stored), Cow::Owned(removed), renamed))
+    }
+
+    /// Whether these are the heads that it has now.
+    pub(crate) fn is_at(&self, heads: &[ChangeHash]) -> bool {
+        is_current(&self.am, heads)
     }
 
     fn base_of(&self, edit: &Edit<'_>) -> Result<At, EditError> {

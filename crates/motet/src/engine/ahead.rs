@@ -3,11 +3,11 @@
 
 use motet_proto::{DocumentId, SpaceId};
 
-use super::composed::{compose_ahead, compose_splice_ahead};
+use super::composed::{compose_ahead, compose_text_ahead};
 use super::held::is_as_stored;
 use super::local::Patch;
 use super::undo::documents_of_step;
-use super::writing::Splice;
+use super::writing::TextWrite;
 use super::{Core, Entrance, load_stale};
 use crate::limits;
 use crate::store::{self, StepKind, Tx};
@@ -24,8 +24,8 @@ pub(crate) enum Ahead {
     Patch { collection: String, id: String, patch: Patch, base: Option<Version> },
     /// The documents of the step that an undo or a redo goes back over.
     Step { scope: UndoScope, kind: StepKind },
-    /// A part of a text.
-    Splice { collection: String, id: String, splice: Splice },
+    /// Parts of a text.
+    Text { collection: String, id: String, text: TextWrite },
 }
 
 impl Ahead {
@@ -39,7 +39,7 @@ impl Core {
         match ahead {
             Ahead::Document { collection, id } => self.is_cold(tx, collection, id, foreign),
             // Which documents those are takes reading steps: once, and not here as well.
-            Ahead::Behind { .. } | Ahead::Step { .. } | Ahead::Patch { .. } | Ahead::Splice { .. } => true,
+            Ahead::Behind { .. } | Ahead::Step { .. } | Ahead::Patch { .. } | Ahead::Text { .. } => true,
         }
     }
 
@@ -68,8 +68,8 @@ impl Core {
                 let of = (&*collection, &*id);
                 self.offer(compose_ahead(&shared, &readers, of, &patch, base.as_ref(), Entrance::Put));
             }
-            Ahead::Splice { collection, id, splice } => {
-                self.offer(compose_splice_ahead(&shared, &readers, (&collection, &id), &splice));
+            Ahead::Text { collection, id, text } => {
+                self.offer(compose_text_ahead(&shared, &readers, (&collection, &id), &text));
             }
         }
     }

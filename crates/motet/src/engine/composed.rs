@@ -7,7 +7,7 @@ use motet_proto::{DocumentId, SpaceId};
 use super::check::{check_name, text_bytes};
 use super::held::is_as_stored;
 use super::local::Patch;
-use super::writing::{Splice, WriteContext, Written};
+use super::writing::{TextWrite, WriteContext, Written};
 use super::{Adopted, Core, Loaded, Shared, load_stale, new_document, schema_of};
 use crate::doc::Fields;
 use crate::limits;
@@ -72,15 +72,15 @@ pub(crate) fn compose_ahead(
     })
 }
 
-/// Composes a splice of a text, as [`compose_ahead`].
-pub(super) fn compose_splice_ahead(
+/// Composes edits of a text, as [`compose_ahead`].
+pub(super) fn compose_text_ahead(
     shared: &Shared,
     readers: &Readers,
     of: (&str, &str),
-    splice: &Splice,
+    text: &TextWrite,
 ) -> Option<Composed> {
-    composed(shared, readers, of, None, false, |by, loaded, _| {
-        Some((None, by.compose_splice(loaded, splice).ok()?))
+    composed(shared, readers, of, text.base.as_ref(), false, |by, loaded, _| {
+        Some((None, by.compose_text(loaded, text).ok()?))
     })
 }
 

@@ -7,14 +7,13 @@ use serde_json::Value as Json;
 
 use super::check::{check_name, check_size};
 use super::seen::merges;
-use super::writing::{Splice, WriteContext};
+use super::writing::{TextWrite, WriteContext};
 use super::{Commit, Core, Loaded, new_document};
 use crate::doc::{Change, ChangeHash, Edit, EditError, Fields, check_change, merged, take_at};
 use crate::error::WriteError;
 use crate::schema::CollectionSchema;
 use crate::store::{StorageError, Tx};
-use crate::types::ChangeKind;
-use crate::types::Version;
+use crate::types::{ChangeKind, TextEdited, Version};
 
 /// Fields to set and paths to remove.
 #[derive(Clone, Debug, Default)]
@@ -194,24 +193,26 @@ impl Core {
         Ok((version.clone(), branch.unwrap_or(version)))
     }
 
-    /// Replaces a part of a text field.
-    pub(crate) fn splice_text(
+    /// Edits a text field. Returns as [`update_branch`](Self::update_branch).
+    pub(crate) fn edit_text(
         &mut self,
         tx: Tx<'_>,
         collection: &str,
         name: &str,
-        splice: &Splice,
-    ) -> Result<Version, WriteError> {
-        let (loaded, written) = match self.take_composed(tx, (collection, name), None)? {
+        text: &TextWrite,
+    ) -> Result<TextEdited, WriteError> {
+        let (loaded, written) = match self.take_composed(tx, (collection, name), text.base.as_ref())? {
             Some(composed) => (composed.loaded, composed.written),
             None => {
-                check_size(splice.insert.len())?;
                 let mut loaded = self.find_live(tx, collection, name)?;
-                let written = self.by().compose_splice(&mut loaded, splice)?;
+                let written = self.by().compose_text(&mut loaded, text)?;
                 (loaded, written)
             }
         };
-        self.finish(tx, loaded, &written.commit(ChangeKind::Updated))
+        let base = text.base.clone().unwrap_or_else(|| Version(loaded.row.heads.clone()));
+        let branch = written.branch(&base);
+        let version = self.finish(tx, loaded, &written.commit(ChangeKind::Updated))?;
+        Ok(TextEdited { branch: branch.unwrap_or_else(|| version.clone()), version })
     }
 
     /// Deletes a document, by a tombstone that merges. Returns its version; of what never had one nothing is left.

@@ -10,8 +10,7 @@ use crate::doc::{Change, ChangeHash, Edit, Fields};
 use crate::error::WriteError;
 use crate::limits;
 use crate::schema::CollectionSchema;
-use crate::types::ChangeKind;
-use crate::types::Version;
+use crate::types::{ChangeKind, TextEdit, Version};
 
 /// Who writes, when, and why.
 #[derive(Clone, Copy)]
@@ -21,19 +20,31 @@ pub(super) struct WriteContext<'a> {
     pub(super) message: Option<&'a str>,
 }
 
-/// A part of a text field, and what takes its place. Positions are in code points.
+/// Edits of a text field, each made on what those before it have left.
 #[derive(Clone, Debug)]
-pub(crate) struct Splice {
+pub(crate) struct TextWrite {
     pub(crate) field: String,
-    pub(crate) position: usize,
-    pub(crate) delete: usize,
-    pub(crate) insert: String,
+    pub(crate) edits: Vec<TextEdit>,
+    /// The version that they are made on, if not on what there is.
+    pub(crate) base: Option<Version>,
 }
 
-impl Splice {
+impl TextWrite {
     /// Whether it is worth being composed before the transaction.
     pub(crate) fn is_big(&self) -> bool {
-        self.insert.len().saturating_add(self.delete) >= limits::COMPOSED_AHEAD_BYTES
+        let size = |edit: &TextEdit| edit.insert.len().saturating_add(edit.delete);
+        self.edits.iter().map(size).fold(0, usize::saturating_add) >= limits::COMPOSED_AHEAD_BYTES
+    }
+
+    fn inserted(&self) -> usize {
+        self.edits.iter().map(|edit| edit.insert.len()).sum()
+    }
+
+    /// Characters of a text of `old` characters afterwards.
+    fn len_after(&self, old: usize) -> usize {
+        let after =
+            |len: usize, edit: &TextEdit| len.saturating_sub(edit.delete) + edit.insert.chars().count();
+        self.edits.iter().fold(old, after)
     }
 }
 
@@ -112,37 +123,44 @@ impl<'a> WriteContext<'a> {
 }
 
 impl WriteContext<'_> {
-    /// Replaces a part of a text of a document in memory.
-    pub(super) fn compose_splice(&self, loaded: &mut Loaded, splice: &Splice) -> Result<Written, WriteError> {
-        let Splice { field, position, delete, insert } = splice;
-        check_size(insert.len())?;
+    /// Edits a text of a document in memory.
+    pub(super) fn compose_text(&self, loaded: &mut Loaded, text: &TextWrite) -> Result<Written, WriteError> {
+        let TextWrite { field, edits, base } = text;
+        check_size(text.inserted())?;
         if loaded.schema.is_device_local(field) {
             let reason = format!("field {field:?} stays on this device and is no text");
             return Err(WriteError::bad_field(field, reason));
         }
         let schema = loaded.schema.clone();
         let field = schema.canonical(field);
-        let old = loaded.fields.get(field).and_then(Json::as_str).unwrap_or_default();
-        let bytes = old.len() + insert.len();
+        let base = base.as_ref().map(Version::hashes);
+        let is_current = |base: &Vec<ChangeHash>| loaded.document.is_at(base);
+        // Who read it while all of it was local has seen no version of it.
+        let base = base.filter(|base| !base.is_empty() && !is_current(base));
+        let known = base.as_deref().filter(|base| base.iter().all(|head| loaded.document.has_change(head)));
+        let at_base = known.and_then(|base| loaded.document.field_at(&loaded.schema, field, base));
+        let old = at_base.as_ref().or_else(|| loaded.fields.get(field));
+        let old = old.and_then(Json::as_str).unwrap_or_default();
+        let bytes = old.len() + text.inserted();
         if let Some(declared) = schema.fields.get(field).filter(|declared| declared.counts(bytes)) {
             let old = old.chars().count();
-            let new = old.saturating_sub(*delete) + insert.chars().count();
+            let new = text.len_after(old);
             super::fields::check_step(loaded, field, declared.broken_by_length(new), new.cmp(&old))?;
         }
-        let edit = self.edit(&loaded.schema, None, &loaded.fields);
-        let changes =
-            loaded.document.splice_text(&edit, field, *position, *delete, insert).map_err(write_error)?;
-        match loaded.fields.get_mut(field) {
-            Some(Json::String(text)) => replace_part(text, splice),
-            _ => _ = loaded.fields.insert(field.to_owned(), insert.as_str().into()),
+        let edit = self.edit(&loaded.schema, base.as_deref(), &loaded.fields);
+        let changes = loaded.document.edit_text(&edit, field, edits).map_err(write_error)?;
+        // An edit on an older version may have met later ones: the field is read again.
+        let stale = base.is_some();
+        if !stale {
+            let shown = loaded.fields.entry(field.to_owned()).or_insert_with(|| Json::String(String::new()));
+            if !shown.is_string() {
+                *shown = Json::String(String::new());
+            }
+            if let Json::String(text) = shown {
+                edits.iter().for_each(|edit| replace_part(text, edit));
+            }
         }
-        Ok(Written {
-            changes,
-            local: false,
-            fields: vec![field.to_owned()],
-            stale: false,
-            carried_over: false,
-        })
+        Ok(Written { changes, local: false, fields: vec![field.to_owned()], stale, carried_over: false })
     }
 }
 
@@ -169,9 +187,9 @@ impl Written {
 }
 
 /// Does to a text what Automerge has just done; the range was checked there.
-fn replace_part(text: &mut String, splice: &Splice) {
+fn replace_part(text: &mut String, edit: &TextEdit) {
     let byte = |text: &str, at: usize| text.char_indices().nth(at).map_or(text.len(), |(byte, _)| byte);
-    let start = byte(text, splice.position);
-    let end = start + byte(&text[start..], splice.delete);
-    text.replace_range(start..end, &splice.insert);
+    let start = byte(text, edit.position);
+    let end = start + byte(&text[start..], edit.delete);
+    text.replace_range(start..end, &edit.insert);
 }

@@ -1,0 +1,107 @@
+//! A device that receives, in a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use motet::Relay;
+use motet_benches::relay::again;
+use motet_benches::{median, peak_rss_mb};
+use serde::{Deserialize, Serialize};
+
+use crate::replay;
+
+/// Longest time that a follower waits for the end after the last edit.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a device that received everything tells.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Read {
+    /// From the start of the process until everything is shown.
+    s: f64,
+    peak_mb: f64,
+    pub(crate) file_bytes: u64,
+    pub(crate) text: String,
+}
+
+impl Read {
+    pub(crate) fn median_s(all: &[Self]) -> f64 {
+        median(all.iter().map(|read| read.s).collect())
+    }
+
+    pub(crate) fn peak_mb(all: &[Self]) -> f64 {
+        median(all.iter().map(|read| read.peak_mb).collect())
+    }
+}
+
+/// Has a process read what the relay has, and show it.
+pub(crate) fn start(db: &Path, url: &str) -> Read {
+    let mut command = again();
+    command.arg("__reader").arg(db).arg(url).stderr(Stdio::inherit());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "a reader has failed");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The reader's process.
+pub(crate) fn read(db: &Path, url: &str) {
+    let begun = Instant::now();
+    let replica = replay::open(db);
+    replica.connect(Relay::new(url)).unwrap();
+    replica.sync_now().unwrap();
+    let text = replay::shown(&replica);
+    let s = begun.elapsed().as_secs_f64();
+    let peak_mb = peak_rss_mb(std::process::id()).unwrap_or_default();
+    drop(replica);
+    let read = Read { s, peak_mb, file_bytes: replay::bytes_of(db), text };
+    println!("{}", serde_json::to_string(&read).unwrap());
+}
+
+/// A device that is connected while others write.
+pub(crate) struct Follower {
+    child: Child,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+pub(crate) fn start_follower(db: &Path, url: &str, end: &Path) -> Follower {
+    let mut command = again();
+    command.arg("__follower").arg(db).arg(url).arg(end).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut ready = String::new();
+    output.read_line(&mut ready).unwrap();
+    Follower { child, output }
+}
+
+impl Follower {
+    /// Waits until it shows the end; otherwise what it shows after a while.
+    pub(crate) fn wait(&mut self) -> Result<(), String> {
+        // From here on its time runs.
+        drop(self.child.stdin.take());
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        _ = self.child.wait();
+        match serde_json::from_str(&line).unwrap() {
+            None => Ok(()),
+            Some(text) => Err(text),
+        }
+    }
+}
+
+/// The follower's process.
+pub(crate) fn follow(db: &Path, url: &str, end: &Path) {
+    let end = std::fs::read_to_string(end).unwrap();
+    let replica = replay::open(db);
+    replica.connect(Relay::new(url)).unwrap();
+    replica.sync_now().unwrap();
+    println!("ready");
+    _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    let begun = Instant::now();
+    let mut text = replay::shown(&replica);
+    while text != end && begun.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(2));
+        text = replay::shown(&replica);
+    }
+    println!("{}", serde_json::to_string(&(text != end).then_some(text)).unwrap());
+}
