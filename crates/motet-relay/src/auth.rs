@@ -99,7 +99,7 @@ pub enum TokensError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// No token in the `Authorization` header.
-    #[error("a token is needed: send `Authorization: Bearer <token>`")]
+    #[error("a token is needed")]
     Missing,
     /// The token is unknown.
     #[error("the token is not valid")]

@@ -14,6 +14,8 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use crate::limits;
+
 /// Declares [`Limits`] and [`TABLE`] at once, so that no limit is without a unit, a default and a reason.
 macro_rules! limits {
     ($($name:ident, $unit:literal, $default:expr, $reason:literal;)*) => {
@@ -136,7 +138,11 @@ impl Terms {
     fn set(&mut self, name: &str, value: &toml::Value) -> Result<(), String> {
         let field = self.limits.field(name).ok_or_else(|| format!("there is no limit {name:?}"))?;
         let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
-        *field = number.ok_or_else(|| format!("{name} is a whole number from 0, got {value}"))?;
+        let number = number.ok_or_else(|| format!("{name} is a whole number from 0, got {value}"))?;
+        if matches!(name, "spaces" | "spaces_per_account") && number > limits::SPACES {
+            return Err(format!("{name} is at most {}, got {number}", limits::SPACES));
+        }
+        *field = number;
         Ok(())
     }
 }

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+/// Logs that a file can number: the row ids of an entry begin with the number of its log, and are positive.
+pub const SPACES: u64 = (1 << 23) - 2;
+
 /// Pushes that one transaction takes in, at most. More would make the first of them wait too long for its fsync.
 pub const GROUP_PUSHES: usize = 128;
 

@@ -42,6 +42,17 @@ impl Folder {
         Ok(folder)
     }
 
+    /// The same, of a folder that holds a relay's database: nothing is made where none is.
+    pub(super) fn take_of_relay(path: &Path) -> Result<Self, StoreError> {
+        match path.join(DATABASE).exists() {
+            true => Self::take(path),
+            false => Err(StoreError::Unusable(format!(
+                "{} holds no relay: there is no {DATABASE}",
+                path.display()
+            ))),
+        }
+    }
+
     /// The database.
     pub(super) fn database(&self) -> PathBuf {
         self.path.join(DATABASE)

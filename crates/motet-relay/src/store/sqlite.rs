@@ -52,7 +52,7 @@ const LAST_SEQ: u64 = (1 << SEQ_BITS) - 1;
 const CAUSE_UNKNOWN: i64 = -1;
 
 /// The last log of which all row ids are positive and its own; the base of the one after it is still a number.
-const LAST_SPACE: i64 = (1 << (63 - SEQ_BITS)) - 2;
+const LAST_SPACE: i64 = limits::SPACES as i64;
 
 /// The embedded store.
 pub struct SqliteStore {

@@ -45,7 +45,7 @@ pub struct CareReport {
 /// # Errors
 /// [`StoreError::InUse`] while a relay runs; [`StoreError::Unusable`] if the file is no relay's, or nothing of it can be read.
 pub fn verify(data: &Path) -> Result<CareReport, StoreError> {
-    let folder = Folder::take(data)?;
+    let folder = Folder::take_of_relay(data)?;
     match file::cut_off(&folder.database())? {
         Some(cut) => Ok(CareReport { problems: vec![cut.tell()], ..CareReport::default() }),
         None => look(&folder.database()),
@@ -58,7 +58,7 @@ pub fn verify(data: &Path) -> Result<CareReport, StoreError> {
 /// # Errors
 /// As [`verify`]; [`StoreError::Full`] if there is no room for a second file. The file is as it was then.
 pub fn repair(data: &Path) -> Result<CareReport, StoreError> {
-    let folder = Folder::take(data)?;
+    let folder = Folder::take_of_relay(data)?;
     let cut = file::cut_off(&folder.database())?;
     if let Some(cut) = cut {
         cut.fill_up(&folder.database())?;
