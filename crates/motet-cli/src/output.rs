@@ -33,15 +33,20 @@ impl Output {
         self.colour
     }
 
-    /// Prints a line for people: what would steer their terminal is escaped, for it may come from anybody.
+    /// Prints a line for people: what would steer their terminal, or look like another line, is escaped, for it may come from anybody.
     pub(crate) fn line(&self, text: &str) {
-        print(&printable(text, self.colour));
+        print(&printable(text, self.colour, Breaks::Escaped));
+    }
+
+    /// Prints what has several lines and comes from this program.
+    pub(crate) fn lines(&self, text: &str) {
+        print(&printable(text, self.colour, Breaks::Kept));
     }
 
     /// Prints a line on the error output, escaped likewise.
     pub(crate) fn complain(&self, text: &str) {
         // Where that goes nowhere, nobody is left to be told.
-        _ = writeln!(std::io::stderr(), "{}", printable(text, false));
+        _ = writeln!(std::io::stderr(), "{}", printable(text, false, Breaks::Kept));
     }
 
     /// Prints a value as one line of JSON.
@@ -91,12 +96,23 @@ fn print(text: &str) {
     std::process::exit(1);
 }
 
-/// A text without what steers a terminal or turns text round: such characters are shown by their numbers, but for line breaks and tabs. `colour`: the colours
+/// What becomes of line breaks.
+#[derive(Clone, Copy, PartialEq)]
+enum Breaks {
+    Kept,
+    Escaped,
+}
+
+/// A text without what steers a terminal or turns text round: such characters are shown by their numbers, but for tabs. `colour`: the colours
 /// that this program sets itself stay.
-fn printable(text: &str, colour: bool) -> Cow<'_, str> {
+fn printable(text: &str, colour: bool, breaks: Breaks) -> Cow<'_, str> {
     // What turns the direction of the text that follows shows it as something else.
     let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let is_plain = |c: char| (!c.is_control() && !turns(c)) || matches!(c, '\n' | '\t');
+    let is_plain = |c: char| match c {
+        '\n' => breaks == Breaks::Kept,
+        '\t' => true,
+        _ => !c.is_control() && !turns(c),
+    };
     if text.chars().all(is_plain) {
         return Cow::Borrowed(text);
     }
@@ -173,12 +189,12 @@ mod tests {
     #[test]
     fn nobody_steers_the_terminal() {
         let from_anybody = "mele\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\r\nʻāina\t👩\u{301}";
-        let shown = printable(from_anybody, true);
+        let shown = printable(from_anybody, true, Breaks::Kept);
         assert_eq!(shown, "mele\\u{1b}[2J\\u{1b}]0;title\\u{7}\\u{9b}31m\\u{d}\nʻāina\t👩\u{301}");
-        assert_eq!(printable("\u{202e}gnp.exe", false), "\\u{202e}gnp.exe");
+        assert_eq!(printable("\u{202e}gnp.exe", false, Breaks::Kept), "\\u{202e}gnp.exe");
         let painted = format!("{GREEN}✓{GREEN:#} {BOLD}1{BOLD:#}");
-        assert_eq!(printable(&painted, true), painted);
-        assert!(!printable(&painted, false).contains('\u{1b}'));
-        assert!(matches!(printable("plain", false), Cow::Borrowed(_)));
+        assert_eq!(printable(&painted, true, Breaks::Kept), painted);
+        assert!(!printable(&painted, false, Breaks::Kept).contains('\u{1b}'));
+        assert!(matches!(printable("plain", false, Breaks::Kept), Cow::Borrowed(_)));
     }
 }

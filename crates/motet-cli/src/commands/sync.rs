@@ -232,9 +232,18 @@ fn show_status(status: &Status, output: &Output) -> Result<(), CliError> {
     }
     let (glyph, style, word) = sync_state(status.state);
     let pending = if status.pending > 0 { format!(", {} pending", status.pending) } else { String::new() };
-    let why = status.last_error.as_ref().map(|error| format!(": {}", error.message)).unwrap_or_default();
+    let why = status.last_error.as_ref().map(|error| reason(&error.message, word)).unwrap_or_default();
     output.line(&format!("{} {}{why}", clock(), output.paint(style, &format!("{glyph} {word}{pending}"))));
     Ok(())
+}
+
+/// What a status says of the last error: it may begin with the state itself.
+fn reason(message: &str, state: &str) -> String {
+    let rest = message.strip_prefix(state).and_then(|rest| rest.strip_prefix(": "));
+    match rest {
+        Some(rest) => format!(": {rest}"),
+        None => format!(" ({message})"),
+    }
 }
 
 fn show_event(replica: &Replica, event: &Event, output: &Output) -> Result<(), CliError> {

@@ -47,7 +47,7 @@ impl ReplicaBuilder {
     }
 
     /// Names this device, for other devices and for people: at most
-    /// [`DEVICE_NAME_BYTES`](motet_proto::limits::DEVICE_NAME_BYTES). Kept in the file; without it the name kept
+    /// [`DEVICE_NAME_BYTES`](motet_proto::limits::DEVICE_NAME_BYTES), and no control characters. Kept in the file; without it the name kept
     /// there, at first `device`.
     #[must_use]
     pub fn device_name(mut self, name: &str) -> Self {
@@ -111,7 +111,8 @@ impl ReplicaBuilder {
     /// [`OpenError`]; a file that is no replica, or was written by a newer version, is left as it was.
     pub fn open(self) -> Result<Replica, OpenError> {
         if let Some(name) = &self.device_name
-            && !(1..=proto::DEVICE_NAME_BYTES).contains(&name.trim().len())
+            && (!(1..=proto::DEVICE_NAME_BYTES).contains(&name.trim().len())
+                || name.contains(char::is_control))
         {
             return Err(OpenError::DeviceName(name.clone()));
         }

@@ -1,7 +1,7 @@
 //! Undo and restore points.
 
 use crate::api::replica::Replica;
-use crate::engine::Ahead;
+use crate::engine::{Ahead, check_name};
 use crate::error::{ReadError, WriteError};
 use crate::store::StepKind;
 use crate::types::{PointRestored, RestorePoint, UndoScope, Undone};
@@ -95,8 +95,10 @@ impl Replica {
     /// Remembers the state of all documents under a name, on this device. A point of that name is replaced.
     ///
     /// # Errors
-    /// [`WriteError`]; the points are as before then.
+    /// [`WriteError::BadName`] if the name is empty, has more than 512 bytes or a control character; [`WriteError::Storage`]. The points are as
+    /// before then.
     pub fn create_restore_point(&self, name: &str) -> Result<(), WriteError> {
+        check_name(name)?;
         let name = name.to_owned();
         self.run(move |tx, core| Ok(core.create_restore_point(tx, &name)?))
     }
