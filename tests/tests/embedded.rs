@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, future, sink, stream};
 use motet::{Connector, FrameChannel, Relay, Replica, SyncError, SyncState, WriteError, json};
+use motet_proto::message::{Ping, Welcome};
+use motet_proto::{Message, frame};
 use motet_relay::auth::Auth;
 use motet_relay::{Config, ConnectError, Embedded};
 use motet_tests::random::{Random, runs, seed};
@@ -251,6 +253,28 @@ fn connections_that_are_cut_again_and_again_lose_nothing() {
             assert_eq!(replica.status().pending, 0);
         }
     }
+}
+
+/// A relay that only says that it is there, without end, brings no round on.
+#[test]
+fn signs_of_life_alone_keep_nobody_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = singer(dir.path(), "a");
+    replica.documents("songs").insert(&json!({ "title": "Hiʻilawe" })).unwrap();
+    let alive = Faulty(|| {
+        let welcome = Message::Welcome(Welcome { version: 1, ..Welcome::default() });
+        let first = stream::once(future::ready(Ok(frame::encode(&welcome))));
+        let then = stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            Some((Ok(frame::encode(&Message::Pong(Ping { nonce: 1 }))), ()))
+        });
+        Box::pin(async { Ok(FrameChannel::new(sink::drain(), first.chain(then))) })
+    });
+    replica.connect(Relay::through("in process", alive)).unwrap();
+    let begun = Instant::now();
+    let error = replica.sync_now().unwrap_err();
+    assert!(begun.elapsed() < motet::limits::ROUND_TIMEOUT + Duration::from_secs(15), "{error}");
+    assert_eq!(replica.status().pending, 1);
 }
 
 /// An app's test may start one anywhere, and hears why it does not start.

@@ -26,6 +26,9 @@ pub(super) struct Traffic {
     started: Instant,
     /// When something was received last, and until when what was sent may be under way, in milliseconds since the start.
     heard_at: AtomicU64,
+    /// When a message arrived last that brings a round on, and how many bytes had been received by then.
+    brought_on: AtomicU64,
+    down_then: AtomicU64,
     busy_until: AtomicU64,
     /// Until when what was received may be taken in, and when that was done last.
     works_until: AtomicU64,
@@ -37,9 +40,20 @@ impl Default for Traffic {
     fn default() -> Self {
         let zero = || AtomicU64::new(0);
         let (up, down, messages_up, heard_at, busy_until) = (zero(), zero(), zero(), zero(), zero());
-        let (works_until, loads_until) = (zero(), zero());
+        let (works_until, loads_until, brought_on, down_then) = (zero(), zero(), zero(), zero());
         let started = Instant::now();
-        Self { up, down, messages_up, started, heard_at, busy_until, works_until, loads_until }
+        Self {
+            up,
+            down,
+            messages_up,
+            started,
+            heard_at,
+            brought_on,
+            down_then,
+            busy_until,
+            works_until,
+            loads_until,
+        }
     }
 }
 
@@ -51,11 +65,27 @@ impl Traffic {
         self.started.elapsed() > Duration::from_millis(since) + patience
     }
 
-    /// Whether nothing goes on: the relay is silent, nothing that it has sent is being taken in, and nothing is made ready to be sent.
+    /// Whether nothing goes on: nothing has arrived that brings a round on, nothing that was received is being taken in, and nothing is made ready to be
+    /// sent. Signs of life alone bring nothing on: a relay could send them for ever. A large message is on its way for as long as its bytes may take.
     pub(super) fn is_idle(&self, patience: Duration) -> bool {
-        let works_until =
-            self.works_until.load(Ordering::Relaxed).max(self.loads_until.load(Ordering::Relaxed));
-        self.is_silent(patience) && self.started.elapsed() > Duration::from_millis(works_until) + patience
+        let [brought_on, down_then, down, busy, works, loads] = [
+            &self.brought_on,
+            &self.down_then,
+            &self.down,
+            &self.busy_until,
+            &self.works_until,
+            &self.loads_until,
+        ]
+        .map(|count| count.load(Ordering::Relaxed));
+        let on_its_way = down.saturating_sub(down_then) * 1_000 / limits::SLOWEST_BYTES_PER_SECOND;
+        let until = (brought_on + on_its_way).max(busy).max(works).max(loads);
+        self.started.elapsed() > Duration::from_millis(until) + patience
+    }
+
+    /// A message has arrived that brings a round on.
+    pub(super) fn brings_on(&self) {
+        self.brought_on.store(self.now_ms(), Ordering::Relaxed);
+        self.down_then.store(self.down.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Something is made ready to be sent, for `time` at most; zero: that was done. A large document takes its time.
@@ -72,6 +102,7 @@ impl Traffic {
     pub(super) fn begin(&self) {
         self.busy_until.store(0, Ordering::Relaxed);
         self.received(0);
+        self.brings_on();
     }
 
     /// Bytes up, bytes down, messages up so far.

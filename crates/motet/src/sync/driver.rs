@@ -19,7 +19,7 @@ use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use motet_proto::presence::Presence;
 use motet_proto::session::ClientSession;
-use motet_proto::{DocumentId, SpaceId, limits as proto};
+use motet_proto::{DocumentId, Message, SpaceId, limits as proto};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(super) use documents::DocumentRequest;
@@ -312,6 +312,11 @@ impl Driver {
         };
         self.begin_documents(&mut running);
         let Err(ended) = self.drive(&mut running).await;
+        if let Ended::Failed(error) = &ended
+            && !matches!(error, SyncError::Offline { .. } | SyncError::Storage(_))
+        {
+            self.finish_applying(&mut running).await;
+        }
         self.window =
             running.session.window().unwrap_or(limits::COME_BACK_WITHIN).min(limits::COME_BACK_LONGEST);
         self.database.shared.send_slot.expect(self.connection, self.remote, None);
@@ -320,6 +325,16 @@ impl Driver {
         // What is under way in the store goes on; only its answer is no longer waited for.
         self.keep_traffic();
         ended
+    }
+
+    /// What arrived before the relay ended the session is taken in: asked again it might never come further.
+    async fn finish_applying(&mut self, running: &mut Running) {
+        let finish = async {
+            while let Some(Ok(applied)) = running.applying.next().await {
+                self.take_applied(running, applied);
+            }
+        };
+        _ = tokio::time::timeout(limits::SLICE_TIME, finish).await;
     }
 
     async fn drive(&mut self, running: &mut Running) -> Result<Infallible, Ended> {
@@ -355,6 +370,9 @@ impl Driver {
             tokio::select! {
                 message = running.connection.incoming.recv(), if !saturated => {
                     let message = message.unwrap_or_else(|| Err(offline("the connection was lost")))?;
+                    if !matches!(message, Message::Ping(_) | Message::Pong(_) | Message::Presence(_)) {
+                        self.traffic.brings_on();
+                    }
                     running.session.handle_message(message, self.started.elapsed());
                 }
                 Some(batch) = &mut running.loading => {

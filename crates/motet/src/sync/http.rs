@@ -19,22 +19,28 @@ use web_socket::NoSocket;
 /// Opens connections to one address.
 #[derive(Clone)]
 pub(super) struct Http {
-    client: reqwest::Client,
+    /// Keeps no connection: what has answered a request for a WebSocket may be closed in a moment.
+    sockets: reqwest::Client,
+    posts: reqwest::Client,
     endpoint: Endpoint,
     transport: Transport,
 }
 
 impl Http {
     pub(super) fn new(endpoint: Endpoint, transport: Transport) -> Result<Self, SyncError> {
-        let client = reqwest::Client::builder()
-            .connect_timeout(limits::CONNECT_TIMEOUT)
-            // WebSocket needs HTTP/1.1; one client serves both transports.
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(agent())
-            .build()
-            .map_err(|e| SyncError::BadUrl { url: endpoint.url.clone(), reason: e.to_string() })?;
-        Ok(Self { client, endpoint, transport })
+        let client = |kept: usize| {
+            let builder = reqwest::Client::builder()
+                .connect_timeout(limits::CONNECT_TIMEOUT)
+                // WebSocket needs HTTP/1.1.
+                .http1_only()
+                .pool_max_idle_per_host(kept)
+                .redirect(reqwest::redirect::Policy::none())
+                .user_agent(agent());
+            let refused =
+                |e: reqwest::Error| SyncError::BadUrl { url: endpoint.url.clone(), reason: e.to_string() };
+            builder.build().map_err(refused)
+        };
+        Ok(Self { sockets: client(0)?, posts: client(limits::POST_CONNECTIONS)?, endpoint, transport })
     }
 
     /// Opens a connection as the transport says. `hello` is what every `POST` begins with.
@@ -44,9 +50,9 @@ impl Http {
         hello: Message,
         traffic: Arc<Traffic>,
     ) -> Result<Connection, Refused> {
-        let Self { client, endpoint, transport } = self;
+        let Self { sockets, posts, endpoint, transport } = self;
         if *transport != Transport::Post {
-            match web_socket::open(client, endpoint, token.as_deref(), traffic.clone()).await {
+            match web_socket::open(sockets, endpoint, token.as_deref(), traffic.clone()).await {
                 Ok(connection) => return Ok(connection),
                 Err(NoSocket::PostMayWork(_)) if *transport == Transport::Auto => {
                     tracing::info!("the way to the relay lets no WebSocket through; trying POST");
@@ -54,7 +60,7 @@ impl Http {
                 Err(NoSocket::PostMayWork(error) | NoSocket::Refused(error)) => return Err(error),
             }
         }
-        post::open(client, endpoint, token, hello, traffic).await
+        post::open(posts, endpoint, token, hello, traffic).await
     }
 
     /// Whether a WebSocket is to be tried again while `POST` is in use.
@@ -64,6 +70,6 @@ impl Http {
 
     /// Opens a WebSocket, if that is possible by now.
     pub(super) async fn upgrade(&self, token: Option<&str>, traffic: Arc<Traffic>) -> Option<Connection> {
-        web_socket::open(&self.client, &self.endpoint, token, traffic).await.ok()
+        web_socket::open(&self.sockets, &self.endpoint, token, traffic).await.ok()
     }
 }
