@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use automerge::transaction::{CommitOptions, Transactable};
-use automerge::{Automerge, Change, ObjType, ROOT};
+use automerge::{ActorId, Automerge, Change, ObjType, ROOT, ScalarValue};
 use motet_proto::message::Outcome;
 use motet_proto::payload::Payload;
 use motet_proto::{Entry, Kind, SpaceId, envelope};
@@ -57,20 +57,20 @@ fn a_few_bytes_that_open_to_millions_of_operations_are_set_aside_unread() {
 fn many_changes_that_each_open_to_much_fill_no_document() {
     let dir = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(&dir.path().join("relay"));
-    let b = device(dir.path(), "b");
+    let b = Cli::init(dir.path(), "b", &relay.url());
     // Each of another device, so that all are changes of one document.
-    let actors = (1..=40_u8).map(|actor| {
+    let actors = (1..=20_u8).map(|actor| {
         let mut bytes = bomb(130_000);
         *bytes.iter_mut().skip(12).find(|byte| **byte == 7).unwrap() = actor;
         raw::checked(bytes)
     });
     let entries: Vec<_> = actors.map(|bytes| entry("one", Kind::Changes, bytes)).collect();
     push(&relay.url(), entries);
-    let before = peak_mb();
-    sync(&b, &relay.url());
-    assert!(peak_mb() < before + 1_500, "{before} MB became {} MB", peak_mb());
+    let (is_done, said, peak) = watched(&mut b.command(&["sync"]));
+    assert!(is_done && peak < 1_500, "{peak} MB, {said}");
+    let b = device(dir.path(), "b");
     let aside = b.quarantined(100).unwrap();
-    assert!(aside.len() >= 30, "{}", aside.len());
+    assert!(aside.len() >= 10, "{}", aside.len());
     assert!(b.verify().unwrap().problems.is_empty());
 }
 
@@ -173,6 +173,65 @@ fn what_ends_the_process_is_set_aside_by_the_next() {
     b.retry_quarantined().unwrap();
     sync(&b, &relay.url());
     assert_eq!(b.documents("pieces").get("huge").unwrap().unwrap()["title"], "by a stranger");
+    assert!(b.quarantined(10).unwrap().is_empty());
+}
+
+/// A change of a stranger that makes a list of nulls: about a hundred bytes, and 40 MB of memory.
+fn list_of_nulls(actor: u8) -> Vec<u8> {
+    let mut am = Automerge::new().with_actor(ActorId::from([actor; 16]));
+    let mut tx = am.transaction();
+    let list = tx.put_object(ROOT, format!("list {actor}"), ObjType::List).unwrap();
+    let nulls = vec![ScalarValue::Null; 100_000];
+    tx.splice(&list, 0, 0, nulls).unwrap();
+    tx.commit_with(CommitOptions::default().with_time(1));
+    am.save_after(&[])
+}
+
+/// What a device with little memory says to `sync`; whether it ended as it should.
+fn sync_with_little_memory(device: &Cli) -> (bool, String) {
+    let line =
+        format!("ulimit -v 250000; exec {} --db {} sync", program("motet").display(), device.db().display());
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(line).env("MALLOC_ARENA_MAX", "1").env_remove("MOTET_DB");
+    let (is_done, said, _) = watched(&mut command);
+    (is_done, said)
+}
+
+/// Each is small and is merged; all of them in memory at once would end the process.
+#[test]
+fn many_small_entries_that_take_much_memory_are_taken_in_one_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    let nulls = list_of_nulls(1);
+    assert!(nulls.len() < 200, "{}", nulls.len());
+    push(&relay.url(), (0..12).map(|n| entry(&n.to_string(), Kind::Changes, nulls.clone())).collect());
+    a.documents("pieces").upsert("last", &json!({ "title": "ma hope" })).unwrap();
+    sync(&a, &relay.url());
+    let b = Cli::init(dir.path(), "b", &relay.url());
+    let (is_done, said) = sync_with_little_memory(&b);
+    assert!(is_done, "{said}");
+    assert_eq!(b.json(&["list", "pieces", "--json"]).as_array().unwrap().len(), 13);
+}
+
+/// Together they are one document that is too large for the device: it ends a few times at most, and the rest is synced.
+#[test]
+fn small_entries_that_fill_a_document_stop_no_device_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    push(&relay.url(), (1..=7).map(|actor| entry("one", Kind::Changes, list_of_nulls(actor))).collect());
+    a.documents("pieces").upsert("last", &json!({ "title": "ma hope" })).unwrap();
+    // Where there is memory for it, all of it is merged.
+    sync(&a, &relay.url());
+    let b = Cli::init(dir.path(), "b", &relay.url());
+    let attempts: Vec<_> = (0..4).map(|_| sync_with_little_memory(&b)).collect();
+    assert!(attempts[3].0, "{attempts:#?}");
+    let b = device(dir.path(), "b");
+    assert!(b.documents("pieces").get("last").unwrap().is_some());
+    b.retry_quarantined().unwrap();
+    sync(&b, &relay.url());
+    assert_eq!(contents(&b), contents(&a));
     assert!(b.quarantined(10).unwrap().is_empty());
 }
 

@@ -55,7 +55,8 @@ pub(crate) use alike::split_counted;
 pub(crate) use automerge::{Change, ChangeHash};
 pub(crate) use check::{Misfit, check_field, check_fields};
 pub(crate) use chunk::{
-    ChunkError, check_change, check_snapshot, heads_of, is_intact, split_changes, split_headers,
+    ChunkError, check_change, check_snapshot, empty_operations, heads_of, is_intact, split_changes,
+    split_headers,
 };
 pub(crate) use collisions::Displaced;
 pub(crate) use edit::{Edit, EditError, merged, take_at};
@@ -163,6 +164,11 @@ impl Document {
         };
         am.apply_changes(changes).map_err(|e| LoadError(e.to_string()))?;
         Ok(Self { am, identity, has_actor: false, alike: None, shown: None, standing: None })
+    }
+
+    /// Operations that it holds: what it takes in memory goes by them.
+    pub(crate) fn operations(&self) -> u64 {
+        self.am.stats().num_ops
     }
 
     pub(crate) fn heads(&self) -> Vec<ChangeHash> {

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// so each of the two stays near 13 MB.
 pub const CACHED_DOCUMENTS: usize = 256;
 
+/// Operations of all documents that are kept loaded but for the latest: as many as 400 songs have, at 100 to 500 bytes of memory each.
+pub const CACHED_OPERATIONS: u64 = 512 << 10;
+
 /// Writes that one transaction takes in, at most. More would make the first of them wait too long for its fsync.
 pub const GROUP_WRITES: usize = 256;
 
@@ -501,6 +504,13 @@ pub const OPENED_BYTES: usize = 4 << 20;
 /// ended with. 1 MiB of a text takes about 90 MB: what is smaller ends no process, and one row more for each would cost.
 pub const NOTED_OPENING_BYTES: usize = 1 << 20;
 
+/// Memory, in bytes, that an operation without content is counted as, where it is decided what is opened together and what is written down
+/// first: a change of 118 bytes may hold a list of 120,000 nulls, which takes 50 MB.
+pub const OPERATION_BYTES: usize = 128;
+
+/// The same of entries of one document that are opened together although they take much.
+pub const HEAVY_BYTES: usize = 64 << 20;
+
 /// Processes that may end while they open an entry: the first time it may have been one of several that were opened together, or somebody
 /// ended the process. Then it is set aside untried.
 pub const OPENING_DEATHS: u32 = 2;
@@ -520,6 +530,9 @@ pub const BATCH_TAKES: Duration = Duration::from_secs(2);
 
 /// Frames queued between a session and its socket. The protocol's own windows keep the queue shorter.
 pub const QUEUED_FRAMES: usize = 16;
+
+/// Connections for `POST` that are kept while they are not in use: one exchange follows the other.
+pub const POST_CONNECTIONS: usize = 1;
 
 /// What is read of an answer that refuses, in bytes: a sentence.
 pub const REFUSAL_BYTES: usize = 1_024;

@@ -14,7 +14,7 @@ use motet_proto::{DocumentId, Entry, Message, Position, SpaceId};
 
 use crate::api::Replica;
 use crate::engine::Database;
-use crate::engine::{Admission, Incoming, is_known, load_ahead, merge_all, prepare};
+use crate::engine::{Admission, Incoming, Opening, is_known, load_ahead, merge_all, prepare};
 use crate::platform;
 use crate::store::{Durability, StorageError};
 
@@ -245,8 +245,7 @@ impl Session {
             let schemas = self.database.shared.schemas();
             let incoming = prepare(
                 std::mem::take(entries),
-                &schemas,
-                &*self.database.shared.sealer,
+                Opening { schemas: &schemas, sealer: &*self.database.shared.sealer, is_noted: true },
                 |key| !known.contains(&key),
                 |key| load_ahead(&self.database.readers, &schemas, key),
             );
@@ -262,7 +261,8 @@ impl Session {
             // A few are merged in the transaction at once.
             Some(Applying::Arrived(entries, receipts, position)) => {
                 let (schemas, sealer) = (self.database.shared.schemas(), &*self.database.shared.sealer);
-                (prepare(entries, &schemas, sealer, |_| false, |_| None), receipts, position)
+                let how = Opening { schemas: &schemas, sealer, is_noted: true };
+                (prepare(entries, how, |_| false, |_| None), receipts, position)
             }
             Some(Applying::Prepared(incoming, receipts, position)) => (incoming, receipts, position),
             None => return Ok(()),

@@ -43,6 +43,7 @@ pub(crate) use foreign::{Cell, ForeignTable};
 pub(crate) use integrity::SealedRow;
 pub(crate) use journal::{Losers, MORE, MORE_OPEN, NewConflict, StoredConflict, row_bytes};
 pub(crate) use names::Names;
+pub(crate) use opening::ended_over;
 pub(crate) use outbox::{Op, OutboxRow};
 pub(crate) use quarantine::{QuarantineRow, QuarantinedRow, SetAside, Worth};
 pub(crate) use read_only::copy_to_read;

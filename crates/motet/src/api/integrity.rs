@@ -98,7 +98,10 @@ impl Replica {
     /// # Errors
     /// [`WriteError`] if that cannot be noted.
     pub fn retry_quarantined(&self) -> Result<(), WriteError> {
-        self.run(|tx, _| Ok(tx.forget_positions()?))
+        self.run(|tx, _| {
+            tx.try_ended_over()?;
+            Ok(tx.forget_positions()?)
+        })
     }
 
     /// Looks at the whole file: the database, and all that is stored of each document. Nothing that is found ends it: what cannot be read

@@ -14,8 +14,8 @@ use super::check::check_name;
 use super::parallel::parallel;
 use super::{Loaded, Schemas, new_document, schema_of};
 use crate::doc::{
-    Change, Document, Fields, Identity, MergeOutcome, check_fields, check_snapshot, heads_of, load_snapshot,
-    split_changes, split_headers,
+    Change, Document, Fields, Identity, MergeOutcome, check_fields, check_snapshot, empty_operations,
+    heads_of, load_snapshot, split_changes, split_headers,
 };
 use crate::limits;
 use crate::schema::CollectionSchema;
@@ -28,6 +28,17 @@ pub(crate) struct Incoming {
     pub(super) bad: Vec<BadEntry>,
     /// Documents that the remote was told to forget; and whether entries of them followed.
     pub(super) erased: Vec<(DocumentId, bool)>,
+    /// Entries that would take much memory, and how much, by a rough count: left to be opened once that is written down.
+    pub(crate) heavy: Vec<(Entry, usize)>,
+}
+
+/// How entries are opened.
+#[derive(Clone, Copy)]
+pub(crate) struct Opening<'a> {
+    pub(crate) schemas: &'a Schemas,
+    pub(crate) sealer: &'a dyn Sealer,
+    /// It is written down which they are: whatever they take, they are opened.
+    pub(crate) is_noted: bool,
 }
 
 /// What arrived for one document.
@@ -143,8 +154,7 @@ pub(crate) fn load_ahead(readers: &Readers, schemas: &Schemas, document: Documen
 /// transaction.
 pub(crate) fn prepare(
     entries: Vec<Entry>,
-    schemas: &Schemas,
-    sealer: &dyn Sealer,
+    how: Opening<'_>,
     is_absent: impl Fn(DocumentId) -> bool,
     load: impl Fn(DocumentId) -> Option<Box<Loaded>> + Sync,
 ) -> Incoming {
@@ -160,12 +170,22 @@ pub(crate) fn prepare(
             Err(error) => incoming.bad.push(BadEntry::new(entry, error.to_string())),
         }
     }
+    let Opening { schemas, sealer, is_noted } = how;
     let opened = parallel(entries, |entry| {
         let opened = open(&entry, sealer);
-        (entry, opened)
+        let weight = if is_noted { 0 } else { opened.as_ref().map_or(0, weight) };
+        (entry, opened, weight)
     });
+    let mut room = limits::OPENED_BYTES;
     let mut places: HashMap<DocumentId, usize> = HashMap::new();
-    for (entry, opened) in opened {
+    for (entry, opened, weight) in opened {
+        match room.checked_sub(weight).filter(|_| weight < limits::NOTED_OPENING_BYTES) {
+            Some(left) => room = left,
+            None => {
+                incoming.heavy.push((entry, weight));
+                continue;
+            }
+        }
         let payload = match opened {
             Ok(payload) => payload,
             Err(reason) => {
@@ -178,7 +198,7 @@ pub(crate) fn prepare(
             incoming.groups.len() - 1
         });
         let group = &mut incoming.groups[place];
-        group.devices.insert(entry.device, payload.device_name);
+        group.devices.insert(entry.device, shown_name(payload.device_name));
         group.opened.push(Opened { entry, body: payload.body, preview: payload.preview });
     }
     let absent: Vec<bool> = incoming.groups.iter().map(|group| is_absent(group.key)).collect();
@@ -379,6 +399,16 @@ impl BadEntry {
     }
 }
 
+/// What an entry takes beyond the bytes that it opens to, which are counted before.
+fn weight(payload: &Payload) -> usize {
+    empty_operations(&payload.body).saturating_mul(limits::OPERATION_BYTES)
+}
+
+/// Whether an entry is one of those that [`prepare`] leaves to be opened alone.
+pub(crate) fn is_heavy(entry: &Entry, sealer: &dyn Sealer) -> bool {
+    open(entry, sealer).is_ok_and(|payload| weight(&payload) >= limits::NOTED_OPENING_BYTES)
+}
+
 /// Everything that can be said about an entry without the document it belongs to and without its body.
 pub(super) fn open(entry: &Entry, sealer: &dyn Sealer) -> Result<Payload, String> {
     entry.check(SpaceId::DEFAULT).map_err(|e| e.to_string())?;
@@ -389,4 +419,12 @@ pub(super) fn open(entry: &Entry, sealer: &dyn Sealer) -> Result<Payload, String
         check_name(name).map_err(|error| error.to_string())?;
     }
     Ok(payload)
+}
+
+/// The name of another device, without what would look like lines of their own, or steer a terminal.
+fn shown_name(name: String) -> String {
+    match name.contains(char::is_control) {
+        true => name.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect(),
+        false => name,
+    }
 }

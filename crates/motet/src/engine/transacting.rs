@@ -82,8 +82,13 @@ impl store::Engine for Core {
         if let Some(policy) = staged.policy {
             self.publish_policy(policy);
         }
+        let large = limits::CACHED_OPERATIONS / limits::CACHED_DOCUMENTS as u64;
+        let is_large = staged.documents.values().any(|loaded| loaded.document.operations() > large);
         for (key, loaded) in staged.documents {
             self.cache.put(key, loaded);
+        }
+        if is_large {
+            self.bound_cache();
         }
         let is_recounted = staged.recounted.is_some();
         if let Some((remotes, pending)) = staged.recounted {
@@ -149,5 +154,19 @@ impl Core {
         self.forget_marks();
         self.indexing = None;
         self.doubt_lagging();
+    }
+
+    /// Lets go of documents whose operations would take too much memory, but for the one used last.
+    fn bound_cache(&mut self) {
+        let mut operations = 0;
+        let sizes = self.cache.iter().map(|(key, loaded)| (*key, loaded.document.operations()));
+        let mut over = Vec::new();
+        for (n, (key, size)) in sizes.enumerate() {
+            operations += size;
+            if n > 0 && operations > limits::CACHED_OPERATIONS {
+                over.push(key);
+            }
+        }
+        over.iter().for_each(|key| _ = self.cache.pop(key));
     }
 }

@@ -2,11 +2,36 @@
 
 use std::collections::HashMap;
 
+use motet_proto::DocumentId;
 use rusqlite::params;
 
 use super::{Result, Tx};
 
+/// How the reason begins of an entry that is set aside because processes ended over it.
+const ENDED_OVER: &str = "the app ended ";
+
+/// Why an entry is set aside untried.
+pub(crate) fn ended_over(deaths: u32) -> String {
+    match deaths {
+        0 => format!("{ENDED_OVER}while it opened another entry of this document"),
+        _ => format!("{ENDED_OVER}{deaths} times while it opened this"),
+    }
+}
+
 impl Tx<'_> {
+    /// Whether something of a document is set aside because processes ended over it.
+    pub(crate) fn has_ended_over(&self, document: DocumentId) -> Result<bool> {
+        let sql = "SELECT 1 FROM quarantine WHERE document = ?1 AND reason LIKE ?2 || '%'";
+        Ok(self.conn.prepare_cached(sql)?.exists(params![document.as_bytes(), ENDED_OVER])?)
+    }
+
+    /// What processes ended over is to be tried once more.
+    pub(crate) fn try_ended_over(&self) -> Result<()> {
+        let sql = "UPDATE quarantine SET reason = 'it is to be tried again' WHERE reason LIKE ? || '%'";
+        self.conn.prepare_cached(sql)?.execute([ENDED_OVER])?;
+        Ok(())
+    }
+
     /// A session begins in the process `run`: how many processes have ended while they opened each entry that was not taken in. What
     /// this process itself had begun to open and given up is no such case.
     pub(crate) fn take_stock_of_opening(&self, run: &[u8; 16]) -> Result<HashMap<[u8; 32], u32>> {

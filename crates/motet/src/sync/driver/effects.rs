@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::taking_in::{Page, opened_len};
 use super::{Applied, Driver, Ended, Running, keep_error, retry_delay};
-use crate::engine::{Admission, Arrival, Core, is_known, is_news, merge_all, prepare};
+use crate::engine::{Admission, Arrival, Core, Opening, is_heavy, is_known, is_news, merge_all, prepare};
 use crate::error::SyncError;
 use crate::limits;
 use crate::store::{Durability, StorageError, Tx};
@@ -76,12 +76,14 @@ impl Driver {
                     entries.iter().map(|entry| opened_len(entry, &*self.database.shared.sealer)).sum();
                 let is_small = count <= limits::SMALL_WORK
                     && bytes <= limits::SMALL_WORK_BYTES
-                    && opened < limits::NOTED_OPENING_BYTES;
+                    && opened < limits::NOTED_OPENING_BYTES
+                    && !entries.iter().any(|entry| is_heavy(entry, &*self.database.shared.sealer));
                 let turn = Arrival::from(position);
                 if is_small && running.applying.is_empty() && writer.is_free() {
                     let incoming = {
-                        let sealer = &*database.shared.sealer;
-                        prepare(entries, &database.shared.schemas(), sealer, |_| false, |_| None)
+                        let (schemas, sealer) = (database.shared.schemas(), &*database.shared.sealer);
+                        let how = Opening { schemas: &schemas, sealer, is_noted: true };
+                        prepare(entries, how, |_| false, |_| None)
                     };
                     let receive = move |tx: Tx<'_>, core: &mut Core| {
                         core.receive(tx, remote, incoming, &receipts, turn)
@@ -227,16 +229,20 @@ impl Driver {
 }
 
 fn not_taken_error(code: ErrorCode, message: String) -> SyncError {
+    let message = in_one_line(&message);
     let otherwise = format!("it did not take what was sent: {message}");
     relay_error(code, message, otherwise)
 }
 
 fn end_error(reason: EndReason) -> SyncError {
-    let said = reason.to_string();
+    let said = in_one_line(&reason.to_string());
     match reason {
         EndReason::Version(reason) => SyncError::Version { reason },
         EndReason::Silence => offline(&said),
         // It is found out in a new session which that is.
+        EndReason::Relay { code, message } if message.contains(char::is_control) => {
+            end_error(EndReason::Relay { code, message: in_one_line(&message) })
+        }
         EndReason::Relay { code: ErrorCode::ShuttingDown | ErrorCode::Other, message } => offline(&message),
         EndReason::Relay { code: ErrorCode::Unauthorized, message } => {
             SyncError::AuthNeeded { reason: message }
@@ -244,6 +250,11 @@ fn end_error(reason: EndReason) -> SyncError {
         EndReason::Relay { code, message } => relay_error(code, message, said),
         EndReason::Protocol(_) => SyncError::Relay { reason: said },
     }
+}
+
+/// What a relay says, as people see it in the status and in logs: nothing that looks like a line of its own.
+fn in_one_line(message: &str) -> String {
+    message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(limits::REFUSAL_BYTES).collect()
 }
 
 /// What a relay's message is for a person; what happens next goes by the code. `otherwise`: what is told of a code that means nothing special.

@@ -1,7 +1,7 @@
 //! Takes in a page of entries: opens and merges them slice by slice, so that what a page opens to is never held at once, and notes
 //! large ones before they are opened, so that one which ends the process is set aside by the next.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use motet_proto::{Entry, EntryId};
 use tokio::sync::oneshot;
 
 use crate::engine::Database;
-use crate::engine::{Arrival, Core, Incoming, Received, declared, load_ahead, prepare};
+use crate::engine::{Arrival, Core, Incoming, Opening, Received, declared, load_ahead, prepare};
 use crate::limits;
 use crate::platform;
-use crate::store::{Durability, StorageError, Tx};
+use crate::store::{Durability, StorageError, Tx, ended_over};
 use crate::sync::connection::Traffic;
 
 /// How many processes have ended while they opened an entry.
@@ -31,10 +31,13 @@ pub(super) struct Page {
 }
 
 /// Entries that are opened together.
+#[derive(Default)]
 struct Slice {
     entries: Vec<Entry>,
     /// Bytes that they open to.
     opened: usize,
+    /// It would take much memory: written down first, whatever it opens to.
+    is_heavy: bool,
 }
 
 /// The bytes that an entry opens to, as it says itself.
@@ -52,8 +55,7 @@ impl Page {
     ) -> Result<Received, StorageError> {
         let Self { remote, entries, receipts, turn, deaths, traffic } = self;
         let within = if turn == Arrival::Requested { Arrival::Requested } else { Arrival::Within };
-        let mut slices = cut(entries, &deaths, &*database.shared.sealer);
-        let last = slices.pop().unwrap_or(Slice { entries: Vec::new(), opened: 0 });
+        let mut slices: VecDeque<Slice> = cut(entries, &deaths, &*database.shared.sealer).into();
         let hand_over =
             |incoming: Incoming, noted: Vec<[u8; 32]>, receipts: Vec<StoredReceipt>, turn: Arrival| {
                 database.writer.submit(Durability::Normal, move |tx: Tx<'_>, core: &mut Core| {
@@ -61,25 +63,30 @@ impl Page {
                     core.receive(tx, remote, incoming, &receipts, turn)
                 })
             };
-        let is_light = slices.is_empty() && last.opened < limits::NOTED_OPENING_BYTES;
+        let is_light =
+            slices.len() < 2 && slices.iter().all(|only| only.opened < limits::NOTED_OPENING_BYTES);
         if !is_light {
             // One after the other: what two large pages open to is not held at once.
             in_turn(previous.take()).await?;
         }
         let mut received = Received::default();
-        for slice in slices {
+        let mut slice = slices.pop_front().unwrap_or_default();
+        loop {
             traffic.works(limits::SLICE_TIME);
-            let (incoming, noted) = slice.open(&database, &deaths).await?;
+            let (mut incoming, noted) = slice.open(&database, &deaths).await?;
+            let heavy = std::mem::take(&mut incoming.heavy);
+            heavy_slices(heavy).into_iter().rev().for_each(|slice| slices.push_front(slice));
+            in_turn(previous.take()).await?;
+            let Some(next) = slices.pop_front() else {
+                let taken = hand_over(incoming, noted, receipts, turn);
+                _ = submitted.send(());
+                received.add(taken.await?);
+                traffic.works(Duration::ZERO);
+                return Ok(received);
+            };
             received.add(hand_over(incoming, noted, Vec::new(), within).await?);
+            slice = next;
         }
-        traffic.works(limits::SLICE_TIME);
-        let (incoming, noted) = last.open(&database, &deaths).await?;
-        in_turn(previous.take()).await?;
-        let taken = hand_over(incoming, noted, receipts, turn);
-        _ = submitted.send(());
-        received.add(taken.await?);
-        traffic.works(Duration::ZERO);
-        Ok(received)
     }
 }
 
@@ -104,25 +111,56 @@ fn cut(entries: Vec<Entry>, deaths: &HashMap<[u8; 32], u32>, sealer: &dyn Sealer
                 last.entries.push(entry);
                 last.opened += opened;
             }
-            None => slices.push(Slice { entries: vec![entry], opened }),
+            None => slices.push(Slice { entries: vec![entry], opened, is_heavy: false }),
         }
         is_closed = is_suspect;
     }
     slices
 }
 
+/// What would take much memory is opened alone; some entries of one document together, which is loaded once for them.
+fn heavy_slices(entries: Vec<(Entry, usize)>) -> Vec<Slice> {
+    let mut slices: Vec<(Slice, usize)> = Vec::new();
+    for (entry, weight) in entries {
+        let fits = |(slice, all): &&mut (Slice, usize)| {
+            *all + weight <= limits::HEAVY_BYTES
+                && slice.entries.iter().all(|other| other.document == entry.document)
+        };
+        match slices.last_mut().filter(fits) {
+            Some((slice, all)) => {
+                slice.entries.push(entry);
+                *all += weight;
+            }
+            None => slices.push((Slice { entries: vec![entry], opened: 0, is_heavy: true }, weight)),
+        }
+    }
+    slices.into_iter().map(|(slice, _)| slice).collect()
+}
+
 impl Slice {
+    /// Whether it is written down before it is opened.
+    fn is_noted(&self) -> bool {
+        self.is_heavy || self.opened >= limits::NOTED_OPENING_BYTES
+    }
+
     /// Opens the entries, and says which of them are noted as being opened.
     async fn open(
         mut self,
         database: &Arc<Database>,
         deaths: &HashMap<[u8; 32], u32>,
     ) -> Result<(Incoming, Vec<[u8; 32]>), StorageError> {
-        let is_deadly =
-            |entry: &mut Entry| deaths.get(&entry.id.0).is_some_and(|n| *n >= limits::OPENING_DEATHS);
+        let is_noted = self.is_noted();
+        // What processes ended over before was of the same document, and is all the same in memory.
+        let is_of_deadly = |entry: &Entry| {
+            let ended = |tx: Tx<'_>| tx.has_ended_over(entry.document);
+            is_noted && database.readers.read(ended).unwrap_or_default()
+        };
+        let is_deadly = |entry: &mut Entry| {
+            deaths.get(&entry.id.0).is_some_and(|n| *n >= limits::OPENING_DEATHS) || is_of_deadly(entry)
+        };
         let deadly: Vec<Entry> = self.entries.extract_if(.., is_deadly).collect();
         let mut noted: Vec<[u8; 32]> = deadly.iter().map(|entry| entry.id.0).collect();
-        if self.opened >= limits::NOTED_OPENING_BYTES && !self.entries.is_empty() {
+        if is_noted && !self.entries.is_empty() {
             let opening: Vec<[u8; 32]> = self.entries.iter().map(|entry| entry.id.0).collect();
             noted.extend(&opening);
             let process = platform::process();
@@ -134,7 +172,7 @@ impl Slice {
             let EntryId(id) = entry.id;
             tracing::warn!(document = %entry.document, "an entry is set aside untried: the process ended when it was opened");
             let deaths = deaths.get(&id).copied().unwrap_or_default();
-            incoming.set_aside(entry, &format!("the app ended {deaths} times while it opened this"));
+            incoming.set_aside(entry, &ended_over(deaths));
         }
         Ok((incoming, noted))
     }
@@ -142,12 +180,14 @@ impl Slice {
     /// Opens entries on all cores, and merges ahead of the transaction, if there are many or big ones; a few small ones are merged in the
     /// transaction at once. Nothing big is done on the thread that keeps the connection alive.
     async fn prepare(self, database: &Arc<Database>) -> Result<Incoming, StorageError> {
+        let is_noted = self.is_noted();
         let Self { entries, .. } = self;
         let bytes: usize = entries.iter().map(Entry::size).sum();
         let is_small = bytes < limits::MERGED_AHEAD_BYTES && self.opened < limits::NOTED_OPENING_BYTES;
         if entries.len() < limits::PARALLEL_FROM_DOCUMENTS && is_small {
-            let sealer = &*database.shared.sealer;
-            return Ok(prepare(entries, &database.shared.schemas(), sealer, |_| false, |_| None));
+            let (schemas, sealer) = (database.shared.schemas(), &*database.shared.sealer);
+            let how = Opening { schemas: &schemas, sealer, is_noted };
+            return Ok(prepare(entries, how, |_| false, |_| None));
         }
         let database = database.clone();
         let prepared = tokio::task::spawn_blocking(move || {
@@ -156,7 +196,8 @@ impl Slice {
             let (known, schemas) =
                 database.readers.read(|tx| Ok((tx.known_documents(&keys)?, declared(tx)?)))?;
             let load = |key| load_ahead(&database.readers, &schemas, key);
-            Ok(prepare(entries, &schemas, &*database.shared.sealer, |key| !known.contains(&key), load))
+            let how = Opening { schemas: &schemas, sealer: &*database.shared.sealer, is_noted };
+            Ok(prepare(entries, how, |key| !known.contains(&key), load))
         });
         prepared.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string())))
     }
