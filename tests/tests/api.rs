@@ -119,7 +119,8 @@ fn whole<'t>(first: &str, lines: &mut std::iter::Peekable<impl Iterator<Item = &
     let is_whole = |all: &str| {
         let open = |c| all.matches(c).count();
         let arrows = all.matches("->").count() + all.matches("=>").count();
-        if open('<') + arrows > open('>') || (all.starts_with("pub use ") && !all.ends_with(';')) {
+        let shifts = 2 * all.matches("<<").count();
+        if open('<') - shifts + arrows > open('>') || (all.starts_with("pub use ") && !all.ends_with(';')) {
             return false;
         }
         open('(') <= open(')')
