@@ -82,6 +82,8 @@ struct TraceReport {
     bare_edits_per_s: f64,
     sync_rounds: usize,
     sync_s: f64,
+    /// The same between bare documents, in memory.
+    bare_sync_s: f64,
     settle_s: f64,
     late_s: f64,
     late_changes_per_s: f64,
@@ -157,6 +159,7 @@ fn run_trace(args: &Args, folder: &Path, trace: &Trace) -> ExitCode {
         bare_edits_per_s: trace.edits() as f64 / bare.writing.as_secs_f64(),
         sync_rounds: replayed.rounds,
         sync_s: replayed.syncing.as_secs_f64(),
+        bare_sync_s: bare.merging.as_secs_f64(),
         settle_s: replayed.settling.as_secs_f64(),
         late_s,
         late_changes_per_s: changes / late_s,
@@ -219,8 +222,8 @@ impl TraceReport {
             ratio(self.edits_per_s, self.bare_edits_per_s)
         );
         println!(
-            "rounds between them   {:>9} in {:.2} s, {:.2} s to settle",
-            self.sync_rounds, self.sync_s, self.settle_s
+            "rounds between them   {:>9} in {:.2} s, {:.2} s to settle   bare, in memory {:.2} s",
+            self.sync_rounds, self.sync_s, self.settle_s, self.bare_sync_s
         );
         println!(
             "joins late            {:>9.0} changes/s, {:>6.3} s   bare load  {:>6.3} s   {:>5.2}x   {:.0} MB",

@@ -78,6 +78,11 @@ pub(crate) fn restore(
             1
         }
         (Some((collection, id)), None, None) => {
+            if replica.documents(collection).get(id)?.is_some() {
+                return Err(CliError::Usage(format!(
+                    "{collection}/{id} is not deleted; --version names a version"
+                )));
+            }
             replica.documents(collection).document(id).restore()?;
             1
         }
@@ -89,7 +94,8 @@ pub(crate) fn restore(
         return output.json_line(&json!({ "restored": count, "purged": purged }));
     }
     match count {
-        0 => output.line("nothing to restore: all of it is as it was then"),
+        0 if purged.is_empty() => output.line("nothing to restore: all of it is as it was then"),
+        0 => output.line("nothing to restore: the rest of it is as it was then"),
         _ => output.line(&format!("{} {count} restored", output.paint(GREEN, "✓"))),
     }
     for (collection, id) in purged {

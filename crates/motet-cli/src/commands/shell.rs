@@ -16,7 +16,7 @@ pub(crate) fn completions(shell: clap_complete::Shell, output: &Output) -> Resul
     if output.json {
         return output.json_line(&json!({ "shell": shell.to_string(), "script": script }));
     }
-    output.line(script.trim_end());
+    output.lines(script.trim_end());
     Ok(())
 }
 
