@@ -137,13 +137,14 @@ impl WriteContext<'_> {
         let is_current = |base: &Vec<ChangeHash>| loaded.document.is_at(base);
         // Who read it while all of it was local has seen no version of it.
         let base = base.filter(|base| !base.is_empty() && !is_current(base));
-        let known = base.as_deref().filter(|base| base.iter().all(|head| loaded.document.has_change(head)));
-        let at_base = known.and_then(|base| loaded.document.field_at(&loaded.schema, field, base));
-        let old = at_base.as_ref().or_else(|| loaded.fields.get(field));
-        let old = old.and_then(Json::as_str).unwrap_or_default();
-        let bytes = old.len() + text.inserted();
+        let shown = loaded.fields.get(field);
+        let bytes = shown.and_then(Json::as_str).map_or(0, str::len) + text.inserted();
         if let Some(declared) = schema.fields.get(field).filter(|declared| declared.counts(bytes)) {
-            let old = old.chars().count();
+            // Reading an older version takes its time.
+            let is_known = |base: &&[ChangeHash]| base.iter().all(|head| loaded.document.has_change(head));
+            let known = base.as_deref().filter(is_known);
+            let at_base = known.and_then(|base| loaded.document.field_at(&loaded.schema, field, base));
+            let old = at_base.as_ref().or(shown).and_then(Json::as_str).unwrap_or_default().chars().count();
             let new = text.len_after(old);
             super::fields::check_step(loaded, field, declared.broken_by_length(new), new.cmp(&old))?;
         }
