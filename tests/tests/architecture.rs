@@ -100,7 +100,7 @@ const MOTET: &Modules = &[
 const RELAY: &Modules = &[
     ("limits", &[]),
     ("auth", &["limits"]),
-    ("config", &[]),
+    ("config", &["limits"]),
     ("reload", &["auth", "config", "limits"]),
     ("doors", &["config", "limits"]),
     ("accept", &["config", "doors", "limits"]),

@@ -214,6 +214,28 @@ fn many_small_entries_that_take_much_memory_are_taken_in_one_by_one() {
     assert_eq!(b.json(&["list", "pieces", "--json"]).as_array().unwrap().len(), 13);
 }
 
+/// A list of numbers has a byte for each, and is packed to nothing.
+#[test]
+fn a_small_entry_with_very_many_elements_stops_no_device_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    let mut am = Automerge::new().with_actor(ActorId::from([7; 16]));
+    let mut tx = am.transaction();
+    let list = tx.put_object(ROOT, "list", ObjType::List).unwrap();
+    tx.splice(&list, 0, 0, vec![ScalarValue::Int(1); 600_000]).unwrap();
+    tx.commit_with(CommitOptions::default().with_time(1));
+    let many = am.get_changes(&[]).remove(0).raw_bytes().to_vec();
+    assert!(many.len() > 500_000 && many.len() < 1 << 20, "{}", many.len());
+    push(&relay.url(), vec![entry("many", Kind::Changes, many)]);
+    a.documents("pieces").upsert("last", &json!({ "title": "ma hope" })).unwrap();
+    sync(&a, &relay.url());
+    let b = Cli::init(dir.path(), "b", &relay.url());
+    let attempts: Vec<_> = (0..3).map(|_| sync_with_little_memory(&b)).collect();
+    assert!(attempts[2].0, "{attempts:#?}");
+    assert!(device(dir.path(), "b").documents("pieces").get("last").unwrap().is_some());
+}
+
 /// Together they are one document that is too large for the device: it ends a few times at most, and the rest is synced.
 #[test]
 fn small_entries_that_fill_a_document_stop_no_device_for_good() {

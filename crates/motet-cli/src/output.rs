@@ -111,6 +111,8 @@ fn printable(text: &str, colour: bool, breaks: Breaks) -> Cow<'_, str> {
     let is_plain = |c: char| match c {
         '\n' => breaks == Breaks::Kept,
         '\t' => true,
+        // Some terminals break a line there as well.
+        '\u{2028}' | '\u{2029}' => false,
         _ => !c.is_control() && !turns(c),
     };
     if text.chars().all(is_plain) {

@@ -9,7 +9,7 @@
 //! sessions_per_account = 64
 //! ```
 //!
-//! Sizes and times that nobody has a reason to change are in [`limits`](crate::limits).
+//! Sizes and times that nobody has a reason to change are in [`limits`].
 
 use std::net::IpAddr;
 use std::path::Path;

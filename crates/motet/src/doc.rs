@@ -55,7 +55,7 @@ pub(crate) use alike::split_counted;
 pub(crate) use automerge::{Change, ChangeHash};
 pub(crate) use check::{Misfit, check_field, check_fields};
 pub(crate) use chunk::{
-    ChunkError, check_change, check_snapshot, empty_operations, heads_of, is_intact, split_changes,
+    ChunkError, check_change, check_snapshot, heads_of, is_intact, operations_in, split_changes,
     split_headers,
 };
 pub(crate) use collisions::Displaced;

@@ -21,9 +21,8 @@ pub enum OpenError {
     /// The operating system gave no randomness, no thread or no runtime.
     #[error("the system refused: {0}")]
     System(String),
-    /// The device name is empty or longer than
-    /// [`DEVICE_NAME_BYTES`](motet_proto::limits::DEVICE_NAME_BYTES).
-    #[error("the device name {0:?} is empty or too long")]
+    /// The device name is empty, longer than [`DEVICE_NAME_BYTES`](motet_proto::limits::DEVICE_NAME_BYTES), or has control characters.
+    #[error("the device name {0:?} is empty, too long, or has control characters")]
     DeviceName(String),
 }
 

@@ -508,6 +508,10 @@ pub const NOTED_OPENING_BYTES: usize = 1 << 20;
 /// first: a change of 118 bytes may hold a list of 120,000 nulls, which takes 50 MB.
 pub const OPERATION_BYTES: usize = 128;
 
+/// Operations from which an entry is written down before it is opened, whatever its bytes: an element of a list takes one byte and 450 bytes of
+/// memory.
+pub const NOTED_OPERATIONS: usize = 128 << 10;
+
 /// The same of entries of one document that are opened together although they take much.
 pub const HEAVY_BYTES: usize = 64 << 20;
 

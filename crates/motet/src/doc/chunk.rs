@@ -177,8 +177,8 @@ fn snapshot_operations(bytes: &[u8]) -> Result<u64, ChunkError> {
     columns.iter().try_fold(0, |all, columns| Ok(all + columns.rows(&mut data, most)?))
 }
 
-/// Operations of changes or of a saved document beyond one for each byte: they take memory and no bytes. 0 of what will be refused.
-pub(crate) fn empty_operations(body: &[u8]) -> usize {
+/// Operations of changes or of a saved document. 0 of what will be refused.
+pub(crate) fn operations_in(body: &[u8]) -> usize {
     let (mut rest, mut all) = (body, 0_u64);
     while let Ok(header) = Header::parse(rest) {
         let Some((chunk, later)) = rest.split_at_checked(header.end) else { break };
@@ -189,7 +189,7 @@ pub(crate) fn empty_operations(body: &[u8]) -> usize {
         all = all.saturating_add(found.unwrap_or_default());
         rest = later;
     }
-    usize::try_from(all).unwrap_or(usize::MAX).saturating_sub(body.len())
+    usize::try_from(all).unwrap_or(usize::MAX)
 }
 
 /// Whether a saved document is what was saved.

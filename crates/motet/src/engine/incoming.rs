@@ -14,8 +14,8 @@ use super::check::check_name;
 use super::parallel::parallel;
 use super::{Loaded, Schemas, new_document, schema_of};
 use crate::doc::{
-    Change, Document, Fields, Identity, MergeOutcome, check_fields, check_snapshot, empty_operations,
-    heads_of, load_snapshot, split_changes, split_headers,
+    Change, Document, Fields, Identity, MergeOutcome, check_fields, check_snapshot, heads_of, load_snapshot,
+    operations_in, split_changes, split_headers,
 };
 use crate::limits;
 use crate::schema::CollectionSchema;
@@ -399,9 +399,15 @@ impl BadEntry {
     }
 }
 
-/// What an entry takes beyond the bytes that it opens to, which are counted before.
+/// What an entry takes beyond the bytes that it opens to, which are counted before: of few operations those without content count, of very many
+/// all.
 fn weight(payload: &Payload) -> usize {
-    empty_operations(&payload.body).saturating_mul(limits::OPERATION_BYTES)
+    let operations = operations_in(&payload.body);
+    let counted = match operations >= limits::NOTED_OPERATIONS {
+        true => operations,
+        false => operations.saturating_sub(payload.body.len()),
+    };
+    counted.saturating_mul(limits::OPERATION_BYTES)
 }
 
 /// Whether an entry is one of those that [`prepare`] leaves to be opened alone.
