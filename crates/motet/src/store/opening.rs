@@ -1,6 +1,6 @@
 //! Large entries that are being opened: whoever comes after a process that ended meanwhile knows which they were.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use motet_proto::DocumentId;
 use rusqlite::params;
@@ -19,10 +19,12 @@ pub(crate) fn ended_over(deaths: u32) -> String {
 }
 
 impl Tx<'_> {
-    /// Whether something of a document is set aside because processes ended over it.
-    pub(crate) fn has_ended_over(&self, document: DocumentId) -> Result<bool> {
-        let sql = "SELECT 1 FROM quarantine WHERE document = ?1 AND reason LIKE ?2 || '%'";
-        Ok(self.conn.prepare_cached(sql)?.exists(params![document.as_bytes(), ENDED_OVER])?)
+    /// Documents of which something is set aside because processes ended over it.
+    pub(crate) fn ended_over(&self) -> Result<HashSet<DocumentId>> {
+        let sql = "SELECT DISTINCT document FROM quarantine WHERE reason LIKE ? || '%'";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let rows = statement.query_map([ENDED_OVER], |row| Ok(DocumentId(row.get(0)?)))?;
+        Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
     /// What processes ended over is to be tried once more.

@@ -1,7 +1,7 @@
 //! Takes in a page of entries: opens and merges them slice by slice, so that what a page opens to is never held at once, and notes
 //! large ones before they are opened, so that one which ends the process is set aside by the next.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,12 +151,13 @@ impl Slice {
     ) -> Result<(Incoming, Vec<[u8; 32]>), StorageError> {
         let is_noted = self.is_noted();
         // What processes ended over before was of the same document, and is all the same in memory.
-        let is_of_deadly = |entry: &Entry| {
-            let ended = |tx: Tx<'_>| tx.has_ended_over(entry.document);
-            is_noted && database.readers.read(ended).unwrap_or_default()
+        let ended = match is_noted {
+            true => database.readers.read(|tx| tx.ended_over())?,
+            false => HashSet::new(),
         };
         let is_deadly = |entry: &mut Entry| {
-            deaths.get(&entry.id.0).is_some_and(|n| *n >= limits::OPENING_DEATHS) || is_of_deadly(entry)
+            deaths.get(&entry.id.0).is_some_and(|n| *n >= limits::OPENING_DEATHS)
+                || ended.contains(&entry.document)
         };
         let deadly: Vec<Entry> = self.entries.extract_if(.., is_deadly).collect();
         let mut noted: Vec<[u8; 32]> = deadly.iter().map(|entry| entry.id.0).collect();
