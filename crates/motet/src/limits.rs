@@ -509,8 +509,8 @@ pub const NOTED_OPENING_BYTES: usize = 1 << 20;
 pub const OPERATION_BYTES: usize = 128;
 
 /// Operations from which an entry is written down before it is opened, whatever its bytes: an element of a list takes one byte and 450 bytes of
-/// memory.
-pub const NOTED_OPERATIONS: usize = 128 << 10;
+/// memory, so these take as much as a text of 1 MiB.
+pub const NOTED_OPERATIONS: usize = 192 << 10;
 
 /// The same of entries of one document that are opened together although they take much.
 pub const HEAVY_BYTES: usize = 64 << 20;
