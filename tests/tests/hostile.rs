@@ -59,7 +59,7 @@ fn many_changes_that_each_open_to_much_fill_no_document() {
     let relay = TestRelay::start(&dir.path().join("relay"));
     let b = Cli::init(dir.path(), "b", &relay.url());
     // Each of another device, so that all are changes of one document.
-    let actors = (1..=20_u8).map(|actor| {
+    let actors = (1..=40_u8).map(|actor| {
         let mut bytes = bomb(130_000);
         *bytes.iter_mut().skip(12).find(|byte| **byte == 7).unwrap() = actor;
         raw::checked(bytes)
@@ -70,7 +70,7 @@ fn many_changes_that_each_open_to_much_fill_no_document() {
     assert!(is_done && peak < 1_500, "{peak} MB, {said}");
     let b = device(dir.path(), "b");
     let aside = b.quarantined(100).unwrap();
-    assert!(aside.len() >= 10, "{}", aside.len());
+    assert!(aside.len() >= 30, "{}", aside.len());
     assert!(b.verify().unwrap().problems.is_empty());
 }
 
@@ -149,19 +149,11 @@ fn what_ends_the_process_is_set_aside_by_the_next() {
     a.documents("pieces").upsert("after", &json!({ "title": "ma hope" })).unwrap();
     sync(&a, &relay.url());
     let b = Cli::init(dir.path(), "b", &relay.url());
-    // A device with less memory than that takes.
-    let small = |args: &str| {
-        let mut command = Command::new("sh");
-        let motet = program("motet");
-        let line = format!("ulimit -v 250000; exec {} --db {} {args}", motet.display(), b.db().display());
-        command.arg("-c").arg(line).env("MALLOC_ARENA_MAX", "1").env_remove("MOTET_DB");
-        command
-    };
     for attempt in ["first", "second"] {
-        let (is_done, said, _) = watched(&mut small("sync"));
+        let (is_done, said) = sync_with_little_memory(&b);
         assert!(!is_done && said.contains("memory"), "{attempt}: {said}");
     }
-    let (is_done, said, _) = watched(&mut small("sync"));
+    let (is_done, said) = sync_with_little_memory(&b);
     assert!(is_done, "{said}");
     let ids: Vec<_> = contents(&device(dir.path(), "b")).into_iter().map(|(_, id, ..)| id).collect();
     assert_eq!(ids, ["after", "before"]);
