@@ -119,7 +119,7 @@ fn run_trace(args: &Args, folder: &Path, trace: &Trace) -> ExitCode {
 
     eprintln!("{} steps of {} devices", trace.steps.len(), trace.agents);
     let relay = start_relay(&folder.join("relay"));
-    let agents: Vec<String> = (0..trace.agents).map(|n| format!("agent-{n}")).collect();
+    let agents = trace.names();
     let names: Vec<&str> = agents.iter().map(String::as_str).chain(["away"]).collect();
     let start = replay::begin(folder, &names, &trace.start, &relay.url());
     let replayed = replay::replay(trace, folder, &start, &relay);
@@ -190,7 +190,7 @@ fn run_trace(args: &Args, folder: &Path, trace: &Trace) -> ExitCode {
 fn follow(trace: &Trace, folder: &Path, check: &mut impl FnMut(&str, &str)) -> f64 {
     std::fs::create_dir_all(folder).unwrap();
     let relay = start_relay(&folder.join("relay"));
-    let agents: Vec<String> = (0..trace.agents).map(|n| format!("agent-{n}")).collect();
+    let agents = trace.names();
     let names: Vec<&str> = agents.iter().map(String::as_str).chain(["follower"]).collect();
     let start = replay::begin(folder, &names, &trace.start, &relay.url());
     let end = folder.join("end");

@@ -27,7 +27,7 @@ pub(crate) struct Replayed {
     pub(crate) settling: Duration,
     /// What each device shows in the end.
     pub(crate) texts: Vec<String>,
-    /// Bytes of the file of the device that wrote most, as it was left, and once at rest.
+    /// Bytes of the largest file of those who write, as it was left.
     pub(crate) file_bytes: u64,
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn begin(folder: &Path, names: &[&str], start: &str, url: &str) -> Ve
 /// Replays `trace` on the devices of `folder` that [`begin`] has made: `agent-0`, `agent-1` and so on.
 pub(crate) fn replay(trace: &Trace, folder: &Path, start: &Version, relay: &RelayProcess) -> Replayed {
     let url = relay.url();
-    let names: Vec<String> = (0..trace.agents).map(|n| format!("agent-{n}")).collect();
+    let names = trace.names();
     let mut devices: Vec<Device> =
         names.iter().map(|name| Device::new(folder, name, trace.steps.len(), &url)).collect();
     let (mut writing, mut syncing, mut rounds) = (Duration::ZERO, Duration::ZERO, 0);

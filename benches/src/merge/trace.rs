@@ -79,6 +79,11 @@ impl Trace {
         file.trace().map_err(|reason| TraceError::Odd { path: shown, reason })
     }
 
+    /// What the devices of the agents are called.
+    pub(crate) fn names(&self) -> Vec<String> {
+        (0..self.agents).map(|n| format!("agent-{n}")).collect()
+    }
+
     /// Replacements in all.
     pub(crate) fn edits(&self) -> usize {
         self.steps.iter().map(|step| step.edits.len()).sum()

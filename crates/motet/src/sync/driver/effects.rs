@@ -235,14 +235,15 @@ fn not_taken_error(code: ErrorCode, message: String) -> SyncError {
 }
 
 fn end_error(reason: EndReason) -> SyncError {
+    let reason = match reason {
+        EndReason::Relay { code, message } => EndReason::Relay { code, message: in_one_line(&message) },
+        other => other,
+    };
     let said = in_one_line(&reason.to_string());
     match reason {
         EndReason::Version(reason) => SyncError::Version { reason },
         EndReason::Silence => offline(&said),
         // It is found out in a new session which that is.
-        EndReason::Relay { code, message } if message.contains(char::is_control) => {
-            end_error(EndReason::Relay { code, message: in_one_line(&message) })
-        }
         EndReason::Relay { code: ErrorCode::ShuttingDown | ErrorCode::Other, message } => offline(&message),
         EndReason::Relay { code: ErrorCode::Unauthorized, message } => {
             SyncError::AuthNeeded { reason: message }
