@@ -218,6 +218,34 @@ fn an_object_that_two_made_beside_what_a_third_deleted_is_kept() {
     }
 }
 
+/// Of three one restores the deleted song, writes in it and deletes it again: none of that stands in what the others made.
+#[test]
+fn what_a_third_wrote_and_deleted_is_not_in_what_two_made() {
+    let dead = json!({
+        "key": 0, "lyrics": "laʻi", "plays": 2, "tags": [], "verses": ["aloha", "é", "pō", "laʻi"],
+        "place": { "in": { "kai": 1 }, "kai": 0 },
+    });
+    let made = [
+        json!({
+            "key": 1, "plays": 0, "tags": ["pō"], "title": 0, "verses": ["kai"],
+            "place": { "in": { "kai": 1, "laʻi": 1 }, "kai": 1, "laʻi": 1 },
+        }),
+        json!({ "key": 2, "lyrics": "é ua pō", "title": 0 }),
+        json!({ "lyrics": "aloha\né\nua\nlaʻi", "tags": ["ua"], "verses": ["🌊"] }),
+    ];
+    for round in 0..24 {
+        let devices = Devices::with(3, &dead, Deleted::ForAll);
+        let songs = |n: usize| devices.all[(n + round) % 3].documents("songs");
+        songs(0).upsert("1", &made[0]).unwrap();
+        songs(1).upsert("1", &made[1]).unwrap();
+        songs(2).document("1").restore().unwrap();
+        songs(2).upsert("1", &made[2]).unwrap();
+        songs(2).delete("1").unwrap();
+        let shown = devices.meet(&format!("round {round}"));
+        assert_eq!((&shown["tags"], &shown["verses"]), (&json!(["pō"]), &json!(["kai"])), "{round}: {shown}");
+    }
+}
+
 /// What two restored and edited is merged as if it had never been deleted.
 #[test]
 fn what_two_restored_and_edited_is_merged() {

@@ -1,6 +1,6 @@
 //! Where two lines of changes parted that have met now.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use automerge::{Change, ChangeHash};
 
@@ -10,6 +10,9 @@ use super::{Document, time};
 
 /// Lines that are brought together one by one when they arrive at once; further ones come in together.
 const LINES: usize = 8;
+
+/// Changes that are looked at to find which heads have come of one meeting. Those that are left are lines of their own.
+const LINE_CHANGES: usize = 1_000;
 
 /// Two lines of changes that were made without knowledge of each other, and meet in one document.
 #[derive(Debug)]
@@ -108,7 +111,7 @@ impl Document {
             tips.retain(|head| self.is_authored(head));
         }
         tips.sort_unstable();
-        let mut lines: VecDeque<Vec<ChangeHash>> = tips.iter().map(|tip| vec![*tip]).collect();
+        let mut lines = self.lines_of(&tips);
         if lines.len() > LINES {
             let rest = lines.drain(LINES - 1..).flatten().collect();
             lines.push_back(rest);
@@ -122,6 +125,37 @@ impl Document {
             meeting.heads = first;
         }
         Some(meeting)
+    }
+
+    /// The lines that end in some heads. Changes that every device makes alike, and that know of the same edits, are one: together they are what has
+    /// come of one meeting, and each of them alone may stand beside what another of them has taken out.
+    fn lines_of(&self, tips: &[ChangeHash]) -> VecDeque<Vec<ChangeHash>> {
+        let mut lines: VecDeque<Vec<ChangeHash>> = VecDeque::new();
+        let mut places: HashMap<BTreeSet<ChangeHash>, usize> = HashMap::new();
+        let mut left = LINE_CHANGES;
+        for tip in tips {
+            match self.latest_edits(tip, &mut left).map(|edits| *places.entry(edits).or_insert(lines.len())) {
+                Some(place) if place < lines.len() => lines[place].push(*tip),
+                _ => lines.push_back(vec![*tip]),
+            }
+        }
+        lines
+    }
+
+    /// The latest changes made by somebody that a change knows of, itself among them; `None` if it takes more than `left` steps to find them.
+    fn latest_edits(&self, hash: &ChangeHash, left: &mut usize) -> Option<BTreeSet<ChangeHash>> {
+        let (mut edits, mut seen, mut open) = (BTreeSet::new(), HashSet::new(), vec![*hash]);
+        while let Some(hash) = open.pop().filter(|_| *left > 0) {
+            if !seen.insert(hash) {
+                continue;
+            }
+            *left -= 1;
+            match self.am.get_change_meta_by_hash(&hash) {
+                Some(meta) if !self.is_of_somebody(&meta) => open.extend(meta.deps),
+                _ => _ = edits.insert(hash),
+            }
+        }
+        (*left > 0).then_some(edits)
     }
 
     /// The lines that this document, which was at `before`, has in common with none of its own changes, and that others have brought
