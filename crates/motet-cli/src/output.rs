@@ -1,6 +1,7 @@
 //! What people see: glyphs and colours on a terminal, plain words in a pipe, JSON for scripts.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
@@ -49,10 +50,10 @@ impl Output {
         _ = writeln!(std::io::stderr(), "{}", printable(text, false, Breaks::Kept));
     }
 
-    /// Prints a value as one line of JSON.
+    /// Prints a value as one line of JSON, which steers no terminal either.
     pub(crate) fn json_line(&self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string(value).map_err(|e| CliError::Other(e.to_string()))?;
-        print(&text);
+        print(&plain_json(&text));
         Ok(())
     }
 
@@ -67,7 +68,7 @@ impl Output {
             if !error.refusals().is_empty() {
                 value["error"]["refusals"] = serde_json::json!(error.refusals());
             }
-            _ = writeln!(std::io::stderr(), "{value}");
+            _ = writeln!(std::io::stderr(), "{}", plain_json(&value.to_string()));
             return;
         }
         let glyph = match error.exit_code() {
@@ -103,17 +104,36 @@ enum Breaks {
     Escaped,
 }
 
+/// Whether a character steers no terminal, breaks no line and turns no text round: what turns the direction of the text that follows shows it as
+/// something else.
+fn is_harmless(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// JSON in which characters that are not harmless, and that may only stand in strings, are written by their numbers.
+fn plain_json(json: &str) -> Cow<'_, str> {
+    if json.chars().all(is_harmless) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        match is_harmless(c) {
+            true => out.push(c),
+            // All of them are in the first plane.
+            false => _ = write!(out, "\\u{:04x}", u32::from(c)),
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// A text without what steers a terminal or turns text round: such characters are shown by their numbers, but for tabs. `colour`: the colours
 /// that this program sets itself stay.
 fn printable(text: &str, colour: bool, breaks: Breaks) -> Cow<'_, str> {
-    // What turns the direction of the text that follows shows it as something else.
-    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let is_plain = |c: char| match c {
         '\n' => breaks == Breaks::Kept,
         '\t' => true,
-        // Some terminals break a line there as well.
-        '\u{2028}' | '\u{2029}' => false,
-        _ => !c.is_control() && !turns(c),
+        _ => is_harmless(c),
     };
     if text.chars().all(is_plain) {
         return Cow::Borrowed(text);
@@ -198,5 +218,10 @@ mod tests {
         assert_eq!(printable(&painted, true, Breaks::Kept), painted);
         assert!(!printable(&painted, false, Breaks::Kept).contains('\u{1b}'));
         assert!(matches!(printable("plain", false, Breaks::Kept), Cow::Borrowed(_)));
+        let value = serde_json::json!({ "na\u{9b}me": ["\u{85}\u{7f}\u{2028}\u{202e}\u{1b}\nʻāina"] });
+        let json = value.to_string();
+        let plain = plain_json(&json);
+        assert_eq!(plain, r#"{"na\u009bme":["\u0085\u007f\u2028\u202e\u001b\nʻāina"]}"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&plain).unwrap(), value);
     }
 }
