@@ -20,13 +20,13 @@ struct Person {
     has: Vec<usize>,
 }
 
-/// Lines of each person: they take turns in the text.
-const LINES: usize = 3;
+/// Lines of each person, who take turns in the text: in a short one all edits are near to each other, in a long one most are not.
+const LINES: [usize; 2] = [3, 60];
 
 /// The whole text, as somebody sees it who knows so many steps of each.
 fn text(people: &[Person], sees: &[usize]) -> String {
     let line = |n: usize| &people[n % people.len()].lines[sees[n % people.len()]][n / people.len()];
-    (0..LINES * people.len()).map(|n| format!("{}\n", line(n))).collect()
+    (0..people[0].lines[0].len() * people.len()).map(|n| format!("{}\n", line(n))).collect()
 }
 
 /// The version that has these steps. What another of them is made on is not named.
@@ -66,10 +66,11 @@ fn what_people_type_on_what_they_see_is_where_they_typed_it() {
         let dir = tempfile::tempdir().unwrap();
         let relay = TestRelay::start(&dir.path().join("relay"));
         let count = 2 + random.below(2) as usize;
+        let own_lines = LINES[random.below(2) as usize];
         let mut people: Vec<Person> = (0..count)
             .map(|who| Person {
                 device: singer(dir.path(), &who.to_string()),
-                lines: vec![(0..LINES).map(|n| format!("laina {who}.{n} o ke mele")).collect()],
+                lines: vec![(0..own_lines).map(|n| format!("laina {who}.{n} o ke mele")).collect()],
                 versions: Vec::new(),
                 bases: Vec::new(),
                 sees: vec![0; count],
@@ -95,7 +96,7 @@ fn what_people_type_on_what_they_see_is_where_they_typed_it() {
             let sees = people[who].sees.clone();
             let base = version(&people, &sees, &start);
             let shown = text(&people, &sees);
-            let line = random.below(LINES as u64) as usize;
+            let line = random.below(own_lines as u64) as usize;
             let before =
                 shown.split('\n').take(line * count + who).map(|line| line.chars().count() + 1).sum();
             let mut lines = people[who].lines.last().unwrap().clone();
@@ -113,6 +114,7 @@ fn what_people_type_on_what_they_see_is_where_they_typed_it() {
             assert_eq!(branch["lyrics"], text(&people, &people[who].sees), "{edits:?}");
             let now = document.get().unwrap().unwrap();
             assert_eq!(now.version, edited.version);
+            assert_eq!(now["lyrics"], text(&people, &people[who].has), "{edits:?}");
         }
         for person in people.iter().chain(&people).chain(&people) {
             sync(&person.device, &relay.url());

@@ -15,6 +15,8 @@
 mod adopt;
 mod alike;
 mod anew;
+mod apart;
+mod branch;
 mod check;
 mod chunk;
 mod collisions;
@@ -48,11 +50,13 @@ use automerge::{ActorId, Author, Automerge, ChangeMetadata, ReadDoc, SaveOptions
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, DocumentId, SpaceId};
 
+use self::branch::Branch;
 use crate::platform;
 use crate::schema::{CollectionSchema, DeletePolicy};
 
 pub(crate) use alike::split_counted;
 pub(crate) use automerge::{Change, ChangeHash};
+pub(crate) use branch::TextEditsMade;
 pub(crate) use check::{Misfit, check_field, check_fields};
 pub(crate) use chunk::{
     ChunkError, check_change, check_snapshot, heads_of, is_intact, operations_in, split_changes,
@@ -109,6 +113,8 @@ pub(crate) struct Document {
     shown: Option<Shown>,
     /// The tombstones that are not followed by a change that restored the document; found when first asked for.
     standing: Option<Vec<ChangeHash>>,
+    /// An older version that edits are made on.
+    branch: Option<Branch>,
 }
 
 /// What is known at some heads: those changes, and all that was known when they were made. Held as the changes that are not among them, which
@@ -138,7 +144,11 @@ pub(crate) struct LoadError(String);
 
 impl Document {
     pub(crate) fn new(identity: Identity) -> Self {
-        Self { am: Automerge::new(), identity, has_actor: false, alike: None, shown: None, standing: None }
+        Self::of(Automerge::new(), identity)
+    }
+
+    fn of(am: Automerge, identity: Identity) -> Self {
+        Self { am, identity, has_actor: false, alike: None, shown: None, standing: None, branch: None }
     }
 
     /// Puts a document together from what the store holds. Everything stored was applied once, so a failure means
@@ -163,12 +173,12 @@ impl Document {
             None => Automerge::new(),
         };
         am.apply_changes(changes).map_err(|e| LoadError(e.to_string()))?;
-        Ok(Self { am, identity, has_actor: false, alike: None, shown: None, standing: None })
+        Ok(Self::of(am, identity))
     }
 
     /// Operations that it holds: what it takes in memory goes by them.
     pub(crate) fn operations(&self) -> u64 {
-        self.am.stats().num_ops
+        self.am.stats().num_ops + self.branch.as_ref().map_or(0, Branch::operations)
     }
 
     pub(crate) fn heads(&self) -> Vec<ChangeHash> {

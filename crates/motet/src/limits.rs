@@ -325,6 +325,18 @@ pub const OLDER_VERSION_DELETES: usize = 2 << 10;
 /// where others have replaced most of it.
 pub const OLDER_VERSION_WORK: u64 = 64;
 
+/// Changes that are brought into a version that is kept because edits are made on it. Beyond that it is put together anew, which costs about
+/// as much.
+pub const BRANCH_CHANGES: usize = 1_000;
+
+/// Operations of a document of which an older version is kept while edits are made on it: 32 MiB at [`OPERATION_BYTES`] each. Of a larger one it
+/// would take as much memory once more.
+pub const BRANCH_OPERATIONS: u64 = 256 << 10;
+
+/// Characters between edits of two sides of a merge, with a whole line among them, from which on the edits have nothing to do with each other. It
+/// is as far as two equal insertions may be from each other and still be taken for one (a verse that begins and ends alike).
+pub const APART_CHARACTERS: usize = 256;
+
 /// Bytes that are kept of each version of a place in a text that two devices edited; the document itself keeps them while the
 /// conflict is open. Longer ones are cut in the journal, never in the text.
 pub const OVERLAP_BYTES: usize = 16 << 10;

@@ -16,6 +16,7 @@ use serde_json::Value as Json;
 
 pub(super) use self::plan::{Again, Op, carry_out, fill_list, put, put_field, splice_all};
 pub(crate) use self::plan::{merged, take_at};
+use super::branch::TextEditsMade;
 use super::read::{Fields, Reader, element_key};
 use super::{Document, MADE_AGAIN, PURGE, RESTORE, TOMBSTONE, text, time};
 use crate::limits;
@@ -235,8 +236,31 @@ impl Document {
         edit: &Edit<'_>,
         field: &str,
         edits: &[TextEdit],
+    ) -> Result<TextEditsMade, EditError> {
+        let at = self.base_of(edit)?;
+        if let Some(base) = &at
+            && let Some(made) = self.edit_text_on_branch(edit, base, field, edits)?
+        {
+            return Ok(made);
+        }
+        let changes = self.edit_text_at(edit, field, edits, at.clone())?;
+        let shown = match at {
+            Some(base) => {
+                self.note_branch(&base, &changes);
+                None
+            }
+            None => Some(edits.to_vec()),
+        };
+        Ok(TextEditsMade { changes, shown })
+    }
+
+    pub(super) fn edit_text_at(
+        &mut self,
+        edit: &Edit<'_>,
+        field: &str,
+        edits: &[TextEdit],
+        mut at: At,
     ) -> Result<Vec<Change>, EditError> {
-        let mut at = self.base_of(edit)?;
         let mut changes = Vec::new();
         let field = &self.one_name(edit, field, &mut at, &mut changes)?;
         let reader = Reader { am: &self.am, heads: at.as_deref(), schema: edit.schema };

@@ -52,7 +52,7 @@ impl Reader<'_> {
 
     /// The names of a field that have something in them, the one it is written under first. What was emptied when it was folded
     /// counts only if nothing else is there.
-    fn holding_names<'n>(&'n self, name: &'n str) -> Vec<&'n str> {
+    pub(super) fn holding_names<'n>(&'n self, name: &'n str) -> Vec<&'n str> {
         let mut names = self.present_names(name);
         if names.len() < 2 {
             return names;

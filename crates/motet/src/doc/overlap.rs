@@ -13,6 +13,7 @@ use motet_proto::DeviceId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
+use super::apart::are_apart;
 use super::edit::{EditError, splice_all};
 use super::fork::Fork;
 use super::genesis::Container;
@@ -102,6 +103,14 @@ impl Document {
         text: &ObjId,
         are_two: bool,
     ) -> Result<(), EditError> {
+        let known = fork.sides.each_ref().map(|side| &side.known[..]);
+        let texts = |heads: &[ChangeHash]| self.reader(schema, Some(heads)).texts(&ROOT, key);
+        let [known_texts @ .., old_texts] = [known[0], known[1], &fork.base].map(texts);
+        let is_known = known_texts.each_ref().map(|texts| texts.contains(text));
+        let is_one = is_known == [true, true] && old_texts == [text.clone()] && !are_two;
+        if is_one && are_apart(&self.am, text, &fork.base, known, &fork.ends) {
+            return Ok(());
+        }
         // By the field, not by the text: one side may have put a new text in the place of the old one.
         let at = |heads: &[ChangeHash]| match self.reader(schema, Some(heads)).resolve(&ROOT, key) {
             Some(Json::String(text)) => text,
@@ -114,9 +123,6 @@ impl Document {
         if ours == old && merged == theirs || theirs == old && merged == ours {
             return Ok(());
         }
-        let known = fork.sides.each_ref().map(|side| &side.known[..]);
-        let texts = known.map(|known| self.reader(schema, Some(known)).texts(&ROOT, key));
-        let is_known = texts.each_ref().map(|texts| texts.contains(text));
         let woven = match is_known {
             [true, true] => woven(&self.am, text, &fork.ends, known, [&ours, &theirs]),
             _ => None,
@@ -134,7 +140,7 @@ impl Document {
         let CarriedOver { splices, anew } = match folded {
             Some(folded) => folded.carried_over(is_current),
             // One side has put a new text in the place of the old one, and nothing but the words themselves says what the other wrote.
-            None if is_known != [false, false] && texts.iter().all(|texts| !texts.is_empty()) => {
+            None if is_known != [false, false] && known_texts.iter().all(|texts| !texts.is_empty()) => {
                 match are_two {
                     true => text::put_together(&old, [&ours, &theirs]),
                     false => text::carry_over(&old, [&ours, &theirs], &merged, is_current),

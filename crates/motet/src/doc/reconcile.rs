@@ -45,6 +45,9 @@ impl Document {
         before: &[ChangeHash],
         applied: &[Change],
     ) -> Result<Reconciled, EditError> {
+        if self.is_edited_apart(applied) {
+            return Ok(Reconciled::default());
+        }
         let all = AssertUnwindSafe(|| {
             let mut done = Reconciled::default();
             if let Some(meeting) = self.met_elsewhere(before, applied) {

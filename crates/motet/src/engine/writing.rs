@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use super::check::{check_patch, check_size};
 use super::local::{Patch, write_error};
 use super::{Commit, Loaded};
-use crate::doc::{Change, ChangeHash, Edit, Fields};
+use crate::doc::{Change, ChangeHash, Edit, Fields, TextEditsMade};
 use crate::error::WriteError;
 use crate::limits;
 use crate::schema::CollectionSchema;
@@ -149,10 +149,11 @@ impl WriteContext<'_> {
             super::fields::check_step(loaded, field, declared.broken_by_length(new), new.cmp(&old))?;
         }
         let edit = self.edit(&loaded.schema, base.as_deref(), &loaded.fields);
-        let changes = loaded.document.edit_text(&edit, field, edits).map_err(write_error)?;
+        let TextEditsMade { changes, shown } =
+            loaded.document.edit_text(&edit, field, edits).map_err(write_error)?;
         // An edit on an older version may have met later ones: the field is read again.
-        let stale = base.is_some();
-        if !stale {
+        let stale = shown.is_none();
+        if let Some(edits) = shown {
             let shown = loaded.fields.entry(field.to_owned()).or_insert_with(|| Json::String(String::new()));
             if !shown.is_string() {
                 *shown = Json::String(String::new());

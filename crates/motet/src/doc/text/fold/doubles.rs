@@ -7,9 +7,7 @@ use super::{Fold, Gap};
 use crate::doc::text::diff::lines;
 use crate::doc::text::merge::{contains_part, is_spacing};
 use crate::doc::text::sequence::{Budget, changes};
-
-/// How many characters two equal insertions may be apart that could as well stand in one place.
-const SLIDE: usize = 256;
+use crate::limits;
 
 impl Fold<'_> {
     /// Characters that stand there a second time.
@@ -154,7 +152,7 @@ impl Fold<'_> {
         let side = usize::from(first.own[0].is_empty());
         let (ours, theirs) = (&first.own[side], &second.own[1 - side]);
         let is_alone = first.own[1 - side].is_empty() && second.own[side].is_empty();
-        if !is_alone || !is_known || between.len() > SLIDE || ours.len() != theirs.len() {
+        if !is_alone || !is_known || between.len() > limits::APART_CHARACTERS || ours.len() != theirs.len() {
             return &[];
         }
         let between: String = between.iter().collect();
