@@ -246,6 +246,11 @@ impl Commit<'_> {
         self.bytes() >= limits::COMPOSED_AHEAD_BYTES
     }
 
+    /// So many changes that a row for each would be larger, and slower to load, than all of them in one saved form.
+    fn is_long(&self) -> bool {
+        self.changes.len() >= limits::SNAPSHOT_AFTER_CHANGES
+    }
+
     /// Size of its changes.
     fn bytes(&self) -> usize {
         self.changes.iter().map(|change| change.raw_bytes().len()).sum()
@@ -420,20 +425,26 @@ impl Core {
             }
             loaded.local.write(tx, document)?;
         }
-        for (number, change) in (first_change..).zip(commit.changes) {
-            tx.insert_change(document, number, change.raw_bytes(), commit.origin)?;
-        }
-        if let Some(before) = version {
-            self.note_step(document, before, loaded.version());
-        }
         if is_new {
             match commit.origin {
                 None => loaded.save_new(commit),
                 Some(_) => loaded.save_received(commit.changes),
             }
-            if let Some(saved) = loaded.saved.take() {
-                tx.put_snapshot(document, &saved, store::change_id(document, loaded.row.changes), false)?;
+        }
+        let saved = loaded.saved.take_if(|_| is_new);
+        // Many changes that arrive at once are kept as the saved form alone.
+        let is_saved_only = saved.is_some() && commit.origin.is_some() && commit.is_long();
+        if !is_saved_only {
+            for (number, change) in (first_change..).zip(commit.changes) {
+                tx.insert_change(document, number, change.raw_bytes(), commit.origin)?;
             }
+        }
+        if let Some(before) = version {
+            self.note_step(document, before, loaded.version());
+        }
+        if let Some(saved) = saved {
+            let upto = store::change_id(document, loaded.row.changes);
+            tx.put_snapshot(document, &saved, upto, is_saved_only)?;
         }
         let fresh = if had_conflicts || !conflicts.is_empty() {
             self.journal(tx, &loaded.row, &conflicts, now)?

@@ -36,7 +36,7 @@ mod writer;
 pub(crate) use backup::backup;
 pub(crate) use connection::{empty_log, open, shrink};
 pub(crate) use documents::StoredDocument;
-pub(crate) use documents::{DocumentRow, change_id};
+pub(crate) use documents::{DocumentRow, MOST_CHANGES, change_id};
 pub use error::StorageError;
 pub(crate) use feed::ChangedRow;
 pub(crate) use foreign::{Cell, ForeignTable};

@@ -54,17 +54,18 @@ impl Loaded {
     /// Saves a new document, if it is worth it: it loads in less than half the time then, here and on
     /// the devices that it is first pushed to.
     pub(super) fn save_new(&mut self, commit: &Commit<'_>) {
-        let bytes: usize = commit.changes.iter().map(|change| change.raw_bytes().len()).sum();
-        if self.saved.is_none() && bytes >= limits::SNAPSHOT_NEW_BYTES && !self.schema.is_local() {
+        if self.saved.is_none() && commit.bytes() >= limits::SNAPSHOT_NEW_BYTES && !self.schema.is_local() {
             self.saved = self.document.save_checked();
         }
     }
 
-    /// Saves a document that arrived as changes, if they are so big that it matters: of 5 MB, changes load in 6 s with 1.5 GB, a
+    /// Saves a document that arrived as changes, if they are so big or so many that it matters: of 5 MB, changes load in 6 s with 1.5 GB, a
     /// snapshot in 2 s with 0.5 GB.
     pub(super) fn save_received(&mut self, changes: &[Change]) {
         let bytes: usize = changes.iter().map(|change| change.raw_bytes().len()).sum();
-        if self.saved.is_none() && bytes >= limits::SNAPSHOT_AFTER_BYTES && !self.schema.is_local() {
+        let is_much =
+            bytes >= limits::SNAPSHOT_AFTER_BYTES || changes.len() >= limits::SNAPSHOT_AFTER_CHANGES;
+        if self.saved.is_none() && is_much && !self.schema.is_local() {
             self.saved = self.document.save_checked();
         }
     }

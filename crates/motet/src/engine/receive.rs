@@ -259,6 +259,13 @@ impl Core {
             self.put_back(loaded);
             return Ok(());
         }
+        if let Some(reason) = unfit_rows(tx, &loaded, &outcome.applied)? {
+            // The others go on; this is read again once the file is repaired.
+            let set_aside = |change| Rejected { change, reason: reason.to_owned(), waits: true };
+            let rejected: Vec<_> = outcome.applied.into_iter().map(set_aside).collect();
+            received.quarantined += self.set_aside(tx, remote, group.key, &rejected, false, now)?;
+            return Ok(());
+        }
         let is_deleted = loaded.document.is_deleted(&loaded.schema);
         let kind = match (was_live, is_deleted) {
             (_, true) => ChangeKind::Deleted,
@@ -278,7 +285,10 @@ impl Core {
         };
         let mut conflicts = self.commit(tx, loaded, &commit, now)?;
         if let Some(document) = self.write.documents.get(&key).map(|loaded| loaded.row.id) {
-            if let Some(snapshot) = snapshot {
+            // With many changes on top, a saved form of all of it is kept instead.
+            if let Some(snapshot) = snapshot
+                && !tx.has_numbered_snapshot(document)?
+            {
                 tx.put_snapshot(document, &snapshot.bytes, 0, true)?;
             }
             tx.mark_synced(document, now)?;
@@ -429,4 +439,13 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// Why changes of a document cannot be written beside what is stored of it, if the file is damaged.
+fn unfit_rows(tx: Tx<'_>, loaded: &super::Loaded, changes: &[Change]) -> store::Result<Option<&'static str>> {
+    if loaded.row.id == 0 && tx.has_row(loaded.row.key)? {
+        return Ok(Some("what this device shows of the document is missing in its file: repair it"));
+    }
+    let last = loaded.row.changes.saturating_add(changes.len() as i64);
+    Ok((last > store::MOST_CHANGES).then_some("the numbers of its changes are used up: repair the file"))
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DocumentId, Position};
 
-use super::{Core, Held};
+use super::incoming::sum_of;
+use super::{Core, Held, load_stale};
 use crate::store::{self, DocumentRow, Op, StorageError, Tx};
 use crate::time::millis;
 
@@ -347,8 +348,20 @@ fn is_covered(tx: Tx<'_>, document: i64, seen: &Held) -> store::Result<bool> {
     if seen.is_whole || is_planted(Bug::SendsToAnUnknownLog) {
         return Ok(true);
     }
-    // Each stored change begins with four bytes of its hash. What only a saved form holds has come in one entry, with its heads.
-    Ok(tx.change_sums(document)?.iter().all(|sum| seen.changes.contains(sum)))
+    // Each stored change begins with four bytes of its hash. A saved form that holds no numbered change has come in one entry, with its heads.
+    if !tx.change_sums(document)?.iter().all(|sum| seen.changes.contains(sum)) {
+        return Ok(false);
+    }
+    if !tx.has_numbered_snapshot(document)? {
+        return Ok(true);
+    }
+    let changes = match load_stale(tx, tx.document_by_id(document)?, Default::default()) {
+        Ok(loaded) => loaded.document.changes(),
+        Err(StorageError::Damaged(reason)) => Err(reason),
+        Err(error) => return Err(error),
+    };
+    // What cannot be read is found out, and told, where it is needed.
+    Ok(changes.is_ok_and(|changes| changes.iter().map(sum_of).all(|sum| seen.changes.contains(&sum))))
 }
 
 /// Whether what was last compared at a time is to be compared again.

@@ -63,7 +63,7 @@ impl Core {
             self.reload_settings(tx)?;
         }
         let document = tx.unite(document, (collection, name))?;
-        let is_never_sent = tx.is_never_sent(document)?;
+        let (is_never_sent, is_lacked_by_all) = (tx.is_never_sent(document)?, tx.is_lacked_by_all(document)?);
         // What another document showed is not put into this one.
         let shows_itself =
             tx.names_of(document)?.shown.is_some_and(|(c, n)| (&*c, &*n) == (collection, name));
@@ -89,7 +89,9 @@ impl Core {
         let salvage = salvage(tx, &row, (&schema, &*self.shared.sealer), None)?;
         let (is_lost, is_damaged) = (salvage.is_lost, salvage.is_damaged);
         let lost_rows = [&*salvage.unreadable, &*salvage.waiting].concat();
-        let is_nowhere_else = is_never_sent || is_sent_part_whole(tx, &row, &lost_rows, salvage.saved_upto)?;
+        let is_nowhere_else = is_never_sent
+            || is_lacked_by_all
+            || is_sent_part_whole(tx, &row, &lost_rows, salvage.saved_upto)?;
         let shown = match is_lost && shows_itself && is_nowhere_else {
             true => OnlyShown::of(tx, &row)?,
             false => None,

@@ -333,6 +333,11 @@ impl Tx<'_> {
         Ok(bytes)
     }
 
+    /// Whether a document has a row, whatever is missing beside it.
+    pub(crate) fn has_row(&self, key: DocumentId) -> Result<bool> {
+        Ok(self.conn.prepare_cached("SELECT 1 FROM document WHERE key = ?")?.exists([key.as_bytes()])?)
+    }
+
     /// Whether anything is kept of what a document was made of.
     pub(crate) fn has_content(&self, document: i64) -> Result<bool> {
         let sql = "SELECT 1 FROM change WHERE id BETWEEN ? AND ? UNION ALL SELECT 1 FROM snapshot WHERE document = ?";
@@ -366,6 +371,12 @@ impl Tx<'_> {
         Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0))?)
     }
 
+    /// Whether a snapshot holds changes of a document that had numbers, and that no row holds.
+    pub(crate) fn has_numbered_snapshot(&self, document: i64) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM snapshot WHERE document = ? AND is_primary = 1 AND upto > 0)";
+        Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0))?)
+    }
+
     pub(crate) fn mark_synced(&self, document: i64, now: i64) -> Result<()> {
         let sql = "UPDATE document SET last_synced_at = ? WHERE id = ?";
         self.conn.prepare_cached(sql)?.execute([now, document])?;
@@ -374,7 +385,7 @@ impl Tx<'_> {
 }
 
 /// Changes that one document can have: 16.7 million.
-pub(super) const MOST_CHANGES: i64 = (1 << 24) - 1;
+pub(crate) const MOST_CHANGES: i64 = (1 << 24) - 1;
 
 /// Row id of a document's change.
 pub(crate) fn change_id(document: i64, number: i64) -> i64 {

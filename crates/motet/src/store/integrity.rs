@@ -251,7 +251,8 @@ impl Tx<'_> {
             Ok(RawSnapshot {
                 bytes: unpack(document, bytes(row.get_ref(0)?)),
                 upto,
-                is_primary: number(row.get_ref(1)?) != 0,
+                // Any other number says nothing that could be relied on.
+                is_primary: number(row.get_ref(1)?) == 1,
             })
         });
         Ok(raw.optional()?)
@@ -272,6 +273,14 @@ impl Tx<'_> {
         let sql =
             "SELECT error FROM outbox WHERE document = ? AND error LIKE '%\"storage-damaged\"%' LIMIT 1";
         Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
+    }
+
+    /// Whether each remote in use lacks all of a document, which could not be sent to it because of damage.
+    pub(crate) fn is_lacked_by_all(&self, document: i64) -> Result<bool> {
+        let sql = "SELECT 1 WHERE EXISTS (SELECT 1 FROM remote WHERE active = 1) AND NOT EXISTS (
+                     SELECT 1 FROM remote r WHERE r.active = 1 AND NOT EXISTS (SELECT 1 FROM outbox WHERE remote = r.id
+                       AND document = ? AND first_change = 0 AND error LIKE '%\"storage-damaged\"%'))";
+        Ok(self.conn.prepare_cached(sql)?.exists([document])?)
     }
 
     /// Drops what waits to be sent of a document to a remote, but for erasures. Returns how many rows that were.
@@ -343,9 +352,10 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The saved form of a document holds changes that no row holds, and says nothing about which rows it holds.
+    /// The saved form of a document holds changes that no row holds, and says nothing about which rows it holds: 1 is below the numbers of all
+    /// changes.
     pub(crate) fn rely_on_snapshot(&self, document: i64) -> Result<()> {
-        let sql = "UPDATE snapshot SET is_primary = 1, upto = 0 WHERE document = ?";
+        let sql = "UPDATE snapshot SET is_primary = 1, upto = MIN(upto, 1) WHERE document = ?";
         self.conn.prepare_cached(sql)?.execute([document])?;
         Ok(())
     }

@@ -1,0 +1,184 @@
+//! Documents of many changes at a device that joins late: it keeps them in their saved form alone.
+
+use std::path::Path;
+
+use motet::Replica;
+use motet_tests::{TestRelay, contents, copy_folder, singer, sync};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const EDITS: usize = 400;
+
+/// A relay with a long song and short ones that `a` has written, and the file of `b`, which has joined late.
+struct Late {
+    dir: TempDir,
+    relay: TestRelay,
+    a: Replica,
+    b: Replica,
+    /// The relay's folder as it was before the last edits.
+    earlier: std::path::PathBuf,
+}
+
+impl Late {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let a = singer(dir.path(), "a");
+        let lyrics = "Kūmaka ka ʻikena iā Hiʻilawe\n".repeat(20);
+        a.documents("songs").upsert("long", &json!({ "title": "Hiʻilawe", "lyrics": lyrics })).unwrap();
+        a.documents("songs").upsert("short", &json!({ "lyrics": "pōkole" })).unwrap();
+        sync(&a, &relay.url());
+        type_at(&a, 0, EDITS / 2);
+        sync(&a, &relay.url());
+        let earlier = dir.path().join("earlier");
+        copy_folder(&dir.path().join("relay"), &earlier);
+        type_at(&a, 100, EDITS / 2);
+        sync(&a, &relay.url());
+        let b = singer(dir.path(), "b");
+        sync(&b, &relay.url());
+        Self { dir, relay, a, b, earlier }
+    }
+
+    /// Runs SQL on the file of `b`, which nobody has open, and opens it again.
+    fn damaged(&mut self, sql: &str) {
+        let path = self.dir.path().join("b.db");
+        self.b = singer(self.dir.path(), "elsewhere");
+        let conn = Connection::open(&path).unwrap();
+        conn.execute_batch(&format!("PRAGMA foreign_keys = OFF; {sql}")).unwrap();
+        drop(conn);
+        self.b = singer(self.dir.path(), "b");
+    }
+
+    /// A relay that has nothing, in the place of the one before.
+    fn lose(&mut self, name: &str) {
+        self.relay = TestRelay::start(&self.dir.path().join(name));
+    }
+
+    fn fresh(&self, name: &str) -> Replica {
+        let fresh = singer(self.dir.path(), name);
+        sync(&fresh, &self.relay.url());
+        assert_eq!(fresh.quarantined(10).unwrap(), []);
+        fresh
+    }
+}
+
+fn type_at(device: &Replica, at: usize, edits: usize) {
+    let edit = move |tx: &mut motet::Transaction<'_>| {
+        (0..edits)
+            .try_for_each(|n| tx.documents("songs").splice_text("long", "lyrics", at + n, 0, "ʻ").map(|_| ()))
+    };
+    device.transaction(edit).unwrap();
+}
+
+fn song(device: &Replica, id: &str) -> Value {
+    device.documents("songs").get(id).unwrap().map_or(Value::Null, |song| song.value.clone())
+}
+
+fn rows(path: &Path, sql: &str) -> i64 {
+    Connection::open(path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn it_is_kept_in_its_saved_form_and_edited_like_others() {
+    let late = Late::new();
+    let path = late.dir.path().join("b.db");
+    assert_eq!(rows(&path, "SELECT COUNT(*) FROM snapshot WHERE is_primary = 1 AND upto > 0"), 1);
+    assert!(rows(&path, "SELECT COUNT(*) FROM change") < 10, "a row for each change");
+    assert_eq!(contents(&late.b), contents(&late.a));
+    let history =
+        |device: &Replica| device.documents("songs").document("long").history(10_000).unwrap().len();
+    assert_eq!(history(&late.b), history(&late.a));
+    for (device, at) in [(&late.a, 300), (&late.b, 40)] {
+        device.documents("songs").document("long").splice_text("lyrics", at, 2, "aʻo").unwrap();
+    }
+    for device in [&late.b, &late.a, &late.b] {
+        sync(device, &late.relay.url());
+    }
+    assert_eq!(contents(&late.b), contents(&late.a));
+    assert_eq!(contents(&late.fresh("c")), contents(&late.a));
+    assert_eq!(late.b.verify().unwrap().problems, []);
+}
+
+/// Whatever a relay has lost of it comes from the device that has it in its saved form.
+#[test]
+fn a_relay_that_has_lost_it_gets_it_again() {
+    for edits_after in [false, true] {
+        let mut late = Late::new();
+        let whole = song(&late.b, "long");
+        late.lose("empty");
+        if edits_after {
+            late.b.documents("songs").patch("long", &json!({ "title": "hou" })).unwrap();
+        }
+        sync(&late.b, &late.relay.url());
+        let found = song(&late.fresh("c"), "long");
+        assert_eq!(found["lyrics"], whole["lyrics"], "edits after: {edits_after}");
+
+        // Set back to an earlier state: the same log, and shorter.
+        let late = Late::new();
+        let (whole, earlier) = (song(&late.b, "long"), late.earlier.clone());
+        let relay = TestRelay::start(&earlier);
+        if edits_after {
+            late.b.documents("songs").patch("long", &json!({ "title": "hou" })).unwrap();
+        }
+        sync(&late.b, &relay.url());
+        let c = singer(late.dir.path(), "c");
+        sync(&c, &relay.url());
+        assert_eq!(c.quarantined(10).unwrap(), []);
+        assert_eq!(song(&c, "long")["lyrics"], whole["lyrics"], "edits after: {edits_after}");
+    }
+}
+
+/// A mark that the saved form is the only source, of which nothing is known.
+#[test]
+fn a_mark_that_says_nothing_is_found_and_mended() {
+    for mark in ["7", "2", "0", "-1", "'x'"] {
+        let mut late = Late::new();
+        let whole = song(&late.b, "long");
+        late.damaged(&format!("UPDATE snapshot SET is_primary = {mark} WHERE is_primary = 1"));
+        assert_ne!(late.b.verify().unwrap().problems, [], "{mark}");
+        assert_eq!(late.b.repair().unwrap().left, [], "{mark}");
+        assert_eq!(late.b.verify().unwrap().problems, [], "{mark}");
+        late.lose("empty");
+        sync(&late.b, &late.relay.url());
+        assert_eq!(song(&late.fresh("c"), "long"), whole, "{mark}");
+    }
+}
+
+/// One document whose rows are damaged holds up no other.
+#[test]
+fn others_arrive_beside_a_document_whose_rows_are_damaged() {
+    for damage in [
+        "DELETE FROM projection WHERE document = (SELECT id FROM document WHERE name = 'long')",
+        "UPDATE snapshot SET upto = (document << 24) + 0xffffff WHERE is_primary = 1",
+    ] {
+        let mut late = Late::new();
+        late.damaged(damage);
+        late.lose("empty");
+        late.a.documents("songs").patch("long", &json!({ "title": "hou" })).unwrap();
+        late.a.documents("songs").upsert("other", &json!({ "title": "ʻē aʻe" })).unwrap();
+        sync(&late.a, &late.relay.url());
+        sync(&late.b, &late.relay.url());
+        assert_eq!(song(&late.b, "other")["title"], "ʻē aʻe", "{damage}");
+        assert_ne!(late.b.verify().unwrap().problems, [], "{damage}");
+        late.b.repair().unwrap();
+        sync(&late.b, &late.relay.url());
+        assert_eq!(contents(&late.b), contents(&late.a), "{damage}");
+        assert_eq!(late.b.verify().unwrap().problems, [], "{damage}");
+    }
+}
+
+/// The relay has lost the document, and the device can only show it: what shows is not dropped.
+#[test]
+fn what_only_shows_and_no_relay_has_is_written_anew() {
+    let mut late = Late::new();
+    let shown = song(&late.b, "long");
+    late.damaged("DELETE FROM snapshot WHERE is_primary = 1");
+    late.lose("empty");
+    sync(&late.b, &late.relay.url());
+    assert_eq!(late.b.repair().unwrap().left, []);
+    assert_eq!(song(&late.b, "long"), shown);
+    sync(&late.b, &late.relay.url());
+    assert_eq!(song(&late.fresh("c"), "long"), shown);
+    assert_eq!(late.b.verify().unwrap().problems, []);
+}
