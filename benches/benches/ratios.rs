@@ -12,7 +12,7 @@ use std::time::Instant;
 use automerge::transaction::Transactable;
 use automerge::{Automerge, Change, ObjId, ObjType, ROOT};
 use motet::{Relay, Replica, Schema};
-use motet_benches::median;
+use motet_benches::{cpu_s, median};
 use serde_json::{Value, json};
 
 const ROUNDS: usize = 9;
@@ -211,15 +211,4 @@ fn timed(work: impl FnOnce()) -> (f64, f64) {
     let (begun, cpu) = (Instant::now(), cpu_s());
     work();
     (begun.elapsed().as_secs_f64(), cpu_s() - cpu)
-}
-
-/// CPU time of all threads of this process, in seconds.
-fn cpu_s() -> f64 {
-    // Nanoseconds on a processor, summed over the threads; /proc/self/stat only counts ticks of 10 ms.
-    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let on_cpu = threads.filter_map(|thread| {
-        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse::<f64>().ok()
-    });
-    on_cpu.sum::<f64>() / 1e9
 }

@@ -1,8 +1,10 @@
 //! Merge throughput: changes that several devices have made meet in one, through a real relay, beside bare Automerge on the same changes.
 
 mod bare;
+mod floor;
 mod reader;
 mod replay;
+mod shapes;
 mod trace;
 
 use std::path::{Path, PathBuf};
@@ -10,10 +12,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use motet_benches::relay::{self, RelayProcess, again};
+use motet_benches::{median, songs};
 use motet_relay::Config;
 use serde::Serialize;
 
-use reader::Read;
+use reader::{Read, Received};
+use shapes::Shape;
 use trace::Trace;
 
 /// How fast concurrent changes are made, merged and stored
@@ -22,6 +26,12 @@ struct Args {
     /// Editing trace to replay, in the public format of text CRDT benchmarks, compressed by gzip or not
     #[arg(long)]
     trace: Option<PathBuf>,
+    /// Work to measure: what others have changed while a device was away comes in at once
+    #[arg(long, conflicts_with = "trace")]
+    shape: Option<Shape>,
+    /// JSON Lines of songs to repeat; without it they are made up
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// Devices that read in the end, one after the other; medians are shown
     #[arg(long, default_value_t = 3)]
     runs: usize,
@@ -41,6 +51,8 @@ enum Role {
     Relay { data: PathBuf },
     #[command(name = "__reader", hide = true)]
     Reader { db: PathBuf, url: String },
+    #[command(name = "__receiver", hide = true)]
+    Receiver { db: PathBuf, url: String },
     #[command(name = "__follower", hide = true)]
     Follower { db: PathBuf, url: String, end: PathBuf },
 }
@@ -50,12 +62,16 @@ fn main() -> ExitCode {
     match &args.role {
         Some(Role::Relay { data }) => relay::serve(Config::new(data)),
         Some(Role::Reader { db, url }) => reader::read(db, url),
+        Some(Role::Receiver { db, url }) => reader::receive(db, url),
         Some(Role::Follower { db, url, end }) => reader::follow(db, url, end),
         None => {
             let scratch = tempfile::tempdir().unwrap();
             let folder = args.folder.clone().unwrap_or_else(|| scratch.path().to_owned());
+            if let Some(shape) = args.shape {
+                return run_shape(&args, &folder, shape);
+            }
             let Some(path) = &args.trace else {
-                eprintln!("merge: give --trace FILE");
+                eprintln!("merge: give --shape SHAPE or --trace FILE");
                 return ExitCode::from(2);
             };
             return match Trace::read(path) {
@@ -68,6 +84,107 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// What it took a device that was away to receive what others had changed. Times in seconds, medians of processes.
+#[derive(Debug, Serialize)]
+struct ShapeReport {
+    shape: String,
+    documents: usize,
+    changes: usize,
+    change_bytes: usize,
+    s: f64,
+    cpu_s: f64,
+    changes_per_s: f64,
+    mb_per_s: f64,
+    peak_mb: f64,
+    /// Bare Automerge applies the changes to loaded documents.
+    apply_s: f64,
+    /// Bare Automerge and SQLite: load, apply, read, write.
+    floor_one_core_s: f64,
+    floor_all_cores_s: f64,
+    file_bytes: u64,
+    differ: usize,
+}
+
+fn run_shape(args: &Args, folder: &Path, shape: Shape) -> ExitCode {
+    std::fs::create_dir_all(folder).unwrap();
+    let path = folder.join("songs.jsonl");
+    songs::write(&path, args.data.as_deref(), shape.size().0.max(100));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let songs: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let relay = start_relay(&folder.join("relay"));
+    eprintln!("others change it");
+    shape.make(folder, &songs, &relay.url());
+    let (author, away) = (folder.join("author-0.db"), folder.join("away.db"));
+    let expected = shapes::digest(&shapes::open(&author));
+
+    eprintln!("bare Automerge and SQLite");
+    let work = floor::work(&away, &author);
+    let floor = floor::floor(&work, folder, args.runs);
+
+    eprintln!("a device that was away");
+    let runs: Vec<Received> = (0..args.runs.max(1))
+        .map(|run| {
+            let db = folder.join(format!("was-away-{run}.db"));
+            std::fs::copy(&away, &db).unwrap();
+            reader::start_receiver(&db, &relay.url())
+        })
+        .collect();
+    let median = |of: fn(&Received) -> f64| median(runs.iter().map(of).collect());
+    let s = median(|run| run.s);
+    let report = ShapeReport {
+        shape: format!("{shape:?}").to_lowercase(),
+        documents: work.len(),
+        changes: floor.changes,
+        change_bytes: floor.bytes,
+        s,
+        cpu_s: median(|run| run.cpu_s),
+        changes_per_s: floor.changes as f64 / s,
+        mb_per_s: floor.bytes as f64 / 1e6 / s,
+        peak_mb: median(|run| run.peak_mb),
+        apply_s: floor.apply_s,
+        floor_one_core_s: floor.one_core_s,
+        floor_all_cores_s: floor.all_cores_s,
+        file_bytes: runs.iter().map(|run| run.file_bytes).max().unwrap_or_default(),
+        differ: runs.iter().filter(|run| run.digest != expected).count(),
+    };
+    match args.json {
+        true => println!("{}", serde_json::to_string(&report).unwrap()),
+        false => report.print(),
+    }
+    if report.differ == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl ShapeReport {
+    fn print(&self) {
+        println!(
+            "{}: {} changes of {} documents, {:.2} MB",
+            self.shape,
+            self.changes,
+            self.documents,
+            self.change_bytes as f64 / 1e6
+        );
+        println!(
+            "received, merged, stored  {:>8.0} changes/s  {:>6.2} MB/s  {:>7.3} s, processor {:>7.3} s, {:.0} MB",
+            self.changes_per_s, self.mb_per_s, self.s, self.cpu_s, self.peak_mb
+        );
+        for (what, s) in [
+            ("bare apply", self.apply_s),
+            ("floor, one core", self.floor_one_core_s),
+            ("floor, all cores", self.floor_all_cores_s),
+        ] {
+            println!(
+                "{what:<25} {:>8.0} changes/s               {s:>7.3} s   {:>6.2}x",
+                self.changes as f64 / s,
+                self.s / s
+            );
+        }
+        if self.differ > 0 {
+            println!("{} devices show something else than the author", self.differ);
+        }
+    }
 }
 
 /// What a replayed trace took. Times in seconds, of one process each.

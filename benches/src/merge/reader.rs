@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use motet::Relay;
 use motet_benches::relay::again;
-use motet_benches::{median, peak_rss_mb};
+use motet_benches::{median, peak_rss_mb, process_cpu_s};
 use serde::{Deserialize, Serialize};
 
-use crate::replay;
+use crate::{replay, shapes};
 
 /// Longest time that a follower waits for the end after the last edit.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,6 +56,43 @@ pub(crate) fn read(db: &Path, url: &str) {
     drop(replica);
     let read = Read { s, peak_mb, file_bytes: replay::bytes_of(db), text };
     println!("{}", serde_json::to_string(&read).unwrap());
+}
+
+/// What a device that was away tells once it has received everything.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Received {
+    /// From the connection until everything is stored.
+    pub(crate) s: f64,
+    /// Processor time of all threads from the start of the process.
+    pub(crate) cpu_s: f64,
+    pub(crate) peak_mb: f64,
+    pub(crate) file_bytes: u64,
+    /// Of what all documents show.
+    pub(crate) digest: String,
+}
+
+/// Has a process receive what the relay has.
+pub(crate) fn start_receiver(db: &Path, url: &str) -> Received {
+    let mut command = again();
+    command.arg("__receiver").arg(db).arg(url).stderr(Stdio::inherit());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "a receiver has failed");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The receiver's process.
+pub(crate) fn receive(db: &Path, url: &str) {
+    let replica = shapes::open(db);
+    let begun = Instant::now();
+    replica.connect(Relay::new(url)).unwrap();
+    replica.sync_now().unwrap();
+    let s = begun.elapsed().as_secs_f64();
+    let pid = std::process::id();
+    let (cpu_s, peak_mb) = (process_cpu_s(), peak_rss_mb(pid).unwrap_or_default());
+    let digest = shapes::digest(&replica);
+    drop(replica);
+    let received = Received { s, cpu_s, peak_mb, file_bytes: replay::bytes_of(db), digest };
+    println!("{}", serde_json::to_string(&received).unwrap());
 }
 
 /// A device that is connected while others write.
