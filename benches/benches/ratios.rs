@@ -12,7 +12,7 @@ use std::time::Instant;
 use automerge::transaction::Transactable;
 use automerge::{Automerge, Change, ObjId, ObjType, ROOT};
 use motet::{Relay, Replica, Schema};
-use motet_benches::{cpu_s, median};
+use motet_benches::{cpu_s, median, opened_chunk};
 use serde_json::{Value, json};
 
 const ROUNDS: usize = 9;
@@ -147,12 +147,8 @@ fn stored(path: &Path) -> (Vec<Automerge>, Vec<Vec<Change>>) {
     let rows = select.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
     let mut songs: std::collections::BTreeMap<i64, Vec<Change>> = Default::default();
     for row in rows {
-        let (song, mut bytes) = row.unwrap();
-        // As docs/storage.md has rows of chunks.
-        let number = (song as u32).wrapping_mul(0x9e37_79b1).to_le_bytes();
-        bytes.iter_mut().zip(number).for_each(|(byte, with)| *byte ^= with);
-        let bytes =
-            bytes.strip_prefix(b"ZMP1").map_or(bytes.clone(), |rest| zstd::decode_all(&rest[4..]).unwrap());
+        let (song, bytes) = row.unwrap();
+        let bytes = opened_chunk(song, bytes);
         songs.entry(song).or_default().push(Change::try_from(&bytes[..]).unwrap());
     }
     songs

@@ -11,6 +11,19 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// The chunk that a row of a device's file holds of a document, as docs/storage.md has it.
+///
+/// # Panics
+/// If that cannot be decompressed.
+pub fn opened_chunk(document: i64, mut bytes: Vec<u8>) -> Vec<u8> {
+    let number = (document as u32).wrapping_mul(0x9e37_79b1).to_le_bytes();
+    bytes.iter_mut().zip(number).for_each(|(byte, with)| *byte ^= with);
+    match bytes.strip_prefix(b"ZMP1") {
+        Some(rest) => zstd::decode_all(&rest[4..]).unwrap(),
+        None => bytes,
+    }
+}
+
 /// Most memory that a process had in use, in MB of 10^6 bytes.
 pub fn peak_rss_mb(pid: u32) -> Option<f64> {
     memory_mb(pid, "VmHWM:")

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use automerge::{Automerge, Change};
+use motet_benches::opened_chunk;
 use rusqlite::{Connection, params};
 
 /// A document as it was, saved, and the changes that come in, as bytes.
@@ -147,7 +148,7 @@ fn stored(path: &Path) -> BTreeMap<String, (Vec<u8>, Vec<Vec<u8>>)> {
         let read = |sql: &str| -> Vec<Vec<u8>> {
             let mut select = conn.prepare_cached(sql).unwrap();
             let rows = select.query_map([id], |row| row.get::<_, Vec<u8>>(0)).unwrap();
-            rows.map(|bytes| opened(id, bytes.unwrap())).collect()
+            rows.map(|bytes| opened_chunk(id, bytes.unwrap())).collect()
         };
         let saved = read("SELECT bytes FROM snapshot WHERE document = ?").pop().unwrap_or_default();
         let changes =
@@ -155,14 +156,4 @@ fn stored(path: &Path) -> BTreeMap<String, (Vec<u8>, Vec<Vec<u8>>)> {
         documents.insert(name, (saved, changes));
     }
     documents
-}
-
-/// A row of chunks, as docs/storage.md has it.
-fn opened(document: i64, mut bytes: Vec<u8>) -> Vec<u8> {
-    let number = (document as u32).wrapping_mul(0x9e37_79b1).to_le_bytes();
-    bytes.iter_mut().zip(number).for_each(|(byte, with)| *byte ^= with);
-    match bytes.strip_prefix(b"ZMP1") {
-        Some(rest) => zstd::decode_all(&rest[4..]).unwrap(),
-        None => bytes,
-    }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use motet::Relay;
 use motet_benches::relay::again;
 use motet_benches::{median, peak_rss_mb, process_cpu_s};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::{replay, shapes};
@@ -37,11 +38,7 @@ impl Read {
 
 /// Has a process read what the relay has, and show it.
 pub(crate) fn start(db: &Path, url: &str) -> Read {
-    let mut command = again();
-    command.arg("__reader").arg(db).arg(url).stderr(Stdio::inherit());
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "a reader has failed");
-    serde_json::from_slice(&output.stdout).unwrap()
+    told_by("__reader", db, url)
 }
 
 /// The reader's process.
@@ -73,10 +70,13 @@ pub(crate) struct Received {
 
 /// Has a process receive what the relay has.
 pub(crate) fn start_receiver(db: &Path, url: &str) -> Received {
-    let mut command = again();
-    command.arg("__receiver").arg(db).arg(url).stderr(Stdio::inherit());
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "a receiver has failed");
+    told_by("__receiver", db, url)
+}
+
+/// What a process tells that does this with a device's file and a relay.
+fn told_by<T: DeserializeOwned>(role: &str, db: &Path, url: &str) -> T {
+    let output = again().arg(role).arg(db).arg(url).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{role} has failed");
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
