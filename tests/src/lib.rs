@@ -1,6 +1,7 @@
 //! What the integration tests share: real relays, real devices, real programs.
 
 pub mod fuzz;
+mod mounted;
 pub mod oracle;
 pub mod proxy;
 pub mod random;
@@ -11,6 +12,7 @@ pub mod simulation;
 pub mod web;
 
 pub use motet_benches::attack;
+pub use mounted::{Mounted, mount_small};
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};

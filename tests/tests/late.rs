@@ -168,6 +168,44 @@ fn others_arrive_beside_a_document_whose_rows_are_damaged() {
     }
 }
 
+/// A row that says of no version what it is of is no reason not to send what is there.
+#[test]
+fn a_relay_that_has_lost_it_gets_it_although_its_version_is_gone() {
+    for id in ["long", "short"] {
+        let mut late = Late::new();
+        let whole = song(&late.b, id);
+        late.damaged(&format!(
+            "UPDATE projection SET heads = x'' WHERE document = (SELECT id FROM document WHERE name = '{id}')"
+        ));
+        late.lose("empty");
+        sync(&late.b, &late.relay.url());
+        assert_eq!(song(&late.fresh("c"), id), whole, "{id}");
+        assert_eq!(song(&late.b, id), whole, "{id}");
+        assert_eq!(late.b.repair().unwrap().left, [], "{id}");
+        assert_eq!(late.b.verify().unwrap().problems, [], "{id}");
+    }
+}
+
+/// Nothing is left of a document but its row: it comes again from the relay, and is no empty document until then.
+#[test]
+fn what_is_gone_but_for_its_row_comes_again() {
+    for id in ["long", "short"] {
+        let mut late = Late::new();
+        let whole = song(&late.b, id);
+        let of = format!("(SELECT id FROM document WHERE name = '{id}')");
+        late.damaged(&format!(
+            "DELETE FROM projection WHERE document = {of}; DELETE FROM snapshot WHERE document = {of};
+             DELETE FROM change WHERE id >> 24 = {of}"
+        ));
+        assert_ne!(late.b.verify().unwrap().problems, [], "{id}");
+        assert_eq!(late.b.repair().unwrap().left, [], "{id}");
+        assert_eq!(song(&late.b, id), Value::Null, "{id}");
+        sync(&late.b, &late.relay.url());
+        assert_eq!(song(&late.b, id), whole, "{id}");
+        assert_eq!(late.b.verify().unwrap().problems, [], "{id}");
+    }
+}
+
 /// The relay has lost the document, and the device can only show it: what shows is not dropped.
 #[test]
 fn what_only_shows_and_no_relay_has_is_written_anew() {

@@ -215,12 +215,7 @@ fn a_relay_starts_on_a_full_disk() {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
-    let mount = ["-t", "tmpfs", "-o", "size=24m", "tmpfs", disk.to_str().unwrap()];
-    if !Command::new("mount").args(mount).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-    {
-        return;
-    }
-    let _mounted = Mounted(disk.clone());
+    let Some(_mounted) = motet_tests::mount_small(&disk, "24m") else { return };
     let config = dir.path().join("relay.toml");
     std::fs::write(&config, "[limits]\nreserve_bytes = 6000000\n").unwrap();
     let args = ["--config", config.to_str().unwrap()];
@@ -245,14 +240,4 @@ fn a_relay_starts_on_a_full_disk() {
     wait_until("recovered", Duration::from_secs(10), || health(&relay.url()).1 == "ok\n");
     push(&relay.url(), vec![entry("song", Kind::Changes, vec![3])]);
     assert_eq!(pull(&relay.url()).len(), 2);
-}
-
-#[cfg(target_os = "linux")]
-struct Mounted(std::path::PathBuf);
-
-#[cfg(target_os = "linux")]
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }

@@ -148,6 +148,31 @@ fn a_relay_without_its_id_says_so_and_gets_one() {
 }
 
 #[test]
+fn a_relay_without_one_of_its_tables_does_not_start_and_is_repaired() {
+    for table in ["space", "entry", "entry_of", "superseded", "erasing", "superseding", "usage", "relay"] {
+        let filled = Filled::new();
+        let (a, b) = (filled.device("a"), filled.device("b"));
+        filled.execute(&format!("PRAGMA foreign_keys = OFF; DROP TABLE {table}"));
+        let started = filled.run(&[]);
+        let error = String::from_utf8(started.stderr).unwrap();
+        assert!(!started.status.success() && error.contains(&format!("table {table}")), "{table}: {error}");
+        if ["space", "entry"].contains(&table) {
+            assert!(care::repair(&filled.data).is_err());
+            std::fs::remove_dir_all(&filled.data).unwrap();
+        } else {
+            filled.repair("");
+        }
+        let relay = filled.start();
+        let fresh = filled.device("fresh");
+        for replica in [&a, &b, &a, &b, &fresh] {
+            sync(replica, &relay.url());
+        }
+        assert!(pieces(&a).len() > 10);
+        assert_eq!(pieces(&fresh), pieces(&a), "{table}");
+    }
+}
+
+#[test]
 fn a_log_whose_row_is_damaged_is_found_again() {
     for odd in [
         "UPDATE space SET id = 7",

@@ -13,8 +13,9 @@ pub(crate) mod token;
 pub(crate) mod transfer;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use motet::{OpenError, Relay, Replica, StorageError};
+use motet::{OpenError, Relay, Replica, StorageError, SyncError, WriteError};
 
 use crate::error::CliError;
 
@@ -23,6 +24,22 @@ const NEAR: f32 = 0.6;
 
 /// Name of the setting that `init` keeps.
 pub(crate) const RELAY_URL: &str = "relay.url";
+
+/// The database is read from a copy, as its disk is full.
+static IS_DISK_FULL: AtomicBool = AtomicBool::new(false);
+
+/// Why a write was refused: of a copy that is only read, because of what the copy was made for.
+pub(crate) fn reason_of(error: CliError) -> CliError {
+    match error {
+        CliError::Write(WriteError::Storage(StorageError::ReadOnly))
+        | CliError::Sync(SyncError::Storage(StorageError::ReadOnly))
+            if IS_DISK_FULL.load(Ordering::Relaxed) =>
+        {
+            CliError::Write(WriteError::Storage(StorageError::DiskFull))
+        }
+        error => error,
+    }
+}
 
 /// The database file that a command works on.
 pub(crate) fn path(db: Option<&Path>) -> Result<&Path, CliError> {
@@ -39,7 +56,13 @@ pub(crate) fn open(db: Option<&Path>) -> Result<Replica, CliError> {
         return Err(CliError::Other(message));
     }
     match Replica::open(path) {
-        Err(OpenError::Storage(StorageError::ReadOnly)) => Ok(Replica::builder(path).read_only().open()?),
+        // SQLite needs some room beside the file even to read it; a copy in the folder for temporary files does without.
+        Err(OpenError::Storage(error @ (StorageError::ReadOnly | StorageError::DiskFull))) => {
+            let is_full = matches!(error, StorageError::DiskFull);
+            IS_DISK_FULL.store(is_full, Ordering::Relaxed);
+            let copy = Replica::builder(path).read_only().open();
+            Ok(copy.map_err(|of_copy| if is_full { OpenError::Storage(error) } else { of_copy })?)
+        }
         opened => Ok(opened?),
     }
 }
@@ -50,8 +73,22 @@ pub(crate) fn open_known(db: Option<&Path>, collection: &str) -> Result<Replica,
     let known = known_collections(&replica)?;
     match known.iter().any(|name| name == collection) {
         true => Ok(replica),
-        false => Err(CliError::NoCollection { name: collection.to_owned(), near: near(collection, &known) }),
+        false => Err(no_collection(collection, &known)),
     }
+}
+
+/// The same for a command that is also about documents in the trash.
+pub(crate) fn open_with_trash(db: Option<&Path>, collection: &str) -> Result<Replica, CliError> {
+    let replica = open(db)?;
+    let known = known_collections(&replica)?;
+    if known.iter().any(|name| name == collection) || !replica.documents(collection).trash()?.is_empty() {
+        return Ok(replica);
+    }
+    Err(no_collection(collection, &known))
+}
+
+fn no_collection(name: &str, known: &[String]) -> CliError {
+    CliError::NoCollection { name: name.to_owned(), near: near(name, known) }
 }
 
 /// Names of the collections that have documents or are declared, in order.

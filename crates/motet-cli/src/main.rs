@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Args::try_parse().map(|args| {
             init_logging();
             let output = Output::new(args.json);
-            let outcome = run(args, &output);
+            let outcome = run(args, &output).map_err(commands::reason_of);
             (output, outcome)
         })
     };
@@ -47,8 +47,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").to_owned();
         Output::new(true).error(&CliError::Usage(text));
     } else {
-        // Where that cannot be printed, nobody is left to be told.
-        _ = error.print();
+        output::usage(error);
     }
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }

@@ -36,25 +36,48 @@ impl Output {
 
     /// Prints a line for people: what would steer their terminal, or look like another line, is escaped, for it may come from anybody.
     pub(crate) fn line(&self, text: &str) {
-        print(&printable(text, self.colour, Breaks::Escaped));
+        self.print(&printable(text, self.colour, Breaks::Escaped));
     }
 
     /// Prints what has several lines and comes from this program.
     pub(crate) fn lines(&self, text: &str) {
-        print(&printable(text, self.colour, Breaks::Kept));
+        self.print(&printable(text, self.colour, Breaks::Kept));
     }
 
-    /// Prints a line on the error output, escaped likewise.
+    /// Prints a warning on the error output, escaped likewise.
     pub(crate) fn complain(&self, text: &str) {
-        // Where that goes nowhere, nobody is left to be told.
-        _ = writeln!(std::io::stderr(), "{}", printable(text, false, Breaks::Kept));
+        if self.json {
+            return complain(&plain_json(&serde_json::json!({ "warning": text }).to_string()));
+        }
+        complain(&printable(text, false, Breaks::Escaped));
+    }
+
+    /// Prints the id of a document, as scripts take it.
+    pub(crate) fn id(&self, id: &str) -> Result<(), CliError> {
+        if self.json {
+            return self.json_line(&serde_json::json!({ "id": id }));
+        }
+        self.line(id);
+        Ok(())
     }
 
     /// Prints a value as one line of JSON, which steers no terminal either.
     pub(crate) fn json_line(&self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string(value).map_err(|e| CliError::Other(e.to_string()))?;
-        print(&plain_json(&text));
+        self.print(&plain_json(&text));
         Ok(())
+    }
+
+    /// Prints a line as it is. A reader that has gone away (`| head`) ends the command quietly; any other failure, a full disk for one, is an
+    /// error: what was written is not all.
+    fn print(&self, text: &str) {
+        let mut out = std::io::stdout();
+        let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) else { return };
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        self.error(&CliError::Other(format!("standard output cannot be written: {error}")));
+        std::process::exit(1);
     }
 
     pub(crate) fn paint(&self, style: Style, text: &str) -> String {
@@ -68,15 +91,19 @@ impl Output {
             if !error.refusals().is_empty() {
                 value["error"]["refusals"] = serde_json::json!(error.refusals());
             }
-            _ = writeln!(std::io::stderr(), "{}", plain_json(&value.to_string()));
-            return;
+            return complain(&plain_json(&value.to_string()));
         }
         let glyph = match error.exit_code() {
             3 => "⊝",
             4 => "⚠",
             _ => "✗",
         };
-        self.complain(&format!("{glyph} {error}"));
+        // These quote lines of a file or of the help; in all others a line break is part of a name.
+        let breaks = match error {
+            CliError::Usage(_) | CliError::Schema(_) => Breaks::Kept,
+            _ => Breaks::Escaped,
+        };
+        complain(&printable(&format!("{glyph} {error}"), false, breaks));
         // The first stands in the sentence.
         error.refusals().iter().skip(1).for_each(|refusal| self.complain(&format!("  {refusal}")));
         if let Some(hint) = error.hint() {
@@ -85,16 +112,19 @@ impl Output {
     }
 }
 
-/// Prints a line as it is. A reader that has gone away (`| head`) ends the command quietly; any other failure, a full disk for one, is an
-/// error: what was written is not all.
-fn print(text: &str) {
-    let mut out = std::io::stdout();
-    let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) else { return };
-    if error.kind() == std::io::ErrorKind::BrokenPipe {
-        std::process::exit(0);
+/// What clap has to say of arguments, which may hold anything.
+pub(crate) fn usage(error: &clap::Error) {
+    let text = error.render();
+    // Without the colours of its own.
+    match printable(&text.to_string(), false, Breaks::Kept) {
+        Cow::Borrowed(_) => _ = error.print(),
+        Cow::Owned(escaped) => complain(escaped.trim_end()),
     }
-    _ = writeln!(std::io::stderr(), "✗ standard output cannot be written: {error}");
-    std::process::exit(1);
+}
+
+/// Prints a line on the error output. Where that goes nowhere, nobody is left to be told.
+fn complain(text: &str) {
+    _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// What becomes of line breaks.
@@ -187,7 +217,7 @@ pub(crate) fn document_state(state: DocumentState) -> (&'static str, Style, &'st
         DocumentState::PendingErase => ("⚠", YELLOW, "kept here, not erased at the relay yet"),
         DocumentState::Conflict => ("⚠", YELLOW, "conflict"),
         DocumentState::LocalOnly => ("⊝", GREY, "on this device only"),
-        DocumentState::Error => ("✗", RED, "rejected by the relay"),
+        DocumentState::Error => ("✗", RED, "not sent"),
         _ => ("?", GREY, "unknown"),
     }
 }

@@ -138,7 +138,10 @@ impl Terms {
     fn set(&mut self, name: &str, value: &toml::Value) -> Result<(), String> {
         let field = self.limits.field(name).ok_or_else(|| format!("there is no limit {name:?}"))?;
         let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
-        let number = number.ok_or_else(|| format!("{name} is a whole number from 0, got {value}"))?;
+        // With no room for a single one a relay would serve nobody, and say that it does.
+        let least = u64::from(!matches!(name, "reserve_bytes" | "wrong_tokens"));
+        let number = number.filter(|number| *number >= least);
+        let number = number.ok_or_else(|| format!("{name} is a whole number from {least}, got {value}"))?;
         if matches!(name, "spaces" | "spaces_per_account") && number > limits::SPACES {
             return Err(format!("{name} is at most {}, got {number}", limits::SPACES));
         }
@@ -157,10 +160,16 @@ mod tests {
         assert_eq!(terms.proxies.len(), 2);
         assert_eq!(terms.limits, Limits { sessions: 7, ..Limits::default() });
         assert_eq!(Terms::parse("").unwrap(), Terms::default());
+        for (name, ..) in TABLE {
+            let is_taken = Terms::parse(&format!("[limits]\n{name} = 0")).is_ok();
+            assert_eq!(is_taken, ["reserve_bytes", "wrong_tokens"].contains(name), "{name}");
+        }
         for (text, reason) in [
             ("[limits]\nsesions = 7", "there is no limit \"sesions\""),
-            ("[limits]\nsessions = -1", "sessions is a whole number from 0, got -1"),
-            ("[limits]\nsessions = 'many'", "sessions is a whole number from 0, got \"many\""),
+            ("[limits]\nsessions = -1", "sessions is a whole number from 1, got -1"),
+            ("[limits]\nsessions = 0", "sessions is a whole number from 1, got 0"),
+            ("[limits]\nreserve_bytes = -1", "reserve_bytes is a whole number from 0, got -1"),
+            ("[limits]\nsessions = 'many'", "sessions is a whole number from 1, got \"many\""),
             ("proxies = ['here']", "\"here\" is no IP address"),
             ("limit = 3", "\"limit\" is not known here, or of another kind"),
         ] {

@@ -85,24 +85,37 @@ fn look_after(data: &Path, command: &Care) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    report.problems.iter().for_each(|problem| say(problem));
-    say(&format!("{} logs, {} entries, {} problems", report.logs, report.entries, report.problems.len()));
-    if let Some((before, after)) = report.compacted {
-        say(&format!(
-            "the file was written anew and can get smaller from now on: {before} bytes before, {after} now"
-        ));
-    }
-    match &report.put_aside {
-        Some(aside) => {
-            say(&format!(
-                "repaired; the damaged file is {}, remove it when all devices have synced",
-                aside.display()
-            ));
-            ExitCode::SUCCESS
+    let is_sound = report.put_aside.is_some() || report.problems.is_empty();
+    match tell(&report) {
+        // A reader that has gone away (`| head`) has seen what it wanted.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            _ = writeln!(std::io::stderr(), "motet-relay: standard output cannot be written: {error}");
+            ExitCode::FAILURE
         }
-        None if report.problems.is_empty() => ExitCode::SUCCESS,
-        None => ExitCode::FAILURE,
+        _ if is_sound => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     }
+}
+
+/// Prints what was found and done.
+fn tell(report: &care::CareReport) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for problem in &report.problems {
+        writeln!(out, "{problem}")?;
+    }
+    let (logs, entries, problems) = (report.logs, report.entries, report.problems.len());
+    writeln!(out, "{logs} logs, {entries} entries, {problems} problems")?;
+    if let Some((before, after)) = report.compacted {
+        writeln!(
+            out,
+            "the file was written anew and can get smaller from now on: {before} bytes before, {after} now"
+        )?;
+    }
+    if let Some(aside) = &report.put_aside {
+        let aside = aside.display();
+        writeln!(out, "repaired; the damaged file is {aside}, remove it when all devices have synced")?;
+    }
+    out.flush()
 }
 
 async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {

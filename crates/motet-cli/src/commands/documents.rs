@@ -43,8 +43,7 @@ pub(crate) fn put(
             (Some(id), Some(base)) => documents.upsert_at(&id, &value, &base).map(|_| id),
         }
     })?;
-    output.line(&id);
-    Ok(())
+    output.id(&id)
 }
 
 pub(crate) fn set(
@@ -101,8 +100,7 @@ pub(crate) fn set(
         }
         Ok(())
     })?;
-    output.line(id);
-    Ok(())
+    output.id(id)
 }
 
 pub(crate) fn unset(
@@ -125,8 +123,7 @@ pub(crate) fn unset(
         }
     }
     documents.update(&mut record)?;
-    output.line(id);
-    Ok(())
+    output.id(id)
 }
 
 pub(crate) fn collections(db: Option<&Path>, output: &Output) -> Result<(), CliError> {

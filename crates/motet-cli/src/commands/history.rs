@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use motet::{DocumentHandle, ParseVersionError, RevisionKind, UndoScope, Undone, UndoneEffect, Version};
+use motet::{
+    DocumentHandle, ParseVersionError, Replica, RevisionKind, UndoScope, Undone, UndoneEffect, Version,
+};
 use serde_json::{Value, json};
 
-use super::{open, open_known};
+use super::{open, open_known, open_with_trash};
 use crate::args::UndoArgs;
 use crate::error::CliError;
 use crate::output::{BOLD, CYAN, GREEN, GREY, Output, local_time};
@@ -74,8 +76,13 @@ pub(crate) fn restore(
         }
         (Some((collection, id)), Some(version), None) => {
             let document = replica.documents(collection).document(id);
-            document.restore_version(&version_of(&document, version)?)?;
-            1
+            let version = version_of(&document, version)?;
+            let is_present =
+                document.status()?.is_some_and(|status| !status.deleted && status.heads == version);
+            if !is_present {
+                document.restore_version(&version)?;
+            }
+            usize::from(!is_present)
         }
         (Some((collection, id)), None, None) => {
             if replica.documents(collection).get(id)?.is_some() {
@@ -130,11 +137,11 @@ pub(crate) fn points(
 }
 
 pub(crate) fn undo(db: Option<&Path>, scope: &UndoArgs, output: &Output) -> Result<(), CliError> {
-    say(Way::Back, open(db)?.undo_within(&scope_of(scope))?, output)
+    say(Way::Back, open_scope(db, scope)?.undo_within(&scope_of(scope))?, output)
 }
 
 pub(crate) fn redo(db: Option<&Path>, scope: &UndoArgs, output: &Output) -> Result<(), CliError> {
-    say(Way::Again, open(db)?.redo_within(&scope_of(scope))?, output)
+    say(Way::Again, open_scope(db, scope)?.redo_within(&scope_of(scope))?, output)
 }
 
 pub(crate) fn trash(
@@ -143,7 +150,7 @@ pub(crate) fn trash(
     purge: Option<u32>,
     output: &Output,
 ) -> Result<(), CliError> {
-    let documents = open(db)?.documents(collection);
+    let documents = open_with_trash(db, collection)?.documents(collection);
     if let Some(days) = purge {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
         let count = documents.purge_trash(now + 1 - i64::from(days) * 86_400_000)?;
@@ -168,6 +175,20 @@ pub(crate) fn trash(
         ));
     }
     Ok(())
+}
+
+fn open_scope(db: Option<&Path>, scope: &UndoArgs) -> Result<Replica, CliError> {
+    match (scope.collection.as_deref(), scope.id.as_deref()) {
+        (None, _) => open(db),
+        (Some(collection), None) => open_with_trash(db, collection),
+        (Some(collection), Some(id)) => {
+            let replica = open_with_trash(db, collection)?;
+            match replica.documents(collection).document(id).status()? {
+                Some(_) => Ok(replica),
+                None => Err(CliError::NotFound(collection.to_owned(), id.to_owned())),
+            }
+        }
+    }
 }
 
 fn scope_of(args: &UndoArgs) -> UndoScope {

@@ -5,9 +5,9 @@ use std::path::Path;
 use motet::{Conflict, ConflictKind, Counts, DocumentStatus, Event, Replica, Status, SyncError, SyncState};
 use serde::Serialize;
 
-use super::{RELAY_URL, open, relay};
+use super::{RELAY_URL, open, open_with_trash, relay};
 use crate::error::CliError;
-use crate::output::{GREEN, GREY, Output, document_state, last_synced, local_time, sync_state};
+use crate::output::{GREEN, GREY, Output, YELLOW, document_state, last_synced, local_time, sync_state};
 
 /// Characters of a title that `watch` shows.
 const TITLE_CHARS: usize = 60;
@@ -28,6 +28,13 @@ pub(crate) fn sync(db: Option<&Path>, document: &[String], output: &Output) -> R
         return output.json_line(&summary);
     }
     output.line(&format!("{} {summary}", output.paint(GREEN, "✓")));
+    match replica.status().pending {
+        0 => {}
+        pending => output.line(&format!(
+            "{} {pending} not sent: motet status COLLECTION ID says why",
+            output.paint(YELLOW, "⚠")
+        )),
+    }
     let traffic = format!(
         "  {:.1} kB up, {:.1} kB down, {} ms",
         summary.bytes_up as f64 / 1e3,
@@ -40,7 +47,7 @@ pub(crate) fn sync(db: Option<&Path>, document: &[String], output: &Output) -> R
 
 /// Takes effect with the next sync, which it runs if there is a relay.
 pub(crate) fn erase_remote(db: Option<&Path>, collection: &str, output: &Output) -> Result<(), CliError> {
-    let replica = open(db)?;
+    let replica = open_with_trash(db, collection)?;
     replica.erase_remote(collection)?;
     if relay(&replica)?.is_some() {
         return sync(db, &[], output);
@@ -56,9 +63,13 @@ pub(crate) fn compact(
 ) -> Result<(), CliError> {
     let replica = open(db)?;
     connect(&replica)?;
-    let compacted = replica.sync_now().and_then(|_| replica.documents(collection).document(id).compact());
+    let document = replica.documents(collection).document(id);
+    let compacted = replica.sync_now().and_then(|_| document.compact());
     replica.disconnect();
     let compacted = compacted?;
+    if document.status()?.is_none() {
+        return Err(CliError::NotFound(collection.to_owned(), id.to_owned()));
+    }
     if output.json {
         return output.json_line(&serde_json::json!({ "compacted": compacted }));
     }

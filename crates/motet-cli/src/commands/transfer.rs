@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use motet::{AdoptSummary, Adoption, BadRows, Refusal};
 
 use super::documents::{input, read_all};
-use super::open;
+use super::{open, open_with_trash};
 use crate::args::{AutomergeCommand, ChangeLogCommand};
 use crate::error::{CliError, file_error};
 use crate::output::{GREEN, Output};
@@ -48,7 +48,10 @@ pub(crate) fn export(
     all: bool,
     output: &Output,
 ) -> Result<(), CliError> {
-    let replica = open(db)?;
+    let replica = match collection {
+        Some(collection) => open_with_trash(db, collection)?,
+        None => open(db)?,
+    };
     let mut names = replica.shared_collections()?;
     names.retain(|name| collection.is_none_or(|wanted| wanted == name));
     let mut outcome = Ok(());

@@ -38,6 +38,13 @@ const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/006.sql"),
 ];
 
+/// Tables of a file in the newest format.
+const TABLES: [&str; 8] =
+    ["space", "entry", "entry_of", "superseded", "erasing", "superseding", "usage", "relay"];
+
+/// Those that hold what follows from nothing else.
+const NEEDED_TABLES: [&str; 2] = ["space", "entry"];
+
 /// Marks a file as the relay's (`application_id`).
 const APPLICATION_ID: i64 = 0x4d6f_7472;
 
@@ -116,6 +123,7 @@ impl SqliteStore {
         // Of a file that has tables it changes nothing.
         shrink::prepare(&conn)?;
         migrate(&mut conn, fresh)?;
+        check_tables(&conn)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
         let id = id(&conn)?;
         let (room, damage) = (Arc::<Room>::default(), Arc::<Damage>::default());
@@ -259,6 +267,24 @@ fn migrate(conn: &mut Connection, fresh: Option<RelayId>) -> Result<(), StoreErr
     tx.pragma_update(None, "user_version", supported)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     Ok(tx.commit()?)
+}
+
+/// Without one of its tables a relay would take pushes that it cannot store, or forget what it has.
+fn check_tables(conn: &Connection) -> Result<(), StoreError> {
+    let mut is_there =
+        conn.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE")?;
+    for table in TABLES {
+        if !is_there.exists([table])? {
+            let remedy = match table {
+                table if NEEDED_TABLES.contains(&table) => {
+                    "so nothing of it can be read; move it away, and the devices send to the new one what they hold"
+                }
+                _ => "`motet-relay repair` makes it anew",
+            };
+            return Err(StoreError::Unusable(format!("table {table} of relay.db is gone: {remedy}")));
+        }
+    }
+    Ok(())
 }
 
 /// What tells this data from that of other relays. Of several the first that is one counts, so that it stays the same.

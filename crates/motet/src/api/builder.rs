@@ -76,7 +76,8 @@ impl ReplicaBuilder {
         self
     }
 
-    /// Opens the replica to be read only, for a file or a folder that cannot be written: what it holds is copied into a folder of its own
+    /// Opens the replica to be read only, for a file or a folder that cannot be written, or a disk without any room
+    /// ([`StorageError::DiskFull`]): what it holds is copied into a folder of its own
     /// for as long as the replica is open, so a large one takes a moment, and room for it. Lists, searches, histories, exports, `verify` and
     /// backups work; each write is refused with [`StorageError::ReadOnly`], and so is connecting to a relay. It does not follow what others
     /// write into the file meanwhile.

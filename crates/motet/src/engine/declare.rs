@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use motet_proto::{DocumentId, limits as proto};
 
+use super::check::check_name;
 use super::local::write_error;
 use super::overlay::{Freed, Overlay};
 use super::{Commit, Core, Loaded, to_json};
@@ -18,6 +19,7 @@ impl Core {
     pub(crate) fn apply_schema(&mut self, tx: Tx<'_>, schema: &Schema) -> Result<(), WriteError> {
         let mut changed = Vec::new();
         for (name, new) in &schema.collections {
+            check_name(name)?;
             let before = self.schema_of_all(name);
             let mut after = CollectionSchema::clone(&before);
             after.extend(name, new)?;

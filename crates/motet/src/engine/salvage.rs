@@ -165,12 +165,17 @@ impl Core {
             )));
         }
         tracing::warn!(document = %row.key, "stored changes were damaged, and are written anew");
-        let loaded = self.keep(tx, row, salvage)?;
+        let mut loaded = self.keep(tx, row, salvage)?;
+        let is_version_lost = loaded.row.heads.is_empty();
+        if is_version_lost {
+            loaded.refresh(false);
+        }
         // What it shows is as it was; it is loaded again from what is stored now.
         let shown = tx.shown(document)?.unwrap_or_default();
         tx.update_document(&loaded.row, &shown)?;
         self.told.projected = true;
-        Ok(())
+        // Unless nobody knows which version that is.
+        if is_version_lost { self.mark_stale(tx, &loaded.row) } else { Ok(()) }
     }
 
     /// Brings the rows of a document in line with what was salvaged of it.
@@ -297,7 +302,9 @@ fn salvage(
     // The row may tell of an earlier state: then nobody knows what the last changes were.
     let is_behind = row.heads.is_empty() || tx.stale_since(row.id)?.is_some();
     let is_unknown = is_behind && unreadable.len() > missing.len() && (in_saved.is_empty() || is_damaged);
-    let is_lost = lacks(&document) || is_unknown || !waiting.is_empty();
+    // Neither one of its changes nor what they led to is there, nor anything that stays on this device.
+    let is_gone = row.heads.is_empty() && document.heads().is_empty() && tx.local_fields(row.id)?.is_none();
+    let is_lost = lacks(&document) || is_unknown || is_gone || !waiting.is_empty();
     let saved_upto = raw.as_ref().filter(|_| !in_saved.is_empty()).map_or(0, |raw| raw.upto);
     let is_snapshot_needed = in_saved.iter().any(|hash| !in_rows.contains(hash));
     // A saved form that is not taken for the only source would be dropped at will.

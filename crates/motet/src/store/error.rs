@@ -90,6 +90,8 @@ impl From<rusqlite::Error> for StorageError {
         }
         match error.sqlite_error_code() {
             Some(DiskFull) => StorageError::DiskFull,
+            // The index of the write-ahead log, which readers need too, could not be made as long as it has to be.
+            _ if extended_code(&error) == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => StorageError::DiskFull,
             Some(ReadOnly) => StorageError::ReadOnly,
             // The last says that a lock of the write-ahead log was not to be had in some ten seconds.
             Some(DatabaseBusy | DatabaseLocked | FileLockingProtocolFailed) => StorageError::Busy,
@@ -100,6 +102,13 @@ impl From<rusqlite::Error> for StorageError {
             _ if is_of_damaged_index(&error.to_string()) => StorageError::Damaged(error.to_string()),
             _ => StorageError::Sqlite(Arc::new(error)),
         }
+    }
+}
+
+fn extended_code(error: &rusqlite::Error) -> Option<i32> {
+    match error {
+        rusqlite::Error::SqliteFailure(error, _) => Some(error.extended_code),
+        _ => None,
     }
 }
 

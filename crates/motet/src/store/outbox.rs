@@ -101,8 +101,8 @@ impl Tx<'_> {
     ) -> Result<usize> {
         let sql =
             "SELECT d.id, p.deleted, p.collection, d.name FROM document d JOIN projection p ON p.document = d.id
-                   WHERE d.space = (SELECT space FROM remote WHERE id = ?) AND length(p.heads) > 0
-                     AND (p.purged = 0
+                   WHERE d.space = (SELECT space FROM remote WHERE id = ?)
+                     AND (p.purged = 0 AND length(p.heads) > 0
                        OR EXISTS (SELECT 1 FROM change WHERE id BETWEEN d.id << 24 AND d.id << 24 | 0xffffff)
                        OR EXISTS (SELECT 1 FROM snapshot WHERE document = d.id))
                    ORDER BY d.id";

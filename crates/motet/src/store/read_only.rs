@@ -18,7 +18,10 @@ use crate::limits;
 /// # Errors
 /// [`StorageError::Io`] if there is no such file or it cannot be read; [`StorageError::DiskFull`].
 pub(crate) fn copy_to_read(path: &Path) -> Result<(TempDir, PathBuf)> {
-    let io = |error: std::io::Error| StorageError::Io(format!("{}: {error}", path.display()));
+    let io = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::StorageFull => StorageError::DiskFull,
+        _ => StorageError::Io(format!("{}: {error}", path.display())),
+    };
     let folder = tempfile::Builder::new().prefix("motet-").tempdir().map_err(io)?;
     let copy = folder.path().join("copy.db");
     // Without a log nobody has the file open, and SQLite, asked to read it, would leave one there.

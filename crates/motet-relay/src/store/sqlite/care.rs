@@ -126,6 +126,8 @@ fn look(database: &Path) -> Result<CareReport, StoreError> {
     let conn = file::open(database)?;
     let mut report = CareReport { problems: integrity(&conn), ..CareReport::default() };
     report.problems.extend(columns::odd_values(&conn));
+    let missing = columns::missing_tables(&conn).into_iter();
+    report.problems.extend(missing.map(|table| format!("table {table} is gone")));
     report.problems.extend(side::check_relay(&conn));
     let now = now();
     let mut side = Side::load(&conn).map_err(|error| error.to_string());

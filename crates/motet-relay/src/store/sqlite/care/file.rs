@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::super::{APPLICATION_ID, MIGRATIONS};
+use super::super::{APPLICATION_ID, MIGRATIONS, NEEDED_TABLES};
 use super::columns;
 use crate::limits;
 use crate::store::StoreError;
@@ -99,7 +99,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     if application != APPLICATION_ID || version != MIGRATIONS.len() as i64 {
         return Err(StoreError::Unusable("relay.db is of another version, or of another application".into()));
     }
-    let missing = columns::missing_tables(&conn);
+    let mut missing = columns::missing_tables(&conn);
+    missing.retain(|table| NEEDED_TABLES.contains(table));
     if !missing.is_empty() {
         return Err(unreadable(format!(
             "SQLite's list of tables is damaged ({} cannot be found)",

@@ -30,12 +30,16 @@ impl FoundLog {
     /// Reads the rows of a number.
     pub(super) fn read(conn: &Connection, row: i64, account: &str, space: SpaceId, now: i64) -> Self {
         let (mut rows, mut problems) = (BTreeMap::new(), Vec::new());
-        let (base, listed) = (row_base(row), documents(conn, row));
+        let (base, listed) = (row_base(row), listed(conn, row));
         let mut take = |found: &Row<'_>| -> rusqlite::Result<i64> {
             let id: i64 = found.get(0)?;
             let seq = (id - base) as u64;
-            let documents = listed.get(&seq).map_or(&[][..], Vec::as_slice);
-            if let Some(stored) = Parts::read(found).stored(space, documents, now) {
+            let listed = listed.get(&seq);
+            let documents = listed.map_or(&[][..], |listed| &listed.documents);
+            if let Some(mut stored) = Parts::read(found).stored(space, documents, now) {
+                let heads = listed.map_or(&[][..], |listed| &listed.heads);
+                stored.is_listed =
+                    stored.entry.is_none() && heads.iter().any(|head| head == id_head(&stored.id));
                 // None has the number zero: it does not stand in the way of the others.
                 rows.insert(if seq == 0 { LAST_SEQ + 1 } else { seq }, stored);
             }
@@ -107,13 +111,16 @@ impl FoundLog {
         ));
     }
 
-    /// What looks as if it had left the log, while the row that it names because of it says nothing of the kind. Where that row is damaged
-    /// itself, or has no entry that can be proven, nothing can be concluded.
+    /// What looks as if it had left the log, while it can still be found, or the row that it names because of it says nothing
+    /// of the kind. Where that row is damaged itself, or has no entry that can be proven, nothing can be concluded.
     fn vanished(&self) -> HashSet<u64> {
         let mut vanished = HashSet::new();
         // What has left for one that has left itself is as good as that: they stand behind.
         for (seq, stored) in self.rows.iter().rev() {
             let (None, Some(cause)) = (&stored.entry, stored.cause) else { continue };
+            if stored.is_listed {
+                vanished.insert(*seq);
+            }
             if cause == CAUSE_UNKNOWN {
                 continue;
             }
@@ -208,20 +215,28 @@ impl FoundLog {
     }
 }
 
-/// The documents under which each row of a log is looked up.
-fn documents(conn: &Connection, row: i64) -> HashMap<u64, Vec<DocumentId>> {
-    let mut documents: HashMap<u64, Vec<DocumentId>> = HashMap::new();
-    let Ok(mut statement) = conn.prepare_cached("SELECT seq, document FROM entry_of WHERE space = ?") else {
-        return documents;
-    };
-    let Ok(mut rows) = statement.query([row]) else { return documents };
+/// How a row of a log is looked up.
+#[derive(Default)]
+struct Listed {
+    documents: Vec<DocumentId>,
+    /// The beginnings of ids.
+    heads: Vec<Vec<u8>>,
+}
+
+/// How each row of a log is looked up, by sequence number.
+fn listed(conn: &Connection, row: i64) -> HashMap<u64, Listed> {
+    let mut all: HashMap<u64, Listed> = HashMap::new();
+    let sql = "SELECT seq, document, head FROM entry_of WHERE space = ?";
+    let Ok(mut statement) = conn.prepare_cached(sql) else { return all };
+    let Ok(mut rows) = statement.query([row]) else { return all };
     // What cannot be read is a guess less.
     while let Ok(Some(row)) = rows.next() {
-        if let (Ok(seq), Ok(document)) = (row.get::<_, i64>(0), row.get(1)) {
-            documents.entry(seq as u64).or_default().push(DocumentId(document));
-        }
+        let Ok(seq) = row.get::<_, i64>(0) else { continue };
+        let listed = all.entry(seq as u64).or_default();
+        listed.documents.extend(row.get(1).map(DocumentId));
+        listed.heads.extend(row.get(2));
     }
-    documents
+    all
 }
 
 fn write_row(

@@ -21,6 +21,8 @@ pub(super) struct Stored {
     pub(super) entry: Option<Entry>,
     /// Of what has left: the sequence number because of which it has, as its row says.
     pub(super) cause: Option<i64>,
+    /// Of what looks as if it had left: it can still be found by a document, as what has left cannot.
+    pub(super) is_listed: bool,
     /// The id is the hash of what it is. Otherwise only the chain tells whether it is the right one.
     pub(super) is_proven: bool,
     /// No device can have read it as the row had it.
@@ -93,6 +95,7 @@ impl Parts {
                 received_at,
                 entry: Some(entry),
                 cause: None,
+                is_listed: false,
                 is_proven: true,
                 is_restored,
             });
@@ -107,6 +110,7 @@ impl Parts {
                 received_at,
                 entry: None,
                 cause: self.cause,
+                is_listed: false,
                 is_proven: false,
                 is_restored,
             });
@@ -122,7 +126,8 @@ impl Parts {
             }
         };
         let (id, entry) = (entry.id, Some(entry));
-        Some(Stored { id, tag, received_at, entry, cause: None, is_proven, is_restored: true })
+        let (cause, is_listed) = (None, false);
+        Some(Stored { id, tag, received_at, entry, cause, is_listed, is_proven, is_restored: true })
     }
 
     fn entry(&self) -> Option<Entry> {
