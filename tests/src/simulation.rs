@@ -12,6 +12,7 @@ mod network;
 mod node;
 pub(crate) mod relay;
 pub mod script;
+mod store;
 pub mod vfs;
 mod world;
 

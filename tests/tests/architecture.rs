@@ -94,7 +94,7 @@ const MOTET: &Modules = &[
             "types",
         ],
     ),
-    ("simulation", &["api", "doc", "engine", "platform", "schema", "store"]),
+    ("simulation", &["api", "doc", "error", "platform", "schema", "store", "sync"]),
 ];
 
 const RELAY: &Modules = &[
@@ -134,6 +134,7 @@ const RELAY: &Modules = &[
         ],
     ),
     ("embedded", &["doors", "limits", "server", "session", "state"]),
+    ("simulation", &["doors", "embedded", "server", "state"]),
 ];
 
 #[test]

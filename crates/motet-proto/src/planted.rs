@@ -139,6 +139,19 @@ pub const fn batch(limit: usize) -> usize {
     limit
 }
 
+/// How much a queue holds whose limit is `limit`: in small lives one, so that it is full at times.
+#[cfg(feature = "simulation")]
+pub fn queue(limit: usize) -> usize {
+    if SMALL.load(Ordering::Relaxed) { 1 } else { limit }
+}
+
+/// How much a queue holds whose limit is `limit`.
+#[cfg(not(feature = "simulation"))]
+#[inline(always)]
+pub const fn queue(limit: usize) -> usize {
+    limit
+}
+
 /// Whether what saves little is done all the same, because in small lives nothing saves much.
 #[cfg(feature = "simulation")]
 pub fn saves_enough(saves: bool) -> bool {

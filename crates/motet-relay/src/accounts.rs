@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use motet_proto::{DeviceId, SpaceId};
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 
 use crate::config::Limits;
 

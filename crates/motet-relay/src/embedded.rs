@@ -12,6 +12,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use futures_util::{Sink, Stream, StreamExt, sink};
 use motet_proto::limits::FRAME_BYTES;
+use motet_proto::planted;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
@@ -87,7 +88,7 @@ impl Embedded {
     /// [`RunError::Store`] if the data cannot be used, [`RunError::Io`] if no thread can be started.
     pub fn start(config: Config) -> Result<Self, RunError> {
         // Its connections need no descriptors. And first: a runtime must not be dropped from within another one, and this may fail.
-        let Opened { relay, stop, care } = server::open(config, u64::MAX)?;
+        let Opened { relay, stop, care } = server::open(config, u64::MAX, server::time_of_day)?;
         let runtime = crate::runtime()?;
         runtime.spawn(care);
         Ok(Self { relay, doors: Doors::new(u64::MAX), stop, runtime: Some(runtime) })
@@ -157,9 +158,13 @@ impl std::fmt::Debug for Embedded {
 }
 
 /// A device's two channels to a session of its own.
-type Channels = (mpsc::Sender<Vec<u8>>, mpsc::Receiver<Vec<u8>>);
+pub(crate) type Channels = (mpsc::Sender<Vec<u8>>, mpsc::Receiver<Vec<u8>>);
 
-async fn open(relay: Arc<Relay>, doors: Arc<Doors>, token: Option<String>) -> Result<Channels, ConnectError> {
+pub(crate) async fn open(
+    relay: Arc<Relay>,
+    doors: Arc<Doors>,
+    token: Option<String>,
+) -> Result<Channels, ConnectError> {
     let mut headers = HeaderMap::new();
     if let Some(token) = &token {
         let value = HeaderValue::from_str(&format!("Bearer {token}"))
@@ -181,8 +186,9 @@ async fn open(relay: Arc<Relay>, doors: Arc<Doors>, token: Option<String>) -> Re
         }
         Err(refusal) => return Err(busy(&refusal.reason)),
     };
-    let (to_relay, from_device) = mpsc::channel::<Vec<u8>>(limits::QUEUED_FRAMES);
-    let (to_device, from_relay) = mpsc::channel::<Vec<u8>>(limits::QUEUED_FRAMES);
+    let most = planted::queue(limits::QUEUED_FRAMES);
+    let (to_relay, from_device) = mpsc::channel::<Vec<u8>>(most);
+    let (to_device, from_relay) = mpsc::channel::<Vec<u8>>(most);
     let incoming =
         received(from_device).map(|frame| Ok::<_, Infallible>(WsMessage::Binary(Bytes::from(frame))));
     let outgoing = sent(to_device, |message| match message {

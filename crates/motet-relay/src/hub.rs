@@ -6,14 +6,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use motet_proto::limits::PRESENT_DEVICES;
 use motet_proto::presence::Presence;
 use motet_proto::session::CommittedRun;
-use motet_proto::{DeviceId, Entry};
+use motet_proto::{DeviceId, Entry, planted};
 use tokio::sync::broadcast::{Receiver, Sender};
+use tokio::time::Instant;
 
 use crate::limits;
 use crate::notifier::{Notice, Notifier};
@@ -28,6 +29,9 @@ pub(crate) struct Hub {
     notifier: Arc<dyn Notifier>,
     /// What tells this relay's devices from those of others.
     relay: u64,
+    /// The next run gets lost, and all that is heard of it is that something was.
+    #[cfg(feature = "simulation")]
+    loses_next: std::sync::atomic::AtomicBool,
 }
 
 struct Place {
@@ -59,7 +63,19 @@ pub(crate) enum HubEvent {
 
 impl Hub {
     pub(crate) fn new(notifier: Arc<dyn Notifier>) -> Self {
-        Self { logs: Mutex::default(), notifier, relay: RandomState::new().hash_one(0) }
+        Self {
+            logs: Mutex::default(),
+            notifier,
+            relay: RandomState::new().hash_one(0),
+            #[cfg(feature = "simulation")]
+            loses_next: Default::default(),
+        }
+    }
+
+    /// Loses the next run, as a notifier may that brings it from another relay.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn lose_next(&self) {
+        self.loses_next.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Events of a log from now on, and where others are now.
@@ -89,6 +105,11 @@ impl Hub {
         self.notify(Notice::Committed { log: log.clone(), first, position });
         let logs = self.lock();
         let Some(place) = logs.get(log) else { return };
+        #[cfg(feature = "simulation")]
+        if self.loses_next.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            _ = place.sender.send(HubEvent::Missed);
+            return;
+        }
         let bytes: usize = appended.fresh.iter().map(Entry::size).sum();
         let entries = (bytes <= limits::HUB_RUN_BYTES).then(|| Arc::new(appended.fresh));
         // An error means that nobody listens, which is fine.
@@ -203,7 +224,7 @@ impl Hub {
 impl Default for Place {
     fn default() -> Self {
         let (present, elsewhere) = Default::default();
-        Self { sender: Sender::new(limits::HUB_RUNS), present, elsewhere }
+        Self { sender: Sender::new(planted::queue(limits::HUB_RUNS)), present, elsewhere }
     }
 }
 

@@ -41,6 +41,10 @@ mod outgoing;
 pub mod reload;
 mod server;
 mod session;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+#[allow(missing_debug_implementations, reason = "for tests of this workspace")]
+pub mod simulation;
 mod state;
 pub mod store;
 mod strangers;

@@ -28,7 +28,7 @@ use crate::hub::Hub;
 use crate::limits;
 use crate::notifier::{Alone, Notifier};
 use crate::session;
-use crate::state::Relay;
+use crate::state::{Relay, TimeOfDay};
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{LogStore, StoreError};
@@ -122,7 +122,7 @@ pub async fn run(
     }
     doors::raise_descriptors();
     let descriptors = doors::descriptors();
-    let Opened { relay, stop, care } = open(config, descriptors)?;
+    let Opened { relay, stop, care } = open(config, descriptors, time_of_day)?;
     let app = Router::new()
         .route("/healthz", get(health))
         .route("/v1/sync", get(web_socket).post(post))
@@ -165,6 +165,7 @@ pub(crate) struct Opened<C> {
 pub(crate) fn open(
     config: Config,
     descriptors: u64,
+    time_of_day: TimeOfDay,
 ) -> Result<Opened<impl Future<Output = ()> + Send + 'static>, RunError> {
     let store: Arc<dyn LogStore> = match config.storage {
         Storage::Folder(data) => Arc::new(SqliteStore::open_with(&data, &config.terms.limits)?),
@@ -190,6 +191,7 @@ pub(crate) fn open(
         sessions: Arc::new(Semaphore::new(most as usize)),
         most_sessions: most as usize,
         next_session: AtomicU64::new(1),
+        time_of_day,
     });
     let cared_for = relay.clone();
     let care = async move {
@@ -203,6 +205,12 @@ pub(crate) fn open(
         );
     };
     Ok(Opened { relay, stop, care })
+}
+
+/// As the machine has it.
+pub(crate) fn time_of_day() -> Option<i64> {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(time.as_millis()).ok()
 }
 
 /// Runs what is to be done all the time; what panics, perhaps in code of the program, begins anew after a moment, and the others go on.

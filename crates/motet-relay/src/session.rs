@@ -6,7 +6,7 @@ mod post;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::ws::Message as WsMessage;
@@ -16,10 +16,10 @@ use futures_util::{Sink, SinkExt};
 use motet_proto::message::{ErrorCode, Fetch};
 use motet_proto::presence::Presence;
 use motet_proto::session::{AppendOutcome, DocumentPage, Opened, ReadOutcome, RelaySession};
-use motet_proto::{AccountId, DeviceId, Entry, LogName, Message, Position, frame};
+use motet_proto::{AccountId, DeviceId, Entry, LogName, Message, Position, frame, planted};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::auth;
 use crate::hub::HubEvent;
@@ -99,7 +99,7 @@ pub(crate) async fn serve_socket<E: std::fmt::Display>(
     mut sink: impl Sink<WsMessage> + Unpin + Send + 'static,
     mut stream: impl Stream<Item = Result<WsMessage, E>> + Unpin,
 ) {
-    let (outgoing, mut to_send) = mpsc::channel::<Frame>(limits::QUEUED_FRAMES);
+    let (outgoing, mut to_send) = mpsc::channel::<Frame>(planted::queue(limits::QUEUED_FRAMES));
     let mut sender = tokio::spawn(async move {
         while let Some((frame, _held)) = to_send.recv().await {
             let slow = Duration::from_secs(frame.len() as u64 / limits::SEND_BYTES_PER_SECOND);
@@ -180,21 +180,18 @@ impl Running {
                 self.idle_since = Instant::now();
             }
             let silence = self.next_silence();
+            // In this order, so that a simulation can repeat it, and nothing waits for ever: first what comes now and then; then what the store and others
+            // do, which takes a message of the device along each time; then what the device sends.
             tokio::select! {
-                received = stream.next(), if !saturated => match received {
-                    Some(Ok(message)) => {
-                        if !self.take(message) {
-                            return;
-                        }
-                    }
-                    Some(Err(error)) => {
-                        tracing::debug!(session = self.id, %error, "the connection broke");
-                        return;
-                    }
-                    None => return,
-                },
+                biased;
+                () = outgoing.closed() => return,
                 () = until(Some(self.idle_since + patience)), if !saturated => {
-                    self.session.handle_failure(ErrorCode::Protocol, "nothing was heard for too long");
+                    // What has arrived meanwhile may only not have been read.
+                    let received = stream.next().now_or_never();
+                    let is_greeted = received.is_some() && self.take_waiting(received);
+                    if !is_greeted || self.device.is_none() {
+                        self.session.handle_failure(ErrorCode::Protocol, "nothing was heard for too long");
+                    }
                 }
                 () = until(self.paused), if self.paused.is_some() => {}
                 () = until(self.tell_at), if self.tell_at.is_some() => self.tell(),
@@ -206,10 +203,6 @@ impl Running {
                     let asked = async move { Done::Valid(auth::is_valid(authenticator, &who).await) };
                     self.under_way.push(asked.boxed());
                 }
-                news = next_event(&mut self.hub) => self.take_event(news),
-                Some(done) = self.under_way.next() => self.take_done(done),
-                () = outgoing.closed() => return,
-                () = until(silence), if !saturated => self.take_silence(),
                 _ = stopping.wait_for(|stopping| *stopping), if stop_at.is_none() => {
                     // As many leave at a time as can come back, wherever that is.
                     let window = self.relay.window();
@@ -220,7 +213,43 @@ impl Running {
                 () = until(stop_at), if stop_at.is_some() => {
                     self.session.handle_failure(ErrorCode::ShuttingDown, "the relay is stopping");
                 }
+                Some(done) = self.under_way.next() => {
+                    self.take_done(done);
+                    if !saturated && !self.take_waiting(stream.next().now_or_never()) {
+                        return;
+                    }
+                }
+                news = next_event(&mut self.hub) => {
+                    self.take_event(news);
+                    if !saturated && !self.take_waiting(stream.next().now_or_never()) {
+                        return;
+                    }
+                }
+                received = stream.next(), if !saturated => {
+                    if !self.take_received(received) {
+                        return;
+                    }
+                }
+                // Behind what has arrived, which may have waited because nothing was read.
+                () = until(silence), if !saturated => self.take_silence(),
             }
+        }
+    }
+
+    /// Takes in what has arrived already, if anything has; false if that was the end.
+    fn take_waiting<E: std::fmt::Display>(&mut self, received: Option<Option<Result<WsMessage, E>>>) -> bool {
+        received.is_none_or(|received| self.take_received(received))
+    }
+
+    /// Takes in what has arrived; false if that was the end.
+    fn take_received<E: std::fmt::Display>(&mut self, received: Option<Result<WsMessage, E>>) -> bool {
+        match received {
+            Some(Ok(message)) => self.take(message),
+            Some(Err(error)) => {
+                tracing::debug!(session = self.id, %error, "the connection broke");
+                false
+            }
+            None => false,
         }
     }
 
@@ -301,8 +330,7 @@ impl Running {
         let log = LogName::derive(self.relay.store.id(), account, *space);
         // Without tokens there are no accounts to be told apart.
         let account = self.admitted.who.is_known().then(|| AccountId::derive(account));
-        let time_ms = SystemTime::now().duration_since(UNIX_EPOCH).ok();
-        let time_ms = time_ms.and_then(|time| i64::try_from(time.as_millis()).ok());
+        let time_ms = (self.relay.time_of_day)();
         self.session.handle_opened(Opened { head, account, log: Some(log), time_ms });
     }
 
@@ -399,7 +427,7 @@ async fn told(notify: Option<Arc<Notify>>) {
 /// Resolves at a time, if there is one.
 async fn until(time: Option<Instant>) {
     match time {
-        Some(time) => tokio::time::sleep_until(time.into()).await,
+        Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

@@ -22,6 +22,9 @@ use crate::outgoing::Outgoing;
 use crate::store::LogStore;
 use crate::strangers::{Answer, Strangers};
 
+/// The time of day, in milliseconds since 1970; `None` if that is not known.
+pub(crate) type TimeOfDay = fn() -> Option<i64>;
+
 /// What all connections share.
 pub(crate) struct Relay {
     pub(crate) store: Arc<dyn LogStore>,
@@ -37,6 +40,7 @@ pub(crate) struct Relay {
     pub(crate) sessions: Arc<Semaphore>,
     pub(crate) most_sessions: usize,
     pub(crate) next_session: AtomicU64,
+    pub(crate) time_of_day: TimeOfDay,
 }
 
 /// A request that was let in.

@@ -10,6 +10,8 @@ mod driver;
 #[cfg(feature = "relay")]
 mod http;
 mod lock;
+#[cfg(feature = "simulation")]
+pub(crate) mod stepped;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -293,6 +295,8 @@ impl SyncHandle {
             .enable_all()
             .build()
             .map_err(|e| StorageError::Io(e.to_string()))?;
+        // Their clock is the one of this runtime, also where the caller has another.
+        let entered = runtime.enter();
         let (commands, receiver) = mpsc::unbounded_channel();
         let (traffic, failure) = (Arc::new(Traffic::default()), Arc::new(LastFailure::new(remote)));
         let connection = database.shared.send_slot.begin();
@@ -305,6 +309,7 @@ impl SyncHandle {
             receiver,
             watched,
         );
+        drop(entered);
         runtime.spawn(driver.run());
         Ok(Self { database, connection, traffic, failure, commands, runtime: Some(runtime) })
     }

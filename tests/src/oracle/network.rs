@@ -11,8 +11,8 @@ use crate::random::Random;
 use crate::simulation::disk::Disk;
 use crate::simulation::relay::SimRelay;
 
-/// Where devices think that the relay is.
-const URL: &str = "http://relay.simulated/";
+/// What devices call the relay.
+const RELAY: &str = "simulated";
 
 /// Time stands still during a round.
 const NOW: Duration = Duration::from_secs(1);
@@ -55,21 +55,22 @@ impl Network {
     }
 
     fn exchange(&mut self, device: &Device, id: u64) -> Result<(), String> {
-        let failed = |error: motet::StorageError| format!("a round fails: {error}");
-        let mut session = Session::begin(device.replica(), URL, false, NOW).map_err(failed)?;
-        session.request_round(1, NOW).map_err(failed)?;
+        let session = Session::begin(device.replica(), RELAY, false, NOW);
+        let mut session = session.map_err(|error| format!("a round fails: {error}"))?;
+        session.request_round(1, NOW);
         let (mut done, mut quiet) = (false, 0);
         for _ in 0..PATIENCE {
-            let mut busy = session.work(self.random.below(8), NOW).map_err(failed)?;
+            let mut busy = session.work(self.random.below(8), NOW);
             while let Some(message) = session.poll_message() {
                 self.relay.take(id, &frame::encode(&message));
                 busy = true;
             }
-            busy |= self.relay.work(id, self.random.below(8), false);
+            busy |= self.relay.work(self.random.below(8));
             if !session.is_saturated()
-                && let Some(message) = self.relay.poll_message(id)
+                && let Some(frame) = self.relay.poll_frame(id)
             {
-                session.take(message, NOW).map_err(failed)?;
+                let message = frame::decode(&frame).map_err(|error| error.to_string())?;
+                session.take(message, NOW);
                 busy = true;
             }
             done |= session.poll_done() == Some(1);

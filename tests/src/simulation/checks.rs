@@ -124,7 +124,7 @@ impl World {
             let name = self.nodes[at].name.clone();
             let session = self.nodes[at].session.as_mut();
             let session = session.ok_or_else(|| format!("L: {name} cannot connect"))?;
-            session.request_round(round, now).map_err(|error| format!("L: {name}: {error}"))?;
+            session.request_round(round, now);
         }
         self.run_until_quiet(Some(round))
     }

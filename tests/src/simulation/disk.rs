@@ -318,8 +318,10 @@ impl Unsynced {
 
 fn write(bytes: &mut Vec<u8>, at: u64, written: &[u8]) {
     let at = at as usize;
-    if bytes.len() < at + written.len() {
-        bytes.resize(at + written.len(), 0);
+    if bytes.len() < at {
+        bytes.resize(at, 0);
     }
-    bytes[at..at + written.len()].copy_from_slice(written);
+    let (over, behind) = written.split_at(written.len().min(bytes.len() - at));
+    bytes[at..at + over.len()].copy_from_slice(over);
+    bytes.extend_from_slice(behind);
 }

@@ -14,6 +14,8 @@ pub(super) struct Link {
     /// Nothing arrives at the relay any more, or nothing at the device.
     pub(super) deaf_up: bool,
     pub(super) deaf_down: bool,
+    /// The device takes nothing for a while, and the relay cannot send it more.
+    pub(super) is_stalled: bool,
 }
 
 /// How often frames come to harm, of a thousand.

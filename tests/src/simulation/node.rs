@@ -13,8 +13,8 @@ use super::network::Link;
 use super::vfs::Mount;
 use crate::random::Random;
 
-/// Where devices think that the relay is.
-pub(super) const URL: &str = "http://relay.simulated/";
+/// What devices call the relay.
+pub(super) const RELAY: &str = "simulated";
 
 /// A day in 2026, in milliseconds since 1970.
 const START_MS: i64 = 1_780_000_000_000;
@@ -80,7 +80,7 @@ impl Node {
 
     pub(super) fn begin_session(&mut self, session: u64, now: Duration) -> Result<(), String> {
         let replica = self.replica().map_err(|error| error.to_string())?;
-        self.session = Some(Session::begin(&replica, URL, true, now).map_err(|error| error.to_string())?);
+        self.session = Some(Session::begin(&replica, RELAY, true, now).map_err(|error| error.to_string())?);
         self.link = Some(Link { session, ..Link::default() });
         Ok(())
     }

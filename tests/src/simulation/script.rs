@@ -203,16 +203,17 @@ fn exchange(node: &mut Node, relay: &mut SimRelay, acknowledged: &mut Vec<(u64, 
 /// False when both sides are quiet.
 fn step(node: &mut Node, relay: &mut SimRelay, id: u64, random: &mut Random) -> Result<bool, ()> {
     let Some(session) = &mut node.session else { return Err(()) };
-    let mut busy = session.work(random.below(8), NOW).map_err(drop)?;
+    let mut busy = session.work(random.below(8), NOW);
     while let Some(message) = session.poll_message() {
         relay.take(id, &motet_proto::frame::encode(&message));
         busy = true;
     }
-    busy |= relay.work(id, random.below(8), false);
+    busy |= relay.work(random.below(8));
     if !session.is_saturated()
-        && let Some(message) = relay.poll_message(id)
+        && let Some(frame) = relay.poll_frame(id)
     {
-        session.take(message, NOW).map_err(drop)?;
+        let message = motet_proto::frame::decode(&frame).map_err(drop)?;
+        session.take(message, NOW);
         busy = true;
     }
     if session.ended().is_some() || !relay.is_open(id) {

@@ -165,6 +165,7 @@ impl World {
         for _ in 0..steps {
             let at = self.below(self.nodes.len() as u64) as usize;
             self.act(at)?;
+            self.release_some();
             for _ in 0..self.below(40) {
                 self.micro_step()?;
             }
@@ -191,7 +192,8 @@ impl World {
             44..=45 => self.join("hana"),
             46 => self.join("kai"),
             47 => self.second_process(at),
-            48..=49 => self.leave_link_deaf(at),
+            48 => self.leave_link_deaf(at),
+            49 | 63 => self.stall(at),
             50..=51 => self.pass_time(),
             52..=53 => self.restart_relay()?,
             54 => self.cut_relay_power_soon(),

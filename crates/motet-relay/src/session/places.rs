@@ -1,6 +1,6 @@
 //! Where a device is, and what the others hear of it.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::Running;
 use crate::limits;

@@ -101,7 +101,7 @@ impl Running {
             answer.extend_from_slice(&frame);
         }
         if let Some(until) = self.paused.take() {
-            tokio::time::sleep_until(until.into()).await;
+            tokio::time::sleep_until(until).await;
         }
     }
 

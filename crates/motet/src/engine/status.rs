@@ -78,6 +78,12 @@ impl StatusBoard {
         self.published.receiver_count() > 0 || is_recent(asked)
     }
 
+    /// Whether a session is under way and has nothing to do.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).link == Link::Idle
+    }
+
     /// Whether a session is under way, or about to be.
     pub(crate) fn is_connected(&self) -> bool {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -125,8 +125,8 @@ impl<E: Engine> Writer<E> {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// A writer without a thread: each write runs where it is handed over, and nothing else does. What nobody waits for is done by
-    /// [`catch_up`](Self::catch_up).
+    /// A writer without a thread: each write runs where it is handed over, unless a simulation polls its sync task; then it waits for
+    /// [`run_waiting`](Self::run_waiting), or for a write of the app. What nobody waits for is done by [`catch_up`](Self::catch_up).
     pub(crate) fn unattended(conn: Connection, engine: E) -> Self {
         Self { shared: Arc::new(Shared::new(conn, engine, || false)), thread: None }
     }
@@ -135,6 +135,19 @@ impl<E: Engine> Writer<E> {
     #[cfg(feature = "simulation")]
     pub(crate) fn catch_up(&self) -> Result<()> {
         self.run(Durability::Normal, |tx, engine| engine.catch_up(tx))
+    }
+
+    /// One transaction for what waits.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn run_waiting(&self) {
+        let mut worker = self.shared.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.run_group(&mut worker);
+    }
+
+    /// Whether writes wait.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.shared.lock_queue().jobs.is_empty()
     }
 
     /// Hands a write over. It runs in the next transaction, alone or with others; the ticket resolves when that
@@ -227,7 +240,7 @@ impl<E: Engine> Writer<E> {
         // Whoever held the connection may have looked into the queue before this write was in it; and the group may
         // have been full before this write, or others have queued meanwhile.
         if !free || !self.shared.lock_queue().jobs.is_empty() {
-            self.shared.work.notify_one();
+            self.do_rest();
         }
         ticket.wait()
     }
@@ -256,7 +269,7 @@ impl<E: Engine> Writer<E> {
         self.shared.commit(&mut worker, vec![Box::new(job)]);
         drop(worker);
         if !self.shared.lock_queue().jobs.is_empty() {
-            self.shared.work.notify_one();
+            self.do_rest();
         }
         Ticket { reply }.wait()
     }
@@ -288,11 +301,19 @@ impl<E: Engine> Writer<E> {
     fn signal(&self) {
         match &self.thread {
             Some(_) => self.shared.work.notify_one(),
-            None => {
-                let mut worker = self.shared.worker.lock().unwrap_or_else(PoisonError::into_inner);
-                self.shared.run_group(&mut worker);
-            }
+            #[cfg(feature = "simulation")]
+            None if crate::platform::simulated::is_deferring() => {}
+            None => self.do_rest(),
         }
+    }
+
+    /// Something waits that this thread has not done: the writer thread does it, or, where there is none, this one.
+    fn do_rest(&self) {
+        if self.thread.is_some() {
+            return self.shared.work.notify_one();
+        }
+        let mut worker = self.shared.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.shared.run_group(&mut worker) > 0 {}
     }
 
     fn enqueue<T, F>(

@@ -1,10 +1,11 @@
 //! One open connection, whatever carries it: messages out, messages in, and what passes is counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use motet_proto::Message;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::error::SyncError;
 use crate::limits;

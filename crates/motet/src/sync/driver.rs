@@ -3,33 +3,35 @@
 mod delays;
 mod documents;
 mod effects;
+mod events;
 mod rounds;
 mod running;
 mod schedule;
 mod taking_in;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use motet_proto::presence::Presence;
 use motet_proto::session::ClientSession;
-use motet_proto::{DocumentId, Message, SpaceId, limits as proto};
+use motet_proto::{DocumentId, SpaceId};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 pub(super) use documents::DocumentRequest;
 pub(crate) use documents::DocumentTask;
 pub(super) use rounds::keep_error;
 
 use delays::{asked_for, lengthened, retry_delay};
-use running::{Applied, Begun, Ended, Running};
+pub(super) use running::Ended;
+use running::{Applied, Begun, Running};
 
-use super::connection::{Connection, Traffic, offline};
+use super::connection::{Connection, Traffic};
 use super::dialer::Dialer;
 use super::lock::SyncLock;
 use super::tokens::{Tokens, panic_message};
@@ -74,7 +76,7 @@ pub(super) struct Driver {
     /// Something was settled since the last failure.
     progressed: bool,
     /// Until when the relay is not asked whether it takes more.
-    full_until: Option<tokio::time::Instant>,
+    full_until: Option<Instant>,
     /// After a lost connection the first wait is a random part of this.
     window: Duration,
     /// No session has been.
@@ -89,7 +91,7 @@ pub(super) struct Driver {
     policy: watch::Receiver<(SyncPolicy, Conditions)>,
     /// Where this device is, and when that may be told again.
     place: watch::Receiver<Option<Presence>>,
-    place_due: tokio::time::Instant,
+    place_due: Instant,
     /// When the last round ended that the policy asked for.
     last_round: Option<Instant>,
     traffic: Arc<Traffic>,
@@ -124,7 +126,7 @@ impl Driver {
             connection,
             policy,
             place,
-            place_due: tokio::time::Instant::now(),
+            place_due: Instant::now(),
             last_round: None,
             unkept: [0; 2],
             database,
@@ -203,7 +205,7 @@ impl Driver {
                 Err((error, reached)) => (error, reached),
             };
             if error.is_refusal() {
-                self.full_until = Some(tokio::time::Instant::now() + limits::FULL_PAUSE);
+                self.full_until = Some(Instant::now() + limits::FULL_PAUSE);
             }
             failures = if std::mem::take(&mut self.progressed) { 1 } else { failures + 1 };
             self.note_failure(&error, reached).await;
@@ -234,7 +236,7 @@ impl Driver {
     }
 
     /// Runs a session to its end.
-    async fn run_session(&mut self, connection: Connection) -> Ended {
+    pub(super) async fn run_session(&mut self, connection: Connection) -> Ended {
         let compares_after = self.compares_after();
         // Another way than the last one, perhaps.
         let is_other_way = connection.live || std::mem::take(&mut self.is_first);
@@ -273,7 +275,7 @@ impl Driver {
         if self.mode() != SyncMode::Live && !self.is_wanted() {
             self.take_command(Command::Round(oneshot::channel().0));
         }
-        let holds_until = self.full_until.filter(|until| *until > tokio::time::Instant::now());
+        let holds_until = self.full_until.filter(|until| *until > Instant::now());
         let holds_until = holds_until.filter(|_| self.rounds.is_empty());
         match holds_until {
             Some(_) => session.hold_pushes(),
@@ -306,7 +308,7 @@ impl Driver {
             compact_at: None,
             asked: HashSet::new(),
             upgrade_at: (!live && self.dialer.may_upgrade())
-                .then(|| tokio::time::Instant::now() + limits::UPGRADE_TRIED_AGAIN_FIRST),
+                .then(|| Instant::now() + limits::UPGRADE_TRIED_AGAIN_FIRST),
             upgrade_after: limits::UPGRADE_TRIED_AGAIN_FIRST,
             upgrading: None.into(),
         };
@@ -337,132 +339,6 @@ impl Driver {
         _ = tokio::time::timeout(limits::SLICE_TIME, finish).await;
     }
 
-    async fn drive(&mut self, running: &mut Running) -> Result<Infallible, Ended> {
-        // Writes of other processes are looked for from now on.
-        self.database.writer.watch_file();
-        let poll = if running.connection.live { limits::LIVE_POLL } else { limits::POST_POLL };
-        let mut poll = tokio::time::interval_at(tokio::time::Instant::now() + poll, poll);
-        let comparison = limits::COMPARE_LOOKS_EVERY;
-        let mut comparison = tokio::time::interval_at(tokio::time::Instant::now() + comparison, comparison);
-        loop {
-            while let Some(effect) = running.session.poll_effect() {
-                self.carry_out(running, effect).await?;
-            }
-            self.merge_stale(running);
-            if !running.unmerged && !running.is_merging {
-                for round in std::mem::take(&mut running.almost_done) {
-                    self.count_bytes();
-                    self.finish_round(round).await.map_err(SyncError::Storage)?;
-                }
-            }
-            if !self.is_wanted() && self.mode() != SyncMode::Live {
-                return Err(Ended::Done);
-            }
-            self.database.shared.send_slot.expect(
-                self.connection,
-                self.remote,
-                running.session.waits_after(),
-            );
-            self.show(running).await;
-            let now = self.started.elapsed();
-            let timeout = running.session.poll_timeout().unwrap_or(now).saturating_sub(now);
-            let saturated = running.session.is_saturated();
-            tokio::select! {
-                message = running.connection.incoming.recv(), if !saturated => {
-                    let message = message.unwrap_or_else(|| Err(offline("the connection was lost")))?;
-                    if !matches!(message, Message::Ping(_) | Message::Pong(_) | Message::Presence(_)) {
-                        self.traffic.brings_on();
-                    }
-                    running.session.handle_message(message, self.started.elapsed());
-                }
-                Some(batch) = &mut running.loading => {
-                    running.loading = None.into();
-                    self.traffic.loads(Duration::ZERO);
-                    running.take_batch(batch.map_err(SyncError::Storage)?, self.started.elapsed());
-                }
-                Some(applied) = running.applying.next() => {
-                    self.take_applied(running, applied.map_err(SyncError::Storage)?);
-                }
-                Some(merged) = &mut running.merging => {
-                    running.merging = None.into();
-                    running.is_merging = false;
-                    let merged = merged.map_err(SyncError::Storage)?;
-                    if merged.wrote() {
-                        // What is to be sent because of it belongs to the rounds that wait for it.
-                        let now = self.started.elapsed();
-                        running.almost_done.drain(..).for_each(|id| running.session.request_round(id, now));
-                    }
-                    self.count_received(merged);
-                }
-                command = self.commands.recv() => {
-                    let Some(command) = command else { return Err(Ended::LetGo) };
-                    match self.take_command(command) {
-                        Taken::Round(id) => {
-                            self.release(running);
-                            self.try_to_seal_again().await.map_err(SyncError::Storage)?;
-                            running.session.request_round(id, self.started.elapsed());
-                        }
-                        Taken::Document(token) => self.begin_document(running, token),
-                    }
-                }
-                () = self.database.shared.outbox.notified() => {
-                    running.session.handle_outbox_changed(self.started.elapsed());
-                }
-                () = self.database.shared.changed_elsewhere.notified() => self.look_at_file(running)?,
-                () = tokio::time::sleep(timeout) => self.take_timeout(running, saturated),
-                _ = poll.tick() => self.look_around(running)?,
-                _ = comparison.tick() => {
-                    self.tidy();
-                    self.look_for_comparison(running)?;
-                }
-                () = until(running.holds_until) => self.release(running),
-                () = until(running.compact_at) => self.look_for_compaction(running)?,
-                () = until(running.upgrade_at) => self.try_upgrade(running),
-                Some(upgraded) = &mut running.upgrading => self.take_upgrade(running, upgraded)?,
-                Ok(()) = self.policy.changed() => {}
-                place = next_place(&mut self.place, self.place_due) => {
-                    self.place_due = tokio::time::Instant::now() + limits::PRESENCE_EVERY;
-                    running.session.set_presence(place);
-                }
-            }
-        }
-    }
-
-    /// A deadline of the session has passed. A connection that moves bytes, or that this side does not read from,
-    /// is not silent; an exchange over `POST` has a time limit of its own.
-    fn take_timeout(&mut self, running: &mut Running, saturated: bool) {
-        let now = self.started.elapsed();
-        if saturated || !running.connection.live || !self.traffic.is_silent(proto::SILENCE) {
-            running.session.handle_progress(now);
-        } else {
-            running.session.handle_timeout(now);
-        }
-    }
-
-    /// Looks for what nobody reports: over `POST` entries of other devices, and whatever a report was missed of.
-    fn look_around(&mut self, running: &mut Running) -> Result<(), Ended> {
-        let was_idle = running.session.is_idle();
-        self.look_at_file(running)?;
-        if !running.connection.live && was_idle {
-            let round = self.take_id();
-            running.session.request_round(round, self.started.elapsed());
-        }
-        Ok(())
-    }
-
-    /// The file may have been emptied, or have more to send.
-    fn look_at_file(&mut self, running: &mut Running) -> Result<(), Ended> {
-        if self.database.readers.read(|tx| tx.era()).is_ok_and(|era| era != running.era) {
-            return Err(Ended::Anew);
-        }
-        if running.session.is_idle()
-            && self.database.readers.read(|tx| tx.count_sendable()).is_ok_and(|rows| rows > 0)
-        {
-            running.session.handle_outbox_changed(self.started.elapsed());
-        }
-        Ok(())
-    }
-
     /// What the app's sealer did not seal is to be tried again, before anything is loaded for a round.
     async fn try_to_seal_again(&self) -> Result<(), StorageError> {
         if self.database.shared.has_unsealed.swap(false, Ordering::Relaxed) {
@@ -490,22 +366,8 @@ impl Driver {
     }
 }
 
-/// The next place of this device, not before `due`.
-async fn next_place(place: &mut watch::Receiver<Option<Presence>>, due: tokio::time::Instant) -> Presence {
-    loop {
-        tokio::time::sleep_until(due).await;
-        // The sender lives as long as the replica.
-        if place.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        if let Some(place) = place.borrow_and_update().clone() {
-            return place;
-        }
-    }
-}
-
 /// Resolves at a time, if there is one.
-async fn until(time: Option<tokio::time::Instant>) {
+async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,

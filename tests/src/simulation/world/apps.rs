@@ -18,11 +18,8 @@ impl World {
         self.written.entry((account, id.to_owned())).or_default().insert(mark.to_owned());
         self.own.entry((name, id.to_owned())).or_default().insert(mark.to_owned());
         let now = self.now;
-        let node = &mut self.nodes[at];
-        if let Some(session) = &mut node.session
-            && session.outbox_changed(now).is_err()
-        {
-            node.session = None;
+        if let Some(session) = &mut self.nodes[at].session {
+            session.pass_time(now);
         }
     }
 
@@ -124,9 +121,8 @@ impl World {
         let account = self.nodes[at].account.clone();
         self.buried.entry((account, id)).or_default().extend(seen);
         let now = self.now;
-        let node = &mut self.nodes[at];
-        if node.session.as_mut().is_some_and(|session| session.outbox_changed(now).is_err()) {
-            node.session = None;
+        if let Some(session) = &mut self.nodes[at].session {
+            session.pass_time(now);
         }
     }
 
@@ -139,9 +135,8 @@ impl World {
         let id = self.choose(&known);
         self.say(format!("{} compacts {id}", self.nodes[at].name));
         let now = self.now;
-        let node = &mut self.nodes[at];
-        if node.session.as_mut().is_some_and(|session| session.compact(&id, now).is_err()) {
-            node.session = None;
+        if let Some(session) = &mut self.nodes[at].session {
+            session.compact(&id, now);
         }
     }
 
@@ -149,9 +144,8 @@ impl World {
         self.say(format!("{} compacts everything", self.nodes[at].name));
         for id in self.known(at) {
             let now = self.now;
-            let node = &mut self.nodes[at];
-            if node.session.as_mut().is_some_and(|session| session.compact(&id, now).is_err()) {
-                node.session = None;
+            if let Some(session) = &mut self.nodes[at].session {
+                session.compact(&id, now);
             }
         }
     }
@@ -167,9 +161,8 @@ impl World {
         let id = self.choose(&written);
         self.say(format!("{} syncs {id} first", self.nodes[at].name));
         let now = self.now;
-        let node = &mut self.nodes[at];
-        if node.session.as_mut().is_some_and(|session| session.sync_document(&id, now).is_err()) {
-            node.session = None;
+        if let Some(session) = &mut self.nodes[at].session {
+            session.sync_document(&id, now);
         }
     }
 
@@ -208,6 +201,12 @@ impl World {
             told(&done)
         ));
         drop(other);
+        // The writer thread looks now and then whether the file has changed.
+        if self.below(2) == 0
+            && let Ok(replica) = self.nodes[at].replica()
+        {
+            _ = motet::simulation::catch_up(&replica);
+        }
         if done.is_ok() {
             self.wrote(at, &id, &mark);
         }

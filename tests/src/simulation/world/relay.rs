@@ -145,7 +145,7 @@ impl World {
         for message in [Message::Hello(hello), message] {
             self.relay.take(session, &motet_proto::frame::encode(&message));
         }
-        while self.relay.work(session, 0, false) {}
+        while self.relay.work(0) {}
         self.relay.drop_session(session);
     }
 }

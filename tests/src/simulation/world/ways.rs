@@ -27,7 +27,10 @@ impl World {
 
     /// The connection breaks. Some of what was on its way still arrives at the relay.
     pub(in crate::simulation) fn lose_connection(&mut self, at: usize) {
-        self.nodes[at].session = None;
+        let now = self.now;
+        if let Some(mut session) = self.nodes[at].session.take() {
+            session.lose(now);
+        }
         let Some(mut link) = self.nodes[at].link.take() else { return };
         for _ in 0..self.below(link.up.len() as u64 + 1) {
             if let Some(frame) = link.up.pop_front() {
@@ -45,6 +48,23 @@ impl World {
         }
     }
 
+    pub(in crate::simulation) fn stall(&mut self, at: usize) {
+        if let Some(link) = &mut self.nodes[at].link {
+            link.is_stalled = true;
+            self.say(format!("{} takes nothing for a while", self.nodes[at].name));
+        }
+    }
+
+    /// Some of those that took nothing take something again.
+    pub(in crate::simulation) fn release_some(&mut self) {
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].link.as_ref().is_some_and(|link| link.is_stalled) && self.below(12) == 0 {
+                self.nodes[at].link.iter_mut().for_each(|link| link.is_stalled = false);
+                self.say(format!("{} goes on", self.nodes[at].name));
+            }
+        }
+    }
+
     pub(in crate::simulation) fn pass_time(&mut self) {
         let seconds = [1, 6, 31][self.below(3) as usize];
         self.now += Duration::from_secs(seconds);
@@ -56,7 +76,8 @@ impl World {
     pub(in crate::simulation) fn take_timeout(&mut self, at: usize) {
         let now = self.now;
         let Some(session) = &mut self.nodes[at].session else { return };
-        if session.poll_timeout().is_some_and(|due| due <= now) && session.pass_time(now).is_err() {
+        session.pass_time(now);
+        if session.ended().is_some() {
             self.lose_connection(at);
         }
     }
@@ -71,8 +92,8 @@ impl World {
         self.now += Duration::from_micros(self.random.below(2_000));
         let now = self.now;
         let harm = self.harm;
+        self.relay.pass_time(now);
         let choice = self.below(5);
-        let lag = self.below(8) == 0;
         let detail = self.below(1 << 20);
         let node = &mut self.nodes[at];
         let (Some(session), Some(link)) = (&mut node.session, &mut node.link) else {
@@ -84,8 +105,9 @@ impl World {
         while let Some(message) = session.poll_message() {
             link.up.push_back(motet_proto::frame::encode(&message));
         }
-        while let Some(message) = self.relay.poll_message(link.session) {
-            link.down.push_back(motet_proto::frame::encode(&message));
+        if !link.is_stalled {
+            // One at a time: whoever is not chosen for long falls behind.
+            link.down.extend(self.relay.poll_frame(link.session));
         }
         let mut noted = Vec::new();
         let done = match choice {
@@ -96,26 +118,25 @@ impl World {
                     noted = frame;
                     self.relay.take(link.session, &noted);
                 }
-                Ok(true)
+                true
             }
             1 if !link.down.is_empty() && !session.is_saturated() => {
                 match harm.next(&mut link.down, &mut self.random).filter(|_| !link.deaf_down) {
-                    None => Ok(true),
+                    None => true,
                     Some(frame) => {
                         noted = frame;
-                        match motet_proto::frame::decode(&noted) {
-                            Ok(message) => session.take(message, now).map(|()| true),
-                            Err(_) => Ok(false),
-                        }
+                        let message = motet_proto::frame::decode(&noted);
+                        let is_whole = message.is_ok();
+                        message.into_iter().for_each(|message| session.take(message, now));
+                        is_whole
                     }
                 }
             }
-            2 => Ok(self.relay.work(link.session, detail, lag)),
+            2 => self.relay.work(detail),
             3 => session.work(detail, now),
-            _ => Ok(false),
+            _ => false,
         };
-        let broken = done.is_err()
-            || (choice == 1 && matches!(done, Ok(false)) && !noted.is_empty())
+        let broken = (choice == 1 && !done && !noted.is_empty())
             || session.ended().is_some()
             || !self.relay.is_open(link.session);
         if let Some(why) = session.ended().map(str::to_owned) {
@@ -125,6 +146,6 @@ impl World {
         if broken {
             self.lose_connection(at);
         }
-        Ok(done.unwrap_or(false))
+        Ok(done)
     }
 }

@@ -7,12 +7,14 @@ use motet_proto::message::ErrorCode;
 use motet_proto::session::{ClientEffect, EndReason};
 use motet_proto::{AccountId, Entry, LogName};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::taking_in::{Page, opened_len};
 use super::{Applied, Driver, Ended, Running, keep_error, retry_delay};
 use crate::engine::{Admission, Arrival, Core, Opening, is_heavy, is_known, is_news, merge_all, prepare};
 use crate::error::SyncError;
 use crate::limits;
+use crate::platform;
 use crate::store::{Durability, StorageError, Tx};
 use crate::sync::connection::offline;
 
@@ -183,7 +185,7 @@ impl Driver {
         self.refusals += 1;
         let is_full = error.is_refusal();
         let pause = if is_full { limits::FULL_PAUSE } else { retry_delay(self.refusals + 1, self.window) };
-        let until = tokio::time::Instant::now() + pause;
+        let until = Instant::now() + pause;
         running.holds_until = Some(until);
         self.full_until = is_full.then_some(until);
         // An answer to each of several pushes is one reason.
@@ -217,13 +219,13 @@ impl Driver {
         (running.unmerged, running.is_merging) = (false, true);
         let (database, traffic) = (self.database.clone(), self.traffic.clone());
         traffic.works(limits::SLICE_TIME);
-        let merge = tokio::task::spawn_blocking(move || {
+        let merge = platform::off_thread(move || {
             let goes_on = || traffic.works(limits::SLICE_TIME);
             let merged = merge_all(&database.readers, &database.writer, &goes_on);
             traffic.works(Duration::ZERO);
             merged
         });
-        let merged = async { merge.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string()))) };
+        let merged = merge.map(|merged| merged.unwrap_or_else(|reason| Err(StorageError::Io(reason))));
         running.merging = Some(merged.boxed()).into();
     }
 }

@@ -1,8 +1,9 @@
 //! What was done and what it cost: rounds that somebody waits for, the day's traffic, and what the status says of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::{Applied, Command, Driver, Running, Taken};
 use crate::engine::Database;
@@ -10,6 +11,7 @@ use crate::engine::Link;
 use crate::engine::Received;
 use crate::error::SyncError;
 use crate::limits;
+use crate::platform;
 use crate::store::{Durability, RoundRow, StorageError};
 use crate::sync::SyncSummary;
 use crate::time::millis;
@@ -42,7 +44,7 @@ impl Driver {
         running.was_idle = true;
         self.tidy();
         let quiet = running.compact_after;
-        running.compact_at = running.connection.live.then(|| tokio::time::Instant::now() + quiet);
+        running.compact_at = running.connection.live.then(|| Instant::now() + quiet);
         let now = self.database.shared.now_ms();
         // Other processes read of the error in the file.
         let had_failed = board.current().last_error.is_some();
@@ -60,7 +62,7 @@ impl Driver {
     /// What a long read of any process has left of the write-ahead log.
     pub(super) fn tidy(&self) {
         let database = self.database.clone();
-        drop(tokio::task::spawn_blocking(move || database.readers.tidy()));
+        drop(platform::off_thread(move || database.readers.tidy()));
     }
 
     pub(super) fn take_commands(&mut self) {

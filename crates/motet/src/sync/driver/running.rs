@@ -1,13 +1,15 @@
 //! One session: how it begins, what is under way for it, and how it ends.
 
 use std::collections::{HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesOrdered;
 use motet_proto::session::{ClientSession, OutboxBatch};
 use motet_proto::{DocumentId, Position, limits as proto};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::taking_in::Deaths;
 use crate::engine::Received;
@@ -25,7 +27,7 @@ pub(super) struct Running {
     pub(super) loading: OptionFuture<BoxFuture<'static, Result<OutboxBatch, StorageError>>>,
     pub(super) applying: FuturesOrdered<BoxFuture<'static, Result<Applied, StorageError>>>,
     /// Until when nothing is sent.
-    pub(super) holds_until: Option<tokio::time::Instant>,
+    pub(super) holds_until: Option<Instant>,
     /// Entries that were being opened when a process ended.
     pub(super) deaths: Deaths,
     /// The last apply has been handed to the writer: the next may follow.
@@ -46,11 +48,11 @@ pub(super) struct Running {
     pub(super) was_idle: bool,
     /// How long nothing must happen before it compacts, and when that is so.
     pub(super) compact_after: Duration,
-    pub(super) compact_at: Option<tokio::time::Instant>,
+    pub(super) compact_at: Option<Instant>,
     /// Documents that were asked for because something of them was missing.
     pub(super) asked: HashSet<DocumentId>,
     /// When a WebSocket is tried while `POST` is in use, how long after that again, and the attempt that is under way.
-    pub(super) upgrade_at: Option<tokio::time::Instant>,
+    pub(super) upgrade_at: Option<Instant>,
     pub(super) upgrade_after: Duration,
     pub(super) upgrading: OptionFuture<BoxFuture<'static, Option<Connection>>>,
 }
@@ -65,7 +67,7 @@ pub(super) struct Begun {
 }
 
 /// How a session ended.
-pub(super) enum Ended {
+pub(in crate::sync) enum Ended {
     /// The replica let go.
     LetGo,
     /// What there was to do is done, and the policy asks for no more.
@@ -83,6 +85,18 @@ pub(super) struct Applied {
     pub(super) entries: u64,
     pub(super) foreign: u64,
     pub(super) progress: (u64, u64),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LetGo => f.write_str("the replica let go"),
+            Self::Done => f.write_str("done"),
+            Self::Anew => f.write_str("another session begins"),
+            Self::SignedOut => f.write_str("the user has signed out"),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
 }
 
 impl From<SyncError> for Ended {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::FutureExt;
 use motet_proto::message::Hello;
 use motet_proto::{Message, SpaceId, limits as proto};
+use tokio::time::Instant;
 
 use super::{Driver, Ended, Running, until};
 use crate::engine::Link;
@@ -90,7 +91,7 @@ impl Driver {
                 _ if self.is_wanted() => return true,
                 SyncMode::Live => return true,
                 SyncMode::Every(pause) => match self.last_round {
-                    Some(last) if last.elapsed() < pause => Some(pause - last.elapsed()),
+                    Some(last) if last.elapsed() < pause => Some(pause.saturating_sub(last.elapsed())),
                     _ => return true,
                 },
                 SyncMode::Manual if self.would_sync() => Some(limits::SYNC_LOCK_POLL),
@@ -98,7 +99,7 @@ impl Driver {
             };
             self.database.shared.board.set_link(Link::None);
             tokio::select! {
-                () = until(due.and_then(|due| tokio::time::Instant::now().checked_add(due))) => {}
+                () = until(due.and_then(|due| Instant::now().checked_add(due))) => {}
                 command = self.commands.recv() => match command {
                     Some(command) => drop(self.take_command(command)),
                     None => return false,
@@ -131,7 +132,7 @@ impl Driver {
             return Err(Ended::Done);
         }
         running.upgrade_after = (2 * running.upgrade_after).min(limits::UPGRADE_TRIED_AGAIN_LAST);
-        running.upgrade_at = Some(tokio::time::Instant::now() + running.upgrade_after);
+        running.upgrade_at = Some(Instant::now() + running.upgrade_after);
         Ok(())
     }
 

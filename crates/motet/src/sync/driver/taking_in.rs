@@ -191,7 +191,7 @@ impl Slice {
             return Ok(prepare(entries, how, |_| false, |_| None));
         }
         let database = database.clone();
-        let prepared = tokio::task::spawn_blocking(move || {
+        let prepared = platform::off_thread(move || {
             let keys: Vec<_> = entries.iter().map(|entry| entry.document).collect();
             // A preview is shown as it came if it goes by what is declared now, by whatever process.
             let (known, schemas) =
@@ -200,6 +200,6 @@ impl Slice {
             let how = Opening { schemas: &schemas, sealer: &*database.shared.sealer, is_noted };
             Ok(prepare(entries, how, |key| !known.contains(&key), load))
         });
-        prepared.await.unwrap_or_else(|e| Err(StorageError::Io(e.to_string())))
+        prepared.await.unwrap_or_else(|reason| Err(StorageError::Io(reason)))
     }
 }
