@@ -220,3 +220,58 @@ fn what_only_shows_and_no_relay_has_is_written_anew() {
     assert_eq!(song(&late.fresh("c"), "long"), shown);
     assert_eq!(late.b.verify().unwrap().problems, []);
 }
+
+/// Whatever is lost of a document, and whichever remote has none of it: it is not said to be synced, what it showed is not dropped, or the file is
+/// put aside; and others arrive.
+#[test]
+fn what_is_lost_of_a_document_is_neither_sent_as_whole_nor_dropped_without_a_trace() {
+    let of = "(SELECT id FROM document WHERE name = 'short')";
+    let first = format!("DELETE FROM change WHERE id = (SELECT MIN(id) FROM change WHERE id >> 24 = {of})");
+    let last = format!("DELETE FROM change WHERE id = (SELECT MAX(id) FROM change WHERE id >> 24 = {of})");
+    let all = format!("DELETE FROM change WHERE id >> 24 = {of}; DELETE FROM snapshot WHERE document = {of}");
+    let version = format!("UPDATE projection SET heads = x'' WHERE document = {of}");
+    let [last_unknown, all_unknown] = [&last, &all].map(|lost| format!("{lost}; {version}"));
+    for damage in [&first, &last, &all, &last_unknown, &all_unknown] {
+        for is_wiped in [true, false] {
+            let mut late = Late::new();
+            for n in 0..3 {
+                late.b.documents("songs").patch("short", &json!({ "n": n })).unwrap();
+            }
+            sync(&late.b, &late.relay.url());
+            if !is_wiped {
+                // An edit that no remote has.
+                late.b.documents("songs").patch("short", &json!({ "title": "hou" })).unwrap();
+            }
+            late.b.documents("songs").upsert("other", &json!({ "n": 1 })).unwrap();
+            let shown = song(&late.b, "short");
+            late.damaged(damage);
+            if is_wiped {
+                late.lose("empty");
+            }
+            sync(&late.b, &late.relay.url());
+            let pending = late.b.pending_documents(10).unwrap();
+            // The relay has what an edit builds on.
+            let is_sent = !is_wiped && damage == &first;
+            assert_ne!(pending.iter().any(|pending| pending.id == "short"), is_sent, "{damage}");
+            assert_eq!(song(&late.fresh("c"), "other")["n"], 1, "{damage}");
+            let repaired = late.b.repair().unwrap();
+            assert_eq!(repaired.left, [], "{damage}");
+            sync(&late.b, &late.relay.url());
+            let is_kept = song(&late.b, "short") == shown;
+            let is_aside = repaired.put_aside.is_some_and(|aside| aside.exists());
+            // What the relay has is not written a second time; an edit that it lacks stands in the file beside.
+            assert!(is_kept || !is_wiped && is_aside, "{damage}, wiped: {is_wiped}");
+            assert_eq!(
+                song(&late.fresh("d"), "short"),
+                song(&late.b, "short"),
+                "{damage}, wiped: {is_wiped}"
+            );
+        }
+        // The relay is not reached: what is dropped stands in a file beside.
+        let mut late = Late::new();
+        late.damaged(damage);
+        let repaired = late.b.repair().unwrap();
+        let aside = repaired.put_aside.filter(|aside| aside.exists());
+        assert_eq!(aside.is_some(), repaired.fetched_again > 0, "{damage}");
+    }
+}

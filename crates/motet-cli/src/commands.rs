@@ -15,7 +15,7 @@ pub(crate) mod transfer;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use motet::{OpenError, Relay, Replica, StorageError, SyncError, WriteError};
+use motet::{AccountError, OpenError, Relay, Replica, StorageError, SyncError, WriteError};
 
 use crate::error::CliError;
 
@@ -33,6 +33,7 @@ pub(crate) fn reason_of(error: CliError) -> CliError {
     match error {
         CliError::Write(WriteError::Storage(StorageError::ReadOnly))
         | CliError::Sync(SyncError::Storage(StorageError::ReadOnly))
+        | CliError::Account(AccountError::Storage(StorageError::ReadOnly))
             if IS_DISK_FULL.load(Ordering::Relaxed) =>
         {
             CliError::Write(WriteError::Storage(StorageError::DiskFull))

@@ -8,7 +8,7 @@ use motet::{
 };
 use serde_json::{Value, json};
 
-use super::{open, open_known, open_with_trash};
+use super::{open, open_with_trash};
 use crate::args::UndoArgs;
 use crate::error::CliError;
 use crate::output::{BOLD, CYAN, GREEN, GREY, Output, local_time};
@@ -24,7 +24,7 @@ pub(crate) fn history(
     at: Option<&str>,
     output: &Output,
 ) -> Result<(), CliError> {
-    let document = open_known(db, collection)?.documents(collection).document(id);
+    let document = open_with_trash(db, collection)?.documents(collection).document(id);
     if let Some(version) = at {
         return output.json_line(&document.at(&version_of(&document, version)?)?);
     }

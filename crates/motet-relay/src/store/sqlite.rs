@@ -38,10 +38,6 @@ const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/006.sql"),
 ];
 
-/// Tables of a file in the newest format.
-const TABLES: [&str; 8] =
-    ["space", "entry", "entry_of", "superseded", "erasing", "superseding", "usage", "relay"];
-
 /// Those that hold what follows from nothing else.
 const NEEDED_TABLES: [&str; 2] = ["space", "entry"];
 
@@ -269,22 +265,11 @@ fn migrate(conn: &mut Connection, fresh: Option<RelayId>) -> Result<(), StoreErr
     Ok(tx.commit()?)
 }
 
-/// Without one of its tables a relay would take pushes that it cannot store, or forget what it has.
+/// A file that lacks a table, or a column of one, is not served.
 fn check_tables(conn: &Connection) -> Result<(), StoreError> {
-    let mut is_there =
-        conn.prepare("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE")?;
-    for table in TABLES {
-        if !is_there.exists([table])? {
-            let remedy = match table {
-                table if NEEDED_TABLES.contains(&table) => {
-                    "so nothing of it can be read; move it away, and the devices send to the new one what they hold"
-                }
-                _ => "`motet-relay repair` makes it anew",
-            };
-            return Err(StoreError::Unusable(format!("table {table} of relay.db is gone: {remedy}")));
-        }
-    }
-    Ok(())
+    let Some(table) = care::unusable_table(conn) else { return Ok(()) };
+    let remedy = "`motet-relay repair` makes of it what can be made";
+    Err(StoreError::Unusable(format!("table {table} of relay.db is gone, or lacks a column: {remedy}")))
 }
 
 /// What tells this data from that of other relays. Of several the first that is one counts, so that it stays the same.

@@ -46,9 +46,10 @@ pub struct RepairReport {
     pub fetched_again: u64,
     /// The database itself was damaged, and was put in order or written anew.
     pub written_anew: bool,
-    /// Where the damaged file was put, if it was written anew: `notes.db` beside itself as `notes.damaged.db`, with SQLite's log as it was. A
-    /// better tool may read more of it. It holds all that the file held, also what stays on this device, and what is purged later is still in
-    /// it; only its user can read it. There is one: a file that is written anew a day later or more takes its place, and it can be removed at any time.
+    /// Where the damaged file was put, if it was written anew or something of a document was lost: `notes.db` beside itself as
+    /// `notes.damaged.db`, with SQLite's log as it was. A better tool may read more of it, and what a document showed last is in it. It holds all
+    /// that the file held, also what stays on this device, and what is purged later is still in it; only its user can read it. There is one: a file
+    /// that is put there a day later or more takes its place, and it can be removed at any time.
     pub put_aside: Option<PathBuf>,
     /// What is still not as it should be.
     pub left: Vec<Problem>,
@@ -154,6 +155,13 @@ impl Replica {
             looked = self.look().map_err(write_error)?;
         }
         let documents: BTreeSet<i64> = looked.damaged.iter().copied().collect();
+        // What somebody may want to read once more if a document cannot be made whole.
+        let file = &self.database().file;
+        let aside = match report.put_aside.is_none() && !documents.is_empty() {
+            true => Some(store::Aside::of(file)?),
+            false => None,
+        };
+        let fetched_before = report.fetched_again;
         // While an index is made of a row that is no JSON, that row cannot even be replaced.
         let is_unindexed = !documents.is_empty() && self.run(|tx, _| Ok(tx.drop_indexes_of_damaged()?))?;
         for document in documents {
@@ -165,6 +173,9 @@ impl Replica {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(aside) = aside.filter(|_| report.fetched_again > fetched_before) {
+            report.put_aside = Some(aside.keep(file)?);
         }
         if is_unindexed && let Err(error) = self.run(|tx, core| Ok(core.declare_indexes(tx)?)) {
             // What is left of it is named afterwards; lists are right without.

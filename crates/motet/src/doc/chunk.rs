@@ -78,7 +78,7 @@ pub(crate) fn split_changes(mut bytes: &[u8]) -> Result<Vec<Change>, ChunkError>
 pub(crate) struct ChangeHeader<'b> {
     pub(crate) bytes: &'b [u8],
     pub(crate) hash: [u8; 32],
-    deps: Vec<[u8; 32]>,
+    pub(crate) deps: Vec<[u8; 32]>,
 }
 
 /// Judges a change that this device has made, as the devices do that will receive it.

@@ -95,7 +95,11 @@ impl Core {
 
     /// A remote holds what was sent of a document: of a purged one the rest can go.
     pub(super) fn sweep_sent(&mut self, tx: Tx<'_>, document: i64) -> store::Result<()> {
-        let row = tx.document_by_id(document)?;
+        let row = match tx.document_by_id(document) {
+            // It is not the time to find out what is wrong with it.
+            Err(StorageError::Damaged(_)) => return Ok(()),
+            row => row?,
+        };
         if !row.purged {
             return Ok(());
         }

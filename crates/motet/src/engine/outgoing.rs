@@ -9,6 +9,7 @@ use motet_proto::session::{OutboxBatch, OutboxItem};
 use motet_proto::{DocumentId, Entry, Kind, SpaceId, limits as proto, planted};
 
 use super::Core;
+use super::salvage::is_short;
 use crate::doc::{Fields, is_intact, split_headers};
 use crate::limits;
 use crate::platform;
@@ -227,6 +228,13 @@ impl Core {
         let many = changes.len() > limits::FIRST_PUSH_CHANGES;
         let primary = whole && tx.has_primary_snapshot(row.document)?;
         let hashes = headers(&changes)?;
+        let is_gone = changes.is_empty() && tx.is_purged_and_gone(row.document)?;
+        if !whole && changes.is_empty() && !is_gone && !tx.has_pending_changes(row)? {
+            return Err(StorageError::Damaged("what waits to be sent of it is not there".into()));
+        }
+        if whole && !primary && changes.is_empty() && tx.local_fields(row.document)?.is_none() {
+            return Err(StorageError::Damaged("none of its changes is there".into()));
+        }
         let mut saved = None;
         if many && whole || primary {
             saved = self.save(tx, row.document)?;
@@ -235,6 +243,9 @@ impl Core {
             self.catch_up_all(tx)?;
             let stored = tx.document_by_id(row.document)?;
             check_whole(&stored, &hashes)?;
+            if is_short(tx, &stored)? {
+                return Err(StorageError::Damaged("its last changes are not there".into()));
+            }
             if !many {
                 // It may have been saved when it was new, and not have changed since.
                 let bytes = tx.snapshot_at(row.document, last)?;
@@ -328,20 +339,30 @@ fn pieces(changes: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
     pieces
 }
 
+/// Changes by their hashes, and what they build on.
+#[derive(Default)]
+struct Hashes {
+    own: HashSet<[u8; 32]>,
+    needed: HashSet<[u8; 32]>,
+}
+
 /// Hashes of changes, each checked against its bytes.
-fn headers(changes: &[(i64, Vec<u8>)]) -> store::Result<HashSet<[u8; 32]>> {
-    let mut hashes = HashSet::with_capacity(changes.len());
+fn headers(changes: &[(i64, Vec<u8>)]) -> store::Result<Hashes> {
+    let mut hashes = Hashes::default();
     for (_, bytes) in changes {
-        let headers = split_headers(bytes).map_err(|error| StorageError::Damaged(error.to_string()))?;
-        hashes.extend(headers.iter().map(|header| header.hash));
+        for header in split_headers(bytes).map_err(|error| StorageError::Damaged(error.to_string()))? {
+            hashes.own.insert(header.hash);
+            hashes.needed.extend(header.deps);
+        }
     }
     Ok(hashes)
 }
 
-/// What is stored of a document leads to what it says to be.
-fn check_whole(stored: &DocumentRow, hashes: &HashSet<[u8; 32]>) -> store::Result<()> {
-    let is_gone = stored.purged && hashes.is_empty();
-    if is_gone || stored.heads.iter().all(|head| hashes.contains(head)) {
+/// What is stored of a document leads to what it says to be, and lacks nothing on the way.
+fn check_whole(stored: &DocumentRow, hashes: &Hashes) -> store::Result<()> {
+    let is_gone = stored.purged && hashes.own.is_empty();
+    let leads_to_heads = stored.heads.iter().all(|head| hashes.own.contains(head));
+    if is_gone || leads_to_heads && hashes.needed.is_subset(&hashes.own) {
         return Ok(());
     }
     Err(StorageError::Damaged("its stored changes do not lead to its heads".into()))

@@ -304,7 +304,7 @@ fn salvage(
     let is_unknown = is_behind && unreadable.len() > missing.len() && (in_saved.is_empty() || is_damaged);
     // Neither one of its changes nor what they led to is there, nor anything that stays on this device.
     let is_gone = row.heads.is_empty() && document.heads().is_empty() && tx.local_fields(row.id)?.is_none();
-    let is_lost = lacks(&document) || is_unknown || is_gone || !waiting.is_empty();
+    let is_lost = lacks(&document) || is_unknown || is_gone || is_short(tx, row)? || !waiting.is_empty();
     let saved_upto = raw.as_ref().filter(|_| !in_saved.is_empty()).map_or(0, |raw| raw.upto);
     let is_snapshot_needed = in_saved.iter().any(|hash| !in_rows.contains(hash));
     // A saved form that is not taken for the only source would be dropped at will.
@@ -322,6 +322,15 @@ fn salvage(
         is_lost,
         is_damaged,
     })
+}
+
+/// Whether a document that does not say which version it is lacks the last of the changes that were counted.
+pub(super) fn is_short(tx: Tx<'_>, row: &DocumentRow) -> store::Result<bool> {
+    if !row.heads.is_empty() || row.purged {
+        return Ok(false);
+    }
+    let saved = tx.raw_snapshot(row.id)?.map_or(0, |saved| saved.upto);
+    Ok(tx.last_change(row.id)?.max(saved) < change_id(row.id, row.changes) && row.changes > 0)
 }
 
 /// The changes of an entry that waits to be sent; none if it is not what it was.

@@ -103,6 +103,8 @@ impl Tx<'_> {
             "SELECT d.id, p.deleted, p.collection, d.name FROM document d JOIN projection p ON p.document = d.id
                    WHERE d.space = (SELECT space FROM remote WHERE id = ?)
                      AND (p.purged = 0 AND length(p.heads) > 0
+                       OR p.purged = 0 AND p.json IS NOT '{}'
+                         AND NOT EXISTS (SELECT 1 FROM local_field WHERE document = d.id)
                        OR EXISTS (SELECT 1 FROM change WHERE id BETWEEN d.id << 24 AND d.id << 24 | 0xffffff)
                        OR EXISTS (SELECT 1 FROM snapshot WHERE document = d.id))
                    ORDER BY d.id";
@@ -174,6 +176,14 @@ impl Tx<'_> {
         let range = params![first, change_id(row.document, MOST_CHANGES), whole, remote];
         let rows = statement.query_map(range, |row| Ok((row.get(0)?, chunk_at(row, 1, document)?)))?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// Whether the changes that a row covers are stored, wherever they came from.
+    pub(crate) fn has_pending_changes(&self, row: &OutboxRow) -> Result<bool> {
+        let sql = "SELECT 1 FROM change WHERE id BETWEEN ?1 AND ?2
+                   UNION ALL SELECT 1 FROM snapshot WHERE document = ?3 AND upto >= ?1";
+        let last = change_id(row.document, MOST_CHANGES);
+        Ok(self.conn.prepare_cached(sql)?.exists([row.first_change, last, row.document])?)
     }
 
     /// Fixes what a row sends. Later changes of the document open a new row.

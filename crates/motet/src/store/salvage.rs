@@ -22,8 +22,8 @@ use super::connection::{check_format, empty_log, log_of, migrate, open_reader};
 use super::finding::identifier;
 use super::{Result, StorageError, Tx, busy};
 use crate::limits;
-pub(crate) use aside::remove_aside;
-use aside::{Aside, without_log};
+use aside::without_log;
+pub(crate) use aside::{Aside, remove_aside};
 use pages::{HEADER_BYTES, Pages};
 use scan::Scan;
 

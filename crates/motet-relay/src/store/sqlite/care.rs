@@ -156,6 +156,11 @@ fn look(database: &Path) -> Result<CareReport, StoreError> {
     Ok(report)
 }
 
+/// A table without which a relay would take pushes that it cannot store, or forget what it has.
+pub(super) fn unusable_table(conn: &Connection) -> Option<&'static str> {
+    columns::unusable_table(conn)
+}
+
 fn integrity(conn: &Connection) -> Vec<String> {
     let lines = || -> rusqlite::Result<Vec<String>> {
         conn.prepare("PRAGMA integrity_check")?.query_map([], |row| row.get(0))?.collect()

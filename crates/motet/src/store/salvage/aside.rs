@@ -17,14 +17,14 @@ use crate::store::{Result, StorageError};
 const MARK: &str = ".damaged";
 
 /// A copy of a database and of SQLite's log beside it, page by page. It goes unless it is [kept](Self::keep).
-pub(super) struct Aside {
+pub(crate) struct Aside {
     pub(super) main: Partial,
     pub(super) log: Partial,
 }
 
 impl Aside {
     /// Copies both as they are. The log comes first: what is moved from it into the database meanwhile stands in both copies then.
-    pub(super) fn of(path: &Path) -> Result<Self> {
+    pub(crate) fn of(path: &Path) -> Result<Self> {
         let aside = Self { main: private(path)?, log: private(path)? };
         match File::open(log_of(path)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -51,7 +51,7 @@ impl Aside {
 
     /// Gives the copies their names, in place of those of an earlier repair. Returns where they are. What was kept a short time ago stays: what
     /// is damaged now was made of it, and has no more than that.
-    pub(super) fn keep(&self, path: &Path) -> Result<PathBuf> {
+    pub(crate) fn keep(&self, path: &Path) -> Result<PathBuf> {
         let to = aside_of(path);
         let kept_at = std::fs::metadata(&to).and_then(|kept| kept.modified());
         // A clock that went back says nothing.

@@ -90,6 +90,15 @@ pub(super) fn missing_tables(conn: &Connection) -> Vec<&'static str> {
     TABLES.iter().map(|(table, _)| *table).filter(is_missing).collect()
 }
 
+/// The first table that is not there, or lacks a column.
+pub(super) fn unusable_table(conn: &Connection) -> Option<&'static str> {
+    let is_unusable = |(table, columns): &&(&str, &[(&str, Holds)])| {
+        let names: Vec<_> = columns.iter().map(|(column, _)| *column).collect();
+        conn.prepare(&format!("SELECT {} FROM {table}", names.join(", "))).is_err()
+    };
+    TABLES.iter().find(is_unusable).map(|(table, _)| *table)
+}
+
 /// Values that the relay never wrote. Where a table cannot be read, its pages are found damaged elsewhere.
 pub(super) fn odd_values(conn: &Connection) -> Vec<String> {
     let mut problems = Vec::new();

@@ -31,6 +31,7 @@ impl FoundLog {
     pub(super) fn read(conn: &Connection, row: i64, account: &str, space: SpaceId, now: i64) -> Self {
         let (mut rows, mut problems) = (BTreeMap::new(), Vec::new());
         let (base, listed) = (row_base(row), listed(conn, row));
+        let is_list_lost = conn.prepare_cached("SELECT seq FROM entry_of").is_err();
         let mut take = |found: &Row<'_>| -> rusqlite::Result<i64> {
             let id: i64 = found.get(0)?;
             let seq = (id - base) as u64;
@@ -38,8 +39,10 @@ impl FoundLog {
             let documents = listed.map_or(&[][..], |listed| &listed.documents);
             if let Some(mut stored) = Parts::read(found).stored(space, documents, now) {
                 let heads = listed.map_or(&[][..], |listed| &listed.heads);
-                stored.is_listed =
-                    stored.entry.is_none() && heads.iter().any(|head| head == id_head(&stored.id));
+                // Where nothing is listed any more, nobody knows.
+                let is_unknown = is_list_lost && stored.cause == Some(CAUSE_UNKNOWN);
+                let is_found = heads.iter().any(|head| head == id_head(&stored.id));
+                stored.is_listed = stored.entry.is_none() && (is_found || is_unknown);
                 // None has the number zero: it does not stand in the way of the others.
                 rows.insert(if seq == 0 { LAST_SEQ + 1 } else { seq }, stored);
             }
