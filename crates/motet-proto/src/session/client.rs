@@ -39,6 +39,8 @@ pub struct ClientSession {
     reseeding: bool,
 
     pull: Option<u32>,
+    /// Where the last pull began.
+    pulled_after: Option<Position>,
     want_pull: bool,
     /// There is more of the log than what has arrived.
     behind: bool,
@@ -127,6 +129,7 @@ impl ClientSession {
             confirmed: position.is_none() && !reseeding,
             reseeding,
             pull: None,
+            pulled_after: None,
             want_pull: true,
             behind: false,
             next_id: 1,
@@ -379,8 +382,9 @@ impl ClientSession {
         if page.after > self.position.map_or(0, |position| position.seq) {
             return self.end(EndReason::Protocol("it left out a part of the log"));
         }
-        let is_further = self.position.is_none_or(|position| page.position.seq > position.seq);
-        if page.more && !is_further {
+        // A page that came by itself may have brought the same before one that was asked for: that one goes on from where it was asked from.
+        let began = if page.id.is_some() { self.pulled_after } else { self.position };
+        if page.more && began.is_some_and(|began| page.position.seq <= began.seq) {
             return self.end(EndReason::Protocol("it says that there is more, and does not go on"));
         }
         self.confirmed |= !self.reseeding;
@@ -435,6 +439,7 @@ impl ClientSession {
         self.pulls_begun += 1;
         let id = self.take_id();
         self.pull = Some(id);
+        self.pulled_after = self.position;
         self.send(Message::Pull(Pull { id, after: self.position, live: self.live }), now);
     }
 

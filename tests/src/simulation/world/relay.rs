@@ -144,8 +144,10 @@ impl World {
         };
         for message in [Message::Hello(hello), message] {
             self.relay.take(session, &motet_proto::frame::encode(&message));
+            // It is let in first, and answered.
+            while self.relay.work(0) {}
+            while self.relay.poll_frame(session).is_some() {}
         }
-        while self.relay.work(0) {}
         self.relay.drop_session(session);
     }
 }

@@ -234,6 +234,29 @@ fn a_relay_that_leads_nowhere_is_left() {
     }
 }
 
+/// Found by the simulation: a relay that was reading by itself when it was asked brought a full page, and the same again as the answer. The session
+/// ended over it.
+#[test]
+fn a_page_that_was_asked_for_may_bring_what_has_come_by_itself() {
+    let mut session = reading_device(true);
+    session.request_round(1, NOW);
+    session.handle_message(page(None, 0, 4), NOW);
+    let Message::Page(answer) = page(Some(3), 0, 4) else { unreachable!() };
+    session.handle_message(Message::Page(crate::message::Page { more: true, ..answer }), NOW);
+    let mut is_asked_again = false;
+    while let Some(effect) = session.poll_effect() {
+        match effect {
+            ClientEffect::Apply { .. } => session.handle_applied(false, NOW),
+            ClientEffect::Send(Message::Pull(pull)) => {
+                is_asked_again |= pull.id > 3 && pull.after.is_some_and(|after| after.seq == 4);
+            }
+            ClientEffect::End(reason) => panic!("{reason}"),
+            _ => {}
+        }
+    }
+    assert!(is_asked_again);
+}
+
 #[test]
 fn a_receipt_that_no_position_reaches_is_applied_not_at_all_and_not_for_ever() {
     let mut session = reading_device(true);
