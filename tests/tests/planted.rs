@@ -4,7 +4,7 @@ use motet_proto::planted::{Bug, plant};
 use motet_tests::simulation::search;
 
 /// Lives within which each bug must be found here; `simulate --bugs` gives them 100,000.
-const LIVES: u64 = 6_000;
+const LIVES: u64 = 3_000;
 
 /// Lives of a quick run, within which most are found.
 const QUICK_LIVES: u64 = 40;

@@ -271,3 +271,34 @@ fn where_a_device_is_is_sealed_as_well() {
     wait_until("the place of a", Duration::from_secs(30), || !devices[1].peers().unwrap().is_empty());
     assert!(devices[2].peers().unwrap().is_empty());
 }
+
+/// Another program on the file of an app that seals, the command line for one, sends nothing of it in plain.
+#[test]
+fn what_an_app_seals_nobody_else_sends_in_plain() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let app = device(dir.path(), "app", Keyed::new(1));
+    app.documents("songs").upsert("1", &song(1)).unwrap();
+    sync(&app, &relay.url());
+    app.documents("songs").upsert("1", &song(2)).unwrap();
+    drop(app);
+    let other = Replica::open(dir.path().join("app.db")).unwrap();
+    let refused = other.connect(Relay::new(&relay.url()));
+    assert!(matches!(refused, Err(motet::SyncError::NotSealed)), "{refused:?}");
+    drop(other);
+    let cli = motet_tests::Cli::new(dir.path(), "app");
+    let said = cli.run(&["init", "--device", "shell", "--relay", &relay.url()]);
+    let synced = cli.run(&["sync"]);
+    assert!(!synced.status.success());
+    assert!(
+        String::from_utf8_lossy(&[said.stderr, synced.stderr].concat()).contains("encrypts what it sends")
+    );
+    assert!(raw::pull(&relay.url()).iter().all(|entry| entry.suite == SUITES_OF_APPS));
+    // What is here is read as ever, and the app goes on.
+    assert_eq!(cli.json(&["--json", "list", "songs"]).as_array().unwrap().len(), 1);
+    let app = device(dir.path(), "app", Keyed::new(1));
+    sync(&app, &relay.url());
+    let second = device(dir.path(), "second", Keyed::new(1));
+    sync(&second, &relay.url());
+    assert_eq!(contents(&second), contents(&app));
+}

@@ -5,10 +5,10 @@
 use motet_tests::simulation::{run, search};
 
 /// Lives that are played unless `MOTET_SEEDS` says otherwise.
-const LIVES: u64 = 2_000;
+const LIVES: u64 = 1_200;
 
 /// Lives that are played twice.
-const TWICE: u64 = 100;
+const TWICE: u64 = 60;
 
 #[test]
 fn the_same_seed_is_the_same_life() {

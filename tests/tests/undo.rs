@@ -538,7 +538,8 @@ fn the_command_line_undoes_within_a_scope_and_says_what() {
     assert_eq!(cli.json(&["undo", "--label", "log", "--json"]), json!({ "undone": false }));
     let told = cli.ok(&["redo", "tasks"]);
     assert!(told.contains("✓ redone") && told.contains("tasks/t brought back: title"), "{told}");
-    assert_eq!(cli.ok(&["redo", "other"]).trim(), "nothing to be redone");
+    assert_eq!(cli.ok(&["redo", "tasks"]).trim(), "nothing to be redone");
+    assert_eq!(cli.run(&["redo", "other"]).status.code(), Some(5));
 }
 
 /// Edits of every kind, undos and redos, in this program and another, the file closed and opened: whatever is undone, all documents

@@ -2,6 +2,7 @@
 
 mod bare;
 mod floor;
+mod plot;
 mod reader;
 mod replay;
 mod shapes;
@@ -16,8 +17,8 @@ use motet_benches::{median, songs};
 use motet_relay::Config;
 use serde::Serialize;
 
-use reader::{Read, Received};
-use shapes::Shape;
+use reader::{Machine, Read, Received};
+use shapes::{Shape, Size};
 use trace::Trace;
 
 /// How fast concurrent changes are made, merged and stored
@@ -29,6 +30,12 @@ struct Args {
     /// Work to measure: what others have changed while a device was away comes in at once
     #[arg(long, conflicts_with = "trace")]
     shape: Option<Shape>,
+    /// Measure devices that have one core and 256 MB of memory (needs `prlimit` and `taskset`)
+    #[arg(long, requires = "shape")]
+    phone: bool,
+    /// Measure how it grows with the number of changes and of documents, and draw it into an SVG file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "shape"])]
+    plot: Option<PathBuf>,
     /// JSON Lines of songs to repeat; without it they are made up
     #[arg(long)]
     data: Option<PathBuf>,
@@ -70,8 +77,11 @@ fn main() -> ExitCode {
             if let Some(shape) = args.shape {
                 return run_shape(&args, &folder, shape);
             }
+            if let Some(file) = &args.plot {
+                return run_plot(&args, &folder, file);
+            }
             let Some(path) = &args.trace else {
-                eprintln!("merge: give --shape SHAPE or --trace FILE");
+                eprintln!("merge: give --shape SHAPE, --trace FILE or --plot FILE");
                 return ExitCode::from(2);
             };
             return match Trace::read(path) {
@@ -108,15 +118,56 @@ struct ShapeReport {
 }
 
 fn run_shape(args: &Args, folder: &Path, shape: Shape) -> ExitCode {
+    let report = measure(args, folder, shape, shape.size());
+    match args.json {
+        true => println!("{}", serde_json::to_string(&report).unwrap()),
+        false => report.print(),
+    }
+    if report.differ == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Measures twice as much each time, of one text and of many, and draws it.
+fn run_plot(args: &Args, folder: &Path, file: &Path) -> ExitCode {
+    let of_text = [1_250, 2_500, 5_000, 10_000, 20_000].map(|changes| Size { documents: 1, changes });
+    let of_many = [75, 150, 300, 600, 1_200].map(|documents| Size { documents, changes: 30 });
+    let mut differ = 0;
+    let mut measure = |shape: Shape, sizes: &[Size], number: fn(&Size) -> usize| -> Vec<plot::Point> {
+        let points = sizes.iter().map(|size| {
+            let folder = folder.join(format!("{shape:?}-{}-{}", size.documents, size.changes));
+            let report = measure(args, &folder, shape, *size);
+            differ += report.differ;
+            let (motet, bare) = (report.changes_per_s, report.changes as f64 / report.apply_s);
+            println!("{:?}: {motet:.0} changes/s, bare apply {bare:.0}", size);
+            plot::Point { number: number(size) as f64, motet, bare }
+        });
+        points.collect()
+    };
+    let panels = [
+        plot::Panel {
+            title: "one text, by two people",
+            axis: "changes",
+            points: measure(Shape::Text, &of_text, |size| size.changes),
+        },
+        plot::Panel {
+            title: "many documents, 30 changes of each",
+            axis: "documents",
+            points: measure(Shape::Documents, &of_many, |size| size.documents),
+        },
+    ];
+    std::fs::write(file, plot::draw(&panels)).unwrap();
+    if differ == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn measure(args: &Args, folder: &Path, shape: Shape, size: Size) -> ShapeReport {
     std::fs::create_dir_all(folder).unwrap();
     let path = folder.join("songs.jsonl");
-    songs::write(&path, args.data.as_deref(), shape.size().0.max(100));
+    songs::write(&path, args.data.as_deref(), size.documents.max(100));
     let text = std::fs::read_to_string(&path).unwrap();
     let songs: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let relay = start_relay(&folder.join("relay"));
     eprintln!("others change it");
-    shape.make(folder, &songs, &relay.url());
+    shape.make(size, folder, &songs, &relay.url());
     let (author, away) = (folder.join("author-0.db"), folder.join("away.db"));
     let expected = shapes::digest(&shapes::open(&author));
 
@@ -125,16 +176,17 @@ fn run_shape(args: &Args, folder: &Path, shape: Shape) -> ExitCode {
     let floor = floor::floor(&work, folder, args.runs);
 
     eprintln!("a device that was away");
+    let machine = if args.phone { Machine::Phone } else { Machine::Whole };
     let runs: Vec<Received> = (0..args.runs.max(1))
         .map(|run| {
             let db = folder.join(format!("was-away-{run}.db"));
             std::fs::copy(&away, &db).unwrap();
-            reader::start_receiver(&db, &relay.url())
+            reader::start_receiver(&db, &relay.url(), machine)
         })
         .collect();
     let median = |of: fn(&Received) -> f64| median(runs.iter().map(of).collect());
     let s = median(|run| run.s);
-    let report = ShapeReport {
+    ShapeReport {
         shape: format!("{shape:?}").to_lowercase(),
         documents: work.len(),
         changes: floor.changes,
@@ -149,12 +201,7 @@ fn run_shape(args: &Args, folder: &Path, shape: Shape) -> ExitCode {
         floor_all_cores_s: floor.all_cores_s,
         file_bytes: runs.iter().map(|run| run.file_bytes).max().unwrap_or_default(),
         differ: runs.iter().filter(|run| run.digest != expected).count(),
-    };
-    match args.json {
-        true => println!("{}", serde_json::to_string(&report).unwrap()),
-        false => report.print(),
     }
-    if report.differ == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl ShapeReport {

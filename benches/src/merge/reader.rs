@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use motet::Relay;
@@ -38,7 +38,7 @@ impl Read {
 
 /// Has a process read what the relay has, and show it.
 pub(crate) fn start(db: &Path, url: &str) -> Read {
-    told_by("__reader", db, url)
+    told_by("__reader", db, url, Machine::Whole)
 }
 
 /// The reader's process.
@@ -69,13 +69,34 @@ pub(crate) struct Received {
 }
 
 /// Has a process receive what the relay has.
-pub(crate) fn start_receiver(db: &Path, url: &str) -> Received {
-    told_by("__receiver", db, url)
+pub(crate) fn start_receiver(db: &Path, url: &str, on: Machine) -> Received {
+    told_by("__receiver", db, url, on)
 }
 
+/// What a process may have of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Machine {
+    /// All of it.
+    Whole,
+    /// One core, and [`PHONE_BYTES`] of memory of its own: beyond that it is refused more.
+    Phone,
+}
+
+/// Memory of a process on a phone, in bytes.
+const PHONE_BYTES: u64 = 256 << 20;
+
 /// What a process tells that does this with a device's file and a relay.
-fn told_by<T: DeserializeOwned>(role: &str, db: &Path, url: &str) -> T {
-    let output = again().arg(role).arg(db).arg(url).stderr(Stdio::inherit()).output().unwrap();
+fn told_by<T: DeserializeOwned>(role: &str, db: &Path, url: &str, on: Machine) -> T {
+    let mut command = match on {
+        Machine::Whole => again(),
+        Machine::Phone => {
+            let mut limited = Command::new("prlimit");
+            limited.arg(format!("--data={PHONE_BYTES}")).args(["taskset", "--cpu-list", "0"]);
+            limited.arg(std::env::current_exe().unwrap());
+            limited
+        }
+    };
+    let output = command.arg(role).arg(db).arg(url).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{role} has failed");
     serde_json::from_slice(&output.stdout).unwrap()
 }

@@ -15,6 +15,10 @@ pub(crate) enum Shape {
     Many,
     /// One text, 20,000 changes by two people who meet every 100
     Text,
+    /// The same by 5 people
+    Five,
+    /// The same by 20 people
+    Twenty,
     /// One text on two branches of 5,000 changes
     Deep,
     /// 300 songs, 30 changes of each: titles, counts, tags, verses and nested fields by turns, by two people
@@ -23,21 +27,29 @@ pub(crate) enum Shape {
 
 pub(crate) const COLLECTION: &str = "songs";
 
+/// How much there is to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) documents: usize,
+    /// Of each document.
+    pub(crate) changes: usize,
+}
+
 impl Shape {
-    /// Documents, and changes of each.
-    pub(crate) fn size(self) -> (usize, usize) {
-        match self {
+    pub(crate) fn size(self) -> Size {
+        let (documents, changes) = match self {
             Self::Documents | Self::Kinds => (300, 30),
             Self::Many => (1_000, 1),
-            Self::Text => (1, 20_000),
+            Self::Text | Self::Five | Self::Twenty => (1, 20_000),
             Self::Deep => (1, 10_000),
-        }
+        };
+        Size { documents, changes }
     }
 
     /// Changes of one person after which the two meet; `None` if they never do.
     fn meets_after(self) -> Option<usize> {
         match self {
-            Self::Text => Some(100),
+            Self::Text | Self::Five | Self::Twenty => Some(100),
             Self::Documents | Self::Many | Self::Deep | Self::Kinds => None,
         }
     }
@@ -47,14 +59,16 @@ impl Shape {
         match self {
             Self::Documents | Self::Many => 1,
             Self::Text | Self::Deep | Self::Kinds => 2,
+            Self::Five => 5,
+            Self::Twenty => 20,
         }
     }
 
     /// Makes the documents on the first of the devices in `folder`, gives them to all and to `away`, and changes them.
-    pub(crate) fn make(self, folder: &Path, songs: &[Value], url: &str) {
-        let names = ["author-0", "author-1", "away"];
-        let all: Vec<Replica> = names.iter().map(|name| open(&folder.join(format!("{name}.db")))).collect();
-        let (documents, changes) = self.size();
+    pub(crate) fn make(self, size: Size, folder: &Path, songs: &[Value], url: &str) {
+        let names = (0..self.people()).map(|n| format!("author-{n}")).chain(["away".to_owned()]);
+        let all: Vec<Replica> = names.map(|name| open(&folder.join(format!("{name}.db")))).collect();
+        let Size { documents, changes } = size;
         for batch in (0..documents).collect::<Vec<_>>().chunks(250) {
             let batch: Vec<Value> = batch.iter().map(|n| song(songs, *n)).collect();
             let insert = move |tx: &mut Transaction<'_>| {

@@ -215,6 +215,12 @@ pub enum SyncError {
         /// The account that the relay has let in.
         found: AccountId,
     },
+    /// The app that this database belongs to seals what it sends, and this program does not: it would send it in plain, and reads nothing of what
+    /// others have sealed. Nothing was sent.
+    #[error(
+        "this database belongs to an app that encrypts what it sends, and this program does not: sync with that app"
+    )]
+    NotSealed,
     /// The round took longer than its limit.
     #[error("the round did not finish within {seconds} s")]
     Timeout {
@@ -392,6 +398,7 @@ impl SyncError {
             SyncError::Offline { .. } => "sync-offline",
             SyncError::AuthNeeded { .. } => "sync-auth-needed",
             SyncError::OtherAccount { .. } => "sync-other-account",
+            SyncError::NotSealed => "sync-not-sealed",
             SyncError::Timeout { .. } => "sync-timeout",
             SyncError::Version { .. } => "sync-version",
             SyncError::Full { .. } => "sync-relay-full",

@@ -49,7 +49,7 @@ pub(crate) use quarantine::{QuarantineRow, QuarantinedRow, SetAside, Worth};
 pub(crate) use read_only::copy_to_read;
 pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow, TrashRow};
 pub(crate) use remotes::{RemoteRow, RoundRow};
-pub(crate) use rows::{ACCOUNT, ACCOUNT_LOST, DECLARATION_LOST, is_name};
+pub(crate) use rows::{ACCOUNT, ACCOUNT_LOST, DECLARATION_LOST, SEALED, is_name};
 pub(crate) use salvage::{Aside, remove_aside, salvage};
 pub(crate) use sql::run_sql;
 pub(crate) use steps::{StepDocument, StepKind, StepRow, StoredVersion};

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use motet_proto::DocumentId;
+use motet_proto::envelope::SUITE_PLAIN;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
@@ -30,7 +31,7 @@ use crate::engine::Database;
 use crate::engine::Link;
 use crate::error::SyncError;
 use crate::limits;
-use crate::store::{Durability, StorageError};
+use crate::store::{Durability, SEALED, StorageError};
 use crate::types::CollectionCounts;
 pub use channel::{Connector, FrameChannel};
 use connection::Traffic;
@@ -423,6 +424,10 @@ struct Active {
 /// Makes the relay the replica's remote.
 fn activate(database: &Database, relay: &Relay) -> Result<Active, SyncError> {
     database.may_write().map_err(SyncError::Storage)?;
+    let is_sealed = database.readers.read(|tx| tx.meta(SEALED)).map_err(SyncError::Storage)?.is_some();
+    if is_sealed && database.shared.sealer.suite() == SUITE_PLAIN {
+        return Err(SyncError::NotSealed);
+    }
     let (dialer, address) = relay.dialer()?;
     let (url, now) = (address.clone(), database.shared.now_ms());
     let (remote, sign_outs) = database

@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use motet::{
-    DocumentHandle, ParseVersionError, Replica, RevisionKind, UndoScope, Undone, UndoneEffect, Version,
-};
+use motet::{DocumentHandle, ParseVersionError, RevisionKind, UndoScope, Undone, UndoneEffect, Version};
 use serde_json::{Value, json};
 
 use super::{open, open_with_trash};
@@ -137,11 +135,19 @@ pub(crate) fn points(
 }
 
 pub(crate) fn undo(db: Option<&Path>, scope: &UndoArgs, output: &Output) -> Result<(), CliError> {
-    say(Way::Back, open_scope(db, scope)?.undo_within(&scope_of(scope))?, output)
+    let done = open(db)?.undo_within(&scope_of(scope))?;
+    if done.is_none() {
+        check_scope(db, scope)?;
+    }
+    say(Way::Back, done, output)
 }
 
 pub(crate) fn redo(db: Option<&Path>, scope: &UndoArgs, output: &Output) -> Result<(), CliError> {
-    say(Way::Again, open_scope(db, scope)?.redo_within(&scope_of(scope))?, output)
+    let done = open(db)?.redo_within(&scope_of(scope))?;
+    if done.is_none() {
+        check_scope(db, scope)?;
+    }
+    say(Way::Again, done, output)
 }
 
 pub(crate) fn trash(
@@ -177,17 +183,14 @@ pub(crate) fn trash(
     Ok(())
 }
 
-fn open_scope(db: Option<&Path>, scope: &UndoArgs) -> Result<Replica, CliError> {
-    match (scope.collection.as_deref(), scope.id.as_deref()) {
-        (None, _) => open(db),
-        (Some(collection), None) => open_with_trash(db, collection),
-        (Some(collection), Some(id)) => {
-            let replica = open_with_trash(db, collection)?;
-            match replica.documents(collection).document(id).status()? {
-                Some(_) => Ok(replica),
-                None => Err(CliError::NotFound(collection.to_owned(), id.to_owned())),
-            }
-        }
+/// Nothing was done: perhaps because there is nothing of that name.
+fn check_scope(db: Option<&Path>, scope: &UndoArgs) -> Result<(), CliError> {
+    let Some(collection) = scope.collection.as_deref() else { return Ok(()) };
+    let replica = open_with_trash(db, collection)?;
+    let Some(id) = scope.id.as_deref() else { return Ok(()) };
+    match replica.documents(collection).document(id).status()? {
+        Some(_) => Ok(()),
+        None => Err(CliError::NotFound(collection.to_owned(), id.to_owned())),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use motet_proto::envelope::{Plain, Sealer};
+use motet_proto::envelope::{Plain, SUITE_PLAIN, Sealer};
 use motet_proto::planted::{Bug, is_planted};
 use motet_proto::{DeviceId, limits as proto};
 use tokio::sync::{Notify, broadcast, watch};
@@ -66,7 +66,8 @@ impl ReplicaBuilder {
     }
 
     /// Seals what leaves this device with the app's own sealer, and opens with it what arrives: all devices of the account need one that opens what
-    /// the others seal. The relay sees sealed bytes, sizes, times, the ids of devices, and hashes of the names of documents. What a relay has already
+    /// the others seal. From then on a program that opens the file without a sealer does not connect
+    /// ([`SyncError::NotSealed`](crate::SyncError::NotSealed)). The relay sees sealed bytes, sizes, times, the ids of devices, and hashes of the names of documents. What a relay has already
     /// stays as it was sealed. What does not open waits in the quarantine, for
     /// [`retry_quarantined`](crate::Replica::retry_quarantined). What is not sealed waits with its reason, `storage-sealer`, on the status of its document, and is
     /// tried again with each connection and each round that is asked for; everything else goes on.
@@ -129,6 +130,7 @@ impl ReplicaBuilder {
         let (shared, core) = store::setup(&conn, |tx| {
             let (device, device_name) = identify(tx, fresh, name, platform::file_identity(&self.path))?;
             note_version(tx)?;
+            note_sealer(tx, self.sealer.suite())?;
             let shared = Arc::new(Shared {
                 device,
                 device_name,
@@ -198,6 +200,14 @@ fn note_version(tx: Tx<'_>) -> store::Result<()> {
         tx.forget_positions()?;
     }
     tx.set_meta("version", Some(version))
+}
+
+/// What an app seals no other program sends in plain.
+fn note_sealer(tx: Tx<'_>, suite: u8) -> store::Result<()> {
+    if suite == SUITE_PLAIN || tx.meta(store::SEALED)?.is_some() {
+        return Ok(());
+    }
+    tx.set_meta(store::SEALED, Some("yes"))
 }
 
 /// The device's id and name, made and kept on first open. A file that is a copy of the one that was opened last, by a backup

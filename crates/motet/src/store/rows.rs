@@ -35,6 +35,9 @@ pub(crate) const ACCOUNT: &str = "account";
 /// What stands there if that is lost.
 pub(crate) const ACCOUNT_LOST: &str = "";
 
+/// Where it stands in `meta` that an app seals what it sends of this file.
+pub(crate) const SEALED: &str = "sealed";
+
 /// What stands as the declaration of a collection if that is lost.
 pub(crate) const DECLARATION_LOST: &str = "null";
 
