@@ -15,10 +15,6 @@ pub(crate) enum Shape {
     Many,
     /// One text, 20,000 changes by two people who meet every 100
     Text,
-    /// The same by 5 people
-    Five,
-    /// The same by 20 people
-    Twenty,
     /// One text on two branches of 5,000 changes
     Deep,
     /// 300 songs, 30 changes of each: titles, counts, tags, verses and nested fields by turns, by two people
@@ -26,6 +22,9 @@ pub(crate) enum Shape {
 }
 
 pub(crate) const COLLECTION: &str = "songs";
+
+/// Characters that each song has at least.
+const SONG_CHARS: usize = 800;
 
 /// How much there is to receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +39,7 @@ impl Shape {
         let (documents, changes) = match self {
             Self::Documents | Self::Kinds => (300, 30),
             Self::Many => (1_000, 1),
-            Self::Text | Self::Five | Self::Twenty => (1, 20_000),
+            Self::Text => (1, 20_000),
             Self::Deep => (1, 10_000),
         };
         Size { documents, changes }
@@ -49,7 +48,7 @@ impl Shape {
     /// Changes of one person after which the two meet; `None` if they never do.
     fn meets_after(self) -> Option<usize> {
         match self {
-            Self::Text | Self::Five | Self::Twenty => Some(100),
+            Self::Text => Some(100),
             Self::Documents | Self::Many | Self::Deep | Self::Kinds => None,
         }
     }
@@ -59,8 +58,6 @@ impl Shape {
         match self {
             Self::Documents | Self::Many => 1,
             Self::Text | Self::Deep | Self::Kinds => 2,
-            Self::Five => 5,
-            Self::Twenty => 20,
         }
     }
 
@@ -116,8 +113,11 @@ impl Shape {
                 (Self::Kinds, 3) => {
                     songs.patch(&id, &json!({ "place": { format!("p{}", n % 6): n } })).map(|_| ())
                 }
-                // Somebody types at the start, somebody else further down.
-                _ => songs.splice_text(&id, "lyrics", person * 400 + n, 0, "x").map(|_| ()),
+                // Somebody types at the start, others further down.
+                _ => {
+                    let place = person * SONG_CHARS / self.people() + n;
+                    songs.splice_text(&id, "lyrics", place, 0, "x").map(|_| ())
+                }
             }
         })
     }
@@ -154,8 +154,8 @@ fn song(songs: &[Value], n: usize) -> Value {
     let mut song = songs[n % songs.len()].clone();
     song["id"] = id(n).into();
     let lyrics = song["lyrics"].as_str().unwrap_or_default();
-    if lyrics.chars().count() < 800 {
-        song["lyrics"] = format!("{lyrics}\n").repeat(2 + 800 / (lyrics.len() + 1)).into();
+    if lyrics.chars().count() < SONG_CHARS {
+        song["lyrics"] = format!("{lyrics}\n").repeat(2 + SONG_CHARS / (lyrics.len() + 1)).into();
     }
     song
 }
