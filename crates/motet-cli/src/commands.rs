@@ -70,26 +70,25 @@ pub(crate) fn open(db: Option<&Path>) -> Result<Replica, CliError> {
 
 /// Opens a replica for a command on a collection that has to exist: a mistyped name would look like an empty one.
 pub(crate) fn open_known(db: Option<&Path>, collection: &str) -> Result<Replica, CliError> {
-    let replica = open(db)?;
-    let known = known_collections(&replica)?;
-    match known.iter().any(|name| name == collection) {
-        true => Ok(replica),
-        false => Err(no_collection(collection, &known)),
-    }
+    open_where(db, collection, |_| Ok(false))
 }
 
 /// The same for a command that is also about documents in the trash.
 pub(crate) fn open_with_trash(db: Option<&Path>, collection: &str) -> Result<Replica, CliError> {
-    let replica = open(db)?;
-    let known = known_collections(&replica)?;
-    if known.iter().any(|name| name == collection) || !replica.documents(collection).trash()?.is_empty() {
-        return Ok(replica);
-    }
-    Err(no_collection(collection, &known))
+    open_where(db, collection, |replica| Ok(!replica.documents(collection).trash()?.is_empty()))
 }
 
-fn no_collection(name: &str, known: &[String]) -> CliError {
-    CliError::NoCollection { name: name.to_owned(), near: near(name, known) }
+fn open_where(
+    db: Option<&Path>,
+    collection: &str,
+    is_there: impl FnOnce(&Replica) -> Result<bool, CliError>,
+) -> Result<Replica, CliError> {
+    let replica = open(db)?;
+    let known = known_collections(&replica)?;
+    match known.iter().any(|name| name == collection) || is_there(&replica)? {
+        true => Ok(replica),
+        false => Err(CliError::NoCollection { name: collection.to_owned(), near: near(collection, &known) }),
+    }
 }
 
 /// Names of the collections that have documents or are declared, in order.

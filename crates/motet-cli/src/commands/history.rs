@@ -135,19 +135,23 @@ pub(crate) fn points(
 }
 
 pub(crate) fn undo(db: Option<&Path>, scope: &UndoArgs, output: &Output) -> Result<(), CliError> {
-    let done = open(db)?.undo_within(&scope_of(scope))?;
-    if done.is_none() {
-        check_scope(db, scope)?;
-    }
-    say(Way::Back, done, output)
+    step(Way::Back, db, scope, output)
 }
 
 pub(crate) fn redo(db: Option<&Path>, scope: &UndoArgs, output: &Output) -> Result<(), CliError> {
-    let done = open(db)?.redo_within(&scope_of(scope))?;
+    step(Way::Again, db, scope, output)
+}
+
+fn step(way: Way, db: Option<&Path>, scope: &UndoArgs, output: &Output) -> Result<(), CliError> {
+    let (replica, within) = (open(db)?, scope_of(scope));
+    let done = match way {
+        Way::Back => replica.undo_within(&within)?,
+        Way::Again => replica.redo_within(&within)?,
+    };
     if done.is_none() {
         check_scope(db, scope)?;
     }
-    say(Way::Again, done, output)
+    say(way, done, output)
 }
 
 pub(crate) fn trash(
