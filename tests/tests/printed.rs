@@ -146,6 +146,7 @@ fn what_is_not_there_is_an_error() {
         &["erase-remote", "sogns"],
         &["sync", "songs", "2"],
         &["unset", "songs", "2", "title"],
+        &["restore", "--point", "NOPE"],
     ] {
         let output = a.run(args);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -155,6 +156,11 @@ fn what_is_not_there_is_an_error() {
     // What is in the trash alone is there.
     assert_eq!(a.json(&["--json", "trash", "gone"]).as_array().unwrap().len(), 1);
     a.ok(&["undo", "gone", "1"]);
+    // A version that was a deletion is one again, and that is said.
+    let deleted = a.json(&["--json", "history", "gone", "1"])[1]["version"].as_str().unwrap().to_owned();
+    let said = a.ok(&["restore", "gone", "1", "--version", &deleted]);
+    assert!(said.contains("is deleted"), "{said}");
+    a.ok(&["restore", "gone", "1"]);
     a.ok(&["export", "gone"]);
     a.ok(&["erase-remote", "gone"]);
 }
@@ -173,19 +179,37 @@ fn names_stay_in_their_line() {
         &["points", "--remove", "x\n✓ all is well"],
         &["lsit\u{9b}31m\u{2028}x"],
         &["get", "songs", "1", "--\u{9b}31m\u{202e}x"],
+        &["lsit\n✓ all is well"],
+        &["get", "songs", "1", "--no\n✓ all is well"],
+        &["search", "songs", "x", "--limit=x\n✓ all is well"],
     ] {
         let output = a.run(args);
         assert!(matches!(code(&output), 2 | 5), "{args:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
-        let is_plain = |c: char| c == '\n' || !c.is_control() && !['\u{2028}', '\u{202e}'].contains(&c);
-        assert!(said.chars().all(is_plain), "{args:?}: {said:?}");
-        assert!(!said.lines().any(|line| line.starts_with('✓')), "{args:?}: {said}");
+        is_one_line_for_each(&output.stderr, args);
+    }
+    for args in [
+        &["--listen", "x\u{1b}[2J\u{9b}31m\u{2028}\n✓ all is well"][..],
+        &["--no\n✓ all is well"],
+        &["--data", "x\n✓ all is well\u{1b}[2J/none", "verify"],
+        &["--config", "x\n✓ all is well\u{1b}[2J/none"],
+    ] {
+        let output = Command::new(program("motet-relay")).args(args).output().unwrap();
+        assert!(matches!(code(&output), 1 | 2), "{args:?}");
+        is_one_line_for_each(&output.stderr, args);
     }
     let schema = dir.path().join("schema.toml");
+    std::fs::write(&schema, "[collections.songs.fields]\n\"a\\u2028b\" = \"text\"\n").unwrap();
+    a.ok(&["schema", "apply", schema.to_str().unwrap()]);
+    let shown = a.ok(&["schema", "show"]);
+    assert!(!shown.contains('\u{2028}') && shown.contains("text"), "{shown}");
+    std::fs::write(&schema, shown).unwrap();
+    a.ok(&["schema", "apply", schema.to_str().unwrap()]);
+    let fields = a.json(&["--json", "schema", "show"])["collections"]["songs"]["fields"].clone();
+    assert_eq!(fields.as_object().unwrap().len(), 1, "{fields}");
     std::fs::write(&schema, "[collections.\"a\\u001b[2Jb\".fields]\nlyrics = \"text\"\n").unwrap();
     let refused = a.run(&["schema", "apply", schema.to_str().unwrap()]);
     assert_eq!(code(&refused), 1);
-    assert_eq!(a.json(&["--json", "schema", "show"])["collections"], json!({}));
+    assert_eq!(a.json(&["--json", "schema", "show"])["collections"].as_object().unwrap().len(), 1);
 
     let turned = "Ka \u{202e}ʻŌ\u{2028}ʻō";
     for id in [
@@ -200,6 +224,33 @@ fn names_stay_in_their_line() {
     assert!(said.lines().count() > 0);
     for line in said.lines() {
         assert!(serde_json::from_str::<Value>(line).unwrap()["warning"].is_string(), "{line}");
+    }
+}
+
+/// What an error says has no characters that steer a terminal, and no line that a name brought.
+fn is_one_line_for_each(said: &[u8], args: &[&str]) {
+    let said = std::str::from_utf8(said).unwrap();
+    let is_plain = |c: char| c == '\n' || !c.is_control() && !['\u{2028}', '\u{202e}'].contains(&c);
+    assert!(said.chars().all(is_plain), "{args:?}: {said:?}");
+    assert!(!said.is_empty() && !said.lines().any(|line| line.starts_with('✓')), "{args:?}: {said}");
+}
+
+/// Help and lists of limits as well.
+#[test]
+fn help_that_cannot_be_printed_is_an_error() {
+    for (name, args) in [
+        ("motet", &["--help"][..]),
+        ("motet", &["--version"]),
+        ("motet", &["get", "--help"]),
+        ("motet-relay", &["--help"]),
+        ("motet-relay", &["--limits"]),
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::new(program(name)).args(args).stdout(full).output().unwrap();
+        assert_eq!(code(&output), 1, "{name} {args:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("standard output"), "{name} {args:?}");
+        let output = Command::new(program(name)).args(args).output().unwrap();
+        assert!(output.status.success() && !output.stdout.is_empty(), "{name} {args:?}");
     }
 }
 

@@ -45,7 +45,7 @@ impl CliError {
             CliError::Sync(SyncError::AuthNeeded { .. } | SyncError::OtherAccount { .. }) => 4,
             CliError::NotFound(..)
             | CliError::NoCollection { .. }
-            | CliError::Write(WriteError::NotFound { .. }) => 5,
+            | CliError::Write(WriteError::NotFound { .. } | WriteError::NoRestorePoint { .. }) => 5,
             _ => 1,
         }
     }

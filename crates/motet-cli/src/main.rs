@@ -7,7 +7,7 @@ mod output;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use motet_relay::terminal;
 
 use args::{Args, Command, RELAY, RelayArgs};
 use error::CliError;
@@ -16,10 +16,10 @@ use output::Output;
 fn main() -> ExitCode {
     let outcome = if std::env::args_os().nth(1).is_some_and(|first| first == RELAY) {
         init_logging();
-        let args = RelayArgs::try_parse_from(std::env::args_os().skip(1));
+        let args: Result<RelayArgs, _> = terminal::parse(std::env::args_os().skip(1));
         args.map(|args| (Output::new(false), commands::demo::relay(args.listen, args.data)))
     } else {
-        Args::try_parse().map(|args| {
+        terminal::parse(std::env::args_os()).map(|args: Args| {
             init_logging();
             let output = Output::new(args.json);
             let outcome = run(args, &output).map_err(commands::reason_of);
@@ -46,10 +46,9 @@ fn usage(error: &clap::Error) -> ExitCode {
         let text = error.render().to_string();
         let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").to_owned();
         Output::new(true).error(&CliError::Usage(text));
-    } else {
-        output::usage(error);
+        return ExitCode::from(2);
     }
-    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+    terminal::usage("motet", error)
 }
 
 fn run(args: Args, output: &Output) -> Result<(), CliError> {

@@ -6,6 +6,7 @@ use std::io::{IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 use motet::{DocumentState, SyncState};
+use motet_relay::terminal::{self, Breaks, complain, is_harmless};
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -42,6 +43,11 @@ impl Output {
     /// Prints what has several lines and comes from this program.
     pub(crate) fn lines(&self, text: &str) {
         self.print(&printable(text, self.colour, Breaks::Kept));
+    }
+
+    /// Prints TOML: characters that are not harmless only stand in strings, and are written by their numbers.
+    pub(crate) fn toml(&self, text: &str) {
+        self.print(&text.split('\n').map(plain_json).collect::<Vec<_>>().join("\n"));
     }
 
     /// Prints a warning on the error output, escaped likewise.
@@ -112,35 +118,6 @@ impl Output {
     }
 }
 
-/// What clap has to say of arguments, which may hold anything.
-pub(crate) fn usage(error: &clap::Error) {
-    let text = error.render();
-    // Without the colours of its own.
-    match printable(&text.to_string(), false, Breaks::Kept) {
-        Cow::Borrowed(_) => _ = error.print(),
-        Cow::Owned(escaped) => complain(escaped.trim_end()),
-    }
-}
-
-/// Prints a line on the error output. Where that goes nowhere, nobody is left to be told.
-fn complain(text: &str) {
-    _ = writeln!(std::io::stderr(), "{text}");
-}
-
-/// What becomes of line breaks.
-#[derive(Clone, Copy, PartialEq)]
-enum Breaks {
-    Kept,
-    Escaped,
-}
-
-/// Whether a character steers no terminal, breaks no line and turns no text round: what turns the direction of the text that follows shows it as
-/// something else.
-fn is_harmless(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// JSON in which characters that are not harmless, and that may only stand in strings, are written by their numbers.
 fn plain_json(json: &str) -> Cow<'_, str> {
     if json.chars().all(is_harmless) {
@@ -157,39 +134,12 @@ fn plain_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// A text without what steers a terminal or turns text round: such characters are shown by their numbers, but for tabs. `colour`: the colours
-/// that this program sets itself stay.
+/// A text without what steers a terminal or turns text round. `colour`: the colours that this program sets itself stay.
 fn printable(text: &str, colour: bool, breaks: Breaks) -> Cow<'_, str> {
-    let is_plain = |c: char| match c {
-        '\n' => breaks == Breaks::Kept,
-        '\t' => true,
-        _ => is_harmless(c),
-    };
-    if text.chars().all(is_plain) {
-        return Cow::Borrowed(text);
-    }
-    let styles = [GREEN, YELLOW, RED, CYAN, MAGENTA, GREY, BOLD];
+    let styles: &[Style] = if colour { &[GREEN, YELLOW, RED, CYAN, MAGENTA, GREY, BOLD] } else { &[] };
     let own: Vec<String> =
         styles.iter().flat_map(|style| [format!("{style}"), format!("{style:#}")]).collect();
-    let mut out = String::with_capacity(text.len() + 16);
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        match own.iter().find(|own| colour && rest.starts_with(own.as_str())) {
-            Some(own) => {
-                out.push_str(own);
-                rest = &rest[own.len()..];
-            }
-            None => {
-                if is_plain(c) {
-                    out.push(c)
-                } else {
-                    out.extend(c.escape_unicode())
-                }
-                rest = &rest[c.len_utf8()..];
-            }
-        }
-    }
-    Cow::Owned(out)
+    terminal::printable(text, &own, breaks)
 }
 
 /// Glyph, colour and word for the state of a space.

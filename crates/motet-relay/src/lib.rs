@@ -48,6 +48,9 @@ pub mod simulation;
 mod state;
 pub mod store;
 mod strangers;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod terminal;
 
 pub use embedded::{ConnectError, Embedded};
 pub use server::{Config, RunError, Storage, run};

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use motet_relay::auth::Authenticator;
 use motet_relay::reload::Files;
 use motet_relay::store::sqlite::care;
+use motet_relay::terminal::{self, Breaks, complain, printable};
 use motet_relay::{Config, limits, run};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -50,14 +51,17 @@ enum Care {
     Repair,
 }
 
+const PROGRAM: &str = "motet-relay";
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 const DAYS: u16 = (limits::RETENTION.as_secs() / DAY.as_secs()) as u16;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = match terminal::parse(std::env::args_os()) {
+        Ok(args) => args,
+        Err(error) => return terminal::usage(PROGRAM, &error),
+    };
     if args.limits {
-        print_limits();
-        return ExitCode::SUCCESS;
+        return terminal::finish(PROGRAM, print_limits());
     }
     motet_relay::init_logging();
     if let Some(command) = args.command {
@@ -65,12 +69,19 @@ fn main() -> ExitCode {
     }
     match motet_relay::runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(serve(args))) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nobody may be listening any more.
-            _ = writeln!(std::io::stderr(), "motet-relay: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error.to_string()),
     }
+}
+
+/// Says why the program ends. Reasons may have lines of a file of limits; those of paths, which come from the arguments, are escaped.
+fn fail(reason: &str) -> ExitCode {
+    let mut reason = reason.to_owned();
+    for arg in std::env::args_os() {
+        let arg = arg.to_string_lossy();
+        reason = reason.replace(&*arg, &printable(&arg, &[], Breaks::Escaped));
+    }
+    complain(&printable(&format!("{PROGRAM}: {reason}"), &[], Breaks::Kept));
+    ExitCode::FAILURE
 }
 
 fn look_after(data: &Path, command: &Care) -> ExitCode {
@@ -80,21 +91,11 @@ fn look_after(data: &Path, command: &Care) -> ExitCode {
     };
     let report = match report {
         Ok(report) => report,
-        Err(error) => {
-            _ = writeln!(std::io::stderr(), "motet-relay: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fail(&error.to_string()),
     };
     let is_sound = report.put_aside.is_some() || report.problems.is_empty();
-    match tell(&report) {
-        // A reader that has gone away (`| head`) has seen what it wanted.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            _ = writeln!(std::io::stderr(), "motet-relay: standard output cannot be written: {error}");
-            ExitCode::FAILURE
-        }
-        _ if is_sound => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    let told = terminal::finish(PROGRAM, tell(&report));
+    if is_sound { told } else { ExitCode::FAILURE }
 }
 
 /// Prints what was found and done.
@@ -112,7 +113,8 @@ fn tell(report: &care::CareReport) -> std::io::Result<()> {
         )?;
     }
     if let Some(aside) = &report.put_aside {
-        let aside = aside.display();
+        let aside = aside.display().to_string();
+        let aside = printable(&aside, &[], Breaks::Escaped);
         writeln!(out, "repaired; the damaged file is {aside}, remove it when all devices have synced")?;
     }
     out.flush()
@@ -144,15 +146,18 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// Prints a line. A relay serves whether or not somebody reads what it prints.
 fn say(line: &str) {
-    _ = writeln!(std::io::stdout(), "{line}");
+    _ = writeln!(std::io::stdout(), "{}", printable(line, &[], Breaks::Escaped));
 }
 
-fn print_limits() {
-    say("[limits]");
+fn print_limits() -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "[limits]")?;
     for (name, unit, default, reason) in motet_relay::config::TABLE {
-        say(&format!("# {reason} In {unit}.\n{name} = {default}"));
+        writeln!(out, "# {reason} In {unit}.\n{name} = {default}")?;
     }
+    out.flush()
 }
 
 /// Says so on each SIGHUP.

@@ -66,6 +66,7 @@ pub(crate) fn restore(
         _ => None,
     };
     let mut purged = Vec::new();
+    let mut is_deleted = false;
     let count = match (only, version, point) {
         (only, _, Some(point)) => {
             let restored = replica.restore_point(point, only)?;
@@ -79,6 +80,7 @@ pub(crate) fn restore(
                 document.status()?.is_some_and(|status| !status.deleted && status.heads == version);
             if !is_present {
                 document.restore_version(&version)?;
+                is_deleted = document.status()?.is_some_and(|status| status.deleted);
             }
             usize::from(!is_present)
         }
@@ -96,11 +98,16 @@ pub(crate) fn restore(
         }
     };
     if output.json {
-        return output.json_line(&json!({ "restored": count, "purged": purged }));
+        return output.json_line(&json!({ "restored": count, "deleted": is_deleted, "purged": purged }));
     }
     match count {
         0 if purged.is_empty() => output.line("nothing to restore: all of it is as it was then"),
         0 => output.line("nothing to restore: the rest of it is as it was then"),
+        _ if is_deleted => output.line(&format!(
+            "{} {} is deleted, as it was in that version",
+            output.paint(GREEN, "✓"),
+            document.join("/")
+        )),
         _ => output.line(&format!("{} {count} restored", output.paint(GREEN, "✓"))),
     }
     for (collection, id) in purged {

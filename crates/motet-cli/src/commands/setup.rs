@@ -79,7 +79,7 @@ fn show(schema: &Schema, output: &Output) -> Result<(), CliError> {
         return output.json_line(schema);
     }
     let text = toml::to_string(schema).map_err(|e| CliError::Other(e.to_string()))?;
-    output.lines(text.trim_end());
+    output.toml(text.trim_end());
     Ok(())
 }
 

@@ -84,19 +84,25 @@ impl Holds {
     }
 }
 
-/// Names the tables that cannot be asked for anything.
+/// Names the tables that cannot be asked for anything, or are views under their names, to which nothing can be written.
 pub(super) fn missing_tables(conn: &Connection) -> Vec<&'static str> {
-    let is_missing = |table: &&str| conn.prepare(&format!("SELECT 1 FROM {table}")).is_err();
+    let is_missing =
+        |table: &&str| !is_table(conn, table) || conn.prepare(&format!("SELECT 1 FROM {table}")).is_err();
     TABLES.iter().map(|(table, _)| *table).filter(is_missing).collect()
 }
 
-/// The first table that is not there, or lacks a column.
+/// The first table that is not there, lacks a column, or is a view.
 pub(super) fn unusable_table(conn: &Connection) -> Option<&'static str> {
     let is_unusable = |(table, columns): &&(&str, &[(&str, Holds)])| {
         let names: Vec<_> = columns.iter().map(|(column, _)| *column).collect();
-        conn.prepare(&format!("SELECT {} FROM {table}", names.join(", "))).is_err()
+        !is_table(conn, table) || conn.prepare(&format!("SELECT {} FROM {table}", names.join(", "))).is_err()
     };
     TABLES.iter().find(is_unusable).map(|(table, _)| *table)
+}
+
+fn is_table(conn: &Connection, name: &str) -> bool {
+    let sql = "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = ?";
+    conn.query_row(sql, [name], |row| row.get::<_, i64>(0)).is_ok_and(|count| count == 1)
 }
 
 /// Values that the relay never wrote. Where a table cannot be read, its pages are found damaged elsewhere.

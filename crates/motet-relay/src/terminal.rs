@@ -1,0 +1,97 @@
+//! What the programs print on a terminal: names, paths and arguments may hold anything, and steer nothing.
+
+use std::borrow::Cow;
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// What becomes of line breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breaks {
+    /// They are of the text.
+    Kept,
+    /// They are part of a name, and shown by their number.
+    Escaped,
+}
+
+/// Whether a character steers no terminal, breaks no line and turns no text round: what turns the direction of the text that follows shows it as
+/// something else.
+pub fn is_harmless(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A text in which characters that are not harmless are shown by their numbers, but for tabs. The sequences `own` stay.
+pub fn printable<'t>(text: &'t str, own: &[String], breaks: Breaks) -> Cow<'t, str> {
+    let is_plain = |c: char| match c {
+        '\n' => breaks == Breaks::Kept,
+        '\t' => true,
+        _ => is_harmless(c),
+    };
+    if text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        match own.iter().find(|own| rest.starts_with(own.as_str())) {
+            Some(own) => {
+                out.push_str(own);
+                rest = &rest[own.len()..];
+            }
+            None => {
+                if is_plain(c) {
+                    out.push(c)
+                } else {
+                    out.extend(c.escape_unicode())
+                }
+                rest = &rest[c.len_utf8()..];
+            }
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Parses the arguments of a program.
+///
+/// # Errors
+/// As clap has them, and for help and the version. An error quotes the arguments with their line breaks and control characters escaped.
+pub fn parse<P: clap::Parser>(args: impl Iterator<Item = OsString>) -> Result<P, clap::Error> {
+    let args: Vec<OsString> = args.collect();
+    P::try_parse_from(&args).map_err(|error| {
+        let shown =
+            args.iter().map(|arg| printable(&arg.to_string_lossy(), &[], Breaks::Escaped).into_owned());
+        P::try_parse_from(shown).err().unwrap_or(error)
+    })
+}
+
+/// Prints what clap has to say: help, the version, or what is wrong with the arguments. The code is 2 after an error, and 1 if help could not
+/// be printed; the reason is on the error output then.
+pub fn usage(program: &str, error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        let text = error.render();
+        match printable(&text.to_string(), &[], Breaks::Kept) {
+            // With its colours.
+            Cow::Borrowed(_) => _ = error.print(),
+            Cow::Owned(escaped) => complain(escaped.trim_end()),
+        }
+        return ExitCode::from(2);
+    }
+    finish(program, error.print().and_then(|()| std::io::stdout().flush()))
+}
+
+/// What became of an output. A reader that has gone away (`| head`) has seen what it wanted.
+pub fn finish(program: &str, written: std::io::Result<()>) -> ExitCode {
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            complain(&format!("{program}: standard output cannot be written: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Prints a line on the error output. Where that goes nowhere, nobody is left to be told.
+pub fn complain(text: &str) {
+    _ = writeln!(std::io::stderr(), "{text}");
+}
