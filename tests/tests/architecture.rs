@@ -303,6 +303,31 @@ fn the_top_level_is_as_it_should_be() {
     }
 }
 
+/// Docs name tests as `file::test`, or as `file::beginning_…`: a test that is renamed or moved is renamed there too.
+#[test]
+fn tests_that_the_docs_name_are_there() {
+    let mut missing = Vec::new();
+    for doc in
+        ["docs/security.md", "docs/reliability.md", "docs/requirements.md", "docs/storage.md", "README.md"]
+    {
+        let text = std::fs::read_to_string(root().join(doc)).unwrap();
+        for (file, name) in text.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")) {
+            let source = std::fs::read_to_string(root().join(format!("tests/tests/{file}.rs")));
+            // Modules of crates have names of the same form.
+            let Some(source) = source.ok().filter(|_| !name.contains("::")) else { continue };
+            // A whole name ends at the parenthesis.
+            let wanted = match name.strip_suffix(['…', '*']) {
+                Some(beginning) => format!("fn {beginning}"),
+                None => format!("fn {name}("),
+            };
+            if !source.contains(&wanted) {
+                missing.push(format!("{doc}: {file}::{name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no such tests:\n{}", missing.join("\n"));
+}
+
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
