@@ -99,6 +99,7 @@ const MOTET: &Modules = &[
 
 const RELAY: &Modules = &[
     ("limits", &[]),
+    ("terminal", &[]),
     ("auth", &["limits"]),
     ("config", &["limits"]),
     ("reload", &["auth", "config", "limits"]),
