@@ -235,6 +235,28 @@ fn is_one_line_for_each(said: &[u8], args: &[&str]) {
     assert!(!said.is_empty() && !said.lines().any(|line| line.starts_with('✓')), "{args:?}: {said}");
 }
 
+/// A log that goes to a file is plain text.
+#[test]
+fn a_log_in_a_file_has_no_colours() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let mut command = Command::new(program("motet-relay"));
+    command.args(["--listen", "127.0.0.1:0", "--data"]).arg(dir.path().join("relay"));
+    let mut relay = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let url = RelayProcess::url_of(&mut relay);
+    let a = Cli::init(dir.path(), "a", &url);
+    let noted = a.command(&["sync"]).env("RUST_LOG", "trace").output().unwrap();
+    relay.kill().unwrap();
+    relay.wait().unwrap();
+    let log = std::fs::read(log).unwrap();
+    assert!(!log.is_empty() && !noted.stderr.is_empty());
+    assert!(![log, noted.stderr].concat().contains(&0x1b));
+}
+
 /// Help and lists of limits as well.
 #[test]
 fn help_that_cannot_be_printed_is_an_error() {

@@ -15,12 +15,12 @@ use output::Output;
 
 fn main() -> ExitCode {
     let outcome = if std::env::args_os().nth(1).is_some_and(|first| first == RELAY) {
-        init_logging();
+        terminal::init_logging("off");
         let args: Result<RelayArgs, _> = terminal::parse(std::env::args_os().skip(1));
         args.map(|args| (Output::new(false), commands::demo::relay(args.listen, args.data)))
     } else {
         terminal::parse(std::env::args_os()).map(|args: Args| {
-            init_logging();
+            terminal::init_logging("off");
             let output = Output::new(args.json);
             let outcome = run(args, &output).map_err(commands::reason_of);
             (output, outcome)
@@ -143,10 +143,4 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
 
 fn bad_rows(strict: bool) -> motet::BadRows {
     if strict { motet::BadRows::RefuseAll } else { motet::BadRows::Report }
-}
-
-fn init_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("off"));
-    _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

@@ -67,27 +67,8 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// Installs a log writer that prints to stderr what `RUST_LOG` asks for, by default warnings and the relay's own
 /// news. Does nothing if one is installed already. When nobody takes the log any more, it is lost, and the relay goes on.
+/// Colours are for terminals alone.
 #[cfg(feature = "cli")]
 pub fn init_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,motet_relay=info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
-    _ = log.with_writer(|| Forgiving).try_init();
-}
-
-/// Writes to stderr, and says that it went well: whoever logs cannot do anything about it, and printing the failure would go to the same
-/// place and panic.
-#[cfg(feature = "cli")]
-struct Forgiving;
-
-#[cfg(feature = "cli")]
-impl std::io::Write for Forgiving {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        _ = std::io::stderr().write_all(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    terminal::init_logging("warn,motet_relay=info");
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 /// What becomes of line breaks.
@@ -88,6 +88,32 @@ pub fn finish(program: &str, written: std::io::Result<()>) -> ExitCode {
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Installs a log writer that prints to stderr what `RUST_LOG` asks for, else what `default` does. Colours are for terminals alone.
+pub fn init_logging(default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    // It would colour the lines of a file as well.
+    let is_colour =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    _ = log.with_ansi(is_colour).with_writer(|| Forgiving).try_init();
+}
+
+/// Writes to stderr, and says that it went well: whoever logs cannot do anything about it, and printing the failure would go to the same
+/// place and panic.
+struct Forgiving;
+
+impl Write for Forgiving {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        _ = std::io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
