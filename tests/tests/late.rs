@@ -275,3 +275,59 @@ fn what_is_lost_of_a_document_is_neither_sent_as_whole_nor_dropped_without_a_tra
         assert_eq!(aside.is_some(), repaired.fetched_again > 0, "{damage}");
     }
 }
+
+/// Of several edits that wait one is lost: the others wait with it, until a repair, and no state says that they were sent.
+#[test]
+fn an_edit_that_is_lost_among_others_that_wait_is_told() {
+    for lost in 0..3 {
+        let mut late = Late::new();
+        sync(&late.b, &late.relay.url());
+        for n in 0..3 {
+            late.b.documents("songs").patch("short", &json!({ (format!("n{n}")): n })).unwrap();
+        }
+        late.damaged(&format!(
+            "DELETE FROM change WHERE id = (SELECT first_change + {lost} FROM outbox WHERE entry IS NULL)"
+        ));
+        sync(&late.b, &late.relay.url());
+        let status = late.b.documents("songs").document("short").status().unwrap().unwrap();
+        assert_eq!(status.state, motet::DocumentState::Error, "{lost}");
+        assert_eq!(status.error.unwrap().code, "storage-damaged", "{lost}");
+        assert_ne!(late.b.verify().unwrap().problems, [], "{lost}");
+        let repaired = late.b.repair().unwrap();
+        assert!(repaired.put_aside.is_some_and(|aside| aside.exists()), "{lost}");
+        late.b.documents("songs").patch("short", &json!({ "title": "hou" })).unwrap();
+        sync(&late.b, &late.relay.url());
+        sync(&late.a, &late.relay.url());
+        assert_eq!(song(&late.a, "short"), song(&late.b, "short"), "{lost}");
+        assert_eq!(late.b.verify().unwrap().problems, [], "{lost}");
+    }
+}
+
+/// An edit that waited for something that was lost is sent once another device has brought that, whatever became of the relay.
+#[test]
+fn what_a_repair_has_set_aside_is_sent_when_it_is_applied_again() {
+    for is_wiped in [true, false] {
+        let mut late = Late::new();
+        for n in 0..3 {
+            late.b.documents("songs").patch("short", &json!({ (format!("n{n}")): n })).unwrap();
+            sync(&late.b, &late.relay.url());
+        }
+        sync(&late.a, &late.relay.url());
+        late.b.documents("songs").patch("short", &json!({ "title": "hou" })).unwrap();
+        late.damaged(
+            "DELETE FROM change WHERE id = (SELECT MAX(id) - 2 FROM change WHERE id >> 24 = (SELECT id FROM document WHERE name = 'short'))",
+        );
+        late.b.repair().unwrap();
+        if is_wiped {
+            late.lose("empty");
+        }
+        for device in [&late.b, &late.a, &late.b, &late.a] {
+            sync(device, &late.relay.url());
+        }
+        let shown = song(&late.b, "short");
+        assert_eq!((&shown["title"], &shown["n2"]), (&json!("hou"), &json!(2)), "wiped: {is_wiped}");
+        assert_eq!(song(&late.a, "short"), shown, "wiped: {is_wiped}");
+        assert_eq!(song(&late.fresh("c"), "short"), shown, "wiped: {is_wiped}");
+        assert_eq!(late.b.quarantined(10).unwrap(), [], "wiped: {is_wiped}");
+    }
+}

@@ -198,6 +198,10 @@ impl Core {
 
     /// Fixes what a row sends. Where stored changes are damaged they are made anew first, from whatever holds them.
     fn seal_row(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<RowSent>> {
+        let is_open = row.first_change > 0 && row.op != Op::Erase;
+        if is_open && tx.has_gaps(row)? && !tx.is_purged_and_gone(row.document)? {
+            self.mend(tx, row.document)?;
+        }
         match self.seal_stored(tx, remote, row) {
             Err(StorageError::Damaged(_)) => {
                 self.mend(tx, row.document)?;

@@ -228,7 +228,11 @@ impl Core {
         let rewrite = self.resolve_displaced(tx, remote, &mut target, received)?;
         let MergeTarget { mut loaded, snapshot, mut outcome, .. } = target;
         outcome.rejected.retain(|rejected| !loaded.document.has_change(&rejected.change.hash()));
+        let mut is_found_here = false;
         for item in set_aside {
+            is_found_here |= item.is_only_here
+                && loaded.document.has_hash(&item.hash)
+                && !group.hashes.contains(&item.hash);
             if loaded.document.has_hash(&item.hash) || group.entries.contains(&item.hash) {
                 tx.release(group.key, &item.hash)?;
             }
@@ -293,6 +297,13 @@ impl Core {
             }
             tx.mark_synced(document, now)?;
             self.note_held(remote, document, &group, &heads, is_new);
+            if is_found_here && self.leaves(&collection, &group.name) {
+                // What a repair had set aside is of the document again, and may never have been sent.
+                for remote in self.remotes.clone() {
+                    self.enqueue_whole(tx, remote, document, now)?;
+                    received.owed += 1;
+                }
+            }
         } else if let Some(snapshot) = snapshot
             && let Some(row) = tx.document_by_key(key)?
             && tx.has_content(row.id)?

@@ -210,7 +210,7 @@ impl Core {
                         document: row.key,
                         hash: &hash.0,
                         waits: true,
-                        worth: Worth::Counted,
+                        worth: Worth::OnlyHere,
                         reason,
                         bytes,
                     };

@@ -186,6 +186,24 @@ impl Tx<'_> {
         Ok(self.conn.prepare_cached(sql)?.exists([row.first_change, last, row.document])?)
     }
 
+    /// Whether some of the numbers from the first change of a row to the last of its document belong to no change that is stored. A number may
+    /// also have been given up, so this is a reason to look closer, and no proof of damage.
+    pub(crate) fn has_gaps(&self, row: &OutboxRow) -> Result<bool> {
+        let sql = "SELECT (SELECT COUNT(*) FROM change WHERE id BETWEEN ?1 AND ?2),
+                          (SELECT changes FROM projection WHERE document = ?3),
+                          EXISTS (SELECT 1 FROM snapshot WHERE document = ?3 AND upto >= ?1)";
+        let (first, document) = (row.first_change, row.document);
+        let range = [first, change_id(document, MOST_CHANGES), document];
+        self.conn
+            .prepare_cached(sql)?
+            .query_row(range, |columns| {
+                let (stored, counted) = (number(columns.get_ref(0)?), number(columns.get_ref(1)?));
+                let expected = change_id(document, counted) - first + 1;
+                Ok(stored < expected && !columns.get::<_, bool>(2)?)
+            })
+            .map_err(Into::into)
+    }
+
     /// Fixes what a row sends. Later changes of the document open a new row.
     pub(crate) fn seal_row(&self, id: i64, last_change: i64, entry: &Entry) -> Result<()> {
         let sql = "UPDATE outbox SET last_change = ?, entry = ?, device = ?, kind = ?, suite = ?, sealed = ? WHERE id = ?";

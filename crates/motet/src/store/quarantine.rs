@@ -29,6 +29,8 @@ pub(crate) enum Worth {
     Dormant,
     /// A purge of what is not here: there are no words in it. It is kept, in case that what it purges arrives.
     OnlyMarks,
+    /// It is counted and listed, and comes from this device's own file: perhaps nobody else has it.
+    OnlyHere,
 }
 
 /// What is in quarantine of one document.
@@ -37,6 +39,8 @@ pub(crate) struct SetAside {
     pub(crate) hash: [u8; 32],
     /// It is tried again when the document receives more; `None` if not, or if its bytes are gone.
     pub(crate) waiting: Option<Vec<u8>>,
+    /// Perhaps nobody else has it.
+    pub(crate) is_only_here: bool,
 }
 
 /// An item as people see it.
@@ -55,7 +59,7 @@ pub(crate) struct QuarantinedRow {
 impl Tx<'_> {
     pub(crate) fn quarantine(&self, row: &QuarantineRow<'_>, now: i64) -> Result<()> {
         let sql = "INSERT INTO quarantine (remote, document, hash, waits, reason, bytes, at, dormant) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-                   ON CONFLICT DO UPDATE SET waits = excluded.waits, dormant = excluded.dormant, reason = excluded.reason, bytes = excluded.bytes";
+                   ON CONFLICT DO UPDATE SET waits = excluded.waits, dormant = CASE dormant WHEN 3 THEN 3 ELSE excluded.dormant END, reason = excluded.reason, bytes = excluded.bytes";
         self.conn.prepare_cached(sql)?.execute(params![
             row.remote,
             row.document.as_bytes(),
@@ -78,11 +82,11 @@ impl Tx<'_> {
 
     /// What is set aside of a document, oldest first.
     pub(crate) fn quarantined_of(&self, document: DocumentId) -> Result<Vec<SetAside>> {
-        let sql = "SELECT hash, CASE waits WHEN 1 THEN bytes END FROM quarantine WHERE document = ? ORDER BY id LIMIT ?";
+        let sql = "SELECT hash, CASE waits WHEN 1 THEN bytes END, dormant = 3 FROM quarantine WHERE document = ? ORDER BY id LIMIT ?";
         let mut statement = self.conn.prepare_cached(sql)?;
         let limit = limits::WAITING_CHANGES as i64;
         let rows = statement.query_map(params![document.as_bytes(), limit], |row| {
-            Ok(SetAside { hash: row.get(0)?, waiting: row.get(1)? })
+            Ok(SetAside { hash: row.get(0)?, waiting: row.get(1)?, is_only_here: row.get(2)? })
         })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
@@ -120,14 +124,14 @@ impl Tx<'_> {
         Ok(self.conn.prepare_cached("SELECT 1 FROM quarantine LIMIT 1")?.exists([])?)
     }
 
-    /// Keeps the quarantine within its limits. What has to make room loses its bytes first, what waits last; that it was there
-    /// and why stays.
+    /// Keeps the quarantine within its limits. What has to make room loses its bytes first, what waits after that, and what perhaps nobody
+    /// else has last; that it was there and why stays.
     pub(crate) fn bound_quarantine(&self) -> Result<()> {
         let sql = "SELECT COALESCE(SUM(length(bytes)), 0) FROM quarantine";
         let mut over = self.conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?
             - limits::QUARANTINE_BYTES as i64;
         if over > 0 {
-            let sql = "SELECT id, length(bytes) FROM quarantine WHERE bytes IS NOT NULL ORDER BY waits, id";
+            let sql = "SELECT id, length(bytes) FROM quarantine WHERE bytes IS NOT NULL ORDER BY dormant = 3, waits, id";
             let mut statement = self.conn.prepare_cached(sql)?;
             let mut rows = statement.query([])?;
             let mut evicted = Vec::new();
@@ -151,7 +155,7 @@ impl Tx<'_> {
     pub(crate) fn quarantined(&self, limit: usize) -> Result<Vec<QuarantinedRow>> {
         let sql = "SELECT d.collection, d.name, q.hash, q.waits, q.reason, length(q.bytes), q.at
                    FROM quarantine q LEFT JOIN document d ON d.key = q.document
-                   WHERE q.dormant = 0 ORDER BY q.id DESC LIMIT ?";
+                   WHERE q.dormant IN (0, 3) ORDER BY q.id DESC LIMIT ?";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([limit as i64], |row| {
             let (collection, name): (Option<String>, Option<String>) = (row.get(0)?, row.get(1)?);

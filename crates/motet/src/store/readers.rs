@@ -227,7 +227,7 @@ impl Tx<'_> {
     pub(crate) fn troubles(&self) -> Result<(u64, u64)> {
         let sql =
             "SELECT (SELECT COALESCE(SUM(conflicts), 0) FROM projection WHERE conflicts > 0 AND deleted = 0),
-                   (SELECT COUNT(*) FROM quarantine WHERE dormant = 0)";
+                   (SELECT COUNT(*) FROM quarantine WHERE dormant IN (0, 3))";
         let row = self.conn.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
         let (conflicts, quarantined): (i64, i64) = row?;
         Ok((conflicts as u64, quarantined as u64))
