@@ -331,3 +331,32 @@ fn what_a_repair_has_set_aside_is_sent_when_it_is_applied_again() {
         assert_eq!(late.b.quarantined(10).unwrap(), [], "wiped: {is_wiped}");
     }
 }
+
+/// What arrives of a document whose rows are damaged cannot be applied: its state says so until the file is repaired.
+#[test]
+fn a_document_that_takes_nothing_up_for_damage_is_not_synced() {
+    let of = "(SELECT id FROM document WHERE name = 'short')";
+    for damage in [
+        format!("UPDATE projection SET heads = x'' WHERE document = {of}"),
+        format!("DELETE FROM change WHERE id = (SELECT MAX(id) FROM change WHERE id >> 24 = {of})"),
+        format!(
+            "UPDATE change SET bytes = x'00ff' WHERE id = (SELECT MIN(id) FROM change WHERE id >> 24 = {of})"
+        ),
+    ] {
+        let mut late = Late::new();
+        late.damaged(&damage);
+        late.a.documents("songs").patch("short", &json!({ "title": "hou" })).unwrap();
+        sync(&late.a, &late.relay.url());
+        sync(&late.b, &late.relay.url());
+        let status =
+            |device: &Replica| device.documents("songs").document("short").status().unwrap().unwrap();
+        let told = status(&late.b);
+        assert_eq!(told.state, motet::DocumentState::Error, "{damage}");
+        assert_eq!(told.error.unwrap().code, "storage-damaged", "{damage}");
+        assert_eq!(late.b.repair().unwrap().left, [], "{damage}");
+        sync(&late.b, &late.relay.url());
+        assert_eq!(status(&late.b).state, motet::DocumentState::Synced, "{damage}");
+        assert_eq!(contents(&late.b), contents(&late.a), "{damage}");
+        assert_eq!(late.b.quarantined(10).unwrap(), [], "{damage}");
+    }
+}

@@ -167,7 +167,7 @@ pub(crate) fn document_state(state: DocumentState) -> (&'static str, Style, &'st
         DocumentState::PendingErase => ("⚠", YELLOW, "kept here, not erased at the relay yet"),
         DocumentState::Conflict => ("⚠", YELLOW, "conflict"),
         DocumentState::LocalOnly => ("⊝", GREY, "on this device only"),
-        DocumentState::Error => ("✗", RED, "not sent"),
+        DocumentState::Error => ("✗", RED, "error"),
         _ => ("?", GREY, "unknown"),
     }
 }

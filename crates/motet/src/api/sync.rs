@@ -227,6 +227,8 @@ pub(super) fn document_status(row: StatusRow, local_only: bool) -> DocumentStatu
     let pending = row.pending.as_ref();
     let error: Option<LastError> =
         pending.and_then(|p| p.error.as_deref()).and_then(|json| serde_json::from_str(json).ok());
+    let damaged = |(message, at)| LastError { code: "storage-damaged".into(), message, at };
+    let error = error.or(row.damage.map(damaged));
     let state = match pending {
         _ if error.is_some() => DocumentState::Error,
         Some(PendingRow { op, .. }) => pending_state(*op),

@@ -13,7 +13,7 @@ use crate::doc::{Change, MergeOutcome, Rejected, is_tombstone, time_of};
 use crate::error::WriteError;
 use crate::limits;
 use crate::schema::DeletePolicy;
-use crate::store::{self, DocumentRow, StorageError, Tx};
+use crate::store::{self, DocumentRow, StorageError, Tx, Worth};
 use crate::time::millis;
 use crate::types::ChangeKind;
 use crate::types::Version;
@@ -266,7 +266,8 @@ impl Core {
         let MergeOutcome { applied, mut rejected, .. } = outcome;
         let waits = |change| Rejected { change, reason: reason.into(), waits: true };
         rejected.extend(applied.into_iter().map(waits));
-        let set_aside = self.set_aside(tx, remote, loaded.row.key, &rejected, dormant, now)?;
+        let worth = if dormant { Worth::Dormant } else { Worth::Counted };
+        let set_aside = self.set_aside(tx, remote, loaded.row.key, &rejected, worth, now)?;
         if dormant {
             tx.forget_dormant(now - millis(limits::PURGE_GRACE))?;
         }

@@ -243,7 +243,8 @@ impl Core {
             received.quarantined += self.quarantine_fragment(tx, remote, &loaded, outcome, now)?;
             return Ok(());
         }
-        received.quarantined += self.set_aside(tx, remote, group.key, &outcome.rejected, false, now)?;
+        received.quarantined +=
+            self.set_aside(tx, remote, group.key, &outcome.rejected, Worth::Counted, now)?;
         if outcome.rejected.iter().any(|rejected| rejected.waits) {
             received.waiting.push(group.key);
         }
@@ -267,7 +268,7 @@ impl Core {
             // The others go on; this is read again once the file is repaired.
             let set_aside = |change| Rejected { change, reason: reason.to_owned(), waits: true };
             let rejected: Vec<_> = outcome.applied.into_iter().map(set_aside).collect();
-            received.quarantined += self.set_aside(tx, remote, group.key, &rejected, false, now)?;
+            received.quarantined += self.set_aside(tx, remote, group.key, &rejected, Worth::Damaged, now)?;
             return Ok(());
         }
         let is_deleted = loaded.document.is_deleted(&loaded.schema);
@@ -395,16 +396,12 @@ impl Core {
         remote: i64,
         document: DocumentId,
         rejected: &[Rejected],
-        dormant: bool,
+        worth: Worth,
         now: i64,
     ) -> store::Result<u64> {
         let is_mark = |item: &Rejected| item.waits && is_tombstone(&item.change);
         let only_marks = rejected.iter().all(is_mark) && rejected.iter().any(|item| is_purge(&item.change));
-        let worth = match dormant {
-            true => Worth::Dormant,
-            false if only_marks => Worth::OnlyMarks,
-            false => Worth::Counted,
-        };
+        let worth = if worth == Worth::Counted && only_marks { Worth::OnlyMarks } else { worth };
         for item in rejected {
             tracing::warn!(%document, change = %item.change.hash(), reason = item.reason, "a change was set aside");
             let row = QuarantineRow {
@@ -418,7 +415,8 @@ impl Core {
             };
             tx.quarantine(&row, now)?;
         }
-        let is_counted = |item: &&Rejected| worth == Worth::Counted || !item.waits;
+        let is_worthless = matches!(worth, Worth::Dormant | Worth::OnlyMarks);
+        let is_counted = |item: &&Rejected| !is_worthless || !item.waits;
         Ok(rejected.iter().filter(is_counted).count() as u64)
     }
 

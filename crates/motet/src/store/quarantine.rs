@@ -31,6 +31,8 @@ pub(crate) enum Worth {
     OnlyMarks,
     /// It is counted and listed, and comes from this device's own file: perhaps nobody else has it.
     OnlyHere,
+    /// It is counted and listed: it cannot be applied because what this file holds of the document is damaged.
+    Damaged,
 }
 
 /// What is in quarantine of one document.
@@ -155,7 +157,7 @@ impl Tx<'_> {
     pub(crate) fn quarantined(&self, limit: usize) -> Result<Vec<QuarantinedRow>> {
         let sql = "SELECT d.collection, d.name, q.hash, q.waits, q.reason, length(q.bytes), q.at
                    FROM quarantine q LEFT JOIN document d ON d.key = q.document
-                   WHERE q.dormant IN (0, 3) ORDER BY q.id DESC LIMIT ?";
+                   WHERE q.dormant IN (0, 3, 4) ORDER BY q.id DESC LIMIT ?";
         let mut statement = self.conn.prepare_cached(sql)?;
         let rows = statement.query_map([limit as i64], |row| {
             let (collection, name): (Option<String>, Option<String>) = (row.get(0)?, row.get(1)?);

@@ -50,6 +50,8 @@ pub(crate) struct StatusRow {
     pub(crate) is_erased: bool,
     /// What is pending, since when, how many changes, and the error if one is parked.
     pub(crate) pending: Option<PendingRow>,
+    /// Why what arrived of it cannot be applied to what is stored here, and since when.
+    pub(crate) damage: Option<(String, i64)>,
 }
 
 #[derive(Debug)]
@@ -186,11 +188,20 @@ impl Tx<'_> {
                 is_erased: row.get(6)?,
                 last_synced_at: row.get(5)?,
                 pending: None,
+                damage: None,
             })
         });
         let Some(mut row) = row.optional()? else { return Ok(None) };
         row.pending = self.pending_of(row.id)?;
+        row.damage = self.damage_of(row.id)?;
         Ok(Some(row))
+    }
+
+    fn damage_of(&self, document: i64) -> Result<Option<(String, i64)>> {
+        let sql = "SELECT q.reason, q.at FROM quarantine q JOIN document d ON d.key = q.document
+                   WHERE d.id = ? AND q.dormant = 4 ORDER BY q.id LIMIT 1";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        Ok(statement.query_row([document], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
     }
 
     fn pending_of(&self, document: i64) -> Result<Option<PendingRow>> {
@@ -227,7 +238,7 @@ impl Tx<'_> {
     pub(crate) fn troubles(&self) -> Result<(u64, u64)> {
         let sql =
             "SELECT (SELECT COALESCE(SUM(conflicts), 0) FROM projection WHERE conflicts > 0 AND deleted = 0),
-                   (SELECT COUNT(*) FROM quarantine WHERE dormant IN (0, 3))";
+                   (SELECT COUNT(*) FROM quarantine WHERE dormant IN (0, 3, 4))";
         let row = self.conn.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
         let (conflicts, quarantined): (i64, i64) = row?;
         Ok((conflicts as u64, quarantined as u64))

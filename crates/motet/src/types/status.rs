@@ -82,7 +82,7 @@ pub struct DocumentStatus {
     pub heads: Version,
     /// The document is deleted.
     pub deleted: bool,
-    /// Why the remote rejected the document's changes for good.
+    /// Why the remote rejected the document's changes for good, or why what arrived of it cannot be applied here.
     pub error: Option<LastError>,
 }
 
@@ -120,7 +120,7 @@ pub enum DocumentState {
     /// On this device only: no relay is configured, the document or its collection stays here, or somebody had the relay forget it and nobody
     /// has written in it since.
     LocalOnly,
-    /// The remote rejected its changes for good.
+    /// The remote rejected its changes for good, or what is stored of it is damaged: [`DocumentStatus::error`] says which.
     Error,
 }
 

@@ -10,7 +10,7 @@ use super::super::{Core, Loaded, new_document};
 use super::{Delivery, Received};
 use crate::doc::{Change, MergeOutcome, Rejected, split_changes};
 use crate::limits;
-use crate::store::{self, DocumentRow, SetAside, StorageError, Tx};
+use crate::store::{self, DocumentRow, SetAside, StorageError, Tx, Worth};
 
 /// A document and what is merged into it.
 pub(super) struct MergeTarget {
@@ -50,7 +50,8 @@ impl Core {
                 Err(StorageError::Damaged(reason)) => {
                     // The others go on; these are tried again when the document is whole.
                     let rejected = changes_of(parts, &reason);
-                    received.quarantined += self.set_aside(tx, remote, group.key, &rejected, false, now)?;
+                    received.quarantined +=
+                        self.set_aside(tx, remote, group.key, &rejected, Worth::Damaged, now)?;
                     return Ok(None);
                 }
                 taken => taken?,

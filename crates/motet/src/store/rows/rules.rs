@@ -157,7 +157,7 @@ pub(super) const RULES: &[Rule] = &[
     rule("quarantine", "reason", Text, AsText),
     optional("quarantine", "bytes", Bytes(None)),
     rule("quarantine", "at", Number(COUNT), Set("0")),
-    rule("quarantine", "dormant", Number(0..=3), Set("0")),
+    rule("quarantine", "dormant", Number(0..=4), Set("0")),
     rule("history", "id", Number(IDS), Remove),
     rule("history", "remote", Number(ANY), Remove),
     rule("history", "started_at", Number(COUNT), Remove),
