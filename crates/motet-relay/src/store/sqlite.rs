@@ -268,7 +268,7 @@ fn migrate(conn: &mut Connection, fresh: Option<RelayId>) -> Result<(), StoreErr
 /// A file that lacks a table, or a column of one, is not served.
 fn check_tables(conn: &Connection) -> Result<(), StoreError> {
     let Some(table) = care::unusable_table(conn) else { return Ok(()) };
-    let remedy = "`motet-relay repair` makes of it what can be made";
+    let remedy = "`motet-relay repair` makes of it what can be made, or says that nothing can";
     Err(StoreError::Unusable(format!("table {table} of relay.db is gone, or lacks a column: {remedy}")))
 }
 

@@ -96,7 +96,14 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     if std::fs::metadata(path).is_ok_and(|file| file.len() == 0) && application == 0 {
         return Err(StoreError::Unusable("relay.db is empty: a relay that starts makes a new one".into()));
     }
-    if application != APPLICATION_ID || version != MIGRATIONS.len() as i64 {
+    let supported = MIGRATIONS.len() as i64;
+    if application == APPLICATION_ID && (1..supported).contains(&version) {
+        let older = format!(
+            "relay.db has format {version}, and this version checks format {supported}: a relay that starts makes that of it"
+        );
+        return Err(StoreError::Unusable(older));
+    }
+    if application != APPLICATION_ID || version != supported {
         return Err(StoreError::Unusable("relay.db is of another version, or of another application".into()));
     }
     let mut missing = columns::missing_tables(&conn);
