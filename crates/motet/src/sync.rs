@@ -1,10 +1,10 @@
 //! The connection to a relay.
 //!
 //! What is said and when is decided by [`motet_proto::session::ClientSession`]; this module carries it out: [`driver`]
-//! joins the session with the store, the clock and a [`connection`], over HTTP ([`http`]) or whatever the app brings ([`channel`]).
+//! joins the session with the store, the clock and a [`connection`], over HTTP ([`http`]) or whatever the app brings ([`connector`]).
 
-mod channel;
 mod connection;
+mod connector;
 mod dialer;
 mod driver;
 #[cfg(feature = "relay")]
@@ -33,8 +33,8 @@ use crate::error::SyncError;
 use crate::limits;
 use crate::store::{Durability, SEALED, StorageError};
 use crate::types::CollectionCounts;
-pub use channel::{Connector, FrameChannel};
 use connection::Traffic;
+pub use connector::{Connector, FrameChannel};
 use dialer::Dialer;
 pub(crate) use driver::DocumentTask;
 use driver::{Command, DocumentRequest, Driver};
@@ -232,7 +232,7 @@ impl Relay {
             }
             Way::Channel(_) if self.address.is_empty() => Err(bad("a relay needs a name")),
             Way::Channel(connector) => {
-                Ok((Dialer::Channel(connector.clone()), format!("{CHANNEL}{}", self.address)))
+                Ok((Dialer::App(connector.clone()), format!("{CHANNEL}{}", self.address)))
             }
         }
     }

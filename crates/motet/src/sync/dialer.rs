@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use motet_proto::Message;
 
-use super::channel::{self, Connector};
 use super::connection::{Connection, Refused, Traffic};
+use super::connector::{self, Connector};
 #[cfg(feature = "relay")]
 use super::http::Http;
 
@@ -14,7 +14,7 @@ use super::http::Http;
 pub(super) enum Dialer {
     #[cfg(feature = "relay")]
     Http(Http),
-    Channel(Arc<dyn Connector>),
+    App(Arc<dyn Connector>),
 }
 
 impl Dialer {
@@ -29,9 +29,9 @@ impl Dialer {
         match self {
             #[cfg(feature = "relay")]
             Self::Http(http) => http.open(token, hello, traffic).await,
-            Self::Channel(connector) => {
+            Self::App(connector) => {
                 drop(hello);
-                channel::open(connector, token, traffic).await
+                connector::open(connector, token, traffic).await
             }
         }
     }
@@ -41,7 +41,7 @@ impl Dialer {
         match self {
             #[cfg(feature = "relay")]
             Self::Http(http) => http.may_upgrade(),
-            Self::Channel(_) => false,
+            Self::App(_) => false,
         }
     }
 
@@ -50,7 +50,7 @@ impl Dialer {
         match self {
             #[cfg(feature = "relay")]
             Self::Http(http) => http.upgrade(token, traffic).await,
-            Self::Channel(_) => {
+            Self::App(_) => {
                 drop((token, traffic));
                 None
             }

@@ -11,8 +11,8 @@ use motet_proto::{DocumentId, Message, planted};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 
-use super::channel::{Connector, FrameChannel};
 use super::connection::{Connection, Traffic, offline};
+use super::connector::{Connector, FrameChannel};
 use super::driver::{Command, DocumentRequest, DocumentTask, Driver};
 use super::{Active, LastFailure, Relay, SyncSummary, activate};
 use crate::engine::{Database, Link};

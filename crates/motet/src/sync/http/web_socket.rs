@@ -19,8 +19,8 @@ use super::answers::{self, root_cause};
 use super::endpoint::Endpoint;
 use crate::error::SyncError;
 use crate::limits;
-use crate::sync::channel::{self, FrameChannel};
 use crate::sync::connection::{Connection, Refused, Traffic, offline};
+use crate::sync::connector::{self, FrameChannel};
 
 /// Why there is no WebSocket.
 pub(super) enum NoSocket {
@@ -76,7 +76,7 @@ pub(super) async fn open(
     let (sink, stream) = socket.split();
     let sink = sink.with(|frame| future::ready(Ok::<_, WsError>(WsMessage::Binary(Bytes::from(frame)))));
     let stream = stream.filter_map(|received| future::ready(frame_of(received))).fuse();
-    Ok(channel::carry(FrameChannel::new(sink, stream), channel::Counted::Below, traffic))
+    Ok(connector::carry(FrameChannel::new(sink, stream), connector::Counted::Below, traffic))
 }
 
 /// The frame in a message; `None` if it is only a sign of life.
