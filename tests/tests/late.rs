@@ -360,3 +360,45 @@ fn a_document_that_takes_nothing_up_for_damage_is_not_synced() {
         assert_eq!(late.b.quarantined(10).unwrap(), [], "{damage}");
     }
 }
+
+/// A change that waits for another one may be on one device alone once the relay is another one: it is sent when it is applied.
+#[test]
+fn what_waits_while_a_relay_is_lost_is_sent_when_it_is_applied() {
+    for is_b_first in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("relay");
+        let relay = TestRelay::start(&data);
+        let [a, b, c] = ["a", "b", "c"].map(|name| singer(dir.path(), name));
+        let patch = |field: &str| a.documents("songs").patch("s", &json!({ field: 1 })).unwrap();
+        a.documents("songs").upsert("s", &json!({ "title": "mele" })).unwrap();
+        sync(&a, &relay.url());
+        patch("early");
+        sync(&a, &relay.url());
+        sync(&b, &relay.url());
+        patch("late");
+        sync(&a, &relay.url());
+        drop(relay);
+        let conn = Connection::open(data.join("relay.db")).unwrap();
+        conn.execute_batch(
+            "DELETE FROM entry WHERE id = (SELECT id FROM entry ORDER BY id LIMIT 1 OFFSET 1)",
+        )
+        .unwrap();
+        drop(conn);
+        let relay = TestRelay::start(&data);
+        sync(&c, &relay.url());
+        assert_eq!(c.quarantined(10).unwrap().len(), 1);
+        drop((relay, a));
+        let relay = TestRelay::start(&dir.path().join("empty"));
+        let order = if is_b_first { [&b, &c, &b, &c] } else { [&c, &b, &c, &b] };
+        for device in order {
+            sync(device, &relay.url());
+        }
+        let fresh = singer(dir.path(), "fresh");
+        sync(&fresh, &relay.url());
+        for device in [&b, &c, &fresh] {
+            let song = song(device, "s");
+            assert_eq!((&song["early"], &song["late"]), (&json!(1), &json!(1)), "b first: {is_b_first}");
+            assert_eq!(device.quarantined(10).unwrap(), []);
+        }
+    }
+}

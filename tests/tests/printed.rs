@@ -235,6 +235,33 @@ fn is_one_line_for_each(said: &[u8], args: &[&str]) {
     assert!(!said.is_empty() && !said.lines().any(|line| line.starts_with('✓')), "{args:?}: {said}");
 }
 
+/// A query reads, and writes nowhere: a copy would hold what stays on this device.
+#[test]
+fn a_query_writes_no_other_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = Cli::init(dir.path(), "a", "http://127.0.0.1:9");
+    a.ok_with(&["put", "songs", "--id", "1"], r#"{"title":"mele"}"#);
+    assert!(a.ok(&["sql", "SELECT title FROM collection_songs"]).contains("mele"));
+    let copy = dir.path().join("copy.db");
+    for query in [
+        format!("VACUUM INTO '{}'", copy.display()),
+        format!("ATTACH '{}' AS copy", copy.display()),
+        format!("ATTACH '{}' AS copy", a.db().display()),
+        "VACUUM".to_owned(),
+        "DELETE FROM meta".to_owned(),
+        "PRAGMA user_version = 3".to_owned(),
+    ] {
+        let output = a.run(&["sql", &query]);
+        assert_eq!(code(&output), 1, "{query}");
+        assert!(!copy.exists(), "{query}");
+    }
+    a.ok(&["verify"]);
+    // What is noted happens later, and is told although the relay was not reached.
+    let output = a.run(&["erase-remote", "songs"]);
+    assert_eq!(code(&output), 3);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("erases it with the next sync"));
+}
+
 /// A log that goes to a file is plain text.
 #[test]
 fn a_log_in_a_file_has_no_colours() {

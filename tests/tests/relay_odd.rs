@@ -196,6 +196,11 @@ fn a_log_whose_row_is_damaged_is_found_again() {
         let filled = Filled::new();
         let before = ids(&filled.start().url());
         filled.execute(odd);
+        if odd.contains("SET id") || odd.starts_with("DELETE") {
+            // New devices would be served an empty log.
+            let error = String::from_utf8(filled.run(&[]).stderr).unwrap();
+            assert!(error.contains("table space has no row"), "{odd}: {error}");
+        }
         filled.repair("table space");
         let relay = filled.start();
         assert_eq!(ids(&relay.url()), before, "{odd}");
@@ -347,7 +352,7 @@ fn a_relay_whose_file_goes_bad_while_it_runs_answers_and_tells() {
     let error = c.sync_now().unwrap_err();
     assert!(matches!(error, SyncError::Damaged { .. }), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(10), "nobody hangs");
-    assert!(pieces(&c).len() > 1, "what stands before the damage has arrived");
+    wait_until("what stands before the damage has arrived", Duration::from_secs(10), || pieces(&c).len() > 1);
     assert!(!pull(&relay.url()).is_empty(), "what stands before the damage is served");
     wait_until("it is told", Duration::from_secs(10), || health(&relay.url()).1.contains("damaged"));
     drop((c, relay));

@@ -50,7 +50,12 @@ pub(crate) fn erase_remote(db: Option<&Path>, collection: &str, output: &Output)
     let replica = open_with_trash(db, collection)?;
     replica.erase_remote(collection)?;
     if relay(&replica)?.is_some() {
-        return sync(db, &[], output);
+        return sync(db, &[], output).inspect_err(|_| {
+            // It stands in the database, whatever became of the sync.
+            output.complain(&format!(
+                "{collection} is not sent any more; the relay erases it with the next sync that succeeds"
+            ));
+        });
     }
     if output.json { output.json_line(&replica.status()) } else { Ok(()) }
 }

@@ -148,7 +148,13 @@ pub(crate) fn automerge(
                 return Err(CliError::Usage(advice.to_owned()));
             }
             let written = stdout.write_all(&saved).and_then(|()| stdout.flush());
-            written.map_err(|error| file_error(Path::new("standard output"), &error))
+            match written {
+                // Whoever has gone away (`| head`) has seen what it wanted.
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    Err(file_error(Path::new("standard output"), &error))
+                }
+                _ => Ok(()),
+            }
         }
         AutomergeCommand::Import { collection, id, file } => {
             let version = replica.documents(collection).document(id).import_automerge(&read_all(file)?)?;

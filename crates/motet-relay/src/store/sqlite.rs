@@ -265,10 +265,17 @@ fn migrate(conn: &mut Connection, fresh: Option<RelayId>) -> Result<(), StoreErr
     Ok(tx.commit()?)
 }
 
-/// A file that lacks a table, or a column of one, is not served.
+/// A file that lacks a table, a column of one, or the row of a log is not served.
 fn check_tables(conn: &Connection) -> Result<(), StoreError> {
-    let Some(table) = care::unusable_table(conn) else { return Ok(()) };
     let remedy = "`motet-relay repair` makes of it what can be made, or says that nothing can";
+    let Some(table) = care::unusable_table(conn) else {
+        return match care::log_without_row(conn) {
+            Some(number) => Err(StoreError::Unusable(format!(
+                "relay.db has entries of log {number}, and table space has no row for it: {remedy}"
+            ))),
+            None => Ok(()),
+        };
+    };
     Err(StoreError::Unusable(format!("table {table} of relay.db is gone, or lacks a column: {remedy}")))
 }
 

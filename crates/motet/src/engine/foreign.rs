@@ -76,7 +76,7 @@ impl Core {
         // Who made the changes may have sent them as well, and others have built on them: it is no step of this device.
         let commit = Commit { stale: true, automatic: true, ..Commit::of(&outcome.applied, kind) };
         let version = self.finish(tx, loaded, &commit)?;
-        for item in tx.quarantined_of(key)? {
+        for item in tx.quarantined_of(key, None)? {
             let held =
                 self.write.documents.get(&key).is_some_and(|loaded| loaded.document.has_hash(&item.hash));
             if held {

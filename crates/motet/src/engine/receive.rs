@@ -168,20 +168,17 @@ impl Core {
         now: i64,
     ) -> store::Result<()> {
         for BadEntry { document, hash, bytes, reason, .. } in bad {
-            received.quarantined += 1;
             tracing::warn!(%document, reason, "an entry was set aside");
-            tx.quarantine(
-                &QuarantineRow {
-                    remote,
-                    document: *document,
-                    hash,
-                    waits: false,
-                    worth: Worth::Counted,
-                    reason,
-                    bytes,
-                },
-                now,
-            )?;
+            let row = QuarantineRow {
+                remote,
+                document: *document,
+                hash,
+                waits: false,
+                worth: Worth::Counted,
+                reason,
+                bytes,
+            };
+            received.quarantined += u64::from(tx.quarantine(&row, now)?);
         }
         Ok(())
     }
@@ -223,7 +220,7 @@ impl Core {
         };
         // Of the document as it is stored, whatever has been merged ahead.
         let before: Vec<_> = target.loaded.row.heads.iter().copied().map(ChangeHash).collect();
-        let set_aside = tx.quarantined_of(group.key)?;
+        let set_aside = tx.quarantined_of(group.key, Some(remote))?;
         self.merge_parts(tx, delivery, &mut target, &set_aside, received)?;
         let rewrite = self.resolve_displaced(tx, remote, &mut target, received)?;
         let MergeTarget { mut loaded, snapshot, mut outcome, .. } = target;
@@ -402,6 +399,7 @@ impl Core {
         let is_mark = |item: &Rejected| item.waits && is_tombstone(&item.change);
         let only_marks = rejected.iter().all(is_mark) && rejected.iter().any(|item| is_purge(&item.change));
         let worth = if worth == Worth::Counted && only_marks { Worth::OnlyMarks } else { worth };
+        let mut count = 0;
         for item in rejected {
             tracing::warn!(%document, change = %item.change.hash(), reason = item.reason, "a change was set aside");
             let row = QuarantineRow {
@@ -413,11 +411,10 @@ impl Core {
                 reason: &item.reason,
                 bytes: item.change.raw_bytes(),
             };
-            tx.quarantine(&row, now)?;
+            let is_new = tx.quarantine(&row, now)?;
+            count += u64::from(is_new && !matches!(row.worth, Worth::Dormant | Worth::OnlyMarks));
         }
-        let is_worthless = matches!(worth, Worth::Dormant | Worth::OnlyMarks);
-        let is_counted = |item: &&Rejected| !is_worthless || !item.waits;
-        Ok(rejected.iter().filter(is_counted).count() as u64)
+        Ok(count)
     }
 
     fn settle(

@@ -281,6 +281,7 @@ impl Core {
     pub(crate) fn reset_position(&mut self, tx: Tx<'_>, remote: i64) -> store::Result<()> {
         self.check_era(tx)?;
         tx.set_position(remote, None)?;
+        tx.doubt_quarantined(remote)?;
         tx.set_reseed(remote, !is_planted(Bug::ReseedIsNotRemembered))?;
         // What another log was told to forget, and still stands in this one, is read again.
         for (of, document) in self.erased.clone().into_iter().filter(|(of, _)| *of == remote) {

@@ -29,7 +29,7 @@ pub(crate) enum Worth {
     Dormant,
     /// A purge of what is not here: there are no words in it. It is kept, in case that what it purges arrives.
     OnlyMarks,
-    /// It is counted and listed, and comes from this device's own file: perhaps nobody else has it.
+    /// It is counted and listed, and perhaps nobody else has it: it comes from this device's own file, or from a log that was lost.
     OnlyHere,
     /// It is counted and listed: it cannot be applied because what this file holds of the document is damaged.
     Damaged,
@@ -41,7 +41,7 @@ pub(crate) struct SetAside {
     pub(crate) hash: [u8; 32],
     /// It is tried again when the document receives more; `None` if not, or if its bytes are gone.
     pub(crate) waiting: Option<Vec<u8>>,
-    /// Perhaps nobody else has it.
+    /// Perhaps no remote, or not the one that something arrives from, has it.
     pub(crate) is_only_here: bool,
 }
 
@@ -59,7 +59,10 @@ pub(crate) struct QuarantinedRow {
 }
 
 impl Tx<'_> {
-    pub(crate) fn quarantine(&self, row: &QuarantineRow<'_>, now: i64) -> Result<()> {
+    /// Sets something aside. Returns whether it was not yet.
+    pub(crate) fn quarantine(&self, row: &QuarantineRow<'_>, now: i64) -> Result<bool> {
+        let known = "SELECT 1 FROM quarantine WHERE document = ? AND hash = ?";
+        let is_new = !self.conn.prepare_cached(known)?.exists(params![row.document.as_bytes(), row.hash])?;
         let sql = "INSERT INTO quarantine (remote, document, hash, waits, reason, bytes, at, dormant) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                    ON CONFLICT DO UPDATE SET waits = excluded.waits, dormant = CASE dormant WHEN 3 THEN 3 ELSE excluded.dormant END, reason = excluded.reason, bytes = excluded.bytes";
         self.conn.prepare_cached(sql)?.execute(params![
@@ -72,6 +75,13 @@ impl Tx<'_> {
             now,
             row.worth as i64
         ])?;
+        Ok(is_new)
+    }
+
+    /// The log of a remote is another one than before, or is compared: what waits here of it may be nowhere else.
+    pub(crate) fn doubt_quarantined(&self, remote: i64) -> Result<()> {
+        let sql = "UPDATE quarantine SET dormant = 3 WHERE remote = ? AND waits = 1 AND dormant IN (0, 4)";
+        self.conn.prepare_cached(sql)?.execute([remote])?;
         Ok(())
     }
 
@@ -82,12 +92,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What is set aside of a document, oldest first.
-    pub(crate) fn quarantined_of(&self, document: DocumentId) -> Result<Vec<SetAside>> {
-        let sql = "SELECT hash, CASE waits WHEN 1 THEN bytes END, dormant = 3 FROM quarantine WHERE document = ? ORDER BY id LIMIT ?";
+    /// What is set aside of a document, oldest first. `remote`: where something else of it arrives from.
+    pub(crate) fn quarantined_of(&self, document: DocumentId, remote: Option<i64>) -> Result<Vec<SetAside>> {
+        let sql = "SELECT hash, CASE waits WHEN 1 THEN bytes END, dormant = 3 OR remote <> ?
+                   FROM quarantine WHERE document = ? ORDER BY id LIMIT ?";
         let mut statement = self.conn.prepare_cached(sql)?;
         let limit = limits::WAITING_CHANGES as i64;
-        let rows = statement.query_map(params![document.as_bytes(), limit], |row| {
+        let rows = statement.query_map(params![remote.unwrap_or(0), document.as_bytes(), limit], |row| {
             Ok(SetAside { hash: row.get(0)?, waiting: row.get(1)?, is_only_here: row.get(2)? })
         })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)

@@ -161,6 +161,11 @@ pub(super) fn unusable_table(conn: &Connection) -> Option<&'static str> {
     columns::unusable_table(conn)
 }
 
+/// The number of a log that has entries and no row.
+pub(super) fn log_without_row(conn: &Connection) -> Option<i64> {
+    spaces::without_row(conn)
+}
+
 fn integrity(conn: &Connection) -> Vec<String> {
     let lines = || -> rusqlite::Result<Vec<String>> {
         conn.prepare("PRAGMA integrity_check")?.query_map([], |row| row.get(0))?.collect()

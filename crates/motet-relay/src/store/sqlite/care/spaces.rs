@@ -104,6 +104,15 @@ fn named(conn: &Connection, problems: &mut Vec<String>) -> BTreeMap<i64, Place> 
     places
 }
 
+/// A number under which entries stand, and of which no row says whose they are. A log that began there would meet them.
+pub(super) fn without_row(conn: &Connection) -> Option<i64> {
+    let has_row = |row: &i64| {
+        let sql = "SELECT 1 FROM space WHERE id = ?";
+        conn.prepare_cached(sql).and_then(|mut statement| statement.exists([row])).unwrap_or(false)
+    };
+    numbers(conn).into_iter().find(|row| !has_row(row))
+}
+
 /// The numbers under which entries stand, from both ends if some cannot be read.
 fn numbers(conn: &Connection) -> BTreeSet<i64> {
     let mut numbers = BTreeSet::new();
