@@ -241,7 +241,7 @@ fn a_query_writes_no_other_file() {
     let dir = tempfile::tempdir().unwrap();
     let a = Cli::init(dir.path(), "a", "http://127.0.0.1:9");
     a.ok_with(&["put", "songs", "--id", "1"], r#"{"title":"mele"}"#);
-    assert!(a.ok(&["sql", "SELECT title FROM collection_songs"]).contains("mele"));
+    assert!(a.ok(&["sql", "SELECT json FROM collection_songs"]).contains("mele"));
     let copy = dir.path().join("copy.db");
     for query in [
         format!("VACUUM INTO '{}'", copy.display()),

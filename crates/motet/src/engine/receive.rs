@@ -296,7 +296,7 @@ impl Core {
             tx.mark_synced(document, now)?;
             self.note_held(remote, document, &group, &heads, is_new);
             if is_found_here && self.leaves(&collection, &group.name) {
-                // What a repair had set aside is of the document again, and may never have been sent.
+                // What a repair had set aside, or what waited while a log was lost, is of the document again. Perhaps no log has it.
                 for remote in self.remotes.clone() {
                     self.enqueue_whole(tx, remote, document, now)?;
                     received.owed += 1;
