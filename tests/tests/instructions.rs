@@ -1,5 +1,5 @@
 //! How many instructions a device executes to merge what was written while it was away. Time is too noisy on shared machines to tell that
-//! something has become slower by a tenth; counts of instructions differ by a few hundredths between runs.
+//! something has become slower by a tenth; counts of instructions differ by a few thousandths between runs.
 
 use std::path::Path;
 use std::process::Command;

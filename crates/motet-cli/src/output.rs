@@ -78,7 +78,17 @@ impl Output {
     /// error: what was written is not all.
     fn print(&self, text: &str) {
         let mut out = std::io::stdout();
-        let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) else { return };
+        self.written(writeln!(out, "{text}").and_then(|()| out.flush()));
+    }
+
+    /// Writes bytes that are no text, with the same outcomes.
+    pub(crate) fn bytes(&self, bytes: &[u8]) {
+        let mut out = std::io::stdout();
+        self.written(out.write_all(bytes).and_then(|()| out.flush()));
+    }
+
+    fn written(&self, outcome: std::io::Result<()>) {
+        let Err(error) = outcome else { return };
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             std::process::exit(0);
         }

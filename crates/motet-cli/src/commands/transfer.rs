@@ -1,7 +1,7 @@
 //! `import`, `export`, `adopt`, `automerge` and `change-log`.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -142,19 +142,12 @@ pub(crate) fn automerge(
                 output.line(&format!("{} written to {}", output.paint(GREEN, "✓"), file.display()));
                 return Ok(());
             }
-            let mut stdout = std::io::stdout();
-            if stdout.is_terminal() {
+            if std::io::stdout().is_terminal() {
                 let advice = "a saved document is no text: name a file, or send it on with | or >";
                 return Err(CliError::Usage(advice.to_owned()));
             }
-            let written = stdout.write_all(&saved).and_then(|()| stdout.flush());
-            match written {
-                // Whoever has gone away (`| head`) has seen what it wanted.
-                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                    Err(file_error(Path::new("standard output"), &error))
-                }
-                _ => Ok(()),
-            }
+            output.bytes(&saved);
+            Ok(())
         }
         AutomergeCommand::Import { collection, id, file } => {
             let version = replica.documents(collection).document(id).import_automerge(&read_all(file)?)?;
