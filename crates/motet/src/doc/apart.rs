@@ -2,15 +2,25 @@
 
 use std::ops::Range;
 
-use automerge::{Automerge, ChangeHash, ObjId, PatchAction, ReadDoc};
+use automerge::{Automerge, ChangeHash, ObjId, PatchAction};
 
 use crate::limits;
 
-/// A place that one side edited, in characters of the text before, and how many it put there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A place that one side edited, in characters of the text before, and what it put there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Edited {
     pub(super) old: Range<usize>,
+    pub(super) text: String,
+    /// Characters of it.
     inserted: usize,
+}
+
+impl Edited {
+    /// So many characters of the text before make way for these.
+    pub(super) fn new(old: Range<usize>, text: String) -> Self {
+        let inserted = text.chars().count();
+        Self { old, text, inserted }
+    }
 }
 
 /// The places of a text that were edited from one version to another, from its start to its end. `None` if Automerge does not tell.
@@ -42,23 +52,29 @@ pub(super) fn moved(at: usize, others: &[Edited]) -> usize {
     before.fold(at, |at, other| at + other.inserted - other.old.len())
 }
 
-/// Whether all that two sides (`known`) made of a text since `base` is far apart: at least [`limits::APART_CHARACTERS`] that both left as they
-/// were lie between, with a whole line among them. `now`: a version that holds both. False as well if Automerge does not tell.
-pub(super) fn are_apart(
-    am: &Automerge,
-    text: &ObjId,
-    base: &[ChangeHash],
-    known: [&[ChangeHash]; 2],
-    now: &[ChangeHash],
-) -> bool {
-    let Some(ours) = edited(am, text, base, known[0]) else { return false };
-    let Some(theirs) = edited(am, text, base, known[1]) else { return false };
-    if ours.is_empty() || theirs.is_empty() {
-        return true;
+/// Whether all that two sides made of a text is far apart: at least [`limits::APART_CHARACTERS`] that both left as they were lie between, with a
+/// whole line among them. `merged`: the text that holds both.
+pub(super) fn are_apart([ours, theirs]: &[Vec<Edited>; 2], merged: &str) -> bool {
+    gaps(ours, theirs).is_some_and(|gaps| have_lines(merged, &gaps))
+}
+
+/// A text with these places edited; `None` if it has no such places.
+pub(super) fn applied(text: &str, edits: &[Edited]) -> Option<String> {
+    let mut result = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    let mut at = 0;
+    for edit in edits {
+        let kept = edit.old.start.checked_sub(at)?;
+        result.extend(chars.by_ref().take(kept));
+        result.push_str(&edit.text);
+        match edit.old.len() {
+            0 => {}
+            len => _ = chars.nth(len - 1)?,
+        }
+        at = edit.old.end;
     }
-    let Some(gaps) = gaps(&ours, &theirs) else { return false };
-    // Where only one side edited there is nothing between.
-    am.text_at(text, now).is_ok_and(|merged| have_lines(&merged, &gaps))
+    result.push_str(chars.as_str());
+    Some(result)
 }
 
 /// The places that patches from one version to another edit. They go from the start of the text to its end.
@@ -67,20 +83,22 @@ fn places(patches: Vec<automerge::Patch>) -> Option<Vec<Edited>> {
     // Up to here, in characters of the text before and after.
     let (mut old, mut new) = (0, 0);
     for patch in patches {
-        let (index, deleted, inserted) = match patch.action {
-            PatchAction::SpliceText { index, value, .. } => (index, 0, value.make_string().chars().count()),
-            PatchAction::DeleteSeq { index, length } => (index, length, 0),
+        let (index, deleted, text) = match patch.action {
+            PatchAction::SpliceText { index, value, .. } => (index, 0, value.make_string()),
+            PatchAction::DeleteSeq { index, length } => (index, length, String::new()),
             PatchAction::Mark { .. } => continue,
             _ => return None,
         };
+        let inserted = text.chars().count();
         old += index.checked_sub(new)?;
         new = index + inserted;
         match places.last_mut().filter(|last| last.old.end == old) {
             Some(last) => {
                 last.old.end += deleted;
+                last.text.push_str(&text);
                 last.inserted += inserted;
             }
-            None => places.push(Edited { old: old..old + deleted, inserted }),
+            None => places.push(Edited::new(old..old + deleted, text)),
         }
         old += deleted;
     }
@@ -129,7 +147,7 @@ mod tests {
     use super::*;
 
     fn edited(old: Range<usize>, inserted: usize) -> Edited {
-        Edited { old, inserted }
+        Edited::new(old, "ō".repeat(inserted))
     }
 
     fn parts(parts: &[(usize, usize)]) -> Vec<Range<usize>> {
@@ -145,6 +163,14 @@ mod tests {
         assert_eq!(gaps(&theirs, &ours), Some(parts(&[(13, 13 + far)])));
         assert_eq!(gaps(&ours, &[edited(9 + far..11 + far, 0)]), None);
         assert_eq!(gaps(&ours, &[edited(2..5, 0)]), None, "they overlap");
+    }
+
+    #[test]
+    fn places_are_edited_as_they_say() {
+        let edits = [edited(0..1, 2), edited(2..2, 1), edited(4..6, 0)];
+        assert_eq!(applied("ʻāpapa", &edits).as_deref(), Some("ōōāōpa"));
+        assert_eq!(applied("ʻā", &edits), None);
+        assert_eq!(applied("ʻā", &[]).as_deref(), Some("ʻā"));
     }
 
     #[test]

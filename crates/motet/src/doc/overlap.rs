@@ -13,14 +13,14 @@ use motet_proto::DeviceId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
-use super::apart::are_apart;
+use super::apart::{Edited, applied, are_apart, edited};
 use super::edit::{EditError, splice_all};
 use super::fork::Fork;
 use super::genesis::Container;
 use super::read::pointer;
 use super::reconcile::Reconciled;
 use super::text::CarriedOver;
-use super::woven::woven;
+use super::woven::{woven, woven_of};
 use super::{Document, FieldConflict, text, time};
 use crate::limits;
 use crate::schema::CollectionSchema;
@@ -108,23 +108,36 @@ impl Document {
         let [known_texts @ .., old_texts] = [known[0], known[1], &fork.base].map(texts);
         let is_known = known_texts.each_ref().map(|texts| texts.contains(text));
         let is_one = is_known == [true, true] && old_texts == [text.clone()] && !are_two;
-        if is_one && are_apart(&self.am, text, &fork.base, known, &fork.ends) {
+        let edits = if is_one { self.edits_of(text, &fork.base, known) } else { None };
+        if edits.as_ref().is_some_and(|edits| edits.iter().any(Vec::is_empty)) {
             return Ok(());
         }
+        let merged = self.am.text_at(text, &fork.ends)?;
+        if edits.as_ref().is_some_and(|edits| are_apart(edits, &merged)) {
+            return Ok(());
+        }
+        let edits =
+            edits.filter(|_| [&fork.base[..], known[0], known[1]].iter().all(|at| self.holds_one(key, at)));
+        let read = edits.as_ref().and_then(|edits| {
+            let old = self.am.text_at(text, &fork.base).ok()?;
+            let [ours, theirs] = edits.each_ref().map(|edits| applied(&old, edits));
+            Some([old, ours?, theirs?])
+        });
         // By the field, not by the text: one side may have put a new text in the place of the old one.
         let at = |heads: &[ChangeHash]| match self.reader(schema, Some(heads)).resolve(&ROOT, key) {
             Some(Json::String(text)) => text,
             _ => String::new(),
         };
-        let old = at(&fork.base);
-        let [ours, theirs] = fork.sides.each_ref().map(|side| at(&side.known));
-        let merged = self.am.text_at(text, &fork.ends)?;
+        let [old, ours, theirs] = read.unwrap_or_else(|| [&fork.base[..], known[0], known[1]].map(at));
         // The same words may have been taken out and put in again.
         if ours == old && merged == theirs || theirs == old && merged == ours {
             return Ok(());
         }
         let woven = match is_known {
-            [true, true] => woven(&self.am, text, &fork.ends, known, [&ours, &theirs]),
+            [true, true] => {
+                let of_edits = edits.and_then(|edits| woven_of(&old, &merged, &edits, [&ours, &theirs]));
+                of_edits.or_else(|| woven(&self.am, text, (&fork.ends, &merged), known, [&ours, &theirs]))
+            }
             _ => None,
         };
         let text::Meetings { overlaps, places } = text::meetings(&old, [&ours, &theirs]);
@@ -164,6 +177,22 @@ impl Document {
         })?;
         done.take_up(fork, made.new);
         Ok(())
+    }
+
+    /// What each side has made of a text since a version. `None` if Automerge does not tell.
+    fn edits_of(
+        &self,
+        text: &ObjId,
+        base: &[ChangeHash],
+        known: [&[ChangeHash]; 2],
+    ) -> Option<[Vec<Edited>; 2]> {
+        let [ours, theirs] = known.map(|known| edited(&self.am, text, base, known));
+        Some([ours?, theirs?])
+    }
+
+    /// Whether a field has no more than one value.
+    fn holds_one(&self, key: &str, at: &[ChangeHash]) -> bool {
+        self.am.get_all_at(ROOT, key, at).is_ok_and(|values| values.len() == 1)
     }
 
     /// What is said of places that both sides changed: by the document, where somebody has to choose, and by the journal. `stands`: the

@@ -27,6 +27,7 @@ pub(super) const GOES_ON: [char; 10] = [',', '.', ';', ':', '!', '?', ')', ']', 
 const OPENS: [char; 6] = ['(', '[', '{', '¿', '¡', '«'];
 
 /// A merged text, and what of it each of two sides knows.
+#[cfg_attr(test, derive(Debug, PartialEq))]
 pub(crate) struct Woven {
     pub(crate) chars: Vec<char>,
     /// Where each character stands in the version of each side.

@@ -7,6 +7,8 @@ use automerge::{Automerge, ObjType, ROOT, ReadDoc};
 use proptest::prelude::*;
 
 use super::*;
+use crate::doc::apart::{applied, edited};
+use crate::doc::woven::woven_of;
 
 fn apply(old: &str, splices: &[Splice]) -> String {
     let mut chars: Vec<char> = old.chars().collect();
@@ -35,9 +37,18 @@ fn automerge(old: &str, ours: &str, theirs: &str, order: bool) -> (String, Woven
     let (mut a, mut b) = (sides.next().unwrap(), sides.next().unwrap());
     let known = [a.get_heads(), b.get_heads()];
     a.merge(&mut b).unwrap();
-    let woven =
-        crate::doc::woven::woven(&a, &text, &a.get_heads(), [&known[0], &known[1]], [ours, theirs]).unwrap();
-    (a.text(&text).unwrap(), woven)
+    let (now, merged) = (a.get_heads(), a.text(&text).unwrap());
+    let sides = [ours, theirs];
+    let woven = crate::doc::woven::woven(&a, &text, (&now, &merged), [&known[0], &known[1]], sides).unwrap();
+    // What the edits say is what Automerge says.
+    let edits = known.map(|known| edited(&a, &text, &base.get_heads(), &known).unwrap());
+    for (edits, side) in edits.iter().zip(sides) {
+        assert_eq!(applied(old, edits).as_deref(), Some(side));
+    }
+    if let Some(of_edits) = woven_of(old, &merged, &edits, sides) {
+        assert_eq!(of_edits, woven, "{old:?} {ours:?} {theirs:?}");
+    }
+    (merged, woven)
 }
 
 fn swapped(woven: &Woven) -> Woven {

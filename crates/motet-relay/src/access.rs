@@ -1,0 +1,103 @@
+//! What somebody may do with a space, and whose log it is: [`Authorizer`].
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use motet_proto::{Entry, Kind, SpaceId};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::auth::Principal;
+use crate::limits;
+use crate::store::LogId;
+
+/// Decides what an account may do with a space. It may ask somebody else over a network; each call has
+/// [`AUTHENTICATE_TIMEOUT`](limits::AUTHENTICATE_TIMEOUT), and one that panics counts as one that cannot say.
+pub trait Authorizer: Send + Sync + 'static {
+    /// What this account may do with the space that a device names. Asked when a session begins, and again when [`changes`](Self::changes)
+    /// says so. What it may not read is answered as what is not there.
+    ///
+    /// # Errors
+    /// [`AccessError::Forbidden`] ends the session; [`AccessError::Unavailable`] ends one that begins, and leaves one that is open as it is.
+    fn authorize<'a>(
+        &'a self,
+        who: &'a Principal,
+        space: SpaceId,
+    ) -> BoxFuture<'a, Result<Access, AccessError>>;
+
+    /// Marked as changed whenever an answer that was given may be another one now; open sessions ask again then. Without it no answer changes.
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        None
+    }
+}
+
+/// What an account may do with a space. Whoever has it may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The account that the log of the space belongs to, and counts for.
+    pub owner: String,
+    /// It may append. Without that a push waits on the device.
+    pub may_write: bool,
+    /// It may have documents erased from the log. Without that an erasure is rejected, and what came with it is not.
+    pub may_erase: bool,
+}
+
+/// Why a space is not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// There is no such space, or none that this account may read.
+    #[error("there is no such space, or this account may not read it")]
+    Forbidden,
+    /// It cannot be found out now.
+    #[error("it cannot be found out now who may read this space; try again later")]
+    Unavailable,
+}
+
+/// Each account has spaces of its own, as many as it names, and may do everything with them. No account shares one with another.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnSpaces;
+
+impl Access {
+    /// Everything, as the owner.
+    pub fn full(owner: impl Into<String>) -> Self {
+        Self { owner: owner.into(), may_write: true, may_erase: true }
+    }
+
+    /// The log of a space.
+    pub(crate) fn log(&self, space: SpaceId) -> LogId {
+        LogId { account: self.owner.clone(), space }
+    }
+
+    /// Whether an entry may be appended.
+    pub(crate) fn allows(&self, entry: &Entry) -> bool {
+        self.may_erase || entry.kind != Kind::Erased
+    }
+}
+
+impl Authorizer for OwnSpaces {
+    fn authorize<'a>(&'a self, who: &'a Principal, _: SpaceId) -> BoxFuture<'a, Result<Access, AccessError>> {
+        ready(Ok(Access::full(&who.account))).boxed()
+    }
+}
+
+/// [`Authorizer::authorize`] within its time.
+pub(crate) async fn authorize(
+    authorizer: Arc<dyn Authorizer>,
+    who: Principal,
+    space: SpaceId,
+) -> Result<Access, AccessError> {
+    let asked = async { authorizer.authorize(&who, space).await };
+    match timeout(limits::AUTHENTICATE_TIMEOUT, AssertUnwindSafe(asked).catch_unwind()).await {
+        Ok(Ok(access)) => access,
+        Ok(Err(_)) => {
+            tracing::error!("the authorizer panicked");
+            Err(AccessError::Unavailable)
+        }
+        Err(_) => {
+            tracing::warn!("the authorizer did not answer in time");
+            Err(AccessError::Unavailable)
+        }
+    }
+}
