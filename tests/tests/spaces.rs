@@ -178,7 +178,8 @@ fn the_command_line_makes_files_of_a_space() {
     };
     let (own, a, b) = (init("own", &[]), init("a", &["--space", "band"]), init("b", &["--space", "band"]));
     for cli in [&own, &a] {
-        cli.ok(&["set", "songs", "1", "title=Hanohano"]);
+        let put = cli.run_with(&["put", "songs", "--id", "1"], r#"{"title": "Hanohano"}"#);
+        assert!(put.status.success(), "{put:?}");
         cli.ok(&["sync"]);
     }
     b.ok(&["sync"]);

@@ -57,6 +57,9 @@ pub(crate) enum Command {
         /// File with the token for the relay, or - for standard input
         #[arg(long, value_name = "FILE", conflicts_with = "token")]
         token_file: Option<PathBuf>,
+        /// Which space of the account a new database holds: devices that give the same name share it; without it the personal one
+        #[arg(long, value_name = "NAME")]
+        space: Option<String>,
     },
     /// Declare kinds of fields
     Schema {

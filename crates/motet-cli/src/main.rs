@@ -54,8 +54,8 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(args: Args, output: &Output) -> Result<(), CliError> {
     let db = args.db.as_deref();
     match args.command {
-        Command::Init { device, relay, token, token_file } => {
-            commands::setup::init(db, &device, relay, (token, token_file), output)
+        Command::Init { device, relay, token, token_file, space } => {
+            commands::setup::init(db, (&device, space.as_deref()), relay, (token, token_file), output)
         }
         Command::Schema { command } => commands::setup::schema(db, &command, output),
         Command::Put { collection, id, base, file } => {

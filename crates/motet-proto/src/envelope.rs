@@ -29,7 +29,7 @@ pub trait Sealer: Send + Sync + 'static {
     /// The suite that it seals with, which stands beside each payload: 0, or from [`SUITES_OF_APPS`] on.
     fn suite(&self) -> u8;
 
-    /// Seals a payload. The result has at most [`SEALER_BYTES`] more than [`seal_plain`] makes of it, so one that encrypts encrypts that: it is
+    /// Seals a payload. The result has at most [`SEALER_BYTES`] more than the payload. One that encrypts encrypts what [`seal_plain`] makes of it: it is
     /// compressed.
     ///
     /// # Errors

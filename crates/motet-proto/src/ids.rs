@@ -134,9 +134,14 @@ fn short(hash: &blake3::Hasher) -> [u8; 16] {
 }
 
 impl SpaceId {
-    /// The one space that every account has; all devices of the account join it. It is the same constant
+    /// The personal space, which every account has; all devices of the account join it. It is the same constant
     /// everywhere, because a device writes documents before it has ever met a relay.
     pub const DEFAULT: SpaceId = SpaceId([0; 16]);
+
+    /// The space that the devices of an account call `name`: the same everywhere, without asking a relay.
+    pub fn named(name: &str) -> Self {
+        Self(short(blake3::Hasher::new_derive_key("motet 2026 space id v1").update(name.as_bytes())))
+    }
 }
 
 impl DocumentId {

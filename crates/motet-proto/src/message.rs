@@ -364,5 +364,7 @@ codes! {
         9 => Damaged,
         /// The account or the log is not the one that the device has named.
         10 => Other,
+        /// There is no such space, or the account may not do this with it.
+        11 => Forbidden,
     }
 }

@@ -28,6 +28,7 @@
 //! ```
 
 mod accept;
+pub mod access;
 mod accounts;
 pub mod auth;
 pub mod config;

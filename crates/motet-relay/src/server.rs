@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::accept;
+use crate::access::{Authorizer, OwnSpaces};
 use crate::auth::{Auth, Authenticator};
 use crate::config::Terms;
 use crate::doors::{self, Doors, Place};
@@ -41,6 +42,8 @@ pub struct Config {
     pub storage: Storage,
     /// Who may speak. One that is [open](Authenticator::is_open), as [`Auth::Local`] is, is accepted only on a loopback address.
     pub auth: Arc<dyn Authenticator>,
+    /// What an account may do with which space.
+    pub access: Arc<dyn Authorizer>,
     /// How much of everything the relay takes on.
     pub terms: Terms,
     /// Tells other tokens and terms while the relay runs. Sessions whose token is not there any more are closed.
@@ -59,8 +62,8 @@ pub struct Config {
 pub enum Storage {
     /// A file in this folder, which is created if needed, and which one relay has at a time.
     Folder(PathBuf),
-    /// A store that is open: one of [`memory`](crate::store::memory), or of the program's own. Several relays may serve one store in one
-    /// process.
+    /// A store that is open: one of [`memory`](crate::store::memory), or of the program's own. Several relays may serve one store, each
+    /// with a [`Notifier`](crate::notifier::Notifier).
     Store(Arc<dyn LogStore>),
 }
 
@@ -85,7 +88,8 @@ impl Config {
         let terms = Terms::default();
         let notifier = Arc::new(Alone);
         let auth = Arc::new(Auth::Local);
-        Self { storage, auth, terms, changes: None, retention, present_silence, notifier }
+        let access = Arc::new(OwnSpaces);
+        Self { storage, auth, access, terms, changes: None, retention, present_silence, notifier }
     }
 }
 
@@ -183,6 +187,7 @@ pub(crate) fn open(
         stopping,
         present_silence: config.present_silence,
         auth: auth.1,
+        access: config.access,
         terms: terms.1,
         health: Health::default(),
         accounts: Arc::default(),

@@ -16,11 +16,12 @@ use futures_util::{Sink, SinkExt};
 use motet_proto::message::{ErrorCode, Fetch};
 use motet_proto::presence::Presence;
 use motet_proto::session::{AppendOutcome, DocumentPage, Opened, ReadOutcome, RelaySession};
-use motet_proto::{AccountId, DeviceId, Entry, LogName, Message, Position, frame, planted};
+use motet_proto::{AccountId, DeviceId, Entry, LogName, Message, Position, SpaceId, frame, planted};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
+use crate::access::{Access, AccessError};
 use crate::auth;
 use crate::hub::HubEvent;
 use crate::limits;
@@ -37,6 +38,8 @@ enum Done {
     Document(Option<Held>, Fetch, Result<DocumentPage, StoreError>),
     /// Whether whoever was let in would be let in now.
     Valid(bool),
+    /// What the account may do with the space, and which of the questions that answers.
+    Access(u64, Result<Access, AccessError>),
 }
 
 /// Why a push was not stored, and what of it was all the same.
@@ -66,7 +69,12 @@ struct Running {
     paused: Option<Instant>,
     /// What goes on without being served before this time: the greeting, and then whatever the device sends.
     idle_since: Instant,
+    /// The space that the device has named, and its log once it may be read.
+    space: Option<SpaceId>,
     log: Option<LogId>,
+    /// How often it was asked what the account may do with it: only the last answer counts.
+    asked: u64,
+    access: Option<Access>,
     hub: Option<Receiver<HubEvent>>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     /// What is to be sent, encoded.
@@ -135,7 +143,10 @@ impl Running {
             replaced: None,
             paused: None,
             idle_since: Instant::now(),
+            space: None,
             log: None,
+            asked: 0,
+            access: None,
             hub: None,
             under_way: FuturesUnordered::new(),
             frames: Vec::new(),
@@ -160,6 +171,7 @@ impl Running {
         let mut stop_at = None;
         self.session.set_window(self.relay.window());
         let mut auth = self.relay.auth.clone();
+        let mut access = self.relay.access.changes();
         loop {
             self.carry_out();
             if std::mem::take(&mut self.others_first) {
@@ -203,6 +215,7 @@ impl Running {
                     let asked = async move { Done::Valid(auth::is_valid(authenticator, &who).await) };
                     self.under_way.push(asked.boxed());
                 }
+                () = next_change(&mut access) => self.ask_for_access(),
                 _ = stopping.wait_for(|stopping| *stopping), if stop_at.is_none() => {
                     // As many leave at a time as can come back, wherever that is.
                     let window = self.relay.window();
@@ -306,6 +319,7 @@ impl Running {
                 self.held = self.held.take().or(held);
                 self.session.handle_document(fetch, page);
             }
+            Done::Access(asked, found) => self.take_access(asked, found),
             Done::Valid(true) => {}
             Done::Valid(false) => {
                 self.session.handle_failure(ErrorCode::Unauthorized, "the token is not valid any more");
@@ -326,10 +340,10 @@ impl Running {
     }
 
     fn welcome(&mut self, head: u64) {
-        let Some(LogId { account, space }) = &self.log else { return };
-        let log = LogName::derive(self.relay.store.id(), account, *space);
+        let Some(LogId { account: owner, space }) = &self.log else { return };
+        let log = LogName::derive(self.relay.store.id(), owner, *space);
         // Without tokens there are no accounts to be told apart.
-        let account = self.admitted.who.is_known().then(|| AccountId::derive(account));
+        let account = self.admitted.who.is_known().then(|| AccountId::derive(&self.admitted.who.account));
         let time_ms = (self.relay.time_of_day)();
         self.session.handle_opened(Opened { head, account, log: Some(log), time_ms });
     }
@@ -397,6 +411,18 @@ fn code_of(error: &StoreError) -> ErrorCode {
 fn random_part() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0) as f64 / u64::MAX as f64
+}
+
+/// Resolves when an answer of the authorizer may be another one.
+async fn next_change(changes: &mut Option<watch::Receiver<()>>) {
+    if let Some(changes) = changes.as_mut()
+        && changes.changed().await.is_ok()
+    {
+        return;
+    }
+    // Nobody is left who would say so.
+    *changes = None;
+    std::future::pending().await
 }
 
 async fn next_event(hub: &mut Option<Receiver<HubEvent>>) -> Result<HubEvent, RecvError> {

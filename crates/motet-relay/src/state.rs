@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::access::Authorizer;
 use crate::accounts::{self, Accounts};
 use crate::auth::{self, AuthError, Authenticator, Credentials, Principal};
 use crate::config::{Limits, Terms};
@@ -32,6 +33,7 @@ pub(crate) struct Relay {
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) present_silence: Duration,
     pub(crate) auth: watch::Receiver<Arc<dyn Authenticator>>,
+    pub(crate) access: Arc<dyn Authorizer>,
     pub(crate) terms: watch::Receiver<Terms>,
     pub(crate) health: Health,
     pub(crate) accounts: Arc<Accounts>,

@@ -20,7 +20,7 @@ use crate::config::Limits;
 /// The log of one space of one account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LogId {
-    /// The account that the transport has authenticated.
+    /// The account that the log belongs to.
     pub account: String,
     /// The space.
     pub space: SpaceId,
@@ -98,6 +98,18 @@ pub struct Appended {
 }
 
 /// A home for logs.
+///
+/// A store of a program's own sees to what follows; [`memory`] is the shortest example.
+///
+/// - **Entries** that fail [`Entry::check`] for the space of the log are [`rejected`] one by one, and so are snapshots that name what they
+///   may not; the others of the same call are appended.
+/// - **Limits**: [`set_limits`](Self::set_limits) says how many logs and documents an account may have, how many bytes, and how many logs there
+///   may be. What would go beyond is [refused](Appended::refused) with [`StoreError::Limit`] or [`StoreError::Quota`]; an erasure never is.
+/// - **Order**: numbers of a log begin with 1 and have no gaps, the tag of each position is [`Position::next`] of the one before, and nothing can be
+///   read before everything with a smaller number can.
+/// - **Several relays** over one store: each returns the same [`id`](Self::id), an append is decided by the end of the log as all see it (a
+///   compare-and-set or a lock), and [`sweep`](Self::sweep) may be called by each of them. They notify each other through a
+///   [`Notifier`](crate::notifier::Notifier).
 pub trait LogStore: Send + Sync + 'static {
     /// What tells these logs from those of another store, wherever they are moved to.
     fn id(&self) -> RelayId;
@@ -154,14 +166,14 @@ pub trait LogStore: Send + Sync + 'static {
 
 impl Appended {
     /// Nothing was appended.
-    fn refused(error: StoreError) -> Self {
+    pub fn refused(error: StoreError) -> Self {
         let outcome = AppendOutcome { outcomes: Vec::new(), appended: None };
         Self { outcome, fresh: Vec::new(), failed: Some(error) }
     }
 }
 
 /// What a device is told of an entry that breaks the protocol.
-fn rejected(error: &EntryError) -> Outcome {
+pub fn rejected(error: &EntryError) -> Outcome {
     let why = match error {
         EntryError::WrongId => Rejection::WrongId,
         EntryError::TooLarge { .. } | EntryError::HeaderTooLarge => Rejection::TooLarge,

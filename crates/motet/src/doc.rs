@@ -137,6 +137,13 @@ pub(crate) struct Identity {
     pub(crate) document: DocumentId,
 }
 
+impl Identity {
+    /// The identity of the document `name` in `collection`.
+    pub(crate) fn derive(space: SpaceId, collection: &str, name: &str) -> Self {
+        Self { space, document: DocumentId::derive(space, collection, name) }
+    }
+}
+
 /// The stored bytes of a document do not make a document.
 #[derive(Debug, thiserror::Error)]
 #[error("a stored document cannot be loaded: {0}")]

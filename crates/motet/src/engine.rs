@@ -1,7 +1,7 @@
 //! The writer's side of the replica: loaded documents on one hand, rows on the other, and the promise that memory
 //! never holds what disk lacks.
 //!
-//! Everything here runs with the writer's connection, inside a transaction. A document is taken out of the cache, edited in
+//! Most of it runs with the writer's connection, inside a transaction. A document is taken out of the cache, edited in
 //! place, and put back only when its rows are committed; after any failure it is simply gone and will be loaded
 //! again, with a fresh actor.
 
@@ -34,7 +34,7 @@ mod presence_board;
 mod projection;
 mod receive;
 mod remotes;
-mod salvage;
+mod repair;
 mod sealing;
 mod search;
 mod seen;
@@ -85,7 +85,7 @@ pub(crate) use presence::CursorAt;
 pub(crate) use presence_board::PresenceBoard;
 pub(crate) use receive::{Arrival, Received};
 pub(crate) use remotes::is_due;
-pub(crate) use salvage::Repaired;
+pub(crate) use repair::Repaired;
 pub(crate) use sealing::Guarded;
 pub(crate) use send_slot::SendSlot;
 use staged::{Staged, StagedWrite};
@@ -96,6 +96,8 @@ pub(crate) use writing::TextWrite;
 /// What the writer thread shares with the rest of the replica.
 pub(crate) struct Shared {
     pub(crate) device: DeviceId,
+    /// The space that the file holds.
+    pub(crate) space: SpaceId,
     pub(crate) device_name: String,
     pub(crate) events: broadcast::Sender<Event>,
     /// Counted up after the events of a commit were sent.
@@ -365,7 +367,7 @@ impl Core {
 
     /// Takes a document out by name, ready to be edited; `None` if there is none, not even a deleted one.
     fn find(&mut self, tx: Tx<'_>, collection: &str, name: &str) -> store::Result<Option<Box<Loaded>>> {
-        let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+        let key = DocumentId::derive(tx.space(), collection, name);
         if let Some(held) = self.take_held(tx, key)? {
             return Ok(Some(held));
         }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use motet_proto::AccountId;
+use motet_proto::{AccountId, SpaceId};
 
 use crate::schema::{Rule, SchemaError};
 use crate::store::StorageError;
@@ -24,6 +24,14 @@ pub enum OpenError {
     /// The device name is empty, longer than [`DEVICE_NAME_BYTES`](motet_proto::limits::DEVICE_NAME_BYTES), or has control characters.
     #[error("the device name {0:?} is empty, too long, or has control characters")]
     DeviceName(String),
+    /// The file holds another space than the one that was asked for. It is left as it is.
+    #[error("the file holds the space {found}, not {wanted}")]
+    OtherSpace {
+        /// The space of the file.
+        found: SpaceId,
+        /// The space that was asked for.
+        wanted: SpaceId,
+    },
 }
 
 /// Why something could not be read from the replica.
@@ -240,6 +248,13 @@ pub enum SyncError {
         /// What the relay said.
         reason: String,
     },
+    /// The account may not write to this space, or not even read it: whoever owns it decides. What the relay has can still be received if
+    /// it may be read. What was written here is kept, and sent when it may be.
+    #[error("not allowed: {reason}")]
+    Forbidden {
+        /// What the relay said.
+        reason: String,
+    },
     /// The relay's file is damaged; whoever runs it has to repair it. What this device has is kept, and sent then.
     #[error("the relay's data is damaged: {reason}")]
     Damaged {
@@ -302,6 +317,7 @@ impl OpenError {
             OpenError::Storage(error) => error.code(),
             OpenError::System(_) => "open-system",
             OpenError::DeviceName(_) => "open-device-name",
+            OpenError::OtherSpace { .. } => "open-other-space",
         }
     }
 
@@ -402,6 +418,7 @@ impl SyncError {
             SyncError::Timeout { .. } => "sync-timeout",
             SyncError::Version { .. } => "sync-version",
             SyncError::Full { .. } => "sync-relay-full",
+            SyncError::Forbidden { .. } => "sync-forbidden",
             SyncError::Damaged { .. } => "sync-relay-damaged",
             SyncError::Relay { .. } => "sync-relay",
             SyncError::NoRelay { .. } => "sync-no-relay",
@@ -428,7 +445,7 @@ impl SyncError {
 
     /// Whether the relay has refused, so that trying at once again would be answered likewise.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, SyncError::Full { .. } | SyncError::Damaged { .. })
+        matches!(self, SyncError::Full { .. } | SyncError::Forbidden { .. } | SyncError::Damaged { .. })
     }
 }
 

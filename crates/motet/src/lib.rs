@@ -97,7 +97,7 @@ pub use error::{AccountError, OpenError, ReadError, SyncError, WriteError};
 #[cfg(feature = "derive")]
 pub use motet_derive::Declare;
 pub use motet_proto::envelope::{self, Sealer};
-pub use motet_proto::{AccountId, DeviceId};
+pub use motet_proto::{AccountId, DeviceId, SpaceId};
 pub use query::{Comparison, FieldRef, Filter, Order, Query, Snippet, field};
 pub use schema::{CollectionSchema, Declare, DeletePolicy, Field, FieldKind, Rule, Schema, SchemaError};
 pub use serde_json::json;

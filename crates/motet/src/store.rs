@@ -26,12 +26,15 @@ mod readers;
 mod remotes;
 mod rows;
 mod salvage;
+mod space;
 mod sql;
 mod stale;
 mod steps;
 mod unmerged;
 mod words;
 mod writer;
+
+use motet_proto::SpaceId;
 
 pub(crate) use backup::backup;
 pub(crate) use connection::{empty_log, open, shrink};
@@ -51,6 +54,7 @@ pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow, TrashRow};
 pub(crate) use remotes::{RemoteRow, RoundRow};
 pub(crate) use rows::{ACCOUNT, ACCOUNT_LOST, DECLARATION_LOST, SEALED, is_name};
 pub(crate) use salvage::{Aside, remove_aside, salvage};
+pub(crate) use space::settle_space;
 pub(crate) use sql::run_sql;
 pub(crate) use steps::{StepDocument, StepKind, StepRow, StoredVersion};
 pub(crate) use words::UnindexedRow;
@@ -70,12 +74,18 @@ use next_seq;
 #[derive(Clone, Copy)]
 pub(crate) struct Tx<'c> {
     conn: &'c rusqlite::Connection,
+    /// The space that the file holds.
+    space: SpaceId,
 }
 
 /// Runs the first reads and writes on the writer's connection, before its thread has it.
-pub(crate) fn setup<T>(conn: &rusqlite::Connection, work: impl FnOnce(Tx<'_>) -> Result<T>) -> Result<T> {
+pub(crate) fn setup<T>(
+    conn: &rusqlite::Connection,
+    space: SpaceId,
+    work: impl FnOnce(Tx<'_>) -> Result<T>,
+) -> Result<T> {
     conn.execute_batch("BEGIN IMMEDIATE")?;
-    let outcome = work(Tx { conn });
+    let outcome = work(Tx { conn, space });
     conn.execute_batch(if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
     outcome
 }

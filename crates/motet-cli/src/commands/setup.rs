@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use motet::{Relay, Replica, Schema};
+use motet::{Relay, Replica, Schema, SpaceId};
 
 use super::{RELAY_URL, open, path, token};
 use crate::args::SchemaCommand;
@@ -11,7 +11,7 @@ use crate::output::{GREEN, Output};
 
 pub(crate) fn init(
     db: Option<&Path>,
-    device: &str,
+    (device, space): (&str, Option<&str>),
     relay: Option<String>,
     (token, token_file): (Option<String>, Option<PathBuf>),
     output: &Output,
@@ -29,7 +29,12 @@ pub(crate) fn init(
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|e| file_error(folder, &e))?;
     }
-    let replica = Replica::builder(path).device_name(device).open()?;
+    let builder = Replica::builder(path).device_name(device);
+    let replica = match space {
+        Some(name) => builder.space(SpaceId::named(name)),
+        None => builder,
+    }
+    .open()?;
     keep_private(path)?;
     if let Some(url) = &relay {
         replica.use_relay(&Relay::new(url))?;
@@ -44,9 +49,10 @@ pub(crate) fn init(
         None => false,
     };
     if output.json {
-        let device_id = replica.device_id().to_string();
-        return output
-            .json_line(&serde_json::json!({ "device": device, "device_id": device_id, "relay": relay }));
+        let (device_id, space) = (replica.device_id().to_string(), replica.space().to_string());
+        let made =
+            serde_json::json!({ "device": device, "device_id": device_id, "relay": relay, "space": space });
+        return output.json_line(&made);
     }
     let relay = relay.map_or_else(|| "no relay".into(), |url| format!("relay {url}"));
     let place = if is_in_keyring { ", token in the keyring of the system" } else { "" };

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use motet::{Conflict, ConflictKind, Counts, DocumentStatus, Event, Replica, Status, SyncError, SyncState};
+use motet::{
+    Conflict, ConflictKind, Counts, DocumentStatus, Event, Replica, SpaceId, Status, SyncError, SyncState,
+};
 use serde::Serialize;
 
 use super::{RELAY_URL, open, open_with_trash, relay};
@@ -95,6 +97,7 @@ pub(crate) fn status(db: Option<&Path>, document: &[String], output: &Output) ->
 struct SpaceReport {
     device: String,
     device_id: String,
+    space: String,
     relay: Option<String>,
     /// The account that the database is bound to.
     account: Option<String>,
@@ -117,6 +120,7 @@ fn space_status(replica: &Replica, output: &Output) -> Result<(), CliError> {
     let report = SpaceReport {
         device: replica.device_name().to_owned(),
         device_id: replica.device_id().to_string(),
+        space: replica.space().to_string(),
         relay: replica.setting(RELAY_URL)?,
         account: replica.account()?.map(|account| account.to_string()),
         status: replica.status(),
@@ -125,10 +129,13 @@ fn space_status(replica: &Replica, output: &Output) -> Result<(), CliError> {
     if output.json {
         return output.json_line(&report);
     }
-    let SpaceReport { device, relay, status, counts, .. } = report;
+    let SpaceReport { device, space, relay, status, counts, .. } = report;
     let (glyph, style, word) = sync_state(status.state);
     output.line(&format!("{}  device {device}", output.paint(style, &format!("{glyph} {word}"))));
     output.line(&format!("relay          {}", relay.as_deref().unwrap_or("none")));
+    if replica.space() != SpaceId::DEFAULT {
+        output.line(&format!("space          {space}"));
+    }
     output.line(&format!("last synced    {}", last_synced(status.last_synced_at)));
     output.line(&format!("documents      {}", counts.documents));
     output.line(&format!("pending        {}", status.pending));

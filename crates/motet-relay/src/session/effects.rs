@@ -1,12 +1,13 @@
 //! Carries out what the state machine of a session asks for.
 
 use futures_util::future::FutureExt;
-use motet_proto::message::{ErrorCode, Fetch};
+use motet_proto::message::{ErrorCode, Fetch, Outcome, Rejection};
 use motet_proto::session::RelayEffect;
 use motet_proto::{Entry, Message, SpaceId, frame};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Done, NotStored, Running, beside_others};
+use crate::access::{self, Access, AccessError};
 use crate::limits;
 use crate::outgoing::Held;
 use crate::store::{Appended, LogId, StoreError};
@@ -20,14 +21,8 @@ impl Running {
                     if !self.introduce(space) {
                         continue;
                     }
-                    let log = LogId { account: self.admitted.who.account.clone(), space };
-                    // Before the head is read, so that nothing falls between.
-                    let (hub, present) = self.relay.hub.subscribe(&log);
-                    self.hub = Some(hub);
-                    present.iter().for_each(|presence| self.session.handle_presence(presence));
-                    self.log = Some(log.clone());
-                    let relay = self.relay.clone();
-                    self.under_way.push(async move { Done::Opened(relay.store.head(&log).await) }.boxed());
+                    self.space = Some(space);
+                    self.ask_for_access();
                 }
                 RelayEffect::Append { push, entries } => {
                     let Some(log) = self.log.clone() else { continue };
@@ -63,6 +58,47 @@ impl Running {
         if self.is_socket {
             self.held = None;
         }
+    }
+
+    /// Finds out what the account may do with the space that the session is about.
+    pub(super) fn ask_for_access(&mut self) {
+        let Some(space) = self.space else { return };
+        self.asked += 1;
+        let asked = self.asked;
+        let (authorizer, who) = (self.relay.access.clone(), self.admitted.who.clone());
+        let mut found = access::authorize(authorizer, who, space).boxed();
+        match (&mut found).now_or_never() {
+            Some(found) => self.take_access(asked, found),
+            None => self.under_way.push(found.map(move |found| Done::Access(asked, found)).boxed()),
+        }
+    }
+
+    /// The account may read the space, or not. A session that is open goes on with what it may do now.
+    pub(super) fn take_access(&mut self, asked: u64, found: Result<Access, AccessError>) {
+        let Some(space) = self.space.filter(|_| asked == self.asked) else { return };
+        let known = self.log.as_ref();
+        match found {
+            Ok(access) if known.is_none() => self.open(space, access),
+            Ok(access) if known == Some(&access.log(space)) => self.access = Some(access),
+            Err(AccessError::Unavailable) if known.is_some() => {}
+            Err(error @ AccessError::Unavailable) => {
+                self.session.handle_failure(ErrorCode::Busy, &error.to_string());
+            }
+            Ok(_) | Err(AccessError::Forbidden) => {
+                self.session.handle_failure(ErrorCode::Forbidden, &AccessError::Forbidden.to_string());
+            }
+        }
+    }
+
+    fn open(&mut self, space: SpaceId, access: Access) {
+        let log = access.log(space);
+        // Before the head is read, so that nothing falls between.
+        let (hub, present) = self.relay.hub.subscribe(&log);
+        self.hub = Some(hub);
+        present.iter().for_each(|presence| self.session.handle_presence(presence));
+        (self.log, self.access) = (Some(log.clone()), Some(access));
+        let relay = self.relay.clone();
+        self.under_way.push(async move { Done::Opened(relay.store.head(&log).await) }.boxed());
     }
 
     /// Encodes a message; what was read for it is held until it is sent.
@@ -107,13 +143,24 @@ impl Running {
 
     /// Appends and tells the other sessions. What cannot be done at once is done in a task of its own: what is durable is announced
     /// even if the connection that brought it is gone by then.
-    pub(super) fn append(&mut self, log: LogId, push: u32, entries: Vec<Entry>) {
+    pub(super) fn append(&mut self, log: LogId, push: u32, mut entries: Vec<Entry>) {
+        let Some(access) = self.access.as_ref().filter(|access| access.may_write) else {
+            let message = "this account may read this space, and not write to it";
+            return self.session.handle_not_appended(push, None, ErrorCode::Forbidden, message);
+        };
+        let forbidden: Vec<bool> = entries.iter().map(|entry| !access.allows(entry)).collect();
+        entries.retain(|entry| access.allows(entry));
         let (relay, id) = (self.relay.clone(), self.id);
         let mut append = relay.store.append(log.clone(), entries);
         let tell = move |appended: Result<Appended, StoreError>| {
             let appended = appended?;
-            let (outcome, failed) = (appended.outcome.clone(), appended.failed.clone());
+            let (mut outcome, failed) = (appended.outcome.clone(), appended.failed.clone());
             relay.hub.publish(&log, id, appended);
+            for (n, _) in forbidden.iter().enumerate().filter(|(_, forbidden)| **forbidden) {
+                let message = "this account may not have documents erased from this space";
+                let rejected = Outcome::Rejected(Rejection::Forbidden, message.into());
+                outcome.outcomes.insert(n.min(outcome.outcomes.len()), rejected);
+            }
             match failed {
                 None => Ok(outcome),
                 Some(error) => Err(NotStored { error, appended: outcome.appended }),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use motet_proto::envelope::{Plain, SUITE_PLAIN, Sealer};
 use motet_proto::planted::{Bug, is_planted};
-use motet_proto::{DeviceId, limits as proto};
+use motet_proto::{DeviceId, SpaceId, limits as proto};
 use tokio::sync::{Notify, broadcast, watch};
 use uuid::Uuid;
 
@@ -31,6 +31,7 @@ pub struct ReplicaBuilder {
     read_only: bool,
     purge_grace: Duration,
     sealer: Arc<dyn Sealer>,
+    space: Option<SpaceId>,
 }
 
 impl ReplicaBuilder {
@@ -43,6 +44,7 @@ impl ReplicaBuilder {
             read_only: false,
             purge_grace: limits::PURGED_KEPT,
             sealer: Arc::new(Plain),
+            space: None,
         }
     }
 
@@ -74,6 +76,27 @@ impl ReplicaBuilder {
     #[must_use]
     pub fn sealer(mut self, sealer: impl Sealer) -> Self {
         self.sealer = Arc::new(Guarded(sealer));
+        self
+    }
+
+    /// Which space the file holds: a new file becomes one of this space, a file that is there must be one. Without it a file keeps the space
+    /// that it has, and a new one holds the personal space of the account ([`SpaceId::DEFAULT`]).
+    ///
+    /// A file holds one space, so an app that has several opens one replica for each, and connects each. The relay keeps a log for each space
+    /// of an account; the same collection and id are different documents in different spaces.
+    ///
+    /// ```
+    /// use motet::{Replica, SpaceId};
+    /// # let folder = tempfile::tempdir()?;
+    /// let own = Replica::builder(folder.path().join("own.db")).open()?;
+    /// let band = SpaceId::named("band");
+    /// let songs = Replica::builder(folder.path().join("band.db")).space(band).open()?;
+    /// assert_eq!((own.space(), songs.space()), (SpaceId::DEFAULT, band));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn space(mut self, space: SpaceId) -> Self {
+        self.space = Some(space);
         self
     }
 
@@ -122,17 +145,22 @@ impl ReplicaBuilder {
             true => store::copy_to_read(&self.path).map(|(folder, path)| (Some(folder), path))?,
             false => (None, self.path.clone()),
         };
-        let conn = store::open(&path)?;
+        let mut conn = store::open(&path)?;
+        let space = store::settle_space(&mut conn, self.space)?;
+        if let Some(wanted) = self.space.filter(|wanted| *wanted != space) {
+            return Err(OpenError::OtherSpace { found: space, wanted });
+        }
         let fresh = platform::random().map_err(|e| OpenError::System(e.to_string()))?;
         let fresh = Uuid::from_bytes(fresh);
         let name = self.device_name.as_deref().map(str::trim);
-        let readers = Arc::new(Readers::new(&path));
-        let (shared, core) = store::setup(&conn, |tx| {
+        let readers = Arc::new(Readers::new(&path, space));
+        let (shared, core) = store::setup(&conn, space, |tx| {
             let (device, device_name) = identify(tx, fresh, name, platform::file_identity(&self.path))?;
             note_version(tx)?;
             note_sealer(tx, self.sealer.suite())?;
             let shared = Arc::new(Shared {
                 device,
+                space,
                 device_name,
                 events: broadcast::Sender::new(limits::EVENT_BACKLOG),
                 commits: watch::Sender::default(),
@@ -160,8 +188,8 @@ impl ReplicaBuilder {
                 || heard.presence.place().is_some()
         };
         let writer = match platform::is_simulated() {
-            true => Writer::unattended(conn, core),
-            false => Writer::spawn(conn, core, is_heard)?,
+            true => Writer::unattended((conn, space), core),
+            false => Writer::spawn((conn, space), core, is_heard)?,
         };
         let database = Database { readers, file: path, writer, shared, path: self.path, copy };
         Ok(Replica::new(database))

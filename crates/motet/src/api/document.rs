@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use motet_proto::{DocumentId, SpaceId};
+use motet_proto::DocumentId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -340,7 +340,8 @@ impl<T> DocumentHandle<T> {
     }
 
     fn request(&self, task: DocumentTask) -> impl Future<Output = Result<bool, SyncError>> + Send + use<T> {
-        let document = DocumentId::derive(SpaceId::DEFAULT, self.collection.name(), &self.id);
+        let space = self.collection.replica().space();
+        let document = DocumentId::derive(space, self.collection.name(), &self.id);
         let sync = self.collection.replica().sync();
         let request = sync.as_ref().map(|sync| sync.request_document(document, task));
         drop(sync);

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use motet_proto::DeviceId;
+use motet_proto::{DeviceId, SpaceId};
 
 use self::access::whole;
 use crate::api::builder::ReplicaBuilder;
@@ -70,6 +70,11 @@ impl Replica {
     /// device, from when it is first opened.
     pub fn device_id(&self) -> DeviceId {
         self.inner.database.shared.device
+    }
+
+    /// The space that the file holds ([`ReplicaBuilder::space`]).
+    pub fn space(&self) -> SpaceId {
+        self.inner.database.shared.space
     }
 
     /// The database file, as it was given.

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use motet_proto::{DocumentId, SpaceId};
 use serde_json::Value as Json;
 
 use super::check::{check_name, check_patch};
@@ -10,7 +9,7 @@ use super::local::{Patch, write_error};
 use super::parallel::parallel;
 use super::writing::{WriteContext, Written};
 use super::{Composed, Core, Entrance, Loaded, Shared, compose_ahead, new_document};
-use crate::doc::Fields;
+use crate::doc::{Fields, Identity};
 use crate::error::WriteError;
 use crate::store::{Readers, Tx};
 use crate::types::ChangeKind;
@@ -74,8 +73,9 @@ impl Core {
             }
             Some(loaded) => (loaded, ChangeKind::Updated),
             None => {
-                let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
-                (new_document(key, collection, name, self.schema_of(collection, name)), ChangeKind::Created)
+                let identity = Identity::derive(tx.space(), collection, name);
+                let schema = self.schema_of(collection, name);
+                (new_document(identity, collection, name, schema), ChangeKind::Created)
             }
         };
         let patch = Patch { set: row.clone(), ..Patch::default() };

@@ -1,7 +1,7 @@
 //! What takes long and can be done before a transaction, so that other processes write meanwhile: composing a big write, and loading a
 //! big document that is not in memory.
 
-use motet_proto::{DocumentId, SpaceId};
+use motet_proto::DocumentId;
 
 use super::composed::{compose_ahead, compose_text_ahead};
 use super::held::is_as_stored;
@@ -76,7 +76,7 @@ impl Core {
 
     /// Whether a document is big and would have to be loaded, or checked, before it is written.
     fn is_cold(&self, tx: Tx<'_>, collection: &str, name: &str, foreign: bool) -> bool {
-        let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+        let key = DocumentId::derive(tx.space(), collection, name);
         let is_sure = !foreign && self.cache.contains(&key);
         let schema = self.schema_of(collection, name);
         // What stays on this device has no version to be checked.
@@ -88,7 +88,7 @@ impl Core {
 
     /// Has a document in memory as it is now, to be checked again in the transaction. What fails is told there.
     fn load_ahead(&mut self, collection: &str, name: &str) {
-        let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+        let key = DocumentId::derive(self.shared.space, collection, name);
         let mut held = self.cache.pop(&key).or_else(|| self.unsure.pop(&key));
         let schema = self.schema_of(collection, name);
         let load = |tx: Tx<'_>| -> store::Result<_> {

@@ -3,15 +3,13 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
-use motet_proto::{DocumentId, SpaceId};
-
 use super::check::{check_name, check_patch};
 use super::composed::{Composed, Entrance, compose_ahead, is_big};
 use super::local::{Patch, write_error};
 use super::parallel::parallel;
 use super::writing::{WriteContext, Written};
 use super::{Core, Loaded, Schemas, Shared, new_document, schema_of};
-use crate::doc::{Fields, split_counted};
+use crate::doc::{Fields, Identity, split_counted};
 use crate::error::WriteError;
 use crate::store::{self, Readers, StorageError, Tx};
 use crate::types::ChangeKind;
@@ -65,13 +63,15 @@ fn items(
             continue;
         }
         let patch = Patch { set, ..Patch::default() };
-        let key = DocumentId::derive(SpaceId::DEFAULT, collection, &name);
+        let identity = Identity::derive(tx.space(), collection, &name);
+        let key = identity.document;
         // One that stands here twice is there when its second turn comes.
         let is_new = seen.insert(key) && tx.known_documents(&[key])?.is_empty();
         items.push(match is_new {
-            true => {
-                Item::New(new_document(key, collection, &name, schema_of(schemas, collection, &name)), patch)
-            }
+            true => Item::New(
+                new_document(identity, collection, &name, schema_of(schemas, collection, &name)),
+                patch,
+            ),
             false => Item::There(name, patch),
         });
     }

@@ -2,14 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use motet_proto::{DocumentId, SpaceId};
+use motet_proto::DocumentId;
 
 use super::check::{check_name, text_bytes};
 use super::held::is_as_stored;
 use super::local::Patch;
 use super::writing::{TextWrite, WriteContext, Written};
 use super::{Adopted, Core, Loaded, Shared, load_stale, new_document, schema_of};
-use crate::doc::Fields;
+use crate::doc::{Fields, Identity};
 use crate::limits;
 use crate::store::{self, DocumentRow, Readers, Tx};
 use crate::types::ChangeKind;
@@ -92,7 +92,8 @@ fn composed(
     may_be_new: bool,
     compose: impl FnOnce(WriteContext<'_>, &mut Loaded, bool) -> Option<(Option<Adopted>, Written)>,
 ) -> Option<Composed> {
-    let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+    let identity = Identity::derive(shared.space, collection, name);
+    let key = identity.document;
     let schema = schema_of(&shared.schemas(), collection, name);
     if schema.has_local() || schema.is_local() {
         // What stays on this device has no version to be checked.
@@ -105,7 +106,7 @@ fn composed(
             let onto = loaded.row.clone();
             Ok(Some((loaded, Some(onto))))
         }
-        None if may_be_new => Ok(Some((new_document(key, collection, name, schema.clone()), None))),
+        None if may_be_new => Ok(Some((new_document(identity, collection, name, schema.clone()), None))),
         None => Ok(None),
     };
     let compose = || {
@@ -139,7 +140,7 @@ impl Core {
     ) -> store::Result<Option<Box<Composed>>> {
         let Some(mut composed) = self.write.composed.take() else { return Ok(None) };
         let is_meant = composed.base.as_ref() == base
-            && composed.key == DocumentId::derive(SpaceId::DEFAULT, collection, name)
+            && composed.key == DocumentId::derive(tx.space(), collection, name)
             && composed.loaded.schema == self.schema_of(collection, name);
         if !is_meant {
             return Ok(None);

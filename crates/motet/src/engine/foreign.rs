@@ -1,10 +1,8 @@
 //! Documents as Automerge saves them, for other programs.
 
-use motet_proto::{DocumentId, SpaceId};
-
 use super::check::{check_name, check_shown};
 use super::{Commit, Core, new_document};
-use crate::doc::{Change, is_purge};
+use crate::doc::{Change, Identity, is_purge};
 use crate::error::WriteError;
 use crate::store::Tx;
 use crate::types::{ChangeKind, Version};
@@ -42,8 +40,8 @@ impl Core {
             }
             Some(loaded) => loaded,
             None => {
-                let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
-                new_document(key, collection, name, self.schema_of(collection, name))
+                let identity = Identity::derive(tx.space(), collection, name);
+                new_document(identity, collection, name, self.schema_of(collection, name))
             }
         };
         if loaded.schema.is_local() {

@@ -36,6 +36,7 @@ pub(crate) struct Incoming {
 #[derive(Clone, Copy)]
 pub(crate) struct Opening<'a> {
     pub(crate) schemas: &'a Schemas,
+    pub(crate) space: SpaceId,
     pub(crate) sealer: &'a dyn Sealer,
     /// It is written down which they are: whatever they take, they are opened.
     pub(crate) is_noted: bool,
@@ -165,14 +166,14 @@ pub(crate) fn prepare(
     let entries: Vec<_> = entries.into_iter().map(|(_, entry)| entry).collect();
     for (n, entry) in erasures {
         let is_followed = last.get(&entry.document).is_some_and(|last| *last > n);
-        match entry.check(SpaceId::DEFAULT) {
+        match entry.check(how.space) {
             Ok(()) => incoming.erased.push((entry.document, is_followed)),
             Err(error) => incoming.bad.push(BadEntry::new(entry, error.to_string())),
         }
     }
-    let Opening { schemas, sealer, is_noted } = how;
+    let Opening { schemas, space, sealer, is_noted } = how;
     let opened = parallel(entries, |entry| {
-        let opened = open(&entry, sealer);
+        let opened = open(&entry, space, sealer);
         let weight = if is_noted { 0 } else { opened.as_ref().map_or(0, weight) };
         (entry, opened, weight)
     });
@@ -207,9 +208,9 @@ pub(crate) fn prepare(
     incoming.groups = parallel(groups, |(mut group, absent)| {
         let schema = schema_of(schemas, &group.collection, &group.name);
         if !(absent && show && group.show_ahead(&schema)) {
-            group.parse(&schema, !absent);
+            group.parse(space, &schema, !absent);
             if absent && !group.parts.is_empty() {
-                group.merge_ahead(schema);
+                group.merge_ahead(space, schema);
             } else if group.has_changes_only()
                 && let Some(loaded) = load(group.key)
             {
@@ -280,10 +281,10 @@ impl Group {
         true
     }
 
-    fn parse(&mut self, schema: &CollectionSchema, is_here: bool) {
+    fn parse(&mut self, space: SpaceId, schema: &CollectionSchema, is_here: bool) {
         for opened in std::mem::take(&mut self.opened) {
             let id = opened.entry.id.0;
-            match opened.parse(schema) {
+            match opened.parse(space, schema) {
                 Ok(part) => {
                     self.entries.push(id);
                     match &part {
@@ -321,9 +322,10 @@ impl Group {
         self.ahead = Some(Ahead::Merged(Box::new(Merged { loaded, onto, snapshot: None, outcome })));
     }
 
-    fn merge_ahead(&mut self, schema: Arc<CollectionSchema>) {
+    fn merge_ahead(&mut self, space: SpaceId, schema: Arc<CollectionSchema>) {
         let mut snapshot = None;
-        let mut loaded = new_document(self.key, &self.collection, &self.name, schema.clone());
+        let identity = Identity { space, document: self.key };
+        let mut loaded = new_document(identity, &self.collection, &self.name, schema.clone());
         let mut changes = Vec::new();
         let mut later = Vec::new();
         for part in std::mem::take(&mut self.parts) {
@@ -354,12 +356,12 @@ impl Group {
 }
 
 impl Opened {
-    fn parse(self, schema: &CollectionSchema) -> Result<Part, Box<BadEntry>> {
+    fn parse(self, space: SpaceId, schema: &CollectionSchema) -> Result<Part, Box<BadEntry>> {
         let part = match &self.entry.kind {
             Kind::Changes => split_changes(&self.body).map(Part::Changes).map_err(|e| e.to_string()),
             Kind::Snapshot { heads, supersedes } => {
                 let supersedes = !supersedes.is_empty();
-                let identity = Identity { space: SpaceId::DEFAULT, document: self.entry.document };
+                let identity = Identity { space, document: self.entry.document };
                 load_snapshot(identity, &self.body, heads, schema).map(|document| {
                     let (entry, document) = (self.entry.id, Some(Box::new(document)));
                     Part::Snapshot(Snapshot { entry, document, bytes: self.body, supersedes })
@@ -379,16 +381,16 @@ impl Whole {
         matches!(self.opened.entry.kind, Kind::Snapshot { .. }).then_some(&self.opened.body)
     }
 
-    /// What it would have been without a preview.
-    pub(super) fn into_parts(
+    /// What it would have been without a preview. If it is nothing, also the name under which its content was set aside after it had been
+    /// shown.
+    pub(super) fn into_part(
         self,
+        space: SpaceId,
         (collection, name): (&str, &str),
         schemas: &Schemas,
-    ) -> (Vec<Part>, Vec<BadEntry>) {
-        match self.opened.parse(&schema_of(schemas, collection, name)) {
-            Ok(part) => (vec![part], Vec::new()),
-            Err(bad) => (Vec::new(), vec![*bad]),
-        }
+    ) -> Result<Part, (Box<BadEntry>, [u8; 32])> {
+        let shown_as = name_of_content(&self.opened.body);
+        self.opened.parse(space, &schema_of(schemas, collection, name)).map_err(|bad| (bad, shown_as))
     }
 }
 
@@ -411,20 +413,25 @@ fn weight(payload: &Payload) -> usize {
 }
 
 /// Whether an entry is one of those that [`prepare`] leaves to be opened alone.
-pub(crate) fn is_heavy(entry: &Entry, sealer: &dyn Sealer) -> bool {
-    open(entry, sealer).is_ok_and(|payload| weight(&payload) >= limits::NOTED_OPENING_BYTES)
+pub(crate) fn is_heavy(entry: &Entry, space: SpaceId, sealer: &dyn Sealer) -> bool {
+    open(entry, space, sealer).is_ok_and(|payload| weight(&payload) >= limits::NOTED_OPENING_BYTES)
 }
 
 /// Everything that can be said about an entry without the document it belongs to and without its body.
-pub(super) fn open(entry: &Entry, sealer: &dyn Sealer) -> Result<Payload, String> {
-    entry.check(SpaceId::DEFAULT).map_err(|e| e.to_string())?;
-    let about = About::entry(SpaceId::DEFAULT, entry.document);
+pub(super) fn open(entry: &Entry, space: SpaceId, sealer: &dyn Sealer) -> Result<Payload, String> {
+    entry.check(space).map_err(|e| e.to_string())?;
+    let about = About::entry(space, entry.document);
     let opened = sealer.open(about, entry.suite, &entry.payload).map_err(|e| e.to_string())?;
-    let payload = Payload::decode(&opened, SpaceId::DEFAULT, entry.document).map_err(|e| e.to_string())?;
+    let payload = Payload::decode(&opened, space, entry.document).map_err(|e| e.to_string())?;
     for name in [&payload.collection, &payload.name] {
         check_name(name).map_err(|error| error.to_string())?;
     }
     Ok(payload)
+}
+
+/// The name of what is set aside of a document that was stored before it was read, when the entry that brought it is not known any more.
+pub(super) fn name_of_content(bytes: &[u8]) -> [u8; 32] {
+    *blake3::hash(bytes).as_bytes()
 }
 
 /// The name of another device, without what would look like lines of their own, or steer a terminal.

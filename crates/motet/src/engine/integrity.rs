@@ -1,8 +1,8 @@
 //! One document: is everything stored of it what it should be? [`salvage`](super::salvage) makes it so.
 
-use motet_proto::{AccountId, SpaceId};
+use motet_proto::AccountId;
 
-use super::salvage::holds_more_than_rows;
+use super::repair::holds_more_than_rows;
 use super::{Core, Schemas, load_stale, schema_of};
 use crate::doc::{Change, Document, Fields, Identity, split_changes};
 use crate::schema::CollectionSchema;
@@ -142,7 +142,7 @@ fn examine_saved(
     found: &mut Vec<(ProblemKind, String)>,
 ) -> store::Result<()> {
     let Some(raw) = tx.raw_snapshot(row.id)? else { return Ok(()) };
-    let identity = Identity { space: SpaceId::DEFAULT, document: row.key };
+    let identity = Identity { space: tx.space(), document: row.key };
     match Document::load(identity, Some(&raw.bytes), Vec::new()) {
         Err(error) => {
             let kind = if raw.is_primary { ProblemKind::Changes } else { ProblemKind::Snapshot };

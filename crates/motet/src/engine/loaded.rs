@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use motet_proto::{DocumentId, SpaceId};
-
 use super::Commit;
 use super::journal::open_conflicts;
 use super::overlay::Overlay;
@@ -91,14 +89,14 @@ impl Loaded {
 
 /// A document that has no rows yet.
 pub(super) fn new_document(
-    key: DocumentId,
+    identity: Identity,
     collection: &str,
     name: &str,
     schema: Arc<CollectionSchema>,
 ) -> Box<Loaded> {
     let row = DocumentRow {
         id: 0,
-        key,
+        key: identity.document,
         collection: collection.to_owned(),
         name: name.to_owned(),
         heads: Vec::new(),
@@ -108,7 +106,7 @@ pub(super) fn new_document(
         updated_at: 0,
         purged: false,
     };
-    Loaded::new(row, Document::new(Identity { space: SpaceId::DEFAULT, document: key }), schema)
+    Loaded::new(row, Document::new(identity), schema)
 }
 
 /// Loads a document from its rows; one with a long tail of changes gets a new snapshot on the way.
@@ -118,7 +116,8 @@ pub(super) fn load(
     schema: Arc<CollectionSchema>,
 ) -> store::Result<Box<Loaded>> {
     if row.purged && !tx.has_content(row.id)? {
-        let mut loaded = new_document(row.key, &row.collection, &row.name, schema);
+        let identity = Identity { space: tx.space(), document: row.key };
+        let mut loaded = new_document(identity, &row.collection, &row.name, schema);
         loaded.row = row;
         return Ok(loaded);
     }
@@ -139,7 +138,7 @@ pub(super) fn load_stale(
     schema: Arc<CollectionSchema>,
 ) -> store::Result<Box<Loaded>> {
     let damaged = |what: String| StorageError::Damaged(format!("{}/{}: {what}", row.collection, row.name));
-    let identity = Identity { space: SpaceId::DEFAULT, document: row.key };
+    let identity = Identity { space: tx.space(), document: row.key };
     let stored = tx.stored_document(row.id)?;
     let tail: usize = stored.changes.iter().map(Vec::len).sum();
     let saved = stored.snapshot.as_ref().map_or(0, Vec::len);

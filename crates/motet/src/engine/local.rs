@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 
-use motet_proto::{DocumentId, SpaceId};
 use serde_json::Value as Json;
 
 use super::check::{check_name, check_size};
 use super::seen::merges;
 use super::writing::{TextWrite, WriteContext};
 use super::{Commit, Core, Loaded, new_document};
-use crate::doc::{Change, ChangeHash, Edit, EditError, Fields, check_change, merged, take_at};
+use crate::doc::{Change, ChangeHash, Edit, EditError, Fields, Identity, check_change, merged, take_at};
 use crate::error::WriteError;
 use crate::schema::CollectionSchema;
 use crate::store::{StorageError, Tx};
@@ -127,8 +126,8 @@ impl Core {
         match self.find(tx, collection, name)? {
             None if base.is_some() => Err(not_found(collection, name)),
             None => {
-                let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
-                let loaded = new_document(key, collection, name, self.schema_of(collection, name));
+                let identity = Identity::derive(tx.space(), collection, name);
+                let loaded = new_document(identity, collection, name, self.schema_of(collection, name));
                 self.write(tx, loaded, patch, None, ChangeKind::Created)
             }
             Some(loaded) => {

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use motet_proto::envelope::About;
 use motet_proto::payload::{Payload, Preview};
 use motet_proto::session::{OutboxBatch, OutboxItem};
-use motet_proto::{DocumentId, Entry, Kind, SpaceId, limits as proto, planted};
+use motet_proto::{DocumentId, Entry, Kind, limits as proto, planted};
 
 use super::Core;
-use super::salvage::is_short;
+use super::repair::is_short;
 use crate::doc::{Fields, is_intact, split_headers};
 use crate::limits;
 use crate::platform;
@@ -74,12 +74,12 @@ impl Core {
             preview: if whole { self.preview(tx, document, (collection, name))? } else { None },
             body,
         };
-        let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+        let key = DocumentId::derive(tx.space(), collection, name);
         self.seal(key, &payload.encode())
     }
 
     fn seal(&self, document: DocumentId, plain: &[u8]) -> store::Result<Vec<u8>> {
-        let sealed = self.shared.sealer.seal(About::entry(SpaceId::DEFAULT, document), plain);
+        let sealed = self.shared.sealer.seal(About::entry(self.shared.space, document), plain);
         sealed.map_err(|error| StorageError::Sealer(error.to_string()))
     }
 
@@ -214,7 +214,7 @@ impl Core {
     /// Fixes what a row sends: concatenated original bytes, or a saved document where a snapshot replaced them. What
     /// does not fit into one entry goes into further rows. Everything is checked against its hash, since nobody else can tell what was meant.
     fn seal_stored(&mut self, tx: Tx<'_>, remote: i64, row: &OutboxRow) -> store::Result<Option<RowSent>> {
-        if DocumentId::derive(SpaceId::DEFAULT, &row.collection, &row.name) != row.key {
+        if DocumentId::derive(tx.space(), &row.collection, &row.name) != row.key {
             return Err(StorageError::Damaged("its rows do not agree on its name".into()));
         }
         // A number that was damaged erases nothing: what is to be erased is noted in two places.
@@ -306,7 +306,7 @@ impl Core {
     }
 
     pub(super) fn entry(&self, document: DocumentId, kind: Kind, sealed: Vec<u8>) -> Entry {
-        Entry::new(SpaceId::DEFAULT, document, self.shared.device, kind, self.shared.sealer.suite(), sealed)
+        Entry::new(self.shared.space, document, self.shared.device, kind, self.shared.sealer.suite(), sealed)
     }
 
     /// An erasure of what a remote holds of a document. Not two are the same entry.

@@ -1,6 +1,5 @@
 //! Where this device is, and cursors of texts: made and found in the loaded document.
 
-use motet_proto::SpaceId;
 use motet_proto::presence::{Place, Presence};
 
 use super::Core;
@@ -27,7 +26,7 @@ impl Core {
         let board = &self.shared.presence;
         let told = board.place().and_then(|place| self.tellable(place));
         let sealer = &*self.shared.sealer;
-        match Presence::seal(self.shared.device, told.as_ref(), SpaceId::DEFAULT, sealer) {
+        match Presence::seal(self.shared.device, told.as_ref(), self.shared.space, sealer) {
             Ok(presence) if presence.is_small() => board.tell(presence),
             Ok(_) => tracing::warn!("the others are not told where this device is: sealed it is too large"),
             Err(error) => tracing::warn!(%error, "the others are not told where this device is"),

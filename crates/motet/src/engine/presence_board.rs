@@ -41,8 +41,8 @@ impl PresenceBoard {
     }
 
     /// Another device tells where it is.
-    pub(crate) fn heard(&self, presence: &Presence, sealer: &dyn Sealer) {
-        let place = presence.place(SpaceId::DEFAULT, sealer);
+    pub(crate) fn heard(&self, presence: &Presence, space: SpaceId, sealer: &dyn Sealer) {
+        let place = presence.place(space, sealer);
         self.peers.send_if_modified(|peers| match place {
             Some(place) if peers.len() < proto::PRESENT_DEVICES || peers.contains_key(&presence.device) => {
                 peers.insert(presence.device, place.clone()).as_ref() != Some(&place)

@@ -204,9 +204,14 @@ impl Core {
             }
             // The document has appeared since it was looked for, or some of it is set aside.
             (Some(Ahead::Shown(whole)), _) => {
-                let (more, bad) = whole.into_parts((&group.collection, &group.name), &self.schema);
-                self.quarantine_bad(tx, remote, &bad, received, now)?;
-                parts.extend(more);
+                match whole.into_part(tx.space(), (&group.collection, &group.name), &self.schema) {
+                    Ok(part) => parts.push(part),
+                    Err((bad, shown_as)) => {
+                        group.entries.retain(|entry| *entry != bad.hash);
+                        tx.rename_quarantined(group.key, &shown_as, &bad.hash)?;
+                        self.quarantine_bad(tx, remote, &[*bad], received, now)?;
+                    }
+                }
                 None
             }
             (Some(Ahead::Merged(merged)), _) => Some(merged),

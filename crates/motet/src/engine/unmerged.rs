@@ -8,9 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use motet_proto::SpaceId;
-
-use super::incoming::{BadEntry, Group, Part, Whole};
+use super::incoming::{BadEntry, Group, Part, Whole, name_of_content};
 use super::journal::open_conflicts;
 use super::overlay::Overlay;
 use super::parallel::on_all_cores;
@@ -90,20 +88,20 @@ fn merge_some(tx: Tx<'_>, documents: &[(i64, i64)]) -> store::Result<Vec<MergedL
         let shown = tx.shown(*document)?.unwrap_or_default();
         let schema = schema_of(&schemas, &row.collection, &row.name);
         let local = Overlay::read(tx, *document, &schema)?;
-        let outcome = merge(&row, &tx.stored_document(*document)?, &shown, &local, &schema);
+        let identity = Identity { space: tx.space(), document: row.key };
+        let outcome = merge(identity, &row, &tx.stored_document(*document)?, &shown, (&local, &schema));
         merged.push(MergedLater { row, remote: *remote, schema, outcome });
     }
     Ok(merged)
 }
 
 fn merge(
+    identity: Identity,
     row: &DocumentRow,
     stored: &StoredDocument,
     shown: &str,
-    local: &Overlay,
-    schema: &CollectionSchema,
+    (local, schema): (&Overlay, &CollectionSchema),
 ) -> Result<Shown, String> {
-    let identity = Identity { space: SpaceId::DEFAULT, document: row.key };
     let mut document = Document::load_foreign(identity, stored.snapshot.as_deref(), &stored.changes, schema)?;
     if document.heads().iter().map(|head| head.0).ne(row.heads.iter().copied()) {
         return Err("it is not what its header says".into());
@@ -129,7 +127,8 @@ impl Core {
         now: i64,
     ) -> store::Result<()> {
         let schema = self.schema_of(&group.collection, &group.name);
-        let mut loaded = new_document(group.key, &group.collection, &group.name, schema);
+        let identity = Identity { space: tx.space(), document: group.key };
+        let mut loaded = new_document(identity, &group.collection, &group.name, schema);
         let row = &mut loaded.row;
         row.heads.clone_from(&whole.heads);
         row.changes = whole.changes.len() as i64;
@@ -234,7 +233,7 @@ impl Core {
         self.note_event(row, &commit, Vec::new(), None);
         let mut bad: Vec<BadEntry> = Vec::new();
         let set_aside = |bytes: Vec<u8>, reason: &str| {
-            let hash = *blake3::hash(&bytes).as_bytes();
+            let hash = name_of_content(&bytes);
             BadEntry { document: row.key, hash, bytes, reason: reason.to_owned(), supersedes: false }
         };
         bad.extend(stored.snapshot.map(|bytes| set_aside(bytes, reason)));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::connection::migrate;
-use super::{Result, StorageError, Tx};
+use super::{Result, StorageError, Tx, space};
 use crate::platform;
 
 /// Documents of which nothing is left in a copy: they are made of what stays on this device alone.
@@ -74,7 +74,7 @@ fn copy(conn: &Connection) -> Result<()> {
            SELECT document, 0 FROM src.local_field WHERE document NOT IN ({GONE});"
     ))?;
     // The full-text index may know words that are gone; it is made anew where the copy is opened.
-    Tx { conn }.mark_all_unindexed()?;
+    Tx { conn, space: space::read(conn)? }.mark_all_unindexed()?;
     declare(conn)?;
     Ok(conn.execute_batch("COMMIT")?)
 }

@@ -263,8 +263,9 @@ impl Tx<'_> {
         let sql = "SELECT remote, entry, device, kind, suite, sealed FROM outbox
                    WHERE document = ? AND entry IS NOT NULL ORDER BY id";
         let mut statement = self.conn.prepare_cached(sql)?;
-        let rows = statement
-            .query_map([document], |row| Ok(SealedRow { remote: row.get(0)?, entry: sealed(key, row, 1) }))?;
+        let rows = statement.query_map([document], |row| {
+            Ok(SealedRow { remote: row.get(0)?, entry: sealed((self.space, key), row, 1) })
+        })?;
         Ok(rows.collect::<std::result::Result<_, _>>()?)
     }
 
@@ -419,7 +420,7 @@ impl Tx<'_> {
 
 /// The entry in the five columns of a row from `first` on, if it is whole and the one that was sealed; else what is wrong with it.
 pub(super) fn sealed(
-    document: DocumentId,
+    (space, document): (SpaceId, DocumentId),
     row: &Row<'_>,
     first: usize,
 ) -> std::result::Result<Entry, String> {
@@ -436,7 +437,7 @@ pub(super) fn sealed(
         })
     };
     let entry = entry().ok_or("an outbox row cannot be read")?;
-    entry.check(SpaceId::DEFAULT).map_err(|error| error.to_string())?;
+    entry.check(space).map_err(|error| error.to_string())?;
     Ok(entry)
 }
 

@@ -14,6 +14,8 @@ use super::{Result, StorageError, Tx, next_seq};
 /// What a document is called, as far as its rows say so.
 #[derive(Debug)]
 pub(crate) struct Names {
+    /// The space of the file.
+    space: SpaceId,
     /// The id on the wire, which is derived from the names.
     pub(crate) key: Option<DocumentId>,
     pub(crate) own: Option<(String, String)>,
@@ -30,7 +32,7 @@ impl Names {
     /// The names that the id on the wire confirms.
     fn confirmed(&self) -> Option<(&str, &str)> {
         let is_right = |(collection, name): &(&str, &str)| {
-            Some(DocumentId::derive(SpaceId::DEFAULT, collection, name)) == self.key
+            Some(DocumentId::derive(self.space, collection, name)) == self.key
         };
         self.all().find(is_right)
     }
@@ -48,7 +50,7 @@ impl Names {
     pub(crate) fn fault(&self) -> Option<&'static str> {
         let Some((collection, name)) = &self.own else { return Some("its row is missing") };
         let Some(shown) = &self.shown else { return Some("what it shows is missing") };
-        let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+        let key = DocumentId::derive(self.space, collection, name);
         if self.key != Some(key) || *shown != (collection.clone(), name.clone()) {
             return Some("its rows do not agree on its name");
         }
@@ -70,7 +72,12 @@ impl Tx<'_> {
             .query_row([document], |row| Ok((text(row.get_ref(0)?), text(row.get_ref(1)?))));
         let (row, shown) = (row.optional()?, shown.optional()?);
         let (key, own) = row.unzip();
-        Ok(Names { key: key.and_then(|key| Some(DocumentId(key.try_into().ok()?))), own, shown })
+        Ok(Names {
+            space: self.space,
+            key: key.and_then(|key| Some(DocumentId(key.try_into().ok()?))),
+            own,
+            shown,
+        })
     }
 
     /// What a document is called, as far as its rows say so. Where they do not agree, and what its row says is what another number shows that has
@@ -118,7 +125,7 @@ impl Tx<'_> {
     /// A row may have lost the number that all else of its document is filed under, or an index that was damaged may have let a document
     /// be made twice: what is left of both becomes one. Returns the number that it has then.
     pub(crate) fn unite(&self, document: i64, (collection, name): (&str, &str)) -> Result<i64> {
-        let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+        let key = DocumentId::derive(self.space, collection, name);
         let sql = "SELECT id FROM document WHERE id <> ?1 AND (key = ?2 OR (collection = ?3 AND name = ?4))";
         let row = params![document, key.as_bytes(), collection, name];
         let other = self.conn.prepare_cached(sql)?.query_row(row, |row| row.get(0)).optional()?;
@@ -161,7 +168,7 @@ impl Tx<'_> {
 
     /// Brings the rows of a document to the names given, and gives it a projection if it has none.
     pub(crate) fn put_names(&self, document: i64, (collection, name): (&str, &str)) -> Result<()> {
-        let key = DocumentId::derive(SpaceId::DEFAULT, collection, name);
+        let key = DocumentId::derive(self.space, collection, name);
         let sql =
             "INSERT INTO document (id, space, key, collection, name, created_at) VALUES (?, 1, ?, ?, ?, 0)
                    ON CONFLICT (id) DO UPDATE SET

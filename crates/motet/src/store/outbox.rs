@@ -160,8 +160,10 @@ impl Tx<'_> {
     /// The entry of a sealed row, with its sealed bytes; [`StorageError::Damaged`] if it is not the one that was sealed.
     pub(crate) fn sealed_entry(&self, row: &OutboxRow) -> Result<Entry> {
         let sql = "SELECT entry, device, kind, suite, sealed FROM outbox WHERE id = ?";
-        let entry =
-            self.conn.prepare_cached(sql)?.query_row([row.id], |columns| Ok(sealed(row.key, columns, 0)))?;
+        let entry = self
+            .conn
+            .prepare_cached(sql)?
+            .query_row([row.id], |columns| Ok(sealed((self.space, row.key), columns, 0)))?;
         entry.map_err(StorageError::Damaged)
     }
 

@@ -125,6 +125,18 @@ impl Tx<'_> {
         Ok(self.conn.prepare_cached(sql)?.exists([document.as_bytes()])?)
     }
 
+    /// It is known under another name now.
+    pub(crate) fn rename_quarantined(
+        &self,
+        document: DocumentId,
+        from: &[u8; 32],
+        to: &[u8; 32],
+    ) -> Result<()> {
+        let sql = "UPDATE OR REPLACE quarantine SET hash = ? WHERE document = ? AND hash = ?";
+        self.conn.prepare_cached(sql)?.execute(params![to, document.as_bytes(), from])?;
+        Ok(())
+    }
+
     /// It is applied now.
     pub(crate) fn release(&self, document: DocumentId, hash: &[u8; 32]) -> Result<()> {
         let sql = "DELETE FROM quarantine WHERE document = ? AND hash = ?";

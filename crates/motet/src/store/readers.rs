@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use motet_proto::SpaceId;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::connection::{log_of, open_reader};
@@ -15,6 +16,7 @@ use crate::limits;
 /// A small pool of reader connections.
 pub(crate) struct Readers {
     path: PathBuf,
+    space: SpaceId,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -63,8 +65,8 @@ pub(crate) struct PendingRow {
 }
 
 impl Readers {
-    pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), idle: Mutex::new(Vec::new()) }
+    pub(crate) fn new(path: &Path, space: SpaceId) -> Self {
+        Self { path: path.to_owned(), space, idle: Mutex::new(Vec::new()) }
     }
 
     /// Runs a read on one consistent view of the database.
@@ -76,7 +78,7 @@ impl Readers {
         };
         let begun = Instant::now();
         let tx = conn.transaction()?;
-        let value = read(Tx { conn: &tx })?;
+        let value = read(Tx { conn: &tx, space: self.space })?;
         drop(tx);
         if begun.elapsed() >= limits::LONG_READ {
             self.tidy();
@@ -111,7 +113,7 @@ impl Readers {
     /// Looks for what is wrong with the file, on a connection that remembers nothing of it: the full-text index of an idle one would be
     /// checked against what it was when that connection last used it, and be taken for damaged.
     pub(crate) fn integrity(&self) -> Result<Vec<String>> {
-        Tx { conn: &open_reader(&self.path)? }.integrity()
+        Tx { conn: &open_reader(&self.path)?, space: self.space }.integrity()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {

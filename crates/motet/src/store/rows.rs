@@ -16,7 +16,7 @@ use self::rules::Holds::Json;
 use self::rules::Otherwise::{AsText, Remove, Set};
 use self::rules::{IDS, RULES, Rule};
 use super::finding::identifier;
-use super::{Result, Tx};
+use super::{Result, Tx, space};
 
 /// Tables whose ids are never used twice, as other rows are filed under them, with the largest id that something is filed under.
 const SEQUENCES: [(&str, &str); 3] = [
@@ -67,9 +67,7 @@ impl Tx<'_> {
                 found.push(format!("the last number given out in {table} is not known"));
             }
         }
-        if !self.conn.prepare("SELECT 1 FROM space WHERE id = 1")?.exists([])? {
-            found.push("the row of the space is missing".into());
-        }
+        found.extend(self.examine_space()?.map(Into::into));
         if is_outbox_misnumbered(self.conn)? {
             found.push("rows of outbox have numbers that none were given".into());
         }
@@ -90,9 +88,9 @@ impl Tx<'_> {
             }
         }
         self.hold_back(&lost)?;
+        space::put(self.conn, self.space)?;
         self.conn.execute_batch(
-            "INSERT OR IGNORE INTO space (id, uuid) VALUES (1, zeroblob(16));
-             DELETE FROM restore_point_document WHERE point NOT IN (SELECT id FROM restore_point);",
+            "DELETE FROM restore_point_document WHERE point NOT IN (SELECT id FROM restore_point);",
         )?;
         if is_outbox_misnumbered(self.conn)? {
             // Their order is not known any more: each is sealed again when it is sent, in any.
@@ -323,6 +321,9 @@ mod tests {
             RULES.iter().map(|rule| (rule.table, rule.column)).chain(elsewhere).map(named).collect();
         let once: BTreeSet<_> = looked_at.iter().cloned().collect();
         assert_eq!((once.len(), once), (looked_at.len(), all));
-        assert_eq!(Tx { conn: &conn }.odd_rows().unwrap(), Vec::<String>::new());
+        assert_eq!(
+            Tx { conn: &conn, space: motet_proto::SpaceId::DEFAULT }.odd_rows().unwrap(),
+            Vec::<String>::new()
+        );
     }
 }

@@ -20,7 +20,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::backup::{columns, tables};
 use super::connection::{check_format, empty_log, log_of, migrate, open_reader};
 use super::finding::identifier;
-use super::{Result, StorageError, Tx, busy};
+use super::{Result, StorageError, Tx, busy, space};
 use crate::limits;
 use aside::without_log;
 pub(crate) use aside::{Aside, remove_aside};
@@ -193,7 +193,7 @@ fn read_all(
     if !is_anything_read {
         return Err(StorageError::Damaged("nothing of it can be read".into()));
     }
-    let tx = Tx { conn: target };
+    let tx = Tx { conn: target, space: space::read(target)? };
     tx.mend_rows(&unread)?;
     tx.mark_all_unindexed()?;
     tx.forget_positions()?;

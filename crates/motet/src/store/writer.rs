@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use motet_proto::SpaceId;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -112,11 +113,11 @@ impl Drop for Running {
 impl<E: Engine> Writer<E> {
     /// `is_heard` tells whether somebody listens for commits: only then the file is watched for those of other processes.
     pub(crate) fn spawn(
-        conn: Connection,
+        (conn, space): (Connection, SpaceId),
         engine: E,
         is_heard: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Result<Self> {
-        let shared = Arc::new(Shared::new(conn, engine, is_heard));
+        let shared = Arc::new(Shared::new((conn, space), engine, is_heard));
         let served = shared.clone();
         let thread = std::thread::Builder::new()
             .name("motet-writer".into())
@@ -127,7 +128,7 @@ impl<E: Engine> Writer<E> {
 
     /// A writer without a thread: each write runs where it is handed over, unless a simulation polls its sync task; then it waits for
     /// [`run_waiting`](Self::run_waiting), or for a write of the app. What nobody waits for is done by [`catch_up`](Self::catch_up).
-    pub(crate) fn unattended(conn: Connection, engine: E) -> Self {
+    pub(crate) fn unattended(conn: (Connection, SpaceId), engine: E) -> Self {
         Self { shared: Arc::new(Shared::new(conn, engine, || false)), thread: None }
     }
 
@@ -366,10 +367,20 @@ impl<E: Engine> Drop for Writer<E> {
 }
 
 impl<E: Engine> Shared<E> {
-    fn new(conn: Connection, engine: E, is_heard: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+    fn new(
+        (conn, space): (Connection, SpaceId),
+        engine: E,
+        is_heard: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
         let due = Mutex::new(engine.lag().map(|lag| Instant::now() + lag));
-        let worker =
-            Worker { conn, engine, synchronous: Durability::Full, data_version: None, turn: Turn::default() };
+        let worker = Worker {
+            conn,
+            space,
+            engine,
+            synchronous: Durability::Full,
+            data_version: None,
+            turn: Turn::default(),
+        };
         Self {
             queue: Mutex::new(Queue { jobs: VecDeque::new(), waiting: 0, closed: false }),
             work: Condvar::new(),

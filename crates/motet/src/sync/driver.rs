@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesOrdered, StreamExt};
+use motet_proto::DocumentId;
 use motet_proto::presence::Presence;
 use motet_proto::session::ClientSession;
-use motet_proto::{DocumentId, SpaceId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -265,7 +265,7 @@ impl Driver {
         let device = self.database.shared.device;
         let mut session = ClientSession::new(
             device,
-            SpaceId::DEFAULT,
+            self.database.shared.space,
             agent(),
             position,
             reseeding,

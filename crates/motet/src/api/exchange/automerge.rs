@@ -1,7 +1,5 @@
 //! Documents in Automerge's own format, for programs that use Automerge without Motet.
 
-use motet_proto::{DocumentId, SpaceId};
-
 use crate::api::document::DocumentHandle;
 use crate::doc::{Document, Identity};
 use crate::engine::{declared, schema_of};
@@ -55,8 +53,7 @@ impl<T> DocumentHandle<T> {
         let (name, id) = self.key();
         let schemas = self.collection().replica().database().readers.read(declared)?;
         let schema = schema_of(&schemas, &name, &id);
-        let document = DocumentId::derive(SpaceId::DEFAULT, &name, &id);
-        let identity = Identity { space: SpaceId::DEFAULT, document };
+        let identity = Identity::derive(self.collection().replica().space(), &name, &id);
         let changes = Document::foreign_changes(identity, saved, &schema)
             .map_err(|reason| WriteError::Automerge { reason })?;
         self.collection()

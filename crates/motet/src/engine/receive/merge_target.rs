@@ -8,7 +8,7 @@ use super::super::collisions::Rewrite;
 use super::super::incoming::{BadEntry, Group, Merged, Part, Snapshot};
 use super::super::{Core, Loaded, new_document};
 use super::{Delivery, Received};
-use crate::doc::{Change, MergeOutcome, Rejected, split_changes};
+use crate::doc::{Change, Identity, MergeOutcome, Rejected, split_changes};
 use crate::limits;
 use crate::store::{self, DocumentRow, SetAside, StorageError, Tx, Worth};
 
@@ -33,6 +33,7 @@ impl Core {
         mut parts: Vec<Part>,
         received: &mut Received,
     ) -> store::Result<Option<MergeTarget>> {
+        let identity = Identity { space: tx.space(), document: group.key };
         let mut snapshot = None;
         let mut outcome = MergeOutcome::default();
         let loaded = match (existing, ahead) {
@@ -44,7 +45,7 @@ impl Core {
             }
             (None, None) => {
                 let schema = self.schema_of(&group.collection, &group.name);
-                new_document(group.key, &group.collection, &group.name, schema)
+                new_document(identity, &group.collection, &group.name, schema)
             }
             (Some(row), None) => match self.take(tx, row) {
                 Err(StorageError::Damaged(reason)) => {
@@ -72,7 +73,7 @@ impl Core {
                     Some(row) => self.take(tx, row)?,
                     None => {
                         let schema = self.schema_of(&group.collection, &group.name);
-                        new_document(group.key, &group.collection, &group.name, schema)
+                        new_document(identity, &group.collection, &group.name, schema)
                     }
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use motet_proto::SpaceId;
 use motet_proto::planted::{Bug, is_planted};
 use rusqlite::Connection;
 
@@ -13,6 +14,8 @@ use crate::store::{Result, Tx};
 /// The connection and what belongs to it.
 pub(super) struct Worker<E> {
     pub(super) conn: Connection,
+    /// The space that the file holds.
+    pub(super) space: SpaceId,
     pub(super) engine: E,
     pub(super) synchronous: Durability,
     pub(super) data_version: Option<i64>,
@@ -27,7 +30,7 @@ impl<E: Engine> Worker<E> {
         }
         let version = self.data_version().ok();
         let foreign = version != self.data_version && !is_planted(Bug::ForeignWritesUnseen);
-        let tx = Tx { conn: &self.conn };
+        let tx = Tx { conn: &self.conn, space: self.space };
         let engine = &mut self.engine;
         // What panics here will do so again in the transaction, where it is told.
         let mut is_long = |job: &mut Box<dyn Job<E>>| {
@@ -68,7 +71,7 @@ impl<E: Engine> Worker<E> {
         self.execute("BEGIN IMMEDIATE")?;
         let outcome = self.whole(|worker| {
             worker.begin()?;
-            let tx = Tx { conn: &worker.conn };
+            let tx = Tx { conn: &worker.conn, space: worker.space };
             write(tx, &mut worker.engine)?;
             read(tx)
         });
@@ -99,13 +102,13 @@ impl<E: Engine> Worker<E> {
         let version = self.data_version()?;
         let foreign = self.data_version.replace(version).is_none_or(|before| before != version)
             && !is_planted(Bug::ForeignWritesUnseen);
-        self.engine.begin(Tx { conn: &self.conn }, foreign)
+        self.engine.begin(Tx { conn: &self.conn, space: self.space }, foreign)
     }
 
     /// Runs the writes; false if there is nothing to commit.
     fn run_all(&mut self, group: &mut [Box<dyn Job<E> + '_>]) -> Result<bool> {
         self.begin()?;
-        let tx = Tx { conn: &self.conn };
+        let tx = Tx { conn: &self.conn, space: self.space };
         if let [job] = group {
             // Alone, the transaction is its own savepoint.
             let ok = job.run(tx, &mut self.engine);

@@ -79,12 +79,15 @@ impl Driver {
                 let is_small = count <= limits::SMALL_WORK
                     && bytes <= limits::SMALL_WORK_BYTES
                     && opened < limits::NOTED_OPENING_BYTES
-                    && !entries.iter().any(|entry| is_heavy(entry, &*self.database.shared.sealer));
+                    && !entries
+                        .iter()
+                        .any(|entry| is_heavy(entry, database.shared.space, &*database.shared.sealer));
                 let turn = Arrival::from(position);
                 if is_small && running.applying.is_empty() && writer.is_free() {
                     let incoming = {
                         let (schemas, sealer) = (database.shared.schemas(), &*database.shared.sealer);
-                        let how = Opening { schemas: &schemas, sealer, is_noted: true };
+                        let space = database.shared.space;
+                        let how = Opening { schemas: &schemas, space, sealer, is_noted: true };
                         prepare(entries, how, |_| false, |_| None)
                     };
                     let receive = move |tx: Tx<'_>, core: &mut Core| {
@@ -132,7 +135,7 @@ impl Driver {
             ClientEffect::Listed { token, listed } => self.compact(running, token, listed).await?,
             ClientEffect::Presence(presence) => {
                 let shared = &self.database.shared;
-                shared.presence.heard(&presence, &*shared.sealer);
+                shared.presence.heard(&presence, shared.space, &*shared.sealer);
             }
             ClientEffect::RoundDone { round } => running.almost_done.push(round),
             ClientEffect::End(reason) => return Err(end_error(reason).into()),
@@ -264,6 +267,7 @@ fn in_one_line(message: &str) -> String {
 fn relay_error(code: ErrorCode, message: String, otherwise: String) -> SyncError {
     match code {
         ErrorCode::Full | ErrorCode::Limit => SyncError::Full { reason: message },
+        ErrorCode::Forbidden => SyncError::Forbidden { reason: message },
         ErrorCode::Damaged => SyncError::Damaged { reason: message },
         _ => SyncError::Relay { reason: otherwise },
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::FutureExt;
 use motet_proto::message::Hello;
-use motet_proto::{Message, SpaceId, limits as proto};
+use motet_proto::{Message, limits as proto};
 use tokio::time::Instant;
 
 use super::{Driver, Ended, Running, until};
@@ -30,7 +30,7 @@ impl Driver {
             version_min: proto::VERSION_MIN,
             version_max: proto::VERSION_MAX,
             device: self.database.shared.device,
-            space: SpaceId::DEFAULT,
+            space: self.database.shared.space,
             agent: agent(),
             account: None,
             log: None,

@@ -187,7 +187,7 @@ impl Slice {
         let is_small = bytes < limits::MERGED_AHEAD_BYTES && self.opened < limits::NOTED_OPENING_BYTES;
         if entries.len() < limits::PARALLEL_FROM_DOCUMENTS && is_small {
             let (schemas, sealer) = (database.shared.schemas(), &*database.shared.sealer);
-            let how = Opening { schemas: &schemas, sealer, is_noted };
+            let how = Opening { schemas: &schemas, space: database.shared.space, sealer, is_noted };
             return Ok(prepare(entries, how, |_| false, |_| None));
         }
         let database = database.clone();
@@ -197,7 +197,8 @@ impl Slice {
             let (known, schemas) =
                 database.readers.read(|tx| Ok((tx.known_documents(&keys)?, declared(tx)?)))?;
             let load = |key| load_ahead(&database.readers, &schemas, key);
-            let how = Opening { schemas: &schemas, sealer: &*database.shared.sealer, is_noted };
+            let (space, sealer) = (database.shared.space, &*database.shared.sealer);
+            let how = Opening { schemas: &schemas, space, sealer, is_noted };
             Ok(prepare(entries, how, |key| !known.contains(&key), load))
         });
         prepared.await.unwrap_or_else(|reason| Err(StorageError::Io(reason)))
