@@ -249,6 +249,14 @@ fn calls_that_wait_run_beside_async_code() {
     });
     wait_until("deleted", Duration::from_secs(10), || contents(&a).is_empty());
     assert_eq!(contents(&Replica::open(&to).unwrap()).len(), 1);
+    // A loop looks in passing, and finds the outcome once.
+    let mut call = a.spawn_blocking(|replica| replica.counts().unwrap().documents);
+    let mut outcome = None;
+    wait_until("counted", Duration::from_secs(10), || {
+        outcome = outcome.or(call.try_take());
+        outcome.is_some()
+    });
+    assert_eq!((outcome, call.try_take()), (Some(0), None));
 }
 
 #[test]

@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use motet::{Relay, Replica, SpaceId, SyncError, SyncState, Transport, json};
+use motet_proto::message::{ErrorCode, Hello, Pull};
+use motet_proto::{DeviceId, Message, frame};
 use motet_relay::Config;
 use motet_relay::access::{Access, AccessError, Authorizer};
 use motet_relay::auth::{Auth, Principal};
@@ -23,12 +25,19 @@ struct Band {
     members: Mutex<HashMap<String, Access>>,
     changes: watch::Sender<()>,
     trouble: AtomicU8,
+    /// How long it takes to answer, in milliseconds.
+    delay: AtomicU64,
 }
 
 impl Band {
     fn new() -> Arc<Self> {
         let members = Mutex::new(HashMap::from([("keola".to_owned(), Access::full("keola"))]));
-        Arc::new(Self { members, changes: watch::Sender::new(()), trouble: AtomicU8::new(0) })
+        Arc::new(Self {
+            members,
+            changes: watch::Sender::new(()),
+            trouble: AtomicU8::new(0),
+            delay: AtomicU64::new(5),
+        })
     }
 
     fn admit(&self, account: &str, may_write: bool, may_erase: bool) {
@@ -59,8 +68,8 @@ impl Authorizer for Band {
             if space == SpaceId::DEFAULT {
                 return Ok(Access::full(&who.account));
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
             let access = self.members.lock().unwrap().get(&who.account).cloned();
+            tokio::time::sleep(Duration::from_millis(self.delay.load(Ordering::Relaxed))).await;
             access.filter(|_| space == band()).ok_or(AccessError::Forbidden)
         }
         .boxed()
@@ -216,6 +225,147 @@ fn who_may_not_erase_still_deletes() {
         (Some("Pua Ana"), Some("Hanohano"))
     );
     assert!(fresh.documents("notes").get("1").unwrap().is_some_and(|_: motet::Record<Value>| true));
+
+    // When she may, it is done with her next session.
+    access.admit("leilani", true, true);
+    leilani.disconnect();
+    connect(&leilani, &relay);
+    leilani.sync_now().unwrap();
+    assert_eq!((leilani.status().state, leilani.status().pending), (SyncState::Synced, 0));
+    let later =
+        Replica::builder(dir.path().join("later.db")).device_name("keola").space(band()).open().unwrap();
+    connect(&later, &relay);
+    later.sync_now().unwrap();
+    assert_eq!((title(&later, "1"), title(&later, "2")), (None, None));
+}
+
+fn is_told(replica: &Replica) -> bool {
+    replica.status().last_error.is_some_and(|error| error.code == "sync-forbidden")
+}
+
+#[test]
+fn who_is_removed_while_nobody_can_say_so_goes_as_soon_as_somebody_can() {
+    let dir = tempfile::tempdir().unwrap();
+    for trouble in [1, 3] {
+        let access = Band::new();
+        access.admit("leilani", true, true);
+        let relay = start(dir.path(), &access);
+        let leilani = device(dir.path(), "leilani");
+        connect(&leilani, &relay);
+        leilani.sync_now().unwrap();
+        access.trouble.store(trouble, Ordering::Relaxed);
+        access.remove("leilani");
+        std::thread::sleep(Duration::from_millis(200));
+        access.trouble.store(0, Ordering::Relaxed);
+        wait_until("she is told", Duration::from_secs(10), || is_told(&leilani));
+        leilani.disconnect();
+    }
+}
+
+/// Changes may come faster than answers: somebody else joins or leaves all the time.
+#[test]
+fn changes_without_end_keep_nobody_in_and_nobody_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = Band::new();
+    access.admit("leilani", true, true);
+    let relay = start(dir.path(), &access);
+    let [keola, leilani] = ["keola", "leilani"].map(|name| device(dir.path(), name));
+    connect(&leilani, &relay);
+    leilani.sync_now().unwrap();
+    access.delay.store(200, Ordering::Relaxed);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (theirs, band) = (is_over.clone(), access.clone());
+    let others = std::thread::spawn(move || {
+        while !theirs.load(Ordering::Relaxed) {
+            band.changes.send_replace(());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    access.remove("leilani");
+    let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        wait_until("she is told", Duration::from_secs(10), || is_told(&leilani));
+        connect(&keola, &relay);
+        keola.sync_now().unwrap();
+    }));
+    is_over.store(true, Ordering::Relaxed);
+    others.join().unwrap();
+    told.unwrap();
+}
+
+#[test]
+fn a_space_that_gets_another_owner_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = Band::new();
+    access.admit("leilani", true, true);
+    let relay = start(dir.path(), &access);
+    let [keola, leilani] = ["keola", "leilani"].map(|name| device(dir.path(), name));
+    put(&keola, "1", "Pua Ana");
+    for replica in [&keola, &leilani] {
+        connect(replica, &relay);
+        replica.sync_now().unwrap();
+    }
+    let of_leilani = Access::full("leilani");
+    access.members.lock().unwrap().values_mut().for_each(|access| *access = of_leilani.clone());
+    access.changes.send_replace(());
+    put(&keola, "2", "Hanohano");
+    wait_until("an edit after that", Duration::from_secs(30), || title(&leilani, "2").is_some());
+    assert_eq!(title(&leilani, "1").as_deref(), Some("Pua Ana"));
+    wait_until("all is well", PATIENCE, || keola.status().state == SyncState::Synced);
+}
+
+/// A body of a `POST` may arrive slowly: whoever is removed meanwhile does nothing more with it.
+#[test]
+fn a_post_that_was_begun_before_ends_with_the_right_to_it() {
+    use std::io::{Read, Write};
+    let dir = tempfile::tempdir().unwrap();
+    let access = Band::new();
+    access.admit("leilani", true, true);
+    let relay = start(dir.path(), &access);
+    let framed = |message: &Message| {
+        let frame = frame::encode(message);
+        [&(frame.len() as u32).to_be_bytes()[..], &frame].concat()
+    };
+    let hello = framed(&Message::Hello(Hello {
+        version_min: 1,
+        version_max: 1,
+        device: DeviceId([7; 16]),
+        space: band(),
+        agent: "test".into(),
+        account: None,
+        log: None,
+    }));
+    let pull = framed(&Message::Pull(Pull { id: 1, after: None, live: false }));
+    let url = relay.url();
+    let address = url.strip_prefix("http://").unwrap();
+    let answer = |is_removed: bool| {
+        let mut socket = std::net::TcpStream::connect(address).unwrap();
+        let length = hello.len() + pull.len();
+        // An older HTTP, so that the answer is not in chunks.
+        let head = format!(
+            "POST /v1/sync HTTP/1.0\r\nHost: relay\r\nAuthorization: Bearer t-leilani\r\nContent-Length: {length}\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).unwrap();
+        socket.write_all(&hello).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        if is_removed {
+            access.remove("leilani");
+        }
+        socket.write_all(&pull).unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        let at = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+        let mut rest = &answer[at..];
+        let mut messages = Vec::new();
+        while let Ok(Some(frame)) = frame::split_delimited(&mut rest) {
+            messages.push(frame::decode(frame).unwrap());
+        }
+        messages
+    };
+    let messages = answer(false);
+    assert!(matches!(&messages[..], [Message::Welcome(_), Message::Page(_)]), "{messages:?}");
+    let messages = answer(true);
+    let [Message::Welcome(_), Message::Error(error)] = &messages[..] else { panic!("{messages:?}") };
+    assert_eq!(error.code, ErrorCode::Forbidden);
 }
 
 #[test]

@@ -138,7 +138,8 @@ impl SpaceId {
     /// everywhere, because a device writes documents before it has ever met a relay.
     pub const DEFAULT: SpaceId = SpaceId([0; 16]);
 
-    /// The space that the devices of an account call `name`: the same everywhere, without asking a relay.
+    /// The space that the devices of an account call `name`: the same everywhere, without asking a relay. The
+    /// name counts byte by byte: an app that lets users type it brings it to one form first.
     pub fn named(name: &str) -> Self {
         Self(short(blake3::Hasher::new_derive_key("motet 2026 space id v1").update(name.as_bytes())))
     }

@@ -1,6 +1,6 @@
 //! What somebody may do with a space, and whose log it is: [`Authorizer`].
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
@@ -14,12 +14,36 @@ use crate::store::LogId;
 
 /// Decides what an account may do with a space. It may ask somebody else over a network; each call has
 /// [`AUTHENTICATE_TIMEOUT`](limits::AUTHENTICATE_TIMEOUT), and one that panics counts as one that cannot say.
+///
+/// ```
+/// use futures_util::future::{BoxFuture, FutureExt, ready};
+/// use motet_relay::SpaceId;
+/// use motet_relay::access::{Access, AccessError, Authorizer};
+/// use motet_relay::auth::Principal;
+///
+/// /// The band's songs are keola's, and leilani reads them.
+/// struct Band;
+///
+/// impl Authorizer for Band {
+///     fn authorize<'a>(&'a self, who: &'a Principal, space: SpaceId) -> BoxFuture<'a, Result<Access, AccessError>> {
+///         let access = match (&*who.account, space == SpaceId::named("band")) {
+///             (account, false) => Ok(Access::full(account)),
+///             ("keola", true) => Ok(Access::full("keola")),
+///             ("leilani", true) => Ok(Access { owner: "keola".into(), may_write: false, may_erase: false }),
+///             _ => Err(AccessError::Forbidden),
+///         };
+///         ready(access).boxed()
+///     }
+/// }
+/// ```
 pub trait Authorizer: Send + Sync + 'static {
     /// What this account may do with the space that a device names. Asked when a session begins, and again when [`changes`](Self::changes)
     /// says so. What it may not read is answered as what is not there.
     ///
     /// # Errors
-    /// [`AccessError::Forbidden`] ends the session; [`AccessError::Unavailable`] ends one that begins, and leaves one that is open as it is.
+    /// [`AccessError::Forbidden`] ends the session; [`AccessError::Unavailable`] ends one that begins. One that is open asks again every
+    /// [`ACCESS_ASKED_AGAIN`](limits::ACCESS_ASKED_AGAIN), goes on with what it may do meanwhile, and ends after
+    /// [`ACCESS_UNKNOWN`](limits::ACCESS_UNKNOWN).
     fn authorize<'a>(
         &'a self,
         who: &'a Principal,
@@ -37,9 +61,11 @@ pub trait Authorizer: Send + Sync + 'static {
 pub struct Access {
     /// The account that the log of the space belongs to, and counts for.
     pub owner: String,
-    /// It may append. Without that a push waits on the device.
+    /// It may append. Without that a push waits on the device, also one of what merging edits of others has made there: such a device shows it as
+    /// waiting.
     pub may_write: bool,
-    /// It may have documents erased from the log. Without that an erasure is rejected, and what came with it is not.
+    /// It may have documents erased from the log. Without that an erasure is rejected until the next session, and what came with it is not. Who may
+    /// write can still delete and overwrite what documents show, and a relay, which reads nothing, cannot tell a false snapshot from a true one.
     pub may_erase: bool,
 }
 
@@ -100,4 +126,13 @@ pub(crate) async fn authorize(
             Err(AccessError::Unavailable)
         }
     }
+}
+
+/// [`Authorizer::changes`]; one that panics never says that something has changed.
+pub(crate) fn changes(authorizer: &dyn Authorizer) -> Option<watch::Receiver<()>> {
+    let changes = catch_unwind(AssertUnwindSafe(|| authorizer.changes()));
+    changes.unwrap_or_else(|_| {
+        tracing::error!("the authorizer panicked: nobody is told when it changes its mind");
+        None
+    })
 }

@@ -54,6 +54,7 @@ mod strangers;
 pub mod terminal;
 
 pub use embedded::{ConnectError, Embedded};
+pub use motet_proto::SpaceId;
 pub use server::{Config, RunError, Storage, run};
 
 /// A runtime fit for a relay: a worker for every core but one, which is for what is written and read for many. On two cores that is

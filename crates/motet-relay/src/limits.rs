@@ -131,6 +131,13 @@ pub const ANEW_AFTER: Duration = Duration::from_secs(1);
 /// An authenticator that has not answered after this time is not waited for: less than a device waits for a connection.
 pub const AUTHENTICATE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// When it could not be found out what an account may do with a space after something had changed, that is asked again after this time: soon enough
+/// that whoever was removed is disconnected within seconds, and seldom enough for an authorizer in trouble.
+pub const ACCESS_ASKED_AGAIN: Duration = Duration::from_secs(2);
+
+/// A session is ended when it could not be found out for this long: it may be of somebody who was removed.
+pub const ACCESS_UNKNOWN: Duration = Duration::from_secs(60);
+
 /// A device from which no whole frame came for this long is nowhere for the others, unless the relay is told otherwise; its session
 /// stays. It is frozen, or its connection is gone without a word. Who sends one frame for longer than that is back when it has arrived.
 pub const PRESENT_SILENCE: Duration = Duration::from_secs(30);

@@ -21,8 +21,8 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use crate::access::{Access, AccessError};
-use crate::auth;
+use crate::access::{self, Access, AccessError};
+use crate::auth::{self, Authenticator};
 use crate::hub::HubEvent;
 use crate::limits;
 use crate::outgoing::Held;
@@ -38,8 +38,8 @@ enum Done {
     Document(Option<Held>, Fetch, Result<DocumentPage, StoreError>),
     /// Whether whoever was let in would be let in now.
     Valid(bool),
-    /// What the account may do with the space, and which of the questions that answers.
-    Access(u64, Result<Access, AccessError>),
+    /// What the account may do with the space.
+    Access(Result<Access, AccessError>),
 }
 
 /// Why a push was not stored, and what of it was all the same.
@@ -72,9 +72,7 @@ struct Running {
     /// The space that the device has named, and its log once it may be read.
     space: Option<SpaceId>,
     log: Option<LogId>,
-    /// How often it was asked what the account may do with it: only the last answer counts.
-    asked: u64,
-    access: Option<Access>,
+    access: Asked,
     hub: Option<Receiver<HubEvent>>,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     /// What is to be sent, encoded.
@@ -94,6 +92,18 @@ struct Running {
     /// When something was received last, and whether it was asked since then whether it is there.
     heard: Instant,
     probed: bool,
+}
+
+/// What the account may do with the space, as far as that was found out.
+#[derive(Default)]
+struct Asked {
+    found: Option<Access>,
+    /// A question is under way, and something has changed since.
+    is_asked: bool,
+    is_stale: bool,
+    /// It could not be found out since then, and is asked again at this time.
+    unknown_since: Option<Instant>,
+    ask_at: Option<Instant>,
 }
 
 /// A frame that is to be sent, and what it holds of the memory for such.
@@ -145,8 +155,7 @@ impl Running {
             idle_since: Instant::now(),
             space: None,
             log: None,
-            asked: 0,
-            access: None,
+            access: Asked::default(),
             hub: None,
             under_way: FuturesUnordered::new(),
             frames: Vec::new(),
@@ -171,7 +180,7 @@ impl Running {
         let mut stop_at = None;
         self.session.set_window(self.relay.window());
         let mut auth = self.relay.auth.clone();
-        let mut access = self.relay.access.changes();
+        let mut access = access::changes(&*self.relay.access);
         loop {
             self.carry_out();
             if std::mem::take(&mut self.others_first) {
@@ -211,11 +220,11 @@ impl Running {
                     self.session.handle_failure(ErrorCode::Replaced, "the device has opened newer sessions");
                 }
                 Ok(()) = auth.changed() => {
-                    let (authenticator, who) = (auth.borrow_and_update().clone(), self.admitted.who.clone());
-                    let asked = async move { Done::Valid(auth::is_valid(authenticator, &who).await) };
-                    self.under_way.push(asked.boxed());
+                    let authenticator = auth.borrow_and_update().clone();
+                    self.ask_if_valid(authenticator);
                 }
                 () = next_change(&mut access) => self.ask_for_access(),
+                () = until(self.access.ask_at), if self.access.ask_at.is_some() => self.ask_for_access(),
                 _ = stopping.wait_for(|stopping| *stopping), if stop_at.is_none() => {
                     // As many leave at a time as can come back, wherever that is.
                     let window = self.relay.window();
@@ -247,6 +256,13 @@ impl Running {
                 () = until(silence), if !saturated => self.take_silence(),
             }
         }
+    }
+
+    /// Whether whoever was let in would be let in now.
+    fn ask_if_valid(&mut self, authenticator: Arc<dyn Authenticator>) {
+        let who = self.admitted.who.clone();
+        let asked = async move { Done::Valid(auth::is_valid(authenticator, &who).await) };
+        self.under_way.push(asked.boxed());
     }
 
     /// Takes in what has arrived already, if anything has; false if that was the end.
@@ -319,7 +335,7 @@ impl Running {
                 self.held = self.held.take().or(held);
                 self.session.handle_document(fetch, page);
             }
-            Done::Access(asked, found) => self.take_access(asked, found),
+            Done::Access(found) => self.take_access(found),
             Done::Valid(true) => {}
             Done::Valid(false) => {
                 self.session.handle_failure(ErrorCode::Unauthorized, "the token is not valid any more");

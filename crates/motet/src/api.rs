@@ -19,6 +19,7 @@ mod transaction;
 mod watch;
 
 pub use account::SignOut;
+pub use blocking::PendingCall;
 pub use builder::ReplicaBuilder;
 pub use collection::{Collection, Record, Trashed, Violation};
 pub use document::DocumentHandle;

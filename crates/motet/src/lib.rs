@@ -40,10 +40,19 @@
 //! [`Replica::watch_status`] whenever it changes, [`DocumentHandle::status`] of one document: saved here only, waiting, safe on the relay.
 //! [`Collection::live`] is a list that follows what is there, for a view.
 //!
+//! # Spaces
+//!
+//! A file holds one space: the personal one of the account, or another that its devices call by a name ([`ReplicaBuilder::space`]). An app that has
+//! several opens a replica for each, and connects each; a document goes from one to another by being inserted there and deleted here, and begins a new
+//! history. A relay keeps each account's spaces apart, unless the program that runs it lets accounts share one; what an account may not send waits, with
+//! [`SyncError::Forbidden`] in the status.
+//!
 //! # Loops and executors
 //!
-//! What waits for the disk or the network exists twice: blocking, and as a future that any executor runs (`…_async`). What is watched can be awaited,
-//! waited for, asked in passing (`try_next`), or called back. The examples `window_loop` and `async_app` show both kinds of apps.
+//! Writes and rounds exist twice: blocking, and as a future that any executor runs (`…_async`). Every other call that waits for the disk, such as a search,
+//! an undo or a backup, runs on a thread of its own with [`Replica::spawn_blocking`]. A loop without an executor asks in passing whether something is
+//! done (`try_durable`, `try_take`); what is watched can be awaited, waited for, asked in passing (`try_next`), or called back. The examples `window_loop`
+//! and `async_app` show both kinds of apps.
 //!
 //! # Testing an app
 //!
@@ -89,7 +98,7 @@ mod types;
 pub use api::{
     AdoptSummary, Adoption, BadRows, ChangeLogSummary, ChangedDocument, Collection, Counts, DayTraffic,
     DocumentHandle, Editor, Events, Hit, Hits, ImportSummary, JsonError, KeyColumns, Listed, LiveQuery,
-    Misfit, Missed, Peer, PeerWatch, PendingWrite, Place, Problem, Quarantined, Record, Records,
+    Misfit, Missed, Peer, PeerWatch, PendingCall, PendingWrite, Place, Problem, Quarantined, Record, Records,
     RepairReport, Replica, ReplicaBuilder, SignOut, SqlTable, StatusWatch, Subscription, Transaction,
     TransactionCollection, Trashed, Unsaved, UnsavedField, VerifyReport, Violation, parse_json,
 };

@@ -54,7 +54,6 @@ pub(crate) use readers::{ListRow, PendingRow, Readers, StatusRow, TrashRow};
 pub(crate) use remotes::{RemoteRow, RoundRow};
 pub(crate) use rows::{ACCOUNT, ACCOUNT_LOST, DECLARATION_LOST, SEALED, is_name};
 pub(crate) use salvage::{Aside, remove_aside, salvage};
-pub(crate) use space::settle_space;
 pub(crate) use sql::run_sql;
 pub(crate) use steps::{StepDocument, StepKind, StepRow, StoredVersion};
 pub(crate) use words::UnindexedRow;
@@ -78,15 +77,17 @@ pub(crate) struct Tx<'c> {
     space: SpaceId,
 }
 
-/// Runs the first reads and writes on the writer's connection, before its thread has it.
-pub(crate) fn setup<T>(
+/// Runs the first reads and writes on the writer's connection, before its thread has it. A new file becomes one of the space `wanted`.
+pub(crate) fn setup<T, E: From<StorageError>>(
     conn: &rusqlite::Connection,
-    space: SpaceId,
-    work: impl FnOnce(Tx<'_>) -> Result<T>,
-) -> Result<T> {
-    conn.execute_batch("BEGIN IMMEDIATE")?;
-    let outcome = work(Tx { conn, space });
-    conn.execute_batch(if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+    wanted: Option<SpaceId>,
+    work: impl FnOnce(Tx<'_>) -> std::result::Result<T, E>,
+) -> std::result::Result<T, E> {
+    let execute = |sql| conn.execute_batch(sql).map_err(|error| E::from(error.into()));
+    execute("BEGIN IMMEDIATE")?;
+    let space = space::settle(conn, wanted).map_err(E::from);
+    let outcome = space.and_then(|space| work(Tx { conn, space }));
+    execute(if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
     outcome
 }
 

@@ -30,6 +30,12 @@ pub(crate) fn init(
         std::fs::create_dir_all(folder).map_err(|e| file_error(folder, &e))?;
     }
     let builder = Replica::builder(path).device_name(device);
+    let space = space.map(str::trim);
+    if let Some(name) = space
+        && (name.is_empty() || name.contains(char::is_control))
+    {
+        return Err(CliError::Usage(format!("{name:?} is no name for a space")));
+    }
     let replica = match space {
         Some(name) => builder.space(SpaceId::named(name)),
         None => builder,

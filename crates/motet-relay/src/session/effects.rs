@@ -5,6 +5,7 @@ use motet_proto::message::{ErrorCode, Fetch, Outcome, Rejection};
 use motet_proto::session::RelayEffect;
 use motet_proto::{Entry, Message, SpaceId, frame};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::{Done, NotStored, Running, beside_others};
 use crate::access::{self, Access, AccessError};
@@ -60,33 +61,52 @@ impl Running {
         }
     }
 
-    /// Finds out what the account may do with the space that the session is about.
+    /// Finds out what the account may do with the space that the session is about. One question at a time: what changes meanwhile is asked
+    /// for when that is answered, so that changes which come faster than answers keep nobody in, and nobody out.
     pub(super) fn ask_for_access(&mut self) {
         let Some(space) = self.space else { return };
-        self.asked += 1;
-        let asked = self.asked;
+        if self.access.is_asked {
+            self.access.is_stale = true;
+            return;
+        }
+        (self.access.is_asked, self.access.is_stale, self.access.ask_at) = (true, false, None);
         let (authorizer, who) = (self.relay.access.clone(), self.admitted.who.clone());
         let mut found = access::authorize(authorizer, who, space).boxed();
         match (&mut found).now_or_never() {
-            Some(found) => self.take_access(asked, found),
-            None => self.under_way.push(found.map(move |found| Done::Access(asked, found)).boxed()),
+            Some(found) => self.take_access(found),
+            None => self.under_way.push(found.map(Done::Access).boxed()),
         }
     }
 
     /// The account may read the space, or not. A session that is open goes on with what it may do now.
-    pub(super) fn take_access(&mut self, asked: u64, found: Result<Access, AccessError>) {
-        let Some(space) = self.space.filter(|_| asked == self.asked) else { return };
-        let known = self.log.as_ref();
-        match found {
-            Ok(access) if known.is_none() => self.open(space, access),
-            Ok(access) if known == Some(&access.log(space)) => self.access = Some(access),
-            Err(AccessError::Unavailable) if known.is_some() => {}
-            Err(error @ AccessError::Unavailable) => {
-                self.session.handle_failure(ErrorCode::Busy, &error.to_string());
+    pub(super) fn take_access(&mut self, found: Result<Access, AccessError>) {
+        let Some(space) = self.space else { return };
+        self.access.is_asked = false;
+        match (found, &self.log) {
+            (Ok(access), None) => {
+                self.access.unknown_since = None;
+                self.open(space, access);
             }
-            Ok(_) | Err(AccessError::Forbidden) => {
-                self.session.handle_failure(ErrorCode::Forbidden, &AccessError::Forbidden.to_string());
+            (Ok(access), Some(log)) if *log == access.log(space) => {
+                (self.access.found, self.access.unknown_since) = (Some(access), None);
             }
+            (Ok(_), Some(_)) => {
+                self.session.handle_failure(ErrorCode::Other, "the space has another log now; connect again");
+            }
+            (Err(error @ AccessError::Forbidden), _) => {
+                self.session.handle_failure(ErrorCode::Forbidden, &error.to_string());
+            }
+            (Err(error @ AccessError::Unavailable), log) => {
+                let now = Instant::now();
+                let since = *self.access.unknown_since.get_or_insert(now);
+                if log.is_none() || !self.is_socket || now - since >= limits::ACCESS_UNKNOWN {
+                    return self.session.handle_failure(ErrorCode::Busy, &error.to_string());
+                }
+                self.access.ask_at = Some(now + limits::ACCESS_ASKED_AGAIN);
+            }
+        }
+        if self.access.is_stale {
+            self.ask_for_access();
         }
     }
 
@@ -96,7 +116,7 @@ impl Running {
         let (hub, present) = self.relay.hub.subscribe(&log);
         self.hub = Some(hub);
         present.iter().for_each(|presence| self.session.handle_presence(presence));
-        (self.log, self.access) = (Some(log.clone()), Some(access));
+        (self.log, self.access.found) = (Some(log.clone()), Some(access));
         let relay = self.relay.clone();
         self.under_way.push(async move { Done::Opened(relay.store.head(&log).await) }.boxed());
     }
@@ -144,7 +164,7 @@ impl Running {
     /// Appends and tells the other sessions. What cannot be done at once is done in a task of its own: what is durable is announced
     /// even if the connection that brought it is gone by then.
     pub(super) fn append(&mut self, log: LogId, push: u32, mut entries: Vec<Entry>) {
-        let Some(access) = self.access.as_ref().filter(|access| access.may_write) else {
+        let Some(access) = self.access.found.as_ref().filter(|access| access.may_write) else {
             let message = "this account may read this space, and not write to it";
             return self.session.handle_not_appended(push, None, ErrorCode::Forbidden, message);
         };

@@ -8,9 +8,12 @@ use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use futures_util::stream::StreamExt;
 use motet_proto::frame::{self, FrameError};
+use tokio::sync::watch;
 use tokio::time::timeout_at;
 
 use super::Running;
+use crate::access;
+use crate::auth::Authenticator;
 use crate::limits;
 use crate::outgoing::Held;
 use crate::state::{Admitted, Relay};
@@ -40,6 +43,7 @@ pub(crate) async fn serve_post(
     id: u64,
     body: Body,
 ) -> Result<Answer, (StatusCode, &'static str)> {
+    let mut changes = Changes { auth: relay.auth.clone(), access: access::changes(&*relay.access) };
     let mut running = Running::new(relay, admitted, id);
     let mut body = body.into_data_stream();
     let (mut answer, mut waiting, mut received) = (Vec::new(), Vec::new(), 0);
@@ -66,6 +70,7 @@ pub(crate) async fn serve_post(
         while running.takes_more(&answer)
             && let Some(frame) = next_frame(&mut rest)
         {
+            running.look_at(&mut changes);
             running.answer_frame(frame, &mut answer).await;
         }
         // The rest of the body is read and dropped, so that the answer arrives.
@@ -83,7 +88,28 @@ pub(crate) async fn serve_post(
     Ok(Answer { bytes: answer, held })
 }
 
+/// What may have changed while a body arrives, which can take long.
+struct Changes {
+    auth: watch::Receiver<Arc<dyn Authenticator>>,
+    access: Option<watch::Receiver<()>>,
+}
+
 impl Running {
+    /// Asks again whether the account is let in, and what it may do, if that may have changed. The answer is waited for before the next message is
+    /// taken in.
+    fn look_at(&mut self, changes: &mut Changes) {
+        if changes.auth.has_changed().unwrap_or(false) {
+            let authenticator = changes.auth.borrow_and_update().clone();
+            self.ask_if_valid(authenticator);
+        }
+        if let Some(access) = changes.access.as_mut()
+            && access.has_changed().unwrap_or(false)
+        {
+            access.mark_unchanged();
+            self.ask_for_access();
+        }
+    }
+
     /// Whether a `POST` takes in one more message.
     fn takes_more(&self, answer: &[u8]) -> bool {
         !self.closing && answer.len() <= limits::POST_ANSWER_BYTES
@@ -91,17 +117,25 @@ impl Running {
 
     /// Takes in one message of a `POST`, and answers it.
     async fn answer_frame(&mut self, frame: Result<&[u8], FrameError>, answer: &mut Vec<u8>) {
+        self.settle().await;
+        if self.closing {
+            return self.drain_into(answer);
+        }
         match frame {
             Ok(bytes) => self.take_frame(bytes),
             Err(error) => self.session.handle_bad_frame(error.to_string()),
         }
         self.settle().await;
+        self.drain_into(answer);
+        if let Some(until) = self.paused.take() {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    fn drain_into(&mut self, answer: &mut Vec<u8>) {
         for (frame, _) in self.frames.drain(..) {
             answer.extend_from_slice(&(frame.len() as u32).to_be_bytes());
             answer.extend_from_slice(&frame);
-        }
-        if let Some(until) = self.paused.take() {
-            tokio::time::sleep_until(until).await;
         }
     }
 

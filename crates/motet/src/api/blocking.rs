@@ -1,16 +1,23 @@
 //! Calls that wait, for async code.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::thread;
 
 use tokio::sync::oneshot;
 
 use super::replica::Replica;
 
+/// A call on a thread of its own ([`Replica::spawn_blocking`]). Await it, or look now and then whether it has returned; dropping it does not end it.
+#[must_use = "without looking, nobody learns what the call returned"]
+pub struct PendingCall<R>(oneshot::Receiver<thread::Result<R>>);
+
 impl Replica {
     /// Runs a call that waits for the disk or the network on a thread of its own: the async form of whatever has none by its name, such as
-    /// a backup, an import, `verify`, or several calls in a row. The call begins at once. Dropping the future does not end it. If no
-    /// thread can be started, the call runs on this one.
+    /// a backup, a search, an undo, an import, `verify`, or several calls in a row. The call begins at once. A loop without an executor looks with
+    /// [`try_take`](PendingCall::try_take). If no thread can be started, the call runs on this one.
     ///
     /// ```
     /// # async fn example(replica: motet::Replica) -> Result<(), Box<dyn std::error::Error>> {
@@ -21,11 +28,11 @@ impl Replica {
     /// ```
     ///
     /// # Panics
-    /// The future panics if the call does.
+    /// Whoever awaits or takes the outcome panics if the call does.
     pub fn spawn_blocking<R: Send + 'static, F: FnOnce(&Replica) -> R + Send + 'static>(
         &self,
         call: F,
-    ) -> impl Future<Output = R> + Send + use<R, F> {
+    ) -> PendingCall<R> {
         let replica = self.clone();
         let (reply, outcome) = oneshot::channel();
         let run = move || {
@@ -48,13 +55,48 @@ impl Replica {
         {
             run();
         }
-        async move {
-            match outcome.await {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(panic)) => resume_unwind(panic),
-                // The thread replies in any case, unless the process ends.
-                Err(_) => std::future::pending().await,
-            }
+        PendingCall(outcome)
+    }
+}
+
+impl<R> PendingCall<R> {
+    /// The outcome, without waiting: `None` until the call has returned, and once it was taken. For a loop that must not wait.
+    ///
+    /// ```
+    /// # fn example(replica: motet::Replica) {
+    /// let mut found = replica.spawn_blocking(|replica| replica.documents("songs").search("aloha", 20));
+    /// // In a later turn of the loop:
+    /// if let Some(found) = found.try_take() {
+    ///     println!("{found:?}");
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// If the call did.
+    pub fn try_take(&mut self) -> Option<R> {
+        self.0.try_recv().ok().map(returned)
+    }
+}
+
+impl<R> Future for PendingCall<R> {
+    type Output = R;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
+        match Pin::new(&mut self.0).poll(cx) {
+            Poll::Ready(Ok(outcome)) => Poll::Ready(returned(outcome)),
+            // The thread replies in any case, unless the process ends, or the outcome was taken.
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
         }
     }
+}
+
+impl<R> fmt::Debug for PendingCall<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingCall").finish_non_exhaustive()
+    }
+}
+
+fn returned<R>(outcome: thread::Result<R>) -> R {
+    outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }

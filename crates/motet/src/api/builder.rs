@@ -145,16 +145,16 @@ impl ReplicaBuilder {
             true => store::copy_to_read(&self.path).map(|(folder, path)| (Some(folder), path))?,
             false => (None, self.path.clone()),
         };
-        let mut conn = store::open(&path)?;
-        let space = store::settle_space(&mut conn, self.space)?;
-        if let Some(wanted) = self.space.filter(|wanted| *wanted != space) {
-            return Err(OpenError::OtherSpace { found: space, wanted });
-        }
+        let conn = store::open(&path)?;
         let fresh = platform::random().map_err(|e| OpenError::System(e.to_string()))?;
         let fresh = Uuid::from_bytes(fresh);
         let name = self.device_name.as_deref().map(str::trim);
-        let readers = Arc::new(Readers::new(&path, space));
-        let (shared, core) = store::setup(&conn, space, |tx| {
+        let (shared, core, readers) = store::setup(&conn, self.space, |tx| {
+            let space = tx.space();
+            if let Some(wanted) = self.space.filter(|wanted| *wanted != space) {
+                return Err(OpenError::OtherSpace { found: space, wanted });
+            }
+            let readers = Arc::new(Readers::new(&path, space));
             let (device, device_name) = identify(tx, fresh, name, platform::file_identity(&self.path))?;
             note_version(tx)?;
             note_sealer(tx, self.sealer.suite())?;
@@ -178,8 +178,9 @@ impl ReplicaBuilder {
                 sealer: self.sealer,
                 has_unsealed: AtomicBool::new(false),
             });
-            Ok((shared.clone(), Core::new(shared, readers.clone(), tx)?))
+            Ok((shared.clone(), Core::new(shared, readers.clone(), tx)?, readers))
         })?;
+        let space = shared.space;
         let heard = shared.clone();
         let is_heard = move || {
             heard.events.receiver_count() > 0

@@ -36,7 +36,7 @@ impl Replica {
 
     /// Connects to a relay and stays connected, coming back after every interruption, until [`disconnect`] or the
     /// last clone of the replica is gone. Returns at once; [`status`](Self::status) tells how it goes. A relay that
-    /// this replica meets for the first time is sent everything.
+    /// this replica meets for the first time is sent everything. A second call, with another relay or another token, takes the place of the first.
     ///
     /// [`disconnect`]: Self::disconnect
     ///

@@ -12,6 +12,7 @@ use super::{Result, StorageError, Tx};
 
 /// Why a row is parked that a proxy does not let through.
 const TOO_LARGE_FOR_THE_WAY: &str = "rejected-toolargefortheway";
+const FORBIDDEN: &str = "rejected-forbidden";
 
 /// What a pending row means to a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,9 +282,18 @@ impl Tx<'_> {
 
     /// Rows that were too large for the way to the remote may be sent again: it may be another way by now.
     pub(crate) fn unpark_too_large(&self, remote: i64) -> Result<()> {
+        self.unpark(remote, TOO_LARGE_FOR_THE_WAY)
+    }
+
+    /// So may those that the account was not allowed to send: it may be by now.
+    pub(crate) fn unpark_forbidden(&self, remote: i64) -> Result<()> {
+        self.unpark(remote, FORBIDDEN)
+    }
+
+    fn unpark(&self, remote: i64, code: &str) -> Result<()> {
         let sql =
             "UPDATE outbox SET error = NULL WHERE remote = ? AND json_valid(error) AND error ->> 'code' = ?";
-        self.conn.prepare_cached(sql)?.execute(params![remote, TOO_LARGE_FOR_THE_WAY])?;
+        self.conn.prepare_cached(sql)?.execute(params![remote, code])?;
         Ok(())
     }
 

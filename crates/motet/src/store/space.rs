@@ -6,37 +6,44 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Result, Tx};
 
-/// Where a copy of the id stands in `meta`, for a file of another space than the personal one.
+/// Where a copy of the id stands in `meta`, with a checksum.
 const COPY: &str = "space";
 
 /// How many documents are asked which of two ids is the right one.
 const ASKED_DOCUMENTS: usize = 8;
 
-/// The space of a file. A new file becomes one of `wanted`; without that it holds the personal space.
-pub(crate) fn settle_space(conn: &mut Connection, wanted: Option<SpaceId>) -> Result<SpaceId> {
+/// The space of a file. A new file, in which no device has its id yet, becomes one of `wanted`; without that it holds the personal space.
+/// In the transaction that notes the device: of two processes that make a file, the second finds it made.
+pub(super) fn settle(conn: &Connection, wanted: Option<SpaceId>) -> Result<SpaceId> {
     let found = read(conn)?;
-    let Some(wanted) = wanted.filter(|wanted| *wanted != found) else { return Ok(found) };
-    let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    // Another process may have been first.
     let is_used = "SELECT 1 FROM meta WHERE key = 'device_id' UNION ALL SELECT 1 FROM document";
-    if tx.prepare(is_used)?.exists([])? {
-        return read(&tx);
+    let is_new = !conn.prepare(is_used)?.exists([])?;
+    if is_new {
+        let space = wanted.unwrap_or(found);
+        put(conn, space)?;
+        return Ok(space);
     }
-    put(&tx, wanted)?;
-    tx.commit()?;
-    Ok(wanted)
+    // Files of earlier versions have no copy.
+    if copy(conn)? == Copy::Missing {
+        put_copy(conn, found)?;
+    }
+    Ok(found)
 }
 
-/// The space of a file: what its row says, unless the copy says something else that the ids of documents confirm.
+/// The space of a file: what the copy says, whose checksum is right, unless the ids of documents confirm the row alone. Without a copy what the
+/// row says, unless the ids of documents confirm the personal space.
 pub(super) fn read(conn: &Connection) -> Result<SpaceId> {
     let row = row(conn)?;
-    let copy = copy(conn)?;
-    match (row, copy) {
-        (Some(row), Some(copy)) if row == copy => return Ok(row),
-        (Some(SpaceId::DEFAULT) | None, None) => return Ok(SpaceId::DEFAULT),
-        _ => {}
+    let copy = match copy(conn)? {
+        Copy::Of(space) => Some(space),
+        Copy::Missing | Copy::Damaged => None,
+    };
+    if row == copy
+        && let Some(space) = row
+    {
+        return Ok(space);
     }
-    let candidates: Vec<SpaceId> = [row, copy, Some(SpaceId::DEFAULT)].into_iter().flatten().collect();
+    let candidates: Vec<SpaceId> = [copy, row, Some(SpaceId::DEFAULT)].into_iter().flatten().collect();
     let confirmed = confirmed(conn, &candidates)?;
     Ok(confirmed.or(candidates.first().copied()).unwrap_or(SpaceId::DEFAULT))
 }
@@ -47,14 +54,20 @@ pub(super) fn put(conn: &Connection, space: SpaceId) -> Result<()> {
         "INSERT INTO space (id, uuid) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET uuid = excluded.uuid",
         [space.as_bytes()],
     )?;
-    match space {
-        SpaceId::DEFAULT => conn.execute("DELETE FROM meta WHERE key = ?", [COPY])?,
-        space => conn.execute(
-            "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            params![COPY, space.to_string()],
-        )?,
-    };
+    put_copy(conn, space)
+}
+
+fn put_copy(conn: &Connection, space: SpaceId) -> Result<()> {
+    conn.execute(
+        "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        params![COPY, text_of(space)],
+    )?;
     Ok(())
+}
+
+/// The id, and the first 8 bytes of its hash, in hex.
+fn text_of(space: SpaceId) -> String {
+    format!("{space}{}", &blake3::hash(space.as_bytes()).to_hex()[..16])
 }
 
 impl Tx<'_> {
@@ -65,14 +78,21 @@ impl Tx<'_> {
 
     /// What is wrong with the two places that name the space.
     pub(super) fn examine_space(&self) -> Result<Option<&'static str>> {
-        let copy = copy(self.conn)?.unwrap_or(SpaceId::DEFAULT);
-        Ok(match row(self.conn)? {
-            None => Some("the row of the space is missing"),
-            Some(row) if row != self.space => Some("the row of the space names another one"),
-            Some(_) if copy != self.space => Some("the copy of the space's id is missing, or another one"),
-            Some(_) => None,
+        Ok(match (row(self.conn)?, copy(self.conn)?) {
+            (None, _) => Some("the row of the space is missing"),
+            (Some(row), _) if row != self.space => Some("the row of the space names another one"),
+            (_, Copy::Of(copy)) if copy == self.space => None,
+            _ => Some("the copy of the space's id is missing, or another one"),
         })
     }
+}
+
+/// What stands in the place of the copy.
+#[derive(PartialEq)]
+enum Copy {
+    Missing,
+    Damaged,
+    Of(SpaceId),
 }
 
 fn row(conn: &Connection) -> Result<Option<SpaceId>> {
@@ -80,10 +100,14 @@ fn row(conn: &Connection) -> Result<Option<SpaceId>> {
     Ok(conn.prepare_cached("SELECT uuid FROM space WHERE id = 1")?.query_row([], read).optional()?.flatten())
 }
 
-fn copy(conn: &Connection) -> Result<Option<SpaceId>> {
-    let read = |row: &rusqlite::Row<'_>| Ok(row.get_ref(0)?.as_str().ok().and_then(|text| text.parse().ok()));
+fn copy(conn: &Connection) -> Result<Copy> {
+    let read = |row: &rusqlite::Row<'_>| {
+        let text = row.get_ref(0)?.as_str().unwrap_or_default();
+        let space = text.get(..2 * SpaceId::LEN).and_then(|id| id.parse().ok());
+        Ok(space.filter(|space| text_of(*space) == text).map_or(Copy::Damaged, Copy::Of))
+    };
     let sql = "SELECT value FROM meta WHERE key = ?";
-    Ok(conn.prepare_cached(sql)?.query_row([COPY], read).optional()?.flatten())
+    Ok(conn.prepare_cached(sql)?.query_row([COPY], read).optional()?.unwrap_or(Copy::Missing))
 }
 
 /// The first of these spaces that the id of a document is derived from.

@@ -249,6 +249,7 @@ impl Driver {
             if is_other_way {
                 tx.unpark_too_large(remote)?;
             }
+            tx.unpark_forbidden(remote)?;
             tx.unpark_unsealed(remote)?;
             let deaths = Arc::new(tx.take_stock_of_opening(&platform::process())?);
             let (position, reseeding) = core.begin_session(tx, remote, compares_after)?;

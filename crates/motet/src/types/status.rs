@@ -150,7 +150,10 @@ impl fmt::Display for Status {
         if self.pending > 0 {
             write!(f, ", {} to send", self.pending)?;
         }
-        self.last_error.as_ref().map_or(Ok(()), |error| write!(f, ": {}", error.message))
+        let Some(error) = &self.last_error else { return Ok(()) };
+        // What the state says the message need not say again.
+        let said = error.message.strip_prefix(&format!("{}: ", self.state)).unwrap_or(&error.message);
+        write!(f, ": {said}")
     }
 }
 
@@ -178,5 +181,21 @@ impl fmt::Display for DocumentStatus {
             write!(f, ", {} changes to send", self.pending_changes)?;
         }
         self.error.as_ref().map_or(Ok(()), |error| write!(f, ": {}", error.message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_says_everything_once() {
+        let error =
+            |message: &str| Some(LastError { code: "sync-offline".into(), message: message.into(), at: 0 });
+        let status = |state, last_error| Status { state, pending: 2, last_synced_at: None, last_error };
+        let offline = status(SyncState::Offline, error("offline: refused"));
+        assert_eq!(offline.to_string(), "offline, 2 to send: refused");
+        let wanted = status(SyncState::AuthNeeded, error("sign-in needed: the token is not valid"));
+        assert_eq!(wanted.to_string(), "auth-needed, 2 to send: sign-in needed: the token is not valid");
     }
 }
