@@ -12,6 +12,7 @@ use super::{Result, StorageError, Tx};
 
 /// Why a row is parked that a proxy does not let through.
 const TOO_LARGE_FOR_THE_WAY: &str = "rejected-toolargefortheway";
+/// Why a row is parked that the account may not send.
 const FORBIDDEN: &str = "rejected-forbidden";
 
 /// What a pending row means to a person.
