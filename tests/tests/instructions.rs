@@ -22,8 +22,8 @@ struct Shape {
 }
 
 const SHAPES: [Shape; 2] = [
-    Shape { name: "many documents", instructions_per_change: 1_836_000, songs: 40, edits: 4 },
-    Shape { name: "one text", instructions_per_change: 272_000, songs: 1, edits: 300 },
+    Shape { name: "many documents", instructions_per_change: 1_363_000, songs: 40, edits: 4 },
+    Shape { name: "one text", instructions_per_change: 255_000, songs: 1, edits: 300 },
 ];
 
 #[test]
