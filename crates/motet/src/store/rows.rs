@@ -321,9 +321,7 @@ mod tests {
             RULES.iter().map(|rule| (rule.table, rule.column)).chain(elsewhere).map(named).collect();
         let once: BTreeSet<_> = looked_at.iter().cloned().collect();
         assert_eq!((once.len(), once), (looked_at.len(), all));
-        assert_eq!(
-            Tx { conn: &conn, space: motet_proto::SpaceId::DEFAULT }.odd_rows().unwrap(),
-            Vec::<String>::new()
-        );
+        let space = space::settle(&conn, None).unwrap();
+        assert_eq!(Tx { conn: &conn, space }.odd_rows().unwrap(), Vec::<String>::new());
     }
 }
