@@ -257,6 +257,8 @@ fn calls_that_wait_run_beside_async_code() {
         outcome.is_some()
     });
     assert_eq!((outcome, call.try_take()), (Some(0), None));
+    // Whoever awaits it all the same waits, and nothing breaks.
+    assert!(futures_util::FutureExt::now_or_never(call).is_none());
 }
 
 #[test]

@@ -109,7 +109,7 @@ const RELAY: &Modules = &[
     ("strangers", &["limits"]),
     ("outgoing", &["config"]),
     ("store", &["config", "limits"]),
-    ("access", &["auth", "limits", "store"]),
+    ("access", &["auth", "store"]),
     ("health", &["limits", "store"]),
     ("notifier", &["limits", "store"]),
     ("hub", &["limits", "notifier", "store"]),

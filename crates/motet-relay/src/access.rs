@@ -6,14 +6,12 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use motet_proto::{Entry, Kind, SpaceId};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
-use crate::auth::Principal;
-use crate::limits;
+use crate::auth::{Principal, answered};
 use crate::store::LogId;
 
 /// Decides what an account may do with a space. It may ask somebody else over a network; each call has
-/// [`AUTHENTICATE_TIMEOUT`](limits::AUTHENTICATE_TIMEOUT), and one that panics counts as one that cannot say.
+/// [`AUTHENTICATE_TIMEOUT`](crate::limits::AUTHENTICATE_TIMEOUT), and one that panics counts as one that cannot say.
 ///
 /// ```
 /// use futures_util::future::{BoxFuture, FutureExt, ready};
@@ -42,8 +40,8 @@ pub trait Authorizer: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`AccessError::Forbidden`] ends the session; [`AccessError::Unavailable`] ends one that begins. One that is open asks again every
-    /// [`ACCESS_ASKED_AGAIN`](limits::ACCESS_ASKED_AGAIN), goes on with what it may do meanwhile, and ends after
-    /// [`ACCESS_UNKNOWN`](limits::ACCESS_UNKNOWN).
+    /// [`ACCESS_ASKED_AGAIN`](crate::limits::ACCESS_ASKED_AGAIN), goes on with what it may do meanwhile, and ends after
+    /// [`ACCESS_UNKNOWN`](crate::limits::ACCESS_UNKNOWN).
     fn authorize<'a>(
         &'a self,
         who: &'a Principal,
@@ -115,17 +113,7 @@ pub(crate) async fn authorize(
     space: SpaceId,
 ) -> Result<Access, AccessError> {
     let asked = async { authorizer.authorize(&who, space).await };
-    match timeout(limits::AUTHENTICATE_TIMEOUT, AssertUnwindSafe(asked).catch_unwind()).await {
-        Ok(Ok(access)) => access,
-        Ok(Err(_)) => {
-            tracing::error!("the authorizer panicked");
-            Err(AccessError::Unavailable)
-        }
-        Err(_) => {
-            tracing::warn!("the authorizer did not answer in time");
-            Err(AccessError::Unavailable)
-        }
-    }
+    answered("authorizer", asked).await.unwrap_or(Err(AccessError::Unavailable))
 }
 
 /// [`Authorizer::changes`]; one that panics never says that something has changed.

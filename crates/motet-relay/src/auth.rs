@@ -163,15 +163,20 @@ pub(crate) async fn authenticate(
         return Err(AuthError::WebPage);
     }
     let found = async { authenticator.authenticate(credentials).await };
-    match timeout(limits::AUTHENTICATE_TIMEOUT, AssertUnwindSafe(found).catch_unwind()).await {
-        Ok(Ok(found)) => found,
+    answered("authenticator", found).await.unwrap_or(Err(AuthError::Unavailable))
+}
+
+/// The answer of what the program brings, within its time; `None` if it panics, or takes too long.
+pub(crate) async fn answered<T>(whom: &str, answer: impl Future<Output = T>) -> Option<T> {
+    match timeout(limits::AUTHENTICATE_TIMEOUT, AssertUnwindSafe(answer).catch_unwind()).await {
+        Ok(Ok(answer)) => Some(answer),
         Ok(Err(_)) => {
-            tracing::error!("the authenticator panicked");
-            Err(AuthError::Unavailable)
+            tracing::error!("the {whom} panicked");
+            None
         }
         Err(_) => {
-            tracing::warn!("the authenticator did not answer in time");
-            Err(AuthError::Unavailable)
+            tracing::warn!("the {whom} did not answer in time");
+            None
         }
     }
 }

@@ -83,9 +83,13 @@ impl<R> Future for PendingCall<R> {
     type Output = R;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
+        // Whoever has taken the outcome waits for nothing.
+        if self.0.is_terminated() {
+            return Poll::Pending;
+        }
         match Pin::new(&mut self.0).poll(cx) {
             Poll::Ready(Ok(outcome)) => Poll::Ready(returned(outcome)),
-            // The thread replies in any case, unless the process ends, or the outcome was taken.
+            // The thread replies in any case, unless the process ends.
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
         }
     }

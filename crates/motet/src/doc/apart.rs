@@ -7,7 +7,7 @@ use automerge::{Automerge, ChangeHash, ObjId, PatchAction};
 use crate::limits;
 
 /// A place that one side edited, in characters of the text before, and what it put there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Edited {
     pub(super) old: Range<usize>,
     pub(super) text: String,
@@ -54,8 +54,8 @@ pub(super) fn moved(at: usize, others: &[Edited]) -> usize {
 
 /// Whether all that two sides made of a text is far apart: at least [`limits::APART_CHARACTERS`] that both left as they were lie between, with a
 /// whole line among them. `merged`: the text that holds both.
-pub(super) fn are_apart([ours, theirs]: &[Vec<Edited>; 2], merged: &str) -> bool {
-    gaps(ours, theirs).is_some_and(|gaps| have_lines(merged, &gaps))
+pub(super) fn are_apart(edits: &[Vec<Edited>; 2], merged: &str) -> bool {
+    gaps(edits).is_some_and(|gaps| have_lines(merged, &gaps))
 }
 
 /// A text with these places edited; `None` if it has no such places.
@@ -105,18 +105,25 @@ fn places(patches: Vec<automerge::Patch>) -> Option<Vec<Edited>> {
     Some(places)
 }
 
-/// What lies between places of different sides, in characters of the text that holds the edits of both; `None` if it is too little somewhere.
-fn gaps(ours: &[Edited], theirs: &[Edited]) -> Option<Vec<Range<usize>>> {
-    let (mut gaps, mut sides) = (Vec::new(), [ours.iter().peekable(), theirs.iter().peekable()]);
-    let (mut last, mut merged): (Option<(usize, usize)>, usize) = (None, 0);
-    loop {
-        let side = match sides.each_mut().map(|side| side.peek().map(|place| place.old.start)) {
+/// The edits of two sides in the order in which they stand in the text before, each with its side.
+pub(super) fn in_order([ours, theirs]: &[Vec<Edited>; 2]) -> impl Iterator<Item = (usize, &Edited)> {
+    let mut sides = [ours.iter().peekable(), theirs.iter().peekable()];
+    std::iter::from_fn(move || {
+        let side = match sides.each_mut().map(|side| side.peek().map(|edit| edit.old.start)) {
             [Some(ours), Some(theirs)] => usize::from(theirs < ours),
             [Some(_), None] => 0,
             [None, Some(_)] => 1,
-            [None, None] => return Some(gaps),
+            [None, None] => return None,
         };
-        let place = sides[side].next()?;
+        sides[side].next().map(|edit| (side, edit))
+    })
+}
+
+/// What lies between places of different sides, in characters of the text that holds the edits of both; `None` if it is too little somewhere.
+fn gaps(edits: &[Vec<Edited>; 2]) -> Option<Vec<Range<usize>>> {
+    let mut gaps = Vec::new();
+    let (mut last, mut merged): (Option<(usize, usize)>, usize) = (None, 0);
+    for (side, place) in in_order(edits) {
         let end = last.map_or(0, |(_, end)| end);
         let kept = place.old.start.checked_sub(end)?;
         if last.is_some_and(|(before, _)| before != side) {
@@ -128,6 +135,7 @@ fn gaps(ours: &[Edited], theirs: &[Edited]) -> Option<Vec<Range<usize>>> {
         merged += kept + place.inserted;
         last = Some((side, place.old.end));
     }
+    Some(gaps)
 }
 
 /// Whether each of these parts of a text has a whole line in it.
@@ -157,8 +165,9 @@ mod tests {
     #[test]
     fn what_lies_between_is_counted_in_the_merged_text() {
         let far = limits::APART_CHARACTERS;
-        let ours = [edited(0..3, 1), edited(10..10, 5)];
-        let theirs = [edited(10 + far..11 + far, 0)];
+        let ours = vec![edited(0..3, 1), edited(10..10, 5)];
+        let theirs = vec![edited(10 + far..11 + far, 0)];
+        let gaps = |ours: &[Edited], theirs: &[Edited]| gaps(&[ours.to_vec(), theirs.to_vec()]);
         assert_eq!(gaps(&ours, &theirs), Some(parts(&[(13, 13 + far)])));
         assert_eq!(gaps(&theirs, &ours), Some(parts(&[(13, 13 + far)])));
         assert_eq!(gaps(&ours, &[edited(9 + far..11 + far, 0)]), None);

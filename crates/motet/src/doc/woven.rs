@@ -2,7 +2,7 @@
 
 use automerge::{Automerge, ChangeHash, ObjId, PatchAction};
 
-use super::apart::Edited;
+use super::apart::{Edited, in_order};
 use super::text::Woven;
 
 /// A text that two sides edited, each of which knew the versions `known` and saw `sides`, as it is at `now`, a version that holds both, where it
@@ -35,19 +35,12 @@ pub(super) fn woven_of(old: &str, merged: &str, edits: &[Vec<Edited>; 2], sides:
     let mut chars = Vec::with_capacity(merged.len());
     let mut at = [Vec::new(), Vec::new()];
     let mut next = [0, 0];
-    let mut left = edits.each_ref().map(|edits| edits.iter().peekable());
     let (mut end, mut last) = (0, None);
-    loop {
-        let side = match left.each_mut().map(|side| side.peek().map(|edit| edit.old.start)) {
-            [Some(ours), Some(theirs)] => Some(usize::from(theirs < ours)),
-            [Some(_), None] => Some(0),
-            [None, Some(_)] => Some(1),
-            [None, None] => None,
-        };
-        let edit = side.and_then(|side| left[side].next());
-        let start = edit.map_or(old.len(), |edit| edit.old.start);
+    for edit in in_order(edits).map(Some).chain([None]) {
+        let start = edit.map_or(old.len(), |(_, edit)| edit.old.start);
         let kept = old.get(end..start)?;
-        if kept.is_empty() && edit.is_some() && last.is_some_and(|last| Some(last) != side) {
+        let touches = |side| kept.is_empty() && last.is_some_and(|last| last != side);
+        if edit.is_some_and(|(side, _)| touches(side)) {
             return None;
         }
         chars.extend_from_slice(kept);
@@ -55,7 +48,7 @@ pub(super) fn woven_of(old: &str, merged: &str, edits: &[Vec<Edited>; 2], sides:
             at[n].extend((next[n]..next[n] + kept.len()).map(Some));
             next[n] += kept.len();
         }
-        let (Some(edit), Some(side)) = (edit, side) else { break };
+        let Some((side, edit)) = edit else { break };
         let before = chars.len();
         chars.extend(edit.text.chars());
         let inserted = chars.len() - before;
