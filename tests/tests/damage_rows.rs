@@ -302,6 +302,30 @@ fn whatever_a_row_holds_the_file_can_be_repaired_and_shows_what_it_did() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
+/// Found by MOTET_SEED=1796039267671315803.
+#[test]
+fn what_a_document_shows_is_no_utf_8() {
+    for damage in ["CAST(x'ff27' AS TEXT)", "CAST(replace(CAST(json AS BLOB), x'74', x'ff') AS TEXT)"] {
+        let dir = tempfile::tempdir().unwrap();
+        let a = open(dir.path(), "a");
+        for n in 0..2 {
+            a.documents("diary").upsert(&format!("{n}"), &json!({ "title": n })).unwrap();
+            a.documents("drafts").upsert(&format!("{n}"), &json!({ "title": n })).unwrap();
+        }
+        let before = contents(&a);
+        drop(a);
+        let conn = Connection::open(dir.path().join("a.db")).unwrap();
+        assert_eq!(conn.execute(&format!("UPDATE projection SET json = {damage}"), []).unwrap(), 4);
+        drop(conn);
+        let a = open(dir.path(), "a");
+        let problems = a.verify().unwrap().problems;
+        let kinds: Vec<_> = problems.iter().map(|problem| problem.kind).collect();
+        assert_eq!(kinds, [ProblemKind::Projection; 4], "{problems:?}");
+        assert_eq!(a.repair().unwrap().left, []);
+        assert_eq!(contents(&a), before);
+    }
+}
+
 /// The full-text index is made of the documents: damage of it is no reason to find nothing.
 #[test]
 fn a_damaged_full_text_index_is_made_anew() {

@@ -189,10 +189,11 @@ impl Tx<'_> {
         Ok(self.conn.execute_batch("REINDEX")?)
     }
 
-    /// What the projection shows of a document.
+    /// What the projection shows of a document, whatever stands there: what is no UTF-8 is no reason to end a repair.
     pub(crate) fn shown(&self, document: i64) -> Result<Option<String>> {
         let sql = "SELECT json FROM projection WHERE document = ?";
-        Ok(self.conn.prepare_cached(sql)?.query_row([document], |row| row.get(0)).optional()?)
+        let json = self.conn.prepare_cached(sql)?.query_row([document], |row| Ok(text(row.get_ref(0)?)));
+        Ok(json.optional()?)
     }
 
     /// Whether a document shows no field.
