@@ -326,6 +326,33 @@ fn what_a_document_shows_is_no_utf_8() {
     }
 }
 
+/// Found by MOTET_SEED=6.
+#[test]
+fn something_waits_to_be_sent_under_numbers_that_nothing_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = open(dir.path(), "a");
+    a.documents("songs").upsert("1", &json!({ "title": "Hoʻi" })).unwrap();
+    sync(&a, &relay.url());
+    a.documents("songs").upsert("2", &json!({ "title": "Hoʻi hou" })).unwrap();
+    drop(a);
+    let conn = Connection::open(dir.path().join("a.db")).unwrap();
+    conn.execute_batch(
+        "PRAGMA foreign_keys = OFF;
+         INSERT INTO outbox (id, remote, document, op, since, first_change)
+         VALUES (-5, (SELECT id FROM remote), 700, 1, 0, 0), (-4, 9, 1, 1, 0, 0)",
+    )
+    .unwrap();
+    drop(conn);
+    let a = open(dir.path(), "a");
+    assert_eq!(a.repair().unwrap().left, []);
+    sync(&a, &relay.url());
+    assert_eq!(a.status().pending, 0);
+    let b = open(dir.path(), "b");
+    sync(&b, &relay.url());
+    assert_eq!(contents(&b), contents(&a));
+}
+
 /// The full-text index is made of the documents: damage of it is no reason to find nothing.
 #[test]
 fn a_damaged_full_text_index_is_made_anew() {

@@ -95,7 +95,8 @@ impl Tx<'_> {
         if is_outbox_misnumbered(self.conn)? {
             // Their order is not known any more: each is sealed again when it is sent, in any.
             self.conn.execute_batch(
-                "CREATE TEMP TABLE renumbered AS SELECT * FROM outbox ORDER BY id;
+                "CREATE TEMP TABLE renumbered AS SELECT * FROM outbox
+                   WHERE document IN (SELECT id FROM document) AND remote IN (SELECT id FROM remote) ORDER BY id;
                  DELETE FROM outbox;
                  INSERT INTO outbox SELECT rowid, remote, document, op, since, first_change, last_change, entry, device, kind,
                    suite, sealed, error FROM renumbered;
