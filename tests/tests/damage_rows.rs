@@ -353,6 +353,37 @@ fn something_waits_to_be_sent_under_numbers_that_nothing_has() {
     assert_eq!(contents(&b), contents(&a));
 }
 
+/// Found by MOTET_SEED=11.
+#[test]
+fn what_waits_to_be_sent_stands_under_the_number_of_another_document() {
+    for is_repaired in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = TestRelay::start(&dir.path().join("relay"));
+        let a = open(dir.path(), "a");
+        for n in 0..3 {
+            a.documents("songs").upsert(&n.to_string(), &json!({ "title": n })).unwrap();
+        }
+        sync(&a, &relay.url());
+        a.documents("songs").patch("2", &json!({ "title": "Hoʻi hou" })).unwrap();
+        a.counts().unwrap();
+        drop(a);
+        let conn = Connection::open(dir.path().join("a.db")).unwrap();
+        assert_eq!(conn.execute("UPDATE outbox SET document = 1", []).unwrap(), 1);
+        drop(conn);
+        let a = open(dir.path(), "a");
+        if is_repaired {
+            assert_eq!(a.repair().unwrap().left, []);
+        }
+        sync(&a, &relay.url());
+        assert_eq!((a.status().pending, a.verify().unwrap().problems), (0, vec![]));
+        if is_repaired {
+            let b = open(dir.path(), "b");
+            sync(&b, &relay.url());
+            assert_eq!(contents(&b), contents(&a));
+        }
+    }
+}
+
 /// The full-text index is made of the documents: damage of it is no reason to find nothing.
 #[test]
 fn a_damaged_full_text_index_is_made_anew() {

@@ -205,7 +205,12 @@ impl Core {
         match self.seal_stored(tx, remote, row) {
             Err(StorageError::Damaged(_)) => {
                 self.mend(tx, row.document)?;
-                self.seal_stored(tx, remote, row)
+                if row.op == Op::Erase || tx.has_pending_changes(row)? {
+                    return self.seal_stored(tx, remote, row);
+                }
+                // Nothing of the document is lost, and nobody knows which of its changes the row was about.
+                tx.widen_pending(remote, row.document)?;
+                self.seal_stored(tx, remote, &OutboxRow { first_change: 0, ..row.clone() })
             }
             sealed => sealed,
         }

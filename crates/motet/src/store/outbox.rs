@@ -37,7 +37,7 @@ impl Op {
 }
 
 /// A row that may be sent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct OutboxRow {
     pub(crate) id: i64,
     pub(crate) document: i64,
