@@ -542,6 +542,28 @@ fn the_status_stream_tells_what_happens() {
     assert_eq!(seen.last(), Some(&SyncState::Paused), "it has let go: {seen:?}");
 }
 
+/// An app shows its user when it last synced: with a session open, that is now.
+#[test]
+fn while_nothing_happens_the_time_of_the_last_sync_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    a.documents("pieces").insert(&json!({ "title": "Hoʻi" })).unwrap();
+    a.connect(Relay::new(&relay.url())).unwrap();
+    a.sync_now().unwrap();
+    wait_until("it is idle", Duration::from_secs(5), || a.status().state == SyncState::Synced);
+    let idle_since = a.status().last_synced_at.unwrap() + 1_000;
+    let limit = motet_proto::limits::PING_AFTER + Duration::from_secs(10);
+    wait_until("the relay was heard", limit, || a.status().last_synced_at.unwrap() > idle_since);
+    assert_eq!((a.status().state, a.status().last_error), (SyncState::Synced, None));
+    // It does not while there is none.
+    drop(relay);
+    wait_until("it is gone", Duration::from_secs(20), || a.status().state == SyncState::Offline);
+    let gone_since = a.status().last_synced_at;
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(a.status().last_synced_at, gone_since);
+}
+
 #[test]
 fn another_process_writing_beside_a_connected_one_is_sent_too() {
     let dir = tempfile::tempdir().unwrap();

@@ -16,7 +16,8 @@ pub struct Status {
     /// Documents with changes that the remote does not hold yet. One that changes again while it is being sent counts
     /// twice.
     pub pending: u64,
-    /// When a round was last completed, in milliseconds since 1970.
+    /// When this device and the remote last held the same, in milliseconds since 1970: a round was completed, or the remote
+    /// said that it is still there, as it does about every 25 seconds while a session is open and nobody writes.
     pub last_synced_at: Option<i64>,
     /// The last error, until a round completes.
     pub last_error: Option<LastError>,

@@ -107,7 +107,7 @@ impl Driver {
     }
 
     /// Takes in a message that has arrived already, if one has.
-    fn take_waiting(&self, running: &mut Running, saturated: bool) -> Result<(), Ended> {
+    fn take_waiting(&mut self, running: &mut Running, saturated: bool) -> Result<(), Ended> {
         if saturated {
             return Ok(());
         }
@@ -119,11 +119,19 @@ impl Driver {
         Ok(())
     }
 
-    fn take_message(&self, running: &mut Running, message: Message) {
-        if !matches!(message, Message::Ping(_) | Message::Pong(_) | Message::Presence(_)) {
-            self.traffic.brings_on();
+    fn take_message(&mut self, running: &mut Running, message: Message) {
+        match message {
+            // Whatever others had sent came before it.
+            Message::Ping(_) | Message::Pong(_) if self.is_at_rest(running) => self.note_synced(),
+            Message::Ping(_) | Message::Pong(_) | Message::Presence(_) => {}
+            _ => self.traffic.brings_on(),
         }
         running.session.handle_message(message, self.started.elapsed());
+    }
+
+    /// Whether all that is here and all that has arrived is done with.
+    fn is_at_rest(&self, running: &Running) -> bool {
+        running.was_idle && running.session.is_idle() && self.database.shared.board.current().pending == 0
     }
 
     fn take_merged(&mut self, running: &mut Running, merged: Received) {

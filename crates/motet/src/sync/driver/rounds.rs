@@ -45,6 +45,12 @@ impl Driver {
         self.tidy();
         let quiet = running.compact_after;
         running.compact_at = running.connection.live.then(|| Instant::now() + quiet);
+        self.note_synced();
+    }
+
+    /// Publishes that this device and the remote hold the same now, and writes it down now and then.
+    pub(super) fn note_synced(&mut self) {
+        let board = &self.database.shared.board;
         let now = self.database.shared.now_ms();
         // Other processes read of the error in the file.
         let had_failed = board.current().last_error.is_some();
