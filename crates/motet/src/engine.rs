@@ -76,7 +76,7 @@ pub(crate) use bulk::compose_many;
 pub(crate) use check::check_name;
 pub(crate) use composed::{Composed, Entrance, bytes_of, compose_ahead, is_big};
 pub(crate) use database::Database;
-pub(crate) use incoming::{Incoming, Opening, is_heavy, load_ahead, prepare};
+pub(crate) use incoming::{Incoming, Opening, copy_held, is_heavy, load_ahead, prepare};
 pub(crate) use integrity::{Examined, examine, examine_rows_beside};
 pub(crate) use loaded::Loaded;
 use loaded::{load, load_stale, new_document};

@@ -102,6 +102,10 @@ impl Document {
 
     /// Splits off what cannot apply because something it depends on is neither here nor in the batch.
     fn sort_by_dependencies(&self, changes: Vec<Change>) -> (Vec<Change>, Vec<Change>) {
+        if self.is_in_order(&changes) {
+            // As it nearly always is: they are not moved, as changes in memory are large.
+            return (changes, Vec::new());
+        }
         let mut seen = HashSet::new();
         let mut pending: Vec<_> = changes
             .into_iter()
@@ -129,6 +133,16 @@ impl Document {
         let mut pending: Vec<Option<Change>> = pending.drain(..).map(Some).collect();
         let ready = order.into_iter().filter_map(|n| pending[n].take()).collect();
         (ready, pending.into_iter().flatten().collect())
+    }
+
+    /// Whether each of the changes is new, and what it depends on is here or before it.
+    fn is_in_order(&self, changes: &[Change]) -> bool {
+        let mut seen = HashSet::with_capacity(changes.len());
+        changes.iter().all(|change| {
+            change.deps().iter().all(|dep| seen.contains(dep) || self.has_change(dep))
+                && seen.insert(change.hash())
+                && !self.has_change(&change.hash())
+        })
     }
 
     /// Applies all, or halves the batch until the culprits stand alone.

@@ -37,6 +37,20 @@ impl Core {
         Ok(Some(held))
     }
 
+    /// A copy of what is held of a document, so that it can be merged with ahead of the transaction; `None` if nothing is, or that is better
+    /// done in it. What is rolled back meanwhile has other heads than the row has then, and the copy is not used.
+    pub(crate) fn copy_held(&self, tx: Tx<'_>, key: DocumentId) -> store::Result<Option<Box<Loaded>>> {
+        let Some(held) = self.staged.documents.get(&key).or_else(|| self.cache.peek(&key)) else {
+            return Ok(None);
+        };
+        let is_merged_ahead = !held.row.purged
+            && tx.document_by_key(key)?.is_some_and(|row| row == held.row)
+            && tx.stale_since(held.row.id)?.is_none()
+            && !tx.has_quarantined(key)?
+            && !tx.is_unmerged(held.row.id)?;
+        Ok(is_merged_ahead.then(|| held.to_merge_into()))
+    }
+
     /// Nothing is held of a document any more.
     pub(super) fn forget_held(&mut self, key: DocumentId) {
         self.unsure.pop(&key);

@@ -2,7 +2,7 @@
 //! documents that this device does not have are merged, or, when many come at once with previews, prepared to be shown as
 //! they are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use motet_proto::envelope::{About, Sealer};
@@ -12,14 +12,14 @@ use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, SpaceId};
 
 use super::check::check_name;
 use super::parallel::parallel;
-use super::{Loaded, Schemas, new_document, schema_of};
+use super::{Core, Database, Loaded, Schemas, new_document, schema_of};
 use crate::doc::{
     Change, Document, Fields, Identity, MergeOutcome, check_fields, check_snapshot, heads_of, load_snapshot,
     operations_in, split_changes, split_headers,
 };
 use crate::limits;
 use crate::schema::CollectionSchema;
-use crate::store::{DocumentRow, Readers, Tx};
+use crate::store::{DocumentRow, Durability, Readers, StorageError, Tx};
 
 /// A batch of received entries, grouped by document in the order of their first entry.
 #[derive(Debug, Default)]
@@ -136,6 +136,27 @@ impl std::fmt::Debug for Group {
     }
 }
 
+/// Copies of those documents that are held in memory, to be merged with ahead of the transaction. What was received before is in them.
+pub(crate) fn copy_held(
+    database: &Database,
+    documents: HashSet<DocumentId>,
+) -> HashMap<DocumentId, Box<Loaded>> {
+    let copy = move |tx: Tx<'_>, core: &mut Core| {
+        let mut copies = HashMap::new();
+        for document in documents {
+            if let Some(copy) = core.copy_held(tx, document)? {
+                copies.insert(document, copy);
+            }
+        }
+        Ok(copies)
+    };
+    // Without them they are loaded.
+    database.writer.run(Durability::Normal, copy).unwrap_or_else(|error: StorageError| {
+        tracing::debug!(%error, "what is held cannot be copied");
+        HashMap::new()
+    })
+}
+
 /// Loads a document of this device so that it can be merged with ahead of the transaction; `None` if that is better done in it.
 pub(crate) fn load_ahead(readers: &Readers, schemas: &Schemas, document: DocumentId) -> Option<Box<Loaded>> {
     let load = |tx: Tx<'_>| {
@@ -204,11 +225,12 @@ pub(crate) fn prepare(
     }
     let absent: Vec<bool> = incoming.groups.iter().map(|group| is_absent(group.key)).collect();
     let show = absent.iter().filter(|absent| **absent).count() >= batch(limits::PREVIEW_FROM_DOCUMENTS);
-    let groups = incoming.groups.into_iter().zip(absent).collect();
+    let groups: Vec<_> = incoming.groups.into_iter().zip(absent).collect();
+    let are_few = groups.len() < limits::PARALLEL_FROM_DOCUMENTS;
     incoming.groups = parallel(groups, |(mut group, absent)| {
         let schema = schema_of(schemas, &group.collection, &group.name);
         if !(absent && show && group.show_ahead(&schema)) {
-            group.parse(space, &schema, !absent);
+            group.parse(space, &schema, !absent, are_few);
             if absent && !group.parts.is_empty() {
                 group.merge_ahead(space, schema);
             } else if group.has_changes_only()
@@ -281,10 +303,16 @@ impl Group {
         true
     }
 
-    fn parse(&mut self, space: SpaceId, schema: &CollectionSchema, is_here: bool) {
-        for opened in std::mem::take(&mut self.opened) {
-            let id = opened.entry.id.0;
-            match opened.parse(space, schema) {
+    /// `on_all_cores`: other documents do not keep them busy.
+    fn parse(&mut self, space: SpaceId, schema: &CollectionSchema, is_here: bool, on_all_cores: bool) {
+        let opened = std::mem::take(&mut self.opened);
+        let parse = |opened: Opened| (opened.entry.id.0, opened.parse(space, schema));
+        let parsed = match on_all_cores {
+            true => parallel(opened, parse),
+            false => opened.into_iter().map(parse).collect(),
+        };
+        for (id, parsed) in parsed {
+            match parsed {
                 Ok(part) => {
                     self.entries.push(id);
                     match &part {

@@ -37,6 +37,14 @@ impl Loaded {
         })
     }
 
+    /// A copy to merge into ahead of a transaction.
+    pub(super) fn to_merge_into(&self) -> Box<Self> {
+        let mut copy = Self::new(self.row.clone(), self.document.clone(), self.schema.clone());
+        copy.fields.clone_from(&self.fields);
+        copy.local.clone_from(&self.local);
+        copy
+    }
+
     /// Keeps the snapshot that was made when it was loaded, if its rows are still those. A reader cannot: it is kept once the document
     /// is taken into a transaction.
     pub(super) fn keep_snapshot(&mut self, tx: Tx<'_>) {

@@ -297,6 +297,7 @@ impl Driver {
             era,
             holds_until,
             submitted: None,
+            received: HashSet::new(),
             merging: None.into(),
             is_merging: false,
             unmerged: true,

@@ -1,5 +1,6 @@
 //! Carries out what a session asks for.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::FutureExt;
@@ -83,6 +84,9 @@ impl Driver {
                         .iter()
                         .any(|entry| is_heavy(entry, database.shared.space, &*database.shared.sealer));
                 let turn = Arrival::from(position);
+                let documents: HashSet<_> = entries.iter().map(|entry| entry.document).collect();
+                let goes_on = !documents.is_disjoint(&running.received);
+                running.received = documents;
                 if is_small && running.applying.is_empty() && writer.is_free() {
                     let incoming = {
                         let (schemas, sealer) = (database.shared.schemas(), &*database.shared.sealer);
@@ -102,7 +106,7 @@ impl Driver {
                     return Ok(());
                 }
                 let (deaths, traffic) = (running.deaths.clone(), self.traffic.clone());
-                let page = Page { remote, entries, receipts, turn, deaths, traffic };
+                let page = Page { remote, entries, receipts, turn, goes_on, deaths, traffic };
                 let apply = async move {
                     let received = page.take_in(database, previous, submitted).await?;
                     Ok(Applied { received, entries: count, foreign, progress: (done, total) })

@@ -2,7 +2,7 @@
 //! large ones before they are opened, so that one which ends the process is set aside by the next.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use motet_proto::envelope::Sealer;
@@ -11,7 +11,7 @@ use motet_proto::{Entry, EntryId};
 use tokio::sync::oneshot;
 
 use crate::engine::Database;
-use crate::engine::{Arrival, Core, Incoming, Opening, Received, declared, load_ahead, prepare};
+use crate::engine::{Arrival, Core, Incoming, Opening, Received, copy_held, declared, load_ahead, prepare};
 use crate::limits;
 use crate::platform;
 use crate::store::{Durability, StorageError, Tx, ended_over};
@@ -26,6 +26,8 @@ pub(super) struct Page {
     pub(super) entries: Vec<Entry>,
     pub(super) receipts: Vec<StoredReceipt>,
     pub(super) turn: Arrival,
+    /// There are documents in it that were in the page before.
+    pub(super) goes_on: bool,
     pub(super) deaths: Deaths,
     pub(super) traffic: Arc<Traffic>,
 }
@@ -53,7 +55,7 @@ impl Page {
         mut previous: Option<oneshot::Receiver<()>>,
         submitted: oneshot::Sender<()>,
     ) -> Result<Received, StorageError> {
-        let Self { remote, entries, receipts, turn, deaths, traffic } = self;
+        let Self { remote, entries, receipts, turn, goes_on, deaths, traffic } = self;
         let within = if turn == Arrival::Requested { Arrival::Requested } else { Arrival::Within };
         let mut slices: VecDeque<Slice> = cut(entries, &deaths, &*database.shared.sealer).into();
         let hand_over =
@@ -65,15 +67,16 @@ impl Page {
             };
         let is_light =
             slices.len() < 2 && slices.iter().all(|only| only.opened < limits::NOTED_OPENING_BYTES);
-        if !is_light {
-            // One after the other: what two large pages open to is not held at once.
+        if !is_light || goes_on {
+            // One after the other: what two large pages open to is not held at once, and what is merged ahead with a document as it was
+            // before the page before would be merged once more.
             in_turn(previous.take()).await?;
         }
         let mut received = Received::default();
         let mut slice = slices.pop_front().unwrap_or_default();
         loop {
             traffic.works(limits::SLICE_TIME);
-            let (mut incoming, noted) = slice.open(&database, &deaths).await?;
+            let (mut incoming, noted) = slice.open(&database, &deaths, goes_on).await?;
             let heavy = std::mem::take(&mut incoming.heavy);
             heavy_slices(heavy).into_iter().rev().for_each(|slice| slices.push_front(slice));
             in_turn(previous.take()).await?;
@@ -148,6 +151,7 @@ impl Slice {
         mut self,
         database: &Arc<Database>,
         deaths: &HashMap<[u8; 32], u32>,
+        goes_on: bool,
     ) -> Result<(Incoming, Vec<[u8; 32]>), StorageError> {
         let is_noted = self.is_noted();
         // What processes ended over before was of the same document, and is all the same in memory.
@@ -168,7 +172,7 @@ impl Slice {
             let note = move |tx: Tx<'_>, _: &mut Core| tx.note_opening(&process, &opening);
             database.writer.submit(Durability::Normal, note).await?;
         }
-        let mut incoming = self.prepare(database).await?;
+        let mut incoming = self.prepare(database, goes_on).await?;
         for entry in deadly {
             let EntryId(id) = entry.id;
             tracing::warn!(document = %entry.document, "an entry is set aside untried: the process ended when it was opened");
@@ -180,7 +184,7 @@ impl Slice {
 
     /// Opens entries on all cores, and merges ahead of the transaction, if there are many or big ones; a few small ones are merged in the
     /// transaction at once. Nothing big is done on the thread that keeps the connection alive.
-    async fn prepare(self, database: &Arc<Database>) -> Result<Incoming, StorageError> {
+    async fn prepare(self, database: &Arc<Database>, goes_on: bool) -> Result<Incoming, StorageError> {
         let is_noted = self.is_noted();
         let Self { entries, .. } = self;
         let bytes: usize = entries.iter().map(Entry::size).sum();
@@ -196,7 +200,12 @@ impl Slice {
             // A preview is shown as it came if it goes by what is declared now, by whatever process.
             let (known, schemas) =
                 database.readers.read(|tx| Ok((tx.known_documents(&keys)?, declared(tx)?)))?;
-            let load = |key| load_ahead(&database.readers, &schemas, key);
+            let documents: HashSet<_> = keys.into_iter().collect();
+            let are_few = documents.len() < limits::PARALLEL_FROM_DOCUMENTS;
+            let held = if goes_on || are_few { copy_held(&database, documents) } else { HashMap::new() };
+            let held = Mutex::new(held);
+            let take = |key| held.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            let load = |key| take(key).or_else(|| load_ahead(&database.readers, &schemas, key));
             let (space, sealer) = (database.shared.space, &*database.shared.sealer);
             let how = Opening { schemas: &schemas, space, sealer, is_noted };
             Ok(prepare(entries, how, |key| !known.contains(&key), load))
