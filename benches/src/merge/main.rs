@@ -30,6 +30,9 @@ struct Args {
     /// Work to measure: what others have changed while a device was away comes in at once
     #[arg(long, conflicts_with = "trace")]
     shape: Option<Shape>,
+    /// People who write, each on a device
+    #[arg(long, requires = "shape", value_parser = clap::value_parser!(u8).range(1..=50))]
+    people: Option<u8>,
     /// Measure devices that have one core and 256 MB of memory (needs `prlimit` and `taskset`)
     #[arg(long, requires = "shape")]
     phone: bool,
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
 #[derive(Debug, Serialize)]
 struct ShapeReport {
     shape: String,
+    people: usize,
     documents: usize,
     changes: usize,
     change_bytes: usize,
@@ -167,7 +171,8 @@ fn measure(args: &Args, folder: &Path, shape: Shape, size: Size) -> ShapeReport 
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let relay = start_relay(&folder.join("relay"));
     eprintln!("others change it");
-    shape.make(size, folder, &songs, &relay.url());
+    let people = args.people.map_or(shape.people(), usize::from);
+    shape.make(size, people, folder, &songs, &relay.url());
     let (author, away) = (folder.join("author-0.db"), folder.join("away.db"));
     let expected = shapes::digest(&shapes::open(&author));
 
@@ -188,6 +193,7 @@ fn measure(args: &Args, folder: &Path, shape: Shape, size: Size) -> ShapeReport 
     let s = median(|run| run.s);
     ShapeReport {
         shape: format!("{shape:?}").to_lowercase(),
+        people,
         documents: work.len(),
         changes: floor.changes,
         change_bytes: floor.bytes,
@@ -207,10 +213,11 @@ fn measure(args: &Args, folder: &Path, shape: Shape, size: Size) -> ShapeReport 
 impl ShapeReport {
     fn print(&self) {
         println!(
-            "{}: {} changes of {} documents, {:.2} MB",
+            "{}: {} changes of {} documents by {} device(s), {:.2} MB",
             self.shape,
             self.changes,
             self.documents,
+            self.people,
             self.change_bytes as f64 / 1e6
         );
         println!(

@@ -13,7 +13,7 @@ pub(crate) enum Shape {
     Documents,
     /// 1,000 songs, one change of each
     Many,
-    /// One text, 20,000 changes by two people who meet every 100
+    /// One text, 20,000 changes by two people, or --people, who meet every 100
     Text,
     /// One text on two branches of 5,000 changes
     Deep,
@@ -53,8 +53,8 @@ impl Shape {
         }
     }
 
-    /// People who write.
-    fn people(self) -> usize {
+    /// People who write if nothing else is said.
+    pub(crate) fn people(self) -> usize {
         match self {
             Self::Documents | Self::Many => 1,
             Self::Text | Self::Deep | Self::Kinds => 2,
@@ -62,8 +62,8 @@ impl Shape {
     }
 
     /// Makes the documents on the first of the devices in `folder`, gives them to all and to `away`, and changes them.
-    pub(crate) fn make(self, size: Size, folder: &Path, songs: &[Value], url: &str) {
-        let names = (0..self.people()).map(|n| format!("author-{n}")).chain(["away".to_owned()]);
+    pub(crate) fn make(self, size: Size, people: usize, folder: &Path, songs: &[Value], url: &str) {
+        let names = (0..people).map(|n| format!("author-{n}")).chain(["away".to_owned()]);
         let all: Vec<Replica> = names.map(|name| open(&folder.join(format!("{name}.db")))).collect();
         let Size { documents, changes } = size;
         for batch in (0..documents).collect::<Vec<_>>().chunks(250) {
@@ -74,14 +74,14 @@ impl Shape {
             all[0].transaction(insert).unwrap();
         }
         all.iter().for_each(|replica| sync(replica, url));
-        let authors = &all[..self.people()];
+        let authors = &all[..people];
         all.iter().for_each(Replica::disconnect);
         let each = changes / authors.len();
         let step = self.meets_after().unwrap_or(each);
         for from in (0..each).step_by(step) {
             for (person, author) in authors.iter().enumerate() {
                 for n in from..each.min(from + step) {
-                    author.transaction(move |tx| self.change(tx, documents, person, n)).unwrap();
+                    author.transaction(move |tx| self.change(tx, documents, (person, people), n)).unwrap();
                 }
             }
             for author in authors.iter().chain(authors) {
@@ -91,12 +91,12 @@ impl Shape {
         }
     }
 
-    /// The `n`th change of a person, of each document.
+    /// The `n`th change of one of so many people, of each document.
     fn change(
         self,
         tx: &mut Transaction<'_>,
         documents: usize,
-        person: usize,
+        (person, people): (usize, usize),
         n: usize,
     ) -> Result<(), WriteError> {
         (0..documents).try_for_each(|document| {
@@ -115,7 +115,7 @@ impl Shape {
                 }
                 // Somebody types at the start, others further down.
                 _ => {
-                    let place = person * SONG_CHARS / self.people() + n;
+                    let place = person * SONG_CHARS / people + n;
                     songs.splice_text(&id, "lyrics", place, 0, "x").map(|_| ())
                 }
             }
