@@ -67,6 +67,7 @@ const PROTO: &Modules = &[
     ("envelope", &["ids", "limits", "packing"]),
     ("position", &["ids"]),
     ("payload", &["ids", "limits"]),
+    ("device_key", &["ids", "limits"]),
     ("entry", &["ids", "limits"]),
     ("presence", &["envelope", "ids", "limits"]),
     ("message", &["entry", "ids", "position", "presence"]),
@@ -86,7 +87,7 @@ const MOTET: &Modules = &[
     ("error", &["schema", "store", "types"]),
     ("engine", &["doc", "error", "limits", "platform", "query", "schema", "store", "time", "types"]),
     ("sync", &["engine", "error", "limits", "platform", "store", "time", "types"]),
-    ("secrets", &["limits", "sync"]),
+    ("secrets", &["limits", "sync", "time"]),
     (
         "api",
         &[
@@ -94,21 +95,24 @@ const MOTET: &Modules = &[
             "types",
         ],
     ),
+    ("sign_in", &["api", "error", "limits", "platform", "secrets", "sync"]),
     ("simulation", &["api", "doc", "error", "platform", "schema", "store", "sync"]),
 ];
 
 const RELAY: &Modules = &[
     ("limits", &[]),
     ("terminal", &[]),
+    ("admin", &[]),
     ("auth", &["limits"]),
     ("config", &["limits"]),
-    ("reload", &["auth", "config", "limits"]),
     ("doors", &["config", "limits"]),
     ("accept", &["config", "doors", "limits"]),
     ("accounts", &["config", "limits"]),
     ("strangers", &["limits"]),
     ("outgoing", &["config"]),
     ("store", &["config", "limits"]),
+    ("directory", &["auth", "limits", "store"]),
+    ("reload", &["auth", "config", "directory", "limits"]),
     ("access", &["auth", "store"]),
     ("health", &["limits", "store"]),
     ("notifier", &["limits", "store"]),
@@ -129,6 +133,7 @@ const RELAY: &Modules = &[
             "strangers",
         ],
     ),
+    ("registration", &["auth", "doors", "limits", "state"]),
     ("session", &["access", "auth", "hub", "limits", "outgoing", "state", "store"]),
     (
         "server",
@@ -142,6 +147,7 @@ const RELAY: &Modules = &[
             "hub",
             "limits",
             "notifier",
+            "registration",
             "session",
             "state",
             "store",
@@ -263,7 +269,7 @@ fn one_module_uses_sqlite_automerge_and_the_network() {
         ("motet", "automerge", &["doc"]),
         ("motet", "reqwest", &["sync"]),
         ("motet", "tokio_tungstenite", &["sync"]),
-        ("motet-relay", "rusqlite", &["store"]),
+        ("motet-relay", "rusqlite", &["directory", "store"]),
     ] {
         let source = root().join("crates").join(krate).join("src");
         for file in rust_files(&source) {

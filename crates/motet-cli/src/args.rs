@@ -30,7 +30,7 @@ Over time:      history, undo, redo, restore, points, trash, tail
 Conflicts:      conflicts, resolve
 Sync:           sync, status, watch, compact, quarantine
 In and out:     import, export, adopt, change-log, automerge
-Account:        sign-out, clear-local, erase-remote
+Account:        login, sign-out, clear-local, erase-remote
 Maintenance:    verify, repair
 Shell:          completions, man
 
@@ -127,7 +127,19 @@ pub(crate) enum Command {
         #[arg(num_args = 2, value_names = ["COLLECTION", "ID"])]
         document: Vec<String>,
     },
-    /// Forget the token; what is here stays for the same account, or goes, or is given to the next account
+    /// Sign this device in to a relay with a sign-in key, which the relay's operator makes with `motet-relay key create`
+    Login {
+        /// Address of the relay, http:// or https://; without it the one that is known
+        #[arg(long, value_name = "URL")]
+        relay: Option<String>,
+        /// The key; others on this machine can see it here, so better MOTET_SIGN_IN_KEY or --key-file
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+        /// File with the key, or - for standard input
+        #[arg(long, value_name = "FILE", conflicts_with = "key")]
+        key_file: Option<PathBuf>,
+    },
+    /// Forget the token, or the key of this device; what is here stays for the same account, or goes, or is given to the next account
     SignOut {
         /// Remove what was shared; refused while something was not sent
         #[arg(long)]

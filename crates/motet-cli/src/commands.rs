@@ -109,9 +109,5 @@ pub(crate) fn near(typed: &str, known: &[String]) -> Option<String> {
 /// The relay that `init` was told, if any.
 pub(crate) fn relay(replica: &Replica) -> Result<Option<Relay>, CliError> {
     let Some(url) = replica.setting(RELAY_URL)? else { return Ok(None) };
-    let relay = Relay::new(&url);
-    Ok(Some(match token::read(replica)? {
-        Some(token) => relay.token(&token),
-        None => relay,
-    }))
+    token::signed_in(replica, Relay::new(&url)).map(Some)
 }

@@ -1,7 +1,10 @@
 //! What can go wrong, as an exit code and a sentence.
 
 use motet::secrets::SecretError;
-use motet::{AccountError, OpenError, ReadError, Refusal, SchemaError, StorageError, SyncError, WriteError};
+use motet::{
+    AccountError, OpenError, ReadError, Refusal, SchemaError, SignInError, StorageError, SyncError,
+    WriteError,
+};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,8 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error(transparent)]
+    SignIn(#[from] SignInError),
+    #[error(transparent)]
     Schema(#[from] SchemaError),
     /// Some rows were refused; what became of all is printed already.
     #[error("{0}")]
@@ -41,8 +46,10 @@ impl CliError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             CliError::Usage(_) => 2,
-            CliError::Sync(SyncError::Offline { .. }) => 3,
-            CliError::Sync(SyncError::AuthNeeded { .. } | SyncError::OtherAccount { .. }) => 4,
+            CliError::Sync(SyncError::Offline { .. })
+            | CliError::SignIn(SignInError::Relay(SyncError::Offline { .. })) => 3,
+            CliError::Sync(SyncError::AuthNeeded { .. } | SyncError::OtherAccount { .. })
+            | CliError::SignIn(SignInError::KeyRefused { .. }) => 4,
             CliError::NotFound(..)
             | CliError::NoCollection { .. }
             | CliError::Write(WriteError::NotFound { .. } | WriteError::NoRestorePoint { .. }) => 5,
@@ -61,6 +68,7 @@ impl CliError {
             CliError::Sync(error) => error.code(),
             CliError::Account(error) => error.code(),
             CliError::Secret(error) => error.code(),
+            CliError::SignIn(error) => error.code(),
             CliError::Schema(error) => error.code(),
             CliError::Refused(_) => "refused",
             CliError::Other(_) => "other",
@@ -81,9 +89,9 @@ impl CliError {
             CliError::Sync(SyncError::Offline { .. } | SyncError::Timeout { .. }) => {
                 Some("everything you wrote is saved here and will be sent with the next sync")
             }
-            CliError::Sync(SyncError::AuthNeeded { .. }) => {
-                Some("give a good token with: motet init --device NAME --relay URL --token-file FILE")
-            }
+            CliError::Sync(SyncError::AuthNeeded { .. }) => Some(
+                "sign in with: motet login --key-file FILE; or give a good token with: motet init --device NAME --relay URL --token-file FILE",
+            ),
             CliError::Sync(SyncError::OtherAccount { .. }) => Some(
                 "a new database: --db FILE; to sign out: motet sign-out --wipe; to move what is here: motet sign-out --release",
             ),

@@ -80,6 +80,9 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
             commands::transfer::export(db, collection.as_deref(), all, output)
         }
         Command::Sync { document } => commands::sync::sync(db, &document, output),
+        Command::Login { relay, key, key_file } => {
+            commands::account::login(db, relay, (key, key_file), output)
+        }
         Command::SignOut { wipe, unsent, release } => {
             commands::account::sign_out(db, wipe, unsent, release, output)
         }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::error::CliError;
 
 /// Where output goes and how it looks.
+#[derive(Clone)]
 pub(crate) struct Output {
     pub(crate) json: bool,
     colour: bool,

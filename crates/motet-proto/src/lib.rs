@@ -13,6 +13,7 @@
 //! | [`presence`] | where a device is at present: never stored |
 //! | [`position`] | a place in a log that cannot be mistaken for a place in another log |
 //! | [`message`], [`frame`] | what the two sides say, and its bytes |
+//! | [`device_key`] | the key of a device, and the tokens that it signs |
 //! | [`session`] | both sides of a connection as state machines: events and `now` in, effects out |
 //! | [`limits`] | every size, count and time that the protocol fixes, with its reason |
 //!
@@ -22,6 +23,7 @@
 /// A relay marks its HTTP answers with this header, so that nobody else's are taken for them: a portal's, a proxy's.
 pub const RELAY_HEADER: &str = "motet-relay";
 
+pub mod device_key;
 pub mod entry;
 pub mod envelope;
 pub mod frame;

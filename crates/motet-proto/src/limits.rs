@@ -110,3 +110,13 @@ pub const PING_AFTER: Duration = Duration::from_secs(25);
 
 /// A connection on which nothing was heard for this long although something was due is given up.
 pub const SILENCE: Duration = Duration::from_secs(5);
+
+/// How long before and after the time of a relay's clock a token of a device counts. It covers a connection that takes long, and clocks that
+/// differ; one that differs by more is told the time.
+pub const DEVICE_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
+
+/// Longest sign-in key, in bytes: one is 32 random bytes as text, and programs have others.
+pub const SIGN_IN_KEY_BYTES: usize = 4_096;
+
+/// Longest registration of a device, in bytes of JSON: the sign-in key, and names of the longest kind, each character escaped.
+pub const REGISTRATION_BYTES: usize = 16 << 10;

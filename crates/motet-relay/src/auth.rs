@@ -8,6 +8,8 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, ORIGIN};
 use futures_util::future::{BoxFuture, FutureExt, ready};
+use motet_proto::DeviceId;
+use motet_proto::device_key::PublicKey;
 use tokio::time::timeout;
 
 use crate::limits;
@@ -32,6 +34,16 @@ pub trait Authenticator: Send + Sync + 'static {
     /// session when the relay gets another authenticator. If it is not found out in time, the session stays.
     fn is_valid<'a>(&'a self, who: &'a Principal) -> BoxFuture<'a, bool>;
 
+    /// Registers a device that has a sign-in key, and returns the account that it is of. The device has proven that it has the secret half of its
+    /// key. The same registration may come twice, as answers are lost.
+    ///
+    /// # Errors
+    /// [`RegisterError`]; by default [`RegisterError::NotOffered`].
+    fn register<'a>(&'a self, device: &'a Registration) -> BoxFuture<'a, Result<String, RegisterError>> {
+        _ = device;
+        ready(Err(RegisterError::NotOffered)).boxed()
+    }
+
     /// Whether everybody who can connect is let in. Then only addresses that other machines cannot reach are served, and no web pages.
     fn is_open(&self) -> bool {
         false
@@ -52,11 +64,63 @@ pub struct Credentials<'a> {
 pub struct Principal {
     /// The account.
     pub account: String,
-    /// Hash of the token by which that is known. Without one there are no accounts to be told apart.
+    /// Hash of the token by which that is known, or the public key of the device. Without one there are no accounts to be told apart.
     pub token: Option<[u8; 32]>,
+    /// The device, if it has proven which one it is: it speaks for no other one.
+    pub device: Option<DeviceId>,
 }
 
-/// Tokens that stand in a file, or none.
+/// A device that signs in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// What says whose device it is.
+    pub sign_in_key: String,
+    /// The device.
+    pub device: DeviceId,
+    /// The key that it has proven to have.
+    pub key: PublicKey,
+    /// What people call it.
+    pub name: String,
+    /// What it runs on.
+    pub platform: String,
+    /// The program that signs it in, and which version.
+    pub version: String,
+}
+
+/// Why a device is not registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The relay has no accounts that a device could sign in to.
+    #[error("this relay has no sign-in keys; it knows who speaks by tokens, or not at all")]
+    NotOffered,
+    /// The sign-in key is unknown or revoked, or the device signed out with this key of its own before.
+    #[error("the sign-in key is not valid")]
+    Invalid,
+    /// The sign-in key has expired.
+    #[error("the sign-in key has expired")]
+    Expired,
+    /// The sign-in key was for one device.
+    #[error("another device has signed in with this sign-in key, which is good for one")]
+    Used,
+    /// There is no room for another device.
+    #[error("the account has too many devices: sign one out first")]
+    TooManyDevices,
+    /// It cannot be registered now.
+    #[error("no device can be registered now; try again later")]
+    Unavailable,
+}
+
+impl std::fmt::Debug for Registration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registration")
+            .field("device", &self.device)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tokens that stand in a file, or none. `Debug` shows how many.
 #[derive(Clone)]
 pub enum Auth {
     /// Everybody who can connect is the one local account. Only for addresses that nobody else can reach.
@@ -104,6 +168,12 @@ pub enum AuthError {
     /// The token is unknown.
     #[error("the token is not valid")]
     Invalid,
+    /// The device was signed out.
+    #[error("this device was signed out of its account")]
+    SignedOut,
+    /// A device has signed it at another time than it is here.
+    #[error("the token is of another time: the clock of the device, or of the relay, is wrong")]
+    Clock,
     /// A web page asks a relay that serves its whole machine without tokens: any page that the user visits could.
     #[error("web pages are served only with tokens configured")]
     WebPage,
@@ -144,7 +214,7 @@ impl std::fmt::Debug for Credentials<'_> {
 impl Principal {
     /// The owner of an account who has shown this token.
     pub fn new(account: impl Into<String>, token: &str) -> Self {
-        Self { account: account.into(), token: Some(hash(token)) }
+        Self { account: account.into(), token: Some(hash(token)), device: None }
     }
 
     /// Whether it was told by a token who this is.
@@ -179,6 +249,15 @@ pub(crate) async fn answered<T>(whom: &str, answer: impl Future<Output = T>) -> 
             None
         }
     }
+}
+
+/// [`Authenticator::register`] within its time.
+pub(crate) async fn register(
+    authenticator: Arc<dyn Authenticator>,
+    device: &Registration,
+) -> Result<String, RegisterError> {
+    let registered = async { authenticator.register(device).await };
+    answered("authenticator", registered).await.unwrap_or(Err(RegisterError::Unavailable))
 }
 
 /// [`Authenticator::is_valid`] within its time.
@@ -231,11 +310,11 @@ impl Auth {
 
     fn find(&self, credentials: Credentials<'_>) -> Result<Principal, AuthError> {
         let Self::Tokens(tokens) = self else {
-            return Ok(Principal { account: LOCAL_ACCOUNT.to_owned(), token: None });
+            return Ok(Principal { account: LOCAL_ACCOUNT.to_owned(), token: None, device: None });
         };
         let token = hash(credentials.token.ok_or(AuthError::Missing)?);
         let account = tokens.get(&token).cloned().ok_or(AuthError::Invalid)?;
-        Ok(Principal { account, token: Some(token) })
+        Ok(Principal { account, token: Some(token), device: None })
     }
 
     fn knows(&self, who: &Principal) -> bool {
@@ -243,6 +322,15 @@ impl Auth {
             (Auth::Local, None) => true,
             (Auth::Tokens(tokens), Some(token)) => tokens.get(token) == Some(&who.account),
             _ => false,
+        }
+    }
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Local => f.write_str("Local"),
+            Self::Tokens(tokens) => f.debug_tuple("Tokens").field(&tokens.len()).finish(),
         }
     }
 }

@@ -281,3 +281,13 @@ pub const USAGE_OFF_BYTES_PER_ENTRY: u64 = 64;
 /// Bytes that a file may lack at its end and is filled up with when it is repaired, if they are more than all that is left of it. A
 /// damaged header may name any size.
 pub const CUT_OFF_BYTES: u64 = 64 << 20;
+
+/// Devices that are signed in to an account at a time; as many that were signed out are remembered. People have a few, and each takes
+/// 0.2 kB of memory.
+pub const DEVICES_PER_ACCOUNT: i64 = 1_000;
+
+/// When a device was last seen is written down to within this time: nobody needs it finer, and each is a write.
+pub const SEEN_KEPT_EVERY: Duration = Duration::from_secs(600);
+
+/// A registration whose body has not arrived whole after this time is given up.
+pub const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(10);

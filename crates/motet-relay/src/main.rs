@@ -1,14 +1,14 @@
 //! The relay as a program.
 
+mod admin;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use motet_relay::auth::Authenticator;
 use motet_relay::reload::Files;
 use motet_relay::store::sqlite::care;
 use motet_relay::terminal::{self, Breaks, complain, printable};
@@ -24,9 +24,9 @@ struct Args {
     #[arg(long, default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
     /// Folder of the relay's data; created if needed.
-    #[arg(long, default_value = "relay-data")]
+    #[arg(long, default_value = "relay-data", global = true)]
     data: PathBuf,
-    /// File of lines `token -> account`. Without it only this machine is served, as one local account.
+    /// File of lines `token -> account`. Without it, and without accounts, only this machine is served, as one local account.
     #[arg(long)]
     tokens: Option<PathBuf>,
     /// Days that an entry stays after a snapshot of its document has superseded it.
@@ -39,14 +39,32 @@ struct Args {
     #[arg(long)]
     limits: bool,
     #[command(subcommand)]
-    command: Option<Care>,
+    command: Option<Command>,
 }
 
-/// What is done to the data of a relay that does not run.
+#[derive(Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Care(Care),
+    #[command(flatten)]
+    Admin(admin::Admin),
+}
+
+/// What is done to the data of a relay, which must not run meanwhile if nothing else is said.
 #[derive(Subcommand)]
 enum Care {
     /// Looks whether all logs are what they were.
     Verify,
+    /// Copies the data into a new folder while the relay runs, and looks whether the copy is sound.
+    Backup {
+        /// Where to; created, and empty so far.
+        folder: PathBuf,
+    },
+    /// Puts a backup in the place of the data of a relay that does not run. What was there is put aside; devices send what the backup lacks.
+    Restore {
+        /// Where the backup is.
+        folder: PathBuf,
+    },
     /// Makes damaged logs of what is left of them, and puts the damaged file aside. Devices then send what is missing.
     Repair,
 }
@@ -64,8 +82,10 @@ fn main() -> ExitCode {
         return terminal::finish(PROGRAM, print_limits());
     }
     motet_relay::init_logging();
-    if let Some(command) = args.command {
-        return look_after(&args.data, &command);
+    match args.command {
+        Some(Command::Care(command)) => return look_after(&args.data, &command),
+        Some(Command::Admin(command)) => return administer(&args.data, &command),
+        None => {}
     }
     match motet_relay::runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(serve(args))) {
         Ok(()) => ExitCode::SUCCESS,
@@ -84,10 +104,32 @@ fn fail(reason: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+fn administer(data: &Path, command: &admin::Admin) -> ExitCode {
+    match admin::run(data, command) {
+        Ok(lines) => terminal::finish(PROGRAM, print_lines(&lines)),
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn print_lines(lines: &[String]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{}", printable(line, &[], Breaks::Escaped))?;
+    }
+    out.flush()
+}
+
 fn look_after(data: &Path, command: &Care) -> ExitCode {
     let report = match command {
         Care::Verify => care::verify(data),
         Care::Repair => care::repair(data),
+        Care::Backup { folder } => care::backup(data, folder),
+        Care::Restore { folder } => {
+            return match care::restore(data, folder) {
+                Ok(report) => terminal::finish(PROGRAM, tell_restored(&report)),
+                Err(error) => fail(&error.to_string()),
+            };
+        }
     };
     let report = match report {
         Ok(report) => report,
@@ -120,13 +162,31 @@ fn tell(report: &care::CareReport) -> std::io::Result<()> {
     out.flush()
 }
 
+fn tell_restored(report: &care::RestoreReport) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let (logs, entries) = (report.restored.logs, report.restored.entries);
+    writeln!(out, "restored {logs} logs, {entries} entries")?;
+    if report.voided_keys > 0 {
+        writeln!(out, "{} sign-in key(s) are not good any more: make others", report.voided_keys)?;
+    }
+    if report.still_revoked > 0 {
+        writeln!(out, "{} device(s) that were signed out since then stay so", report.still_revoked)?;
+    }
+    if let Some(aside) = &report.put_aside {
+        let aside = aside.display().to_string();
+        let aside = printable(&aside, &[], Breaks::Escaped);
+        writeln!(out, "what was there before is {aside}; remove it when all devices have synced")?;
+    }
+    out.flush()
+}
+
 async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
-    let files = Files { tokens: args.tokens, config: args.config };
-    let (auth, terms) = files.read()?;
+    let files = Files { accounts: Some(args.data.clone()), tokens: args.tokens, config: args.config };
+    let found = files.read()?;
+    let (auth, terms) = (found.auth.clone(), found.terms.clone());
     // Before anything else: a signal that nobody waits for would end the process.
     let asked = hang_up();
     let open = auth.is_open();
-    let auth: Arc<dyn Authenticator> = Arc::new(auth);
     let listener =
         TcpListener::bind(args.listen).await.map_err(|e| format!("cannot listen on {}: {e}", args.listen))?;
     let address = listener.local_addr()?;
@@ -136,10 +196,10 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         args.data.display()
     ));
     if open {
-        say("no tokens configured: this machine only, everybody on it is the account `local`");
+        say("no accounts and no tokens: this machine only, everybody on it is the account `local`");
     }
     let (told, changes) = watch::channel((auth.clone(), terms.clone()));
-    tokio::spawn(files.follow(asked, told));
+    tokio::spawn(files.follow(found, asked, told));
     let retention = u32::from(args.retention) * DAY;
     let config = Config { auth, terms, retention, changes: Some(changes), ..Config::new(args.data) };
     run(listener, config, stop_signal()).await?;

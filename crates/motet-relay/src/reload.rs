@@ -9,12 +9,15 @@ use tokio::sync::{mpsc, watch};
 
 use crate::auth::{Auth, Authenticator, TokensError};
 use crate::config::{ConfigError, Terms};
+use crate::directory::{Directory, DirectoryError, Members};
 use crate::limits;
 
 /// The files that say who may speak, and how much.
 #[derive(Clone, Debug, Default)]
 pub struct Files {
-    /// Lines `token -> account`; without it everybody on this machine is one account.
+    /// The data folder, which may have [accounts](Directory).
+    pub accounts: Option<PathBuf>,
+    /// Lines `token -> account`. Without them, and without accounts, everybody on this machine is one account.
     pub tokens: Option<PathBuf>,
     /// See [`config`](crate::config); without it the defaults hold.
     pub config: Option<PathBuf>,
@@ -29,48 +32,113 @@ pub enum FileError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The accounts.
+    #[error(transparent)]
+    Accounts(Arc<DirectoryError>),
+}
+
+/// Who may speak, as files say it.
+#[derive(Clone)]
+pub struct Found {
+    /// Asked of each request.
+    pub auth: Arc<dyn Authenticator>,
+    /// How much of everything.
+    pub terms: Terms,
+    tokens: Auth,
+    directory: Option<Arc<Directory>>,
+}
+
+impl std::fmt::Debug for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { terms, tokens, directory, .. } = self;
+        f.debug_struct("Found")
+            .field("terms", terms)
+            .field("tokens", tokens)
+            .field("directory", directory)
+            .finish()
+    }
 }
 
 impl Files {
-    /// Reads both.
+    /// Reads all of them.
     ///
     /// # Errors
     /// [`FileError`] names the file and what is wrong with it; never a token.
-    pub fn read(&self) -> Result<(Auth, Terms), FileError> {
-        let auth = self.tokens.as_deref().map_or(Ok(Auth::Local), Auth::from_file)?;
+    pub fn read(&self) -> Result<Found, FileError> {
+        let tokens = self.tokens.as_deref().map_or(Ok(Auth::Local), Auth::from_file)?;
         let terms = self.config.as_deref().map_or(Ok(Terms::default()), Terms::from_file)?;
-        Ok((auth, terms))
+        let directory = self.directory()?;
+        Ok(Found { auth: who(&tokens, directory.as_ref()), terms, tokens, directory })
     }
 
-    /// Reads them again whenever `asked` says so, and the tokens also when their file has changed. What cannot be read leaves things as
-    /// they are, and is logged. A file of tokens that holds none any more lets nobody in. Does not end.
+    fn directory(&self) -> Result<Option<Arc<Directory>>, FileError> {
+        let Some(folder) = &self.accounts else { return Ok(None) };
+        let found = Directory::open_existing(folder).map_err(|e| FileError::Accounts(Arc::new(e)))?;
+        Ok(found.map(Arc::new))
+    }
+
+    /// Reads them again whenever `asked` says so, the tokens also when their file has changed, and the accounts when somebody has written to
+    /// theirs. What cannot be read leaves things as they are, and is logged. A file of tokens that holds none any more lets nobody in. `found`: what
+    /// was [read](Self::read). Does not end.
     pub async fn follow(
         self,
+        found: Found,
         mut asked: mpsc::Receiver<()>,
         told: watch::Sender<(Arc<dyn Authenticator>, Terms)>,
     ) {
+        let Found { mut tokens, mut directory, .. } = found;
         let mut known = self.tokens.as_deref().and_then(stamp);
         loop {
             let was_asked = tokio::select! {
                 Some(()) = asked.recv() => true,
                 () = tokio::time::sleep(limits::TOKENS_LOOKED_AT_EVERY) => false,
             };
+            let is_other_devices = self.look_at_accounts(&mut directory).await;
             let found = self.tokens.as_deref().and_then(stamp);
-            if !was_asked && (found.is_none() || found == known) {
+            let are_other_tokens = was_asked || (found.is_some() && found != known);
+            if !are_other_tokens && !is_other_devices {
                 continue;
             }
             known = found;
+            let read = if are_other_tokens { self.read_tokens() } else { Ok(tokens.clone()) };
             let terms = match &self.config {
                 Some(path) if was_asked => Terms::from_file(path).map_err(FileError::from),
                 _ => Ok(told.borrow().1.clone()),
             };
-            match (self.read_tokens(), terms) {
-                (Ok(auth), Ok(terms)) => _ = told.send((Arc::new(auth), terms)),
+            match (read, terms) {
+                (Ok(read), Ok(terms)) => {
+                    tokens = read;
+                    _ = told.send((who(&tokens, directory.as_ref()), terms));
+                }
                 (Err(error), _) | (_, Err(error)) => {
                     tracing::error!(%error, "tokens and limits stay as they are");
                 }
             }
         }
+    }
+
+    /// Whether other devices are let in now. Accounts that were added to a relay which had none count from then on.
+    async fn look_at_accounts(&self, directory: &mut Option<Arc<Directory>>) -> bool {
+        let (files, known) = (self.clone(), directory.clone());
+        let look = move || match known {
+            Some(directory) => match directory.refresh() {
+                Ok(has_changed) => (has_changed, Some(directory)),
+                Err(error) => {
+                    tracing::error!(%error, "accounts and devices stay as they are");
+                    (false, Some(directory))
+                }
+            },
+            None => match files.directory() {
+                Ok(found) => (found.is_some(), found),
+                Err(error) => {
+                    tracing::error!(%error, "the accounts cannot be read");
+                    (false, None)
+                }
+            },
+        };
+        let Ok((has_changed, found)) = tokio::task::spawn_blocking(look).await else { return false };
+        *directory = found;
+        has_changed
     }
 
     fn read_tokens(&self) -> Result<Auth, FileError> {
@@ -82,6 +150,14 @@ impl Files {
             }
             read => Ok(read?),
         }
+    }
+}
+
+/// Who is let in: devices of accounts if there are any, and tokens.
+fn who(tokens: &Auth, directory: Option<&Arc<Directory>>) -> Arc<dyn Authenticator> {
+    match directory {
+        Some(directory) => Arc::new(Members::new(directory.clone(), Some(tokens.clone()))),
+        None => Arc::new(tokens.clone()),
     }
 }
 

@@ -28,6 +28,7 @@ use crate::health::Health;
 use crate::hub::Hub;
 use crate::limits;
 use crate::notifier::{Alone, Notifier};
+use crate::registration;
 use crate::session;
 use crate::state::{Relay, TimeOfDay};
 use crate::store::memory::MemoryStore;
@@ -130,6 +131,7 @@ pub async fn run(
     let app = Router::new()
         .route("/healthz", get(health))
         .route("/v1/sync", get(web_socket).post(post))
+        .route("/v1/devices", axum::routing::post(devices))
         .with_state(relay.clone())
         .layer(axum::middleware::map_response(signed));
     tracing::info!(%address, "the relay is up");
@@ -318,6 +320,14 @@ async fn web_socket(
             let (sink, stream) = socket.split();
             session::serve_socket(relay, admitted, id, sink, stream).await;
         })
+}
+
+async fn devices(
+    State(relay): State<Arc<Relay>>,
+    Extension(place): Extension<Arc<Place>>,
+    request: Request,
+) -> Response {
+    registration::register(relay, place, request).await
 }
 
 async fn post(

@@ -377,6 +377,11 @@ impl Running {
             Ok(Message::Hello(hello)) => {
                 self.device.get_or_insert(hello.device);
                 tracing::debug!(session = self.id, device = %hello.device, agent = hello.agent, "hello");
+                // A copy of a device's file is a device of its own, and has to sign in as one.
+                if self.admitted.who.device.is_some_and(|proven| proven != hello.device) {
+                    let message = "another device has signed in with this key: sign in anew";
+                    return self.session.handle_failure(ErrorCode::Unauthorized, message);
+                }
                 self.session.handle_message(Message::Hello(hello));
             }
             Ok(message) => self.session.handle_message(message),

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::access::Authorizer;
 use crate::accounts::{self, Accounts};
-use crate::auth::{self, AuthError, Authenticator, Credentials, Principal};
+use crate::auth::{self, AuthError, Authenticator, Credentials, Principal, RegisterError, Registration};
 use crate::config::{Limits, Terms};
 use crate::doors::{self, Place};
 use crate::health::Health;
@@ -106,7 +106,7 @@ impl Relay {
     }
 
     /// Answers a request without a good token, the later the more of them come from its address.
-    async fn refuse(&self, error: AuthError, address: IpAddr) -> Refusal {
+    pub(crate) async fn refuse(&self, error: AuthError, address: IpAddr) -> Refusal {
         match error {
             AuthError::WebPage => {
                 return Refusal::new(StatusCode::FORBIDDEN, (CONNECTION, "close"), error.to_string());
@@ -115,9 +115,39 @@ impl Relay {
                 let header = (RETRY_AFTER, "10");
                 return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, header, error.to_string());
             }
-            AuthError::Missing | AuthError::Invalid => {}
+            AuthError::Missing | AuthError::Invalid | AuthError::SignedOut | AuthError::Clock => {}
         }
         let allowed = self.terms.borrow().limits.wrong_tokens;
+        self.refuse_stranger(address, allowed, error.to_string()).await
+    }
+
+    /// Registers a device, or says why not.
+    pub(crate) async fn register(
+        &self,
+        headers: &HeaderMap,
+        place: &Arc<Place>,
+        device: &Registration,
+    ) -> Result<String, Refusal> {
+        let authenticator = self.auth.borrow().clone();
+        let error = match auth::register(authenticator, device).await {
+            Ok(account) => return Ok(account),
+            Err(error) => error,
+        };
+        let plain = |status| Refusal::new(status, (CONNECTION, "close"), error.to_string());
+        Err(match error {
+            RegisterError::NotOffered => plain(StatusCode::NOT_FOUND),
+            RegisterError::TooManyDevices => plain(StatusCode::FORBIDDEN),
+            RegisterError::Unavailable => {
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, (RETRY_AFTER, "10"), error.to_string())
+            }
+            RegisterError::Invalid | RegisterError::Expired | RegisterError::Used => {
+                let allowed = self.terms.borrow().limits.wrong_tokens;
+                self.refuse_stranger(self.address(headers, place), allowed, error.to_string()).await
+            }
+        })
+    }
+
+    async fn refuse_stranger(&self, address: IpAddr, allowed: u64, reason: String) -> Refusal {
         match self.strangers.refuse(address, allowed) {
             Answer::Now => {}
             Answer::Late => {
@@ -133,7 +163,7 @@ impl Relay {
                 );
             }
         }
-        Refusal::new(StatusCode::UNAUTHORIZED, (WWW_AUTHENTICATE, "Bearer"), error.to_string())
+        Refusal::new(StatusCode::UNAUTHORIZED, (WWW_AUTHENTICATE, "Bearer"), reason)
     }
 
     /// Where a request comes from, as far as that can be believed.

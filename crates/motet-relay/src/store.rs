@@ -9,6 +9,7 @@ pub mod memory;
 mod room;
 pub mod sqlite;
 
+pub(crate) use folder::make_private;
 use futures_util::future::{BoxFuture, FutureExt};
 use motet_proto::entry::EntryError;
 use motet_proto::message::{Outcome, Rejection};

@@ -86,6 +86,8 @@ mod platform;
 mod query;
 mod schema;
 pub mod secrets;
+#[cfg(feature = "relay")]
+mod sign_in;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 #[allow(missing_debug_implementations, reason = "for tests of this workspace")]
@@ -110,6 +112,8 @@ pub use motet_proto::{AccountId, DeviceId, SpaceId};
 pub use query::{Comparison, FieldRef, Filter, Order, Query, Snippet, field};
 pub use schema::{CollectionSchema, Declare, DeletePolicy, Field, FieldKind, Rule, Schema, SchemaError};
 pub use serde_json::json;
+#[cfg(feature = "relay")]
+pub use sign_in::{SignInError, SignedIn};
 pub use store::StorageError;
 #[cfg(feature = "relay")]
 pub use sync::Transport;

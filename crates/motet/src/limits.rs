@@ -621,3 +621,6 @@ pub const FILE_NAME_BYTES: usize = 247;
 
 /// Bytes of the whole path of a database file: SQLite takes 512, of which 8 are for the files beside it.
 pub const FILE_PATH_BYTES: usize = 504;
+
+/// How long signing in waits for the relay's answer: it may answer late on purpose where wrong keys came before.
+pub const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,8 +1,12 @@
 //! Where an app keeps secrets on a device: never in the database, which queries and backups hand out.
 
+#[cfg(feature = "relay")]
+mod device;
 mod files;
 mod keyring;
 
+#[cfg(feature = "relay")]
+pub(crate) use self::device::DeviceSecret;
 pub use self::files::SecretFiles;
 pub use self::keyring::SystemKeyring;
 

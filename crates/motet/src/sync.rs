@@ -19,7 +19,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use motet_proto::DocumentId;
 use motet_proto::envelope::SUITE_PLAIN;
@@ -38,6 +38,8 @@ pub use connector::{Connector, FrameChannel};
 use dialer::Dialer;
 pub(crate) use driver::DocumentTask;
 use driver::{Command, DocumentRequest, Driver};
+#[cfg(feature = "relay")]
+pub(crate) use http::registration::Registered;
 #[cfg(feature = "relay")]
 use http::{Endpoint, Http};
 use tokens::Token;
@@ -88,11 +90,22 @@ pub enum Transport {
 }
 
 /// Why a token is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TokenRequest {
     /// The relay has just refused the token that was given last.
     pub rejected: bool,
+    /// The time at which it did, by its clock, in milliseconds since 1970; for tokens that are good for a time.
+    pub relay_time: Option<i64>,
+}
+
+impl TokenRequest {
+    /// A token was refused.
+    fn rejected(date: Option<SystemTime>) -> Self {
+        let since = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok());
+        let relay_time = since.and_then(|since| i64::try_from(since.as_millis()).ok());
+        Self { rejected: true, relay_time }
+    }
 }
 
 type TokenFuture = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
@@ -200,6 +213,49 @@ impl Relay {
             *chosen = transport;
         }
         self
+    }
+
+    /// The address as the store knows the remote; `None` if it is none.
+    pub(crate) fn normal_address(&self) -> Option<String> {
+        self.dialer().ok().map(|(_, address)| address)
+    }
+
+    /// The address at which a device signs in.
+    ///
+    /// # Errors
+    /// [`SyncError::BadUrl`] if it is none, if what is sent to it can be read on the way, or if the relay is reached through a connector.
+    #[cfg(feature = "relay")]
+    pub(crate) fn registers_at(&self) -> Result<String, SyncError> {
+        self.registration_endpoint().map(|endpoint| endpoint.url)
+    }
+
+    #[cfg(feature = "relay")]
+    fn registration_endpoint(&self) -> Result<Endpoint, SyncError> {
+        let bad = |reason: &str| SyncError::BadUrl { url: self.address.clone(), reason: reason.into() };
+        if matches!(self.way, Way::Channel(_)) {
+            return Err(bad("a device signs in over HTTP, and this relay is reached through a connector"));
+        }
+        let endpoint = Endpoint::parse(&self.address)?;
+        match endpoint.keeps_secrets() {
+            true => Ok(endpoint),
+            false => Err(bad(
+                "a key would be sent over it for anybody on the way to read; only https:// keeps it secret",
+            )),
+        }
+    }
+
+    /// Registers a device, and waits for the answer, on a thread of its own: the caller may have a runtime already.
+    #[cfg(feature = "relay")]
+    pub(crate) fn register(&self, body: String) -> Result<Registered, SyncError> {
+        let endpoint = self.registration_endpoint()?;
+        let ask = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|e| StorageError::Io(e.to_string()))?;
+            runtime.block_on(http::registration::register(&endpoint, body))
+        };
+        let thread = std::thread::Builder::new().name("motet-sign-in".into()).spawn(ask);
+        let thread = thread.map_err(|e| StorageError::Io(e.to_string()))?;
+        thread.join().unwrap_or_else(|_| Err(connection::relay_error("signing in failed")))
     }
 
     /// Checks that the address can be one of a relay and the token can be sent, without any network.

@@ -55,7 +55,11 @@ impl Authenticator for Names {
         &'a self,
         credentials: Credentials<'a>,
     ) -> BoxFuture<'a, Result<Principal, AuthError>> {
-        let who = credentials.token.map(|token| Principal { account: token.into(), token: Some([0; 32]) });
+        let who = credentials.token.map(|token| Principal {
+            account: token.into(),
+            token: Some([0; 32]),
+            device: None,
+        });
         ready(who.ok_or(AuthError::Missing)).boxed()
     }
 

@@ -1,12 +1,49 @@
-//! `sign-out` and `clear-local`.
+//! `login`, `sign-out` and `clear-local`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use motet::{Removed, SignOut};
+use motet::{Relay, Removed, SignOut};
 
-use super::{open, token};
+use super::{RELAY_URL, open, token};
 use crate::error::CliError;
 use crate::output::{GREEN, Output};
+
+/// Signs this device in with a sign-in key.
+pub(crate) fn login(
+    db: Option<&Path>,
+    url: Option<String>,
+    (key, file): (Option<String>, Option<PathBuf>),
+    output: &Output,
+) -> Result<(), CliError> {
+    let replica = open(db)?;
+    if key.is_some() {
+        output.complain(
+            "a sign-in key on a command line is seen by others on this machine; use --key-file FILE, or MOTET_SIGN_IN_KEY",
+        );
+    }
+    let key = token::sign_in_key(key, file.as_deref())?;
+    let url = match url.map(|url| url.trim().to_owned()) {
+        Some(url) => url,
+        None => replica
+            .setting(RELAY_URL)?
+            .ok_or_else(|| CliError::Usage("which relay? give --relay URL".into()))?,
+    };
+    let relay = Relay::new(&url);
+    relay.check().map_err(|e| CliError::Usage(e.to_string()))?;
+    let signed_in = token::sign_in(&replica, &relay, &key, output)?;
+    replica.use_relay(&relay)?;
+    replica.set_setting(RELAY_URL, Some(&url))?;
+    if token::is_in_environment() {
+        output.complain("MOTET_TOKEN is set, and goes before the key that was just made");
+    }
+    if output.json {
+        let device = replica.device_id().to_string();
+        let told = serde_json::json!({ "account": signed_in.account, "relay": url, "device_id": device });
+        return output.json_line(&told);
+    }
+    output.line(&format!("{} signed in as {} at {url}", output.paint(GREEN, "✓"), signed_in.account));
+    Ok(())
+}
 
 /// What becomes of what is here.
 pub(crate) fn sign_out(

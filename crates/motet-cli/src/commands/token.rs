@@ -1,12 +1,12 @@
-//! The token for the relay: kept in the keyring of the system or in a file beside the database, so that no query and no backup of the
+//! The token for the relay, or the key of a device that has signed in: kept in the keyring of the system or in a file beside the database, so that no query and no backup of the
 //! database hands it out.
 
 use std::env::VarError;
 use std::io::Read;
 use std::path::Path;
 
-use motet::Replica;
 use motet::secrets::{SecretError, SecretFiles, SecretStore, SystemKeyring};
+use motet::{Relay, Replica, SignedIn};
 
 use super::documents::input;
 use crate::error::{CliError, file_error};
@@ -15,12 +15,92 @@ use crate::output::Output;
 /// The environment variable that goes before what is kept.
 const TOKEN_VARIABLE: &str = "MOTET_TOKEN";
 
+/// The same for the sign-in key.
+const KEY_VARIABLE: &str = "MOTET_SIGN_IN_KEY";
+
 /// The setting that says where the token is kept, if not in the file.
 const PLACE: &str = "token.place";
 const IN_KEYRING: &str = "keyring";
 
-/// The name of the token among the files beside the database.
+/// The name of the token among the files beside the database. What `motet login` keeps stands in its place, as one or the other is good.
 const TOKEN: &str = "token";
+
+/// Where what signs in is kept, for the library.
+struct Place {
+    replica: Replica,
+    output: Output,
+}
+
+impl SecretStore for Place {
+    fn get(&self, _: &str) -> Result<Option<String>, SecretError> {
+        kept(&self.replica).map_err(secret_error)
+    }
+
+    fn set(&self, _: &str, secret: &str) -> Result<(), SecretError> {
+        keep(&self.replica, secret, &self.output).map(drop).map_err(secret_error)
+    }
+
+    fn remove(&self, _: &str) -> Result<(), SecretError> {
+        forget(&self.replica, &self.output).map_err(secret_error)
+    }
+}
+
+/// What was read once, for as long as this command runs.
+struct Kept(String);
+
+impl SecretStore for Kept {
+    fn get(&self, _: &str) -> Result<Option<String>, SecretError> {
+        Ok(Some(self.0.clone()))
+    }
+
+    fn set(&self, _: &str, _: &str) -> Result<(), SecretError> {
+        Err(SecretError::Missing)
+    }
+
+    fn remove(&self, _: &str) -> Result<(), SecretError> {
+        Err(SecretError::Missing)
+    }
+}
+
+fn secret_error(error: CliError) -> SecretError {
+    match error {
+        CliError::Secret(error) => error,
+        other => SecretError::App(Box::new(other)),
+    }
+}
+
+/// Signs a replica's device in to its relay with a sign-in key.
+pub(crate) fn sign_in(
+    replica: &Replica,
+    relay: &Relay,
+    key: &str,
+    output: &Output,
+) -> Result<SignedIn, CliError> {
+    let place = Place { replica: replica.clone(), output: output.clone() };
+    Ok(replica.sign_in(relay, key, &place, TOKEN)?)
+}
+
+/// A relay, with whatever signs a replica in to it.
+pub(crate) fn signed_in(replica: &Replica, relay: Relay) -> Result<Relay, CliError> {
+    Ok(match read(replica)? {
+        // No token is JSON.
+        Some(key) if key.starts_with('{') => relay.device_key_in(Kept(key), TOKEN),
+        Some(token) => relay.token(&token),
+        None => relay,
+    })
+}
+
+/// A sign-in key from the command line, a file, or the environment.
+pub(crate) fn sign_in_key(key: Option<String>, file: Option<&Path>) -> Result<String, CliError> {
+    let key = match (key, file) {
+        (Some(key), _) => Some(key),
+        (None, Some(file)) => Some(from_file(file)?),
+        (None, None) => variable(KEY_VARIABLE)?,
+    };
+    key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()).ok_or_else(|| {
+        CliError::Usage(format!("a sign-in key is needed: --key-file FILE, {KEY_VARIABLE}, or --key KEY"))
+    })
+}
 
 /// What a command was told on its command line, or by the environment.
 pub(crate) fn given(token: Option<String>, file: Option<&Path>) -> Result<Option<String>, CliError> {
@@ -33,7 +113,7 @@ pub(crate) fn given(token: Option<String>, file: Option<&Path>) -> Result<Option
 }
 
 /// The token that is good for a replica's relay.
-pub(crate) fn read(replica: &Replica) -> Result<Option<String>, CliError> {
+fn read(replica: &Replica) -> Result<Option<String>, CliError> {
     if let Some(token) = from_environment()? {
         return Ok(Some(token));
     }
@@ -114,11 +194,15 @@ pub(crate) fn is_in_environment() -> bool {
 }
 
 fn from_environment() -> Result<Option<String>, CliError> {
-    match std::env::var(TOKEN_VARIABLE) {
+    variable(TOKEN_VARIABLE)
+}
+
+fn variable(name: &str) -> Result<Option<String>, CliError> {
+    match std::env::var(name) {
         Ok(token) => Ok(Some(token).filter(|token| !token.is_empty())),
         Err(VarError::NotPresent) => Ok(None),
         Err(VarError::NotUnicode(_)) => {
-            Err(CliError::Usage(format!("{TOKEN_VARIABLE} holds bytes that no token has: it is not UTF-8")))
+            Err(CliError::Usage(format!("{name} holds bytes that no token has: it is not UTF-8")))
         }
     }
 }

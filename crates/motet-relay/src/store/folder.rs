@@ -89,21 +89,29 @@ impl Folder {
             }
         }
         // A folder that others share (`/tmp`, `.`) is theirs as well; it is left as it is.
-        let ours = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.starts_with("relay."));
+        let ours = |name: &std::ffi::OsStr| {
+            name.to_str().is_some_and(|name| name.starts_with("relay.") || name.starts_with("accounts."))
+        };
         let mut others =
             std::fs::read_dir(&self.path)?.filter_map(Result::ok).filter(|e| !ours(&e.file_name()));
         if others.next().is_none() { restrict(&self.path, 0o700) } else { Ok(()) }
     }
 }
 
+/// Makes a file in the data folder, which is created if needed, for nobody but this user.
+pub(crate) fn make_private(folder: &Path, name: &str) -> std::io::Result<()> {
+    create(folder)?;
+    open_private(&folder.join(name)).map(drop)
+}
+
 #[cfg(unix)]
-fn create(path: &Path) -> std::io::Result<()> {
+pub(super) fn create(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 #[cfg(not(unix))]
-fn create(path: &Path) -> std::io::Result<()> {
+pub(super) fn create(path: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(path)
 }
 

@@ -1,7 +1,7 @@
 //! One open connection, whatever carries it: messages out, messages in, and what passes is counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use motet_proto::Message;
 use tokio::sync::mpsc;
@@ -132,8 +132,8 @@ impl Traffic {
 /// Why there is no connection, or no answer.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// The relay refused the token.
-    Unauthorized(String),
+    /// The relay refused the token, at a time by its clock.
+    Unauthorized { reason: String, date: Option<SystemTime> },
     /// Asked again at once, it would be answered likewise.
     Settled(SyncError),
     /// Lost on the way.

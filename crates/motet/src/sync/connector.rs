@@ -86,7 +86,7 @@ pub(super) async fn open(
 ) -> Result<Connection, Refused> {
     match timeout(limits::CONNECT_TIMEOUT, connector.connect(token)).await {
         Ok(Ok(channel)) => Ok(carry(channel, Counted::Frames, traffic)),
-        Ok(Err(SyncError::AuthNeeded { reason })) => Err(Refused::Unauthorized(reason)),
+        Ok(Err(SyncError::AuthNeeded { reason })) => Err(Refused::Unauthorized { reason, date: None }),
         Ok(Err(error)) => Err(Refused::Settled(error)),
         Err(_) => Err(Refused::Lost(offline("connecting took too long"))),
     }

@@ -8,6 +8,7 @@ use super::connection::{Connection, Refused, Traffic};
 use super::connector::{self, Connector};
 #[cfg(feature = "relay")]
 use super::http::Http;
+use super::tokens::Tokens;
 
 /// Opens connections to a relay.
 #[derive(Clone)]
@@ -18,19 +19,20 @@ pub(super) enum Dialer {
 }
 
 impl Dialer {
-    /// Opens a connection. `hello` is what every exchange begins with where there is no lasting connection.
+    /// Opens a connection. Where there is no lasting one, `hello` is what every exchange begins with, and another token is asked for when one
+    /// has expired.
     pub(super) async fn open(
         &self,
-        token: Option<String>,
+        (token, tokens): (Option<String>, &Tokens),
         hello: Message,
         traffic: Arc<Traffic>,
     ) -> Result<Connection, Refused> {
         traffic.begin();
         match self {
             #[cfg(feature = "relay")]
-            Self::Http(http) => http.open(token, hello, traffic).await,
+            Self::Http(http) => http.open((token, tokens), hello, traffic).await,
             Self::App(connector) => {
-                drop(hello);
+                drop((hello, tokens));
                 connector::open(connector, token, traffic).await
             }
         }

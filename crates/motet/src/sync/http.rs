@@ -3,6 +3,7 @@
 mod answers;
 mod endpoint;
 mod post;
+pub(super) mod registration;
 mod web_socket;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use motet_proto::Message;
 
 use super::connection::{Connection, Refused, Traffic};
+use super::tokens::Tokens;
 use super::{Transport, agent};
 use crate::error::SyncError;
 use crate::limits;
@@ -46,7 +48,7 @@ impl Http {
     /// Opens a connection as the transport says. `hello` is what every `POST` begins with.
     pub(super) async fn open(
         &self,
-        token: Option<String>,
+        (token, tokens): (Option<String>, &Tokens),
         hello: Message,
         traffic: Arc<Traffic>,
     ) -> Result<Connection, Refused> {
@@ -60,7 +62,7 @@ impl Http {
                 Err(NoSocket::PostMayWork(error) | NoSocket::Refused(error)) => return Err(error),
             }
         }
-        post::open(posts, endpoint, token, hello, traffic).await
+        post::open(posts, endpoint, (token, tokens), hello, traffic).await
     }
 
     /// Whether a WebSocket is to be tried again while `POST` is in use.

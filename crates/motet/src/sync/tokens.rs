@@ -45,12 +45,12 @@ impl Tokens {
     }
 
     /// The token to show, if there is one.
-    pub(super) async fn get(&self, rejected: bool) -> Result<Option<String>, SyncError> {
+    pub(super) async fn get(&self, request: TokenRequest) -> Result<Option<String>, SyncError> {
         match &self.token {
             None => Ok(None),
             Some(Token::Fixed(token)) => Ok(Some(token.clone())),
             Some(Token::Provider(provider)) => {
-                let given = self.ask(provider.clone(), TokenRequest { rejected }).await?;
+                let given = self.ask(provider.clone(), request).await?;
                 let token = given.trim();
                 match fault(token) {
                     None => Ok(Some(token.to_owned())),

@@ -3,6 +3,7 @@
 //! What the logs are made of is entries, and an entry's id is a hash of it: what is sound can be told from what is not, wherever it
 //! stands. Everything else in the file follows from the entries, or is only known to the file itself (who has which log).
 
+mod backup;
 mod columns;
 mod file;
 mod log;
@@ -19,6 +20,7 @@ use rusqlite::Connection;
 use super::{LAST_SPACE, SqliteStore, id, migrate, shrink};
 use crate::store::StoreError;
 use crate::store::folder::Folder;
+pub use backup::{RestoreReport, backup, restore};
 use file::Cut;
 use log::FoundLog;
 use side::Side;

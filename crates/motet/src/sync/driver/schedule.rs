@@ -12,6 +12,7 @@ use crate::engine::Link;
 use crate::engine::is_due;
 use crate::error::SyncError;
 use crate::limits;
+use crate::sync::TokenRequest;
 use crate::sync::agent;
 #[cfg(feature = "relay")]
 use crate::sync::connection::relay_error;
@@ -36,8 +37,9 @@ impl Driver {
             log: None,
         });
         let mut refused: Option<(Option<String>, String)> = None;
+        let mut request = TokenRequest::default();
         loop {
-            let token = self.tokens.get(refused.is_some()).await.map_err(|error| (error, false))?;
+            let token = self.tokens.get(request).await.map_err(|error| (error, false))?;
             let is_second = refused.is_some();
             if let Some((before, reason)) = refused.take()
                 && before == token
@@ -45,13 +47,15 @@ impl Driver {
                 return Err((SyncError::AuthNeeded { reason }, false));
             }
             let (traffic, hello) = (self.traffic.clone(), hello.clone());
-            match self.dialer.open(token.clone(), hello, traffic).await {
+            match self.dialer.open((token.clone(), &self.tokens), hello, traffic).await {
                 Ok(connection) => return Ok(connection),
                 // A provider may have a fresh one each time, and none of them good.
-                Err(Refused::Unauthorized(reason)) if token.is_none() || is_second => {
+                Err(Refused::Unauthorized { reason, .. }) if token.is_none() || is_second => {
                     return Err((SyncError::AuthNeeded { reason }, false));
                 }
-                Err(Refused::Unauthorized(reason)) => refused = Some((token, reason)),
+                Err(Refused::Unauthorized { reason, date }) => {
+                    (refused, request) = (Some((token, reason)), TokenRequest::rejected(date));
+                }
                 Err(Refused::Settled(error)) => return Err((error, false)),
                 Err(Refused::Lost(error)) => return Err((error, true)),
                 #[cfg(feature = "relay")]
@@ -114,7 +118,7 @@ impl Driver {
         running.upgrade_at = None;
         let (dialer, tokens, traffic) = (self.dialer.clone(), self.tokens.clone(), self.traffic.clone());
         let upgrade = async move {
-            let token = tokens.get(false).await.ok()?;
+            let token = tokens.get(TokenRequest::default()).await.ok()?;
             dialer.upgrade(token.as_deref(), traffic).await
         };
         running.upgrading = Some(upgrade.boxed()).into();

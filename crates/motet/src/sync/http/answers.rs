@@ -4,7 +4,7 @@
 //! ([`RELAY_HEADER`]), so that only what a relay says about a token counts, and only a relay's words are shown.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use motet_proto::{RELAY_HEADER, limits as proto};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
@@ -24,6 +24,8 @@ struct Answer {
     target: Option<String>,
     /// The relay's words.
     words: String,
+    /// When, by the clock there.
+    date: Option<SystemTime>,
 }
 
 /// Whether a refused upgrade may be a way that only lets no WebSocket through: then `POST` may work. What is broken, or wants
@@ -45,7 +47,7 @@ pub(super) fn holds_frames(response: &Response) -> bool {
 /// What an answer means that is not the one hoped for.
 pub(super) async fn refusal(response: Response) -> Refused {
     let (status, url, by_relay) = (response.status(), response.url().clone(), is_by_relay(&response));
-    let retry_after = retry_after(response.headers());
+    let (retry_after, date) = (retry_after(response.headers()), date(response.headers()));
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let target =
         location.map(|target| url.join(target).map_or_else(|_| target.to_owned(), |url| url.to_string()));
@@ -56,7 +58,7 @@ pub(super) async fn refusal(response: Response) -> Refused {
         false => Vec::new(),
     };
     let words = excerpt(String::from_utf8_lossy(&words).trim());
-    let answer = Answer { status, url, target, words };
+    let answer = Answer { status, url, target, words, date };
     let refused = if by_relay { answer.of_a_relay() } else { answer.of_another() };
     let later = |error| match error {
         SyncError::Offline { reason, .. } => SyncError::Offline { reason, retry_after },
@@ -71,12 +73,12 @@ pub(super) async fn refusal(response: Response) -> Refused {
 
 impl Answer {
     fn of_a_relay(self) -> Refused {
-        let Self { status, url, words, .. } = self;
+        let Self { status, url, words, date, .. } = self;
         match status {
-            StatusCode::UNAUTHORIZED if words.is_empty() => {
-                Refused::Unauthorized("the relay refused the token".into())
+            StatusCode::UNAUTHORIZED => {
+                let reason = if words.is_empty() { "the relay refused the token".into() } else { words };
+                Refused::Unauthorized { reason, date }
             }
-            StatusCode::UNAUTHORIZED => Refused::Unauthorized(words),
             StatusCode::PAYLOAD_TOO_LARGE => {
                 Refused::TooLarge("the relay takes no message of this size".into())
             }
@@ -174,6 +176,11 @@ pub(super) fn silent() -> Refused {
     Refused::Lost(offline("the relay stopped answering"))
 }
 
+/// When the answer was given, by the clock of who gave it.
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?.trim()).ok()
+}
+
 /// For how long an answer asks to be left alone: in seconds, or until a time, which is one of the clock that it tells of.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
@@ -231,7 +238,7 @@ fn proxy(url: &Url) -> Option<(&'static str, String)> {
     Some((name, excerpt(address.as_str())))
 }
 
-fn is_by_relay(response: &Response) -> bool {
+pub(super) fn is_by_relay(response: &Response) -> bool {
     response.headers().contains_key(RELAY_HEADER)
 }
 

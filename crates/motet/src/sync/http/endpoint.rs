@@ -9,6 +9,9 @@ use crate::error::SyncError;
 /// Where sync messages go, under the relay's address.
 const SYNC_PATH: &str = "v1/sync";
 
+/// Where devices sign in.
+const DEVICES_PATH: &str = "v1/devices";
+
 /// A relay's address in its normal form.
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct Endpoint {
@@ -29,6 +32,11 @@ impl Endpoint {
             }
         };
         self.sync.scheme() == "https" || is_loopback
+    }
+
+    /// Where devices sign in.
+    pub(super) fn devices(&self) -> Result<Url, String> {
+        Url::parse(&self.url).and_then(|base| base.join(DEVICES_PATH)).map_err(|e| e.to_string())
     }
 
     /// Reads an address as people type it: with blanks around it, and the scheme in any case.

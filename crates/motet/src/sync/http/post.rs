@@ -14,20 +14,23 @@ use super::answers::{self, read_bounded, silent};
 use super::endpoint::Endpoint;
 use crate::error::SyncError;
 use crate::limits;
+use crate::sync::TokenRequest;
 use crate::sync::connection::{Connection, Refused, Traffic, relay_error};
+use crate::sync::tokens::Tokens;
 
 /// Opens a connection that speaks over `POST`. The first exchange tells whether the relay is there and the token is good.
 pub(super) async fn open(
     client: &reqwest::Client,
     endpoint: &Endpoint,
-    token: Option<String>,
+    (token, tokens): (Option<String>, &Tokens),
     hello: Message,
     traffic: Arc<Traffic>,
 ) -> Result<Connection, Refused> {
     let (outgoing, mut to_send) = mpsc::channel::<Message>(limits::QUEUED_FRAMES);
     let (received, incoming) = mpsc::channel(limits::QUEUED_FRAMES);
     let url = endpoint.sync.clone();
-    let mut exchange = Exchange { client: client.clone(), url, token, hello, traffic, refused: None };
+    let (client, tokens) = (client.clone(), tokens.clone());
+    let mut exchange = Exchange { client, url, token, tokens, hello, traffic, refused: None };
     let welcome = exchange.run(&[]).await?;
     exchange.mean(&welcome);
     tokio::spawn(async move {
@@ -48,7 +51,7 @@ pub(super) async fn open(
                 Ok(answers) => {
                     answers.into_iter().filter(|m| !matches!(m, Message::Welcome(_))).map(Ok).collect()
                 }
-                Err(Refused::Unauthorized(reason)) => vec![Err(SyncError::AuthNeeded { reason })],
+                Err(Refused::Unauthorized { reason, .. }) => vec![Err(SyncError::AuthNeeded { reason })],
                 Err(Refused::Settled(error) | Refused::Lost(error)) => vec![Err(error)],
                 Err(Refused::TooLarge(reason)) => vec![Err(relay_error(&reason))],
             };
@@ -67,6 +70,8 @@ struct Exchange {
     client: reqwest::Client,
     url: Url,
     token: Option<String>,
+    /// Where another one comes from when this one has expired.
+    tokens: Tokens,
     hello: Message,
     traffic: Arc<Traffic>,
     /// The smallest body, in bytes, that was too large for the way to the relay, and what was said to it.
@@ -138,7 +143,7 @@ impl Exchange {
     /// take again.
     async fn run_with_retries(&mut self, messages: &[Message]) -> Result<Vec<Message>, Refused> {
         for delay in limits::EXCHANGE_RETRY_DELAYS {
-            match self.run(messages).await {
+            match self.run_signed_in(messages).await {
                 Err(Refused::Lost(error @ SyncError::Offline { .. })) => {
                     tracing::debug!(%error, "an exchange is tried again");
                 }
@@ -146,7 +151,23 @@ impl Exchange {
             }
             tokio::time::sleep(delay).await;
         }
-        self.run(messages).await
+        self.run_signed_in(messages).await
+    }
+
+    /// Asks for another token once when the one that was good has expired.
+    async fn run_signed_in(&mut self, messages: &[Message]) -> Result<Vec<Message>, Refused> {
+        let refused = match self.run(messages).await {
+            Err(Refused::Unauthorized { reason, date }) => (reason, date),
+            done => return done,
+        };
+        let (reason, date) = refused;
+        match self.tokens.get(TokenRequest::rejected(date)).await {
+            Ok(token) if token.is_some() && token != self.token => {
+                self.token = token;
+                self.run(messages).await
+            }
+            _ => Err(Refused::Unauthorized { reason, date }),
+        }
     }
 
     async fn run(&mut self, messages: &[Message]) -> Result<Vec<Message>, Refused> {

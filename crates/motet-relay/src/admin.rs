@@ -1,0 +1,220 @@
+//! Accounts, sign-in keys and devices on the command line. They are of use while the relay runs, and while it does not.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Subcommand;
+use motet_relay::directory::{Directory, DirectoryError};
+use serde_json::json;
+
+/// What is done to the accounts of a relay.
+#[derive(Subcommand)]
+pub(crate) enum Admin {
+    /// Accounts, whose devices share what they write.
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Keys with which devices sign in to an account.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Devices that have signed in.
+    #[command(subcommand)]
+    Device(DeviceCommand),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum AccountCommand {
+    /// Adds an account. From the first one on, only devices of accounts and known tokens are served.
+    Add {
+        /// 1 to 64 characters. Its logs are kept under this name, so it does not change.
+        name: String,
+    },
+    /// Lists the accounts.
+    List {
+        /// Prints one JSON object for each.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Removes an account and signs its devices out. Its logs stay, for an account that is added under the same name.
+    Remove {
+        /// Which.
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Makes a sign-in key and prints it: the only time that it is shown.
+    Create {
+        /// The account that devices sign in to.
+        #[arg(long)]
+        account: String,
+        /// How long it is good: `30m`, `12h`, `7d`; `never` until it is revoked.
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = lifetime)]
+        expires: Lifetime,
+        /// Any number of devices may sign in with it, and not just one.
+        #[arg(long)]
+        reusable: bool,
+    },
+    /// Lists the sign-in keys, by their ids and not as themselves.
+    List {
+        /// Prints one JSON object for each.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lets nobody sign in with a key any more.
+    Revoke {
+        /// Its id, as `key list` prints it.
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// Lists the devices.
+    List {
+        /// Only those of this account.
+        #[arg(long)]
+        account: Option<String>,
+        /// Prints one JSON object for each.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Signs a device out: its sessions end within seconds. What it has not sent stays on it.
+    Revoke {
+        /// Its id, or the beginning of it.
+        id: String,
+    },
+    /// Gives a device another name.
+    Rename {
+        /// Its id, or the beginning of it.
+        id: String,
+        /// The name.
+        name: String,
+    },
+}
+
+/// How long a key is good; `None` for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lifetime(Option<Duration>);
+
+/// Does what a command says, and returns what it prints.
+pub(crate) fn run(data: &Path, command: &Admin) -> Result<Vec<String>, DirectoryError> {
+    let directory = match command {
+        Admin::Account(AccountCommand::Add { .. }) => Directory::open(data)?,
+        // Whoever has mistaken the folder gets none made there.
+        _ => Directory::open_existing(data)?.ok_or_else(|| DirectoryError::NoAccounts(data.to_owned()))?,
+    };
+    Ok(match command {
+        Admin::Account(command) => account(&directory, command)?,
+        Admin::Key(command) => key(&directory, command)?,
+        Admin::Device(command) => device(&directory, command)?,
+    })
+}
+
+fn account(directory: &Directory, command: &AccountCommand) -> Result<Vec<String>, DirectoryError> {
+    Ok(match command {
+        AccountCommand::Add { name } => {
+            directory.add_account(name)?;
+            vec![format!("added; `motet-relay key create --account {name}` lets a device sign in")]
+        }
+        AccountCommand::List { json } => {
+            let of = |account: motet_relay::directory::Account| match json {
+                true => json!({
+                    "name": account.name, "created_at": account.created_at, "devices": account.devices,
+                })
+                .to_string(),
+                false => format!("{}  {} device(s)", account.name, account.devices),
+            };
+            directory.accounts()?.into_iter().map(of).collect()
+        }
+        AccountCommand::Remove { name } => {
+            let devices = directory.remove_account(name)?;
+            vec![format!("removed; {devices} device(s) signed out, and its logs are still there")]
+        }
+    })
+}
+
+fn key(directory: &Directory, command: &KeyCommand) -> Result<Vec<String>, DirectoryError> {
+    Ok(match command {
+        KeyCommand::Create { account, expires, reusable } => {
+            vec![directory.create_key(account, expires.0, *reusable)?]
+        }
+        KeyCommand::List { json } => {
+            let of = |key: motet_relay::directory::SignInKey| match json {
+                true => json!({
+                    "id": key.id, "account": key.account, "created_at": key.created_at,
+                    "expires_at": key.expires_at, "reusable": key.is_reusable, "used": key.used,
+                })
+                .to_string(),
+                false => {
+                    let good_for = if key.is_reusable { "any number of devices" } else { "one device" };
+                    let until = key
+                        .expires_at
+                        .map_or("until it is revoked".into(), |at| format!("until {}", utc(at)));
+                    format!("{}  {}  for {good_for}, {until}, used {} time(s)", key.id, key.account, key.used)
+                }
+            };
+            directory.keys()?.into_iter().map(of).collect()
+        }
+        KeyCommand::Revoke { id } => {
+            directory.revoke_key(id)?;
+            vec!["revoked; devices that have signed in with it stay signed in".into()]
+        }
+    })
+}
+
+fn device(directory: &Directory, command: &DeviceCommand) -> Result<Vec<String>, DirectoryError> {
+    Ok(match command {
+        DeviceCommand::List { account, json } => {
+            let of = |device: motet_relay::directory::Device| match json {
+                true => json!({
+                    "id": device.id.to_string(), "account": device.account, "name": device.name,
+                    "platform": device.platform, "version": device.version,
+                    "registered_at": device.registered_at, "last_seen_at": device.last_seen_at,
+                    "revoked_at": device.revoked_at,
+                })
+                .to_string(),
+                false => {
+                    let state = match device.revoked_at {
+                        Some(at) => format!("signed out {}", utc(at)),
+                        None => format!("last seen {}", utc(device.last_seen_at)),
+                    };
+                    let id = device.id.to_string();
+                    format!("{}  {}  {}  {}  {state}", &id[..8], device.account, device.name, device.platform)
+                }
+            };
+            directory.devices(account.as_deref())?.into_iter().map(of).collect()
+        }
+        DeviceCommand::Revoke { id } => {
+            let device = directory.revoke_device(id)?;
+            vec![format!(
+                "{} of {} is signed out; a relay that runs ends its sessions within seconds",
+                device.name, device.account
+            )]
+        }
+        DeviceCommand::Rename { id, name } => {
+            let device = directory.rename_device(id, name)?;
+            vec![format!("{} of {} is called {name} now", device.id, device.account)]
+        }
+    })
+}
+
+/// A time as people read it.
+fn utc(ms: i64) -> String {
+    let time =
+        jiff::Timestamp::from_millisecond(ms).map(|time| time.strftime("%Y-%m-%d %H:%M UTC").to_string());
+    time.unwrap_or_else(|_| "at an unknown time".into())
+}
+
+fn lifetime(text: &str) -> Result<Lifetime, String> {
+    if text == "never" {
+        return Ok(Lifetime(None));
+    }
+    let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    let found = units.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
+    let seconds = found.and_then(|(number, seconds)| number.parse::<u32>().ok()?.checked_mul(seconds));
+    match seconds {
+        Some(seconds @ 1..) => Ok(Lifetime(Some(Duration::from_secs(seconds.into())))),
+        _ => Err("a number and its unit, as `30m`, `12h` or `7d`, or `never`".into()),
+    }
+}

@@ -1,0 +1,87 @@
+//! Who is let in by the [`Directory`]: devices that prove their key, and, beside them, whoever has a token of the file.
+
+use std::sync::{Arc, PoisonError};
+
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use motet_proto::device_key::{DeviceToken, PublicKey, TOKEN_PREFIX};
+use motet_proto::limits as proto;
+
+use super::{Directory, Known, now_ms};
+use crate::auth::{Auth, AuthError, Authenticator, Credentials, Principal, RegisterError, Registration};
+use crate::limits;
+
+/// The devices of accounts, and tokens of a file beside them, for programs that have no key of their own.
+#[derive(Clone, Debug)]
+pub struct Members {
+    directory: Arc<Directory>,
+    tokens: Option<Auth>,
+}
+
+impl Members {
+    /// `tokens`: those that are let in as well.
+    pub fn new(directory: Arc<Directory>, tokens: Option<Auth>) -> Self {
+        // Everybody is no token.
+        let tokens = tokens.filter(|tokens| !tokens.is_open());
+        Self { directory, tokens }
+    }
+
+    fn find(&self, token: &str) -> Result<Principal, AuthError> {
+        let token = DeviceToken::verify(token).map_err(|_| AuthError::Invalid)?;
+        let Some(Known { account, device, is_revoked, last_seen_at }) = self.known(&token.key) else {
+            return Err(AuthError::Invalid);
+        };
+        // Who has signed it has the key, and may know.
+        if is_revoked {
+            return Err(AuthError::SignedOut);
+        }
+        let now = now_ms();
+        let off = (now / 1_000).unsigned_abs().abs_diff(token.issued_at);
+        if off > proto::DEVICE_TOKEN_LIFETIME.as_secs() {
+            return Err(AuthError::Clock);
+        }
+        let seen_at = now - now % limits::SEEN_KEPT_EVERY.as_millis() as i64;
+        if seen_at > last_seen_at {
+            let mut seen = self.directory.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.insert(token.key, seen_at);
+        }
+        Ok(Principal { account, token: Some(token.key.0), device: Some(device) })
+    }
+
+    fn known(&self, key: &PublicKey) -> Option<Known> {
+        self.directory.known.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+}
+
+impl Authenticator for Members {
+    fn authenticate<'a>(
+        &'a self,
+        credentials: Credentials<'a>,
+    ) -> BoxFuture<'a, Result<Principal, AuthError>> {
+        match (credentials.token, &self.tokens) {
+            (None, _) => ready(Err(AuthError::Missing)).boxed(),
+            (Some(token), _) if token.starts_with(TOKEN_PREFIX) => ready(self.find(token)).boxed(),
+            (Some(_), Some(tokens)) => tokens.authenticate(credentials),
+            (Some(_), None) => ready(Err(AuthError::Invalid)).boxed(),
+        }
+    }
+
+    fn is_valid<'a>(&'a self, who: &'a Principal) -> BoxFuture<'a, bool> {
+        match (who.device, who.token, &self.tokens) {
+            (Some(device), Some(key), _) => {
+                let known = self.known(&PublicKey(key));
+                let is_let_in = known.is_some_and(|known| {
+                    !known.is_revoked && known.account == who.account && known.device == device
+                });
+                ready(is_let_in).boxed()
+            }
+            (None, _, Some(tokens)) => tokens.is_valid(who),
+            _ => ready(false).boxed(),
+        }
+    }
+
+    fn register<'a>(&'a self, device: &'a Registration) -> BoxFuture<'a, Result<String, RegisterError>> {
+        let (directory, device) = (self.directory.clone(), device.clone());
+        let registered = tokio::task::spawn_blocking(move || directory.register(&device));
+        registered.map(|done| done.unwrap_or(Err(RegisterError::Unavailable))).boxed()
+    }
+}

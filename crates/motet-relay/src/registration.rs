@@ -1,0 +1,84 @@
+//! `POST /v1/devices`: a device signs in with a sign-in key.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use motet_proto::DeviceId;
+use motet_proto::device_key::PublicKey;
+use motet_proto::limits as proto;
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use crate::auth::Registration;
+use crate::doors::Place;
+use crate::limits;
+use crate::state::Relay;
+
+/// What a device sends.
+#[derive(Deserialize)]
+struct Sent {
+    sign_in_key: String,
+    device: String,
+    key: String,
+    signature: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    platform: String,
+    #[serde(default)]
+    version: String,
+}
+
+/// Registers a device, and answers with its account as JSON.
+pub(crate) async fn register(relay: Arc<Relay>, place: Arc<Place>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let device = match read(body).await {
+        Ok(device) => device,
+        Err((status, reason)) => return (status, [(CONNECTION, "close")], reason).into_response(),
+    };
+    match relay.register(&parts.headers, &place, &device).await {
+        Ok(account) => {
+            tracing::info!(device = %device.device, "a device has signed in");
+            let answer = serde_json::json!({ "account": account }).to_string();
+            ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], answer).into_response()
+        }
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn read(body: Body) -> Result<Registration, (StatusCode, String)> {
+    let bad = |reason: String| (StatusCode::BAD_REQUEST, reason);
+    let bytes = timeout(limits::REGISTRATION_TIMEOUT, axum::body::to_bytes(body, proto::REGISTRATION_BYTES));
+    let bytes = match bytes.await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(_)) => {
+            let most = proto::REGISTRATION_BYTES;
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, format!("a registration has at most {most} bytes")));
+        }
+        Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the registration did not arrive".into())),
+    };
+    let body: Sent = serde_json::from_slice(&bytes).map_err(|e| bad(format!("no registration: {e}")))?;
+    if body.sign_in_key.len() > proto::SIGN_IN_KEY_BYTES {
+        return Err(bad(format!("sign_in_key: it has more than {} bytes", proto::SIGN_IN_KEY_BYTES)));
+    }
+    let device: DeviceId = body.device.parse().map_err(|e| bad(format!("device: {e}")))?;
+    let key = PublicKey::parse(&body.key).map_err(|e| bad(format!("key: {e}")))?;
+    let fits = key.check_registration(device, &body.sign_in_key, &body.signature);
+    fits.map_err(|e| bad(format!("signature: {e}")))?;
+    let [name, platform, version] =
+        [("name", body.name), ("platform", body.platform), ("version", body.version)].map(|(field, text)| {
+            let is_shown = text.len() <= proto::DEVICE_NAME_BYTES && !text.chars().any(char::is_control);
+            is_shown.then_some(text).ok_or_else(|| {
+                bad(format!(
+                    "{field}: it has more than {} bytes, or control characters",
+                    proto::DEVICE_NAME_BYTES
+                ))
+            })
+        });
+    let (name, platform, version) = (name?, platform?, version?);
+    Ok(Registration { sign_in_key: body.sign_in_key, device, key, name, platform, version })
+}
