@@ -164,10 +164,11 @@ fn open_sessions_of_a_device_that_is_signed_out_end_within_seconds() {
         admin.ok(&["device", "revoke", &replica.device_id().to_string()]);
     }
     for replica in [a, post] {
-        replica.documents("pieces").insert(&json!({ "title": "nowhere else" })).unwrap();
         wait_until("it is signed out", Duration::from_secs(5), || {
+            _ = replica.sync_now();
             replica.status().state == SyncState::AuthNeeded
         });
+        replica.documents("pieces").insert(&json!({ "title": "nowhere else" })).unwrap();
         assert_eq!(replica.status().pending, 1, "what it had not sent stays on it");
     }
     b.documents("pieces").insert(&json!({ "title": "here" })).unwrap();
@@ -405,15 +406,15 @@ fn of_many_devices_at_a_time_one_signs_in_with_a_key_for_one() {
     directory.add_account("keola").unwrap();
     let key = directory.create_key("keola", None, false).unwrap();
     let replicas: Vec<Replica> = (0..8).map(|n| device(dir.path(), &n.to_string())).collect();
-    let outcomes: Vec<bool> = std::thread::scope(|scope| {
+    let outcomes: Vec<Result<_, SignInError>> = std::thread::scope(|scope| {
         let sign_in = |replica: &Replica| {
             let (replica, at, key) = (replica.clone(), Relay::new(&relay.url()), key.clone());
-            scope.spawn(move || replica.sign_in(&at, &key, &Memory::default(), NAME).is_ok())
+            scope.spawn(move || replica.sign_in(&at, &key, &Memory::default(), NAME))
         };
         let threads: Vec<_> = replicas.iter().map(sign_in).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert_eq!(outcomes.iter().filter(|is_in| **is_in).count(), 1, "{outcomes:?}");
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
     assert_eq!(directory.accounts().unwrap()[0].devices, 1);
 }
 
@@ -486,4 +487,80 @@ fn a_file_that_holds_no_accounts_is_named() {
             .unwrap();
         assert!(!started.status.success(), "it does not start as one that serves everybody");
     }
+}
+
+/// A band shares its songs: who may read, who may write, and what becomes of it when that changes.
+#[test]
+fn a_space_that_is_shared_is_found_read_and_written_as_its_owner_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let admin = Admin(dir.path().join("relay"));
+    let relay = RelayProcess::start(&admin.0, "127.0.0.1:0", &[]);
+    let accounts = ["keola", "leilani", "kimo", "nobody"];
+    let cli = accounts.map(|account| {
+        admin.ok(&["account", "add", account]);
+        let cli = Cli::init(dir.path(), account, &relay.url());
+        let key = admin.ok(&["key", "create", "--account", account, "--reusable"]);
+        wait_until("the relay has taken it up", Duration::from_secs(6), || {
+            cli.run_with(&["login", "--key-file", "-"], &key).status.success()
+        });
+        (cli, key)
+    });
+    let [(keola, _), (leilani, _), _, (nobody, _)] = &cli;
+    assert_eq!(keola.json(&["spaces", "--json"]), json!([]));
+    let id = admin.ok(&["space", "create", "ka hui", "--owner", "keola"]);
+    assert!(admin.fails(&["space", "create", "ka hui", "--owner", "keola"]).contains("already"));
+    assert!(admin.fails(&["space", "create", "x", "--owner", "unknown"]).contains("no account"));
+    admin.ok(&["space", "add", "ka hui", "leilani", "--role", "reader"]);
+    admin.ok(&["space", "add", &id[..6], "kimo"]);
+    assert!(admin.fails(&["space", "add", "ka hui", "keola"]).contains("owns it"));
+    assert!(admin.fails(&["space", "add", "another", "kimo"]).contains("no shared space"));
+    let role = |cli: &Cli| cli.json(&["spaces", "--json"])[0]["role"].clone();
+    wait_until("it is offered", Duration::from_secs(6), || role(leilani) == "reader");
+    assert_eq!((role(keola), nobody.json(&["spaces", "--json"])), (json!("owner"), json!([])));
+    // Each has a database for it, beside the own one.
+    let of_band = |account: &str, key: &str| {
+        let cli = Cli::new(dir.path(), &format!("band-{account}"));
+        cli.ok(&["init", "--device", account, "--relay", &relay.url(), "--space-id", &id]);
+        cli.ok_with(&["login", "--key-file", "-"], key);
+        cli
+    };
+    let band: Vec<Cli> = cli.iter().zip(accounts).map(|((_, key), account)| of_band(account, key)).collect();
+    let [owner, reader, writer, stranger] = &band[..] else { unreachable!() };
+    owner.ok_with(&["put", "songs", "--id", "1"], r#"{"title": "Hiʻilawe"}"#);
+    keola.ok_with(&["put", "songs", "--id", "own"], r#"{"title": "of keola alone"}"#);
+    owner.ok(&["sync"]);
+    keola.ok(&["sync"]);
+    writer.ok(&["sync"]);
+    writer.ok(&["set", "songs", "1", "key=C"]);
+    writer.ok(&["sync"]);
+    reader.ok(&["sync"]);
+    let song = reader.json(&["get", "songs", "1", "--json"]);
+    assert_eq!((&song["title"], &song["key"]), (&json!("Hiʻilawe"), &json!("C")));
+    assert_ne!(reader.run(&["get", "songs", "own"]).status.code(), Some(0));
+    // A stranger is told the same as of a space that there is not.
+    let said = |cli: &Cli| String::from_utf8(cli.run(&["sync"]).stderr).unwrap();
+    assert!(said(stranger).contains("no such space"), "{}", said(stranger));
+    // Who reads may write for itself, and it waits.
+    reader.ok(&["set", "songs", "1", "key=D"]);
+    assert!(said(reader).contains("not allowed") || said(reader).contains("may not"), "{}", said(reader));
+    assert_eq!(reader.json(&["status", "--json"])["pending"], 1);
+    admin.ok(&["space", "add", "ka hui", "leilani", "--role", "writer"]);
+    wait_until("leilani may write", Duration::from_secs(6), || reader.run(&["sync"]).status.success());
+    owner.ok(&["sync"]);
+    assert_eq!(owner.json(&["get", "songs", "1", "--json"])["key"], "D");
+    // Who is out keeps what is there, and learns nothing more.
+    admin.ok(&["space", "remove", "ka hui", "kimo"]);
+    wait_until("kimo is out", Duration::from_secs(6), || !writer.run(&["sync"]).status.success());
+    owner.ok(&["set", "songs", "1", "key=E"]);
+    owner.ok(&["sync"]);
+    writer.run(&["sync"]);
+    assert_eq!(writer.json(&["get", "songs", "1", "--json"])["key"], "C");
+    let listed = &admin.lines(&["space", "list", "--json"])[0];
+    assert_eq!((&listed["owner"], &listed["members"]), (&json!("keola"), &json!({ "leilani": "writer" })));
+    // A space that is gone is nobody's: nothing of it goes into an account's own logs.
+    admin.ok(&["space", "delete", "ka hui"]);
+    wait_until("it is gone", Duration::from_secs(6), || !owner.run(&["sync"]).status.success());
+    assert!(said(owner).contains("no such space"), "{}", said(owner));
+    assert_eq!(keola.json(&["spaces", "--json"]), json!([]));
+    keola.ok(&["sync"]);
 }

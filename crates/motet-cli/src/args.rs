@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, Subcommand};
+use motet::SpaceId;
 
 /// Documents that merge: write offline, sync when you like, lose nothing.
 #[derive(Parser)]
@@ -30,7 +31,7 @@ Over time:      history, undo, redo, restore, points, trash, tail
 Conflicts:      conflicts, resolve
 Sync:           sync, status, watch, compact, quarantine
 In and out:     import, export, adopt, change-log, automerge
-Account:        login, sign-out, clear-local, erase-remote
+Account:        login, spaces, sign-out, clear-local, erase-remote
 Maintenance:    verify, repair
 Shell:          completions, man
 
@@ -60,6 +61,9 @@ pub(crate) enum Command {
         /// Which space of the account a new database holds: devices that give the same name share it; without it the personal one
         #[arg(long, value_name = "NAME")]
         space: Option<String>,
+        /// The same by the id of a shared space, as `motet spaces` prints it
+        #[arg(long, value_name = "ID", conflicts_with = "space")]
+        space_id: Option<SpaceId>,
     },
     /// Declare kinds of fields
     Schema {
@@ -139,6 +143,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE", conflicts_with = "key")]
         key_file: Option<PathBuf>,
     },
+    /// Show the spaces that are shared with the account of this device, or by it
+    Spaces,
     /// Forget the token, or the key of this device; what is here stays for the same account, or goes, or is given to the next account
     SignOut {
         /// Remove what was shared; refused while something was not sent

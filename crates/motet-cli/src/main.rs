@@ -54,8 +54,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(args: Args, output: &Output) -> Result<(), CliError> {
     let db = args.db.as_deref();
     match args.command {
-        Command::Init { device, relay, token, token_file, space } => {
-            commands::setup::init(db, (&device, space.as_deref()), relay, (token, token_file), output)
+        Command::Init { device, relay, token, token_file, space, space_id } => {
+            let space = (space.as_deref(), space_id);
+            commands::setup::init(db, (&device, space), relay, (token, token_file), output)
         }
         Command::Schema { command } => commands::setup::schema(db, &command, output),
         Command::Put { collection, id, base, file } => {
@@ -83,6 +84,7 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Command::Login { relay, key, key_file } => {
             commands::account::login(db, relay, (key, key_file), output)
         }
+        Command::Spaces => commands::account::spaces(db, output),
         Command::SignOut { wipe, unsent, release } => {
             commands::account::sign_out(db, wipe, unsent, release, output)
         }

@@ -48,6 +48,15 @@ pub trait Authorizer: Send + Sync + 'static {
         space: SpaceId,
     ) -> BoxFuture<'a, Result<Access, AccessError>>;
 
+    /// The spaces that are shared with an account, or by it, so that its devices find them. Asked when a device asks.
+    ///
+    /// # Errors
+    /// [`AccessError::Unavailable`].
+    fn spaces<'a>(&'a self, who: &'a Principal) -> BoxFuture<'a, Result<Vec<OfferedSpace>, AccessError>> {
+        _ = who;
+        ready(Ok(Vec::new())).boxed()
+    }
+
     /// Marked as changed whenever an answer that was given may be another one now; open sessions ask again then. Without it no answer changes.
     fn changes(&self) -> Option<watch::Receiver<()>> {
         None
@@ -79,14 +88,56 @@ pub enum AccessError {
     Unavailable,
 }
 
+/// What an account may do with a space that it shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Role {
+    /// Read it.
+    Reader,
+    /// Read it, and write to it.
+    Writer,
+    /// Everything: also have documents erased from it. Its log counts for this account.
+    Owner,
+}
+
+/// A space that an account may read, for its devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OfferedSpace {
+    /// Its id.
+    pub id: SpaceId,
+    /// What its owner calls it.
+    pub name: String,
+    /// The account that it belongs to.
+    pub owner: String,
+    /// What this account may do with it.
+    pub role: Role,
+}
+
 /// Each account has spaces of its own, as many as it names, and may do everything with them. No account shares one with another.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OwnSpaces;
+
+impl Role {
+    /// As the wire and the command line have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reader => "reader",
+            Self::Writer => "writer",
+            Self::Owner => "owner",
+        }
+    }
+}
 
 impl Access {
     /// Everything, as the owner.
     pub fn full(owner: impl Into<String>) -> Self {
         Self { owner: owner.into(), may_write: true, may_erase: true }
+    }
+
+    /// What a role allows.
+    pub fn of(role: Role, owner: impl Into<String>) -> Self {
+        Self { owner: owner.into(), may_write: role >= Role::Writer, may_erase: role == Role::Owner }
     }
 
     /// The log of a space.
@@ -113,6 +164,15 @@ pub(crate) async fn authorize(
     space: SpaceId,
 ) -> Result<Access, AccessError> {
     let asked = async { authorizer.authorize(&who, space).await };
+    answered("authorizer", asked).await.unwrap_or(Err(AccessError::Unavailable))
+}
+
+/// [`Authorizer::spaces`] within its time.
+pub(crate) async fn spaces(
+    authorizer: Arc<dyn Authorizer>,
+    who: &Principal,
+) -> Result<Vec<OfferedSpace>, AccessError> {
+    let asked = async { authorizer.spaces(who).await };
     answered("authorizer", asked).await.unwrap_or(Err(AccessError::Unavailable))
 }
 

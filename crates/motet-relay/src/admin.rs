@@ -1,9 +1,11 @@
 //! Accounts, sign-in keys and devices on the command line. They are of use while the relay runs, and while it does not.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
+use motet_relay::access::Role;
 use motet_relay::directory::{Directory, DirectoryError};
 use serde_json::json;
 
@@ -19,6 +21,58 @@ pub(crate) enum Admin {
     /// Devices that have signed in.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Spaces that accounts share.
+    #[command(subcommand)]
+    Space(SpaceCommand),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SpaceCommand {
+    /// Makes a space that an account shares, and prints its id. Its log counts for that account.
+    Create {
+        /// What people call it.
+        name: String,
+        /// The account that it belongs to.
+        #[arg(long)]
+        owner: String,
+    },
+    /// Lists the shared spaces and their members.
+    List {
+        /// Prints one JSON object for each.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lets an account read a space, or also write to it.
+    Add {
+        /// Its name, its id, or the beginning of that.
+        space: String,
+        /// The account.
+        account: String,
+        /// What it may do.
+        #[arg(long, value_enum, default_value_t = MemberRole::Writer)]
+        role: MemberRole,
+    },
+    /// Takes a space from an account. What its devices have stays on them.
+    Remove {
+        /// Its name, its id, or the beginning of that.
+        space: String,
+        /// The account.
+        account: String,
+    },
+    /// Ends the sharing of a space for everybody. Its log stays.
+    Delete {
+        /// Its name, its id, or the beginning of that.
+        space: String,
+    },
+}
+
+/// What a member may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MemberRole {
+    /// Read.
+    Reader,
+    /// Read and write.
+    Writer,
 }
 
 #[derive(Subcommand)]
@@ -108,6 +162,7 @@ pub(crate) fn run(data: &Path, command: &Admin) -> Result<Vec<String>, Directory
         Admin::Account(command) => account(&directory, command)?,
         Admin::Key(command) => key(&directory, command)?,
         Admin::Device(command) => device(&directory, command)?,
+        Admin::Space(command) => space(&directory, command)?,
     })
 }
 
@@ -195,6 +250,51 @@ fn device(directory: &Directory, command: &DeviceCommand) -> Result<Vec<String>,
         DeviceCommand::Rename { id, name } => {
             let device = directory.rename_device(id, name)?;
             vec![format!("{} of {} is called {name} now", device.id, device.account)]
+        }
+    })
+}
+
+fn space(directory: &Directory, command: &SpaceCommand) -> Result<Vec<String>, DirectoryError> {
+    Ok(match command {
+        SpaceCommand::Create { name, owner } => vec![directory.create_space(name, owner)?.to_string()],
+        SpaceCommand::List { json } => {
+            let of = |space: motet_relay::directory::SharedSpace| {
+                let members = space.members.iter().map(|(account, role)| (account.clone(), role.name()));
+                match json {
+                    true => json!({
+                        "id": space.id.to_string(), "name": space.name, "owner": space.owner,
+                        "created_at": space.created_at, "members": members.collect::<BTreeMap<_, _>>(),
+                    })
+                    .to_string(),
+                    false => {
+                        let members: Vec<_> =
+                            members.map(|(account, role)| format!("{account} ({role})")).collect();
+                        let members =
+                            if members.is_empty() { "nobody else".into() } else { members.join(", ") };
+                        format!("{}  {}  of {}, with {members}", space.id, space.name, space.owner)
+                    }
+                }
+            };
+            directory.spaces()?.into_iter().map(of).collect()
+        }
+        SpaceCommand::Add { space, account, role } => {
+            let role = match role {
+                MemberRole::Reader => Role::Reader,
+                MemberRole::Writer => Role::Writer,
+            };
+            directory.put_member(space, account, role)?;
+            vec![format!("{account} is a {} of it now", role.name())]
+        }
+        SpaceCommand::Remove { space, account } => {
+            directory.remove_member(space, account)?;
+            vec![format!("{account} is no member of it any more; what its devices have stays on them")]
+        }
+        SpaceCommand::Delete { space } => {
+            let space = directory.remove_space(space)?;
+            vec![format!(
+                "{} of {} is shared with nobody any more; its log is still there",
+                space.name, space.owner
+            )]
         }
     })
 }

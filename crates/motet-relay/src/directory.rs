@@ -5,6 +5,7 @@
 //! [`Directory::refresh`] takes them up.
 
 mod members;
+mod spaces;
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -14,13 +15,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use motet_proto::DeviceId;
 use motet_proto::device_key::PublicKey;
+use motet_proto::{DeviceId, SpaceId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
+use tokio::sync::watch;
 
 use crate::auth::{RegisterError, Registration};
 use crate::limits;
 pub use members::Members;
+use spaces::KnownSpace;
+pub use spaces::SharedSpace;
 
 /// The file inside of the data folder.
 const FILE: &str = "accounts.db";
@@ -38,6 +42,10 @@ pub struct Directory {
     conn: Mutex<Connection>,
     /// The devices that are let in, by what they prove.
     known: RwLock<HashMap<PublicKey, Known>>,
+    /// The spaces that accounts share.
+    spaces: RwLock<HashMap<SpaceId, KnownSpace>>,
+    /// Told when somebody may do something else with a space.
+    changes: watch::Sender<()>,
     /// What SQLite counts up when another program has written.
     version: Mutex<Option<i64>>,
     /// When devices were seen that the file does not say so of yet.
@@ -146,6 +154,18 @@ pub enum DirectoryError {
     /// There is no such key, or several begin like that.
     #[error("{0:?} names no sign-in key, or more than one")]
     NoKey(String),
+    /// There is no such space, or several are called like that.
+    #[error("{0:?} names no shared space, or more than one")]
+    NoSpace(String),
+    /// The account shares a space of this name already.
+    #[error("the account shares a space {0:?} already")]
+    SpaceExists(String),
+    /// The account is no member of the space.
+    #[error("{0:?} is no member of it")]
+    NoMember(String),
+    /// The account owns the space.
+    #[error("{0:?} owns it: members read, or write as well")]
+    IsOwner(String),
     /// There is no such device, or several begin like that.
     #[error("{0:?} names no device that is signed in, or more than one")]
     NoDevice(String),
@@ -166,6 +186,10 @@ impl DirectoryError {
             Self::AccountExists(_) => "accounts-exists",
             Self::NoAccount(_) => "accounts-no-account",
             Self::NoKey(_) => "accounts-no-key",
+            Self::NoSpace(_) => "accounts-no-space",
+            Self::SpaceExists(_) => "accounts-space-exists",
+            Self::NoMember(_) => "accounts-no-member",
+            Self::IsOwner(_) => "accounts-is-owner",
             Self::NoDevice(_) => "accounts-no-device",
             Self::Random(_) => "accounts-random",
         }
@@ -231,6 +255,8 @@ impl Directory {
                     path,
                     conn: Mutex::new(conn),
                     known: RwLock::default(),
+                    spaces: RwLock::default(),
+                    changes: watch::Sender::new(()),
                     version: Mutex::default(),
                     seen: Mutex::default(),
                 };
@@ -277,6 +303,7 @@ impl Directory {
             let sql = "SELECT COUNT(*) FROM device WHERE account = ? AND revoked_at IS NULL";
             let devices: i64 = conn.query_row(sql, [name], |row| row.get(0))?;
             conn.execute("DELETE FROM device WHERE account = ?", [name])?;
+            conn.execute("DELETE FROM member WHERE account = ?", [name])?;
             let removed = conn.execute("DELETE FROM account WHERE name = ?", [name])?;
             Ok((removed > 0).then_some(devices as u64))
         })?;
@@ -386,8 +413,7 @@ impl Directory {
         Ok(Device { name: name.to_owned(), ..device })
     }
 
-    /// Takes up what other programs have written, and writes down which devices were seen. Returns whether somebody may not be let in any more, or
-    /// may be now.
+    /// Takes up what other programs have written, and writes down which devices were seen. Returns whether somebody may do something else now.
     ///
     /// # Errors
     /// [`DirectoryError::File`]; what was known stays known.
@@ -412,7 +438,7 @@ impl Directory {
         Ok(has_changed)
     }
 
-    /// Reads which devices there are. Returns whether that has changed.
+    /// Reads which devices and shared spaces there are. Returns whether that has changed.
     fn reload(&self) -> Result<bool> {
         let sql = "SELECT key, account, id, revoked_at IS NOT NULL, last_seen_at FROM device";
         let rows = self.rows(sql, [], |row| {
@@ -435,7 +461,16 @@ impl Directory {
         };
         let has_changed = known.len() != now.len() || !now.iter().all(is_same);
         *known = now;
-        Ok(has_changed)
+        drop(known);
+        let spaces = self.read_spaces()?;
+        let mut known = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
+        let are_others = *known != spaces;
+        *known = spaces;
+        drop(known);
+        if are_others {
+            self.changes.send_replace(());
+        }
+        Ok(has_changed || are_others)
     }
 
     /// Registers a device with a sign-in key. The same registration again, after a reply that was lost, does not use the key again.

@@ -183,7 +183,7 @@ fn tell_restored(report: &care::RestoreReport) -> std::io::Result<()> {
 async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let files = Files { accounts: Some(args.data.clone()), tokens: args.tokens, config: args.config };
     let found = files.read()?;
-    let (auth, terms) = (found.auth.clone(), found.terms.clone());
+    let (auth, access, terms) = (found.auth.clone(), found.access.clone(), found.terms.clone());
     // Before anything else: a signal that nobody waits for would end the process.
     let asked = hang_up();
     let open = auth.is_open();
@@ -201,7 +201,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let (told, changes) = watch::channel((auth.clone(), terms.clone()));
     tokio::spawn(files.follow(found, asked, told));
     let retention = u32::from(args.retention) * DAY;
-    let config = Config { auth, terms, retention, changes: Some(changes), ..Config::new(args.data) };
+    let config = Config { auth, access, terms, retention, changes: Some(changes), ..Config::new(args.data) };
     run(listener, config, stop_signal()).await?;
     Ok(())
 }

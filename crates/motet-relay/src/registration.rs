@@ -1,11 +1,12 @@
-//! `POST /v1/devices`: a device signs in with a sign-in key.
+//! What devices ask beside syncing: `POST /v1/devices` signs one in with a sign-in key, `GET /v1/spaces` says which spaces are shared with its
+//! account.
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use motet_proto::DeviceId;
 use motet_proto::device_key::PublicKey;
@@ -13,6 +14,7 @@ use motet_proto::limits as proto;
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use crate::access::{self, OfferedSpace};
 use crate::auth::Registration;
 use crate::doors::Place;
 use crate::limits;
@@ -47,6 +49,30 @@ pub(crate) async fn register(relay: Arc<Relay>, place: Arc<Place>, request: Requ
             ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], answer).into_response()
         }
         Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// Answers with the spaces that are shared with the account of a device, or by it, as JSON.
+pub(crate) async fn spaces(relay: Arc<Relay>, place: Arc<Place>, headers: &HeaderMap) -> Response {
+    let admitted = match relay.admit(headers, &place).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refusal.into_response(),
+    };
+    match access::spaces(relay.access.clone(), &admitted.who).await {
+        Ok(spaces) => {
+            let of = |space: OfferedSpace| {
+                serde_json::json!({
+                    "id": space.id.to_string(), "name": space.name, "owner": space.owner,
+                    "role": space.role.name(),
+                })
+            };
+            let spaces: Vec<_> = spaces.into_iter().map(of).collect();
+            let answer = serde_json::json!({ "spaces": spaces }).to_string();
+            ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], answer).into_response()
+        }
+        Err(error) => {
+            (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], error.to_string()).into_response()
+        }
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use futures_util::future::{BoxFuture, FutureExt};
+use motet_proto::SpaceId;
 use tokio::sync::{mpsc, watch};
 
-use crate::auth::{Auth, Authenticator, TokensError};
+use crate::access::{Access, AccessError, Authorizer, OfferedSpace, OwnSpaces};
+use crate::auth::{Auth, Authenticator, Principal, TokensError};
 use crate::config::{ConfigError, Terms};
 use crate::directory::{Directory, DirectoryError, Members};
 use crate::limits;
@@ -42,10 +45,67 @@ pub enum FileError {
 pub struct Found {
     /// Asked of each request.
     pub auth: Arc<dyn Authenticator>,
+    /// Asked of each session. It stays the same one when there are other accounts.
+    pub access: Arc<dyn Authorizer>,
     /// How much of everything.
     pub terms: Terms,
     tokens: Auth,
     directory: Option<Arc<Directory>>,
+    shared: Arc<Shared>,
+}
+
+/// Which spaces are shared, as the accounts say that there are now.
+struct Shared {
+    members: RwLock<Option<Members>>,
+    changes: watch::Sender<()>,
+}
+
+impl Shared {
+    fn new(directory: Option<&Arc<Directory>>) -> Self {
+        let shared = Self { members: RwLock::default(), changes: watch::Sender::new(()) };
+        shared.put(directory);
+        shared
+    }
+
+    fn put(&self, directory: Option<&Arc<Directory>>) {
+        let members = directory.map(|directory| Members::new(directory.clone(), None));
+        *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
+        self.changes.send_replace(());
+    }
+
+    fn now(&self) -> Option<Members> {
+        self.members.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Authorizer for Shared {
+    fn authorize<'a>(
+        &'a self,
+        who: &'a Principal,
+        space: SpaceId,
+    ) -> BoxFuture<'a, Result<Access, AccessError>> {
+        async move {
+            match self.now() {
+                Some(members) => members.authorize(who, space).await,
+                None => OwnSpaces.authorize(who, space).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn spaces<'a>(&'a self, who: &'a Principal) -> BoxFuture<'a, Result<Vec<OfferedSpace>, AccessError>> {
+        async move {
+            match self.now() {
+                Some(members) => members.spaces(who).await,
+                None => Ok(Vec::new()),
+            }
+        }
+        .boxed()
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        Some(self.changes.subscribe())
+    }
 }
 
 impl std::fmt::Debug for Found {
@@ -68,7 +128,9 @@ impl Files {
         let tokens = self.tokens.as_deref().map_or(Ok(Auth::Local), Auth::from_file)?;
         let terms = self.config.as_deref().map_or(Ok(Terms::default()), Terms::from_file)?;
         let directory = self.directory()?;
-        Ok(Found { auth: who(&tokens, directory.as_ref()), terms, tokens, directory })
+        let shared = Arc::new(Shared::new(directory.as_ref()));
+        let auth = who(&tokens, directory.as_ref());
+        Ok(Found { auth, access: shared.clone(), terms, tokens, directory, shared })
     }
 
     fn directory(&self) -> Result<Option<Arc<Directory>>, FileError> {
@@ -86,7 +148,7 @@ impl Files {
         mut asked: mpsc::Receiver<()>,
         told: watch::Sender<(Arc<dyn Authenticator>, Terms)>,
     ) {
-        let Found { mut tokens, mut directory, .. } = found;
+        let Found { mut tokens, mut directory, shared, .. } = found;
         let mut known = self.tokens.as_deref().and_then(stamp);
         loop {
             let was_asked = tokio::select! {
@@ -94,6 +156,9 @@ impl Files {
                 () = tokio::time::sleep(limits::TOKENS_LOOKED_AT_EVERY) => false,
             };
             let is_other_devices = self.look_at_accounts(&mut directory).await;
+            if is_other_devices {
+                shared.put(directory.as_ref());
+            }
             let found = self.tokens.as_deref().and_then(stamp);
             let are_other_tokens = was_asked || (found.is_some() && found != known);
             if !are_other_tokens && !is_other_devices {

@@ -132,6 +132,7 @@ pub async fn run(
         .route("/healthz", get(health))
         .route("/v1/sync", get(web_socket).post(post))
         .route("/v1/devices", axum::routing::post(devices))
+        .route("/v1/spaces", get(spaces))
         .with_state(relay.clone())
         .layer(axum::middleware::map_response(signed));
     tracing::info!(%address, "the relay is up");
@@ -320,6 +321,14 @@ async fn web_socket(
             let (sink, stream) = socket.split();
             session::serve_socket(relay, admitted, id, sink, stream).await;
         })
+}
+
+async fn spaces(
+    State(relay): State<Arc<Relay>>,
+    Extension(place): Extension<Arc<Place>>,
+    headers: HeaderMap,
+) -> Response {
+    registration::spaces(relay, place, &headers).await
 }
 
 async fn devices(

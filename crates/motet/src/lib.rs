@@ -115,9 +115,9 @@ pub use serde_json::json;
 #[cfg(feature = "relay")]
 pub use sign_in::{SignInError, SignedIn};
 pub use store::StorageError;
-#[cfg(feature = "relay")]
-pub use sync::Transport;
 pub use sync::{Connector, FrameChannel, Relay, SyncSummary, TokenRequest};
+#[cfg(feature = "relay")]
+pub use sync::{SharedSpace, SpaceRole, Transport};
 pub use types::{
     ChangeKind, CollectionCounts, Conditions, Conflict, ConflictKind, DocumentState, DocumentStatus, Event,
     FieldDiff, LastError, ParseVersionError, PendingDocument, PointRestored, PolicyError, ProblemKind,

@@ -624,3 +624,6 @@ pub const FILE_PATH_BYTES: usize = 504;
 
 /// How long signing in waits for the relay's answer: it may answer late on purpose where wrong keys came before.
 pub const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest answer of a relay to the question which spaces are shared, in bytes: some ten thousand of them.
+pub const SPACES_BYTES: usize = 2 << 20;

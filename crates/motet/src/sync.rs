@@ -41,6 +41,8 @@ use driver::{Command, DocumentRequest, Driver};
 #[cfg(feature = "relay")]
 pub(crate) use http::registration::Registered;
 #[cfg(feature = "relay")]
+pub use http::registration::{SharedSpace, SpaceRole};
+#[cfg(feature = "relay")]
 use http::{Endpoint, Http};
 use tokens::Token;
 
@@ -248,14 +250,22 @@ impl Relay {
     #[cfg(feature = "relay")]
     pub(crate) fn register(&self, body: String) -> Result<Registered, SyncError> {
         let endpoint = self.registration_endpoint()?;
-        let ask = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|e| StorageError::Io(e.to_string()))?;
-            runtime.block_on(http::registration::register(&endpoint, body))
-        };
-        let thread = std::thread::Builder::new().name("motet-sign-in".into()).spawn(ask);
-        let thread = thread.map_err(|e| StorageError::Io(e.to_string()))?;
-        thread.join().unwrap_or_else(|_| Err(connection::relay_error("signing in failed")))
+        wait_for(async move { http::registration::register(&endpoint, body).await })
+    }
+
+    /// Asks the relay which spaces are shared with the account that this signs in to, or by it. A file holds one of them:
+    /// [`ReplicaBuilder::space`](crate::ReplicaBuilder::space). It asks the network, and takes up to
+    /// [`SIGN_IN_TIMEOUT`](crate::limits::SIGN_IN_TIMEOUT).
+    ///
+    /// # Errors
+    /// [`SyncError`], as of a sync; [`SyncError::NoRelay`] also from a relay of an earlier version.
+    #[cfg(feature = "relay")]
+    pub fn shared_spaces(&self) -> Result<Vec<SharedSpace>, SyncError> {
+        let endpoint = self.registration_endpoint()?;
+        // Whatever is wrong with the token is said first.
+        self.check()?;
+        let tokens = tokens::Tokens::new(self.token.clone());
+        wait_for(async move { http::registration::spaces(&endpoint, &tokens).await })
     }
 
     /// Checks that the address can be one of a relay and the token can be sent, without any network.
@@ -494,6 +504,20 @@ fn activate(database: &Database, relay: &Relay) -> Result<Active, SyncError> {
 }
 
 /// How this device names itself to a relay.
+/// Waits for an answer, on a thread of its own: the caller may have a runtime already.
+#[cfg(feature = "relay")]
+fn wait_for<T: Send + 'static>(
+    answer: impl Future<Output = Result<T, SyncError>> + Send + 'static,
+) -> Result<T, SyncError> {
+    let ask = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|e| StorageError::Io(e.to_string()))?.block_on(answer)
+    };
+    let thread = std::thread::Builder::new().name("motet-ask".into()).spawn(ask);
+    let thread = thread.map_err(|e| StorageError::Io(e.to_string()))?;
+    thread.join().unwrap_or_else(|_| Err(connection::relay_error("asking it failed")))
+}
+
 fn agent() -> String {
     concat!("motet/", env!("CARGO_PKG_VERSION")).to_owned()
 }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use motet::{Relay, Removed, SignOut};
+use motet::{Relay, Removed, SignOut, SyncError};
 
-use super::{RELAY_URL, open, token};
+use super::{RELAY_URL, open, relay, token};
 use crate::error::CliError;
 use crate::output::{GREEN, Output};
 
@@ -42,6 +42,26 @@ pub(crate) fn login(
         return output.json_line(&told);
     }
     output.line(&format!("{} signed in as {} at {url}", output.paint(GREEN, "✓"), signed_in.account));
+    Ok(())
+}
+
+/// Shows which spaces are shared with the account.
+pub(crate) fn spaces(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
+    let replica = open(db)?;
+    let relay = relay(&replica)?.ok_or(SyncError::NotConnected)?;
+    let spaces = relay.shared_spaces()?;
+    if output.json {
+        return output.json_line(&spaces);
+    }
+    if spaces.is_empty() {
+        output.line("no space is shared with this account");
+    }
+    for space in spaces {
+        let role = serde_json::to_value(space.role).ok();
+        let role = role.as_ref().and_then(|role| role.as_str()).unwrap_or_default().to_owned();
+        let here = if space.id == replica.space() { ", in this database" } else { "" };
+        output.line(&format!("{}  {}  of {}, as {role}{here}", space.id, space.name, space.owner));
+    }
     Ok(())
 }
 

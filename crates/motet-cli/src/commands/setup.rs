@@ -11,7 +11,7 @@ use crate::output::{GREEN, Output};
 
 pub(crate) fn init(
     db: Option<&Path>,
-    (device, space): (&str, Option<&str>),
+    (device, (space, space_id)): (&str, (Option<&str>, Option<SpaceId>)),
     relay: Option<String>,
     (token, token_file): (Option<String>, Option<PathBuf>),
     output: &Output,
@@ -36,8 +36,8 @@ pub(crate) fn init(
     {
         return Err(CliError::Usage(format!("{name:?} is no name for a space")));
     }
-    let replica = match space {
-        Some(name) => builder.space(SpaceId::named(name)),
+    let replica = match space.map(SpaceId::named).or(space_id) {
+        Some(space) => builder.space(space),
         None => builder,
     }
     .open()?;

@@ -4,9 +4,11 @@ use std::sync::{Arc, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use motet_proto::device_key::{DeviceToken, PublicKey, TOKEN_PREFIX};
-use motet_proto::limits as proto;
+use motet_proto::{SpaceId, limits as proto};
+use tokio::sync::watch;
 
 use super::{Directory, Known, now_ms};
+use crate::access::{Access, AccessError, Authorizer, OfferedSpace, Role};
 use crate::auth::{Auth, AuthError, Authenticator, Credentials, Principal, RegisterError, Registration};
 use crate::limits;
 
@@ -83,5 +85,49 @@ impl Authenticator for Members {
         let (directory, device) = (self.directory.clone(), device.clone());
         let registered = tokio::task::spawn_blocking(move || directory.register(&device));
         registered.map(|done| done.unwrap_or(Err(RegisterError::Unavailable))).boxed()
+    }
+}
+
+/// Shared spaces go by their members; every other space is the own one of the account that names it.
+impl Authorizer for Members {
+    fn authorize<'a>(
+        &'a self,
+        who: &'a Principal,
+        space: SpaceId,
+    ) -> BoxFuture<'a, Result<Access, AccessError>> {
+        let spaces = self.directory.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        let access = match spaces.get(&space) {
+            None => Ok(Access::full(&who.account)),
+            Some(shared) => shared
+                .role(&who.account)
+                .map(|role| Access::of(role, &shared.owner))
+                .ok_or(AccessError::Forbidden),
+        };
+        ready(access).boxed()
+    }
+
+    fn spaces<'a>(&'a self, who: &'a Principal) -> BoxFuture<'a, Result<Vec<OfferedSpace>, AccessError>> {
+        let spaces = self.directory.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        let offered = spaces.iter().filter_map(|(id, space)| {
+            let (name, owner) = (space.name.clone(), space.owner.clone());
+            space.role(&who.account).map(|role| OfferedSpace { id: *id, name, owner, role })
+        });
+        let mut offered: Vec<_> = offered.collect();
+        offered.sort_unstable_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        ready(Ok(offered)).boxed()
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        Some(self.directory.changes.subscribe())
+    }
+}
+
+impl super::KnownSpace {
+    fn role(&self, account: &str) -> Option<Role> {
+        match self.is_removed {
+            true => None,
+            false if self.owner == account => Some(Role::Owner),
+            false => self.members.get(account).copied(),
+        }
     }
 }

@@ -27,3 +27,20 @@ CREATE TABLE device (
 
 -- A device that signs in again has one key that counts.
 CREATE UNIQUE INDEX device_signed_in ON device (account, id) WHERE revoked_at IS NULL;
+
+-- Spaces that accounts share. One that is not here is the own one of whoever names it; one that was removed is nobody's.
+CREATE TABLE shared_space (
+  id BLOB PRIMARY KEY,                 -- 16 random bytes
+  name TEXT NOT NULL,
+  owner TEXT NOT NULL,                 -- the account that its log belongs to
+  created_at INTEGER NOT NULL,
+  removed_at INTEGER
+) STRICT;
+
+CREATE TABLE member (
+  space BLOB NOT NULL REFERENCES shared_space (id),
+  account TEXT NOT NULL REFERENCES account (name),
+  may_write INTEGER NOT NULL,
+  since INTEGER NOT NULL,
+  PRIMARY KEY (space, account)
+) STRICT;

@@ -12,6 +12,9 @@ const SYNC_PATH: &str = "v1/sync";
 /// Where devices sign in.
 const DEVICES_PATH: &str = "v1/devices";
 
+/// Where devices find shared spaces.
+const SPACES_PATH: &str = "v1/spaces";
+
 /// A relay's address in its normal form.
 #[derive(Clone, Debug)]
 pub(in crate::sync) struct Endpoint {
@@ -36,7 +39,16 @@ impl Endpoint {
 
     /// Where devices sign in.
     pub(super) fn devices(&self) -> Result<Url, String> {
-        Url::parse(&self.url).and_then(|base| base.join(DEVICES_PATH)).map_err(|e| e.to_string())
+        self.below(DEVICES_PATH)
+    }
+
+    /// Where devices find shared spaces.
+    pub(super) fn spaces(&self) -> Result<Url, String> {
+        self.below(SPACES_PATH)
+    }
+
+    fn below(&self, path: &str) -> Result<Url, String> {
+        Url::parse(&self.url).and_then(|base| base.join(path)).map_err(|e| e.to_string())
     }
 
     /// Reads an address as people type it: with blanks around it, and the scheme in any case.

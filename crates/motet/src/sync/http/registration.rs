@@ -1,16 +1,17 @@
-//! How a device signs in: its public key is registered with the relay.
+//! What a device asks beside syncing: it signs in, its public key is registered with the relay; and it finds the spaces that are shared with its account.
 
-use motet_proto::limits as proto;
+use motet_proto::{SpaceId, limits as proto};
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Endpoint;
 use super::answers::{self, read_bounded};
 use crate::error::SyncError;
 use crate::limits;
-use crate::sync::agent;
 use crate::sync::connection::{Refused, offline, relay_error};
+use crate::sync::tokens::Tokens;
+use crate::sync::{TokenRequest, agent};
 
 /// What came of a registration.
 pub(crate) enum Registered {
@@ -22,29 +23,96 @@ pub(crate) enum Registered {
     NotOffered(String),
 }
 
+/// A space that accounts share, as a relay offers it to one of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SharedSpace {
+    /// Its id: [`ReplicaBuilder::space`](crate::ReplicaBuilder::space) opens a file with it.
+    #[serde(with = "as_text")]
+    pub id: SpaceId,
+    /// What its owner calls it.
+    pub name: String,
+    /// The account that it belongs to.
+    pub owner: String,
+    /// What this account may do with it.
+    pub role: SpaceRole,
+}
+
+/// What an account may do with a space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum SpaceRole {
+    /// Everything.
+    Owner,
+    /// Read and write, and have nothing erased from the relay.
+    Writer,
+    /// Read. What is written here waits on the device.
+    Reader,
+    /// Something that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Ids as the relay writes them.
+mod as_text {
+    use motet_proto::SpaceId;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(id: &SpaceId, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(id)
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<SpaceId, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
 #[derive(Deserialize)]
 struct Answer {
     account: String,
 }
 
+#[derive(Deserialize)]
+struct Offered {
+    spaces: Vec<SharedSpace>,
+}
+
+/// Asks which spaces are shared with an account.
+pub(in crate::sync) async fn spaces(
+    endpoint: &Endpoint,
+    tokens: &Tokens,
+) -> Result<Vec<SharedSpace>, SyncError> {
+    let refused = |reason: String| SyncError::BadUrl { url: endpoint.url.clone(), reason };
+    let (url, client) = (endpoint.spaces().map_err(refused)?, client(endpoint)?);
+    let mut asked = TokenRequest::default();
+    loop {
+        let token = tokens.get(asked).await?;
+        let request = token.iter().fold(client.get(url.clone()), |request, token| request.bearer_auth(token));
+        let response = answer(request, &url).await?;
+        if response.status() == StatusCode::OK && answers::is_by_relay(&response) {
+            let body = read_bounded(response, limits::SPACES_BYTES).await?;
+            let offered: Offered = serde_json::from_slice(&body)
+                .map_err(|e| relay_error(&format!("its answer cannot be read: {e}")))?;
+            return Ok(offered.spaces);
+        }
+        match answers::refusal(response).await {
+            // A device whose clock is wrong signs another one.
+            Refused::Unauthorized { date, .. } if !asked.rejected && token.is_some() => {
+                asked = TokenRequest::rejected(date);
+            }
+            refused => return Err(error_of(refused)),
+        }
+    }
+}
+
 /// Sends a registration, as JSON.
 pub(in crate::sync) async fn register(endpoint: &Endpoint, body: String) -> Result<Registered, SyncError> {
     let refused = |reason: String| SyncError::BadUrl { url: endpoint.url.clone(), reason };
-    let url = endpoint.devices().map_err(refused)?;
-    let client = reqwest::Client::builder()
-        .connect_timeout(limits::CONNECT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .http1_only()
-        .user_agent(agent())
-        .build()
-        .map_err(|e| refused(e.to_string()))?;
+    let (url, client) = (endpoint.devices().map_err(refused)?, client(endpoint)?);
     let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
-    let sent = tokio::time::timeout(limits::SIGN_IN_TIMEOUT, request.send());
-    let response = match sent.await {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(error_of(answers::failed(&error, &url))),
-        Err(_) => return Err(offline("the relay did not answer")),
-    };
+    let response = answer(request, &url).await?;
     if response.status() == StatusCode::OK && answers::is_by_relay(&response) {
         let body = read_bounded(response, proto::REGISTRATION_BYTES).await?;
         let answer: Answer = serde_json::from_slice(&body)
@@ -60,6 +128,27 @@ pub(in crate::sync) async fn register(endpoint: &Endpoint, body: String) -> Resu
     match answers::refusal(response).await {
         Refused::Unauthorized { reason, .. } => Ok(Registered::KeyRefused(reason)),
         refused => Err(error_of(refused)),
+    }
+}
+
+fn client(endpoint: &Endpoint) -> Result<reqwest::Client, SyncError> {
+    let client = reqwest::Client::builder()
+        .connect_timeout(limits::CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .http1_only()
+        .user_agent(agent())
+        .build();
+    client.map_err(|e| SyncError::BadUrl { url: endpoint.url.clone(), reason: e.to_string() })
+}
+
+async fn answer(
+    request: reqwest::RequestBuilder,
+    url: &reqwest::Url,
+) -> Result<reqwest::Response, SyncError> {
+    match tokio::time::timeout(limits::SIGN_IN_TIMEOUT, request.send()).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(error)) => Err(error_of(answers::failed(&error, url))),
+        Err(_) => Err(offline("the relay did not answer")),
     }
 }
 

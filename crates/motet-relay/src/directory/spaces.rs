@@ -1,0 +1,179 @@
+//! Spaces that accounts share, and who may do what with them.
+
+use std::collections::HashMap;
+
+use motet_proto::SpaceId;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Directory, DirectoryError, Result, check_name, hex, now_ms};
+use crate::access::Role;
+
+/// A space that accounts share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SharedSpace {
+    /// Its id, which devices open a file with.
+    pub id: SpaceId,
+    /// What its owner calls it.
+    pub name: String,
+    /// The account that it belongs to, and counts for.
+    pub owner: String,
+    /// When it was made, in milliseconds since 1970.
+    pub created_at: i64,
+    /// The others, by name.
+    pub members: Vec<(String, Role)>,
+}
+
+/// A shared space, for whoever has to decide who may do what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KnownSpace {
+    pub(super) name: String,
+    pub(super) owner: String,
+    pub(super) is_removed: bool,
+    pub(super) members: HashMap<String, Role>,
+}
+
+impl Directory {
+    /// Makes a space that an account shares, and returns its id. The same account has each name once.
+    ///
+    /// # Errors
+    /// [`DirectoryError::BadName`], [`DirectoryError::NoAccount`], [`DirectoryError::SpaceExists`], [`DirectoryError::Random`],
+    /// [`DirectoryError::File`].
+    pub fn create_space(&self, name: &str, owner: &str) -> Result<SpaceId> {
+        check_name(name)?;
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|e| DirectoryError::Random(e.to_string()))?;
+        let made = self.write(|conn| {
+            if !has_account(conn, owner)? {
+                return Ok(Err(DirectoryError::NoAccount(owner.to_owned())));
+            }
+            let sql = "SELECT 1 FROM shared_space WHERE owner = ? AND name = ? AND removed_at IS NULL";
+            if conn.prepare(sql)?.exists([owner, name])? {
+                return Ok(Err(DirectoryError::SpaceExists(name.to_owned())));
+            }
+            let sql = "INSERT INTO shared_space (id, name, owner, created_at) VALUES (?, ?, ?, ?)";
+            conn.execute(sql, params![random, name, owner, now_ms()]).map(|_| Ok(()))
+        })?;
+        made?;
+        self.reload()?;
+        Ok(SpaceId(random))
+    }
+
+    /// The spaces that are shared, by owner and name.
+    ///
+    /// # Errors
+    /// [`DirectoryError::File`].
+    pub fn spaces(&self) -> Result<Vec<SharedSpace>> {
+        let created =
+            self.rows("SELECT id, created_at FROM shared_space", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let created: HashMap<Vec<u8>, i64> = created.into_iter().collect();
+        let known = self.read_spaces()?;
+        let mut spaces: Vec<SharedSpace> = known
+            .into_iter()
+            .filter(|(_, space)| !space.is_removed)
+            .map(|(id, KnownSpace { name, owner, members, .. })| {
+                let mut members: Vec<_> = members.into_iter().collect();
+                members.sort_unstable();
+                let created_at = created.get(id.as_bytes()).copied().unwrap_or_default();
+                SharedSpace { id, name, owner, created_at, members }
+            })
+            .collect();
+        spaces.sort_unstable_by(|a, b| (&a.owner, &a.name).cmp(&(&b.owner, &b.name)));
+        Ok(spaces)
+    }
+
+    /// Lets an account read a space, or also write to it; or changes which of them.
+    ///
+    /// # Errors
+    /// [`DirectoryError::NoSpace`], [`DirectoryError::NoAccount`], [`DirectoryError::IsOwner`], [`DirectoryError::File`].
+    pub fn put_member(&self, space: &str, account: &str, role: Role) -> Result<()> {
+        let space = self.one_space(space)?;
+        if space.owner == account || role == Role::Owner {
+            return Err(DirectoryError::IsOwner(account.to_owned()));
+        }
+        let put = self.write(|conn| {
+            if !has_account(conn, account)? {
+                return Ok(Err(DirectoryError::NoAccount(account.to_owned())));
+            }
+            let sql = "INSERT INTO member (space, account, may_write, since) VALUES (?, ?, ?, ?)
+                       ON CONFLICT DO UPDATE SET may_write = excluded.may_write";
+            conn.execute(sql, params![space.id.as_bytes(), account, role == Role::Writer, now_ms()])
+                .map(|_| Ok(()))
+        })?;
+        put?;
+        self.reload().map(drop)
+    }
+
+    /// Takes a space from an account: open sessions end within [`TOKENS_LOOKED_AT_EVERY`](crate::limits::TOKENS_LOOKED_AT_EVERY). What its devices have
+    /// stays on them.
+    ///
+    /// # Errors
+    /// [`DirectoryError::NoSpace`], [`DirectoryError::NoMember`], [`DirectoryError::File`].
+    pub fn remove_member(&self, space: &str, account: &str) -> Result<()> {
+        let space = self.one_space(space)?;
+        let sql = "DELETE FROM member WHERE space = ? AND account = ?";
+        let removed = self.write(|conn| conn.execute(sql, params![space.id.as_bytes(), account]))?;
+        self.reload()?;
+        if removed > 0 { Ok(()) } else { Err(DirectoryError::NoMember(account.to_owned())) }
+    }
+
+    /// Ends the sharing of a space for all, its owner too. Its log stays on the relay, and nobody reads it any more.
+    ///
+    /// # Errors
+    /// [`DirectoryError::NoSpace`], [`DirectoryError::File`].
+    pub fn remove_space(&self, space: &str) -> Result<SharedSpace> {
+        let space = self.one_space(space)?;
+        self.write(|conn| {
+            conn.execute("DELETE FROM member WHERE space = ?", [space.id.as_bytes()])?;
+            conn.execute(
+                "UPDATE shared_space SET removed_at = ? WHERE id = ?",
+                params![now_ms(), space.id.as_bytes()],
+            )
+        })?;
+        self.reload()?;
+        Ok(space)
+    }
+
+    /// All shared spaces, those that were removed too.
+    pub(super) fn read_spaces(&self) -> Result<HashMap<SpaceId, KnownSpace>> {
+        let sql = "SELECT id, name, owner, removed_at IS NOT NULL FROM shared_space";
+        let rows = self.rows(sql, [], |row| {
+            let space = KnownSpace {
+                name: row.get(1)?,
+                owner: row.get(2)?,
+                is_removed: row.get(3)?,
+                members: HashMap::new(),
+            };
+            Ok((row.get::<_, Vec<u8>>(0)?, space))
+        })?;
+        let mut spaces: HashMap<SpaceId, KnownSpace> =
+            rows.into_iter().filter_map(|(id, space)| Some((SpaceId::from_slice(&id)?, space))).collect();
+        let members = self.rows("SELECT space, account, may_write FROM member", [], |row| {
+            let role = if row.get(2)? { Role::Writer } else { Role::Reader };
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, role))
+        })?;
+        for (id, account, role) in members {
+            if let Some(space) = SpaceId::from_slice(&id).and_then(|id| spaces.get_mut(&id)) {
+                space.members.insert(account, role);
+            }
+        }
+        Ok(spaces)
+    }
+
+    /// By the beginning of its id, or by its name.
+    fn one_space(&self, named: &str) -> Result<SharedSpace> {
+        let id = named.to_ascii_lowercase();
+        let is_hex = id.len() >= 4 && id.bytes().all(|b| b.is_ascii_hexdigit());
+        let is_meant = |space: &SharedSpace| {
+            space.name == named || (is_hex && hex(space.id.as_bytes()).starts_with(&id))
+        };
+        let found: Vec<_> = self.spaces()?.into_iter().filter(is_meant).collect();
+        let [space] = &found[..] else { return Err(DirectoryError::NoSpace(named.to_owned())) };
+        Ok(space.clone())
+    }
+}
+
+fn has_account(conn: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let found = conn.query_row("SELECT 1 FROM account WHERE name = ?", [name], |_| Ok(()));
+    Ok(found.optional()?.is_some())
+}
