@@ -67,7 +67,7 @@ const PROTO: &Modules = &[
     ("envelope", &["ids", "limits", "packing"]),
     ("position", &["ids"]),
     ("payload", &["ids", "limits"]),
-    ("device_key", &["ids", "limits"]),
+    ("device_key", &["ids"]),
     ("entry", &["ids", "limits"]),
     ("presence", &["envelope", "ids", "limits"]),
     ("message", &["entry", "ids", "position", "presence"]),

@@ -158,6 +158,12 @@ impl fmt::Debug for PublicKey {
 }
 
 impl DeviceToken {
+    /// The key by which a token says that it is signed; `None` if it is no token. Whoever knows no such key need not check the signature.
+    pub fn claimed_key(token: &str) -> Option<PublicKey> {
+        let bytes: [u8; KEY + TIME + SIGNATURE] = decode(token.strip_prefix(TOKEN_PREFIX)?).ok()?;
+        bytes.first_chunk().copied().map(PublicKey)
+    }
+
     /// Reads a token and checks its signature. Whether the key is one that is let in, and the time near, is for the caller to say.
     ///
     /// # Errors
@@ -216,6 +222,7 @@ mod tests {
         assert_eq!(token, include_str!("device_key.txt").trim());
         let found = DeviceToken::verify(&token).unwrap();
         assert_eq!((found.key, found.issued_at), (key.public(), 1_796_040_000));
+        assert_eq!(DeviceToken::claimed_key(&token), Some(key.public()));
     }
 
     #[test]

@@ -285,8 +285,8 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::File`].
     pub fn accounts(&self) -> Result<Vec<Account>> {
-        let sql = "SELECT name, created_at, (SELECT COUNT(*) FROM device WHERE account = name AND revoked_at IS NULL)
-                   FROM account ORDER BY name";
+        let sql = "SELECT name, created_at, (SELECT COUNT(*) FROM device d WHERE d.account = a.name AND d.revoked_at IS NULL)
+                   FROM account a ORDER BY name";
         self.rows(sql, [], |row| {
             Ok(Account { name: row.get(0)?, created_at: row.get(1)?, devices: row.get::<_, i64>(2)? as u64 })
         })
