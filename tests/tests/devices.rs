@@ -135,7 +135,10 @@ fn an_operator_and_two_devices_from_nothing_to_synced() {
     assert_eq!(refused.status.code(), Some(4), "{}", String::from_utf8_lossy(&refused.stderr));
     // What it had is not lost by that.
     devices[1].ok(&["sync"]);
-    assert!(admin.ok(&["account", "remove", "ʻohana Kealoha"]).contains("2 device(s) signed out"));
+    assert!(admin.fails(&["account", "remove", "ʻohana Kealoha"]).contains("--sign-out"));
+    assert!(
+        admin.ok(&["account", "remove", "ʻohana Kealoha", "--sign-out"]).contains("2 device(s) signed out")
+    );
     wait_until("they are signed out", Duration::from_secs(5), || {
         devices[1].run(&["sync"]).status.code() == Some(4)
     });
@@ -563,4 +566,123 @@ fn a_space_that_is_shared_is_found_read_and_written_as_its_owner_says() {
     assert!(said(owner).contains("no such space"), "{}", said(owner));
     assert_eq!(keola.json(&["spaces", "--json"]), json!([]));
     keola.ok(&["sync"]);
+}
+
+/// Names that a person takes for the same are one: however a letter is composed, and an ʻokina typed.
+#[test]
+fn two_accounts_never_look_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = Directory::open(dir.path()).unwrap();
+    directory.add_account("Kaʻōlino Kahakō").unwrap();
+    for same in ["Kaʻōlino Kahakō", "Kaʻo\u{304}lino Kahako\u{304}", "ka'olino kahako", "KA‘OLINO  KAHAKO"]
+    {
+        let error = directory.add_account(same).unwrap_err();
+        assert!(matches!(error, DirectoryError::AccountExists(_)), "{same:?}: {error}");
+    }
+    // As a file name on another system may have it.
+    assert!(directory.create_key("Kaʻo\u{304}lino Kahako\u{304}", None, false).is_ok());
+    for bad in ["", " a", "a ", "a\nb", "a\u{9b}b", &"x".repeat(65)] {
+        assert!(matches!(directory.add_account(bad), Err(DirectoryError::BadName(_))), "{bad:?}");
+    }
+    directory.add_account("another").unwrap();
+    assert_eq!(directory.accounts().unwrap().len(), 2);
+}
+
+/// Whatever goes wrong with another sign-in, the one that there was stays.
+#[test]
+fn a_sign_in_that_fails_leaves_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (relay, directory) = start(&dir.path().join("relay"));
+    for account in ["keola", "leilani"] {
+        directory.add_account(account).unwrap();
+    }
+    let admin = |account: &str| directory.create_key(account, None, false).unwrap();
+    let cli = Cli::init(dir.path(), "phone", &relay.url());
+    cli.ok_with(&["login", "--key-file", "-"], &admin("keola"));
+    cli.ok_with(&["put", "songs", "--id", "1"], r#"{"title": "Hiʻilawe"}"#);
+    cli.ok(&["sync"]);
+    assert!(cli.ok(&["status"]).contains("signed in as   keola"));
+    // Nobody answers; a relay without accounts; a key that is none; a key of somebody else.
+    let open = TestRelay::start(&dir.path().join("open"));
+    let other = admin("leilani");
+    for (args, key, code) in [
+        (vec!["login", "--relay", "http://127.0.0.1:1", "--key-file", "-"], "motet-key-x", 3),
+        (vec!["login", "--relay", &open.url(), "--key-file", "-"], "motet-key-x", 1),
+        (vec!["login", "--key-file", "-"], "motet-key-x", 4),
+        (vec!["login", "--key-file", "-"], &other, 4),
+    ] {
+        let output = cli.run_with(&args, key);
+        assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+        cli.ok(&["sync"]);
+    }
+    // The key of somebody else was not used up: it is good on a database of its own.
+    let own = Cli::init(dir.path(), "own", &relay.url());
+    own.ok_with(&["login", "--key-file", "-"], &other);
+    own.ok(&["sync"]);
+}
+
+/// One that is lost is signed out wherever it has signed in.
+#[test]
+fn a_device_of_two_accounts_is_signed_out_of_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let (relay, directory) = start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a");
+    for account in ["keola", "leilani", "kimo"] {
+        directory.add_account(account).unwrap();
+        let key = directory.create_key(account, None, false).unwrap();
+        a.sign_in(&Relay::new(&relay.url()), &key, &Memory::default(), NAME).unwrap();
+    }
+    let id = a.device_id().to_string();
+    assert!(matches!(directory.revoke_device("", None), Err(DirectoryError::NoDevice(_))));
+    assert_eq!(directory.rename_device(&id[..4], None, "lost").unwrap().len(), 3);
+    assert_eq!(directory.revoke_device(&id, Some("kimo")).unwrap().len(), 1);
+    assert_eq!(directory.revoke_device(&id[..2], None).unwrap().len(), 2);
+    assert!(directory.accounts().unwrap().iter().all(|account| account.devices == 0));
+    let first = directory.devices(None).unwrap().remove(0);
+    assert!(first.revoked_at.is_some() && first.name == "lost");
+}
+
+/// An operator who puts another file there means that one.
+#[test]
+fn accounts_that_are_put_in_the_place_of_others_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let admin = Admin(dir.path().join("relay"));
+    admin.ok(&["account", "add", "keola"]);
+    let key = admin.ok(&["key", "create", "--account", "keola"]);
+    let relay = RelayProcess::start(&admin.0, "127.0.0.1:0", &[]);
+    let cli = Cli::init(dir.path(), "phone", &relay.url());
+    cli.ok_with(&["login", "--key-file", "-"], &key);
+    cli.ok(&["sync"]);
+    let elsewhere = Admin(dir.path().join("elsewhere"));
+    elsewhere.ok(&["account", "add", "keola"]);
+    let key = elsewhere.ok(&["key", "create", "--account", "keola"]);
+    std::fs::rename(elsewhere.0.join("accounts.db"), admin.0.join("accounts.db")).unwrap();
+    for beside in ["accounts.db-wal", "accounts.db-shm"] {
+        _ = std::fs::remove_file(admin.0.join(beside));
+    }
+    wait_until("the device is not known any more", Duration::from_secs(6), || {
+        cli.run(&["sync"]).status.code() == Some(4)
+    });
+    cli.ok_with(&["login", "--key-file", "-"], &key);
+    cli.ok(&["sync"]);
+    // Without any, who was let in is let in, and nobody else.
+    std::fs::remove_file(admin.0.join("accounts.db")).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    cli.ok(&["sync"]);
+    let stranger = Cli::init(dir.path(), "stranger", &relay.url());
+    assert_eq!(stranger.run(&["sync"]).status.code(), Some(4));
+}
+
+/// A relay that serves its whole machine must not serve whoever a proxy speaks for.
+#[test]
+fn an_open_relay_serves_nobody_behind_a_proxy() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let client = reqwest::blocking::Client::new();
+    for (name, status) in [("x-forwarded-for", 403), ("forwarded", 403), ("x-real-ip", 403), ("x-other", 200)]
+    {
+        let answer =
+            client.get(format!("{}/v1/spaces", relay.url())).header(name, "203.0.113.7").send().unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{name}");
+    }
 }

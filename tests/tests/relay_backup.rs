@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use motet::secrets::SecretFiles;
-use motet::{Relay, Replica, SyncState};
+use motet::{Relay, Replica, SyncError, SyncState};
 use motet_relay::directory::Directory;
 use motet_tests::{RelayProcess, contents, device, program, relay_file::at_rest, wait_until};
 use serde_json::json;
@@ -111,7 +111,7 @@ fn a_backup_is_restored_and_devices_that_live_go_on_without_signing_in() {
     relay.terminate();
     std::fs::remove_file(place.data.join("relay.db")).unwrap();
     let told = place.ok(&["restore", &place.at("backup")]);
-    assert!(told.contains("1 sign-in key(s)") && told.contains("1 device(s) that were signed out"), "{told}");
+    assert!(!told.contains("the accounts are those of the backup"), "those that are there are newer: {told}");
     let relay = place.start(port);
     assert_eq!(relay.url(), url);
     for replica in [&a, &b, &a] {
@@ -132,9 +132,36 @@ fn a_backup_is_restored_and_devices_that_live_go_on_without_signing_in() {
             && pieces.get("3").unwrap().is_none()
     );
     assert!(lost.sync_now().is_err(), "what was signed out stays so");
+    // Now the whole disk is lost: also the accounts are those of the backup, and nobody knows who has used the sign-in keys since.
+    drop(relay);
+    let id = place.ok(&["space", "create", "ka hui", "--owner", "keola"]);
+    let band = Replica::builder(place.dir.path().join("band.db")).space(id.parse().unwrap()).open().unwrap();
+    let relay = place.start(port);
+    let key = place.ok(&["key", "create", "--account", "keola", "--reusable"]);
+    let secrets = || SecretFiles::beside(band.path());
+    band.sign_in(&Relay::new(&url), &key, &secrets(), NAME).unwrap();
+    connect(&band, &url);
+    band.documents("songs").upsert("1", &json!({ "title": "Hiʻilawe" })).unwrap();
+    band.sync_now().unwrap();
+    drop(relay);
+    std::fs::remove_dir_all(&place.data).unwrap();
+    let told = place.ok(&["restore", &place.at("backup")]);
+    assert!(
+        told.contains("the accounts are those of the backup") && told.contains("1 sign-in key(s)"),
+        "{told}"
+    );
+    let _relay = place.start(port);
+    wait_until("it is back", Duration::from_secs(20), || a.sync_now().is_ok());
     let refused = device(place.dir.path(), "d");
-    let secrets = SecretFiles::beside(refused.path());
-    assert!(refused.sign_in(&Relay::new(&url), &key, &secrets, NAME).is_err(), "the old sign-in key is void");
+    let of_refused = SecretFiles::beside(refused.path());
+    assert!(
+        refused.sign_in(&Relay::new(&url), &key, &of_refused, NAME).is_err(),
+        "the old sign-in key is void"
+    );
+    // A shared space that this relay has lost is nobody's own: its members do not go on each alone.
+    let new = place.ok(&["key", "create", "--account", "keola"]);
+    band.sign_in(&Relay::new(&url), &new, &secrets(), NAME).unwrap();
+    assert!(matches!(band.sync_now(), Err(SyncError::Forbidden { .. })));
 }
 
 fn purge_song_of(replica: &Replica, id: &str) {
@@ -194,4 +221,33 @@ fn what_is_no_backup_replaces_nothing() {
     let told = other.ok(&["restore", &place.at("backup")]);
     assert!(told.contains("relay.replaced.db"), "{told}");
     assert!(Directory::open_existing(&other.data).unwrap().is_none());
+    // And what was put aside is never written over: it may be the only copy.
+    let kept = std::fs::read(other.data.join("relay.replaced.db")).unwrap();
+    let told = other.ok(&["restore", &place.at("backup")]);
+    assert!(told.contains("relay.replaced-2.db"), "{told}");
+    assert_eq!(std::fs::read(other.data.join("relay.replaced.db")).unwrap(), kept);
+}
+
+/// The moment in which one restores: the accounts are damaged as well.
+#[test]
+fn accounts_that_are_damaged_are_told_and_restored() {
+    let place = Place::new();
+    place.ok(&["account", "add", "keola"]);
+    let mut relay = place.start(0);
+    place.ok(&["backup", &place.at("backup")]);
+    relay.terminate();
+    let accounts = place.data.join("accounts.db");
+    let sound = std::fs::read(&accounts).unwrap();
+    for bytes in [vec![], sound[..sound.len() / 2].to_vec(), vec![0x55; 8_192]] {
+        for beside in ["accounts.db-wal", "accounts.db-shm"] {
+            _ = std::fs::remove_file(place.data.join(beside));
+        }
+        std::fs::write(&accounts, &bytes).unwrap();
+        let verified = String::from_utf8(place.run(&["verify"]).stdout).unwrap();
+        assert!(verified.contains("accounts.db"), "{verified}");
+        let told = place.ok(&["restore", &place.at("backup")]);
+        assert!(told.contains("the accounts are those of the backup"), "{told}");
+        assert!(place.ok(&["account", "list"]).contains("keola"));
+        assert!(place.ok(&["verify"]).contains(" 0 problems"));
+    }
 }

@@ -58,7 +58,8 @@ pub(crate) enum Command {
         /// File with the token for the relay, or - for standard input
         #[arg(long, value_name = "FILE", conflicts_with = "token")]
         token_file: Option<PathBuf>,
-        /// Which space of the account a new database holds: devices that give the same name share it; without it the personal one
+        /// Which space of the account a new database holds: devices of the account that give the same name share it; without it the personal
+        /// one. A space that accounts share has an id: see --space-id
         #[arg(long, value_name = "NAME")]
         space: Option<String>,
         /// The same by the id of a shared space, as `motet spaces` prints it

@@ -25,6 +25,9 @@ const NEAR: f32 = 0.6;
 /// Name of the setting that `init` keeps.
 pub(crate) const RELAY_URL: &str = "relay.url";
 
+/// The setting with the name of the account that the device has signed in to.
+pub(crate) const SIGNED_IN_AS: &str = "account.name";
+
 /// The database is read from a copy, as its disk is full.
 static IS_DISK_FULL: AtomicBool = AtomicBool::new(false);
 

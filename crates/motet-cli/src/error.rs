@@ -49,7 +49,7 @@ impl CliError {
             CliError::Sync(SyncError::Offline { .. })
             | CliError::SignIn(SignInError::Relay(SyncError::Offline { .. })) => 3,
             CliError::Sync(SyncError::AuthNeeded { .. } | SyncError::OtherAccount { .. })
-            | CliError::SignIn(SignInError::KeyRefused { .. }) => 4,
+            | CliError::SignIn(SignInError::KeyRefused { .. } | SignInError::OtherAccount { .. }) => 4,
             CliError::NotFound(..)
             | CliError::NoCollection { .. }
             | CliError::Write(WriteError::NotFound { .. } | WriteError::NoRestorePoint { .. }) => 5,
@@ -92,7 +92,17 @@ impl CliError {
             CliError::Sync(SyncError::AuthNeeded { .. }) => Some(
                 "sign in with: motet login --key-file FILE; or give a good token with: motet init --device NAME --relay URL --token-file FILE",
             ),
-            CliError::Sync(SyncError::OtherAccount { .. }) => Some(
+            CliError::SignIn(SignInError::KeyRefused { .. }) => {
+                Some("ask whoever runs the relay for another one: motet-relay key create --account NAME")
+            }
+            CliError::SignIn(SignInError::Relay(SyncError::Offline { .. })) => {
+                Some("the sign-in key is still good; try again when the relay can be reached")
+            }
+            CliError::Sync(SyncError::Forbidden { .. }) => Some(
+                "what you wrote is saved here; whoever owns the space decides, and motet spaces shows what you may do",
+            ),
+            CliError::Sync(SyncError::OtherAccount { .. })
+            | CliError::SignIn(SignInError::OtherAccount { .. }) => Some(
                 "a new database: --db FILE; to sign out: motet sign-out --wipe; to move what is here: motet sign-out --release",
             ),
             CliError::Account(AccountError::Unsent { .. }) => {

@@ -133,10 +133,27 @@ fn short(hash: &blake3::Hasher) -> [u8; 16] {
     bytes
 }
 
+/// What the ids of shared spaces begin with.
+const SHARED: &[u8; 6] = b"shared";
+
 impl SpaceId {
     /// The personal space, which every account has; all devices of the account join it. It is the same constant
     /// everywhere, because a device writes documents before it has ever met a relay.
     pub const DEFAULT: SpaceId = SpaceId([0; 16]);
+
+    /// A space that accounts share, of 10 random bytes. It can be told from an own one by its beginning, so that a relay which does not know it takes
+    /// it for nobody's own.
+    pub fn shared(random: [u8; 10]) -> Self {
+        let mut id = [0; 16];
+        id[..6].copy_from_slice(SHARED);
+        id[6..].copy_from_slice(&random);
+        Self(id)
+    }
+
+    /// Whether it was made to be shared.
+    pub fn is_shared(&self) -> bool {
+        self.0.starts_with(SHARED)
+    }
 
     /// The space that the devices of an account call `name`: the same everywhere, without asking a relay. The
     /// name counts byte by byte: an app that lets users type it brings it to one form first.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use motet_relay::access::Role;
-use motet_relay::directory::{Directory, DirectoryError};
+use motet_relay::directory::{Device, Directory, DirectoryError};
+use motet_relay::terminal::complain;
 use serde_json::json;
 
 /// What is done to the accounts of a relay.
@@ -42,7 +43,7 @@ pub(crate) enum SpaceCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Lets an account read a space, or also write to it.
+    /// Lets an account read a space, or also write to it; or changes which of them.
     Add {
         /// Its name, its id, or the beginning of that.
         space: String,
@@ -92,6 +93,9 @@ pub(crate) enum AccountCommand {
     Remove {
         /// Which.
         name: String,
+        /// Even if devices are signed in.
+        #[arg(long)]
+        sign_out: bool,
     },
 }
 
@@ -137,6 +141,9 @@ pub(crate) enum DeviceCommand {
     Revoke {
         /// Its id, or the beginning of it.
         id: String,
+        /// Only of this account; without it of all that the device has signed in to.
+        #[arg(long)]
+        account: Option<String>,
     },
     /// Gives a device another name.
     Rename {
@@ -144,6 +151,9 @@ pub(crate) enum DeviceCommand {
         id: String,
         /// The name.
         name: String,
+        /// Only in this account.
+        #[arg(long)]
+        account: Option<String>,
     },
 }
 
@@ -159,30 +169,48 @@ pub(crate) fn run(data: &Path, command: &Admin) -> Result<Vec<String>, Directory
         _ => Directory::open_existing(data)?.ok_or_else(|| DirectoryError::NoAccounts(data.to_owned()))?,
     };
     Ok(match command {
-        Admin::Account(command) => account(&directory, command)?,
+        Admin::Account(command) => account(&directory, data, command)?,
         Admin::Key(command) => key(&directory, command)?,
         Admin::Device(command) => device(&directory, command)?,
         Admin::Space(command) => space(&directory, command)?,
     })
 }
 
-fn account(directory: &Directory, command: &AccountCommand) -> Result<Vec<String>, DirectoryError> {
+fn account(
+    directory: &Directory,
+    data: &Path,
+    command: &AccountCommand,
+) -> Result<Vec<String>, DirectoryError> {
     Ok(match command {
         AccountCommand::Add { name } => {
             directory.add_account(name)?;
-            vec![format!("added; `motet-relay key create --account {name}` lets a device sign in")]
+            let data = data.display();
+            vec![format!(
+                "added; a device signs in with what this prints: motet-relay --data \"{data}\" key create --account \"{name}\""
+            )]
         }
         AccountCommand::List { json } => {
-            let of = |account: motet_relay::directory::Account| match json {
-                true => json!({
-                    "name": account.name, "created_at": account.created_at, "devices": account.devices,
-                })
-                .to_string(),
-                false => format!("{}  {} device(s)", account.name, account.devices),
-            };
-            directory.accounts()?.into_iter().map(of).collect()
+            list(*json, &["account", "devices", "last seen", "added"], directory.accounts()?, |account| {
+                (
+                    json!({
+                        "name": account.name, "created_at": account.created_at, "devices": account.devices,
+                        "last_seen_at": account.last_seen_at,
+                    }),
+                    vec![
+                        account.name.clone(),
+                        account.devices.to_string(),
+                        account.last_seen_at.map_or_else(|| "never".into(), utc),
+                        utc(account.created_at),
+                    ],
+                )
+            })
         }
-        AccountCommand::Remove { name } => {
+        AccountCommand::Remove { name, sign_out } => {
+            let devices = directory.devices(Some(name))?;
+            let devices = devices.iter().filter(|device| device.revoked_at.is_none()).count() as u64;
+            if devices > 0 && !sign_out {
+                return Err(DirectoryError::InUse { name: name.clone(), devices });
+            }
             let devices = directory.remove_account(name)?;
             vec![format!("removed; {devices} device(s) signed out, and its logs are still there")]
         }
@@ -192,24 +220,41 @@ fn account(directory: &Directory, command: &AccountCommand) -> Result<Vec<String
 fn key(directory: &Directory, command: &KeyCommand) -> Result<Vec<String>, DirectoryError> {
     Ok(match command {
         KeyCommand::Create { account, expires, reusable } => {
-            vec![directory.create_key(account, expires.0, *reusable)?]
+            let key = directory.create_key(account, expires.0, *reusable)?;
+            if let Some(made) = directory.keys()?.first() {
+                // For a person; what is piped on is the key alone.
+                let until = made
+                    .expires_at
+                    .map_or_else(|| "until it is revoked".into(), |at| format!("until {}", utc(at)));
+                complain(&format!(
+                    "{}, {until}; on the device: motet login --relay URL --key-file -",
+                    good_for(made)
+                ));
+            }
+            vec![key]
         }
         KeyCommand::List { json } => {
-            let of = |key: motet_relay::directory::SignInKey| match json {
-                true => json!({
-                    "id": key.id, "account": key.account, "created_at": key.created_at,
-                    "expires_at": key.expires_at, "reusable": key.is_reusable, "used": key.used,
-                })
-                .to_string(),
-                false => {
-                    let good_for = if key.is_reusable { "any number of devices" } else { "one device" };
-                    let until = key
-                        .expires_at
-                        .map_or("until it is revoked".into(), |at| format!("until {}", utc(at)));
-                    format!("{}  {}  for {good_for}, {until}, used {} time(s)", key.id, key.account, key.used)
-                }
-            };
-            directory.keys()?.into_iter().map(of).collect()
+            list(*json, &["id", "account", "good for", "used", "until"], directory.keys()?, |key| {
+                let state = match key.expires_at {
+                    _ if !key.is_reusable && key.used > 0 => "used up".into(),
+                    Some(at) if at <= now_ms() => format!("expired {}", utc(at)),
+                    Some(at) => utc(at),
+                    None => "it is revoked".into(),
+                };
+                (
+                    json!({
+                        "id": key.id, "account": key.account, "created_at": key.created_at,
+                        "expires_at": key.expires_at, "reusable": key.is_reusable, "used": key.used,
+                    }),
+                    vec![
+                        key.id.clone(),
+                        key.account.clone(),
+                        good_for(key).into(),
+                        key.used.to_string(),
+                        state,
+                    ],
+                )
+            })
         }
         KeyCommand::Revoke { id } => {
             directory.revoke_key(id)?;
@@ -218,38 +263,51 @@ fn key(directory: &Directory, command: &KeyCommand) -> Result<Vec<String>, Direc
     })
 }
 
+fn good_for(key: &motet_relay::directory::SignInKey) -> &'static str {
+    if key.is_reusable { "any number of devices" } else { "one device" }
+}
+
 fn device(directory: &Directory, command: &DeviceCommand) -> Result<Vec<String>, DirectoryError> {
     Ok(match command {
         DeviceCommand::List { account, json } => {
-            let of = |device: motet_relay::directory::Device| match json {
-                true => json!({
-                    "id": device.id.to_string(), "account": device.account, "name": device.name,
-                    "platform": device.platform, "version": device.version,
-                    "registered_at": device.registered_at, "last_seen_at": device.last_seen_at,
-                    "revoked_at": device.revoked_at,
-                })
-                .to_string(),
-                false => {
-                    let state = match device.revoked_at {
-                        Some(at) => format!("signed out {}", utc(at)),
-                        None => format!("last seen {}", utc(device.last_seen_at)),
-                    };
-                    let id = device.id.to_string();
-                    format!("{}  {}  {}  {}  {state}", &id[..8], device.account, device.name, device.platform)
-                }
+            let columns = ["id", "account", "name", "platform", "program", "signed in", "last seen"];
+            list(*json, &columns, directory.devices(account.as_deref())?, |device| {
+                let seen = match device.revoked_at {
+                    Some(at) => format!("signed out {}", utc(at)),
+                    None => utc(device.last_seen_at),
+                };
+                let id = device.id.to_string();
+                (
+                    json!({
+                        "id": id, "account": device.account, "name": device.name,
+                        "platform": device.platform, "version": device.version,
+                        "registered_at": device.registered_at, "last_seen_at": device.last_seen_at,
+                        "revoked_at": device.revoked_at,
+                    }),
+                    vec![
+                        id[..8].to_owned(),
+                        device.account.clone(),
+                        device.name.clone(),
+                        device.platform.clone(),
+                        device.version.clone(),
+                        utc(device.registered_at),
+                        seen,
+                    ],
+                )
+            })
+        }
+        DeviceCommand::Revoke { id, account } => {
+            let of = |device: Device| {
+                let Device { name, account, .. } = device;
+                format!(
+                    "{name} of {account} is signed out; a relay that runs ends its sessions within seconds"
+                )
             };
-            directory.devices(account.as_deref())?.into_iter().map(of).collect()
+            directory.revoke_device(id, account.as_deref())?.into_iter().map(of).collect()
         }
-        DeviceCommand::Revoke { id } => {
-            let device = directory.revoke_device(id)?;
-            vec![format!(
-                "{} of {} is signed out; a relay that runs ends its sessions within seconds",
-                device.name, device.account
-            )]
-        }
-        DeviceCommand::Rename { id, name } => {
-            let device = directory.rename_device(id, name)?;
-            vec![format!("{} of {} is called {name} now", device.id, device.account)]
+        DeviceCommand::Rename { id, name, account } => {
+            let of = |device: Device| format!("{} of {} is called {name} now", device.id, device.account);
+            directory.rename_device(id, account.as_deref(), name)?.into_iter().map(of).collect()
         }
     })
 }
@@ -258,24 +316,19 @@ fn space(directory: &Directory, command: &SpaceCommand) -> Result<Vec<String>, D
     Ok(match command {
         SpaceCommand::Create { name, owner } => vec![directory.create_space(name, owner)?.to_string()],
         SpaceCommand::List { json } => {
-            let of = |space: motet_relay::directory::SharedSpace| {
+            list(*json, &["id", "name", "owner", "members"], directory.spaces()?, |space| {
                 let members = space.members.iter().map(|(account, role)| (account.clone(), role.name()));
-                match json {
-                    true => json!({
+                let named: Vec<_> =
+                    members.clone().map(|(account, role)| format!("{account} ({role})")).collect();
+                let named = if named.is_empty() { "nobody else".into() } else { named.join(", ") };
+                (
+                    json!({
                         "id": space.id.to_string(), "name": space.name, "owner": space.owner,
                         "created_at": space.created_at, "members": members.collect::<BTreeMap<_, _>>(),
-                    })
-                    .to_string(),
-                    false => {
-                        let members: Vec<_> =
-                            members.map(|(account, role)| format!("{account} ({role})")).collect();
-                        let members =
-                            if members.is_empty() { "nobody else".into() } else { members.join(", ") };
-                        format!("{}  {}  of {}, with {members}", space.id, space.name, space.owner)
-                    }
-                }
-            };
-            directory.spaces()?.into_iter().map(of).collect()
+                    }),
+                    vec![space.id.to_string(), space.name.clone(), space.owner.clone(), named],
+                )
+            })
         }
         SpaceCommand::Add { space, account, role } => {
             let role = match role {
@@ -297,6 +350,35 @@ fn space(directory: &Directory, command: &SpaceCommand) -> Result<Vec<String>, D
             )]
         }
     })
+}
+
+/// A table for people, or a JSON object for each row.
+fn list<T>(
+    json: bool,
+    columns: &[&str],
+    rows: Vec<T>,
+    of: impl Fn(&T) -> (serde_json::Value, Vec<String>),
+) -> Vec<String> {
+    let rows: Vec<_> = rows.iter().map(of).collect();
+    if json {
+        return rows.into_iter().map(|(json, _)| json.to_string()).collect();
+    }
+    if rows.is_empty() {
+        return vec!["none".into()];
+    }
+    let heads = columns.iter().map(ToString::to_string).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(heads).chain(rows.into_iter().map(|(_, row)| row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let line = |row: Vec<String>| {
+        let cells = row.into_iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().cloned().map(line).collect()
+}
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
 }
 
 /// A time as people read it.

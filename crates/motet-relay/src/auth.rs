@@ -8,8 +8,8 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, ORIGIN};
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use motet_proto::DeviceId;
 use motet_proto::device_key::PublicKey;
+use motet_proto::{AccountId, DeviceId};
 use tokio::time::timeout;
 
 use crate::limits;
@@ -57,6 +57,8 @@ pub struct Credentials<'a> {
     pub token: Option<&'a str>,
     /// The web page that sends the request, if one does.
     pub origin: Option<&'a str>,
+    /// A proxy has passed the request on for somebody else.
+    pub is_forwarded: bool,
 }
 
 /// Who a request is from.
@@ -85,10 +87,12 @@ pub struct Registration {
     pub platform: String,
     /// The program that signs it in, and which version.
     pub version: String,
+    /// The account whose documents the device has already: with a sign-in key of another one it is not registered.
+    pub bound_to: Option<AccountId>,
 }
 
 /// Why a device is not registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {
     /// The relay has no accounts that a device could sign in to.
@@ -103,6 +107,9 @@ pub enum RegisterError {
     /// The sign-in key was for one device.
     #[error("another device has signed in with this sign-in key, which is good for one")]
     Used,
+    /// The sign-in key is of another account than the one whose documents the device has. It was not used.
+    #[error("the sign-in key is for the account {0:?}, and the documents on this device are of another one")]
+    OtherAccount(String),
     /// There is no room for another device.
     #[error("the account has too many devices: sign one out first")]
     TooManyDevices,
@@ -177,6 +184,9 @@ pub enum AuthError {
     /// A web page asks a relay that serves its whole machine without tokens: any page that the user visits could.
     #[error("web pages are served only with tokens configured")]
     WebPage,
+    /// A proxy passes on requests to a relay that serves its whole machine without tokens: whoever reaches the proxy would be let in.
+    #[error("requests that a proxy passes on are served only with accounts or tokens")]
+    Forwarded,
     /// It cannot be found out now who this is.
     #[error("it cannot be found out now whose the token is; try again later")]
     Unavailable,
@@ -185,7 +195,7 @@ pub enum AuthError {
 impl<'a> Credentials<'a> {
     /// Only a token.
     pub fn bearer(token: Option<&'a str>) -> Self {
-        Self { token, origin: None }
+        Self { token, ..Self::default() }
     }
 
     /// What the headers of a request say.
@@ -198,7 +208,9 @@ impl<'a> Credentials<'a> {
             .filter(|token| token.len() <= limits::TOKEN_BYTES);
         // Browsers name the page's origin on every WebSocket and every cross-origin POST; apps do not.
         let origin = headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or("unreadable"));
-        Self { token, origin }
+        let is_forwarded =
+            ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name));
+        Self { token, origin, is_forwarded }
     }
 }
 
@@ -207,6 +219,7 @@ impl std::fmt::Debug for Credentials<'_> {
         f.debug_struct("Credentials")
             .field("has_token", &self.token.is_some())
             .field("origin", &self.origin)
+            .field("is_forwarded", &self.is_forwarded)
             .finish()
     }
 }
@@ -231,6 +244,9 @@ pub(crate) async fn authenticate(
     let is_open = catch_unwind(AssertUnwindSafe(|| authenticator.is_open())).unwrap_or(true);
     if is_open && credentials.origin.is_some() {
         return Err(AuthError::WebPage);
+    }
+    if is_open && credentials.is_forwarded {
+        return Err(AuthError::Forwarded);
     }
     let found = async { authenticator.authenticate(credentials).await };
     answered("authenticator", found).await.unwrap_or(Err(AuthError::Unavailable))

@@ -4,6 +4,9 @@
 //! connection that it has the secret half. The file may be written to while a relay runs: programs that do see each other's changes, and
 //! [`Directory::refresh`] takes them up.
 
+mod devices;
+mod error;
+mod keys;
 mod members;
 mod spaces;
 
@@ -11,17 +14,19 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use motet_proto::device_key::PublicKey;
 use motet_proto::{DeviceId, SpaceId};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, params};
 use tokio::sync::watch;
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
 
-use crate::auth::{RegisterError, Registration};
 use crate::limits;
+pub use devices::Device;
+pub use error::DirectoryError;
+pub use keys::SignInKey;
 pub use members::Members;
 use spaces::KnownSpace;
 pub use spaces::SharedSpace;
@@ -32,9 +37,6 @@ const FILE: &str = "accounts.db";
 /// Tells the file from one of another program, and its format.
 const APPLICATION_ID: i64 = 0x6d74_6163;
 const FORMAT: i64 = 1;
-
-/// What a sign-in key begins with, so that people and scanners of leaked secrets know one.
-const KEY_PREFIX: &str = "motet-key-";
 
 /// Accounts, sign-in keys and devices. `Debug` shows the path.
 pub struct Directory {
@@ -48,6 +50,8 @@ pub struct Directory {
     changes: watch::Sender<()>,
     /// What SQLite counts up when another program has written.
     version: Mutex<Option<i64>>,
+    /// What tells the file from one that has taken its place.
+    identity: Option<(u64, u64)>,
     /// When devices were seen that the file does not say so of yet.
     seen: Mutex<HashMap<PublicKey, i64>>,
 }
@@ -72,135 +76,8 @@ pub struct Account {
     pub created_at: i64,
     /// Devices that are signed in.
     pub devices: u64,
-}
-
-/// A key with which devices sign in to an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SignInKey {
-    /// Names it in lists; not the key.
-    pub id: String,
-    /// The account.
-    pub account: String,
-    /// When it was made, in milliseconds since 1970.
-    pub created_at: i64,
-    /// Until when it is good, in milliseconds since 1970; `None`: until it is revoked.
-    pub expires_at: Option<i64>,
-    /// Any number of devices sign in with it, and not just one.
-    pub is_reusable: bool,
-    /// Devices that have signed in with it.
-    pub used: u64,
-}
-
-/// A device of an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Device {
-    /// The account.
-    pub account: String,
-    /// Its id, as its entries name it.
-    pub id: DeviceId,
-    /// What people call it.
-    pub name: String,
-    /// What it runs on, as it said itself.
-    pub platform: String,
-    /// The program that signed it in, and which version, as it said itself.
-    pub version: String,
-    /// When it signed in, in milliseconds since 1970.
-    pub registered_at: i64,
-    /// When it last connected, in milliseconds since 1970, to within [`SEEN_KEPT_EVERY`](limits::SEEN_KEPT_EVERY).
-    pub last_seen_at: i64,
-    /// When it was signed out, in milliseconds since 1970.
-    pub revoked_at: Option<i64>,
-}
-
-/// Why something is not done with the accounts. What was there stays as it was.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DirectoryError {
-    /// The file cannot be opened, read or written.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        source: rusqlite::Error,
-    },
-    /// The file is one of another program.
-    #[error("{} is no file of accounts of a relay", .0.display())]
-    Foreign(PathBuf),
-    /// A later version has written the file.
-    #[error("{} has format {found}, and this version knows {FORMAT}: update the relay", path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        found: i64,
-    },
-    /// There are no accounts in this folder.
-    #[error("{} has no accounts: begin with `motet-relay account add NAME`", .0.display())]
-    NoAccounts(PathBuf),
-    /// What is no name of an account, or of a device.
-    #[error(
-        "{0:?} is no name: it has 1 to 64 characters, none of them a control character, and no blank at either end"
-    )]
-    BadName(String),
-    /// There is an account of this name.
-    #[error("there is an account {0:?} already")]
-    AccountExists(String),
-    /// There is no account of this name.
-    #[error("there is no account {0:?}")]
-    NoAccount(String),
-    /// There is no such key, or several begin like that.
-    #[error("{0:?} names no sign-in key, or more than one")]
-    NoKey(String),
-    /// There is no such space, or several are called like that.
-    #[error("{0:?} names no shared space, or more than one")]
-    NoSpace(String),
-    /// The account shares a space of this name already.
-    #[error("the account shares a space {0:?} already")]
-    SpaceExists(String),
-    /// The account is no member of the space.
-    #[error("{0:?} is no member of it")]
-    NoMember(String),
-    /// The account owns the space.
-    #[error("{0:?} owns it: members read, or write as well")]
-    IsOwner(String),
-    /// There is no such device, or several begin like that.
-    #[error("{0:?} names no device that is signed in, or more than one")]
-    NoDevice(String),
-    /// The system has no randomness.
-    #[error("the system gives no random numbers: {0}")]
-    Random(String),
-}
-
-impl DirectoryError {
-    /// Stable code for logs and scripts.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::File { .. } => "accounts-file",
-            Self::Foreign(_) => "accounts-foreign",
-            Self::Newer { .. } => "accounts-newer",
-            Self::NoAccounts(_) => "accounts-none",
-            Self::BadName(_) => "accounts-bad-name",
-            Self::AccountExists(_) => "accounts-exists",
-            Self::NoAccount(_) => "accounts-no-account",
-            Self::NoKey(_) => "accounts-no-key",
-            Self::NoSpace(_) => "accounts-no-space",
-            Self::SpaceExists(_) => "accounts-space-exists",
-            Self::NoMember(_) => "accounts-no-member",
-            Self::IsOwner(_) => "accounts-is-owner",
-            Self::NoDevice(_) => "accounts-no-device",
-            Self::Random(_) => "accounts-random",
-        }
-    }
-
-    /// Whether the same call may succeed later without anything being changed.
-    pub fn is_retryable(&self) -> bool {
-        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
-        let Self::File { source, .. } = self else { return false };
-        matches!(source.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull))
-    }
+    /// When one of them last connected, in milliseconds since 1970.
+    pub last_seen_at: Option<i64>,
 }
 
 type Result<T> = std::result::Result<T, DirectoryError>;
@@ -212,6 +89,12 @@ impl Directory {
     /// [`DirectoryError::File`], [`DirectoryError::Foreign`] or [`DirectoryError::Newer`].
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
+        if !path.exists() {
+            // What a file that was removed has left beside it is of no other one.
+            for beside in ["accounts.db-wal", "accounts.db-shm"] {
+                _ = std::fs::remove_file(folder.join(beside));
+            }
+        }
         let made = crate::store::make_private(folder, FILE);
         made.map_err(|e| file_error(&path, io_error(&e)))?;
         Self::open_file(path)
@@ -251,6 +134,7 @@ impl Directory {
         match opened.map_err(|source| file_error(&path, source))? {
             (_, (APPLICATION_ID, found)) if found > FORMAT => Err(DirectoryError::Newer { path, found }),
             (conn, (APPLICATION_ID, _)) => {
+                let identity = identity(&path);
                 let directory = Self {
                     path,
                     conn: Mutex::new(conn),
@@ -258,6 +142,7 @@ impl Directory {
                     spaces: RwLock::default(),
                     changes: watch::Sender::new(()),
                     version: Mutex::default(),
+                    identity,
                     seen: Mutex::default(),
                 };
                 directory.refresh()?;
@@ -267,17 +152,26 @@ impl Directory {
         }
     }
 
-    /// Adds an account.
+    /// Adds an account. The name is brought to its composed form (NFC), as are names wherever one is given.
     ///
     /// # Errors
-    /// [`DirectoryError::BadName`], [`DirectoryError::AccountExists`], [`DirectoryError::File`].
+    /// [`DirectoryError::BadName`], [`DirectoryError::AccountExists`] also of a name that only looks the same (case, diacritics, kinds of apostrophes),
+    /// [`DirectoryError::File`].
     pub fn add_account(&self, name: &str) -> Result<()> {
+        let name = &composed(name);
         check_name(name)?;
-        let sql = "INSERT INTO account (name, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING";
-        match self.write(|conn| conn.execute(sql, params![name, now_ms()]))? {
-            0 => Err(DirectoryError::AccountExists(name.to_owned())),
-            _ => Ok(()),
-        }
+        let looks = looks_like(name);
+        let added = self.write(|conn| {
+            let mut names = conn.prepare("SELECT name FROM account")?;
+            let known: Vec<String> =
+                names.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+            if let Some(same) = known.into_iter().find(|known| looks_like(known) == looks) {
+                return Ok(Err(DirectoryError::AccountExists(same)));
+            }
+            let sql = "INSERT INTO account (name, created_at) VALUES (?, ?)";
+            conn.execute(sql, params![name, now_ms()]).map(|_| Ok(()))
+        })?;
+        added
     }
 
     /// All accounts, by name.
@@ -285,10 +179,16 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::File`].
     pub fn accounts(&self) -> Result<Vec<Account>> {
-        let sql = "SELECT name, created_at, (SELECT COUNT(*) FROM device d WHERE d.account = a.name AND d.revoked_at IS NULL)
-                   FROM account a ORDER BY name";
+        let sql = "SELECT a.name, a.created_at, COUNT(d.key), MAX(d.last_seen_at)
+                   FROM account a LEFT JOIN device d ON d.account = a.name AND d.revoked_at IS NULL
+                   GROUP BY a.name ORDER BY a.name";
         self.rows(sql, [], |row| {
-            Ok(Account { name: row.get(0)?, created_at: row.get(1)?, devices: row.get::<_, i64>(2)? as u64 })
+            Ok(Account {
+                name: row.get(0)?,
+                created_at: row.get(1)?,
+                devices: row.get::<_, i64>(2)? as u64,
+                last_seen_at: row.get(3)?,
+            })
         })
     }
 
@@ -298,6 +198,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::NoAccount`], [`DirectoryError::File`].
     pub fn remove_account(&self, name: &str) -> Result<u64> {
+        let name = &*composed(name);
         let devices = self.write(|conn| {
             conn.execute("DELETE FROM sign_in_key WHERE account = ?", [name])?;
             let sql = "SELECT COUNT(*) FROM device WHERE account = ? AND revoked_at IS NULL";
@@ -309,108 +210,6 @@ impl Directory {
         })?;
         self.reload()?;
         devices.ok_or_else(|| DirectoryError::NoAccount(name.to_owned()))
-    }
-
-    /// Makes a key with which devices sign in to an account: one device, or any number. It is shown once and stands nowhere.
-    ///
-    /// # Errors
-    /// [`DirectoryError::NoAccount`], [`DirectoryError::Random`], [`DirectoryError::File`].
-    pub fn create_key(
-        &self,
-        account: &str,
-        expires_after: Option<Duration>,
-        is_reusable: bool,
-    ) -> Result<String> {
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).map_err(|e| DirectoryError::Random(e.to_string()))?;
-        let key = format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
-        let now = now_ms();
-        let expires_at = expires_after
-            .map(|after| now.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX)));
-        let sql = "INSERT INTO sign_in_key (hash, account, created_at, expires_at, is_reusable)
-                   SELECT ?, name, ?, ?, ? FROM account WHERE name = ?";
-        let row = params![hash(&key), now, expires_at, is_reusable, account];
-        match self.write(|conn| conn.execute(sql, row))? {
-            0 => Err(DirectoryError::NoAccount(account.to_owned())),
-            _ => Ok(key),
-        }
-    }
-
-    /// The sign-in keys that are good or were, the latest first.
-    ///
-    /// # Errors
-    /// [`DirectoryError::File`].
-    pub fn keys(&self) -> Result<Vec<SignInKey>> {
-        let sql = "SELECT hash, account, created_at, expires_at, is_reusable, used FROM sign_in_key
-                   ORDER BY created_at DESC, hash";
-        self.rows(sql, [], |row| {
-            Ok(SignInKey {
-                id: hex(&row.get::<_, Vec<u8>>(0)?[..4.min(row.get_ref(0)?.as_blob()?.len())]),
-                account: row.get(1)?,
-                created_at: row.get(2)?,
-                expires_at: row.get(3)?,
-                is_reusable: row.get(4)?,
-                used: row.get::<_, i64>(5)? as u64,
-            })
-        })
-    }
-
-    /// Lets nobody sign in with a key any more. Devices that have are not affected.
-    ///
-    /// # Errors
-    /// [`DirectoryError::NoKey`], [`DirectoryError::File`].
-    pub fn revoke_key(&self, id: &str) -> Result<()> {
-        let place = "lower(hex(hash)) GLOB ?1 || '*'";
-        let id = id.to_ascii_lowercase();
-        let is_hex = id.len() >= 4 && id.bytes().all(|b| b.is_ascii_hexdigit());
-        let sql = format!(
-            "DELETE FROM sign_in_key WHERE {place} AND (SELECT COUNT(*) FROM sign_in_key WHERE {place}) = 1"
-        );
-        match is_hex.then(|| self.write(|conn| conn.execute(&sql, [&id]))).transpose()? {
-            Some(1) => Ok(()),
-            _ => Err(DirectoryError::NoKey(id)),
-        }
-    }
-
-    /// The devices of an account, or of all: those that are signed in first, each group with the one seen last in front.
-    ///
-    /// # Errors
-    /// [`DirectoryError::NoAccount`], [`DirectoryError::File`].
-    pub fn devices(&self, account: Option<&str>) -> Result<Vec<Device>> {
-        if let Some(name) = account {
-            let found = self.rows("SELECT 1 FROM account WHERE name = ?", [name], |_| Ok(()))?;
-            found.first().ok_or_else(|| DirectoryError::NoAccount(name.to_owned()))?;
-        }
-        let sql =
-            "SELECT account, id, name, platform, version, registered_at, last_seen_at, revoked_at FROM device
-                   WHERE ?1 IS NULL OR account = ?1 ORDER BY revoked_at IS NOT NULL, last_seen_at DESC, key";
-        self.rows(sql, [account], device)
-    }
-
-    /// Signs a device out, by the beginning of its id: its sessions end within [`TOKENS_LOOKED_AT_EVERY`](limits::TOKENS_LOOKED_AT_EVERY), and it is
-    /// not let in again until it signs in anew. What it had not sent stays on it.
-    ///
-    /// # Errors
-    /// [`DirectoryError::NoDevice`], [`DirectoryError::File`].
-    pub fn revoke_device(&self, id: &str) -> Result<Device> {
-        let device = self.one_device(id)?;
-        let now = now_ms();
-        let sql = "UPDATE device SET revoked_at = ? WHERE account = ? AND id = ? AND revoked_at IS NULL";
-        self.write(|conn| conn.execute(sql, params![now, device.account, device.id.as_bytes()]))?;
-        self.reload()?;
-        Ok(Device { revoked_at: Some(now), ..device })
-    }
-
-    /// Gives a device another name, by the beginning of its id.
-    ///
-    /// # Errors
-    /// [`DirectoryError::BadName`], [`DirectoryError::NoDevice`], [`DirectoryError::File`].
-    pub fn rename_device(&self, id: &str, name: &str) -> Result<Device> {
-        check_name(name)?;
-        let device = self.one_device(id)?;
-        let sql = "UPDATE device SET name = ? WHERE account = ? AND id = ? AND revoked_at IS NULL";
-        self.write(|conn| conn.execute(sql, params![name, device.account, device.id.as_bytes()]))?;
-        Ok(Device { name: name.to_owned(), ..device })
     }
 
     /// Takes up what other programs have written, and writes down which devices were seen. Returns whether somebody may do something else now.
@@ -436,6 +235,11 @@ impl Directory {
             }
         }
         Ok(has_changed)
+    }
+
+    /// Whether another file has taken the place of the one that is open, or none is there any more.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        identity(&self.path) != self.identity
     }
 
     /// Reads which devices and shared spaces there are. Returns whether that has changed.
@@ -470,33 +274,10 @@ impl Directory {
         if are_others {
             self.changes.send_replace(());
         }
-        Ok(has_changed || are_others)
-    }
-
-    /// Registers a device with a sign-in key. The same registration again, after a reply that was lost, does not use the key again.
-    pub(crate) fn register(&self, new: &Registration) -> std::result::Result<String, RegisterError> {
-        let outcome = self.write(|conn| add_device(conn, new, now_ms()));
-        let outcome = outcome.unwrap_or_else(|error| {
-            tracing::error!(%error, "a device cannot be registered");
-            Err(RegisterError::Unavailable)
-        });
-        if outcome.is_ok()
-            && let Err(error) = self.reload()
-        {
-            tracing::error!(%error, "a device that was registered is let in later");
+        if has_changed || are_others {
+            tracing::info!("other devices are signed in, or spaces are shared otherwise");
         }
-        outcome
-    }
-
-    fn one_device(&self, id: &str) -> Result<Device> {
-        let sql =
-            "SELECT account, id, name, platform, version, registered_at, last_seen_at, revoked_at FROM device
-                   WHERE revoked_at IS NULL AND lower(hex(id)) GLOB ?1 || '*'";
-        let id = id.to_ascii_lowercase();
-        let is_hex = id.len() >= 4 && id.bytes().all(|b| b.is_ascii_hexdigit());
-        let found = if is_hex { self.rows(sql, [&id], device)? } else { Vec::new() };
-        let [device] = &found[..] else { return Err(DirectoryError::NoDevice(id)) };
-        Ok(device.clone())
+        Ok(has_changed || are_others)
     }
 
     fn write<T>(&self, write: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
@@ -531,71 +312,27 @@ impl std::fmt::Debug for Directory {
     }
 }
 
-fn add_device(
-    conn: &Connection,
-    new: &Registration,
-    now: i64,
-) -> rusqlite::Result<std::result::Result<String, RegisterError>> {
-    let hash = hash(&new.sign_in_key);
-    let sql = "SELECT account, expires_at, is_reusable, used FROM sign_in_key WHERE hash = ?";
-    let found = conn.query_row(sql, [hash], |row| {
-        Ok((
-            row.get::<_, String>(0)?,
-            row.get::<_, Option<i64>>(1)?,
-            row.get::<_, bool>(2)?,
-            row.get::<_, i64>(3)?,
-        ))
-    });
-    let Some((account, expires_at, is_reusable, used)) = found.optional()? else {
-        return Ok(Err(RegisterError::Invalid));
-    };
-    let sql = "SELECT account, id, revoked_at FROM device WHERE key = ?";
-    let same = conn.query_row(sql, [new.key.0], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Option<i64>>(2)?))
-    });
-    match same.optional()? {
-        Some((of, id, None)) if of == account && id == new.device.as_bytes() => return Ok(Ok(account)),
-        // A key that was signed out, or is somebody else's, does not come back.
-        Some(_) => return Ok(Err(RegisterError::Invalid)),
-        None => {}
-    }
-    if expires_at.is_some_and(|at| at <= now) {
-        return Ok(Err(RegisterError::Expired));
-    }
-    if !is_reusable && used > 0 {
-        return Ok(Err(RegisterError::Used));
-    }
-    let sql = "UPDATE device SET revoked_at = ? WHERE account = ? AND id = ? AND revoked_at IS NULL";
-    conn.execute(sql, params![now, account, new.device.as_bytes()])?;
-    let sql = "SELECT COUNT(*) FROM device WHERE account = ? AND revoked_at IS NULL";
-    let devices: i64 = conn.query_row(sql, [&account], |row| row.get(0))?;
-    if devices >= limits::DEVICES_PER_ACCOUNT {
-        return Ok(Err(RegisterError::TooManyDevices));
-    }
-    let sql = "INSERT INTO device (key, account, id, name, platform, version, registered_at, last_seen_at)
-               VALUES (?, ?, ?, ?, ?, ?, ?7, ?7)";
-    let Registration { key, device, name, platform, version, .. } = new;
-    conn.execute(sql, params![key.0, account, device.as_bytes(), name, platform, version, now])?;
-    conn.execute("UPDATE sign_in_key SET used = used + 1 WHERE hash = ?", [hash])?;
-    // What was signed out long ago tells nobody anything.
-    let sql = "DELETE FROM device WHERE account = ?1 AND revoked_at IS NOT NULL AND key NOT IN (
-                 SELECT key FROM device WHERE account = ?1 AND revoked_at IS NOT NULL ORDER BY revoked_at DESC LIMIT ?2)";
-    conn.execute(sql, params![account, limits::DEVICES_PER_ACCOUNT])?;
-    Ok(Ok(account))
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
-    let id: Vec<u8> = row.get(1)?;
-    Ok(Device {
-        account: row.get(0)?,
-        id: DeviceId::from_slice(&id).unwrap_or(DeviceId([0; DeviceId::LEN])),
-        name: row.get(2)?,
-        platform: row.get(3)?,
-        version: row.get(4)?,
-        registered_at: row.get(5)?,
-        last_seen_at: row.get(6)?,
-        revoked_at: row.get(7)?,
-    })
+#[cfg(not(unix))]
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    path.exists().then_some((0, 0))
+}
+
+/// In the form in which names are kept: a keyboard and a file name may give the same letters in different forms.
+fn composed(name: &str) -> String {
+    name.nfc().collect()
+}
+
+/// What a person takes for the same name: without case, diacritics, and how an apostrophe or an ʻokina was typed.
+fn looks_like(name: &str) -> String {
+    let apostrophe = |c| if "ʻʼ‘’`´'".contains(c) { '\'' } else { c };
+    let letters = name.nfkd().filter(|c| !is_combining_mark(*c)).map(apostrophe);
+    letters.flat_map(char::to_lowercase).filter(|c| !c.is_whitespace()).collect()
 }
 
 fn check_name(name: &str) -> Result<()> {

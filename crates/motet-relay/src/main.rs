@@ -23,7 +23,7 @@ struct Args {
     /// Address to listen on. Port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
-    /// Folder of the relay's data; created if needed.
+    /// Folder of the relay's data; created if needed by a relay that starts.
     #[arg(long, default_value = "relay-data", global = true)]
     data: PathBuf,
     /// File of lines `token -> account`. Without it, and without accounts, only this machine is served, as one local account.
@@ -64,6 +64,9 @@ enum Care {
     Restore {
         /// Where the backup is.
         folder: PathBuf,
+        /// Also the accounts, in the place of those that are there; without it only if those are missing or damaged.
+        #[arg(long)]
+        accounts: bool,
     },
     /// Makes damaged logs of what is left of them, and puts the damaged file aside. Devices then send what is missing.
     Repair,
@@ -124,8 +127,8 @@ fn look_after(data: &Path, command: &Care) -> ExitCode {
         Care::Verify => care::verify(data),
         Care::Repair => care::repair(data),
         Care::Backup { folder } => care::backup(data, folder),
-        Care::Restore { folder } => {
-            return match care::restore(data, folder) {
+        Care::Restore { folder, accounts } => {
+            return match care::restore(data, folder, *accounts) {
                 Ok(report) => terminal::finish(PROGRAM, tell_restored(&report)),
                 Err(error) => fail(&error.to_string()),
             };
@@ -166,11 +169,12 @@ fn tell_restored(report: &care::RestoreReport) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let (logs, entries) = (report.restored.logs, report.restored.entries);
     writeln!(out, "restored {logs} logs, {entries} entries")?;
-    if report.voided_keys > 0 {
-        writeln!(out, "{} sign-in key(s) are not good any more: make others", report.voided_keys)?;
-    }
-    if report.still_revoked > 0 {
-        writeln!(out, "{} device(s) that were signed out since then stay so", report.still_revoked)?;
+    if let Some(accounts) = &report.accounts {
+        writeln!(
+            out,
+            "the accounts are those of the backup: what was signed out, removed or shared since then is not; look at `account list`, `device list` and `space list`"
+        )?;
+        writeln!(out, "{} sign-in key(s) are not good any more: make others", accounts.voided_keys)?;
     }
     if let Some(aside) = &report.put_aside {
         let aside = aside.display().to_string();

@@ -33,6 +33,8 @@ struct Sent {
     platform: String,
     #[serde(default)]
     version: String,
+    #[serde(default)]
+    account: Option<String>,
 }
 
 /// Registers a device, and answers with its account as JSON.
@@ -106,5 +108,7 @@ async fn read(body: Body) -> Result<Registration, (StatusCode, String)> {
             })
         });
     let (name, platform, version) = (name?, platform?, version?);
-    Ok(Registration { sign_in_key: body.sign_in_key, device, key, name, platform, version })
+    let bound_to = body.account.map(|account| account.parse()).transpose();
+    let bound_to = bound_to.map_err(|e| bad(format!("account: {e}")))?;
+    Ok(Registration { sign_in_key: body.sign_in_key, device, key, name, platform, version, bound_to })
 }

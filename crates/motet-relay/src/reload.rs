@@ -186,6 +186,18 @@ impl Files {
     async fn look_at_accounts(&self, directory: &mut Option<Arc<Directory>>) -> bool {
         let (files, known) = (self.clone(), directory.clone());
         let look = move || match known {
+            // Whoever has put another file there means that one. Without one nobody new is let in, and nobody out.
+            Some(directory) if directory.is_elsewhere() => match files.directory() {
+                Ok(Some(found)) => {
+                    tracing::warn!("accounts.db is another file now, and was opened anew");
+                    (true, Some(found))
+                }
+                Ok(None) => (false, Some(directory)),
+                Err(error) => {
+                    tracing::error!(%error, "accounts and devices stay as they are");
+                    (false, Some(directory))
+                }
+            },
             Some(directory) => match directory.refresh() {
                 Ok(has_changed) => (has_changed, Some(directory)),
                 Err(error) => {

@@ -269,7 +269,7 @@ async fn take_changes(
         relay.store.set_limits(&new_terms.limits);
         _ = auth.send(new_auth);
         _ = terms.send(new_terms);
-        tracing::info!("tokens and limits were taken up anew");
+        tracing::info!("who may speak, and the limits, were taken up anew");
     }
     std::future::pending().await
 }

@@ -379,7 +379,7 @@ impl Running {
                 tracing::debug!(session = self.id, device = %hello.device, agent = hello.agent, "hello");
                 // A copy of a device's file is a device of its own, and has to sign in as one.
                 if self.admitted.who.device.is_some_and(|proven| proven != hello.device) {
-                    let message = "another device has signed in with this key: sign in anew";
+                    let message = "this key is of another device (a copy of a database is a device of its own): sign in anew";
                     return self.session.handle_failure(ErrorCode::Unauthorized, message);
                 }
                 self.session.handle_message(Message::Hello(hello));

@@ -108,7 +108,7 @@ impl Relay {
     /// Answers a request without a good token, the later the more of them come from its address.
     pub(crate) async fn refuse(&self, error: AuthError, address: IpAddr) -> Refusal {
         match error {
-            AuthError::WebPage => {
+            AuthError::WebPage | AuthError::Forwarded => {
                 return Refusal::new(StatusCode::FORBIDDEN, (CONNECTION, "close"), error.to_string());
             }
             AuthError::Unavailable => {
@@ -137,6 +137,7 @@ impl Relay {
         Err(match error {
             RegisterError::NotOffered => plain(StatusCode::NOT_FOUND),
             RegisterError::TooManyDevices => plain(StatusCode::FORBIDDEN),
+            RegisterError::OtherAccount(_) => plain(StatusCode::CONFLICT),
             RegisterError::Unavailable => {
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, (RETRY_AFTER, "10"), error.to_string())
             }

@@ -9,6 +9,9 @@ use crate::platform;
 use crate::secrets::{DeviceSecret, SecretError, SecretStore};
 use crate::sync::{Registered, Relay};
 
+/// After the name under which the key of a device is kept: one of which it is not known yet whether it is registered.
+const PENDING: &str = "-pending";
+
 /// What a relay has said to a device that signed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,6 +27,13 @@ pub enum SignInError {
     /// The sign-in key is unknown, has expired, or was used by another device.
     #[error("{reason}")]
     KeyRefused {
+        /// What the relay said.
+        reason: String,
+    },
+    /// The sign-in key is for another account than the one whose documents this device has. It was not used. A database of its own, or signing
+    /// the first account [out](crate::Replica::sign_out), makes room for it.
+    #[error("{reason}")]
+    OtherAccount {
         /// What the relay said.
         reason: String,
     },
@@ -52,6 +62,7 @@ impl SignInError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::KeyRefused { .. } => "sign-in-key-refused",
+            Self::OtherAccount { .. } => "sign-in-other-account",
             Self::NotOffered { .. } => "sign-in-not-offered",
             Self::BadKey => "sign-in-bad-key",
             Self::Relay(error) => error.code(),
@@ -76,7 +87,8 @@ impl Replica {
     /// [`Relay::device_key_in`] speaks with it from then on; the sign-in key is not needed again.
     ///
     /// Called again with the same relay and name it registers the same key pair, so an answer that was lost costs no second sign-in key. A device
-    /// that was signed out at the relay makes a new pair.
+    /// that was signed out at the relay makes a new pair. Until the relay has said so, a new pair is kept under `name` with `-pending` behind it, and
+    /// what was signed in before stays.
     ///
     /// It asks the network, and takes up to [`SIGN_IN_TIMEOUT`](crate::limits::SIGN_IN_TIMEOUT).
     ///
@@ -94,7 +106,7 @@ impl Replica {
     /// ```
     ///
     /// # Errors
-    /// [`SignInError`]. The documents, and what was signed in before, stay as they were, unless the new key pair could not be kept.
+    /// [`SignInError`]. The documents, and what was signed in before, stay as they were.
     pub fn sign_in(
         &self,
         relay: &Relay,
@@ -107,34 +119,33 @@ impl Replica {
             return Err(SignInError::BadKey);
         }
         let address = relay.registers_at()?;
-        let before = DeviceSecret::read(store, name)?;
-        let of_this_relay = before.filter(|kept| kept.relay == address);
-        if let Some(kept) = of_this_relay
-            && let Some(key) = kept.key()
-        {
+        let pending = format!("{name}{PENDING}");
+        // What an earlier attempt has perhaps registered, or what is signed in already: the relay knows it, or it does not.
+        for place in [&*pending, name] {
+            let kept = DeviceSecret::read(store, place)?.filter(|kept| kept.relay == address);
+            let Some((kept, key)) = kept.and_then(|kept| kept.key().map(|key| (kept, key))) else { continue };
             match self.register(relay, sign_in_key, &key) {
+                Ok(signed_in) => return keep(signed_in, kept, store, name),
                 Err(SignInError::KeyRefused { .. }) => {}
                 Err(error) => return Err(error),
-                Ok(signed_in) => return keep(signed_in, kept, store, name),
             }
         }
         let random = platform::random().map_err(|e| SignInError::Random(e.to_string()))?;
         let key = DeviceKey::new(random);
         let kept = DeviceSecret::new(address, &key);
-        let previous = store.get(name)?;
         // Before it is sent: whatever becomes of the answer, the device has the key that it has registered.
-        kept.write(store, name)?;
+        kept.write(store, &pending)?;
         match self.register(relay, sign_in_key, &key) {
             Ok(signed_in) => keep(signed_in, kept, store, name),
-            Err(error) => {
-                if matches!(error, SignInError::KeyRefused { .. } | SignInError::NotOffered { .. }) {
-                    match previous {
-                        Some(previous) => store.set(name, &previous)?,
-                        None => store.remove(name)?,
-                    }
-                }
+            Err(
+                error @ (SignInError::KeyRefused { .. }
+                | SignInError::NotOffered { .. }
+                | SignInError::OtherAccount { .. }),
+            ) => {
+                store.remove(&pending)?;
                 Err(error)
             }
+            Err(error) => Err(error),
         }
     }
 
@@ -148,10 +159,12 @@ impl Replica {
             "name": self.device_name(),
             "platform": std::env::consts::OS,
             "version": concat!("motet ", env!("CARGO_PKG_VERSION")),
+            "account": self.account().map_err(SyncError::Read)?.map(|account| account.to_string()),
         });
         match relay.register(sent.to_string())? {
             Registered::Account(account) => Ok(SignedIn { account }),
             Registered::KeyRefused(reason) => Err(SignInError::KeyRefused { reason }),
+            Registered::OtherAccount(reason) => Err(SignInError::OtherAccount { reason }),
             Registered::NotOffered(reason) => Err(SignInError::NotOffered { reason }),
         }
     }
@@ -165,5 +178,6 @@ fn keep(
 ) -> Result<SignedIn, SignInError> {
     kept.account = Some(signed_in.account.clone());
     kept.write(store, name)?;
+    store.remove(&format!("{name}{PENDING}"))?;
     Ok(signed_in)
 }

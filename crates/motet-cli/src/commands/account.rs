@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use motet::{Relay, Removed, SignOut, SyncError};
 
-use super::{RELAY_URL, open, relay, token};
+use super::{RELAY_URL, SIGNED_IN_AS, open, relay, token};
 use crate::error::CliError;
 use crate::output::{GREEN, Output};
 
@@ -33,6 +33,7 @@ pub(crate) fn login(
     let signed_in = token::sign_in(&replica, &relay, &key, output)?;
     replica.use_relay(&relay)?;
     replica.set_setting(RELAY_URL, Some(&url))?;
+    replica.set_setting(SIGNED_IN_AS, Some(&signed_in.account))?;
     if token::is_in_environment() {
         output.complain("MOTET_TOKEN is set, and goes before the key that was just made");
     }

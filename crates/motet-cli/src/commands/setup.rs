@@ -46,6 +46,11 @@ pub(crate) fn init(
         replica.use_relay(&Relay::new(url))?;
         if replica.setting(RELAY_URL)?.as_deref() != Some(url) {
             // A token is good for the relay that it was given for.
+            if token::kept(&replica)?.is_some() {
+                output.complain(
+                    "what signed this device in to the relay before is forgotten: sign in to this one",
+                );
+            }
             token::forget(&replica, output)?;
         }
         replica.set_setting(RELAY_URL, Some(url))?;
@@ -60,6 +65,10 @@ pub(crate) fn init(
             serde_json::json!({ "device": device, "device_id": device_id, "relay": relay, "space": space });
         return output.json_line(&made);
     }
+    let relay = match relay {
+        Some(url) => Some(url),
+        None => replica.setting(RELAY_URL)?,
+    };
     let relay = relay.map_or_else(|| "no relay".into(), |url| format!("relay {url}"));
     let place = if is_in_keyring { ", token in the keyring of the system" } else { "" };
     output.line(&format!(

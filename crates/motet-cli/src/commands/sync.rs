@@ -7,7 +7,7 @@ use motet::{
 };
 use serde::Serialize;
 
-use super::{RELAY_URL, open, open_with_trash, relay};
+use super::{RELAY_URL, SIGNED_IN_AS, open, open_with_trash, relay};
 use crate::error::CliError;
 use crate::output::{GREEN, GREY, Output, YELLOW, document_state, last_synced, local_time, sync_state};
 
@@ -101,6 +101,8 @@ struct SpaceReport {
     relay: Option<String>,
     /// The account that the database is bound to.
     account: Option<String>,
+    /// What the relay calls the account that this device has signed in to.
+    signed_in_as: Option<String>,
     #[serde(flatten)]
     status: Status,
     #[serde(flatten)]
@@ -123,16 +125,20 @@ fn space_status(replica: &Replica, output: &Output) -> Result<(), CliError> {
         space: replica.space().to_string(),
         relay: replica.setting(RELAY_URL)?,
         account: replica.account()?.map(|account| account.to_string()),
+        signed_in_as: replica.setting(SIGNED_IN_AS)?,
         status: replica.status(),
         counts: replica.counts()?,
     };
     if output.json {
         return output.json_line(&report);
     }
-    let SpaceReport { device, space, relay, status, counts, .. } = report;
+    let SpaceReport { device, space, relay, signed_in_as, status, counts, .. } = report;
     let (glyph, style, word) = sync_state(status.state);
     output.line(&format!("{}  device {device}", output.paint(style, &format!("{glyph} {word}"))));
     output.line(&format!("relay          {}", relay.as_deref().unwrap_or("none")));
+    if let Some(account) = signed_in_as {
+        output.line(&format!("signed in as   {account}"));
+    }
     if replica.space() != SpaceId::DEFAULT {
         output.line(&format!("space          {space}"));
     }

@@ -8,6 +8,7 @@ use std::path::Path;
 use motet::secrets::{SecretError, SecretFiles, SecretStore, SystemKeyring};
 use motet::{Relay, Replica, SignedIn};
 
+use super::SIGNED_IN_AS;
 use super::documents::input;
 use crate::error::{CliError, file_error};
 use crate::output::Output;
@@ -32,16 +33,26 @@ struct Place {
 }
 
 impl SecretStore for Place {
-    fn get(&self, _: &str) -> Result<Option<String>, SecretError> {
-        kept(&self.replica).map_err(secret_error)
+    fn get(&self, name: &str) -> Result<Option<String>, SecretError> {
+        match name {
+            TOKEN => kept(&self.replica).map_err(secret_error),
+            other => files(&self.replica).get(other),
+        }
     }
 
-    fn set(&self, _: &str, secret: &str) -> Result<(), SecretError> {
-        keep(&self.replica, secret, &self.output).map(drop).map_err(secret_error)
+    fn set(&self, name: &str, secret: &str) -> Result<(), SecretError> {
+        match name {
+            TOKEN => keep(&self.replica, secret, &self.output).map(drop).map_err(secret_error),
+            // Only for the moment in which the relay is asked.
+            other => files(&self.replica).set(other, secret),
+        }
     }
 
-    fn remove(&self, _: &str) -> Result<(), SecretError> {
-        forget(&self.replica, &self.output).map_err(secret_error)
+    fn remove(&self, name: &str) -> Result<(), SecretError> {
+        match name {
+            TOKEN => forget(&self.replica, &self.output).map_err(secret_error),
+            other => files(&self.replica).remove(other),
+        }
     }
 }
 
@@ -150,6 +161,7 @@ pub(crate) fn keep(replica: &Replica, token: &str, output: &Output) -> Result<bo
 /// Forgets it: it is good only for the relay that it was given for. What the keyring does not remove is not read any more either.
 pub(crate) fn forget(replica: &Replica, output: &Output) -> Result<(), CliError> {
     files(replica).remove(TOKEN)?;
+    replica.set_setting(SIGNED_IN_AS, None)?;
     if is_in_keyring(replica)? {
         if let Err(error) = keyring().and_then(|keyring| keyring.remove(&account(replica))) {
             output.complain(&format!("{error}; a token that motet does not use any more is still there"));

@@ -99,6 +99,8 @@ impl Authorizer for Members {
     ) -> BoxFuture<'a, Result<Access, AccessError>> {
         let spaces = self.directory.spaces.read().unwrap_or_else(PoisonError::into_inner);
         let access = match spaces.get(&space) {
+            // One that this relay has lost is nobody's own: each member would go on alone.
+            None if space.is_shared() => Err(AccessError::Forbidden),
             None => Ok(Access::full(&who.account)),
             Some(shared) => shared
                 .role(&who.account)

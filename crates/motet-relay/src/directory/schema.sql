@@ -30,7 +30,7 @@ CREATE UNIQUE INDEX device_signed_in ON device (account, id) WHERE revoked_at IS
 
 -- Spaces that accounts share. One that is not here is the own one of whoever names it; one that was removed is nobody's.
 CREATE TABLE shared_space (
-  id BLOB PRIMARY KEY,                 -- 16 random bytes
+  id BLOB PRIMARY KEY,                 -- `shared` and 10 random bytes
   name TEXT NOT NULL,
   owner TEXT NOT NULL,                 -- the account that its log belongs to
   created_at INTEGER NOT NULL,

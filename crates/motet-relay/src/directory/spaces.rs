@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use motet_proto::SpaceId;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Directory, DirectoryError, Result, check_name, hex, now_ms};
+use super::{Directory, DirectoryError, Result, check_name, composed, hex, now_ms};
 use crate::access::Role;
 
 /// A space that accounts share.
@@ -40,9 +40,11 @@ impl Directory {
     /// [`DirectoryError::BadName`], [`DirectoryError::NoAccount`], [`DirectoryError::SpaceExists`], [`DirectoryError::Random`],
     /// [`DirectoryError::File`].
     pub fn create_space(&self, name: &str, owner: &str) -> Result<SpaceId> {
+        let (name, owner) = (&*composed(name), &*composed(owner));
         check_name(name)?;
-        let mut random = [0; 16];
+        let mut random = [0; 10];
         getrandom::fill(&mut random).map_err(|e| DirectoryError::Random(e.to_string()))?;
+        let id = SpaceId::shared(random);
         let made = self.write(|conn| {
             if !has_account(conn, owner)? {
                 return Ok(Err(DirectoryError::NoAccount(owner.to_owned())));
@@ -52,11 +54,11 @@ impl Directory {
                 return Ok(Err(DirectoryError::SpaceExists(name.to_owned())));
             }
             let sql = "INSERT INTO shared_space (id, name, owner, created_at) VALUES (?, ?, ?, ?)";
-            conn.execute(sql, params![random, name, owner, now_ms()]).map(|_| Ok(()))
+            conn.execute(sql, params![id.as_bytes(), name, owner, now_ms()]).map(|_| Ok(()))
         })?;
         made?;
         self.reload()?;
-        Ok(SpaceId(random))
+        Ok(id)
     }
 
     /// The spaces that are shared, by owner and name.
@@ -87,7 +89,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::NoSpace`], [`DirectoryError::NoAccount`], [`DirectoryError::IsOwner`], [`DirectoryError::File`].
     pub fn put_member(&self, space: &str, account: &str, role: Role) -> Result<()> {
-        let space = self.one_space(space)?;
+        let (space, account) = (self.one_space(space)?, &*composed(account));
         if space.owner == account || role == Role::Owner {
             return Err(DirectoryError::IsOwner(account.to_owned()));
         }
@@ -110,7 +112,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::NoSpace`], [`DirectoryError::NoMember`], [`DirectoryError::File`].
     pub fn remove_member(&self, space: &str, account: &str) -> Result<()> {
-        let space = self.one_space(space)?;
+        let (space, account) = (self.one_space(space)?, &*composed(account));
         let sql = "DELETE FROM member WHERE space = ? AND account = ?";
         let removed = self.write(|conn| conn.execute(sql, params![space.id.as_bytes(), account]))?;
         self.reload()?;
@@ -163,12 +165,16 @@ impl Directory {
     /// By the beginning of its id, or by its name.
     fn one_space(&self, named: &str) -> Result<SharedSpace> {
         let id = named.to_ascii_lowercase();
-        let is_hex = id.len() >= 4 && id.bytes().all(|b| b.is_ascii_hexdigit());
         let is_meant = |space: &SharedSpace| {
-            space.name == named || (is_hex && hex(space.id.as_bytes()).starts_with(&id))
+            space.name == composed(named) || (!id.is_empty() && hex(space.id.as_bytes()).starts_with(&id))
         };
         let found: Vec<_> = self.spaces()?.into_iter().filter(is_meant).collect();
-        let [space] = &found[..] else { return Err(DirectoryError::NoSpace(named.to_owned())) };
+        let [space] = &found[..] else {
+            return Err(match found.is_empty() {
+                true => DirectoryError::NoSpace(named.to_owned()),
+                false => DirectoryError::Ambiguous(named.to_owned()),
+            });
+        };
         Ok(space.clone())
     }
 }

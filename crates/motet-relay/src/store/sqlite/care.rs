@@ -20,7 +20,7 @@ use rusqlite::Connection;
 use super::{LAST_SPACE, SqliteStore, id, migrate, shrink};
 use crate::store::StoreError;
 use crate::store::folder::Folder;
-pub use backup::{RestoreReport, backup, restore};
+pub use backup::{RestoreReport, RestoredAccounts, backup, restore};
 use file::Cut;
 use log::FoundLog;
 use side::Side;
@@ -50,7 +50,11 @@ pub fn verify(data: &Path) -> Result<CareReport, StoreError> {
     let folder = Folder::take_of_relay(data)?;
     match file::cut_off(&folder.database())? {
         Some(cut) => Ok(CareReport { problems: vec![cut.tell()], ..CareReport::default() }),
-        None => look(&folder.database()),
+        None => {
+            let mut report = look(&folder.database())?;
+            report.problems.extend(backup::fault_of_accounts(data));
+            Ok(report)
+        }
     }
 }
 

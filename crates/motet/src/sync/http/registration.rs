@@ -19,6 +19,8 @@ pub(crate) enum Registered {
     Account(String),
     /// The sign-in key is not good.
     KeyRefused(String),
+    /// The sign-in key is for another account than the one that this device belongs to.
+    OtherAccount(String),
     /// The relay has no sign-in keys.
     NotOffered(String),
 }
@@ -119,11 +121,16 @@ pub(in crate::sync) async fn register(endpoint: &Endpoint, body: String) -> Resu
             .map_err(|e| relay_error(&format!("its answer cannot be read: {e}")))?;
         return Ok(Registered::Account(answer.account));
     }
-    if response.status() == StatusCode::NOT_FOUND && answers::is_by_relay(&response) {
+    let status = response.status();
+    if [StatusCode::NOT_FOUND, StatusCode::CONFLICT].contains(&status) && answers::is_by_relay(&response) {
         let words = read_bounded(response, limits::REFUSAL_BYTES).await.unwrap_or_default();
         let words = String::from_utf8_lossy(&words).trim().to_owned();
-        let of_an_older = || "this relay lets no device sign in with a key".to_owned();
-        return Ok(Registered::NotOffered(if words.is_empty() { of_an_older() } else { words }));
+        if status == StatusCode::CONFLICT {
+            return Ok(Registered::OtherAccount(words));
+        }
+        let elsewhere =
+            || format!("no device signs in at {url}: is the path right, and the relay of this version?");
+        return Ok(Registered::NotOffered(if words.is_empty() { elsewhere() } else { words }));
     }
     match answers::refusal(response).await {
         Refused::Unauthorized { reason, .. } => Ok(Registered::KeyRefused(reason)),

@@ -14,7 +14,7 @@ const RELAY: &str = "relay.db";
 const ACCOUNTS: &str = "accounts.db";
 
 /// What was there before a backup was restored.
-const REPLACED: &str = "relay.replaced.db";
+const REPLACED: &str = "relay.replaced";
 
 /// What [`restore`] has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,12 +22,21 @@ const REPLACED: &str = "relay.replaced.db";
 pub struct RestoreReport {
     /// What the backup holds.
     pub restored: CareReport,
-    /// Where the logs were put that were there before; the accounts are beside them, as `accounts.replaced.db`.
+    /// Where the logs were put that were there before.
     pub put_aside: Option<PathBuf>,
-    /// Sign-in keys that are not good any more: nobody knows who has used them since the backup.
+    /// The accounts are those of the backup, and where those that were there are, if any were. `None`: those that are there were kept, or there are
+    /// none in the backup.
+    pub accounts: Option<RestoredAccounts>,
+}
+
+/// Accounts of a backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RestoredAccounts {
+    /// Sign-in keys that are not good any more: nobody knows who has used them since.
     pub voided_keys: u64,
-    /// Devices that were signed out since the backup, and stay so.
-    pub still_revoked: u64,
+    /// Where what was there before was put.
+    pub put_aside: Option<PathBuf>,
 }
 
 /// Copies the data of a relay, which may run meanwhile, into a folder that is new or empty, and looks whether the copy is sound, as
@@ -66,13 +75,15 @@ pub fn backup(data: &Path, to: &Path) -> Result<CareReport, StoreError> {
 }
 
 /// Puts the data of a [`backup`] in the place of what a relay that does not run has, which is put aside. The folder is created if needed.
-/// Devices notice that the log is an earlier one, and send what it lacks; whoever was signed out since then stays signed out, if the accounts
-/// that are there say so; sign-in keys are not good any more.
+/// Devices notice that the log is an earlier one, and send what it lacks.
+///
+/// Accounts that are there are newer than those of the backup, and stay: who was signed out or removed since stays so. Those of the backup take
+/// their place if there are none, if they are damaged, or `with_accounts`; their sign-in keys are not good any more.
 ///
 /// # Errors
 /// [`StoreError::InUse`] while a relay runs; [`StoreError::Unusable`] if there is no backup, or it is damaged; [`StoreError::Full`]. What the relay has
 /// is as it was then.
-pub fn restore(data: &Path, from: &Path) -> Result<RestoreReport, StoreError> {
+pub fn restore(data: &Path, from: &Path, with_accounts: bool) -> Result<RestoreReport, StoreError> {
     let source = from.join(RELAY);
     if !source.exists() {
         return Err(StoreError::Unusable(format!("{} holds no backup: there is no {RELAY}", from.display())));
@@ -80,6 +91,7 @@ pub fn restore(data: &Path, from: &Path) -> Result<RestoreReport, StoreError> {
     let folder = Folder::take(data)?;
     let (database, accounts) = (folder.database(), data.join(ACCOUNTS));
     let (new, new_accounts) = (data.join("relay.repaired.db"), data.join("accounts.restored.db"));
+    let keeps_accounts = !with_accounts && accounts.exists() && fault_of_accounts(data).is_none();
     let mut report = RestoreReport::default();
     let prepare = |report: &mut RestoreReport| -> Result<(), StoreError> {
         file::remove(&new);
@@ -92,9 +104,10 @@ pub fn restore(data: &Path, from: &Path) -> Result<RestoreReport, StoreError> {
             )));
         }
         file::remove(&new_accounts);
-        if from.join(ACCOUNTS).exists() {
+        if !keeps_accounts && from.join(ACCOUNTS).exists() {
             copy_database(&from.join(ACCOUNTS), &new_accounts)?;
-            (report.voided_keys, report.still_revoked) = bring_up_to_date(&new_accounts, &accounts)?;
+            let voided_keys = void_keys(&new_accounts)?;
+            report.accounts = Some(RestoredAccounts { voided_keys, put_aside: None });
         }
         Ok(())
     };
@@ -103,50 +116,103 @@ pub fn restore(data: &Path, from: &Path) -> Result<RestoreReport, StoreError> {
         file::remove(&new_accounts);
         return Err(error);
     }
-    // `Folder::take` makes an empty file where there is none.
-    if std::fs::metadata(&database).is_ok_and(|file| file.len() > 0) {
-        let aside = data.join(REPLACED);
-        file::remove(&aside);
-        file::rename(&database, &aside)?;
-        report.put_aside = Some(aside);
+    // The accounts first: a relay over logs of the backup and accounts of before lets in whom it let in.
+    if let Some(restored) = &mut report.accounts {
+        restored.put_aside = replace(&accounts, &new_accounts, "accounts.replaced")?;
     }
-    file::rename(&new, &database)?;
-    if new_accounts.exists() {
-        let aside = data.join("accounts.replaced.db");
-        file::remove(&aside);
-        file::rename(&accounts, &aside)?;
-        file::rename(&new_accounts, &accounts)?;
-    }
-    sync_folder(data)?;
+    report.put_aside = replace(&database, &new, REPLACED)?;
     Ok(report)
+}
+
+/// What is wrong with the accounts of a relay, if it has any.
+pub(super) fn fault_of_accounts(data: &Path) -> Option<String> {
+    let path = data.join(ACCOUNTS);
+    if !path.exists() {
+        return None;
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let looked = Connection::open_with_flags(&path, flags).and_then(|conn| {
+        conn.busy_timeout(limits::BUSY_TIMEOUT)?;
+        for table in ["account", "sign_in_key", "device", "shared_space", "member"] {
+            conn.query_row(&format!("SELECT COUNT(*) FROM {table}"), [], |_| Ok(()))?;
+        }
+        conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0))
+    });
+    let fault = match looked {
+        Ok(said) if said == "ok" => return None,
+        Ok(said) => said,
+        Err(error) => error.to_string(),
+    };
+    Some(format!(
+        "accounts.db: {fault}; a repair does not mend it: restore it from a backup, or move it away and let the devices sign in anew"
+    ))
+}
+
+/// Puts a new file in the place of a database that nobody uses, and that one aside, under a name that nothing has. At any time one of the two is
+/// there: a relay that finds none would begin with nothing, and let everybody in.
+fn replace(database: &Path, new: &Path, name: &str) -> Result<Option<PathBuf>, StoreError> {
+    let folder = database.parent().unwrap_or(Path::new("."));
+    let mut aside = None;
+    // `Folder::take` makes an empty file where there is none.
+    if std::fs::metadata(database).is_ok_and(|file| file.len() > 0) {
+        // What is in its log goes into the file, if it is sound enough for that.
+        if let Ok(conn) = Connection::open(database) {
+            _ = conn.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()));
+        }
+        let free = |n: &u32| !folder.join(numbered(name, *n)).exists();
+        let to = folder.join(numbered(name, (1..).find(free).unwrap_or_default()));
+        let failed = |error| unusable("put aside", database, &error);
+        if std::fs::hard_link(database, &to).is_err() {
+            std::fs::copy(database, &to).map_err(failed)?;
+        }
+        for end in ["-wal", "-shm"] {
+            let with = |path: &Path| {
+                let mut name = path.as_os_str().to_owned();
+                name.push(end);
+                PathBuf::from(name)
+            };
+            if with(database).exists() {
+                std::fs::rename(with(database), with(&to)).map_err(failed)?;
+            }
+        }
+        sync_folder(folder)?;
+        aside = Some(to);
+    }
+    file::rename(new, database)?;
+    sync_folder(folder)?;
+    Ok(aside)
+}
+
+fn numbered(name: &str, n: u32) -> String {
+    if n == 1 { format!("{name}.db") } else { format!("{name}-{n}.db") }
 }
 
 /// Copies a database as of one moment, with all that is in its log.
 fn copy_database(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let named = |error: StoreError| match error {
+        StoreError::Unusable(reason) => StoreError::Unusable(format!("{}: {reason}", from.display())),
+        StoreError::Failed(reason) => StoreError::Failed(format!("{}: {reason}", from.display())),
+        other => other,
+    };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(from, flags)?;
-    conn.busy_timeout(limits::BUSY_TIMEOUT)?;
-    // Made first, so that nobody else ever reads it.
-    file::create_private(to)?;
-    conn.execute("VACUUM INTO ?", [to.to_string_lossy()])?;
-    file::sync(to)
+    let copy = || -> Result<(), StoreError> {
+        let conn = Connection::open_with_flags(from, flags)?;
+        conn.busy_timeout(limits::BUSY_TIMEOUT)?;
+        // Made first, so that nobody else ever reads it.
+        file::create_private(to)?;
+        conn.execute("VACUUM INTO ?", [to.to_string_lossy()])?;
+        file::sync(to)
+    };
+    copy().map_err(named)
 }
 
-/// Sign-in keys of a backup may have been used since, and devices signed out. Returns how many of each.
-fn bring_up_to_date(restored: &Path, present: &Path) -> Result<(u64, u64), StoreError> {
-    let conn = Connection::open(restored)?;
+/// Nobody knows who has used the sign-in keys of a backup since. Returns how many there were.
+fn void_keys(accounts: &Path) -> Result<u64, StoreError> {
+    let conn = Connection::open(accounts)?;
     let keys = conn.execute("DELETE FROM sign_in_key", [])?;
-    let mut revoked = 0;
-    if present.exists() {
-        conn.execute("ATTACH ? AS present", [present.to_string_lossy()])?;
-        let sql = "UPDATE main.device SET revoked_at = (SELECT p.revoked_at FROM present.device p WHERE p.key = main.device.key)
-                   WHERE revoked_at IS NULL AND key IN (SELECT key FROM present.device WHERE revoked_at IS NOT NULL)";
-        revoked = conn.execute(sql, [])?;
-        conn.execute("DETACH present", [])?;
-    }
     drop(conn);
-    file::sync(restored)?;
-    Ok((keys as u64, revoked as u64))
+    file::sync(accounts)?;
+    Ok(keys as u64)
 }
 
 fn sync_folder(folder: &Path) -> Result<(), StoreError> {

@@ -1,0 +1,179 @@
+//! Devices that have signed in, and those that do.
+
+use motet_proto::{AccountId, DeviceId};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{Directory, DirectoryError, Result, check_name, composed, hash, now_ms};
+use crate::auth::{RegisterError, Registration};
+use crate::limits;
+
+/// A device of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Device {
+    /// The account.
+    pub account: String,
+    /// Its id, as its entries name it.
+    pub id: DeviceId,
+    /// What people call it.
+    pub name: String,
+    /// What it runs on, as it said itself.
+    pub platform: String,
+    /// The program that signed it in, and which version, as it said itself.
+    pub version: String,
+    /// When it signed in, in milliseconds since 1970.
+    pub registered_at: i64,
+    /// When it last connected, in milliseconds since 1970, to within [`SEEN_KEPT_EVERY`](limits::SEEN_KEPT_EVERY).
+    pub last_seen_at: i64,
+    /// When it was signed out, in milliseconds since 1970.
+    pub revoked_at: Option<i64>,
+}
+
+impl Directory {
+    /// The devices of an account, or of all: those that are signed in first, by account, each with the one seen last in front.
+    ///
+    /// # Errors
+    /// [`DirectoryError::NoAccount`], [`DirectoryError::File`].
+    pub fn devices(&self, account: Option<&str>) -> Result<Vec<Device>> {
+        let account = account.map(composed);
+        if let Some(name) = &account {
+            let found = self.rows("SELECT 1 FROM account WHERE name = ?", [name], |_| Ok(()))?;
+            found.first().ok_or_else(|| DirectoryError::NoAccount(name.clone()))?;
+        }
+        let sql =
+            "SELECT account, id, name, platform, version, registered_at, last_seen_at, revoked_at FROM device
+                   WHERE ?1 IS NULL OR account = ?1 ORDER BY revoked_at IS NOT NULL, account, last_seen_at DESC, key";
+        self.rows(sql, [account], device)
+    }
+
+    /// Signs a device out, by the beginning of its id: its sessions end within [`TOKENS_LOOKED_AT_EVERY`](limits::TOKENS_LOOKED_AT_EVERY), and it is
+    /// not let in again until it signs in anew. What it had not sent stays on it. One that has signed in to several accounts is signed out of all of
+    /// them, if none is named. Returns it as it was in each.
+    ///
+    /// # Errors
+    /// [`DirectoryError::NoDevice`], [`DirectoryError::Ambiguous`], [`DirectoryError::File`].
+    pub fn revoke_device(&self, id: &str, account: Option<&str>) -> Result<Vec<Device>> {
+        let devices = self.named(id, account)?;
+        let sql = "UPDATE device SET revoked_at = ? WHERE account = ? AND id = ? AND revoked_at IS NULL";
+        self.write(|conn| {
+            let revoke = |d: &Device| conn.execute(sql, params![now_ms(), d.account, d.id.as_bytes()]);
+            devices.iter().try_for_each(|device| revoke(device).map(drop))
+        })?;
+        self.reload()?;
+        Ok(devices)
+    }
+
+    /// Gives a device another name, by the beginning of its id, in each account that it has signed in to if none is named.
+    ///
+    /// # Errors
+    /// [`DirectoryError::BadName`], [`DirectoryError::NoDevice`], [`DirectoryError::Ambiguous`], [`DirectoryError::File`].
+    pub fn rename_device(&self, id: &str, account: Option<&str>, name: &str) -> Result<Vec<Device>> {
+        check_name(name)?;
+        let devices = self.named(id, account)?;
+        let sql = "UPDATE device SET name = ? WHERE account = ? AND id = ? AND revoked_at IS NULL";
+        self.write(|conn| {
+            let rename = |d: &Device| conn.execute(sql, params![name, d.account, d.id.as_bytes()]);
+            devices.iter().try_for_each(|device| rename(device).map(drop))
+        })?;
+        Ok(devices)
+    }
+
+    /// Registers a device with a sign-in key. The same registration again, after a reply that was lost, does not use the key again.
+    pub(crate) fn register(&self, new: &Registration) -> std::result::Result<String, RegisterError> {
+        let outcome = self.write(|conn| add_device(conn, new, now_ms()));
+        let outcome = outcome.unwrap_or_else(|error| {
+            tracing::error!(%error, "a device cannot be registered");
+            Err(RegisterError::Unavailable)
+        });
+        if outcome.is_ok()
+            && let Err(error) = self.reload()
+        {
+            tracing::error!(%error, "a device that was registered is let in later");
+        }
+        outcome
+    }
+
+    /// The device that is signed in whose id begins so, in each account that it has signed in to.
+    fn named(&self, id: &str, account: Option<&str>) -> Result<Vec<Device>> {
+        let id = id.to_ascii_lowercase();
+        let mut found = self.devices(account)?;
+        found.retain(|device| {
+            device.revoked_at.is_none() && !id.is_empty() && device.id.to_string().starts_with(&id)
+        });
+        let first = found.first().ok_or_else(|| DirectoryError::NoDevice(id.clone()))?.id;
+        match found.iter().all(|device| device.id == first) {
+            true => Ok(found),
+            false => Err(DirectoryError::Ambiguous(id)),
+        }
+    }
+}
+
+fn add_device(
+    conn: &Connection,
+    new: &Registration,
+    now: i64,
+) -> rusqlite::Result<std::result::Result<String, RegisterError>> {
+    let hash = hash(&new.sign_in_key);
+    let sql = "SELECT account, expires_at, is_reusable, used FROM sign_in_key WHERE hash = ?";
+    let found = conn.query_row(sql, [hash], |row| {
+        Ok((
+            row.get::<_, String>(0)?,
+            row.get::<_, Option<i64>>(1)?,
+            row.get::<_, bool>(2)?,
+            row.get::<_, i64>(3)?,
+        ))
+    });
+    let Some((account, expires_at, is_reusable, used)) = found.optional()? else {
+        return Ok(Err(RegisterError::Invalid));
+    };
+    if new.bound_to.is_some_and(|bound| bound != AccountId::derive(&account)) {
+        return Ok(Err(RegisterError::OtherAccount(account)));
+    }
+    let sql = "SELECT account, id, revoked_at FROM device WHERE key = ?";
+    let same = conn.query_row(sql, [new.key.0], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Option<i64>>(2)?))
+    });
+    match same.optional()? {
+        Some((of, id, None)) if of == account && id == new.device.as_bytes() => return Ok(Ok(account)),
+        // A key that was signed out, or is somebody else's, does not come back.
+        Some(_) => return Ok(Err(RegisterError::Invalid)),
+        None => {}
+    }
+    if expires_at.is_some_and(|at| at <= now) {
+        return Ok(Err(RegisterError::Expired));
+    }
+    if !is_reusable && used > 0 {
+        return Ok(Err(RegisterError::Used));
+    }
+    let sql = "UPDATE device SET revoked_at = ? WHERE account = ? AND id = ? AND revoked_at IS NULL";
+    conn.execute(sql, params![now, account, new.device.as_bytes()])?;
+    let sql = "SELECT COUNT(*) FROM device WHERE account = ? AND revoked_at IS NULL";
+    let devices: i64 = conn.query_row(sql, [&account], |row| row.get(0))?;
+    if devices >= limits::DEVICES_PER_ACCOUNT {
+        return Ok(Err(RegisterError::TooManyDevices));
+    }
+    let sql = "INSERT INTO device (key, account, id, name, platform, version, registered_at, last_seen_at)
+               VALUES (?, ?, ?, ?, ?, ?, ?7, ?7)";
+    let Registration { key, device, name, platform, version, .. } = new;
+    conn.execute(sql, params![key.0, account, device.as_bytes(), name, platform, version, now])?;
+    conn.execute("UPDATE sign_in_key SET used = used + 1 WHERE hash = ?", [hash])?;
+    // What was signed out long ago tells nobody anything.
+    let sql = "DELETE FROM device WHERE account = ?1 AND revoked_at IS NOT NULL AND key NOT IN (
+                 SELECT key FROM device WHERE account = ?1 AND revoked_at IS NOT NULL ORDER BY revoked_at DESC LIMIT ?2)";
+    conn.execute(sql, params![account, limits::DEVICES_PER_ACCOUNT])?;
+    Ok(Ok(account))
+}
+
+fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
+    let id: Vec<u8> = row.get(1)?;
+    Ok(Device {
+        account: row.get(0)?,
+        id: DeviceId::from_slice(&id).unwrap_or(DeviceId([0; DeviceId::LEN])),
+        name: row.get(2)?,
+        platform: row.get(3)?,
+        version: row.get(4)?,
+        registered_at: row.get(5)?,
+        last_seen_at: row.get(6)?,
+        revoked_at: row.get(7)?,
+    })
+}

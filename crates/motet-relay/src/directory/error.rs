@@ -1,0 +1,107 @@
+//! Why something is not done with the accounts.
+
+use std::path::PathBuf;
+
+use super::FORMAT;
+
+/// Why something is not done with the accounts. What was there stays as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    /// The file cannot be opened, read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The file is one of another program.
+    #[error("{} is no file of accounts of a relay", .0.display())]
+    Foreign(PathBuf),
+    /// A later version has written the file.
+    #[error("{} has format {found}, and this version knows {FORMAT}: update the relay", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+    },
+    /// There are no accounts in this folder.
+    #[error("{} has no accounts: begin with `motet-relay account add NAME`", .0.display())]
+    NoAccounts(PathBuf),
+    /// What is no name of an account, or of a device.
+    #[error(
+        "{0:?} is no name: it has 1 to 64 characters, none of them a control character, and no blank at either end"
+    )]
+    BadName(String),
+    /// There is an account of this name, or of one that looks the same.
+    #[error("there is an account {0:?} already, and the name is the same or looks the same")]
+    AccountExists(String),
+    /// Devices are signed in to the account that is to be removed.
+    #[error("{devices} device(s) are signed in to {name:?}: --sign-out removes it all the same")]
+    InUse {
+        /// The account.
+        name: String,
+        /// How many.
+        devices: u64,
+    },
+    /// There is no account of this name.
+    #[error("there is no account {0:?}")]
+    NoAccount(String),
+    /// There is no such key.
+    #[error("no sign-in key is called {0:?}; `key list` has their ids")]
+    NoKey(String),
+    /// There is no such space.
+    #[error("no shared space is called {0:?}; `space list` has their names and ids")]
+    NoSpace(String),
+    /// The account shares a space of this name already.
+    #[error("the account shares a space {0:?} already")]
+    SpaceExists(String),
+    /// The account is no member of the space.
+    #[error("{0:?} is no member of it")]
+    NoMember(String),
+    /// The account owns the space.
+    #[error("{0:?} owns it: members read, or write as well")]
+    IsOwner(String),
+    /// Several begin like that, or are called so.
+    #[error("{0:?} means more than one: give more of the id, or the account")]
+    Ambiguous(String),
+    /// There is no such device, or it is signed out.
+    #[error("no device that is signed in has an id that begins with {0:?}; `device list` has them")]
+    NoDevice(String),
+    /// The system has no randomness.
+    #[error("the system gives no random numbers: {0}")]
+    Random(String),
+}
+
+impl DirectoryError {
+    /// Stable code for logs and scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "accounts-file",
+            Self::Foreign(_) => "accounts-foreign",
+            Self::Newer { .. } => "accounts-newer",
+            Self::NoAccounts(_) => "accounts-none",
+            Self::BadName(_) => "accounts-bad-name",
+            Self::AccountExists(_) => "accounts-exists",
+            Self::InUse { .. } => "accounts-in-use",
+            Self::NoAccount(_) => "accounts-no-account",
+            Self::NoKey(_) => "accounts-no-key",
+            Self::NoSpace(_) => "accounts-no-space",
+            Self::SpaceExists(_) => "accounts-space-exists",
+            Self::NoMember(_) => "accounts-no-member",
+            Self::IsOwner(_) => "accounts-is-owner",
+            Self::Ambiguous(_) => "accounts-ambiguous",
+            Self::NoDevice(_) => "accounts-no-device",
+            Self::Random(_) => "accounts-random",
+        }
+    }
+
+    /// Whether the same call may succeed later without anything being changed.
+    pub fn is_retryable(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
+        let Self::File { source, .. } = self else { return false };
+        matches!(source.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull))
+    }
+}
