@@ -568,6 +568,31 @@ fn a_space_that_is_shared_is_found_read_and_written_as_its_owner_says() {
     keola.ok(&["sync"]);
 }
 
+/// Another device signs in between, and its registration reads the accounts too: the open session ends all the same.
+#[test]
+fn a_device_that_signs_in_hides_no_other_that_was_signed_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let admin = Admin(dir.path().join("relay"));
+    admin.ok(&["account", "add", "keola"]);
+    let key = admin.ok(&["key", "create", "--account", "keola", "--reusable"]);
+    let relay = RelayProcess::start(&admin.0, "127.0.0.1:0", &[]);
+    let a = device(dir.path(), "a");
+    let secrets = Memory::default();
+    a.sign_in(&Relay::new(&relay.url()), &key, &secrets, NAME).unwrap();
+    a.connect(Relay::new(&relay.url()).device_key_in(secrets, NAME)).unwrap();
+    for round in 0..3 {
+        wait_until("synced", Duration::from_secs(10), || a.status().state == SyncState::Synced);
+        let revoked = admin.ok(&["device", "revoke", &a.device_id().to_string()]);
+        assert!(revoked.contains("signed out"), "{revoked}");
+        let b = device(dir.path(), &format!("b{round}"));
+        b.sign_in(&Relay::new(&relay.url()), &key, &Memory::default(), NAME).unwrap();
+        wait_until("it is signed out", Duration::from_secs(6), || a.status().state == SyncState::AuthNeeded);
+        let secrets = Memory::default();
+        a.sign_in(&Relay::new(&relay.url()), &key, &secrets, NAME).unwrap();
+        a.connect(Relay::new(&relay.url()).device_key_in(secrets, NAME)).unwrap();
+    }
+}
+
 /// Names that a person takes for the same are one: however a letter is composed, and an ʻokina typed.
 #[test]
 fn two_accounts_never_look_the_same() {

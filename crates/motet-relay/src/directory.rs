@@ -13,6 +13,7 @@ mod spaces;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -50,6 +51,9 @@ pub struct Directory {
     changes: watch::Sender<()>,
     /// What SQLite counts up when another program has written.
     version: Mutex<Option<i64>>,
+    /// Something has changed that [`refresh`](Self::refresh) has not said yet, whoever read it: a device that signs in reads what others have
+    /// written as well.
+    has_news: AtomicBool,
     /// What tells the file from one that has taken its place.
     identity: Option<(u64, u64)>,
     /// When devices were seen that the file does not say so of yet.
@@ -143,6 +147,7 @@ impl Directory {
                     changes: watch::Sender::new(()),
                     version: Mutex::default(),
                     identity,
+                    has_news: AtomicBool::new(false),
                     seen: Mutex::default(),
                 };
                 directory.refresh()?;
@@ -219,7 +224,9 @@ impl Directory {
     pub fn refresh(&self) -> Result<bool> {
         let now = self.rows("PRAGMA data_version", [], |row| row.get::<_, i64>(0))?.first().copied();
         let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_changed = *version != now && self.reload()?;
+        if *version != now {
+            self.reload()?;
+        }
         *version = now;
         drop(version);
         let seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
@@ -234,7 +241,7 @@ impl Directory {
                 known.entry(key).and_modify(|known| known.last_seen_at = known.last_seen_at.max(at));
             }
         }
-        Ok(has_changed)
+        Ok(self.has_news.swap(false, Ordering::AcqRel))
     }
 
     /// Whether another file has taken the place of the one that is open, or none is there any more.
@@ -242,8 +249,8 @@ impl Directory {
         identity(&self.path) != self.identity
     }
 
-    /// Reads which devices and shared spaces there are. Returns whether that has changed.
-    fn reload(&self) -> Result<bool> {
+    /// Reads which devices and shared spaces there are.
+    fn reload(&self) -> Result<()> {
         let sql = "SELECT key, account, id, revoked_at IS NOT NULL, last_seen_at FROM device";
         let rows = self.rows(sql, [], |row| {
             let bytes = |column| row.get::<_, Vec<u8>>(column);
@@ -276,8 +283,9 @@ impl Directory {
         }
         if has_changed || are_others {
             tracing::info!("other devices are signed in, or spaces are shared otherwise");
+            self.has_news.store(true, Ordering::Release);
         }
-        Ok(has_changed || are_others)
+        Ok(())
     }
 
     fn write<T>(&self, write: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {

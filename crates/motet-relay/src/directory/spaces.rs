@@ -103,7 +103,7 @@ impl Directory {
                 .map(|_| Ok(()))
         })?;
         put?;
-        self.reload().map(drop)
+        self.reload()
     }
 
     /// Takes a space from an account: open sessions end within [`TOKENS_LOOKED_AT_EVERY`](crate::limits::TOKENS_LOOKED_AT_EVERY). What its devices have
