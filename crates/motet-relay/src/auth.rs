@@ -175,6 +175,9 @@ pub enum AuthError {
     /// The token is unknown.
     #[error("the token is not valid")]
     Invalid,
+    /// No device has signed in with this key, or not as far as this relay remembers.
+    #[error("this relay does not know this device")]
+    UnknownDevice,
     /// The device was signed out.
     #[error("this device was signed out of its account")]
     SignedOut,

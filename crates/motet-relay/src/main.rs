@@ -126,7 +126,12 @@ fn look_after(data: &Path, command: &Care) -> ExitCode {
     let report = match command {
         Care::Verify => care::verify(data),
         Care::Repair => care::repair(data),
-        Care::Backup { folder } => care::backup(data, folder),
+        Care::Backup { folder } => care::backup(data, folder).inspect(|_| {
+            say(&format!(
+                "copied to {}, with the accounts if there are any; files of tokens and limits are not in it",
+                folder.display()
+            ));
+        }),
         Care::Restore { folder, accounts } => {
             return match care::restore(data, folder, *accounts) {
                 Ok(report) => terminal::finish(PROGRAM, tell_restored(&report)),

@@ -115,7 +115,11 @@ impl Relay {
                 let header = (RETRY_AFTER, "10");
                 return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, header, error.to_string());
             }
-            AuthError::Missing | AuthError::Invalid | AuthError::SignedOut | AuthError::Clock => {}
+            AuthError::Missing
+            | AuthError::Invalid
+            | AuthError::UnknownDevice
+            | AuthError::SignedOut
+            | AuthError::Clock => {}
         }
         let allowed = self.terms.borrow().limits.wrong_tokens;
         self.refuse_stranger(address, allowed, error.to_string()).await

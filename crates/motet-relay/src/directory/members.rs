@@ -29,9 +29,9 @@ impl Members {
 
     fn find(&self, token: &str) -> Result<Principal, AuthError> {
         // Whoever makes tokens up has to find a key that is known before any signature is checked.
-        let known = DeviceToken::claimed_key(token).and_then(|key| self.known(&key));
-        let Some(Known { account, device, is_revoked, last_seen_at }) = known else {
-            return Err(AuthError::Invalid);
+        let claimed = DeviceToken::claimed_key(token).ok_or(AuthError::Invalid)?;
+        let Some(Known { account, device, is_revoked, last_seen_at }) = self.known(&claimed) else {
+            return Err(AuthError::UnknownDevice);
         };
         let token = DeviceToken::verify(token).map_err(|_| AuthError::Invalid)?;
         // Who has signed it has the key, and may know.
