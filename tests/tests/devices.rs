@@ -646,6 +646,28 @@ fn a_sign_in_that_fails_leaves_the_one_before() {
     own.ok(&["sync"]);
 }
 
+/// Who signs out on purpose is signed out at the relay as well, and told if that did not reach it.
+#[test]
+fn signing_out_reaches_the_relay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (relay, directory) = start(&dir.path().join("relay"));
+    directory.add_account("keola").unwrap();
+    let key = directory.create_key("keola", None, true).unwrap();
+    let cli = Cli::init(dir.path(), "phone", &relay.url());
+    cli.ok_with(&["login", "--key-file", "-"], &key);
+    cli.ok(&["sync"]);
+    cli.ok(&["sign-out"]);
+    assert_eq!(directory.accounts().unwrap()[0].devices, 0);
+    assert_eq!(cli.run(&["sync"]).status.code(), Some(4));
+    cli.ok_with(&["login", "--key-file", "-"], &key);
+    cli.ok(&["sync"]);
+    drop(relay);
+    let offline = cli.run(&["sign-out"]);
+    let said = String::from_utf8(offline.stderr).unwrap();
+    assert!(offline.status.success() && said.contains("does not know yet"), "{said}");
+    assert_eq!(directory.accounts().unwrap()[0].devices, 1);
+}
+
 /// One that is lost is signed out wherever it has signed in.
 #[test]
 fn a_device_of_two_accounts_is_signed_out_of_both() {

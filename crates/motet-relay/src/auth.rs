@@ -44,6 +44,15 @@ pub trait Authenticator: Send + Sync + 'static {
         ready(Err(RegisterError::NotOffered)).boxed()
     }
 
+    /// Signs the device of a principal out, as it asks for itself.
+    ///
+    /// # Errors
+    /// [`RegisterError::NotOffered`], by default, or of somebody who is no device; [`RegisterError::Unavailable`].
+    fn sign_out<'a>(&'a self, who: &'a Principal) -> BoxFuture<'a, Result<(), RegisterError>> {
+        _ = who;
+        ready(Err(RegisterError::NotOffered)).boxed()
+    }
+
     /// Whether everybody who can connect is let in. Then only addresses that other machines cannot reach are served, and no web pages.
     fn is_open(&self) -> bool {
         false
@@ -277,6 +286,15 @@ pub(crate) async fn register(
 ) -> Result<String, RegisterError> {
     let registered = async { authenticator.register(device).await };
     answered("authenticator", registered).await.unwrap_or(Err(RegisterError::Unavailable))
+}
+
+/// [`Authenticator::sign_out`] within its time.
+pub(crate) async fn sign_out(
+    authenticator: Arc<dyn Authenticator>,
+    who: &Principal,
+) -> Result<(), RegisterError> {
+    let done = async { authenticator.sign_out(who).await };
+    answered("authenticator", done).await.unwrap_or(Err(RegisterError::Unavailable))
 }
 
 /// [`Authenticator::is_valid`] within its time.

@@ -1,5 +1,5 @@
-//! What devices ask beside syncing: `POST /v1/devices` signs one in with a sign-in key, `GET /v1/spaces` says which spaces are shared with its
-//! account.
+//! What devices ask beside syncing: `POST /v1/devices` signs one in with a sign-in key, `DELETE /v1/devices` signs it out, `GET /v1/spaces` says which
+//! spaces are shared with its account.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use crate::access::{self, OfferedSpace};
-use crate::auth::Registration;
+use crate::auth::{self, RegisterError, Registration};
 use crate::doors::Place;
 use crate::limits;
 use crate::state::Relay;
@@ -51,6 +51,24 @@ pub(crate) async fn register(relay: Arc<Relay>, place: Arc<Place>, request: Requ
             ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], answer).into_response()
         }
         Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// Signs out the device that asks for it.
+pub(crate) async fn sign_out(relay: Arc<Relay>, place: Arc<Place>, headers: &HeaderMap) -> Response {
+    let admitted = match relay.admit(headers, &place).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let authenticator = relay.auth.borrow().clone();
+    match auth::sign_out(authenticator, &admitted.who).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(RegisterError::NotOffered) => {
+            (StatusCode::CONFLICT, "only a device that has signed in can sign out").into_response()
+        }
+        Err(error) => {
+            (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], error.to_string()).into_response()
+        }
     }
 }
 

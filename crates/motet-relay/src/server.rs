@@ -131,7 +131,7 @@ pub async fn run(
     let app = Router::new()
         .route("/healthz", get(health))
         .route("/v1/sync", get(web_socket).post(post))
-        .route("/v1/devices", axum::routing::post(devices))
+        .route("/v1/devices", axum::routing::post(devices).delete(sign_out))
         .route("/v1/spaces", get(spaces))
         .with_state(relay.clone())
         .layer(axum::middleware::map_response(signed));
@@ -329,6 +329,14 @@ async fn spaces(
     headers: HeaderMap,
 ) -> Response {
     registration::spaces(relay, place, &headers).await
+}
+
+async fn sign_out(
+    State(relay): State<Arc<Relay>>,
+    Extension(place): Extension<Arc<Place>>,
+    headers: HeaderMap,
+) -> Response {
+    registration::sign_out(relay, place, &headers).await
 }
 
 async fn devices(

@@ -268,6 +268,20 @@ impl Relay {
         wait_for(async move { http::registration::spaces(&endpoint, &tokens).await })
     }
 
+    /// Has the relay sign this device out, with the key by which it [speaks](Self::device_key_in): nobody is let in with that any more. It asks the
+    /// network, and takes up to [`SIGN_IN_TIMEOUT`](crate::limits::SIGN_IN_TIMEOUT). What is on the device stays there; see
+    /// [`Replica::sign_out`](crate::Replica::sign_out).
+    ///
+    /// # Errors
+    /// [`SyncError`]; [`SyncError::AuthNeeded`] if it was signed out before.
+    #[cfg(feature = "relay")]
+    pub fn sign_out_device(&self) -> Result<(), SyncError> {
+        let endpoint = self.registration_endpoint()?;
+        self.check()?;
+        let tokens = tokens::Tokens::new(self.token.clone());
+        wait_for(async move { http::registration::sign_out(&endpoint, &tokens).await })
+    }
+
     /// Checks that the address can be one of a relay and the token can be sent, without any network.
     ///
     /// # Errors

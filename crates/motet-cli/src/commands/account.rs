@@ -80,6 +80,10 @@ pub(crate) fn sign_out(
         (true, false) => SignOut::Wipe,
         (true, true) => SignOut::WipeUnsent,
     };
+    let at_relay = match relay(&replica)? {
+        Some(relay) if token::is_device_key(&replica)? => Some(relay),
+        _ => None,
+    };
     // First: whoever is signed out must not be signed in again by what is left of a command that was killed.
     let token = token::kept(&replica)?;
     token::forget(&replica, output)?;
@@ -90,6 +94,11 @@ pub(crate) fn sign_out(
         token::keep(&replica, &token, output)?;
     }
     let removed = signed_out?;
+    if let Some(Err(error)) = at_relay.map(|relay| relay.sign_out_device())
+        && !matches!(error, SyncError::AuthNeeded { .. })
+    {
+        output.complain(&format!("the relay does not know yet that this device has signed out ({error}); whoever runs it can sign it out: motet-relay device revoke"));
+    }
     if token::is_in_environment() {
         output.complain("MOTET_TOKEN is still set: the next sync signs in with it");
     }

@@ -101,6 +101,11 @@ pub(crate) fn signed_in(replica: &Replica, relay: Relay) -> Result<Relay, CliErr
     })
 }
 
+/// Whether what is kept for a replica is the key of its device.
+pub(crate) fn is_device_key(replica: &Replica) -> Result<bool, CliError> {
+    Ok(read(replica)?.is_some_and(|kept| kept.starts_with('{')))
+}
+
 /// A sign-in key from the command line, a file, or the environment.
 pub(crate) fn sign_in_key(key: Option<String>, file: Option<&Path>) -> Result<String, CliError> {
     let key = match (key, file) {

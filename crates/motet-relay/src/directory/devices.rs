@@ -1,5 +1,6 @@
 //! Devices that have signed in, and those that do.
 
+use motet_proto::device_key::PublicKey;
 use motet_proto::{AccountId, DeviceId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -61,6 +62,13 @@ impl Directory {
         })?;
         self.reload()?;
         Ok(devices)
+    }
+
+    /// Signs out the device that has proven this key.
+    pub(super) fn revoke_key_of_device(&self, key: &PublicKey) -> Result<()> {
+        let sql = "UPDATE device SET revoked_at = ? WHERE key = ? AND revoked_at IS NULL";
+        self.write(|conn| conn.execute(sql, params![now_ms(), key.0]))?;
+        self.reload()
     }
 
     /// Gives a device another name, by the beginning of its id, in each account that it has signed in to if none is named.

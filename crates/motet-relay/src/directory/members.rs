@@ -7,7 +7,7 @@ use motet_proto::device_key::{DeviceToken, PublicKey, TOKEN_PREFIX};
 use motet_proto::{SpaceId, limits as proto};
 use tokio::sync::watch;
 
-use super::{Directory, Known, now_ms};
+use super::{Directory, DirectoryError, Known, now_ms};
 use crate::access::{Access, AccessError, Authorizer, OfferedSpace, Role};
 use crate::auth::{Auth, AuthError, Authenticator, Credentials, Principal, RegisterError, Registration};
 use crate::limits;
@@ -87,6 +87,23 @@ impl Authenticator for Members {
         let (directory, device) = (self.directory.clone(), device.clone());
         let registered = tokio::task::spawn_blocking(move || directory.register(&device));
         registered.map(|done| done.unwrap_or(Err(RegisterError::Unavailable))).boxed()
+    }
+
+    fn sign_out<'a>(&'a self, who: &'a Principal) -> BoxFuture<'a, Result<(), RegisterError>> {
+        let (Some(_), Some(key)) = (who.device, who.token) else {
+            return ready(Err(RegisterError::NotOffered)).boxed();
+        };
+        let directory = self.directory.clone();
+        let done = tokio::task::spawn_blocking(move || directory.revoke_key_of_device(&PublicKey(key)));
+        let outcome = |done: Result<Result<(), DirectoryError>, _>| match done {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a device cannot be signed out");
+                Err(RegisterError::Unavailable)
+            }
+            Err(_) => Err(RegisterError::Unavailable),
+        };
+        done.map(outcome).boxed()
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a device asks beside syncing: it signs in, its public key is registered with the relay; and it finds the spaces that are shared with its account.
 
 use motet_proto::{SpaceId, limits as proto};
-use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
 use super::Endpoint;
@@ -87,17 +87,37 @@ pub(in crate::sync) async fn spaces(
     tokens: &Tokens,
 ) -> Result<Vec<SharedSpace>, SyncError> {
     let refused = |reason: String| SyncError::BadUrl { url: endpoint.url.clone(), reason };
-    let (url, client) = (endpoint.spaces().map_err(refused)?, client(endpoint)?);
+    let url = endpoint.spaces().map_err(refused)?;
+    let response = ask(endpoint, tokens, Method::GET, url).await?;
+    let body = read_bounded(response, limits::SPACES_BYTES).await?;
+    let offered: Offered =
+        serde_json::from_slice(&body).map_err(|e| relay_error(&format!("its answer cannot be read: {e}")))?;
+    Ok(offered.spaces)
+}
+
+/// Has the relay sign this device out.
+pub(in crate::sync) async fn sign_out(endpoint: &Endpoint, tokens: &Tokens) -> Result<(), SyncError> {
+    let refused = |reason: String| SyncError::BadUrl { url: endpoint.url.clone(), reason };
+    let url = endpoint.devices().map_err(refused)?;
+    ask(endpoint, tokens, Method::DELETE, url).await.map(drop)
+}
+
+/// Asks with a token, and once more with another one if that is refused.
+async fn ask(
+    endpoint: &Endpoint,
+    tokens: &Tokens,
+    method: Method,
+    url: Url,
+) -> Result<reqwest::Response, SyncError> {
+    let client = client(endpoint)?;
     let mut asked = TokenRequest::default();
     loop {
         let token = tokens.get(asked).await?;
-        let request = token.iter().fold(client.get(url.clone()), |request, token| request.bearer_auth(token));
+        let request = client.request(method.clone(), url.clone());
+        let request = token.iter().fold(request, |request, token| request.bearer_auth(token));
         let response = answer(request, &url).await?;
-        if response.status() == StatusCode::OK && answers::is_by_relay(&response) {
-            let body = read_bounded(response, limits::SPACES_BYTES).await?;
-            let offered: Offered = serde_json::from_slice(&body)
-                .map_err(|e| relay_error(&format!("its answer cannot be read: {e}")))?;
-            return Ok(offered.spaces);
+        if response.status().is_success() && answers::is_by_relay(&response) {
+            return Ok(response);
         }
         match answers::refusal(response).await {
             // A device whose clock is wrong signs another one.
