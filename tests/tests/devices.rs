@@ -593,6 +593,30 @@ fn a_device_that_signs_in_hides_no_other_that_was_signed_out() {
     }
 }
 
+/// What is only for lists does not hide who was signed out: the file is locked by somebody, and it is read all the same.
+#[test]
+fn a_file_that_cannot_be_written_hides_nobody_who_was_signed_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let admin = Admin(dir.path().join("relay"));
+    admin.ok(&["account", "add", "keola"]);
+    let key = admin.ok(&["key", "create", "--account", "keola", "--reusable"]);
+    let relay = RelayProcess::start(&admin.0, "127.0.0.1:0", &[]);
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    for replica in [&a, &b] {
+        let secrets = Memory::default();
+        replica.sign_in(&Relay::new(&relay.url()), &key, &secrets, NAME).unwrap();
+        replica.connect(Relay::new(&relay.url()).device_key_in(secrets, NAME)).unwrap();
+        wait_until("synced", Duration::from_secs(10), || replica.status().state == SyncState::Synced);
+    }
+    let conn = rusqlite::Connection::open(admin.0.join("accounts.db")).unwrap();
+    // Both were last seen long ago, so that the relay has something to write about them.
+    conn.execute("UPDATE device SET last_seen_at = 0, revoked_at = IIF(name = 'a', 1, NULL)", []).unwrap();
+    conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+    b.disconnect();
+    wait_until("it is signed out", Duration::from_secs(20), || a.status().state == SyncState::AuthNeeded);
+    conn.execute_batch("COMMIT").unwrap();
+}
+
 /// Names that a person takes for the same are one: however a letter is composed, and an ʻokina typed.
 #[test]
 fn two_accounts_never_look_the_same() {

@@ -122,17 +122,26 @@ impl Directory {
             conn.pragma_update(None, "secure_delete", true)?;
             let number =
                 |conn: &Connection, name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-            let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let tables: i64 = tx.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))?;
-            if tables == 0 {
-                tx.execute_batch(include_str!("directory/schema.sql"))?;
-                tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-                tx.pragma_update(None, "user_version", FORMAT)?;
+            let tables = |conn: &Connection| {
+                conn.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+            };
+            // Of a file that is one already nothing is written: the disk may be full.
+            if tables(&conn)? == 0 {
+                conn.pragma_update(None, "journal_mode", "WAL")?;
+                let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                if tables(&tx)? == 0 {
+                    tx.execute_batch(include_str!("directory/schema.sql"))?;
+                    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+                    tx.pragma_update(None, "user_version", FORMAT)?;
+                }
+                tx.commit()?;
             }
-            tx.commit()?;
-            conn.pragma_update(None, "journal_mode", "WAL")?;
             conn.pragma_update(None, "synchronous", "FULL")?;
             let known = (number(&conn, "application_id")?, number(&conn, "user_version")?);
+            if known == (APPLICATION_ID, FORMAT) {
+                // A copy has another mode, in which readers and writers only wait for each other.
+                _ = conn.pragma_update(None, "journal_mode", "WAL");
+            }
             Ok((conn, known))
         });
         match opened.map_err(|source| file_error(&path, source))? {
@@ -229,19 +238,29 @@ impl Directory {
         }
         *version = now;
         drop(version);
-        let seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
-        if !seen.is_empty() {
-            self.write(|conn| {
-                let mut put = conn
-                    .prepare_cached("UPDATE device SET last_seen_at = MAX(last_seen_at, ?) WHERE key = ?")?;
-                seen.iter().try_for_each(|(key, at)| put.execute(params![at, key.0]).map(drop))
-            })?;
-            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            for (key, at) in seen {
-                known.entry(key).and_modify(|known| known.last_seen_at = known.last_seen_at.max(at));
-            }
+        // Who may do what is told whatever becomes of that: it is only for lists.
+        if let Err(error) = self.write_seen() {
+            tracing::warn!(%error, "when devices were last seen is not written down");
         }
         Ok(self.has_news.swap(false, Ordering::AcqRel))
+    }
+
+    fn write_seen(&self) -> Result<()> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if seen.is_empty() {
+            return Ok(());
+        }
+        self.write(|conn| {
+            let mut put =
+                conn.prepare_cached("UPDATE device SET last_seen_at = MAX(last_seen_at, ?) WHERE key = ?")?;
+            seen.iter().try_for_each(|(key, at)| put.execute(params![at, key.0]).map(drop))
+        })?;
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, at| seen.get(key) != Some(at));
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, at) in seen {
+            known.entry(key).and_modify(|known| known.last_seen_at = known.last_seen_at.max(at));
+        }
+        Ok(())
     }
 
     /// Whether another file has taken the place of the one that is open, or none is there any more.
