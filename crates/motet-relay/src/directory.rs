@@ -110,7 +110,12 @@ impl Directory {
     /// As of [`open`](Self::open).
     pub fn open_existing(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(FILE);
-        if path.exists() { Self::open_file(path).map(Some) } else { Ok(None) }
+        match std::fs::metadata(&path) {
+            // A file that was cut off is not one without accounts.
+            Ok(found) if found.len() == 0 => Err(DirectoryError::Empty(path)),
+            Ok(_) => Self::open_file(path).map(Some),
+            Err(_) => Ok(None),
+        }
     }
 
     fn open_file(path: PathBuf) -> Result<Self> {
@@ -206,7 +211,7 @@ impl Directory {
         })
     }
 
-    /// Removes an account with its sign-in keys, and signs its devices out. Its logs stay on the relay, and are those of an account that is
+    /// Removes an account with its sign-in keys, signs its devices out, and ends the sharing of its spaces. Its logs stay on the relay, and are those of an account that is
     /// added under the same name. Returns how many devices were signed in.
     ///
     /// # Errors
@@ -218,7 +223,9 @@ impl Directory {
             let sql = "SELECT COUNT(*) FROM device WHERE account = ? AND revoked_at IS NULL";
             let devices: i64 = conn.query_row(sql, [name], |row| row.get(0))?;
             conn.execute("DELETE FROM device WHERE account = ?", [name])?;
-            conn.execute("DELETE FROM member WHERE account = ?", [name])?;
+            conn.execute("DELETE FROM member WHERE account = ?1 OR space IN (SELECT id FROM shared_space WHERE owner = ?1)", [name])?;
+            let sql = "UPDATE shared_space SET removed_at = ? WHERE owner = ? AND removed_at IS NULL";
+            conn.execute(sql, params![now_ms(), name])?;
             let removed = conn.execute("DELETE FROM account WHERE name = ?", [name])?;
             Ok((removed > 0).then_some(devices as u64))
         })?;
@@ -365,8 +372,13 @@ fn looks_like(name: &str) -> String {
 fn check_name(name: &str) -> Result<()> {
     let is_name = (1..=64).contains(&name.chars().count())
         && name.trim() == name
-        && !name.chars().any(char::is_control);
+        && !name.chars().any(|c| c.is_control() || is_invisible(c));
     if is_name { Ok(()) } else { Err(DirectoryError::BadName(name.chars().take(80).collect())) }
+}
+
+/// What stands in a text and is not seen, or turns round what follows.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn file_error(path: &Path, source: rusqlite::Error) -> DirectoryError {

@@ -16,6 +16,9 @@ pub enum DirectoryError {
         /// What SQLite says.
         source: rusqlite::Error,
     },
+    /// The file has nothing in it.
+    #[error("{} is empty: restore it from a backup, or remove it if there were no accounts", .0.display())]
+    Empty(PathBuf),
     /// The file is one of another program.
     #[error("{} is no file of accounts of a relay", .0.display())]
     Foreign(PathBuf),
@@ -31,9 +34,7 @@ pub enum DirectoryError {
     #[error("{} has no accounts: begin with `motet-relay account add NAME`", .0.display())]
     NoAccounts(PathBuf),
     /// What is no name of an account, or of a device.
-    #[error(
-        "{0:?} is no name: it has 1 to 64 characters, none of them a control character, and no blank at either end"
-    )]
+    #[error("{0:?} is no name: it has 1 to 64 characters, all of them visible, and no blank at either end")]
     BadName(String),
     /// There is an account of this name, or of one that looks the same.
     #[error("there is an account {0:?} already, and the name is the same or looks the same")]
@@ -80,6 +81,7 @@ impl DirectoryError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::File { .. } => "accounts-file",
+            Self::Empty(_) => "accounts-empty",
             Self::Foreign(_) => "accounts-foreign",
             Self::Newer { .. } => "accounts-newer",
             Self::NoAccounts(_) => "accounts-none",
