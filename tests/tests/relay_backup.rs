@@ -251,3 +251,24 @@ fn accounts_that_are_damaged_are_told_and_restored() {
         assert!(place.ok(&["verify"]).contains(" 0 problems"));
     }
 }
+
+/// A relay that was killed leaves a log beside its file. It is of that file, whether that is still there or not.
+#[test]
+fn what_a_killed_relay_has_left_beside_its_file_is_not_taken_for_the_backups() {
+    let place = Place::new();
+    let mut relay = place.start(0);
+    let a = device(place.dir.path(), "a");
+    a.connect(Relay::new(&relay.url())).unwrap();
+    write(&a, 0, 50);
+    a.sync_now().unwrap();
+    place.ok(&["backup", &place.at("backup")]);
+    write(&a, 50, 200);
+    a.sync_now().unwrap();
+    a.disconnect();
+    relay.kill();
+    assert!(std::fs::metadata(place.data.join("relay.db-wal")).unwrap().len() > 0);
+    std::fs::remove_file(place.data.join("relay.db")).unwrap();
+    assert!(place.ok(&["restore", &place.at("backup")]).starts_with("restored 1 logs, 50 entries"));
+    let verified = place.ok(&["verify"]);
+    assert!(verified.contains("1 logs, 50 entries, 0 problems"), "{verified}");
+}

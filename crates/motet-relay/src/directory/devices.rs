@@ -1,5 +1,7 @@
 //! Devices that have signed in, and those that do.
 
+use std::sync::PoisonError;
+
 use motet_proto::device_key::PublicKey;
 use motet_proto::{AccountId, DeviceId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -93,7 +95,9 @@ impl Directory {
             tracing::error!(%error, "a device cannot be registered");
             Err(RegisterError::Unavailable)
         });
+        let is_known = self.known.read().unwrap_or_else(PoisonError::into_inner).contains_key(&new.key);
         if outcome.is_ok()
+            && !is_known
             && let Err(error) = self.reload()
         {
             tracing::error!(%error, "a device that was registered is let in later");

@@ -178,6 +178,12 @@ fn replace(database: &Path, new: &Path, name: &str) -> Result<Option<PathBuf>, S
         sync_folder(folder)?;
         aside = Some(to);
     }
+    // What a relay that was killed has left beside a file that is gone would be taken for the log of the new one.
+    for end in ["-wal", "-shm", "-journal"] {
+        let mut beside = database.as_os_str().to_owned();
+        beside.push(end);
+        _ = std::fs::remove_file(beside);
+    }
     file::rename(new, database)?;
     sync_folder(folder)?;
     Ok(aside)
