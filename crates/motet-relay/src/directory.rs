@@ -180,7 +180,7 @@ impl Directory {
         let name = &composed(name);
         check_name(name)?;
         let looks = looks_like(name);
-        let added = self.write(|conn| {
+        self.write(|conn| {
             let mut names = conn.prepare("SELECT name FROM account")?;
             let known: Vec<String> =
                 names.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
@@ -189,8 +189,7 @@ impl Directory {
             }
             let sql = "INSERT INTO account (name, created_at) VALUES (?, ?)";
             conn.execute(sql, params![name, now_ms()]).map(|_| Ok(()))
-        })?;
-        added
+        })?
     }
 
     /// All accounts, by name.
@@ -211,8 +210,8 @@ impl Directory {
         })
     }
 
-    /// Removes an account with its sign-in keys, signs its devices out, and ends the sharing of its spaces. Its logs stay on the relay, and are those of an account that is
-    /// added under the same name. Returns how many devices were signed in.
+    /// Removes an account with its sign-in keys, signs its devices out, and ends the sharing of its spaces. Its logs stay on the relay, and
+    /// are those of an account that is added under the same name. Returns how many devices were signed in.
     ///
     /// # Errors
     /// [`DirectoryError::NoAccount`], [`DirectoryError::File`].
@@ -223,7 +222,8 @@ impl Directory {
             let sql = "SELECT COUNT(*) FROM device WHERE account = ? AND revoked_at IS NULL";
             let devices: i64 = conn.query_row(sql, [name], |row| row.get(0))?;
             conn.execute("DELETE FROM device WHERE account = ?", [name])?;
-            conn.execute("DELETE FROM member WHERE account = ?1 OR space IN (SELECT id FROM shared_space WHERE owner = ?1)", [name])?;
+            let sql = "DELETE FROM member WHERE account = ?1 OR space IN (SELECT id FROM shared_space WHERE owner = ?1)";
+            conn.execute(sql, [name])?;
             let sql = "UPDATE shared_space SET removed_at = ? WHERE owner = ? AND removed_at IS NULL";
             conn.execute(sql, params![now_ms(), name])?;
             let removed = conn.execute("DELETE FROM account WHERE name = ?", [name])?;

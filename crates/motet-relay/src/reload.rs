@@ -177,6 +177,9 @@ impl Files {
                 }
                 (Err(error), _) | (_, Err(error)) => {
                     tracing::error!(%error, "tokens and limits stay as they are");
+                    // Who was signed out is out all the same.
+                    let terms = told.borrow().1.clone();
+                    _ = told.send((who(&tokens, directory.as_ref()), terms));
                 }
             }
         }
