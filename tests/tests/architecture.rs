@@ -95,7 +95,7 @@ const MOTET: &Modules = &[
             "types",
         ],
     ),
-    ("sign_in", &["api", "error", "limits", "platform", "secrets", "sync"]),
+    ("sign_in", &["api", "error", "platform", "secrets", "sync"]),
     ("simulation", &["api", "doc", "error", "platform", "schema", "store", "sync"]),
 ];
 

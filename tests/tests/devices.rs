@@ -1,5 +1,6 @@
 //! Devices that sign in to accounts of a relay: with a sign-in key, once; from then on with a key of their own.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -19,20 +20,20 @@ const NAME: &str = "device-key";
 
 /// Secrets in memory, which a test can look at.
 #[derive(Clone, Default)]
-struct Memory(Arc<Mutex<Option<String>>>);
+struct Memory(Arc<Mutex<HashMap<String, String>>>);
 
 impl SecretStore for Memory {
-    fn get(&self, _: &str) -> Result<Option<String>, SecretError> {
-        Ok(self.0.lock().unwrap().clone())
+    fn get(&self, name: &str) -> Result<Option<String>, SecretError> {
+        Ok(self.0.lock().unwrap().get(name).cloned())
     }
 
-    fn set(&self, _: &str, secret: &str) -> Result<(), SecretError> {
-        *self.0.lock().unwrap() = Some(secret.to_owned());
+    fn set(&self, name: &str, secret: &str) -> Result<(), SecretError> {
+        self.0.lock().unwrap().insert(name.to_owned(), secret.to_owned());
         Ok(())
     }
 
-    fn remove(&self, _: &str) -> Result<(), SecretError> {
-        *self.0.lock().unwrap() = None;
+    fn remove(&self, name: &str) -> Result<(), SecretError> {
+        self.0.lock().unwrap().remove(name);
         Ok(())
     }
 }
