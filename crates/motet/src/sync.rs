@@ -218,6 +218,7 @@ impl Relay {
     }
 
     /// The address as the store knows the remote; `None` if it is none.
+    #[cfg(feature = "relay")]
     pub(crate) fn normal_address(&self) -> Option<String> {
         self.dialer().ok().map(|(_, address)| address)
     }
