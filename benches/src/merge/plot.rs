@@ -29,7 +29,7 @@ const HEAD: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 780 
 <title>Changes that a device receives, merges and stores in a second</title>
 <style>
   text { fill: #1f2328 } .grid { stroke: #d0d7de } .motet { stroke: #0969da; fill: #0969da } .bare { stroke: #8c959f; fill: #8c959f }
-  polyline { fill: none; stroke-width: 2 } .name { font-size: 13px; font-weight: 600 }
+  polyline.motet, polyline.bare { fill: none; stroke-width: 2 } .name { font-size: 13px; font-weight: 600 }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 } .grid { stroke: #3d444d } .motet { stroke: #4493f8; fill: #4493f8 } .bare { stroke: #9198a1; fill: #9198a1 }
   }
@@ -81,18 +81,18 @@ impl Panel {
         _ = writeln!(svg, r#"<text x="{middle}" y="{name}" text-anchor="middle">{}</text>"#, self.axis);
         let motet: fn(&Point) -> f64 = |point| point.motet;
         let bare: fn(&Point) -> f64 = |point| point.bare;
-        for (class, what, rate) in [("motet", "Motet, stored", motet), ("bare", "Automerge, in memory", bare)]
-        {
+        // What they are stands above the field, where no line can cross it.
+        let lines = [("motet", "Motet, stored", motet, 80.0), ("bare", "Automerge, in memory", bare, 180.0)];
+        for (class, what, rate, place) in lines {
+            let (dot, text) = (left + place, left + place + 7.0);
+            _ = writeln!(svg, r#"<circle class="{class}" cx="{dot}" cy="34" r="3"/>"#);
+            _ = writeln!(svg, r#"<text x="{text}" y="38">{what}</text>"#);
             let places: Vec<(f64, f64)> =
                 self.points.iter().map(|point| (x(point.number), y(rate(point)))).collect();
             let line: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
             _ = writeln!(svg, r#"<polyline class="{class}" points="{}"/>"#, line.join(" "));
             for (x, y) in &places {
                 _ = writeln!(svg, r#"<circle class="{class}" cx="{x:.1}" cy="{y:.1}" r="3"/>"#);
-            }
-            if let Some((x, y)) = places.last() {
-                let (x, y) = (x - 6.0, y - 8.0);
-                _ = writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" text-anchor="end">{what}</text>"#);
             }
         }
     }
