@@ -297,6 +297,35 @@ fn success(args: &[&str], output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The program `motet-relay` on a data folder.
+pub struct Admin(pub PathBuf);
+
+impl Admin {
+    /// Runs a command.
+    pub fn run(&self, args: &[&str]) -> Output {
+        Command::new(program("motet-relay")).arg("--data").arg(&self.0).args(args).output().unwrap()
+    }
+
+    /// Runs a command that must succeed; returns what it printed.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Runs a command that must fail; returns what it said.
+    pub fn fails(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(!output.status.success(), "{args:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Runs a command that must succeed and reads each line of it as JSON.
+    pub fn lines(&self, args: &[&str]) -> Vec<Value> {
+        self.ok(args).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
 /// The relay as a process, killed when dropped.
 pub struct RelayProcess {
     child: Child,

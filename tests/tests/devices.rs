@@ -1,8 +1,8 @@
 //! Devices that sign in to accounts of a relay: with a sign-in key, once; from then on with a key of their own.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use motet_proto::device_key::DeviceKey;
 use motet_relay::Config;
 use motet_relay::directory::{Directory, DirectoryError, Members};
 use motet_tests::random::{Random, seed};
-use motet_tests::{Cli, RelayProcess, TestRelay, contents, device, program, wait_until};
+use motet_tests::{Admin, Cli, RelayProcess, TestRelay, contents, device, program, wait_until};
 use serde_json::{Value, json};
 
 const NAME: &str = "device-key";
@@ -35,31 +35,6 @@ impl SecretStore for Memory {
     fn remove(&self, name: &str) -> Result<(), SecretError> {
         self.0.lock().unwrap().remove(name);
         Ok(())
-    }
-}
-
-/// The program `motet-relay` on the accounts of a folder.
-struct Admin(PathBuf);
-
-impl Admin {
-    fn run(&self, args: &[&str]) -> Output {
-        Command::new(program("motet-relay")).arg("--data").arg(&self.0).args(args).output().unwrap()
-    }
-
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    fn fails(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert!(!output.status.success(), "{args:?}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    fn lines(&self, args: &[&str]) -> Vec<Value> {
-        self.ok(args).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 

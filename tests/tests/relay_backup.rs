@@ -1,43 +1,26 @@
 //! Backups of a relay, made while it runs and restored later: devices that live go on, and nothing that they had is lost.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
 use std::time::Duration;
 
 use motet::secrets::SecretFiles;
 use motet::{Relay, Replica, SyncError, SyncState};
 use motet_relay::directory::Directory;
-use motet_tests::{RelayProcess, contents, device, program, relay_file::at_rest, wait_until};
+use motet_tests::{Admin, RelayProcess, contents, device, relay_file::at_rest, wait_until};
 use serde_json::json;
 
 const NAME: &str = "device-key";
 
 struct Place {
     dir: tempfile::TempDir,
-    data: PathBuf,
+    admin: Admin,
 }
 
 impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("relay");
-        Self { dir, data }
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        Command::new(program("motet-relay")).arg("--data").arg(&self.data).args(args).output().unwrap()
-    }
-
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    fn fails(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert!(!output.status.success(), "{args:?}");
-        String::from_utf8(output.stderr).unwrap()
+        let admin = Admin(dir.path().join("relay"));
+        Self { dir, admin }
     }
 
     fn at(&self, name: &str) -> String {
@@ -46,7 +29,7 @@ impl Place {
 
     /// Always at the same address, so that devices find it again.
     fn start(&self, port: u16) -> RelayProcess {
-        RelayProcess::start(&self.data, &format!("127.0.0.1:{port}"), &[])
+        RelayProcess::start(&self.admin.0, &format!("127.0.0.1:{port}"), &[])
     }
 
     fn device(&self, name: &str, key: &str, url: &str) -> Replica {
@@ -78,8 +61,8 @@ fn port(relay: &RelayProcess) -> u16 {
 #[test]
 fn a_backup_is_restored_and_devices_that_live_go_on_without_signing_in() {
     let place = Place::new();
-    place.ok(&["account", "add", "keola"]);
-    let key = place.ok(&["key", "create", "--account", "keola", "--reusable", "--expires", "never"]);
+    place.admin.ok(&["account", "add", "keola"]);
+    let key = place.admin.ok(&["key", "create", "--account", "keola", "--reusable", "--expires", "never"]);
     let mut relay = place.start(0);
     let (port, url) = (port(&relay), relay.url());
     let (a, b, lost) =
@@ -93,7 +76,7 @@ fn a_backup_is_restored_and_devices_that_live_go_on_without_signing_in() {
     // While it runs, and while somebody writes.
     let writes = std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(&a, 20, 60));
-        let told = place.ok(&["backup", &place.at("backup")]);
+        let told = place.admin.ok(&["backup", &place.at("backup")]);
         writer.join().unwrap();
         told
     });
@@ -104,13 +87,16 @@ fn a_backup_is_restored_and_devices_that_live_go_on_without_signing_in() {
     write(&b, 60, 70);
     b.documents("pieces").delete("5").unwrap();
     b.sync_now().unwrap();
-    place.ok(&["device", "revoke", &lost.device_id().to_string()]);
+    place.admin.ok(&["device", "revoke", &lost.device_id().to_string()]);
     wait_until("it is signed out", Duration::from_secs(6), || lost.status().state == SyncState::AuthNeeded);
     a.documents("pieces").patch("1", &json!({ "title": "not sent yet" })).unwrap();
-    assert!(place.fails(&["restore", &place.at("backup")]).contains("another relay"), "not while it runs");
+    assert!(
+        place.admin.fails(&["restore", &place.at("backup")]).contains("another relay"),
+        "not while it runs"
+    );
     relay.terminate();
-    std::fs::remove_file(place.data.join("relay.db")).unwrap();
-    let told = place.ok(&["restore", &place.at("backup")]);
+    std::fs::remove_file(place.admin.0.join("relay.db")).unwrap();
+    let told = place.admin.ok(&["restore", &place.at("backup")]);
     assert!(!told.contains("the accounts are those of the backup"), "those that are there are newer: {told}");
     let relay = place.start(port);
     assert_eq!(relay.url(), url);
@@ -118,7 +104,7 @@ fn a_backup_is_restored_and_devices_that_live_go_on_without_signing_in() {
         wait_until("it is back", Duration::from_secs(20), || replica.sync_now().is_ok());
     }
     // All that either device has is there again, and what was purged or deleted is not.
-    let c_key = place.ok(&["key", "create", "--account", "keola"]);
+    let c_key = place.admin.ok(&["key", "create", "--account", "keola"]);
     let c = place.device("c", &c_key, &url);
     c.sync_now().unwrap();
     b.sync_now().unwrap();
@@ -134,18 +120,18 @@ fn a_backup_is_restored_and_devices_that_live_go_on_without_signing_in() {
     assert!(lost.sync_now().is_err(), "what was signed out stays so");
     // Now the whole disk is lost: also the accounts are those of the backup, and nobody knows who has used the sign-in keys since.
     drop(relay);
-    let id = place.ok(&["space", "create", "ka hui", "--owner", "keola"]);
+    let id = place.admin.ok(&["space", "create", "ka hui", "--owner", "keola"]);
     let band = Replica::builder(place.dir.path().join("band.db")).space(id.parse().unwrap()).open().unwrap();
     let relay = place.start(port);
-    let key = place.ok(&["key", "create", "--account", "keola", "--reusable"]);
+    let key = place.admin.ok(&["key", "create", "--account", "keola", "--reusable"]);
     let secrets = || SecretFiles::beside(band.path());
     band.sign_in(&Relay::new(&url), &key, &secrets(), NAME).unwrap();
     connect(&band, &url);
     band.documents("songs").upsert("1", &json!({ "title": "Hiʻilawe" })).unwrap();
     band.sync_now().unwrap();
     drop(relay);
-    std::fs::remove_dir_all(&place.data).unwrap();
-    let told = place.ok(&["restore", &place.at("backup")]);
+    std::fs::remove_dir_all(&place.admin.0).unwrap();
+    let told = place.admin.ok(&["restore", &place.at("backup")]);
     assert!(
         told.contains("the accounts are those of the backup") && told.contains("1 sign-in key(s)"),
         "{told}"
@@ -159,7 +145,7 @@ fn a_backup_is_restored_and_devices_that_live_go_on_without_signing_in() {
         "the old sign-in key is void"
     );
     // A shared space that this relay has lost is nobody's own: its members do not go on each alone.
-    let new = place.ok(&["key", "create", "--account", "keola"]);
+    let new = place.admin.ok(&["key", "create", "--account", "keola"]);
     band.sign_in(&Relay::new(&url), &new, &secrets(), NAME).unwrap();
     assert!(matches!(band.sync_now(), Err(SyncError::Forbidden { .. })));
 }
@@ -172,20 +158,20 @@ fn purge_song_of(replica: &Replica, id: &str) {
 #[test]
 fn what_is_no_backup_replaces_nothing() {
     let place = Place::new();
-    assert!(place.fails(&["backup", &place.at("backup")]).contains("holds no relay"));
+    assert!(place.admin.fails(&["backup", &place.at("backup")]).contains("holds no relay"));
     assert!(!Path::new(&place.at("backup")).exists());
     let mut relay = place.start(0);
     let a = device(place.dir.path(), "a");
     a.connect(Relay::new(&relay.url())).unwrap();
     write(&a, 0, 5);
     a.sync_now().unwrap();
-    place.ok(&["backup", &place.at("backup")]);
-    assert!(place.fails(&["backup", &place.at("backup")]).contains("is not empty"));
+    place.admin.ok(&["backup", &place.at("backup")]);
+    assert!(place.admin.fails(&["backup", &place.at("backup")]).contains("is not empty"));
     relay.terminate();
-    at_rest(&place.data);
-    let before = std::fs::read(place.data.join("relay.db")).unwrap();
+    at_rest(&place.admin.0);
+    let before = std::fs::read(place.admin.0.join("relay.db")).unwrap();
     std::fs::create_dir(place.at("empty")).unwrap();
-    assert!(place.fails(&["restore", &place.at("empty")]).contains("holds no backup"));
+    assert!(place.admin.fails(&["restore", &place.at("empty")]).contains("holds no backup"));
     // A backup on a medium that has lost bytes.
     let copy = Path::new(&place.at("backup")).join("relay.db");
     let sound = std::fs::read(&copy).unwrap();
@@ -197,10 +183,10 @@ fn what_is_no_backup_replaces_nothing() {
             _ => bytes.fill(0),
         }
         std::fs::write(&copy, bytes).unwrap();
-        place.fails(&["restore", &place.at("backup")]);
-        assert_eq!(std::fs::read(place.data.join("relay.db")).unwrap(), before, "{damage}");
+        place.admin.fails(&["restore", &place.at("backup")]);
+        assert_eq!(std::fs::read(place.admin.0.join("relay.db")).unwrap(), before, "{damage}");
         let mut left: Vec<_> =
-            std::fs::read_dir(&place.data).unwrap().map(|file| file.unwrap().file_name()).collect();
+            std::fs::read_dir(&place.admin.0).unwrap().map(|file| file.unwrap().file_name()).collect();
         left.retain(|name| {
             name.to_str().is_some_and(|name| name.contains("repaired") || name.contains("restored"))
         });
@@ -208,8 +194,8 @@ fn what_is_no_backup_replaces_nothing() {
     }
     // Into a folder that is new: another machine.
     std::fs::write(&copy, &sound).unwrap();
-    let other = Place { data: place.dir.path().join("other"), dir: tempfile::tempdir().unwrap() };
-    let told = other.ok(&["restore", &place.at("backup")]);
+    let other = Place { admin: Admin(place.dir.path().join("other")), dir: tempfile::tempdir().unwrap() };
+    let told = other.admin.ok(&["restore", &place.at("backup")]);
     assert!(told.starts_with("restored 1 logs, 5 entries"), "{told}");
     let relay = other.start(0);
     let b = device(place.dir.path(), "b");
@@ -218,37 +204,37 @@ fn what_is_no_backup_replaces_nothing() {
     assert_eq!(contents(&a), contents(&b));
     // What was replaced is kept, once.
     drop(relay);
-    let told = other.ok(&["restore", &place.at("backup")]);
+    let told = other.admin.ok(&["restore", &place.at("backup")]);
     assert!(told.contains("relay.replaced.db"), "{told}");
-    assert!(Directory::open_existing(&other.data).unwrap().is_none());
+    assert!(Directory::open_existing(&other.admin.0).unwrap().is_none());
     // And what was put aside is never written over: it may be the only copy.
-    let kept = std::fs::read(other.data.join("relay.replaced.db")).unwrap();
-    let told = other.ok(&["restore", &place.at("backup")]);
+    let kept = std::fs::read(other.admin.0.join("relay.replaced.db")).unwrap();
+    let told = other.admin.ok(&["restore", &place.at("backup")]);
     assert!(told.contains("relay.replaced-2.db"), "{told}");
-    assert_eq!(std::fs::read(other.data.join("relay.replaced.db")).unwrap(), kept);
+    assert_eq!(std::fs::read(other.admin.0.join("relay.replaced.db")).unwrap(), kept);
 }
 
 /// The moment in which one restores: the accounts are damaged as well.
 #[test]
 fn accounts_that_are_damaged_are_told_and_restored() {
     let place = Place::new();
-    place.ok(&["account", "add", "keola"]);
+    place.admin.ok(&["account", "add", "keola"]);
     let mut relay = place.start(0);
-    place.ok(&["backup", &place.at("backup")]);
+    place.admin.ok(&["backup", &place.at("backup")]);
     relay.terminate();
-    let accounts = place.data.join("accounts.db");
+    let accounts = place.admin.0.join("accounts.db");
     let sound = std::fs::read(&accounts).unwrap();
     for bytes in [vec![], sound[..sound.len() / 2].to_vec(), vec![0x55; 8_192]] {
         for beside in ["accounts.db-wal", "accounts.db-shm"] {
-            _ = std::fs::remove_file(place.data.join(beside));
+            _ = std::fs::remove_file(place.admin.0.join(beside));
         }
         std::fs::write(&accounts, &bytes).unwrap();
-        let verified = String::from_utf8(place.run(&["verify"]).stdout).unwrap();
+        let verified = String::from_utf8(place.admin.run(&["verify"]).stdout).unwrap();
         assert!(verified.contains("accounts.db"), "{verified}");
-        let told = place.ok(&["restore", &place.at("backup")]);
+        let told = place.admin.ok(&["restore", &place.at("backup")]);
         assert!(told.contains("the accounts are those of the backup"), "{told}");
-        assert!(place.ok(&["account", "list"]).contains("keola"));
-        assert!(place.ok(&["verify"]).contains(" 0 problems"));
+        assert!(place.admin.ok(&["account", "list"]).contains("keola"));
+        assert!(place.admin.ok(&["verify"]).contains(" 0 problems"));
     }
 }
 
@@ -261,14 +247,14 @@ fn what_a_killed_relay_has_left_beside_its_file_is_not_taken_for_the_backups() {
     a.connect(Relay::new(&relay.url())).unwrap();
     write(&a, 0, 50);
     a.sync_now().unwrap();
-    place.ok(&["backup", &place.at("backup")]);
+    place.admin.ok(&["backup", &place.at("backup")]);
     write(&a, 50, 200);
     a.sync_now().unwrap();
     a.disconnect();
     relay.kill();
-    assert!(std::fs::metadata(place.data.join("relay.db-wal")).unwrap().len() > 0);
-    std::fs::remove_file(place.data.join("relay.db")).unwrap();
-    assert!(place.ok(&["restore", &place.at("backup")]).starts_with("restored 1 logs, 50 entries"));
-    let verified = place.ok(&["verify"]);
+    assert!(std::fs::metadata(place.admin.0.join("relay.db-wal")).unwrap().len() > 0);
+    std::fs::remove_file(place.admin.0.join("relay.db")).unwrap();
+    assert!(place.admin.ok(&["restore", &place.at("backup")]).starts_with("restored 1 logs, 50 entries"));
+    let verified = place.admin.ok(&["verify"]);
     assert!(verified.contains("1 logs, 50 entries, 0 problems"), "{verified}");
 }
