@@ -29,6 +29,7 @@ pub struct SharedSpace {
 pub(super) struct KnownSpace {
     pub(super) name: String,
     pub(super) owner: String,
+    created_at: i64,
     pub(super) is_removed: bool,
     pub(super) members: HashMap<String, Role>,
 }
@@ -66,17 +67,13 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::File`].
     pub fn spaces(&self) -> Result<Vec<SharedSpace>> {
-        let created =
-            self.rows("SELECT id, created_at FROM shared_space", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let created: HashMap<Vec<u8>, i64> = created.into_iter().collect();
         let known = self.read_spaces()?;
         let mut spaces: Vec<SharedSpace> = known
             .into_iter()
             .filter(|(_, space)| !space.is_removed)
-            .map(|(id, KnownSpace { name, owner, members, .. })| {
+            .map(|(id, KnownSpace { name, owner, created_at, members, .. })| {
                 let mut members: Vec<_> = members.into_iter().collect();
                 members.sort_unstable();
-                let created_at = created.get(id.as_bytes()).copied().unwrap_or_default();
                 SharedSpace { id, name, owner, created_at, members }
             })
             .collect();
@@ -138,12 +135,13 @@ impl Directory {
 
     /// All shared spaces, those that were removed too.
     pub(super) fn read_spaces(&self) -> Result<HashMap<SpaceId, KnownSpace>> {
-        let sql = "SELECT id, name, owner, removed_at IS NOT NULL FROM shared_space";
+        let sql = "SELECT id, name, owner, created_at, removed_at IS NOT NULL FROM shared_space";
         let rows = self.rows(sql, [], |row| {
             let space = KnownSpace {
                 name: row.get(1)?,
                 owner: row.get(2)?,
-                is_removed: row.get(3)?,
+                created_at: row.get(3)?,
+                is_removed: row.get(4)?,
                 members: HashMap::new(),
             };
             Ok((row.get::<_, Vec<u8>>(0)?, space))

@@ -30,19 +30,8 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn new(endpoint: Endpoint, transport: Transport) -> Result<Self, SyncError> {
-        let client = |kept: usize| {
-            let builder = reqwest::Client::builder()
-                .connect_timeout(limits::CONNECT_TIMEOUT)
-                // WebSocket needs HTTP/1.1.
-                .http1_only()
-                .pool_max_idle_per_host(kept)
-                .redirect(reqwest::redirect::Policy::none())
-                .user_agent(agent());
-            let refused =
-                |e: reqwest::Error| SyncError::BadUrl { url: endpoint.url.clone(), reason: e.to_string() };
-            builder.build().map_err(refused)
-        };
-        Ok(Self { sockets: client(0)?, posts: client(limits::POST_CONNECTIONS)?, endpoint, transport })
+        let (sockets, posts) = (client(&endpoint, 0)?, client(&endpoint, limits::POST_CONNECTIONS)?);
+        Ok(Self { sockets, posts, endpoint, transport })
     }
 
     /// Opens a connection as the transport says. `hello` is what every `POST` begins with.
@@ -74,4 +63,16 @@ impl Http {
     pub(super) async fn upgrade(&self, token: Option<&str>, traffic: Arc<Traffic>) -> Option<Connection> {
         web_socket::open(&self.sockets, &self.endpoint, token, traffic).await.ok()
     }
+}
+
+/// What sends requests to a relay, and keeps so many connections for the next ones.
+fn client(endpoint: &Endpoint, kept: usize) -> Result<reqwest::Client, SyncError> {
+    let builder = reqwest::Client::builder()
+        .connect_timeout(limits::CONNECT_TIMEOUT)
+        // WebSocket needs HTTP/1.1.
+        .http1_only()
+        .pool_max_idle_per_host(kept)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(agent());
+    builder.build().map_err(|e| SyncError::BadUrl { url: endpoint.url.clone(), reason: e.to_string() })
 }

@@ -84,9 +84,6 @@ impl Driver {
                         .iter()
                         .any(|entry| is_heavy(entry, database.shared.space, &*database.shared.sealer));
                 let turn = Arrival::from(position);
-                let documents: HashSet<_> = entries.iter().map(|entry| entry.document).collect();
-                let goes_on = !documents.is_disjoint(&running.received);
-                running.received = documents;
                 if is_small && running.applying.is_empty() && writer.is_free() {
                     let incoming = {
                         let (schemas, sealer) = (database.shared.schemas(), &*database.shared.sealer);
@@ -105,6 +102,9 @@ impl Driver {
                     self.take_applied(running, applied);
                     return Ok(());
                 }
+                let documents: HashSet<_> = entries.iter().map(|entry| entry.document).collect();
+                let goes_on = !documents.is_disjoint(&running.received);
+                running.received = documents;
                 let (deaths, traffic) = (running.deaths.clone(), self.traffic.clone());
                 let page = Page { remote, entries, receipts, turn, goes_on, deaths, traffic };
                 let apply = async move {

@@ -32,7 +32,7 @@ pub(super) struct Running {
     pub(super) deaths: Deaths,
     /// The last apply has been handed to the writer: the next may follow.
     pub(super) submitted: Option<oneshot::Receiver<()>>,
-    /// The documents of the last apply.
+    /// The documents of the last page that was not small.
     pub(super) received: HashSet<DocumentId>,
     /// Documents that are shown already are being merged.
     pub(super) merging: OptionFuture<BoxFuture<'static, Result<Received, StorageError>>>,

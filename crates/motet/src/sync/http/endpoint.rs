@@ -38,17 +38,21 @@ impl Endpoint {
     }
 
     /// Where devices sign in.
-    pub(super) fn devices(&self) -> Result<Url, String> {
+    pub(super) fn devices(&self) -> Result<Url, SyncError> {
         self.below(DEVICES_PATH)
     }
 
     /// Where devices find shared spaces.
-    pub(super) fn spaces(&self) -> Result<Url, String> {
+    pub(super) fn spaces(&self) -> Result<Url, SyncError> {
         self.below(SPACES_PATH)
     }
 
-    fn below(&self, path: &str) -> Result<Url, String> {
-        Url::parse(&self.url).and_then(|base| base.join(path)).map_err(|e| e.to_string())
+    fn below(&self, path: &str) -> Result<Url, SyncError> {
+        let bad = |e: <Url as std::str::FromStr>::Err| SyncError::BadUrl {
+            url: self.url.clone(),
+            reason: e.to_string(),
+        };
+        Url::parse(&self.url).and_then(|base| base.join(path)).map_err(bad)
     }
 
     /// Reads an address as people type it: with blanks around it, and the scheme in any case.

@@ -5,13 +5,13 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
-use super::Endpoint;
 use super::answers::{self, read_bounded};
+use super::{Endpoint, client};
 use crate::error::SyncError;
 use crate::limits;
+use crate::sync::TokenRequest;
 use crate::sync::connection::{Refused, offline, relay_error};
 use crate::sync::tokens::Tokens;
-use crate::sync::{TokenRequest, agent};
 
 /// What came of a registration.
 pub(crate) enum Registered {
@@ -86,9 +86,7 @@ pub(in crate::sync) async fn spaces(
     endpoint: &Endpoint,
     tokens: &Tokens,
 ) -> Result<Vec<SharedSpace>, SyncError> {
-    let refused = |reason: String| SyncError::BadUrl { url: endpoint.url.clone(), reason };
-    let url = endpoint.spaces().map_err(refused)?;
-    let response = ask(endpoint, tokens, Method::GET, url).await?;
+    let response = ask(endpoint, tokens, Method::GET, endpoint.spaces()?).await?;
     let body = read_bounded(response, limits::SPACES_BYTES).await?;
     let offered: Offered =
         serde_json::from_slice(&body).map_err(|e| relay_error(&format!("its answer cannot be read: {e}")))?;
@@ -97,9 +95,7 @@ pub(in crate::sync) async fn spaces(
 
 /// Has the relay sign this device out.
 pub(in crate::sync) async fn sign_out(endpoint: &Endpoint, tokens: &Tokens) -> Result<(), SyncError> {
-    let refused = |reason: String| SyncError::BadUrl { url: endpoint.url.clone(), reason };
-    let url = endpoint.devices().map_err(refused)?;
-    ask(endpoint, tokens, Method::DELETE, url).await.map(drop)
+    ask(endpoint, tokens, Method::DELETE, endpoint.devices()?).await.map(drop)
 }
 
 /// Asks with a token, and once more with another one if that is refused.
@@ -109,7 +105,7 @@ async fn ask(
     method: Method,
     url: Url,
 ) -> Result<reqwest::Response, SyncError> {
-    let client = client(endpoint)?;
+    let client = client(endpoint, 1)?;
     let mut asked = TokenRequest::default();
     loop {
         let token = tokens.get(asked).await?;
@@ -131,8 +127,7 @@ async fn ask(
 
 /// Sends a registration, as JSON.
 pub(in crate::sync) async fn register(endpoint: &Endpoint, body: String) -> Result<Registered, SyncError> {
-    let refused = |reason: String| SyncError::BadUrl { url: endpoint.url.clone(), reason };
-    let (url, client) = (endpoint.devices().map_err(refused)?, client(endpoint)?);
+    let (url, client) = (endpoint.devices()?, client(endpoint, 0)?);
     let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
     let response = answer(request, &url).await?;
     if response.status() == StatusCode::OK && answers::is_by_relay(&response) {
@@ -158,20 +153,7 @@ pub(in crate::sync) async fn register(endpoint: &Endpoint, body: String) -> Resu
     }
 }
 
-fn client(endpoint: &Endpoint) -> Result<reqwest::Client, SyncError> {
-    let client = reqwest::Client::builder()
-        .connect_timeout(limits::CONNECT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .http1_only()
-        .user_agent(agent())
-        .build();
-    client.map_err(|e| SyncError::BadUrl { url: endpoint.url.clone(), reason: e.to_string() })
-}
-
-async fn answer(
-    request: reqwest::RequestBuilder,
-    url: &reqwest::Url,
-) -> Result<reqwest::Response, SyncError> {
+async fn answer(request: reqwest::RequestBuilder, url: &Url) -> Result<reqwest::Response, SyncError> {
     match tokio::time::timeout(limits::SIGN_IN_TIMEOUT, request.send()).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(error)) => Err(error_of(answers::failed(&error, url))),

@@ -166,13 +166,8 @@ fn replace(database: &Path, new: &Path, name: &str) -> Result<Option<PathBuf>, S
             std::fs::copy(database, &to).map_err(failed)?;
         }
         for end in ["-wal", "-shm"] {
-            let with = |path: &Path| {
-                let mut name = path.as_os_str().to_owned();
-                name.push(end);
-                PathBuf::from(name)
-            };
-            if with(database).exists() {
-                std::fs::rename(with(database), with(&to)).map_err(failed)?;
+            if file::with(database, end).exists() {
+                std::fs::rename(file::with(database, end), file::with(&to, end)).map_err(failed)?;
             }
         }
         sync_folder(folder)?;
@@ -180,9 +175,7 @@ fn replace(database: &Path, new: &Path, name: &str) -> Result<Option<PathBuf>, S
     }
     // What a relay that was killed has left beside a file that is gone would be taken for the log of the new one.
     for end in ["-wal", "-shm", "-journal"] {
-        let mut beside = database.as_os_str().to_owned();
-        beside.push(end);
-        _ = std::fs::remove_file(beside);
+        _ = std::fs::remove_file(file::with(database, end));
     }
     file::rename(new, database)?;
     sync_folder(folder)?;

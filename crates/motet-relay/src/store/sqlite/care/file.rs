@@ -158,7 +158,8 @@ pub(super) fn remove(path: &Path) {
     ["", "-journal", "-wal", "-shm"].iter().for_each(|end| _ = std::fs::remove_file(with(path, end)));
 }
 
-fn with(path: &Path, end: &str) -> PathBuf {
+/// The file beside a database whose name ends so.
+pub(super) fn with(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     PathBuf::from(name)
