@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask test`, all tests with small budgets, and `cargo xtask ci`, everything.
 
 mod advisories;
+mod suites;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -88,7 +89,12 @@ fn test(args: &[String], budgets: &[(&str, &str)]) -> Result<(), String> {
     keep_apart()?;
     cargo(&build, &[], &[])?;
     install();
-    let tested = cargo(&["test", "--workspace"], args, budgets);
+    let tested = match args {
+        // Not those that run in its documentation, which are one program of another kind.
+        [] => suites::run(cargo_command(), budgets)
+            .and_then(|()| cargo(&["test", "--workspace", "--doc"], &[], budgets)),
+        args => cargo(&["test", "--workspace"], args, budgets),
+    };
     for (program, package, suite) in missing() {
         eprintln!("xtask: SKIPPED: {suite} needs {program} (Debian package {package})");
     }
@@ -143,9 +149,12 @@ fn step(args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
 }
 
 fn cargo(fixed: &[&str], more: &[String], env: &[(&str, &str)]) -> Result<(), String> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
+    let mut command = cargo_command();
     command.args(fixed).args(more).envs(env.iter().copied());
     let status = command.status().map_err(|e| format!("cargo: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("`cargo {}` failed", fixed.join(" "))) }
+}
+
+fn cargo_command() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
