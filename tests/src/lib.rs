@@ -1,6 +1,7 @@
 //! What the integration tests share: real relays, real devices, real programs.
 
 pub mod fuzz;
+pub mod issuer;
 mod mounted;
 pub mod oracle;
 pub mod proxy;

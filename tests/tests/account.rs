@@ -6,7 +6,7 @@ use std::time::Duration;
 use motet::{
     AccountError, FieldKind, Relay, Replica, Schema, SignOut, SyncError, SyncState, Transport, json,
 };
-use motet_tests::{Cli, RelayProcess, TestRelay, contents, copy_folder, device, wait_until};
+use motet_tests::{Cli, RelayProcess, TestRelay, contents, copy_folder, device, sync, wait_until};
 use serde_json::Value;
 
 /// A relay on which `token-a` and `also-a` are account a, and `token-b` is account b.
@@ -479,5 +479,32 @@ fn a_wipe_leaves_no_word_also_in_what_was_restored_from_a_backup() {
         replica.sign_out(SignOut::WipeUnsent).unwrap();
         assert!(!holds(&path, "kealamauloa"), "{}", path.display());
         assert!(std::fs::metadata(&path).unwrap().len() < before / 2, "room is given back");
+    }
+}
+
+/// Somebody who may only read has written all the same: it is given up, and what the relay holds comes back.
+#[test]
+fn what_may_not_be_sent_can_be_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let alone = device(dir.path(), "alone");
+    alone.documents("songs").upsert("1", &json!({ "title": "Only here" })).unwrap();
+    // Nobody has the rest.
+    assert!(matches!(alone.discard_unsent(), Err(AccountError::Unsent { documents: 1 })));
+    assert_eq!(titles(&alone), ["Only here"]);
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let [a, b] = ["a", "b"].map(|name| device(dir.path(), name));
+    a.documents("songs").upsert("1", &json!({ "title": "Pua Mana" })).unwrap();
+    sync(&a, &relay.url());
+    sync(&b, &relay.url());
+    b.documents("songs").upsert("1", &json!({ "title": "Mine" })).unwrap();
+    b.documents("songs").upsert("2", &json!({ "title": "Mine too" })).unwrap();
+    assert!(matches!(b.clear_local(), Err(AccountError::Unsent { documents: 2 })));
+    assert_eq!(b.discard_unsent().unwrap().documents, 2);
+    assert!(titles(&b).is_empty());
+    sync(&b, &relay.url());
+    sync(&a, &relay.url());
+    for replica in [&a, &b] {
+        assert_eq!(titles(replica), ["Pua Mana"]);
+        assert_eq!(replica.status().pending, 0);
     }
 }

@@ -334,7 +334,7 @@ fn what_is_no_registration_registers_nobody() {
     let signer = DeviceKey::new([9; 32]);
     let id = motet_proto::DeviceId([4; 16]);
     let good = json!({
-        "sign_in_key": key, "device": id.to_string(), "key": signer.public().to_string(),
+        "credential": key, "device": id.to_string(), "key": signer.public().to_string(),
         "signature": signer.registration(id, &key), "name": "a", "platform": "linux", "version": "1",
     });
     let with = |field: &str, value: Value| {
@@ -352,7 +352,7 @@ fn what_is_no_registration_registers_nobody() {
         ("key", with("key", json!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"))),
         ("signature", with("signature", json!(another.registration(id, &key)))),
         ("signature", with("key", json!(another.public().to_string()))),
-        ("signature", with("sign_in_key", json!("another"))),
+        ("signature", with("credential", json!("another"))),
         ("name", with("name", json!("a\nb"))),
         ("platform", with("platform", json!("x".repeat(1_000)))),
     ] {
@@ -371,7 +371,7 @@ fn what_is_no_registration_registers_nobody() {
         let (status, said) = post(body);
         assert!([200, 400, 401, 429].contains(&status), "{status}: {said}");
     }
-    let status = client.get(format!("{}/v1/devices", relay.url())).send().unwrap().status();
+    let status = client.put(format!("{}/v1/devices", relay.url())).send().unwrap().status();
     assert_eq!(status, 405);
     assert!(directory.devices(None).unwrap().iter().all(|device| device.id == id));
     assert!(directory.accounts().unwrap()[0].devices <= 1);
@@ -449,8 +449,8 @@ fn a_file_that_holds_no_accounts_is_named() {
     let file = dir.path().join("accounts.db");
     drop(Directory::open(dir.path()).unwrap());
     let conn = rusqlite::Connection::open(&file).unwrap();
-    conn.pragma_update(None, "user_version", 2).unwrap();
-    assert!(matches!(Directory::open(dir.path()), Err(DirectoryError::Newer { found: 2, .. })));
+    conn.pragma_update(None, "user_version", 3).unwrap();
+    assert!(matches!(Directory::open(dir.path()), Err(DirectoryError::Newer { found: 3, .. })));
     conn.pragma_update(None, "application_id", 7).unwrap();
     assert!(matches!(Directory::open(dir.path()), Err(DirectoryError::Foreign(_))));
     drop(conn);

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Parser, Subcommand};
+use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use motet::SpaceId;
 
 /// Documents that merge: write offline, sync when you like, lose nothing.
@@ -31,7 +31,7 @@ Over time:      history, undo, redo, restore, points, trash, tail
 Conflicts:      conflicts, resolve
 Sync:           sync, status, watch, compact, quarantine
 In and out:     import, export, adopt, change-log, automerge
-Account:        login, spaces, sign-out, clear-local, erase-remote
+Account:        login, device, identity, spaces, space, sign-out, clear-local, erase-remote
 Maintenance:    verify, repair
 Shell:          completions, man
 
@@ -132,7 +132,7 @@ pub(crate) enum Command {
         #[arg(num_args = 2, value_names = ["COLLECTION", "ID"])]
         document: Vec<String>,
     },
-    /// Sign this device in to a relay with a sign-in key, which the relay's operator makes with `motet-relay key create`
+    /// Sign this device in to a relay: with a sign-in key, which the relay's operator makes with `motet-relay key create`, or with another service
     Login {
         /// Address of the relay, http:// or https://; without it the one that is known
         #[arg(long, value_name = "URL")]
@@ -143,9 +143,30 @@ pub(crate) enum Command {
         /// File with the key, or - for standard input
         #[arg(long, value_name = "FILE", conflicts_with = "key")]
         key_file: Option<PathBuf>,
+        /// A service whose people the relay knows, as `google`; a person opens a page of it and enters a code
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["key", "key_file"])]
+        with: Option<String>,
+        /// Who asks the service, if not the first app whose tokens the relay accepts
+        #[arg(long, value_name = "ID", requires = "with")]
+        client_id: Option<String>,
+        /// File with the secret that some services want to be told as well, or - for standard input
+        #[arg(long, value_name = "FILE", requires = "with")]
+        client_secret_file: Option<PathBuf>,
+        /// File with an identity token of a service that the relay accepts, or - for standard input
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "key_file", "with"])]
+        identity_token_file: Option<PathBuf>,
     },
     /// Show the spaces that are shared with the account of this device, or by it
     Spaces,
+    /// The devices that are signed in to the account of this one
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// With which services devices sign in to the account of this one
+    #[command(subcommand)]
+    Identity(IdentityCommand),
+    /// Share a space with other accounts: make one, invite, join, change who may do what
+    #[command(subcommand)]
+    Space(SpaceCommand),
     /// Forget the token, or the key of this device; what is here stays for the same account, or goes, or is given to the next account
     SignOut {
         /// Remove what was shared; refused while something was not sent
@@ -159,7 +180,11 @@ pub(crate) enum Command {
         release: bool,
     },
     /// Remove what the relay holds whole from this device; the next sync downloads it again
-    ClearLocal,
+    ClearLocal {
+        /// Also what was not sent, which is given up: the edits of somebody who may only read, for example
+        #[arg(long)]
+        unsent: bool,
+    },
     /// Stop sending a collection and have the relay forget it; devices keep their copies
     EraseRemote { collection: String },
     /// Make what the relay holds of a document one snapshot
@@ -408,4 +433,149 @@ mod tests {
         known.sort_unstable();
         assert_eq!(named, known);
     }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SpaceCommand {
+    /// Make one, which this account owns
+    Create {
+        /// What people call it
+        name: String,
+    },
+    /// Give one another name
+    Rename {
+        /// Its name, its id, or the beginning of that
+        space: String,
+        /// What people call it from now on
+        name: String,
+    },
+    /// End the sharing of one for everybody; what devices have stays on them
+    Delete {
+        /// Its name, its id, or the beginning of that
+        space: String,
+    },
+    /// Show who shares one
+    Members {
+        /// Its name, its id, or the beginning of that
+        space: String,
+    },
+    /// Change what a member may do; one that becomes the owner takes the space over
+    Role {
+        /// Its name, its id, or the beginning of that
+        space: String,
+        /// The member
+        account: String,
+        /// What it may do
+        #[arg(value_enum)]
+        role: Role,
+    },
+    /// Take one from a member; what its devices have stays on them
+    Remove {
+        /// Its name, its id, or the beginning of that
+        space: String,
+        /// The member
+        account: String,
+    },
+    /// Leave one; what is here stays
+    Leave {
+        /// Its name, its id, or the beginning of that
+        space: String,
+    },
+    /// Make a code with which another account joins, and print it: the only time that it is shown
+    Invite {
+        /// Its name, its id, or the beginning of that
+        space: String,
+        /// What whoever joins may do
+        #[arg(long, value_enum, default_value_t = Role::Writer)]
+        role: Role,
+        /// How long it is good: `30m`, `12h`, `7d`; two days if nothing is said, and 30 at most
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        expires: Option<u64>,
+        /// Any number of accounts may join with it, and not just one
+        #[arg(long)]
+        reusable: bool,
+    },
+    /// Make all codes of one worthless
+    RevokeInvites {
+        /// Its name, its id, or the beginning of that
+        space: String,
+    },
+    /// Show what a code is for, without joining
+    Show {
+        /// The code
+        code: String,
+    },
+    /// Join the space that a code is for
+    Join {
+        /// The code
+        code: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// Show them, the one seen last in front
+    List,
+    /// Give one another name
+    Rename {
+        /// The beginning of its id
+        device: String,
+        /// What people call it from now on
+        name: String,
+    },
+    /// Sign one out, if it is lost for example; what it has not sent stays on it
+    SignOut {
+        /// The beginning of its id
+        device: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum IdentityCommand {
+    /// Show them
+    List,
+    /// Let devices sign in with another identity as well, so that the account outlives a service
+    #[command(group = ArgGroup::new("how").required(true).args(["with", "identity_token_file"]))]
+    Link {
+        /// A service whose people the relay knows, as `google`; a person opens a page of it and enters a code
+        #[arg(long, value_name = "NAME")]
+        with: Option<String>,
+        /// Who asks the service, if not the first app whose tokens the relay accepts
+        #[arg(long, value_name = "ID", requires = "with")]
+        client_id: Option<String>,
+        /// File with the secret that some services want to be told as well, or - for standard input
+        #[arg(long, value_name = "FILE", requires = "with")]
+        client_secret_file: Option<PathBuf>,
+        /// File with an identity token of a service that the relay accepts, or - for standard input
+        #[arg(long, value_name = "FILE")]
+        identity_token_file: Option<PathBuf>,
+    },
+    /// Let no device sign in with one any more; those that have stay signed in
+    Unlink {
+        /// The address of the service
+        #[arg(long, value_name = "URL")]
+        issuer: String,
+        /// Its number or name for this person
+        subject: String,
+    },
+}
+
+/// What an account may do with a space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Read
+    Reader,
+    /// Read and write
+    Writer,
+    /// Everything
+    Owner,
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    let found = units.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
+    let seconds = found.and_then(|(number, seconds)| number.parse::<u64>().ok()?.checked_mul(seconds));
+    seconds
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(|| "a number and its unit, as `30m`, `12h` or `7d`".into())
 }

@@ -3,11 +3,14 @@
 pub(crate) mod account;
 pub(crate) mod care;
 pub(crate) mod demo;
+mod device_flow;
+pub(crate) mod devices;
 pub(crate) mod documents;
 pub(crate) mod find;
 pub(crate) mod history;
 pub(crate) mod setup;
 pub(crate) mod shell;
+pub(crate) mod spaces;
 pub(crate) mod sync;
 pub(crate) mod token;
 pub(crate) mod transfer;

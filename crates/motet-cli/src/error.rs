@@ -2,8 +2,8 @@
 
 use motet::secrets::SecretError;
 use motet::{
-    AccountError, OpenError, ReadError, Refusal, SchemaError, SignInError, StorageError, SyncError,
-    WriteError,
+    AccountError, OpenError, ReadError, Refusal, SchemaError, SignInError, SpaceError, StorageError,
+    SyncError, WriteError,
 };
 
 /// Why a command failed.
@@ -34,6 +34,12 @@ pub(crate) enum CliError {
     #[error(transparent)]
     SignIn(#[from] SignInError),
     #[error(transparent)]
+    Space(#[from] SpaceError),
+    #[error("no space that is shared with this account is called {0:?}; motet spaces has them")]
+    NoSpace(String),
+    #[error("no device of this account has an id that begins with {0:?}; motet device list has them")]
+    NoDevice(String),
+    #[error(transparent)]
     Schema(#[from] SchemaError),
     /// Some rows were refused; what became of all is printed already.
     #[error("{0}")]
@@ -47,11 +53,16 @@ impl CliError {
         match self {
             CliError::Usage(_) => 2,
             CliError::Sync(SyncError::Offline { .. })
+            | CliError::Space(SpaceError::Relay(SyncError::Offline { .. }))
             | CliError::SignIn(SignInError::Relay(SyncError::Offline { .. })) => 3,
             CliError::Sync(SyncError::AuthNeeded { .. } | SyncError::OtherAccount { .. })
+            | CliError::Space(SpaceError::Relay(SyncError::AuthNeeded { .. }))
             | CliError::SignIn(SignInError::KeyRefused { .. } | SignInError::OtherAccount { .. }) => 4,
             CliError::NotFound(..)
             | CliError::NoCollection { .. }
+            | CliError::NoSpace(_)
+            | CliError::NoDevice(_)
+            | CliError::Space(SpaceError::NotThere { .. })
             | CliError::Write(WriteError::NotFound { .. } | WriteError::NoRestorePoint { .. }) => 5,
             _ => 1,
         }
@@ -69,6 +80,9 @@ impl CliError {
             CliError::Account(error) => error.code(),
             CliError::Secret(error) => error.code(),
             CliError::SignIn(error) => error.code(),
+            CliError::Space(error) => error.code(),
+            CliError::NoSpace(_) => "no-space",
+            CliError::NoDevice(_) => "no-device",
             CliError::Schema(error) => error.code(),
             CliError::Refused(_) => "refused",
             CliError::Other(_) => "other",
@@ -89,7 +103,8 @@ impl CliError {
             CliError::Sync(SyncError::Offline { .. } | SyncError::Timeout { .. }) => {
                 Some("everything you wrote is saved here and will be sent with the next sync")
             }
-            CliError::Sync(SyncError::AuthNeeded { .. }) => Some(
+            CliError::Sync(SyncError::AuthNeeded { .. })
+            | CliError::Space(SpaceError::Relay(SyncError::AuthNeeded { .. })) => Some(
                 "sign in with: motet login --key-file FILE; or give a good token with: motet init --device NAME --relay URL --token-file FILE",
             ),
             CliError::SignIn(SignInError::KeyRefused { .. }) => {
@@ -99,7 +114,7 @@ impl CliError {
                 Some("the sign-in key is still good; try again when the relay can be reached")
             }
             CliError::Sync(SyncError::Forbidden { .. }) => Some(
-                "what you wrote is saved here; whoever owns the space decides, and motet spaces shows what you may do",
+                "what you wrote is saved here; whoever owns the space decides, and motet spaces shows what you may do; to give it up: motet clear-local --unsent",
             ),
             CliError::Sync(SyncError::OtherAccount { .. })
             | CliError::SignIn(SignInError::OtherAccount { .. }) => Some(

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use motet_relay::terminal;
 
 use args::{Args, Command, RELAY, RelayArgs};
+use commands::account::Credential;
 use error::CliError;
 use output::Output;
 
@@ -81,14 +82,19 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
             commands::transfer::export(db, collection.as_deref(), all, output)
         }
         Command::Sync { document } => commands::sync::sync(db, &document, output),
-        Command::Login { relay, key, key_file } => {
-            commands::account::login(db, relay, (key, key_file), output)
+        Command::Login { relay, key, key_file, with, client_id, client_secret_file, identity_token_file } => {
+            let credential =
+                Credential { key, key_file, identity_token_file, with, client_id, client_secret_file };
+            commands::account::login(db, relay, credential, output)
         }
-        Command::Spaces => commands::account::spaces(db, output),
+        Command::Spaces => commands::spaces::list(db, output),
+        Command::Device(command) => commands::devices::device(db, command, output),
+        Command::Identity(command) => commands::devices::identity(db, command, output),
+        Command::Space(command) => commands::spaces::run(db, command, output),
         Command::SignOut { wipe, unsent, release } => {
             commands::account::sign_out(db, wipe, unsent, release, output)
         }
-        Command::ClearLocal => commands::account::clear_local(db, output),
+        Command::ClearLocal { unsent } => commands::account::clear_local(db, unsent, output),
         Command::EraseRemote { collection } => commands::sync::erase_remote(db, &collection, output),
         Command::Compact { collection, id } => commands::sync::compact(db, &collection, &id, output),
         Command::Status { document } => commands::sync::status(db, &document, output),

@@ -8,8 +8,11 @@
 //! ```text
 //! token        = "motet1." base64url( public key:32 issued at:8 signature:64 )
 //! signed       = "motet device token 1" 00 public key:32 issued at:8
-//! registration = "motet device registration 1" 00 public key:32 device:16 length of the sign-in key:8 sign-in key
+//! registration = "motet device registration 1" 00 public key:32 device:16 length of the credential:8 credential
+//! nonce        = base64url( BLAKE3( "motet device nonce 1" 00 public key:32 ) )
 //! ```
+//!
+//! The credential says whose device it is: a sign-in key of the relay, or an identity token of another service, which names the nonce.
 //!
 //! Numbers are big-endian, times in seconds since 1970, base64url without padding. Signatures are Ed25519 as in RFC 8032; they are verified
 //! strictly: keys of small order and scalars that are not reduced are refused.
@@ -27,6 +30,7 @@ pub const TOKEN_PREFIX: &str = "motet1.";
 
 const TOKEN: &[u8] = b"motet device token 1\0";
 const REGISTRATION: &[u8] = b"motet device registration 1\0";
+const NONCE: &[u8] = b"motet device nonce 1\0";
 
 const KEY: usize = 32;
 const TIME: usize = 8;
@@ -98,9 +102,9 @@ impl DeviceKey {
         format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// Signs that this key is to be the one of a device that signs in with a sign-in key: in base64url.
-    pub fn registration(&self, device: DeviceId, sign_in_key: &str) -> String {
-        let signature = self.0.sign(&registration_text(&self.public(), device, sign_in_key));
+    /// Signs that this key is to be the one of a device that signs in with a sign-in key or an identity token: in base64url.
+    pub fn registration(&self, device: DeviceId, credential: &str) -> String {
+        let signature = self.0.sign(&registration_text(&self.public(), device, credential));
         URL_SAFE_NO_PAD.encode(signature.to_bytes())
     }
 }
@@ -128,10 +132,16 @@ impl PublicKey {
     pub fn check_registration(
         &self,
         device: DeviceId,
-        sign_in_key: &str,
+        credential: &str,
         signature: &str,
     ) -> Result<(), KeyError> {
-        self.check(&registration_text(self, device, sign_in_key), &decode(signature)?)
+        self.check(&registration_text(self, device, credential), &decode(signature)?)
+    }
+
+    /// What an identity token names (`nonce`) that is for the device with this key and for no other one.
+    pub fn nonce(&self) -> String {
+        let hash = blake3::Hasher::new().update(NONCE).update(&self.0).finalize();
+        URL_SAFE_NO_PAD.encode(hash.as_bytes())
     }
 
     fn check(&self, text: &[u8], signature: &[u8; SIGNATURE]) -> Result<(), KeyError> {
@@ -184,9 +194,9 @@ fn token_text(key: &PublicKey, issued_at: u64) -> Vec<u8> {
     [TOKEN, &key.0, &issued_at.to_be_bytes()].concat()
 }
 
-fn registration_text(key: &PublicKey, device: DeviceId, sign_in_key: &str) -> Vec<u8> {
-    let len = (sign_in_key.len() as u64).to_be_bytes();
-    [REGISTRATION, &key.0, device.as_bytes(), &len, sign_in_key.as_bytes()].concat()
+fn registration_text(key: &PublicKey, device: DeviceId, credential: &str) -> Vec<u8> {
+    let len = (credential.len() as u64).to_be_bytes();
+    [REGISTRATION, &key.0, device.as_bytes(), &len, credential.as_bytes()].concat()
 }
 
 fn decode<const N: usize>(text: &str) -> Result<[u8; N], KeyError> {
@@ -223,6 +233,7 @@ mod tests {
         let found = DeviceToken::verify(&token).unwrap();
         assert_eq!((found.key, found.issued_at), (key.public(), 1_796_040_000));
         assert_eq!(DeviceToken::claimed_key(&token), Some(key.public()));
+        assert_eq!(key.public().nonce(), "NONCE");
     }
 
     #[test]

@@ -115,8 +115,8 @@ pub const SILENCE: Duration = Duration::from_secs(5);
 /// differ; one that differs by more is told the time.
 pub const DEVICE_TOKEN_LIFETIME: Duration = Duration::from_secs(300);
 
-/// Longest sign-in key, in bytes: one is 32 random bytes as text, and programs have others.
-pub const SIGN_IN_KEY_BYTES: usize = 4_096;
+/// Longest sign-in key or identity token, in bytes: a key is 32 random bytes as text; tokens with many claims have some kilobytes.
+pub const CREDENTIAL_BYTES: usize = 8 << 10;
 
-/// Longest registration of a device, in bytes of JSON: the sign-in key, and names of the longest kind, each character escaped.
+/// Longest registration of a device, in bytes of JSON: the sign-in key or identity token, and names of the longest kind, each character escaped.
 pub const REGISTRATION_BYTES: usize = 16 << 10;

@@ -8,6 +8,8 @@ use motet_proto::{Entry, Kind, SpaceId};
 use tokio::sync::watch;
 
 use crate::auth::{Principal, answered};
+pub use crate::sharing::{OfferedSpace, Role};
+use crate::sharing::{SharingAnswer, SharingError, SharingRequest};
 use crate::store::LogId;
 
 /// Decides what an account may do with a space. It may ask somebody else over a network; each call has
@@ -57,6 +59,19 @@ pub trait Authorizer: Send + Sync + 'static {
         ready(Ok(Vec::new())).boxed()
     }
 
+    /// Does what an account asks of the spaces that it shares. Only of an account that is [known](Principal::is_known).
+    ///
+    /// # Errors
+    /// [`SharingError`]; by default [`SharingError::NotOffered`].
+    fn share<'a>(
+        &'a self,
+        who: &'a Principal,
+        request: &'a SharingRequest,
+    ) -> BoxFuture<'a, Result<SharingAnswer, SharingError>> {
+        _ = (who, request);
+        ready(Err(SharingError::NotOffered)).boxed()
+    }
+
     /// Marked as changed whenever an answer that was given may be another one now; open sessions ask again then. Without it no answer changes.
     fn changes(&self) -> Option<watch::Receiver<()>> {
         None
@@ -88,46 +103,9 @@ pub enum AccessError {
     Unavailable,
 }
 
-/// What an account may do with a space that it shares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Role {
-    /// Read it.
-    Reader,
-    /// Read it, and write to it.
-    Writer,
-    /// Everything: also have documents erased from it. Its log counts for this account.
-    Owner,
-}
-
-/// A space that an account may read, for its devices.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct OfferedSpace {
-    /// Its id.
-    pub id: SpaceId,
-    /// What its owner calls it.
-    pub name: String,
-    /// The account that it belongs to.
-    pub owner: String,
-    /// What this account may do with it.
-    pub role: Role,
-}
-
 /// Each account has spaces of its own, as many as it names, and may do everything with them. No account shares one with another.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OwnSpaces;
-
-impl Role {
-    /// As the wire and the command line have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Reader => "reader",
-            Self::Writer => "writer",
-            Self::Owner => "owner",
-        }
-    }
-}
 
 impl Access {
     /// Everything, as the owner.
@@ -174,6 +152,19 @@ pub(crate) async fn spaces(
 ) -> Result<Vec<OfferedSpace>, AccessError> {
     let asked = async { authorizer.spaces(who).await };
     answered("authorizer", asked).await.unwrap_or(Err(AccessError::Unavailable))
+}
+
+/// [`Authorizer::share`] within its time.
+pub(crate) async fn share(
+    authorizer: Arc<dyn Authorizer>,
+    who: &Principal,
+    request: &SharingRequest,
+) -> Result<SharingAnswer, SharingError> {
+    if !who.is_known() {
+        return Err(SharingError::NotOffered);
+    }
+    let asked = async { authorizer.share(who, request).await };
+    answered("authorizer", asked).await.unwrap_or(Err(SharingError::Unavailable))
 }
 
 /// [`Authorizer::changes`]; one that panics never says that something has changed.

@@ -22,9 +22,41 @@ pub(crate) enum Admin {
     /// Devices that have signed in.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Who people are at other services, whose identity tokens the configuration accepts.
+    #[command(subcommand)]
+    Identity(IdentityCommand),
     /// Spaces that accounts share.
     #[command(subcommand)]
     Space(SpaceCommand),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum IdentityCommand {
+    /// Lets whoever is this at another service sign devices in to an account.
+    Link {
+        /// The account.
+        #[arg(long)]
+        account: String,
+        /// The address of the service, as its tokens name it (`iss`).
+        #[arg(long, value_name = "URL")]
+        issuer: String,
+        /// Its number or name for this person (`sub`); what a refused sign-in says.
+        subject: String,
+    },
+    /// Lists the identities.
+    List {
+        /// Prints one JSON object for each.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lets nobody sign in with an identity any more. Devices that have stay signed in.
+    Unlink {
+        /// The address of the service.
+        #[arg(long, value_name = "URL")]
+        issuer: String,
+        /// Its number or name for this person.
+        subject: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -172,6 +204,7 @@ pub(crate) fn run(data: &Path, command: &Admin) -> Result<Vec<String>, Directory
         Admin::Account(command) => account(&directory, data, command)?,
         Admin::Key(command) => key(&directory, command)?,
         Admin::Device(command) => device(&directory, command)?,
+        Admin::Identity(command) => identity(&directory, command)?,
         Admin::Space(command) => space(&directory, command)?,
     })
 }
@@ -308,6 +341,39 @@ fn device(directory: &Directory, command: &DeviceCommand) -> Result<Vec<String>,
         DeviceCommand::Rename { id, name, account } => {
             let of = |device: Device| format!("{} of {} is called {name} now", device.id, device.account);
             directory.rename_device(id, account.as_deref(), name)?.into_iter().map(of).collect()
+        }
+    })
+}
+
+fn identity(directory: &Directory, command: &IdentityCommand) -> Result<Vec<String>, DirectoryError> {
+    Ok(match command {
+        IdentityCommand::Link { account, issuer, subject } => {
+            directory.link_identity(issuer, subject, account)?;
+            vec![format!("{subject} of {issuer} signs devices in to {account} now")]
+        }
+        IdentityCommand::List { json } => {
+            let columns = ["account", "issuer", "subject", "shown", "linked", "last used"];
+            list(*json, &columns, directory.identities()?, |identity| {
+                (
+                    json!({
+                        "account": identity.account, "issuer": identity.issuer, "subject": identity.subject,
+                        "shown": identity.shown, "linked_at": identity.linked_at,
+                        "last_used_at": identity.last_used_at,
+                    }),
+                    vec![
+                        identity.account.clone(),
+                        identity.issuer.clone(),
+                        identity.subject.clone(),
+                        identity.shown.clone(),
+                        utc(identity.linked_at),
+                        identity.last_used_at.map_or_else(|| "never".into(), utc),
+                    ],
+                )
+            })
+        }
+        IdentityCommand::Unlink { issuer, subject } => {
+            let account = directory.unlink_identity(issuer, subject)?;
+            vec![format!("nobody signs in to {account} with it any more; devices that have stay signed in")]
         }
     })
 }

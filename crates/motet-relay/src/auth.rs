@@ -12,7 +12,9 @@ use motet_proto::device_key::PublicKey;
 use motet_proto::{AccountId, DeviceId};
 use tokio::time::timeout;
 
+use crate::identity::OfferedIssuer;
 use crate::limits;
+use crate::own_account::{AccountAnswer, AccountError, AccountRequest};
 
 /// The account of everybody, where no tokens are configured.
 pub const LOCAL_ACCOUNT: &str = "local";
@@ -42,6 +44,24 @@ pub trait Authenticator: Send + Sync + 'static {
     fn register<'a>(&'a self, device: &'a Registration) -> BoxFuture<'a, Result<String, RegisterError>> {
         _ = device;
         ready(Err(RegisterError::NotOffered)).boxed()
+    }
+
+    /// How devices can [register](Self::register); by default not at all.
+    fn sign_in_methods(&self) -> SignInMethods {
+        SignInMethods::default()
+    }
+
+    /// Does what a device asks of its own account.
+    ///
+    /// # Errors
+    /// [`AccountError`]; by default [`AccountError::NotOffered`].
+    fn own_account<'a>(
+        &'a self,
+        who: &'a Principal,
+        request: AccountRequest,
+    ) -> BoxFuture<'a, Result<AccountAnswer, AccountError>> {
+        _ = (who, request);
+        ready(Err(AccountError::NotOffered)).boxed()
     }
 
     /// Signs the device of a principal out, as it asks for itself.
@@ -81,11 +101,20 @@ pub struct Principal {
     pub device: Option<DeviceId>,
 }
 
+/// How devices can sign in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignInMethods {
+    /// With sign-in keys.
+    pub keys: bool,
+    /// With identity tokens of these.
+    pub issuers: Vec<OfferedIssuer>,
+}
+
 /// A device that signs in.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Registration {
-    /// What says whose device it is.
-    pub sign_in_key: String,
+    /// What says whose device it is: a sign-in key, or an identity token.
+    pub credential: String,
     /// The device.
     pub device: DeviceId,
     /// The key that it has proven to have.
@@ -116,9 +145,20 @@ pub enum RegisterError {
     /// The sign-in key was for one device.
     #[error("another device has signed in with this sign-in key, which is good for one")]
     Used,
-    /// The sign-in key is of another account than the one whose documents the device has. It was not used.
-    #[error("the sign-in key is for the account {0:?}, and the documents on this device are of another one")]
+    /// The sign-in key or identity is of another account than the one whose documents the device has. It was not used.
+    #[error("this signs in to the account {0:?}, and the documents on this device are of another one")]
     OtherAccount(String),
+    /// The identity token is not good; why stands in the text.
+    #[error("{0}")]
+    IdentityRefused(String),
+    /// The identity token is good, and whom it is about has no account here.
+    #[error("{subject} of {issuer} has no account on this relay; its operator can link one")]
+    NoAccount {
+        /// What the operator calls the service.
+        issuer: String,
+        /// Whom the token is about.
+        subject: String,
+    },
     /// There is no room for another device.
     #[error("the account has too many devices: sign one out first")]
     TooManyDevices,
@@ -286,6 +326,21 @@ pub(crate) async fn register(
 ) -> Result<String, RegisterError> {
     let registered = async { authenticator.register(device).await };
     answered("authenticator", registered).await.unwrap_or(Err(RegisterError::Unavailable))
+}
+
+/// [`Authenticator::sign_in_methods`]; none, if that panics.
+pub(crate) fn sign_in_methods(authenticator: &dyn Authenticator) -> SignInMethods {
+    catch_unwind(AssertUnwindSafe(|| authenticator.sign_in_methods())).unwrap_or_default()
+}
+
+/// [`Authenticator::own_account`] within its time.
+pub(crate) async fn own_account(
+    authenticator: Arc<dyn Authenticator>,
+    who: &Principal,
+    request: AccountRequest,
+) -> Result<AccountAnswer, AccountError> {
+    let done = async { authenticator.own_account(who, request).await };
+    answered("authenticator", done).await.unwrap_or(Err(AccountError::Unavailable))
 }
 
 /// [`Authenticator::sign_out`] within its time.

@@ -7,14 +7,31 @@
 //!
 //! [limits]
 //! sessions_per_account = 64
+//!
+//! [[issuer]]                   # whose identity tokens devices sign in with, besides sign-in keys
+//! name = "google"
+//! url = "https://accounts.google.com"
+//! audience = ["1234.apps.googleusercontent.com"]
+//! algorithm = "RS256"
+//! new_accounts = true          # people who have no account get one; false if nothing is said
 //! ```
+//!
+//! An issuer's keys are where its OpenID Connect configuration says; `keys` (an address) or `key_file` (a public key in PEM, or a key set) says
+//! otherwise, as for the backend of an app that signs tokens of its own. Its tokens name the device that they are for, unless `nonce = "optional"`.
 //!
 //! Sizes and times that nobody has a reason to change are in [`limits`].
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::path::Path;
 
+use serde::Deserialize;
+use toml::Spanned;
+
 use crate::limits;
+#[cfg(feature = "oidc")]
+use crate::oidc::{IssuerConfig, IssuerTable};
 
 /// Declares [`Limits`] and [`TABLE`] at once, so that no limit is without a unit, a default and a reason.
 macro_rules! limits {
@@ -96,47 +113,92 @@ pub struct Terms {
     pub proxies: Vec<IpAddr>,
 }
 
+/// What a configuration file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Limits and proxies.
+    pub terms: Terms,
+    /// Whose identity tokens are accepted.
+    #[cfg(feature = "oidc")]
+    pub issuers: Vec<IssuerConfig>,
+}
+
 /// The configuration file is not usable.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{path}: {reason}")]
+#[error("{path}{}: {reason}", line.map(|line| format!(", line {line}")).unwrap_or_default())]
 pub struct ConfigError {
     path: String,
+    /// From 1.
+    line: Option<usize>,
     reason: String,
 }
 
-impl Terms {
-    /// Reads a configuration file. What it does not name has its default.
+/// What is wrong, and where, in bytes.
+type Fault = (Option<Range<usize>>, String);
+
+/// As the file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    limits: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
+    #[serde(default)]
+    proxies: Vec<Spanned<String>>,
+    #[cfg(feature = "oidc")]
+    #[serde(default)]
+    issuer: Vec<Spanned<IssuerTable>>,
+}
+
+impl Settings {
+    /// Reads a configuration file. What it does not name has its default; paths in it are meant from its folder.
     ///
     /// # Errors
-    /// [`ConfigError`] names the file, and what in it is not known or has no sense.
+    /// [`ConfigError`] names the file, the line, and what in it is not known or has no sense.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let error = |reason: String| ConfigError { path: path.display().to_string(), reason };
-        let text = std::fs::read_to_string(path).map_err(|e| error(e.to_string()))?;
-        Self::parse(&text).map_err(error)
+        let error = |line, reason| ConfigError { path: path.display().to_string(), line, reason };
+        let text = std::fs::read_to_string(path).map_err(|e| error(None, e.to_string()))?;
+        Self::parse(&text, path.parent().unwrap_or(Path::new(""))).map_err(|(place, reason)| {
+            let before = place.and_then(|place| text.get(..place.start));
+            error(before.map(|before| 1 + before.matches('\n').count()), reason)
+        })
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut terms = Self::default();
-        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| e.message().to_owned())?;
-        for (key, value) in table {
-            match (key.as_str(), value) {
-                ("limits", toml::Value::Table(limits)) => {
-                    limits.into_iter().try_for_each(|(name, value)| terms.set(&name, &value))?;
-                }
-                ("proxies", toml::Value::Array(proxies)) => {
-                    for proxy in proxies {
-                        let address = proxy.as_str().and_then(|text| text.parse().ok());
-                        terms.proxies.push(address.ok_or(format!("{proxy} is no IP address"))?);
-                    }
-                }
-                (key, _) => return Err(format!("{key:?} is not known here, or of another kind")),
-            }
+    #[cfg_attr(not(feature = "oidc"), allow(unused_variables, reason = "only issuers have files"))]
+    fn parse(text: &str, folder: &Path) -> Result<Self, Fault> {
+        let file: File =
+            toml::from_str(text).map_err(|e| (e.span(), e.message().replace('\n', " ").to_owned()))?;
+        let mut settings = Self::default();
+        for (name, value) in file.limits {
+            let set = settings.terms.limits.set(name.get_ref(), value.get_ref());
+            set.map_err(|reason| (Some(name.span()), reason))?;
         }
-        Ok(terms)
+        for proxy in file.proxies {
+            let address = proxy.get_ref().parse();
+            let address = address
+                .map_err(|_| (Some(proxy.span()), format!("{:?} is no IP address", proxy.get_ref())))?;
+            settings.terms.proxies.push(address);
+        }
+        #[cfg(feature = "oidc")]
+        for table in file.issuer {
+            let place = Some(table.span());
+            let issuer = IssuerConfig::from_table(table.into_inner(), folder)
+                .map_err(|error| (place.clone(), error.to_string()))?;
+            let same = |known: &IssuerConfig| known.label == issuer.label || known.url == issuer.url;
+            if settings.issuers.iter().any(same) {
+                let reason =
+                    format!("issuer {:?}: its name or its url stands in the file twice", issuer.label);
+                return Err((place, reason));
+            }
+            settings.issuers.push(issuer);
+        }
+        Ok(settings)
     }
+}
 
+impl Limits {
     fn set(&mut self, name: &str, value: &toml::Value) -> Result<(), String> {
-        let field = self.limits.field(name).ok_or_else(|| format!("there is no limit {name:?}"))?;
+        let field = self.field(name).ok_or_else(|| format!("there is no limit {name:?}"))?;
         let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
         // With no room for a single one a relay would serve nobody, and say that it does.
         let least = u64::from(!matches!(name, "reserve_bytes" | "wrong_tokens"));
@@ -153,27 +215,76 @@ impl Terms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "oidc")]
+    use crate::oidc::{KeySource, Nonce};
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        let place = |place: Option<Range<usize>>| {
+            place.map_or(0, |place| 1 + text[..place.start].matches('\n').count())
+        };
+        Settings::parse(text, Path::new("/etc/motet")).map_err(|(at, why)| format!("{}: {why}", place(at)))
+    }
 
     #[test]
     fn a_file_sets_what_it_names() {
-        let terms = Terms::parse("proxies = ['10.0.0.1', '::1']\n[limits]\nsessions = 7\n").unwrap();
+        let terms = parse("proxies = ['10.0.0.1', '::1']\n[limits]\nsessions = 7\n").unwrap().terms;
         assert_eq!(terms.proxies.len(), 2);
         assert_eq!(terms.limits, Limits { sessions: 7, ..Limits::default() });
-        assert_eq!(Terms::parse("").unwrap(), Terms::default());
+        assert_eq!(parse("").unwrap(), Settings::default());
         for (name, ..) in TABLE {
-            let is_taken = Terms::parse(&format!("[limits]\n{name} = 0")).is_ok();
+            let is_taken = parse(&format!("[limits]\n{name} = 0")).is_ok();
             assert_eq!(is_taken, ["reserve_bytes", "wrong_tokens"].contains(name), "{name}");
         }
         for (text, reason) in [
-            ("[limits]\nsesions = 7", "there is no limit \"sesions\""),
-            ("[limits]\nsessions = -1", "sessions is a whole number from 1, got -1"),
-            ("[limits]\nsessions = 0", "sessions is a whole number from 1, got 0"),
-            ("[limits]\nreserve_bytes = -1", "reserve_bytes is a whole number from 0, got -1"),
-            ("[limits]\nsessions = 'many'", "sessions is a whole number from 1, got \"many\""),
-            ("proxies = ['here']", "\"here\" is no IP address"),
-            ("limit = 3", "\"limit\" is not known here, or of another kind"),
+            ("[limits]\nsesions = 7", "2: there is no limit \"sesions\""),
+            ("[limits]\nsessions = -1", "2: sessions is a whole number from 1, got -1"),
+            ("[limits]\nsessions = 0", "2: sessions is a whole number from 1, got 0"),
+            ("[limits]\nreserve_bytes = -1", "2: reserve_bytes is a whole number from 0, got -1"),
+            ("[limits]\nsessions = 'many'", "2: sessions is a whole number from 1, got \"many\""),
+            ("proxies = [\n'here']", "2: \"here\" is no IP address"),
         ] {
-            assert_eq!(Terms::parse(text).unwrap_err(), reason);
+            assert_eq!(parse(text).unwrap_err(), reason);
+        }
+        for (text, words) in [
+            ("\nlimit = 3", ["2: ", "unknown field `limit`"]),
+            ("proxies = 3", ["1: ", "invalid type"]),
+            ("[limits", ["1: ", "]"]),
+        ] {
+            let reason = parse(text).unwrap_err();
+            assert!(words.iter().all(|word| reason.contains(word)), "{reason}");
+        }
+    }
+
+    #[cfg(feature = "oidc")]
+    #[test]
+    fn issuers_are_checked_before_any_token_comes() {
+        let google = "[[issuer]]\nname = 'google'\nurl = 'https://accounts.google.com'\naudience = ['1']\nalgorithm = 'RS256'\n";
+        let found = parse(google).unwrap().issuers.remove(0);
+        assert_eq!((&*found.label, found.keys, found.new_accounts), ("google", KeySource::Discovered, false));
+        assert_eq!(found.nonce, Nonce::Required);
+        let more = |line: &str| parse(&format!("{google}{line}\n"));
+        let file = more("key_file = 'backend.pem'\nnonce = 'optional'").unwrap().issuers.remove(0);
+        assert_eq!(file.keys, KeySource::File("/etc/motet/backend.pem".into()));
+        assert_eq!(file.nonce, Nonce::Optional);
+        for (line, reason) in [
+            ("nonce = 'no'", "neither"),
+            ("keys = 'http://example.org/keys'", "does not begin with https://"),
+            ("keys = 'https://example.org/keys'\nkey_file = 'x'", "one says where the keys are"),
+            ("new_acounts = true", "unknown field"),
+            (google, "twice"),
+        ] {
+            let error = more(line).unwrap_err();
+            assert!(error.contains(reason), "{line}: {error}");
+        }
+        for (from, to, reason) in [
+            ("RS256", "HS256", "is none of"),
+            ("RS256", "none", "is none of"),
+            ("['1']", "[]", "names nobody"),
+            ("'google'", "'Google'", "a-z"),
+            ("https://accounts.google.com", "http://accounts.google.com", "does not begin with https://"),
+        ] {
+            let error = parse(&google.replace(from, to)).unwrap_err();
+            assert!(error.contains(reason) && error.starts_with("1: "), "{to}: {error}");
         }
     }
 }

@@ -6,8 +6,12 @@
 
 mod devices;
 mod error;
+mod identities;
+mod invites;
 mod keys;
 mod members;
+mod own_account;
+mod sharing;
 mod spaces;
 
 use std::collections::HashMap;
@@ -25,7 +29,8 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
 use crate::limits;
-pub use devices::Device;
+pub use crate::own_account::{Device, LinkedIdentity};
+pub use crate::sharing::Invite;
 pub use error::DirectoryError;
 pub use keys::SignInKey;
 pub use members::Members;
@@ -37,7 +42,7 @@ const FILE: &str = "accounts.db";
 
 /// Tells the file from one of another program, and its format.
 const APPLICATION_ID: i64 = 0x6d74_6163;
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 /// Accounts, sign-in keys and devices. `Debug` shows the path.
 pub struct Directory {
@@ -136,7 +141,16 @@ impl Directory {
                 let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 if tables(&tx)? == 0 {
                     tx.execute_batch(include_str!("directory/schema.sql"))?;
+                    tx.execute_batch(include_str!("directory/schema_2.sql"))?;
                     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+                    tx.pragma_update(None, "user_version", FORMAT)?;
+                }
+                tx.commit()?;
+            }
+            if (number(&conn, "application_id")?, number(&conn, "user_version")?) == (APPLICATION_ID, 1) {
+                let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                if number(&tx, "user_version")? == 1 {
+                    tx.execute_batch(include_str!("directory/schema_2.sql"))?;
                     tx.pragma_update(None, "user_version", FORMAT)?;
                 }
                 tx.commit()?;
@@ -219,6 +233,9 @@ impl Directory {
         let name = &*composed(name);
         let devices = self.write(|conn| {
             conn.execute("DELETE FROM sign_in_key WHERE account = ?", [name])?;
+            conn.execute("DELETE FROM identity WHERE account = ?", [name])?;
+            let sql = "DELETE FROM invite WHERE space IN (SELECT id FROM shared_space WHERE owner = ?)";
+            conn.execute(sql, [name])?;
             let sql = "SELECT COUNT(*) FROM device WHERE account = ? AND revoked_at IS NULL";
             let devices: i64 = conn.query_row(sql, [name], |row| row.get(0))?;
             conn.execute("DELETE FROM device WHERE account = ?", [name])?;
@@ -403,7 +420,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// By the clock of this machine.
-pub(crate) fn now_ms() -> i64 {
+fn now_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

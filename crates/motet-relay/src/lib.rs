@@ -37,17 +37,25 @@ mod doors;
 mod embedded;
 mod health;
 mod hub;
+pub mod identity;
 pub mod limits;
 pub mod notifier;
+#[cfg(feature = "oidc")]
+pub mod oidc;
 mod outgoing;
+pub mod own_account;
+mod own_routes;
 mod registration;
 pub mod reload;
+mod routes;
 mod server;
 mod session;
+pub mod sharing;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
 #[allow(missing_debug_implementations, reason = "for tests of this workspace")]
 pub mod simulation;
+mod spaces;
 mod state;
 pub mod store;
 mod strangers;

@@ -286,8 +286,58 @@ pub const CUT_OFF_BYTES: u64 = 64 << 20;
 /// 0.2 kB of memory.
 pub const DEVICES_PER_ACCOUNT: i64 = 1_000;
 
+/// Accounts that one space is shared with. A choir has a hundred; each is looked at when a session begins.
+pub const MEMBERS_PER_SPACE: i64 = 1_000;
+
+/// Longest request of a device beside syncing and registering, in bytes of JSON: an identity token, or names of the longest kind.
+pub const JSON_BYTES: usize = 12 << 10;
+
+/// Spaces that one account shares as their owner, beside those that an operator makes for it.
+pub const SHARED_SPACES_PER_ACCOUNT: i64 = 100;
+
+/// Invitations of one space that are good at a time.
+pub const INVITES_PER_SPACE: i64 = 100;
+
+/// How long an invitation is good unless something else is said: until tomorrow evening.
+pub const INVITE_LIFETIME: Duration = Duration::from_secs(48 * 3_600);
+
+/// How long one is good at most: a code that was forgotten somewhere opens nothing for ever.
+pub const INVITE_LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
+
 /// When a device was last seen is written down to within this time: nobody needs it finer, and each is a write.
 pub const SEEN_KEPT_EVERY: Duration = Duration::from_secs(600);
+
+/// The keys of an issuer of identity tokens are asked for anew after this time: one that was taken back is good for no longer.
+pub const KEYS_KEPT: Duration = Duration::from_secs(300);
+
+/// For a token that names an unknown key they are asked for before that, at most once in this time: anybody can make such tokens up.
+pub const KEYS_ASKED_AGAIN: Duration = Duration::from_secs(30);
+
+/// The same, as long as none are known: nobody can sign in meanwhile.
+pub const KEYS_TRIED_AGAIN: Duration = Duration::from_secs(5);
+
+/// While an issuer does not answer, its keys stay good for this time after it last did: an outage of a day keeps nobody out, and a relay that is cut off
+/// does not trust keys for ever.
+pub const KEYS_KEPT_WITHOUT_ISSUER: Duration = Duration::from_secs(24 * 3_600);
+
+/// An issuer that has not answered after this time is not waited for. Two answers are needed at most, within
+/// [`AUTHENTICATE_TIMEOUT`].
+pub const KEYS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Longest key set, or configuration of an issuer, in bytes. Large ones have some 20 kB.
+pub const KEYS_BYTES: usize = 256 << 10;
+
+/// Keys of one issuer. They have two to ten.
+pub const KEYS_PER_ISSUER: usize = 100;
+
+/// By how much the clock of an issuer may be off.
+pub const IDENTITY_LEEWAY: Duration = Duration::from_secs(60);
+
+/// Longest subject of an identity, in bytes: what OpenID Connect allows.
+pub const SUBJECT_BYTES: usize = 255;
+
+/// What is shown of an identity, in characters.
+pub const SHOWN_CHARS: usize = 120;
 
 /// A registration whose body has not arrived whole after this time is given up.
 pub const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(10);

@@ -27,13 +27,13 @@ struct Args {
     #[arg(long, default_value = "relay-data", global = true)]
     data: PathBuf,
     /// File of lines `token -> account`. Without it, and without accounts, only this machine is served, as one local account.
-    #[arg(long)]
+    #[arg(long, global = true)]
     tokens: Option<PathBuf>,
     /// Days that an entry stays after a snapshot of its document has superseded it.
     #[arg(long, default_value_t = DAYS, value_name = "DAYS")]
     retention: u16,
     /// File of limits and proxies, in TOML; see `--limits`. SIGHUP reads it again, and the tokens too.
-    #[arg(long)]
+    #[arg(long, global = true)]
     config: Option<PathBuf>,
     /// Prints all limits with their units, defaults and reasons, and ends.
     #[arg(long)]
@@ -48,6 +48,15 @@ enum Command {
     Care(Care),
     #[command(flatten)]
     Admin(admin::Admin),
+    /// The configuration file.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Reads the file of --config, and those that it names, and says what is wrong with them. Nothing is asked of any network.
+    Check,
 }
 
 /// What is done to the data of a relay, which must not run meanwhile if nothing else is said.
@@ -88,6 +97,7 @@ fn main() -> ExitCode {
     match args.command {
         Some(Command::Care(command)) => return look_after(&args.data, &command),
         Some(Command::Admin(command)) => return administer(&args.data, &command),
+        Some(Command::Config(ConfigCommand::Check)) => return check(args.config, args.tokens),
         None => {}
     }
     match motet_relay::runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(serve(args))) {
@@ -105,6 +115,17 @@ fn fail(reason: &str) -> ExitCode {
     }
     complain(&printable(&format!("{PROGRAM}: {reason}"), &[], Breaks::Kept));
     ExitCode::FAILURE
+}
+
+/// Reads what a relay would read, but for its data.
+fn check(config: Option<PathBuf>, tokens: Option<PathBuf>) -> ExitCode {
+    if config.is_none() && tokens.is_none() {
+        return fail("nothing to check: --config FILE, --tokens FILE");
+    }
+    match (Files { accounts: None, tokens, config }).read() {
+        Ok(_) => terminal::finish(PROGRAM, print_lines(&["it can be used".to_owned()])),
+        Err(error) => fail(&error.to_string()),
+    }
 }
 
 fn administer(data: &Path, command: &admin::Admin) -> ExitCode {

@@ -1,5 +1,5 @@
-//! What devices ask beside syncing: `POST /v1/devices` signs one in with a sign-in key, `DELETE /v1/devices` signs it out, `GET /v1/spaces` says which
-//! spaces are shared with its account.
+//! Signing in: `GET /v1/sign-in` says how, `POST /v1/devices` signs a device in, with a sign-in key or an identity token, `DELETE /v1/devices` signs it
+//! out.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use motet_proto::limits as proto;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use crate::access::{self, OfferedSpace};
-use crate::auth::{self, RegisterError, Registration};
+use crate::auth::{self, RegisterError, Registration, SignInMethods};
 use crate::doors::Place;
+use crate::identity::OfferedIssuer;
 use crate::limits;
 use crate::state::Relay;
 
 /// What a device sends.
 #[derive(Deserialize)]
 struct Sent {
-    sign_in_key: String,
+    credential: String,
     device: String,
     key: String,
     signature: String,
@@ -72,28 +72,16 @@ pub(crate) async fn sign_out(relay: Arc<Relay>, place: Arc<Place>, headers: &Hea
     }
 }
 
-/// Answers with the spaces that are shared with the account of a device, or by it, as JSON.
-pub(crate) async fn spaces(relay: Arc<Relay>, place: Arc<Place>, headers: &HeaderMap) -> Response {
-    let admitted = match relay.admit(headers, &place).await {
-        Ok(admitted) => admitted,
-        Err(refusal) => return refusal.into_response(),
+/// Answers with how devices can sign in, as JSON. Anybody may ask.
+pub(crate) fn methods(relay: &Relay) -> Response {
+    let SignInMethods { keys, issuers } = auth::sign_in_methods(&**relay.auth.borrow());
+    let of = |issuer: OfferedIssuer| {
+        let OfferedIssuer { label, url, audience, requires_nonce } = issuer;
+        serde_json::json!({ "name": label, "url": url, "audience": audience, "nonce": requires_nonce })
     };
-    match access::spaces(relay.access.clone(), &admitted.who).await {
-        Ok(spaces) => {
-            let of = |space: OfferedSpace| {
-                serde_json::json!({
-                    "id": space.id.to_string(), "name": space.name, "owner": space.owner,
-                    "role": space.role.name(),
-                })
-            };
-            let spaces: Vec<_> = spaces.into_iter().map(of).collect();
-            let answer = serde_json::json!({ "spaces": spaces }).to_string();
-            ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], answer).into_response()
-        }
-        Err(error) => {
-            (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], error.to_string()).into_response()
-        }
-    }
+    let issuers: Vec<_> = issuers.into_iter().map(of).collect();
+    let answer = serde_json::json!({ "sign_in_keys": keys, "issuers": issuers }).to_string();
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], answer).into_response()
 }
 
 async fn read(body: Body) -> Result<Registration, (StatusCode, String)> {
@@ -108,12 +96,12 @@ async fn read(body: Body) -> Result<Registration, (StatusCode, String)> {
         Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the registration did not arrive".into())),
     };
     let body: Sent = serde_json::from_slice(&bytes).map_err(|e| bad(format!("no registration: {e}")))?;
-    if body.sign_in_key.len() > proto::SIGN_IN_KEY_BYTES {
-        return Err(bad(format!("sign_in_key: it has more than {} bytes", proto::SIGN_IN_KEY_BYTES)));
+    if body.credential.len() > proto::CREDENTIAL_BYTES {
+        return Err(bad(format!("credential: it has more than {} bytes", proto::CREDENTIAL_BYTES)));
     }
     let device: DeviceId = body.device.parse().map_err(|e| bad(format!("device: {e}")))?;
     let key = PublicKey::parse(&body.key).map_err(|e| bad(format!("key: {e}")))?;
-    let fits = key.check_registration(device, &body.sign_in_key, &body.signature);
+    let fits = key.check_registration(device, &body.credential, &body.signature);
     fits.map_err(|e| bad(format!("signature: {e}")))?;
     let [name, platform, version] =
         [("name", body.name), ("platform", body.platform), ("version", body.version)].map(|(field, text)| {
@@ -128,5 +116,5 @@ async fn read(body: Body) -> Result<Registration, (StatusCode, String)> {
     let (name, platform, version) = (name?, platform?, version?);
     let bound_to = body.account.map(|account| account.parse()).transpose();
     let bound_to = bound_to.map_err(|e| bad(format!("account: {e}")))?;
-    Ok(Registration { sign_in_key: body.sign_in_key, device, key, name, platform, version, bound_to })
+    Ok(Registration { credential: body.credential, device, key, name, platform, version, bound_to })
 }

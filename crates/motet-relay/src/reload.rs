@@ -11,9 +11,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::access::{Access, AccessError, Authorizer, OfferedSpace, OwnSpaces};
 use crate::auth::{Auth, Authenticator, Principal, TokensError};
-use crate::config::{ConfigError, Terms};
+use crate::config::{ConfigError, Settings, Terms};
 use crate::directory::{Directory, DirectoryError, Members};
+use crate::identity::Identities;
 use crate::limits;
+#[cfg(feature = "oidc")]
+use crate::oidc::{IssuerError, Issuers};
+use crate::sharing::{SharingAnswer, SharingError, SharingRequest};
 
 /// The files that say who may speak, and how much.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +42,10 @@ pub enum FileError {
     /// The accounts.
     #[error(transparent)]
     Accounts(Arc<DirectoryError>),
+    /// Whose identity tokens are accepted.
+    #[cfg(feature = "oidc")]
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
 }
 
 /// Who may speak, as files say it.
@@ -49,9 +57,16 @@ pub struct Found {
     pub access: Arc<dyn Authorizer>,
     /// How much of everything.
     pub terms: Terms,
+    known: Known,
+    shared: Arc<Shared>,
+}
+
+/// From what it is told who speaks.
+#[derive(Clone, Debug)]
+struct Known {
     tokens: Auth,
     directory: Option<Arc<Directory>>,
-    shared: Arc<Shared>,
+    identities: Option<Arc<dyn Identities>>,
 }
 
 /// Which spaces are shared, as the accounts say that there are now.
@@ -103,6 +118,20 @@ impl Authorizer for Shared {
         .boxed()
     }
 
+    fn share<'a>(
+        &'a self,
+        who: &'a Principal,
+        request: &'a SharingRequest,
+    ) -> BoxFuture<'a, Result<SharingAnswer, SharingError>> {
+        async move {
+            match self.now() {
+                Some(members) => members.share(who, request).await,
+                None => OwnSpaces.share(who, request).await,
+            }
+        }
+        .boxed()
+    }
+
     fn changes(&self) -> Option<watch::Receiver<()>> {
         Some(self.changes.subscribe())
     }
@@ -110,12 +139,8 @@ impl Authorizer for Shared {
 
 impl std::fmt::Debug for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { terms, tokens, directory, .. } = self;
-        f.debug_struct("Found")
-            .field("terms", terms)
-            .field("tokens", tokens)
-            .field("directory", directory)
-            .finish()
+        let Self { terms, known, .. } = self;
+        f.debug_struct("Found").field("terms", terms).field("known", known).finish_non_exhaustive()
     }
 }
 
@@ -126,17 +151,31 @@ impl Files {
     /// [`FileError`] names the file and what is wrong with it; never a token.
     pub fn read(&self) -> Result<Found, FileError> {
         let tokens = self.tokens.as_deref().map_or(Ok(Auth::Local), Auth::from_file)?;
-        let terms = self.config.as_deref().map_or(Ok(Terms::default()), Terms::from_file)?;
-        let directory = self.directory()?;
+        let (terms, identities) = self.settings()?;
+        let directory = self.directory(identities.is_some())?;
         let shared = Arc::new(Shared::new(directory.as_ref()));
-        let auth = who(&tokens, directory.as_ref());
-        Ok(Found { auth, access: shared.clone(), terms, tokens, directory, shared })
+        let known = Known { tokens, directory, identities };
+        Ok(Found { auth: known.who(), access: shared.clone(), terms, known, shared })
     }
 
-    fn directory(&self) -> Result<Option<Arc<Directory>>, FileError> {
+    /// What the configuration says: how much of everything, and whose identity tokens are accepted.
+    fn settings(&self) -> Result<(Terms, Option<Arc<dyn Identities>>), FileError> {
+        let settings = self.config.as_deref().map_or(Ok(Settings::default()), Settings::from_file)?;
+        #[cfg(feature = "oidc")]
+        if !settings.issuers.is_empty() {
+            return Ok((settings.terms, Some(Arc::new(Issuers::new(settings.issuers)?))));
+        }
+        Ok((settings.terms, None))
+    }
+
+    /// The accounts of the data folder; `is_needed`: there are some from now on.
+    fn directory(&self, is_needed: bool) -> Result<Option<Arc<Directory>>, FileError> {
         let Some(folder) = &self.accounts else { return Ok(None) };
-        let found = Directory::open_existing(folder).map_err(|e| FileError::Accounts(Arc::new(e)))?;
-        Ok(found.map(Arc::new))
+        let found = Directory::open_existing(folder).and_then(|found| match found {
+            None if is_needed => Directory::open(folder).map(Some),
+            found => Ok(found),
+        });
+        Ok(found.map_err(|e| FileError::Accounts(Arc::new(e)))?.map(Arc::new))
     }
 
     /// Reads them again whenever `asked` says so, the tokens also when their file has changed, and the accounts when somebody has written to
@@ -148,49 +187,50 @@ impl Files {
         mut asked: mpsc::Receiver<()>,
         told: watch::Sender<(Arc<dyn Authenticator>, Terms)>,
     ) {
-        let Found { mut tokens, mut directory, shared, .. } = found;
-        let mut known = self.tokens.as_deref().and_then(stamp);
+        let Found { mut known, shared, .. } = found;
+        let mut seen = self.tokens.as_deref().and_then(stamp);
         loop {
             let was_asked = tokio::select! {
                 Some(()) = asked.recv() => true,
                 () = tokio::time::sleep(limits::TOKENS_LOOKED_AT_EVERY) => false,
             };
-            let is_other_devices = self.look_at_accounts(&mut directory).await;
+            let settings = if was_asked { self.settings().map(Some) } else { Ok(None) };
+            if let Ok(Some((_, identities))) = &settings {
+                known.identities.clone_from(identities);
+            }
+            let is_other_devices = self.look_at_accounts(&mut known).await;
             if is_other_devices {
-                shared.put(directory.as_ref());
+                shared.put(known.directory.as_ref());
             }
             let found = self.tokens.as_deref().and_then(stamp);
-            let are_other_tokens = was_asked || (found.is_some() && found != known);
+            let are_other_tokens = was_asked || (found.is_some() && found != seen);
             if !are_other_tokens && !is_other_devices {
                 continue;
             }
-            known = found;
-            let read = if are_other_tokens { self.read_tokens() } else { Ok(tokens.clone()) };
-            let terms = match &self.config {
-                Some(path) if was_asked => Terms::from_file(path).map_err(FileError::from),
-                _ => Ok(told.borrow().1.clone()),
-            };
-            match (read, terms) {
-                (Ok(read), Ok(terms)) => {
-                    tokens = read;
-                    _ = told.send((who(&tokens, directory.as_ref()), terms));
+            seen = found;
+            let read = if are_other_tokens { self.read_tokens() } else { Ok(known.tokens.clone()) };
+            let mut terms = told.borrow().1.clone();
+            match (read, settings) {
+                (Ok(read), Ok(settings)) => {
+                    known.tokens = read;
+                    terms = settings.map_or(terms, |(terms, _)| terms);
                 }
+                // Who was signed out is out all the same.
                 (Err(error), _) | (_, Err(error)) => {
                     tracing::error!(%error, "tokens and limits stay as they are");
-                    // Who was signed out is out all the same.
-                    let terms = told.borrow().1.clone();
-                    _ = told.send((who(&tokens, directory.as_ref()), terms));
                 }
             }
+            _ = told.send((known.who(), terms));
         }
     }
 
     /// Whether other devices are let in now. Accounts that were added to a relay which had none count from then on.
-    async fn look_at_accounts(&self, directory: &mut Option<Arc<Directory>>) -> bool {
-        let (files, known) = (self.clone(), directory.clone());
-        let look = move || match known {
+    async fn look_at_accounts(&self, known: &mut Known) -> bool {
+        let (files, Known { directory, identities, .. }) = (self.clone(), known.clone());
+        let is_needed = identities.is_some();
+        let look = move || match directory {
             // Whoever has put another file there means that one. Without one nobody new is let in, and nobody out.
-            Some(directory) if directory.is_elsewhere() => match files.directory() {
+            Some(directory) if directory.is_elsewhere() => match files.directory(false) {
                 Ok(Some(found)) => {
                     tracing::warn!("accounts.db is another file now, and was opened anew");
                     (true, Some(found))
@@ -208,7 +248,7 @@ impl Files {
                     (false, Some(directory))
                 }
             },
-            None => match files.directory() {
+            None => match files.directory(is_needed) {
                 Ok(found) => (found.is_some(), found),
                 Err(error) => {
                     tracing::error!(%error, "the accounts cannot be read");
@@ -217,7 +257,7 @@ impl Files {
             },
         };
         let Ok((has_changed, found)) = tokio::task::spawn_blocking(look).await else { return false };
-        *directory = found;
+        known.directory = found;
         has_changed
     }
 
@@ -233,11 +273,16 @@ impl Files {
     }
 }
 
-/// Who is let in: devices of accounts if there are any, and tokens.
-fn who(tokens: &Auth, directory: Option<&Arc<Directory>>) -> Arc<dyn Authenticator> {
-    match directory {
-        Some(directory) => Arc::new(Members::new(directory.clone(), Some(tokens.clone()))),
-        None => Arc::new(tokens.clone()),
+impl Known {
+    /// Who is let in: devices of accounts if there are any, and tokens.
+    fn who(&self) -> Arc<dyn Authenticator> {
+        let Self { tokens, directory, identities } = self;
+        let Some(directory) = directory else { return Arc::new(tokens.clone()) };
+        let members = Members::new(directory.clone(), Some(tokens.clone()));
+        match identities {
+            Some(identities) => Arc::new(members.with_identities(identities.clone())),
+            None => Arc::new(members),
+        }
     }
 }
 

@@ -28,8 +28,10 @@ use crate::health::Health;
 use crate::hub::Hub;
 use crate::limits;
 use crate::notifier::{Alone, Notifier};
+use crate::own_routes;
 use crate::registration;
 use crate::session;
+use crate::spaces;
 use crate::state::{Relay, TimeOfDay};
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::SqliteStore;
@@ -132,7 +134,9 @@ pub async fn run(
         .route("/healthz", get(health))
         .route("/v1/sync", get(web_socket).post(post))
         .route("/v1/devices", axum::routing::post(devices).delete(sign_out))
-        .route("/v1/spaces", get(spaces))
+        .route("/v1/sign-in", get(sign_in))
+        .merge(spaces::routes())
+        .merge(own_routes::routes())
         .with_state(relay.clone())
         .layer(axum::middleware::map_response(signed));
     tracing::info!(%address, "the relay is up");
@@ -323,12 +327,8 @@ async fn web_socket(
         })
 }
 
-async fn spaces(
-    State(relay): State<Arc<Relay>>,
-    Extension(place): Extension<Arc<Place>>,
-    headers: HeaderMap,
-) -> Response {
-    registration::spaces(relay, place, &headers).await
+async fn sign_in(State(relay): State<Arc<Relay>>) -> Response {
+    registration::methods(&relay)
 }
 
 async fn sign_out(

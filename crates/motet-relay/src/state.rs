@@ -145,7 +145,11 @@ impl Relay {
             RegisterError::Unavailable => {
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, (RETRY_AFTER, "10"), error.to_string())
             }
-            RegisterError::Invalid | RegisterError::Expired | RegisterError::Used => {
+            RegisterError::Invalid
+            | RegisterError::Expired
+            | RegisterError::Used
+            | RegisterError::IdentityRefused(_)
+            | RegisterError::NoAccount { .. } => {
                 let allowed = self.terms.borrow().limits.wrong_tokens;
                 self.refuse_stranger(self.address(headers, place), allowed, error.to_string()).await
             }

@@ -82,6 +82,8 @@ mod doc;
 mod engine;
 mod error;
 pub mod limits;
+#[cfg(feature = "relay")]
+mod own_account;
 mod platform;
 mod query;
 mod schema;
@@ -92,6 +94,8 @@ mod sign_in;
 #[doc(hidden)]
 #[allow(missing_debug_implementations, reason = "for tests of this workspace")]
 pub mod simulation;
+#[cfg(feature = "relay")]
+mod spaces;
 mod store;
 mod sync;
 mod time;
@@ -109,15 +113,19 @@ pub use error::{AccountError, OpenError, ReadError, SyncError, WriteError};
 pub use motet_derive::Declare;
 pub use motet_proto::envelope::{self, Sealer};
 pub use motet_proto::{AccountId, DeviceId, SpaceId};
+#[cfg(feature = "relay")]
+pub use own_account::{AccountDevice, AccountDevices, AccountIdentity, RelayAccount};
 pub use query::{Comparison, FieldRef, Filter, Order, Query, Snippet, field};
 pub use schema::{CollectionSchema, Declare, DeletePolicy, Field, FieldKind, Rule, Schema, SchemaError};
 pub use serde_json::json;
 #[cfg(feature = "relay")]
-pub use sign_in::{SignInError, SignedIn};
-pub use store::StorageError;
-pub use sync::{Connector, FrameChannel, Relay, SyncSummary, TokenRequest};
+pub use sign_in::{Issuer, SignInError, SignInMethods, SignedIn};
 #[cfg(feature = "relay")]
-pub use sync::{SharedSpace, SpaceRole, Transport};
+pub use spaces::{SharedSpace, SpaceError, SpaceInvite, SpaceMember, SpaceRole, Spaces};
+pub use store::StorageError;
+#[cfg(feature = "relay")]
+pub use sync::Transport;
+pub use sync::{Connector, FrameChannel, Relay, SyncSummary, TokenRequest};
 pub use types::{
     ChangeKind, CollectionCounts, Conditions, Conflict, ConflictKind, DocumentState, DocumentStatus, Event,
     FieldDiff, LastError, ParseVersionError, PendingDocument, PointRestored, PolicyError, ProblemKind,

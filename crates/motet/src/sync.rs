@@ -23,6 +23,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use motet_proto::DocumentId;
 use motet_proto::envelope::SUITE_PLAIN;
+#[cfg(feature = "relay")]
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
@@ -41,7 +43,7 @@ use driver::{Command, DocumentRequest, Driver};
 #[cfg(feature = "relay")]
 pub(crate) use http::registration::Registered;
 #[cfg(feature = "relay")]
-pub use http::registration::{SharedSpace, SpaceRole};
+pub(crate) use http::spaces::{Declined, SpacesRequest};
 #[cfg(feature = "relay")]
 use http::{Endpoint, Http};
 use tokens::Token;
@@ -254,19 +256,24 @@ impl Relay {
         wait_for(async move { http::registration::register(&endpoint, body).await })
     }
 
-    /// Asks the relay which spaces are shared with the account that this signs in to, or by it. A file holds one of them:
-    /// [`ReplicaBuilder::space`](crate::ReplicaBuilder::space). It asks the network, and takes up to
-    /// [`SIGN_IN_TIMEOUT`](crate::limits::SIGN_IN_TIMEOUT).
-    ///
-    /// # Errors
-    /// [`SyncError`], as of a sync; [`SyncError::NoRelay`] also from a relay of an earlier version.
+    /// Asks how devices sign in, and waits for the answer; `None` if the relay has no such question.
     #[cfg(feature = "relay")]
-    pub fn shared_spaces(&self) -> Result<Vec<SharedSpace>, SyncError> {
+    pub(crate) fn ask_methods<T: DeserializeOwned + Send + 'static>(&self) -> Result<Option<T>, SyncError> {
+        let endpoint = self.registration_endpoint()?;
+        wait_for(async move { http::registration::methods(&endpoint).await })
+    }
+
+    /// Asks something of shared spaces, and waits for the answer.
+    #[cfg(feature = "relay")]
+    pub(crate) fn ask_spaces<T: DeserializeOwned + Send + 'static>(
+        &self,
+        request: SpacesRequest,
+    ) -> Result<Result<T, Declined>, SyncError> {
         let endpoint = self.registration_endpoint()?;
         // Whatever is wrong with the token is said first.
         self.check()?;
         let tokens = tokens::Tokens::new(self.token.clone());
-        wait_for(async move { http::registration::spaces(&endpoint, &tokens).await })
+        wait_for(async move { http::spaces::request(&endpoint, &tokens, request).await })
     }
 
     /// Has the relay sign this device out, with the key by which it [speaks](Self::device_key_in): nobody is let in with that any more. It asks the

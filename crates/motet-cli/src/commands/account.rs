@@ -2,26 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use motet::{Relay, Removed, SignOut, SyncError};
+use motet::{Relay, Removed, Replica, SignOut, SyncError};
 
+use super::device_flow::{self, ClientId};
 use super::{RELAY_URL, SIGNED_IN_AS, open, relay, token};
 use crate::error::CliError;
 use crate::output::{GREEN, Output};
 
-/// Signs this device in with a sign-in key.
+/// Signs this device in with a sign-in key or an identity token.
 pub(crate) fn login(
     db: Option<&Path>,
     url: Option<String>,
-    (key, file): (Option<String>, Option<PathBuf>),
+    credential: Credential,
     output: &Output,
 ) -> Result<(), CliError> {
     let replica = open(db)?;
-    if key.is_some() {
-        output.complain(
-            "a sign-in key on a command line is seen by others on this machine; use --key-file FILE, or MOTET_SIGN_IN_KEY",
-        );
-    }
-    let key = token::sign_in_key(key, file.as_deref())?;
     let url = match url.map(|url| url.trim().to_owned()) {
         Some(url) => url,
         None => replica
@@ -30,7 +25,8 @@ pub(crate) fn login(
     };
     let relay = Relay::new(&url);
     relay.check().map_err(|e| CliError::Usage(e.to_string()))?;
-    let signed_in = token::sign_in(&replica, &relay, &key, output)?;
+    let credential = credential.read(&replica, &relay, token::nonce, output)?;
+    let signed_in = token::sign_in(&replica, &relay, &credential, output)?;
     replica.use_relay(&relay)?;
     replica.set_setting(RELAY_URL, Some(&url))?;
     replica.set_setting(SIGNED_IN_AS, Some(&signed_in.account))?;
@@ -46,24 +42,52 @@ pub(crate) fn login(
     Ok(())
 }
 
-/// Shows which spaces are shared with the account.
-pub(crate) fn spaces(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
-    let replica = open(db)?;
-    let relay = relay(&replica)?.ok_or(SyncError::NotConnected)?;
-    let spaces = relay.shared_spaces()?;
-    if output.json {
-        return output.json_line(&spaces);
+/// With what a device signs in, as it is given.
+pub(crate) struct Credential {
+    pub(crate) key: Option<String>,
+    pub(crate) key_file: Option<PathBuf>,
+    pub(crate) identity_token_file: Option<PathBuf>,
+    /// What the relay calls a service.
+    pub(crate) with: Option<String>,
+    pub(crate) client_id: Option<String>,
+    pub(crate) client_secret_file: Option<PathBuf>,
+}
+
+impl Credential {
+    /// `nonce`: what a token of a service has to name.
+    pub(crate) fn read(
+        self,
+        replica: &Replica,
+        relay: &Relay,
+        nonce: fn(&Replica, &Relay, &Output) -> Result<String, CliError>,
+        output: &Output,
+    ) -> Result<String, CliError> {
+        let Self { key, key_file, identity_token_file, with, client_id, client_secret_file } = self;
+        if let Some(name) = with {
+            let methods = relay.sign_in_methods()?;
+            let names = || methods.issuers.iter().map(|known| &*known.name).collect::<Vec<_>>().join(", ");
+            let issuer = methods.issuers.iter().find(|known| known.name == name).ok_or_else(|| {
+                CliError::Usage(match names() {
+                    none if none.is_empty() => {
+                        format!("the relay accepts nobody's identity tokens, not those of {name:?} either")
+                    }
+                    names => {
+                        format!("the relay does not accept identity tokens of {name:?}; it does of {names}")
+                    }
+                })
+            })?;
+            let secret = client_secret_file.map(|file| token::from_file(&file)).transpose()?;
+            let client = ClientId { id: client_id, secret: secret.map(|secret| secret.trim().to_owned()) };
+            let nonce = nonce(replica, relay, output)?;
+            return device_flow::token(issuer, client, &nonce, output);
+        }
+        if key.is_some() {
+            output.complain(
+                "a sign-in key on a command line is seen by others on this machine; use --key-file FILE, or MOTET_SIGN_IN_KEY",
+            );
+        }
+        token::credential(key, key_file.or(identity_token_file).as_deref())
     }
-    if spaces.is_empty() {
-        output.line("no space is shared with this account");
-    }
-    for space in spaces {
-        let role = serde_json::to_value(space.role).ok();
-        let role = role.as_ref().and_then(|role| role.as_str()).unwrap_or_default().to_owned();
-        let here = if space.id == replica.space() { ", in this database" } else { "" };
-        output.line(&format!("{}  {}  of {}, as {role}{here}", space.id, space.name, space.owner));
-    }
-    Ok(())
 }
 
 /// What becomes of what is here.
@@ -112,8 +136,9 @@ pub(crate) fn sign_out(
     tell(removed, &what, output)
 }
 
-pub(crate) fn clear_local(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
-    let removed = open(db)?.clear_local()?;
+pub(crate) fn clear_local(db: Option<&Path>, unsent: bool, output: &Output) -> Result<(), CliError> {
+    let replica = open(db)?;
+    let removed = if unsent { replica.discard_unsent()? } else { replica.clear_local()? };
     tell(removed, &format!("{}; the next sync downloads what the relay has", told(removed)), output)
 }
 

@@ -80,7 +80,19 @@ fn secret_error(error: CliError) -> SecretError {
     }
 }
 
-/// Signs a replica's device in to its relay with a sign-in key.
+/// What an identity token has to name that is for a replica's device.
+pub(crate) fn nonce(replica: &Replica, relay: &Relay, output: &Output) -> Result<String, CliError> {
+    let place = Place { replica: replica.clone(), output: output.clone() };
+    Ok(replica.sign_in_nonce(relay, &place, TOKEN)?)
+}
+
+/// The same of one that is to be linked to the account of a replica's device.
+pub(crate) fn link_nonce(replica: &Replica, relay: &Relay, output: &Output) -> Result<String, CliError> {
+    let place = Place { replica: replica.clone(), output: output.clone() };
+    Ok(replica.link_nonce(relay, &place, TOKEN)?)
+}
+
+/// Signs a replica's device in to its relay with a sign-in key or an identity token.
 pub(crate) fn sign_in(
     replica: &Replica,
     relay: &Relay,
@@ -106,15 +118,17 @@ pub(crate) fn is_device_key(replica: &Replica) -> Result<bool, CliError> {
     Ok(read(replica)?.is_some_and(|kept| kept.starts_with('{')))
 }
 
-/// A sign-in key from the command line, a file, or the environment.
-pub(crate) fn sign_in_key(key: Option<String>, file: Option<&Path>) -> Result<String, CliError> {
+/// A sign-in key or an identity token from the command line, a file, or the environment.
+pub(crate) fn credential(key: Option<String>, file: Option<&Path>) -> Result<String, CliError> {
     let key = match (key, file) {
         (Some(key), _) => Some(key),
         (None, Some(file)) => Some(from_file(file)?),
         (None, None) => variable(KEY_VARIABLE)?,
     };
     key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()).ok_or_else(|| {
-        CliError::Usage(format!("a sign-in key is needed: --key-file FILE, {KEY_VARIABLE}, or --key KEY"))
+        CliError::Usage(format!(
+            "a sign-in key is needed: --key-file FILE, {KEY_VARIABLE}, or --key KEY; or another service: --with NAME"
+        ))
     })
 }
 
@@ -225,7 +239,7 @@ fn variable(name: &str) -> Result<Option<String>, CliError> {
 }
 
 /// `-` is standard input.
-fn from_file(path: &Path) -> Result<String, CliError> {
+pub(crate) fn from_file(path: &Path) -> Result<String, CliError> {
     let mut token = String::new();
     let read = input(path)?.take(motet::limits::SECRET_BYTES).read_to_string(&mut token);
     read.map(|_| token).map_err(|e| file_error(path, &e))

@@ -6,31 +6,12 @@ use motet_proto::device_key::PublicKey;
 use motet_proto::{AccountId, DeviceId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::identities::{account_for, note_used};
 use super::{Directory, DirectoryError, Result, check_name, composed, hash, now_ms};
 use crate::auth::{RegisterError, Registration};
+use crate::identity::Identity;
 use crate::limits;
-
-/// A device of an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Device {
-    /// The account.
-    pub account: String,
-    /// Its id, as its entries name it.
-    pub id: DeviceId,
-    /// What people call it.
-    pub name: String,
-    /// What it runs on, as it said itself.
-    pub platform: String,
-    /// The program that signed it in, and which version, as it said itself.
-    pub version: String,
-    /// When it signed in, in milliseconds since 1970.
-    pub registered_at: i64,
-    /// When it last connected, in milliseconds since 1970, to within [`SEEN_KEPT_EVERY`](limits::SEEN_KEPT_EVERY).
-    pub last_seen_at: i64,
-    /// When it was signed out, in milliseconds since 1970.
-    pub revoked_at: Option<i64>,
-}
+use crate::own_account::Device;
 
 impl Directory {
     /// The devices of an account, or of all: those that are signed in first, by account, each with the one seen last in front.
@@ -88,9 +69,13 @@ impl Directory {
         Ok(devices)
     }
 
-    /// Registers a device with a sign-in key. The same registration again, after a reply that was lost, does not use the key again.
-    pub(crate) fn register(&self, new: &Registration) -> std::result::Result<String, RegisterError> {
-        let outcome = self.write(|conn| add_device(conn, new, now_ms()));
+    /// Registers a device with a sign-in key, or with an identity that its token has proven. The same registration again, after a reply that was lost, does not use the key again.
+    pub(super) fn register(
+        &self,
+        new: &Registration,
+        identity: Option<&Identity>,
+    ) -> std::result::Result<String, RegisterError> {
+        let outcome = self.write(|conn| add_device(conn, new, identity, now_ms()));
         let outcome = outcome.unwrap_or_else(|error| {
             tracing::error!(%error, "a device cannot be registered");
             Err(RegisterError::Unavailable)
@@ -120,12 +105,26 @@ impl Directory {
     }
 }
 
-fn add_device(
-    conn: &Connection,
-    new: &Registration,
-    now: i64,
-) -> rusqlite::Result<std::result::Result<String, RegisterError>> {
-    let hash = hash(&new.sign_in_key);
+type Registered = rusqlite::Result<std::result::Result<String, RegisterError>>;
+
+fn add_device(conn: &Connection, new: &Registration, identity: Option<&Identity>, now: i64) -> Registered {
+    let Some(identity) = identity else { return add_with_key(conn, new, now) };
+    let account = match account_for(conn, identity, new.bound_to.is_some(), now)? {
+        Ok(account) => account,
+        Err(error) => return Ok(Err(error)),
+    };
+    if let Some(known) = known(conn, new, &account)? {
+        return Ok(known);
+    }
+    let added = insert(conn, new, account, now)?;
+    if added.is_ok() {
+        note_used(conn, identity, now)?;
+    }
+    Ok(added)
+}
+
+fn add_with_key(conn: &Connection, new: &Registration, now: i64) -> Registered {
+    let hash = hash(&new.credential);
     let sql = "SELECT account, expires_at, is_reusable, used FROM sign_in_key WHERE hash = ?";
     let found = conn.query_row(sql, [hash], |row| {
         Ok((
@@ -138,18 +137,8 @@ fn add_device(
     let Some((account, expires_at, is_reusable, used)) = found.optional()? else {
         return Ok(Err(RegisterError::Invalid));
     };
-    if new.bound_to.is_some_and(|bound| bound != AccountId::derive(&account)) {
-        return Ok(Err(RegisterError::OtherAccount(account)));
-    }
-    let sql = "SELECT account, id, revoked_at FROM device WHERE key = ?";
-    let same = conn.query_row(sql, [new.key.0], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Option<i64>>(2)?))
-    });
-    match same.optional()? {
-        Some((of, id, None)) if of == account && id == new.device.as_bytes() => return Ok(Ok(account)),
-        // A key that was signed out, or is somebody else's, does not come back.
-        Some(_) => return Ok(Err(RegisterError::Invalid)),
-        None => {}
+    if let Some(known) = known(conn, new, &account)? {
+        return Ok(known);
     }
     if expires_at.is_some_and(|at| at <= now) {
         return Ok(Err(RegisterError::Expired));
@@ -157,6 +146,35 @@ fn add_device(
     if !is_reusable && used > 0 {
         return Ok(Err(RegisterError::Used));
     }
+    let added = insert(conn, new, account, now)?;
+    if added.is_ok() {
+        conn.execute("UPDATE sign_in_key SET used = used + 1 WHERE hash = ?", [hash])?;
+    }
+    Ok(added)
+}
+
+/// What is said to a device that is not to be added: it is known already, or may not be one of this account.
+fn known(
+    conn: &Connection,
+    new: &Registration,
+    account: &str,
+) -> rusqlite::Result<Option<std::result::Result<String, RegisterError>>> {
+    if new.bound_to.is_some_and(|bound| bound != AccountId::derive(account)) {
+        return Ok(Some(Err(RegisterError::OtherAccount(account.to_owned()))));
+    }
+    let sql = "SELECT account, id, revoked_at FROM device WHERE key = ?";
+    let same = conn.query_row(sql, [new.key.0], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Option<i64>>(2)?))
+    });
+    Ok(match same.optional()? {
+        Some((of, id, None)) if of == account && id == new.device.as_bytes() => Some(Ok(of)),
+        // A key that was signed out, or is somebody else's, does not come back.
+        Some(_) => Some(Err(RegisterError::Invalid)),
+        None => None,
+    })
+}
+
+fn insert(conn: &Connection, new: &Registration, account: String, now: i64) -> Registered {
     let sql = "UPDATE device SET revoked_at = ? WHERE account = ? AND id = ? AND revoked_at IS NULL";
     conn.execute(sql, params![now, account, new.device.as_bytes()])?;
     let sql = "SELECT COUNT(*) FROM device WHERE account = ? AND revoked_at IS NULL";
@@ -168,7 +186,6 @@ fn add_device(
                VALUES (?, ?, ?, ?, ?, ?, ?7, ?7)";
     let Registration { key, device, name, platform, version, .. } = new;
     conn.execute(sql, params![key.0, account, device.as_bytes(), name, platform, version, now])?;
-    conn.execute("UPDATE sign_in_key SET used = used + 1 WHERE hash = ?", [hash])?;
     // What was signed out long ago tells nobody anything.
     let sql = "DELETE FROM device WHERE account = ?1 AND revoked_at IS NOT NULL AND key NOT IN (
                  SELECT key FROM device WHERE account = ?1 AND revoked_at IS NOT NULL ORDER BY revoked_at DESC LIMIT ?2)";

@@ -68,6 +68,24 @@ pub enum DirectoryError {
     /// Several begin like that, or are called so.
     #[error("{0:?} means more than one: give more of the id, or the account")]
     Ambiguous(String),
+    /// The identity is another account's.
+    #[error("it is linked to the account {0:?}: unlink it there first")]
+    IdentityLinked(String),
+    /// There is no such identity.
+    #[error("no account has the identity {0:?}; `identity list` has them")]
+    NoIdentity(String),
+    /// The code is of no use: it is unknown, has expired, was used, or its space is gone.
+    #[error("the code is not valid any more, or never was")]
+    NoInvite,
+    /// There is no room for another invitation.
+    #[error("the space has too many invitations that are good: revoke them, or wait until they expire")]
+    TooManyInvites,
+    /// There is no room for another member.
+    #[error("the space has as many members as one can have")]
+    TooManyMembers,
+    /// There is no room for another space.
+    #[error("the account has as many shared spaces as one can have")]
+    TooManySpaces,
     /// There is no such device, or it is signed out.
     #[error("no device that is signed in has an id that begins with {0:?}; `device list` has them")]
     NoDevice(String),
@@ -95,6 +113,12 @@ impl DirectoryError {
             Self::NoMember(_) => "accounts-no-member",
             Self::IsOwner(_) => "accounts-is-owner",
             Self::Ambiguous(_) => "accounts-ambiguous",
+            Self::IdentityLinked(_) => "accounts-identity-linked",
+            Self::NoIdentity(_) => "accounts-no-identity",
+            Self::NoInvite => "accounts-no-invite",
+            Self::TooManyInvites => "accounts-too-many-invites",
+            Self::TooManyMembers => "accounts-too-many-members",
+            Self::TooManySpaces => "accounts-too-many-spaces",
             Self::NoDevice(_) => "accounts-no-device",
             Self::Random(_) => "accounts-random",
         }

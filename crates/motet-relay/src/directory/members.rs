@@ -9,14 +9,20 @@ use tokio::sync::watch;
 
 use super::{Directory, DirectoryError, Known, now_ms};
 use crate::access::{Access, AccessError, Authorizer, OfferedSpace, Role};
-use crate::auth::{Auth, AuthError, Authenticator, Credentials, Principal, RegisterError, Registration};
+use crate::auth::{
+    Auth, AuthError, Authenticator, Credentials, Principal, RegisterError, Registration, SignInMethods,
+};
+use crate::identity::{self, Identities, IdentityError};
 use crate::limits;
+use crate::own_account::{AccountAnswer, AccountError, AccountRequest};
+use crate::sharing::{SharingAnswer, SharingError, SharingRequest};
 
 /// The devices of accounts, and tokens of a file beside them, for programs that have no key of their own.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Members {
     directory: Arc<Directory>,
     tokens: Option<Auth>,
+    identities: Option<Arc<dyn Identities>>,
 }
 
 impl Members {
@@ -24,7 +30,38 @@ impl Members {
     pub fn new(directory: Arc<Directory>, tokens: Option<Auth>) -> Self {
         // Everybody is no token.
         let tokens = tokens.filter(|tokens| !tokens.is_open());
-        Self { directory, tokens }
+        Self { directory, tokens, identities: None }
+    }
+
+    /// Devices sign in with identity tokens as well as with sign-in keys.
+    #[must_use]
+    pub fn with_identities(self, identities: Arc<dyn Identities>) -> Self {
+        Self { identities: Some(identities), ..self }
+    }
+
+    /// The account that a device is to be of: whose identity token it has shown, or whose sign-in key.
+    async fn sign_in(&self, device: Registration) -> Result<String, RegisterError> {
+        let (directory, token) = (self.directory.clone(), &device.credential);
+        let identity = match &self.identities {
+            Some(identities) if identity::is_token(token) => {
+                let found = identities.verify(token, &device.key).await;
+                Some(found.map_err(|error| match error {
+                    IdentityError::Refused(_) => RegisterError::IdentityRefused(error.to_string()),
+                    IdentityError::Unavailable(_) => RegisterError::Unavailable,
+                })?)
+            }
+            _ => None,
+        };
+        let registered = tokio::task::spawn_blocking(move || directory.register(&device, identity.as_ref()));
+        registered.await.unwrap_or(Err(RegisterError::Unavailable))
+    }
+
+    pub(super) fn directory(&self) -> Arc<Directory> {
+        self.directory.clone()
+    }
+
+    pub(super) fn identities(&self) -> Option<&Arc<dyn Identities>> {
+        self.identities.as_ref()
     }
 
     fn find(&self, token: &str) -> Result<Principal, AuthError> {
@@ -56,6 +93,17 @@ impl Members {
     }
 }
 
+impl std::fmt::Debug for Members {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { directory, tokens, identities } = self;
+        f.debug_struct("Members")
+            .field("directory", directory)
+            .field("tokens", tokens)
+            .field("identities", &identities.as_ref().map(|identities| identities.offered()))
+            .finish()
+    }
+}
+
 impl Authenticator for Members {
     fn authenticate<'a>(
         &'a self,
@@ -84,9 +132,20 @@ impl Authenticator for Members {
     }
 
     fn register<'a>(&'a self, device: &'a Registration) -> BoxFuture<'a, Result<String, RegisterError>> {
-        let (directory, device) = (self.directory.clone(), device.clone());
-        let registered = tokio::task::spawn_blocking(move || directory.register(&device));
-        registered.map(|done| done.unwrap_or(Err(RegisterError::Unavailable))).boxed()
+        self.sign_in(device.clone()).boxed()
+    }
+
+    fn own_account<'a>(
+        &'a self,
+        who: &'a Principal,
+        request: AccountRequest,
+    ) -> BoxFuture<'a, Result<AccountAnswer, AccountError>> {
+        Self::own_account(self, who.clone(), request).boxed()
+    }
+
+    fn sign_in_methods(&self) -> SignInMethods {
+        let issuers = self.identities.as_ref().map(|identities| identities.offered());
+        SignInMethods { keys: true, issuers: issuers.unwrap_or_default() }
     }
 
     fn sign_out<'a>(&'a self, who: &'a Principal) -> BoxFuture<'a, Result<(), RegisterError>> {
@@ -121,7 +180,7 @@ impl Authorizer for Members {
             None => Ok(Access::full(&who.account)),
             Some(shared) => shared
                 .role(&who.account)
-                .map(|role| Access::of(role, &shared.owner))
+                .map(|role| Access::of(role, &shared.log_of))
                 .ok_or(AccessError::Forbidden),
         };
         ready(access).boxed()
@@ -136,6 +195,16 @@ impl Authorizer for Members {
         let mut offered: Vec<_> = offered.collect();
         offered.sort_unstable_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         ready(Ok(offered)).boxed()
+    }
+
+    fn share<'a>(
+        &'a self,
+        who: &'a Principal,
+        request: &'a SharingRequest,
+    ) -> BoxFuture<'a, Result<SharingAnswer, SharingError>> {
+        let (directory, account, request) = (self.directory.clone(), who.account.clone(), request.clone());
+        let done = tokio::task::spawn_blocking(move || directory.share(&account, &request));
+        done.map(|done| done.unwrap_or(Err(SharingError::Unavailable))).boxed()
     }
 
     fn changes(&self) -> Option<watch::Receiver<()>> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use motet_proto::SpaceId;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::invites::drop_invites;
 use super::{Directory, DirectoryError, Result, check_name, composed, hex, now_ms};
 use crate::access::Role;
 
@@ -29,6 +30,8 @@ pub struct SharedSpace {
 pub(super) struct KnownSpace {
     pub(super) name: String,
     pub(super) owner: String,
+    /// The account under which its log is kept.
+    pub(super) log_of: String,
     created_at: i64,
     pub(super) is_removed: bool,
     pub(super) members: HashMap<String, Role>,
@@ -54,7 +57,8 @@ impl Directory {
             if conn.prepare(sql)?.exists([owner, name])? {
                 return Ok(Err(DirectoryError::SpaceExists(name.to_owned())));
             }
-            let sql = "INSERT INTO shared_space (id, name, owner, created_at) VALUES (?, ?, ?, ?)";
+            let sql =
+                "INSERT INTO shared_space (id, name, owner, log_of, created_at) VALUES (?1, ?2, ?3, ?3, ?4)";
             conn.execute(sql, params![id.as_bytes(), name, owner, now_ms()]).map(|_| Ok(()))
         })?;
         made?;
@@ -81,7 +85,7 @@ impl Directory {
         Ok(spaces)
     }
 
-    /// Lets an account read a space, or also write to it; or changes which of them.
+    /// Lets an account read a space, or also write to it; or changes which of them. Codes to join it are void then.
     ///
     /// # Errors
     /// [`DirectoryError::NoSpace`], [`DirectoryError::NoAccount`], [`DirectoryError::IsOwner`], [`DirectoryError::File`].
@@ -96,14 +100,15 @@ impl Directory {
             }
             let sql = "INSERT INTO member (space, account, may_write, since) VALUES (?, ?, ?, ?)
                        ON CONFLICT DO UPDATE SET may_write = excluded.may_write";
-            conn.execute(sql, params![space.id.as_bytes(), account, role == Role::Writer, now_ms()])
-                .map(|_| Ok(()))
+            conn.execute(sql, params![space.id.as_bytes(), account, role == Role::Writer, now_ms()])?;
+            // Who may do less now could do more with a code.
+            drop_invites(conn, space.id).map(Ok)
         })?;
         put?;
         self.reload()
     }
 
-    /// Takes a space from an account: open sessions end within [`TOKENS_LOOKED_AT_EVERY`](crate::limits::TOKENS_LOOKED_AT_EVERY). What its devices have
+    /// Takes a space from an account, and makes codes to join it void: open sessions end within [`TOKENS_LOOKED_AT_EVERY`](crate::limits::TOKENS_LOOKED_AT_EVERY). What its devices have
     /// stays on them.
     ///
     /// # Errors
@@ -111,7 +116,11 @@ impl Directory {
     pub fn remove_member(&self, space: &str, account: &str) -> Result<()> {
         let (space, account) = (self.one_space(space)?, &*composed(account));
         let sql = "DELETE FROM member WHERE space = ? AND account = ?";
-        let removed = self.write(|conn| conn.execute(sql, params![space.id.as_bytes(), account]))?;
+        let removed = self.write(|conn| {
+            // Who is out could come back with a code that others have not used up.
+            drop_invites(conn, space.id)?;
+            conn.execute(sql, params![space.id.as_bytes(), account])
+        })?;
         self.reload()?;
         if removed > 0 { Ok(()) } else { Err(DirectoryError::NoMember(account.to_owned())) }
     }
@@ -122,26 +131,21 @@ impl Directory {
     /// [`DirectoryError::NoSpace`], [`DirectoryError::File`].
     pub fn remove_space(&self, space: &str) -> Result<SharedSpace> {
         let space = self.one_space(space)?;
-        self.write(|conn| {
-            conn.execute("DELETE FROM member WHERE space = ?", [space.id.as_bytes()])?;
-            conn.execute(
-                "UPDATE shared_space SET removed_at = ? WHERE id = ?",
-                params![now_ms(), space.id.as_bytes()],
-            )
-        })?;
+        self.write(|conn| drop_space(conn, space.id))?;
         self.reload()?;
         Ok(space)
     }
 
     /// All shared spaces, those that were removed too.
     pub(super) fn read_spaces(&self) -> Result<HashMap<SpaceId, KnownSpace>> {
-        let sql = "SELECT id, name, owner, created_at, removed_at IS NOT NULL FROM shared_space";
+        let sql = "SELECT id, name, owner, created_at, removed_at IS NOT NULL, log_of FROM shared_space";
         let rows = self.rows(sql, [], |row| {
             let space = KnownSpace {
                 name: row.get(1)?,
                 owner: row.get(2)?,
                 created_at: row.get(3)?,
                 is_removed: row.get(4)?,
+                log_of: row.get(5)?,
                 members: HashMap::new(),
             };
             Ok((row.get::<_, Vec<u8>>(0)?, space))
@@ -177,7 +181,15 @@ impl Directory {
     }
 }
 
-fn has_account(conn: &Connection, name: &str) -> rusqlite::Result<bool> {
+/// Ends the sharing of a space.
+pub(super) fn drop_space(conn: &Connection, space: SpaceId) -> rusqlite::Result<()> {
+    let id = space.as_bytes();
+    conn.execute("DELETE FROM member WHERE space = ?", [id])?;
+    drop_invites(conn, space)?;
+    conn.execute("UPDATE shared_space SET removed_at = ? WHERE id = ?", params![now_ms(), id]).map(drop)
+}
+
+pub(super) fn has_account(conn: &Connection, name: &str) -> rusqlite::Result<bool> {
     let found = conn.query_row("SELECT 1 FROM account WHERE name = ?", [name], |_| Ok(()));
     Ok(found.optional()?.is_some())
 }

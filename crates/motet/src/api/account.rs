@@ -91,10 +91,23 @@ impl Replica {
     /// # Errors
     /// [`AccountError::Unsent`] if something has not been sent; nothing is removed then.
     pub fn clear_local(&self) -> Result<Removed, AccountError> {
+        self.clear(Emptying::Held)
+    }
+
+    /// Gives up what this device has not sent: everything that is shared is removed from it, with the values of local fields in it, and the next
+    /// connection downloads what the relay holds. For what will never be sent, as the edits of somebody who may only read. Ends the connection; undo and
+    /// restore points end with it.
+    ///
+    /// # Errors
+    /// [`AccountError::Unsent`] if no relay is known that could have the rest; nothing is removed then.
+    pub fn discard_unsent(&self) -> Result<Removed, AccountError> {
+        self.clear(Emptying::Given)
+    }
+
+    fn clear(&self, which: Emptying) -> Result<Removed, AccountError> {
         self.database().may_write()?;
         self.disconnect();
-        let removed =
-            self.database().writer.run(Durability::Full, |tx, core| core.empty(tx, Emptying::Held))?;
+        let removed = self.database().writer.run(Durability::Full, move |tx, core| core.empty(tx, which))?;
         store::remove_aside(&self.database().file);
         self.scrub();
         Ok(removed)

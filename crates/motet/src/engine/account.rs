@@ -28,6 +28,8 @@ pub(crate) enum Admission {
 pub(crate) enum Emptying {
     /// Those that the relay holds whole: all of them can be had again.
     Held,
+    /// The same with what was not sent to the relay, which is given up.
+    Given,
     /// Those that were ever shared, with what this device alone has of them.
     Shared,
     /// All.
@@ -185,6 +187,8 @@ impl Core {
                     let leaves = is_shared && !is_erased && tx.local_fields(id)?.is_none();
                     (leaves, leaves && is_unsent)
                 }
+                // Without a relay there is none that has the rest.
+                Emptying::Given => (is_shared && !is_erased, home.is_none() && is_shared),
             };
             unsent += u64::from(is_lost);
             if leaves {
@@ -216,7 +220,7 @@ impl Core {
         self.forget_all_held();
         self.write.documents.clear();
         self.forget_marks();
-        if which != Emptying::Held {
+        if !matches!(which, Emptying::Held | Emptying::Given) {
             tx.forget_others(self.shared.device)?;
             self.excluded.clear();
         }

@@ -4,6 +4,7 @@ mod answers;
 mod endpoint;
 mod post;
 pub(super) mod registration;
+pub(super) mod spaces;
 mod web_socket;
 
 use std::sync::Arc;

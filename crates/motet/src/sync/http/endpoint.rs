@@ -12,6 +12,9 @@ const SYNC_PATH: &str = "v1/sync";
 /// Where devices sign in.
 const DEVICES_PATH: &str = "v1/devices";
 
+/// Where it is said how.
+const SIGN_IN_PATH: &str = "v1/sign-in";
+
 /// Where devices find shared spaces.
 const SPACES_PATH: &str = "v1/spaces";
 
@@ -40,6 +43,11 @@ impl Endpoint {
     /// Where devices sign in.
     pub(super) fn devices(&self) -> Result<Url, SyncError> {
         self.below(DEVICES_PATH)
+    }
+
+    /// Where it is said how devices sign in.
+    pub(super) fn sign_in(&self) -> Result<Url, SyncError> {
+        self.below(SIGN_IN_PATH)
     }
 
     /// Where devices find shared spaces.

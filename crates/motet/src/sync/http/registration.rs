@@ -1,9 +1,10 @@
-//! What a device asks beside syncing: it signs in, its public key is registered with the relay; and it finds the spaces that are shared with its account.
+//! What a device asks to sign in and out: its public key is registered with the relay.
 
-use motet_proto::{SpaceId, limits as proto};
+use motet_proto::limits as proto;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode, Url};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::answers::{self, read_bounded};
 use super::{Endpoint, client};
@@ -25,85 +26,46 @@ pub(crate) enum Registered {
     NotOffered(String),
 }
 
-/// A space that accounts share, as a relay offers it to one of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct SharedSpace {
-    /// Its id: [`ReplicaBuilder::space`](crate::ReplicaBuilder::space) opens a file with it.
-    #[serde(with = "as_text")]
-    pub id: SpaceId,
-    /// What its owner calls it.
-    pub name: String,
-    /// The account that it belongs to.
-    pub owner: String,
-    /// What this account may do with it.
-    pub role: SpaceRole,
-}
-
-/// What an account may do with a space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum SpaceRole {
-    /// Everything.
-    Owner,
-    /// Read and write, and have nothing erased from the relay.
-    Writer,
-    /// Read. What is written here waits on the device.
-    Reader,
-    /// Something that this version does not know.
-    #[serde(other)]
-    Unknown,
-}
-
-/// Ids as the relay writes them.
-mod as_text {
-    use motet_proto::SpaceId;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(id: &SpaceId, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(id)
-    }
-
-    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<SpaceId, D::Error> {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
-    }
-}
+/// With these a relay says that it does not do what it is asked, and why.
+const DECLINED: [StatusCode; 4] =
+    [StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::CONFLICT];
 
 #[derive(Deserialize)]
 struct Answer {
     account: String,
 }
 
-#[derive(Deserialize)]
-struct Offered {
-    spaces: Vec<SharedSpace>,
-}
-
-/// Asks which spaces are shared with an account.
-pub(in crate::sync) async fn spaces(
+/// Asks how devices sign in; `None` if the relay has no such question.
+pub(in crate::sync) async fn methods<T: DeserializeOwned>(
     endpoint: &Endpoint,
-    tokens: &Tokens,
-) -> Result<Vec<SharedSpace>, SyncError> {
-    let response = ask(endpoint, tokens, Method::GET, endpoint.spaces()?).await?;
-    let body = read_bounded(response, limits::SPACES_BYTES).await?;
-    let offered: Offered =
-        serde_json::from_slice(&body).map_err(|e| relay_error(&format!("its answer cannot be read: {e}")))?;
-    Ok(offered.spaces)
+) -> Result<Option<T>, SyncError> {
+    let (url, client) = (endpoint.sign_in()?, client(endpoint, 0)?);
+    let response = answer(client.get(url.clone()), &url).await?;
+    let is_by_relay = answers::is_by_relay(&response);
+    match response.status() {
+        StatusCode::OK if is_by_relay => {
+            let body = read_bounded(response, limits::SPACES_BYTES).await?;
+            let answer = serde_json::from_slice(&body);
+            answer.map(Some).map_err(|e| relay_error(&format!("its answer cannot be read: {e}")))
+        }
+        StatusCode::NOT_FOUND if is_by_relay => Ok(None),
+        _ => Err(error_of(answers::refusal(response).await)),
+    }
 }
 
 /// Has the relay sign this device out.
 pub(in crate::sync) async fn sign_out(endpoint: &Endpoint, tokens: &Tokens) -> Result<(), SyncError> {
-    ask(endpoint, tokens, Method::DELETE, endpoint.devices()?).await.map(drop)
+    let response = ask(endpoint, tokens, Method::DELETE, endpoint.devices()?, None).await?;
+    if response.status().is_success() { Ok(()) } else { Err(error_of(answers::refusal(response).await)) }
 }
 
-/// Asks with a token, and once more with another one if that is refused.
-async fn ask(
+/// Asks with a token, and once more with another one if that is refused. Returns what the relay did, or that it does not do it.
+pub(super) async fn ask(
     endpoint: &Endpoint,
     tokens: &Tokens,
     method: Method,
     url: Url,
+    body: Option<String>,
 ) -> Result<reqwest::Response, SyncError> {
     let client = client(endpoint, 1)?;
     let mut asked = TokenRequest::default();
@@ -111,8 +73,12 @@ async fn ask(
         let token = tokens.get(asked).await?;
         let request = client.request(method.clone(), url.clone());
         let request = token.iter().fold(request, |request, token| request.bearer_auth(token));
+        let request = body.iter().fold(request, |request, body| {
+            request.header(CONTENT_TYPE, "application/json").body(body.clone())
+        });
         let response = answer(request, &url).await?;
-        if response.status().is_success() && answers::is_by_relay(&response) {
+        let status = response.status();
+        if (status.is_success() || DECLINED.contains(&status)) && answers::is_by_relay(&response) {
             return Ok(response);
         }
         match answers::refusal(response).await {

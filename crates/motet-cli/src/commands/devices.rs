@@ -1,0 +1,106 @@
+//! `device …` and `identity …`: the account that this device has signed in to.
+
+use std::path::Path;
+
+use motet::{AccountDevice, Relay, Replica, SyncError};
+
+use super::account::Credential;
+use super::{open, relay, token};
+use crate::args::{DeviceCommand, IdentityCommand};
+use crate::error::CliError;
+use crate::output::{GREEN, Output};
+
+/// Lists the devices of the account, and changes them.
+pub(crate) fn device(db: Option<&Path>, command: DeviceCommand, output: &Output) -> Result<(), CliError> {
+    let (_, relay) = signed_in(db)?;
+    let account = relay.account();
+    match command {
+        DeviceCommand::List => {
+            let found = account.devices()?;
+            if output.json {
+                return output.json_line(&found);
+            }
+            output.line(&format!("devices of {}", found.account));
+            for device in found.devices {
+                let own = if device.is_this_one { ", this one" } else { "" };
+                let AccountDevice { id, name, platform, .. } = &device;
+                let id = id.to_string();
+                output.line(&format!("{}  {name}  {platform}{own}", &id[..8]));
+            }
+            Ok(())
+        }
+        DeviceCommand::Rename { device, name } => {
+            let found = find(account.devices()?.devices, &device)?;
+            account.rename_device(found.id, &name)?;
+            done(&format!("{} is called {name} now", found.name), output)
+        }
+        DeviceCommand::SignOut { device } => {
+            let found = find(account.devices()?.devices, &device)?;
+            account.sign_out_device(found.id)?;
+            done(&format!("{} is signed out; what it has not sent stays on it", found.name), output)
+        }
+    }
+}
+
+/// Lists the identities with which devices sign in to the account, and changes them.
+pub(crate) fn identity(db: Option<&Path>, command: IdentityCommand, output: &Output) -> Result<(), CliError> {
+    let (replica, relay) = signed_in(db)?;
+    let account = relay.account();
+    match command {
+        IdentityCommand::List => {
+            let found = account.identities()?;
+            if output.json {
+                return output.json_line(&found);
+            }
+            if found.is_empty() {
+                output.line("devices sign in to this account with sign-in keys alone");
+            }
+            for identity in found {
+                output.line(&format!("{}  {}  {}", identity.issuer, identity.subject, identity.shown));
+            }
+            Ok(())
+        }
+        IdentityCommand::Link { with, client_id, client_secret_file, identity_token_file } => {
+            let credential = Credential {
+                key: None,
+                key_file: None,
+                identity_token_file,
+                with,
+                client_id,
+                client_secret_file,
+            };
+            let token = credential.read(&replica, &relay, token::link_nonce, output)?;
+            account.link_identity(&token)?;
+            done("devices sign in to this account with that identity as well", output)
+        }
+        IdentityCommand::Unlink { issuer, subject } => {
+            account.unlink_identity(&issuer, &subject)?;
+            done("no device signs in with it any more; those that have stay signed in", output)
+        }
+    }
+}
+
+fn signed_in(db: Option<&Path>) -> Result<(Replica, Relay), CliError> {
+    let replica = open(db)?;
+    let relay = relay(&replica)?.ok_or(SyncError::NotConnected)?;
+    Ok((replica, relay))
+}
+
+/// By the beginning of its id.
+fn find(devices: Vec<AccountDevice>, named: &str) -> Result<AccountDevice, CliError> {
+    let id = named.to_ascii_lowercase();
+    let mut found = devices;
+    found.retain(|device| !id.is_empty() && device.id.to_string().starts_with(&id));
+    match found.len() {
+        0 => Err(CliError::NoDevice(named.to_owned())),
+        1 => Ok(found.remove(0)),
+        _ => Err(CliError::Usage(format!("{named:?} means more than one device: give more of the id"))),
+    }
+}
+
+fn done(text: &str, output: &Output) -> Result<(), CliError> {
+    if !output.json {
+        output.line(&format!("{} {text}", output.paint(GREEN, "✓")));
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! What accounts ask of the spaces that they share, done: each request as the account may make it, and no other.
+
+use motet_proto::SpaceId;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::invites::{drop_invites, owner_of};
+use super::spaces::drop_space;
+use super::{Directory, DirectoryError, check_name, composed, now_ms};
+use crate::access::{OfferedSpace, Role};
+use crate::limits;
+use crate::sharing::{SharingAnswer, SharingError, SharingRequest};
+
+type Result<T> = std::result::Result<T, SharingError>;
+
+impl Directory {
+    /// Does what an account asks of the spaces that it shares.
+    ///
+    /// # Errors
+    /// [`SharingError`]. Of spaces that it is no member of an account hears as of such that are not there.
+    pub fn share(&self, account: &str, request: &SharingRequest) -> Result<SharingAnswer> {
+        use SharingRequest as Ask;
+        match request {
+            Ask::Create { name } => self.create_shared(account, name),
+            Ask::Rename { space, name } => self.rename(account, *space, name),
+            Ask::Delete { space } => {
+                self.owned(account, *space)?;
+                self.changed(|conn| drop_space(conn, *space).map(Ok))?;
+                Ok(SharingAnswer::Done)
+            }
+            Ask::Members { space } => self.members_of(account, *space),
+            Ask::SetRole { space, account: member, role } => self.set_role(account, *space, member, *role),
+            Ask::Remove { space, account: member } => {
+                self.owned(account, *space)?;
+                let parted = self.part(*space, member)?;
+                // Who is out could come back with a code that others have not used up.
+                self.changed(|conn| drop_invites(conn, *space).map(Ok))?;
+                Ok(parted)
+            }
+            Ask::Leave { space } => {
+                self.look(account, *space)?;
+                self.part(*space, account)
+            }
+            Ask::Invite { space, role, expires_after, is_reusable } => {
+                self.owned(account, *space)?;
+                if *role == Role::Owner {
+                    return Err(SharingError::Bad("who is invited reads, or writes as well".into()));
+                }
+                let after = expires_after.unwrap_or(limits::INVITE_LIFETIME);
+                let code = self.create_invite(*space, account, *role, after, *is_reusable);
+                let code = code.map_err(of_directory)?;
+                let expires_at = self.invite(&code).map_err(of_directory)?.expires_at;
+                Ok(SharingAnswer::Code { code, expires_at })
+            }
+            Ask::RevokeInvites { space } => {
+                self.owned(account, *space)?;
+                self.revoke_invites(*space, account).map_err(of_directory)?;
+                Ok(SharingAnswer::Done)
+            }
+            Ask::ShowInvite { code } => self.invite(code).map(SharingAnswer::Invite).map_err(of_directory),
+            Ask::Join { code } => {
+                let invite = self.join(code, account).map_err(of_directory)?;
+                self.offered(account, invite.space)
+            }
+        }
+    }
+
+    fn create_shared(&self, account: &str, name: &str) -> Result<SharingAnswer> {
+        let sql = "SELECT COUNT(*) FROM shared_space WHERE owner = ? AND removed_at IS NULL";
+        let owned = self.rows(sql, [composed(account)], |row| row.get::<_, i64>(0)).map_err(of_directory)?;
+        if owned.first().is_some_and(|owned| *owned >= limits::SHARED_SPACES_PER_ACCOUNT) {
+            return Err(of_directory(DirectoryError::TooManySpaces));
+        }
+        let id = self.create_space(name, account).map_err(of_directory)?;
+        self.offered(account, id)
+    }
+
+    fn rename(&self, account: &str, space: SpaceId, name: &str) -> Result<SharingAnswer> {
+        self.owned(account, space)?;
+        let name = &*composed(name);
+        check_name(name).map_err(of_directory)?;
+        self.changed(|conn| {
+            if is_taken(conn, account, name, space)? {
+                return Ok(Err(of_directory(DirectoryError::SpaceExists(name.to_owned()))));
+            }
+            let sql = "UPDATE shared_space SET name = ? WHERE id = ? AND owner = ? AND removed_at IS NULL";
+            let renamed = conn.execute(sql, params![name, space.as_bytes(), composed(account)])?;
+            Ok(if renamed > 0 { Ok(()) } else { Err(SharingError::NoSpace) })
+        })?;
+        self.offered(account, space)
+    }
+
+    fn members_of(&self, account: &str, space: SpaceId) -> Result<SharingAnswer> {
+        let owner = self.look(account, space)?.owner;
+        let sql = "SELECT account, may_write FROM member WHERE space = ? ORDER BY account";
+        let members = self.rows(sql, [space.as_bytes()], |row| {
+            Ok((row.get(0)?, if row.get(1)? { Role::Writer } else { Role::Reader }))
+        });
+        let members = members.map_err(of_directory)?;
+        Ok(SharingAnswer::Members(std::iter::once((owner, Role::Owner)).chain(members).collect()))
+    }
+
+    fn set_role(&self, account: &str, space: SpaceId, member: &str, role: Role) -> Result<SharingAnswer> {
+        self.owned(account, space)?;
+        let (owner, member) = (&*composed(account), &*composed(member));
+        if owner == member {
+            let reason = "the owner stays one until another member takes it over";
+            return Err(SharingError::Conflict(reason.into()));
+        }
+        self.changed(|conn| {
+            let id = space.as_bytes();
+            let sql = "SELECT 1 FROM member WHERE space = ? AND account = ?";
+            let is_member = conn.query_row(sql, params![id, member], |_| Ok(())).optional()?.is_some();
+            if !is_member {
+                return Ok(Err(of_directory(DirectoryError::NoMember(member.to_owned()))));
+            }
+            if role != Role::Owner {
+                let sql = "UPDATE member SET may_write = ? WHERE space = ? AND account = ?";
+                conn.execute(sql, params![role >= Role::Writer, id, member])?;
+                // Who writes no more could with a code for writers.
+                return drop_invites(conn, space).map(Ok);
+            }
+            let sql = "SELECT name FROM shared_space WHERE id = ?";
+            let name: String = conn.query_row(sql, [id], |row| row.get(0))?;
+            if is_taken(conn, member, &name, space)? {
+                return Ok(Err(SharingError::Conflict(format!("{member:?} owns a space {name:?} already"))));
+            }
+            let sql = "UPDATE shared_space SET owner = ? WHERE id = ? AND owner = ? AND removed_at IS NULL";
+            if conn.execute(sql, params![member, id, owner])? == 0 {
+                return Ok(Err(SharingError::NoSpace));
+            }
+            conn.execute("DELETE FROM member WHERE space = ? AND account = ?", params![id, member])?;
+            let sql = "INSERT INTO member (space, account, may_write, since) VALUES (?, ?, 1, ?)";
+            conn.execute(sql, params![id, owner, now_ms()])?;
+            // Codes of the owner before let in whom the new one does not know of.
+            drop_invites(conn, space).map(Ok)
+        })?;
+        Ok(SharingAnswer::Done)
+    }
+
+    /// Takes a space from an account.
+    fn part(&self, space: SpaceId, account: &str) -> Result<SharingAnswer> {
+        let account = &*composed(account);
+        self.changed(|conn| {
+            if owner_of(conn, space)?.is_some_and(|owner| owner == account) {
+                let reason = "the owner cannot leave: make another member the owner, or delete the space";
+                return Ok(Err(SharingError::Conflict(reason.into())));
+            }
+            let sql = "DELETE FROM member WHERE space = ? AND account = ?";
+            let gone = conn.execute(sql, params![space.as_bytes(), account])?;
+            let known = || of_directory(DirectoryError::NoMember(account.to_owned()));
+            Ok(if gone > 0 { Ok(()) } else { Err(known()) })
+        })?;
+        Ok(SharingAnswer::Done)
+    }
+
+    /// What a space is for an account now.
+    fn offered(&self, account: &str, space: SpaceId) -> Result<SharingAnswer> {
+        self.look(account, space).map(SharingAnswer::Space)
+    }
+
+    fn owned(&self, account: &str, space: SpaceId) -> Result<()> {
+        match self.look(account, space)?.role {
+            Role::Owner => Ok(()),
+            _ => Err(SharingError::NotOwner),
+        }
+    }
+
+    /// As the file says it: another program may have changed it a moment ago.
+    fn look(&self, account: &str, space: SpaceId) -> Result<OfferedSpace> {
+        let sql = "SELECT s.name, s.owner, s.owner = ?1, m.may_write FROM shared_space s
+                   LEFT JOIN member m ON m.space = s.id AND m.account = ?1
+                   WHERE s.id = ?2 AND s.removed_at IS NULL";
+        let found = self.rows(sql, params![composed(account), space.as_bytes()], |row| {
+            let role = match (row.get(2)?, row.get(3)?) {
+                (true, _) => Some(Role::Owner),
+                (false, Some(true)) => Some(Role::Writer),
+                (false, Some(false)) => Some(Role::Reader),
+                (false, None) => None,
+            };
+            let (name, owner) = (row.get(0)?, row.get(1)?);
+            Ok(role.map(|role| OfferedSpace { id: space, name, owner, role }))
+        });
+        found.map_err(of_directory)?.pop().flatten().ok_or(SharingError::NoSpace)
+    }
+
+    fn changed(&self, change: impl FnOnce(&Connection) -> rusqlite::Result<Result<()>>) -> Result<()> {
+        self.write(change).map_err(of_directory)??;
+        self.reload().map_err(of_directory)
+    }
+}
+
+/// Whether an account shares another space of this name.
+fn is_taken(conn: &Connection, owner: &str, name: &str, but: SpaceId) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM shared_space WHERE owner = ? AND name = ? AND id <> ? AND removed_at IS NULL";
+    conn.prepare(sql)?.exists(params![composed(owner), name, but.as_bytes()])
+}
+
+fn of_directory(error: DirectoryError) -> SharingError {
+    match error {
+        DirectoryError::NoSpace(_) => SharingError::NoSpace,
+        DirectoryError::NoInvite => SharingError::NoInvite,
+        // Of an account that only a file of tokens knows.
+        DirectoryError::NoAccount(_) => SharingError::NotOffered,
+        DirectoryError::BadName(_) => SharingError::Bad(error.to_string()),
+        DirectoryError::NoMember(_)
+        | DirectoryError::SpaceExists(_)
+        | DirectoryError::IsOwner(_)
+        | DirectoryError::TooManyInvites
+        | DirectoryError::TooManyMembers
+        | DirectoryError::TooManySpaces => SharingError::Conflict(error.to_string()),
+        error => {
+            tracing::error!(%error, "a shared space cannot be changed");
+            SharingError::Unavailable
+        }
+    }
+}

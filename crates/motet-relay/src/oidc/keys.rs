@@ -1,0 +1,189 @@
+//! The public keys of an issuer, asked for when they are needed and kept for a while.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, PublicKeyUse};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use reqwest::{Client, redirect};
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::config::{IssuerConfig, IssuerError, KeySource, secure};
+use crate::identity::IdentityError;
+use crate::limits;
+
+/// The keys of one issuer.
+#[derive(Debug)]
+pub(super) struct Keys {
+    label: String,
+    url: String,
+    algorithm: Algorithm,
+    source: KeySource,
+    known: RwLock<Option<Arc<Known>>>,
+    /// When they were last asked for. Whoever asks holds it, so that one does at a time.
+    asked: Mutex<Option<Instant>>,
+}
+
+struct Known {
+    /// Each with its id, if it has one.
+    keys: Vec<(Option<String>, Arc<DecodingKey>)>,
+    /// `None`: they stand in a file, and do not get old.
+    since: Option<Instant>,
+}
+
+impl Keys {
+    pub(super) fn new(config: &IssuerConfig) -> Result<Self, IssuerError> {
+        let IssuerConfig { label, url, algorithm, keys, .. } = config;
+        let known = match keys {
+            KeySource::File(path) => {
+                let error = |reason| IssuerError {
+                    label: label.clone(),
+                    reason: format!("key_file: {}: {reason}", path.display()),
+                };
+                let text = std::fs::read_to_string(path).map_err(|e| error(e.to_string()))?;
+                Some(Arc::new(Known { keys: parse(&text, *algorithm).map_err(error)?, since: None }))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            label: label.clone(),
+            url: url.clone(),
+            algorithm: *algorithm,
+            source: keys.clone(),
+            known: RwLock::new(known),
+            asked: Mutex::default(),
+        })
+    }
+
+    /// The key of this id; without an id the only one that there is.
+    pub(super) async fn find(&self, id: Option<&str>) -> Result<Arc<DecodingKey>, IdentityError> {
+        if let Some(key) = self.kept(id, limits::KEYS_KEPT) {
+            return Ok(key);
+        }
+        let mut asked = self.asked.lock().await;
+        // Somebody else may have asked meanwhile.
+        if let Some(key) = self.kept(id, limits::KEYS_KEPT) {
+            return Ok(key);
+        }
+        let again = if self.is_known() { limits::KEYS_ASKED_AGAIN } else { limits::KEYS_TRIED_AGAIN };
+        let may_ask = asked.is_none_or(|at| at.elapsed() >= again);
+        if may_ask && !matches!(self.source, KeySource::File(_)) {
+            *asked = Some(Instant::now());
+            match self.fetch().await {
+                Ok(keys) => {
+                    let known = Known { keys, since: Some(Instant::now()) };
+                    *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(known));
+                }
+                Err(reason) => tracing::error!(issuer = self.label, reason, "its keys are not to be had"),
+            }
+        }
+        if let Some(key) = self.kept(id, limits::KEYS_KEPT_WITHOUT_ISSUER) {
+            return Ok(key);
+        }
+        match self.is_known() {
+            true => Err(IdentityError::Refused("no key of its issuer has its id (`kid`)".into())),
+            false => Err(IdentityError::Unavailable(self.label.clone())),
+        }
+    }
+
+    /// A key that was heard of within this time.
+    fn kept(&self, id: Option<&str>, within: Duration) -> Option<Arc<DecodingKey>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+        if known.since.is_some_and(|since| since.elapsed() > within) {
+            return None;
+        }
+        match (id, &known.keys[..]) {
+            (Some(id), keys) => {
+                let by_id = keys.iter().find(|(own, _)| own.as_deref() == Some(id));
+                // A key in PEM has no id.
+                let only = || keys.first().filter(|(own, _)| keys.len() == 1 && own.is_none());
+                by_id.or_else(only).map(|(_, key)| key.clone())
+            }
+            (None, [(_, only)]) => Some(only.clone()),
+            (None, _) => None,
+        }
+    }
+
+    fn is_known(&self) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let oldest = limits::KEYS_KEPT_WITHOUT_ISSUER;
+        known.as_ref().is_some_and(|known| known.since.is_none_or(|since| since.elapsed() <= oldest))
+    }
+
+    async fn fetch(&self) -> Result<Vec<(Option<String>, Arc<DecodingKey>)>, String> {
+        // A redirect could lead to keys of somebody else.
+        let client = Client::builder().redirect(redirect::Policy::none()).timeout(limits::KEYS_TIMEOUT);
+        let client = client.build().map_err(|e| e.to_string())?;
+        let at = match &self.source {
+            KeySource::At(url) => url.clone(),
+            _ => {
+                let beside = format!("{}/.well-known/openid-configuration", self.url.trim_end_matches('/'));
+                let found: Value = serde_json::from_slice(&get(&client, &beside).await?)
+                    .map_err(|e| format!("{beside}: {e}"))?;
+                if found["issuer"] != self.url {
+                    return Err(format!("{beside} is the configuration of another issuer"));
+                }
+                let keys = found["jwks_uri"].as_str();
+                secure(keys.ok_or_else(|| format!("{beside} does not say where keys are (`jwks_uri`)"))?)?
+            }
+        };
+        let text = String::from_utf8(get(&client, &at).await?).map_err(|e| format!("{at}: {e}"))?;
+        parse(&text, self.algorithm).map_err(|reason| format!("{at}: {reason}"))
+    }
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ids: Vec<_> = self.keys.iter().map(|(id, _)| id).collect();
+        f.debug_struct("Known").field("keys", &ids).field("since", &self.since).finish()
+    }
+}
+
+/// What stands at an address, as far as it may be long.
+async fn get(client: &Client, url: &str) -> Result<Vec<u8>, String> {
+    let failed = |e: reqwest::Error| format!("{url}: {}", e.without_url());
+    let mut answer = client.get(url).send().await.map_err(failed)?;
+    if !answer.status().is_success() {
+        return Err(format!("{url}: it answers {}", answer.status()));
+    }
+    let mut body = Vec::new();
+    while let Some(part) = answer.chunk().await.map_err(failed)? {
+        if body.len() + part.len() > limits::KEYS_BYTES {
+            return Err(format!("{url}: it is longer than {} bytes", limits::KEYS_BYTES));
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok(body)
+}
+
+/// Keys for an algorithm, from PEM or a JSON Web Key Set. Those of other kinds are passed over.
+fn parse(text: &str, algorithm: Algorithm) -> Result<Vec<(Option<String>, Arc<DecodingKey>)>, String> {
+    if text.trim_start().starts_with("-----BEGIN") {
+        let pem = text.as_bytes();
+        let key = match algorithm.family() {
+            AlgorithmFamily::Rsa => DecodingKey::from_rsa_pem(pem),
+            AlgorithmFamily::Ec => DecodingKey::from_ec_pem(pem),
+            _ => DecodingKey::from_ed_pem(pem),
+        };
+        let key = key.map_err(|_| format!("it has no public key for {algorithm:?}"))?;
+        return Ok(vec![(None, Arc::new(key))]);
+    }
+    let set: Value =
+        serde_json::from_str(text).map_err(|e| format!("it is neither PEM nor a key set: {e}"))?;
+    let keys = set["keys"].as_array().ok_or("it is no JSON Web Key Set: it has no `keys`")?;
+    let fitting = keys.iter().take(limits::KEYS_PER_ISSUER).filter_map(|key| {
+        let key: Jwk = serde_json::from_value(key.clone()).ok()?;
+        let is_for_signing =
+            key.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
+        let named = key.common.key_algorithm;
+        let is_same = named.is_none_or(|named| named.to_string() == format!("{algorithm:?}"));
+        let is_public = !matches!(key.algorithm, AlgorithmParameters::OctetKey(_));
+        let decoding = DecodingKey::from_jwk(&key).ok()?;
+        let fits = is_for_signing && is_same && is_public && decoding.family() == algorithm.family();
+        fits.then(|| (key.common.key_id, Arc::new(decoding)))
+    });
+    let fitting: Vec<_> = fitting.collect();
+    if fitting.is_empty() { Err(format!("it has no key for {algorithm:?}")) } else { Ok(fitting) }
+}

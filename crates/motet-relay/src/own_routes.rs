@@ -1,0 +1,115 @@
+//! A device's own account over HTTP, as JSON: `/v1/devices`, `/v1/devices/{id}`, `/v1/identities`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, patch};
+use motet_proto::DeviceId;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::auth;
+use crate::own_account::{AccountAnswer, AccountError, AccountRequest, Device, LinkedIdentity};
+use crate::routes::{Answered, Asked, From, Head, answer, bad, unavailable};
+use crate::state::Relay;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Token {
+    token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subject {
+    issuer: String,
+    subject: String,
+}
+
+/// The routes. `/v1/devices` itself is where devices sign in and out as well.
+pub(crate) fn routes() -> Router<Arc<Relay>> {
+    Router::new()
+        .route("/v1/devices", get(devices))
+        .route("/v1/devices/{device}", patch(rename).delete(revoke))
+        .route("/v1/identities", get(identities).post(link).delete(unlink))
+}
+
+async fn devices(head: Head) -> Answered {
+    ask(&Asked::admit(head).await?, AccountRequest::Devices).await
+}
+
+async fn rename(Path(device): Path<String>, from: From) -> Answered {
+    let (asked, Named { name }) = from.read().await?;
+    ask(&asked, AccountRequest::RenameDevice { device: id(&device)?, name }).await
+}
+
+async fn revoke(Path(device): Path<String>, head: Head) -> Answered {
+    ask(&Asked::admit(head).await?, AccountRequest::RevokeDevice { device: id(&device)? }).await
+}
+
+async fn identities(head: Head) -> Answered {
+    ask(&Asked::admit(head).await?, AccountRequest::Identities).await
+}
+
+async fn link(from: From) -> Answered {
+    let (asked, Token { token }) = from.read().await?;
+    ask(&asked, AccountRequest::LinkIdentity { token }).await
+}
+
+async fn unlink(from: From) -> Answered {
+    let (asked, Subject { issuer, subject }) = from.read().await?;
+    ask(&asked, AccountRequest::UnlinkIdentity { issuer, subject }).await
+}
+
+async fn ask(asked: &Asked, request: AccountRequest) -> Answered {
+    let authenticator = asked.relay.auth.borrow().clone();
+    let own = asked.who().device;
+    Ok(match auth::own_account(authenticator, asked.who(), request).await.map_err(refusal)? {
+        AccountAnswer::Devices(devices) => {
+            let of = |device: &Device| {
+                json!({
+                    "id": device.id.to_string(), "name": device.name, "platform": device.platform,
+                    "version": device.version, "registered_at": device.registered_at,
+                    "last_seen_at": device.last_seen_at, "is_this_one": Some(device.id) == own,
+                })
+            };
+            let account = &asked.who().account;
+            let devices: Vec<_> = devices.iter().map(of).collect();
+            answer(StatusCode::OK, &json!({ "account": account, "devices": devices }))
+        }
+        AccountAnswer::Identities(identities) => {
+            let of = |identity: &LinkedIdentity| {
+                json!({
+                    "issuer": identity.issuer, "subject": identity.subject, "shown": identity.shown,
+                    "linked_at": identity.linked_at, "last_used_at": identity.last_used_at,
+                })
+            };
+            let identities: Vec<_> = identities.iter().map(of).collect();
+            answer(StatusCode::OK, &json!({ "identities": identities }))
+        }
+        AccountAnswer::Done => StatusCode::NO_CONTENT.into_response(),
+    })
+}
+
+fn id(text: &str) -> Result<DeviceId, Response> {
+    text.parse().map_err(|_| refusal(AccountError::NotThere))
+}
+
+fn refusal(error: AccountError) -> Response {
+    let status = match &error {
+        AccountError::NotOffered | AccountError::NotThere => StatusCode::NOT_FOUND,
+        AccountError::Bad(reason) => return bad(reason),
+        AccountError::Conflict(_) => StatusCode::CONFLICT,
+        AccountError::Unavailable => return unavailable(&error.to_string()),
+    };
+    (status, error.to_string()).into_response()
+}

@@ -1,0 +1,138 @@
+//! The account that a device has signed in to: [`RelayAccount`].
+
+use motet_proto::DeviceId;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::spaces::{SpaceError, Spaces};
+use crate::sync::Relay;
+
+/// The account that a device has signed in to at a relay: [`Relay::account`]. Each call asks the network, waits for the answer, and takes up to
+/// [`SIGN_IN_TIMEOUT`](crate::limits::SIGN_IN_TIMEOUT). Only a device that has [signed in](crate::Replica::sign_in) has one; to others each is
+/// [`SpaceError::NotThere`].
+#[derive(Clone, Debug)]
+pub struct RelayAccount(Spaces);
+
+/// The devices of an account, as its relay knows them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AccountDevices {
+    /// The name of the account.
+    pub account: String,
+    /// Those that are signed in, the one seen last in front.
+    pub devices: Vec<AccountDevice>,
+}
+
+/// A device of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AccountDevice {
+    /// Its id, as changes name it.
+    #[serde(with = "as_text")]
+    pub id: DeviceId,
+    /// What people call it.
+    pub name: String,
+    /// What it runs on, as it said itself.
+    pub platform: String,
+    /// The program that signed it in, and which version, as it said itself.
+    pub version: String,
+    /// When it signed in, in milliseconds since 1970.
+    pub registered_at: i64,
+    /// When it last connected, to within ten minutes, in milliseconds since 1970.
+    pub last_seen_at: i64,
+    /// It is the one that asks.
+    pub is_this_one: bool,
+}
+
+/// Who the owner of an account is at another service, with whose identity tokens devices sign in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AccountIdentity {
+    /// The service, as its tokens name it (`iss`).
+    pub issuer: String,
+    /// Its number or name for this person (`sub`).
+    pub subject: String,
+    /// An e-mail address or a name; may be empty.
+    pub shown: String,
+    /// When it was linked, in milliseconds since 1970.
+    pub linked_at: i64,
+    /// When a device last signed in with it, in milliseconds since 1970.
+    pub last_used_at: Option<i64>,
+}
+
+/// Ids as the relay writes them.
+mod as_text {
+    use motet_proto::DeviceId;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(id: &DeviceId, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(id)
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<DeviceId, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Relay {
+    /// The account that this signs in to.
+    pub fn account(&self) -> RelayAccount {
+        RelayAccount(self.spaces())
+    }
+}
+
+impl RelayAccount {
+    /// The devices that are signed in, and what the account is called.
+    ///
+    /// # Errors
+    /// [`SpaceError`].
+    pub fn devices(&self) -> Result<AccountDevices, SpaceError> {
+        self.0.ask("GET", &["devices"], None)
+    }
+
+    /// Gives one of them another name.
+    ///
+    /// # Errors
+    /// [`SpaceError`].
+    pub fn rename_device(&self, device: DeviceId, name: &str) -> Result<(), SpaceError> {
+        self.0.ask("PATCH", &["devices", &device.to_string()], Some(json!({ "name": name })))
+    }
+
+    /// Signs one of them out: its sessions end within seconds, and what it has not sent stays on it. [`Relay::sign_out_device`] is for the one that asks.
+    ///
+    /// # Errors
+    /// [`SpaceError`].
+    pub fn sign_out_device(&self, device: DeviceId) -> Result<(), SpaceError> {
+        self.0.ask("DELETE", &["devices", &device.to_string()], None)
+    }
+
+    /// With which identities devices sign in to the account.
+    ///
+    /// # Errors
+    /// [`SpaceError`].
+    pub fn identities(&self) -> Result<Vec<AccountIdentity>, SpaceError> {
+        #[derive(Deserialize)]
+        struct Listed {
+            identities: Vec<AccountIdentity>,
+        }
+        self.0.ask("GET", &["identities"], None).map(|listed: Listed| listed.identities)
+    }
+
+    /// Lets devices sign in with another identity as well, so that the account outlives a service. The token names the
+    /// [nonce](crate::Replica::link_nonce) of this device.
+    ///
+    /// # Errors
+    /// [`SpaceError::NotPossible`] if the token is not good, or its identity is linked to another account.
+    pub fn link_identity(&self, identity_token: &str) -> Result<(), SpaceError> {
+        self.0.ask("POST", &["identities"], Some(json!({ "token": identity_token.trim() })))
+    }
+
+    /// Lets no device sign in with an identity any more. Those that have stay signed in.
+    ///
+    /// # Errors
+    /// [`SpaceError`].
+    pub fn unlink_identity(&self, issuer: &str, subject: &str) -> Result<(), SpaceError> {
+        self.0.ask("DELETE", &["identities"], Some(json!({ "issuer": issuer, "subject": subject })))
+    }
+}
