@@ -12,7 +12,15 @@ use motet_tests::{RelayProcess, contents, device, program, sync, wait_until};
 use serde_json::json;
 
 fn health(url: &str) -> (u16, String) {
-    let answer = reqwest::blocking::get(format!("{url}/healthz")).unwrap();
+    ask(url, "healthz")
+}
+
+fn readiness(url: &str) -> (u16, String) {
+    ask(url, "readyz")
+}
+
+fn ask(url: &str, what: &str) -> (u16, String) {
+    let answer = reqwest::blocking::get(format!("{url}/{what}")).unwrap();
     (answer.status().as_u16(), answer.text().unwrap())
 }
 
@@ -70,22 +78,25 @@ fn a_log_that_nobody_reads_stops_nothing() {
     conn.execute_batch("DROP TRIGGER t").unwrap();
     push(&url, vec![large(9)]);
     assert_eq!(pull(&url).len(), 2);
-    assert_eq!(health(&url), (200, "ok\n".into()));
+    assert_eq!(readiness(&url), (200, "ready\n".into()));
     _ = child.kill();
     _ = child.wait();
 }
 
 #[test]
-fn health_tells_when_the_relay_cannot_write() {
+fn readiness_tells_when_the_relay_cannot_write_and_health_does_not_ask() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("relay");
     let relay = RelayProcess::start(&data, "127.0.0.1:0", &[]);
-    assert_eq!(health(&relay.url()), (200, "ok\n".into()));
+    assert_eq!(readiness(&relay.url()), (200, "ready\n".into()));
     let conn = rusqlite::Connection::open(data.join("relay.db")).unwrap();
     conn.execute_batch("BEGIN IMMEDIATE").unwrap();
-    wait_until("ill", Duration::from_secs(20), || health(&relay.url()).0 == 503);
+    wait_until("not ready", Duration::from_secs(20), || readiness(&relay.url()).0 == 503);
+    let asked = std::time::Instant::now();
+    assert_eq!(health(&relay.url()), (200, "ok\n".into()));
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     conn.execute_batch("ROLLBACK").unwrap();
-    wait_until("well again", Duration::from_secs(20), || health(&relay.url()).0 == 200);
+    wait_until("ready again", Duration::from_secs(20), || readiness(&relay.url()).0 == 200);
 }
 
 #[cfg(unix)]
@@ -158,6 +169,7 @@ fn a_full_relay_reads_and_erases_and_recovers_by_itself() {
     reserve(1 << 60);
     let relay = RelayProcess::start(&data, relay.address(), &args);
     assert_eq!(health(&relay.url()), (200, "ok, read-only: the disk is full\n".into()));
+    assert_eq!(readiness(&relay.url()).0, 503);
     let b = device(dir.path(), "b");
     sync(&b, &relay.url());
     assert_eq!(contents(&a), contents(&b), "what is there can be read");

@@ -7,7 +7,7 @@
 //! ```text
 //! accept     connections: deadlines and places before it is known who speaks (doors)
 //!   │
-//! server     HTTP: /healthz, /v1/sync as WebSocket or POST, sign-in, stopping
+//! server     HTTP: /healthz, /readyz, /v1/sync as WebSocket or POST, sign-in, stopping
 //!   │        accounts: sessions and how much they send; strangers: wrong tokens; config: all limits
 //!   │
 //! session    one connection: motet_proto::session::RelaySession joined with store and hub

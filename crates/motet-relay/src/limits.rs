@@ -195,10 +195,10 @@ pub const STOPPED_WITHIN: Duration = Duration::from_secs(3);
 /// Longest token in bytes. Common JWTs have up to 4 kB.
 pub const TOKEN_BYTES: usize = 8 << 10;
 
-/// What `/healthz` has found out is good for this long: whoever asks more often costs nothing.
+/// What `/readyz` has found out is good for this long: whoever asks more often costs nothing.
 pub const HEALTH_KNOWN_FOR: Duration = Duration::from_secs(1);
 
-/// A writer that has not come to a question of `/healthz` after this time is not well. Longer than anything it does.
+/// A writer that has not come to a question of `/readyz` after this time is not well. Longer than anything it does.
 pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection must have sent a whole request within this time, however it dribbles; also for the next one after an answer.

@@ -1,4 +1,4 @@
-//! HTTP: health, sign-in, and the two ways to speak.
+//! HTTP: whether the relay lives and could write, sign-in, and the two ways to speak.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
 use axum::extract::{Request, State};
-use axum::http::header::{CONNECTION, CONTENT_TYPE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -132,6 +132,7 @@ pub async fn run(
     let Opened { relay, stop, care } = open(config, descriptors, time_of_day)?;
     let app = Router::new()
         .route("/healthz", get(health))
+        .route("/readyz", get(readiness))
         .route("/v1/sync", get(web_socket).post(post))
         .route("/v1/devices", axum::routing::post(devices).delete(sign_out))
         .route("/v1/sign-in", get(sign_in))
@@ -284,19 +285,39 @@ async fn signed(mut answer: Response) -> Response {
     answer
 }
 
-async fn health(State(relay): State<Arc<Relay>>) -> Response {
-    match relay.health.check(&*relay.store).await {
-        Ok(()) if relay.store.state().is_full => "ok, read-only: the disk is full\n".into_response(),
+/// Says that the process answers, and what is known of the store without asking it: this must stay cheap, and answer when the disk does not.
+async fn health(State(relay): State<Arc<Relay>>) -> &'static str {
+    let state = relay.store.state();
+    if state.is_full {
+        "ok, read-only: the disk is full\n"
+    } else if state.damage.is_some() {
         // Other logs, and what is sound of a damaged one, are served.
         // What it is stands in the log: anybody may ask here.
-        Ok(()) if relay.store.state().damage.is_some() => {
-            "ok, but relay.db is damaged: stop the relay and run `motet-relay repair`\n".into_response()
-        }
-        Ok(()) => "ok\n".into_response(),
-        // It is known, and goes by itself when there is room.
-        Err(StoreError::Full) => "ok, read-only: the disk is full\n".into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+        "ok, but relay.db is damaged: stop the relay and run `motet-relay repair`\n"
+    } else {
+        "ok\n"
     }
+}
+
+/// Says whether the relay takes in what devices send: the store has shown that it could write, and the relay is not stopping.
+async fn readiness(State(relay): State<Arc<Relay>>) -> Response {
+    let mut stopping = relay.stopping.clone();
+    let found = tokio::select! {
+        biased;
+        _ = stopping.wait_for(|stopping| *stopping) => Err(StoreError::Closed),
+        found = relay.health.check(&*relay.store) => found,
+    };
+    let state = relay.store.state();
+    match found {
+        Ok(()) if state.is_full => unready(&StoreError::Full),
+        Ok(()) if state.damage.is_some() => "ready, but relay.db is damaged\n".into_response(),
+        Ok(()) => "ready\n".into_response(),
+        Err(error) => unready(&error),
+    }
+}
+
+fn unready(error: &StoreError) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], format!("{error}\n")).into_response()
 }
 
 async fn web_socket(
