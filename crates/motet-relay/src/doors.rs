@@ -1,7 +1,7 @@
 //! Connections before it is known who speaks: how many there are, from where, and which have not said anything yet.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -73,7 +73,7 @@ impl Doors {
     pub(crate) fn enter(self: &Arc<Self>, peer: IpAddr, terms: &Terms) -> Option<Arc<Place>> {
         let most = terms.limits.connections.min(self.descriptors);
         let mut state = self.lock();
-        let is_counted = !peer.is_loopback() && !terms.proxies.contains(&peer);
+        let is_counted = !peer.is_loopback() && !is_proxy(peer, &terms.proxies);
         let address = network(peer);
         let of_address = state.by_address.get(&address).copied().unwrap_or(0);
         if is_counted && of_address >= terms.limits.connections_per_address {
@@ -244,6 +244,37 @@ impl Drop for Meter {
     }
 }
 
+/// Whether an address is that of a proxy.
+pub(crate) fn is_proxy(address: IpAddr, proxies: &[IpAddr]) -> bool {
+    proxies.iter().any(|proxy| proxy.to_canonical() == address.to_canonical())
+}
+
+/// Where a request comes from that `peer` has sent, as far as the proxies can be believed: of the addresses in its `X-Forwarded-For` the
+/// rightmost that is not one of them. Each proxy adds whom it was called by; what stands further left is what that one says of itself.
+pub(crate) fn forwarded_from<'h>(
+    peer: IpAddr,
+    forwarded_for: impl DoubleEndedIterator<Item = &'h str>,
+    proxies: &[IpAddr],
+) -> IpAddr {
+    let mut from = peer.to_canonical();
+    for hop in forwarded_for.rev().flat_map(|line| line.rsplit(',')) {
+        if !is_proxy(from, proxies) {
+            break;
+        }
+        // Whatever stands behind something that is no address, nobody who is believed has written it.
+        let Some(hop) = hop_address(hop.trim()) else { break };
+        from = hop;
+    }
+    from
+}
+
+/// An address as proxies write it, some of them with a port.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let plain = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
+    let with_port = || hop.parse().ok().map(|address: SocketAddr| address.ip());
+    plain.parse().ok().or_else(with_port).map(|address: IpAddr| address.to_canonical())
+}
+
 /// What counts as one address: of IPv6 the network, as one machine has all of it.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -277,4 +308,46 @@ pub(crate) fn descriptors() -> u64 {
     }
     #[cfg(not(unix))]
     u64::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_rightmost_address_that_is_no_proxy_counts() {
+        let proxies = ["10.0.0.1", "10.0.0.2", "fd00::1"].map(address);
+        let from = |peer: &str, lines: &[&str]| {
+            forwarded_from(address(peer), lines.iter().copied(), &proxies).to_string()
+        };
+        // Who is no proxy may write what they want.
+        assert_eq!(from("192.0.2.7", &["198.51.100.1"]), "192.0.2.7");
+        assert_eq!(from("10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
+        assert_eq!(from("::ffff:10.0.0.1", &["::ffff:198.51.100.1"]), "198.51.100.1");
+        assert_eq!(from("10.0.0.1", &["203.0.113.9, 198.51.100.1"]), "198.51.100.1");
+        assert_eq!(from("10.0.0.1", &["203.0.113.9", "198.51.100.1,10.0.0.2"]), "198.51.100.1");
+        assert_eq!(from("fd00::1", &["10.0.0.1, 2001:db8::5, 10.0.0.2 ,10.0.0.1"]), "2001:db8::5");
+        assert_eq!(from("10.0.0.1", &["198.51.100.1:4711"]), "198.51.100.1");
+        assert_eq!(from("10.0.0.1", &["[2001:db8::5]:4711"]), "2001:db8::5");
+        assert_eq!(from("10.0.0.1", &["[2001:db8::5]"]), "2001:db8::5");
+        // Nothing that is no address is passed over.
+        assert_eq!(from("10.0.0.1", &["198.51.100.1, unknown"]), "10.0.0.1");
+        assert_eq!(from("10.0.0.1", &["198.51.100.1, unknown, 10.0.0.2"]), "10.0.0.2");
+        assert_eq!(from("10.0.0.1", &[""]), "10.0.0.1");
+        assert_eq!(from("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(from("10.0.0.1", &["10.0.0.2"]), "10.0.0.2");
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_address() {
+        assert_eq!(network(address("2001:db8:1:2:3:4:5:6")), address("2001:db8:1:2::"));
+        assert_eq!(network(address("2001:db8:1:2:ffff::1")), address("2001:db8:1:2::"));
+        assert_ne!(network(address("2001:db8:1:3::1")), address("2001:db8:1:2::"));
+        assert_eq!(network(address("::ffff:192.0.2.7")), address("192.0.2.7"));
+        assert_eq!(network(address("192.0.2.7")), address("192.0.2.7"));
+    }
 }

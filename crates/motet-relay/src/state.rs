@@ -177,12 +177,10 @@ impl Relay {
 
     /// Where a request comes from, as far as that can be believed.
     fn address(&self, headers: &HeaderMap, place: &Place) -> IpAddr {
-        let named = || {
-            let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
-            last.rsplit(',').next()?.trim().parse().ok()
-        };
-        let is_proxy = self.terms.borrow().proxies.contains(&place.peer);
-        doors::network(is_proxy.then(named).flatten().unwrap_or(place.peer))
+        let lines: Vec<&str> =
+            headers.get_all("x-forwarded-for").iter().map(|line| line.to_str().unwrap_or("")).collect();
+        let terms = self.terms.borrow();
+        doors::network(doors::forwarded_from(place.peer, lines.into_iter(), &terms.proxies))
     }
 
     /// Over how long the devices that are connected now are to come back, if they all lose the connection at once.
