@@ -35,10 +35,13 @@ pub mod config;
 pub mod directory;
 mod doors;
 mod embedded;
+#[cfg(feature = "metrics")]
+mod exporter;
 mod health;
 mod hub;
 pub mod identity;
 pub mod limits;
+pub mod metrics;
 pub mod notifier;
 #[cfg(feature = "oidc")]
 pub mod oidc;
@@ -47,6 +50,7 @@ pub mod own_account;
 mod own_routes;
 mod registration;
 pub mod reload;
+mod requests;
 mod routes;
 mod server;
 mod session;
@@ -64,6 +68,8 @@ mod strangers;
 pub mod terminal;
 
 pub use embedded::{ConnectError, Embedded};
+#[cfg(feature = "metrics")]
+pub use exporter::serve_metrics;
 pub use motet_proto::SpaceId;
 pub use server::{Config, RunError, Storage, run};
 
@@ -82,5 +88,15 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// Colours are for terminals alone.
 #[cfg(feature = "cli")]
 pub fn init_logging() {
-    terminal::init_logging("warn,motet_relay=info");
+    terminal::init_logging(LOGGED);
 }
+
+/// The same with a JSON object on each line, for programs that collect logs.
+#[cfg(feature = "cli")]
+pub fn init_json_logging() {
+    terminal::init_json_logging(LOGGED);
+}
+
+/// What is logged if `RUST_LOG` asks for nothing else.
+#[cfg(feature = "cli")]
+const LOGGED: &str = "warn,motet_relay=info";

@@ -341,3 +341,14 @@ pub const SHOWN_CHARS: usize = 120;
 
 /// A registration whose body has not arrived whole after this time is given up.
 pub const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Upper bounds of the buckets in which the metrics count how long pushes take, in seconds: from one fsync of a fast disk to the time that
+/// a statement waits for another process.
+pub const PUSH_SECONDS: [f64; 14] =
+    [0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 4.0, 16.0];
+
+/// Connections to the address of the metrics at a time: some scrapers, and somebody who looks.
+pub const METRICS_CONNECTIONS: u64 = 32;
+
+/// Longest id of a request that a proxy may give it, in bytes: a UUID has 36.
+pub const REQUEST_ID_BYTES: usize = 64;

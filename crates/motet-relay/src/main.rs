@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use motet_relay::metrics::Metrics;
 use motet_relay::reload::Files;
 use motet_relay::store::sqlite::care;
 use motet_relay::terminal::{self, Breaks, complain, printable};
@@ -21,25 +22,37 @@ use tokio::sync::{mpsc, watch};
 #[command(version, about)]
 struct Args {
     /// Address to listen on. Port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:8787")]
+    #[arg(long, env = "MOTET_RELAY_LISTEN", default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
     /// Folder of the relay's data; created if needed by a relay that starts.
-    #[arg(long, default_value = "relay-data", global = true)]
+    #[arg(long, env = "MOTET_RELAY_DATA", default_value = "relay-data", global = true)]
     data: PathBuf,
     /// File of lines `token -> account`. Without it, and without accounts, only this machine is served, as one local account.
-    #[arg(long, global = true)]
+    #[arg(long, env = "MOTET_RELAY_TOKENS", global = true)]
     tokens: Option<PathBuf>,
     /// Days that an entry stays after a snapshot of its document has superseded it.
-    #[arg(long, default_value_t = DAYS, value_name = "DAYS")]
+    #[arg(long, env = "MOTET_RELAY_RETENTION", default_value_t = DAYS, value_name = "DAYS")]
     retention: u16,
     /// File of limits and proxies, in TOML; see `--limits`. SIGHUP reads it again, and the tokens too.
-    #[arg(long, global = true)]
+    #[arg(long, env = "MOTET_RELAY_CONFIG", global = true)]
     config: Option<PathBuf>,
+    /// Address for Prometheus, as 127.0.0.1:9464: `/metrics` there answers whoever can connect.
+    #[arg(long, env = "MOTET_RELAY_METRICS", value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
+    /// Form of the log on stderr: lines of text, or a JSON object on each line.
+    #[arg(long, env = "MOTET_RELAY_LOG", value_name = "FORM", default_value = "text", global = true)]
+    log: LogForm,
     /// Prints all limits with their units, defaults and reasons, and ends.
     #[arg(long)]
     limits: bool,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LogForm {
+    Text,
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -93,7 +106,10 @@ fn main() -> ExitCode {
     if args.limits {
         return terminal::finish(PROGRAM, print_limits());
     }
-    motet_relay::init_logging();
+    match args.log {
+        LogForm::Text => motet_relay::init_logging(),
+        LogForm::Json => motet_relay::init_json_logging(),
+    }
     match args.command {
         Some(Command::Care(command)) => return look_after(&args.data, &command),
         Some(Command::Admin(command)) => return administer(&args.data, &command),
@@ -217,8 +233,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     // Before anything else: a signal that nobody waits for would end the process.
     let asked = hang_up();
     let open = auth.is_open();
-    let listener =
-        TcpListener::bind(args.listen).await.map_err(|e| format!("cannot listen on {}: {e}", args.listen))?;
+    let listener = bind(args.listen).await?;
     let address = listener.local_addr()?;
     say(&format!(
         "motet-relay {} on http://{address}, data in {}",
@@ -228,12 +243,23 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     if open {
         say("no accounts and no tokens: this machine only, everybody on it is the account `local`");
     }
+    let metrics = Metrics::new();
+    if let Some(address) = args.metrics {
+        let listener = bind(address).await?;
+        say(&format!("metrics on http://{}/metrics", listener.local_addr()?));
+        tokio::spawn(motet_relay::serve_metrics(listener, metrics.clone(), std::future::pending()));
+    }
     let (told, changes) = watch::channel((auth.clone(), terms.clone()));
     tokio::spawn(files.follow(found, asked, told));
     let retention = u32::from(args.retention) * DAY;
-    let config = Config { auth, access, terms, retention, changes: Some(changes), ..Config::new(args.data) };
+    let changes = Some(changes);
+    let config = Config { auth, access, terms, retention, changes, metrics, ..Config::new(args.data) };
     run(listener, config, stop_signal()).await?;
     Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|e| format!("cannot listen on {address}: {e}"))
 }
 
 /// Prints a line. A relay serves whether or not somebody reads what it prints.

@@ -18,6 +18,7 @@ use futures_util::{FutureExt, StreamExt};
 use motet_proto::{RELAY_HEADER, limits as proto};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tracing::Instrument;
 
 use crate::accept;
 use crate::access::{Authorizer, OwnSpaces};
@@ -27,15 +28,17 @@ use crate::doors::{self, Doors, Place};
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::limits;
+use crate::metrics::{Metrics, StoreNumbers};
 use crate::notifier::{Alone, Notifier};
 use crate::own_routes;
 use crate::registration;
+use crate::requests::{self, RequestId};
 use crate::session;
 use crate::spaces;
 use crate::state::{Relay, TimeOfDay};
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{LogStore, StoreError};
+use crate::store::{LogStore, StoreError, StoreState};
 use crate::strangers::Strangers;
 
 /// How a relay runs.
@@ -58,6 +61,8 @@ pub struct Config {
     pub present_silence: Duration,
     /// How it hears of what other relays do to the same store, if there are any.
     pub notifier: Arc<dyn Notifier>,
+    /// Counts what the relay does.
+    pub metrics: Metrics,
 }
 
 /// Where a relay keeps its logs.
@@ -92,7 +97,17 @@ impl Config {
         let notifier = Arc::new(Alone);
         let auth = Arc::new(Auth::Local);
         let access = Arc::new(OwnSpaces);
-        Self { storage, auth, access, terms, changes: None, retention, present_silence, notifier }
+        Self {
+            storage,
+            auth,
+            access,
+            terms,
+            changes: None,
+            retention,
+            present_silence,
+            notifier,
+            metrics: Metrics::new(),
+        }
     }
 }
 
@@ -139,7 +154,8 @@ pub async fn run(
         .merge(spaces::routes())
         .merge(own_routes::routes())
         .with_state(relay.clone())
-        .layer(axum::middleware::map_response(signed));
+        .layer(axum::middleware::map_response(signed))
+        .layer(axum::middleware::from_fn_with_state(relay.clone(), requests::identified));
     tracing::info!(%address, "the relay is up");
     let doors = Doors::new(descriptors);
     let serving = accept::serve(listener, doors.clone(), relay.terms.clone(), app, relay.stopping.clone());
@@ -198,6 +214,7 @@ pub(crate) fn open(
         access: config.access,
         terms: terms.1,
         health: Health::default(),
+        metrics: config.metrics,
         accounts: Arc::default(),
         strangers: Strangers::default(),
         outgoing: Arc::default(),
@@ -258,6 +275,15 @@ async fn maintain(relay: &Relay) {
     loop {
         due.tick().await;
         relay.store.maintain(relay.limits().reserve_bytes).await;
+        let StoreState { is_full, damage, queued, stored_bytes, free_bytes } = relay.store.state();
+        relay.metrics.note_store(StoreNumbers {
+            is_full,
+            is_damaged: damage.is_some(),
+            queued_pushes: queued.0,
+            queued_bytes: queued.1,
+            stored_bytes,
+            free_bytes,
+        });
     }
 }
 
@@ -323,6 +349,7 @@ fn unready(error: &StoreError) -> Response {
 async fn web_socket(
     State(relay): State<Arc<Relay>>,
     Extension(place): Extension<Arc<Place>>,
+    Extension(request): Extension<RequestId>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
@@ -336,6 +363,7 @@ async fn web_socket(
     };
     place.become_session();
     let id = relay.next_session();
+    let span = tracing::info_span!("session", session = id, %request);
     upgrade
         .read_buffer_size(limits::SOCKET_BUFFER_BYTES)
         .write_buffer_size(limits::SOCKET_BUFFER_BYTES)
@@ -344,7 +372,7 @@ async fn web_socket(
         .max_write_buffer_size(2 * proto::FRAME_BYTES)
         .on_upgrade(move |socket| async move {
             let (sink, stream) = socket.split();
-            session::serve_socket(relay, admitted, id, sink, stream).await;
+            session::serve_socket(relay, admitted, id, sink, stream).instrument(span).await;
         })
 }
 

@@ -25,6 +25,7 @@ use crate::access::{self, Access, AccessError};
 use crate::auth::{self, Authenticator};
 use crate::hub::HubEvent;
 use crate::limits;
+use crate::metrics::Way;
 use crate::outgoing::Held;
 use crate::state::{Admitted, Relay};
 use crate::store::{LogId, StoreError};
@@ -128,6 +129,8 @@ pub(crate) async fn serve_socket<E: std::fmt::Display>(
         }
         _ = sink.close().await;
     });
+    let _open = relay.metrics.open_session();
+    relay.metrics.note_round(Way::WebSocket);
     let mut running = Running::new(relay, admitted, id);
     running.is_socket = true;
     tracing::debug!(session = id, "opened");
@@ -367,10 +370,11 @@ impl Running {
     fn take_frame(&mut self, bytes: &[u8]) {
         let opened = frame::opened_len(bytes).min(motet_proto::limits::FRAME_BYTES);
         let message = beside_others(opened, || frame::decode(bytes));
-        let entries = match &message {
-            Ok(Message::Push(push)) => push.entries.iter().map(Entry::size).sum(),
-            _ => 0,
+        let (count, entries) = match &message {
+            Ok(Message::Push(push)) => (push.entries.len(), push.entries.iter().map(Entry::size).sum()),
+            _ => (0, 0),
         };
+        self.relay.metrics.note_received(count, bytes.len());
         // What was opened for nothing counts as well.
         self.charge(opened.max(entries));
         match message {
@@ -425,6 +429,25 @@ fn code_of(error: &StoreError) -> ErrorCode {
         StoreError::Limit(_) => ErrorCode::Limit,
         StoreError::Unusable(_) => ErrorCode::Damaged,
         _ => ErrorCode::Internal,
+    }
+}
+
+/// An error of the protocol, for the metrics.
+fn name_of(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::Protocol => "protocol",
+        ErrorCode::Version => "version",
+        ErrorCode::Internal => "internal",
+        ErrorCode::ShuttingDown => "shutting-down",
+        ErrorCode::Busy => "busy",
+        ErrorCode::Full => "full",
+        ErrorCode::Limit => "limit",
+        ErrorCode::Unauthorized => "unauthorized",
+        ErrorCode::Replaced => "replaced",
+        ErrorCode::Damaged => "damaged",
+        ErrorCode::Other => "other-log",
+        ErrorCode::Forbidden => "forbidden",
+        _ => "unknown",
     }
 }
 

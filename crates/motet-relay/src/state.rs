@@ -19,6 +19,7 @@ use crate::doors::{self, Place};
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::limits;
+use crate::metrics::{self, Metrics};
 use crate::outgoing::Outgoing;
 use crate::store::LogStore;
 use crate::strangers::{Answer, Strangers};
@@ -36,6 +37,7 @@ pub(crate) struct Relay {
     pub(crate) access: Arc<dyn Authorizer>,
     pub(crate) terms: watch::Receiver<Terms>,
     pub(crate) health: Health,
+    pub(crate) metrics: Metrics,
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) strangers: Strangers,
     pub(crate) outgoing: Arc<Outgoing>,
@@ -93,25 +95,31 @@ impl Relay {
             Ok(who) => who,
             Err(error) => return Err(self.refuse(error, self.address(headers, place)).await),
         };
-        let full = |reason| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, (RETRY_AFTER, "10"), reason);
+        let full = |code, reason| {
+            self.metrics.note_refusal(code);
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, (RETRY_AFTER, "10"), reason)
+        };
         let limits = self.limits();
         let request = self
             .accounts
             .admit(&who.account, &limits)
-            .ok_or_else(|| full("this account has too many sessions open"))?;
+            .ok_or_else(|| full(metrics::ACCOUNT_SESSIONS, "this account has too many sessions open"))?;
         let permit = self.sessions.clone().try_acquire_owned();
-        let permit = permit.map_err(|_| full("the relay has too many sessions open"))?;
+        let permit = permit.map_err(|_| full(metrics::SESSIONS, "the relay has too many sessions open"))?;
         place.meter.charge(request.account.incomplete.clone(), limits.incomplete_bytes_per_account);
         Ok(Admitted { who, request, place: place.clone(), _permit: permit })
     }
 
     /// Answers a request without a good token, the later the more of them come from its address.
     pub(crate) async fn refuse(&self, error: AuthError, address: IpAddr) -> Refusal {
+        let code = code_of(error);
         match error {
             AuthError::WebPage | AuthError::Forwarded => {
+                self.note_refused(code, address);
                 return Refusal::new(StatusCode::FORBIDDEN, (CONNECTION, "close"), error.to_string());
             }
             AuthError::Unavailable => {
+                self.note_refused(code, address);
                 let header = (RETRY_AFTER, "10");
                 return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, header, error.to_string());
             }
@@ -122,7 +130,7 @@ impl Relay {
             | AuthError::Clock => {}
         }
         let allowed = self.terms.borrow().limits.wrong_tokens;
-        self.refuse_stranger(address, allowed, error.to_string()).await
+        self.refuse_stranger(address, allowed, code, error.to_string()).await
     }
 
     /// Registers a device, or says why not.
@@ -137,12 +145,17 @@ impl Relay {
             Ok(account) => return Ok(account),
             Err(error) => error,
         };
-        let plain = |status| Refusal::new(status, (CONNECTION, "close"), error.to_string());
+        let (code, address) = (registration_code_of(&error), self.address(headers, place));
+        let plain = |status| {
+            self.note_refused(code, address);
+            Refusal::new(status, (CONNECTION, "close"), error.to_string())
+        };
         Err(match error {
             RegisterError::NotOffered => plain(StatusCode::NOT_FOUND),
             RegisterError::TooManyDevices => plain(StatusCode::FORBIDDEN),
             RegisterError::OtherAccount(_) => plain(StatusCode::CONFLICT),
             RegisterError::Unavailable => {
+                self.note_refused(code, address);
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, (RETRY_AFTER, "10"), error.to_string())
             }
             RegisterError::Invalid
@@ -151,14 +164,30 @@ impl Relay {
             | RegisterError::IdentityRefused(_)
             | RegisterError::NoAccount { .. } => {
                 let allowed = self.terms.borrow().limits.wrong_tokens;
-                self.refuse_stranger(self.address(headers, place), allowed, error.to_string()).await
+                self.refuse_stranger(address, allowed, code, error.to_string()).await
             }
         })
     }
 
-    async fn refuse_stranger(&self, address: IpAddr, allowed: u64, reason: String) -> Refusal {
+    /// A refusal that does not count against its address. The log tells the first of a while: anybody can cause them.
+    fn note_refused(&self, reason: &'static str, address: IpAddr) {
+        self.metrics.note_sign_in_refusal(reason);
+        if self.strangers.is_due(address) {
+            tracing::info!(%address, reason, "a request was refused");
+        }
+    }
+
+    async fn refuse_stranger(
+        &self,
+        address: IpAddr,
+        allowed: u64,
+        code: &'static str,
+        reason: String,
+    ) -> Refusal {
+        self.metrics.note_sign_in_refusal(code);
         match self.strangers.refuse(address, allowed) {
-            Answer::Now => {}
+            // Those beyond are told all together, now and then.
+            Answer::Now => tracing::info!(%address, reason = code, "a sign-in was refused"),
             Answer::Late => {
                 let _late = Late(&self.strangers, address);
                 tokio::time::sleep(limits::LATE_ANSWER_AFTER).await;
@@ -183,6 +212,11 @@ impl Relay {
         doors::network(doors::forwarded_from(place.peer, lines.into_iter(), &terms.proxies))
     }
 
+    /// Whether what a peer says of others is believed.
+    pub(crate) fn is_proxy(&self, peer: IpAddr) -> bool {
+        doors::is_proxy(peer, &self.terms.borrow().proxies)
+    }
+
     /// Over how long the devices that are connected now are to come back, if they all lose the connection at once.
     pub(crate) fn window(&self) -> Duration {
         let sessions = self.most_sessions - self.sessions.available_permits();
@@ -192,6 +226,33 @@ impl Relay {
 
     pub(crate) fn next_session(&self) -> u64 {
         self.next_session.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Why somebody was not let in, for the log and the metrics.
+fn code_of(error: AuthError) -> &'static str {
+    match error {
+        AuthError::Missing => "no-token",
+        AuthError::Invalid => "token-invalid",
+        AuthError::UnknownDevice => "device-unknown",
+        AuthError::SignedOut => "device-signed-out",
+        AuthError::Clock => "clock",
+        AuthError::WebPage => "web-page",
+        AuthError::Forwarded => "forwarded",
+        AuthError::Unavailable => "unavailable",
+    }
+}
+
+/// Why a device was not registered, likewise.
+fn registration_code_of(error: &RegisterError) -> &'static str {
+    match error {
+        RegisterError::NotOffered => "registration-not-offered",
+        RegisterError::Invalid => "key-invalid",
+        RegisterError::Expired => "key-expired",
+        RegisterError::Used => "key-used",
+        RegisterError::OtherAccount(_) => "other-account",
+        RegisterError::TooManyDevices => "too-many-devices",
+        RegisterError::Unavailable => "registration-unavailable",
     }
 }
 

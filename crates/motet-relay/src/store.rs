@@ -85,6 +85,12 @@ pub struct StoreState {
     pub is_full: bool,
     /// What could not be read since the store was opened, if anything: the first that was met. What can be read goes on.
     pub damage: Option<String>,
+    /// Pushes that wait to be written, and their bytes.
+    pub queued: (u64, u64),
+    /// Bytes that the store takes on its disk, if that is known.
+    pub stored_bytes: Option<u64>,
+    /// Bytes that are free on its disk, if that is known.
+    pub free_bytes: Option<u64>,
 }
 
 /// What an append did.

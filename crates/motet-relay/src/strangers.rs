@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::limits;
@@ -37,17 +37,11 @@ pub(crate) enum Answer {
 impl Strangers {
     /// An address has come with a wrong token, or none.
     pub(crate) fn refuse(&self, address: IpAddr, allowed: u64) -> Answer {
-        let mut strangers = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if strangers.len() >= limits::REMEMBERED_STRANGERS && !strangers.contains_key(&address) {
-            strangers.retain(|_, stranger| {
-                stranger.waiting > 0 || stranger.at.elapsed() < limits::STRANGER_TOLD_EVERY
-            });
-            if strangers.len() >= limits::REMEMBERED_STRANGERS {
-                return Answer::Never;
-            }
+        let mut strangers = self.lock();
+        if !has_room(&mut strangers, address) {
+            return Answer::Never;
         }
-        let new = || Stranger { counted: 0.0, at: Instant::now(), since_told: 0, told: None, waiting: 0 };
-        let stranger = strangers.entry(address).or_insert_with(new);
+        let stranger = strangers.entry(address).or_insert_with(Stranger::new);
         let forgiven = stranger.at.elapsed().as_secs_f64() / limits::REFUSAL_FORGIVEN_AFTER.as_secs_f64();
         // Who goes on and on is not held to all of it for ever.
         stranger.counted = ((stranger.counted - forgiven).max(0.0) + 1.0).min(2.0 * allowed.max(1) as f64);
@@ -67,11 +61,44 @@ impl Strangers {
         Answer::Late
     }
 
+    /// Whether the log should speak of an address now. Does not count as a refusal.
+    pub(crate) fn is_due(&self, address: IpAddr) -> bool {
+        let mut strangers = self.lock();
+        if !has_room(&mut strangers, address) {
+            return false;
+        }
+        let stranger = strangers.entry(address).or_insert_with(Stranger::new);
+        let is_due = stranger.told.is_none_or(|told| told.elapsed() >= limits::STRANGER_TOLD_EVERY);
+        if is_due {
+            stranger.told = Some(Instant::now());
+        }
+        is_due
+    }
+
     /// A late answer was given.
     pub(crate) fn answered(&self, address: IpAddr) {
-        let mut strangers = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stranger) = strangers.get_mut(&address) {
+        if let Some(stranger) = self.lock().get_mut(&address) {
             stranger.waiting = stranger.waiting.saturating_sub(1);
         }
     }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Stranger>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stranger {
+    fn new() -> Self {
+        Self { counted: 0.0, at: Instant::now(), since_told: 0, told: None, waiting: 0 }
+    }
+}
+
+/// Whether an address can be remembered. Of those that are, the ones that have been quiet are forgotten for it.
+fn has_room(strangers: &mut HashMap<IpAddr, Stranger>, address: IpAddr) -> bool {
+    if strangers.len() >= limits::REMEMBERED_STRANGERS && !strangers.contains_key(&address) {
+        strangers.retain(|_, stranger| {
+            stranger.waiting > 0 || stranger.at.elapsed() < limits::STRANGER_TOLD_EVERY
+        });
+    }
+    strangers.len() < limits::REMEMBERED_STRANGERS || strangers.contains_key(&address)
 }

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use tracing_subscriber::EnvFilter;
+
 /// What becomes of line breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breaks {
@@ -93,13 +95,22 @@ pub fn finish(program: &str, written: std::io::Result<()>) -> ExitCode {
 
 /// Installs a log writer that prints to stderr what `RUST_LOG` asks for, else what `default` does. Colours are for terminals alone.
 pub fn init_logging(default: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    let log = tracing_subscriber::fmt().with_env_filter(filter(default)).log_internal_errors(false);
     // It would colour the lines of a file as well.
     let is_colour =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
     _ = log.with_ansi(is_colour).with_writer(|| Forgiving).try_init();
+}
+
+/// The same with a JSON object on each line: what is said, with its fields beside, and the span that it was said in.
+pub fn init_json_logging(default: &str) {
+    let log = tracing_subscriber::fmt().with_env_filter(filter(default)).log_internal_errors(false);
+    let log = log.json().flatten_event(true).with_current_span(true).with_span_list(false);
+    _ = log.with_writer(|| Forgiving).try_init();
+}
+
+fn filter(default: &str) -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default))
 }
 
 /// Writes to stderr, and says that it went well: whoever logs cannot do anything about it, and printing the failure would go to the same

@@ -7,7 +7,7 @@ use motet_proto::{Entry, Message, SpaceId, frame};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::{Done, NotStored, Running, beside_others};
+use super::{Done, NotStored, Running, beside_others, name_of};
 use crate::access::{self, Access, AccessError};
 use crate::limits;
 use crate::outgoing::Held;
@@ -124,6 +124,13 @@ impl Running {
     /// Encodes a message; what was read for it is held until it is sent.
     pub(super) fn encode(&mut self, message: &Message) {
         let frame = encode(message);
+        let metrics = &self.relay.metrics;
+        metrics.note_sent(entries_of(message).len(), frame.len());
+        match message {
+            Message::Error(error) => metrics.note_error_sent(name_of(error.code)),
+            Message::NotTaken(not_taken) => metrics.note_error_sent(name_of(not_taken.code)),
+            _ => {}
+        }
         let is_read = self.is_socket && matches!(message, Message::Page(_) | Message::Fetched(_));
         let mut held = if is_read { self.held.take() } else { None };
         held.iter_mut().for_each(|held| held.shrink(frame.len()));
@@ -170,11 +177,14 @@ impl Running {
         };
         let forbidden: Vec<bool> = entries.iter().map(|entry| !access.allows(entry)).collect();
         entries.retain(|entry| access.allows(entry));
-        let (relay, id) = (self.relay.clone(), self.id);
+        let (relay, id, received) = (self.relay.clone(), self.id, Instant::now());
         let mut append = relay.store.append(log.clone(), entries);
         let tell = move |appended: Result<Appended, StoreError>| {
             let appended = appended?;
             let (mut outcome, failed) = (appended.outcome.clone(), appended.failed.clone());
+            if failed.is_none() {
+                relay.metrics.note_push(received.elapsed());
+            }
             relay.hub.publish(&log, id, appended);
             for (n, _) in forbidden.iter().enumerate().filter(|(_, forbidden)| **forbidden) {
                 let message = "this account may not have documents erased from this space";
@@ -199,10 +209,13 @@ impl Running {
 
 /// Encodes a message. Only those with entries are large.
 fn encode(message: &Message) -> Vec<u8> {
-    let entries = match message {
-        Message::Page(page) => &page.entries[..],
-        Message::Fetched(fetched) => &fetched.entries[..],
+    beside_others(entries_of(message).iter().map(Entry::size).sum(), || frame::encode(message))
+}
+
+fn entries_of(message: &Message) -> &[Entry] {
+    match message {
+        Message::Page(page) => &page.entries,
+        Message::Fetched(fetched) => &fetched.entries,
         _ => &[],
-    };
-    beside_others(entries.iter().map(Entry::size).sum(), || frame::encode(message))
+    }
 }

@@ -15,6 +15,7 @@ use super::Running;
 use crate::access;
 use crate::auth::Authenticator;
 use crate::limits;
+use crate::metrics::Way;
 use crate::outgoing::Held;
 use crate::state::{Admitted, Relay};
 
@@ -44,6 +45,7 @@ pub(crate) async fn serve_post(
     body: Body,
 ) -> Result<Answer, (StatusCode, &'static str)> {
     let mut changes = Changes { auth: relay.auth.clone(), access: access::changes(&*relay.access) };
+    relay.metrics.note_round(Way::Post);
     let mut running = Running::new(relay, admitted, id);
     let mut body = body.into_data_stream();
     let (mut answer, mut waiting, mut received) = (Vec::new(), Vec::new(), 0);

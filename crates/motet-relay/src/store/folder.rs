@@ -63,6 +63,12 @@ impl Folder {
         &self.path
     }
 
+    /// Bytes of the database and of its write-ahead log.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        let size = |name| std::fs::metadata(self.path.join(name)).map_or(0, |found| found.len());
+        size(DATABASE) + size("relay.db-wal")
+    }
+
     /// Gives up the file that only keeps room, so that the relay can start and erase on a disk that others have filled.
     pub(super) fn give_up_ballast(&self) {
         _ = std::fs::remove_file(self.path.join(BALLAST));

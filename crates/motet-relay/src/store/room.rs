@@ -1,7 +1,7 @@
 //! Room on the disk: pushes are refused before the last of it is used, so that what frees room still works.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Whether there is room.
 #[derive(Default)]
@@ -9,11 +9,27 @@ pub(super) struct Room {
     is_full: AtomicBool,
     /// Somebody looks at the disk from time to time, and finds out when there is room again.
     is_watched: AtomicBool,
+    /// Bytes that were free, and those of the store, when somebody looked last.
+    free: AtomicU64,
+    stored: AtomicU64,
 }
 
 impl Room {
     pub(super) fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were free a moment ago, and those of the store; `None` where nobody looks at the disk. Does not ask the disk.
+    pub(super) fn known(&self) -> (Option<u64>, Option<u64>) {
+        let known = |bytes: &AtomicU64| {
+            self.is_watched.load(Ordering::Relaxed).then(|| bytes.load(Ordering::Relaxed))
+        };
+        (known(&self.free), known(&self.stored))
+    }
+
+    /// The store takes so many bytes.
+    pub(super) fn note_stored(&self, bytes: u64) {
+        self.stored.store(bytes, Ordering::Relaxed);
     }
 
     /// A write found none. Where nobody looks at the disk, the next write has to find out for itself.
@@ -26,6 +42,7 @@ impl Room {
     /// Looks at the disk that holds `path`, of which `reserve` bytes are to be left. Returns what is free, if that can be told.
     pub(super) fn look(&self, path: &Path, reserve: u64) -> Option<u64> {
         let free = free(path)?;
+        self.free.store(free, Ordering::Relaxed);
         self.is_watched.store(true, Ordering::Relaxed);
         if free < reserve {
             if !self.is_full.swap(true, Ordering::Relaxed) {

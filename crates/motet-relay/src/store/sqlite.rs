@@ -101,6 +101,7 @@ impl SqliteStore {
     /// Looks at the disk, of which `reserve` bytes are to be left.
     fn look_at_room(&self, reserve: u64) {
         let Some(folder) = &self.folder else { return };
+        self.room.note_stored(folder.stored_bytes());
         let free = self.room.look(folder.path(), reserve);
         match free {
             Some(free) if free < folder::BALLAST_BYTES / 2 => folder.give_up_ballast(),
@@ -177,7 +178,9 @@ impl LogStore for SqliteStore {
     }
 
     fn state(&self) -> StoreState {
-        StoreState { is_full: self.room.is_full(), damage: self.damage.known() }
+        let (free_bytes, stored_bytes) = self.room.known();
+        let (is_full, damage) = (self.room.is_full(), self.damage.known());
+        StoreState { is_full, damage, queued: self.writer.queued(), stored_bytes, free_bytes }
     }
 
     fn maintain(&self, reserve: u64) -> BoxFuture<'_, ()> {

@@ -123,6 +123,13 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    /// Pushes that wait, and their bytes.
+    pub(super) fn waiting(&self) -> (u64, u64) {
+        let state = self.lock();
+        let pushes: usize = state.accounts.values().map(|waiting| waiting.pushes.len()).sum();
+        (pushes as u64, state.bytes as u64)
+    }
+
     /// No more comes; what waits is still handed out.
     pub(super) fn close(&self) {
         self.lock().closed = true;

@@ -103,6 +103,11 @@ impl Writer {
         self.shared.lock().0.limits = limits.clone();
     }
 
+    /// Pushes that wait, and their bytes.
+    pub(super) fn queued(&self) -> (u64, u64) {
+        self.shared.queue.waiting()
+    }
+
     fn task(&self, task: Task) {
         self.shared.waiting.fetch_add(1, Ordering::AcqRel);
         self.shared.queue.task(task);
