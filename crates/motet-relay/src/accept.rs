@@ -19,12 +19,20 @@ use tokio::sync::watch;
 use crate::config::Terms;
 use crate::doors::{Doors, Place};
 use crate::limits;
+#[cfg(feature = "tls")]
+use crate::tls::Tls;
+
+/// Nobody speaks TLS where it is not built in.
+#[cfg(not(feature = "tls"))]
+#[derive(Clone)]
+pub(crate) enum Tls {}
 
 /// Accepts connections and serves them until `stopping`; then they finish what they are at.
 pub(crate) async fn serve(
     listener: TcpListener,
     doors: Arc<Doors>,
     terms: watch::Receiver<Terms>,
+    tls: Option<Tls>,
     app: Router,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -44,7 +52,7 @@ pub(crate) async fn serve(
                 let place = doors.enter(peer.ip().to_canonical(), &terms.borrow());
                 // Whoever has no place is not answered: that would take the descriptor which is missing.
                 let Some(place) = place else { continue };
-                tokio::spawn(connection(stream, place, app.clone(), stopped.clone()));
+                tokio::spawn(connection(stream, tls.clone(), place, app.clone(), stopped.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
@@ -54,10 +62,26 @@ pub(crate) async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, place: Arc<Place>, app: Router, mut stopping: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    tls: Option<Tls>,
+    place: Arc<Place>,
+    app: Router,
+    mut stopping: watch::Receiver<bool>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    let opened = tokio::select! {
+        biased;
+        opened = open(stream, tls) => opened,
+        () = place.close.notified() => return,
+        _ = stopping.wait_for(|stopping| *stopping) => return,
+    };
+    let stream = match opened {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%error, "no TLS connection came about"),
+    };
     let app = TowerToHyperService::new(app);
     let own = place.clone();
     let requests = service_fn(move |mut request: hyper::Request<Incoming>| {
@@ -95,9 +119,31 @@ async fn connection(stream: TcpStream, place: Arc<Place>, app: Router, mut stopp
     }
 }
 
+/// What a connection sends and receives, encrypted on the way or not.
+trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+
+/// Shakes hands, if there is to be TLS. The connection is half-open meanwhile, and goes with the others of its kind.
+#[cfg(feature = "tls")]
+async fn open(stream: TcpStream, tls: Option<Tls>) -> io::Result<Box<dyn Bytes>> {
+    Ok(match tls {
+        Some(tls) => Box::new(tls.accept(stream).await?),
+        None => Box::new(stream),
+    })
+}
+
+#[cfg(not(feature = "tls"))]
+async fn open(stream: TcpStream, tls: Option<Tls>) -> io::Result<Box<dyn Bytes>> {
+    match tls {
+        Some(never) => match never {},
+        None => Ok(Box::new(stream)),
+    }
+}
+
 /// A stream whose bytes are counted until what they belong to is whole.
 struct Metered {
-    stream: TcpStream,
+    stream: Box<dyn Bytes>,
     place: Arc<Place>,
 }
 

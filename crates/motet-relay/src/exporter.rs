@@ -32,7 +32,7 @@ pub async fn serve_metrics(
         shutdown.await;
         _ = stop.send(true);
     };
-    tokio::join!(accept::serve(listener, doors, terms, app, stopping), stopped);
+    tokio::join!(accept::serve(listener, doors, terms, None, app, stopping), stopped);
 }
 
 async fn text(State(metrics): State<Arc<Metrics>>) -> Response {

@@ -66,6 +66,8 @@ mod strangers;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod terminal;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 pub use embedded::{ConnectError, Embedded};
 #[cfg(feature = "metrics")]

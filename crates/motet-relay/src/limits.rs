@@ -350,5 +350,14 @@ pub const PUSH_SECONDS: [f64; 14] =
 /// Connections to the address of the metrics at a time: some scrapers, and somebody who looks.
 pub const METRICS_CONNECTIONS: u64 = 32;
 
+/// A TLS handshake must be done within this time. The connection counts as half-open meanwhile.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often the files of the certificate are looked at for changes. Whoever renews them has days left for it.
+pub const TLS_LOOKED_AT_EVERY: Duration = Duration::from_secs(60);
+
+/// Largest file of a certificate, or of a key, in bytes: a chain has some kilobytes.
+pub const TLS_FILE_BYTES: u64 = 1 << 20;
+
 /// Longest id of a request that a proxy may give it, in bytes: a UUID has 36.
 pub const REQUEST_ID_BYTES: usize = 64;

@@ -13,6 +13,7 @@ use motet_relay::metrics::Metrics;
 use motet_relay::reload::Files;
 use motet_relay::store::sqlite::care;
 use motet_relay::terminal::{self, Breaks, complain, printable};
+use motet_relay::tls::{Tls, TlsError, TlsFiles};
 use motet_relay::{Config, limits, run};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -36,6 +37,12 @@ struct Args {
     /// File of limits and proxies, in TOML; see `--limits`. SIGHUP reads it again, and the tokens too.
     #[arg(long, env = "MOTET_RELAY_CONFIG", global = true)]
     config: Option<PathBuf>,
+    /// File of a certificate in PEM, with those that lead to its authority: TLS is spoken then. Read again every minute, and on SIGHUP.
+    #[arg(long, env = "MOTET_RELAY_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// File of the private key of the certificate, in PEM and not encrypted.
+    #[arg(long, env = "MOTET_RELAY_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
     /// Address for Prometheus, as 127.0.0.1:9464: `/metrics` there answers whoever can connect.
     #[arg(long, env = "MOTET_RELAY_METRICS", value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
@@ -227,6 +234,7 @@ fn tell_restored(report: &care::RestoreReport) -> std::io::Result<()> {
 }
 
 async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
+    let tls = tls(&args)?;
     let files = Files { accounts: Some(args.data.clone()), tokens: args.tokens, config: args.config };
     let found = files.read()?;
     let (auth, access, terms) = (found.auth.clone(), found.access.clone(), found.terms.clone());
@@ -235,8 +243,9 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let open = auth.is_open();
     let listener = bind(args.listen).await?;
     let address = listener.local_addr()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     say(&format!(
-        "motet-relay {} on http://{address}, data in {}",
+        "motet-relay {} on {scheme}://{address}, data in {}",
         env!("CARGO_PKG_VERSION"),
         args.data.display()
     ));
@@ -249,13 +258,24 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         say(&format!("metrics on http://{}/metrics", listener.local_addr()?));
         tokio::spawn(motet_relay::serve_metrics(listener, metrics.clone(), std::future::pending()));
     }
+    if let Some(tls) = tls.clone() {
+        tokio::spawn(tls.follow(hang_up()));
+    }
     let (told, changes) = watch::channel((auth.clone(), terms.clone()));
     tokio::spawn(files.follow(found, asked, told));
     let retention = u32::from(args.retention) * DAY;
     let changes = Some(changes);
-    let config = Config { auth, access, terms, retention, changes, metrics, ..Config::new(args.data) };
+    let config = Config { auth, access, terms, retention, changes, metrics, tls, ..Config::new(args.data) };
     run(listener, config, stop_signal()).await?;
     Ok(())
+}
+
+/// The certificate that the arguments name, if they name one.
+fn tls(args: &Args) -> Result<Option<Tls>, TlsError> {
+    let (Some(certificate), Some(key)) = (args.tls_certificate.clone(), args.tls_key.clone()) else {
+        return Ok(None);
+    };
+    Tls::open(TlsFiles { certificate, key }).map(Some)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, String> {

@@ -63,6 +63,9 @@ pub struct Config {
     pub notifier: Arc<dyn Notifier>,
     /// Counts what the relay does.
     pub metrics: Metrics,
+    /// Speaks TLS with all who connect; without it, plain HTTP is spoken.
+    #[cfg(feature = "tls")]
+    pub tls: Option<crate::tls::Tls>,
 }
 
 /// Where a relay keeps its logs.
@@ -107,6 +110,8 @@ impl Config {
             present_silence,
             notifier,
             metrics: Metrics::new(),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
@@ -144,6 +149,10 @@ pub async fn run(
     }
     doors::raise_descriptors();
     let descriptors = doors::descriptors();
+    #[cfg(feature = "tls")]
+    let tls = config.tls.clone();
+    #[cfg(not(feature = "tls"))]
+    let tls = None;
     let Opened { relay, stop, care } = open(config, descriptors, time_of_day)?;
     let app = Router::new()
         .route("/healthz", get(health))
@@ -158,7 +167,8 @@ pub async fn run(
         .layer(axum::middleware::from_fn_with_state(relay.clone(), requests::identified));
     tracing::info!(%address, "the relay is up");
     let doors = Doors::new(descriptors);
-    let serving = accept::serve(listener, doors.clone(), relay.terms.clone(), app, relay.stopping.clone());
+    let serving =
+        accept::serve(listener, doors.clone(), relay.terms.clone(), tls, app, relay.stopping.clone());
     let stopped = async move {
         shutdown.await;
         tracing::info!("stopping");
