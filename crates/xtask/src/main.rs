@@ -30,9 +30,10 @@ const FEATURES: [&[&str]; 3] = [
 const WITH_KEYRING: &str = "motet-with-keyring";
 
 /// Programs that tests start, the Debian packages that have them, and the suites that cannot run without.
-const PROGRAMS: [(&str, &str, &str); 3] = [
+const PROGRAMS: [(&str, &str, &str); 4] = [
     ("dbus-daemon", "dbus", "tests/keyring.rs"),
     ("gnome-keyring-daemon", "gnome-keyring", "tests/keyring.rs"),
+    ("nginx", "nginx", "tests/nginx.rs"),
     ("valgrind", "valgrind", "tests/instructions.rs"),
 ];
 
