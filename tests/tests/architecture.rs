@@ -106,8 +106,8 @@ const RELAY: &Modules = &[
     ("terminal", &[]),
     ("admin", &[]),
     ("identity", &[]),
-    ("own_account", &["limits"]),
-    ("sharing", &["limits"]),
+    ("own_account", &[]),
+    ("sharing", &[]),
     ("auth", &["identity", "limits", "own_account"]),
     ("oidc", &["identity", "limits"]),
     ("config", &["limits", "oidc"]),
@@ -144,8 +144,11 @@ const RELAY: &Modules = &[
         ],
     ),
     ("requests", &["doors", "limits", "state"]),
-    ("registration", &["access", "auth", "doors", "limits", "state"]),
+    ("registration", &["auth", "doors", "identity", "limits", "state"]),
     ("session", &["access", "auth", "hub", "limits", "metrics", "outgoing", "state", "store"]),
+    ("routes", &["auth", "doors", "limits", "state"]),
+    ("own_routes", &["auth", "own_account", "routes", "state"]),
+    ("spaces", &["access", "limits", "routes", "sharing", "state"]),
     (
         "server",
         &[

@@ -251,6 +251,8 @@ fn registration_code_of(error: &RegisterError) -> &'static str {
         RegisterError::Expired => "key-expired",
         RegisterError::Used => "key-used",
         RegisterError::OtherAccount(_) => "other-account",
+        RegisterError::IdentityRefused(_) => "identity-refused",
+        RegisterError::NoAccount { .. } => "identity-without-account",
         RegisterError::TooManyDevices => "too-many-devices",
         RegisterError::Unavailable => "registration-unavailable",
     }
