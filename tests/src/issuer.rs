@@ -1,9 +1,9 @@
 //! A service that says who people are: an OpenID Connect provider on loopback, with keys of its own.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -46,6 +46,8 @@ struct Shared {
     keys: Mutex<Vec<SigningKey>>,
     asked: AtomicUsize,
     is_down: AtomicBool,
+    /// How long it takes to answer, in milliseconds.
+    delay: AtomicU64,
     /// Device codes, with the nonce of each, and who has entered it.
     devices: Mutex<HashMap<String, (String, Option<Result<String, ()>>)>>,
 }
@@ -135,6 +137,11 @@ impl TestIssuer {
         self.shared.is_down.store(is_down, Ordering::SeqCst);
     }
 
+    /// Lets it take so long for each answer.
+    pub fn set_delay(&self, delay: Duration) {
+        self.shared.delay.store(delay.as_millis() as u64, Ordering::SeqCst);
+    }
+
     /// How often it was asked for its keys.
     pub fn asked(&self) -> usize {
         self.shared.asked.load(Ordering::SeqCst)
@@ -168,7 +175,7 @@ pub fn pem(name: &str, der: &[u8]) -> String {
 }
 
 async fn discovery(State(shared): State<Arc<Shared>>) -> Result<Json, StatusCode> {
-    shared.up()?;
+    shared.up().await?;
     let url = shared.url.lock().unwrap().clone();
     Ok(Json(json!({
         "issuer": url, "jwks_uri": format!("{url}/keys"), "token_endpoint": format!("{url}/token"),
@@ -178,7 +185,7 @@ async fn discovery(State(shared): State<Arc<Shared>>) -> Result<Json, StatusCode
 
 async fn key_set(State(shared): State<Arc<Shared>>) -> Result<Json, StatusCode> {
     shared.asked.fetch_add(1, Ordering::SeqCst);
-    shared.up()?;
+    shared.up().await?;
     let keys: Vec<_> = shared.keys.lock().unwrap().iter().map(SigningKey::public).collect();
     let mut keys = serde_json::to_value(keys).unwrap();
     // What others have in theirs is passed over.
@@ -215,7 +222,8 @@ async fn token(State(shared): State<Arc<Shared>>, form: String) -> (StatusCode, 
 }
 
 impl Shared {
-    fn up(&self) -> Result<(), StatusCode> {
+    async fn up(&self) -> Result<(), StatusCode> {
+        tokio::time::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst))).await;
         match self.is_down.load(Ordering::SeqCst) {
             true => Err(StatusCode::BAD_GATEWAY),
             false => Ok(()),

@@ -125,8 +125,25 @@ fn people_of_another_service_sign_in_and_their_devices_share_what_they_write() {
     // A device that has documents of an account does not sign in to another one.
     let refused = sign_in(&devices[0].0, &relay.url(), &Memory::default(), &key, &who).unwrap_err();
     assert!(matches!(refused, SignInError::OtherAccount { .. }), "{refused}");
+    // What is refused leaves nothing behind.
+    let accounts = || admin.lines(&["account", "list", "--json"]).len();
+    let (before, at_relay) = (accounts(), Relay::new(&relay.url()));
+    let nonce = third.link_nonce(&at_relay, &secrets, NAME).unwrap();
+    let somebody = key.sign(&claims(issuer.url(), "9999", &nonce));
+    let refused = third.sign_in(&at_relay, &somebody, &secrets, NAME).unwrap_err();
+    assert!(matches!(refused, SignInError::KeyRefused { .. }), "{refused}");
+    assert_eq!(accounts(), before);
+    // Whose account was removed does not come back by signing in once more.
     admin.ok(&["account", "remove", "keola", "--sign-out"]);
-    assert_eq!(admin.lines(&["identity", "list", "--json"]).len(), 1);
+    admin.ok(&["account", "remove", &account, "--sign-out"]);
+    for subject in ["1234", "5678"] {
+        let fresh = device(dir.path(), &format!("fresh {subject}"));
+        let who = claims(issuer.url(), subject, "");
+        let refused = sign_in(&fresh, &relay.url(), &Memory::default(), &key, &who).unwrap_err();
+        assert!(refused.to_string().contains("has no account"), "{refused}");
+    }
+    let listed = admin.lines(&["identity", "list", "--json"]);
+    assert!(listed.len() == 2 && listed.iter().all(|identity| identity["account"].is_null()), "{listed:?}");
 }
 
 fn verify(issuers: &Issuers, token: &str, key: &PublicKey) -> Result<Identity, IdentityError> {
@@ -287,6 +304,25 @@ async fn keys_rotate(
     issuer.set_down(false);
     later(31).await;
     verify(new).await.unwrap();
+}
+
+/// Who asks and goes away before the issuer has answered leaves the others with an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_goes_away_keeps_nobody_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = SigningKey::new("1", Algorithm::ES256);
+    let start = || TestIssuer::start(std::slice::from_ref(&key));
+    let issuer = tokio::task::block_in_place(start);
+    issuer.set_delay(Duration::from_millis(100));
+    let issuers = issuers(dir.path(), issuer.url(), "ES256", "");
+    let device = DeviceKey::new([7; 32]).public();
+    let token = key.sign(&claims(issuer.url(), "1234", &device.nonce()));
+    for _ in 0..3 {
+        let asked = issuers.verify(&token, &device);
+        tokio::time::timeout(Duration::from_millis(20), asked).await.unwrap_err();
+    }
+    issuers.verify(&token, &device).await.unwrap();
+    assert_eq!(issuer.asked(), 1);
 }
 
 /// The backend of an app signs tokens with a key of its own, and does not know the device.

@@ -361,7 +361,7 @@ fn identity(directory: &Directory, command: &IdentityCommand) -> Result<Vec<Stri
                         "last_used_at": identity.last_used_at,
                     }),
                     vec![
-                        identity.account.clone(),
+                        identity.account.clone().unwrap_or_else(|| "nobody".into()),
                         identity.issuer.clone(),
                         identity.subject.clone(),
                         identity.shown.clone(),

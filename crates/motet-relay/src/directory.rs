@@ -233,7 +233,8 @@ impl Directory {
         let name = &*composed(name);
         let devices = self.write(|conn| {
             conn.execute("DELETE FROM sign_in_key WHERE account = ?", [name])?;
-            conn.execute("DELETE FROM identity WHERE account = ?", [name])?;
+            // Whoever it was does not come back by signing in once more.
+            conn.execute("UPDATE identity SET account = NULL WHERE account = ?", [name])?;
             let sql = "DELETE FROM invite WHERE space IN (SELECT id FROM shared_space WHERE owner = ?)";
             conn.execute(sql, [name])?;
             let sql = "SELECT COUNT(*) FROM device WHERE account = ? AND revoked_at IS NULL";
@@ -337,6 +338,20 @@ impl Directory {
             let done = write(&tx)?;
             tx.commit().map(|()| done)
         });
+        done.map_err(|source| file_error(&self.path, source))
+    }
+
+    /// The same of what may be refused: nothing is written then.
+    fn attempt<T, E>(
+        &self,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<std::result::Result<T, E>>,
+    ) -> Result<std::result::Result<T, E>> {
+        let mut conn = self.lock();
+        let done =
+            conn.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|tx| match write(&tx)? {
+                Ok(done) => tx.commit().map(|()| Ok(done)),
+                Err(refused) => tx.rollback().map(|()| Err(refused)),
+            });
         done.map_err(|source| file_error(&self.path, source))
     }
 

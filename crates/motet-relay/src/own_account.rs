@@ -66,8 +66,8 @@ pub struct LinkedIdentity {
     pub issuer: String,
     /// Its number or name for this person (`sub`).
     pub subject: String,
-    /// The account.
-    pub account: String,
+    /// The account; `None` of one that was unlinked, or whose account was removed: it signs nobody in until it is linked anew.
+    pub account: Option<String>,
     /// An e-mail address or a name; empty as long as no token has said one.
     pub shown: String,
     /// When it was linked, in milliseconds since 1970.

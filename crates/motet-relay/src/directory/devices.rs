@@ -75,7 +75,7 @@ impl Directory {
         new: &Registration,
         identity: Option<&Identity>,
     ) -> std::result::Result<String, RegisterError> {
-        let outcome = self.write(|conn| add_device(conn, new, identity, now_ms()));
+        let outcome = self.attempt(|conn| add_device(conn, new, identity, now_ms()));
         let outcome = outcome.unwrap_or_else(|error| {
             tracing::error!(%error, "a device cannot be registered");
             Err(RegisterError::Unavailable)
@@ -114,7 +114,11 @@ fn add_device(conn: &Connection, new: &Registration, identity: Option<&Identity>
         Err(error) => return Ok(Err(error)),
     };
     if let Some(known) = known(conn, new, &account)? {
-        return Ok(known);
+        let reason = "this device was signed out, or is one of another account; begin the sign-in anew";
+        return Ok(known.map_err(|error| match error {
+            RegisterError::Invalid => RegisterError::IdentityRefused(reason.into()),
+            error => error,
+        }));
     }
     let added = insert(conn, new, account, now)?;
     if added.is_ok() {

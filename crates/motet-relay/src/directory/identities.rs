@@ -40,15 +40,19 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::NoIdentity`], [`DirectoryError::File`].
     pub fn unlink_identity(&self, issuer: &str, subject: &str) -> Result<String> {
-        let sql = "DELETE FROM identity WHERE issuer = ? AND subject = ? RETURNING account";
-        let account =
-            self.write(|conn| conn.query_row(sql, [issuer, subject], |row| row.get(0)).optional())?;
-        account.ok_or_else(|| DirectoryError::NoIdentity(subject.to_owned()))
+        let none = || DirectoryError::NoIdentity(subject.to_owned());
+        self.attempt(|conn| match account_of(conn, issuer, subject)? {
+            Some(Some(account)) => {
+                let sql = "UPDATE identity SET account = NULL WHERE issuer = ? AND subject = ?";
+                conn.execute(sql, [issuer, subject]).map(|_| Ok(account))
+            }
+            _ => Ok(Err(none())),
+        })?
     }
 
     /// The same as the account itself asks for it: of identities of others it hears as of such that are not there.
     pub(super) fn unlink_own(&self, issuer: &str, subject: &str, account: &str) -> Result<()> {
-        let sql = "DELETE FROM identity WHERE issuer = ? AND subject = ? AND account = ?";
+        let sql = "UPDATE identity SET account = NULL WHERE issuer = ? AND subject = ? AND account = ?";
         let gone = self.write(|conn| conn.execute(sql, [issuer, subject, account]))?;
         if gone > 0 { Ok(()) } else { Err(DirectoryError::NoIdentity(subject.to_owned())) }
     }
@@ -61,9 +65,9 @@ impl Directory {
                 return Ok(Err(DirectoryError::NoAccount(account.to_owned())));
             }
             match account_of(conn, issuer, subject)? {
-                Some(same) if same == account => Ok(Ok(())),
-                Some(other) => Ok(Err(DirectoryError::IdentityLinked(other))),
-                None => insert(conn, issuer, subject, shown, account, now_ms()).map(Ok),
+                Some(Some(same)) if same == account => Ok(Ok(())),
+                Some(Some(other)) => Ok(Err(DirectoryError::IdentityLinked(other))),
+                _ => insert(conn, issuer, subject, shown, account, now_ms()).map(Ok),
             }
         })?
     }
@@ -78,10 +82,12 @@ pub(super) fn account_for(
     now: i64,
 ) -> rusqlite::Result<std::result::Result<String, RegisterError>> {
     let Identity { issuer, subject, shown, label, may_be_new } = identity;
-    if let Some(account) = account_of(conn, issuer, subject)? {
+    let found = account_of(conn, issuer, subject)?;
+    if let Some(Some(account)) = found {
         return Ok(Ok(account));
     }
-    if !may_be_new {
+    // One that was unlinked is not new.
+    if !may_be_new || found.is_some() {
         return Ok(Err(RegisterError::NoAccount { issuer: label.clone(), subject: subject.clone() }));
     }
     // Not the e-mail address: that may be somebody else's tomorrow.
@@ -106,7 +112,8 @@ pub(super) fn note_used(conn: &Connection, identity: &Identity, now: i64) -> rus
     conn.execute(sql, params![now, identity.shown, identity.issuer, identity.subject]).map(drop)
 }
 
-fn account_of(conn: &Connection, issuer: &str, subject: &str) -> rusqlite::Result<Option<String>> {
+/// `None` if it was never linked.
+fn account_of(conn: &Connection, issuer: &str, subject: &str) -> rusqlite::Result<Option<Option<String>>> {
     let sql = "SELECT account FROM identity WHERE issuer = ? AND subject = ?";
     conn.query_row(sql, [issuer, subject], |row| row.get(0)).optional()
 }
@@ -119,6 +126,7 @@ fn insert(
     account: &str,
     now: i64,
 ) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO identity (issuer, subject, account, shown, linked_at) VALUES (?, ?, ?, ?, ?)";
+    let sql = "INSERT INTO identity (issuer, subject, account, shown, linked_at) VALUES (?, ?, ?, ?, ?)
+               ON CONFLICT DO UPDATE SET account = excluded.account, linked_at = excluded.linked_at";
     conn.execute(sql, params![issuer, subject, account, shown, now]).map(drop)
 }

@@ -35,7 +35,7 @@ impl Directory {
         let now = now_ms();
         let after = expires_after.min(limits::INVITE_LONGEST);
         let expires_at = now.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
-        self.write(|conn| {
+        self.attempt(|conn| {
             conn.execute("DELETE FROM invite WHERE expires_at <= ?", [now])?;
             let id = space.as_bytes();
             if owner_of(conn, space)?.is_none_or(|owner| owner != by) {
@@ -70,7 +70,7 @@ impl Directory {
     /// [`DirectoryError::NoInvite`], [`DirectoryError::NoAccount`], [`DirectoryError::TooManyMembers`], [`DirectoryError::File`].
     pub fn join(&self, code: &str, account: &str) -> Result<Invite> {
         let account = &*composed(account);
-        let joined = self.write(|conn| {
+        let joined = self.attempt(|conn| {
             let now = now_ms();
             let Some(invite) = find_any(conn, code, now)? else { return Ok(Err(DirectoryError::NoInvite)) };
             if !has_account(conn, account)? {

@@ -47,7 +47,7 @@ impl Directory {
             }
             AccountRequest::Identities => {
                 let mut identities = self.identities().map_err(of_directory)?;
-                identities.retain(|identity| identity.account == account);
+                identities.retain(|identity| identity.account.as_deref() == Some(account));
                 return Ok(AccountAnswer::Identities(identities));
             }
             AccountRequest::RenameDevice { device, name } => {

@@ -2,7 +2,7 @@
 CREATE TABLE identity (
   issuer TEXT NOT NULL,                -- `iss` of its tokens
   subject TEXT NOT NULL,               -- `sub`
-  account TEXT NOT NULL REFERENCES account (name),
+  account TEXT REFERENCES account (name), -- NULL: nobody's, and nobody's again until somebody links it
   shown TEXT NOT NULL,                 -- an e-mail address or a name, for lists alone
   linked_at INTEGER NOT NULL,
   last_used_at INTEGER,

@@ -184,7 +184,7 @@ impl Directory {
     }
 
     fn changed(&self, change: impl FnOnce(&Connection) -> rusqlite::Result<Result<()>>) -> Result<()> {
-        self.write(change).map_err(of_directory)??;
+        self.attempt(change).map_err(of_directory)??;
         self.reload().map_err(of_directory)
     }
 }

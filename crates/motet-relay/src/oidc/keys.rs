@@ -7,7 +7,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use reqwest::{Client, redirect};
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 
 use super::config::{IssuerConfig, IssuerError, KeySource, secure};
@@ -15,15 +15,18 @@ use crate::identity::IdentityError;
 use crate::limits;
 
 /// The keys of one issuer.
+#[derive(Clone, Debug)]
+pub(super) struct Keys(Arc<State>);
+
 #[derive(Debug)]
-pub(super) struct Keys {
+struct State {
     label: String,
     url: String,
     algorithm: Algorithm,
     source: KeySource,
     known: RwLock<Option<Arc<Known>>>,
     /// When they were last asked for. Whoever asks holds it, so that one does at a time.
-    asked: Mutex<Option<Instant>>,
+    asked: Arc<Mutex<Option<Instant>>>,
 }
 
 struct Known {
@@ -47,44 +50,55 @@ impl Keys {
             }
             _ => None,
         };
-        Ok(Self {
+        Ok(Self(Arc::new(State {
             label: label.clone(),
             url: url.clone(),
             algorithm: *algorithm,
             source: keys.clone(),
             known: RwLock::new(known),
-            asked: Mutex::default(),
-        })
+            asked: Arc::default(),
+        })))
     }
 
     /// The key of this id; without an id the only one that there is.
     pub(super) async fn find(&self, id: Option<&str>) -> Result<Arc<DecodingKey>, IdentityError> {
-        if let Some(key) = self.kept(id, limits::KEYS_KEPT) {
+        let state = &self.0;
+        if let Some(key) = state.kept(id, limits::KEYS_KEPT) {
             return Ok(key);
         }
-        let mut asked = self.asked.lock().await;
+        let asked = state.asked.clone().lock_owned().await;
         // Somebody else may have asked meanwhile.
-        if let Some(key) = self.kept(id, limits::KEYS_KEPT) {
+        if let Some(key) = state.kept(id, limits::KEYS_KEPT) {
             return Ok(key);
         }
-        let again = if self.is_known() { limits::KEYS_ASKED_AGAIN } else { limits::KEYS_TRIED_AGAIN };
+        let again = if state.is_known() { limits::KEYS_ASKED_AGAIN } else { limits::KEYS_TRIED_AGAIN };
         let may_ask = asked.is_none_or(|at| at.elapsed() >= again);
-        if may_ask && !matches!(self.source, KeySource::File(_)) {
-            *asked = Some(Instant::now());
-            match self.fetch().await {
-                Ok(keys) => {
-                    let known = Known { keys, since: Some(Instant::now()) };
-                    *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(known));
-                }
-                Err(reason) => tracing::error!(issuer = self.label, reason, "its keys are not to be had"),
-            }
+        if may_ask && !matches!(state.source, KeySource::File(_)) {
+            // In a task of its own: who asks and goes away must not leave the others without an answer.
+            _ = tokio::spawn(state.clone().ask(asked)).await;
+        } else {
+            drop(asked);
         }
-        if let Some(key) = self.kept(id, limits::KEYS_KEPT_WITHOUT_ISSUER) {
+        if let Some(key) = state.kept(id, limits::KEYS_KEPT_WITHOUT_ISSUER) {
             return Ok(key);
         }
-        match self.is_known() {
+        match state.is_known() {
             true => Err(IdentityError::Refused("no key of its issuer has its id (`kid`)".into())),
-            false => Err(IdentityError::Unavailable(self.label.clone())),
+            false => Err(IdentityError::Unavailable(state.label.clone())),
+        }
+    }
+}
+
+impl State {
+    /// Asks for the keys anew. `asked`: held as long as that takes.
+    async fn ask(self: Arc<Self>, mut asked: OwnedMutexGuard<Option<Instant>>) {
+        *asked = Some(Instant::now());
+        match self.fetch().await {
+            Ok(keys) => {
+                let known = Known { keys, since: Some(Instant::now()) };
+                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(known));
+            }
+            Err(reason) => tracing::error!(issuer = self.label, reason, "its keys are not to be had"),
         }
     }
 
