@@ -166,6 +166,7 @@ fn who_may_do_what_is_the_same_on_every_route() {
     let routes: &[(&str, &str, Option<Value>, [u16; 7])] = &[
         ("GET", "spaces", None, [401, 401, 401, 200, 200, 200, 200]),
         ("POST", "spaces", Some(json!({ "name": "N" })), [401, 401, 401, 201, 201, 201, 201]),
+        ("POST", "spaces", Some(json!(["name"])), [401, 401, 401, 400, 400, 400, 400]),
         ("PATCH", "spaces/ID", Some(json!({ "name": "other" })), [401, 401, 401, 404, 403, 403, 200]),
         ("DELETE", "spaces/ID", None, [401, 401, 401, 404, 403, 403, 204]),
         ("GET", "spaces/ID/members", None, [401, 401, 401, 404, 200, 200, 200]),
@@ -248,7 +249,7 @@ fn an_account_looks_after_its_own_devices() {
     let dir = tempfile::tempdir().unwrap();
     let admin = Admin(dir.path().join("relay"));
     admin.ok(&["account", "add", "keola"]);
-    let relay = RelayProcess::start(&admin.0, "127.0.0.1:0", &[]);
+    let mut relay = RelayProcess::start(&admin.0, "127.0.0.1:0", &[]);
     let [phone, tablet] = ["phone", "tablet"].map(|name| {
         let cli = Cli::init(dir.path(), name, &relay.url());
         cli.ok_with(&["login", "--key-file", "-"], &admin.ok(&["key", "create", "--account", "keola"]));
@@ -267,6 +268,13 @@ fn an_account_looks_after_its_own_devices() {
     wait_until("it is signed out", Duration::from_secs(5), || tablet.run(&["sync"]).status.code() == Some(4));
     assert_eq!(tablet.run(&["device", "list"]).status.code(), Some(4));
     assert!(phone.ok(&["identity", "list"]).contains("sign-in keys alone"));
+    // What its operator sees of it: written down when the relay stops, at the latest.
+    phone.ok_with(&["put", "songs", "--id", "1"], r#"{"title": "Hiʻilawe"}"#);
+    phone.ok(&["sync"]);
+    relay.terminate();
+    let listed = &admin.lines(&["account", "list", "--json"])[0];
+    assert_eq!((&listed["documents"], &listed["devices"]), (&json!(1), &json!(1)));
+    assert!(listed["stored_bytes"].as_u64().unwrap() > 50, "{listed}");
 }
 
 /// Members that are removed, or may only read from now on, are stopped within seconds; what they have not sent stays.
@@ -343,6 +351,15 @@ fn of_many_accounts_at_a_time_one_joins_with_a_code_for_one() {
     let code = band.of("a0").invite(space.id, SpaceRole::Reader, None, true).unwrap();
     band.of("a0").revoke_invites(space.id).unwrap();
     assert!(matches!(band.of("a1").join(&code.code), Err(SpaceError::NotThere { .. })));
+    // Who has left before it was removed does not come back either.
+    let code = band.of("a0").invite(space.id, SpaceRole::Reader, None, true).unwrap().code;
+    band.of("a5").join(&code).unwrap();
+    band.of("a5").leave(space.id).unwrap();
+    assert!(matches!(band.of("a0").remove(space.id, "a5"), Err(SpaceError::NotPossible { .. })));
+    assert!(matches!(band.of("a5").join(&code), Err(SpaceError::NotThere { .. })));
+    for unseen in ["\u{3164}", "\u{2800}", "\u{e0041}", "a\nb"] {
+        assert!(matches!(band.of("a0").create(unseen), Err(SpaceError::NotPossible { .. })), "{unseen:?}");
+    }
     // A member that may write already does not lose that to a code for readers.
     let [writer, reader] = [SpaceRole::Writer, SpaceRole::Reader]
         .map(|role| band.of("a0").invite(space.id, role, None, true).unwrap().code);
@@ -367,7 +384,7 @@ fn accounts_of_the_first_version_are_taken_over() {
     let file = dir.path().join("accounts.db");
     let conn = rusqlite::Connection::open(&file).unwrap();
     conn.execute_batch(
-        "DROP TABLE identity; DROP TABLE invite; ALTER TABLE shared_space DROP COLUMN log_of; PRAGMA user_version = 1",
+        "DROP TABLE identity; DROP TABLE invite; ALTER TABLE shared_space DROP COLUMN log_of; ALTER TABLE shared_space ADD COLUMN removed_at INTEGER; PRAGMA user_version = 1",
     )
     .unwrap();
     drop(conn);

@@ -1,12 +1,13 @@
 //! Accounts, sign-in keys and devices on the command line. They are of use while the relay runs, and while it does not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use motet_relay::access::Role;
 use motet_relay::directory::{Device, Directory, DirectoryError};
+use motet_relay::store::sqlite::stored;
 use motet_relay::terminal::complain;
 use serde_json::json;
 
@@ -115,7 +116,7 @@ pub(crate) enum AccountCommand {
         /// 1 to 64 characters. Its logs are kept under this name, so it does not change.
         name: String,
     },
-    /// Lists the accounts.
+    /// Lists the accounts, with what they have stored as of the last minute.
     List {
         /// Prints one JSON object for each.
         #[arg(long)]
@@ -223,15 +224,24 @@ fn account(
             )]
         }
         AccountCommand::List { json } => {
-            list(*json, &["account", "devices", "last seen", "added"], directory.accounts()?, |account| {
+            let stored = stored(data).unwrap_or_else(|error| {
+                complain(&format!("what accounts have stored is not known: {error}"));
+                HashMap::new()
+            });
+            let columns = ["account", "devices", "stored", "documents", "last seen", "added"];
+            list(*json, &columns, directory.accounts()?, |account| {
+                let has = stored.get(&account.name).copied().unwrap_or_default();
                 (
                     json!({
                         "name": account.name, "created_at": account.created_at, "devices": account.devices,
-                        "last_seen_at": account.last_seen_at,
+                        "last_seen_at": account.last_seen_at, "stored_bytes": has.bytes,
+                        "documents": has.documents,
                     }),
                     vec![
                         account.name.clone(),
                         account.devices.to_string(),
+                        size(has.bytes),
+                        has.documents.to_string(),
                         account.last_seen_at.map_or_else(|| "never".into(), utc),
                         utc(account.created_at),
                     ],
@@ -445,6 +455,13 @@ fn list<T>(
 
 fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
+}
+
+/// Bytes as people read them.
+fn size(bytes: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let unit = units.into_iter().find(|(_, of)| bytes >= *of);
+    unit.map_or_else(|| format!("{bytes} B"), |(name, of)| format!("{:.1} {name}", bytes as f64 / of as f64))
 }
 
 /// A time as people read it.

@@ -242,8 +242,7 @@ impl Directory {
             conn.execute("DELETE FROM device WHERE account = ?", [name])?;
             let sql = "DELETE FROM member WHERE account = ?1 OR space IN (SELECT id FROM shared_space WHERE owner = ?1)";
             conn.execute(sql, [name])?;
-            let sql = "UPDATE shared_space SET removed_at = ? WHERE owner = ? AND removed_at IS NULL";
-            conn.execute(sql, params![now_ms(), name])?;
+            conn.execute("DELETE FROM shared_space WHERE owner = ?", [name])?;
             let removed = conn.execute("DELETE FROM account WHERE name = ?", [name])?;
             Ok((removed > 0).then_some(devices as u64))
         })?;
@@ -295,6 +294,11 @@ impl Directory {
 
     /// Reads which devices and shared spaces there are.
     fn reload(&self) -> Result<()> {
+        self.reload_devices()?;
+        self.reload_spaces()
+    }
+
+    fn reload_devices(&self) -> Result<()> {
         let sql = "SELECT key, account, id, revoked_at IS NOT NULL, last_seen_at FROM device";
         let rows = self.rows(sql, [], |row| {
             let bytes = |column| row.get::<_, Vec<u8>>(column);
@@ -317,16 +321,22 @@ impl Directory {
         let has_changed = known.len() != now.len() || !now.iter().all(is_same);
         *known = now;
         drop(known);
+        if has_changed {
+            tracing::info!("other devices are signed in");
+            self.has_news.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn reload_spaces(&self) -> Result<()> {
         let spaces = self.read_spaces()?;
         let mut known = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
         let are_others = *known != spaces;
         *known = spaces;
         drop(known);
         if are_others {
+            tracing::info!("spaces are shared otherwise");
             self.changes.send_replace(());
-        }
-        if has_changed || are_others {
-            tracing::info!("other devices are signed in, or spaces are shared otherwise");
             self.has_news.store(true, Ordering::Release);
         }
         Ok(())
@@ -410,7 +420,7 @@ fn check_name(name: &str) -> Result<()> {
 
 /// What stands in a text and is not seen, or turns round what follows.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}' | '\u{e0000}'..='\u{e007f}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn file_error(path: &Path, source: rusqlite::Error) -> DirectoryError {

@@ -18,6 +18,7 @@ use crate::auth::{self, RegisterError, Registration, SignInMethods};
 use crate::doors::Place;
 use crate::identity::OfferedIssuer;
 use crate::limits;
+use crate::routes;
 use crate::state::Relay;
 
 /// What a device sends.
@@ -95,7 +96,7 @@ async fn read(body: Body) -> Result<Registration, (StatusCode, String)> {
         }
         Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the registration did not arrive".into())),
     };
-    let body: Sent = serde_json::from_slice(&bytes).map_err(|e| bad(format!("no registration: {e}")))?;
+    let body: Sent = routes::object(&bytes).map_err(|e| bad(format!("no registration: {e}")))?;
     if body.credential.len() > proto::CREDENTIAL_BYTES {
         return Err(bad(format!("credential: it has more than {} bytes", proto::CREDENTIAL_BYTES)));
     }

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use crate::auth::Principal;
@@ -89,7 +89,13 @@ async fn read<T: DeserializeOwned>(body: Body) -> Result<T, Response> {
         }
         Err(_) => return Err(refused(StatusCode::REQUEST_TIMEOUT, "the request did not arrive".into())),
     };
-    serde_json::from_slice(&bytes).map_err(|e| bad(&format!("no such request: {e}")))
+    object(&bytes).map_err(|reason| bad(&format!("no such request: {reason}")))
+}
+
+/// Reads a JSON object. Of a list serde would take the members by their places.
+pub(crate) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let object: Map<String, Value> = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    serde_json::from_value(Value::Object(object)).map_err(|e| e.to_string())
 }
 
 /// An answer in JSON, which nobody on the way keeps.

@@ -43,7 +43,7 @@ impl Directory {
             let revoke = |d: &Device| conn.execute(sql, params![now_ms(), d.account, d.id.as_bytes()]);
             devices.iter().try_for_each(|device| revoke(device).map(drop))
         })?;
-        self.reload()?;
+        self.reload_devices()?;
         Ok(devices)
     }
 
@@ -51,7 +51,7 @@ impl Directory {
     pub(super) fn revoke_key_of_device(&self, key: &PublicKey) -> Result<()> {
         let sql = "UPDATE device SET revoked_at = ? WHERE key = ? AND revoked_at IS NULL";
         self.write(|conn| conn.execute(sql, params![now_ms(), key.0]))?;
-        self.reload()
+        self.reload_devices()
     }
 
     /// Gives a device another name, by the beginning of its id, in each account that it has signed in to if none is named.
@@ -83,7 +83,7 @@ impl Directory {
         let is_known = self.known.read().unwrap_or_else(PoisonError::into_inner).contains_key(&new.key);
         if outcome.is_ok()
             && !is_known
-            && let Err(error) = self.reload()
+            && let Err(error) = self.reload_devices()
         {
             tracing::error!(%error, "a device that was registered is let in later");
         }

@@ -98,7 +98,7 @@ impl Directory {
             conn.execute("UPDATE invite SET used = used + 1 WHERE hash = ?", [hash(code.trim())])?;
             Ok(Ok(invite))
         })??;
-        self.reload()?;
+        self.reload_spaces()?;
         Ok(joined)
     }
 
@@ -121,7 +121,7 @@ impl Directory {
 
 /// The account that owns a space that is shared.
 pub(super) fn owner_of(conn: &Connection, space: SpaceId) -> rusqlite::Result<Option<String>> {
-    let sql = "SELECT owner FROM shared_space WHERE id = ? AND removed_at IS NULL";
+    let sql = "SELECT owner FROM shared_space WHERE id = ?";
     conn.query_row(sql, [space.as_bytes()], |row| row.get(0)).optional()
 }
 
@@ -140,7 +140,7 @@ fn find(conn: &Connection, code: &str, now: i64) -> rusqlite::Result<Option<Invi
 fn find_any(conn: &Connection, code: &str, now: i64) -> rusqlite::Result<Option<(Invite, i64)>> {
     let sql = "SELECT s.id, s.name, s.owner, i.may_write, i.expires_at, i.is_reusable, i.used
                FROM invite i JOIN shared_space s ON s.id = i.space
-               WHERE i.hash = ? AND i.expires_at > ? AND s.removed_at IS NULL";
+               WHERE i.hash = ? AND i.expires_at > ?";
     let found = conn.query_row(sql, params![hash(code.trim()), now], |row| {
         let space = SpaceId::from_slice(&row.get::<_, Vec<u8>>(0)?);
         let role = if row.get(3)? { Role::Writer } else { Role::Reader };

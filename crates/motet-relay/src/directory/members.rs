@@ -214,9 +214,8 @@ impl Authorizer for Members {
 
 impl super::KnownSpace {
     fn role(&self, account: &str) -> Option<Role> {
-        match self.is_removed {
-            true => None,
-            false if self.owner == account => Some(Role::Owner),
+        match self.owner == account {
+            true => Some(Role::Owner),
             false => self.members.get(account).copied(),
         }
     }

@@ -28,7 +28,7 @@ CREATE TABLE device (
 -- A device that signs in again has one key that counts.
 CREATE UNIQUE INDEX device_signed_in ON device (account, id) WHERE revoked_at IS NULL;
 
--- Spaces that accounts share. One that is not here is the own one of whoever names it; one that was removed is nobody's.
+-- Spaces that accounts share. Every other one is the own one of whoever names it.
 CREATE TABLE shared_space (
   id BLOB PRIMARY KEY,                 -- `shared` and 10 random bytes
   name TEXT NOT NULL,

@@ -20,6 +20,11 @@ CREATE TABLE invite (
   used INTEGER NOT NULL DEFAULT 0      -- accounts that have joined with it
 ) STRICT;
 
+-- An id that is not here is refused, so one that was removed need not be remembered.
+DELETE FROM member WHERE space IN (SELECT id FROM shared_space WHERE removed_at IS NOT NULL);
+DELETE FROM shared_space WHERE removed_at IS NOT NULL;
+ALTER TABLE shared_space DROP COLUMN removed_at;
+
 -- The account under which its log is kept, and for which it counts: whoever made it, also when another one owns it now.
 ALTER TABLE shared_space ADD COLUMN log_of TEXT NOT NULL DEFAULT '';
 UPDATE shared_space SET log_of = owner;

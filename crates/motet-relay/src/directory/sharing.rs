@@ -23,22 +23,25 @@ impl Directory {
             Ask::Create { name } => self.create_shared(account, name),
             Ask::Rename { space, name } => self.rename(account, *space, name),
             Ask::Delete { space } => {
-                self.owned(account, *space)?;
-                self.changed(|conn| drop_space(conn, *space).map(Ok))?;
+                self.as_owner(account, *space, |conn| drop_space(conn, *space).map(|()| None))?;
                 Ok(SharingAnswer::Done)
             }
             Ask::Members { space } => self.members_of(account, *space),
             Ask::SetRole { space, account: member, role } => self.set_role(account, *space, member, *role),
             Ask::Remove { space, account: member } => {
-                self.owned(account, *space)?;
-                let parted = self.part(*space, member)?;
-                // Who is out could come back with a code that others have not used up.
-                self.changed(|conn| drop_invites(conn, *space).map(Ok))?;
-                Ok(parted)
+                let mut reason = None;
+                self.as_owner(account, *space, |conn| {
+                    // Also if it has left a moment ago: it could come back with a code that others have not used up.
+                    drop_invites(conn, *space)?;
+                    reason = part(conn, *space, &composed(member))?;
+                    Ok(None)
+                })?;
+                refused(reason).map(|()| SharingAnswer::Done)
             }
             Ask::Leave { space } => {
                 self.look(account, *space)?;
-                self.part(*space, account)
+                self.changed(|conn| Ok(refused(part(conn, *space, &composed(account))?)))?;
+                Ok(SharingAnswer::Done)
             }
             Ask::Invite { space, role, expires_after, is_reusable } => {
                 self.owned(account, *space)?;
@@ -65,7 +68,7 @@ impl Directory {
     }
 
     fn create_shared(&self, account: &str, name: &str) -> Result<SharingAnswer> {
-        let sql = "SELECT COUNT(*) FROM shared_space WHERE owner = ? AND removed_at IS NULL";
+        let sql = "SELECT COUNT(*) FROM shared_space WHERE owner = ?";
         let owned = self.rows(sql, [composed(account)], |row| row.get::<_, i64>(0)).map_err(of_directory)?;
         if owned.first().is_some_and(|owned| *owned >= limits::SHARED_SPACES_PER_ACCOUNT) {
             return Err(of_directory(DirectoryError::TooManySpaces));
@@ -75,16 +78,16 @@ impl Directory {
     }
 
     fn rename(&self, account: &str, space: SpaceId, name: &str) -> Result<SharingAnswer> {
-        self.owned(account, space)?;
         let name = &*composed(name);
-        check_name(name).map_err(of_directory)?;
-        self.changed(|conn| {
-            if is_taken(conn, account, name, space)? {
-                return Ok(Err(of_directory(DirectoryError::SpaceExists(name.to_owned()))));
+        self.as_owner(account, space, |conn| {
+            if let Err(error) = check_name(name) {
+                return Ok(Some(of_directory(error)));
             }
-            let sql = "UPDATE shared_space SET name = ? WHERE id = ? AND owner = ? AND removed_at IS NULL";
-            let renamed = conn.execute(sql, params![name, space.as_bytes(), composed(account)])?;
-            Ok(if renamed > 0 { Ok(()) } else { Err(SharingError::NoSpace) })
+            if is_taken(conn, account, name, space)? {
+                return Ok(Some(of_directory(DirectoryError::SpaceExists(name.to_owned()))));
+            }
+            let sql = "UPDATE shared_space SET name = ? WHERE id = ?";
+            conn.execute(sql, params![name, space.as_bytes()]).map(|_| None)
         })?;
         self.offered(account, space)
     }
@@ -100,55 +103,32 @@ impl Directory {
     }
 
     fn set_role(&self, account: &str, space: SpaceId, member: &str, role: Role) -> Result<SharingAnswer> {
-        self.owned(account, space)?;
         let (owner, member) = (&*composed(account), &*composed(member));
-        if owner == member {
-            let reason = "the owner stays one until another member takes it over";
-            return Err(SharingError::Conflict(reason.into()));
-        }
-        self.changed(|conn| {
+        self.as_owner(account, space, |conn| {
+            if owner == member {
+                let reason = "the owner stays one until another member takes it over";
+                return Ok(Some(SharingError::Conflict(reason.into())));
+            }
             let id = space.as_bytes();
             let sql = "SELECT 1 FROM member WHERE space = ? AND account = ?";
-            let is_member = conn.query_row(sql, params![id, member], |_| Ok(())).optional()?.is_some();
-            if !is_member {
-                return Ok(Err(of_directory(DirectoryError::NoMember(member.to_owned()))));
+            if conn.query_row(sql, params![id, member], |_| Ok(())).optional()?.is_none() {
+                return Ok(Some(of_directory(DirectoryError::NoMember(member.to_owned()))));
             }
+            // With codes of before a member could do what it may not do any more, and others come whom a new owner does not know of.
+            drop_invites(conn, space)?;
             if role != Role::Owner {
                 let sql = "UPDATE member SET may_write = ? WHERE space = ? AND account = ?";
-                conn.execute(sql, params![role >= Role::Writer, id, member])?;
-                // Who writes no more could with a code for writers.
-                return drop_invites(conn, space).map(Ok);
+                return conn.execute(sql, params![role >= Role::Writer, id, member]).map(|_| None);
             }
             let sql = "SELECT name FROM shared_space WHERE id = ?";
             let name: String = conn.query_row(sql, [id], |row| row.get(0))?;
             if is_taken(conn, member, &name, space)? {
-                return Ok(Err(SharingError::Conflict(format!("{member:?} owns a space {name:?} already"))));
+                return Ok(Some(SharingError::Conflict(format!("{member:?} owns a space {name:?} already"))));
             }
-            let sql = "UPDATE shared_space SET owner = ? WHERE id = ? AND owner = ? AND removed_at IS NULL";
-            if conn.execute(sql, params![member, id, owner])? == 0 {
-                return Ok(Err(SharingError::NoSpace));
-            }
+            conn.execute("UPDATE shared_space SET owner = ? WHERE id = ?", params![member, id])?;
             conn.execute("DELETE FROM member WHERE space = ? AND account = ?", params![id, member])?;
             let sql = "INSERT INTO member (space, account, may_write, since) VALUES (?, ?, 1, ?)";
-            conn.execute(sql, params![id, owner, now_ms()])?;
-            // Codes of the owner before let in whom the new one does not know of.
-            drop_invites(conn, space).map(Ok)
-        })?;
-        Ok(SharingAnswer::Done)
-    }
-
-    /// Takes a space from an account.
-    fn part(&self, space: SpaceId, account: &str) -> Result<SharingAnswer> {
-        let account = &*composed(account);
-        self.changed(|conn| {
-            if owner_of(conn, space)?.is_some_and(|owner| owner == account) {
-                let reason = "the owner cannot leave: make another member the owner, or delete the space";
-                return Ok(Err(SharingError::Conflict(reason.into())));
-            }
-            let sql = "DELETE FROM member WHERE space = ? AND account = ?";
-            let gone = conn.execute(sql, params![space.as_bytes(), account])?;
-            let known = || of_directory(DirectoryError::NoMember(account.to_owned()));
-            Ok(if gone > 0 { Ok(()) } else { Err(known()) })
+            conn.execute(sql, params![id, owner, now_ms()]).map(|_| None)
         })?;
         Ok(SharingAnswer::Done)
     }
@@ -169,7 +149,7 @@ impl Directory {
     fn look(&self, account: &str, space: SpaceId) -> Result<OfferedSpace> {
         let sql = "SELECT s.name, s.owner, s.owner = ?1, m.may_write FROM shared_space s
                    LEFT JOIN member m ON m.space = s.id AND m.account = ?1
-                   WHERE s.id = ?2 AND s.removed_at IS NULL";
+                   WHERE s.id = ?2";
         let found = self.rows(sql, params![composed(account), space.as_bytes()], |row| {
             let role = match (row.get(2)?, row.get(3)?) {
                 (true, _) => Some(Role::Owner),
@@ -183,15 +163,44 @@ impl Directory {
         found.map_err(of_directory)?.pop().flatten().ok_or(SharingError::NoSpace)
     }
 
+    /// Changes a space, if the account owns it as it is changed. `change` says why it is not.
+    fn as_owner(
+        &self,
+        account: &str,
+        space: SpaceId,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<Option<SharingError>>,
+    ) -> Result<()> {
+        self.owned(account, space)?;
+        self.changed(|conn| match owner_of(conn, space)? {
+            Some(owner) if owner == composed(account) => Ok(refused(change(conn)?)),
+            _ => Ok(Err(SharingError::NotOwner)),
+        })
+    }
+
     fn changed(&self, change: impl FnOnce(&Connection) -> rusqlite::Result<Result<()>>) -> Result<()> {
         self.attempt(change).map_err(of_directory)??;
-        self.reload().map_err(of_directory)
+        self.reload_spaces().map_err(of_directory)
     }
+}
+
+/// Takes a space from an account.
+fn part(conn: &Connection, space: SpaceId, account: &str) -> rusqlite::Result<Option<SharingError>> {
+    if owner_of(conn, space)?.is_some_and(|owner| owner == account) {
+        let reason = "the owner cannot leave: make another member the owner, or delete the space";
+        return Ok(Some(SharingError::Conflict(reason.into())));
+    }
+    let sql = "DELETE FROM member WHERE space = ? AND account = ?";
+    let gone = conn.execute(sql, params![space.as_bytes(), account])?;
+    Ok((gone == 0).then(|| of_directory(DirectoryError::NoMember(account.to_owned()))))
+}
+
+fn refused(reason: Option<SharingError>) -> Result<()> {
+    reason.map_or(Ok(()), Err)
 }
 
 /// Whether an account shares another space of this name.
 fn is_taken(conn: &Connection, owner: &str, name: &str, but: SpaceId) -> rusqlite::Result<bool> {
-    let sql = "SELECT 1 FROM shared_space WHERE owner = ? AND name = ? AND id <> ? AND removed_at IS NULL";
+    let sql = "SELECT 1 FROM shared_space WHERE owner = ? AND name = ? AND id <> ?";
     conn.prepare(sql)?.exists(params![composed(owner), name, but.as_bytes()])
 }
 

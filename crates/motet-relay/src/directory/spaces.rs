@@ -33,7 +33,6 @@ pub(super) struct KnownSpace {
     /// The account under which its log is kept.
     pub(super) log_of: String,
     created_at: i64,
-    pub(super) is_removed: bool,
     pub(super) members: HashMap<String, Role>,
 }
 
@@ -53,7 +52,7 @@ impl Directory {
             if !has_account(conn, owner)? {
                 return Ok(Err(DirectoryError::NoAccount(owner.to_owned())));
             }
-            let sql = "SELECT 1 FROM shared_space WHERE owner = ? AND name = ? AND removed_at IS NULL";
+            let sql = "SELECT 1 FROM shared_space WHERE owner = ? AND name = ?";
             if conn.prepare(sql)?.exists([owner, name])? {
                 return Ok(Err(DirectoryError::SpaceExists(name.to_owned())));
             }
@@ -62,7 +61,7 @@ impl Directory {
             conn.execute(sql, params![id.as_bytes(), name, owner, now_ms()]).map(|_| Ok(()))
         })?;
         made?;
-        self.reload()?;
+        self.reload_spaces()?;
         Ok(id)
     }
 
@@ -74,7 +73,6 @@ impl Directory {
         let known = self.read_spaces()?;
         let mut spaces: Vec<SharedSpace> = known
             .into_iter()
-            .filter(|(_, space)| !space.is_removed)
             .map(|(id, KnownSpace { name, owner, created_at, members, .. })| {
                 let mut members: Vec<_> = members.into_iter().collect();
                 members.sort_unstable();
@@ -105,7 +103,7 @@ impl Directory {
             drop_invites(conn, space.id).map(Ok)
         })?;
         put?;
-        self.reload()
+        self.reload_spaces()
     }
 
     /// Takes a space from an account, and makes codes to join it void: open sessions end within [`TOKENS_LOOKED_AT_EVERY`](crate::limits::TOKENS_LOOKED_AT_EVERY). What its devices have
@@ -121,7 +119,7 @@ impl Directory {
             drop_invites(conn, space.id)?;
             conn.execute(sql, params![space.id.as_bytes(), account])
         })?;
-        self.reload()?;
+        self.reload_spaces()?;
         if removed > 0 { Ok(()) } else { Err(DirectoryError::NoMember(account.to_owned())) }
     }
 
@@ -132,20 +130,19 @@ impl Directory {
     pub fn remove_space(&self, space: &str) -> Result<SharedSpace> {
         let space = self.one_space(space)?;
         self.write(|conn| drop_space(conn, space.id))?;
-        self.reload()?;
+        self.reload_spaces()?;
         Ok(space)
     }
 
-    /// All shared spaces, those that were removed too.
+    /// All shared spaces.
     pub(super) fn read_spaces(&self) -> Result<HashMap<SpaceId, KnownSpace>> {
-        let sql = "SELECT id, name, owner, created_at, removed_at IS NOT NULL, log_of FROM shared_space";
+        let sql = "SELECT id, name, owner, created_at, log_of FROM shared_space";
         let rows = self.rows(sql, [], |row| {
             let space = KnownSpace {
                 name: row.get(1)?,
                 owner: row.get(2)?,
                 created_at: row.get(3)?,
-                is_removed: row.get(4)?,
-                log_of: row.get(5)?,
+                log_of: row.get(4)?,
                 members: HashMap::new(),
             };
             Ok((row.get::<_, Vec<u8>>(0)?, space))
@@ -186,7 +183,7 @@ pub(super) fn drop_space(conn: &Connection, space: SpaceId) -> rusqlite::Result<
     let id = space.as_bytes();
     conn.execute("DELETE FROM member WHERE space = ?", [id])?;
     drop_invites(conn, space)?;
-    conn.execute("UPDATE shared_space SET removed_at = ? WHERE id = ?", params![now_ms(), id]).map(drop)
+    conn.execute("DELETE FROM shared_space WHERE id = ?", [id]).map(drop)
 }
 
 pub(super) fn has_account(conn: &Connection, name: &str) -> rusqlite::Result<bool> {

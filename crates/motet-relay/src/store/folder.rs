@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::StoreError;
 
 /// The database inside of the folder.
-const DATABASE: &str = "relay.db";
+pub(super) const DATABASE: &str = "relay.db";
 
 /// Held as long as a relay runs. The system gives it back when the process ends, however it ends.
 const LOCK: &str = "relay.lock";

@@ -9,6 +9,8 @@ mod shrink;
 mod usage;
 mod writer;
 
+pub use usage::{Stored, stored};
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -2,12 +2,14 @@
 //! a page more for each.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use motet_proto::{DocumentId, Entry};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::config::Limits;
+use crate::limits;
 use crate::store::StoreError;
 use crate::store::damage::Damage;
 
@@ -138,4 +140,36 @@ fn load(conn: &Connection, account: &str, damage: &Damage) -> Result<Count, Stor
         Ok(Count { bytes: count(row, 0), documents: count(row, 1), is_unsaved: false })
     };
     Ok(conn.prepare_cached(sql)?.query_row([account], read).optional()?.unwrap_or_default())
+}
+
+/// What an account has in its logs, as it is written down once a minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stored {
+    /// Bytes of entries, as the limit `bytes_per_account` counts them.
+    pub bytes: u64,
+    /// Documents that it ever had, as `documents_per_account` counts them.
+    pub documents: u64,
+}
+
+/// What each account has in the logs of a data folder, also of a relay that runs. Nothing is written.
+///
+/// # Errors
+/// [`StoreError`] if the file is there and cannot be read.
+pub fn stored(data: &Path) -> Result<HashMap<String, Stored>, StoreError> {
+    let path = data.join(crate::store::folder::DATABASE);
+    if !path.exists() {
+        return Ok(HashMap::new());
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(&path, flags)?;
+    conn.busy_timeout(limits::BUSY_TIMEOUT)?;
+    let mut rows = conn.prepare("SELECT account, bytes, documents FROM usage")?;
+    let count = |row: &rusqlite::Row<'_>, column| {
+        row.get::<_, i64>(column).ok().and_then(|count| u64::try_from(count).ok()).unwrap_or_default()
+    };
+    let of = |row: &rusqlite::Row<'_>| {
+        Ok((row.get(0)?, Stored { bytes: count(row, 1), documents: count(row, 2) }))
+    };
+    Ok(rows.query_map([], of)?.collect::<rusqlite::Result<_>>()?)
 }
