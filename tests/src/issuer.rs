@@ -215,6 +215,10 @@ async fn token(State(shared): State<Arc<Shared>>, form: String) -> (StatusCode, 
         Some((_, Some(Err(())))) => refused("access_denied"),
         Some((nonce, Some(Ok(subject)))) => {
             let url = shared.url.lock().unwrap().clone();
+            // One that is evil gives something else.
+            if let Some(other) = subject.strip_prefix("evil: ") {
+                return (StatusCode::OK, Json(json!({ "id_token": other })));
+            }
             let signed = shared.keys.lock().unwrap()[0].sign(&claims(&url, &subject, &nonce));
             (StatusCode::OK, Json(json!({ "access_token": "x", "token_type": "Bearer", "id_token": signed })))
         }

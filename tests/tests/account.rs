@@ -508,3 +508,21 @@ fn what_may_not_be_sent_can_be_given_up() {
         assert_eq!(replica.status().pending, 0);
     }
 }
+
+/// What only the relay before has is not safe: the one that is used now never had it.
+#[test]
+fn nothing_is_cleared_that_only_another_relay_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let relays = ["first", "second"].map(|name| TestRelay::start(&dir.path().join(name)));
+    let a = device(dir.path(), "a");
+    a.documents("songs").upsert("1", &json!({ "title": "Pua Mana" })).unwrap();
+    sync(&a, &relays[0].url());
+    a.use_relay(&Relay::new(&relays[1].url())).unwrap();
+    assert!(matches!(a.clear_local(), Err(AccountError::Unsent { documents: 1 })));
+    assert!(matches!(a.discard_unsent(), Err(AccountError::Unsent { documents: 1 })));
+    assert_eq!(titles(&a), ["Pua Mana"]);
+    sync(&a, &relays[1].url());
+    assert_eq!(a.clear_local().unwrap().documents, 1);
+    sync(&a, &relays[1].url());
+    assert_eq!(titles(&a), ["Pua Mana"]);
+}

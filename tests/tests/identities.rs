@@ -306,6 +306,36 @@ async fn keys_rotate(
     verify(new).await.unwrap();
 }
 
+/// A file that is read again makes nobody wait for an issuer that is down.
+#[test]
+fn keys_that_are_known_outlast_a_configuration_that_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = SigningKey::new("1", Algorithm::ES256);
+    let issuer = TestIssuer::start(std::slice::from_ref(&key));
+    let config = config(dir.path(), issuer.url(), "ES256", "new_accounts = true");
+    let relay = RelayProcess::start(&dir.path().join("relay"), "127.0.0.1:0", &["--config", &config]);
+    let enter = |name: &str| {
+        sign_in(
+            &device(dir.path(), name),
+            &relay.url(),
+            &Memory::default(),
+            &key,
+            &claims(issuer.url(), name, ""),
+        )
+    };
+    enter("a").unwrap();
+    issuer.set_down(true);
+    let text = std::fs::read_to_string(&config).unwrap();
+    for text in [format!("[limits]\nsessions = 7\n{text}"), format!("nonsense\n{text}"), text] {
+        std::fs::write(&config, text).unwrap();
+        let killed = std::process::Command::new("kill").args(["-HUP", &relay.pid().to_string()]).status();
+        assert!(killed.unwrap().success());
+        std::thread::sleep(Duration::from_millis(300));
+        enter(&format!("b{}", std::fs::read_dir(dir.path()).unwrap().count())).unwrap();
+    }
+    assert_eq!(issuer.asked(), 1);
+}
+
 /// Who asks and goes away before the issuer has answered leaves the others with an answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_goes_away_keeps_nobody_out() {
@@ -362,6 +392,14 @@ fn a_backend_signs_with_a_key_in_a_file() {
     let issuer = "[[issuer]]\nname = \"songs\"\nurl = \"https://x\"\naudience = [\"a\"]\nalgorithm = \"RS256\"\nkey_file = \"keys.json\"\n";
     let said = bad(issuer);
     assert!(said.contains("songs") && said.contains("keys.json") && said.contains("RS256"), "{said}");
+    // The right kind of key on another curve.
+    let other = SigningKey::new("1", Algorithm::ES256);
+    std::fs::write(dir.path().join("keys.json"), json!({ "keys": [other.public()] }).to_string()).unwrap();
+    let ec = issuer.replace("RS256", "ES256");
+    std::fs::write(dir.path().join("bad.toml"), &ec).unwrap();
+    assert!(checked(dir.path().join("bad.toml").to_str().unwrap()).status.success());
+    assert!(bad(&ec.replace("ES256", "ES384")).contains("ES384"));
+    assert!(bad(&issuer.replace("https://x", "")).contains("url"));
     std::fs::write(dir.path().join("key.pem"), pem("PUBLIC KEY", b"nonsense")).unwrap();
     let said = bad(&issuer.replace("keys.json", "key.pem"));
     assert!(said.contains("key.pem"), "{said}");
@@ -428,7 +466,12 @@ fn the_command_line_signs_in_by_a_code_that_is_entered_elsewhere() {
     let cli = Cli::init(dir.path(), "laptop", &relay.url());
     let said = String::from_utf8(cli.run(&["login", "--with", "nobody"]).stderr).unwrap();
     assert!(said.contains("it does of songs"), "{said}");
-    for (code, who, status) in [("code-0", Err(()), 1), ("code-1", Ok("1234"), 0)] {
+    // A sign-in key of somebody else would give them what is on this device.
+    admin.ok(&["account", "add", "thief"]);
+    let stolen = format!("evil: {}", admin.ok(&["key", "create", "--account", "thief"]).trim());
+    for (code, who, status) in
+        [("code-0", Err(()), 1), ("code-1", Ok(&*stolen), 1), ("code-2", Ok("1234"), 0)]
+    {
         let mut login = cli.command(&["login", "--with", "songs", "--json"]);
         let mut login = login.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(login.stdout.take().unwrap()));

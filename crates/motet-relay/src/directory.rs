@@ -414,6 +414,8 @@ fn looks_like(name: &str) -> String {
 fn check_name(name: &str) -> Result<()> {
     let is_name = (1..=64).contains(&name.chars().count())
         && name.trim() == name
+        // Steps in a path.
+        && ![".", ".."].contains(&name)
         && !name.chars().any(|c| c.is_control() || is_invisible(c));
     if is_name { Ok(()) } else { Err(DirectoryError::BadName(name.chars().take(80).collect())) }
 }

@@ -57,7 +57,20 @@ impl Issuers {
     /// # Errors
     /// [`IssuerError`] names the issuer, and what is wrong.
     pub fn new(configs: Vec<IssuerConfig>) -> Result<Self, IssuerError> {
-        let issuer = |config: IssuerConfig| Ok(Issuer { keys: Keys::new(&config)?, config });
+        Self(Vec::new()).renewed(configs)
+    }
+
+    /// The same after these, whose keys stay known where the configuration is the same. Files are read anew.
+    ///
+    /// # Errors
+    /// [`IssuerError`].
+    pub fn renewed(&self, configs: Vec<IssuerConfig>) -> Result<Self, IssuerError> {
+        let issuer = |config: IssuerConfig| {
+            let is_in_file = matches!(config.keys, KeySource::File(_));
+            let same = self.0.iter().find(|known| known.config == config && !is_in_file);
+            let keys = same.map_or_else(|| Keys::new(&config), |known| Ok(known.keys.clone()))?;
+            Ok(Issuer { keys, config })
+        };
         configs.into_iter().map(issuer).collect::<Result<_, _>>().map(Self)
     }
 

@@ -66,7 +66,15 @@ pub struct Found {
 struct Known {
     tokens: Auth,
     directory: Option<Arc<Directory>>,
-    identities: Option<Arc<dyn Identities>>,
+    #[cfg(feature = "oidc")]
+    issuers: Option<Arc<Issuers>>,
+}
+
+/// What a configuration says: how much of everything, and whose identity tokens are accepted.
+struct Told {
+    terms: Terms,
+    #[cfg(feature = "oidc")]
+    issuers: Option<Arc<Issuers>>,
 }
 
 /// Which spaces are shared, as the accounts say that there are now.
@@ -151,21 +159,25 @@ impl Files {
     /// [`FileError`] names the file and what is wrong with it; never a token.
     pub fn read(&self) -> Result<Found, FileError> {
         let tokens = self.tokens.as_deref().map_or(Ok(Auth::Local), Auth::from_file)?;
-        let (terms, identities) = self.settings()?;
-        let directory = self.directory(identities.is_some())?;
-        let shared = Arc::new(Shared::new(directory.as_ref()));
-        let known = Known { tokens, directory, identities };
+        let mut known = Known::new(tokens);
+        let terms = known.take(self.settings(&known)?);
+        known.directory = self.directory(known.identities().is_some())?;
+        let shared = Arc::new(Shared::new(known.directory.as_ref()));
         Ok(Found { auth: known.who(), access: shared.clone(), terms, known, shared })
     }
 
-    /// What the configuration says: how much of everything, and whose identity tokens are accepted.
-    fn settings(&self) -> Result<(Terms, Option<Arc<dyn Identities>>), FileError> {
+    #[cfg_attr(not(feature = "oidc"), allow(unused_variables, reason = "only issuers have keys"))]
+    fn settings(&self, before: &Known) -> Result<Told, FileError> {
         let settings = self.config.as_deref().map_or(Ok(Settings::default()), Settings::from_file)?;
-        #[cfg(feature = "oidc")]
-        if !settings.issuers.is_empty() {
-            return Ok((settings.terms, Some(Arc::new(Issuers::new(settings.issuers)?))));
-        }
-        Ok((settings.terms, None))
+        Ok(Told {
+            terms: settings.terms,
+            #[cfg(feature = "oidc")]
+            issuers: match (settings.issuers.is_empty(), &before.issuers) {
+                (true, _) => None,
+                (false, Some(before)) => Some(Arc::new(before.renewed(settings.issuers)?)),
+                (false, None) => Some(Arc::new(Issuers::new(settings.issuers)?)),
+            },
+        })
     }
 
     /// The accounts of the data folder; `is_needed`: there are some from now on.
@@ -194,31 +206,35 @@ impl Files {
                 Some(()) = asked.recv() => true,
                 () = tokio::time::sleep(limits::TOKENS_LOOKED_AT_EVERY) => false,
             };
-            let settings = if was_asked { self.settings().map(Some) } else { Ok(None) };
-            if let Ok(Some((_, identities))) = &settings {
-                known.identities.clone_from(identities);
+            let found = self.tokens.as_deref().and_then(stamp);
+            let are_other_tokens = was_asked || (found.is_some() && found != seen);
+            let mut terms = told.borrow().1.clone();
+            if are_other_tokens {
+                seen = found;
+                // Files may be where reading takes long.
+                let (files, before) = (self.clone(), known.clone());
+                let read = move || {
+                    Ok((files.read_tokens()?, was_asked.then(|| files.settings(&before)).transpose()?))
+                };
+                match tokio::task::spawn_blocking(read).await {
+                    Ok(Ok((tokens, settings))) => {
+                        known.tokens = tokens;
+                        terms = settings.map_or(terms, |settings| known.take(settings));
+                    }
+                    // Who was signed out is out all the same.
+                    Ok(Err(error)) => {
+                        let error: FileError = error;
+                        tracing::error!(%error, "tokens, limits and issuers stay as they are");
+                    }
+                    Err(error) => tracing::error!(%error, "tokens, limits and issuers stay as they are"),
+                }
             }
             let is_other_devices = self.look_at_accounts(&mut known).await;
             if is_other_devices {
                 shared.put(known.directory.as_ref());
             }
-            let found = self.tokens.as_deref().and_then(stamp);
-            let are_other_tokens = was_asked || (found.is_some() && found != seen);
             if !are_other_tokens && !is_other_devices {
                 continue;
-            }
-            seen = found;
-            let read = if are_other_tokens { self.read_tokens() } else { Ok(known.tokens.clone()) };
-            let mut terms = told.borrow().1.clone();
-            match (read, settings) {
-                (Ok(read), Ok(settings)) => {
-                    known.tokens = read;
-                    terms = settings.map_or(terms, |(terms, _)| terms);
-                }
-                // Who was signed out is out all the same.
-                (Err(error), _) | (_, Err(error)) => {
-                    tracing::error!(%error, "tokens and limits stay as they are");
-                }
             }
             _ = told.send((known.who(), terms));
         }
@@ -226,8 +242,8 @@ impl Files {
 
     /// Whether other devices are let in now. Accounts that were added to a relay which had none count from then on.
     async fn look_at_accounts(&self, known: &mut Known) -> bool {
-        let (files, Known { directory, identities, .. }) = (self.clone(), known.clone());
-        let is_needed = identities.is_some();
+        let (files, directory) = (self.clone(), known.directory.clone());
+        let is_needed = known.identities().is_some();
         let look = move || match directory {
             // Whoever has put another file there means that one. Without one nobody new is let in, and nobody out.
             Some(directory) if directory.is_elsewhere() => match files.directory(false) {
@@ -274,13 +290,36 @@ impl Files {
 }
 
 impl Known {
+    fn new(tokens: Auth) -> Self {
+        Self {
+            tokens,
+            directory: None,
+            #[cfg(feature = "oidc")]
+            issuers: None,
+        }
+    }
+
+    /// Takes up what a configuration says, and returns the part that is not about who speaks.
+    fn take(&mut self, told: Told) -> Terms {
+        #[cfg(feature = "oidc")]
+        self.issuers.clone_from(&told.issuers);
+        told.terms
+    }
+
+    fn identities(&self) -> Option<Arc<dyn Identities>> {
+        #[cfg(feature = "oidc")]
+        return self.issuers.clone().map(|issuers| issuers as Arc<dyn Identities>);
+        #[cfg(not(feature = "oidc"))]
+        None
+    }
+
     /// Who is let in: devices of accounts if there are any, and tokens.
     fn who(&self) -> Arc<dyn Authenticator> {
-        let Self { tokens, directory, identities } = self;
+        let Self { tokens, directory, .. } = self;
         let Some(directory) = directory else { return Arc::new(tokens.clone()) };
         let members = Members::new(directory.clone(), Some(tokens.clone()));
-        match identities {
-            Some(identities) => Arc::new(members.with_identities(identities.clone())),
+        match self.identities() {
+            Some(identities) => Arc::new(members.with_identities(identities)),
             None => Arc::new(members),
         }
     }

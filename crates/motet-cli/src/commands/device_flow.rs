@@ -22,7 +22,7 @@ const SLOWER: Duration = Duration::from_secs(5);
 /// How long a person has at most, whatever a service says.
 const LONGEST: Duration = Duration::from_secs(1_800);
 
-/// An answer of a service that has not come after this time is not waited for.
+/// An answer of a service that has not come whole after this time is not waited for.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Who asks the service for a token.
@@ -97,8 +97,8 @@ pub(crate) fn token(
         begun.interval.map_or(INTERVAL, Duration::from_secs).clamp(Duration::from_secs(1), LONGEST);
     let kind = "urn:ietf:params:oauth:grant-type:device_code";
     let asked = [&form[..], &[("grant_type", kind), ("device_code", &begun.device_code)]].concat();
-    while Instant::now() < until {
-        thread::sleep(interval);
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        thread::sleep(interval.min(left));
         let answer: Answer = match ask(http.post(&found.token_endpoint), &asked) {
             Ok(answer) => answer,
             // A moment without network is not the end.
@@ -109,7 +109,11 @@ pub(crate) fn token(
             Err(reason) => return Err(failed(reason)),
         };
         match (answer.id_token, answer.error.as_deref()) {
-            (Some(token), None) => return Ok(token),
+            // Anything else would sign in as somebody whom the service chooses.
+            (Some(token), None) if token.starts_with("eyJ") && token.split('.').count() == 3 => {
+                return Ok(token);
+            }
+            (Some(_), None) => return Err(failed("what it gives is no identity token".into())),
             (_, Some("authorization_pending")) => {}
             (_, Some("slow_down")) => interval += SLOWER,
             (_, Some("access_denied")) => return Err(failed("the sign-in was declined".into())),
@@ -139,11 +143,18 @@ fn ask<T: DeserializeOwned>(
     };
     let answer = request.send().map_err(|e| format!("{UNREACHABLE}: {}", e.without_url()))?;
     let status = answer.status();
-    let mut body = Vec::new();
-    answer
-        .take(limits::SPACES_BYTES as u64)
-        .read_to_end(&mut body)
-        .map_err(|e| format!("{UNREACHABLE}: {e}"))?;
+    // The client times each read, and not all of them.
+    let (until, mut body, mut part) = (Instant::now() + TIMEOUT, Vec::new(), [0; 4 << 10]);
+    let mut answer = answer.take(limits::SPACES_BYTES as u64);
+    loop {
+        match answer.read(&mut part).map_err(|e| format!("{UNREACHABLE}: {e}"))? {
+            0 => break,
+            bytes => body.extend_from_slice(&part[..bytes]),
+        }
+        if Instant::now() > until {
+            return Err(format!("{UNREACHABLE}: its answer takes too long"));
+        }
+    }
     serde_json::from_slice(&body).map_err(|_| format!("it answers {status}, and not as such a service does"))
 }
 

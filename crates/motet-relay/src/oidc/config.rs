@@ -97,6 +97,9 @@ impl IssuerConfig {
         if !(1..=32).contains(&label.len()) || !label.chars().all(is_label) {
             return Err(error("a name has 1 to 32 characters of a-z, 0-9 and -".into()));
         }
+        if url.is_empty() || url.trim() != url || url.chars().any(char::is_control) {
+            return Err(error("url: it is empty, or has blanks around it".into()));
+        }
         if audience.is_empty() || audience.iter().any(String::is_empty) {
             return Err(error(
                 "audience: it names nobody; it is the ids of the apps that its tokens are for".into(),
@@ -116,6 +119,11 @@ impl IssuerConfig {
             (None, Some(path)) => KeySource::File(folder.join(path)),
             (None, None) => {
                 secure(&url).map_err(|reason| error(format!("url: {reason}; or say where its keys are")))?;
+                if url.contains('?') {
+                    return Err(error(
+                        "url: it has a query, and no configuration is found beside that".into(),
+                    ));
+                }
                 KeySource::Discovered
             }
         };
@@ -137,6 +145,9 @@ impl IssuerConfig {
 /// An address from which keys can be had without somebody on the way putting others in their place.
 pub(super) fn secure(url: &str) -> Result<String, String> {
     let parsed = Url::parse(url).map_err(|e| format!("{url:?} is no address: {e}"))?;
+    if !parsed.username().is_empty() || parsed.password().is_some() || parsed.fragment().is_some() {
+        return Err(format!("{url:?} has a user name, a password or a fragment"));
+    }
     let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
     match parsed.scheme() {

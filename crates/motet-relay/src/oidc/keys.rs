@@ -1,10 +1,11 @@
 //! The public keys of an issuer, asked for when they are needed and kept for a while.
 
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, PublicKeyUse};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyOperations, PublicKeyUse};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 use reqwest::{Client, redirect};
 use serde_json::Value;
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -13,6 +14,9 @@ use tokio::time::Instant;
 use super::config::{IssuerConfig, IssuerError, KeySource, secure};
 use crate::identity::IdentityError;
 use crate::limits;
+
+/// Shortest RSA key, in bytes of its modulus: what RFC 7518 asks for.
+const RSA_BYTES: usize = 256;
 
 /// The keys of one issuer.
 #[derive(Clone, Debug)]
@@ -45,7 +49,7 @@ impl Keys {
                     label: label.clone(),
                     reason: format!("key_file: {}: {reason}", path.display()),
                 };
-                let text = std::fs::read_to_string(path).map_err(|e| error(e.to_string()))?;
+                let text = read(path).map_err(error)?;
                 Some(Arc::new(Known { keys: parse(&text, *algorithm).map_err(error)?, since: None }))
             }
             _ => None,
@@ -140,7 +144,13 @@ impl State {
                     return Err(format!("{beside} is the configuration of another issuer"));
                 }
                 let keys = found["jwks_uri"].as_str();
-                secure(keys.ok_or_else(|| format!("{beside} does not say where keys are (`jwks_uri`)"))?)?
+                let keys =
+                    keys.ok_or_else(|| format!("{beside} does not say where keys are (`jwks_uri`)"))?;
+                // One that is elsewhere sends nobody to a service of this machine.
+                if self.url.starts_with("https://") && !keys.starts_with("https://") {
+                    return Err(format!("{beside}: `jwks_uri` does not begin with https://"));
+                }
+                secure(keys)?
             }
         };
         let text = String::from_utf8(get(&client, &at).await?).map_err(|e| format!("{at}: {e}"))?;
@@ -153,6 +163,15 @@ impl std::fmt::Debug for Known {
         let ids: Vec<_> = self.keys.iter().map(|(id, _)| id).collect();
         f.debug_struct("Known").field("keys", &ids).field("since", &self.since).finish()
     }
+}
+
+/// What stands in a file, as far as it may be long.
+fn read(path: &Path) -> Result<String, String> {
+    let found = std::fs::metadata(path).map_err(|e| e.to_string())?;
+    if !found.is_file() || found.len() > limits::KEYS_BYTES as u64 {
+        return Err(format!("it is no file, or longer than {} bytes", limits::KEYS_BYTES));
+    }
+    std::fs::read_to_string(path).map_err(|e| e.to_string())
 }
 
 /// What stands at an address, as far as it may be long.
@@ -181,23 +200,43 @@ fn parse(text: &str, algorithm: Algorithm) -> Result<Vec<(Option<String>, Arc<De
             AlgorithmFamily::Ec => DecodingKey::from_ec_pem(pem),
             _ => DecodingKey::from_ed_pem(pem),
         };
-        let key = key.map_err(|_| format!("it has no public key for {algorithm:?}"))?;
+        let key = key.ok().filter(|key| fits(key, algorithm));
+        let key = key.ok_or_else(|| format!("it has no public key for {algorithm:?}"))?;
         return Ok(vec![(None, Arc::new(key))]);
     }
     let set: Value =
         serde_json::from_str(text).map_err(|e| format!("it is neither PEM nor a key set: {e}"))?;
     let keys = set["keys"].as_array().ok_or("it is no JSON Web Key Set: it has no `keys`")?;
-    let fitting = keys.iter().take(limits::KEYS_PER_ISSUER).filter_map(|key| {
+    let fitting = keys.iter().filter_map(|key| {
         let key: Jwk = serde_json::from_value(key.clone()).ok()?;
         let is_for_signing =
             key.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
         let named = key.common.key_algorithm;
         let is_same = named.is_none_or(|named| named.to_string() == format!("{algorithm:?}"));
         let is_public = !matches!(key.algorithm, AlgorithmParameters::OctetKey(_));
+        let operations = key.common.key_operations.as_ref();
+        let may_verify = operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify));
         let decoding = DecodingKey::from_jwk(&key).ok()?;
-        let fits = is_for_signing && is_same && is_public && decoding.family() == algorithm.family();
-        fits.then(|| (key.common.key_id, Arc::new(decoding)))
+        let is_good = is_for_signing && may_verify && is_same && is_public && fits(&decoding, algorithm);
+        is_good.then(|| (key.common.key_id, Arc::new(decoding)))
     });
-    let fitting: Vec<_> = fitting.collect();
+    let fitting: Vec<_> = fitting.take(limits::KEYS_PER_ISSUER).collect();
     if fitting.is_empty() { Err(format!("it has no key for {algorithm:?}")) } else { Ok(fitting) }
+}
+
+/// Whether a key is one of the algorithm: of its curve, or long enough.
+fn fits(key: &DecodingKey, algorithm: Algorithm) -> bool {
+    let is_of = |len: usize| key.try_get_as_bytes().is_ok_and(|bytes| bytes.len() == len);
+    let is_long = || match key.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, .. } => n.len() >= RSA_BYTES,
+        // In DER, which has the exponent as well.
+        _ => key.try_get_as_bytes().is_ok_and(|bytes| bytes.len() > RSA_BYTES),
+    };
+    key.family() == algorithm.family()
+        && match algorithm {
+            Algorithm::ES256 => is_of(65),
+            Algorithm::ES384 => is_of(97),
+            Algorithm::EdDSA => is_of(32),
+            _ => is_long(),
+        }
 }

@@ -195,14 +195,17 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The remote that is in use, or was last, if it was met and holds what is not owed to it.
+    /// The remote that is in use, or was last, if it was met and holds what is not owed to it. One that was chosen and not met yet holds nothing,
+    /// whatever another one has.
     pub(crate) fn home(&self) -> Result<Option<i64>> {
-        let sql = "SELECT id, reseed FROM remote WHERE log IS NOT NULL OR last_synced_at IS NOT NULL
-                   ORDER BY active DESC, last_synced_at DESC LIMIT 1";
-        let found =
-            self.conn.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get::<_, bool>(1)?)));
-        // What one holds that is being compared is not known.
-        Ok(found.optional()?.and_then(|(remote, is_compared)| (!is_compared).then_some(remote)))
+        let sql = "SELECT id, reseed, log IS NOT NULL OR last_synced_at IS NOT NULL AS is_met FROM remote
+                   ORDER BY active DESC, is_met DESC, last_synced_at DESC LIMIT 1";
+        let found = self.conn.prepare_cached(sql)?.query_row([], |row| {
+            // What one holds that is being compared is not known.
+            let (is_compared, is_met): (bool, bool) = (row.get(1)?, row.get(2)?);
+            Ok((is_met && !is_compared).then_some(row.get(0)?))
+        });
+        Ok(found.optional()?.flatten())
     }
 
     /// Forgets what was done with all remotes.
