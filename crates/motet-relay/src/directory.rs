@@ -52,6 +52,8 @@ pub struct Directory {
     known: RwLock<HashMap<PublicKey, Known>>,
     /// The spaces that accounts share.
     spaces: RwLock<HashMap<SpaceId, KnownSpace>>,
+    /// Held from reading the file until what was read is taken up: of two that read, the one that read earlier must not come last.
+    reloading: Mutex<()>,
     /// Told when somebody may do something else with a space.
     changes: watch::Sender<()>,
     /// What SQLite counts up when another program has written.
@@ -172,6 +174,7 @@ impl Directory {
                     conn: Mutex::new(conn),
                     known: RwLock::default(),
                     spaces: RwLock::default(),
+                    reloading: Mutex::default(),
                     changes: watch::Sender::new(()),
                     version: Mutex::default(),
                     identity,
@@ -299,6 +302,7 @@ impl Directory {
     }
 
     fn reload_devices(&self) -> Result<()> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let sql = "SELECT key, account, id, revoked_at IS NOT NULL, last_seen_at FROM device";
         let rows = self.rows(sql, [], |row| {
             let bytes = |column| row.get::<_, Vec<u8>>(column);
@@ -329,6 +333,7 @@ impl Directory {
     }
 
     fn reload_spaces(&self) -> Result<()> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let spaces = self.read_spaces()?;
         let mut known = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
         let are_others = *known != spaces;

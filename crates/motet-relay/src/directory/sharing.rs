@@ -10,6 +10,9 @@ use crate::access::{OfferedSpace, Role};
 use crate::limits;
 use crate::sharing::{SharingAnswer, SharingError, SharingRequest};
 
+/// How many spaces an account shares as their owner.
+const OWNED: &str = "SELECT COUNT(*) FROM shared_space WHERE owner = ?";
+
 type Result<T> = std::result::Result<T, SharingError>;
 
 impl Directory {
@@ -68,8 +71,8 @@ impl Directory {
     }
 
     fn create_shared(&self, account: &str, name: &str) -> Result<SharingAnswer> {
-        let sql = "SELECT COUNT(*) FROM shared_space WHERE owner = ?";
-        let owned = self.rows(sql, [composed(account)], |row| row.get::<_, i64>(0)).map_err(of_directory)?;
+        let owned =
+            self.rows(OWNED, [composed(account)], |row| row.get::<_, i64>(0)).map_err(of_directory)?;
         if owned.first().is_some_and(|owned| *owned >= limits::SHARED_SPACES_PER_ACCOUNT) {
             return Err(of_directory(DirectoryError::TooManySpaces));
         }
@@ -124,6 +127,12 @@ impl Directory {
             let name: String = conn.query_row(sql, [id], |row| row.get(0))?;
             if is_taken(conn, member, &name, space)? {
                 return Ok(Some(SharingError::Conflict(format!("{member:?} owns a space {name:?} already"))));
+            }
+            let owned: i64 = conn.query_row(OWNED, [member], |row| row.get(0))?;
+            if owned >= limits::SHARED_SPACES_PER_ACCOUNT {
+                return Ok(Some(SharingError::Conflict(format!(
+                    "{member:?} owns as many spaces as one can"
+                ))));
             }
             conn.execute("UPDATE shared_space SET owner = ? WHERE id = ?", params![member, id])?;
             conn.execute("DELETE FROM member WHERE space = ? AND account = ?", params![id, member])?;
