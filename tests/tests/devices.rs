@@ -733,3 +733,44 @@ fn an_open_relay_serves_nobody_behind_a_proxy() {
         assert_eq!(answer.status().as_u16(), status, "{name}");
     }
 }
+
+/// Several read the file at a time: whoever read it before a device was signed out must not have the last word.
+#[test]
+fn a_device_stays_signed_out_whoever_reads_the_accounts_meanwhile() {
+    const DEVICES: u32 = 3_000;
+    let dir = tempfile::tempdir().unwrap();
+    let directory = Arc::new(Directory::open(dir.path()).unwrap());
+    directory.add_account("keola").unwrap();
+    let mut conn = rusqlite::Connection::open(dir.path().join("accounts.db")).unwrap();
+    let tx = conn.transaction().unwrap();
+    let key = |n: u32| -> [u8; 32] { std::array::from_fn(|at| n.to_be_bytes()[at % 4]) };
+    let id = |n: u32| -> [u8; 16] { std::array::from_fn(|at| n.to_be_bytes()[at % 4]) };
+    for n in 1..=DEVICES {
+        let sql = "INSERT INTO device VALUES (?, 'keola', ?, 'a', 'linux', '1', 0, 0, NULL)";
+        tx.execute(sql, rusqlite::params![key(n), id(n)]).unwrap();
+    }
+    tx.commit().unwrap();
+    directory.refresh().unwrap();
+    let members = Members::new(directory.clone(), None);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    std::thread::scope(|scope| {
+        let sign_out = |from: u32| {
+            let directory = directory.clone();
+            scope.spawn(move || {
+                for n in from..from + 15 {
+                    directory.revoke_device(&motet_proto::DeviceId(id(n)).to_string(), None).unwrap();
+                }
+            })
+        };
+        [1, 101, 201, 301].map(sign_out).into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    for n in [1, 101, 201, 301].into_iter().flat_map(|from| from..from + 15) {
+        let who = motet_relay::auth::Principal {
+            account: "keola".into(),
+            token: Some(key(n)),
+            device: Some(motet_proto::DeviceId(id(n))),
+        };
+        let is_let_in = runtime.block_on(motet_relay::auth::Authenticator::is_valid(&members, &who));
+        assert!(!is_let_in, "device {n} was signed out, and is let in");
+    }
+}
