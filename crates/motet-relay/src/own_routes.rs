@@ -100,6 +100,7 @@ async fn ask(asked: &Asked, request: AccountRequest) -> Answered {
     })
 }
 
+#[allow(clippy::result_large_err, reason = "it is the answer, which goes out next")]
 fn id(text: &str) -> Result<DeviceId, Response> {
     text.parse().map_err(|_| refusal(AccountError::NotThere))
 }

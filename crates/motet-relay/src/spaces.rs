@@ -146,11 +146,13 @@ fn of_space(space: &OfferedSpace) -> Value {
     json!({ "id": id.to_string(), "name": name, "owner": owner, "role": role.name() })
 }
 
+#[allow(clippy::result_large_err, reason = "it is the answer, which goes out next")]
 fn id(text: &str) -> Result<SpaceId, Response> {
     // What is no id is not there either.
     text.parse().map_err(|_| refusal(SharingError::NoSpace))
 }
 
+#[allow(clippy::result_large_err, reason = "it is the answer, which goes out next")]
 fn role(text: &str) -> Result<Role, Response> {
     let known = [Role::Reader, Role::Writer, Role::Owner].into_iter().find(|role| role.name() == text);
     known.ok_or_else(|| bad("role: it is \"reader\", \"writer\" or \"owner\""))

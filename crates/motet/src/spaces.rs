@@ -262,9 +262,9 @@ impl Spaces {
         }
         let path = path.iter().map(ToString::to_string).collect();
         self.0.ask_spaces(SpacesRequest { method, path, body })?.map_err(|declined| match declined {
-            Declined::NotThere(reason) => SpaceError::NotThere { reason },
-            Declined::NotAllowed(reason) => SpaceError::NotAllowed { reason },
-            Declined::NotPossible(reason) => SpaceError::NotPossible { reason },
+            Declined::Missing(reason) => SpaceError::NotThere { reason },
+            Declined::Forbidden(reason) => SpaceError::NotAllowed { reason },
+            Declined::Impossible(reason) => SpaceError::NotPossible { reason },
         })
     }
 }

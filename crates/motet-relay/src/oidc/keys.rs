@@ -33,9 +33,11 @@ struct State {
     asked: Arc<Mutex<Option<Instant>>>,
 }
 
+/// Keys, each with its id, if it has one.
+type KeySet = Vec<(Option<String>, Arc<DecodingKey>)>;
+
 struct Known {
-    /// Each with its id, if it has one.
-    keys: Vec<(Option<String>, Arc<DecodingKey>)>,
+    keys: KeySet,
     /// `None`: they stand in a file, and do not get old.
     since: Option<Instant>,
 }
@@ -130,7 +132,7 @@ impl State {
         known.as_ref().is_some_and(|known| known.since.is_none_or(|since| since.elapsed() <= oldest))
     }
 
-    async fn fetch(&self) -> Result<Vec<(Option<String>, Arc<DecodingKey>)>, String> {
+    async fn fetch(&self) -> Result<KeySet, String> {
         // A redirect could lead to keys of somebody else.
         let client = Client::builder().redirect(redirect::Policy::none()).timeout(limits::KEYS_TIMEOUT);
         let client = client.build().map_err(|e| e.to_string())?;
@@ -192,7 +194,7 @@ async fn get(client: &Client, url: &str) -> Result<Vec<u8>, String> {
 }
 
 /// Keys for an algorithm, from PEM or a JSON Web Key Set. Those of other kinds are passed over.
-fn parse(text: &str, algorithm: Algorithm) -> Result<Vec<(Option<String>, Arc<DecodingKey>)>, String> {
+fn parse(text: &str, algorithm: Algorithm) -> Result<KeySet, String> {
     if text.trim_start().starts_with("-----BEGIN") {
         let pem = text.as_bytes();
         let key = match algorithm.family() {

@@ -21,11 +21,11 @@ pub(crate) struct SpacesRequest {
 /// Why the relay does not do it, in its words.
 pub(crate) enum Declined {
     /// There is no such thing, as far as this account may know.
-    NotThere(String),
+    Missing(String),
     /// This account may not.
-    NotAllowed(String),
+    Forbidden(String),
     /// It cannot be, as other things are; or it makes no sense.
-    NotPossible(String),
+    Impossible(String),
 }
 
 /// Asks, and reads the answer.
@@ -42,9 +42,9 @@ pub(in crate::sync) async fn request<T: DeserializeOwned>(
         let words = answers::read_bounded(response, limits::REFUSAL_BYTES).await.unwrap_or_default();
         let words = String::from_utf8_lossy(&words).trim().to_owned();
         return Ok(Err(match status {
-            StatusCode::NOT_FOUND => Declined::NotThere(words),
-            StatusCode::FORBIDDEN => Declined::NotAllowed(words),
-            _ => Declined::NotPossible(words),
+            StatusCode::NOT_FOUND => Declined::Missing(words),
+            StatusCode::FORBIDDEN => Declined::Forbidden(words),
+            _ => Declined::Impossible(words),
         }));
     }
     let body = answers::read_bounded(response, limits::SPACES_BYTES).await?;
