@@ -193,7 +193,7 @@ fn what_is_wrong_with_a_token_is_said_and_nobody_is_let_in() {
         (with("azp", json!("somebody")), "`azp`"),
         (with("exp", json!(now - 3_600)), "`exp`"),
         (with("exp", Value::Null), "`exp`"),
-        (with("exp", json!("tomorrow")), "claim"),
+        (with("exp", json!("tomorrow")), "`exp`"),
         (with("nbf", json!(now + 3_600)), "`nbf`"),
         (with("iat", json!(now + 3_600)), "`iat`"),
         (with("sub", Value::Null), "claim"),

@@ -486,8 +486,8 @@ pub(crate) enum SpaceCommand {
         /// Its name, its id, or the beginning of that
         space: String,
         /// What whoever joins may do
-        #[arg(long, value_enum, default_value_t = Role::Writer)]
-        role: Role,
+        #[arg(long, value_enum, default_value_t = InvitedRole::Writer)]
+        role: InvitedRole,
         /// How long it is good: `30m`, `12h`, `7d`; two days if nothing is said, and 30 at most
         #[arg(long, value_name = "TIME", value_parser = seconds)]
         expires: Option<u64>,
@@ -514,7 +514,7 @@ pub(crate) enum SpaceCommand {
 
 #[derive(Subcommand)]
 pub(crate) enum DeviceCommand {
-    /// Show them, the one seen last in front
+    /// Show them: this one, and then the one seen last, to within some minutes
     List,
     /// Give one another name
     Rename {
@@ -560,6 +560,15 @@ pub(crate) enum IdentityCommand {
     },
 }
 
+/// What whoever is invited may do with a space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InvitedRole {
+    /// Read
+    Reader,
+    /// Read and write
+    Writer,
+}
+
 /// What an account may do with a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Role {
@@ -574,8 +583,9 @@ pub(crate) enum Role {
 fn seconds(text: &str) -> Result<u64, String> {
     let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
     let found = units.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
-    let seconds = found.and_then(|(number, seconds)| number.parse::<u64>().ok()?.checked_mul(seconds));
-    seconds
-        .filter(|seconds| *seconds > 0)
-        .ok_or_else(|| "a number and its unit, as `30m`, `12h` or `7d`".into())
+    match found.and_then(|(number, seconds)| number.parse::<u64>().ok()?.checked_mul(seconds)) {
+        None | Some(0) => Err("a number and its unit, as `30m`, `12h` or `7d`".into()),
+        Some(seconds) if seconds > 30 * 86_400 => Err("30 days at most".into()),
+        Some(seconds) => Ok(seconds),
+    }
 }

@@ -114,15 +114,15 @@ impl CliError {
                 Some("the sign-in key is still good; try again when the relay can be reached")
             }
             CliError::Sync(SyncError::Forbidden { .. }) => Some(
-                "what you wrote is saved here; whoever owns the space decides, and motet spaces shows what you may do; to give it up: motet clear-local --unsent",
+                "what you wrote is saved here; whoever owns the space decides, and motet spaces shows what you may do; if you may still read it, motet clear-local --unsent gives up what was not sent",
             ),
             CliError::Sync(SyncError::OtherAccount { .. })
             | CliError::SignIn(SignInError::OtherAccount { .. }) => Some(
                 "a new database: --db FILE; to sign out: motet sign-out --wipe; to move what is here: motet sign-out --release",
             ),
-            CliError::Account(AccountError::Unsent { .. }) => {
-                Some("send it with: motet sync; or give it up with: motet sign-out --wipe --unsent")
-            }
+            CliError::Account(AccountError::Unsent { .. }) => Some(
+                "send it with: motet sync; or give it up with: motet clear-local --unsent, or, with everything else that is here: motet sign-out --wipe --unsent",
+            ),
             CliError::Sync(SyncError::NoRelay { .. }) => Some(
                 "everything you wrote is saved here; name the relay with: motet init --device NAME --relay URL",
             ),

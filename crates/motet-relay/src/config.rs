@@ -166,8 +166,7 @@ impl Settings {
 
     #[cfg_attr(not(feature = "oidc"), allow(unused_variables, reason = "only issuers have files"))]
     fn parse(text: &str, folder: &Path) -> Result<Self, Fault> {
-        let file: File =
-            toml::from_str(text).map_err(|e| (e.span(), e.message().replace('\n', " ").to_owned()))?;
+        let file: File = toml::from_str(text).map_err(|e| (e.span(), misplaced(e.message())))?;
         let mut settings = Self::default();
         for (name, value) in file.limits {
             let set = settings.terms.limits.set(name.get_ref(), value.get_ref());
@@ -196,9 +195,24 @@ impl Settings {
     }
 }
 
+/// What is wrong with a file, with where a limit belongs that does not stand below `[limits]`.
+fn misplaced(message: &str) -> String {
+    let message = message.replace('\n', " ");
+    let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    match unknown {
+        Some(name) if TABLE.iter().any(|(limit, ..)| *limit == name) => {
+            format!("{name} is a limit: it stands below [limits]")
+        }
+        _ => message,
+    }
+}
+
 impl Limits {
     fn set(&mut self, name: &str, value: &toml::Value) -> Result<(), String> {
-        let field = self.field(name).ok_or_else(|| format!("there is no limit {name:?}"))?;
+        let field = self.field(name).ok_or_else(|| match name {
+            "proxies" => "proxies is no limit: it stands above [limits]".to_owned(),
+            name => format!("there is no limit {name:?}"),
+        })?;
         let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
         // With no room for a single one a relay would serve nobody, and say that it does.
         let least = u64::from(!matches!(name, "reserve_bytes" | "wrong_tokens"));
@@ -242,6 +256,8 @@ mod tests {
             ("[limits]\nreserve_bytes = -1", "2: reserve_bytes is a whole number from 0, got -1"),
             ("[limits]\nsessions = 'many'", "2: sessions is a whole number from 1, got \"many\""),
             ("proxies = [\n'here']", "2: \"here\" is no IP address"),
+            ("[limits]\nproxies = []", "2: proxies is no limit: it stands above [limits]"),
+            ("\nsessions = 7", "2: sessions is a limit: it stands below [limits]"),
         ] {
             assert_eq!(parse(text).unwrap_err(), reason);
         }

@@ -326,7 +326,7 @@ impl Directory {
         *known = now;
         drop(known);
         if has_changed {
-            tracing::info!("other devices are signed in");
+            tracing::debug!("other devices are signed in");
             self.has_news.store(true, Ordering::Release);
         }
         Ok(())
@@ -340,7 +340,7 @@ impl Directory {
         *known = spaces;
         drop(known);
         if are_others {
-            tracing::info!("spaces are shared otherwise");
+            tracing::debug!("spaces are shared otherwise");
             self.changes.send_replace(());
             self.has_news.store(true, Ordering::Release);
         }

@@ -6,15 +6,16 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use motet_relay::metrics::Metrics;
 use motet_relay::reload::Files;
-use motet_relay::store::sqlite::care;
+use motet_relay::store::sqlite::{SqliteStore, care};
 use motet_relay::terminal::{self, Breaks, complain, printable};
 use motet_relay::tls::{Tls, TlsError, TlsFiles};
-use motet_relay::{Config, limits, run};
+use motet_relay::{Config, RunError, limits, run};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -34,7 +35,7 @@ struct Args {
     /// Days that an entry stays after a snapshot of its document has superseded it.
     #[arg(long, env = "MOTET_RELAY_RETENTION", default_value_t = DAYS, value_name = "DAYS")]
     retention: u16,
-    /// File of limits and proxies, in TOML; see `--limits`. SIGHUP reads it again, and the tokens too.
+    /// File of limits, proxies and issuers of identity tokens, in TOML; see `--limits`. SIGHUP reads it again, and the tokens too.
     #[arg(long, env = "MOTET_RELAY_CONFIG", global = true)]
     config: Option<PathBuf>,
     /// File of a certificate in PEM, with those that lead to its authority: TLS is spoken then. Read again every minute, and on SIGHUP.
@@ -244,6 +245,11 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let listener = bind(args.listen).await?;
     let address = listener.local_addr()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
+    if open && !address.ip().is_loopback() {
+        return Err(RunError::OpenToTheWorld(address).into());
+    }
+    // Whoever reads that it is there finds it there: a relay that is refused its folder says so, and nothing else.
+    let store = Arc::new(SqliteStore::open_with(&args.data, &terms.limits)?);
     say(&format!(
         "motet-relay {} on {scheme}://{address}, data in {}",
         env!("CARGO_PKG_VERSION"),
@@ -265,7 +271,8 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     tokio::spawn(files.follow(found, asked, told));
     let retention = u32::from(args.retention) * DAY;
     let changes = Some(changes);
-    let config = Config { auth, access, terms, retention, changes, metrics, tls, ..Config::new(args.data) };
+    let config =
+        Config { auth, access, terms, retention, changes, metrics, tls, ..Config::with_store(store) };
     run(listener, config, stop_signal()).await?;
     Ok(())
 }

@@ -44,8 +44,13 @@ pub enum FileError {
     Accounts(Arc<DirectoryError>),
     /// Whose identity tokens are accepted.
     #[cfg(feature = "oidc")]
-    #[error(transparent)]
-    Issuer(#[from] IssuerError),
+    #[error("{path}: {source}")]
+    Issuer {
+        /// The configuration.
+        path: String,
+        /// What is wrong.
+        source: IssuerError,
+    },
 }
 
 /// Who may speak, as files say it.
@@ -169,13 +174,17 @@ impl Files {
     #[cfg_attr(not(feature = "oidc"), allow(unused_variables, reason = "only issuers have keys"))]
     fn settings(&self, before: &Known) -> Result<Told, FileError> {
         let settings = self.config.as_deref().map_or(Ok(Settings::default()), Settings::from_file)?;
+        #[cfg(feature = "oidc")]
+        let path = self.config.as_deref().unwrap_or(Path::new("")).display().to_string();
+        #[cfg(feature = "oidc")]
+        let named = |source| FileError::Issuer { path, source };
         Ok(Told {
             terms: settings.terms,
             #[cfg(feature = "oidc")]
             issuers: match (settings.issuers.is_empty(), &before.issuers) {
                 (true, _) => None,
-                (false, Some(before)) => Some(Arc::new(before.renewed(settings.issuers)?)),
-                (false, None) => Some(Arc::new(Issuers::new(settings.issuers)?)),
+                (false, Some(before)) => Some(Arc::new(before.renewed(settings.issuers).map_err(named)?)),
+                (false, None) => Some(Arc::new(Issuers::new(settings.issuers).map_err(named)?)),
             },
         })
     }
@@ -208,7 +217,7 @@ impl Files {
             };
             let found = self.tokens.as_deref().and_then(stamp);
             let are_other_tokens = was_asked || (found.is_some() && found != seen);
-            let mut terms = told.borrow().1.clone();
+            let (mut terms, mut is_refused) = (told.borrow().1.clone(), false);
             if are_other_tokens {
                 seen = found;
                 // Files may be where reading takes long.
@@ -221,9 +230,9 @@ impl Files {
                         known.tokens = tokens;
                         terms = settings.map_or(terms, |settings| known.take(settings));
                     }
-                    // Who was signed out is out all the same.
                     Ok(Err(error)) => {
                         let error: FileError = error;
+                        is_refused = true;
                         tracing::error!(%error, "tokens, limits and issuers stay as they are");
                     }
                     Err(error) => tracing::error!(%error, "tokens, limits and issuers stay as they are"),
@@ -233,7 +242,8 @@ impl Files {
             if is_other_devices {
                 shared.put(known.directory.as_ref());
             }
-            if !are_other_tokens && !is_other_devices {
+            // Who was signed out is out all the same.
+            if (!are_other_tokens || is_refused) && !is_other_devices {
                 continue;
             }
             _ = told.send((known.who(), terms));

@@ -86,7 +86,14 @@ impl Credential {
                 "a sign-in key on a command line is seen by others on this machine; use --key-file FILE, or MOTET_SIGN_IN_KEY",
             );
         }
-        token::credential(key, key_file.or(identity_token_file).as_deref())
+        let is_token = identity_token_file.is_some();
+        let credential = token::credential(key, key_file.or(identity_token_file).as_deref())?;
+        if is_token && credential.split('.').count() != 3 {
+            return Err(CliError::Usage(
+                "what --identity-token-file has is no identity token; a sign-in key is for --key-file".into(),
+            ));
+        }
+        Ok(credential)
     }
 }
 
@@ -138,7 +145,24 @@ pub(crate) fn sign_out(
 
 pub(crate) fn clear_local(db: Option<&Path>, unsent: bool, output: &Output) -> Result<(), CliError> {
     let replica = open(db)?;
-    let removed = if unsent { replica.discard_unsent()? } else { replica.clear_local()? };
+    if !unsent {
+        let removed = replica.clear_local()?;
+        return tell(
+            removed,
+            &format!("{}; the next sync downloads what the relay has", told(removed)),
+            output,
+        );
+    }
+    // What is here may be all that this account will ever have of it.
+    if replica.space().is_shared() {
+        let relay = relay(&replica)?.ok_or(SyncError::NotConnected)?;
+        if !relay.spaces().list()?.iter().any(|space| space.id == replica.space()) {
+            return Err(CliError::Other(
+                "this account may not read the space any more: what is here could not be had again, and stays; `motet export --all` copies it, and removing the file gives it up".into(),
+            ));
+        }
+    }
+    let removed = replica.discard_unsent()?;
     tell(removed, &format!("{}; the next sync downloads what the relay has", told(removed)), output)
 }
 

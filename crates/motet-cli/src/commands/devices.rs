@@ -5,10 +5,11 @@ use std::path::Path;
 use motet::{AccountDevice, Relay, Replica, SyncError};
 
 use super::account::Credential;
+use super::spaces::done;
 use super::{open, relay, token};
 use crate::args::{DeviceCommand, IdentityCommand};
 use crate::error::CliError;
-use crate::output::{GREEN, Output};
+use crate::output::{Output, local_time};
 
 /// Lists the devices of the account, and changes them.
 pub(crate) fn device(db: Option<&Path>, command: DeviceCommand, output: &Output) -> Result<(), CliError> {
@@ -16,16 +17,21 @@ pub(crate) fn device(db: Option<&Path>, command: DeviceCommand, output: &Output)
     let account = relay.account();
     match command {
         DeviceCommand::List => {
-            let found = account.devices()?;
+            let mut found = account.devices()?;
+            // When it was last seen is known to within some minutes, and this one is here.
+            found.devices.sort_by_key(|device| !device.is_this_one);
             if output.json {
                 return output.json_line(&found);
             }
             output.line(&format!("devices of {}", found.account));
             for device in found.devices {
-                let own = if device.is_this_one { ", this one" } else { "" };
                 let AccountDevice { id, name, platform, .. } = &device;
+                let seen = match device.is_this_one {
+                    true => "this one".to_owned(),
+                    false => format!("last seen {}", local_time(device.last_seen_at)),
+                };
                 let id = id.to_string();
-                output.line(&format!("{}  {name}  {platform}{own}", &id[..8]));
+                output.line(&format!("{}  {name}  {platform}  {seen}", &id[..8]));
             }
             Ok(())
         }
@@ -96,11 +102,4 @@ fn find(devices: Vec<AccountDevice>, named: &str) -> Result<AccountDevice, CliEr
         1 => Ok(found.remove(0)),
         _ => Err(CliError::Usage(format!("{named:?} means more than one device: give more of the id"))),
     }
-}
-
-fn done(text: &str, output: &Output) -> Result<(), CliError> {
-    if !output.json {
-        output.line(&format!("{} {text}", output.paint(GREEN, "✓")));
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use motet::{SharedSpace, SpaceId, SpaceMember, SpaceRole, Spaces, SyncError};
 
 use super::{open, relay};
-use crate::args::{Role, SpaceCommand};
+use crate::args::{InvitedRole, Role, SpaceCommand};
 use crate::error::CliError;
 use crate::output::{GREEN, Output};
 
@@ -30,12 +30,7 @@ pub(crate) fn list(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
 /// Makes and changes them.
 pub(crate) fn run(db: Option<&Path>, command: SpaceCommand, output: &Output) -> Result<(), CliError> {
     let (spaces, _) = spaces(db)?;
-    let done = |text: &str| {
-        if !output.json {
-            output.line(&format!("{} {text}", output.paint(GREEN, "✓")));
-        }
-        Ok(())
-    };
+    let done = |text: &str| done(text, output);
     match command {
         SpaceCommand::Create { name } => tell(&spaces.create(&name)?, true, output),
         SpaceCommand::Rename { space, name } => {
@@ -64,7 +59,11 @@ pub(crate) fn run(db: Option<&Path>, command: SpaceCommand, output: &Output) -> 
         }
         SpaceCommand::Invite { space, role, expires, reusable } => {
             let space = find(&spaces, &space)?;
-            let invite = spaces.invite(space.id, role.into(), expires.map(Duration::from_secs), reusable)?;
+            let role = match role {
+                InvitedRole::Reader => SpaceRole::Reader,
+                InvitedRole::Writer => SpaceRole::Writer,
+            };
+            let invite = spaces.invite(space.id, role, expires.map(Duration::from_secs), reusable)?;
             if output.json {
                 return output.json_line(&invite);
             }
@@ -141,4 +140,13 @@ impl From<Role> for SpaceRole {
             Role::Owner => Self::Owner,
         }
     }
+}
+
+/// Says that something is done that has nothing else to say.
+pub(crate) fn done(text: &str, output: &Output) -> Result<(), CliError> {
+    if output.json {
+        return output.json_line(&serde_json::json!({ "done": true }));
+    }
+    output.line(&format!("{} {text}", output.paint(GREEN, "✓")));
+    Ok(())
 }

@@ -95,8 +95,8 @@ impl Replica {
     }
 
     /// Gives up what this device has not sent: everything that is shared is removed from it, with the values of local fields in it, and the next
-    /// connection downloads what the relay holds. For what will never be sent, as the edits of somebody who may only read. Ends the connection; undo and
-    /// restore points end with it.
+    /// connection downloads what the relay holds. For what will never be sent, as the edits of somebody who may only read. **Whoever may not read the
+    /// space any more gets nothing back:** ask [`Relay::spaces`](crate::Relay::spaces) before. Ends the connection; undo and restore points end with it.
     ///
     /// # Errors
     /// [`AccountError::Unsent`] if no relay is known that could have the rest; nothing is removed then.
