@@ -6,7 +6,7 @@ use std::time::Duration;
 use motet::{
     AccountError, FieldKind, Relay, Replica, Schema, SignOut, SyncError, SyncState, Transport, json,
 };
-use motet_tests::{Cli, RelayProcess, TestRelay, contents, copy_folder, device, sync, wait_until};
+use motet_tests::{Admin, Cli, RelayProcess, TestRelay, contents, copy_folder, device, sync, wait_until};
 use serde_json::Value;
 
 /// A relay on which `token-a` and `also-a` are account a, and `token-b` is account b.
@@ -525,4 +525,26 @@ fn nothing_is_cleared_that_only_another_relay_has() {
     assert_eq!(a.clear_local().unwrap().documents, 1);
     sync(&a, &relays[1].url());
     assert_eq!(titles(&a), ["Pua Mana"]);
+}
+
+/// A space that was taken away: what is here may be all that is left of it.
+#[test]
+fn nothing_is_cleared_of_a_space_that_may_not_be_read_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let admin = Admin(dir.path().join("relay"));
+    admin.ok(&["account", "add", "keola"]);
+    let relay = RelayProcess::start(&admin.0, "127.0.0.1:0", &[]);
+    let id = admin.ok(&["space", "create", "band", "--owner", "keola"]).trim().to_owned();
+    let cli = Cli::new(dir.path(), "band");
+    cli.ok(&["init", "--device", "band", "--relay", &relay.url(), "--space-id", &id]);
+    cli.ok_with(&["login", "--key-file", "-"], &admin.ok(&["key", "create", "--account", "keola"]));
+    cli.ok_with(&["put", "songs", "--id", "1"], r#"{"title": "Pua Mana"}"#);
+    cli.ok(&["sync"]);
+    admin.ok(&["space", "delete", "band"]);
+    wait_until("it is gone", Duration::from_secs(5), || !cli.run(&["sync"]).status.success());
+    for args in [&["clear-local"][..], &["clear-local", "--unsent"]] {
+        let refused = cli.run(args);
+        assert_eq!(refused.status.code(), Some(1), "{args:?}");
+    }
+    assert_eq!(cli.json(&["get", "songs", "1", "--json"])["title"], "Pua Mana");
 }

@@ -155,6 +155,9 @@ pub(crate) enum Command {
         /// File with an identity token of a service that the relay accepts, or - for standard input
         #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "key_file", "with"])]
         identity_token_file: Option<PathBuf>,
+        /// Print what an identity token has to name (`nonce`) so that this device can sign in with it, and end
+        #[arg(long, conflicts_with_all = ["key", "key_file", "with", "identity_token_file"])]
+        nonce: bool,
     },
     /// Show the spaces that are shared with the account of this device, or by it
     Spaces,

@@ -107,9 +107,9 @@ impl CliError {
             | CliError::Space(SpaceError::Relay(SyncError::AuthNeeded { .. })) => Some(
                 "sign in with: motet login --key-file FILE; or give a good token with: motet init --device NAME --relay URL --token-file FILE",
             ),
-            CliError::SignIn(SignInError::KeyRefused { .. }) => {
-                Some("ask whoever runs the relay for another one: motet-relay key create --account NAME")
-            }
+            CliError::SignIn(SignInError::KeyRefused { .. }) => Some(
+                "ask whoever runs the relay: for another key with motet-relay key create --account NAME, or to link who you are elsewhere with motet-relay identity link",
+            ),
             CliError::SignIn(SignInError::Relay(SyncError::Offline { .. })) => {
                 Some("the sign-in key is still good; try again when the relay can be reached")
             }
@@ -119,6 +119,9 @@ impl CliError {
             CliError::Sync(SyncError::OtherAccount { .. })
             | CliError::SignIn(SignInError::OtherAccount { .. }) => Some(
                 "a new database: --db FILE; to sign out: motet sign-out --wipe; to move what is here: motet sign-out --release",
+            ),
+            CliError::Account(AccountError::Forbidden { .. }) => Some(
+                "motet spaces shows what you may do; if you may still read it, motet clear-local --unsent gives up what was not sent",
             ),
             CliError::Account(AccountError::Unsent { .. }) => Some(
                 "send it with: motet sync; or give it up with: motet clear-local --unsent, or, with everything else that is here: motet sign-out --wipe --unsent",

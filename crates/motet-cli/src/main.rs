@@ -82,7 +82,17 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
             commands::transfer::export(db, collection.as_deref(), all, output)
         }
         Command::Sync { document } => commands::sync::sync(db, &document, output),
-        Command::Login { relay, key, key_file, with, client_id, client_secret_file, identity_token_file } => {
+        Command::Login { relay, nonce: true, .. } => commands::account::nonce(db, relay, output),
+        Command::Login {
+            relay,
+            key,
+            key_file,
+            with,
+            client_id,
+            client_secret_file,
+            identity_token_file,
+            ..
+        } => {
             let credential =
                 Credential { key, key_file, identity_token_file, with, client_id, client_secret_file };
             commands::account::login(db, relay, credential, output)

@@ -308,6 +308,13 @@ pub enum AccountError {
         /// How many.
         documents: u64,
     },
+    /// The relay has refused the last sync: this account may not read the space any more, or not write to it. What is here could perhaps not be had
+    /// again.
+    #[error("the relay has refused the last sync ({reason}): what is here could perhaps not be had again")]
+    Forbidden {
+        /// What the relay said.
+        reason: String,
+    },
 }
 
 impl OpenError {
@@ -392,6 +399,7 @@ impl AccountError {
         match self {
             AccountError::Storage(error) => error.code(),
             AccountError::Unsent { .. } => "account-unsent",
+            AccountError::Forbidden { .. } => "account-forbidden",
         }
     }
 
@@ -399,7 +407,7 @@ impl AccountError {
     pub fn is_retryable(&self) -> bool {
         match self {
             AccountError::Storage(error) => error.is_retryable(),
-            AccountError::Unsent { .. } => true,
+            AccountError::Unsent { .. } | AccountError::Forbidden { .. } => true,
         }
     }
 }

@@ -17,14 +17,7 @@ pub(crate) fn login(
     output: &Output,
 ) -> Result<(), CliError> {
     let replica = open(db)?;
-    let url = match url.map(|url| url.trim().to_owned()) {
-        Some(url) => url,
-        None => replica
-            .setting(RELAY_URL)?
-            .ok_or_else(|| CliError::Usage("which relay? give --relay URL".into()))?,
-    };
-    let relay = Relay::new(&url);
-    relay.check().map_err(|e| CliError::Usage(e.to_string()))?;
+    let (url, relay) = chosen(&replica, url)?;
     let credential = credential.read(&replica, &relay, token::nonce, output)?;
     let signed_in = token::sign_in(&replica, &relay, &credential, output)?;
     replica.use_relay(&relay)?;
@@ -40,6 +33,31 @@ pub(crate) fn login(
     }
     output.line(&format!("{} signed in as {} at {url}", output.paint(GREEN, "✓"), signed_in.account));
     Ok(())
+}
+
+/// Prints what an identity token has to name.
+pub(crate) fn nonce(db: Option<&Path>, url: Option<String>, output: &Output) -> Result<(), CliError> {
+    let replica = open(db)?;
+    let (_, relay) = chosen(&replica, url)?;
+    let nonce = token::nonce(&replica, &relay, output)?;
+    if output.json {
+        return output.json_line(&serde_json::json!({ "nonce": nonce }));
+    }
+    output.line(&nonce);
+    Ok(())
+}
+
+/// The relay that a command names, or the one that is known.
+fn chosen(replica: &Replica, url: Option<String>) -> Result<(String, Relay), CliError> {
+    let url = match url.map(|url| url.trim().to_owned()) {
+        Some(url) => url,
+        None => replica
+            .setting(RELAY_URL)?
+            .ok_or_else(|| CliError::Usage("which relay? give --relay URL".into()))?,
+    };
+    let relay = Relay::new(&url);
+    relay.check().map_err(|e| CliError::Usage(e.to_string()))?;
+    Ok((url, relay))
 }
 
 /// With what a device signs in, as it is given.

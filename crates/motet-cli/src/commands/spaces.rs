@@ -6,6 +6,8 @@ use std::time::Duration;
 use motet::{SharedSpace, SpaceId, SpaceMember, SpaceRole, Spaces, SyncError};
 
 use super::{open, relay};
+use unicode_normalization::UnicodeNormalization;
+
 use crate::args::{InvitedRole, Role, SpaceCommand};
 use crate::error::CliError;
 use crate::output::{GREEN, Output};
@@ -92,7 +94,7 @@ fn spaces(db: Option<&Path>) -> Result<(Spaces, SpaceId), CliError> {
 fn find(spaces: &Spaces, named: &str) -> Result<SharedSpace, CliError> {
     let id = named.to_ascii_lowercase();
     let is_meant = |space: &SharedSpace| {
-        space.name == named || (!id.is_empty() && space.id.to_string().starts_with(&id))
+        space.name.nfc().eq(named.nfc()) || (!id.is_empty() && space.id.to_string().starts_with(&id))
     };
     let mut found = spaces.list()?;
     found.retain(is_meant);

@@ -89,7 +89,8 @@ impl Replica {
     /// data is doubted. Ends the connection; undo and restore points end with it.
     ///
     /// # Errors
-    /// [`AccountError::Unsent`] if something has not been sent; nothing is removed then.
+    /// [`AccountError::Unsent`] if something has not been sent, [`AccountError::Forbidden`] if the relay has refused the last sync; nothing is removed
+    /// then. What a relay has lost since the last sync is not noticed: this asks no network.
     pub fn clear_local(&self) -> Result<Removed, AccountError> {
         self.clear(Emptying::Held)
     }

@@ -4,10 +4,10 @@ use motet_proto::{AccountId, LogName};
 
 use super::lifecycle::is_leaving;
 use super::{Commit, Core};
-use crate::error::AccountError;
+use crate::error::{AccountError, SyncError};
 use crate::limits;
 use crate::store::{self, ACCOUNT, StorageError, Tx};
-use crate::types::{ChangeKind, Removed};
+use crate::types::{ChangeKind, LastError, Removed};
 
 /// Where the time stands in `meta` that a relay told last, in milliseconds since 1970.
 const RELAY_TIME: &str = "relay_time";
@@ -34,6 +34,15 @@ pub(crate) enum Emptying {
     Shared,
     /// All.
     Everything,
+}
+
+/// Why a relay has refused the last round, if that is how it ended: what it holds is not to be had then.
+fn refusal(tx: Tx<'_>, remote: Option<i64>) -> store::Result<Option<String>> {
+    let remotes = tx.remotes()?;
+    let known = remotes.into_iter().find(|known| Some(known.id) == remote);
+    let error = known.and_then(|known| serde_json::from_str::<LastError>(&known.last_error?).ok());
+    let forbidden = SyncError::Forbidden { reason: String::new() };
+    Ok(error.filter(|error| error.code == forbidden.code()).map(|error| error.message))
 }
 
 /// The account that a replica is bound to.
@@ -199,6 +208,11 @@ impl Core {
         }
         if unsent > 0 {
             return Err(AccountError::Unsent { documents: unsent });
+        }
+        if which == Emptying::Held
+            && let Some(reason) = refusal(tx, home)?
+        {
+            return Err(AccountError::Forbidden { reason });
         }
         let documents = leaving.iter().filter(|row| !row.deleted).count() as u64;
         tx.drop_quarantine()?;
