@@ -18,8 +18,23 @@ const LONGEST: Duration = Duration::from_secs(20 * 60);
 /// How long what a program has printed may take to arrive once it has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Programs that take longest. They go first, so that no core waits for them at the end.
-const FIRST: [&str; 4] = ["hostile", "planted", "simulation", "made_again"];
+/// Programs that use all cores, or look at how long something takes: one after the other, before all others.
+const ALONE: [&str; 14] = [
+    "attacks",
+    "bounds",
+    "convergence",
+    "crash_points",
+    "damage_pages",
+    "damage_rows",
+    "embedded",
+    "fuzz",
+    "hostile",
+    "instructions",
+    "oracle",
+    "orders",
+    "planted",
+    "simulation",
+];
 
 /// A test program, as cargo has built it.
 struct Suite {
@@ -48,29 +63,31 @@ pub(crate) fn run(mut cargo: Command, env: &[(&str, &str)]) -> Result<(), String
     if suites.is_empty() {
         return Err("cargo names no test programs".into());
     }
-    let place = |suite: &Suite| FIRST.iter().position(|name| *name == suite.name).unwrap_or(FIRST.len());
-    suites.sort_by(|a, b| place(a).cmp(&place(b)).then(a.name.cmp(&b.name)));
-    let (count, queue, failed) = (suites.len(), Mutex::new(VecDeque::from(suites)), Mutex::new(Vec::new()));
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
-            scope.spawn(|| {
-                while let Some(suite) = next() {
-                    if let Err(reason) = execute(&suite, env) {
-                        failed
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push(format!("{}: {reason}", suite.name));
-                    }
-                }
-            });
-        }
-    });
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    suites.sort_by(|a, b| a.name.cmp(&b.name));
+    let count = suites.len();
+    let (alone, others): (Vec<_>, _) = suites.into_iter().partition(|suite| ALONE.contains(&&*suite.name));
+    let mut failed = at_a_time(1, alone, env);
+    failed.extend(at_a_time(thread::available_parallelism().map_or(1, NonZero::get), others, env));
     match failed.is_empty() {
         true => Ok(()),
         false => Err(format!("{} of {count} test programs failed\n{}", failed.len(), failed.join("\n"))),
     }
+}
+
+/// Runs so many at a time, and returns which have failed.
+fn at_a_time(lanes: usize, suites: Vec<Suite>, env: &[(&str, &str)]) -> Vec<String> {
+    let (queue, failed) = (Mutex::new(VecDeque::from(suites)), Mutex::new(Vec::new()));
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let run = || {
+        while let Some(suite) = next() {
+            if let Err(reason) = execute(&suite, env) {
+                let reason = format!("{}: {reason}", suite.name);
+                failed.lock().unwrap_or_else(PoisonError::into_inner).push(reason);
+            }
+        }
+    };
+    thread::scope(|scope| (0..lanes).for_each(|_| drop(scope.spawn(run))));
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a message of cargo says of a test program, if it is about one.
