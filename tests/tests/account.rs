@@ -533,8 +533,8 @@ fn nothing_is_cleared_of_a_space_that_may_not_be_read_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let admin = Admin(dir.path().join("relay"));
     admin.ok(&["account", "add", "keola"]);
-    let relay = RelayProcess::start(&admin.0, "127.0.0.1:0", &[]);
     let id = admin.ok(&["space", "create", "band", "--owner", "keola"]).trim().to_owned();
+    let relay = RelayProcess::start(&admin.0, "127.0.0.1:0", &[]);
     let cli = Cli::new(dir.path(), "band");
     cli.ok(&["init", "--device", "band", "--relay", &relay.url(), "--space-id", &id]);
     cli.ok_with(&["login", "--key-file", "-"], &admin.ok(&["key", "create", "--account", "keola"]));
