@@ -233,7 +233,7 @@ mod tests {
         let found = DeviceToken::verify(&token).unwrap();
         assert_eq!((found.key, found.issued_at), (key.public(), 1_796_040_000));
         assert_eq!(DeviceToken::claimed_key(&token), Some(key.public()));
-        assert_eq!(key.public().nonce(), "NONCE");
+        assert_eq!(key.public().nonce(), "Gmq6tfb83MXY3u25GVL17pIwijqXzX3LVoH2U0dkmks");
     }
 
     #[test]
