@@ -48,9 +48,12 @@ struct Shared {
     is_down: AtomicBool,
     /// How long it takes to answer, in milliseconds.
     delay: AtomicU64,
-    /// Device codes, with the nonce of each, and who has entered it.
-    devices: Mutex<HashMap<String, (String, Option<Result<String, ()>>)>>,
+    /// By their codes.
+    devices: Mutex<HashMap<String, Waiting>>,
 }
+
+/// A device that waits until somebody enters its code: its nonce, and as whom that was done, or that it was declined.
+type Waiting = (String, Option<Result<String, ()>>);
 
 impl IntoResponse for Json {
     fn into_response(self) -> axum::response::Response {
