@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(20 * 60);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Programs that use all cores, or look at how long something takes: one after the other, before all others.
-const ALONE: [&str; 14] = [
+const ALONE: [&str; 17] = [
     "attacks",
     "bounds",
     "convergence",
@@ -33,6 +33,9 @@ const ALONE: [&str; 14] = [
     "oracle",
     "orders",
     "planted",
+    "relay_damage",
+    "relay_left",
+    "relay_odd",
     "simulation",
 ];
 
