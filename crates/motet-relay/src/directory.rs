@@ -19,8 +19,10 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use motet_proto::device_key::PublicKey;
 use motet_proto::{DeviceId, SpaceId};
 use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, params};
@@ -438,6 +440,18 @@ fn file_error(path: &Path, source: rusqlite::Error) -> DirectoryError {
 fn io_error(error: &std::io::Error) -> rusqlite::Error {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
     rusqlite::Error::SqliteFailure(code, Some(error.to_string()))
+}
+
+/// A secret that nobody guesses: `N` random bytes behind a prefix, by which people know what it is.
+fn secret<const N: usize>(prefix: &str) -> Result<String> {
+    let mut random = [0; N];
+    getrandom::fill(&mut random).map_err(|e| DirectoryError::Random(e.to_string()))?;
+    Ok(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(random)))
+}
+
+/// So long after a time in milliseconds.
+fn later(now: i64, after: Duration) -> i64 {
+    now.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn hash(key: &str) -> [u8; 32] {

@@ -4,7 +4,7 @@ use motet_proto::DeviceId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::spaces::{SpaceError, Spaces};
+use crate::spaces::{SpaceError, Spaces, as_text};
 use crate::sync::Relay;
 
 /// The account that a device has signed in to at a relay: [`Relay::account`]. Each call asks the network, waits for the answer, and takes up to
@@ -58,21 +58,6 @@ pub struct AccountIdentity {
     pub linked_at: i64,
     /// When a device last signed in with it, in milliseconds since 1970.
     pub last_used_at: Option<i64>,
-}
-
-/// Ids as the relay writes them.
-mod as_text {
-    use motet_proto::DeviceId;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(id: &DeviceId, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(id)
-    }
-
-    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<DeviceId, D::Error> {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
-    }
 }
 
 impl Relay {

@@ -111,16 +111,22 @@ pub enum SpaceError {
 }
 
 /// Ids as the relay writes them.
-mod as_text {
-    use motet_proto::SpaceId;
+pub(crate) mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(id: &SpaceId, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<T: Display, S: Serializer>(id: &T, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(id)
     }
 
-    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<SpaceId, D::Error> {
+    pub(crate) fn deserialize<'d, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'d>,
+    {
         String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }

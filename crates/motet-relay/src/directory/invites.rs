@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use motet_proto::SpaceId;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Directory, DirectoryError, Result, composed, hash, now_ms, spaces::has_account};
+use super::{
+    Directory, DirectoryError, Result, composed, file_error, hash, later, now_ms, secret, spaces::has_account,
+};
 use crate::limits;
 use crate::sharing::{Invite, Role};
 
@@ -29,12 +29,9 @@ impl Directory {
         is_reusable: bool,
     ) -> Result<String> {
         let by = &*composed(by);
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|e| DirectoryError::Random(e.to_string()))?;
-        let code = format!("{CODE_PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
+        let code = secret::<16>(CODE_PREFIX)?;
         let now = now_ms();
-        let after = expires_after.min(limits::INVITE_LONGEST);
-        let expires_at = now.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+        let expires_at = later(now, expires_after.min(limits::INVITE_LONGEST));
         self.attempt(|conn| {
             conn.execute("DELETE FROM invite WHERE expires_at <= ?", [now])?;
             let id = space.as_bytes();
@@ -59,7 +56,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::NoInvite`], [`DirectoryError::File`].
     pub fn invite(&self, code: &str) -> Result<Invite> {
-        let found = self.write(|conn| find(conn, code, now_ms()))?;
+        let found = find(&self.lock(), code, now_ms()).map_err(|source| file_error(&self.path, source))?;
         found.ok_or(DirectoryError::NoInvite)
     }
 

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rusqlite::params;
 
-use super::{Directory, DirectoryError, Result, composed, hash, hex, now_ms};
+use super::{Directory, DirectoryError, Result, composed, hash, hex, later, now_ms, secret};
 
 /// What a sign-in key begins with, so that people and scanners of leaked secrets know one.
 const KEY_PREFIX: &str = "motet-key-";
@@ -41,12 +39,9 @@ impl Directory {
         is_reusable: bool,
     ) -> Result<String> {
         let account = &*composed(account);
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).map_err(|e| DirectoryError::Random(e.to_string()))?;
-        let key = format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
+        let key = secret::<32>(KEY_PREFIX)?;
         let now = now_ms();
-        let expires_at = expires_after
-            .map(|after| now.saturating_add(i64::try_from(after.as_millis()).unwrap_or(i64::MAX)));
+        let expires_at = expires_after.map(|after| later(now, after));
         let sql = "INSERT INTO sign_in_key (hash, account, created_at, expires_at, is_reusable)
                    SELECT ?, name, ?, ?, ? FROM account WHERE name = ?";
         let row = params![hash(&key), now, expires_at, is_reusable, account];
