@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use motet::envelope::{self, About, OpenError, Plain, SUITES_OF_APPS, SealError};
@@ -126,6 +126,67 @@ fn only_who_has_the_key_reads_what_others_send() {
         other.retry_quarantined().unwrap();
         other.sync_now().unwrap();
         assert!(contents(&other) == contents(&a), "{name}");
+    }
+}
+
+/// A sealer without its key, until it is there.
+#[derive(Clone)]
+struct Locked {
+    keyed: Keyed,
+    is_open: Arc<AtomicBool>,
+}
+
+impl Sealer for Locked {
+    fn suite(&self) -> u8 {
+        self.keyed.suite()
+    }
+
+    fn seal(&self, about: About, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.keyed.seal(about, plain)
+    }
+
+    fn open(&self, about: About, suite: u8, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+        match self.is_open.load(Ordering::Relaxed) {
+            true => self.keyed.open(about, suite, sealed),
+            false => Err(OpenError::Sealed("the key is locked away".into())),
+        }
+    }
+}
+
+/// Whoever is connected need not connect anew, and whoever asks for a round gets one that has read everything.
+#[test]
+fn what_is_tried_again_is_read_by_the_session_that_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(&dir.path().join("relay"));
+    let a = device(dir.path(), "a", Keyed::new(1));
+    for n in 0..20 {
+        a.documents("songs").insert(&song(n)).unwrap();
+    }
+    sync(&a, &relay.url());
+    let locked = Locked { keyed: Keyed::new(1), is_open: Arc::default() };
+    let b = device(dir.path(), "b", locked.clone());
+    sync(&b, &relay.url());
+    assert!(contents(&b).is_empty());
+    locked.is_open.store(true, Ordering::Relaxed);
+    b.retry_quarantined().unwrap();
+    wait_until("what was set aside is there", SOON, || contents(&b) == contents(&a));
+    assert!(b.quarantined(10).unwrap().is_empty());
+    // With a session that has just begun, and with one that is under way.
+    for n in 20..40 {
+        locked.is_open.store(false, Ordering::Relaxed);
+        a.documents("songs").insert(&song(n)).unwrap();
+        a.sync_now().unwrap();
+        b.sync_now().unwrap();
+        assert_eq!(contents(&b).len(), n);
+        if n % 2 == 0 {
+            b.disconnect();
+            b.connect(Relay::new(&relay.url())).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(n as u64 % 7));
+        locked.is_open.store(true, Ordering::Relaxed);
+        b.retry_quarantined().unwrap();
+        b.sync_now().unwrap();
+        assert!(contents(&b) == contents(&a), "{n}");
     }
 }
 

@@ -93,15 +93,15 @@ impl Replica {
         Ok(rows.into_iter().map(item).collect())
     }
 
-    /// Has everything that is set aside tried again: with the next session the relay's log is read from the start. Items leave the
-    /// quarantine when they could be applied.
+    /// Has everything that is set aside tried again: the relay's log is read from the start, at once if the replica is connected, otherwise
+    /// with the next session. Items leave the quarantine when they could be applied.
     ///
     /// # Errors
     /// [`WriteError`] if that cannot be noted.
     pub fn retry_quarantined(&self) -> Result<(), WriteError> {
-        self.run(|tx, _| {
+        self.run(|tx, core| {
             tx.try_ended_over()?;
-            Ok(tx.forget_positions()?)
+            Ok(core.read_logs_anew(tx)?)
         })
     }
 
@@ -117,7 +117,7 @@ impl Replica {
     /// Repairs what [`verify`](Self::verify) finds, from whatever source of it still loads: the saved form of a document, its changes, the
     /// entries that wait to be sent. Projections and the full-text index are made anew. If the database itself is damaged, it is
     /// written anew from what can be read of it, and the damaged file is kept ([`RepairReport::put_aside`]). Only changes that are nowhere here
-    /// are lost, and those that build on them wait for them. What such a document showed is written anew if no remote can have it. The next session compares everything with the relay: what it holds is read again, and it is sent what it lacks.
+    /// are lost, and those that build on them wait for them. What such a document showed is written anew if no remote can have it. Then everything is compared with the relay, at once if the replica is connected, otherwise with the next session: what it holds is read again, and it is sent what it lacks.
     ///
     /// # Errors
     /// [`WriteError`]; documents repaired until then stay repaired.

@@ -245,7 +245,8 @@ impl Core {
         Ok(Removed { documents, kept })
     }
 
-    /// What arrives and what is sent belongs to the file as it is now: it was not emptied, and nobody signed out, since the session began.
+    /// What arrives and what is sent belongs to the file as it is now: it was not emptied or repaired, and nobody signed out, since the session
+    /// began.
     pub(super) fn check_era(&mut self, tx: Tx<'_>) -> store::Result<()> {
         let now = tx.era()?;
         if *self.era.get_or_insert(now) == now {

@@ -210,7 +210,14 @@ impl Core {
         if !tx.of_nobody()?.is_empty() {
             tx.drop_of_nobody()?;
         }
+        self.read_logs_anew(tx)
+    }
+
+    /// Has the log of every remote read from the start. Sessions that run, also those of other processes, end and begin anew.
+    pub(crate) fn read_logs_anew(&mut self, tx: Tx<'_>) -> store::Result<()> {
         tx.forget_positions()?;
+        tx.begin_era()?;
+        // It is also how the sync task is told.
         self.write.recounts = true;
         Ok(())
     }

@@ -106,7 +106,7 @@ impl Core {
         };
         loaded.local.write(tx, document)?;
         if is_lost {
-            tx.forget_positions()?;
+            self.read_logs_anew(tx)?;
             if loaded.document.heads().is_empty() && loaded.local == Overlay::default() {
                 // Nothing of it is here: it comes back as a new one.
                 tx.remove_document(document)?;

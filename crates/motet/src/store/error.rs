@@ -27,8 +27,9 @@ pub enum StorageError {
         /// The newest this build knows.
         supported: i64,
     },
-    /// This or another process has removed what was here, or signed the user out, while something was being sent or received.
-    #[error("the data of this device was removed, or its user signed out, meanwhile")]
+    /// This or another process has removed what was here, signed the user out, or has everything read anew, while something was being sent or
+    /// received.
+    #[error("the data of this device was removed or repaired, or its user signed out, meanwhile")]
     Emptied,
     /// The app's [`Sealer`](crate::Sealer) does not seal what is to be sent. It waits.
     #[error("{0}")]

@@ -142,7 +142,7 @@ impl Tx<'_> {
         Ok(self.conn.execute_batch("DELETE FROM quarantine; DELETE FROM opening")?)
     }
 
-    /// How often the file was emptied, or its user signed out.
+    /// How often what a session goes by was taken away: the file was emptied, its user signed out, or all logs are to be read anew.
     pub(crate) fn era(&self) -> Result<i64> {
         self.counted(ERA)
     }

@@ -71,6 +71,8 @@ impl Driver {
                     let Some(command) = command else { return Err(Ended::LetGo) };
                     match self.take_command(command) {
                         Taken::Round(id) => {
+                            // Somebody may ask because of what was just done to the file.
+                            self.look_at_file(running)?;
                             self.release(running);
                             self.try_to_seal_again().await.map_err(SyncError::Storage)?;
                             running.session.request_round(id, self.started.elapsed());
@@ -167,7 +169,7 @@ impl Driver {
         Ok(())
     }
 
-    /// The file may have been emptied, or have more to send.
+    /// The file may have been emptied, be read anew, or have more to send.
     fn look_at_file(&mut self, running: &mut Running) -> Result<(), Ended> {
         if self.database.readers.read(|tx| tx.era()).is_ok_and(|era| era != running.era) {
             return Err(Ended::Anew);
