@@ -8,6 +8,8 @@ pub mod proxy;
 pub mod random;
 pub mod raw;
 pub mod relay_file;
+#[cfg(unix)]
+pub mod servers;
 pub mod shuffle;
 pub mod simulation;
 pub mod web;

@@ -15,6 +15,8 @@ pub struct Faults {
     pub latency: Duration,
     /// Of a thousand connections, so many are reset, some at once, some in the middle.
     pub resets: u64,
+    /// Of a thousand connections, so many are reset when something comes back: what was asked was done, and nobody hears of it.
+    pub lost_answers: u64,
     /// Of a thousand connections, so many stop moving anything without being closed, at once or in the middle.
     pub stalls: u64,
     /// Of a thousand pieces, so many have one bit flipped.
@@ -55,10 +57,15 @@ impl Proxy {
                 }
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(relay)) else { continue };
                 let fate = fate(&faults, &mut random);
+                let back = match random.below(1_000) {
+                    n if n < faults.lost_answers => Fate::Reset(random.below(4_000)),
+                    _ => Fate::Fine,
+                };
                 all.fetch_add(1, Ordering::Relaxed);
-                count.fetch_add(u64::from(!matches!(fate, Fate::Fine)), Ordering::Relaxed);
+                let is_fine = matches!((fate, back), (Fate::Fine, Fate::Fine));
+                count.fetch_add(u64::from(!is_fine), Ordering::Relaxed);
                 let seeds = [random.below(u64::MAX), random.below(u64::MAX)];
-                let ends = [(&client, &server, fate), (&server, &client, Fate::Fine)];
+                let ends = [(&client, &server, fate), (&server, &client, back)];
                 for ((from, to, fate), seed) in ends.into_iter().zip(seeds) {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                     std::thread::spawn(move || pass(from, to, fate, &faults, Random(seed)));
@@ -71,6 +78,11 @@ impl Proxy {
     /// Where devices find the relay behind it.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// Connections that were made.

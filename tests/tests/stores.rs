@@ -1,4 +1,4 @@
-//! Each store of the relay against the other: the one in memory is the model, written without SQL. The same calls have the same outcomes.
+//! Each store of the relay against the one in memory, which is the model, written without SQL. The same calls have the same outcomes.
 
 use std::sync::Arc;
 
@@ -8,9 +8,13 @@ use motet_proto::session::ReadOutcome;
 use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, SpaceId, limits as proto};
 use motet_relay::config::Limits;
 use motet_relay::store::memory::MemoryStore;
+#[cfg(unix)]
+use motet_relay::store::postgres::PostgresStore;
 use motet_relay::store::sqlite::SqliteStore;
 use motet_relay::store::{LogId, LogStore, StoreError};
 use motet_tests::random::{Random, runs, seed};
+#[cfg(unix)]
+use motet_tests::servers::Postgres;
 
 /// What was sent to one log so far.
 #[derive(Default)]
@@ -55,20 +59,19 @@ fn entry(random: &mut Random, sent: &Sent, number: u64) -> Entry {
 fn same<T: std::fmt::Debug>(step: u64, (a, b): (Result<T, StoreError>, Result<T, StoreError>)) -> T {
     let (a, b) = (a.unwrap(), b.unwrap());
     let (left, right) = (format!("{a:?}"), format!("{b:?}"));
-    assert!(left == right, "step {step}\nSQLite: {left}\nmemory: {right}");
+    assert!(left == right, "step {step}\nstored: {left}\nmemory: {right}");
     b
 }
 
-async fn compare(random: &mut Random) {
-    let folder = tempfile::tempdir().unwrap();
-    let limits = Limits {
-        documents_per_account: 3 + random.below(3),
-        spaces: 2 + random.below(2),
-        ..Limits::default()
-    };
-    let sqlite: Arc<dyn LogStore> = Arc::new(SqliteStore::open_with(folder.path(), &limits).unwrap());
+fn limits(random: &mut Random) -> Limits {
+    let documents_per_account = 3 + random.below(3);
+    Limits { documents_per_account, spaces: 2 + random.below(2), ..Limits::default() }
+}
+
+/// Makes the same calls to a store and to the model.
+async fn compare(random: &mut Random, stored: Arc<dyn LogStore>, limits: &Limits) {
     let memory: Arc<dyn LogStore> = Arc::new(MemoryStore::new());
-    memory.set_limits(&limits);
+    memory.set_limits(limits);
     let mut sent: Vec<Sent> = (0..3).map(|_| Sent::default()).collect();
     for step in 0..80 {
         let account = random.below(3);
@@ -82,7 +85,7 @@ async fn compare(random: &mut Random) {
                 entries.extend(again(random));
                 entries.extend(entries.first().filter(|_| random.below(6) == 0).cloned());
                 let appended =
-                    join(sqlite.append(log.clone(), entries.clone()), memory.append(log, entries.clone()));
+                    join(stored.append(log.clone(), entries.clone()), memory.append(log, entries.clone()));
                 let appended = same(step, appended.await);
                 for (entry, outcome) in entries.iter().zip(&appended.outcome.outcomes) {
                     if matches!(outcome, Outcome::Stored(_)) {
@@ -105,7 +108,7 @@ async fn compare(random: &mut Random) {
                 let mut next = after;
                 // To the end, page by page.
                 for _ in 0..20 {
-                    let page = join(sqlite.read(&log, next), memory.read(&log, next)).await;
+                    let page = join(stored.read(&log, next), memory.read(&log, next)).await;
                     match same(step, page) {
                         ReadOutcome::Page { position, head, .. } if position.seq < head => {
                             next = Some(position)
@@ -119,16 +122,16 @@ async fn compare(random: &mut Random) {
                 let after = random.below(12) * random.below(2);
                 for whole in [true, false] {
                     let page = join(
-                        sqlite.read_document(&log, document, after, whole),
+                        stored.read_document(&log, document, after, whole),
                         memory.read_document(&log, document, after, whole),
                     );
                     same(step, page.await);
                 }
             }
-            8 => _ = same(step, join(sqlite.head(&log), memory.head(&log)).await),
+            8 => _ = same(step, join(stored.head(&log), memory.head(&log)).await),
             _ => {
                 let before = if random.below(3) == 0 { 0 } else { i64::MAX };
-                for store in [&sqlite, &memory] {
+                for store in [&stored, &memory] {
                     while store.sweep(before).await.unwrap() > 0 {}
                 }
             }
@@ -137,40 +140,66 @@ async fn compare(random: &mut Random) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_stores_answer_alike() {
+async fn sqlite_answers_as_the_model() {
     let seed = seed();
     for run in 0..runs(60_u64) {
         let seed = seed.wrapping_add(run);
         println!("seed {seed}");
-        compare(&mut Random(seed)).await;
+        let (mut random, folder) = (Random(seed), tempfile::tempdir().unwrap());
+        let limits = limits(&mut random);
+        let store = Arc::new(SqliteStore::open_with(folder.path(), &limits).unwrap());
+        compare(&mut random, store, &limits).await;
     }
 }
 
-#[tokio::test]
-async fn both_stores_keep_to_the_bytes_of_an_account() {
-    let folder = tempfile::tempdir().unwrap();
-    let limits = Limits { bytes_per_account: 1_000, ..Limits::default() };
-    let sqlite: Arc<dyn LogStore> = Arc::new(SqliteStore::open_with(folder.path(), &limits).unwrap());
-    let memory: Arc<dyn LogStore> = Arc::new(MemoryStore::new());
-    for store in [sqlite, memory] {
-        store.set_limits(&limits);
-        let entry = |n: u8| {
-            Entry::new(
-                SpaceId::DEFAULT,
-                DocumentId([1; 16]),
-                DeviceId([1; 16]),
-                Kind::Changes,
-                0,
-                vec![n; 300],
-            )
-        };
-        let appended = store.append(log(1), (0..3).map(entry).collect()).await.unwrap();
-        assert!(matches!(appended.failed, Some(StoreError::Quota(_))), "{:?}", appended.failed);
-        assert_eq!(appended.outcome.outcomes, [Outcome::Stored(1), Outcome::Stored(2)]);
-        // What is erased makes room.
-        let erase =
-            Entry::new(SpaceId::DEFAULT, DocumentId([1; 16]), DeviceId([1; 16]), Kind::Erased, 0, vec![]);
-        assert!(store.append(log(1), vec![erase]).await.unwrap().failed.is_none());
-        assert!(store.append(log(1), vec![entry(5)]).await.unwrap().failed.is_none());
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_answers_as_the_model() {
+    let Some(postgres) = Postgres::start() else { return };
+    let seed = seed();
+    for run in 0..runs(12_u64) {
+        let seed = seed.wrapping_add(run);
+        println!("seed {seed}");
+        let mut random = Random(seed);
+        let limits = limits(&mut random);
+        let url = postgres.database(&format!("run{run}"));
+        let store = Arc::new(PostgresStore::open(&url, 4, &limits).await.unwrap());
+        compare(&mut random, store, &limits).await;
     }
+}
+
+/// Keeps to the bytes of an account; what is erased makes room, and can be erased although there is none.
+async fn keeps_to_the_bytes_of_an_account(store: Arc<dyn LogStore>) {
+    store.set_limits(&Limits { bytes_per_account: 1_000, ..Limits::default() });
+    let entry = |document: u8, n: u8, bytes: usize, kind| {
+        let payload = vec![n; bytes];
+        Entry::new(SpaceId::DEFAULT, DocumentId([document; 16]), DeviceId([1; 16]), kind, 0, payload)
+    };
+    let changes = |n: u8| entry(1, n, 300, Kind::Changes);
+    let appended = store.append(log(1), (0..3).map(changes).collect()).await.unwrap();
+    assert!(matches!(appended.failed, Some(StoreError::Quota(_))), "{:?}", appended.failed);
+    assert_eq!(appended.outcome.outcomes, [Outcome::Stored(1), Outcome::Stored(2)]);
+    let appended = store.append(log(1), vec![entry(2, 9, 100, Kind::Changes)]).await.unwrap();
+    assert_eq!(appended.outcome.outcomes, [Outcome::Stored(3)]);
+    // Nothing fits any more. What was never there cannot be erased to no end either.
+    let appended = store.append(log(1), vec![entry(3, 0, 0, Kind::Erased)]).await.unwrap();
+    assert!(matches!(appended.failed, Some(StoreError::Quota(_))), "{:?}", appended.failed);
+    assert!(store.append(log(1), vec![entry(1, 0, 0, Kind::Erased)]).await.unwrap().failed.is_none());
+    assert!(store.append(log(1), vec![changes(5)]).await.unwrap().failed.is_none());
+}
+
+#[tokio::test]
+async fn sqlite_and_memory_keep_to_the_bytes_of_an_account() {
+    let folder = tempfile::tempdir().unwrap();
+    keeps_to_the_bytes_of_an_account(Arc::new(MemoryStore::new())).await;
+    keeps_to_the_bytes_of_an_account(Arc::new(SqliteStore::open(folder.path()).unwrap())).await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn postgres_keeps_to_the_bytes_of_an_account() {
+    let Some(postgres) = Postgres::start() else { return };
+    let url = postgres.database("bytes");
+    let store = PostgresStore::open(&url, 2, &Limits::default()).await.unwrap();
+    keeps_to_the_bytes_of_an_account(Arc::new(store)).await;
 }

@@ -36,6 +36,8 @@ pub(crate) struct Hub {
 
 struct Place {
     sender: Sender<HubEvent>,
+    /// Last sequence number of which the sessions have heard.
+    heard: u64,
     /// Where the sessions say that their devices are. Of several sessions of one device the newest is believed: the others have not
     /// noticed yet that their connection is gone.
     present: BTreeMap<u64, (Arc<Presence>, Instant)>,
@@ -103,8 +105,9 @@ impl Hub {
     pub(crate) fn publish(&self, log: &LogId, origin: u64, appended: Appended) {
         let Some((first, position)) = appended.outcome.appended else { return };
         self.notify(Notice::Committed { log: log.clone(), first, position });
-        let logs = self.lock();
-        let Some(place) = logs.get(log) else { return };
+        let mut logs = self.lock();
+        let Some(place) = logs.get_mut(log) else { return };
+        place.heard = place.heard.max(position.seq);
         #[cfg(feature = "simulation")]
         if self.loses_next.swap(false, std::sync::atomic::Ordering::Relaxed) {
             _ = place.sender.send(HubEvent::Missed);
@@ -172,7 +175,8 @@ impl Hub {
         let mut logs = self.lock();
         match notice {
             Notice::Committed { log, first, position } => {
-                let Some(place) = logs.get(&log) else { return };
+                let Some(place) = logs.get_mut(&log) else { return };
+                place.heard = place.heard.max(position.seq);
                 let run = CommittedRun { origin: ELSEWHERE, first, position, entries: None };
                 _ = place.sender.send(HubEvent::Committed(Arc::new(run)));
             }
@@ -187,6 +191,19 @@ impl Hub {
                 }
             }
             Notice::Missed => logs.values().for_each(|place| _ = place.sender.send(HubEvent::Missed)),
+        }
+    }
+
+    /// Logs that have sessions.
+    pub(crate) fn logs(&self) -> Vec<LogId> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// A log was found to end there. Its sessions hear of it if they have not.
+    pub(crate) fn note_head(&self, log: &LogId, head: u64) {
+        if let Some(place) = self.lock().get_mut(log).filter(|place| place.heard < head) {
+            place.heard = head;
+            _ = place.sender.send(HubEvent::Missed);
         }
     }
 
@@ -223,8 +240,8 @@ impl Hub {
 
 impl Default for Place {
     fn default() -> Self {
-        let (present, elsewhere) = Default::default();
-        Self { sender: Sender::new(planted::queue(limits::HUB_RUNS)), present, elsewhere }
+        let (heard, present, elsewhere) = Default::default();
+        Self { sender: Sender::new(planted::queue(limits::HUB_RUNS)), heard, present, elsewhere }
     }
 }
 

@@ -361,3 +361,44 @@ pub const TLS_FILE_BYTES: u64 = 1 << 20;
 
 /// Longest id of a request that a proxy may give it, in bytes: a UUID has 36.
 pub const REQUEST_ID_BYTES: usize = 64;
+
+/// A call to a Postgres database must be done within this time, with all attempts; then its device is told "busy" and comes back. Statements are given up by
+/// the database a little sooner.
+pub const POSTGRES_TIMEOUT: Duration = Duration::from_secs(9);
+
+/// A connection to a Postgres database must be there within this time, unless its address says otherwise.
+pub const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A connection to a Postgres database on which nothing happens is probed after this time, so that a dead one is noticed.
+pub const POSTGRES_KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Between two attempts of a call to a Postgres database this time passes, twice as long each time.
+pub const POSTGRES_PAUSE: Duration = Duration::from_millis(10);
+
+/// But no longer than this.
+pub const POSTGRES_PAUSE_LONGEST: Duration = Duration::from_secs(1);
+
+/// Connections to a Postgres database that one relay keeps at most, unless it is told otherwise: a database has a hundred for all who use it.
+pub const POSTGRES_CONNECTIONS: usize = 16;
+
+/// Entries that one statement appends to a log in a Postgres database from pushes that have waited for each other. One push may have as many.
+pub const POSTGRES_GROUP_ENTRIES: usize = 1_024;
+
+/// When other relays have appended before this one so many times in a row, it keeps them from it while it appends.
+pub const POSTGRES_RACES: usize = 3;
+
+/// Entries that one transaction takes out of a log in a Postgres database: some tens of milliseconds, in which nobody else appends to that log.
+pub const POSTGRES_REMOVED: usize = 2_048;
+
+/// How often a Postgres database is asked how large its tables are.
+pub const POSTGRES_MEASURED_EVERY: Duration = Duration::from_secs(60);
+
+/// Where several relays serve one store, each looks this often whether the logs of its sessions have grown: so long does it take at most to hear of
+/// an entry when notices are lost.
+pub const HEADS_LOOKED_AT_EVERY: Duration = Duration::from_secs(20);
+
+/// Logs of sessions that the store is asked about at a time.
+pub const HEADS_AT_A_TIME: usize = 1_000;
+
+/// Notices that wait for NATS. What is more is dropped, and the others are told so.
+pub const NATS_QUEUED: usize = 1_024;

@@ -10,8 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use motet_relay::config::Limits;
 use motet_relay::metrics::Metrics;
+use motet_relay::notifier::nats::Nats;
+use motet_relay::notifier::{Alone, Notifier};
 use motet_relay::reload::Files;
+use motet_relay::store::LogStore;
+use motet_relay::store::postgres::PostgresStore;
 use motet_relay::store::sqlite::{SqliteStore, care};
 use motet_relay::terminal::{self, Breaks, complain, printable};
 use motet_relay::tls::{Tls, TlsError, TlsFiles};
@@ -29,6 +34,8 @@ struct Args {
     /// Folder of the relay's data; created if needed by a relay that starts.
     #[arg(long, env = "MOTET_RELAY_DATA", default_value = "relay-data", global = true)]
     data: PathBuf,
+    #[command(flatten)]
+    logs: Logs,
     /// File of lines `token -> account`. Without it, and without accounts, only this machine is served, as one local account.
     #[arg(long, env = "MOTET_RELAY_TOKENS", global = true)]
     tokens: Option<PathBuf>,
@@ -55,6 +62,24 @@ struct Args {
     limits: bool,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+/// Where the logs are, if not in the data folder.
+#[derive(clap::Args)]
+struct Logs {
+    /// Postgres database for the logs, as postgres://USER:PASSWORD@HOST/DATABASE, which several relays may serve; without it they are in the folder of
+    /// --data.
+    #[arg(long, env = "MOTET_RELAY_STORE", value_name = "URL", hide_env_values = true)]
+    store: Option<String>,
+    /// Connections to the database that may be open at a time.
+    #[arg(long, env = "MOTET_RELAY_STORE_CONNECTIONS", default_value_t = limits::POSTGRES_CONNECTIONS, value_name = "COUNT", requires = "store")]
+    store_connections: usize,
+    /// NATS server through which the relays of one database notify each other, as nats://HOST:4222. Without it they look there every 20 s.
+    #[arg(long, env = "MOTET_RELAY_NATS", value_name = "URL", hide_env_values = true, requires = "store")]
+    nats: Option<String>,
+    /// File of credentials for NATS.
+    #[arg(long, env = "MOTET_RELAY_NATS_CREDENTIALS", value_name = "FILE", requires = "nats")]
+    nats_credentials: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -249,12 +274,8 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         return Err(RunError::OpenToTheWorld(address).into());
     }
     // Whoever reads that it is there finds it there: a relay that is refused its folder says so, and nothing else.
-    let store = Arc::new(SqliteStore::open_with(&args.data, &terms.limits)?);
-    say(&format!(
-        "motet-relay {} on {scheme}://{address}, data in {}",
-        env!("CARGO_PKG_VERSION"),
-        args.data.display()
-    ));
+    let (store, notifier, place) = store(&args.logs, &args.data, &terms.limits).await?;
+    say(&format!("motet-relay {} on {scheme}://{address}, data in {place}", env!("CARGO_PKG_VERSION")));
     if open {
         say("no accounts and no tokens: this machine only, everybody on it is the account `local`");
     }
@@ -271,10 +292,38 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     tokio::spawn(files.follow(found, asked, told));
     let retention = u32::from(args.retention) * DAY;
     let changes = Some(changes);
-    let config =
-        Config { auth, access, terms, retention, changes, metrics, tls, ..Config::with_store(store) };
+    let config = Config {
+        auth,
+        access,
+        terms,
+        retention,
+        changes,
+        metrics,
+        tls,
+        notifier,
+        ..Config::with_store(store)
+    };
     run(listener, config, stop_signal()).await?;
     Ok(())
+}
+
+/// Opens the logs, and says where they are.
+async fn store(
+    logs: &Logs,
+    data: &Path,
+    limits: &Limits,
+) -> Result<(Arc<dyn LogStore>, Arc<dyn Notifier>, String), Box<dyn std::error::Error>> {
+    let Some(url) = &logs.store else {
+        let store = SqliteStore::open_with(data, limits)?;
+        return Ok((Arc::new(store), Arc::new(Alone), data.display().to_string()));
+    };
+    let store = PostgresStore::open(url, logs.store_connections, limits).await?;
+    let notifier: Arc<dyn Notifier> = match &logs.nats {
+        Some(nats) => Nats::connect(nats, logs.nats_credentials.as_deref(), store.id()).await?,
+        None => Arc::new(Alone),
+    };
+    let place = store.place();
+    Ok((Arc::new(store), notifier, place))
 }
 
 /// The certificate that the arguments name, if they name one.

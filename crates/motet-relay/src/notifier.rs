@@ -2,6 +2,9 @@
 //!
 //! A store is asked, it does not tell; so a relay hears through its notifier of what others have appended. One that is alone needs none.
 
+#[cfg(feature = "nats")]
+pub mod nats;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -18,6 +18,7 @@ use futures_util::{FutureExt, StreamExt};
 use motet_proto::{RELAY_HEADER, limits as proto};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::MissedTickBehavior;
 use tracing::Instrument;
 
 use crate::accept;
@@ -239,6 +240,7 @@ pub(crate) fn open(
             supervised("sweeping", || sweep(&*cared_for.store, config.retention)),
             supervised("the care of the store", || maintain(&cared_for)),
             supervised("the notifier", || cared_for.hub.exchange(config.present_silence)),
+            supervised("looking at the ends of logs", || look_at_heads(&cared_for)),
             supervised("taking up changes", || {
                 take_changes(&cared_for, config.changes.clone(), &auth.0, &terms.0)
             })
@@ -294,6 +296,23 @@ async fn maintain(relay: &Relay) {
             stored_bytes,
             free_bytes,
         });
+    }
+}
+
+/// Looks whether logs of sessions have grown without a notice of it, again and again, if others may append to them. Does not end.
+async fn look_at_heads(relay: &Relay) {
+    if !relay.store.is_shared() {
+        return std::future::pending().await;
+    }
+    let mut due = tokio::time::interval(limits::HEADS_LOOKED_AT_EVERY);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        for logs in relay.hub.logs().chunks(limits::HEADS_AT_A_TIME) {
+            // If it fails, the next time may go better.
+            let Ok(heads) = relay.store.heads(logs).await else { break };
+            logs.iter().zip(heads).for_each(|(log, head)| relay.hub.note_head(log, head));
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Where logs live. A store keeps the log of each (account, space): it appends durably, drops duplicates by id, and
 //! reads what lies after a position.
 //!
-//! [`sqlite`] is the default: one file in a folder. [`memory`] is for tests.
+//! [`sqlite`] is the default: one file in a folder. `postgres` (a feature) is for several relays over one database. [`memory`] is for tests.
 
 mod damage;
 mod folder;
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod room;
 pub mod sqlite;
 
@@ -14,7 +16,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use motet_proto::entry::EntryError;
 use motet_proto::message::{Outcome, Rejection};
 use motet_proto::session::{AppendOutcome, DocumentPage, ReadOutcome};
-use motet_proto::{DocumentId, Entry, Position, RelayId, SpaceId};
+use motet_proto::{DocumentId, Entry, Kind, Position, RelayId, SpaceId};
 
 use crate::config::Limits;
 
@@ -124,6 +126,24 @@ pub trait LogStore: Send + Sync + 'static {
     /// Last sequence number of a log; 0 if it holds nothing.
     fn head<'a>(&'a self, log: &'a LogId) -> BoxFuture<'a, Result<u64, StoreError>>;
 
+    /// Last sequence numbers of several logs, in their order.
+    fn heads<'a>(&'a self, logs: &'a [LogId]) -> BoxFuture<'a, Result<Vec<u64>, StoreError>> {
+        async move {
+            let mut heads = Vec::with_capacity(logs.len());
+            for log in logs {
+                heads.push(self.head(log).await?);
+            }
+            Ok(heads)
+        }
+        .boxed()
+    }
+
+    /// Whether other processes may append to these logs, so that the relay looks by itself, every
+    /// [`HEADS_LOOKED_AT_EVERY`](crate::limits::HEADS_LOOKED_AT_EVERY), whether a log has grown: a [`Notifier`](crate::notifier::Notifier) may lose notices.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Appends entries in order; calls for one log take effect in the order made. When the future resolves, they are durable. The call
     /// itself may wait for the disk, as long as that is quick. A large append is made in steps, between which others have their turn; if
     /// a later one fails, what the earlier ones have stored stays, and [`Appended::failed`] says why the rest is not there. Entries that break the protocol are rejected one by one; entries that
@@ -168,6 +188,40 @@ pub trait LogStore: Send + Sync + 'static {
     fn maintain(&self, reserve: u64) -> BoxFuture<'_, ()> {
         _ = reserve;
         std::future::ready(()).boxed()
+    }
+}
+
+/// What an account has in its logs, as the limits count it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) bytes: u64,
+    pub(crate) documents: u64,
+}
+
+impl std::ops::Add for Counts {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self { bytes: self.bytes + more.bytes, documents: self.documents + more.documents }
+    }
+}
+
+impl Counts {
+    /// Whether an entry may be added to it, of a document of which the log has nothing yet if `is_new`; the limit that it would break. An erasure of
+    /// what is there always may: it makes room.
+    pub(crate) fn check(self, entry: &Entry, is_new: bool, limits: &Limits) -> Result<(), StoreError> {
+        if entry.kind == Kind::Erased && !is_new {
+            return Ok(());
+        }
+        if self.bytes + entry.size() as u64 > limits.bytes_per_account {
+            let most = limits.bytes_per_account;
+            return Err(StoreError::Quota(format!("its logs may hold {most} bytes")));
+        }
+        if is_new && self.documents >= limits.documents_per_account {
+            let most = limits.documents_per_account;
+            return Err(StoreError::Limit(format!("this account may have {most} documents")));
+        }
+        Ok(())
     }
 }
 

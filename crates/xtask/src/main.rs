@@ -30,10 +30,12 @@ const FEATURES: [&[&str]; 3] = [
 const WITH_KEYRING: &str = "motet-with-keyring";
 
 /// Programs that tests start, the Debian packages that have them, and the suites that cannot run without.
-const PROGRAMS: [(&str, &str, &str); 4] = [
+const PROGRAMS: [(&str, &str, &str); 6] = [
     ("dbus-daemon", "dbus", "tests/keyring.rs"),
     ("gnome-keyring-daemon", "gnome-keyring", "tests/keyring.rs"),
+    ("nats-server", "nats-server", "tests/nodes.rs"),
     ("nginx", "nginx", "tests/nginx.rs"),
+    ("pg_ctlcluster", "postgresql", "tests/nodes.rs and a part of tests/stores.rs"),
     ("valgrind", "valgrind", "tests/instructions.rs"),
 ];
 

@@ -11,7 +11,7 @@ use motet_proto::planted::batch;
 use motet_proto::session::{AppendOutcome, DocumentPage, ReadOutcome};
 use motet_proto::{DocumentId, Entry, EntryId, Kind, Position, RelayId, limits as proto};
 
-use super::{Appended, LogId, LogStore, StoreError, rejected};
+use super::{Appended, Counts, LogId, LogStore, StoreError, rejected};
 use crate::config::Limits;
 use crate::limits;
 
@@ -25,14 +25,8 @@ pub struct MemoryStore {
 struct Data {
     limits: Limits,
     logs: HashMap<LogId, Log>,
-    accounts: HashMap<String, Usage>,
-}
-
-/// What an account has in its logs. Documents are counted when they first come, and do not count down.
-#[derive(Default)]
-struct Usage {
-    bytes: u64,
-    documents: u64,
+    /// What accounts have. Documents are counted when they first come, and do not count down.
+    accounts: HashMap<String, Counts>,
 }
 
 struct Log {
@@ -203,20 +197,6 @@ impl Data {
             }
         }
         swept
-    }
-}
-
-impl Usage {
-    fn check(&self, entry: &Entry, is_new: bool, limits: &Limits) -> Result<(), StoreError> {
-        if self.bytes + entry.size() as u64 > limits.bytes_per_account {
-            let most = limits.bytes_per_account;
-            return Err(StoreError::Quota(format!("its logs may hold {most} bytes")));
-        }
-        if is_new && self.documents >= limits.documents_per_account {
-            let most = limits.documents_per_account;
-            return Err(StoreError::Limit(format!("this account may have {most} documents")));
-        }
-        Ok(())
     }
 }
 

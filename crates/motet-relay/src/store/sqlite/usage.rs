@@ -10,8 +10,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::config::Limits;
 use crate::limits;
-use crate::store::StoreError;
 use crate::store::damage::Damage;
+use crate::store::{Counts, StoreError};
 
 /// Counts of accounts that were written to since the relay started.
 pub(super) struct Usage {
@@ -51,15 +51,9 @@ impl Usage {
             }
         };
         let adding = self.adding.get(account).copied().unwrap_or_default();
-        if known.bytes + adding.bytes + entry.size() as u64 > allowed.bytes_per_account {
-            let most = allowed.bytes_per_account;
-            return Ok(Err(StoreError::Quota(format!("its logs may hold {most} bytes"))));
-        }
-        if is_new && known.documents + adding.documents >= allowed.documents_per_account {
-            let most = allowed.documents_per_account;
-            return Ok(Err(StoreError::Limit(format!("this account may have {most} documents"))));
-        }
-        Ok(Ok(()))
+        let sum = Counts { bytes: known.bytes, documents: known.documents };
+        let sum = sum + Counts { bytes: adding.bytes, documents: adding.documents };
+        Ok(sum.check(entry, is_new, allowed))
     }
 
     /// Whether a log has nothing of a document.
