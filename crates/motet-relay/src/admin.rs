@@ -7,7 +7,6 @@ use std::time::Duration;
 use clap::{Subcommand, ValueEnum};
 use motet_relay::access::Role;
 use motet_relay::directory::{Device, Directory, DirectoryError};
-use motet_relay::store::sqlite::stored;
 use motet_relay::terminal::complain;
 use serde_json::json;
 
@@ -195,14 +194,26 @@ pub(crate) enum DeviceCommand {
 pub(crate) struct Lifetime(Option<Duration>);
 
 /// Does what a command says, and returns what it prints.
-pub(crate) fn run(data: &Path, command: &Admin) -> Result<Vec<String>, DirectoryError> {
-    let directory = match command {
-        Admin::Account(AccountCommand::Add { .. }) => Directory::open(data)?,
+pub(crate) fn run(
+    data: &Path,
+    database: Option<&str>,
+    command: &Admin,
+) -> Result<Vec<String>, DirectoryError> {
+    let directory = match (database, command) {
+        (Some(url), _) => Directory::connect(url)?,
+        (None, Admin::Account(AccountCommand::Add { .. })) => Directory::open(data)?,
         // Whoever has mistaken the folder gets none made there.
-        _ => Directory::open_existing(data)?.ok_or_else(|| DirectoryError::NoAccounts(data.to_owned()))?,
+        (None, _) => {
+            Directory::open_existing(data)?.ok_or_else(|| DirectoryError::NoAccounts(data.to_owned()))?
+        }
+    };
+    // Of a database the address has a password: it is in a variable of whoever reads this, or in what was typed.
+    let place = match database {
+        Some(_) => String::new(),
+        None => format!(" --data \"{}\"", data.display()),
     };
     Ok(match command {
-        Admin::Account(command) => account(&directory, data, command)?,
+        Admin::Account(command) => account(&directory, &place, command)?,
         Admin::Key(command) => key(&directory, command)?,
         Admin::Device(command) => device(&directory, command)?,
         Admin::Identity(command) => identity(&directory, command)?,
@@ -212,19 +223,18 @@ pub(crate) fn run(data: &Path, command: &Admin) -> Result<Vec<String>, Directory
 
 fn account(
     directory: &Directory,
-    data: &Path,
+    place: &str,
     command: &AccountCommand,
 ) -> Result<Vec<String>, DirectoryError> {
     Ok(match command {
         AccountCommand::Add { name } => {
             directory.add_account(name)?;
-            let data = data.display();
             vec![format!(
-                "added; a device signs in with what this prints: motet-relay --data \"{data}\" key create --account \"{name}\""
+                "added; a device signs in with what this prints: motet-relay{place} key create --account \"{name}\""
             )]
         }
         AccountCommand::List { json } => {
-            let stored = stored(data).unwrap_or_else(|error| {
+            let stored = directory.stored().unwrap_or_else(|error| {
                 complain(&format!("what accounts have stored is not known: {error}"));
                 HashMap::new()
             });

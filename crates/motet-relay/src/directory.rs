@@ -1,4 +1,4 @@
-//! Accounts and their devices, in a file of the relay's data folder: [`Directory`].
+//! Accounts and their devices, in a file of the relay's data folder, or in a database that several relays have: [`Directory`].
 //!
 //! An operator adds an account and makes a sign-in key for it; a device registers its public key with that, and proves with each
 //! connection that it has the secret half. The file may be written to while a relay runs: programs that do see each other's changes, and
@@ -12,8 +12,11 @@ mod invites;
 mod keys;
 mod members;
 mod own_account;
+#[cfg(feature = "postgres")]
+mod server;
 mod sharing;
 mod spaces;
+mod sql;
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -26,7 +29,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use motet_proto::device_key::PublicKey;
 use motet_proto::{DeviceId, SpaceId};
-use rusqlite::{Connection, OpenFlags, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::watch;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
@@ -34,12 +37,15 @@ use unicode_normalization::char::is_combining_mark;
 use crate::limits;
 pub use crate::own_account::{Device, LinkedIdentity};
 pub use crate::sharing::Invite;
+use crate::store::sqlite::{Stored, stored};
 pub use console::Holder;
 pub use error::DirectoryError;
 pub use keys::SignInKey;
 pub use members::Members;
 use spaces::KnownSpace;
 pub use spaces::SharedSpace;
+pub use sql::SqlError;
+use sql::{Database, Ends, NONE, Params, Row, Sql, params};
 
 /// The file inside of the data folder.
 const FILE: &str = "accounts.db";
@@ -51,7 +57,7 @@ const FORMAT: i64 = 3;
 /// Accounts, sign-in keys and devices. `Debug` shows the path.
 pub struct Directory {
     path: PathBuf,
-    conn: Mutex<Connection>,
+    database: Mutex<Database>,
     /// The devices that are let in, by what they prove.
     known: RwLock<HashMap<PublicKey, Known>>,
     /// The spaces that accounts share.
@@ -179,23 +185,69 @@ impl Directory {
             (_, (APPLICATION_ID, found)) if found > FORMAT => Err(DirectoryError::Newer { path, found }),
             (conn, (APPLICATION_ID, _)) => {
                 let identity = identity(&path);
-                let directory = Self {
-                    path,
-                    conn: Mutex::new(conn),
-                    known: RwLock::default(),
-                    spaces: RwLock::default(),
-                    reloading: Mutex::default(),
-                    changes: watch::Sender::new(()),
-                    version: Mutex::default(),
-                    identity,
-                    has_news: AtomicBool::new(false),
-                    seen: Mutex::default(),
-                };
-                directory.refresh()?;
-                Ok(directory)
+                Self::of(Database::Sqlite(conn), path, identity)
             }
             _ => Err(DirectoryError::Foreign(path)),
         }
+    }
+
+    /// Opens the accounts of relays whose logs are in the Postgres database of an address, and makes their tables if there are none. Not to be called on
+    /// a thread of an async runtime, as all that reads or writes.
+    ///
+    /// # Errors
+    /// [`DirectoryError::File`] if the address is not valid or the database cannot be reached, [`DirectoryError::Newer`].
+    #[cfg(feature = "postgres")]
+    pub fn connect(url: &str) -> Result<Self> {
+        let file_error = |source| DirectoryError::File { path: "the database".into(), source };
+        let mut server = server::Server::new(url).map_err(file_error)?;
+        let path = PathBuf::from(server.place());
+        let found =
+            server.prepare(FORMAT).map_err(|source| DirectoryError::File { path: path.clone(), source })?;
+        if found > FORMAT {
+            return Err(DirectoryError::Newer { path, found });
+        }
+        Self::of(Database::Server(Box::new(server)), path, None)
+    }
+
+    fn of(database: Database, path: PathBuf, identity: Option<(u64, u64)>) -> Result<Self> {
+        let directory = Self {
+            path,
+            database: Mutex::new(database),
+            known: RwLock::default(),
+            spaces: RwLock::default(),
+            reloading: Mutex::default(),
+            changes: watch::Sender::new(()),
+            version: Mutex::default(),
+            identity,
+            has_news: AtomicBool::new(false),
+            seen: Mutex::default(),
+        };
+        directory.refresh()?;
+        Ok(directory)
+    }
+
+    /// What each account has in its logs, as of the last minute.
+    ///
+    /// # Errors
+    /// [`StoreError`](crate::store::StoreError) if that cannot be read.
+    pub fn stored(&self) -> std::result::Result<HashMap<String, Stored>, crate::store::StoreError> {
+        match &*self.lock() {
+            Database::Sqlite(_) => return stored(self.path.parent().unwrap_or(Path::new("."))),
+            #[cfg(feature = "postgres")]
+            Database::Server(_) => {}
+        }
+        let read = self.read(|conn| {
+            let mut stored = HashMap::new();
+            if conn.query_row("SELECT to_regclass('log') IS NULL", NONE, |row| row.get(0))? {
+                return Ok(stored);
+            }
+            let sql = "SELECT account, CAST(SUM(bytes) AS bigint), CAST(SUM(documents) AS bigint) FROM log GROUP BY account";
+            let count = |row: &Row, column| row.get::<i64>(column).map(i64::unsigned_abs);
+            let of = |row: &Row| Ok((row.get(0)?, Stored { bytes: count(row, 1)?, documents: count(row, 2)? }));
+            stored.extend(conn.rows(sql, NONE, of)?);
+            Ok(stored)
+        });
+        read.map_err(|error| crate::store::StoreError::Failed(error.to_string()))
     }
 
     /// Adds an account. The name is brought to its composed form (NFC), as are names wherever one is given.
@@ -208,9 +260,7 @@ impl Directory {
         check_name(name)?;
         let looks = looks_like(name);
         self.write(|conn| {
-            let mut names = conn.prepare("SELECT name FROM account")?;
-            let known: Vec<String> =
-                names.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+            let known: Vec<String> = conn.rows("SELECT name FROM account", NONE, |row| row.get(0))?;
             if let Some(same) = known.into_iter().find(|known| looks_like(known) == looks) {
                 return Ok(Err(DirectoryError::AccountExists(same)));
             }
@@ -227,11 +277,11 @@ impl Directory {
         let sql = "SELECT a.name, a.created_at, COUNT(d.key), MAX(d.last_seen_at)
                    FROM account a LEFT JOIN device d ON d.account = a.name AND d.revoked_at IS NULL
                    GROUP BY a.name ORDER BY a.name";
-        self.rows(sql, [], |row| {
+        self.rows(sql, NONE, |row| {
             Ok(Account {
                 name: row.get(0)?,
                 created_at: row.get(1)?,
-                devices: row.get::<_, i64>(2)? as u64,
+                devices: row.get::<i64>(2)? as u64,
                 last_seen_at: row.get(3)?,
             })
         })
@@ -269,7 +319,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::File`]; what was known stays known.
     pub fn refresh(&self) -> Result<bool> {
-        let now = self.rows("PRAGMA data_version", [], |row| row.get::<_, i64>(0))?.first().copied();
+        let now = Some(self.lock().version().map_err(|source| file_error(&self.path, source))?);
         let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
         if *version != now {
             self.reload()?;
@@ -288,10 +338,11 @@ impl Directory {
         if seen.is_empty() {
             return Ok(());
         }
-        self.write(|conn| {
-            let mut put =
-                conn.prepare_cached("UPDATE device SET last_seen_at = MAX(last_seen_at, ?) WHERE key = ?")?;
-            seen.iter().try_for_each(|(key, at)| put.execute(params![at, key.0]).map(drop))
+        // Nobody may do anything else because of it.
+        self.transact(|conn| {
+            let sql = "UPDATE device SET last_seen_at = ?1 WHERE key = ?2 AND last_seen_at < ?1";
+            seen.iter().try_for_each(|(key, at)| conn.execute(sql, params![at, key.0]).map(drop))?;
+            Ok(((), Ends::CommittedQuietly))
         })?;
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, at| seen.get(key) != Some(at));
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
@@ -315,8 +366,8 @@ impl Directory {
     fn reload_devices(&self) -> Result<()> {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let sql = "SELECT key, account, id, revoked_at IS NOT NULL, last_seen_at FROM device";
-        let rows = self.rows(sql, [], |row| {
-            let bytes = |column| row.get::<_, Vec<u8>>(column);
+        let rows = self.rows(sql, NONE, |row| {
+            let bytes = |column| row.get::<Vec<u8>>(column);
             Ok((bytes(0)?, bytes(2)?, row.get(1)?, row.get(3)?, row.get(4)?))
         })?;
         let mut now = HashMap::with_capacity(rows.len());
@@ -358,43 +409,41 @@ impl Directory {
         Ok(())
     }
 
-    fn write<T>(&self, write: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        let mut conn = self.lock();
-        let done = conn.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|tx| {
-            let done = write(&tx)?;
-            tx.commit().map(|()| done)
-        });
-        done.map_err(|source| file_error(&self.path, source))
+    fn write<T>(&self, write: impl FnOnce(&Sql<'_>) -> sql::Result<T>) -> Result<T> {
+        self.transact(|conn| Ok((write(conn)?, Ends::Committed)))
     }
 
     /// The same of what may be refused: nothing is written then.
     fn attempt<T, E>(
         &self,
-        write: impl FnOnce(&Connection) -> rusqlite::Result<std::result::Result<T, E>>,
+        write: impl FnOnce(&Sql<'_>) -> sql::Result<std::result::Result<T, E>>,
     ) -> Result<std::result::Result<T, E>> {
-        let mut conn = self.lock();
-        let done =
-            conn.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|tx| match write(&tx)? {
-                Ok(done) => tx.commit().map(|()| Ok(done)),
-                Err(refused) => tx.rollback().map(|()| Err(refused)),
-            });
-        done.map_err(|source| file_error(&self.path, source))
+        self.transact(|conn| {
+            let done = write(conn)?;
+            let ends = if done.is_ok() { Ends::Committed } else { Ends::RolledBack };
+            Ok((done, ends))
+        })
+    }
+
+    fn transact<T>(&self, work: impl FnOnce(&Sql<'_>) -> sql::Result<(T, Ends)>) -> Result<T> {
+        self.lock().write(work).map_err(|source| file_error(&self.path, source))
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Sql<'_>) -> sql::Result<T>) -> Result<T> {
+        self.lock().read(work).map_err(|source| file_error(&self.path, source))
     }
 
     fn rows<T>(
         &self,
         sql: &str,
-        params: impl rusqlite::Params,
-        of: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+        params: impl Params,
+        of: impl FnMut(&Row) -> sql::Result<T>,
     ) -> Result<Vec<T>> {
-        let conn = self.lock();
-        let read =
-            || -> rusqlite::Result<Vec<T>> { conn.prepare_cached(sql)?.query_map(params, of)?.collect() };
-        read().map_err(|source| file_error(&self.path, source))
+        self.read(|conn| conn.rows(sql, params, of))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.conn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Database> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -441,8 +490,8 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}' | '\u{e0000}'..='\u{e007f}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-fn file_error(path: &Path, source: rusqlite::Error) -> DirectoryError {
-    DirectoryError::File { path: path.to_owned(), source }
+fn file_error(path: &Path, source: impl Into<SqlError>) -> DirectoryError {
+    DirectoryError::File { path: path.to_owned(), source: source.into() }
 }
 
 /// Why a file cannot be made, as SQLite would say it.

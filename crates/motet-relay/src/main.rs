@@ -67,9 +67,9 @@ struct Args {
 /// Where the logs are, if not in the data folder.
 #[derive(clap::Args)]
 struct Logs {
-    /// Postgres database for the logs, as postgres://USER:PASSWORD@HOST/DATABASE, which several relays may serve; without it they are in the folder of
-    /// --data.
-    #[arg(long, env = "MOTET_RELAY_STORE", value_name = "URL", hide_env_values = true)]
+    /// Postgres database for logs and accounts, as postgres://USER:PASSWORD@HOST/DATABASE, which several relays may serve; without it they are in the
+    /// folder of --data.
+    #[arg(long, env = "MOTET_RELAY_STORE", value_name = "URL", hide_env_values = true, global = true)]
     store: Option<String>,
     /// Connections to the database that may be open at a time.
     #[arg(long, env = "MOTET_RELAY_STORE_CONNECTIONS", default_value_t = limits::POSTGRES_CONNECTIONS, value_name = "COUNT", requires = "store")]
@@ -144,8 +144,11 @@ fn main() -> ExitCode {
         LogForm::Json => motet_relay::init_json_logging(),
     }
     match args.command {
+        Some(Command::Care(_)) if args.logs.store.is_some() => {
+            return fail("what is in a database is backed up and repaired with its own tools, not with this");
+        }
         Some(Command::Care(command)) => return look_after(&args.data, &command),
-        Some(Command::Admin(command)) => return administer(&args.data, &command),
+        Some(Command::Admin(command)) => return administer(&args.data, args.logs.store.as_deref(), &command),
         Some(Command::Config(ConfigCommand::Check)) => return check(args.config, args.tokens),
         None => {}
     }
@@ -171,14 +174,14 @@ fn check(config: Option<PathBuf>, tokens: Option<PathBuf>) -> ExitCode {
     if config.is_none() && tokens.is_none() {
         return fail("nothing to check: --config FILE, --tokens FILE");
     }
-    match (Files { accounts: None, tokens, config }).read() {
+    match (Files { tokens, config, ..Files::default() }).read() {
         Ok(_) => terminal::finish(PROGRAM, print_lines(&["it can be used".to_owned()])),
         Err(error) => fail(&error.to_string()),
     }
 }
 
-fn administer(data: &Path, command: &admin::Admin) -> ExitCode {
-    match admin::run(data, command) {
+fn administer(data: &Path, database: Option<&str>, command: &admin::Admin) -> ExitCode {
+    match admin::run(data, database, command) {
         Ok(lines) => terminal::finish(PROGRAM, print_lines(&lines)),
         Err(error) => fail(&error.to_string()),
     }
@@ -261,8 +264,12 @@ fn tell_restored(report: &care::RestoreReport) -> std::io::Result<()> {
 
 async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let tls = tls(&args)?;
-    let files = Files { accounts: Some(args.data.clone()), tokens: args.tokens, config: args.config };
-    let found = files.read()?;
+    let accounts = Some(args.data.clone());
+    let files =
+        Files { accounts, database: args.logs.store.clone(), tokens: args.tokens, config: args.config };
+    // A database is asked as files are read: not on a thread that others wait for.
+    let reading = files.clone();
+    let found = tokio::task::spawn_blocking(move || reading.read()).await??;
     let (auth, access, terms) = (found.auth.clone(), found.access.clone(), found.terms.clone());
     // Before anything else: a signal that nobody waits for would end the process.
     let asked = hang_up();

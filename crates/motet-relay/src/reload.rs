@@ -20,10 +20,13 @@ use crate::oidc::{IssuerError, Issuers};
 use crate::sharing::{SharingAnswer, SharingError, SharingRequest};
 
 /// The files that say who may speak, and how much.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Files {
     /// The data folder, which may have [accounts](Directory).
     pub accounts: Option<PathBuf>,
+    /// The address of a Postgres database, which has the accounts in place of the folder, if it has any.
+    #[cfg(feature = "postgres")]
+    pub database: Option<String>,
     /// Lines `token -> account`. Without them, and without accounts, everybody on this machine is one account.
     pub tokens: Option<PathBuf>,
     /// See [`config`](crate::config); without it the defaults hold.
@@ -150,6 +153,18 @@ impl Authorizer for Shared {
     }
 }
 
+/// Without the address of the database, which has a password.
+impl std::fmt::Debug for Files {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { accounts, tokens, config, .. } = self;
+        f.debug_struct("Files")
+            .field("accounts", accounts)
+            .field("tokens", tokens)
+            .field("config", config)
+            .finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { terms, known, .. } = self;
@@ -191,6 +206,14 @@ impl Files {
 
     /// The accounts of the data folder; `is_needed`: there are some from now on.
     fn directory(&self, is_needed: bool) -> Result<Option<Arc<Directory>>, FileError> {
+        #[cfg(feature = "postgres")]
+        if let Some(url) = &self.database {
+            let found = Directory::connect(url).and_then(|directory| {
+                // Tables of which nobody has made use are as no file.
+                Ok((is_needed || !directory.accounts()?.is_empty()).then(|| Arc::new(directory)))
+            });
+            return found.map_err(|e| FileError::Accounts(Arc::new(e)));
+        }
         let Some(folder) = &self.accounts else { return Ok(None) };
         let found = Directory::open_existing(folder).and_then(|found| match found {
             None if is_needed => Directory::open(folder).map(Some),

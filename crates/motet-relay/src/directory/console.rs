@@ -1,7 +1,7 @@
 //! Links with which people sign in to the console: good once, for a short time. Only hashes of them are kept.
 
+use super::sql::{self, OptionalExtension, Sql, params};
 use motet_proto::device_key::PublicKey;
-use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Directory, DirectoryError, Result, composed, hash, later, now_ms, secret, spaces::has_account};
 use crate::limits;
@@ -47,8 +47,8 @@ impl Directory {
             }
             let sql = "INSERT INTO console_link (hash, account, device, expires_at) VALUES (?, ?, ?, ?)";
             conn.execute(sql, params![hash(&link), account, device.map(|key| key.0), expires_at])?;
-            let sql = "DELETE FROM console_link WHERE account IS ?1 AND rowid NOT IN (
-                         SELECT rowid FROM console_link WHERE account IS ?1 ORDER BY rowid DESC LIMIT ?2)";
+            let sql = "DELETE FROM console_link WHERE account IS NOT DISTINCT FROM ?1 AND hash NOT IN (
+                         SELECT hash FROM console_link WHERE account IS NOT DISTINCT FROM ?1 ORDER BY expires_at DESC, hash LIMIT ?2)";
             conn.execute(sql, params![account, limits::CONSOLE_LINKS]).map(|_| Ok(()))
         })??;
         Ok(link)
@@ -59,7 +59,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::File`].
     pub fn console_link(&self, link: &str) -> Result<Option<Holder>> {
-        find(&self.lock(), link, now_ms()).map_err(|source| super::file_error(&self.path, source))
+        self.read(|conn| find(conn, link, now_ms()))
     }
 
     /// The same, and uses it.
@@ -80,15 +80,20 @@ impl Directory {
     /// [`DirectoryError::File`].
     pub fn holds(&self, holder: &Holder) -> Result<bool> {
         let Holder::Account { name, since, device } = holder else { return Ok(true) };
-        let sql = "SELECT 1 FROM account WHERE name = ?1 AND created_at = ?2 AND (?3 IS NULL OR EXISTS (
-                     SELECT 1 FROM device WHERE key = ?3 AND account = ?1 AND revoked_at IS NULL))";
-        let found = self.rows(sql, params![name, since, device.map(|key| key.0)], |_| Ok(()))?;
-        Ok(!found.is_empty())
+        self.read(|conn| {
+            let account = "SELECT 1 FROM account WHERE name = ? AND created_at = ?";
+            if !conn.exists(account, params![name, since])? {
+                return Ok(false);
+            }
+            let Some(device) = device else { return Ok(true) };
+            let sql = "SELECT 1 FROM device WHERE key = ? AND account = ? AND revoked_at IS NULL";
+            conn.exists(sql, params![device.0, name])
+        })
     }
 }
 
 /// Whom a link signs in.
-fn find(conn: &Connection, link: &str, now: i64) -> rusqlite::Result<Option<Holder>> {
+fn find(conn: &Sql<'_>, link: &str, now: i64) -> sql::Result<Option<Holder>> {
     let sql = "SELECT l.account, a.created_at, l.device, d.key IS NOT NULL FROM console_link l
                LEFT JOIN account a ON a.name = l.account
                LEFT JOIN device d ON d.key = l.device AND d.account = l.account AND d.revoked_at IS NULL

@@ -2,9 +2,9 @@
 
 use std::sync::PoisonError;
 
+use super::sql::{self, OptionalExtension, Row, Sql, params};
 use motet_proto::device_key::PublicKey;
 use motet_proto::{AccountId, DeviceId};
-use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::identities::{account_for, note_used};
 use super::{Directory, DirectoryError, Result, check_name, composed, hash, now_ms};
@@ -26,7 +26,7 @@ impl Directory {
         }
         let sql =
             "SELECT account, id, name, platform, version, registered_at, last_seen_at, revoked_at FROM device
-                   WHERE ?1 IS NULL OR account = ?1 ORDER BY revoked_at IS NOT NULL, account, last_seen_at DESC, key";
+                   WHERE account = COALESCE(?, account) ORDER BY revoked_at IS NOT NULL, account, last_seen_at DESC, key";
         self.rows(sql, [account], device)
     }
 
@@ -105,9 +105,9 @@ impl Directory {
     }
 }
 
-type Registered = rusqlite::Result<std::result::Result<String, RegisterError>>;
+type Registered = sql::Result<std::result::Result<String, RegisterError>>;
 
-fn add_device(conn: &Connection, new: &Registration, identity: Option<&Identity>, now: i64) -> Registered {
+fn add_device(conn: &Sql<'_>, new: &Registration, identity: Option<&Identity>, now: i64) -> Registered {
     let Some(identity) = identity else { return add_with_key(conn, new, now) };
     let account = match account_for(conn, identity, new.bound_to.is_some(), now)? {
         Ok(account) => account,
@@ -127,16 +127,11 @@ fn add_device(conn: &Connection, new: &Registration, identity: Option<&Identity>
     Ok(added)
 }
 
-fn add_with_key(conn: &Connection, new: &Registration, now: i64) -> Registered {
+fn add_with_key(conn: &Sql<'_>, new: &Registration, now: i64) -> Registered {
     let hash = hash(&new.credential);
     let sql = "SELECT account, expires_at, is_reusable, used FROM sign_in_key WHERE hash = ?";
     let found = conn.query_row(sql, [hash], |row| {
-        Ok((
-            row.get::<_, String>(0)?,
-            row.get::<_, Option<i64>>(1)?,
-            row.get::<_, bool>(2)?,
-            row.get::<_, i64>(3)?,
-        ))
+        Ok((row.get::<String>(0)?, row.get::<Option<i64>>(1)?, row.get::<bool>(2)?, row.get::<i64>(3)?))
     });
     let Some((account, expires_at, is_reusable, used)) = found.optional()? else {
         return Ok(Err(RegisterError::Invalid));
@@ -159,16 +154,16 @@ fn add_with_key(conn: &Connection, new: &Registration, now: i64) -> Registered {
 
 /// What is said to a device that is not to be added: it is known already, or may not be one of this account.
 fn known(
-    conn: &Connection,
+    conn: &Sql<'_>,
     new: &Registration,
     account: &str,
-) -> rusqlite::Result<Option<std::result::Result<String, RegisterError>>> {
+) -> sql::Result<Option<std::result::Result<String, RegisterError>>> {
     if new.bound_to.is_some_and(|bound| bound != AccountId::derive(account)) {
         return Ok(Some(Err(RegisterError::OtherAccount(account.to_owned()))));
     }
     let sql = "SELECT account, id, revoked_at FROM device WHERE key = ?";
     let same = conn.query_row(sql, [new.key.0], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Option<i64>>(2)?))
+        Ok((row.get::<String>(0)?, row.get::<Vec<u8>>(1)?, row.get::<Option<i64>>(2)?))
     });
     Ok(match same.optional()? {
         Some((of, id, None)) if of == account && id == new.device.as_bytes() => Some(Ok(of)),
@@ -178,7 +173,7 @@ fn known(
     })
 }
 
-fn insert(conn: &Connection, new: &Registration, account: String, now: i64) -> Registered {
+fn insert(conn: &Sql<'_>, new: &Registration, account: String, now: i64) -> Registered {
     let sql = "UPDATE device SET revoked_at = ? WHERE account = ? AND id = ? AND revoked_at IS NULL";
     conn.execute(sql, params![now, account, new.device.as_bytes()])?;
     let sql = "SELECT COUNT(*) FROM device WHERE account = ? AND revoked_at IS NULL";
@@ -197,7 +192,7 @@ fn insert(conn: &Connection, new: &Registration, account: String, now: i64) -> R
     Ok(Ok(account))
 }
 
-fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
+fn device(row: &Row) -> sql::Result<Device> {
     let id: Vec<u8> = row.get(1)?;
     Ok(Device {
         account: row.get(0)?,

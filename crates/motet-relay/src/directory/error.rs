@@ -2,19 +2,19 @@
 
 use std::path::PathBuf;
 
-use super::FORMAT;
+use super::{FORMAT, SqlError};
 
 /// Why something is not done with the accounts. What was there stays as it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirectoryError {
-    /// The file cannot be opened, read or written.
+    /// The file, or the database, cannot be opened, read or written.
     #[error("{}: {source}", path.display())]
     File {
-        /// The file.
+        /// The file; or which database it is.
         path: PathBuf,
-        /// What SQLite says.
-        source: rusqlite::Error,
+        /// What SQLite, or the database, says.
+        source: SqlError,
     },
     /// The file has nothing in it.
     #[error("{} is empty: restore it from a backup, or remove it if there were no accounts", .0.display())]
@@ -126,8 +126,6 @@ impl DirectoryError {
 
     /// Whether the same call may succeed later without anything being changed.
     pub fn is_retryable(&self) -> bool {
-        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
-        let Self::File { source, .. } = self else { return false };
-        matches!(source.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull))
+        matches!(self, Self::File { source, .. } if source.is_retryable())
     }
 }

@@ -1,6 +1,6 @@
 //! Who people are at other services, and which account that is here.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use super::sql::{self, NONE, OptionalExtension, Sql, params};
 
 use super::{Directory, DirectoryError, Result, composed, now_ms, spaces::has_account};
 use crate::auth::RegisterError;
@@ -14,8 +14,8 @@ impl Directory {
     /// [`DirectoryError::File`].
     pub fn identities(&self) -> Result<Vec<LinkedIdentity>> {
         let sql = "SELECT issuer, subject, account, shown, linked_at, last_used_at FROM identity
-                   ORDER BY account, issuer, subject";
-        self.rows(sql, [], |row| {
+                   ORDER BY account NULLS FIRST, issuer, subject";
+        self.rows(sql, NONE, |row| {
             Ok(LinkedIdentity {
                 issuer: row.get(0)?,
                 subject: row.get(1)?,
@@ -76,11 +76,11 @@ impl Directory {
 /// The account of an identity; a new one for whoever has none, where the issuer's people get one. `is_bound`: the device has documents of some
 /// account, which is not the new one.
 pub(super) fn account_for(
-    conn: &Connection,
+    conn: &Sql<'_>,
     identity: &Identity,
     is_bound: bool,
     now: i64,
-) -> rusqlite::Result<std::result::Result<String, RegisterError>> {
+) -> sql::Result<std::result::Result<String, RegisterError>> {
     let Identity { issuer, subject, shown, label, may_be_new } = identity;
     let found = account_of(conn, issuer, subject)?;
     if let Some(Some(account)) = found {
@@ -107,26 +107,26 @@ pub(super) fn account_for(
 }
 
 /// Notes that a device has signed in with an identity, and what its token shows of it.
-pub(super) fn note_used(conn: &Connection, identity: &Identity, now: i64) -> rusqlite::Result<()> {
+pub(super) fn note_used(conn: &Sql<'_>, identity: &Identity, now: i64) -> sql::Result<()> {
     let sql = "UPDATE identity SET last_used_at = ?, shown = ? WHERE issuer = ? AND subject = ?";
     conn.execute(sql, params![now, identity.shown, identity.issuer, identity.subject]).map(drop)
 }
 
 /// `None` if it was never linked.
-fn account_of(conn: &Connection, issuer: &str, subject: &str) -> rusqlite::Result<Option<Option<String>>> {
+fn account_of(conn: &Sql<'_>, issuer: &str, subject: &str) -> sql::Result<Option<Option<String>>> {
     let sql = "SELECT account FROM identity WHERE issuer = ? AND subject = ?";
     conn.query_row(sql, [issuer, subject], |row| row.get(0)).optional()
 }
 
 fn insert(
-    conn: &Connection,
+    conn: &Sql<'_>,
     issuer: &str,
     subject: &str,
     shown: &str,
     account: &str,
     now: i64,
-) -> rusqlite::Result<()> {
+) -> sql::Result<()> {
     let sql = "INSERT INTO identity (issuer, subject, account, shown, linked_at) VALUES (?, ?, ?, ?, ?)
-               ON CONFLICT DO UPDATE SET account = excluded.account, linked_at = excluded.linked_at";
+               ON CONFLICT (issuer, subject) DO UPDATE SET account = excluded.account, linked_at = excluded.linked_at";
     conn.execute(sql, params![issuer, subject, account, shown, now]).map(drop)
 }

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
+use super::sql::{self, OptionalExtension, Sql, params};
 use motet_proto::SpaceId;
-use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{
-    Directory, DirectoryError, Result, composed, file_error, hash, later, now_ms, secret, spaces::has_account,
-};
+use super::{Directory, DirectoryError, Result, composed, hash, later, now_ms, secret, spaces::has_account};
 use crate::limits;
 use crate::sharing::{Invite, Role};
 
@@ -39,7 +37,7 @@ impl Directory {
                 return Ok(Err(DirectoryError::NoSpace(space.to_string())));
             }
             let sql = "SELECT COUNT(*) FROM invite WHERE space = ?";
-            if conn.query_row(sql, [id], |row| row.get::<_, i64>(0))? >= limits::INVITES_PER_SPACE {
+            if conn.query_row(sql, [id], |row| row.get::<i64>(0))? >= limits::INVITES_PER_SPACE {
                 return Ok(Err(DirectoryError::TooManyInvites));
             }
             let sql =
@@ -56,7 +54,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::NoInvite`], [`DirectoryError::File`].
     pub fn invite(&self, code: &str) -> Result<Invite> {
-        let found = find(&self.lock(), code, now_ms()).map_err(|source| file_error(&self.path, source))?;
+        let found = self.read(|conn| find(conn, code, now_ms()))?;
         found.ok_or(DirectoryError::NoInvite)
     }
 
@@ -90,7 +88,8 @@ impl Directory {
                 return Ok(Err(DirectoryError::TooManyMembers));
             }
             let sql = "INSERT INTO member (space, account, may_write, since) VALUES (?, ?, ?, ?)
-                       ON CONFLICT DO UPDATE SET may_write = MAX(may_write, excluded.may_write)";
+                       ON CONFLICT (space, account) DO UPDATE
+                       SET may_write = CASE WHEN excluded.may_write > 0 THEN 1 ELSE member.may_write END";
             conn.execute(sql, params![id, account, may_write, now])?;
             conn.execute("UPDATE invite SET used = used + 1 WHERE hash = ?", [hash(code.trim())])?;
             Ok(Ok(invite))
@@ -117,29 +116,29 @@ impl Directory {
 }
 
 /// The account that owns a space that is shared.
-pub(super) fn owner_of(conn: &Connection, space: SpaceId) -> rusqlite::Result<Option<String>> {
+pub(super) fn owner_of(conn: &Sql<'_>, space: SpaceId) -> sql::Result<Option<String>> {
     let sql = "SELECT owner FROM shared_space WHERE id = ?";
     conn.query_row(sql, [space.as_bytes()], |row| row.get(0)).optional()
 }
 
 /// Makes all codes of a space worthless.
-pub(super) fn drop_invites(conn: &Connection, space: SpaceId) -> rusqlite::Result<()> {
+pub(super) fn drop_invites(conn: &Sql<'_>, space: SpaceId) -> sql::Result<()> {
     conn.execute("DELETE FROM invite WHERE space = ?", [space.as_bytes()]).map(drop)
 }
 
 /// A code that somebody can still join with.
-fn find(conn: &Connection, code: &str, now: i64) -> rusqlite::Result<Option<Invite>> {
+fn find(conn: &Sql<'_>, code: &str, now: i64) -> sql::Result<Option<Invite>> {
     let found = find_any(conn, code, now)?;
     Ok(found.filter(|(invite, used)| invite.is_reusable || *used == 0).map(|(invite, _)| invite))
 }
 
 /// A code that has not expired, and how many have joined with it.
-fn find_any(conn: &Connection, code: &str, now: i64) -> rusqlite::Result<Option<(Invite, i64)>> {
+fn find_any(conn: &Sql<'_>, code: &str, now: i64) -> sql::Result<Option<(Invite, i64)>> {
     let sql = "SELECT s.id, s.name, s.owner, i.may_write, i.expires_at, i.is_reusable, i.used
                FROM invite i JOIN shared_space s ON s.id = i.space
                WHERE i.hash = ? AND i.expires_at > ?";
     let found = conn.query_row(sql, params![hash(code.trim()), now], |row| {
-        let space = SpaceId::from_slice(&row.get::<_, Vec<u8>>(0)?);
+        let space = SpaceId::from_slice(&row.get::<Vec<u8>>(0)?);
         let role = if row.get(3)? { Role::Writer } else { Role::Reader };
         let (name, owner, expires_at, is_reusable) = (row.get(1)?, row.get(2)?, row.get(4)?, row.get(5)?);
         let invite = space.map(|space| Invite { space, name, owner, role, expires_at, is_reusable });

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use rusqlite::params;
+use super::sql::{NONE, params};
 
-use super::{Directory, DirectoryError, Result, composed, hash, hex, later, now_ms, secret};
+use super::{
+    Directory, DirectoryError, Result, composed, hash, hex, later, now_ms, secret, spaces::has_account,
+};
 
 /// What a sign-in key begins with, so that people and scanners of leaked secrets know one.
 const KEY_PREFIX: &str = "motet-key-";
@@ -42,13 +44,14 @@ impl Directory {
         let key = secret::<32>(KEY_PREFIX)?;
         let now = now_ms();
         let expires_at = expires_after.map(|after| later(now, after));
-        let sql = "INSERT INTO sign_in_key (hash, account, created_at, expires_at, is_reusable)
-                   SELECT ?, name, ?, ?, ? FROM account WHERE name = ?";
-        let row = params![hash(&key), now, expires_at, is_reusable, account];
-        match self.write(|conn| conn.execute(sql, row))? {
-            0 => Err(DirectoryError::NoAccount(account.to_owned())),
-            _ => Ok(key),
-        }
+        self.attempt(|conn| {
+            if !has_account(conn, account)? {
+                return Ok(Err(DirectoryError::NoAccount(account.to_owned())));
+            }
+            let sql = "INSERT INTO sign_in_key (hash, account, created_at, expires_at, is_reusable) VALUES (?, ?, ?, ?, ?)";
+            conn.execute(sql, params![hash(&key), account, now, expires_at, is_reusable]).map(|_| Ok(()))
+        })??;
+        Ok(key)
     }
 
     /// The sign-in keys that are good or were, the latest first.
@@ -58,14 +61,14 @@ impl Directory {
     pub fn keys(&self) -> Result<Vec<SignInKey>> {
         let sql = "SELECT hash, account, created_at, expires_at, is_reusable, used FROM sign_in_key
                    ORDER BY created_at DESC, hash";
-        self.rows(sql, [], |row| {
+        self.rows(sql, NONE, |row| {
             Ok(SignInKey {
-                id: hex(&row.get::<_, Vec<u8>>(0)?[..4.min(row.get_ref(0)?.as_blob()?.len())]),
+                id: row.get::<Vec<u8>>(0).map(|hash| hex(&hash[..4.min(hash.len())]))?,
                 account: row.get(1)?,
                 created_at: row.get(2)?,
                 expires_at: row.get(3)?,
                 is_reusable: row.get(4)?,
-                used: row.get::<_, i64>(5)? as u64,
+                used: row.get::<i64>(5)? as u64,
             })
         })
     }
@@ -76,7 +79,7 @@ impl Directory {
     /// [`DirectoryError::NoKey`], [`DirectoryError::Ambiguous`], [`DirectoryError::File`].
     pub fn revoke_key(&self, id: &str) -> Result<()> {
         let id = id.to_ascii_lowercase();
-        let found = self.rows("SELECT hash FROM sign_in_key", [], |row| row.get::<_, Vec<u8>>(0))?;
+        let found = self.rows("SELECT hash FROM sign_in_key", NONE, |row| row.get::<Vec<u8>>(0))?;
         let mut found = found.into_iter().filter(|hash| !id.is_empty() && hex(hash).starts_with(&id));
         let hash = found.next().ok_or_else(|| DirectoryError::NoKey(id.clone()))?;
         if found.next().is_some() {

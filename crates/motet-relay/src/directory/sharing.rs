@@ -1,7 +1,7 @@
 //! What accounts ask of the spaces that they share, done: each request as the account may make it, and no other.
 
+use super::sql::{self, OptionalExtension, Sql, params};
 use motet_proto::SpaceId;
-use rusqlite::{Connection, OptionalExtension, params};
 
 use super::invites::{drop_invites, owner_of};
 use super::spaces::drop_space;
@@ -71,8 +71,7 @@ impl Directory {
     }
 
     fn create_shared(&self, account: &str, name: &str) -> Result<SharingAnswer> {
-        let owned =
-            self.rows(OWNED, [composed(account)], |row| row.get::<_, i64>(0)).map_err(of_directory)?;
+        let owned = self.rows(OWNED, [composed(account)], |row| row.get::<i64>(0)).map_err(of_directory)?;
         if owned.first().is_some_and(|owned| *owned >= limits::SHARED_SPACES_PER_ACCOUNT) {
             return Err(of_directory(DirectoryError::TooManySpaces));
         }
@@ -177,7 +176,7 @@ impl Directory {
         &self,
         account: &str,
         space: SpaceId,
-        change: impl FnOnce(&Connection) -> rusqlite::Result<Option<SharingError>>,
+        change: impl FnOnce(&Sql<'_>) -> sql::Result<Option<SharingError>>,
     ) -> Result<()> {
         self.owned(account, space)?;
         self.changed(|conn| match owner_of(conn, space)? {
@@ -186,14 +185,14 @@ impl Directory {
         })
     }
 
-    fn changed(&self, change: impl FnOnce(&Connection) -> rusqlite::Result<Result<()>>) -> Result<()> {
+    fn changed(&self, change: impl FnOnce(&Sql<'_>) -> sql::Result<Result<()>>) -> Result<()> {
         self.attempt(change).map_err(of_directory)??;
         self.reload_spaces().map_err(of_directory)
     }
 }
 
 /// Takes a space from an account.
-fn part(conn: &Connection, space: SpaceId, account: &str) -> rusqlite::Result<Option<SharingError>> {
+fn part(conn: &Sql<'_>, space: SpaceId, account: &str) -> sql::Result<Option<SharingError>> {
     if owner_of(conn, space)?.is_some_and(|owner| owner == account) {
         let reason = "the owner cannot leave: make another member the owner, or delete the space";
         return Ok(Some(SharingError::Conflict(reason.into())));
@@ -208,9 +207,9 @@ fn refused(reason: Option<SharingError>) -> Result<()> {
 }
 
 /// Whether an account shares another space of this name.
-fn is_taken(conn: &Connection, owner: &str, name: &str, but: SpaceId) -> rusqlite::Result<bool> {
+fn is_taken(conn: &Sql<'_>, owner: &str, name: &str, but: SpaceId) -> sql::Result<bool> {
     let sql = "SELECT 1 FROM shared_space WHERE owner = ? AND name = ? AND id <> ?";
-    conn.prepare(sql)?.exists(params![composed(owner), name, but.as_bytes()])
+    conn.exists(sql, params![composed(owner), name, but.as_bytes()])
 }
 
 fn of_directory(error: DirectoryError) -> SharingError {

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::sql::{self, NONE, OptionalExtension, Sql, params};
 use motet_proto::SpaceId;
-use rusqlite::{Connection, OptionalExtension, params};
 
 use super::invites::drop_invites;
 use super::{Directory, DirectoryError, Result, check_name, composed, hex, now_ms};
@@ -53,7 +53,7 @@ impl Directory {
                 return Ok(Err(DirectoryError::NoAccount(owner.to_owned())));
             }
             let sql = "SELECT 1 FROM shared_space WHERE owner = ? AND name = ?";
-            if conn.prepare(sql)?.exists([owner, name])? {
+            if conn.exists(sql, [owner, name])? {
                 return Ok(Err(DirectoryError::SpaceExists(name.to_owned())));
             }
             let sql =
@@ -97,7 +97,7 @@ impl Directory {
                 return Ok(Err(DirectoryError::NoAccount(account.to_owned())));
             }
             let sql = "INSERT INTO member (space, account, may_write, since) VALUES (?, ?, ?, ?)
-                       ON CONFLICT DO UPDATE SET may_write = excluded.may_write";
+                       ON CONFLICT (space, account) DO UPDATE SET may_write = excluded.may_write";
             conn.execute(sql, params![space.id.as_bytes(), account, role == Role::Writer, now_ms()])?;
             // Who may do less now could do more with a code.
             drop_invites(conn, space.id).map(Ok)
@@ -137,7 +137,7 @@ impl Directory {
     /// All shared spaces.
     pub(super) fn read_spaces(&self) -> Result<HashMap<SpaceId, KnownSpace>> {
         let sql = "SELECT id, name, owner, created_at, log_of FROM shared_space";
-        let rows = self.rows(sql, [], |row| {
+        let rows = self.rows(sql, NONE, |row| {
             let space = KnownSpace {
                 name: row.get(1)?,
                 owner: row.get(2)?,
@@ -145,13 +145,13 @@ impl Directory {
                 log_of: row.get(4)?,
                 members: HashMap::new(),
             };
-            Ok((row.get::<_, Vec<u8>>(0)?, space))
+            Ok((row.get::<Vec<u8>>(0)?, space))
         })?;
         let mut spaces: HashMap<SpaceId, KnownSpace> =
             rows.into_iter().filter_map(|(id, space)| Some((SpaceId::from_slice(&id)?, space))).collect();
-        let members = self.rows("SELECT space, account, may_write FROM member", [], |row| {
+        let members = self.rows("SELECT space, account, may_write FROM member", NONE, |row| {
             let role = if row.get(2)? { Role::Writer } else { Role::Reader };
-            Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, role))
+            Ok((row.get::<Vec<u8>>(0)?, row.get(1)?, role))
         })?;
         for (id, account, role) in members {
             if let Some(space) = SpaceId::from_slice(&id).and_then(|id| spaces.get_mut(&id)) {
@@ -179,14 +179,14 @@ impl Directory {
 }
 
 /// Ends the sharing of a space.
-pub(super) fn drop_space(conn: &Connection, space: SpaceId) -> rusqlite::Result<()> {
+pub(super) fn drop_space(conn: &Sql<'_>, space: SpaceId) -> sql::Result<()> {
     let id = space.as_bytes();
     conn.execute("DELETE FROM member WHERE space = ?", [id])?;
     drop_invites(conn, space)?;
     conn.execute("DELETE FROM shared_space WHERE id = ?", [id]).map(drop)
 }
 
-pub(super) fn has_account(conn: &Connection, name: &str) -> rusqlite::Result<bool> {
+pub(super) fn has_account(conn: &Sql<'_>, name: &str) -> sql::Result<bool> {
     let found = conn.query_row("SELECT 1 FROM account WHERE name = ?", [name], |_| Ok(()));
     Ok(found.optional()?.is_some())
 }

@@ -24,6 +24,7 @@ use super::{Appended, LogId, LogStore, StoreError, StoreState};
 use crate::config::Limits;
 use crate::limits;
 use append::Appender;
+pub(crate) use database::{Address, SETTINGS, told};
 use database::{Database, Failure, first, select};
 
 /// The tables of this version.

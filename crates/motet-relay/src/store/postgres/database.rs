@@ -18,7 +18,7 @@ use crate::limits;
 use crate::store::StoreError;
 
 /// What each connection is told first. A node that is stopped in the middle of a transaction holds nobody up for longer than a second.
-const SETTINGS: &str =
+pub(crate) const SETTINGS: &str =
     "SET idle_in_transaction_session_timeout = '1s'; SET lock_timeout = '4s'; SET statement_timeout = '8s';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
@@ -65,9 +65,51 @@ impl From<tokio_postgres::Error> for Failure {
 }
 
 /// Of an error of the client, also what caused it: its own text names only the part of it that failed.
-fn told(error: &dyn std::error::Error) -> String {
+pub(crate) fn told(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Where a database is, and how it is spoken with.
+pub(crate) struct Address {
+    pub(crate) config: tokio_postgres::Config,
+    /// For people, without user and password.
+    pub(crate) place: String,
+}
+
+impl Address {
+    pub(crate) fn parse(url: &str) -> Result<Self, StoreError> {
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            let form = "the address of a database is postgres://USER:PASSWORD@HOST/DATABASE";
+            return Err(StoreError::Failed(form.into()));
+        }
+        // What the parser says names the part of the address that it does not understand, and no password.
+        let mut config: tokio_postgres::Config =
+            url.parse().map_err(|e: tokio_postgres::Error| StoreError::Failed(told(&e)))?;
+        if config.get_application_name().is_none() {
+            config.application_name("motet-relay");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(limits::POSTGRES_CONNECT_TIMEOUT);
+        }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(limits::POSTGRES_TIMEOUT);
+        }
+        config.keepalives_idle(limits::POSTGRES_KEEPALIVE);
+        let place = place(&config);
+        Ok(Self { config, place })
+    }
+
+    /// How connections are encrypted, unless they are not to be.
+    pub(crate) fn tls(&self) -> Result<Option<tokio_postgres_rustls::MakeRustlsConnect>, StoreError> {
+        tls_of(&self.config)
+    }
+}
+
+fn tls_of(
+    config: &tokio_postgres::Config,
+) -> Result<Option<tokio_postgres_rustls::MakeRustlsConnect>, StoreError> {
+    (config.get_ssl_mode() != SslMode::Disable).then(tls).transpose()
 }
 
 /// A pool of connections.
@@ -80,25 +122,12 @@ pub(super) struct Database {
 impl Database {
     /// Of an address. Nothing is asked of the network yet.
     pub(super) fn new(url: &str, connections: usize) -> Result<Self, StoreError> {
-        let failed = |error: &dyn std::error::Error| StoreError::Failed(told(error));
-        // What the parser says names the part of the address that it does not understand, and no password.
-        let mut config: tokio_postgres::Config =
-            url.parse().map_err(|e: tokio_postgres::Error| failed(&e))?;
-        if config.get_application_name().is_none() {
-            config.application_name("motet-relay");
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(limits::POSTGRES_CONNECT_TIMEOUT);
-        }
-        if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(limits::POSTGRES_TIMEOUT);
-        }
-        config.keepalives_idle(limits::POSTGRES_KEEPALIVE);
-        let place = place(&config).into();
+        let Address { config, place } = Address::parse(url)?;
+        let place = place.as_str().into();
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = match config.get_ssl_mode() {
-            SslMode::Disable => Manager::from_config(config, NoTls, recycling),
-            _ => Manager::from_config(config, tls()?, recycling),
+        let manager = match tls_of(&config)? {
+            None => Manager::from_config(config, NoTls, recycling),
+            Some(tls) => Manager::from_config(config, tls, recycling),
         };
         let set = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
             async move { client.batch_execute(SETTINGS).await.map_err(|e| HookError::message(told(&e))) }
@@ -111,7 +140,7 @@ impl Database {
             .create_timeout(Some(limits::POSTGRES_TIMEOUT))
             .post_create(set)
             .build()
-            .map_err(|e| failed(&e))?;
+            .map_err(|e| StoreError::Failed(told(&e)))?;
         Ok(Self { pool, place })
     }
 
