@@ -18,7 +18,7 @@ use motet_relay::store::{LogId, LogStore, StoreError};
 use motet_tests::proxy::{Faults, Proxy};
 use motet_tests::random::{Random, runs, seed};
 use motet_tests::servers::{Nats, Postgres};
-use motet_tests::{RelayProcess, contents, device, program, wait_until};
+use motet_tests::{Admin, Cli, RelayProcess, contents, device, program, wait_until};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -150,6 +150,95 @@ fn whatever_falls_nothing_is_lost() {
     assert_eq!(all.len(), written + 1);
     let shared = devices[0].documents("pieces").get("shared").unwrap().unwrap();
     assert_eq!(shared.value.as_object().unwrap().len(), written + 1, "{shared:?}");
+}
+
+/// What the program prints about accounts of a database.
+fn admin(store: &str, args: &[&str]) -> String {
+    let mut command = Command::new(program("motet-relay"));
+    let output = command.args(["--store", store]).args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A device signs in at one relay and goes on at another; one that is signed out, or loses a space, is out everywhere within seconds, also without NATS.
+#[test]
+fn accounts_are_those_of_all_relays() {
+    let Some(postgres) = Postgres::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let url = postgres.database("motet");
+    for name in ["keola", "ʻohana Kealoha"] {
+        admin(&url, &["account", "add", name]);
+    }
+    let nodes = ["one", "two"].map(|name| Node::start(dir.path(), name, &url, None));
+    let keys = ["keola", "ʻohana Kealoha"].map(|name| admin(&url, &["key", "create", "--account", name]));
+    let [a, b] = [("a", 0), ("b", 1)].map(|(name, at)| {
+        let cli = Cli::init(dir.path(), name, &nodes[at].process.url());
+        cli.ok_with(&["login", "--key-file", "-"], &keys[at]);
+        cli
+    });
+    // The same file at the other relay: the device is known there, and its log too.
+    a.ok_with(&["put", "songs", "--id", "1"], r#"{"title": "Hiʻilawe"}"#);
+    a.ok(&["sync"]);
+    assert!(admin(&url, &["device", "list"]).contains("keola"));
+    assert!(admin(&url, &["account", "list", "--json"]).contains("\"documents\":1"));
+    let space = admin(&url, &["space", "create", "ka hui", "--owner", "keola"]);
+    admin(&url, &["space", "add", &space, "ʻohana Kealoha", "--role", "writer"]);
+    let [shared, other] = [("shared", 0), ("other", 1)].map(|(name, at)| {
+        let cli = Cli::new(dir.path(), name);
+        let url = nodes[at].process.url();
+        cli.ok(&["init", "--relay", &url, "--space-id", &space]);
+        let key =
+            admin(&postgres.url("motet"), &["key", "create", "--account", ["keola", "ʻohana Kealoha"][at]]);
+        cli.ok_with(&["login", "--key-file", "-"], &key);
+        cli
+    });
+    shared.ok_with(&["put", "songs", "--id", "7"], r#"{"title": "Kaulana nā pua"}"#);
+    wait_until("the space is known to both relays", SOON, || shared.run(&["sync"]).status.success());
+    wait_until("what one member writes is there for the other", SOON, || {
+        other.run(&["sync"]).status.success() && other.run(&["get", "songs", "7"]).status.success()
+    });
+    admin(&url, &["space", "remove", &space, "ʻohana Kealoha"]);
+    wait_until("who was removed is out", SOON, || !other.run(&["sync"]).status.success());
+    let id = b.json(&["status", "--json"])["device_id"].as_str().unwrap().to_owned();
+    b.ok(&["sync"]);
+    admin(&url, &["device", "revoke", &id]);
+    wait_until("who was signed out is out", SOON, || b.run(&["sync"]).status.code() == Some(4));
+}
+
+/// A relay over a folder goes on over a database: its devices notice nothing.
+#[test]
+fn a_relay_that_has_moved_into_a_database_goes_on() {
+    let Some(postgres) = Postgres::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (admin_of_folder, url) = (Admin(dir.path().join("relay")), postgres.database("motet"));
+    admin_of_folder.ok(&["account", "add", "keola"]);
+    let key = admin_of_folder.ok(&["key", "create", "--account", "keola", "--reusable"]);
+    let mut relay = RelayProcess::start(&admin_of_folder.0, "127.0.0.1:0", &[]);
+    let devices = ["a", "b"].map(|name| {
+        let cli = Cli::init(dir.path(), name, &relay.url());
+        cli.ok_with(&["login", "--key-file", "-"], &key);
+        cli
+    });
+    for n in 0..30 {
+        devices[0].ok_with(&["put", "songs", "--id", &n.to_string()], r#"{"title": "E hoʻi mai"}"#);
+    }
+    devices[0].ok(&["sync"]);
+    devices[1].ok(&["sync"]);
+    devices[1].ok(&["delete", "songs", "3"]);
+    assert!(admin_of_folder.fails(&["migrate", "--store", &url]).contains("another relay uses"));
+    let address = relay.address().to_owned();
+    relay.terminate();
+    let said = admin_of_folder.ok(&["migrate", "--store", &url]);
+    assert!(said.starts_with("copied 1 logs, ") && said.contains("1 accounts"), "{said}");
+    assert!(admin_of_folder.fails(&["migrate", "--store", &url]).contains("already"));
+    let _relay = RelayProcess::start(&dir.path().join("empty"), &address, &["--store", &url]);
+    // Neither signs in again, nor reads or sends what the log has.
+    let summary = devices[0].json(&["sync", "--json"]);
+    assert_eq!((&summary["sent"], &summary["received"]), (&json!(0), &json!(0)), "{summary}");
+    devices[1].ok(&["sync"]);
+    devices[0].ok(&["sync"]);
+    assert!(!devices[0].run(&["get", "songs", "3"]).status.success());
+    assert!(devices[0].run(&["get", "songs", "4"]).status.success());
 }
 
 fn log() -> LogId {

@@ -9,7 +9,7 @@ use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, SpaceId,
 use motet_relay::config::Limits;
 use motet_relay::store::memory::MemoryStore;
 #[cfg(unix)]
-use motet_relay::store::postgres::PostgresStore;
+use motet_relay::store::postgres::{PostgresStore, migrate};
 use motet_relay::store::sqlite::SqliteStore;
 use motet_relay::store::{LogId, LogStore, StoreError};
 use motet_tests::random::{Random, runs, seed};
@@ -68,11 +68,24 @@ fn limits(random: &mut Random) -> Limits {
     Limits { documents_per_account, spaces: 2 + random.below(2), ..Limits::default() }
 }
 
+/// A model, and what was sent to it and to a store.
+struct Model {
+    memory: Arc<dyn LogStore>,
+    sent: [Sent; 3],
+}
+
+impl Model {
+    fn new(limits: &Limits) -> Self {
+        let memory = Arc::new(MemoryStore::new());
+        memory.set_limits(limits);
+        Self { memory, sent: Default::default() }
+    }
+}
+
 /// Makes the same calls to a store and to the model.
-async fn compare(random: &mut Random, stored: Arc<dyn LogStore>, limits: &Limits) {
-    let memory: Arc<dyn LogStore> = Arc::new(MemoryStore::new());
-    memory.set_limits(limits);
-    let mut sent: Vec<Sent> = (0..3).map(|_| Sent::default()).collect();
+async fn compare(random: &mut Random, stored: Arc<dyn LogStore>, model: &mut Model) {
+    let Model { memory, sent } = model;
+    let memory = memory.clone();
     for step in 0..80 {
         let account = random.below(3);
         let (log, sent) = (log(account), &mut sent[account as usize]);
@@ -148,7 +161,7 @@ async fn sqlite_answers_as_the_model() {
         let (mut random, folder) = (Random(seed), tempfile::tempdir().unwrap());
         let limits = limits(&mut random);
         let store = Arc::new(SqliteStore::open_with(folder.path(), &limits).unwrap());
-        compare(&mut random, store, &limits).await;
+        compare(&mut random, store, &mut Model::new(&limits)).await;
     }
 }
 
@@ -164,7 +177,41 @@ async fn postgres_answers_as_the_model() {
         let limits = limits(&mut random);
         let url = postgres.database(&format!("run{run}"));
         let store = Arc::new(PostgresStore::open(&url, 4, &limits).await.unwrap());
-        compare(&mut random, store, &limits).await;
+        compare(&mut random, store, &mut Model::new(&limits)).await;
+    }
+}
+
+/// Logs that were copied into Postgres go on where they were.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_copied_into_postgres_goes_on() {
+    let Some(postgres) = Postgres::start() else { return };
+    let seed = seed();
+    for run in 0..runs(6_u64) {
+        let seed = seed.wrapping_add(run);
+        println!("seed {seed}");
+        let (mut random, folder) = (Random(seed), tempfile::tempdir().unwrap());
+        let limits = limits(&mut random);
+        let mut model = Model::new(&limits);
+        let store = Arc::new(SqliteStore::open_with(folder.path(), &limits).unwrap());
+        let id = store.id();
+        compare(&mut random, store.clone(), &mut model).await;
+        let url = postgres.database(&format!("run{run}"));
+        let copy = |folder: &std::path::Path| {
+            let (folder, url) = (folder.to_owned(), url.clone());
+            tokio::task::spawn_blocking(move || migrate(&folder, &url))
+        };
+        assert!(matches!(copy(folder.path()).await.unwrap(), Err(StoreError::InUse(_))));
+        drop(store);
+        let copied = copy(folder.path()).await.unwrap().unwrap();
+        let store = PostgresStore::open(&url, 2, &limits).await.unwrap();
+        assert_eq!(store.id(), id);
+        assert_eq!(copied.logs > 0, copied.entries > 0);
+        compare(&mut random, Arc::new(store), &mut model).await;
+        if copied.logs > 0 {
+            let error = copy(folder.path()).await.unwrap().unwrap_err();
+            assert!(error.to_string().contains("holds logs already"), "{error}");
+        }
     }
 }
 

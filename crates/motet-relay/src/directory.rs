@@ -54,6 +54,18 @@ const FILE: &str = "accounts.db";
 const APPLICATION_ID: i64 = 0x6d74_6163;
 const FORMAT: i64 = 3;
 
+/// All tables with their columns, in an order in which rows can be inserted.
+const TABLES: [(&str, &str); 8] = [
+    ("account", "name, created_at"),
+    ("sign_in_key", "hash, account, created_at, expires_at, is_reusable, used"),
+    ("device", "key, account, id, name, platform, version, registered_at, last_seen_at, revoked_at"),
+    ("shared_space", "id, name, owner, created_at, log_of"),
+    ("member", "space, account, may_write, since"),
+    ("identity", "issuer, subject, account, shown, linked_at, last_used_at"),
+    ("invite", "hash, space, may_write, made_by, created_at, expires_at, is_reusable, used"),
+    ("console_link", "hash, account, device, expires_at"),
+];
+
 /// Accounts, sign-in keys and devices. `Debug` shows the path.
 pub struct Directory {
     path: PathBuf,
@@ -224,6 +236,33 @@ impl Directory {
         };
         directory.refresh()?;
         Ok(directory)
+    }
+
+    /// Copies all accounts with what is theirs into others, which are empty. Returns how many accounts.
+    ///
+    /// # Errors
+    /// [`DirectoryError::NotEmpty`], [`DirectoryError::File`]; nothing is copied then.
+    pub fn copy_to(&self, to: &Self) -> Result<u64> {
+        let tables = self.read(|conn| {
+            let rows = |(table, columns): &(&str, &str)| {
+                conn.rows(&format!("SELECT {columns} FROM {table}"), NONE, |row| Ok(row.values()))
+            };
+            TABLES.iter().map(rows).collect::<sql::Result<Vec<_>>>()
+        })?;
+        let accounts = tables.first().map_or(0, |accounts| accounts.len() as u64);
+        to.attempt(|conn| {
+            if conn.exists("SELECT 1 FROM account", NONE)? {
+                return Ok(Err(DirectoryError::NotEmpty(to.path.clone())));
+            }
+            for ((table, columns), rows) in TABLES.iter().zip(tables) {
+                let places = vec!["?"; columns.split(',').count()].join(", ");
+                let sql = format!("INSERT INTO {table} ({columns}) VALUES ({places})");
+                rows.into_iter().try_for_each(|row| conn.execute(&sql, row).map(drop))?;
+            }
+            Ok(Ok(()))
+        })??;
+        to.reload()?;
+        Ok(accounts)
     }
 
     /// What each account has in its logs, as of the last minute.

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use motet_relay::config::Limits;
+use motet_relay::directory::{Directory, DirectoryError};
 use motet_relay::metrics::Metrics;
 use motet_relay::notifier::nats::Nats;
 use motet_relay::notifier::{Alone, Notifier};
 use motet_relay::reload::Files;
 use motet_relay::store::LogStore;
-use motet_relay::store::postgres::PostgresStore;
+use motet_relay::store::postgres::{Migrated, PostgresStore, migrate};
 use motet_relay::store::sqlite::{SqliteStore, care};
 use motet_relay::terminal::{self, Breaks, complain, printable};
 use motet_relay::tls::{Tls, TlsError, TlsFiles};
@@ -94,6 +95,9 @@ enum Command {
     Care(Care),
     #[command(flatten)]
     Admin(admin::Admin),
+    /// Copies logs and accounts of the folder of --data, whose relay does not run, into the empty database of --store. Devices go on with it as
+    /// they did before.
+    Migrate,
     /// The configuration file.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -144,6 +148,15 @@ fn main() -> ExitCode {
         LogForm::Json => motet_relay::init_json_logging(),
     }
     match args.command {
+        Some(Command::Migrate) => {
+            let Some(url) = args.logs.store else {
+                return fail("where to: --store postgres://USER:PASSWORD@HOST/DATABASE");
+            };
+            return match migrate_to(&args.data, &url) {
+                Ok(lines) => terminal::finish(PROGRAM, print_lines(&lines)),
+                Err(error) => fail(&error.to_string()),
+            };
+        }
         Some(Command::Care(_)) if args.logs.store.is_some() => {
             return fail("what is in a database is backed up and repaired with its own tools, not with this");
         }
@@ -185,6 +198,22 @@ fn administer(data: &Path, database: Option<&str>, command: &admin::Admin) -> Ex
         Ok(lines) => terminal::finish(PROGRAM, print_lines(&lines)),
         Err(error) => fail(&error.to_string()),
     }
+}
+
+/// Copies logs and accounts into a database.
+fn migrate_to(data: &Path, url: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    // What would end it is found out before anything is copied.
+    let to = Directory::connect(url)?;
+    let accounts = Directory::open_existing(data)?;
+    if accounts.is_some() && !to.accounts()?.is_empty() {
+        return Err(DirectoryError::NotEmpty("the database".into()).into());
+    }
+    let Migrated { logs, entries, .. } = migrate(data, url)?;
+    let accounts = accounts.map_or(Ok(0), |accounts| accounts.copy_to(&to))?;
+    Ok(vec![
+        format!("copied {logs} logs, {entries} entries, {accounts} accounts"),
+        "start the relay with --store from now on; the folder is as it was, and of no use once devices have written to the database".into(),
+    ])
 }
 
 fn print_lines(lines: &[String]) -> std::io::Result<()> {

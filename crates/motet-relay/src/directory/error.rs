@@ -33,6 +33,9 @@ pub enum DirectoryError {
     /// There are no accounts in this folder.
     #[error("{} has no accounts: begin with `motet-relay account add NAME`", .0.display())]
     NoAccounts(PathBuf),
+    /// Others are there already, among which nothing is copied.
+    #[error("{} has accounts already: copy into an empty database", .0.display())]
+    NotEmpty(PathBuf),
     /// What is no name of an account, or of a device.
     #[error("{0:?} is no name: it has 1 to 64 characters, all of them visible, and no blank at either end")]
     BadName(String),
@@ -102,6 +105,7 @@ impl DirectoryError {
             Self::Empty(_) => "accounts-empty",
             Self::Foreign(_) => "accounts-foreign",
             Self::Newer { .. } => "accounts-newer",
+            Self::NotEmpty(_) => "accounts-not-empty",
             Self::NoAccounts(_) => "accounts-none",
             Self::BadName(_) => "accounts-bad-name",
             Self::AccountExists(_) => "accounts-exists",

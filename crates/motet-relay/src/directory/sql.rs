@@ -61,6 +61,11 @@ impl Row {
     pub(super) fn get<T: FromValue>(&self, column: usize) -> Result<T> {
         self.0.get(column).and_then(T::from_value).ok_or(SqlError::Column(column))
     }
+
+    /// All values, for another row.
+    pub(super) fn values(&self) -> Vec<Value> {
+        self.0.clone()
+    }
 }
 
 /// What a value can be read as.

@@ -7,6 +7,7 @@
 
 mod append;
 mod database;
+mod migrate;
 mod plan;
 mod read;
 mod remove;
@@ -26,6 +27,7 @@ use crate::limits;
 use append::Appender;
 pub(crate) use database::{Address, SETTINGS, told};
 use database::{Database, Failure, first, select};
+pub use migrate::{Migrated, migrate};
 
 /// The tables of this version.
 const FORMAT: i64 = 1;

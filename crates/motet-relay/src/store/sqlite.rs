@@ -352,6 +352,6 @@ fn number(row: i64) -> Result<i64, StoreError> {
 }
 
 /// First row id of a space's log, minus one.
-const fn row_base(space: i64) -> i64 {
+pub(super) const fn row_base(space: i64) -> i64 {
     space << SEQ_BITS
 }
