@@ -4,6 +4,7 @@
 //! connection that it has the secret half. The file may be written to while a relay runs: programs that do see each other's changes, and
 //! [`Directory::refresh`] takes them up.
 
+mod console;
 mod devices;
 mod error;
 mod identities;
@@ -33,6 +34,7 @@ use unicode_normalization::char::is_combining_mark;
 use crate::limits;
 pub use crate::own_account::{Device, LinkedIdentity};
 pub use crate::sharing::Invite;
+pub use console::Holder;
 pub use error::DirectoryError;
 pub use keys::SignInKey;
 pub use members::Members;
@@ -44,7 +46,7 @@ const FILE: &str = "accounts.db";
 
 /// Tells the file from one of another program, and its format.
 const APPLICATION_ID: i64 = 0x6d74_6163;
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 /// Accounts, sign-in keys and devices. `Debug` shows the path.
 pub struct Directory {
@@ -146,15 +148,21 @@ impl Directory {
                 if tables(&tx)? == 0 {
                     tx.execute_batch(include_str!("directory/schema.sql"))?;
                     tx.execute_batch(include_str!("directory/schema_2.sql"))?;
+                    tx.execute_batch(include_str!("directory/schema_3.sql"))?;
                     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
                     tx.pragma_update(None, "user_version", FORMAT)?;
                 }
                 tx.commit()?;
             }
-            if (number(&conn, "application_id")?, number(&conn, "user_version")?) == (APPLICATION_ID, 1) {
+            let is_ours = number(&conn, "application_id")? == APPLICATION_ID;
+            if is_ours && (1..FORMAT).contains(&number(&conn, "user_version")?) {
                 let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                if number(&tx, "user_version")? == 1 {
+                let found = number(&tx, "user_version")?;
+                if found == 1 {
                     tx.execute_batch(include_str!("directory/schema_2.sql"))?;
+                }
+                if found <= 2 {
+                    tx.execute_batch(include_str!("directory/schema_3.sql"))?;
                     tx.pragma_update(None, "user_version", FORMAT)?;
                 }
                 tx.commit()?;
@@ -238,6 +246,7 @@ impl Directory {
         let name = &*composed(name);
         let devices = self.write(|conn| {
             conn.execute("DELETE FROM sign_in_key WHERE account = ?", [name])?;
+            conn.execute("DELETE FROM console_link WHERE account = ?", [name])?;
             // Whoever it was does not come back by signing in once more.
             conn.execute("UPDATE identity SET account = NULL WHERE account = ?", [name])?;
             let sql = "DELETE FROM invite WHERE space IN (SELECT id FROM shared_space WHERE owner = ?)";

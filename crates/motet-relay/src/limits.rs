@@ -361,3 +361,36 @@ pub const TLS_FILE_BYTES: u64 = 1 << 20;
 
 /// Longest id of a request that a proxy may give it, in bytes: a UUID has 36.
 pub const REQUEST_ID_BYTES: usize = 64;
+
+/// How long a link to the console is good, if nobody uses it before: time to bring it from one screen to another.
+pub const CONSOLE_LINK_LIFETIME: Duration = Duration::from_secs(600);
+
+/// Links to the console of one account, or of the operator, that are good at a time. The oldest goes for a new one.
+pub const CONSOLE_LINKS: i64 = 20;
+
+/// How long somebody stays signed in to the console: a working day.
+pub const CONSOLE_SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3_600);
+
+/// Sign-ins to the console at a time, in all. The oldest goes for a new one. Each takes 0.3 kB of memory.
+pub const CONSOLE_SESSIONS: usize = 1_000;
+
+/// Of those, of one account, or of the operator: some browsers on some devices.
+pub const CONSOLE_SESSIONS_PER_HOLDER: usize = 20;
+
+/// Longest form of the console, in bytes: names of the longest kind, each byte written as three.
+pub const CONSOLE_FORM_BYTES: usize = 8 << 10;
+
+/// Pages of the console that read the accounts at a time. Others wait, so that they leave threads to devices that sign in.
+pub const CONSOLE_READS: usize = 4;
+
+/// Accounts on one page of the console.
+pub const CONSOLE_ROWS: usize = 100;
+
+/// How often the console looks at the metrics.
+pub const CONSOLE_SAMPLED_EVERY: Duration = Duration::from_secs(60);
+
+/// What it has seen that is kept: a day at one a minute, in 0.3 MB.
+pub const CONSOLE_SAMPLES: usize = 1_440;
+
+/// Refused sign-ins that the console shows, counted together by address and reason. The oldest goes for a new one.
+pub const REFUSALS_KEPT: usize = 100;

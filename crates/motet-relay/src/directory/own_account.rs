@@ -33,6 +33,14 @@ impl Members {
 }
 
 impl Directory {
+    /// Does what an account asks of itself. An identity token is for the device that shows it, so none can be linked here.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn own_account(&self, account: &str, request: &AccountRequest) -> Result<AccountAnswer> {
+        self.serve_account(account, request, None)
+    }
+
     fn serve_account(
         &self,
         account: &str,

@@ -133,9 +133,13 @@ pub(super) fn fault_of_accounts(data: &Path) -> Option<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let looked = Connection::open_with_flags(&path, flags).and_then(|conn| {
         conn.busy_timeout(limits::BUSY_TIMEOUT)?;
-        let of_format_2: &[&str] = if format_of(&conn)? >= 2 { &["identity", "invite"] } else { &[] };
-        for table in ["account", "sign_in_key", "device", "shared_space", "member"].iter().chain(of_format_2)
-        {
+        let of_later_formats: &[&str] = match format_of(&conn)? {
+            ..2 => &[],
+            2 => &["identity", "invite"],
+            3.. => &["identity", "invite", "console_link"],
+        };
+        let tables = ["account", "sign_in_key", "device", "shared_space", "member"];
+        for table in tables.iter().chain(of_later_formats) {
             conn.query_row(&format!("SELECT COUNT(*) FROM {table}"), [], |_| Ok(()))?;
         }
         conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0))
@@ -207,12 +211,15 @@ fn copy_database(from: &Path, to: &Path) -> Result<(), StoreError> {
     copy().map_err(named)
 }
 
-/// Nobody knows who has used the sign-in keys and invitations of a backup since. Returns how many keys there were.
+/// Nobody knows who has used the sign-in keys, invitations and links of a backup since. Returns how many keys there were.
 fn void_keys(accounts: &Path) -> Result<u64, StoreError> {
     let conn = Connection::open(accounts)?;
     let keys = conn.execute("DELETE FROM sign_in_key", [])?;
     if format_of(&conn)? >= 2 {
         conn.execute("DELETE FROM invite", [])?;
+    }
+    if format_of(&conn)? >= 3 {
+        conn.execute("DELETE FROM console_link", [])?;
     }
     drop(conn);
     file::sync(accounts)?;
