@@ -301,6 +301,12 @@ impl Directory {
         Ok(())
     }
 
+    /// The folder of the relay's data.
+    #[cfg(feature = "console")]
+    pub(crate) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+
     /// Whether another file has taken the place of the one that is open, or none is there any more.
     pub(crate) fn is_elsewhere(&self) -> bool {
         identity(&self.path) != self.identity
