@@ -1,5 +1,6 @@
 //! What the integration tests share: real relays, real devices, real programs.
 
+pub mod console;
 pub mod fuzz;
 pub mod issuer;
 mod mounted;

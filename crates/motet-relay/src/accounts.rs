@@ -73,6 +73,19 @@ impl Accounts {
         Some(Request { accounts: self.clone(), name: name.to_owned(), account, session: None })
     }
 
+    /// Sessions that an account has open, by device.
+    #[cfg(feature = "console")]
+    pub(crate) fn sessions(&self, name: &str) -> HashMap<DeviceId, usize> {
+        let account = self.lock().get(name).cloned();
+        let mut open = HashMap::new();
+        if let Some(account) = account {
+            for ((device, _), sessions) in &account.lock().sessions {
+                *open.entry(*device).or_default() += sessions.len();
+            }
+        }
+        open
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Account>>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

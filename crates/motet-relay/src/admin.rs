@@ -28,6 +28,27 @@ pub(crate) enum Admin {
     /// Spaces that accounts share.
     #[command(subcommand)]
     Space(SpaceCommand),
+    /// The console: pages that a relay serves with --console.
+    #[cfg(feature = "console")]
+    #[command(subcommand)]
+    Console(ConsoleCommand),
+}
+
+#[cfg(feature = "console")]
+#[derive(Subcommand)]
+pub(crate) enum ConsoleCommand {
+    /// Makes a link that signs a browser in to the console, and prints it: good once, for ten minutes.
+    Link {
+        /// For the holder of this account.
+        #[arg(long, required_unless_present = "operator", conflicts_with = "operator")]
+        account: Option<String>,
+        /// For the operator of the relay.
+        #[arg(long)]
+        operator: bool,
+        /// Address of the relay, as browsers reach it.
+        #[arg(long, env = "MOTET_RELAY_URL", value_name = "URL", default_value = "http://127.0.0.1:8787")]
+        url: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -218,6 +239,11 @@ pub(crate) fn run(
         Admin::Device(command) => device(&directory, command)?,
         Admin::Identity(command) => identity(&directory, command)?,
         Admin::Space(command) => space(&directory, command)?,
+        #[cfg(feature = "console")]
+        Admin::Console(ConsoleCommand::Link { account, url, .. }) => {
+            let link = directory.create_console_link(account.as_deref(), None)?;
+            vec![format!("{}/console/link/{link}", url.trim_end_matches('/'))]
+        }
     })
 }
 

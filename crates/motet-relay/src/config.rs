@@ -4,6 +4,7 @@
 //!
 //! ```toml
 //! proxies = ["127.0.0.1"]      # whose `X-Forwarded-For` is believed
+//! console = true               # pages for the operator and for holders of accounts, below `/console/`; as of the next start
 //!
 //! [limits]
 //! sessions_per_account = 64
@@ -119,6 +120,9 @@ pub struct Terms {
 pub struct Settings {
     /// Limits and proxies.
     pub terms: Terms,
+    /// Whether the relay has the console.
+    #[cfg(feature = "console")]
+    pub console: bool,
     /// Whose identity tokens are accepted.
     #[cfg(feature = "oidc")]
     pub issuers: Vec<IssuerConfig>,
@@ -145,6 +149,9 @@ struct File {
     limits: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
     #[serde(default)]
     proxies: Vec<Spanned<String>>,
+    #[cfg(feature = "console")]
+    #[serde(default)]
+    console: bool,
     #[cfg(feature = "oidc")]
     #[serde(default)]
     issuer: Vec<Spanned<IssuerTable>>,
@@ -177,6 +184,10 @@ impl Settings {
             let address = address
                 .map_err(|_| (Some(proxy.span()), format!("{:?} is no IP address", proxy.get_ref())))?;
             settings.terms.proxies.push(address);
+        }
+        #[cfg(feature = "console")]
+        {
+            settings.console = file.console;
         }
         #[cfg(feature = "oidc")]
         for table in file.issuer {

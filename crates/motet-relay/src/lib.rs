@@ -32,6 +32,8 @@ pub mod access;
 mod accounts;
 pub mod auth;
 pub mod config;
+#[cfg(feature = "console")]
+pub mod console;
 pub mod directory;
 mod doors;
 mod embedded;

@@ -55,6 +55,10 @@ struct Args {
     /// Address for Prometheus, as 127.0.0.1:9464: `/metrics` there answers whoever can connect.
     #[arg(long, env = "MOTET_RELAY_METRICS", value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
+    /// Serves the console below /console/: pages for the operator and for holders of accounts. `console link` signs in.
+    #[cfg(feature = "console")]
+    #[arg(long, env = "MOTET_RELAY_CONSOLE", value_parser = clap::builder::BoolishValueParser::new())]
+    console: bool,
     /// Form of the log on stderr: lines of text, or a JSON object on each line.
     #[arg(long, env = "MOTET_RELAY_LOG", value_name = "FORM", default_value = "text", global = true)]
     log: LogForm,
@@ -300,6 +304,8 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let reading = files.clone();
     let found = tokio::task::spawn_blocking(move || reading.read()).await??;
     let (auth, access, terms) = (found.auth.clone(), found.access.clone(), found.terms.clone());
+    #[cfg(feature = "console")]
+    let (has_console, directory) = (args.console || found.has_console, found.directory());
     // Before anything else: a signal that nobody waits for would end the process.
     let asked = hang_up();
     let open = auth.is_open();
@@ -321,12 +327,18 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         say(&format!("metrics on http://{}/metrics", listener.local_addr()?));
         tokio::spawn(motet_relay::serve_metrics(listener, metrics.clone(), std::future::pending()));
     }
+    #[cfg(feature = "console")]
+    if has_console {
+        say(&format!("console on {scheme}://{address}/console/; `motet-relay console link` signs in"));
+    }
     if let Some(tls) = tls.clone() {
         tokio::spawn(tls.follow(hang_up()));
     }
     let (told, changes) = watch::channel((auth.clone(), terms.clone()));
     tokio::spawn(files.follow(found, asked, told));
     let retention = u32::from(args.retention) * DAY;
+    #[cfg(feature = "console")]
+    let console = has_console.then(|| motet_relay::console::Console::new(directory));
     let changes = Some(changes);
     let config = Config {
         auth,
@@ -335,6 +347,8 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         retention,
         changes,
         metrics,
+        #[cfg(feature = "console")]
+        console,
         tls,
         notifier,
         ..Config::with_store(store)

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::auth;
 use crate::own_account::{AccountAnswer, AccountError, AccountRequest, Device, LinkedIdentity};
-use crate::routes::{Answered, Asked, From, Head, answer, bad, unavailable};
+use crate::routes::{Answered, Asked, From, Head, answer, unavailable};
 use crate::state::Relay;
 
 #[derive(Deserialize)]
@@ -106,11 +106,18 @@ fn id(text: &str) -> Result<DeviceId, Response> {
 }
 
 fn refusal(error: AccountError) -> Response {
-    let status = match &error {
+    match status(&error) {
+        StatusCode::SERVICE_UNAVAILABLE => unavailable(&error.to_string()),
+        status => (status, error.to_string()).into_response(),
+    }
+}
+
+/// What a refusal is in HTTP.
+pub(crate) fn status(error: &AccountError) -> StatusCode {
+    match error {
         AccountError::NotOffered | AccountError::NotThere => StatusCode::NOT_FOUND,
-        AccountError::Bad(reason) => return bad(reason),
+        AccountError::Bad(_) => StatusCode::BAD_REQUEST,
         AccountError::Conflict(_) => StatusCode::CONFLICT,
-        AccountError::Unavailable => return unavailable(&error.to_string()),
-    };
-    (status, error.to_string()).into_response()
+        AccountError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }

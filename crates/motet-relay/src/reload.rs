@@ -65,6 +65,9 @@ pub struct Found {
     pub access: Arc<dyn Authorizer>,
     /// How much of everything.
     pub terms: Terms,
+    /// The configuration wants the console.
+    #[cfg(feature = "console")]
+    pub has_console: bool,
     known: Known,
     shared: Arc<Shared>,
 }
@@ -81,6 +84,8 @@ struct Known {
 /// What a configuration says: how much of everything, and whose identity tokens are accepted.
 struct Told {
     terms: Terms,
+    #[cfg(feature = "console")]
+    has_console: bool,
     #[cfg(feature = "oidc")]
     issuers: Option<Arc<Issuers>>,
 }
@@ -88,12 +93,14 @@ struct Told {
 /// Which spaces are shared, as the accounts say that there are now.
 struct Shared {
     members: RwLock<Option<Members>>,
+    directory: watch::Sender<Option<Arc<Directory>>>,
     changes: watch::Sender<()>,
 }
 
 impl Shared {
     fn new(directory: Option<&Arc<Directory>>) -> Self {
-        let shared = Self { members: RwLock::default(), changes: watch::Sender::new(()) };
+        let (directories, changes) = (watch::Sender::new(None), watch::Sender::new(()));
+        let shared = Self { members: RwLock::default(), directory: directories, changes };
         shared.put(directory);
         shared
     }
@@ -101,6 +108,7 @@ impl Shared {
     fn put(&self, directory: Option<&Arc<Directory>>) {
         let members = directory.map(|directory| Members::new(directory.clone(), None));
         *self.members.write().unwrap_or_else(PoisonError::into_inner) = members;
+        self.directory.send_replace(directory.cloned());
         self.changes.send_replace(());
     }
 
@@ -165,6 +173,13 @@ impl std::fmt::Debug for Files {
     }
 }
 
+impl Found {
+    /// The accounts, as long as there are some: the file may be made, or put in the place of another one, while [`Files::follow`] looks.
+    pub fn directory(&self) -> watch::Receiver<Option<Arc<Directory>>> {
+        self.shared.directory.subscribe()
+    }
+}
+
 impl std::fmt::Debug for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { terms, known, .. } = self;
@@ -180,10 +195,21 @@ impl Files {
     pub fn read(&self) -> Result<Found, FileError> {
         let tokens = self.tokens.as_deref().map_or(Ok(Auth::Local), Auth::from_file)?;
         let mut known = Known::new(tokens);
-        let terms = known.take(self.settings(&known)?);
+        let told = self.settings(&known)?;
+        #[cfg(feature = "console")]
+        let has_console = told.has_console;
+        let terms = known.take(told);
         known.directory = self.directory(known.identities().is_some())?;
         let shared = Arc::new(Shared::new(known.directory.as_ref()));
-        Ok(Found { auth: known.who(), access: shared.clone(), terms, known, shared })
+        Ok(Found {
+            auth: known.who(),
+            access: shared.clone(),
+            terms,
+            #[cfg(feature = "console")]
+            has_console,
+            known,
+            shared,
+        })
     }
 
     #[cfg_attr(not(feature = "oidc"), allow(unused_variables, reason = "only issuers have keys"))]
@@ -195,6 +221,8 @@ impl Files {
         let named = |source| FileError::Issuer { path, source };
         Ok(Told {
             terms: settings.terms,
+            #[cfg(feature = "console")]
+            has_console: settings.console,
             #[cfg(feature = "oidc")]
             issuers: match (settings.issuers.is_empty(), &before.issuers) {
                 (true, _) => None,

@@ -64,6 +64,9 @@ pub struct Config {
     pub notifier: Arc<dyn Notifier>,
     /// Counts what the relay does.
     pub metrics: Metrics,
+    /// Pages for the operator and for holders of accounts, if there are to be some.
+    #[cfg(feature = "console")]
+    pub console: Option<crate::console::Console>,
     /// Speaks TLS with all who connect; without it, plain HTTP is spoken.
     #[cfg(feature = "tls")]
     pub tls: Option<crate::tls::Tls>,
@@ -111,6 +114,8 @@ impl Config {
             present_silence,
             notifier,
             metrics: Metrics::new(),
+            #[cfg(feature = "console")]
+            console: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -154,6 +159,8 @@ pub async fn run(
     let tls = config.tls.clone();
     #[cfg(not(feature = "tls"))]
     let tls = None;
+    #[cfg(feature = "console")]
+    let (console, speaks_tls) = (config.console.clone(), tls.is_some());
     let Opened { relay, stop, care } = open(config, descriptors, time_of_day)?;
     let app = Router::new()
         .route("/healthz", get(health))
@@ -162,7 +169,12 @@ pub async fn run(
         .route("/v1/devices", axum::routing::post(devices).delete(sign_out))
         .route("/v1/sign-in", get(sign_in))
         .merge(spaces::routes())
-        .merge(own_routes::routes())
+        .merge(own_routes::routes());
+    #[cfg(feature = "console")]
+    let (app, looking) = crate::console::mount(app, console, &relay, speaks_tls);
+    #[cfg(not(feature = "console"))]
+    let looking = std::future::pending::<()>();
+    let app = app
         .with_state(relay.clone())
         .layer(axum::middleware::map_response(signed))
         .layer(axum::middleware::from_fn_with_state(relay.clone(), requests::identified));
@@ -178,6 +190,7 @@ pub async fn run(
     tokio::select! {
         _ = async { tokio::join!(serving, stopped) } => {}
         () = care => {}
+        () = looking => {}
     }
     let begun = Instant::now();
     while doors.open() > 0 {

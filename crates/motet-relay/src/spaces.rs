@@ -94,11 +94,7 @@ async fn leave(Path(space): Path<String>, head: Head) -> Answered {
 
 async fn invite(Path(space): Path<String>, from: From) -> Answered {
     let (asked, body) = from.read::<Invitation>().await?;
-    let longest = limits::INVITE_LONGEST.as_secs();
-    if body.expires_in.is_some_and(|seconds| seconds == 0 || seconds > longest) {
-        return Err(bad(&format!("expires_in: an invitation is good for 1 to {longest} seconds")));
-    }
-    let expires_after = body.expires_in.map(Duration::from_secs);
+    let expires_after = body.expires_in.map(lifetime).transpose().map_err(|reason| bad(&reason))?;
     let (space, role, is_reusable) = (id(&space)?, role(&body.role)?, body.reusable);
     share(&asked, SharingRequest::Invite { space, role, expires_after, is_reusable }).await
 }
@@ -154,17 +150,38 @@ fn id(text: &str) -> Result<SpaceId, Response> {
 
 #[allow(clippy::result_large_err, reason = "it is the answer, which goes out next")]
 fn role(text: &str) -> Result<Role, Response> {
+    role_named(text).map_err(bad)
+}
+
+/// A role by its name.
+pub(crate) fn role_named(text: &str) -> Result<Role, &'static str> {
     let known = [Role::Reader, Role::Writer, Role::Owner].into_iter().find(|role| role.name() == text);
-    known.ok_or_else(|| bad("role: it is \"reader\", \"writer\" or \"owner\""))
+    known.ok_or("role: it is \"reader\", \"writer\" or \"owner\"")
+}
+
+/// How long an invitation is good that is asked for with so many seconds.
+pub(crate) fn lifetime(seconds: u64) -> Result<Duration, String> {
+    let longest = limits::INVITE_LONGEST.as_secs();
+    let is_allowed = (1..=longest).contains(&seconds);
+    is_allowed
+        .then(|| Duration::from_secs(seconds))
+        .ok_or_else(|| format!("expires_in: an invitation is good for 1 to {longest} seconds"))
 }
 
 fn refusal(error: SharingError) -> Response {
-    let status = match &error {
+    match status(&error) {
+        StatusCode::SERVICE_UNAVAILABLE => unavailable(&error.to_string()),
+        status => (status, error.to_string()).into_response(),
+    }
+}
+
+/// What a refusal is in HTTP.
+pub(crate) fn status(error: &SharingError) -> StatusCode {
+    match error {
         SharingError::NotOffered | SharingError::NoSpace | SharingError::NoInvite => StatusCode::NOT_FOUND,
         SharingError::NotOwner => StatusCode::FORBIDDEN,
         SharingError::Bad(_) => StatusCode::BAD_REQUEST,
         SharingError::Conflict(_) => StatusCode::CONFLICT,
-        SharingError::Unavailable => return unavailable(&error.to_string()),
-    };
-    (status, error.to_string()).into_response()
+        SharingError::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    }
 }

@@ -172,6 +172,7 @@ impl Relay {
     /// A refusal that does not count against its address. The log tells the first of a while: anybody can cause them.
     fn note_refused(&self, reason: &'static str, address: IpAddr) {
         self.metrics.note_sign_in_refusal(reason);
+        self.strangers.note(address, reason);
         if self.strangers.is_due(address) {
             tracing::info!(%address, reason, "a request was refused");
         }
@@ -184,7 +185,33 @@ impl Relay {
         code: &'static str,
         reason: String,
     ) -> Refusal {
+        if !self.hold_up(address, allowed, code).await {
+            let header = (RETRY_AFTER, "60");
+            return Refusal::new(StatusCode::TOO_MANY_REQUESTS, header, TOO_MANY_WRONG);
+        }
+        Refusal::new(StatusCode::UNAUTHORIZED, (WWW_AUTHENTICATE, "Bearer"), reason)
+    }
+
+    /// Counts a secret that is not good against the address that it comes from, and resolves when that may be answered.
+    ///
+    /// # Errors
+    /// It is turned away, and this is what it is told.
+    #[cfg(feature = "console")]
+    pub(crate) async fn refuse_secret(
+        &self,
+        headers: &HeaderMap,
+        place: &Place,
+        code: &'static str,
+    ) -> Result<(), &'static str> {
+        let allowed = self.terms.borrow().limits.wrong_tokens;
+        let may_be_answered = self.hold_up(self.address(headers, place), allowed, code).await;
+        may_be_answered.then_some(()).ok_or(TOO_MANY_WRONG)
+    }
+
+    /// Counts a refusal, and resolves when it may be answered; false: not at all.
+    async fn hold_up(&self, address: IpAddr, allowed: u64, code: &'static str) -> bool {
         self.metrics.note_sign_in_refusal(code);
+        self.strangers.note(address, code);
         match self.strangers.refuse(address, allowed) {
             // Those beyond are told all together, now and then.
             Answer::Now => tracing::info!(%address, reason = code, "a sign-in was refused"),
@@ -192,16 +219,9 @@ impl Relay {
                 let _late = Late(&self.strangers, address);
                 tokio::time::sleep(limits::LATE_ANSWER_AFTER).await;
             }
-            Answer::Never => {
-                let header = (RETRY_AFTER, "60");
-                return Refusal::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    header,
-                    "too many wrong tokens came lately",
-                );
-            }
+            Answer::Never => return false,
         }
-        Refusal::new(StatusCode::UNAUTHORIZED, (WWW_AUTHENTICATE, "Bearer"), reason)
+        true
     }
 
     /// Where a request comes from, as far as that can be believed.
@@ -228,6 +248,9 @@ impl Relay {
         self.next_session.fetch_add(1, Ordering::Relaxed)
     }
 }
+
+/// What somebody is told who is turned away.
+const TOO_MANY_WRONG: &str = "too many wrong tokens came lately";
 
 /// Why somebody was not let in, for the log and the metrics.
 fn code_of(error: AuthError) -> &'static str {

@@ -1,16 +1,23 @@
 //! Addresses that come with wrong tokens: they are answered more and more slowly, and the log says so, without the tokens.
 
+#[cfg(feature = "console")]
+mod lately;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::limits;
+#[cfg(feature = "console")]
+pub(crate) use lately::Refused;
 
 /// What is known of addresses that were refused lately.
 #[derive(Default)]
 pub(crate) struct Strangers {
     state: Mutex<HashMap<IpAddr, Stranger>>,
+    #[cfg(feature = "console")]
+    lately: lately::Lately,
 }
 
 struct Stranger {
@@ -73,6 +80,19 @@ impl Strangers {
             stranger.told = Some(Instant::now());
         }
         is_due
+    }
+
+    /// Somebody was refused, whether or not that counts. The operator may look who it was.
+    #[cfg_attr(not(feature = "console"), allow(unused_variables, reason = "only the console shows it"))]
+    pub(crate) fn note(&self, address: IpAddr, reason: &'static str) {
+        #[cfg(feature = "console")]
+        self.lately.note(address, reason);
+    }
+
+    /// Who was refused lately, the last one first.
+    #[cfg(feature = "console")]
+    pub(crate) fn lately(&self) -> Vec<Refused> {
+        self.lately.all()
     }
 
     /// A late answer was given.

@@ -1,0 +1,206 @@
+//! The console: pages for the operator of a relay and for holders of accounts, below `/console/`.
+//!
+//! HTML and one stylesheet, made here; no script. Somebody signs in with a link, which the operator makes on the machine of the relay
+//! (`motet-relay console link`), or a device that is signed in (`POST /v1/console-links`).
+//!
+//! ```text
+//! dispatch   which page, who may see it, whether a form is to be believed; headers of every answer
+//!   │
+//! sign_in  overview  devices  spaces  operator  activity   the pages
+//!   │
+//! visit  sessions  samples  layout   a request; who is signed in; what the metrics were; the frame of a page
+//! ```
+//!
+//! **Architecture invariants:** what an account does here is done by the functions that serve its devices ([`own_account`](crate::own_account),
+//! [`sharing`](crate::sharing)), and refused with their words; nothing here reads documents or their names; secrets are kept as hashes.
+
+mod activity;
+mod devices;
+mod dispatch;
+mod layout;
+mod links;
+mod operator;
+mod overview;
+mod plot;
+mod samples;
+mod sessions;
+mod sign_in;
+mod spaces;
+mod visit;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::{any, post};
+use tokio::sync::{Semaphore, watch};
+
+use crate::access;
+use crate::auth::Principal;
+use crate::directory::{Directory, DirectoryError};
+use crate::limits;
+use crate::own_account::{AccountAnswer, AccountError, AccountRequest};
+use crate::own_routes;
+use crate::sharing::{SharingAnswer, SharingError, SharingRequest};
+use crate::state::Relay;
+use crate::store::sqlite::Stored;
+use samples::Samples;
+use sessions::{Sessions, Signed};
+
+/// That a relay has a console, and over which accounts.
+#[derive(Clone, Debug)]
+pub struct Console {
+    directory: watch::Receiver<Option<Arc<Directory>>>,
+    session_lifetime: Duration,
+    sampled_every: Duration,
+}
+
+/// What all pages share.
+struct State {
+    relay: Arc<Relay>,
+    directory: watch::Receiver<Option<Arc<Directory>>>,
+    sessions: Sessions,
+    samples: Samples,
+    reads: Semaphore,
+    began: Instant,
+    speaks_tls: bool,
+}
+
+/// Why a page is not shown, or something is not done.
+struct Refusal {
+    status: StatusCode,
+    reason: String,
+}
+
+impl Console {
+    /// A console over the accounts of a data folder, which may be made while the relay runs: [`Found::directory`](crate::reload::Found::directory).
+    pub fn new(directory: watch::Receiver<Option<Arc<Directory>>>) -> Self {
+        let (session_lifetime, sampled_every) =
+            (limits::CONSOLE_SESSION_LIFETIME, limits::CONSOLE_SAMPLED_EVERY);
+        Self { directory, session_lifetime, sampled_every }
+    }
+
+    /// Somebody stays signed in for this time, and not for [`CONSOLE_SESSION_LIFETIME`](limits::CONSOLE_SESSION_LIFETIME).
+    #[must_use]
+    pub fn session_lifetime(self, session_lifetime: Duration) -> Self {
+        Self { session_lifetime, ..self }
+    }
+
+    /// The metrics are looked at so often, and not every [`CONSOLE_SAMPLED_EVERY`](limits::CONSOLE_SAMPLED_EVERY).
+    #[must_use]
+    pub fn sampled_every(self, sampled_every: Duration) -> Self {
+        Self { sampled_every, ..self }
+    }
+}
+
+/// Adds the pages to what a relay serves, if it is to have them. What is returned beside looks at the metrics, and does not end.
+pub(crate) fn mount(
+    app: Router<Arc<Relay>>,
+    console: Option<Console>,
+    relay: &Arc<Relay>,
+    speaks_tls: bool,
+) -> (Router<Arc<Relay>>, impl Future<Output = ()> + Send + 'static) {
+    let every = console.as_ref().map(|console| console.sampled_every);
+    let state = console.map(|Console { directory, session_lifetime, .. }| {
+        Arc::new(State {
+            relay: relay.clone(),
+            directory,
+            sessions: Sessions::new(session_lifetime),
+            samples: Samples::default(),
+            reads: Semaphore::new(limits::CONSOLE_READS),
+            began: Instant::now(),
+            speaks_tls,
+        })
+    });
+    let app = match state.clone() {
+        None => app,
+        Some(state) => {
+            let made_by_devices = state.clone();
+            let pages = Router::new()
+                .route("/console", any(dispatch::serve))
+                .route("/console/", any(dispatch::serve))
+                .route("/console/{*path}", any(dispatch::serve))
+                .with_state(state);
+            app.merge(pages).route("/v1/console-links", post(move |head| links::make(made_by_devices, head)))
+        }
+    };
+    let looking = async move {
+        match state.zip(every) {
+            Some((state, every)) => state.samples.keep_taking(&state.relay.metrics, every).await,
+            None => std::future::pending().await,
+        }
+    };
+    (app, looking)
+}
+
+impl State {
+    /// Asks the accounts, on a thread that may wait for the disk.
+    async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Directory) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let directory = self.directory.borrow().clone();
+        let directory = directory.ok_or_else(|| Refusal {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            reason: "this relay has no accounts".into(),
+        })?;
+        let _turn = self.reads.acquire().await;
+        tokio::task::spawn_blocking(move || ask(&directory)).await.map_err(|_| Refusal::unavailable())
+    }
+
+    /// The same of what may fail as the file of accounts does.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Directory) -> Result<T, DirectoryError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.ask(read).await?.map_err(|error| {
+            tracing::error!(%error, "the console cannot read the accounts");
+            Refusal::unavailable()
+        })
+    }
+
+    /// Does what an account asks of itself.
+    async fn own(&self, account: &str, request: AccountRequest) -> Result<AccountAnswer, Refusal> {
+        let account = account.to_owned();
+        Ok(self.ask(move |directory| directory.own_account(&account, &request)).await??)
+    }
+
+    /// Does what an account asks of the spaces that it shares.
+    async fn share(&self, who: &Principal, request: SharingRequest) -> Result<SharingAnswer, Refusal> {
+        Ok(access::share(self.relay.access.clone(), who, &request).await?)
+    }
+
+    /// What each account has in its logs, as it is written down once a minute; `None` if that cannot be read.
+    async fn stored(&self) -> Result<Option<HashMap<String, Stored>>, Refusal> {
+        let read = self.ask(|directory| directory.stored()).await?;
+        Ok(read.inspect_err(|error| tracing::error!(%error, "what accounts have stored cannot be read")).ok())
+    }
+}
+
+impl Refusal {
+    fn new(status: StatusCode, reason: impl Into<String>) -> Self {
+        Self { status, reason: reason.into() }
+    }
+
+    fn unavailable() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "it cannot be done now; try again later")
+    }
+
+    fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "there is no such page")
+    }
+}
+
+impl From<AccountError> for Refusal {
+    fn from(error: AccountError) -> Self {
+        Self::new(own_routes::status(&error), error.to_string())
+    }
+}
+
+impl From<SharingError> for Refusal {
+    fn from(error: SharingError) -> Self {
+        Self::new(crate::spaces::status(&error), error.to_string())
+    }
+}

@@ -1,0 +1,144 @@
+//! Who is signed in to the console. It stands in memory: a relay that starts anew has nobody signed in, a backup holds no sign-in, and looking at a page
+//! writes nothing.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::auth::Principal;
+use crate::directory::Holder;
+use crate::limits;
+
+/// Makes the token of a form from the secret of a session: who knows the one cannot tell the other.
+const FORM_TOKEN: &str = "motet-relay 2026-11 token of a form of the console";
+
+/// Everybody who is signed in, by hash of the secret in their cookie.
+pub(super) struct Sessions {
+    open: Mutex<HashMap<[u8; 32], Open>>,
+    lifetime: Duration,
+}
+
+struct Open {
+    holder: Holder,
+    began: Instant,
+}
+
+/// Somebody who is signed in, for one request.
+#[derive(Clone)]
+pub(super) struct Signed {
+    pub(super) holder: Holder,
+    /// Hash of the secret.
+    pub(super) hash: [u8; 32],
+    /// Stands in each form.
+    pub(super) token: String,
+}
+
+impl Sessions {
+    pub(super) fn new(lifetime: Duration) -> Self {
+        Self { open: Mutex::default(), lifetime }
+    }
+
+    /// How long a sign-in lasts.
+    pub(super) fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// Signs somebody in, and returns the secret for the cookie; `None` if the system has no randomness.
+    pub(super) fn begin(&self, holder: Holder) -> Option<String> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).ok()?;
+        let secret = URL_SAFE_NO_PAD.encode(random);
+        let mut open = self.lock();
+        self.make_room(&mut open, &holder);
+        open.insert(hash(&secret), Open { holder, began: Instant::now() });
+        Some(secret)
+    }
+
+    /// Whose secret it is.
+    pub(super) fn find(&self, secret: &str) -> Option<Signed> {
+        let hash = hash(secret);
+        let open = self.lock();
+        let found = open.get(&hash).filter(|open| open.began.elapsed() < self.lifetime)?;
+        let token = URL_SAFE_NO_PAD.encode(blake3::derive_key(FORM_TOKEN, secret.as_bytes()));
+        Some(Signed { holder: found.holder.clone(), hash, token })
+    }
+
+    /// Signs somebody out.
+    pub(super) fn end(&self, hash: &[u8; 32]) {
+        self.lock().remove(hash);
+    }
+
+    /// Lets those go whose time is over, and the oldest where there are too many.
+    fn make_room(&self, open: &mut HashMap<[u8; 32], Open>, holder: &Holder) {
+        open.retain(|_, open| open.began.elapsed() < self.lifetime);
+        let is_own = |other: &Holder| account(other) == account(holder);
+        while open.values().filter(|open| is_own(&open.holder)).count() >= limits::CONSOLE_SESSIONS_PER_HOLDER
+        {
+            drop_oldest(open, |open| is_own(&open.holder));
+        }
+        if open.len() >= limits::CONSOLE_SESSIONS {
+            drop_oldest(open, |_| true);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Signed {
+    /// Whether a form is one of this session. Takes as long for any guess.
+    pub(super) fn has_token(&self, token: &str) -> bool {
+        blake3::hash(token.as_bytes()) == blake3::hash(self.token.as_bytes())
+    }
+
+    /// Who it is for the functions that serve devices.
+    pub(super) fn principal(&self, account: &str) -> Principal {
+        Principal { account: account.to_owned(), token: Some(self.hash), device: None }
+    }
+}
+
+fn account(holder: &Holder) -> Option<&str> {
+    match holder {
+        Holder::Operator => None,
+        Holder::Account { name, .. } => Some(name),
+    }
+}
+
+fn drop_oldest(open: &mut HashMap<[u8; 32], Open>, is_meant: impl Fn(&Open) -> bool) {
+    let meant = open.iter().filter(|(_, open)| is_meant(open));
+    if let Some(oldest) = meant.min_by_key(|(_, open)| open.began).map(|(hash, _)| *hash) {
+        open.remove(&oldest);
+    }
+}
+
+fn hash(secret: &str) -> [u8; 32] {
+    *blake3::hash(secret.as_bytes()).as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_end_and_are_bounded() {
+        let sessions = Sessions::new(limits::CONSOLE_SESSION_LIFETIME);
+        let first = sessions.begin(Holder::Operator).unwrap();
+        let signed = sessions.find(&first).unwrap();
+        assert!(signed.has_token(&signed.token) && !signed.has_token("") && !signed.has_token(&first));
+        for _ in 0..limits::CONSOLE_SESSIONS_PER_HOLDER {
+            sessions.begin(Holder::Operator).unwrap();
+        }
+        assert!(sessions.find(&first).is_none(), "the oldest has gone");
+        assert_eq!(sessions.lock().len(), limits::CONSOLE_SESSIONS_PER_HOLDER);
+        let last = sessions.begin(Holder::Operator).unwrap();
+        sessions.end(&sessions.find(&last).unwrap().hash);
+        assert!(sessions.find(&last).is_none());
+        let short = Sessions::new(Duration::ZERO);
+        let over = short.begin(Holder::Operator).unwrap();
+        assert!(short.find(&over).is_none());
+    }
+}
