@@ -3,7 +3,21 @@
 pub mod attack;
 pub mod process;
 pub mod relay;
+#[cfg(unix)]
+pub mod servers;
 pub mod songs;
+
+/// Waits until `done` holds.
+///
+/// # Panics
+/// After `limit`.
+pub fn wait_until(what: &str, limit: std::time::Duration, mut done: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !done() {
+        assert!(start.elapsed() < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
 
 /// The middle value.
 pub fn median(mut values: Vec<f64>) -> f64 {

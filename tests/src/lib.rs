@@ -9,13 +9,14 @@ pub mod proxy;
 pub mod random;
 pub mod raw;
 pub mod relay_file;
-#[cfg(unix)]
-pub mod servers;
 pub mod shuffle;
 pub mod simulation;
 pub mod web;
 
 pub use motet_benches::attack;
+#[cfg(unix)]
+pub use motet_benches::servers;
+pub use motet_benches::wait_until;
 pub use mounted::{Mounted, mount_small};
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -205,15 +206,6 @@ pub fn empty_log(conn: &rusqlite::Connection) {
         conn.query_row(sql, [], |row| row.get::<_, i64>(0)).is_ok_and(|busy| busy == 0)
     };
     wait_until("the log is in the file", Duration::from_secs(20), is_empty);
-}
-
-/// Waits until `done` holds; panics after `limit`.
-pub fn wait_until(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < limit, "{what}: not within {limit:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// A program of the workspace; `cargo xtask test` builds them before the tests run.

@@ -13,6 +13,7 @@ use motet_proto::message::Outcome;
 use motet_proto::session::ReadOutcome;
 use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, SpaceId};
 use motet_relay::config::Limits;
+use motet_relay::directory::Directory;
 use motet_relay::store::postgres::PostgresStore;
 use motet_relay::store::{LogId, LogStore, StoreError};
 use motet_tests::proxy::{Faults, Proxy};
@@ -118,7 +119,7 @@ fn whatever_falls_nothing_is_lost() {
             std::thread::sleep(Duration::from_millis(random.below(40)));
         }
     };
-    for step in 0..runs(8_u64).max(5) {
+    for step in 0..runs(6_u64).max(5) {
         match step % 5 {
             0 => nodes[random.below(3) as usize].restart(),
             1 => {
@@ -346,6 +347,49 @@ async fn follow(store: Arc<PostgresStore>, done: Arc<AtomicBool>) -> BTreeMap<u6
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// Whoever has an answer appends again at once, as devices do: nothing is dropped between two groups.
+#[test]
+fn an_append_right_after_another_is_written() {
+    let Some(postgres) = Postgres::start() else { return };
+    let url = postgres.database("motet");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = Arc::new(PostgresStore::open(&url, 4, &Limits::default()).await.unwrap());
+        let writers = (0..4).map(|writer| {
+            let (store, mut random) = (store.clone(), Random(writer));
+            tokio::spawn(async move {
+                for n in 0..250 {
+                    let appended =
+                        store.append(log(), vec![entry(&mut random, writer << 32 | n)]).await.unwrap();
+                    assert!(appended.failed.is_none());
+                }
+            })
+        });
+        for writer in writers.collect::<Vec<_>>() {
+            writer.await.unwrap();
+        }
+        assert_eq!(store.head(&log()).await.unwrap(), 1_000);
+        assert_eq!(store.state().queued, (0, 0));
+    });
+}
+
+#[test]
+fn relays_that_start_at_the_same_time_have_the_same_tables() {
+    let Some(postgres) = Postgres::start() else { return };
+    let url = postgres.database("motet");
+    let starting = (0..4).map(|_| {
+        let url = url.clone();
+        std::thread::spawn(move || {
+            Directory::connect(&url).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { PostgresStore::open(&url, 2, &Limits::default()).await.unwrap().id() })
+        })
+    });
+    let ids: BTreeSet<_> =
+        starting.collect::<Vec<_>>().into_iter().map(|start| start.join().unwrap()).collect();
+    assert_eq!(ids.len(), 1);
 }
 
 /// A relay that is stopped while it holds a log keeps others from it for a moment only.

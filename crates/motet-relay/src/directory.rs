@@ -270,10 +270,8 @@ impl Directory {
     /// # Errors
     /// [`StoreError`](crate::store::StoreError) if that cannot be read.
     pub fn stored(&self) -> std::result::Result<HashMap<String, Stored>, crate::store::StoreError> {
-        match &*self.lock() {
-            Database::Sqlite(_) => return stored(self.path.parent().unwrap_or(Path::new("."))),
-            #[cfg(feature = "postgres")]
-            Database::Server(_) => {}
+        if self.lock().is_file() {
+            return stored(self.path.parent().unwrap_or(Path::new(".")));
         }
         let read = self.read(|conn| {
             let mut stored = HashMap::new();

@@ -378,6 +378,9 @@ pub const POSTGRES_PAUSE: Duration = Duration::from_millis(10);
 /// But no longer than this.
 pub const POSTGRES_PAUSE_LONGEST: Duration = Duration::from_secs(1);
 
+/// Rows of a log in a Postgres database that one page looks at: all that a page can hold, and as many that have left the log.
+pub const POSTGRES_PAGE_ROWS: usize = 2 * motet_proto::limits::PAGE_ENTRIES;
+
 /// Connections to a Postgres database that one relay keeps at most, unless it is told otherwise: a database has a hundred for all who use it.
 pub const POSTGRES_CONNECTIONS: usize = 16;
 

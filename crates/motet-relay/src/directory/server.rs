@@ -35,16 +35,13 @@ impl Server {
     pub(super) fn prepare(&mut self, format: i64) -> Result<i64> {
         self.with(|client| {
             let exists = "SELECT to_regclass('accounts') IS NOT NULL";
-            if !client.query_one(exists, &[])?.get::<_, bool>(0) {
-                let mut tx = client.transaction()?;
-                tx.batch_execute(include_str!("server.sql"))?;
-                tx.execute("INSERT INTO accounts (one, format, version) VALUES (true, $1, 0)", &[&format])?;
-                // Of two relays that start at the same time one finds the tables there.
-                if let Err(error) = tx.commit()
-                    && error.as_db_error().is_none()
-                {
-                    return Err(error.into());
-                }
+            let is_there =
+                |client: &mut Client| Ok::<_, SqlError>(client.query_one(exists, &[])?.get::<_, bool>(0));
+            if !is_there(client)?
+                && let Err(error) = make(client, format)
+                && !is_there(client)?
+            {
+                return Err(error);
             }
             Ok(client.query_one("SELECT format FROM accounts", &[])?.get(0))
         })
@@ -127,6 +124,14 @@ impl Transaction<'_> {
         let rows = self.0.borrow_mut().query(&numbered(sql), &given(values))?;
         rows.iter().map(row).collect()
     }
+}
+
+/// Makes the tables: all of them, or none. Of two relays that start at the same time one finds that they are there.
+fn make(client: &mut Client, format: i64) -> Result<()> {
+    let mut tx = client.transaction()?;
+    tx.batch_execute(include_str!("server.sql"))?;
+    tx.execute("INSERT INTO accounts (one, format, version) VALUES (true, $1, 0)", &[&format])?;
+    Ok(tx.commit()?)
 }
 
 fn given(values: &[Value]) -> Vec<&(dyn ToSql + Sync)> {

@@ -304,6 +304,14 @@ impl Database {
         }
     }
 
+    pub(super) fn is_file(&self) -> bool {
+        match self {
+            Database::Sqlite(_) => true,
+            #[cfg(feature = "postgres")]
+            Database::Server(_) => false,
+        }
+    }
+
     /// A number that changes whenever somebody else has written.
     pub(super) fn version(&mut self) -> Result<i64> {
         match self {

@@ -266,6 +266,10 @@ struct Working<'a> {
 
 impl Drop for Working<'_> {
     fn drop(&mut self) {
+        // Otherwise nothing has waited any more, and somebody else may work on the log by now.
+        if !std::thread::panicking() {
+            return;
+        }
         let mut state = self.appender.lock();
         if let Some(waiting) = state.logs.remove(self.log) {
             state.let_go(&self.log.account, &Vec::from(waiting));

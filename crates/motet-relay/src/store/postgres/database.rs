@@ -47,7 +47,8 @@ impl From<tokio_postgres::Error> for Failure {
         match *said.code() {
             SqlState::T_R_SERIALIZATION_FAILURE
             | SqlState::T_R_DEADLOCK_DETECTED
-            | SqlState::UNIQUE_VIOLATION => Failure::Conflict,
+            | SqlState::UNIQUE_VIOLATION
+            | SqlState::DUPLICATE_TABLE => Failure::Conflict,
             SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED | SqlState::TOO_MANY_CONNECTIONS => {
                 tracing::warn!(reason = reason(), "the database is too busy");
                 Failure::Refused(StoreError::Busy)

@@ -75,7 +75,8 @@ async fn page(client: &Client, log: &LogId, after: Position) -> Result<Option<Re
                WHERE COALESCE(bytes, 0) < $5 AND entries < $6 ORDER BY seq";
     let (bytes, most) = (proto::PAGE_BYTES as i64, batch(proto::PAGE_ENTRIES) as i64);
     let rows =
-        select(client, sql, &[&number, &from, &head, &(limits::PAGE_ROWS as i64), &bytes, &most]).await?;
+        select(client, sql, &[&number, &from, &head, &(limits::POSTGRES_PAGE_ROWS as i64), &bytes, &most])
+            .await?;
     let (mut entries, mut position) = (Vec::with_capacity(rows.len()), after);
     for row in &rows {
         let seq = row.get::<_, i64>(0).unsigned_abs();

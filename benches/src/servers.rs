@@ -15,11 +15,18 @@ pub struct Postgres {
     port: u16,
     folder: tempfile::TempDir,
     programs: PathBuf,
+    is_durable: bool,
 }
 
 impl Postgres {
-    /// Makes a cluster and starts it; `None` if Postgres is not installed, which `cargo xtask test` says.
+    /// Makes a cluster and starts it; `None` if Postgres is not installed, which `cargo xtask test` says. It does not wait for the disk: what is committed
+    /// survives its processes, and no test has the machine crash.
     pub fn start() -> Option<Self> {
+        Self::start_with(false)
+    }
+
+    /// The same; `is_durable`: each commit waits for the disk.
+    pub fn start_with(is_durable: bool) -> Option<Self> {
         let programs = postgres_programs()?;
         let folder = tempfile::tempdir().unwrap();
         if let Some((user, group)) = server_user() {
@@ -27,14 +34,13 @@ impl Postgres {
         }
         let data = folder.path().join("data");
         let mut init = server(&programs.join("initdb"), folder.path());
-        // What is committed survives the process; the machine does not crash in a test.
         init.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync", "--pgdata"])
             .arg(&data);
         let output = init.output().unwrap();
         assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         let port = free_port();
-        let child = run_postgres(&programs, folder.path(), port);
-        let mut started = Self { child, port, folder, programs };
+        let child = run_postgres(&programs, folder.path(), port, is_durable);
+        let mut started = Self { child, port, folder, programs, is_durable };
         started.wait();
         Some(started)
     }
@@ -126,7 +132,7 @@ impl Postgres {
     pub fn start_again(&mut self) {
         _ = std::fs::remove_file(self.folder.path().join("data/postmaster.pid"));
         wait_until("the memory of the one before is free", Duration::from_secs(60), || {
-            self.child = run_postgres(&self.programs, self.folder.path(), self.port);
+            self.child = run_postgres(&self.programs, self.folder.path(), self.port, self.is_durable);
             loop {
                 if self.answers() {
                     return true;
@@ -224,12 +230,11 @@ fn run_nats(port: u16) -> Option<Child> {
     Some(child)
 }
 
-fn run_postgres(programs: &Path, folder: &Path, port: u16) -> Child {
+fn run_postgres(programs: &Path, folder: &Path, port: u16, is_durable: bool) -> Child {
     let mut command = server(&programs.join("postgres"), folder);
     command.arg("-D").arg(folder.join("data")).args(["-p", &port.to_string()]);
-    for setting in
-        ["listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "max_connections=100"]
-    {
+    let fsync = if is_durable { "fsync=on" } else { "fsync=off" };
+    for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", fsync, "max_connections=100"] {
         command.args(["-c", setting]);
     }
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
