@@ -19,6 +19,8 @@ pub struct Faults {
     pub lost_answers: u64,
     /// Of a thousand connections, so many stop moving anything without being closed, at once or in the middle.
     pub stalls: u64,
+    /// A connection breaks within so many bytes, most of them early; 0 for 4,000.
+    pub breaks_within: u64,
     /// Of a thousand pieces, so many have one bit flipped.
     pub flips: u64,
     /// Bytes a second in each direction; 0 for as many as can be.
@@ -58,7 +60,7 @@ impl Proxy {
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(relay)) else { continue };
                 let fate = fate(&faults, &mut random);
                 let back = match random.below(1_000) {
-                    n if n < faults.lost_answers => Fate::Reset(random.below(4_000)),
+                    n if n < faults.lost_answers => Fate::Reset(random.below(faults.within())),
                     _ => Fate::Fine,
                 };
                 all.fetch_add(1, Ordering::Relaxed);
@@ -104,11 +106,17 @@ impl Drop for Proxy {
     }
 }
 
+impl Faults {
+    fn within(&self) -> u64 {
+        if self.breaks_within == 0 { 4_000 } else { self.breaks_within }
+    }
+}
+
 fn fate(faults: &Faults, random: &mut Random) -> Fate {
     let at = match random.below(3) {
         0 => 0,
         1 => random.below(400),
-        _ => random.below(4_000),
+        _ => random.below(faults.within()),
     };
     match random.below(1_000) {
         n if n < faults.resets => Fate::Reset(at),

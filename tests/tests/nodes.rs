@@ -77,7 +77,7 @@ fn devices_of_two_relays_hear_of_each_other() {
     wait_until("the other device is seen", 2 * SOON, || !b.peers().unwrap().is_empty());
     let mut slowest = Duration::ZERO;
     for n in 0..20 {
-        a.documents("pieces").upsert(&json!({ "id": n.to_string(), "title": "E hoʻi mai" })).unwrap();
+        a.documents("pieces").upsert(&n.to_string(), &json!({ "title": "E hoʻi mai" })).unwrap();
         let begun = Instant::now();
         wait_until("it is there", SOON, || b.documents("pieces").get(&n.to_string()).unwrap().is_some());
         slowest = slowest.max(begun.elapsed());
@@ -85,7 +85,7 @@ fn devices_of_two_relays_hear_of_each_other() {
     // Long before the relay would have looked by itself.
     assert!(slowest < Duration::from_secs(10), "{slowest:?}");
     nats.kill();
-    a.documents("pieces").upsert(&json!({ "id": "late", "title": "ua hiki mai" })).unwrap();
+    a.documents("pieces").upsert("late", &json!({ "title": "ua hiki mai" })).unwrap();
     wait_until("it is there without NATS", 2 * SOON, || b.documents("pieces").get("late").unwrap().is_some());
     nats.start_again();
     wait_until("notices pass again", 2 * SOON, || {
@@ -104,6 +104,7 @@ fn whatever_falls_nothing_is_lost() {
     let url = postgres.database("motet");
     let mut nodes = ["one", "two", "three"].map(|name| Node::start(dir.path(), name, &url, Some(&nats)));
     let devices: Vec<_> = (0..4).map(|n| device(dir.path(), &n.to_string())).collect();
+    devices[0].documents("pieces").insert(&json!({ "id": "shared" })).unwrap();
     for (n, device) in devices.iter().enumerate() {
         connect(device, &nodes[n % 3]);
     }
@@ -113,9 +114,9 @@ fn whatever_falls_nothing_is_lost() {
         for _ in 0..10 {
             written += 1;
             let of = &devices[random.below(4) as usize];
-            of.documents("pieces").upsert(&json!({ "id": written.to_string(), "title": "mele" })).unwrap();
-            let song = json!({ "id": "shared", format!("line{written}"): "ʻO ka leo" });
-            of.documents("pieces").upsert(&song).unwrap();
+            of.documents("pieces").upsert(&written.to_string(), &json!({ "title": "mele" })).unwrap();
+            let line = json!({ format!("line{written}"): "ʻO ka leo" });
+            of.documents("pieces").patch("shared", &line).unwrap();
             std::thread::sleep(Duration::from_millis(random.below(40)));
         }
     };
@@ -187,7 +188,7 @@ fn accounts_are_those_of_all_relays() {
     let [shared, other] = [("shared", 0), ("other", 1)].map(|(name, at)| {
         let cli = Cli::new(dir.path(), name);
         let url = nodes[at].process.url();
-        cli.ok(&["init", "--relay", &url, "--space-id", &space]);
+        cli.ok(&["init", "--device", name, "--relay", &url, "--space-id", &space]);
         let key =
             admin(&postgres.url("motet"), &["key", "create", "--account", ["keola", "ʻohana Kealoha"][at]]);
         cli.ok_with(&["login", "--key-file", "-"], &key);
@@ -259,8 +260,13 @@ fn numbers_are_in_the_order_of_commits() {
     let Some(postgres) = Postgres::start() else { return };
     postgres.database("motet");
     let seed = seed();
-    let faults =
-        Faults { latency: Duration::from_millis(1), resets: 150, lost_answers: 150, ..Faults::default() };
+    let faults = Faults {
+        latency: Duration::from_millis(1),
+        resets: 400,
+        lost_answers: 400,
+        breaks_within: 60_000,
+        ..Faults::default()
+    };
     let proxies: Vec<_> =
         (0..3).map(|n| Proxy::start(([127, 0, 0, 1], postgres.port()).into(), faults, seed ^ n)).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -304,7 +310,7 @@ async fn write(url: &str, mut random: Random, writer: u64) -> BTreeMap<EntryId, 
     let (mut acknowledged, mut n) = (BTreeMap::new(), 0);
     while n < 120 {
         let batch: Vec<_> =
-            (0..1 + random.below(4)).map(|at| entry(&mut random, writer << 32 | n + at)).collect();
+            (0..1 + random.below(4)).map(|at| entry(&mut random, (writer << 32) | (n + at))).collect();
         n += batch.len() as u64;
         loop {
             match store.append(log(), batch.clone()).await {
@@ -362,7 +368,7 @@ fn an_append_right_after_another_is_written() {
             tokio::spawn(async move {
                 for n in 0..250 {
                     let appended =
-                        store.append(log(), vec![entry(&mut random, writer << 32 | n)]).await.unwrap();
+                        store.append(log(), vec![entry(&mut random, (writer << 32) | n)]).await.unwrap();
                     assert!(appended.failed.is_none());
                 }
             })

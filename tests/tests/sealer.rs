@@ -162,10 +162,12 @@ fn what_is_tried_again_is_read_by_the_session_that_runs() {
     for n in 0..20 {
         a.documents("songs").insert(&song(n)).unwrap();
     }
-    sync(&a, &relay.url());
+    a.connect(Relay::new(&relay.url())).unwrap();
+    a.sync_now().unwrap();
     let locked = Locked { keyed: Keyed::new(1), is_open: Arc::default() };
     let b = device(dir.path(), "b", locked.clone());
-    sync(&b, &relay.url());
+    b.connect(Relay::new(&relay.url())).unwrap();
+    b.sync_now().unwrap();
     assert!(contents(&b).is_empty());
     locked.is_open.store(true, Ordering::Relaxed);
     b.retry_quarantined().unwrap();

@@ -23,7 +23,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -85,6 +85,9 @@ pub struct Directory {
     has_news: AtomicBool,
     /// What tells the file from one that has taken its place.
     identity: Option<(u64, u64)>,
+    /// When the database was looked at last because somebody was to be refused.
+    looked_at: Mutex<Option<Instant>>,
+    is_shared: bool,
     /// When devices were seen that the file does not say so of yet.
     seen: Mutex<HashMap<PublicKey, i64>>,
 }
@@ -222,6 +225,7 @@ impl Directory {
     }
 
     fn of(database: Database, path: PathBuf, identity: Option<(u64, u64)>) -> Result<Self> {
+        let is_shared = !database.is_file();
         let directory = Self {
             path,
             database: Mutex::new(database),
@@ -232,6 +236,8 @@ impl Directory {
             version: Mutex::default(),
             identity,
             has_news: AtomicBool::new(false),
+            looked_at: Mutex::default(),
+            is_shared,
             seen: Mutex::default(),
         };
         directory.refresh()?;
@@ -356,18 +362,39 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::File`]; what was known stays known.
     pub fn refresh(&self) -> Result<bool> {
+        self.catch_up()?;
+        // Who may do what is told whatever becomes of that: it is only for lists.
+        if let Err(error) = self.write_seen() {
+            tracing::warn!(%error, "when devices were last seen is not written down");
+        }
+        Ok(self.has_news.swap(false, Ordering::AcqRel))
+    }
+
+    /// Takes up what other programs have written.
+    fn catch_up(&self) -> Result<()> {
         let now = Some(self.lock().version().map_err(|source| file_error(&self.path, source))?);
         let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
         if *version != now {
             self.reload()?;
         }
         *version = now;
-        drop(version);
-        // Who may do what is told whatever becomes of that: it is only for lists.
-        if let Err(error) = self.write_seen() {
-            tracing::warn!(%error, "when devices were last seen is not written down");
+        Ok(())
+    }
+
+    /// The same before somebody is refused: another relay may have let them in a moment ago. A file is looked at often enough, as one program alone lets
+    /// devices in there. Returns whether it was done now.
+    fn catch_up_for_a_refusal(&self) -> bool {
+        let mut last = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| last.elapsed() >= limits::ACCOUNTS_LOOKED_AT_AGAIN);
+        if !is_due {
+            return false;
         }
-        Ok(self.has_news.swap(false, Ordering::AcqRel))
+        let caught_up = self.catch_up();
+        *last = Some(Instant::now());
+        if let Err(error) = &caught_up {
+            tracing::warn!(%error, "it is not known whether somebody who is refused was let in elsewhere");
+        }
+        caught_up.is_ok()
     }
 
     fn write_seen(&self) -> Result<()> {

@@ -366,6 +366,13 @@ pub const REQUEST_ID_BYTES: usize = 64;
 /// the database a little sooner.
 pub const POSTGRES_TIMEOUT: Duration = Duration::from_secs(9);
 
+/// The same for a statement that copies a part of a folder: nobody waits for it but whoever moves a relay.
+pub const POSTGRES_MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Where accounts are in a database, an unknown device, or one without rights, has them looked at once more, at most so often: it may have been let in at
+/// another relay a moment ago.
+pub const ACCOUNTS_LOOKED_AT_AGAIN: Duration = Duration::from_millis(250);
+
 /// A connection to a Postgres database must be there within this time, unless its address says otherwise.
 pub const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 

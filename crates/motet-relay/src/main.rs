@@ -169,7 +169,14 @@ fn main() -> ExitCode {
         Some(Command::Config(ConfigCommand::Check)) => return check(args.config, args.tokens),
         None => {}
     }
-    match motet_relay::runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(serve(args))) {
+    let runtime = match motet_relay::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.to_string()),
+    };
+    let served = runtime.block_on(serve(args));
+    // What still waits for a disk or a database is not waited for without end.
+    runtime.shutdown_timeout(limits::SHUTDOWN_GRACE);
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string()),
     }

@@ -88,6 +88,26 @@ impl Members {
         Ok(Principal { account, token: Some(token.key.0), device: Some(device) })
     }
 
+    /// Before somebody is refused.
+    async fn catch_up(&self) {
+        let directory = self.directory.clone();
+        _ = tokio::task::spawn_blocking(move || directory.catch_up_for_a_refusal()).await;
+    }
+
+    /// What an account may do with a space, as far as is known now.
+    fn access(&self, account: &str, space: SpaceId) -> Result<Access, AccessError> {
+        let spaces = self.directory.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        match spaces.get(&space) {
+            // One that this relay has lost is nobody's own: each member would go on alone.
+            None if space.is_shared() => Err(AccessError::Forbidden),
+            None => Ok(Access::full(account)),
+            Some(shared) => shared
+                .role(account)
+                .map(|role| Access::of(role, &shared.log_of))
+                .ok_or(AccessError::Forbidden),
+        }
+    }
+
     fn known(&self, key: &PublicKey) -> Option<Known> {
         self.directory.known.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
@@ -111,7 +131,20 @@ impl Authenticator for Members {
     ) -> BoxFuture<'a, Result<Principal, AuthError>> {
         match (credentials.token, &self.tokens) {
             (None, _) => ready(Err(AuthError::Missing)).boxed(),
-            (Some(token), _) if token.starts_with(TOKEN_PREFIX) => ready(self.find(token)).boxed(),
+            (Some(token), _) if token.starts_with(TOKEN_PREFIX) => match self.find(token) {
+                // Who has no good signature is not worth a look.
+                Err(AuthError::UnknownDevice)
+                    if self.directory.is_shared && DeviceToken::verify(token).is_ok() =>
+                {
+                    let (members, token) = (self.clone(), token.to_owned());
+                    async move {
+                        members.catch_up().await;
+                        members.find(&token)
+                    }
+                    .boxed()
+                }
+                found => ready(found).boxed(),
+            },
             (Some(_), Some(tokens)) => tokens.authenticate(credentials),
             (Some(_), None) => ready(Err(AuthError::Invalid)).boxed(),
         }
@@ -173,16 +206,14 @@ impl Authorizer for Members {
         who: &'a Principal,
         space: SpaceId,
     ) -> BoxFuture<'a, Result<Access, AccessError>> {
-        let spaces = self.directory.spaces.read().unwrap_or_else(PoisonError::into_inner);
-        let access = match spaces.get(&space) {
-            // One that this relay has lost is nobody's own: each member would go on alone.
-            None if space.is_shared() => Err(AccessError::Forbidden),
-            None => Ok(Access::full(&who.account)),
-            Some(shared) => shared
-                .role(&who.account)
-                .map(|role| Access::of(role, &shared.log_of))
-                .ok_or(AccessError::Forbidden),
-        };
+        let access = self.access(&who.account, space);
+        if access == Err(AccessError::Forbidden) && self.directory.is_shared {
+            return async move {
+                self.catch_up().await;
+                self.access(&who.account, space)
+            }
+            .boxed();
+        }
         ready(access).boxed()
     }
 

@@ -1,23 +1,23 @@
 //! The accounts in a Postgres database. Whoever writes holds the one row of table `accounts` first: so writers wait for each other, and whoever looks at
 //! the number there sees that something has changed.
 
-use std::cell::RefCell;
-
 use deadpool_postgres::tokio_postgres::types::private::BytesMut;
 use deadpool_postgres::tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use postgres::{Client, Config};
+use deadpool_postgres::tokio_postgres::{self, Row as Found};
 
+use super::TABLES;
 use super::sql::{Ends, Result, Row, Sql, SqlError, Value};
-use crate::store::postgres::{Address, told};
+use crate::limits;
+use crate::store::postgres::{Address, Blocking, told};
 
-/// A connection, which is made anew when it was lost.
+/// A connection, which is made anew when something has failed on it.
 pub(super) struct Server {
     address: Address,
-    client: Option<Client>,
+    client: Option<Blocking>,
 }
 
 /// A transaction on it.
-pub(super) struct Transaction<'c>(RefCell<postgres::Transaction<'c>>);
+pub(super) struct Transaction<'c>(&'c Blocking);
 
 impl Server {
     /// Of an address. Nothing is asked of the network yet.
@@ -34,34 +34,33 @@ impl Server {
     /// Makes the tables in the format of this version if there are none. Returns the format that they have.
     pub(super) fn prepare(&mut self, format: i64) -> Result<i64> {
         self.with(|client| {
-            let exists = "SELECT to_regclass('accounts') IS NOT NULL";
-            let is_there =
-                |client: &mut Client| Ok::<_, SqlError>(client.query_one(exists, &[])?.get::<_, bool>(0));
-            if !is_there(client)?
+            let is_there = || -> Result<bool> {
+                Ok(client.query("SELECT to_regclass('accounts') IS NOT NULL", &[])?[0].get(0))
+            };
+            if !is_there()?
                 && let Err(error) = make(client, format)
-                && !is_there(client)?
             {
-                return Err(error);
+                // Of two relays that start at the same time one finds that they are there.
+                client.run("ROLLBACK")?;
+                if !is_there()? {
+                    return Err(error);
+                }
             }
-            Ok(client.query_one("SELECT format FROM accounts", &[])?.get(0))
+            let format = client.query("SELECT format FROM accounts", &[])?;
+            Ok(format.first().map_or(Ok(0), |row| row.try_get(0))?)
         })
     }
 
     /// See [`Database::write`](super::sql::Database::write).
     pub(super) fn write<T>(&mut self, work: impl FnOnce(&Sql<'_>) -> Result<(T, Ends)>) -> Result<T> {
         self.with(|client| {
-            let mut tx = client.transaction()?;
-            tx.execute("SELECT 1 FROM accounts FOR UPDATE", &[])?;
-            let sql = Sql::Server(Transaction(RefCell::new(tx)));
-            let (done, ends) = work(&sql)?;
-            let Sql::Server(Transaction(tx)) = sql else { return Ok(done) };
-            let mut tx = tx.into_inner();
+            client.run("BEGIN; SELECT 1 FROM accounts FOR UPDATE")?;
+            let (done, ends) = work(&Sql::Server(Transaction(client)))?;
             match ends {
-                Ends::RolledBack => return Ok(done),
-                Ends::Committed => _ = tx.execute("UPDATE accounts SET version = version + 1", &[])?,
-                Ends::CommittedQuietly => {}
+                Ends::RolledBack => client.run("ROLLBACK")?,
+                Ends::Committed => client.run("UPDATE accounts SET version = version + 1; COMMIT")?,
+                Ends::CommittedQuietly => client.run("COMMIT")?,
             }
-            tx.commit()?;
             Ok(done)
         })
     }
@@ -69,76 +68,69 @@ impl Server {
     /// See [`Database::read`](super::sql::Database::read).
     pub(super) fn read<T>(&mut self, work: impl FnOnce(&Sql<'_>) -> Result<T>) -> Result<T> {
         self.with(|client| {
-            let tx = client
-                .build_transaction()
-                .read_only(true)
-                .isolation_level(postgres::IsolationLevel::RepeatableRead);
-            work(&Sql::Server(Transaction(RefCell::new(tx.start()?))))
+            client.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+            let read = work(&Sql::Server(Transaction(client)))?;
+            client.run("COMMIT")?;
+            Ok(read)
         })
     }
 
     /// See [`Database::version`](super::sql::Database::version).
     pub(super) fn version(&mut self) -> Result<i64> {
-        self.with(|client| Ok(client.query_one("SELECT version FROM accounts", &[])?.get(0)))
+        self.with(|client| {
+            let rows = client.query("SELECT version FROM accounts", &[])?;
+            Ok(rows.first().ok_or(SqlError::NoRows)?.try_get(0)?)
+        })
     }
 
-    /// Uses the connection. One on which something has failed is not used again: what state it is in is not known.
-    fn with<T>(&mut self, work: impl FnOnce(&mut Client) -> Result<T>) -> Result<T> {
-        let mut client = match self.client.take().filter(|client| !client.is_closed()) {
+    /// Uses the connection. One on which something has failed is closed: what state it is in is not known.
+    fn with<T>(&mut self, work: impl FnOnce(&Blocking) -> Result<T>) -> Result<T> {
+        let client = match self.client.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
-            None => self.open()?,
+            None => {
+                let client = Blocking::connect(&self.address, limits::POSTGRES_TIMEOUT)?;
+                client.settle()?;
+                client
+            }
         };
-        let done = work(&mut client)?;
+        let done = work(&client)?;
         self.client = Some(client);
         Ok(done)
-    }
-
-    fn open(&self) -> Result<Client> {
-        let config = Config::from(self.address.config.clone());
-        let connected = match self.address.tls().map_err(|e| SqlError::Server(e.to_string()))? {
-            Some(tls) => config.connect(tls),
-            None => config.connect(postgres::NoTls),
-        };
-        let mut client = connected?;
-        client.batch_execute(crate::store::postgres::SETTINGS)?;
-        Ok(client)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Closing it waits for the network, which no thread of an async runtime may.
-        if let Some(client) = self.client.take() {
-            _ = std::thread::Builder::new().name("motet-accounts".into()).spawn(move || drop(client));
-        }
     }
 }
 
 impl Transaction<'_> {
     pub(super) fn execute(&self, sql: &str, values: &[Value]) -> Result<usize> {
-        let changed = self.0.borrow_mut().execute(&numbered(sql), &given(values))?;
+        let changed = self.0.execute(&numbered(sql), &given(values))?;
         Ok(usize::try_from(changed).unwrap_or(usize::MAX))
     }
 
     pub(super) fn rows(&self, sql: &str, values: &[Value]) -> Result<Vec<Row>> {
-        let rows = self.0.borrow_mut().query(&numbered(sql), &given(values))?;
-        rows.iter().map(row).collect()
+        self.0.query(&numbered(sql), &given(values))?.iter().map(row).collect()
     }
 }
 
-/// Makes the tables: all of them, or none. Of two relays that start at the same time one finds that they are there.
-fn make(client: &mut Client, format: i64) -> Result<()> {
-    let mut tx = client.transaction()?;
-    tx.batch_execute(include_str!("server.sql"))?;
-    tx.execute("INSERT INTO accounts (one, format, version) VALUES (true, $1, 0)", &[&format])?;
-    Ok(tx.commit()?)
+/// Makes the tables: all of them, or none.
+fn make(client: &Blocking, format: i64) -> Result<()> {
+    let names: Vec<&str> = TABLES.iter().map(|(table, _)| *table).collect();
+    let foreign = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL";
+    if let Some(found) = client.query(foreign, &[&names])?.first() {
+        let name: String = found.try_get(0)?;
+        let reason = format!(
+            "the database has a table {name:?} of somebody else: give the relays a database of their own"
+        );
+        return Err(SqlError::Server(reason));
+    }
+    client.run(&format!("BEGIN; {}", include_str!("server.sql")))?;
+    client.execute("INSERT INTO accounts (one, format, version) VALUES (true, $1, 0)", &[&format])?;
+    Ok(client.run("COMMIT")?)
 }
 
 fn given(values: &[Value]) -> Vec<&(dyn ToSql + Sync)> {
     values.iter().map(|value| value as &(dyn ToSql + Sync)).collect()
 }
 
-fn row(row: &postgres::Row) -> Result<Row> {
+fn row(row: &Found) -> Result<Row> {
     let value = |column: usize| -> Result<Value> {
         let kind = row.columns()[column].type_().clone();
         Ok(match kind {
@@ -170,9 +162,15 @@ fn numbered(sql: &str) -> String {
     text
 }
 
-impl From<postgres::Error> for SqlError {
-    fn from(error: postgres::Error) -> Self {
+impl From<tokio_postgres::Error> for SqlError {
+    fn from(error: tokio_postgres::Error) -> Self {
         SqlError::Server(told(&error))
+    }
+}
+
+impl From<String> for SqlError {
+    fn from(reason: String) -> Self {
+        SqlError::Server(reason)
     }
 }
 

@@ -6,6 +6,7 @@
 //! sequences, advisory locks or notifications of the database.
 
 mod append;
+mod blocking;
 mod database;
 mod migrate;
 mod plan;
@@ -25,7 +26,8 @@ use super::{Appended, LogId, LogStore, StoreError, StoreState};
 use crate::config::Limits;
 use crate::limits;
 use append::Appender;
-pub(crate) use database::{Address, SETTINGS, told};
+pub(crate) use blocking::Blocking;
+pub(crate) use database::{Address, told};
 use database::{Database, Failure, first, select};
 pub use migrate::{Migrated, migrate};
 
@@ -171,6 +173,13 @@ async fn prepare(client: &mut Client) -> Result<Result<RelayId, StoreError>, Fai
     let exists = "SELECT to_regclass('motet') IS NOT NULL";
     let is_there = first(client, exists, &[]).await?.is_some_and(|row| row.get(0));
     if !is_there {
+        let foreign = "SELECT name FROM unnest(ARRAY['log', 'entry', 'erasing']) AS name WHERE to_regclass(name) IS NOT NULL";
+        if let Some(found) = first(client, foreign, &[]).await? {
+            let name: String = found.get(0);
+            return Ok(Err(StoreError::Unusable(format!(
+                "the database has a table {name:?} of somebody else: give the relays a database of their own"
+            ))));
+        }
         let mut id = [0; RelayId::LEN];
         getrandom::fill(&mut id).map_err(|e| Failure::Refused(StoreError::Failed(e.to_string())))?;
         let tx = client.transaction().await?;

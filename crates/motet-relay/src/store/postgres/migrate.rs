@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use motet_proto::{EntryId, Kind, Position, SpaceId};
-use postgres::Transaction;
 use rusqlite::{Connection, OpenFlags, Row, params};
 
 use super::append::number;
-use super::database::{Address, told};
+use super::blocking::Blocking;
+use super::database::Address;
 use super::{LogStore, PostgresStore};
 use crate::config::Limits;
 use crate::limits;
@@ -47,29 +47,27 @@ pub fn migrate(data: &Path, url: &str) -> Result<Migrated, StoreError> {
     while runtime.block_on(held.sweep(0))? > 0 {}
     drop(runtime.block_on(PostgresStore::open(url, 2, &Limits::default()))?);
     let address = Address::parse(url)?;
-    let config = postgres::Config::from(address.config.clone());
-    let client = match address.tls()? {
-        Some(tls) => config.connect(tls),
-        None => config.connect(postgres::NoTls),
-    };
-    let mut client = client.map_err(failed)?;
-    let mut tx = client.transaction().map_err(failed)?;
-    if tx.query_opt("SELECT 1 FROM log LIMIT 1", &[]).map_err(failed)?.is_some() {
+    let client =
+        Blocking::connect(&address, limits::POSTGRES_MIGRATION_TIMEOUT).map_err(StoreError::Failed)?;
+    client.run("BEGIN").map_err(StoreError::Failed)?;
+    if !client.query("SELECT 1 FROM log LIMIT 1", &[]).map_err(StoreError::Failed)?.is_empty() {
         let reason = format!("{} holds logs already: copy into an empty database", address.place);
         return Err(StoreError::Unusable(reason));
     }
+    let tx = &client;
     let id = held.id();
-    tx.execute("UPDATE motet SET name = $1 WHERE key = 'id'", &[&id.0.as_slice()]).map_err(failed)?;
+    tx.execute("UPDATE motet SET name = $1 WHERE key = 'id'", &[&id.0.as_slice()])
+        .map_err(StoreError::Failed)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let from = Connection::open_with_flags(data.join(DATABASE), flags)?;
     let mut copying = Copying { superseded: superseded(&from)?, ..Copying::default() };
     for (row, account, space) in spaces(&from)? {
-        copying.log(&from, &mut tx, row, &account, space)?;
+        copying.log(&from, tx, row, &account, space)?;
     }
-    copying.documents(&from, &mut tx)?;
+    copying.documents(&from, tx)?;
     let last = "UPDATE motet SET value = (SELECT COALESCE(MAX(id), 0) FROM log) WHERE key = 'logs'";
-    tx.execute(last, &[]).map_err(failed)?;
-    tx.commit().map_err(failed)?;
+    tx.execute(last, &[]).map_err(StoreError::Failed)?;
+    tx.run("COMMIT").map_err(StoreError::Failed)?;
     Ok(copying.done)
 }
 
@@ -105,7 +103,7 @@ impl Copying {
     fn log(
         &mut self,
         from: &Connection,
-        tx: &mut Transaction<'_>,
+        tx: &Blocking,
         log: i64,
         account: &str,
         space: SpaceId,
@@ -139,7 +137,7 @@ impl Copying {
         self.batch.write(tx, log)?;
         let sql = "INSERT INTO log (id, account, space, head, tag, epoch, bytes, documents) VALUES ($1, $2, $3, $4, $5, 0, $6, 0)";
         let (space, head, tag) = (space.0.as_slice(), number(end.seq), end.tag.as_slice());
-        tx.execute(sql, &[&log, &account, &space, &head, &tag, &bytes]).map_err(failed)?;
+        tx.execute(sql, &[&log, &account, &space, &head, &tag, &bytes]).map_err(StoreError::Failed)?;
         self.accounts.entry(account.to_owned()).or_insert(log);
         self.done.logs += 1;
         self.done.bytes += bytes.unsigned_abs();
@@ -147,14 +145,14 @@ impl Copying {
     }
 
     /// Of documents it is known how many an account has, not in which log.
-    fn documents(&self, from: &Connection, tx: &mut Transaction<'_>) -> Result<(), StoreError> {
+    fn documents(&self, from: &Connection, tx: &Blocking) -> Result<(), StoreError> {
         let mut statement = from.prepare("SELECT account, documents FROM usage")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let (account, documents): (String, i64) = (row.get(0)?, row.get(1).unwrap_or(0));
             if let Some(log) = self.accounts.get(&account) {
                 let sql = "UPDATE log SET documents = $1 WHERE id = $2";
-                tx.execute(sql, &[&documents.max(0), log]).map_err(failed)?;
+                tx.execute(sql, &[&documents.max(0), log]).map_err(StoreError::Failed)?;
             }
         }
         Ok(())
@@ -205,7 +203,7 @@ impl Batch {
         self.seqs.len() >= limits::POSTGRES_GROUP_ENTRIES || self.bytes >= limits::GROUP_BYTES
     }
 
-    fn write(&mut self, tx: &mut Transaction<'_>, log: i64) -> Result<(), StoreError> {
+    fn write(&mut self, tx: &Blocking, log: i64) -> Result<(), StoreError> {
         let sql = "INSERT INTO entry (log, seq, id, tag, document, device, kind, suite, payload, size, received_at, superseded_by, superseded_at)
                    SELECT $1, * FROM unnest($2::bigint[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[], $8::smallint[], $9::bytea[],
                                             $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])";
@@ -228,7 +226,7 @@ impl Batch {
                 &batch.superseded_at,
             ],
         )
-        .map_err(failed)?;
+        .map_err(StoreError::Failed)?;
         Ok(())
     }
 }
@@ -243,8 +241,4 @@ fn superseded(from: &Connection) -> Result<HashMap<i64, i64>, StoreError> {
     let mut statement = from.prepare("SELECT entry, at FROM superseded")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-fn failed(error: postgres::Error) -> StoreError {
-    StoreError::Failed(told(&error))
 }

@@ -1,7 +1,7 @@
 //! Durable entries a second of the relay's stores, against bare inserts of the same rows with the same commits, in one run.
 //!
 //! ```text
-//! cargo run --release -p motet-benches --bin stores
+//! cargo run --release -p motet-benches --bin appends
 //! ```
 //!
 //! Each shape is appended by several tasks at a time, each to a log of its own. The bare insert has the same rows in the same transactions, one connection for
