@@ -34,7 +34,7 @@ use unicode_normalization::char::is_combining_mark;
 use crate::limits;
 pub use crate::own_account::{Device, LinkedIdentity};
 pub use crate::sharing::Invite;
-pub use console::Holder;
+pub use console::ConsoleHolder;
 pub use error::DirectoryError;
 pub use keys::SignInKey;
 pub use members::Members;

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::visit::Visit;
 use super::{Refusal, State, activity, devices, layout, operator, overview, sign_in, spaces};
-use crate::directory::Holder;
+use crate::directory::ConsoleHolder;
 use crate::doors::Place;
 
 /// What all answers say: nothing is loaded from elsewhere, run, framed, kept, or told to other sites.
@@ -116,7 +116,13 @@ pub(super) async fn serve(
         true => (StatusCode::PERMANENT_REDIRECT, [(LOCATION, "console/")]).into_response(),
         false => match answer(&state, &mut visit, body).await {
             Ok(answer) => answer,
-            Err(refusal) => refused(&visit, &refusal),
+            Err(refusal) => {
+                // Who is signed in finds the way back.
+                if visit.signed.is_none() && refusal.status != StatusCode::UNAUTHORIZED {
+                    visit.signed = visit.cookie().and_then(|secret| state.sessions.find(secret));
+                }
+                refused(&visit, &refusal)
+            }
         },
     };
     // A browser whose session is over need not show its secret again.
@@ -149,10 +155,10 @@ async fn answer(state: &State, visit: &mut Visit, body: Body) -> Result<Response
     let signed = visit.signed.clone();
     let holder = signed.as_ref().map(|signed| &signed.holder);
     match (who, holder) {
-        (Who::Account, Some(Holder::Operator)) => {
+        (Who::Account, Some(ConsoleHolder::Operator)) => {
             return Err(Refusal::new(StatusCode::FORBIDDEN, "this page is for the holder of an account"));
         }
-        (Who::Operator, Some(Holder::Account { .. })) => {
+        (Who::Operator, Some(ConsoleHolder::Account { .. })) => {
             return Err(Refusal::new(StatusCode::FORBIDDEN, "this page is for the operator of the relay"));
         }
         _ => {}

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::auth::Principal;
-use crate::directory::Holder;
+use crate::directory::ConsoleHolder;
 use crate::limits;
 
 /// Makes the token of a form from the secret of a session: who knows the one cannot tell the other.
@@ -22,14 +22,14 @@ pub(super) struct Sessions {
 }
 
 struct Open {
-    holder: Holder,
+    holder: ConsoleHolder,
     began: Instant,
 }
 
 /// Somebody who is signed in, for one request.
 #[derive(Clone)]
 pub(super) struct Signed {
-    pub(super) holder: Holder,
+    pub(super) holder: ConsoleHolder,
     /// Hash of the secret.
     pub(super) hash: [u8; 32],
     /// Stands in each form.
@@ -47,7 +47,7 @@ impl Sessions {
     }
 
     /// Signs somebody in, and returns the secret for the cookie; `None` if the system has no randomness.
-    pub(super) fn begin(&self, holder: Holder) -> Option<String> {
+    pub(super) fn begin(&self, holder: ConsoleHolder) -> Option<String> {
         let mut random = [0; 32];
         getrandom::fill(&mut random).ok()?;
         let secret = URL_SAFE_NO_PAD.encode(random);
@@ -72,9 +72,9 @@ impl Sessions {
     }
 
     /// Lets those go whose time is over, and the oldest where there are too many.
-    fn make_room(&self, open: &mut HashMap<[u8; 32], Open>, holder: &Holder) {
+    fn make_room(&self, open: &mut HashMap<[u8; 32], Open>, holder: &ConsoleHolder) {
         open.retain(|_, open| open.began.elapsed() < self.lifetime);
-        let is_own = |other: &Holder| account(other) == account(holder);
+        let is_own = |other: &ConsoleHolder| account(other) == account(holder);
         while open.values().filter(|open| is_own(&open.holder)).count() >= limits::CONSOLE_SESSIONS_PER_HOLDER
         {
             drop_oldest(open, |open| is_own(&open.holder));
@@ -101,10 +101,10 @@ impl Signed {
     }
 }
 
-fn account(holder: &Holder) -> Option<&str> {
+fn account(holder: &ConsoleHolder) -> Option<&str> {
     match holder {
-        Holder::Operator => None,
-        Holder::Account { name, .. } => Some(name),
+        ConsoleHolder::Operator => None,
+        ConsoleHolder::Account { name, .. } => Some(name),
     }
 }
 
@@ -126,19 +126,19 @@ mod tests {
     #[test]
     fn sessions_end_and_are_bounded() {
         let sessions = Sessions::new(limits::CONSOLE_SESSION_LIFETIME);
-        let first = sessions.begin(Holder::Operator).unwrap();
+        let first = sessions.begin(ConsoleHolder::Operator).unwrap();
         let signed = sessions.find(&first).unwrap();
         assert!(signed.has_token(&signed.token) && !signed.has_token("") && !signed.has_token(&first));
         for _ in 0..limits::CONSOLE_SESSIONS_PER_HOLDER {
-            sessions.begin(Holder::Operator).unwrap();
+            sessions.begin(ConsoleHolder::Operator).unwrap();
         }
         assert!(sessions.find(&first).is_none(), "the oldest has gone");
         assert_eq!(sessions.lock().len(), limits::CONSOLE_SESSIONS_PER_HOLDER);
-        let last = sessions.begin(Holder::Operator).unwrap();
+        let last = sessions.begin(ConsoleHolder::Operator).unwrap();
         sessions.end(&sessions.find(&last).unwrap().hash);
         assert!(sessions.find(&last).is_none());
         let short = Sessions::new(Duration::ZERO);
-        let over = short.begin(Holder::Operator).unwrap();
+        let over = short.begin(ConsoleHolder::Operator).unwrap();
         assert!(short.find(&over).is_none());
     }
 }

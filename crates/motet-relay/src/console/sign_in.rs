@@ -7,7 +7,7 @@ use maud::html;
 
 use super::visit::Visit;
 use super::{Refusal, Signed, State, layout};
-use crate::directory::Holder;
+use crate::directory::ConsoleHolder;
 
 /// Why a link was refused, for the log and the metrics.
 const LINK_INVALID: &str = "console-link-invalid";
@@ -26,7 +26,9 @@ pub(super) async fn require(state: &State, visit: &Visit) -> Result<Signed, Refu
     };
     let holder = signed.holder.clone();
     // An operator stays signed in also when there is no account any more.
-    if holder != Holder::Operator && !state.read(move |directory| directory.holds(&holder)).await? {
+    if holder != ConsoleHolder::Operator
+        && !state.read(move |directory| directory.is_console_holder(&holder)).await?
+    {
         state.sessions.end(&signed.hash);
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, over));
     }
@@ -39,8 +41,8 @@ pub(super) async fn show(state: &State, visit: &Visit) -> Result<Response, Refus
     let holder = state.read(move |directory| directory.console_link(&link)).await?;
     let Some(holder) = holder else { return Err(invalid(state, visit).await) };
     let who = match &holder {
-        Holder::Operator => html! { "the operator of this relay" },
-        Holder::Account { name, .. } => layout::name(name),
+        ConsoleHolder::Operator => html! { "the operator of this relay" },
+        ConsoleHolder::Account { name, .. } => layout::name(name),
     };
     let hours = state.sessions.lifetime().as_secs() / 3_600;
     let body = html! {
@@ -59,7 +61,10 @@ pub(super) async fn redeem(state: &State, visit: &Visit) -> Result<Response, Ref
     if let Some(before) = visit.cookie().and_then(|secret| state.sessions.find(secret)) {
         state.sessions.end(&before.hash);
     }
-    tracing::info!(is_operator = (holder == Holder::Operator), "somebody has signed in to the console");
+    tracing::info!(
+        is_operator = (holder == ConsoleHolder::Operator),
+        "somebody has signed in to the console"
+    );
     let secret = state.sessions.begin(holder).ok_or_else(Refusal::unavailable)?;
     let mut answer = layout::see_other(visit, "");
     put_cookie(visit, answer.headers_mut(), &secret, state.sessions.lifetime().as_secs());

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{Refusal, Signed, State};
 use crate::auth::Principal;
-use crate::directory::Holder;
+use crate::directory::ConsoleHolder;
 use crate::doors::Place;
 use crate::limits;
 
@@ -64,7 +64,7 @@ impl Visit {
     /// The account whose holder is signed in, and who that is for the functions that serve devices.
     pub(super) fn account(&self) -> Result<(&str, Principal), Refusal> {
         match &self.signed {
-            Some(signed @ Signed { holder: Holder::Account { name, .. }, .. }) => {
+            Some(signed @ Signed { holder: ConsoleHolder::Account { name, .. }, .. }) => {
                 Ok((name, signed.principal(name)))
             }
             _ => Err(Refusal::new(StatusCode::FORBIDDEN, "this page is for the holder of an account")),

@@ -12,7 +12,7 @@ const LINK_PREFIX: &str = "motet-console-";
 /// Who is signed in to the console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Holder {
+pub enum ConsoleHolder {
     /// Whoever runs the relay.
     Operator,
     /// Whoever has an account.
@@ -58,7 +58,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`DirectoryError::File`].
-    pub fn console_link(&self, link: &str) -> Result<Option<Holder>> {
+    pub fn console_link(&self, link: &str) -> Result<Option<ConsoleHolder>> {
         find(&self.lock(), link, now_ms()).map_err(|source| super::file_error(&self.path, source))
     }
 
@@ -66,7 +66,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`DirectoryError::File`].
-    pub fn redeem_console_link(&self, link: &str) -> Result<Option<Holder>> {
+    pub fn redeem_console_link(&self, link: &str) -> Result<Option<ConsoleHolder>> {
         self.write(|conn| {
             let found = find(conn, link, now_ms())?;
             conn.execute("DELETE FROM console_link WHERE hash = ?", [hash(link)])?;
@@ -78,8 +78,8 @@ impl Directory {
     ///
     /// # Errors
     /// [`DirectoryError::File`].
-    pub fn holds(&self, holder: &Holder) -> Result<bool> {
-        let Holder::Account { name, since, device } = holder else { return Ok(true) };
+    pub fn is_console_holder(&self, holder: &ConsoleHolder) -> Result<bool> {
+        let ConsoleHolder::Account { name, since, device } = holder else { return Ok(true) };
         let sql = "SELECT 1 FROM account WHERE name = ?1 AND created_at = ?2 AND (?3 IS NULL OR EXISTS (
                      SELECT 1 FROM device WHERE key = ?3 AND account = ?1 AND revoked_at IS NULL))";
         let found = self.rows(sql, params![name, since, device.map(|key| key.0)], |_| Ok(()))?;
@@ -88,7 +88,7 @@ impl Directory {
 }
 
 /// Whom a link signs in.
-fn find(conn: &Connection, link: &str, now: i64) -> rusqlite::Result<Option<Holder>> {
+fn find(conn: &Connection, link: &str, now: i64) -> rusqlite::Result<Option<ConsoleHolder>> {
     let sql = "SELECT l.account, a.created_at, l.device, d.key IS NOT NULL FROM console_link l
                LEFT JOIN account a ON a.name = l.account
                LEFT JOIN device d ON d.key = l.device AND d.account = l.account AND d.revoked_at IS NULL
@@ -98,10 +98,10 @@ fn find(conn: &Connection, link: &str, now: i64) -> rusqlite::Result<Option<Hold
         let (since, device): (Option<i64>, Option<[u8; 32]>) = (row.get(1)?, row.get(2)?);
         let is_signed_in: bool = row.get(3)?;
         Ok(match (account, since, device) {
-            (None, ..) => Some(Holder::Operator),
+            (None, ..) => Some(ConsoleHolder::Operator),
             (Some(_), _, Some(_)) if !is_signed_in => None,
             (Some(name), Some(since), key) => {
-                Some(Holder::Account { name, since, device: key.map(PublicKey) })
+                Some(ConsoleHolder::Account { name, since, device: key.map(PublicKey) })
             }
             (Some(_), None, _) => None,
         })
