@@ -9,7 +9,7 @@ use crate::limits;
 /// What the secret of a link begins with, so that people and scanners of leaked secrets know one.
 const LINK_PREFIX: &str = "motet-console-";
 
-/// Who is signed in to the console.
+/// Whom a link signs in to the console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConsoleHolder {

@@ -204,7 +204,7 @@ pub(super) fn confirm(
     let name = layout::name(&space.name);
     let (page, says, button) = match confirmed {
         Confirmed::Delete => {
-            let says = html! { "Nobody shares " (name) " any more, you neither. What devices have stays on them. This cannot be undone." };
+            let says = html! { "The sharing of " (name) " ends for everybody, also for you. What devices have stays on them. This cannot be undone." };
             ("delete", says, html! { button class="grave" { "Delete " (name) } })
         }
         Confirmed::Leave => {
