@@ -569,6 +569,16 @@ fn the_program_makes_links_while_the_relay_runs() {
         browser.sign_in(secret);
         browser.get("").shows(&[shown]);
     }
+    // A device makes one for its account.
+    let phone = motet_tests::Cli::init(dir.path(), "phone", &relay.url());
+    let refused = String::from_utf8(phone.run(&["console"]).stderr).unwrap();
+    assert!(!refused.is_empty());
+    phone.ok_with(&["login", "--key-file", "-"], &admin.ok(&["key", "create", "--account", OHANA]));
+    let link = phone.ok(&["console"]);
+    let browser = Browser::new(&relay.url());
+    browser.sign_in(link.trim().strip_prefix(&format!("{}/console/link/", relay.url())).unwrap());
+    browser.get("devices").shows(&["phone"]);
+    assert_eq!(phone.json(&["console", "--json"])["expires_in"], 600);
     assert!(admin.fails(&["console", "link", "--account", "nobody"]).contains("no account \"nobody\""));
     assert!(admin.fails(&["console", "link"]).contains("--account"));
     drop(relay);

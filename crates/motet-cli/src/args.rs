@@ -167,6 +167,8 @@ pub(crate) enum Command {
     /// With which services devices sign in to the account of this one
     #[command(subcommand)]
     Identity(IdentityCommand),
+    /// Print a link that signs a browser in to the console of the relay, once; whoever has the link can use it
+    Console,
     /// Share a space with other accounts: make one, invite, join, change who may do what
     #[command(subcommand)]
     Space(SpaceCommand),

@@ -100,6 +100,7 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
         Command::Spaces => commands::spaces::list(db, output),
         Command::Device(command) => commands::devices::device(db, command, output),
         Command::Identity(command) => commands::devices::identity(db, command, output),
+        Command::Console => commands::devices::console(db, output),
         Command::Space(command) => commands::spaces::run(db, command, output),
         Command::SignOut { wipe, unsent, release } => {
             commands::account::sign_out(db, wipe, unsent, release, output)

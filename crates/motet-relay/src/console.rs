@@ -1,18 +1,18 @@
 //! The console: pages for the operator of a relay and for holders of accounts, below `/console/`.
 //!
-//! HTML and one stylesheet, made here; no script. Somebody signs in with a link, which the operator makes on the machine of the relay
-//! (`motet-relay console link`), or a device that is signed in (`POST /v1/console-links`).
+//! HTML and one stylesheet, rendered by the relay; no script. A link signs a browser in. The operator makes links on the machine of the relay
+//! (`motet-relay console link`), and a device that is signed in makes them for its own account (`POST /v1/console-links`).
 //!
 //! ```text
-//! dispatch   which page, who may see it, whether a form is to be believed; headers of every answer
+//! dispatch   finds the page, checks session, role and form; adds the headers of every answer
 //!   │
 //! sign_in  overview  devices  spaces  operator  activity   the pages
 //!   │
-//! visit  sessions  samples  layout   a request; who is signed in; what the metrics were; the frame of a page
+//! visit  sessions  samples  layout   a request; the sessions; samples of the metrics; the frame of a page
 //! ```
 //!
-//! **Architecture invariants:** what an account does here is done by the functions that serve its devices ([`own_account`](crate::own_account),
-//! [`sharing`](crate::sharing)), and refused with their words; nothing here reads documents or their names; secrets are kept as hashes.
+//! **Architecture invariants:** an account is changed only by the functions that also serve its devices ([`own_account`](crate::own_account),
+//! [`sharing`](crate::sharing)), and refusals have their words; nothing here reads documents or their names; secrets are stored as hashes.
 
 mod activity;
 mod devices;
@@ -49,7 +49,7 @@ use crate::store::sqlite::Stored;
 use samples::Samples;
 use sessions::{Sessions, Signed};
 
-/// That a relay has a console, and over which accounts.
+/// Configuration of the console of a relay.
 #[derive(Clone, Debug)]
 pub struct Console {
     directory: watch::Receiver<Option<Arc<Directory>>>,
@@ -57,7 +57,7 @@ pub struct Console {
     sampled_every: Duration,
 }
 
-/// What all pages share.
+/// State that all pages share.
 struct State {
     relay: Arc<Relay>,
     directory: watch::Receiver<Option<Arc<Directory>>>,
@@ -68,34 +68,34 @@ struct State {
     speaks_tls: bool,
 }
 
-/// Why a page is not shown, or something is not done.
+/// Why a page is not shown, or an action not carried out.
 struct Refusal {
     status: StatusCode,
     reason: String,
 }
 
 impl Console {
-    /// A console over the accounts of a data folder, which may be made while the relay runs: [`Found::directory`](crate::reload::Found::directory).
+    /// A console for the accounts of a data folder. There may be none yet when the relay starts: [`Found::directory`](crate::reload::Found::directory).
     pub fn new(directory: watch::Receiver<Option<Arc<Directory>>>) -> Self {
         let (session_lifetime, sampled_every) =
             (limits::CONSOLE_SESSION_LIFETIME, limits::CONSOLE_SAMPLED_EVERY);
         Self { directory, session_lifetime, sampled_every }
     }
 
-    /// Somebody stays signed in for this time, and not for [`CONSOLE_SESSION_LIFETIME`](limits::CONSOLE_SESSION_LIFETIME).
+    /// Sets how long a session lasts, instead of [`CONSOLE_SESSION_LIFETIME`](limits::CONSOLE_SESSION_LIFETIME).
     #[must_use]
     pub fn session_lifetime(self, session_lifetime: Duration) -> Self {
         Self { session_lifetime, ..self }
     }
 
-    /// The metrics are looked at so often, and not every [`CONSOLE_SAMPLED_EVERY`](limits::CONSOLE_SAMPLED_EVERY).
+    /// Sets how often the metrics are sampled, instead of every [`CONSOLE_SAMPLED_EVERY`](limits::CONSOLE_SAMPLED_EVERY).
     #[must_use]
     pub fn sampled_every(self, sampled_every: Duration) -> Self {
         Self { sampled_every, ..self }
     }
 }
 
-/// Adds the pages to what a relay serves, if it is to have them. What is returned beside looks at the metrics, and does not end.
+/// Adds the pages to the routes of a relay, if there is a configuration. The future samples the metrics, and does not end.
 pub(crate) fn mount(
     app: Router<Arc<Relay>>,
     console: Option<Console>,
@@ -136,7 +136,7 @@ pub(crate) fn mount(
 }
 
 impl State {
-    /// Asks the accounts, on a thread that may wait for the disk.
+    /// Calls the directory on a thread that may wait for the disk.
     async fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Directory) -> T + Send + 'static,
@@ -150,7 +150,7 @@ impl State {
         tokio::task::spawn_blocking(move || ask(&directory)).await.map_err(|_| Refusal::unavailable())
     }
 
-    /// The same of what may fail as the file of accounts does.
+    /// The same for calls that fail only if the file of accounts does.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Directory) -> Result<T, DirectoryError> + Send + 'static,
@@ -161,13 +161,13 @@ impl State {
         })
     }
 
-    /// Does what an account asks of itself.
+    /// Carries out a request of an account about itself.
     async fn own(&self, account: &str, request: AccountRequest) -> Result<AccountAnswer, Refusal> {
         let account = account.to_owned();
         Ok(self.ask(move |directory| directory.own_account(&account, &request)).await??)
     }
 
-    /// Does what an account asks of the spaces that it shares.
+    /// Carries out a request of an account about spaces that it shares.
     async fn share(&self, who: &Principal, request: SharingRequest) -> Result<SharingAnswer, Refusal> {
         Ok(access::share(self.relay.access.clone(), who, &request).await?)
     }

@@ -38,7 +38,7 @@ use crate::limits;
 pub use crate::own_account::{Device, LinkedIdentity};
 pub use crate::sharing::Invite;
 use crate::store::sqlite::{Stored, stored};
-pub use console::Holder;
+pub use console::ConsoleHolder;
 pub use error::DirectoryError;
 pub use keys::SignInKey;
 pub use members::Members;

@@ -60,6 +60,23 @@ pub struct AccountIdentity {
     pub last_used_at: Option<i64>,
 }
 
+/// A link that signs a browser in to the console of a relay: [`RelayAccount::console_link`]. Whoever has it can use it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ConsoleLink {
+    /// What stands behind the address of the relay.
+    pub path: String,
+    /// For how many seconds it is good, if nobody uses it before.
+    pub expires_in: u64,
+}
+
+impl std::fmt::Debug for ConsoleLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The path is a secret.
+        f.debug_struct("ConsoleLink").field("expires_in", &self.expires_in).finish_non_exhaustive()
+    }
+}
+
 impl Relay {
     /// The account that this signs in to.
     pub fn account(&self) -> RelayAccount {
@@ -119,5 +136,13 @@ impl RelayAccount {
     /// [`SpaceError`].
     pub fn unlink_identity(&self, issuer: &str, subject: &str) -> Result<(), SpaceError> {
         self.0.ask("DELETE", &["identities"], Some(json!({ "issuer": issuer, "subject": subject })))
+    }
+
+    /// Makes a link to the console of the relay for this account. It signs one browser in, once; that ends when this device is signed out.
+    ///
+    /// # Errors
+    /// [`SpaceError::NotThere`] also if the relay has no console.
+    pub fn console_link(&self) -> Result<ConsoleLink, SpaceError> {
+        self.0.ask("POST", &["console-links"], None)
     }
 }

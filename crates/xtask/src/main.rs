@@ -30,7 +30,9 @@ const FEATURES: [&[&str]; 3] = [
 const WITH_KEYRING: &str = "motet-with-keyring";
 
 /// Programs that tests start, the Debian packages that have them, and the suites that cannot run without.
-const PROGRAMS: [(&str, &str, &str); 6] = [
+const PROGRAMS: [(&str, &str, &str); 8] = [
+    ("chromedriver", "chromium-driver", "tests/console_browser.rs"),
+    ("chromium", "chromium", "tests/console_browser.rs"),
     ("dbus-daemon", "dbus", "tests/keyring.rs"),
     ("gnome-keyring-daemon", "gnome-keyring", "tests/keyring.rs"),
     ("nats-server", "nats-server", "tests/nodes.rs"),

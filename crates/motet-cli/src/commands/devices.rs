@@ -1,4 +1,4 @@
-//! `device …` and `identity …`: the account that this device has signed in to.
+//! `device …`, `identity …` and `console`: the account that this device has signed in to.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use motet::{AccountDevice, Relay, Replica, SyncError};
 
 use super::account::Credential;
 use super::spaces::done;
-use super::{open, relay, token};
+use super::{RELAY_URL, open, relay, token};
 use crate::args::{DeviceCommand, IdentityCommand};
 use crate::error::CliError;
 use crate::output::{Output, local_time};
@@ -84,6 +84,19 @@ pub(crate) fn identity(db: Option<&Path>, command: IdentityCommand, output: &Out
             done("no device signs in with it any more; those that have stay signed in", output)
         }
     }
+}
+
+/// Prints a link to the console of the relay.
+pub(crate) fn console(db: Option<&Path>, output: &Output) -> Result<(), CliError> {
+    let (replica, relay) = signed_in(db)?;
+    let made = relay.account().console_link()?;
+    let url = replica.setting(RELAY_URL)?.ok_or(SyncError::NotConnected)?;
+    let link = format!("{}{}", url.trim_end_matches('/'), made.path);
+    if output.json {
+        return output.json_line(&serde_json::json!({ "link": link, "expires_in": made.expires_in }));
+    }
+    output.line(&link);
+    Ok(())
 }
 
 fn signed_in(db: Option<&Path>) -> Result<(Replica, Relay), CliError> {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use axum::response::Response;
 use maud::{Markup, html};
 
+use super::layout::Column;
 use super::plot::{Line, Plot};
 use super::samples::Sample;
 use super::visit::Visit;
@@ -35,6 +36,7 @@ pub(super) fn show(state: &State, visit: &Visit) -> Response {
             p { "Nothing is known yet. The relay looks at its numbers once a minute, and keeps them for a day or until it is stopped." }
         } @else {
             div class="plots" { (plots(&samples, span)) }
+            h2 { "The same numbers" }
             (table(&samples))
         }
     };
@@ -85,6 +87,13 @@ fn table(samples: &[Sample]) -> Markup {
             }
         }
     };
-    let head = ["Until", "Sessions", "Entries a second", "Durable, p50", "Durable, p99", "Errors"];
-    layout::table("The same numbers", &head, &rows)
+    let head = [
+        Column::Text("Until"),
+        Column::Number("Sessions"),
+        Column::Number("Entries a second"),
+        Column::Number("Durable, p50"),
+        Column::Number("Durable, p99"),
+        Column::Number("Errors"),
+    ];
+    layout::table("Numbers of the plots", &head, &rows)
 }

@@ -6,6 +6,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use motet_proto::DeviceId;
 
+use super::layout::Column;
 use super::visit::Visit;
 use super::{Refusal, State, layout};
 use crate::own_account::{AccountAnswer, AccountError, AccountRequest, Device, LinkedIdentity};
@@ -53,7 +54,8 @@ pub(super) fn table(
             }
         }
     };
-    layout::table("Devices", &["Name", "Now", "Platform", "Program", "First seen", "Last seen"], &rows)
+    let head = ["Name", "Now", "Platform", "Program", "First seen", "Last seen"].map(Column::Text);
+    layout::table("Devices", &head, &rows)
 }
 
 /// One of them, with what can be done to it.
@@ -70,7 +72,6 @@ pub(super) async fn show(state: &State, visit: &Visit) -> Result<Response, Refus
     };
     let body = html! {
         dl class="facts" {
-            div { dt { "Name" } dd { (layout::name(&device.name)) } }
             div { dt { "Sessions now" } dd { (open) } }
             div { dt { "Platform" } dd { (layout::name(&device.platform)) } }
             div { dt { "Program" } dd { (layout::name(&device.version)) } }
@@ -86,7 +87,7 @@ pub(super) async fn show(state: &State, visit: &Visit) -> Result<Response, Refus
             button class="grave" { "Sign " (layout::name(&device.name)) " out" }
         }))
     };
-    Ok(layout::page(visit, "Device", &body))
+    Ok(layout::page_of(visit, "Device", &device.name, &body))
 }
 
 pub(super) async fn rename(state: &State, visit: &Visit) -> Result<Response, Refusal> {
@@ -110,7 +111,7 @@ pub(super) async fn identities(state: &State, visit: &Visit) -> Result<Response,
         _ => Vec::new(),
     };
     let rows = html! { @for identity in &identities { (row(visit, identity)) } };
-    let head = ["Name or address", "Service", "Subject", "Linked", "Last used", "Action"];
+    let head = ["Name or address", "Service", "Subject", "Linked", "Last used", "Action"].map(Column::Text);
     let body = html! {
         p { "An identity is an account at another service with which you sign devices in." }
         @if identities.is_empty() {

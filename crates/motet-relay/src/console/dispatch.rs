@@ -1,4 +1,4 @@
-//! Which page a request is for, who may see it, and whether a form is to be believed. Every answer goes out with the same headers.
+//! Finds the page of a request, and checks method, origin, session, role and form token before it is called. Every answer has the same headers.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use axum::response::{IntoResponse, Response};
 
 use super::visit::Visit;
 use super::{Refusal, State, activity, devices, layout, operator, overview, sign_in, spaces};
-use crate::directory::Holder;
+use crate::directory::ConsoleHolder;
 use crate::doors::Place;
 
-/// What all answers say: nothing is loaded from elsewhere, run, framed, kept, or told to other sites.
+/// Headers of every answer: browsers load nothing from elsewhere, run no script, show no page in a frame, store nothing, and send no referrer.
 const HEADERS: [(&str, &str); 4] = [
     (
         "content-security-policy",
@@ -25,7 +25,7 @@ const HEADERS: [(&str, &str); 4] = [
     ("cache-control", "no-store"),
 ];
 
-/// What a request may do at an address.
+/// The methods that a page accepts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Takes {
     Get,
@@ -33,7 +33,7 @@ enum Takes {
     Both,
 }
 
-/// Who may.
+/// Who may open a page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Who {
     Anybody,
@@ -112,11 +112,17 @@ pub(super) async fn serve(
     let is_bare = parts.uri.path() == "/console";
     let mut visit = Visit::new(&state, place, parts);
     let mut answer = match is_bare {
-        // Addresses of pages are written as seen from below it.
+        // Links of pages are relative to `/console/`.
         true => (StatusCode::PERMANENT_REDIRECT, [(LOCATION, "console/")]).into_response(),
         false => match answer(&state, &mut visit, body).await {
             Ok(answer) => answer,
-            Err(refusal) => refused(&visit, &refusal),
+            Err(refusal) => {
+                // For the navigation only; nothing is done with it.
+                if visit.signed.is_none() && refusal.status != StatusCode::UNAUTHORIZED {
+                    visit.signed = visit.cookie().and_then(|secret| state.sessions.find(secret));
+                }
+                refused(&visit, &refusal)
+            }
         },
     };
     // A browser whose session is over need not show its secret again.
@@ -149,10 +155,10 @@ async fn answer(state: &State, visit: &mut Visit, body: Body) -> Result<Response
     let signed = visit.signed.clone();
     let holder = signed.as_ref().map(|signed| &signed.holder);
     match (who, holder) {
-        (Who::Account, Some(Holder::Operator)) => {
+        (Who::Account, Some(ConsoleHolder::Operator)) => {
             return Err(Refusal::new(StatusCode::FORBIDDEN, "this page is for the holder of an account"));
         }
-        (Who::Operator, Some(Holder::Account { .. })) => {
+        (Who::Operator, Some(ConsoleHolder::Account { .. })) => {
             return Err(Refusal::new(StatusCode::FORBIDDEN, "this page is for the operator of the relay"));
         }
         _ => {}
@@ -167,7 +173,7 @@ async fn answer(state: &State, visit: &mut Visit, body: Body) -> Result<Response
     show(state, visit, page, is_form).await
 }
 
-/// The page itself. Everything that has to be known of who asks is known.
+/// Calls the page, after all checks.
 async fn show(state: &State, visit: &Visit, page: Page, is_form: bool) -> Result<Response, Refusal> {
     match page {
         Page::Style => Ok(file("text/css; charset=utf-8", include_str!("style.css"))),

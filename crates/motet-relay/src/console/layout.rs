@@ -9,7 +9,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::visit::Visit;
 use super::{Refusal, Signed};
-use crate::directory::Holder;
+use crate::directory::ConsoleHolder;
 
 /// Pages of the holder of an account, as the navigation names them.
 const OF_ACCOUNT: [(&str, &str); 4] =
@@ -17,7 +17,7 @@ const OF_ACCOUNT: [(&str, &str); 4] =
 
 /// Pages of the operator.
 const OF_OPERATOR: [(&str, &str); 4] =
-    [("", "Overview"), ("accounts", "Accounts"), ("activity", "Activity"), ("refusals", "Refused sign-ins")];
+    [("", "Overview"), ("accounts", "Accounts"), ("activity", "Activity"), ("refusals", "Refusals")];
 
 /// What may stand above a page after something was done, by what stands in its address.
 const DONE: [(&str, &str); 12] = [
@@ -40,6 +40,11 @@ pub(super) fn page(visit: &Visit, title: &str, body: &Markup) -> Response {
     page_with(visit, StatusCode::OK, title, body)
 }
 
+/// The page of something that people have given a name. `kind`: what it is.
+pub(super) fn page_of(visit: &Visit, kind: &str, called: &str, body: &Markup) -> Response {
+    frame(visit, StatusCode::OK, &format!("{called} – {kind}"), &name(called), body)
+}
+
 /// A page that says why there is no other one.
 pub(super) fn refusal(visit: &Visit, refusal: &Refusal) -> Response {
     let title = match refusal.status {
@@ -55,7 +60,8 @@ pub(super) fn refusal(visit: &Visit, refusal: &Refusal) -> Response {
         @if refusal.status == StatusCode::UNAUTHORIZED {
             p {
                 "A link signs you in. On the machine of the relay, " code { "motet-relay console link" }
-                " makes one for an account or for the operator. An app that is signed in to your account can ask the relay for one."
+                " makes one for an account or for the operator; on a device that is signed in, " code { "motet console" }
+                " makes one for its account."
             }
         } @else {
             p { a href=(visit.link("")) { "Overview" } }
@@ -80,13 +86,29 @@ pub(super) fn form(visit: &Visit, action: &str, body: &Markup) -> Markup {
     }
 }
 
+/// A column of a table: numbers stand at its end.
+#[derive(Clone, Copy)]
+pub(super) enum Column {
+    Text(&'static str),
+    Number(&'static str),
+}
+
 /// A table that can be moved sideways on a narrow screen, also with the keyboard.
-pub(super) fn table(caption: &str, head: &[&str], rows: &Markup) -> Markup {
+pub(super) fn table(caption: &str, head: &[Column], rows: &Markup) -> Markup {
     html! {
         div class="scroll" role="region" aria-label=(caption) tabindex="0" {
             table {
-                caption { (caption) }
-                thead { tr { @for name in head { th scope="col" { (name) } } } }
+                caption class="for-readers" { (caption) }
+                thead {
+                    tr {
+                        @for column in head {
+                            @match column {
+                                Column::Text(name) => th scope="col" { (name) },
+                                Column::Number(name) => th scope="col" class="number" { (name) },
+                            }
+                        }
+                    }
+                }
                 tbody { (rows) }
             }
         }
@@ -125,6 +147,14 @@ pub(super) fn size(bytes: u64) -> String {
     unit.map_or_else(|| format!("{bytes} B"), |(name, of)| format!("{:.1} {name}", bytes as f64 / of as f64))
 }
 
+/// A number with its thousands apart.
+pub(super) fn number(number: u64) -> String {
+    let digits = number.to_string();
+    let parts: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|part| std::str::from_utf8(part).ok()).collect();
+    parts.join(",")
+}
+
 /// A span of time as people read it.
 pub(super) fn span(span: Duration) -> String {
     let minutes = span.as_secs() / 60;
@@ -144,6 +174,10 @@ fn sentence(reason: &str) -> String {
 }
 
 fn page_with(visit: &Visit, status: StatusCode, title: &str, body: &Markup) -> Response {
+    frame(visit, status, title, &html! { (title) }, body)
+}
+
+fn frame(visit: &Visit, status: StatusCode, title: &str, heading: &Markup, body: &Markup) -> Response {
     let done = visit.query.get("done");
     let done = DONE.iter().find(|(code, _)| status.is_success() && *code == done).map(|(_, text)| text);
     let text = html! {
@@ -165,7 +199,7 @@ fn page_with(visit: &Visit, status: StatusCode, title: &str, body: &Markup) -> R
                 }
                 @if let Some(signed) = &visit.signed { (navigation(visit, signed)) }
                 main id="content" tabindex="-1" {
-                    h1 { (title) }
+                    h1 { (heading) }
                     @if let Some(done) = done { p class="done" role="status" { (done) } }
                     (body)
                 }
@@ -178,8 +212,8 @@ fn page_with(visit: &Visit, status: StatusCode, title: &str, body: &Markup) -> R
 
 fn who(visit: &Visit, signed: &Signed) -> Markup {
     let who = match &signed.holder {
-        Holder::Operator => html! { "Operator" },
-        Holder::Account { name: account, .. } => name(account),
+        ConsoleHolder::Operator => html! { "Operator" },
+        ConsoleHolder::Account { name: account, .. } => name(account),
     };
     html! {
         div class="who" {
@@ -191,8 +225,8 @@ fn who(visit: &Visit, signed: &Signed) -> Markup {
 
 fn navigation(visit: &Visit, signed: &Signed) -> Markup {
     let pages = match &signed.holder {
-        Holder::Operator => OF_OPERATOR,
-        Holder::Account { .. } => OF_ACCOUNT,
+        ConsoleHolder::Operator => OF_OPERATOR,
+        ConsoleHolder::Account { .. } => OF_ACCOUNT,
     };
     let first = visit.path.first().map_or("", |first| first);
     // The page of one account lies below the list of all.
@@ -207,5 +241,21 @@ fn navigation(visit: &Visit, signed: &Signed) -> Markup {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_numbers_and_times_are_written_for_people() {
+        assert_eq!([0, 999, 1_000, 2_000_000].map(number), ["0", "999", "1,000", "2,000,000"]);
+        assert_eq!([0, 1_023, 1 << 20, 16 << 30].map(size), ["0 B", "1023 B", "1.0 MiB", "16.0 GiB"]);
+        let spans = [59, 61, 3_700, 90_000].map(|seconds| span(Duration::from_secs(seconds)));
+        assert_eq!(spans, ["less than a minute", "1 min", "1 h 1 min", "1 d 1 h"]);
+        assert!(time(0).into_string().contains("datetime=\"1970-01-01T00:00:00Z\""));
+        assert_eq!(time(i64::MAX).into_string(), "at an unknown time");
+        assert_eq!(sentence("ʻaʻole."), "ʻaʻole.");
     }
 }

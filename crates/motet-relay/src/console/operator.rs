@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
 
+use super::layout::Column;
 use super::visit::Visit;
 use super::{Refusal, State, devices, layout, overview};
 use crate::directory::{Account, Device, DirectoryError, SharedSpace};
@@ -28,10 +29,10 @@ pub(super) async fn overview(state: &State, visit: &Visit) -> Result<Response, R
             div { dt { "Up for" } dd { (layout::span(state.began.elapsed())) } }
             div { dt { "Stored" } dd { (bytes(store.stored_bytes)) } }
             div { dt { "Free on the disk" } dd { (bytes(store.free_bytes)) } }
-            div { dt { "Live sessions" } dd { (open) " of " (state.relay.most_sessions) } }
+            div { dt { "Live sessions" } dd { (layout::number(open as u64)) " of " (layout::number(state.relay.most_sessions as u64)) } }
             div {
                 dt { "Accounts" }
-                dd { a href=(visit.link("accounts")) { @match accounts { Some(count) => (count), None => "none" } } }
+                dd { a href=(visit.link("accounts")) { @match accounts { Some(count) => (layout::number(count as u64)), None => "none" } } }
             }
         }
     };
@@ -73,13 +74,21 @@ pub(super) async fn accounts(state: &State, visit: &Visit) -> Result<Response, R
                 td class="number" { (account.devices) }
                 td class="number" { (of_account(&spaces, &account.name).count()) }
                 td class="number" { @match has { Some(has) => (layout::size(has.bytes)), None => "not known" } }
-                td class="number" { @match has { Some(has) => (has.documents), None => "not known" } }
+                td class="number" { @match has { Some(has) => (layout::number(has.documents)), None => "not known" } }
                 td class="number" { (state.relay.accounts.sessions(&account.name).values().sum::<usize>()) }
                 td { (layout::time_or_never(account.last_seen_at)) }
             }
         }
     };
-    let head = ["Name", "Devices", "Shared spaces", "Stored", "Documents", "Live sessions", "Last seen"];
+    let head = [
+        Column::Text("Name"),
+        Column::Number("Devices"),
+        Column::Number("Shared spaces"),
+        Column::Number("Stored"),
+        Column::Number("Documents"),
+        Column::Number("Live sessions"),
+        Column::Text("Last seen"),
+    ];
     let body = html! {
         @if shown.is_empty() { p { "There is none." } } @else { (layout::table("Accounts", &head, &rows)) }
         @if !after.is_empty() { p { a href=(visit.link("accounts")) { "From the first" } } }
@@ -107,6 +116,13 @@ pub(super) async fn account(state: &State, visit: &Visit) -> Result<Response, Re
         .ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("there is no account {asked:?}")))?;
     let stored = state.stored().await?;
     let open = state.relay.accounts.sessions(&account.name);
+    let of_spaces = [
+        Column::Text("Name"),
+        Column::Text("Role"),
+        Column::Text("Owner"),
+        Column::Number("Members"),
+        Column::Text("Made"),
+    ];
     let rows = html! {
         @for space in of_account(&spaces, &account.name) {
             tr {
@@ -120,7 +136,6 @@ pub(super) async fn account(state: &State, visit: &Visit) -> Result<Response, Re
     };
     let body = html! {
         dl class="facts" {
-            div { dt { "Name" } dd { (layout::name(&account.name)) } }
             (overview::storage(state, &account.name, stored.as_ref()))
             div { dt { "Live sessions" } dd { (open.values().sum::<usize>()) } }
             div { dt { "Added" } dd { (layout::time(account.created_at)) } }
@@ -132,31 +147,36 @@ pub(super) async fn account(state: &State, visit: &Visit) -> Result<Response, Re
         @if of_account(&spaces, &account.name).next().is_none() {
             p { "There is none." }
         } @else {
-            (layout::table("Shared spaces", &["Name", "Role", "Owner", "Members", "Made"], &rows))
+            (layout::table("Shared spaces", &of_spaces, &rows))
         }
     };
-    Ok(layout::page(visit, "Account", &body))
+    Ok(layout::page_of(visit, "Account", &account.name, &body))
 }
 
 /// Who was refused lately.
 pub(super) fn refusals(state: &State, visit: &Visit) -> Response {
     let lately = state.relay.strangers.lately();
+    let head =
+        [Column::Text("Last"), Column::Text("Address"), Column::Text("Reason"), Column::Number("Times")];
     let rows = html! {
         @for refused in &lately {
             tr {
                 th scope="row" { (layout::time(layout::ms(refused.at))) }
                 td { code { (refused.address) } }
                 td { code { (refused.reason) } }
-                td class="number" { (refused.times) }
+                td class="number" { (layout::number(refused.times)) }
             }
         }
     };
     let body = html! {
-        p { "Addresses whose requests were refused because of who sends them, since the relay was started: the last " (limits::REFUSALS_KEPT) " of them. An IPv6 network of 64 bits counts as one address." }
+        p {
+            "Addresses whose requests were refused because of who sends them, since the relay was started: the last "
+            (limits::REFUSALS_KEPT) " of them. An IPv6 network of 64 bits counts as one address."
+        }
         @if lately.is_empty() {
             p { "There is none." }
         } @else {
-            (layout::table("Refused sign-ins", &["Last", "Address", "Reason", "Times"], &rows))
+            (layout::table("Refused sign-ins", &head, &rows))
         }
     };
     layout::page(visit, "Refused sign-ins", &body)

@@ -50,7 +50,7 @@ pub(super) fn storage(state: &State, account: &str, stored: Option<&HashMap<Stri
         }
         div {
             dt { "Documents" }
-            dd { (has.documents) " of " (limits.documents_per_account) }
+            dd { (layout::number(has.documents)) " of " (layout::number(limits.documents_per_account)) }
         }
     }
 }

@@ -50,6 +50,9 @@ impl Plot<'_> {
                     (self.axes(top))
                     @for (place, line) in self.lines.iter().enumerate() {
                         path class={ "line line-" (place) } d=(self.path(line, top)) {}
+                        @for (x, y) in self.alone(line, top) {
+                            circle class={ "dot-" (place) } cx=(x) cy=(y) r="2.5" {}
+                        }
                     }
                 }
             }
@@ -86,26 +89,36 @@ impl Plot<'_> {
         }
     }
 
+    /// Lines through neighbours.
     fn path(&self, line: &Line<'_>, top: f64) -> String {
         let mut path = String::new();
-        let mut is_drawing = false;
-        for (at, value) in &line.points {
-            let Some(value) = value else {
-                is_drawing = false;
-                continue;
-            };
-            let (x, y) = (point(self.across(*at)), point(height(*value, top)));
-            // A point without neighbours is a dot.
-            _ = if is_drawing { write!(path, "L{x} {y}") } else { write!(path, "M{x} {y}h0") };
-            is_drawing = true;
+        for run in runs(line).filter(|run| run.len() > 1) {
+            for (place, (at, value)) in run.iter().enumerate() {
+                let (x, y) = (point(self.across(*at)), point(height(value.unwrap_or_default(), top)));
+                _ = write!(path, "{}{x} {y}", if place == 0 { 'M' } else { 'L' });
+            }
         }
         path
+    }
+
+    /// Points without neighbours, which no line shows.
+    fn alone(&self, line: &Line<'_>, top: f64) -> Vec<(String, String)> {
+        let alone = runs(line).filter_map(|run| if let [only] = run { Some(*only) } else { None });
+        let place = |(at, value): (i64, Option<f64>)| {
+            (point(self.across(at)), point(height(value.unwrap_or_default(), top)))
+        };
+        alone.map(place).collect()
     }
 
     fn across(&self, at: i64) -> f64 {
         let part = (at - self.since) as f64 / (self.until - self.since).max(1) as f64;
         LEFT + part.clamp(0.0, 1.0) * (RIGHT - LEFT)
     }
+}
+
+/// What is known, without the gaps between.
+fn runs<'l>(line: &'l Line<'_>) -> impl Iterator<Item = &'l [(i64, Option<f64>)]> {
+    line.points.split(|(_, value)| value.is_none()).filter(|run| !run.is_empty())
 }
 
 fn height(value: f64, top: f64) -> f64 {
@@ -164,11 +177,12 @@ mod tests {
 
     #[test]
     fn a_line_has_gaps_and_stays_inside() {
-        let points =
-            vec![(-5, Some(1.0)), (0, Some(0.0)), (50, None), (100, Some(9.0)), (500, Some(f64::MAX))];
-        let lines = vec![Line { name: "sessions", points }];
+        let near = [(-5, Some(1.0)), (0, Some(0.0)), (20, None), (50, Some(5.0))];
+        let far = [(60, None), (100, Some(9.0)), (500, Some(f64::MAX))];
+        let lines = vec![Line { name: "sessions", points: near.into_iter().chain(far).collect() }];
         let plot = Plot { id: "x", title: "X", unit: "", since: 0, until: 100, lines };
-        assert_eq!(plot.path(&plot.lines[0], 10.0), "M46.0 156.0h0L46.0 172.0M392.0 28.0h0L392.0 12.0");
+        assert_eq!(plot.path(&plot.lines[0], 10.0), "M46.0 156.0L46.0 172.0M392.0 28.0L392.0 12.0");
+        assert_eq!(plot.alone(&plot.lines[0], 10.0), [("219.0".to_owned(), "92.0".to_owned())]);
         let drawn = plot.draw().into_string();
         assert!(!drawn.contains("style") && drawn.contains("00:00 UTC"), "{drawn}");
     }

@@ -1,4 +1,4 @@
-//! What the metrics were over the last day: each sample is what has happened since the one before.
+//! Samples of the metrics over the last day. Each holds the differences to the sample before it.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 /// Buckets of the time that pushes take; the last one has no upper bound.
 const BUCKETS: usize = limits::PUSH_SECONDS.len() + 1;
 
-/// The last [`limits::CONSOLE_SAMPLES`] of them, the latest at the end.
+/// The last [`limits::CONSOLE_SAMPLES`] samples, the latest at the end.
 #[derive(Default)]
 pub(super) struct Samples(Mutex<VecDeque<Sample>>);
 
@@ -41,7 +41,7 @@ struct Reading {
 }
 
 impl Samples {
-    /// Looks at the metrics again and again. Does not end.
+    /// Takes a sample at each interval. Does not end.
     pub(super) async fn keep_taking(&self, metrics: &Metrics, every: Duration) {
         let mut due = tokio::time::interval(every.max(Duration::from_millis(10)));
         due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -55,7 +55,7 @@ impl Samples {
         }
     }
 
-    /// What was seen within `span` from now, the earliest first, at most `count` of them: neighbours are taken together.
+    /// The samples of the last `span`, the earliest first. If there are more than `count`, neighbours are merged.
     pub(super) fn within(&self, span: Duration, count: usize) -> Vec<Sample> {
         let from = SystemTime::now().checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH);
         let seen: Vec<Sample> = self.lock().iter().filter(|sample| sample.at >= from).cloned().collect();
@@ -96,7 +96,7 @@ impl Sample {
         (all > 0).then_some(lower)
     }
 
-    /// Both, one after the other.
+    /// Merges two neighbours.
     fn and(self, later: Self) -> Self {
         Self {
             at: later.at,
@@ -110,7 +110,7 @@ impl Sample {
 }
 
 impl Reading {
-    /// Reads what is printed for Prometheus: the counters of the histogram are to be had in no other way.
+    /// Reads the text format of Prometheus, because the library gives no other access to the buckets of a histogram.
     fn of(text: &str) -> Self {
         let mut read = Self::default();
         for line in text.lines().filter(|line| !line.starts_with('#')) {

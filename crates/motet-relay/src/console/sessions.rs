@@ -1,5 +1,5 @@
-//! Who is signed in to the console. It stands in memory: a relay that starts anew has nobody signed in, a backup holds no sign-in, and looking at a page
-//! writes nothing.
+//! Sessions of the console. They are kept in memory: a restart of the relay ends all of them, a backup contains none, and to view a page writes nothing
+//! to disk.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,30 +9,30 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::auth::Principal;
-use crate::directory::Holder;
+use crate::directory::ConsoleHolder;
 use crate::limits;
 
-/// Makes the token of a form from the secret of a session: who knows the one cannot tell the other.
+/// Context of the key derivation that makes the token of forms from the secret of a session. The secret cannot be computed from the token.
 const FORM_TOKEN: &str = "motet-relay 2026-11 token of a form of the console";
 
-/// Everybody who is signed in, by hash of the secret in their cookie.
+/// All sessions, by hash of the secret in the cookie.
 pub(super) struct Sessions {
     open: Mutex<HashMap<[u8; 32], Open>>,
     lifetime: Duration,
 }
 
 struct Open {
-    holder: Holder,
+    holder: ConsoleHolder,
     began: Instant,
 }
 
-/// Somebody who is signed in, for one request.
+/// The session that a request belongs to.
 #[derive(Clone)]
 pub(super) struct Signed {
-    pub(super) holder: Holder,
+    pub(super) holder: ConsoleHolder,
     /// Hash of the secret.
     pub(super) hash: [u8; 32],
-    /// Stands in each form.
+    /// Contained in each form of the session.
     pub(super) token: String,
 }
 
@@ -41,13 +41,13 @@ impl Sessions {
         Self { open: Mutex::default(), lifetime }
     }
 
-    /// How long a sign-in lasts.
+    /// How long a session lasts.
     pub(super) fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
-    /// Signs somebody in, and returns the secret for the cookie; `None` if the system has no randomness.
-    pub(super) fn begin(&self, holder: Holder) -> Option<String> {
+    /// Begins a session, and returns the secret for the cookie; `None` if the system has no randomness.
+    pub(super) fn begin(&self, holder: ConsoleHolder) -> Option<String> {
         let mut random = [0; 32];
         getrandom::fill(&mut random).ok()?;
         let secret = URL_SAFE_NO_PAD.encode(random);
@@ -57,7 +57,7 @@ impl Sessions {
         Some(secret)
     }
 
-    /// Whose secret it is.
+    /// The session of a secret, if it has not expired.
     pub(super) fn find(&self, secret: &str) -> Option<Signed> {
         let hash = hash(secret);
         let open = self.lock();
@@ -66,15 +66,15 @@ impl Sessions {
         Some(Signed { holder: found.holder.clone(), hash, token })
     }
 
-    /// Signs somebody out.
+    /// Ends a session.
     pub(super) fn end(&self, hash: &[u8; 32]) {
         self.lock().remove(hash);
     }
 
-    /// Lets those go whose time is over, and the oldest where there are too many.
-    fn make_room(&self, open: &mut HashMap<[u8; 32], Open>, holder: &Holder) {
+    /// Removes sessions that have expired, and the oldest ones where a limit is reached.
+    fn make_room(&self, open: &mut HashMap<[u8; 32], Open>, holder: &ConsoleHolder) {
         open.retain(|_, open| open.began.elapsed() < self.lifetime);
-        let is_own = |other: &Holder| account(other) == account(holder);
+        let is_own = |other: &ConsoleHolder| account(other) == account(holder);
         while open.values().filter(|open| is_own(&open.holder)).count() >= limits::CONSOLE_SESSIONS_PER_HOLDER
         {
             drop_oldest(open, |open| is_own(&open.holder));
@@ -90,21 +90,21 @@ impl Sessions {
 }
 
 impl Signed {
-    /// Whether a form is one of this session. Takes as long for any guess.
+    /// Whether a form belongs to this session. Hashes are compared, so the time does not depend on how much of a guess is right.
     pub(super) fn has_token(&self, token: &str) -> bool {
         blake3::hash(token.as_bytes()) == blake3::hash(self.token.as_bytes())
     }
 
-    /// Who it is for the functions that serve devices.
+    /// The principal for the functions that serve devices.
     pub(super) fn principal(&self, account: &str) -> Principal {
         Principal { account: account.to_owned(), token: Some(self.hash), device: None }
     }
 }
 
-fn account(holder: &Holder) -> Option<&str> {
+fn account(holder: &ConsoleHolder) -> Option<&str> {
     match holder {
-        Holder::Operator => None,
-        Holder::Account { name, .. } => Some(name),
+        ConsoleHolder::Operator => None,
+        ConsoleHolder::Account { name, .. } => Some(name),
     }
 }
 
@@ -126,19 +126,19 @@ mod tests {
     #[test]
     fn sessions_end_and_are_bounded() {
         let sessions = Sessions::new(limits::CONSOLE_SESSION_LIFETIME);
-        let first = sessions.begin(Holder::Operator).unwrap();
+        let first = sessions.begin(ConsoleHolder::Operator).unwrap();
         let signed = sessions.find(&first).unwrap();
         assert!(signed.has_token(&signed.token) && !signed.has_token("") && !signed.has_token(&first));
         for _ in 0..limits::CONSOLE_SESSIONS_PER_HOLDER {
-            sessions.begin(Holder::Operator).unwrap();
+            sessions.begin(ConsoleHolder::Operator).unwrap();
         }
         assert!(sessions.find(&first).is_none(), "the oldest has gone");
         assert_eq!(sessions.lock().len(), limits::CONSOLE_SESSIONS_PER_HOLDER);
-        let last = sessions.begin(Holder::Operator).unwrap();
+        let last = sessions.begin(ConsoleHolder::Operator).unwrap();
         sessions.end(&sessions.find(&last).unwrap().hash);
         assert!(sessions.find(&last).is_none());
         let short = Sessions::new(Duration::ZERO);
-        let over = short.begin(Holder::Operator).unwrap();
+        let over = short.begin(ConsoleHolder::Operator).unwrap();
         assert!(short.find(&over).is_none());
     }
 }

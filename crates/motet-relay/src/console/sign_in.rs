@@ -7,7 +7,7 @@ use maud::html;
 
 use super::visit::Visit;
 use super::{Refusal, Signed, State, layout};
-use crate::directory::Holder;
+use crate::directory::ConsoleHolder;
 
 /// Why a link was refused, for the log and the metrics.
 const LINK_INVALID: &str = "console-link-invalid";
@@ -15,7 +15,7 @@ const LINK_INVALID: &str = "console-link-invalid";
 /// The same of the secret in a cookie.
 const SESSION_INVALID: &str = "console-session-invalid";
 
-/// Who has sent a request.
+/// The session of a request. It ends here if the account or the device that it depends on is gone.
 pub(super) async fn require(state: &State, visit: &Visit) -> Result<Signed, Refusal> {
     let Some(secret) = visit.cookie() else {
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, "you are not signed in"));
@@ -25,22 +25,24 @@ pub(super) async fn require(state: &State, visit: &Visit) -> Result<Signed, Refu
         return Err(refused(state, visit, SESSION_INVALID, StatusCode::UNAUTHORIZED, over).await);
     };
     let holder = signed.holder.clone();
-    // An operator stays signed in also when there is no account any more.
-    if holder != Holder::Operator && !state.read(move |directory| directory.holds(&holder)).await? {
+    // The session of an operator depends on no account, so it also works while the accounts cannot be read.
+    if holder != ConsoleHolder::Operator
+        && !state.read(move |directory| directory.is_console_holder(&holder)).await?
+    {
         state.sessions.end(&signed.hash);
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, over));
     }
     Ok(signed)
 }
 
-/// Says whom a link signs in. That does not use it: programs look at links before people do.
+/// Shows whom a link signs in. This does not use the link: programs that preview links open them before people do.
 pub(super) async fn show(state: &State, visit: &Visit) -> Result<Response, Refusal> {
     let link = visit.id().to_owned();
     let holder = state.read(move |directory| directory.console_link(&link)).await?;
     let Some(holder) = holder else { return Err(invalid(state, visit).await) };
     let who = match &holder {
-        Holder::Operator => html! { "the operator of this relay" },
-        Holder::Account { name, .. } => layout::name(name),
+        ConsoleHolder::Operator => html! { "the operator of this relay" },
+        ConsoleHolder::Account { name, .. } => layout::name(name),
     };
     let hours = state.sessions.lifetime().as_secs() / 3_600;
     let body = html! {
@@ -55,11 +57,14 @@ pub(super) async fn redeem(state: &State, visit: &Visit) -> Result<Response, Ref
     let link = visit.id().to_owned();
     let holder = state.read(move |directory| directory.redeem_console_link(&link)).await?;
     let Some(holder) = holder else { return Err(invalid(state, visit).await) };
-    // Whoever was signed in here before is not any more.
+    // A browser has one session.
     if let Some(before) = visit.cookie().and_then(|secret| state.sessions.find(secret)) {
         state.sessions.end(&before.hash);
     }
-    tracing::info!(is_operator = (holder == Holder::Operator), "somebody has signed in to the console");
+    tracing::info!(
+        is_operator = (holder == ConsoleHolder::Operator),
+        "somebody has signed in to the console"
+    );
     let secret = state.sessions.begin(holder).ok_or_else(Refusal::unavailable)?;
     let mut answer = layout::see_other(visit, "");
     put_cookie(visit, answer.headers_mut(), &secret, state.sessions.lifetime().as_secs());
@@ -81,8 +86,8 @@ pub(super) fn drop_cookie(visit: &Visit, headers: &mut HeaderMap) {
     put_cookie(visit, headers, "", 0);
 }
 
-/// The cookie is not sent along from other sites, is shown to no script, and over TLS goes to this host alone. It is for all paths: below which one
-/// a proxy has put the relay is not known here.
+/// The cookie is not sent with requests from other sites, and scripts cannot read it. It is for all paths, because the path below which a proxy serves
+/// the relay is not known here.
 fn put_cookie(visit: &Visit, headers: &mut HeaderMap, secret: &str, seconds: u64) {
     let secure = if visit.is_https { "; Secure" } else { "" };
     let name = visit.cookie_name();
@@ -97,7 +102,7 @@ async fn invalid(state: &State, visit: &Visit) -> Refusal {
     refused(state, visit, LINK_INVALID, StatusCode::NOT_FOUND, reason).await
 }
 
-/// A secret that is not good counts as a wrong token of its address, and is answered as late.
+/// A wrong secret counts as a wrong token of its address, and its answer is delayed in the same way.
 async fn refused(
     state: &State,
     visit: &Visit,

@@ -41,7 +41,8 @@ pub(super) async fn show(state: &State, visit: &Visit) -> Result<Response, Refus
     let space = one(state, visit, &who).await?;
     let members = members(state, &who, space.id).await?;
     let entries = entries(state, &who, space.id).await;
-    Ok(layout::page(visit, "Space", &pages::space(visit, &space, &members, entries)))
+    let body = pages::space(visit, &space, &members, entries);
+    Ok(layout::page_of(visit, "Space", &space.name, &body))
 }
 
 pub(super) async fn rename(state: &State, visit: &Visit) -> Result<Response, Refusal> {

@@ -1,4 +1,4 @@
-//! A request for a page: its path, its fields, who sends it and from where.
+//! A request for a page: its path, its fields, its session, and where it comes from.
 
 use std::sync::Arc;
 
@@ -10,24 +10,24 @@ use tokio::time::timeout;
 
 use super::{Refusal, Signed, State};
 use crate::auth::Principal;
-use crate::directory::Holder;
+use crate::directory::ConsoleHolder;
 use crate::doors::Place;
 use crate::limits;
 
-/// Everything that a page may have to know of a request.
+/// A request, as far as pages need it.
 pub(super) struct Visit {
     pub(super) method: Method,
-    /// What stands behind `/console/`, between slashes.
+    /// The segments of the path after `/console/`.
     pub(super) path: Vec<String>,
-    /// What stands behind `?`.
+    /// The fields of the query.
     pub(super) query: Fields,
-    /// What a form says.
+    /// The fields of the form.
     pub(super) form: Fields,
     pub(super) headers: HeaderMap,
     pub(super) place: Arc<Place>,
     /// The browser speaks TLS, with the relay or with a proxy.
     pub(super) is_https: bool,
-    /// Who it is, once that is known.
+    /// The session, once it has been checked.
     pub(super) signed: Option<Signed>,
 }
 
@@ -53,7 +53,7 @@ impl Visit {
         }
     }
 
-    /// The address of another page, from this one: a proxy may have put all of them below a path that nobody here knows of.
+    /// The address of another page, relative to this one: behind a proxy the pages may lie below a path that the relay does not know.
     pub(super) fn link(&self, page: &str) -> String {
         match self.path.len().saturating_sub(1) {
             0 if page.is_empty() => "./".into(),
@@ -61,17 +61,17 @@ impl Visit {
         }
     }
 
-    /// The account whose holder is signed in, and who that is for the functions that serve devices.
+    /// The account of the session, and its principal.
     pub(super) fn account(&self) -> Result<(&str, Principal), Refusal> {
         match &self.signed {
-            Some(signed @ Signed { holder: Holder::Account { name, .. }, .. }) => {
+            Some(signed @ Signed { holder: ConsoleHolder::Account { name, .. }, .. }) => {
                 Ok((name, signed.principal(name)))
             }
             _ => Err(Refusal::new(StatusCode::FORBIDDEN, "this page is for the holder of an account")),
         }
     }
 
-    /// What stands in the place of an id in the path.
+    /// The segment of the path that holds an id.
     pub(super) fn id(&self) -> &str {
         self.path.get(1).map_or("", |id| id)
     }
@@ -95,7 +95,7 @@ impl Visit {
         Ok(())
     }
 
-    /// The name of the cookie. One that begins like that is taken by browsers only from this very host over TLS.
+    /// The name of the cookie. Browsers accept the prefix `__Host-` only over TLS and only for the host that sets the cookie.
     pub(super) fn cookie_name(&self) -> &'static str {
         if self.is_https { "__Host-motet-console" } else { "motet-console" }
     }
@@ -107,8 +107,8 @@ impl Visit {
         cookies.find(|(name, _)| name.trim() == self.cookie_name()).map(|(_, secret)| secret.trim())
     }
 
-    /// Whether a form was sent by one of these pages, as far as the browser says. `Sec-Fetch-Site` decides; without it `Origin` does, which
-    /// browsers make `null` for pages that tell nobody their address, as these do.
+    /// Whether the browser says that a form was sent by a page of this relay. At least one of `Sec-Fetch-Site` and `Origin` must say so, and
+    /// neither may say otherwise. `Origin: null` says nothing: browsers send it for forms of pages with `Referrer-Policy: no-referrer`.
     pub(super) fn is_from_here(&self) -> bool {
         let header = |name| self.headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"));
         let site = header("sec-fetch-site").map(|site| site == "same-origin");
@@ -118,7 +118,7 @@ impl Visit {
     }
 }
 
-/// Whether an origin is that of a host. A proxy may have left out the port of the host.
+/// Whether an origin belongs to a host. The port is compared if the host has one: some proxies leave it out.
 fn is_origin(origin: &str, host: &str) -> bool {
     let Some((_, named)) = origin.split_once("://") else { return false };
     let bare = named.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));

@@ -9,10 +9,10 @@ use crate::limits;
 /// What the secret of a link begins with, so that people and scanners of leaked secrets know one.
 const LINK_PREFIX: &str = "motet-console-";
 
-/// Who is signed in to the console.
+/// Whom a link signs in to the console.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Holder {
+pub enum ConsoleHolder {
     /// Whoever runs the relay.
     Operator,
     /// Whoever has an account.
@@ -58,7 +58,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`DirectoryError::File`].
-    pub fn console_link(&self, link: &str) -> Result<Option<Holder>> {
+    pub fn console_link(&self, link: &str) -> Result<Option<ConsoleHolder>> {
         self.read(|conn| find(conn, link, now_ms()))
     }
 
@@ -66,7 +66,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`DirectoryError::File`].
-    pub fn redeem_console_link(&self, link: &str) -> Result<Option<Holder>> {
+    pub fn redeem_console_link(&self, link: &str) -> Result<Option<ConsoleHolder>> {
         self.write(|conn| {
             let found = find(conn, link, now_ms())?;
             conn.execute("DELETE FROM console_link WHERE hash = ?", [hash(link)])?;
@@ -78,8 +78,8 @@ impl Directory {
     ///
     /// # Errors
     /// [`DirectoryError::File`].
-    pub fn holds(&self, holder: &Holder) -> Result<bool> {
-        let Holder::Account { name, since, device } = holder else { return Ok(true) };
+    pub fn is_console_holder(&self, holder: &ConsoleHolder) -> Result<bool> {
+        let ConsoleHolder::Account { name, since, device } = holder else { return Ok(true) };
         self.read(|conn| {
             let account = "SELECT 1 FROM account WHERE name = ? AND created_at = ?";
             if !conn.exists(account, params![name, since])? {
@@ -93,7 +93,7 @@ impl Directory {
 }
 
 /// Whom a link signs in.
-fn find(conn: &Sql<'_>, link: &str, now: i64) -> sql::Result<Option<Holder>> {
+fn find(conn: &Sql<'_>, link: &str, now: i64) -> sql::Result<Option<ConsoleHolder>> {
     let sql = "SELECT l.account, a.created_at, l.device, d.key IS NOT NULL FROM console_link l
                LEFT JOIN account a ON a.name = l.account
                LEFT JOIN device d ON d.key = l.device AND d.account = l.account AND d.revoked_at IS NULL
@@ -103,10 +103,10 @@ fn find(conn: &Sql<'_>, link: &str, now: i64) -> sql::Result<Option<Holder>> {
         let (since, device): (Option<i64>, Option<[u8; 32]>) = (row.get(1)?, row.get(2)?);
         let is_signed_in: bool = row.get(3)?;
         Ok(match (account, since, device) {
-            (None, ..) => Some(Holder::Operator),
+            (None, ..) => Some(ConsoleHolder::Operator),
             (Some(_), _, Some(_)) if !is_signed_in => None,
             (Some(name), Some(since), key) => {
-                Some(Holder::Account { name, since, device: key.map(PublicKey) })
+                Some(ConsoleHolder::Account { name, since, device: key.map(PublicKey) })
             }
             (Some(_), None, _) => None,
         })

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use motet_proto::SpaceId;
 
-use crate::console::layout;
+use crate::console::layout::{self, Column};
 use crate::console::visit::Visit;
 use crate::sharing::{OfferedSpace, Role};
 
@@ -55,7 +55,7 @@ pub(super) fn list(visit: &Visit, spaces: &[OfferedSpace]) -> Markup {
         @if spaces.is_empty() {
             p { "You share no space." }
         } @else {
-            (layout::table("Shared spaces", &["Name", "Your role", "Owner"], &rows))
+            (layout::table("Shared spaces", &["Name", "Your role", "Owner"].map(Column::Text), &rows))
         }
         h2 { "Make a space" }
         (layout::form(visit, "spaces", &make))
@@ -74,12 +74,11 @@ pub(super) fn space(
     let page = |page: &str| format!("spaces/{}/{page}", space.id);
     html! {
         dl class="facts" {
-            div { dt { "Name" } dd { (layout::name(&space.name)) } }
             div { dt { "Your role" } dd { (space.role.name()) } }
             div { dt { "Owner" } dd { (layout::name(&space.owner)) } }
             div {
                 dt { "Entries received" }
-                dd { @match entries { Some(entries) => (entries), None => "not known now" } }
+                dd { @match entries { Some(entries) => (layout::number(entries)), None => "not known now" } }
             }
             div { dt { "Id" } dd { code { (space.id) } } }
         }
@@ -112,7 +111,7 @@ fn table(visit: &Visit, space: &OfferedSpace, members: &[(String, Role)]) -> Mar
             }
         }
     };
-    let head = ["Account", "Role", "Change"];
+    let head = ["Account", "Role", "Change"].map(Column::Text);
     layout::table("Members", if is_owner { &head } else { &head[..2] }, &rows)
 }
 
@@ -168,7 +167,7 @@ fn for_owner(visit: &Visit, space: &OfferedSpace) -> Markup {
         h2 { "Invite" }
         (layout::form(visit, &format!("spaces/{id}/invite"), &invite))
         (layout::form(visit, &format!("spaces/{id}/invites/revoke"), &html! {
-            button { "Make all codes worthless" }
+            button class="grave" { "Make all codes worthless" }
         }))
         h2 { "Rename" }
         (layout::form(visit, &format!("spaces/{id}/name"), &rename))
@@ -205,7 +204,7 @@ pub(super) fn confirm(
     let name = layout::name(&space.name);
     let (page, says, button) = match confirmed {
         Confirmed::Delete => {
-            let says = html! { "Nobody shares " (name) " any more, you neither. What devices have stays on them. This cannot be undone." };
+            let says = html! { "The sharing of " (name) " ends for everybody, also for you. What devices have stays on them. This cannot be undone." };
             ("delete", says, html! { button class="grave" { "Delete " (name) } })
         }
         Confirmed::Leave => {
@@ -213,7 +212,10 @@ pub(super) fn confirm(
             ("leave", says, html! { button class="grave" { "Leave " (name) } })
         }
         Confirmed::Transfer => {
-            let says = html! { "Another member becomes the owner of " (name) ", and you go on as a writer. The space still counts for the account that made it." };
+            let says = html! {
+                "Another member becomes the owner of " (name) ", and you go on as a writer. "
+                "The space still counts for the account that made it."
+            };
             let choice = html! {
                 label for="account" { "New owner" }
                 select #account name="account" {
