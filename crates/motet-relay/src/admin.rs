@@ -38,12 +38,13 @@ pub(crate) enum Admin {
 #[derive(Subcommand)]
 pub(crate) enum ConsoleCommand {
     /// Makes a link that signs a browser in to the console, and prints it: good once, for ten minutes.
+    #[command(group(clap::ArgGroup::new("whose").required(true)))]
     Link {
         /// For the holder of this account.
-        #[arg(long, required_unless_present = "operator", conflicts_with = "operator")]
+        #[arg(long, group = "whose")]
         account: Option<String>,
         /// For the operator of the relay.
-        #[arg(long)]
+        #[arg(long, group = "whose")]
         operator: bool,
         /// Address of the relay, as browsers reach it.
         #[arg(long, env = "MOTET_RELAY_URL", value_name = "URL", default_value = "http://127.0.0.1:8787")]

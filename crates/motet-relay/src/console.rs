@@ -146,8 +146,15 @@ impl State {
             status: StatusCode::SERVICE_UNAVAILABLE,
             reason: "this relay has no accounts".into(),
         })?;
-        let _turn = self.reads.acquire().await;
-        tokio::task::spawn_blocking(move || ask(&directory)).await.map_err(|_| Refusal::unavailable())
+        let asked = async {
+            let _turn = self.reads.acquire().await;
+            tokio::task::spawn_blocking(move || ask(&directory)).await
+        };
+        // Accounts in a database that stands still keep nobody waiting for longer than whoever signs in.
+        match tokio::time::timeout(limits::AUTHENTICATE_TIMEOUT, asked).await {
+            Ok(Ok(answer)) => Ok(answer),
+            _ => Err(Refusal::unavailable()),
+        }
     }
 
     /// The same for calls that fail only if the file of accounts does.

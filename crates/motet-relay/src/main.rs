@@ -223,7 +223,7 @@ fn migrate_to(data: &Path, url: &str) -> Result<Vec<String>, Box<dyn std::error:
     let accounts = accounts.map_or(Ok(0), |accounts| accounts.copy_to(&to))?;
     Ok(vec![
         format!("copied {logs} logs, {entries} entries, {accounts} accounts"),
-        "start the relay with --store from now on; the folder is as it was, and of no use once devices have written to the database".into(),
+        "give --store to the relay and to all commands from now on; the folder is as it was, and of no use once devices have written to the database".into(),
     ])
 }
 

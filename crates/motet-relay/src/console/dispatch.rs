@@ -14,13 +14,13 @@ use super::{Refusal, State, activity, devices, layout, operator, overview, sign_
 use crate::directory::ConsoleHolder;
 use crate::doors::Place;
 
-/// Headers of every answer: browsers load nothing from elsewhere, run no script, show no page in a frame, store nothing, and send no referrer.
+/// Headers of every answer: browsers load nothing from elsewhere, run no script, show no page in a frame, store nothing, and send no referrer to other sites.
 const HEADERS: [(&str, &str); 4] = [
     (
         "content-security-policy",
         "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
-    ("referrer-policy", "no-referrer"),
+    ("referrer-policy", "same-origin"),
     ("x-content-type-options", "nosniff"),
     ("cache-control", "no-store"),
 ];
@@ -244,7 +244,8 @@ fn refused(visit: &Visit, refusal: &Refusal) -> Response {
 
 impl Takes {
     fn takes(self, method: &Method) -> bool {
-        (method == Method::GET && self != Self::Post) || (method == Method::POST && self != Self::Get)
+        let reads = method == Method::GET || method == Method::HEAD;
+        (reads && self != Self::Post) || (method == Method::POST && self != Self::Get)
     }
 
     fn name(self) -> &'static str {

@@ -80,6 +80,10 @@ pub(super) async fn transfer(state: &State, visit: &Visit) -> Result<Response, R
 
 pub(super) async fn set_role(state: &State, visit: &Visit) -> Result<Response, Refusal> {
     let role = role(visit)?;
+    if role == Role::Owner {
+        // Which is asked for once more, on a page of its own.
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "a member reads, or writes as well"));
+    }
     let request = SharingRequest::SetRole { space: id(visit)?, account: member(visit), role };
     done(state, visit, request, "role-changed").await
 }

@@ -108,7 +108,7 @@ impl Visit {
     }
 
     /// Whether the browser says that a form was sent by a page of this relay. At least one of `Sec-Fetch-Site` and `Origin` must say so, and
-    /// neither may say otherwise. `Origin: null` says nothing: browsers send it for forms of pages with `Referrer-Policy: no-referrer`.
+    /// neither may say otherwise. `Origin: null` says nothing: some browsers send it where they keep the origin to themselves.
     pub(super) fn is_from_here(&self) -> bool {
         let header = |name| self.headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"));
         let site = header("sec-fetch-site").map(|site| site == "same-origin");

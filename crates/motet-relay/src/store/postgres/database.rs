@@ -87,6 +87,16 @@ impl Address {
         // What the parser says names the part of the address that it does not understand, and no password.
         let mut config: tokio_postgres::Config =
             url.parse().map_err(|e: tokio_postgres::Error| StoreError::Failed(told(&e)))?;
+        // What stands before the last `@` is taken for the end of the password by people, and for a part of the host by the parser.
+        let is_host = |host: &Host| match host {
+            Host::Tcp(name) => !name.contains(['@', '/', '?', '#']),
+            #[cfg(unix)]
+            Host::Unix(_) => true,
+        };
+        if !config.get_hosts().iter().all(is_host) {
+            let reason = "the host in the address of the database is none: in a user or password, write `@` as %40, `/` as %2F, `:` as %3A and `%` as %25";
+            return Err(StoreError::Failed(reason.into()));
+        }
         if config.get_application_name().is_none() {
             config.application_name("motet-relay");
         }
@@ -253,7 +263,7 @@ fn place(config: &tokio_postgres::Config) -> String {
         (Host::Unix(path), _) => path.display().to_string(),
     };
     let hosts: Vec<_> = hosts.map(host).collect();
-    let name = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    let name = config.get_dbname().unwrap_or_default();
     format!("postgres://{}/{name}", hosts.join(","))
 }
 
