@@ -210,7 +210,7 @@ async fn what_is_copied_into_postgres_goes_on() {
         compare(&mut random, Arc::new(store), &mut model).await;
         if copied.logs > 0 {
             let error = copy(folder.path()).await.unwrap().unwrap_err();
-            assert!(error.to_string().contains("holds logs already"), "{error}");
+            assert!(error.to_string().contains("has moved into"), "{error}");
         }
     }
 }

@@ -124,6 +124,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::File`], [`DirectoryError::Foreign`] or [`DirectoryError::Newer`].
     pub fn open(folder: &Path) -> Result<Self> {
+        check_moved(folder)?;
         let path = folder.join(FILE);
         if !path.exists() {
             // What a file that was removed has left beside it is of no other one.
@@ -141,6 +142,7 @@ impl Directory {
     /// # Errors
     /// As of [`open`](Self::open).
     pub fn open_existing(folder: &Path) -> Result<Option<Self>> {
+        check_moved(folder)?;
         let path = folder.join(FILE);
         match std::fs::metadata(&path) {
             // A file that was cut off is not one without accounts.
@@ -244,7 +246,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Copies all accounts with what is theirs into others, which are empty. Returns how many accounts.
+    /// Copies all accounts with what is theirs into others, which are empty, or have what an earlier attempt has copied. Returns how many accounts.
     ///
     /// # Errors
     /// [`DirectoryError::NotEmpty`], [`DirectoryError::File`]; nothing is copied then.
@@ -257,12 +259,14 @@ impl Directory {
         })?;
         let accounts = tables.first().map_or(0, |accounts| accounts.len() as u64);
         to.attempt(|conn| {
-            if conn.exists("SELECT 1 FROM account", NONE)? {
+            // Those of an attempt before may be there.
+            let found = conn.rows("SELECT name, created_at FROM account", NONE, |row| Ok(row.values()))?;
+            if !tables.first().is_some_and(|own| found.iter().all(|account| own.contains(account))) {
                 return Ok(Err(DirectoryError::NotEmpty(to.path.clone())));
             }
             for ((table, columns), rows) in TABLES.iter().zip(tables) {
                 let places = vec!["?"; columns.split(',').count()].join(", ");
-                let sql = format!("INSERT INTO {table} ({columns}) VALUES ({places})");
+                let sql = format!("INSERT INTO {table} ({columns}) VALUES ({places}) ON CONFLICT DO NOTHING");
                 rows.into_iter().try_for_each(|row| conn.execute(&sql, row).map(drop))?;
             }
             Ok(Ok(()))
@@ -514,6 +518,14 @@ impl Directory {
 impl std::fmt::Debug for Directory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Directory").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// The accounts of a relay that has moved into a database are there.
+fn check_moved(folder: &Path) -> Result<()> {
+    match crate::store::moved_to(folder) {
+        Some(place) => Err(DirectoryError::Moved { folder: folder.to_owned(), place }),
+        None => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use motet_relay::config::Limits;
-use motet_relay::directory::{Directory, DirectoryError};
+use motet_relay::directory::Directory;
 use motet_relay::metrics::Metrics;
 use motet_relay::notifier::nats::Nats;
 use motet_relay::notifier::{Alone, Notifier};
@@ -213,17 +213,13 @@ fn administer(data: &Path, database: Option<&str>, command: &admin::Admin) -> Ex
 
 /// Copies logs and accounts into a database.
 fn migrate_to(data: &Path, url: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
-    // What would end it is found out before anything is copied.
+    // The accounts first: the logs go in one transaction, and what came before may be done again.
     let to = Directory::connect(url)?;
-    let accounts = Directory::open_existing(data)?;
-    if accounts.is_some() && !to.accounts()?.is_empty() {
-        return Err(DirectoryError::NotEmpty("the database".into()).into());
-    }
+    let accounts = Directory::open_existing(data)?.map_or(Ok(0), |accounts| accounts.copy_to(&to))?;
     let Migrated { logs, entries, .. } = migrate(data, url)?;
-    let accounts = accounts.map_or(Ok(0), |accounts| accounts.copy_to(&to))?;
     Ok(vec![
         format!("copied {logs} logs, {entries} entries, {accounts} accounts"),
-        "give --store to the relay and to all commands from now on; the folder is as it was, and of no use once devices have written to the database".into(),
+        "give --store to the relay and to all commands from now on; the folder is not served any more".into(),
     ])
 }
 

@@ -11,7 +11,7 @@ pub mod postgres;
 mod room;
 pub mod sqlite;
 
-pub(crate) use folder::make_private;
+pub(crate) use folder::{make_private, moved_to};
 use futures_util::future::{BoxFuture, FutureExt};
 use motet_proto::entry::EntryError;
 use motet_proto::message::{Outcome, Rejection};

@@ -33,6 +33,14 @@ pub enum DirectoryError {
     /// There are no accounts in this folder.
     #[error("{} has no accounts: begin with `motet-relay account add NAME`", .0.display())]
     NoAccounts(PathBuf),
+    /// The relay of the folder has moved into a database.
+    #[error("the relay of {} has moved into {place}: give --store", folder.display())]
+    Moved {
+        /// The folder.
+        folder: PathBuf,
+        /// Which database.
+        place: String,
+    },
     /// Others are there already, among which nothing is copied.
     #[error("{} has accounts already: copy into an empty database", .0.display())]
     NotEmpty(PathBuf),
@@ -105,6 +113,7 @@ impl DirectoryError {
             Self::Empty(_) => "accounts-empty",
             Self::Foreign(_) => "accounts-foreign",
             Self::Newer { .. } => "accounts-newer",
+            Self::Moved { .. } => "accounts-moved",
             Self::NotEmpty(_) => "accounts-not-empty",
             Self::NoAccounts(_) => "accounts-none",
             Self::BadName(_) => "accounts-bad-name",

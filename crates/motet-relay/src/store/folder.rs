@@ -12,11 +12,26 @@ pub(super) const DATABASE: &str = "relay.db";
 /// Held as long as a relay runs. The system gives it back when the process ends, however it ends.
 const LOCK: &str = "relay.lock";
 
+/// Says into which database the relay of the folder has moved.
+const MOVED: &str = "relay.moved";
+
 /// Takes room on the disk that the relay gives up when there is none left.
 const BALLAST: &str = "relay.ballast";
 
 /// As much as starting and erasing need: SQLite's index of its log, and the log up to its next checkpoint.
 pub(super) const BALLAST_BYTES: u64 = 4 << 20;
+
+/// Into which database the relay of a folder has moved, if it has.
+pub(crate) fn moved_to(folder: &Path) -> Option<String> {
+    let place = std::fs::read_to_string(folder.join(MOVED)).ok()?;
+    Some(place.trim().to_owned())
+}
+
+/// Notes that it has.
+#[cfg(feature = "postgres")]
+pub(crate) fn note_moved(folder: &Path, place: &str) -> std::io::Result<()> {
+    std::fs::write(folder.join(MOVED), format!("{place}\n"))
+}
 
 /// A folder that this process has for itself until it drops it.
 pub(super) struct Folder {
@@ -31,6 +46,12 @@ impl Folder {
             StoreError::Unusable(format!("cannot {what} {}: {e}", path.display()))
         };
         create(path).map_err(|e| unusable("create", e))?;
+        if let Some(place) = moved_to(path) {
+            let file = path.join(MOVED).display().to_string();
+            return Err(StoreError::Unusable(format!(
+                "this relay has moved into {place}: give --store; whoever wants the folder back all the same removes {file}"
+            )));
+        }
         let lock = open_private(&path.join(LOCK)).map_err(|e| unusable("write to", e))?;
         match lock.try_lock() {
             Ok(()) => {}

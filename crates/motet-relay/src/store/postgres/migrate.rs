@@ -14,7 +14,7 @@ use super::{LogStore, PostgresStore};
 use crate::config::Limits;
 use crate::limits;
 use crate::store::StoreError;
-use crate::store::folder::DATABASE;
+use crate::store::folder::{DATABASE, note_moved};
 use crate::store::sqlite::{SqliteStore, row_base};
 
 /// What was copied.
@@ -29,16 +29,20 @@ pub struct Migrated {
     pub bytes: u64,
 }
 
-/// Copies all logs of the folder `data`, whose relay does not run, into the database of an address, which has none yet. All of it, or nothing. The folder stays
-/// as it is. Must not be called on a thread of an async runtime.
+/// Copies all logs of the folder `data`, whose relay does not run, into the database of an address, which has none yet. All of it, or nothing. The folder is not
+/// served any more then. Must not be called on a thread of an async runtime.
 ///
 /// # Errors
 /// [`StoreError::InUse`] if a relay has the folder open, [`StoreError::Unusable`] if it is none, if something in it is damaged, or if the database has logs
 /// already; otherwise as [`PostgresStore::open`].
 pub fn migrate(data: &Path, url: &str) -> Result<Migrated, StoreError> {
-    if !data.join(DATABASE).exists() {
-        let reason = format!("{} holds no relay: there is no {DATABASE}", data.display());
-        return Err(StoreError::Unusable(reason));
+    match data.join(DATABASE).try_exists() {
+        Ok(true) => {}
+        Ok(false) => {
+            let reason = format!("{} holds no relay: there is no {DATABASE}", data.display());
+            return Err(StoreError::Unusable(reason));
+        }
+        Err(error) => return Err(StoreError::Unusable(format!("{}: {error}", data.display()))),
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| StoreError::Failed(e.to_string()))?;
@@ -68,6 +72,11 @@ pub fn migrate(data: &Path, url: &str) -> Result<Migrated, StoreError> {
     let last = "UPDATE motet SET value = (SELECT COALESCE(MAX(id), 0) FROM log) WHERE key = 'logs'";
     tx.execute(last, &[]).map_err(StoreError::Failed)?;
     tx.run("COMMIT").map_err(StoreError::Failed)?;
+    // Two relays with the same name that go on apart would be told apart by nobody.
+    note_moved(data, &address.place).map_err(|error| {
+        let file = data.display();
+        StoreError::Failed(format!("everything is copied, but the folder {file} does not say so, and must not be served any more: {error}"))
+    })?;
     Ok(copying.done)
 }
 
