@@ -261,7 +261,7 @@ fn account(
             )]
         }
         AccountCommand::List { json } => {
-            let stored = directory.stored().unwrap_or_else(|error| {
+            let stored = directory.stored(None).unwrap_or_else(|error| {
                 complain(&format!("what accounts have stored is not known: {error}"));
                 HashMap::new()
             });

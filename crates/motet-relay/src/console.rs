@@ -179,9 +179,10 @@ impl State {
         Ok(access::share(self.relay.access.clone(), who, &request).await?)
     }
 
-    /// What each account has in its logs, as it is written down once a minute; `None` if that cannot be read.
-    async fn stored(&self) -> Result<Option<HashMap<String, Stored>>, Refusal> {
-        let read = self.ask(|directory| directory.stored()).await?;
+    /// What an account, or each of all, has in its logs, as it is written down once a minute; `None` if that cannot be read.
+    async fn stored(&self, account: Option<&str>) -> Result<Option<HashMap<String, Stored>>, Refusal> {
+        let account = account.map(str::to_owned);
+        let read = self.ask(move |directory| directory.stored(account.as_deref())).await?;
         Ok(read.inspect_err(|error| tracing::error!(%error, "what accounts have stored cannot be read")).ok())
     }
 }

@@ -275,23 +275,33 @@ impl Directory {
         Ok(accounts)
     }
 
-    /// What each account has in its logs, as of the last minute.
+    /// What an account has in its logs, or each of all, as of the last minute. Of all it takes a while in a database with many.
     ///
     /// # Errors
     /// [`StoreError`](crate::store::StoreError) if that cannot be read.
-    pub fn stored(&self) -> std::result::Result<HashMap<String, Stored>, crate::store::StoreError> {
+    pub fn stored(
+        &self,
+        account: Option<&str>,
+    ) -> std::result::Result<HashMap<String, Stored>, crate::store::StoreError> {
         if self.lock().is_file() {
-            return stored(self.path.parent().unwrap_or(Path::new(".")));
+            let mut all = stored(self.path.parent().unwrap_or(Path::new(".")))?;
+            all.retain(|name, _| account.is_none_or(|account| account == name));
+            return Ok(all);
         }
         let read = self.read(|conn| {
             let mut stored = HashMap::new();
             if conn.query_row("SELECT to_regclass('log') IS NULL", NONE, |row| row.get(0))? {
                 return Ok(stored);
             }
-            let sql = "SELECT account, CAST(SUM(bytes) AS bigint), CAST(SUM(documents) AS bigint) FROM log GROUP BY account";
+            let sql = "SELECT account, CAST(SUM(bytes) AS bigint), CAST(SUM(documents) AS bigint) FROM log";
+            let (sql, given) = match account {
+                Some(account) => (format!("{sql} WHERE account = ? GROUP BY account"), params![account]),
+                None => (format!("{sql} GROUP BY account"), Vec::new()),
+            };
             let count = |row: &Row, column| row.get::<i64>(column).map(i64::unsigned_abs);
-            let of = |row: &Row| Ok((row.get(0)?, Stored { bytes: count(row, 1)?, documents: count(row, 2)? }));
-            stored.extend(conn.rows(sql, NONE, of)?);
+            let of =
+                |row: &Row| Ok((row.get(0)?, Stored { bytes: count(row, 1)?, documents: count(row, 2)? }));
+            stored.extend(conn.rows(&sql, given, of)?);
             Ok(stored)
         });
         read.map_err(|error| crate::store::StoreError::Failed(error.to_string()))

@@ -20,9 +20,6 @@ use crate::limits;
 use crate::notifier::{Notice, Notifier};
 use crate::store::{Appended, LogId};
 
-/// As the origin of a run: no session of this relay.
-const ELSEWHERE: u64 = 0;
-
 /// The meeting place of sessions.
 pub(crate) struct Hub {
     logs: Mutex<HashMap<LogId, Place>>,
@@ -174,11 +171,11 @@ impl Hub {
     fn take_notice(&self, notice: Notice) {
         let mut logs = self.lock();
         match notice {
-            Notice::Committed { log, first, position } => {
-                let Some(place) = logs.get_mut(&log) else { return };
-                place.heard = place.heard.max(position.seq);
-                let run = CommittedRun { origin: ELSEWHERE, first, position, entries: None };
-                _ = place.sender.send(HubEvent::Committed(Arc::new(run)));
+            // Where the log ends is asked of the store: the notice may be of a database as it was before it was restored, or of somebody else.
+            Notice::Committed { log, .. } => {
+                if let Some(place) = logs.get(&log) {
+                    _ = place.sender.send(HubEvent::Missed);
+                }
             }
             Notice::Presence { relay, log, presence } => {
                 if let Some(place) = logs.get_mut(&log).filter(|_| relay != self.relay) {
@@ -400,6 +397,20 @@ mod tests {
         // What is told again is not newer for that.
         hub.take_notice(notice(1, "b"));
         assert_eq!(*shown(), at(1, "d"));
+    }
+
+    /// Whatever a notice says, only the store says where a log ends.
+    #[test]
+    fn a_notice_of_what_is_not_there_hides_nothing() {
+        let hub = Hub::new(Arc::new(Alone));
+        let (mut heard, _) = hub.subscribe(&log());
+        let position = motet_proto::Position { seq: u64::MAX, tag: [0; 16] };
+        hub.take_notice(Notice::Committed { log: log(), first: u64::MAX, position });
+        assert!(matches!(heard.try_recv(), Ok(HubEvent::Missed)));
+        for (head, is_news) in [(5, true), (5, false), (6, true)] {
+            hub.note_head(&log(), head);
+            assert_eq!(heard.try_recv().is_ok(), is_news, "{head}");
+        }
     }
 
     #[test]

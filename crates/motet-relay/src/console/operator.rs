@@ -60,7 +60,7 @@ async fn health(state: &State) -> Markup {
 pub(super) async fn accounts(state: &State, visit: &Visit) -> Result<Response, Refusal> {
     let after = visit.query.get("after").to_owned();
     let read = state.read(|directory| Ok((directory.accounts()?, directory.spaces()?)));
-    let ((all, spaces), stored) = (read.await?, state.stored().await?);
+    let ((all, spaces), stored) = (read.await?, state.stored(None).await?);
     let (count, before) = (all.len(), all.partition_point(|account| *account.name <= *after));
     let shown: Vec<Account> = all.into_iter().skip(before).take(limits::CONSOLE_ROWS).collect();
     let is_last = before + shown.len() == count;
@@ -114,7 +114,7 @@ pub(super) async fn account(state: &State, visit: &Visit) -> Result<Response, Re
     let (account, devices, spaces): (Option<Account>, Vec<Device>, Vec<SharedSpace>) = read.await?;
     let account = account
         .ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("there is no account {asked:?}")))?;
-    let stored = state.stored().await?;
+    let stored = state.stored(Some(&asked)).await?;
     let open = state.relay.accounts.sessions(&account.name);
     let of_spaces = [
         Column::Text("Name"),

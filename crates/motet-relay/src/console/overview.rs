@@ -13,7 +13,7 @@ use crate::store::sqlite::Stored;
 
 pub(super) async fn show(state: &State, visit: &Visit) -> Result<Response, Refusal> {
     let Ok((account, who)) = visit.account() else { return operator::overview(state, visit).await };
-    let stored = state.stored().await?;
+    let stored = state.stored(Some(account)).await?;
     let devices = match state.own(account, AccountRequest::Devices).await? {
         AccountAnswer::Devices(devices) => devices.len(),
         _ => 0,

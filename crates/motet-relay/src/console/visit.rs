@@ -130,9 +130,9 @@ impl Fields {
         Self(form_urlencoded::parse(bytes).into_owned().collect())
     }
 
-    /// What a field holds; nothing if it is not there.
+    /// What a field holds, without the blanks that keyboards of phones put behind words; nothing if it is not there.
     pub(super) fn get(&self, name: &str) -> &str {
-        self.0.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value)
+        self.0.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.trim())
     }
 }
 

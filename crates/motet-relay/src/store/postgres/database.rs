@@ -20,6 +20,7 @@ use crate::store::StoreError;
 /// What each connection is told first. A node that is stopped in the middle of a transaction holds nobody up for longer than a second.
 pub(crate) const SETTINGS: &str =
     "SET idle_in_transaction_session_timeout = '1s'; SET lock_timeout = '4s'; SET statement_timeout = '8s';
+    SET default_transaction_isolation = 'read committed';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
 /// Why a statement was not carried out.
