@@ -95,44 +95,47 @@ impl Console {
     }
 }
 
-/// Adds the pages to the routes of a relay, if there is a configuration. The future samples the metrics, and does not end.
+/// Takes samples of the metrics for a relay that has a console.
+pub(crate) struct Sampling(Option<(Arc<State>, Duration)>);
+
+/// Adds the pages to the routes of a relay, if there is a configuration.
 pub(crate) fn mount(
     app: Router<Arc<Relay>>,
     console: Option<Console>,
     relay: &Arc<Relay>,
     speaks_tls: bool,
-) -> (Router<Arc<Relay>>, impl Future<Output = ()> + Send + 'static) {
-    let every = console.as_ref().map(|console| console.sampled_every);
-    let state = console.map(|Console { directory, session_lifetime, .. }| {
-        Arc::new(State {
-            relay: relay.clone(),
-            directory,
-            sessions: Sessions::new(session_lifetime),
-            samples: Samples::default(),
-            reads: Semaphore::new(limits::CONSOLE_READS),
-            began: Instant::now(),
-            speaks_tls,
-        })
-    });
-    let app = match state.clone() {
-        None => app,
-        Some(state) => {
-            let made_by_devices = state.clone();
-            let pages = Router::new()
-                .route("/console", any(dispatch::serve))
-                .route("/console/", any(dispatch::serve))
-                .route("/console/{*path}", any(dispatch::serve))
-                .with_state(state);
-            app.merge(pages).route("/v1/console-links", post(move |head| links::make(made_by_devices, head)))
-        }
+) -> (Router<Arc<Relay>>, Sampling) {
+    let Some(Console { directory, session_lifetime, sampled_every }) = console else {
+        return (app, Sampling(None));
     };
-    let looking = async move {
-        match state.zip(every) {
-            Some((state, every)) => state.samples.keep_taking(&state.relay.metrics, every).await,
+    let state = Arc::new(State {
+        relay: relay.clone(),
+        directory,
+        sessions: Sessions::new(session_lifetime),
+        samples: Samples::default(),
+        reads: Semaphore::new(limits::CONSOLE_READS),
+        began: Instant::now(),
+        speaks_tls,
+    });
+    let made_by_devices = state.clone();
+    let pages = Router::new()
+        .route("/console", any(dispatch::serve))
+        .route("/console/", any(dispatch::serve))
+        .route("/console/{*path}", any(dispatch::serve))
+        .with_state(state.clone());
+    let app =
+        app.merge(pages).route("/v1/console-links", post(move |head| links::make(made_by_devices, head)));
+    (app, Sampling(Some((state, sampled_every))))
+}
+
+impl Sampling {
+    /// Takes a sample at each interval. Does not end.
+    pub(crate) async fn run(&self) {
+        match &self.0 {
+            Some((state, every)) => state.samples.keep_taking(&state.relay.metrics, *every).await,
             None => std::future::pending().await,
         }
-    };
-    (app, looking)
+    }
 }
 
 impl State {

@@ -171,9 +171,11 @@ pub async fn run(
         .merge(spaces::routes())
         .merge(own_routes::routes());
     #[cfg(feature = "console")]
-    let (app, looking) = crate::console::mount(app, console, &relay, speaks_tls);
+    let (app, sampling) = crate::console::mount(app, console, &relay, speaks_tls);
+    #[cfg(feature = "console")]
+    let sampling = supervised("the sampling of the console", || sampling.run());
     #[cfg(not(feature = "console"))]
-    let looking = std::future::pending::<()>();
+    let sampling = std::future::pending::<()>();
     let app = app
         .with_state(relay.clone())
         .layer(axum::middleware::map_response(signed))
@@ -190,7 +192,7 @@ pub async fn run(
     tokio::select! {
         _ = async { tokio::join!(serving, stopped) } => {}
         () = care => {}
-        () = looking => {}
+        () = sampling => {}
     }
     let begun = Instant::now();
     while doors.open() > 0 {
