@@ -452,6 +452,31 @@ fn a_database_that_stands_still_is_waited_for() {
     wait_until("it is sent", SOON, || a.status().pending == 0);
 }
 
+/// The database is put back to what it was while relays and devices go on: what it has lost comes from the devices, though none of them connects anew.
+#[test]
+fn a_database_that_was_restored_gets_what_it_lacks() {
+    let Some(postgres) = Postgres::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(dir.path(), "one", &postgres.database("motet"), None);
+    let (a, b) = (device(dir.path(), "a"), device(dir.path(), "b"));
+    let write = |n: u32| a.documents("pieces").upsert(&n.to_string(), &json!({ "title": "mele" })).unwrap();
+    (0..5).for_each(|n| drop(write(n)));
+    connect(&a, &node);
+    let keep = "CREATE TABLE kept_log AS TABLE log; CREATE TABLE kept_entry AS TABLE entry";
+    postgres.query("motet", keep);
+    (5..15).for_each(|n| drop(write(n)));
+    a.sync_now().unwrap();
+    assert_eq!(a.status().pending, 0);
+    let restore = "BEGIN; LOCK TABLE log; TRUNCATE log, entry; INSERT INTO log SELECT * FROM kept_log;
+                   INSERT INTO entry SELECT * FROM kept_entry; COMMIT";
+    postgres.query("motet", restore);
+    wait_until("what is missing is sent", 3 * SOON, || {
+        postgres.query("motet", "SELECT COUNT(DISTINCT document) FROM entry").trim() == "15"
+    });
+    connect(&b, &node);
+    assert!(contents(&a) == contents(&b));
+}
+
 /// Why a relay does not start names the database and no password.
 #[test]
 fn a_relay_without_its_database_says_so_and_tells_no_password() {

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use motet_proto::limits::PRESENT_DEVICES;
 use motet_proto::presence::Presence;
 use motet_proto::session::CommittedRun;
-use motet_proto::{DeviceId, Entry, planted};
+use motet_proto::{DeviceId, Entry, Position, planted};
 use tokio::sync::broadcast::{Receiver, Sender};
 use tokio::time::Instant;
 
@@ -33,8 +33,8 @@ pub(crate) struct Hub {
 
 struct Place {
     sender: Sender<HubEvent>,
-    /// Last sequence number of which the sessions have heard.
-    heard: u64,
+    /// Where the log ended when its sessions last heard of it; `None` if they have not.
+    heard: Option<Position>,
     /// Where the sessions say that their devices are. Of several sessions of one device the newest is believed: the others have not
     /// noticed yet that their connection is gone.
     present: BTreeMap<u64, (Arc<Presence>, Instant)>,
@@ -104,7 +104,7 @@ impl Hub {
         self.notify(Notice::Committed { log: log.clone(), first, position });
         let mut logs = self.lock();
         let Some(place) = logs.get_mut(log) else { return };
-        place.heard = place.heard.max(position.seq);
+        place.heard = Some(position);
         #[cfg(feature = "simulation")]
         if self.loses_next.swap(false, std::sync::atomic::Ordering::Relaxed) {
             _ = place.sender.send(HubEvent::Missed);
@@ -196,10 +196,11 @@ impl Hub {
         self.lock().keys().cloned().collect()
     }
 
-    /// A log was found to end there. Its sessions hear of it if they have not.
-    pub(crate) fn note_head(&self, log: &LogId, head: u64) {
-        if let Some(place) = self.lock().get_mut(log).filter(|place| place.heard < head) {
-            place.heard = head;
+    /// A log was found to end there. Its sessions read it if that is not where they know it to end: it has grown, or it is another one, as of a database
+    /// that was restored.
+    pub(crate) fn note_end(&self, log: &LogId, end: Position) {
+        if let Some(place) = self.lock().get_mut(log).filter(|place| place.heard != Some(end)) {
+            place.heard = Some(end);
             _ = place.sender.send(HubEvent::Missed);
         }
     }
@@ -404,12 +405,13 @@ mod tests {
     fn a_notice_of_what_is_not_there_hides_nothing() {
         let hub = Hub::new(Arc::new(Alone));
         let (mut heard, _) = hub.subscribe(&log());
-        let position = motet_proto::Position { seq: u64::MAX, tag: [0; 16] };
+        let position = Position { seq: u64::MAX, tag: [0; 16] };
         hub.take_notice(Notice::Committed { log: log(), first: u64::MAX, position });
         assert!(matches!(heard.try_recv(), Ok(HubEvent::Missed)));
-        for (head, is_news) in [(5, true), (5, false), (6, true)] {
-            hub.note_head(&log(), head);
-            assert_eq!(heard.try_recv().is_ok(), is_news, "{head}");
+        // What is shorter, or ends otherwise, is another log.
+        for (seq, tag, is_news) in [(5, 1, true), (5, 1, false), (6, 1, true), (6, 2, true), (3, 1, true)] {
+            hub.note_end(&log(), Position { seq, tag: [tag; 16] });
+            assert_eq!(heard.try_recv().is_ok(), is_news, "{seq} {tag}");
         }
     }
 

@@ -314,7 +314,7 @@ async fn maintain(relay: &Relay) {
     }
 }
 
-/// Looks whether logs of sessions have grown without a notice of it, again and again, if others may append to them. Does not end.
+/// Looks whether logs of sessions have grown, or are others, without a notice of it, again and again, if others may append to them. Does not end.
 async fn look_at_heads(relay: &Relay) {
     if !relay.store.is_shared() {
         return std::future::pending().await;
@@ -325,8 +325,8 @@ async fn look_at_heads(relay: &Relay) {
         due.tick().await;
         for logs in relay.hub.logs().chunks(limits::HEADS_AT_A_TIME) {
             // If it fails, the next time may go better.
-            let Ok(heads) = relay.store.heads(logs).await else { break };
-            logs.iter().zip(heads).for_each(|(log, head)| relay.hub.note_head(log, head));
+            let Ok(ends) = relay.store.ends(logs).await else { break };
+            logs.iter().zip(ends).for_each(|(log, end)| relay.hub.note_end(log, end));
         }
     }
 }

@@ -126,20 +126,14 @@ pub trait LogStore: Send + Sync + 'static {
     /// Last sequence number of a log; 0 if it holds nothing.
     fn head<'a>(&'a self, log: &'a LogId) -> BoxFuture<'a, Result<u64, StoreError>>;
 
-    /// Last sequence numbers of several logs, in their order.
-    fn heads<'a>(&'a self, logs: &'a [LogId]) -> BoxFuture<'a, Result<Vec<u64>, StoreError>> {
-        async move {
-            let mut heads = Vec::with_capacity(logs.len());
-            for log in logs {
-                heads.push(self.head(log).await?);
-            }
-            Ok(heads)
-        }
-        .boxed()
+    /// Where several logs end, in their order; [`Position::start`] if one holds nothing. A store that [is shared](Self::is_shared) has to say so.
+    fn ends<'a>(&'a self, logs: &'a [LogId]) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
+        _ = logs;
+        std::future::ready(Ok(Vec::new())).boxed()
     }
 
     /// Whether other processes may append to these logs, so that the relay looks by itself, every
-    /// [`HEADS_LOOKED_AT_EVERY`](crate::limits::HEADS_LOOKED_AT_EVERY), whether a log has grown: a [`Notifier`](crate::notifier::Notifier) may lose notices.
+    /// [`HEADS_LOOKED_AT_EVERY`](crate::limits::HEADS_LOOKED_AT_EVERY), whether a log has grown, or is another one: a [`Notifier`](crate::notifier::Notifier) may lose notices.
     fn is_shared(&self) -> bool {
         false
     }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use deadpool_postgres::Client;
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::{BoxFuture, FutureExt, TryFutureExt};
 use motet_proto::session::{DocumentPage, ReadOutcome};
 use motet_proto::{DocumentId, Entry, Position, RelayId};
 
@@ -107,11 +107,12 @@ impl LogStore for PostgresStore {
     }
 
     fn head<'a>(&'a self, log: &'a LogId) -> BoxFuture<'a, Result<u64, StoreError>> {
-        async move { Ok(self.heads(std::slice::from_ref(log)).await?.first().copied().unwrap_or(0)) }.boxed()
+        let ends = read::ends(&self.database, std::slice::from_ref(log));
+        ends.map_ok(|ends| ends.first().map_or(0, |end| end.seq)).boxed()
     }
 
-    fn heads<'a>(&'a self, logs: &'a [LogId]) -> BoxFuture<'a, Result<Vec<u64>, StoreError>> {
-        read::heads(&self.database, logs).boxed()
+    fn ends<'a>(&'a self, logs: &'a [LogId]) -> BoxFuture<'a, Result<Vec<Position>, StoreError>> {
+        read::ends(&self.database, logs).boxed()
     }
 
     fn is_shared(&self) -> bool {
@@ -160,7 +161,12 @@ impl LogStore for PostgresStore {
 
     fn state(&self) -> StoreState {
         let stored_bytes = self.measured().bytes;
-        StoreState { queued: self.appender.queued(), stored_bytes, ..StoreState::default() }
+        StoreState {
+            is_full: self.database.is_full(),
+            queued: self.appender.queued(),
+            stored_bytes,
+            ..StoreState::default()
+        }
     }
 
     fn maintain(&self, _: u64) -> BoxFuture<'_, ()> {

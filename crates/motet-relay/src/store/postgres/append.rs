@@ -110,6 +110,7 @@ impl Appender {
         let working = Working { appender: self, log: &log };
         while let Some((group, limits)) = self.next(&log) {
             let written = self.write(&log, &group, &limits).await;
+            self.database.note(&written);
             let mut answers = written.map(Vec::into_iter);
             for push in group {
                 let answer = match &mut answers {

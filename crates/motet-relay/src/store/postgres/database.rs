@@ -1,6 +1,7 @@
 //! The connections to the database, and what becomes of a call when one of them fails.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::tokio_postgres::config::{Host, SslMode};
@@ -129,6 +130,8 @@ fn tls_of(
 pub(super) struct Database {
     pool: Pool,
     place: Arc<str>,
+    /// It had no room for what was written last.
+    full: Arc<AtomicBool>,
 }
 
 impl Database {
@@ -153,7 +156,23 @@ impl Database {
             .post_create(set)
             .build()
             .map_err(|e| StoreError::Failed(told(&e)))?;
-        Ok(Self { pool, place })
+        Ok(Self { pool, place, full: Arc::default() })
+    }
+
+    /// Whether it had no room when something was written last.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Notes how an append has ended, and logs what the database has refused.
+    pub(super) fn note<T>(&self, done: &Result<T, StoreError>) {
+        let is_full = matches!(done, Err(StoreError::Full));
+        let was_full = self.full.swap(is_full, Ordering::Relaxed);
+        match done {
+            Err(StoreError::Full) if was_full => {}
+            Err(StoreError::Busy) | Ok(_) => {}
+            Err(error) => tracing::error!(code = error.code(), %error, "the database does not take entries"),
+        }
     }
 
     /// Which database it is, without user and password.

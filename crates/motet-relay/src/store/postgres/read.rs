@@ -14,17 +14,23 @@ use super::database::{Database, Failure, first, select};
 use crate::limits;
 use crate::store::{LogId, StoreError};
 
-/// Last sequence numbers, in the order of the logs.
-pub(super) async fn heads(database: &Database, logs: &[LogId]) -> Result<Vec<u64>, StoreError> {
+/// Where logs end, in their order.
+pub(super) async fn ends(database: &Database, logs: &[LogId]) -> Result<Vec<Position>, StoreError> {
     let accounts: Vec<String> = logs.iter().map(|log| log.account.clone()).collect();
     let spaces: Vec<Vec<u8>> = logs.iter().map(|log| log.space.0.to_vec()).collect();
-    let sql = "SELECT COALESCE(l.head, 0) FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS q(account, space, n)
+    let sql =
+        "SELECT l.head, l.tag FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS q(account, space, n)
                LEFT JOIN log l ON l.account = q.account AND l.space = q.space ORDER BY q.n";
     let rows = database.run(move |client| {
         let (accounts, spaces) = (accounts.clone(), spaces.clone());
         async move { select(client, sql, &[&accounts, &spaces]).await }.boxed()
     });
-    Ok(rows.await?.iter().map(|row| row.get::<_, i64>(0).unsigned_abs()).collect())
+    let end = |(row, log): (&Row, &LogId)| {
+        let tag = row.get::<_, Option<Vec<u8>>>(1).and_then(|tag| tag.try_into().ok());
+        let seq = row.get::<_, Option<i64>>(0).map(i64::unsigned_abs);
+        seq.zip(tag).map_or(Position::start(log.space), |(seq, tag)| Position { seq, tag })
+    };
+    Ok(rows.await?.iter().zip(logs).map(end).collect())
 }
 
 /// One page of what lies after a position.
