@@ -34,7 +34,7 @@ impl Side {
     /// Text without what differs: names for secrets and ids, none for times.
     fn plain(&self, text: &str) -> String {
         // Which Postgres has no place for.
-        let mut text = text.replace("\\0", "");
+        let mut text = text.replace("\\0", "\u{fffd}");
         for (kind, known) in [("key", &self.keys), ("code", &self.codes), ("link", &self.links)] {
             for (n, secret) in known.iter().enumerate() {
                 text = text.replace(secret, &format!("{kind} {n}"));

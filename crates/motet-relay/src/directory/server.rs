@@ -185,8 +185,8 @@ impl ToSql for Value {
             Value::Number(number) if *kind == Type::BOOL => (*number != 0).to_sql(kind, out),
             Value::Number(number) if *kind == Type::INT4 => i32::try_from(*number)?.to_sql(kind, out),
             Value::Number(number) => number.to_sql(kind, out),
-            // What Postgres cannot keep in a text is nothing that anybody sees.
-            Value::Text(text) if text.contains('\0') => text.replace('\0', "").to_sql(kind, out),
+            // Postgres keeps none in a text. What has one is not the same as what has not.
+            Value::Text(text) if text.contains('\0') => text.replace('\0', "\u{fffd}").to_sql(kind, out),
             Value::Text(text) => text.to_sql(kind, out),
             Value::Bytes(bytes) => bytes.to_sql(kind, out),
         }
