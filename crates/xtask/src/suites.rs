@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(20 * 60);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Programs that use all cores, or look at how long something takes: one after the other, before all others.
-const ALONE: [&str; 17] = [
+const ALONE: [&str; 16] = [
     "attacks",
     "bounds",
     "convergence",
@@ -29,7 +29,6 @@ const ALONE: [&str; 17] = [
     "embedded",
     "fuzz",
     "hostile",
-    "instructions",
     "oracle",
     "orders",
     "planted",
