@@ -121,7 +121,7 @@ impl Side {
             },
             8 => match random.below(3) {
                 0 => {
-                    let made = directory.create_console_link((n % 3 > 0).then_some(name), None);
+                    let made = directory.create_console_link((!n.is_multiple_of(3)).then_some(name), None);
                     self.links.extend(made.as_ref().ok().cloned());
                     format!("console {:?}", made.map_err(|e| e.to_string()))
                 }
