@@ -324,8 +324,11 @@ fn a_sign_in_ends_with_the_device_that_made_the_link_and_with_the_account() {
     assert!(site.directory.create_console_link(Some("nobody"), None).is_err());
 }
 
+/// Method, page, and the fields of its form.
+type Route = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
 /// Requests of the console: method, page, form. `D` and `S` stand for the device and the space of keola.
-const ROUTES: [(&str, &str, &[(&str, &str)]); 33] = [
+const ROUTES: [Route; 33] = [
     ("GET", "", &[]),
     ("GET", "devices", &[]),
     ("GET", "devices/D", &[]),
@@ -485,9 +488,9 @@ fn only_get_and_post_are_taken_and_every_answer_has_the_same_headers() {
     let bare = Answer::read(bare.get(format!("{}/console", site.relay.url())).send().unwrap());
     assert_eq!((bare.status, &*bare.location()), (308, "console/"));
     let page = browser.get(&format!("spaces/{}", site.directory.create_space("x", "keola").unwrap()));
-    for part in page.text.split(['"']).filter(|part| part.starts_with('/') || part.contains("://")) {
-        panic!("{part} is not relative");
-    }
+    let mut parts = page.text.split(['"']);
+    let foreign = parts.find(|part| part.starts_with('/') || part.contains("://"));
+    assert_eq!(foreign, None, "it is not relative");
     page.shows(&["href=\"../style.css\"", "href=\"../devices\"", "action=\"../sign-out\""]);
     // What is no form, and what is too much of one.
     let send = |kind: &str, body: String| {

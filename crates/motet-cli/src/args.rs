@@ -31,7 +31,7 @@ Over time:      history, undo, redo, restore, points, trash, tail
 Conflicts:      conflicts, resolve
 Sync:           sync, status, watch, compact, quarantine
 In and out:     import, export, adopt, change-log, automerge
-Account:        login, device, identity, spaces, space, sign-out, clear-local, erase-remote
+Account:        login, device, identity, console, spaces, space, sign-out, clear-local, erase-remote
 Maintenance:    verify, repair
 Shell:          completions, man
 
