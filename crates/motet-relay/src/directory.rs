@@ -396,19 +396,18 @@ impl Directory {
     }
 
     /// The same before somebody is refused: another relay may have let them in a moment ago. A file is looked at often enough, as one program alone lets
-    /// devices in there. Returns whether it was done now.
-    fn catch_up_for_a_refusal(&self) -> bool {
+    /// devices in there.
+    fn catch_up_for_a_refusal(&self) {
         let mut last = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = last.is_none_or(|last| last.elapsed() >= limits::ACCOUNTS_LOOKED_AT_AGAIN);
         if !is_due {
-            return false;
+            return;
         }
         let caught_up = self.catch_up();
         *last = Some(Instant::now());
-        if let Err(error) = &caught_up {
+        if let Err(error) = caught_up {
             tracing::warn!(%error, "it is not known whether somebody who is refused was let in elsewhere");
         }
-        caught_up.is_ok()
     }
 
     fn write_seen(&self) -> Result<()> {

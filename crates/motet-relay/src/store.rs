@@ -19,6 +19,7 @@ use motet_proto::session::{AppendOutcome, DocumentPage, ReadOutcome};
 use motet_proto::{DocumentId, Entry, Kind, Position, RelayId, SpaceId};
 
 use crate::config::Limits;
+use crate::limits;
 
 /// The log of one space of one account.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -217,6 +218,14 @@ impl Counts {
         }
         Ok(())
     }
+}
+
+/// Whether a push of so many bytes may wait, where `own` bytes of its account wait already, and `all` of everybody. A little is taken in from everybody,
+/// whatever others have queued.
+pub(crate) fn may_wait(bytes: usize, own: usize, all: usize) -> bool {
+    let is_too_much = own > 0 && own + bytes > limits::QUEUED_BYTES_PER_ACCOUNT;
+    let is_full = all + bytes > limits::QUEUED_BYTES && own + bytes > limits::QUEUED_BYTES_ALWAYS;
+    !is_too_much && !is_full
 }
 
 impl Appended {

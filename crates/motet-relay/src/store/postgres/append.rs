@@ -17,7 +17,7 @@ use super::plan::{Known, Plan};
 use super::remove;
 use crate::config::Limits;
 use crate::limits;
-use crate::store::{Appended, Counts, LogId, StoreError};
+use crate::store::{Appended, Counts, LogId, StoreError, may_wait};
 
 /// Takes in pushes.
 pub(super) struct Appender {
@@ -85,7 +85,8 @@ impl Appender {
         let bytes = entries.iter().map(Entry::size).sum();
         let (reply, answer) = oneshot::channel();
         let mut state = self.lock();
-        if !state.has_room(&log.account, bytes) {
+        let own = state.accounts.get(&log.account).copied().unwrap_or(0);
+        if !may_wait(bytes, own, state.bytes) {
             return std::future::ready(Err(StoreError::Busy)).boxed();
         }
         state.bytes += bytes;
@@ -236,15 +237,6 @@ impl Appender {
 }
 
 impl State {
-    /// As the queue of the other store: who sends much is told so, and others notice nothing.
-    fn has_room(&self, account: &str, bytes: usize) -> bool {
-        let own = self.accounts.get(account).copied().unwrap_or(0) + bytes;
-        let is_little = own <= limits::QUEUED_BYTES_ALWAYS;
-        let fits = own <= limits::QUEUED_BYTES_PER_ACCOUNT && self.bytes + bytes <= limits::QUEUED_BYTES;
-        // A lone push is taken whatever its size.
-        is_little || fits || own == bytes
-    }
-
     /// A group waits no longer.
     fn let_go(&mut self, account: &str, group: &[Push]) {
         let bytes: usize = group.iter().map(|push| push.bytes).sum();
@@ -345,7 +337,7 @@ async fn look(
         return Ok(None);
     };
     let tag: Vec<u8> = row.get(1);
-    let tag = tag.try_into().map_err(|_| damaged("the tag of a log is none"))?;
+    let tag = tag.try_into().map_err(|_| Failure::damaged("the tag of a log is none"))?;
     let head = Position { seq: row.get::<_, i64>(0).unsigned_abs(), tag };
     let epoch = row.get(2);
     let (mut ids, mut documents) = (HashSet::new(), HashSet::new());
@@ -373,7 +365,7 @@ async fn look(
     for row in found {
         let (id, document): (Vec<u8>, Vec<u8>) = (row.get(0), row.get(1));
         let (Ok(id), Ok(document)) = (id.try_into(), document.try_into()) else {
-            return Err(damaged("an entry's id, or its document, is none"));
+            return Err(Failure::damaged("an entry's id, or its document, is none"));
         };
         entries.insert(EntryId(id), (DocumentId(document), row.get::<_, i64>(2).unsigned_abs()));
     }
@@ -464,10 +456,6 @@ async fn insert(client: &impl GenericClient, plan: &Plan) -> Result<bool, Failur
         &superseded,
     ];
     Ok(first(client, sql, &params).await?.is_some())
-}
-
-fn damaged(what: &str) -> Failure {
-    Failure::Refused(StoreError::Unusable(what.into()))
 }
 
 /// As the database has numbers. None here is beyond it.

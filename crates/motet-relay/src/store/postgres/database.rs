@@ -35,6 +35,13 @@ pub(super) enum Failure {
     Refused(StoreError),
 }
 
+impl Failure {
+    /// What was read cannot be what was written.
+    pub(super) fn damaged(what: impl Into<String>) -> Self {
+        Failure::Refused(StoreError::Unusable(what.into()))
+    }
+}
+
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(said) = error.as_db_error() else {

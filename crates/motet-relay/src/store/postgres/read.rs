@@ -87,7 +87,7 @@ async fn page(client: &Client, log: &LogId, after: Position) -> Result<Option<Re
     for row in &rows {
         let seq = row.get::<_, i64>(0).unsigned_abs();
         if seq != position.seq + 1 {
-            return Err(damaged(format!(
+            return Err(Failure::damaged(format!(
                 "entries between {} and {seq} of log {number} are gone",
                 position.seq
             )));
@@ -162,8 +162,9 @@ async fn document_page(
 
 fn entry(row: &Row) -> Result<Entry, Failure> {
     let kind =
-        Kind::from_bytes(row.get(5)).ok_or_else(|| damaged("an entry's kind cannot be read".into()))?;
-    let suite = u8::try_from(row.get::<_, i16>(6)).map_err(|_| damaged("an entry's suite is none".into()))?;
+        Kind::from_bytes(row.get(5)).ok_or_else(|| Failure::damaged("an entry's kind cannot be read"))?;
+    let suite =
+        u8::try_from(row.get::<_, i16>(6)).map_err(|_| Failure::damaged("an entry's suite is none"))?;
     Ok(Entry {
         id: EntryId(bytes_of(row, 1)?),
         document: DocumentId(bytes_of(row, 3)?),
@@ -176,9 +177,7 @@ fn entry(row: &Row) -> Result<Entry, Failure> {
 
 fn bytes_of<const N: usize>(row: &Row, column: usize) -> Result<[u8; N], Failure> {
     let bytes: &[u8] = row.get(column);
-    bytes.try_into().map_err(|_| damaged(format!("column {column} of an entry does not have {N} bytes")))
-}
-
-fn damaged(what: String) -> Failure {
-    Failure::Refused(StoreError::Unusable(what))
+    bytes
+        .try_into()
+        .map_err(|_| Failure::damaged(format!("column {column} of an entry does not have {N} bytes")))
 }

@@ -12,7 +12,7 @@ use motet_proto::{Entry, Kind, Position};
 use tokio::sync::oneshot;
 
 use crate::limits;
-use crate::store::{Appended, LogId, StoreError};
+use crate::store::{Appended, LogId, StoreError, may_wait};
 
 /// A push that waits, and how far it is.
 pub(super) struct Push {
@@ -84,11 +84,7 @@ impl Queue {
         let mut state = self.lock();
         let State { accounts, turns, bytes, .. } = &mut *state;
         let queued = accounts.get(&push.log.account).map_or(0, |waiting| waiting.bytes);
-        let own = queued + push.bytes;
-        let is_too_much = queued > 0 && own > limits::QUEUED_BYTES_PER_ACCOUNT;
-        // A little is taken in from everybody, whatever others have queued.
-        let is_full = *bytes + push.bytes > limits::QUEUED_BYTES && own > limits::QUEUED_BYTES_ALWAYS;
-        if is_too_much || is_full {
+        if !may_wait(push.bytes, queued, *bytes) {
             return Err(StoreError::Busy);
         }
         *bytes += push.bytes;
