@@ -8,8 +8,8 @@ use std::time::Duration;
 use motet::{Relay, Replica, SyncError};
 use motet_proto::{EntryId, Kind};
 use motet_relay::auth::Auth;
-use motet_relay::store::LogStore;
 use motet_relay::store::sqlite::{SqliteStore, care};
+use motet_relay::store::{LogStore, StoreError};
 use motet_tests::raw::{entry, pull, push};
 use motet_tests::relay_file::{at_rest, fill, pieces};
 use motet_tests::{RelayProcess, TestRelay, contents, device, program, sync, wait_until};
@@ -124,6 +124,22 @@ fn an_account_is_not_refused_because_of_a_damaged_count() {
         let relay = filled.start();
         push(&relay.url(), vec![one()]);
     }
+}
+
+#[test]
+fn a_folder_that_is_just_being_given_up_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = SqliteStore::open(folder.path()).unwrap();
+    // While it is held for long, whoever wants it is told.
+    assert!(matches!(SqliteStore::open(folder.path()), Err(StoreError::InUse(_))));
+    let path = folder.path().to_owned();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(move || SqliteStore::open(&path).map(drop));
+        // A program that is being started holds what the process that starts it holds, until it runs.
+        std::thread::sleep(Duration::from_millis(100));
+        drop(held);
+        waits.join().unwrap().unwrap();
+    });
 }
 
 #[test]

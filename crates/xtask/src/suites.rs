@@ -1,5 +1,4 @@
-//! Runs the test programs of the workspace, as many at a time as there are cores. `cargo test` runs one after the other, and many of them wait for
-//! most of their time.
+//! Runs the test programs of the workspace, several at a time. `cargo test` runs one after the other, and many of them wait for most of their time.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,10 +17,11 @@ const LONGEST: Duration = Duration::from_secs(20 * 60);
 /// How long what a program has printed may take to arrive once it has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Programs that use all cores, or look at how long something takes: one after the other, before all others.
-const ALONE: [&str; 16] = [
-    "attacks",
-    "bounds",
+/// Programs that look at how long something takes: one after the other, before all others.
+const ALONE: [&str; 6] = ["attacks", "bounds", "planted", "relay_damage", "relay_left", "relay_odd"];
+
+/// Programs that compute for most of their time: as many at a time as there are cores.
+const BUSY: [&str; 10] = [
     "convergence",
     "crash_points",
     "damage_pages",
@@ -31,12 +31,11 @@ const ALONE: [&str; 16] = [
     "hostile",
     "oracle",
     "orders",
-    "planted",
-    "relay_damage",
-    "relay_left",
-    "relay_odd",
     "simulation",
 ];
+
+/// Of the others, which wait for most of their time, so many for each core.
+const WAITING_PER_CORE: usize = 2;
 
 /// A test program, as cargo has built it.
 struct Suite {
@@ -67,9 +66,13 @@ pub(crate) fn run(mut cargo: Command, env: &[(&str, &str)]) -> Result<(), String
     }
     suites.sort_by(|a, b| a.name.cmp(&b.name));
     let count = suites.len();
-    let (alone, others): (Vec<_>, _) = suites.into_iter().partition(|suite| ALONE.contains(&&*suite.name));
+    let (alone, suites): (Vec<_>, Vec<_>) =
+        suites.into_iter().partition(|suite| ALONE.contains(&&*suite.name));
+    let (busy, waiting): (Vec<_>, _) = suites.into_iter().partition(|suite| BUSY.contains(&&*suite.name));
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let mut failed = at_a_time(1, alone, env);
-    failed.extend(at_a_time(thread::available_parallelism().map_or(1, NonZero::get), others, env));
+    failed.extend(at_a_time(cores, busy, env));
+    failed.extend(at_a_time(WAITING_PER_CORE * cores, waiting, env));
     match failed.is_empty() {
         true => Ok(()),
         false => Err(format!("{} of {count} test programs failed\n{}", failed.len(), failed.join("\n"))),

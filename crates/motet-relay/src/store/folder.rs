@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::StoreError;
 
@@ -11,6 +12,13 @@ pub(super) const DATABASE: &str = "relay.db";
 
 /// Held as long as a relay runs. The system gives it back when the process ends, however it ends.
 const LOCK: &str = "relay.lock";
+
+/// How long a folder that is held is waited for. A program that is just being started by the process that has given the folder up holds
+/// its files too, until it has begun to run; and a relay that was told to end may need a moment.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// How often the lock is tried in that time.
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Says into which database the relay of the folder has moved.
 const MOVED: &str = "relay.moved";
@@ -53,10 +61,16 @@ impl Folder {
             )));
         }
         let lock = open_private(&path.join(LOCK)).map_err(|e| unusable("write to", e))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(path.display().to_string())),
-            Err(TryLockError::Error(e)) => return Err(unusable("lock", e)),
+        let begun = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => {
+                    std::thread::sleep(LOCK_INTERVAL)
+                }
+                Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(path.display().to_string())),
+                Err(TryLockError::Error(e)) => return Err(unusable("lock", e)),
+            }
         }
         let folder = Self { path: path.to_owned(), _lock: lock };
         folder.keep_private().map_err(|e| unusable("keep to itself", e))?;
