@@ -10,7 +10,7 @@ use motet_relay::config::Limits;
 use motet_relay::store::memory::MemoryStore;
 #[cfg(unix)]
 use motet_relay::store::postgres::{PostgresStore, migrate};
-use motet_relay::store::sqlite::SqliteStore;
+use motet_relay::store::sqlite::{SqliteStore, care};
 use motet_relay::store::{LogId, LogStore, StoreError};
 use motet_tests::random::{Random, runs, seed};
 #[cfg(unix)]
@@ -142,6 +142,17 @@ async fn compare(random: &mut Random, stored: Arc<dyn LogStore>, model: &mut Mod
                 }
             }
             8 => _ = same(step, join(stored.head(&log), memory.head(&log)).await),
+            9 if random.below(4) == 0 => {
+                // A log that was removed is one that never was.
+                for store in [&stored, &memory] {
+                    while store.remove(log.clone()).await.unwrap() {}
+                }
+                *sent = Sent::default();
+                let account = &log.account;
+                let logs = join(stored.logs_of(account), memory.logs_of(account)).await;
+                assert_eq!(same(step, logs), []);
+                same(step, join(stored.read(&log, None), memory.read(&log, None)).await);
+            }
             _ => {
                 let before = if random.below(3) == 0 { 0 } else { i64::MAX };
                 for store in [&stored, &memory] {
@@ -233,6 +244,73 @@ async fn keeps_to_the_bytes_of_an_account(store: Arc<dyn LogStore>) {
     assert!(matches!(appended.failed, Some(StoreError::Quota(_))), "{:?}", appended.failed);
     assert!(store.append(log(1), vec![entry(1, 0, 0, Kind::Erased)]).await.unwrap().failed.is_none());
     assert!(store.append(log(1), vec![changes(5)]).await.unwrap().failed.is_none());
+}
+
+/// Each part that is taken out leaves a log that ends earlier, whenever that stops, and what was taken out does not count.
+async fn a_log_is_removed_in_parts(store: Arc<dyn LogStore>) {
+    let other = LogId { account: log(1).account, space: SpaceId::named("other") };
+    let changes = |space: SpaceId, n: u32| {
+        let payload = [&n.to_be_bytes()[..], &[7; 100]].concat();
+        Entry::new(space, DocumentId([n as u8; 16]), DeviceId([1; 16]), Kind::Changes, 0, payload)
+    };
+    let entries: Vec<_> = (0..7_000).map(|n| changes(log(1).space, n)).collect();
+    for part in entries.chunks(1_000) {
+        assert!(store.append(log(1), part.to_vec()).await.unwrap().failed.is_none());
+    }
+    store.append(other.clone(), vec![changes(other.space, 1)]).await.unwrap();
+    let end = Position {
+        seq: 7_000,
+        ..store.ends(&[log(1)]).await.unwrap().pop().unwrap_or(Position::start(log(1).space))
+    };
+    let mut parts = 0;
+    while store.remove(log(1)).await.unwrap() {
+        parts += 1;
+        let head = store.head(&log(1)).await.unwrap();
+        assert!(head < 7_000);
+        assert!(matches!(store.read(&log(1), Some(end)).await.unwrap(), ReadOutcome::Refused));
+        if head == 0 {
+            continue;
+        }
+        // It is sound, and whoever appends to it meanwhile appends behind what is left.
+        let appended = store.append(log(1), vec![changes(log(1).space, 8_000 + parts)]).await.unwrap();
+        assert_eq!(appended.outcome.outcomes, [Outcome::Stored(head + 1)]);
+        let (mut next, mut found) = (None, 0);
+        while found < head + 1 {
+            let ReadOutcome::Page { entries, position, .. } = store.read(&log(1), next).await.unwrap() else {
+                panic!("{next:?} is not known")
+            };
+            found += entries.len() as u64;
+            next = Some(position);
+        }
+    }
+    assert_eq!(store.head(&log(1)).await.unwrap(), 0);
+    assert!(!store.remove(log(1)).await.unwrap());
+    assert_eq!(store.logs_of(&log(1).account).await.unwrap(), [other.space]);
+    // All that the account has now is one small entry.
+    store.set_limits(&Limits { bytes_per_account: 600, ..Limits::default() });
+    let again = store.append(log(1), vec![changes(log(1).space, 1)]).await.unwrap();
+    assert_eq!(again.outcome.outcomes, [Outcome::Stored(1)]);
+    assert!(again.failed.is_none());
+    let too_much = vec![changes(log(1).space, 2), changes(log(1).space, 3), changes(log(1).space, 4)];
+    assert!(store.append(log(1), too_much).await.unwrap().failed.is_some());
+}
+
+#[tokio::test]
+async fn sqlite_and_memory_remove_a_log_in_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    a_log_is_removed_in_parts(Arc::new(MemoryStore::new())).await;
+    a_log_is_removed_in_parts(Arc::new(SqliteStore::open(folder.path()).unwrap())).await;
+    let found = care::verify(folder.path()).unwrap();
+    assert_eq!(found.problems, Vec::<String>::new());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn postgres_removes_a_log_in_parts() {
+    let Some(postgres) = Postgres::start() else { return };
+    let url = postgres.database("removed");
+    let store = PostgresStore::open(&url, 2, &Limits::default()).await.unwrap();
+    a_log_is_removed_in_parts(Arc::new(store)).await;
 }
 
 #[tokio::test]

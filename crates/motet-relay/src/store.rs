@@ -167,6 +167,13 @@ pub trait LogStore: Send + Sync + 'static {
     /// entries left; if it is [`SWEPT_ENTRIES`](crate::limits::SWEPT_ENTRIES), there may be more.
     fn sweep(&self, before: i64) -> BoxFuture<'static, Result<usize, StoreError>>;
 
+    /// The spaces of which an account has a log, in any order.
+    fn logs_of<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<Vec<SpaceId>, StoreError>>;
+
+    /// Takes a part out of a log, from its end on, for good; true if there is more. What is left is a log that ends earlier. With the last
+    /// part the log is not there any more, and what it held does not count for the account.
+    fn remove(&self, log: LogId) -> BoxFuture<'static, Result<bool, StoreError>>;
+
     /// Whether the store could write now: resolves when it has tried.
     fn probe(&self) -> BoxFuture<'static, Result<(), StoreError>>;
 

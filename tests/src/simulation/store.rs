@@ -5,7 +5,7 @@ use std::sync::{LazyLock, Mutex};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use motet_proto::session::{DocumentPage, ReadOutcome};
-use motet_proto::{DocumentId, Entry, Position, RelayId};
+use motet_proto::{DocumentId, Entry, Position, RelayId, SpaceId};
 use motet_relay::config::Limits;
 use motet_relay::store::sqlite::SqliteStore;
 use motet_relay::store::{Appended, LogId, LogStore, StoreError};
@@ -155,6 +155,14 @@ impl LogStore for WaitingStore {
 
     fn sweep(&self, before: i64) -> BoxFuture<'static, Result<usize, StoreError>> {
         self.store.sweep(before)
+    }
+
+    fn logs_of<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<Vec<SpaceId>, StoreError>> {
+        self.store.logs_of(account)
+    }
+
+    fn remove(&self, log: LogId) -> BoxFuture<'static, Result<bool, StoreError>> {
+        self.store.remove(log)
     }
 
     fn probe(&self) -> BoxFuture<'static, Result<(), StoreError>> {

@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use motet_proto::message::{Listed, Outcome, Rejection};
 use motet_proto::planted::batch;
 use motet_proto::session::{AppendOutcome, DocumentPage, ReadOutcome};
-use motet_proto::{DocumentId, Entry, EntryId, Kind, Position, RelayId, limits as proto};
+use motet_proto::{DocumentId, Entry, EntryId, Kind, Position, RelayId, SpaceId, limits as proto};
 
 use super::{Appended, Counts, LogId, LogStore, StoreError, rejected};
 use crate::config::Limits;
@@ -115,6 +115,17 @@ impl LogStore for MemoryStore {
         ready(Ok(self.lock().sweep(before))).boxed()
     }
 
+    fn logs_of<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<Vec<SpaceId>, StoreError>> {
+        let data = self.lock();
+        let own = data.logs.keys().filter(|log| log.account == account).map(|log| log.space);
+        ready(Ok(own.collect())).boxed()
+    }
+
+    fn remove(&self, log: LogId) -> BoxFuture<'static, Result<bool, StoreError>> {
+        self.lock().remove(&log);
+        ready(Ok(false)).boxed()
+    }
+
     fn probe(&self) -> BoxFuture<'static, Result<(), StoreError>> {
         ready(Ok(())).boxed()
     }
@@ -177,6 +188,18 @@ impl Data {
         match own as u64 >= self.limits.spaces_per_account {
             true => Err(StoreError::Limit(format!("this account has {own} spaces, and may have no more"))),
             false => Ok(()),
+        }
+    }
+
+    fn remove(&mut self, id: &LogId) {
+        let Some(log) = self.logs.remove(id) else { return };
+        let bytes: u64 = log.entries.values().map(|stored| stored.entry.size() as u64).sum();
+        if let Some(usage) = self.accounts.get_mut(&id.account) {
+            usage.bytes = usage.bytes.saturating_sub(bytes);
+            usage.documents = usage.documents.saturating_sub(log.documents.len() as u64);
+        }
+        if !self.logs.keys().any(|log| log.account == id.account) {
+            self.accounts.remove(&id.account);
         }
     }
 

@@ -20,7 +20,7 @@ use std::time::Instant;
 use deadpool_postgres::Client;
 use futures_util::future::{BoxFuture, FutureExt, TryFutureExt};
 use motet_proto::session::{DocumentPage, ReadOutcome};
-use motet_proto::{DocumentId, Entry, Position, RelayId};
+use motet_proto::{DocumentId, Entry, Position, RelayId, SpaceId};
 
 use super::{Appended, LogId, LogStore, StoreError, StoreState};
 use crate::config::Limits;
@@ -144,6 +144,15 @@ impl LogStore for PostgresStore {
     fn sweep(&self, before: i64) -> BoxFuture<'static, Result<usize, StoreError>> {
         let database = self.database.clone();
         async move { remove::sweep(&database, before).await }.boxed()
+    }
+
+    fn logs_of<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<Vec<SpaceId>, StoreError>> {
+        read::logs_of(&self.database, account).boxed()
+    }
+
+    fn remove(&self, log: LogId) -> BoxFuture<'static, Result<bool, StoreError>> {
+        let database = self.database.clone();
+        async move { remove::remove(&database, &log).await }.boxed()
     }
 
     fn probe(&self) -> BoxFuture<'static, Result<(), StoreError>> {

@@ -19,7 +19,7 @@ use motet_proto::planted::{Bug, is_planted};
 use motet_proto::session::{DocumentPage, ReadOutcome};
 use motet_proto::{DocumentId, Entry, EntryId, Kind, Position, RelayId, SpaceId};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::damage::Damage;
 use super::folder::{self, Folder};
@@ -132,6 +132,54 @@ impl SqliteStore {
     }
 }
 
+/// The logs of a folder, for reading, also while a relay runs over it.
+pub struct ReadOnly(Readers);
+
+impl ReadOnly {
+    /// Opens them. Nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] if there is no relay, or its file has another format.
+    pub fn open(data: &Path) -> Result<Self, StoreError> {
+        let path = data.join(folder::DATABASE);
+        if !path.exists() {
+            return Err(StoreError::Unusable(format!("{} holds no relay", data.display())));
+        }
+        let conn = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        conn.busy_timeout(limits::BUSY_TIMEOUT)?;
+        let found = conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
+        if found != MIGRATIONS.len() as i64 {
+            return Err(StoreError::Unusable(format!(
+                "relay.db has format {found}, and this version reads format {}",
+                MIGRATIONS.len()
+            )));
+        }
+        Ok(Self(Readers::new(path, Arc::default())))
+    }
+
+    /// The spaces of which an account has a log.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn logs_of(&self, account: &str) -> Result<Vec<SpaceId>, StoreError> {
+        self.0.logs_of(account).await
+    }
+
+    /// One page of what lies after a position.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn read(&self, log: &LogId, after: Option<Position>) -> Result<ReadOutcome, StoreError> {
+        self.0.read(log, after).await
+    }
+}
+
+impl std::fmt::Debug for ReadOnly {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ReadOnly").finish_non_exhaustive()
+    }
+}
+
 impl LogStore for SqliteStore {
     fn id(&self) -> RelayId {
         self.id
@@ -169,6 +217,14 @@ impl LogStore for SqliteStore {
 
     fn sweep(&self, before: i64) -> BoxFuture<'static, Result<usize, StoreError>> {
         self.writer.sweep(before)
+    }
+
+    fn logs_of<'a>(&'a self, account: &'a str) -> BoxFuture<'a, Result<Vec<SpaceId>, StoreError>> {
+        self.readers.logs_of(account).boxed()
+    }
+
+    fn remove(&self, log: LogId) -> BoxFuture<'static, Result<bool, StoreError>> {
+        self.writer.remove(log)
     }
 
     fn probe(&self) -> BoxFuture<'static, Result<(), StoreError>> {

@@ -7,7 +7,7 @@ use futures_util::future::FutureExt;
 use motet_proto::message::Listed;
 use motet_proto::planted::batch;
 use motet_proto::session::{DocumentPage, ReadOutcome};
-use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, limits as proto};
+use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, SpaceId, limits as proto};
 
 use super::append::number;
 use super::database::{Database, Failure, first, select};
@@ -31,6 +31,20 @@ pub(super) async fn ends(database: &Database, logs: &[LogId]) -> Result<Vec<Posi
         seq.zip(tag).map_or(Position::start(log.space), |(seq, tag)| Position { seq, tag })
     };
     Ok(rows.await?.iter().zip(logs).map(end).collect())
+}
+
+/// The spaces of which an account has a log.
+pub(super) async fn logs_of(database: &Database, account: &str) -> Result<Vec<SpaceId>, StoreError> {
+    let account = account.to_owned();
+    let rows = database.run(move |client| {
+        let account = account.clone();
+        async move { select(client, "SELECT space FROM log WHERE account = $1", &[&account]).await }.boxed()
+    });
+    let space = |row: &Row| {
+        let found = SpaceId::from_slice(&row.get::<_, Vec<u8>>(0));
+        found.ok_or_else(|| StoreError::Unusable("the space of a row of table log is none".into()))
+    };
+    rows.await?.iter().map(space).collect()
 }
 
 /// One page of what lies after a position.

@@ -9,7 +9,7 @@ use motet_proto::DocumentId;
 use super::append::number;
 use super::database::{Database, Failure, first, select};
 use crate::limits;
-use crate::store::StoreError;
+use crate::store::{LogId, StoreError};
 
 /// Takes out what stands before the erasures of some documents, in the transaction that has appended them and so holds the log. What is more than one transaction
 /// should take out is noted, and counts as erased until [`sweep`] has taken it out.
@@ -54,6 +54,40 @@ async fn due(client: &Client, before: i64) -> Result<Vec<i64>, Failure> {
                UNION (SELECT log FROM erasing LIMIT $2)";
     let rows = select(client, sql, &[&before, &(limits::POSTGRES_REMOVED as i64)]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Takes a part out of a log, from its end on; true if there is more.
+pub(super) async fn remove(database: &Database, log: &LogId) -> Result<bool, StoreError> {
+    let log = log.clone();
+    let removed = database.run(move |client| {
+        let log = log.clone();
+        async move { remove_part(client, &log).await }.boxed()
+    });
+    removed.await
+}
+
+async fn remove_part(client: &mut Client, id: &LogId) -> Result<bool, Failure> {
+    let tx = client.transaction().await?;
+    let sql = "SELECT id, head FROM log WHERE account = $1 AND space = $2 FOR NO KEY UPDATE";
+    let Some(row) = first(&tx, sql, &[&id.account, &id.space.0.as_slice()]).await? else {
+        return Ok(false);
+    };
+    let (log, head): (i64, i64) = (row.get(0), row.get(1));
+    // Up to here it stays. Every number has a row.
+    let end = (head - limits::POSTGRES_REMOVED as i64).max(0);
+    let sizes = "SELECT COALESCE(SUM(size), 0)::bigint FROM entry WHERE log = $1 AND seq > $2";
+    let bytes: i64 = first(&tx, sizes, &[&log, &end]).await?.map_or(0, |row| row.get(0));
+    select(&tx, "DELETE FROM entry WHERE log = $1 AND seq > $2", &[&log, &end]).await?;
+    if end == 0 {
+        select(&tx, "DELETE FROM erasing WHERE log = $1", &[&log]).await?;
+        select(&tx, "DELETE FROM log WHERE id = $1", &[&log]).await?;
+    } else {
+        let shorter = "UPDATE log SET head = $2, tag = (SELECT tag FROM entry WHERE log = $1 AND seq = $2),
+                       bytes = GREATEST(bytes - $3, 0), epoch = epoch + 1 WHERE id = $1";
+        select(&tx, shorter, &[&log, &end, &bytes]).await?;
+    }
+    tx.commit().await?;
+    Ok(end > 0)
 }
 
 async fn sweep_log(client: &mut Client, log: i64, before: i64) -> Result<usize, Failure> {

@@ -166,6 +166,14 @@ impl Left {
         Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
+    /// A log is not there any more.
+    pub(super) fn forget_log(&mut self, log: i64) {
+        let is_other = |entry: i64| entry >> SEQ_BITS != log;
+        self.erasing.retain(|entry, _| is_other(*entry));
+        self.erased.retain(|(of, _), _| *of != log);
+        self.superseding.retain(|entry, _| is_other(*entry));
+    }
+
     /// What has left since this was asked last.
     pub(super) fn take_freed(&mut self) -> HashMap<i64, u64> {
         std::mem::take(&mut self.freed)

@@ -148,6 +148,58 @@ impl Logs {
         self.end(swept)
     }
 
+    /// Takes a part out of a log, from its end on, so that what is left is one that ends earlier; true if there is more.
+    pub(super) fn remove(&mut self, log: &LogId) -> Result<bool, StoreError> {
+        let removed = self.begin().and_then(|()| self.remove_part(log));
+        let (is_more, documents) = self.end(removed)?;
+        // As with bytes, a count that cannot be looked up is a little too high.
+        _ = self.usage.free_documents(&self.conn, &log.account, documents);
+        Ok(is_more)
+    }
+
+    /// Also returns of how many documents nothing is left.
+    fn remove_part(&mut self, id: &LogId) -> Result<(bool, u64), StoreError> {
+        let Self { conn, ends, left, usage, .. } = self;
+        ends.remove(id);
+        let sql = "SELECT id FROM space WHERE account = ? AND uuid = ?";
+        let place = params![id.account, id.space.as_bytes()];
+        let found = conn.prepare_cached(sql)?.query_row(place, |row| row.get(0)).optional()?;
+        let Some(log) = found.map(number).transpose()? else { return Ok((false, 0)) };
+        let (base, last) = (row_base(log), row_base(log) + LAST_SEQ as i64);
+        let sql = "SELECT id, document FROM entry WHERE id > ? AND id <= ? ORDER BY id DESC LIMIT ?";
+        let mut statement = conn.prepare_cached(sql)?;
+        let rows = statement.query_map([base, last, limits::STEP_CHANGED as i64], |row| {
+            // Of one that has left, or was damaged, the document is none.
+            Ok((row.get(0)?, row.get(1).ok().map(DocumentId)))
+        })?;
+        let rows: Vec<(i64, Option<DocumentId>)> = rows.collect::<rusqlite::Result<_>>()?;
+        let (mut bytes, mut documents) = (0, 0);
+        for (row, document) in &rows {
+            bytes += left.remove(conn, *row, CAUSE_UNKNOWN)?;
+            conn.prepare_cached("DELETE FROM entry WHERE id = ?")?.execute([row])?;
+            if let Some(document) = document {
+                documents += u64::from(usage.is_new_document(conn, log, *document)?);
+            }
+            if bytes >= limits::STEP_FREED_BYTES {
+                break;
+            }
+        }
+        if !rows.is_empty() {
+            // What has left is counted once it has, and by the row of its log.
+            return Ok((true, documents));
+        }
+        conn.execute("DELETE FROM entry_of WHERE space = ?", [log])?;
+        for table in ["erasing", "superseding", "superseded"] {
+            conn.execute(&format!("DELETE FROM {table} WHERE entry > ? AND entry <= ?"), [base, last])?;
+        }
+        conn.execute("DELETE FROM space WHERE id = ?", [log])?;
+        left.forget_log(log);
+        if !conn.prepare_cached("SELECT 1 FROM space WHERE account = ?")?.exists([&id.account])? {
+            usage.remove(conn, &id.account)?;
+        }
+        Ok((false, 0))
+    }
+
     /// Lets go of an entry that table `superseded` names. What is not marked where its document is looked up as well stays, and what has
     /// come only after it is said to be superseded has its time from then on: a damaged row takes nothing away.
     fn let_go(&mut self, at: i64, entry: i64, before: i64) -> Result<usize, StoreError> {
@@ -396,7 +448,9 @@ fn find_or_create(
         Ok(conn.prepare_cached(sql)?.query_row(place, |row| row.get(0))?)
     };
     let last = count("SELECT COALESCE(MAX(id), 0) FROM space", &[])?;
-    if last >= LAST_SPACE.min(i64::try_from(allowed.spaces).unwrap_or(i64::MAX)) {
+    // Logs that were removed leave numbers behind, so that only where there were as many as that they have to be counted.
+    let most = i64::try_from(allowed.spaces).unwrap_or(i64::MAX);
+    if last >= LAST_SPACE || (last >= most && count("SELECT COUNT(*) FROM space", &[])? >= most) {
         return Ok(Err(StoreError::Limit("the relay has as many spaces as it may have".into())));
     }
     let own = count("SELECT COUNT(*) FROM space WHERE account = ?", &[&id.account])?;

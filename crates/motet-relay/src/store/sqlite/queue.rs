@@ -35,6 +35,8 @@ pub(super) struct Done {
 pub(super) enum Task {
     /// Removes what was superseded before a time.
     Sweep(i64, oneshot::Sender<Result<usize, StoreError>>),
+    /// Takes a part out of a log.
+    Remove(LogId, oneshot::Sender<Result<bool, StoreError>>),
     /// Shows that the writer is alive and the file can be written to.
     Probe(oneshot::Sender<Result<(), StoreError>>),
     #[cfg(test)]

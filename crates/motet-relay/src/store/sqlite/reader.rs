@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use motet_proto::message::Listed;
 use motet_proto::planted::{Bug, batch, is_planted};
 use motet_proto::session::{DocumentPage, ReadOutcome};
-use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, limits as proto};
+use motet_proto::{DeviceId, DocumentId, Entry, EntryId, Kind, Position, SpaceId, limits as proto};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::Semaphore;
 
@@ -45,6 +45,16 @@ impl Readers {
     pub(super) async fn head(&self, log: &LogId) -> Result<u64, StoreError> {
         let log = log.clone();
         self.run(move |conn| Ok(find(conn, &log)?.map_or(0, |(_, head)| head))).await
+    }
+
+    pub(super) async fn logs_of(&self, account: &str) -> Result<Vec<SpaceId>, StoreError> {
+        let account = account.to_owned();
+        self.run(move |conn| {
+            let mut statement = conn.prepare_cached("SELECT uuid FROM space WHERE account = ?")?;
+            let spaces = statement.query_map([account], |row| row.get(0).map(SpaceId))?;
+            Ok(spaces.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
     }
 
     pub(super) async fn read(&self, log: &LogId, after: Option<Position>) -> Result<ReadOutcome, StoreError> {

@@ -98,6 +98,33 @@ impl Usage {
         Ok(())
     }
 
+    /// Of so many documents of an account nothing is left.
+    pub(super) fn free_documents(
+        &mut self,
+        conn: &Connection,
+        account: &str,
+        documents: u64,
+    ) -> Result<(), StoreError> {
+        if documents == 0 {
+            return Ok(());
+        }
+        let mut count = match self.accounts.get(account) {
+            Some(count) => *count,
+            None => load(conn, account, &self.damage)?,
+        };
+        count.documents = count.documents.saturating_sub(documents);
+        count.is_unsaved = true;
+        self.accounts.insert(account.to_owned(), count);
+        Ok(())
+    }
+
+    /// An account has no log any more.
+    pub(super) fn remove(&mut self, conn: &Connection, account: &str) -> Result<(), StoreError> {
+        self.accounts.remove(account);
+        conn.prepare_cached("DELETE FROM usage WHERE account = ?")?.execute([account])?;
+        Ok(())
+    }
+
     /// The transaction has failed.
     pub(super) fn forget(&mut self) {
         self.adding.clear();

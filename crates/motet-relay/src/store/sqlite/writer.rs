@@ -92,6 +92,12 @@ impl Writer {
         self.answer(answer)
     }
 
+    pub(super) fn remove(&self, log: LogId) -> BoxFuture<'static, Result<bool, StoreError>> {
+        let (reply, answer) = oneshot::channel();
+        self.task(Task::Remove(log, reply));
+        self.answer(answer)
+    }
+
     /// Resolves when the writer has come to it and could have written.
     pub(super) fn probe(&self) -> BoxFuture<'static, Result<(), StoreError>> {
         let (reply, answer) = oneshot::channel();
@@ -186,6 +192,7 @@ impl Shared {
         let _in_hand = InHand(self);
         match task {
             Task::Sweep(before, reply) => _ = reply.send(self.lock().0.sweep(before)),
+            Task::Remove(log, reply) => _ = reply.send(self.lock().0.remove(&log)),
             Task::Probe(reply) => _ = reply.send(self.lock().0.probe()),
             #[cfg(test)]
             Task::Panic => panic!("planted"),
