@@ -18,20 +18,21 @@ const LONGEST: Duration = Duration::from_secs(20 * 60);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Programs that look at how long something takes: one after the other, before all others.
-const ALONE: [&str; 6] = ["attacks", "bounds", "planted", "relay_damage", "relay_left", "relay_odd"];
+const ALONE: [&str; 5] = ["attacks", "bounds", "relay_damage", "relay_left", "relay_odd"];
 
-/// Programs that compute for most of their time: as many at a time as there are cores.
-const BUSY: [&str; 10] = [
-    "convergence",
-    "crash_points",
-    "damage_pages",
-    "damage_rows",
-    "embedded",
-    "fuzz",
+/// Programs that compute for most of their time: as many at a time as there are cores, the longest first.
+const BUSY: [&str; 11] = [
     "hostile",
+    "planted",
     "oracle",
-    "orders",
+    "crash_points",
     "simulation",
+    "damage_pages",
+    "embedded",
+    "convergence",
+    "damage_rows",
+    "orders",
+    "fuzz",
 ];
 
 /// Of the others, which wait for most of their time, so many for each core.
@@ -68,7 +69,8 @@ pub(crate) fn run(mut cargo: Command, env: &[(&str, &str)]) -> Result<(), String
     let count = suites.len();
     let (alone, suites): (Vec<_>, Vec<_>) =
         suites.into_iter().partition(|suite| ALONE.contains(&&*suite.name));
-    let (busy, waiting): (Vec<_>, _) = suites.into_iter().partition(|suite| BUSY.contains(&&*suite.name));
+    let (mut busy, waiting): (Vec<_>, _) = suites.into_iter().partition(|suite| BUSY.contains(&&*suite.name));
+    busy.sort_by_key(|suite| BUSY.iter().position(|name| *name == suite.name));
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let mut failed = at_a_time(1, alone, env);
     failed.extend(at_a_time(cores, busy, env));
