@@ -70,6 +70,11 @@ impl Side {
         let other = NAMES[random.below(4) as usize];
         let n = random.below(40);
         let text = match random.below(13) {
+            0 if n < 6 => {
+                let after = Duration::from_secs(1_000_000 + n);
+                format!("erase {:?}", directory.erase_account(name, after).map_err(|e| e.to_string()))
+            }
+            1 if n < 6 => format!("keep {:?}", directory.keep_account(name).map_err(|e| e.to_string())),
             0 | 1 => format!("add {:?}", directory.add_account(name).map_err(|e| e.to_string())),
             2 if n < 4 => format!("remove {:?}", directory.remove_account(name).map_err(|e| e.to_string())),
             2 | 3 => {
@@ -206,7 +211,16 @@ impl Side {
         devices.sort();
         let (accounts, spaces, identities) =
             (directory.accounts().unwrap(), directory.spaces().unwrap(), directory.identities().unwrap());
-        self.plain(&format!("{keys:#?} {devices:#?} {accounts:#?} {spaces:#?} {identities:#?}"))
+        let audits = [None, Some("keola")].map(|account| {
+            let records = directory.audit(account, None, 1_000).unwrap().into_iter();
+            let records = records.map(|record| {
+                // Ids of keys are of their own.
+                let subject = if record.action.starts_with("key-") { String::new() } else { record.subject };
+                (record.number, record.account, record.actor, record.action, subject, record.member)
+            });
+            records.collect::<Vec<_>>()
+        });
+        self.plain(&format!("{keys:#?} {devices:#?} {accounts:#?} {spaces:#?} {identities:#?} {audits:#?}"))
     }
 }
 

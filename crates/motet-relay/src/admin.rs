@@ -1,12 +1,17 @@
 //! Accounts, sign-in keys and devices on the command line. They are of use while the relay runs, and while it does not.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use motet_relay::access::Role;
+use motet_relay::config::Limits;
 use motet_relay::directory::{Device, Directory, DirectoryError};
+use motet_relay::export::{Exported, Source};
+use motet_relay::limits;
+use motet_relay::store::postgres::PostgresStore;
+use motet_relay::store::sqlite::ReadOnly;
 use motet_relay::terminal::complain;
 use serde_json::json;
 
@@ -19,6 +24,21 @@ pub(crate) enum Admin {
     /// Keys with which devices sign in to an account.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Lists what was done to accounts, their devices and shared spaces, and who has done it, the latest first.
+    Audit {
+        /// Only of this account, and of spaces that it is or was a member of.
+        #[arg(long)]
+        account: Option<String>,
+        /// Only records with a lower number.
+        #[arg(long, value_name = "NUMBER")]
+        before: Option<u64>,
+        /// At most so many.
+        #[arg(long, value_name = "COUNT", default_value_t = limits::AUDIT_PAGE)]
+        most: usize,
+        /// Prints one JSON object for each.
+        #[arg(long)]
+        json: bool,
+    },
     /// Devices that have signed in.
     #[command(subcommand)]
     Device(DeviceCommand),
@@ -151,6 +171,31 @@ pub(crate) enum AccountCommand {
         #[arg(long)]
         sign_out: bool,
     },
+    /// Has an account erased by a relay that runs: its devices are signed out, its shared spaces end, and everything that the relay has of it leaves.
+    /// What its devices have stays on them.
+    Erase {
+        /// Which.
+        name: String,
+        /// After how long: `12h`, `7d`. Until then `account keep` takes it back, and so does the account itself.
+        #[arg(long, value_name = "TIME", default_value = "7d", value_parser = time)]
+        after: Duration,
+        /// At once; it cannot be taken back.
+        #[arg(long, conflicts_with = "after")]
+        now: bool,
+    },
+    /// Keeps an account that was to be erased.
+    Keep {
+        /// Which.
+        name: String,
+    },
+    /// Writes everything that the relay has of an account into a folder, for its holder: `account.json`, and the entries of its logs, one on
+    /// each line of `SPACE.jsonl`. The relay may run meanwhile.
+    Export {
+        /// Which.
+        name: String,
+        /// Where to; created, and empty so far.
+        folder: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -220,26 +265,70 @@ pub(crate) fn run(
     data: &Path,
     database: Option<&str>,
     command: &Admin,
-) -> Result<Vec<String>, DirectoryError> {
-    let directory = match (database, command) {
-        (Some(url), _) => Directory::connect(url)?,
-        (None, Admin::Account(AccountCommand::Add { .. })) => Directory::open(data)?,
+) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let directory = open(data, database, matches!(command, Admin::Account(AccountCommand::Add { .. })))?;
+    if let Admin::Account(AccountCommand::Export { name, folder }) = command {
+        return export(&directory, (data, database), name, folder);
+    }
+    Ok(administer(&directory, data, database, command)?)
+}
+
+fn open(data: &Path, database: Option<&str>, may_be_made: bool) -> Result<Directory, DirectoryError> {
+    match (database, may_be_made) {
+        (Some(url), _) => Directory::connect(url),
+        (None, true) => Directory::open(data),
         // Whoever has mistaken the folder gets none made there.
-        (None, _) => {
-            Directory::open_existing(data)?.ok_or_else(|| DirectoryError::NoAccounts(data.to_owned()))?
+        (None, false) => {
+            Directory::open_existing(data)?.ok_or_else(|| DirectoryError::NoAccounts(data.to_owned()))
         }
-    };
+    }
+}
+
+fn export(
+    directory: &Directory,
+    (data, database): (&Path, Option<&str>),
+    name: &str,
+    folder: &Path,
+) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let runtime = motet_relay::runtime()?;
+    let Exported { logs, entries, .. } = runtime.block_on(async {
+        let source: Box<dyn Source> = match database {
+            Some(url) => Box::new(PostgresStore::open(url, 1, &Limits::default()).await?),
+            None => Box::new(ReadOnly::open(data)?),
+        };
+        Ok::<_, Box<dyn std::error::Error>>(
+            motet_relay::export::export(directory, &*source, name, folder).await?,
+        )
+    })?;
+    Ok(vec![format!("{}: account.json, and {logs} logs with {entries} entries", folder.display())])
+}
+
+fn administer(
+    directory: &Directory,
+    data: &Path,
+    database: Option<&str>,
+    command: &Admin,
+) -> Result<Vec<String>, DirectoryError> {
     // Of a database the address has a password: it is in a variable of whoever reads this, or in what was typed.
     let place = match database {
         Some(_) => String::new(),
         None => format!(" --data \"{}\"", data.display()),
     };
     Ok(match command {
-        Admin::Account(command) => account(&directory, &place, command)?,
-        Admin::Key(command) => key(&directory, command)?,
-        Admin::Device(command) => device(&directory, command)?,
-        Admin::Identity(command) => identity(&directory, command)?,
-        Admin::Space(command) => space(&directory, command)?,
+        Admin::Account(command) => account(directory, &place, command)?,
+        Admin::Audit { account, before, most, json } => {
+            let records = directory.audit(account.as_deref(), *before, *most)?;
+            let columns = ["number", "when", "account", "by", "action", "of", "member"];
+            list(*json, &columns, records, |record| {
+                let cells = [&record.account, &record.actor, &record.action, &record.subject, &record.member];
+                let front = [record.number.to_string(), utc(record.at)];
+                (record.to_json(), front.into_iter().chain(cells.into_iter().cloned()).collect())
+            })
+        }
+        Admin::Key(command) => key(directory, command)?,
+        Admin::Device(command) => device(directory, command)?,
+        Admin::Identity(command) => identity(directory, command)?,
+        Admin::Space(command) => space(directory, command)?,
         #[cfg(feature = "console")]
         Admin::Console(ConsoleCommand::Link { account, url, .. }) => {
             let link = directory.create_console_link(account.as_deref(), None)?;
@@ -265,14 +354,14 @@ fn account(
                 complain(&format!("what accounts have stored is not known: {error}"));
                 HashMap::new()
             });
-            let columns = ["account", "devices", "stored", "documents", "last seen", "added"];
+            let columns = ["account", "devices", "stored", "documents", "last seen", "added", "erased"];
             list(*json, &columns, directory.accounts()?, |account| {
                 let has = stored.get(&account.name).copied().unwrap_or_default();
                 (
                     json!({
                         "name": account.name, "created_at": account.created_at, "devices": account.devices,
                         "last_seen_at": account.last_seen_at, "stored_bytes": has.bytes,
-                        "documents": has.documents,
+                        "documents": has.documents, "erase_at": account.erase_at,
                     }),
                     vec![
                         account.name.clone(),
@@ -281,10 +370,28 @@ fn account(
                         has.documents.to_string(),
                         account.last_seen_at.map_or_else(|| "never".into(), utc),
                         utc(account.created_at),
+                        account.erase_at.map_or_else(|| "no".into(), utc),
                     ],
                 )
             })
         }
+        AccountCommand::Erase { name, after, now } => {
+            let at = directory.erase_account(name, if *now { Duration::ZERO } else { *after })?;
+            vec![match now {
+                true => {
+                    "its devices are signed out and its logs leave within seconds, once the relay runs".into()
+                }
+                false => format!(
+                    "it is erased {}; motet-relay{place} account keep \"{name}\" takes that back",
+                    utc(at)
+                ),
+            }]
+        }
+        AccountCommand::Keep { name } => {
+            directory.keep_account(name)?;
+            vec!["it is kept".into()]
+        }
+        AccountCommand::Export { .. } => Vec::new(),
         AccountCommand::Remove { name, sign_out } => {
             let devices = directory.devices(Some(name))?;
             let devices = devices.iter().filter(|device| device.revoked_at.is_none()).count() as u64;
@@ -512,11 +619,15 @@ fn lifetime(text: &str) -> Result<Lifetime, String> {
     if text == "never" {
         return Ok(Lifetime(None));
     }
+    time(text).map(|time| Lifetime(Some(time))).map_err(|said| format!("{said}, or `never`"))
+}
+
+fn time(text: &str) -> Result<Duration, String> {
     let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
     let found = units.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
     let seconds = found.and_then(|(number, seconds)| number.parse::<u32>().ok()?.checked_mul(seconds));
     match seconds {
-        Some(seconds @ 1..) => Ok(Lifetime(Some(Duration::from_secs(seconds.into())))),
-        _ => Err("a number and its unit, as `30m`, `12h` or `7d`, or `never`".into()),
+        Some(seconds @ 1..) => Ok(Duration::from_secs(seconds.into())),
+        _ => Err("a number and its unit, as `30m`, `12h` or `7d`".into()),
     }
 }

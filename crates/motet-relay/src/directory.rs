@@ -4,8 +4,10 @@
 //! connection that it has the secret half. The file may be written to while a relay runs: programs that do see each other's changes, and
 //! [`Directory::refresh`] takes them up.
 
+mod audit;
 mod console;
 mod devices;
+mod erasure;
 mod error;
 mod identities;
 mod invites;
@@ -35,10 +37,13 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
 use crate::limits;
-pub use crate::own_account::{Device, LinkedIdentity};
+pub use crate::own_account::{AuditRecord, Device, LinkedIdentity};
 pub use crate::sharing::Invite;
 use crate::store::sqlite::{Stored, stored};
+pub use audit::Actor;
+use audit::{Action, By};
 pub use console::ConsoleHolder;
+pub(crate) use erasure::Erasing;
 pub use error::DirectoryError;
 pub use keys::SignInKey;
 pub use members::Members;
@@ -52,11 +57,11 @@ const FILE: &str = "accounts.db";
 
 /// Tells the file from one of another program, and its format.
 const APPLICATION_ID: i64 = 0x6d74_6163;
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 
 /// All tables with their columns, in an order in which rows can be inserted.
-const TABLES: [(&str, &str); 8] = [
-    ("account", "name, created_at"),
+const TABLES: [(&str, &str); 10] = [
+    ("account", "name, created_at, erase_at"),
     ("sign_in_key", "hash, account, created_at, expires_at, is_reusable, used"),
     ("device", "key, account, id, name, platform, version, registered_at, last_seen_at, revoked_at"),
     ("shared_space", "id, name, owner, created_at, log_of"),
@@ -64,6 +69,8 @@ const TABLES: [(&str, &str); 8] = [
     ("identity", "issuer, subject, account, shown, linked_at, last_used_at"),
     ("invite", "hash, space, may_write, made_by, created_at, expires_at, is_reusable, used"),
     ("console_link", "hash, account, device, expires_at"),
+    ("audit", "number, at, account, actor, action, subject, member"),
+    ("erasure", "hash, account, at"),
 ];
 
 /// Accounts, sign-in keys and devices. `Debug` shows the path.
@@ -114,6 +121,8 @@ pub struct Account {
     pub devices: u64,
     /// When one of them last connected, in milliseconds since 1970.
     pub last_seen_at: Option<i64>,
+    /// When it is to be erased, in milliseconds since 1970, if somebody has asked for it.
+    pub erase_at: Option<i64>,
 }
 
 type Result<T> = std::result::Result<T, DirectoryError>;
@@ -172,6 +181,7 @@ impl Directory {
                     tx.execute_batch(include_str!("directory/schema.sql"))?;
                     tx.execute_batch(include_str!("directory/schema_2.sql"))?;
                     tx.execute_batch(include_str!("directory/schema_3.sql"))?;
+                    tx.execute_batch(include_str!("directory/schema_4.sql"))?;
                     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
                     tx.pragma_update(None, "user_version", FORMAT)?;
                 }
@@ -186,6 +196,9 @@ impl Directory {
                 }
                 if found <= 2 {
                     tx.execute_batch(include_str!("directory/schema_3.sql"))?;
+                }
+                if found <= 3 {
+                    tx.execute_batch(include_str!("directory/schema_4.sql"))?;
                     tx.pragma_update(None, "user_version", FORMAT)?;
                 }
                 tx.commit()?;
@@ -260,7 +273,8 @@ impl Directory {
         let accounts = tables.first().map_or(0, |accounts| accounts.len() as u64);
         to.attempt(|conn| {
             // Those of an attempt before may be there.
-            let found = conn.rows("SELECT name, created_at FROM account", NONE, |row| Ok(row.values()))?;
+            let columns = TABLES[0].1;
+            let found = conn.rows(&format!("SELECT {columns} FROM account"), NONE, |row| Ok(row.values()))?;
             if !tables.first().is_some_and(|own| found.iter().all(|account| own.contains(account))) {
                 return Ok(Err(DirectoryError::NotEmpty(to.path.clone())));
             }
@@ -311,7 +325,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`DirectoryError::BadName`], [`DirectoryError::AccountExists`] also of a name that only looks the same (case, diacritics, kinds of apostrophes),
-    /// [`DirectoryError::File`].
+    /// [`DirectoryError::Erasing`] if logs of an account of this name still leave, [`DirectoryError::File`].
     pub fn add_account(&self, name: &str) -> Result<()> {
         let name = &composed(name);
         check_name(name)?;
@@ -321,8 +335,12 @@ impl Directory {
             if let Some(same) = known.into_iter().find(|known| looks_like(known) == looks) {
                 return Ok(Err(DirectoryError::AccountExists(same)));
             }
+            if erasure::is_erasing(conn, name)? {
+                return Ok(Err(DirectoryError::Erasing(name.to_owned())));
+            }
             let sql = "INSERT INTO account (name, created_at) VALUES (?, ?)";
-            conn.execute(sql, params![name, now_ms()]).map(|_| Ok(()))
+            conn.execute(sql, params![name, now_ms()])?;
+            By(Actor::Operator).note(conn, name, Action::AccountAdded, "").map(Ok)
         })?
     }
 
@@ -331,17 +349,18 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::File`].
     pub fn accounts(&self) -> Result<Vec<Account>> {
-        let sql = "SELECT a.name, a.created_at, COUNT(d.key), MAX(d.last_seen_at)
-                   FROM account a LEFT JOIN device d ON d.account = a.name AND d.revoked_at IS NULL
-                   GROUP BY a.name ORDER BY a.name";
-        self.rows(sql, NONE, |row| {
-            Ok(Account {
-                name: row.get(0)?,
-                created_at: row.get(1)?,
-                devices: row.get::<i64>(2)? as u64,
-                last_seen_at: row.get(3)?,
-            })
-        })
+        let sql = format!("{ACCOUNTS} GROUP BY a.name ORDER BY a.name");
+        self.rows(&sql, NONE, account)
+    }
+
+    /// One account.
+    ///
+    /// # Errors
+    /// [`DirectoryError::NoAccount`], [`DirectoryError::File`].
+    pub fn account(&self, name: &str) -> Result<Account> {
+        let sql = format!("{ACCOUNTS} WHERE a.name = ? GROUP BY a.name");
+        let mut found = self.rows(&sql, [composed(name)], account)?;
+        found.pop().ok_or_else(|| DirectoryError::NoAccount(name.to_owned()))
     }
 
     /// Removes an account with its sign-in keys, signs its devices out, and ends the sharing of its spaces. Its logs stay on the relay, and
@@ -352,20 +371,13 @@ impl Directory {
     pub fn remove_account(&self, name: &str) -> Result<u64> {
         let name = &*composed(name);
         let devices = self.write(|conn| {
-            conn.execute("DELETE FROM sign_in_key WHERE account = ?", [name])?;
-            conn.execute("DELETE FROM console_link WHERE account = ?", [name])?;
-            // Whoever it was does not come back by signing in once more.
-            conn.execute("UPDATE identity SET account = NULL WHERE account = ?", [name])?;
-            let sql = "DELETE FROM invite WHERE space IN (SELECT id FROM shared_space WHERE owner = ?)";
-            conn.execute(sql, [name])?;
             let sql = "SELECT COUNT(*) FROM device WHERE account = ? AND revoked_at IS NULL";
             let devices: i64 = conn.query_row(sql, [name], |row| row.get(0))?;
-            conn.execute("DELETE FROM device WHERE account = ?", [name])?;
-            let sql = "DELETE FROM member WHERE account = ?1 OR space IN (SELECT id FROM shared_space WHERE owner = ?1)";
-            conn.execute(sql, [name])?;
-            conn.execute("DELETE FROM shared_space WHERE owner = ?", [name])?;
-            let removed = conn.execute("DELETE FROM account WHERE name = ?", [name])?;
-            Ok((removed > 0).then_some(devices as u64))
+            let is_removed = remove_rows(conn, name)?;
+            if is_removed {
+                By(Actor::Operator).note(conn, name, Action::AccountRemoved, "")?;
+            }
+            Ok(is_removed.then_some(devices as u64))
         })?;
         self.reload()?;
         devices.ok_or_else(|| DirectoryError::NoAccount(name.to_owned()))
@@ -528,6 +540,36 @@ impl std::fmt::Debug for Directory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Directory").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+/// Accounts with their devices.
+const ACCOUNTS: &str = "SELECT a.name, a.created_at, COUNT(d.key), MAX(d.last_seen_at), MAX(a.erase_at)
+                        FROM account a LEFT JOIN device d ON d.account = a.name AND d.revoked_at IS NULL";
+
+fn account(row: &Row) -> sql::Result<Account> {
+    Ok(Account {
+        name: row.get(0)?,
+        created_at: row.get(1)?,
+        devices: row.get::<i64>(2)?.unsigned_abs(),
+        last_seen_at: row.get(3)?,
+        erase_at: row.get(4)?,
+    })
+}
+
+/// Removes what belongs to an account, and then itself; false if there is none of this name.
+fn remove_rows(conn: &Sql<'_>, name: &str) -> sql::Result<bool> {
+    conn.execute("DELETE FROM sign_in_key WHERE account = ?", [name])?;
+    conn.execute("DELETE FROM console_link WHERE account = ?", [name])?;
+    // Whoever it was does not come back by signing in once more.
+    conn.execute("UPDATE identity SET account = NULL WHERE account = ?", [name])?;
+    let sql = "DELETE FROM invite WHERE space IN (SELECT id FROM shared_space WHERE owner = ?)";
+    conn.execute(sql, [name])?;
+    conn.execute("DELETE FROM device WHERE account = ?", [name])?;
+    let sql =
+        "DELETE FROM member WHERE account = ?1 OR space IN (SELECT id FROM shared_space WHERE owner = ?1)";
+    conn.execute(sql, [name])?;
+    conn.execute("DELETE FROM shared_space WHERE owner = ?", [name])?;
+    Ok(conn.execute("DELETE FROM account WHERE name = ?", [name])? > 0)
 }
 
 /// The accounts of a relay that has moved into a database are there.

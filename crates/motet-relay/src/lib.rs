@@ -37,6 +37,8 @@ pub mod console;
 pub mod directory;
 mod doors;
 mod embedded;
+mod erasure;
+pub mod export;
 #[cfg(feature = "metrics")]
 mod exporter;
 mod health;

@@ -304,6 +304,30 @@ pub const INVITE_LIFETIME: Duration = Duration::from_secs(48 * 3_600);
 /// How long one is good at most: a code that was forgotten somewhere opens nothing for ever.
 pub const INVITE_LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
 
+/// What was done to accounts is noted for so long: two years, in which somebody may ask.
+pub const AUDIT_KEPT: Duration = Duration::from_secs(2 * 365 * 24 * 3_600);
+
+/// Records of an account that are kept at most: nobody fills a disk by renaming devices.
+pub const AUDIT_RECORDS_PER_ACCOUNT: i64 = 10_000;
+
+/// Records in an answer.
+pub const AUDIT_PAGE: usize = 200;
+
+/// After how long a device can have its account erased at the earliest: whoever has found a device that was lost does not do it before somebody notices.
+pub const ERASURE_LEAST: Duration = Duration::from_secs(24 * 3_600);
+
+/// After how long if it does not say.
+pub const ERASURE_AFTER: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// After how long at the latest: it is not forgotten.
+pub const ERASURE_LONGEST: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// How often the relay looks for accounts whose time has come.
+pub const ERASURES_LOOKED_AT_EVERY: Duration = Duration::from_secs(10);
+
+/// The logs of an account that is erased leave after this time, in which the sessions of its devices end on all relays.
+pub const ERASURE_GRACE: Duration = Duration::from_secs(5);
+
 /// When a device was last seen is written down to within this time: nobody needs it finer, and each is a write.
 pub const SEEN_KEPT_EVERY: Duration = Duration::from_secs(600);
 

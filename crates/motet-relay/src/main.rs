@@ -283,6 +283,13 @@ fn tell_restored(report: &care::RestoreReport) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let (logs, entries) = (report.restored.logs, report.restored.entries);
     writeln!(out, "restored {logs} logs, {entries} entries")?;
+    if report.erased > 0 {
+        writeln!(
+            out,
+            "{} of these logs were erased with their accounts since, and are erased again",
+            report.erased
+        )?;
+    }
     if let Some(accounts) = &report.accounts {
         writeln!(
             out,
@@ -307,8 +314,9 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let reading = files.clone();
     let found = tokio::task::spawn_blocking(move || reading.read()).await??;
     let (auth, access, terms) = (found.auth.clone(), found.access.clone(), found.terms.clone());
+    let directory = found.directory();
     #[cfg(feature = "console")]
-    let (has_console, directory) = (args.console || found.has_console, found.directory());
+    let has_console = args.console || found.has_console;
     // Before anything else: a signal that nobody waits for would end the process.
     let asked = hang_up();
     let open = auth.is_open();
@@ -341,7 +349,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     tokio::spawn(files.follow(found, asked, told));
     let retention = u32::from(args.retention) * DAY;
     #[cfg(feature = "console")]
-    let console = has_console.then(|| motet_relay::console::Console::new(directory));
+    let console = has_console.then(|| motet_relay::console::Console::new(directory.clone()));
     let changes = Some(changes);
     let config = Config {
         auth,
@@ -354,6 +362,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         console,
         tls,
         notifier,
+        accounts: Some(directory),
         ..Config::with_store(store)
     };
     run(listener, config, stop_signal()).await?;

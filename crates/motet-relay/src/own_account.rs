@@ -1,5 +1,7 @@
 //! What a device that has signed in asks of its own account: [`AccountRequest`], [`AccountAnswer`].
 
+use std::time::Duration;
+
 use motet_proto::DeviceId;
 
 /// What a device asks of its own account.
@@ -34,6 +36,37 @@ pub enum AccountRequest {
         /// Who it is there.
         subject: String,
     },
+    /// What the relay has of the account.
+    Overview,
+    /// Who has done what to the account, and to the spaces that it is or was a member of, the latest first.
+    Audit {
+        /// Only records with a lower number.
+        before: Option<u64>,
+    },
+    /// Have the account erased after a time, or after another one if that was asked for already.
+    Erase {
+        /// How long it can be taken back: between [`ERASURE_LEAST`](crate::limits::ERASURE_LEAST) and
+        /// [`ERASURE_LONGEST`](crate::limits::ERASURE_LONGEST).
+        after: Duration,
+    },
+    /// Keep an account that was to be erased.
+    Keep,
+}
+
+/// What a relay has of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Overview {
+    /// Its name.
+    pub name: String,
+    /// When it was added, in milliseconds since 1970.
+    pub created_at: i64,
+    /// When it is to be erased, in milliseconds since 1970, if somebody has asked for it.
+    pub erase_at: Option<i64>,
+    /// Bytes in its logs, as the limit `bytes_per_account` counts them, as of the last minute.
+    pub stored_bytes: u64,
+    /// Documents in its logs, as the limit `documents_per_account` counts them.
+    pub documents: u64,
 }
 
 /// A device of an account.
@@ -76,6 +109,36 @@ pub struct LinkedIdentity {
     pub last_used_at: Option<i64>,
 }
 
+/// Something that was done to an account, one of its devices, or a space that it owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditRecord {
+    /// Its number: records count up, and those of one account have gaps.
+    pub number: u64,
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// To which account, or who owned the space; empty if that account was erased.
+    pub account: String,
+    /// Who has done it: `operator`, `account`, `relay`, or the id of a device.
+    pub actor: String,
+    /// What, as a stable code: `device-signed-in`.
+    pub action: String,
+    /// The id of the device, key or space; the issuer of an identity; empty if there is none.
+    pub subject: String,
+    /// The other account that it concerns, as a member of a space; empty if there is none, or if that account was erased.
+    pub member: String,
+}
+
+impl AuditRecord {
+    /// As it is in answers and exports.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "number": self.number, "at": self.at, "account": self.account, "actor": self.actor,
+            "action": self.action, "subject": self.subject, "member": self.member,
+        })
+    }
+}
+
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -84,6 +147,12 @@ pub enum AccountAnswer {
     Devices(Vec<Device>),
     /// The identities of the account.
     Identities(Vec<LinkedIdentity>),
+    /// What the relay has of the account.
+    Overview(Overview),
+    /// Who has done what.
+    Audit(Vec<AuditRecord>),
+    /// When the account is erased, in milliseconds since 1970.
+    ErasedAt(i64),
     /// It is done.
     Done,
 }
@@ -119,6 +188,10 @@ impl std::fmt::Debug for AccountRequest {
             Self::Identities => "Identities",
             Self::LinkIdentity { .. } => "LinkIdentity",
             Self::UnlinkIdentity { .. } => "UnlinkIdentity",
+            Self::Overview => "Overview",
+            Self::Audit { .. } => "Audit",
+            Self::Erase { .. } => "Erase",
+            Self::Keep => "Keep",
         })
     }
 }

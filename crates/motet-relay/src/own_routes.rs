@@ -1,19 +1,21 @@
-//! A device's own account over HTTP, as JSON: `/v1/devices`, `/v1/devices/{id}`, `/v1/identities`.
+//! A device's own account over HTTP, as JSON: `/v1/account`, `/v1/account/erasure`, `/v1/audit`, `/v1/devices`, `/v1/devices/{id}`, `/v1/identities`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Path;
+use axum::extract::{Path, RawQuery};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch};
+use axum::routing::{get, patch, post};
 use motet_proto::DeviceId;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::auth;
-use crate::own_account::{AccountAnswer, AccountError, AccountRequest, Device, LinkedIdentity};
-use crate::routes::{Answered, Asked, From, Head, answer, unavailable};
+use crate::limits;
+use crate::own_account::{AccountAnswer, AccountError, AccountRequest, AuditRecord, Device, LinkedIdentity};
+use crate::routes::{Answered, Asked, From, Head, answer, bad, unavailable};
 use crate::state::Relay;
 
 #[derive(Deserialize)]
@@ -35,12 +37,21 @@ struct Subject {
     subject: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Erase {
+    after: Option<u64>,
+}
+
 /// The routes. `/v1/devices` itself is where devices sign in and out as well.
 pub(crate) fn routes() -> Router<Arc<Relay>> {
     Router::new()
         .route("/v1/devices", get(devices))
         .route("/v1/devices/{device}", patch(rename).delete(revoke))
         .route("/v1/identities", get(identities).post(link).delete(unlink))
+        .route("/v1/account", get(overview))
+        .route("/v1/account/erasure", post(erase).delete(keep))
+        .route("/v1/audit", get(audit))
 }
 
 async fn devices(head: Head) -> Answered {
@@ -70,6 +81,32 @@ async fn unlink(from: From) -> Answered {
     ask(&asked, AccountRequest::UnlinkIdentity { issuer, subject }).await
 }
 
+async fn overview(head: Head) -> Answered {
+    ask(&Asked::admit(head).await?, AccountRequest::Overview).await
+}
+
+async fn audit(RawQuery(query): RawQuery, head: Head) -> Answered {
+    let asked = Asked::admit(head).await?;
+    let before = match query.as_deref() {
+        None | Some("") => None,
+        Some(query) => match query.strip_prefix("before=").map(str::parse) {
+            Some(Ok(before)) => Some(before),
+            _ => return Err(bad("no such question: before=NUMBER, or none")),
+        },
+    };
+    ask(&asked, AccountRequest::Audit { before }).await
+}
+
+async fn erase(from: From) -> Answered {
+    let (asked, Erase { after }) = from.read().await?;
+    let after = after.map_or(limits::ERASURE_AFTER, Duration::from_secs);
+    ask(&asked, AccountRequest::Erase { after }).await
+}
+
+async fn keep(head: Head) -> Answered {
+    ask(&Asked::admit(head).await?, AccountRequest::Keep).await
+}
+
 async fn ask(asked: &Asked, request: AccountRequest) -> Answered {
     let authenticator = asked.relay.auth.borrow().clone();
     let own = asked.who().device;
@@ -96,6 +133,25 @@ async fn ask(asked: &Asked, request: AccountRequest) -> Answered {
             let identities: Vec<_> = identities.iter().map(of).collect();
             answer(StatusCode::OK, &json!({ "identities": identities }))
         }
+        AccountAnswer::Overview(account) => {
+            let limits = asked.relay.limits();
+            answer(
+                StatusCode::OK,
+                &json!({
+                    "account": account.name, "created_at": account.created_at, "erase_at": account.erase_at,
+                    "stored_bytes": account.stored_bytes, "documents": account.documents,
+                    "limits": {
+                        "stored_bytes": limits.bytes_per_account, "documents": limits.documents_per_account,
+                        "spaces": limits.spaces_per_account, "sessions": limits.sessions_per_account,
+                    },
+                }),
+            )
+        }
+        AccountAnswer::Audit(records) => {
+            let records: Vec<_> = records.iter().map(AuditRecord::to_json).collect();
+            answer(StatusCode::OK, &json!({ "records": records }))
+        }
+        AccountAnswer::ErasedAt(at) => answer(StatusCode::OK, &json!({ "erase_at": at })),
         AccountAnswer::Done => StatusCode::NO_CONTENT.into_response(),
     })
 }

@@ -25,7 +25,9 @@ use crate::accept;
 use crate::access::{Authorizer, OwnSpaces};
 use crate::auth::{Auth, Authenticator};
 use crate::config::Terms;
+use crate::directory::Directory;
 use crate::doors::{self, Doors, Place};
+use crate::erasure;
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::limits;
@@ -62,6 +64,8 @@ pub struct Config {
     pub present_silence: Duration,
     /// How it hears of what other relays do to the same store, if there are any.
     pub notifier: Arc<dyn Notifier>,
+    /// The accounts, if there are some, so that what is to be erased of them is: [`Found::directory`](crate::reload::Found::directory).
+    pub accounts: Option<watch::Receiver<Option<Arc<Directory>>>>,
     /// Counts what the relay does.
     pub metrics: Metrics,
     /// Pages for the operator and for holders of accounts, if there are to be some.
@@ -113,6 +117,7 @@ impl Config {
             retention,
             present_silence,
             notifier,
+            accounts: None,
             metrics: Metrics::new(),
             #[cfg(feature = "console")]
             console: None,
@@ -255,6 +260,9 @@ pub(crate) fn open(
             supervised("sweeping", || sweep(&*cared_for.store, config.retention)),
             supervised("the care of the store", || maintain(&cared_for)),
             supervised("the notifier", || cared_for.hub.exchange(config.present_silence)),
+            supervised("the erasure of accounts", || {
+                erasure::run(&*cared_for.store, config.accounts.clone())
+            }),
             supervised("looking at the ends of logs", || look_at_heads(&cared_for)),
             supervised("taking up changes", || {
                 take_changes(&cared_for, config.changes.clone(), &auth.0, &terms.0)

@@ -3,6 +3,7 @@
 use super::sql::{self, OptionalExtension, Sql, params};
 use motet_proto::device_key::PublicKey;
 
+use super::audit::{Action, Actor, By};
 use super::{Directory, DirectoryError, Result, composed, hash, later, now_ms, secret, spaces::has_account};
 use crate::limits;
 
@@ -49,7 +50,10 @@ impl Directory {
             conn.execute(sql, params![hash(&link), account, device.map(|key| key.0), expires_at])?;
             let sql = "DELETE FROM console_link WHERE account IS NOT DISTINCT FROM ?1 AND hash NOT IN (
                          SELECT hash FROM console_link WHERE account IS NOT DISTINCT FROM ?1 ORDER BY expires_at DESC, hash LIMIT ?2)";
-            conn.execute(sql, params![account, limits::CONSOLE_LINKS]).map(|_| Ok(()))
+            conn.execute(sql, params![account, limits::CONSOLE_LINKS])?;
+            let by = By(if account.is_some() && device.is_some() { Actor::Account } else { Actor::Operator });
+            let of = account.as_deref().unwrap_or_default();
+            by.note(conn, of, Action::ConsoleLinkCreated, "").map(Ok)
         })??;
         Ok(link)
     }

@@ -6,6 +6,7 @@ use super::sql::{self, OptionalExtension, Row, Sql, params};
 use motet_proto::device_key::PublicKey;
 use motet_proto::{AccountId, DeviceId};
 
+use super::audit::{Action, Actor, By};
 use super::identities::{account_for, note_used};
 use super::{Directory, DirectoryError, Result, check_name, composed, hash, now_ms};
 use crate::auth::{RegisterError, Registration};
@@ -37,11 +38,19 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::NoDevice`], [`DirectoryError::Ambiguous`], [`DirectoryError::File`].
     pub fn revoke_device(&self, id: &str, account: Option<&str>) -> Result<Vec<Device>> {
+        self.revoke_device_by(id, account, By(Actor::Operator))
+    }
+
+    pub(super) fn revoke_device_by(&self, id: &str, account: Option<&str>, by: By) -> Result<Vec<Device>> {
         let devices = self.named(id, account)?;
         let sql = "UPDATE device SET revoked_at = ? WHERE account = ? AND id = ? AND revoked_at IS NULL";
         self.write(|conn| {
-            let revoke = |d: &Device| conn.execute(sql, params![now_ms(), d.account, d.id.as_bytes()]);
-            devices.iter().try_for_each(|device| revoke(device).map(drop))
+            devices.iter().try_for_each(|d| {
+                if conn.execute(sql, params![now_ms(), d.account, d.id.as_bytes()])? > 0 {
+                    by.note(conn, &d.account, Action::DeviceSignedOut, &d.id.to_string())?;
+                }
+                Ok(())
+            })
         })?;
         self.reload_devices()?;
         Ok(devices)
@@ -49,8 +58,15 @@ impl Directory {
 
     /// Signs out the device that has proven this key.
     pub(super) fn revoke_key_of_device(&self, key: &PublicKey) -> Result<()> {
-        let sql = "UPDATE device SET revoked_at = ? WHERE key = ? AND revoked_at IS NULL";
-        self.write(|conn| conn.execute(sql, params![now_ms(), key.0]))?;
+        self.write(|conn| {
+            let sql = "SELECT account, id FROM device WHERE key = ? AND revoked_at IS NULL";
+            let found: Option<(String, [u8; DeviceId::LEN])> =
+                conn.query_row(sql, [key.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            let Some((account, id)) = found else { return Ok(()) };
+            conn.execute("UPDATE device SET revoked_at = ? WHERE key = ?", params![now_ms(), key.0])?;
+            let device = DeviceId(id);
+            By(Actor::Device(device)).note(conn, &account, Action::DeviceSignedOut, &device.to_string())
+        })?;
         self.reload_devices()
     }
 
@@ -59,12 +75,26 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::BadName`], [`DirectoryError::NoDevice`], [`DirectoryError::Ambiguous`], [`DirectoryError::File`].
     pub fn rename_device(&self, id: &str, account: Option<&str>, name: &str) -> Result<Vec<Device>> {
+        self.rename_device_by(id, account, name, By(Actor::Operator))
+    }
+
+    pub(super) fn rename_device_by(
+        &self,
+        id: &str,
+        account: Option<&str>,
+        name: &str,
+        by: By,
+    ) -> Result<Vec<Device>> {
         check_name(name)?;
         let devices = self.named(id, account)?;
         let sql = "UPDATE device SET name = ? WHERE account = ? AND id = ? AND revoked_at IS NULL";
         self.write(|conn| {
-            let rename = |d: &Device| conn.execute(sql, params![name, d.account, d.id.as_bytes()]);
-            devices.iter().try_for_each(|device| rename(device).map(drop))
+            devices.iter().try_for_each(|d| {
+                if conn.execute(sql, params![name, d.account, d.id.as_bytes()])? > 0 {
+                    by.note(conn, &d.account, Action::DeviceRenamed, &d.id.to_string())?;
+                }
+                Ok(())
+            })
         })?;
         Ok(devices)
     }
@@ -189,6 +219,7 @@ fn insert(conn: &Sql<'_>, new: &Registration, account: String, now: i64) -> Regi
     let sql = "DELETE FROM device WHERE account = ?1 AND revoked_at IS NOT NULL AND key NOT IN (
                  SELECT key FROM device WHERE account = ?1 AND revoked_at IS NOT NULL ORDER BY revoked_at DESC LIMIT ?2)";
     conn.execute(sql, params![account, limits::DEVICES_PER_ACCOUNT])?;
+    By(Actor::Device(*device)).note(conn, &account, Action::DeviceSignedIn, &device.to_string())?;
     Ok(Ok(account))
 }
 

@@ -58,6 +58,12 @@ pub enum DirectoryError {
         /// How many.
         devices: u64,
     },
+    /// Logs of an account of this name that was erased still leave.
+    #[error("an account {0:?} is just being erased: try again in a minute, with the relay running")]
+    Erasing(String),
+    /// Nobody has asked for the account to be erased.
+    #[error("nobody has asked for {0:?} to be erased")]
+    NotErased(String),
     /// There is no account of this name.
     #[error("there is no account {0:?}")]
     NoAccount(String),
@@ -119,6 +125,8 @@ impl DirectoryError {
             Self::BadName(_) => "accounts-bad-name",
             Self::AccountExists(_) => "accounts-exists",
             Self::InUse { .. } => "accounts-in-use",
+            Self::Erasing(_) => "accounts-erasing",
+            Self::NotErased(_) => "accounts-not-erased",
             Self::NoAccount(_) => "accounts-no-account",
             Self::NoKey(_) => "accounts-no-key",
             Self::NoSpace(_) => "accounts-no-space",
@@ -139,6 +147,10 @@ impl DirectoryError {
 
     /// Whether the same call may succeed later without anything being changed.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::File { source, .. } if source.is_retryable())
+        match self {
+            Self::File { source, .. } => source.is_retryable(),
+            Self::Erasing(_) => true,
+            _ => false,
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use super::sql::{self, NONE, OptionalExtension, Sql, params};
 
+use super::audit::{Action, Actor, By};
+use super::erasure::is_erasing;
 use super::{Directory, DirectoryError, Result, composed, now_ms, spaces::has_account};
 use crate::auth::RegisterError;
 use crate::identity::Identity;
@@ -32,7 +34,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::NoAccount`], [`DirectoryError::IdentityLinked`] if it is linked to another account, [`DirectoryError::File`].
     pub fn link_identity(&self, issuer: &str, subject: &str, account: &str) -> Result<()> {
-        self.link(issuer, subject, "", account)
+        self.link(issuer, subject, "", account, By(Actor::Operator))
     }
 
     /// Lets nobody sign in with an identity any more. Devices that have stay signed in. Returns the account.
@@ -44,21 +46,29 @@ impl Directory {
         self.attempt(|conn| match account_of(conn, issuer, subject)? {
             Some(Some(account)) => {
                 let sql = "UPDATE identity SET account = NULL WHERE issuer = ? AND subject = ?";
-                conn.execute(sql, [issuer, subject]).map(|_| Ok(account))
+                conn.execute(sql, [issuer, subject])?;
+                By(Actor::Operator).note(conn, &account, Action::IdentityUnlinked, issuer)?;
+                Ok(Ok(account))
             }
             _ => Ok(Err(none())),
         })?
     }
 
     /// The same as the account itself asks for it: of identities of others it hears as of such that are not there.
-    pub(super) fn unlink_own(&self, issuer: &str, subject: &str, account: &str) -> Result<()> {
+    pub(super) fn unlink_own(&self, issuer: &str, subject: &str, account: &str, by: By) -> Result<()> {
         let sql = "UPDATE identity SET account = NULL WHERE issuer = ? AND subject = ? AND account = ?";
-        let gone = self.write(|conn| conn.execute(sql, [issuer, subject, account]))?;
+        let gone = self.write(|conn| {
+            let gone = conn.execute(sql, [issuer, subject, account])?;
+            if gone > 0 {
+                by.note(conn, account, Action::IdentityUnlinked, issuer)?;
+            }
+            Ok(gone)
+        })?;
         if gone > 0 { Ok(()) } else { Err(DirectoryError::NoIdentity(subject.to_owned())) }
     }
 
     /// Links an identity that somebody has proven to have.
-    pub(super) fn link(&self, issuer: &str, subject: &str, shown: &str, account: &str) -> Result<()> {
+    pub(super) fn link(&self, issuer: &str, subject: &str, shown: &str, account: &str, by: By) -> Result<()> {
         let account = &*composed(account);
         self.write(|conn| {
             if !has_account(conn, account)? {
@@ -67,7 +77,10 @@ impl Directory {
             match account_of(conn, issuer, subject)? {
                 Some(Some(same)) if same == account => Ok(Ok(())),
                 Some(Some(other)) => Ok(Err(DirectoryError::IdentityLinked(other))),
-                _ => insert(conn, issuer, subject, shown, account, now_ms()).map(Ok),
+                _ => {
+                    insert(conn, issuer, subject, shown, account, now_ms())?;
+                    by.note(conn, account, Action::IdentityLinked, issuer).map(Ok)
+                }
             }
         })?
     }
@@ -101,8 +114,12 @@ pub(super) fn account_for(
     if is_bound {
         return Ok(Err(RegisterError::OtherAccount(account)));
     }
+    if is_erasing(conn, &account)? {
+        return Ok(Err(RegisterError::Unavailable));
+    }
     conn.execute("INSERT INTO account (name, created_at) VALUES (?, ?)", params![account, now])?;
     insert(conn, issuer, subject, shown, &account, now)?;
+    By(Actor::Account).note(conn, &account, Action::AccountAdded, issuer)?;
     Ok(Ok(account))
 }
 

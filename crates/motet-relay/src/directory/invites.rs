@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::audit::{Action, Actor, By};
 use super::sql::{self, OptionalExtension, Sql, params};
 use motet_proto::SpaceId;
 
@@ -26,14 +27,24 @@ impl Directory {
         expires_after: Duration,
         is_reusable: bool,
     ) -> Result<String> {
-        let by = &*composed(by);
+        self.create_invite_by(space, by, (role, expires_after, is_reusable), By(Actor::Account))
+    }
+
+    pub(super) fn create_invite_by(
+        &self,
+        space: SpaceId,
+        owner: &str,
+        (role, expires_after, is_reusable): (Role, Duration, bool),
+        by: By,
+    ) -> Result<String> {
+        let owner = &*composed(owner);
         let code = secret::<16>(CODE_PREFIX)?;
         let now = now_ms();
         let expires_at = later(now, expires_after.min(limits::INVITE_LONGEST));
         self.attempt(|conn| {
             conn.execute("DELETE FROM invite WHERE expires_at <= ?", [now])?;
             let id = space.as_bytes();
-            if owner_of(conn, space)?.is_none_or(|owner| owner != by) {
+            if owner_of(conn, space)?.is_none_or(|found| found != owner) {
                 return Ok(Err(DirectoryError::NoSpace(space.to_string())));
             }
             let sql = "SELECT COUNT(*) FROM invite WHERE space = ?";
@@ -43,8 +54,9 @@ impl Directory {
             let sql =
                 "INSERT INTO invite (hash, space, may_write, made_by, created_at, expires_at, is_reusable)
                        VALUES (?, ?, ?, ?, ?, ?, ?)";
-            let row = params![hash(&code), id, role >= Role::Writer, by, now, expires_at, is_reusable];
-            conn.execute(sql, row).map(|_| Ok(()))
+            let row = params![hash(&code), id, role >= Role::Writer, owner, now, expires_at, is_reusable];
+            conn.execute(sql, row)?;
+            by.note(conn, owner, Action::InviteCreated, &space.to_string()).map(Ok)
         })??;
         Ok(code)
     }
@@ -64,6 +76,10 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::NoInvite`], [`DirectoryError::NoAccount`], [`DirectoryError::TooManyMembers`], [`DirectoryError::File`].
     pub fn join(&self, code: &str, account: &str) -> Result<Invite> {
+        self.join_by(code, account, By(Actor::Account))
+    }
+
+    pub(super) fn join_by(&self, code: &str, account: &str, by: By) -> Result<Invite> {
         let account = &*composed(account);
         let joined = self.attempt(|conn| {
             let now = now_ms();
@@ -92,6 +108,7 @@ impl Directory {
                        SET may_write = CASE WHEN excluded.may_write > 0 THEN 1 ELSE member.may_write END";
             conn.execute(sql, params![id, account, may_write, now])?;
             conn.execute("UPDATE invite SET used = used + 1 WHERE hash = ?", [hash(code.trim())])?;
+            by.note_of(conn, &invite.owner, Action::InviteUsed, &invite.space.to_string(), account)?;
             Ok(Ok(invite))
         })??;
         self.reload_spaces()?;
@@ -103,13 +120,18 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError::NoSpace`], [`DirectoryError::File`].
     pub fn revoke_invites(&self, space: SpaceId, by: &str) -> Result<u64> {
-        let by = &*composed(by);
+        self.revoke_invites_by(space, by, By(Actor::Account))
+    }
+
+    pub(super) fn revoke_invites_by(&self, space: SpaceId, owner: &str, by: By) -> Result<u64> {
+        let owner = &*composed(owner);
         self.write(|conn| {
-            if owner_of(conn, space)?.is_none_or(|owner| owner != by) {
+            if owner_of(conn, space)?.is_none_or(|found| found != owner) {
                 return Ok(Err(DirectoryError::NoSpace(space.to_string())));
             }
             conn.execute("DELETE FROM invite WHERE expires_at <= ?", [now_ms()])?;
             let gone = conn.execute("DELETE FROM invite WHERE space = ?", [space.as_bytes()])?;
+            by.note(conn, owner, Action::InvitesRevoked, &space.to_string())?;
             Ok(Ok(gone as u64))
         })?
     }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::sql::{NONE, params};
+use super::audit::{Action, Actor, By};
+use super::sql::{NONE, OptionalExtension, params};
 
 use super::{
     Directory, DirectoryError, Result, composed, hash, hex, later, now_ms, secret, spaces::has_account,
@@ -49,7 +50,8 @@ impl Directory {
                 return Ok(Err(DirectoryError::NoAccount(account.to_owned())));
             }
             let sql = "INSERT INTO sign_in_key (hash, account, created_at, expires_at, is_reusable) VALUES (?, ?, ?, ?, ?)";
-            conn.execute(sql, params![hash(&key), account, now, expires_at, is_reusable]).map(|_| Ok(()))
+            conn.execute(sql, params![hash(&key), account, now, expires_at, is_reusable])?;
+            By(Actor::Operator).note(conn, account, Action::KeyCreated, &short(&hash(&key))).map(Ok)
         })??;
         Ok(key)
     }
@@ -63,7 +65,7 @@ impl Directory {
                    ORDER BY created_at DESC, hash";
         self.rows(sql, NONE, |row| {
             Ok(SignInKey {
-                id: row.get::<Vec<u8>>(0).map(|hash| hex(&hash[..4.min(hash.len())]))?,
+                id: row.get::<Vec<u8>>(0).map(|hash| short(&hash))?,
                 account: row.get(1)?,
                 created_at: row.get(2)?,
                 expires_at: row.get(3)?,
@@ -85,6 +87,18 @@ impl Directory {
         if found.next().is_some() {
             return Err(DirectoryError::Ambiguous(id));
         }
-        self.write(|conn| conn.execute("DELETE FROM sign_in_key WHERE hash = ?", [hash])).map(drop)
+        self.write(|conn| {
+            let sql = "SELECT account FROM sign_in_key WHERE hash = ?";
+            let account: Option<String> = conn.query_row(sql, [&hash], |row| row.get(0)).optional()?;
+            // Another program may have revoked it a moment ago.
+            let Some(account) = account else { return Ok(()) };
+            conn.execute("DELETE FROM sign_in_key WHERE hash = ?", [&hash])?;
+            By(Actor::Operator).note(conn, &account, Action::KeyRevoked, &short(&hash))
+        })
     }
+}
+
+/// What names a key in lists.
+fn short(hash: &[u8]) -> String {
+    hex(&hash[..4.min(hash.len())])
 }

@@ -7,6 +7,7 @@ use motet_proto::device_key::{DeviceToken, PublicKey, TOKEN_PREFIX};
 use motet_proto::{SpaceId, limits as proto};
 use tokio::sync::watch;
 
+use super::audit::{Actor, By};
 use super::{Directory, DirectoryError, Known, now_ms};
 use crate::access::{Access, AccessError, Authorizer, OfferedSpace, Role};
 use crate::auth::{
@@ -234,7 +235,8 @@ impl Authorizer for Members {
         request: &'a SharingRequest,
     ) -> BoxFuture<'a, Result<SharingAnswer, SharingError>> {
         let (directory, account, request) = (self.directory.clone(), who.account.clone(), request.clone());
-        let done = tokio::task::spawn_blocking(move || directory.share(&account, &request));
+        let by = By(who.device.map_or(Actor::Account, Actor::Device));
+        let done = tokio::task::spawn_blocking(move || directory.share_by(&account, &request, by));
         done.map(|done| done.unwrap_or(Err(SharingError::Unavailable))).boxed()
     }
 

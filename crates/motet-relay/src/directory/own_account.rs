@@ -2,10 +2,13 @@
 
 use motet_proto::device_key::PublicKey;
 
-use super::{Directory, DirectoryError, Members};
+use super::audit::{Actor, By};
+use super::{Account, Directory, DirectoryError, Members};
 use crate::auth::Principal;
 use crate::identity::{Identity, IdentityError};
-use crate::own_account::{AccountAnswer, AccountError, AccountRequest};
+use crate::limits;
+use crate::own_account::{AccountAnswer, AccountError, AccountRequest, Overview};
+use crate::store::sqlite::Stored;
 
 type Result<T> = std::result::Result<T, AccountError>;
 
@@ -18,7 +21,8 @@ impl Members {
             _ => None,
         };
         let directory = self.directory();
-        let done = move || directory.serve_account(&who.account, &request, identity.as_ref());
+        let by = By(who.device.map_or(Actor::Account, Actor::Device));
+        let done = move || directory.serve_account(&who.account, &request, identity.as_ref(), by);
         tokio::task::spawn_blocking(done).await.unwrap_or(Err(AccountError::Unavailable))
     }
 
@@ -38,7 +42,7 @@ impl Directory {
     /// # Errors
     /// [`AccountError`].
     pub fn own_account(&self, account: &str, request: &AccountRequest) -> Result<AccountAnswer> {
-        self.serve_account(account, request, None)
+        self.serve_account(account, request, None, By(Actor::Account))
     }
 
     fn serve_account(
@@ -46,6 +50,7 @@ impl Directory {
         account: &str,
         request: &AccountRequest,
         identity: Option<&Identity>,
+        by: By,
     ) -> Result<AccountAnswer> {
         let done = match request {
             AccountRequest::Devices => {
@@ -59,18 +64,47 @@ impl Directory {
                 return Ok(AccountAnswer::Identities(identities));
             }
             AccountRequest::RenameDevice { device, name } => {
-                self.rename_device(&device.to_string(), Some(account), name).map(drop)
+                self.rename_device_by(&device.to_string(), Some(account), name, by).map(drop)
             }
             AccountRequest::RevokeDevice { device } => {
-                self.revoke_device(&device.to_string(), Some(account)).map(drop)
+                self.revoke_device_by(&device.to_string(), Some(account), by).map(drop)
             }
             AccountRequest::LinkIdentity { .. } => {
                 let Identity { issuer, subject, shown, .. } = identity.ok_or(AccountError::Unavailable)?;
-                self.link(issuer, subject, shown, account)
+                self.link(issuer, subject, shown, account, by)
             }
-            AccountRequest::UnlinkIdentity { issuer, subject } => self.unlink_own(issuer, subject, account),
+            AccountRequest::UnlinkIdentity { issuer, subject } => {
+                self.unlink_own(issuer, subject, account, by)
+            }
+            AccountRequest::Overview => return self.overview(account),
+            AccountRequest::Audit { before } => {
+                let records = self.audit(Some(account), *before, limits::AUDIT_PAGE).map_err(of_directory)?;
+                return Ok(AccountAnswer::Audit(records));
+            }
+            AccountRequest::Erase { after } => {
+                let (least, longest) = (limits::ERASURE_LEAST, limits::ERASURE_LONGEST);
+                if !(least..=longest).contains(after) {
+                    let (least, longest) = (least.as_secs(), longest.as_secs());
+                    let reason = format!("an account is erased after {least} to {longest} seconds");
+                    return Err(AccountError::Bad(reason));
+                }
+                let at = self.erase_account_by(account, *after, by).map_err(of_directory)?;
+                return Ok(AccountAnswer::ErasedAt(at));
+            }
+            AccountRequest::Keep => self.keep_account_by(account, by),
         };
         done.map(|()| AccountAnswer::Done).map_err(of_directory)
+    }
+
+    fn overview(&self, account: &str) -> Result<AccountAnswer> {
+        let found = self.account(account).map_err(of_directory)?;
+        let Account { name, created_at, erase_at, .. } = found;
+        let stored = self.stored(Some(account)).map_err(|error| {
+            tracing::error!(%error, "what an account has stored is not known");
+            AccountError::Unavailable
+        })?;
+        let Stored { bytes: stored_bytes, documents } = stored.get(account).copied().unwrap_or_default();
+        Ok(AccountAnswer::Overview(Overview { name, created_at, erase_at, stored_bytes, documents }))
     }
 }
 
@@ -80,6 +114,7 @@ fn of_directory(error: DirectoryError) -> AccountError {
         DirectoryError::NoAccount(_) => AccountError::NotOffered,
         DirectoryError::BadName(_) => AccountError::Bad(error.to_string()),
         // Whose it is, is nobody else's business.
+        DirectoryError::NotErased(_) => AccountError::Conflict("this account is not to be erased".into()),
         DirectoryError::IdentityLinked(_) => {
             AccountError::Conflict("this identity is linked to another account".into())
         }

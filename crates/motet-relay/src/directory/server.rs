@@ -46,8 +46,16 @@ impl Server {
                     return Err(error);
                 }
             }
-            let format = client.query("SELECT format FROM accounts", &[])?;
-            Ok(format.first().map_or(Ok(0), |row| row.try_get(0))?)
+            if current(client)? < format {
+                client.run("BEGIN; SELECT 1 FROM accounts FOR UPDATE")?;
+                // Another relay may have done it meanwhile.
+                if current(client)? == 3 {
+                    client.run(include_str!("server_4.sql"))?;
+                    client.execute("UPDATE accounts SET format = $1", &[&format])?;
+                }
+                client.run("COMMIT")?;
+            }
+            current(client)
         })
     }
 
@@ -110,6 +118,12 @@ impl Transaction<'_> {
     }
 }
 
+/// The format of the tables.
+fn current(client: &Blocking) -> Result<i64> {
+    let found = client.query("SELECT format FROM accounts", &[])?;
+    Ok(found.first().map_or(Ok(0), |row| row.try_get(0))?)
+}
+
 /// Makes the tables: all of them, or none.
 fn make(client: &Blocking, format: i64) -> Result<()> {
     let names: Vec<&str> = TABLES.iter().map(|(table, _)| *table).collect();
@@ -121,7 +135,7 @@ fn make(client: &Blocking, format: i64) -> Result<()> {
         );
         return Err(SqlError::Server(reason));
     }
-    client.run(&format!("BEGIN; {}", include_str!("server.sql")))?;
+    client.run(&format!("BEGIN; {}; {}", include_str!("server.sql"), include_str!("server_4.sql")))?;
     client.execute("INSERT INTO accounts (one, format, version) VALUES (true, $1, 0)", &[&format])?;
     Ok(client.run("COMMIT")?)
 }

@@ -1,5 +1,6 @@
 //! What accounts ask of the spaces that they share, done: each request as the account may make it, and no other.
 
+use super::audit::{Action, Actor, By};
 use super::sql::{self, OptionalExtension, Sql, params};
 use motet_proto::SpaceId;
 
@@ -21,29 +22,40 @@ impl Directory {
     /// # Errors
     /// [`SharingError`]. Of spaces that it is no member of an account hears as of such that are not there.
     pub fn share(&self, account: &str, request: &SharingRequest) -> Result<SharingAnswer> {
+        self.share_by(account, request, By(Actor::Account))
+    }
+
+    pub(super) fn share_by(&self, account: &str, request: &SharingRequest, by: By) -> Result<SharingAnswer> {
         use SharingRequest as Ask;
         match request {
-            Ask::Create { name } => self.create_shared(account, name),
-            Ask::Rename { space, name } => self.rename(account, *space, name),
+            Ask::Create { name } => self.create_shared(account, name, by),
+            Ask::Rename { space, name } => self.rename(account, *space, name, by),
             Ask::Delete { space } => {
-                self.as_owner(account, *space, |conn| drop_space(conn, *space).map(|()| None))?;
+                self.as_owner(account, *space, |conn| {
+                    drop_space(conn, *space)?;
+                    by.note(conn, &composed(account), Action::SpaceDeleted, &space.to_string())?;
+                    Ok(None)
+                })?;
                 Ok(SharingAnswer::Done)
             }
             Ask::Members { space } => self.members_of(account, *space),
-            Ask::SetRole { space, account: member, role } => self.set_role(account, *space, member, *role),
+            Ask::SetRole { space, account: member, role } => {
+                self.set_role(account, *space, (member, *role), by)
+            }
             Ask::Remove { space, account: member } => {
                 let mut reason = None;
                 self.as_owner(account, *space, |conn| {
                     // Also if it has left a moment ago: it could come back with a code that others have not used up.
                     drop_invites(conn, *space)?;
-                    reason = part(conn, *space, &composed(member))?;
+                    reason = part(conn, *space, &composed(member), (by, Action::MemberRemoved))?;
                     Ok(None)
                 })?;
                 refused(reason).map(|()| SharingAnswer::Done)
             }
             Ask::Leave { space } => {
                 self.look(account, *space)?;
-                self.changed(|conn| Ok(refused(part(conn, *space, &composed(account))?)))?;
+                let left = (by, Action::MemberLeft);
+                self.changed(|conn| Ok(refused(part(conn, *space, &composed(account), left)?)))?;
                 Ok(SharingAnswer::Done)
             }
             Ask::Invite { space, role, expires_after, is_reusable } => {
@@ -52,34 +64,34 @@ impl Directory {
                     return Err(SharingError::Bad("who is invited reads, or writes as well".into()));
                 }
                 let after = expires_after.unwrap_or(limits::INVITE_LIFETIME);
-                let code = self.create_invite(*space, account, *role, after, *is_reusable);
+                let code = self.create_invite_by(*space, account, (*role, after, *is_reusable), by);
                 let code = code.map_err(of_directory)?;
                 let expires_at = self.invite(&code).map_err(of_directory)?.expires_at;
                 Ok(SharingAnswer::Code { code, expires_at })
             }
             Ask::RevokeInvites { space } => {
                 self.owned(account, *space)?;
-                self.revoke_invites(*space, account).map_err(of_directory)?;
+                self.revoke_invites_by(*space, account, by).map_err(of_directory)?;
                 Ok(SharingAnswer::Done)
             }
             Ask::ShowInvite { code } => self.invite(code).map(SharingAnswer::Invite).map_err(of_directory),
             Ask::Join { code } => {
-                let invite = self.join(code, account).map_err(of_directory)?;
+                let invite = self.join_by(code, account, by).map_err(of_directory)?;
                 self.offered(account, invite.space)
             }
         }
     }
 
-    fn create_shared(&self, account: &str, name: &str) -> Result<SharingAnswer> {
+    fn create_shared(&self, account: &str, name: &str, by: By) -> Result<SharingAnswer> {
         let owned = self.rows(OWNED, [composed(account)], |row| row.get::<i64>(0)).map_err(of_directory)?;
         if owned.first().is_some_and(|owned| *owned >= limits::SHARED_SPACES_PER_ACCOUNT) {
             return Err(of_directory(DirectoryError::TooManySpaces));
         }
-        let id = self.create_space(name, account).map_err(of_directory)?;
+        let id = self.create_space_by(name, account, by).map_err(of_directory)?;
         self.offered(account, id)
     }
 
-    fn rename(&self, account: &str, space: SpaceId, name: &str) -> Result<SharingAnswer> {
+    fn rename(&self, account: &str, space: SpaceId, name: &str, by: By) -> Result<SharingAnswer> {
         let name = &*composed(name);
         self.as_owner(account, space, |conn| {
             if let Err(error) = check_name(name) {
@@ -89,7 +101,8 @@ impl Directory {
                 return Ok(Some(of_directory(DirectoryError::SpaceExists(name.to_owned()))));
             }
             let sql = "UPDATE shared_space SET name = ? WHERE id = ?";
-            conn.execute(sql, params![name, space.as_bytes()]).map(|_| None)
+            conn.execute(sql, params![name, space.as_bytes()])?;
+            by.note(conn, &composed(account), Action::SpaceRenamed, &space.to_string()).map(|()| None)
         })?;
         self.offered(account, space)
     }
@@ -104,7 +117,13 @@ impl Directory {
         Ok(SharingAnswer::Members(std::iter::once((owner, Role::Owner)).chain(members).collect()))
     }
 
-    fn set_role(&self, account: &str, space: SpaceId, member: &str, role: Role) -> Result<SharingAnswer> {
+    fn set_role(
+        &self,
+        account: &str,
+        space: SpaceId,
+        (member, role): (&str, Role),
+        by: By,
+    ) -> Result<SharingAnswer> {
         let (owner, member) = (&*composed(account), &*composed(member));
         self.as_owner(account, space, |conn| {
             if owner == member {
@@ -118,9 +137,11 @@ impl Directory {
             }
             // With codes of before a member could do what it may not do any more, and others come whom a new owner does not know of.
             drop_invites(conn, space)?;
+            let note = |action| by.note_of(conn, owner, action, &space.to_string(), member).map(|()| None);
             if role != Role::Owner {
                 let sql = "UPDATE member SET may_write = ? WHERE space = ? AND account = ?";
-                return conn.execute(sql, params![role >= Role::Writer, id, member]).map(|_| None);
+                conn.execute(sql, params![role >= Role::Writer, id, member])?;
+                return note(Action::MemberChanged);
             }
             let sql = "SELECT name FROM shared_space WHERE id = ?";
             let name: String = conn.query_row(sql, [id], |row| row.get(0))?;
@@ -136,7 +157,8 @@ impl Directory {
             conn.execute("UPDATE shared_space SET owner = ? WHERE id = ?", params![member, id])?;
             conn.execute("DELETE FROM member WHERE space = ? AND account = ?", params![id, member])?;
             let sql = "INSERT INTO member (space, account, may_write, since) VALUES (?, ?, 1, ?)";
-            conn.execute(sql, params![id, owner, now_ms()]).map(|_| None)
+            conn.execute(sql, params![id, owner, now_ms()])?;
+            note(Action::OwnerChanged)
         })?;
         Ok(SharingAnswer::Done)
     }
@@ -192,13 +214,22 @@ impl Directory {
 }
 
 /// Takes a space from an account.
-fn part(conn: &Sql<'_>, space: SpaceId, account: &str) -> sql::Result<Option<SharingError>> {
-    if owner_of(conn, space)?.is_some_and(|owner| owner == account) {
+fn part(
+    conn: &Sql<'_>,
+    space: SpaceId,
+    account: &str,
+    (by, action): (By, Action),
+) -> sql::Result<Option<SharingError>> {
+    let owner = owner_of(conn, space)?.unwrap_or_default();
+    if owner == account {
         let reason = "the owner cannot leave: make another member the owner, or delete the space";
         return Ok(Some(SharingError::Conflict(reason.into())));
     }
     let sql = "DELETE FROM member WHERE space = ? AND account = ?";
     let gone = conn.execute(sql, params![space.as_bytes(), account])?;
+    if gone > 0 {
+        by.note_of(conn, &owner, action, &space.to_string(), account)?;
+    }
     Ok((gone == 0).then(|| of_directory(DirectoryError::NoMember(account.to_owned()))))
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::audit::{Action, Actor, By};
 use super::sql::{self, NONE, OptionalExtension, Sql, params};
 use motet_proto::SpaceId;
 
@@ -43,6 +44,10 @@ impl Directory {
     /// [`DirectoryError::BadName`], [`DirectoryError::NoAccount`], [`DirectoryError::SpaceExists`], [`DirectoryError::Random`],
     /// [`DirectoryError::File`].
     pub fn create_space(&self, name: &str, owner: &str) -> Result<SpaceId> {
+        self.create_space_by(name, owner, By(Actor::Operator))
+    }
+
+    pub(super) fn create_space_by(&self, name: &str, owner: &str, by: By) -> Result<SpaceId> {
         let (name, owner) = (&*composed(name), &*composed(owner));
         check_name(name)?;
         let mut random = [0; 10];
@@ -58,7 +63,8 @@ impl Directory {
             }
             let sql =
                 "INSERT INTO shared_space (id, name, owner, log_of, created_at) VALUES (?1, ?2, ?3, ?3, ?4)";
-            conn.execute(sql, params![id.as_bytes(), name, owner, now_ms()]).map(|_| Ok(()))
+            conn.execute(sql, params![id.as_bytes(), name, owner, now_ms()])?;
+            by.note(conn, owner, Action::SpaceCreated, &id.to_string()).map(Ok)
         })?;
         made?;
         self.reload_spaces()?;
@@ -96,11 +102,16 @@ impl Directory {
             if !has_account(conn, account)? {
                 return Ok(Err(DirectoryError::NoAccount(account.to_owned())));
             }
+            let sql = "SELECT 1 FROM member WHERE space = ? AND account = ?";
+            let is_member = conn.exists(sql, params![space.id.as_bytes(), account])?;
             let sql = "INSERT INTO member (space, account, may_write, since) VALUES (?, ?, ?, ?)
                        ON CONFLICT (space, account) DO UPDATE SET may_write = excluded.may_write";
             conn.execute(sql, params![space.id.as_bytes(), account, role == Role::Writer, now_ms()])?;
             // Who may do less now could do more with a code.
-            drop_invites(conn, space.id).map(Ok)
+            drop_invites(conn, space.id)?;
+            let action = if is_member { Action::MemberChanged } else { Action::MemberAdded };
+            let (by, id) = (By(Actor::Operator), space.id.to_string());
+            by.note_of(conn, &space.owner, action, &id, account).map(Ok)
         })?;
         put?;
         self.reload_spaces()
@@ -117,7 +128,12 @@ impl Directory {
         let removed = self.write(|conn| {
             // Who is out could come back with a code that others have not used up.
             drop_invites(conn, space.id)?;
-            conn.execute(sql, params![space.id.as_bytes(), account])
+            let removed = conn.execute(sql, params![space.id.as_bytes(), account])?;
+            if removed > 0 {
+                let (by, id) = (By(Actor::Operator), space.id.to_string());
+                by.note_of(conn, &space.owner, Action::MemberRemoved, &id, account)?;
+            }
+            Ok(removed)
         })?;
         self.reload_spaces()?;
         if removed > 0 { Ok(()) } else { Err(DirectoryError::NoMember(account.to_owned())) }
@@ -129,7 +145,10 @@ impl Directory {
     /// [`DirectoryError::NoSpace`], [`DirectoryError::File`].
     pub fn remove_space(&self, space: &str) -> Result<SharedSpace> {
         let space = self.one_space(space)?;
-        self.write(|conn| drop_space(conn, space.id))?;
+        self.write(|conn| {
+            drop_space(conn, space.id)?;
+            By(Actor::Operator).note(conn, &space.owner, Action::SpaceDeleted, &space.id.to_string())
+        })?;
         self.reload_spaces()?;
         Ok(space)
     }

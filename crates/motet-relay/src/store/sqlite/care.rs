@@ -5,6 +5,7 @@
 
 mod backup;
 mod columns;
+mod erased;
 mod file;
 mod log;
 mod row;

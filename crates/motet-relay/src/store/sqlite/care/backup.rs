@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{CareReport, file, look};
+use super::{CareReport, erased, file, look};
 use crate::limits;
 use crate::store::StoreError;
 use crate::store::folder::{Folder, create};
@@ -27,6 +27,8 @@ pub struct RestoreReport {
     /// The accounts are those of the backup, and where those that were there are, if any were. `None`: those that are there were kept, or there are
     /// none in the backup.
     pub accounts: Option<RestoredAccounts>,
+    /// Logs of accounts that were erased since the backup was made, and that it brings back: they were taken out of it.
+    pub erased: u64,
 }
 
 /// Accounts of a backup.
@@ -75,7 +77,7 @@ pub fn backup(data: &Path, to: &Path) -> Result<CareReport, StoreError> {
 }
 
 /// Puts the data of a [`backup`] in the place of what a relay that does not run has, which is put aside. The folder is created if needed.
-/// Devices notice that the log is an earlier one, and send what it lacks.
+/// Devices notice that the log is an earlier one, and send what it lacks. What was erased since with its account is erased from it as well.
 ///
 /// Accounts that are there are newer than those of the backup, and stay: who was signed out or removed since stays so. Those of the backup take
 /// their place if there are none, if they are damaged, or `with_accounts`; their sign-in keys are not good any more.
@@ -104,11 +106,18 @@ pub fn restore(data: &Path, from: &Path, with_accounts: bool) -> Result<RestoreR
             )));
         }
         file::remove(&new_accounts);
+        // What is not readable any more is not known to have been erased.
+        let mut erased = erased::read(&accounts).unwrap_or_default();
         if !keeps_accounts && from.join(ACCOUNTS).exists() {
             copy_database(&from.join(ACCOUNTS), &new_accounts)?;
             let voided_keys = void_keys(&new_accounts)?;
+            erased::apply_to_accounts(&new_accounts, &erased)?;
+            erased.extend(erased::read(&new_accounts)?);
             report.accounts = Some(RestoredAccounts { voided_keys, put_aside: None });
         }
+        let in_force = if new_accounts.exists() { &new_accounts } else { &accounts };
+        report.erased = erased::apply_to_logs(&new, &erased, &erased::kept(in_force)?)?;
+        file::sync(&new)?;
         Ok(())
     };
     if let Err(error) = prepare(&mut report) {
@@ -136,7 +145,8 @@ pub(super) fn fault_of_accounts(data: &Path) -> Option<String> {
         let of_later_formats: &[&str] = match format_of(&conn)? {
             ..2 => &[],
             2 => &["identity", "invite"],
-            3.. => &["identity", "invite", "console_link"],
+            3 => &["identity", "invite", "console_link"],
+            4.. => &["identity", "invite", "console_link", "audit", "erasure"],
         };
         let tables = ["account", "sign_in_key", "device", "shared_space", "member"];
         for table in tables.iter().chain(of_later_formats) {
@@ -226,7 +236,7 @@ fn void_keys(accounts: &Path) -> Result<u64, StoreError> {
     Ok(keys as u64)
 }
 
-fn format_of(conn: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn format_of(conn: &Connection) -> rusqlite::Result<i64> {
     conn.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
