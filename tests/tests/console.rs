@@ -357,6 +357,7 @@ const ROUTES: [Route; 33] = [
     ("GET", "activity", &[]),
     ("GET", "activity?span=24h", &[]),
     ("GET", "refusals", &[]),
+    ("GET", "audit", &[]),
     ("POST", "sign-out", &[]),
     ("GET", "nothing", &[]),
     ("GET", "devices/D/", &[]),

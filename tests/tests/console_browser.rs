@@ -192,7 +192,9 @@ fn the_console_reads_in_light_and_dark_and_on_a_narrow_screen() {
         (
             "operator",
             None,
-            ["", "accounts", "account?name=leilani", "activity", "refusals"].map(str::to_owned).into(),
+            ["", "accounts", "account?name=leilani", "activity", "refusals", "audit"]
+                .map(str::to_owned)
+                .into(),
         ),
     ] {
         let link = site.directory.create_console_link(account, None).unwrap();

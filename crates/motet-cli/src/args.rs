@@ -31,7 +31,7 @@ Over time:      history, undo, redo, restore, points, trash, tail
 Conflicts:      conflicts, resolve
 Sync:           sync, status, watch, compact, quarantine
 In and out:     import, export, adopt, change-log, automerge
-Account:        login, device, identity, console, spaces, space, sign-out, clear-local, erase-remote
+Account:        login, account, device, identity, console, spaces, space, sign-out, clear-local, erase-remote
 Maintenance:    verify, repair
 Shell:          completions, man
 
@@ -161,6 +161,9 @@ pub(crate) enum Command {
     },
     /// Show the spaces that are shared with the account of this device, or by it
     Spaces,
+    /// The account of this device: what the relay has of it, who has done what, erase it
+    #[command(subcommand)]
+    Account(AccountCommand),
     /// The devices that are signed in to the account of this one
     #[command(subcommand)]
     Device(DeviceCommand),
@@ -515,6 +518,26 @@ pub(crate) enum SpaceCommand {
         /// The code
         code: String,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum AccountCommand {
+    /// Show what the relay has of it, how much it may have, and when it is erased if somebody has asked for that
+    Show,
+    /// Show who has done what to it, its devices and its spaces, the latest first
+    Audit {
+        /// Only records with a lower number
+        #[arg(long, value_name = "NUMBER")]
+        before: Option<u64>,
+    },
+    /// Have the relay erase it after some days, with everything that the relay has of it; what devices have stays on them
+    Erase {
+        /// Days in which `account keep` takes that back
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u8).range(1..=30))]
+        days: u8,
+    },
+    /// Keep it after all
+    Keep,
 }
 
 #[derive(Subcommand)]

@@ -98,6 +98,7 @@ fn run(args: Args, output: &Output) -> Result<(), CliError> {
             commands::account::login(db, relay, credential, output)
         }
         Command::Spaces => commands::spaces::list(db, output),
+        Command::Account(command) => commands::devices::account(db, command, output),
         Command::Device(command) => commands::devices::device(db, command, output),
         Command::Identity(command) => commands::devices::identity(db, command, output),
         Command::Console => commands::devices::console(db, output),

@@ -15,6 +15,7 @@
 //! [`sharing`](crate::sharing)), and refusals have their words; nothing here reads documents or their names; secrets are stored as hashes.
 
 mod activity;
+mod audit;
 mod devices;
 mod dispatch;
 mod layout;

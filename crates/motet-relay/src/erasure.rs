@@ -31,21 +31,25 @@ pub(crate) async fn run(store: &dyn LogStore, accounts: Option<Accounts>) {
 async fn erase(store: &dyn LogStore, directory: &Arc<Directory>) -> Result<(), Box<dyn std::error::Error>> {
     let of = directory.clone();
     for Erasing { account, kept } in tokio::task::spawn_blocking(move || of.begin_erasures()).await?? {
-        let mut logs = 0;
-        for space in store.logs_of(&account).await? {
-            if kept.contains(&space) {
-                continue;
-            }
-            let log = LogId { account: account.clone(), space };
-            while store.remove(log.clone()).await? {
-                // Between two parts everybody else has a turn.
-                tokio::task::yield_now().await;
-            }
-            logs += 1;
+        let mut spaces = store.logs_of(&account).await?;
+        spaces.retain(|space| !kept.contains(space));
+        if spaces.is_empty() {
+            // Also of the time before: another relay that still takes something out has had time to end.
+            let of = directory.clone();
+            tokio::task::spawn_blocking(move || of.end_erasure(&account)).await??;
+            tracing::info!("an account was erased");
+            continue;
         }
-        let of = directory.clone();
-        tokio::task::spawn_blocking(move || of.end_erasure(&account, logs)).await??;
-        tracing::info!(logs, "an account was erased");
+        for space in spaces {
+            let log = LogId { account: account.clone(), space };
+            // Of an account that is made anew under the same name meanwhile nothing is touched.
+            while is_erasing(directory, &account).await? && store.remove(log.clone()).await? {}
+        }
     }
     Ok(())
+}
+
+async fn is_erasing(directory: &Arc<Directory>, account: &str) -> Result<bool, Box<dyn std::error::Error>> {
+    let (of, account) = (directory.clone(), account.to_owned());
+    Ok(tokio::task::spawn_blocking(move || of.is_erasing(&account)).await??)
 }

@@ -1,10 +1,10 @@
-//! A device's own account over HTTP, as JSON: `/v1/account`, `/v1/account/erasure`, `/v1/audit`, `/v1/devices`, `/v1/devices/{id}`, `/v1/identities`.
+//! A device's own account over HTTP, as JSON: `/v1/account`, `/v1/account/erasure`, `/v1/audit`, `/v1/audit/{before}`, `/v1/devices`, `/v1/devices/{id}`, `/v1/identities`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, RawQuery};
+use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
@@ -52,6 +52,7 @@ pub(crate) fn routes() -> Router<Arc<Relay>> {
         .route("/v1/account", get(overview))
         .route("/v1/account/erasure", post(erase).delete(keep))
         .route("/v1/audit", get(audit))
+        .route("/v1/audit/{before}", get(audit_before))
 }
 
 async fn devices(head: Head) -> Answered {
@@ -85,16 +86,14 @@ async fn overview(head: Head) -> Answered {
     ask(&Asked::admit(head).await?, AccountRequest::Overview).await
 }
 
-async fn audit(RawQuery(query): RawQuery, head: Head) -> Answered {
+async fn audit(head: Head) -> Answered {
+    ask(&Asked::admit(head).await?, AccountRequest::Audit { before: None }).await
+}
+
+async fn audit_before(Path(before): Path<String>, head: Head) -> Answered {
     let asked = Asked::admit(head).await?;
-    let before = match query.as_deref() {
-        None | Some("") => None,
-        Some(query) => match query.strip_prefix("before=").map(str::parse) {
-            Some(Ok(before)) => Some(before),
-            _ => return Err(bad("no such question: before=NUMBER, or none")),
-        },
-    };
-    ask(&asked, AccountRequest::Audit { before }).await
+    let before = before.parse().map_err(|_| bad("no such record: /v1/audit/NUMBER"))?;
+    ask(&asked, AccountRequest::Audit { before: Some(before) }).await
 }
 
 async fn erase(from: From) -> Answered {

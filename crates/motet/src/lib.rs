@@ -114,7 +114,10 @@ pub use motet_derive::Declare;
 pub use motet_proto::envelope::{self, Sealer};
 pub use motet_proto::{AccountId, DeviceId, SpaceId};
 #[cfg(feature = "relay")]
-pub use own_account::{AccountDevice, AccountDevices, AccountIdentity, ConsoleLink, RelayAccount};
+pub use own_account::{
+    AccountDevice, AccountDevices, AccountIdentity, AccountLimits, AccountOverview, AuditRecord, ConsoleLink,
+    RelayAccount,
+};
 pub use query::{Comparison, FieldRef, Filter, Order, Query, Snippet, field};
 pub use schema::{CollectionSchema, Declare, DeletePolicy, Field, FieldKind, Rule, Schema, SchemaError};
 pub use serde_json::json;

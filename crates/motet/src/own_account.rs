@@ -1,5 +1,7 @@
 //! The account that a device has signed in to: [`RelayAccount`].
 
+use std::time::Duration;
+
 use motet_proto::DeviceId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -70,6 +72,58 @@ pub struct ConsoleLink {
     pub expires_in: u64,
 }
 
+/// What a relay has of an account, and how much it may have: [`RelayAccount::overview`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AccountOverview {
+    /// The name of the account.
+    pub account: String,
+    /// When it was added, in milliseconds since 1970.
+    pub created_at: i64,
+    /// When it is erased, in milliseconds since 1970, if somebody has asked for that.
+    pub erase_at: Option<i64>,
+    /// Bytes that the relay keeps for it, as of the last minute.
+    pub stored_bytes: u64,
+    /// Documents that the relay keeps for it.
+    pub documents: u64,
+    /// How much it may have.
+    pub limits: AccountLimits,
+}
+
+/// How much an account may have at its relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AccountLimits {
+    /// Bytes.
+    pub stored_bytes: u64,
+    /// Documents.
+    pub documents: u64,
+    /// Spaces.
+    pub spaces: u64,
+    /// Devices that are connected at the same time.
+    pub sessions: u64,
+}
+
+/// Something that was done to an account, one of its devices, or a space that it is or was a member of: [`RelayAccount::audit`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AuditRecord {
+    /// Its number: later ones have higher ones.
+    pub number: u64,
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+    /// To which account, or who owned the space.
+    pub account: String,
+    /// Who has done it: the id of a device, `account` (in the console), `operator`, or `relay`.
+    pub actor: String,
+    /// What, as a stable code: `device-signed-in`.
+    pub action: String,
+    /// The id of the device, key or space that it is about; empty if there is none.
+    pub subject: String,
+    /// The other account that it concerns; empty if there is none.
+    pub member: String,
+}
+
 impl std::fmt::Debug for ConsoleLink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The path is a secret.
@@ -136,6 +190,51 @@ impl RelayAccount {
     /// [`SpaceError`].
     pub fn unlink_identity(&self, issuer: &str, subject: &str) -> Result<(), SpaceError> {
         self.0.ask("DELETE", &["identities"], Some(json!({ "issuer": issuer, "subject": subject })))
+    }
+
+    /// What the relay has of the account, how much it may have, and when it is erased.
+    ///
+    /// # Errors
+    /// [`SpaceError`].
+    pub fn overview(&self) -> Result<AccountOverview, SpaceError> {
+        self.0.ask("GET", &["account"], None)
+    }
+
+    /// Who has done what to the account, the latest first: up to 200 records, with numbers below `before` if one is given.
+    ///
+    /// # Errors
+    /// [`SpaceError`].
+    pub fn audit(&self, before: Option<u64>) -> Result<Vec<AuditRecord>, SpaceError> {
+        #[derive(Deserialize)]
+        struct Listed {
+            records: Vec<AuditRecord>,
+        }
+        let before = before.map(|before| before.to_string());
+        let path: Vec<&str> = std::iter::once("audit").chain(before.as_deref()).collect();
+        self.0.ask("GET", &path, None).map(|listed: Listed| listed.records)
+    }
+
+    /// Has the relay erase the account and everything that it has of it, after a time in which any device of the account can
+    /// [take that back](Self::keep): one to thirty days, and seven if none is given. All devices are signed out then, and the spaces that the account owns end
+    /// for everybody; what devices have stays on them. Asked once more it changes the time. Returns when, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// [`SpaceError::NotPossible`] if the time is too short or too long.
+    pub fn erase(&self, after: Option<Duration>) -> Result<i64, SpaceError> {
+        #[derive(Deserialize)]
+        struct Asked {
+            erase_at: i64,
+        }
+        let body = after.map_or_else(|| json!({}), |after| json!({ "after": after.as_secs() }));
+        self.0.ask("POST", &["account", "erasure"], Some(body)).map(|asked: Asked| asked.erase_at)
+    }
+
+    /// Keeps an account that was to be erased.
+    ///
+    /// # Errors
+    /// [`SpaceError::NotPossible`] if nobody has asked for that.
+    pub fn keep(&self) -> Result<(), SpaceError> {
+        self.0.ask("DELETE", &["account", "erasure"], None)
     }
 
     /// Makes a link to the console of the relay for this account. It signs one browser in, once; that ends when this device is signed out.

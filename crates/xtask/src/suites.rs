@@ -21,12 +21,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const ALONE: [&str; 5] = ["attacks", "bounds", "relay_damage", "relay_left", "relay_odd"];
 
 /// Programs that compute for most of their time: as many at a time as there are cores, the longest first.
-const BUSY: [&str; 11] = [
+const BUSY: [&str; 12] = [
     "hostile",
     "planted",
     "oracle",
     "crash_points",
     "simulation",
+    "compaction",
     "damage_pages",
     "embedded",
     "convergence",
@@ -35,8 +36,8 @@ const BUSY: [&str; 11] = [
     "fuzz",
 ];
 
-/// Of the others, which wait for most of their time, so many for each core.
-const WAITING_PER_CORE: usize = 2;
+/// Of the others, which wait for much of their time, so many for each two cores.
+const WAITING_PER_TWO_CORES: usize = 3;
 
 /// A test program, as cargo has built it.
 struct Suite {
@@ -74,7 +75,7 @@ pub(crate) fn run(mut cargo: Command, env: &[(&str, &str)]) -> Result<(), String
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let mut failed = at_a_time(1, alone, env);
     failed.extend(at_a_time(cores, busy, env));
-    failed.extend(at_a_time(WAITING_PER_CORE * cores, waiting, env));
+    failed.extend(at_a_time((WAITING_PER_TWO_CORES * cores).div_ceil(2), waiting, env));
     match failed.is_empty() {
         true => Ok(()),
         false => Err(format!("{} of {count} test programs failed\n{}", failed.len(), failed.join("\n"))),

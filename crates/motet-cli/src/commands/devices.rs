@@ -1,13 +1,14 @@
 //! `device …`, `identity …` and `console`: the account that this device has signed in to.
 
 use std::path::Path;
+use std::time::Duration;
 
-use motet::{AccountDevice, Relay, Replica, SyncError};
+use motet::{AccountDevice, AuditRecord, Relay, Replica, SyncError};
 
 use super::account::Credential;
 use super::spaces::done;
 use super::{RELAY_URL, open, relay, token};
-use crate::args::{DeviceCommand, IdentityCommand};
+use crate::args::{AccountCommand, DeviceCommand, IdentityCommand};
 use crate::error::CliError;
 use crate::output::{Output, local_time};
 
@@ -82,6 +83,53 @@ pub(crate) fn identity(db: Option<&Path>, command: IdentityCommand, output: &Out
         IdentityCommand::Unlink { issuer, subject } => {
             account.unlink_identity(&issuer, &subject)?;
             done("no device signs in with it any more; those that have stay signed in", output)
+        }
+    }
+}
+
+/// Shows the account, has it erased, or keeps it.
+pub(crate) fn account(db: Option<&Path>, command: AccountCommand, output: &Output) -> Result<(), CliError> {
+    let (_, relay) = signed_in(db)?;
+    let account = relay.account();
+    match command {
+        AccountCommand::Show => {
+            let found = account.overview()?;
+            if output.json {
+                return output.json_line(&found);
+            }
+            let limits = found.limits;
+            output.line(&found.account);
+            output.line(&format!(
+                "{} of at most {} bytes at the relay",
+                found.stored_bytes, limits.stored_bytes
+            ));
+            output.line(&format!("{} of at most {} documents", found.documents, limits.documents));
+            if let Some(at) = found.erase_at {
+                output.line(&format!("it is erased {}; motet account keep takes that back", local_time(at)));
+            }
+            Ok(())
+        }
+        AccountCommand::Audit { before } => {
+            let records = account.audit(before)?;
+            if output.json {
+                return output.json_line(&records);
+            }
+            for AuditRecord { number, at, actor, action, subject, member, .. } in records {
+                // Of ids the beginning tells them apart.
+                let short = |id: &str| id.chars().take(8).collect::<String>();
+                let (at, actor, subject) = (local_time(at), short(&actor), short(&subject));
+                output.line(format!("{number}  {at}  {actor:8}  {action}  {subject}  {member}").trim_end());
+            }
+            Ok(())
+        }
+        AccountCommand::Erase { days } => {
+            let at = account.erase(Some(Duration::from_secs(u64::from(days) * 86_400)))?;
+            let said = format!("it is erased {}; motet account keep takes that back", local_time(at));
+            done(&said, output)
+        }
+        AccountCommand::Keep => {
+            account.keep()?;
+            done("it is kept", output)
         }
     }
 }

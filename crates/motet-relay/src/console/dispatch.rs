@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::visit::Visit;
-use super::{Refusal, State, activity, devices, layout, operator, overview, sign_in, spaces};
+use super::{Refusal, State, activity, audit, devices, layout, operator, overview, sign_in, spaces};
 use crate::directory::ConsoleHolder;
 use crate::doors::Place;
 
@@ -70,10 +70,11 @@ enum Page {
     Account,
     Activity,
     Refusals,
+    Audit,
 }
 
 /// Every page. `*` stands for an id.
-const PAGES: [(&str, Takes, Who, Page); 26] = [
+const PAGES: [(&str, Takes, Who, Page); 27] = [
     ("style.css", Takes::Get, Who::Anybody, Page::Style),
     ("icon.svg", Takes::Get, Who::Anybody, Page::Icon),
     ("link/*", Takes::Both, Who::Anybody, Page::Link),
@@ -100,6 +101,7 @@ const PAGES: [(&str, Takes, Who, Page); 26] = [
     ("account", Takes::Get, Who::Operator, Page::Account),
     ("activity", Takes::Get, Who::Operator, Page::Activity),
     ("refusals", Takes::Get, Who::Operator, Page::Refusals),
+    ("audit", Takes::Get, Who::SignedIn, Page::Audit),
 ];
 
 /// Answers a request for anything below `/console`.
@@ -207,6 +209,7 @@ async fn show(state: &State, visit: &Visit, page: Page, is_form: bool) -> Result
         Page::Account => operator::account(state, visit).await,
         Page::Activity => Ok(activity::show(state, visit)),
         Page::Refusals => Ok(operator::refusals(state, visit)),
+        Page::Audit => audit::show(state, visit).await,
     }
 }
 

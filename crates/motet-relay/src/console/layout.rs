@@ -12,12 +12,22 @@ use super::{Refusal, Signed};
 use crate::directory::ConsoleHolder;
 
 /// Pages of the holder of an account, as the navigation names them.
-const OF_ACCOUNT: [(&str, &str); 4] =
-    [("", "Overview"), ("devices", "Devices"), ("identities", "Identities"), ("spaces", "Spaces")];
+const OF_ACCOUNT: [(&str, &str); 5] = [
+    ("", "Overview"),
+    ("devices", "Devices"),
+    ("identities", "Identities"),
+    ("spaces", "Spaces"),
+    ("audit", "Audit"),
+];
 
 /// Pages of the operator.
-const OF_OPERATOR: [(&str, &str); 4] =
-    [("", "Overview"), ("accounts", "Accounts"), ("activity", "Activity"), ("refusals", "Refusals")];
+const OF_OPERATOR: [(&str, &str); 5] = [
+    ("", "Overview"),
+    ("accounts", "Accounts"),
+    ("activity", "Activity"),
+    ("refusals", "Refusals"),
+    ("audit", "Audit"),
+];
 
 /// What may stand above a page after something was done, by what stands in its address.
 const DONE: [(&str, &str); 12] = [

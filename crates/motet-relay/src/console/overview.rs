@@ -14,6 +14,8 @@ use crate::store::sqlite::Stored;
 pub(super) async fn show(state: &State, visit: &Visit) -> Result<Response, Refusal> {
     let Ok((account, who)) = visit.account() else { return operator::overview(state, visit).await };
     let stored = state.stored(Some(account)).await?;
+    let name = account.to_owned();
+    let erase_at = state.read(move |directory| directory.account(&name)).await?.erase_at;
     let devices = match state.own(account, AccountRequest::Devices).await? {
         AccountAnswer::Devices(devices) => devices.len(),
         _ => 0,
@@ -22,6 +24,9 @@ pub(super) async fn show(state: &State, visit: &Visit) -> Result<Response, Refus
         access::spaces(state.relay.access.clone(), &who).await.map_err(|_| Refusal::unavailable())?;
     let sessions: usize = state.relay.accounts.sessions(account).values().sum();
     let body = html! {
+        @if let Some(at) = erase_at {
+            p { strong class="bad" { "This account is erased " (layout::time(at)) ". To keep it: motet account keep, on one of its devices." } }
+        }
         dl class="facts" {
             (storage(state, account, stored.as_ref()))
             div { dt { "Devices" } dd { a href=(visit.link("devices")) { (devices) " signed in" } } }

@@ -99,12 +99,17 @@ impl Directory {
         })
     }
 
+    /// Whether the logs of an account leave.
+    pub(crate) fn is_erasing(&self, account: &str) -> Result<bool> {
+        self.read(|conn| is_erasing(conn, account))
+    }
+
     /// The logs of an account have left.
-    pub(crate) fn end_erasure(&self, account: &str, logs: u64) -> Result<()> {
+    pub(crate) fn end_erasure(&self, account: &str) -> Result<()> {
         self.write(|conn| {
             let sql = "UPDATE erasure SET account = NULL WHERE account = ?";
             if conn.execute(sql, [account])? > 0 {
-                By(Actor::Relay).note(conn, "", Action::LogsErased, &logs.to_string())?;
+                By(Actor::Relay).note(conn, "", Action::LogsErased, "")?;
             }
             Ok(())
         })

@@ -5,7 +5,7 @@ CREATE TABLE audit (
   account TEXT NOT NULL,               -- the account that it was done to, or that owned the space; empty: one that was erased
   actor TEXT NOT NULL,                 -- `operator`, `account`, `relay`, or the id of a device
   action TEXT NOT NULL,
-  subject TEXT NOT NULL,               -- id of a device, a key or a space; how many logs
+  subject TEXT NOT NULL,               -- id of a device, a key or a space
   member TEXT NOT NULL                 -- the other account, if one is concerned
 ) STRICT;
 CREATE INDEX audit_account ON audit (account, number);

@@ -194,6 +194,8 @@ impl Logs {
         }
         conn.execute("DELETE FROM space WHERE id = ?", [log])?;
         left.forget_log(log);
+        // The name of the account may be on this page.
+        left.is_in_log = true;
         if !conn.prepare_cached("SELECT 1 FROM space WHERE account = ?")?.exists([&id.account])? {
             usage.remove(conn, &id.account)?;
         }
