@@ -328,7 +328,7 @@ fn a_sign_in_ends_with_the_device_that_made_the_link_and_with_the_account() {
 type Route = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 /// Requests of the console: method, page, form. `D` and `S` stand for the device and the space of keola.
-const ROUTES: [Route; 33] = [
+const ROUTES: [Route; 34] = [
     ("GET", "", &[]),
     ("GET", "devices", &[]),
     ("GET", "devices/D", &[]),
@@ -404,7 +404,7 @@ fn who_may_see_and_do_what_is_the_same_on_every_page() {
         let (is_post, is_there) = (method == "POST", !page.ends_with('/') && !page.ends_with("nothing"));
         let is_operators =
             ["accounts", "account?", "activity", "refusals"].iter().any(|of| page.starts_with(of));
-        let is_both = page.is_empty() || page == "sign-out";
+        let is_both = ["", "sign-out", "audit"].contains(&&*page);
         let ask = |browser: &Browser, token: &str| {
             let fields = [&[("token", token)], fields].concat();
             browser.ask(method, &page, &fields)

@@ -449,8 +449,8 @@ fn a_file_that_holds_no_accounts_is_named() {
     let file = dir.path().join("accounts.db");
     drop(Directory::open(dir.path()).unwrap());
     let conn = rusqlite::Connection::open(&file).unwrap();
-    conn.pragma_update(None, "user_version", 4).unwrap();
-    assert!(matches!(Directory::open(dir.path()), Err(DirectoryError::Newer { found: 4, .. })));
+    conn.pragma_update(None, "user_version", 5).unwrap();
+    assert!(matches!(Directory::open(dir.path()), Err(DirectoryError::Newer { found: 5, .. })));
     conn.pragma_update(None, "application_id", 7).unwrap();
     assert!(matches!(Directory::open(dir.path()), Err(DirectoryError::Foreign(_))));
     drop(conn);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
@@ -268,7 +269,7 @@ pub(crate) fn run(
 ) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let directory = open(data, database, matches!(command, Admin::Account(AccountCommand::Add { .. })))?;
     if let Admin::Account(AccountCommand::Export { name, folder }) = command {
-        return export(&directory, (data, database), name, folder);
+        return export(directory, (data, database), name, folder);
     }
     Ok(administer(&directory, data, database, command)?)
 }
@@ -285,7 +286,7 @@ fn open(data: &Path, database: Option<&str>, may_be_made: bool) -> Result<Direct
 }
 
 fn export(
-    directory: &Directory,
+    directory: Directory,
     (data, database): (&Path, Option<&str>),
     name: &str,
     folder: &Path,
@@ -297,7 +298,7 @@ fn export(
             None => Box::new(ReadOnly::open(data)?),
         };
         Ok::<_, Box<dyn std::error::Error>>(
-            motet_relay::export::export(directory, &*source, name, folder).await?,
+            motet_relay::export::export(Arc::new(directory), &*source, name, folder).await?,
         )
     })?;
     Ok(vec![format!("{}: account.json, and {logs} logs with {entries} entries", folder.display())])

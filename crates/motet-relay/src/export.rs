@@ -2,6 +2,7 @@
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -121,12 +122,15 @@ impl ExportError {
 /// # Errors
 /// [`ExportError`].
 pub async fn export(
-    directory: &Directory,
+    directory: Arc<Directory>,
     logs: &dyn Source,
     account: &str,
     folder: &Path,
 ) -> Result<Exported, ExportError> {
-    let about = about(directory, account)?;
+    let asked = account.to_owned();
+    // The accounts are asked on a thread that may wait.
+    let about = tokio::task::spawn_blocking(move || about(&directory, &asked)).await;
+    let about = about.map_err(|_| StoreError::Closed)??;
     let name = about["account"].as_str().unwrap_or(account).to_owned();
     let failed = |path: &Path| {
         let path = path.to_owned();
