@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch};
@@ -13,7 +12,7 @@ use serde_json::json;
 
 use crate::auth;
 use crate::own_account::{AccountAnswer, AccountError, AccountRequest, Device, LinkedIdentity};
-use crate::routes::{Answered, Asked, From, Head, answer, unavailable};
+use crate::routes::{Answered, Asked, From, Head, Path, answer, unavailable};
 use crate::state::Relay;
 
 #[derive(Deserialize)]

@@ -403,7 +403,8 @@ async fn web_socket(
     };
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
-        Err(rejection) => return rejection.into_response(),
+        // One status for all that is no upgrade; what HTTP has for some of them needs headers that axum does not give.
+        Err(rejection) => return (StatusCode::BAD_REQUEST, rejection.body_text()).into_response(),
     };
     place.become_session();
     let id = relay.next_session();
