@@ -4,6 +4,7 @@ pub mod console;
 pub mod fuzz;
 pub mod issuer;
 mod mounted;
+pub mod openapi;
 pub mod oracle;
 pub mod proxy;
 pub mod random;

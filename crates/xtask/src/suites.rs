@@ -21,7 +21,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const ALONE: [&str; 6] = ["attacks", "bounds", "planted", "relay_damage", "relay_left", "relay_odd"];
 
 /// Programs that compute for most of their time: as many at a time as there are cores.
-const BUSY: [&str; 10] = [
+const BUSY: [&str; 11] = [
     "convergence",
     "crash_points",
     "damage_pages",
@@ -29,6 +29,7 @@ const BUSY: [&str; 10] = [
     "embedded",
     "fuzz",
     "hostile",
+    "openapi",
     "oracle",
     "orders",
     "simulation",
