@@ -6,6 +6,7 @@ pub mod issuer;
 mod mounted;
 pub mod openapi;
 pub mod oracle;
+pub mod people;
 pub mod proxy;
 pub mod random;
 pub mod raw;
