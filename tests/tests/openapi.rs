@@ -78,9 +78,31 @@ fn every_route_of_the_relay_is_described_and_nothing_else() {
     for path in ["/", "/v1", "/v1/", "/v2/sync", "/metrics", "/openapi.json"] {
         let answer = ask("GET", &format!("{}{path}", relay.url()));
         assert_eq!(answer.status(), 404, "{path}");
-        assert!(
-            answer.headers().contains_key("motet-relay") && answer.headers().contains_key("x-request-id")
-        );
+    }
+}
+
+/// Whatever it is, an answer says that a relay gives it, and lets no page of another site read it.
+#[test]
+fn every_answer_has_the_headers_of_a_relay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (relay, _) = relay_with_metrics(&dir.path().join("relay"));
+    let paths = operations().into_iter().map(|(_, path)| path.replace(['{', '}'], ""));
+    for path in paths.chain(["/".into(), "/console/".into()]) {
+        for method in METHODS {
+            let request = Client::new().request(method.parse().unwrap(), format!("{}{path}", relay.url()));
+            let request = request.header("origin", "https://elsewhere.example");
+            let answer = request.header("access-control-request-method", "POST").send().unwrap();
+            for name in ["motet-relay", "x-request-id"] {
+                assert!(answer.headers().contains_key(name), "{method} {path}: {name}");
+            }
+            assert_eq!(answer.headers()["x-content-type-options"], "nosniff", "{method} {path}");
+            // Any page can open a WebSocket to this machine, and a relay without accounts knows nobody by a token.
+            if (method, &*path) == ("GET", "/v1/sync") {
+                assert_eq!(answer.status(), 403);
+            }
+            let mut names = answer.headers().keys();
+            assert!(!names.any(|name| name.as_str().starts_with("access-control")), "{method} {path}");
+        }
     }
 }
 
@@ -231,6 +253,29 @@ fn the_upgrade_needs_the_headers_that_are_described() {
         assert_eq!(status("GET", Some(name), "motet1.x"), "401", "without {name}");
     }
     assert_eq!(status("HEAD", None, &token), "400");
+}
+
+/// A message whose end can be understood in two ways could bring another one past a proxy.
+#[test]
+fn a_request_has_one_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (relay, _) = relay_with_metrics(&dir.path().join("relay"));
+    let hidden = "GET /healthz HTTP/1.1\r\nHost: relay\r\n\r\n";
+    for (headers, body) in [
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+        ("Content-Length: 5\r\nContent-Length: 46\r\n", "12345"),
+        ("Transfer-Encoding: chunked, identity\r\n", "0\r\n\r\n"),
+    ] {
+        let mut stream = TcpStream::connect(relay.address()).unwrap();
+        let request = format!("POST /v1/devices HTTP/1.1\r\nHost: relay\r\n{headers}\r\n{body}{hidden}");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        // The end may be a reset, as not all was read.
+        _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{headers}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{headers}: {answer}");
+    }
 }
 
 /// Where Schemathesis is, if `cargo xtask test` could install it.
