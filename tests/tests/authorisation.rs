@@ -298,8 +298,9 @@ fn every_message_has_a_row() {
     let sender = DeviceId([1; 16]);
     let messages = messages(SpaceId::DEFAULT, sender);
     let rows: BTreeSet<&str> = MESSAGES.iter().map(|(row, _)| *row).collect();
-    let sent = messages.iter().map(|message| row_of(message, sender)).chain(["hello"]);
-    assert_eq!((rows.len(), rows), (MESSAGES.len(), sent.collect()));
+    let sent: BTreeSet<&str> =
+        messages.iter().map(|message| row_of(message, sender)).chain(["hello"]).collect();
+    assert_eq!((rows.len(), rows), (MESSAGES.len(), sent));
     let types: BTreeSet<u8> = messages.iter().map(|message| frame::encode(message)[0]).collect();
     assert_eq!(types, known_types());
 }
