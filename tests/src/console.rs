@@ -90,7 +90,13 @@ impl Site {
 
     /// Signs a device in to an account, and returns its key.
     pub fn device(&self, account: &str, name: &str, number: u8) -> DeviceKey {
-        let (key, device) = (DeviceKey::new([number; 32]), DeviceId([number; 16]));
+        let key = DeviceKey::new([number; 32]);
+        self.sign_in(account, name, &key, DeviceId([number; 16]));
+        key
+    }
+
+    /// Signs in the device that has this key.
+    pub fn sign_in(&self, account: &str, name: &str, key: &DeviceKey, device: DeviceId) {
         let sign_in_key = self.directory.create_key(account, None, false).unwrap();
         let body = json!({
             "credential": sign_in_key, "device": device.to_string(), "key": key.public().to_string(),
@@ -98,7 +104,6 @@ impl Site {
         });
         let url = format!("{}/v1/devices", self.relay.url());
         assert_eq!(Client::new().post(url).body(body.to_string()).send().unwrap().status(), 200);
-        key
     }
 }
 

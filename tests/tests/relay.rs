@@ -95,7 +95,7 @@ fn http_garbage_is_answered_and_survived() {
         _ = stream.read(&mut [0; 100]);
     }
     let client = reqwest::blocking::Client::new();
-    for seed in 0..200_u64 {
+    for seed in 1..200_u64 {
         let body = random_bytes(seed, seed as usize);
         let answer = client.post(format!("http://{address}/v1/sync")).body(body).send().unwrap();
         assert_eq!(answer.status(), 200, "a frame that is none is answered by an error frame");

@@ -52,7 +52,8 @@ macro_rules! id {
             type Err = ParseIdError;
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
                 let error = || ParseIdError { kind: stringify!($name), expected: 2 * $len, got: text.to_owned() };
-                if text.len() != 2 * $len || !text.is_ascii() {
+                // `from_str_radix` would take a sign for a digit.
+                if text.len() != 2 * $len || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                     return Err(error());
                 }
                 let mut bytes = [0; $len];
@@ -196,7 +197,13 @@ mod tests {
         let id = DocumentId::derive(SpaceId::DEFAULT, "pieces", "Ka ʻŌʻō");
         assert_eq!(id.to_string().parse::<DocumentId>().unwrap(), id);
         assert_eq!(id.to_string(), "ba528dbe80c98bd99b72a68e392d91c4", "golden: derivation of document ids");
-        for bad in ["", "00", "zz528dbe80c98bd99b72a68e392d91c4", "ʻʻʻʻʻʻʻʻʻʻʻʻʻʻʻʻ"] {
+        for bad in [
+            "",
+            "00",
+            "zz528dbe80c98bd99b72a68e392d91c4",
+            "+a528dbe80c98bd99b72a68e392d91c4",
+            "ʻʻʻʻʻʻʻʻʻʻʻʻʻʻʻʻ",
+        ] {
             let message = bad.parse::<DocumentId>().unwrap_err().to_string();
             assert!(message.contains("32 hex digits"), "{message}");
         }

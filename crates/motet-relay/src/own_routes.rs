@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
@@ -15,7 +14,7 @@ use serde_json::json;
 use crate::auth;
 use crate::limits;
 use crate::own_account::{AccountAnswer, AccountError, AccountRequest, AuditRecord, Device, LinkedIdentity};
-use crate::routes::{Answered, Asked, From, Head, answer, bad, unavailable};
+use crate::routes::{Answered, Asked, From, Head, Path, answer, bad, unavailable};
 use crate::state::Relay;
 
 #[derive(Deserialize)]
@@ -92,7 +91,9 @@ async fn audit(head: Head) -> Answered {
 
 async fn audit_before(Path(before): Path<String>, head: Head) -> Answered {
     let asked = Asked::admit(head).await?;
-    let before = before.parse().map_err(|_| bad("no such record: /v1/audit/NUMBER"))?;
+    let is_number = before.bytes().all(|byte| byte.is_ascii_digit());
+    let before = before.parse().ok().filter(|_| is_number);
+    let before = before.ok_or_else(|| bad("no such record: /v1/audit/NUMBER"))?;
     ask(&asked, AccountRequest::Audit { before: Some(before) }).await
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{self, FromRequest, FromRequestParts, Request};
 use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -30,6 +30,9 @@ pub(crate) struct From {
     body: Body,
 }
 
+/// What the path names. What cannot be read names nothing, and is answered like that: only to somebody who may speak.
+pub(crate) struct Path<T>(pub(crate) T);
+
 /// Who asks, once that is known.
 pub(crate) struct Asked {
     pub(crate) relay: Arc<Relay>,
@@ -55,6 +58,18 @@ impl FromRequest<Arc<Relay>> for From {
     async fn from_request(request: Request, relay: &Arc<Relay>) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
         Ok(Self { head: Head::from_request_parts(&mut parts, relay).await?, body })
+    }
+}
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<Relay>> for Path<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, relay: &Arc<Relay>) -> Result<Self, Response> {
+        if let Ok(extract::Path(named)) = extract::Path::from_request_parts(parts, relay).await {
+            return Ok(Self(named));
+        }
+        Asked::admit(Head::from_request_parts(parts, relay).await?).await?;
+        Err((StatusCode::NOT_FOUND, "there is nothing of this name").into_response())
     }
 }
 

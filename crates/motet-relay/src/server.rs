@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
 use axum::extract::{Request, State};
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -357,9 +357,10 @@ async fn take_changes(
     std::future::pending().await
 }
 
-/// Marks an answer as one of a relay.
+/// Marks an answer as one of a relay, and as what its type says: no browser makes a page of what it quotes from a request.
 async fn signed(mut answer: Response) -> Response {
     answer.headers_mut().insert(RELAY_HEADER, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+    answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }
 
@@ -411,7 +412,8 @@ async fn web_socket(
     };
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
-        Err(rejection) => return rejection.into_response(),
+        // One status for all that is no upgrade; what HTTP has for some of them needs headers that axum does not give.
+        Err(rejection) => return (StatusCode::BAD_REQUEST, rejection.body_text()).into_response(),
     };
     place.become_session();
     let id = relay.next_session();

@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask test`, all tests with small budgets, and `cargo xtask ci`, everything.
 
 mod advisories;
+mod schemathesis;
 mod suites;
 
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ const FEATURES: [&[&str]; 3] = [
 const WITH_KEYRING: &str = "motet-with-keyring";
 
 /// Programs that tests start, the Debian packages that have them, and the suites that cannot run without.
-const PROGRAMS: [(&str, &str, &str); 8] = [
+const PROGRAMS: [(&str, &str, &str); 9] = [
     ("chromedriver", "chromium-driver", "tests/console_browser.rs"),
     ("chromium", "chromium", "tests/console_browser.rs"),
     ("dbus-daemon", "dbus", "tests/keyring.rs"),
@@ -38,6 +39,7 @@ const PROGRAMS: [(&str, &str, &str); 8] = [
     ("nats-server", "nats-server", "tests/nodes.rs"),
     ("nginx", "nginx", "tests/nginx.rs"),
     ("pg_ctlcluster", "postgresql", "tests/nodes.rs and a part of tests/stores.rs"),
+    ("python3", "python3-venv", "a part of tests/openapi.rs"),
     ("valgrind", "valgrind", "tests/instructions.rs"),
 ];
 
@@ -94,6 +96,7 @@ fn test(args: &[String], budgets: &[(&str, &str)]) -> Result<(), String> {
     keep_apart()?;
     cargo(&build, &[], &[])?;
     install();
+    schemathesis::install();
     let tested = match args {
         // Not those that run in its documentation, which are one program of another kind.
         [] => suites::run(cargo_command(), budgets)
@@ -102,6 +105,11 @@ fn test(args: &[String], budgets: &[(&str, &str)]) -> Result<(), String> {
     };
     for (program, package, suite) in missing() {
         eprintln!("xtask: SKIPPED: {suite} needs {program} (Debian package {package})");
+    }
+    if !schemathesis::is_there() {
+        eprintln!(
+            "xtask: SKIPPED: a part of tests/openapi.rs needs Schemathesis (tests/schemathesis/requirements.txt, by python3 with venv and pip)"
+        );
     }
     tested
 }
@@ -124,6 +132,11 @@ fn keep_apart() -> Result<(), String> {
 /// Installs what is missing, where this is Debian and we may.
 fn install() {
     let packages: Vec<&str> = missing().map(|(_, package, _)| package).collect();
+    install_packages(&packages);
+}
+
+/// Installs Debian packages likewise.
+fn install_packages(packages: &[&str]) {
     if packages.is_empty() || !cfg!(target_os = "linux") {
         return;
     }
@@ -134,7 +147,7 @@ fn install() {
         command.args(["-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=20"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).status().is_ok_and(|status| status.success())
     };
-    let install = [&["install", "--no-install-recommends"], &packages[..]].concat();
+    let install = [&["install", "--no-install-recommends"], packages].concat();
     if !apt(&install) {
         _ = apt(&["update"]) && apt(&install);
     }

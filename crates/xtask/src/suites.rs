@@ -21,12 +21,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const ALONE: [&str; 5] = ["attacks", "bounds", "relay_damage", "relay_left", "relay_odd"];
 
 /// Programs that compute for most of their time: as many at a time as there are cores, the longest first.
-const BUSY: [&str; 12] = [
+const BUSY: [&str; 13] = [
     "hostile",
     "planted",
     "oracle",
     "crash_points",
     "simulation",
+    "openapi",
     "compaction",
     "damage_pages",
     "embedded",

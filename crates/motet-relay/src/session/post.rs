@@ -82,6 +82,9 @@ pub(crate) async fn serve_post(
             running.admitted.place.meter.complete();
         }
     }
+    if received == 0 {
+        return Err((StatusCode::BAD_REQUEST, "the body is empty: it begins with a greeting"));
+    }
     if !waiting.is_empty() && running.takes_more(&answer) {
         running.answer_frame(Err(FrameError::Truncated), &mut answer).await;
     }
