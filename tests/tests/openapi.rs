@@ -334,6 +334,7 @@ fn schemathesis_finds_nothing() {
         command.args(["--generation-database", "none", "--continue-on-failure"]);
         // Nothing is written beside the sources, and nothing goes through a proxy.
         command.current_dir(dir.path()).env("PYTHONDONTWRITEBYTECODE", "1").env("NO_PROXY", "127.0.0.1");
+        command.env("SCHEMATHESIS_HOOKS", here.join("schemathesis/hooks.py"));
         command.env("MOTET_TEST_TOKENS", tokens.url());
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
