@@ -443,7 +443,7 @@ fn who_may_see_and_do_what_is_the_same_on_every_page() {
         }
         // Another account has pages of its own, and nothing of this one.
         let token = leilani.token.borrow().clone();
-        let is_own = ["", "devices", "identities", "spaces"].contains(&&*page);
+        let is_own = ["", "devices", "identities", "spaces", "audit"].contains(&&*page);
         let expected = match (is_operators, is_own, is_post) {
             (true, ..) => 403,
             (_, true, false) => 200,
