@@ -124,7 +124,9 @@ fn an_account_is_erased_when_its_time_has_come_and_not_before() {
     let before = second["number"].to_string();
     let older = keola.json(&["account", "audit", "--before", &before, "--json"]);
     assert_eq!(older[0], acts[2]);
-    assert_eq!(asking.ask("GET", "/v1/audit/first", None).0, 400);
+    for none in ["first", "-1", "+1", "9223372036854775808"] {
+        assert_eq!(asking.ask("GET", &format!("/v1/audit/{none}"), None).0, 400, "{none}");
+    }
     asking.ask("POST", "/v1/account/erasure", Some(json!({})));
     asking.ask("DELETE", "/v1/account/erasure", None);
     let acts = service.audit("keola");

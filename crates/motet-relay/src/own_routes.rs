@@ -92,9 +92,9 @@ async fn audit(head: Head) -> Answered {
 async fn audit_before(Path(before): Path<String>, head: Head) -> Answered {
     let asked = Asked::admit(head).await?;
     let is_number = before.bytes().all(|byte| byte.is_ascii_digit());
-    let before = before.parse().ok().filter(|_| is_number);
+    let before = before.parse::<i64>().ok().filter(|_| is_number);
     let before = before.ok_or_else(|| bad("no such record: /v1/audit/NUMBER"))?;
-    ask(&asked, AccountRequest::Audit { before: Some(before) }).await
+    ask(&asked, AccountRequest::Audit { before: Some(before.unsigned_abs()) }).await
 }
 
 async fn erase(from: From) -> Answered {
