@@ -177,13 +177,28 @@ fn a_space_that_somebody_else_owns_by_now_stays() {
         cli
     });
     keola.ok(&["space", "role", &spaces[0], "leilani", "owner"]);
+    // One that is of keola by now, and whose log counts for who has made it.
+    let back = leilani.json(&["space", "create", "Back", "--json"])["id"].as_str().unwrap().to_owned();
+    keola.ok(&["space", "join", &leilani.ok(&["space", "invite", "Back"])]);
+    let cli = Cli::new(service.folder.path(), "back");
+    cli.ok(&["init", "--device", "back", "--relay", &service.relay.url(), "--space-id", &back]);
+    service.sign_in("leilani", &cli);
+    cli.ok_with(&["put", "songs", "--id", "1"], r#"{"title": "Pua Mana"}"#);
+    cli.ok(&["sync"]);
+    leilani.ok(&["space", "role", &back, "keola", "owner"]);
+    let logs = |to: &str| {
+        let to = service.folder.path().join(to);
+        service.admin.ok(&["account", "export", "leilani", to.to_str().unwrap()])
+    };
+    assert!(logs("before").contains("1 logs"));
     let acts = service.audit("leilani");
-    assert_eq!(acts[0].0, "owner-changed");
+    assert!(acts.iter().any(|(action, _)| action == "owner-changed"));
     assert!(acts.iter().any(|(action, _)| action == "invite-used"));
     service.admin.ok(&["account", "erase", "keola", "--now"]);
     wait_until("it is erased", Duration::from_secs(60), || {
         service.admin.lines(&["audit", "--json"]).iter().any(|record| record["action"] == "logs-erased")
     });
+    assert!(logs("after").contains("0 logs"));
     bands[0].ok_with(&["set", "songs", "1", "key=C"], "");
     bands[0].ok(&["sync"]);
     let another = Cli::new(service.folder.path(), "another");
@@ -319,7 +334,7 @@ fn accounts_of_the_format_before_are_taken_over() {
     drop(directory);
     let conn = rusqlite::Connection::open(folder.path().join("accounts.db")).unwrap();
     conn.execute_batch(
-        "DROP TABLE audit; DROP TABLE erasure; ALTER TABLE account DROP COLUMN erase_at; PRAGMA user_version = 3;",
+        "DROP TABLE audit; DROP TABLE erasure; DROP TABLE erasing_space; ALTER TABLE account DROP COLUMN erase_at; PRAGMA user_version = 3;",
     )
     .unwrap();
     drop(conn);

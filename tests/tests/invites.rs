@@ -262,7 +262,7 @@ fn accounts_of_the_first_version_are_taken_over() {
     let file = dir.path().join("accounts.db");
     let conn = rusqlite::Connection::open(&file).unwrap();
     conn.execute_batch(
-        "DROP TABLE audit; DROP TABLE erasure; ALTER TABLE account DROP COLUMN erase_at; DROP TABLE console_link; DROP TABLE identity; DROP TABLE invite; ALTER TABLE shared_space DROP COLUMN log_of; ALTER TABLE shared_space ADD COLUMN removed_at INTEGER; PRAGMA user_version = 1",
+        "DROP TABLE audit; DROP TABLE erasure; DROP TABLE erasing_space; ALTER TABLE account DROP COLUMN erase_at; DROP TABLE console_link; DROP TABLE identity; DROP TABLE invite; ALTER TABLE shared_space DROP COLUMN log_of; ALTER TABLE shared_space ADD COLUMN removed_at INTEGER; PRAGMA user_version = 1",
     )
     .unwrap();
     drop(conn);

@@ -60,7 +60,7 @@ const APPLICATION_ID: i64 = 0x6d74_6163;
 const FORMAT: i64 = 4;
 
 /// All tables with their columns, in an order in which rows can be inserted.
-const TABLES: [(&str, &str); 10] = [
+const TABLES: [(&str, &str); 11] = [
     ("account", "name, created_at, erase_at"),
     ("sign_in_key", "hash, account, created_at, expires_at, is_reusable, used"),
     ("device", "key, account, id, name, platform, version, registered_at, last_seen_at, revoked_at"),
@@ -71,6 +71,7 @@ const TABLES: [(&str, &str); 10] = [
     ("console_link", "hash, account, device, expires_at"),
     ("audit", "number, at, account, actor, action, subject, member"),
     ("erasure", "hash, account, at"),
+    ("erasing_space", "id, log_of, at"),
 ];
 
 /// Accounts, sign-in keys and devices. `Debug` shows the path.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use crate::directory::{Directory, Erasing};
+use crate::directory::{Directory, DirectoryError, Erasing};
 use crate::limits;
 use crate::store::{LogId, LogStore};
 
@@ -28,28 +28,52 @@ pub(crate) async fn run(store: &dyn LogStore, accounts: Option<Accounts>) {
     }
 }
 
-async fn erase(store: &dyn LogStore, directory: &Arc<Directory>) -> Result<(), Box<dyn std::error::Error>> {
-    let of = directory.clone();
-    for Erasing { account, kept } in tokio::task::spawn_blocking(move || of.begin_erasures()).await?? {
-        let mut spaces = store.logs_of(&account).await?;
-        spaces.retain(|space| !kept.contains(space));
-        if spaces.is_empty() {
-            // Also of the time before: another relay that still takes something out has had time to end.
-            let of = directory.clone();
-            tokio::task::spawn_blocking(move || of.end_erasure(&account)).await??;
-            tracing::info!("an account was erased");
-            continue;
-        }
-        for space in spaces {
-            let log = LogId { account: account.clone(), space };
-            // Of an account that is made anew under the same name meanwhile nothing is touched.
-            while is_erasing(directory, &account).await? && store.remove(log.clone()).await? {}
-        }
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+async fn erase(store: &dyn LogStore, directory: &Arc<Directory>) -> Result<(), Failed> {
+    let mut failed = None;
+    for erasing in ask(directory, Directory::begin_erasures).await? {
+        // A log that is damaged keeps no other one from leaving.
+        failed = erase_account(store, directory, erasing).await.err().or(failed);
+    }
+    for (account, space) in ask(directory, Directory::erasing_spaces).await? {
+        failed = erase_space(store, directory, LogId { account, space }).await.err().or(failed);
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+async fn erase_account(
+    store: &dyn LogStore,
+    directory: &Arc<Directory>,
+    Erasing { account, kept }: Erasing,
+) -> Result<(), Failed> {
+    let mut spaces = store.logs_of(&account).await?;
+    spaces.retain(|space| !kept.contains(space));
+    if spaces.is_empty() {
+        // Also of the time before: another relay that still takes something out has had time to end.
+        ask(directory, move |directory| directory.end_erasure(&account)).await?;
+        tracing::info!("an account was erased");
+        return Ok(());
+    }
+    for space in spaces {
+        let (log, of) = (LogId { account: account.clone(), space }, account.clone());
+        let is_erasing = move |directory: &Directory| directory.is_erasing(&of);
+        // Of an account that is made anew under the same name meanwhile nothing is touched.
+        while ask(directory, is_erasing.clone()).await? && store.remove(log.clone()).await? {}
     }
     Ok(())
 }
 
-async fn is_erasing(directory: &Arc<Directory>, account: &str) -> Result<bool, Box<dyn std::error::Error>> {
-    let (of, account) = (directory.clone(), account.to_owned());
-    Ok(tokio::task::spawn_blocking(move || of.is_erasing(&account)).await??)
+async fn erase_space(store: &dyn LogStore, directory: &Arc<Directory>, log: LogId) -> Result<(), Failed> {
+    while store.remove(log.clone()).await? {}
+    ask(directory, move |directory| directory.end_erasure_of_space(log.space)).await
+}
+
+/// Asks the accounts on a thread that may wait.
+async fn ask<T: Send + 'static>(
+    directory: &Arc<Directory>,
+    ask: impl FnOnce(&Directory) -> Result<T, DirectoryError> + Send + 'static,
+) -> Result<T, Failed> {
+    let directory = directory.clone();
+    Ok(tokio::task::spawn_blocking(move || ask(&directory)).await??)
 }

@@ -86,9 +86,8 @@ impl Directory {
         }
         self.read(|conn| {
             // Sessions of its devices have ended by then, on all relays.
-            let grace = i64::try_from(limits::ERASURE_GRACE.as_millis()).unwrap_or(i64::MAX);
             let sql = "SELECT account FROM erasure WHERE account IS NOT NULL AND at <= ?";
-            let accounts: Vec<String> = conn.rows(sql, [now_ms() - grace], |row| row.get(0))?;
+            let accounts: Vec<String> = conn.rows(sql, [now_ms() - grace()], |row| row.get(0))?;
             let kept = |account: String| {
                 let sql = "SELECT id FROM shared_space WHERE log_of = ?";
                 let kept = conn.rows(sql, [&account], |row| row.get::<Vec<u8>>(0))?;
@@ -97,6 +96,19 @@ impl Directory {
             };
             accounts.into_iter().map(kept).collect()
         })
+    }
+
+    /// Spaces of erased accounts whose logs are kept under another name, with that name, and leave.
+    pub(crate) fn erasing_spaces(&self) -> Result<Vec<(String, SpaceId)>> {
+        let sql = "SELECT log_of, id FROM erasing_space WHERE at <= ?";
+        let rows = self.rows(sql, [now_ms() - grace()], |row| Ok((row.get(0)?, row.get::<Vec<u8>>(1)?)))?;
+        Ok(rows.into_iter().filter_map(|(of, id)| Some((of, SpaceId::from_slice(&id)?))).collect())
+    }
+
+    /// The log of such a space has left.
+    pub(crate) fn end_erasure_of_space(&self, space: SpaceId) -> Result<()> {
+        let sql = "DELETE FROM erasing_space WHERE id = ?";
+        self.write(|conn| conn.execute(sql, [space.as_bytes()])).map(drop)
     }
 
     /// Whether the logs of an account leave.
@@ -116,8 +128,16 @@ impl Directory {
     }
 }
 
+fn grace() -> i64 {
+    i64::try_from(limits::ERASURE_GRACE.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Removes what the accounts have of one, and notes that its logs are to leave.
 fn begin(conn: &Sql<'_>, name: &str) -> sql::Result<()> {
+    // Those that somebody else has made and handed over.
+    let sql = "INSERT INTO erasing_space (id, log_of, at)
+               SELECT id, log_of, CAST(?2 AS bigint) FROM shared_space WHERE owner = ?1 AND log_of <> ?1";
+    conn.execute(sql, params![name, now_ms()])?;
     // Not as of an account that is only removed: whoever it was may begin anew.
     conn.execute("DELETE FROM identity WHERE account = ?", [name])?;
     super::remove_rows(conn, name)?;

@@ -21,3 +21,10 @@ CREATE TABLE erasure (
   account TEXT,                        -- the name, until its logs have left
   at INTEGER NOT NULL                  -- when it was erased
 ) STRICT;
+
+-- Spaces of such accounts whose logs are kept under another name, and leave too.
+CREATE TABLE erasing_space (
+  id BLOB PRIMARY KEY,
+  log_of TEXT NOT NULL,                -- the account under which the log is kept
+  at INTEGER NOT NULL
+) STRICT;

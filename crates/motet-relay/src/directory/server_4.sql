@@ -19,3 +19,9 @@ CREATE TABLE erasure (
     account text COLLATE "C",
     at bigint NOT NULL
 );
+
+CREATE TABLE erasing_space (
+    id bytea PRIMARY KEY,
+    log_of text COLLATE "C" NOT NULL,
+    at bigint NOT NULL
+);

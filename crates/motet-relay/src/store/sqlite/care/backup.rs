@@ -146,7 +146,7 @@ pub(super) fn fault_of_accounts(data: &Path) -> Option<String> {
             ..2 => &[],
             2 => &["identity", "invite"],
             3 => &["identity", "invite", "console_link"],
-            4.. => &["identity", "invite", "console_link", "audit", "erasure"],
+            4.. => &["identity", "invite", "console_link", "audit", "erasure", "erasing_space"],
         };
         let tables = ["account", "sign_in_key", "device", "shared_space", "member"];
         for table in tables.iter().chain(of_later_formats) {
