@@ -299,9 +299,7 @@ impl Directory {
         account: Option<&str>,
     ) -> std::result::Result<HashMap<String, Stored>, crate::store::StoreError> {
         if self.lock().is_file() {
-            let mut all = stored(self.path.parent().unwrap_or(Path::new(".")))?;
-            all.retain(|name, _| account.is_none_or(|account| account == name));
-            return Ok(all);
+            return stored(self.path.parent().unwrap_or(Path::new(".")), account);
         }
         let read = self.read(|conn| {
             let mut stored = HashMap::new();

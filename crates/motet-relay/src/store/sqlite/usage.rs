@@ -173,11 +173,11 @@ pub struct Stored {
     pub documents: u64,
 }
 
-/// What each account has in the logs of a data folder, also of a relay that runs. Nothing is written.
+/// What an account, or each of all, has in the logs of a data folder, also of a relay that runs. Nothing is written.
 ///
 /// # Errors
 /// [`StoreError`] if the file is there and cannot be read.
-pub fn stored(data: &Path) -> Result<HashMap<String, Stored>, StoreError> {
+pub fn stored(data: &Path, account: Option<&str>) -> Result<HashMap<String, Stored>, StoreError> {
     let path = data.join(crate::store::folder::DATABASE);
     if !path.exists() {
         return Ok(HashMap::new());
@@ -185,12 +185,14 @@ pub fn stored(data: &Path) -> Result<HashMap<String, Stored>, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(&path, flags)?;
     conn.busy_timeout(limits::BUSY_TIMEOUT)?;
-    let mut rows = conn.prepare("SELECT account, bytes, documents FROM usage")?;
+    // Of one account the others are not read.
+    let only = if account.is_some() { " WHERE account = ?" } else { "" };
+    let mut rows = conn.prepare(&format!("SELECT account, bytes, documents FROM usage{only}"))?;
     let count = |row: &rusqlite::Row<'_>, column| {
         row.get::<_, i64>(column).ok().and_then(|count| u64::try_from(count).ok()).unwrap_or_default()
     };
     let of = |row: &rusqlite::Row<'_>| {
         Ok((row.get(0)?, Stored { bytes: count(row, 1), documents: count(row, 2) }))
     };
-    Ok(rows.query_map([], of)?.collect::<rusqlite::Result<_>>()?)
+    Ok(rows.query_map(rusqlite::params_from_iter(account), of)?.collect::<rusqlite::Result<_>>()?)
 }
