@@ -144,6 +144,9 @@ fn an_account_is_erased_when_its_time_has_come_and_not_before() {
     let all = service.admin.lines(&["audit", "--json"]);
     assert!(!all.iter().any(|record| record.to_string().contains("keola")), "{all:?}");
     assert!(all.iter().any(|record| record["action"] == "account-erased" && record["account"] == ""));
+    wait_until("its name is in no file", Duration::from_secs(60), || {
+        !is_in_files(&service.admin.0, "accounts.db", b"keola")
+    });
     // Who is somebody else notices nothing.
     leilani.ok_with(&["set", "songs", "1", "key=C"], "");
     leilani.ok(&["sync"]);

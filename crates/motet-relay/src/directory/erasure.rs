@@ -124,7 +124,9 @@ impl Directory {
                 By(Actor::Relay).note(conn, "", Action::LogsErased, "")?;
             }
             Ok(())
-        })
+        })?;
+        self.lock().empty_log();
+        Ok(())
     }
 }
 

@@ -312,6 +312,17 @@ impl Database {
         }
     }
 
+    /// Takes what was removed out of SQLite's log too, and out of the pages that it stands for. Somebody who reads just then keeps that from being done now.
+    pub(super) fn empty_log(&mut self) {
+        match self {
+            Database::Sqlite(conn) => {
+                _ = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            }
+            #[cfg(feature = "postgres")]
+            Database::Server(_) => {}
+        }
+    }
+
     /// A number that changes whenever somebody else has written.
     pub(super) fn version(&mut self) -> Result<i64> {
         match self {
