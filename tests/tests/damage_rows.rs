@@ -297,7 +297,8 @@ fn whatever_a_row_holds_the_file_can_be_repaired_and_shows_what_it_did() {
         if catch_unwind(AssertUnwindSafe(attempt)).is_err() {
             failed.push((round, what));
         }
-        std::fs::remove_dir_all(&dir_now).unwrap();
+        // A thread of a replica that is closed may still make a file: it leaves with the whole folder.
+        _ = std::fs::remove_dir_all(&dir_now);
     }
     assert!(failed.is_empty(), "{failed:#?}");
 }

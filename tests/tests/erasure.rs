@@ -106,6 +106,8 @@ fn an_account_is_erased_when_its_time_has_come_and_not_before() {
         assert_eq!(asking.ask("POST", "/v1/account/erasure", Some(json!({ "after": after }))).0, code);
     }
     assert_eq!(asking.ask("DELETE", "/v1/account/erasure", None).0, 409);
+    // A whole number, as other programs write it.
+    assert_eq!(asking.ask("POST", "/v1/account/erasure", Some(json!({ "after": 241_070.0 }))).0, 200);
     let (status, asked) = asking.ask("POST", "/v1/account/erasure", Some(json!({})));
     assert_eq!(status, 200);
     assert_eq!(asking.ask("GET", "/v1/account", None).1["erase_at"], asked["erase_at"]);

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::auth;
 use crate::limits;
 use crate::own_account::{AccountAnswer, AccountError, AccountRequest, AuditRecord, Device, LinkedIdentity};
-use crate::routes::{Answered, Asked, From, Head, Path, answer, bad, unavailable};
+use crate::routes::{Answered, Asked, From, Head, Path, answer, bad, unavailable, whole};
 use crate::state::Relay;
 
 #[derive(Deserialize)]
@@ -39,6 +39,7 @@ struct Subject {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Erase {
+    #[serde(default, deserialize_with = "whole")]
     after: Option<u64>,
 }
 

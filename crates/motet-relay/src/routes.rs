@@ -8,8 +8,9 @@ use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Number, Value};
 use tokio::time::timeout;
 
 use crate::auth::Principal;
@@ -126,3 +127,14 @@ pub(crate) fn bad(reason: &str) -> Response {
 pub(crate) fn unavailable(reason: &str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "10")], reason.to_owned()).into_response()
 }
+
+/// A whole number, however it is written: JSON has one kind of number, and programs write 60 as `60.0` too.
+pub(crate) fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<Number>::deserialize(from)? else { return Ok(None) };
+    let is_whole = |number: &f64| number.fract() == 0.0 && (0.0..=WHOLE_MOST).contains(number);
+    let whole = number.as_u64().or_else(|| number.as_f64().filter(is_whole).map(|number| number as u64));
+    whole.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is not a whole number")))
+}
+
+/// Up to here each whole number has a float of its own.
+const WHOLE_MOST: f64 = (1_u64 << 53) as f64;

@@ -8,13 +8,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post, put};
 use motet_proto::SpaceId;
-use serde::de::Error;
-use serde::{Deserialize, Deserializer};
-use serde_json::{Number, Value, json};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::access;
 use crate::limits;
-use crate::routes::{Answered, Asked, From, Head, Path, answer, bad, unavailable};
+use crate::routes::{Answered, Asked, From, Head, Path, answer, bad, unavailable, whole};
 use crate::sharing::{OfferedSpace, Role, SharingAnswer, SharingError, SharingRequest};
 use crate::state::Relay;
 
@@ -158,17 +157,6 @@ pub(crate) fn role_named(text: &str) -> Result<Role, &'static str> {
     let known = [Role::Reader, Role::Writer, Role::Owner].into_iter().find(|role| role.name() == text);
     known.ok_or("role: it is \"reader\", \"writer\" or \"owner\"")
 }
-
-/// A whole number, however it is written: JSON has one kind of number, and programs write 60 as `60.0` too.
-fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
-    let Some(number) = Option::<Number>::deserialize(from)? else { return Ok(None) };
-    let is_whole = |number: &f64| number.fract() == 0.0 && (0.0..=WHOLE_MOST).contains(number);
-    let whole = number.as_u64().or_else(|| number.as_f64().filter(is_whole).map(|number| number as u64));
-    whole.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is not a whole number")))
-}
-
-/// Up to here each whole number has a float of its own.
-const WHOLE_MOST: f64 = (1_u64 << 53) as f64;
 
 /// How long an invitation is good that is asked for with so many seconds.
 pub(crate) fn lifetime(seconds: u64) -> Result<Duration, String> {
